@@ -1,0 +1,1 @@
+"""Talking to agents and, later, being one."""

@@ -1,0 +1,1 @@
+"""Configuration: one frozen tree, loaded once and passed on."""

@@ -1,0 +1,211 @@
+"""The configuration as the rest of opskit sees it: frozen dataclasses with their defaults.
+
+Durations end in `_s` (seconds), sizes in `_bytes`. Validation of what a person wrote lives in
+`opskit.config.load`; here every value is already right.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Source = Literal["mlx", "ollama", "openai"]
+Protocol = Literal["auto", "ollama", "openai"]
+
+#: SPEC A4.
+FALLBACK_MLX = (
+    "phi3.5:3.8b",
+    "qwen2.5:3b",
+    "tinyllama:1.1b-chat",
+    "phi3:mini-4k",
+    "qwen2.5-coder:32b",
+)
+FALLBACK_OLLAMA = ("phi3.5:3.8b", "tinyllama:1.1b-chat", "glm-4.7-flash:q8_0", "qwen2.5-coder:32b")
+
+#: SPEC D4: the most powerful first.
+POWER = (
+    "command-r-plus:104b",
+    "deepseek-r1-distill-llama:70b",
+    "llama3.3:70b",
+    "qwen2.5-coder:32b",
+)
+
+#: What a category prefers. Patterns are matched as `fnmatch` against the lower-cased name, in order.
+CATEGORIES: dict[str, tuple[str, ...]] = {
+    "reasoning": (
+        "command-r-plus*",
+        "deepseek-r1*70b*",
+        "llama3.3*",
+        "qwq*",
+        "*deepseek-r1*",
+        "*qwen3*",
+        "*qwen2.5:32b*",
+        "*qwen2.5:14b*",
+    ),
+    "coding": (
+        "*qwen*coder*32b*",
+        "*qwen*coder*",
+        "*deepseek-coder*",
+        "*codestral*",
+        "*codellama*",
+        "*starcoder*",
+        "*coder*",
+        "*code*",
+    ),
+    "fast": (
+        "*phi3.5*",
+        "*phi-3.5*",
+        "*qwen2.5:3b*",
+        "*tinyllama*",
+        "*phi3*",
+        "*phi-3*",
+        "*gemma*2b*",
+        "*llama3.2:1b*",
+        "*llama3.2*",
+    ),
+    "default": (),
+}
+
+
+class Secret(str):
+    """A value that is used and never shown."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """A server that answers.
+
+    `source` is the kind of back end for ordering (SPEC B); `protocol` "auto" lets the node say by itself
+    what it speaks. `explicit` is False when the address is only opskit's default, so that its absence is no
+    news. `required` makes its absence a failure of `probe`.
+    """
+
+    name: str
+    url: str
+    source: Source
+    protocol: Protocol = "auto"
+    api_key: Secret | None = None
+    default_model: str | None = None
+    num_ctx: int | None = None
+    required: bool = False
+    explicit: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """An agent over HTTP (SPEC D): Victoria, Veronica."""
+
+    name: str
+    url: str
+    api_key: Secret | None = None
+    required: bool = False
+    explicit: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """How long each phase of a request may take. They are separate: a load is not a hang (SPEC B9).
+
+    load: `load_s` + `load_s_per_gib` for each GiB of weights. first token: `first_token_s` + one second for
+    each `prefill_chars_per_s` characters of prompt. idle: between two tokens. total: the whole request with
+    all its fallbacks, loads excluded.
+    """
+
+    connect_s: float = 2.0
+    queue_s: float = 60.0
+    load_s: float = 60.0
+    load_s_per_gib: float = 20.0
+    load_patience_s: float = 10.0
+    first_token_s: float = 20.0
+    prefill_chars_per_s: float = 400.0
+    idle_s: float = 20.0
+    total_s: float = 300.0
+    metadata_s: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitConfig:
+    """When a sick node or model is left alone, and for how long."""
+
+    failures: int = 2
+    open_s: float = 5.0
+    open_max_s: float = 300.0
+    overload_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RouterConfig:
+    """Which model answers, and what follows when it does not (SPEC A3, A4, B8, B10, D4)."""
+
+    order: tuple[Source, ...] = ("mlx", "ollama", "openai")
+    max_fallbacks: int = 3
+    use_mlx_fallback: bool = True
+    prefer_resident: bool = True
+    fallback_mlx: tuple[str, ...] = FALLBACK_MLX
+    fallback_ollama: tuple[str, ...] = FALLBACK_OLLAMA
+    power: tuple[str, ...] = POWER
+    categories: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(CATEGORIES))
+    catalog_ttl_s: float = 120.0
+    holdback_chars: int = 24
+    max_tokens: int = 4096
+    mlx_warning_every_s: float = 300.0
+    memory_factor: float = 1.15
+    memory_reserve_bytes: int = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeConfig:
+    """Deadlines of `opskit probe` and where slow begins."""
+
+    http_s: float = 10.0
+    slow_http_s: float = 1.0
+    first_token_s: float = 15.0
+    slow_first_token_s: float = 2.0
+    cycle_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """The tagged request log in the state folder (SPEC A1)."""
+
+    max_bytes: int = 10 * 1024 * 1024
+    backups: int = 3
+    preview_chars: int = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is refused before it costs anything."""
+
+    goal_bytes: int = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything, once."""
+
+    state_dir: str
+    nodes: tuple[NodeConfig, ...]
+    agents: tuple[AgentConfig, ...]
+    router: RouterConfig = field(default_factory=RouterConfig)
+    budgets: Budgets = field(default_factory=Budgets)
+    circuit: CircuitConfig = field(default_factory=CircuitConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    limits: Limits = field(default_factory=Limits)
+    debug: bool = False
+    victoria_model: str | None = None
+    path: str | None = None
+
+    def node(self, name: str) -> NodeConfig:
+        """Raise KeyError when there is no such node."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def agent(self, name: str) -> AgentConfig | None:
+        return next((agent for agent in self.agents if agent.name == name), None)

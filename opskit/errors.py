@@ -1,0 +1,216 @@
+"""Every failure that opskit expects: code, exit status, cause and remedy.
+
+A failed *check* is data (`opskit.result`). An exception from here means that opskit could not do what it
+was asked to do, and the command line turns it into one line and an exit status. The application codes
+MODEL_*, GEN_*, REV_*, COMM_* and VAL_* are those of the Knowledge OS catalogue (SPEC C13); CONFIG_*,
+STATE_* and BUG_* are opskit's own.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit statuses, the same for every output format."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    INCONCLUSIVE = 3
+    BUG = 70
+    CONFIG = 78
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSpec:
+    """One entry of the catalogue: what a code means, wherever it turns up."""
+
+    code: str
+    title: str
+    cause: str
+    remedy: str
+    exit: Exit = Exit.FAILED
+    http_status: int = 500
+
+
+CATALOGUE: dict[str, ErrorSpec] = {
+    spec.code: spec
+    for spec in (
+        ErrorSpec(
+            "MODEL_001",
+            "no model is available",
+            "no node answered, or none of them holds a model that may be used",
+            "start a node (`ollama serve`, `mlx_lm.server --model DIR`), then `opskit probe`",
+            http_status=503,
+        ),
+        ErrorSpec(
+            "MODEL_002",
+            "the model gave no answer in time",
+            "the model is loading, busy, or wedged behind a healthy port",
+            "`opskit probe --verbose` tells which; raise `budgets.first_token_s` for slow hardware",
+            http_status=504,
+        ),
+        ErrorSpec(
+            "MODEL_003",
+            "the model does not fit in memory",
+            "weights and context need more memory than is free",
+            "unload another model (`ollama stop NAME`) or choose a smaller one (`opskit models list`)",
+            http_status=503,
+        ),
+        ErrorSpec(
+            "MODEL_004",
+            "no model gave a usable answer",
+            "every attempt ended in a fault or in an answer that was empty, echoed, looping or cut",
+            "`opskit run --verbose` shows each attempt; `opskit models test` finds models that work",
+            http_status=502,
+        ),
+        ErrorSpec(
+            "GEN_001",
+            "generation failed",
+            "the agent ran into an error while it produced the answer",
+            "`opskit logs --tag 'LLM_*'` shows the calls of that request",
+        ),
+        ErrorSpec(
+            "GEN_002",
+            "the prompt is not valid",
+            "the request reached the agent without a usable goal",
+            "send a non-empty text goal",
+            Exit.USAGE,
+            400,
+        ),
+        ErrorSpec(
+            "GEN_003",
+            "no code could be extracted",
+            "the answer holds no code block",
+            "ask for code explicitly, or use a coding model (`opskit models route --category coding`)",
+        ),
+        ErrorSpec(
+            "REV_001",
+            "review failed",
+            "the reviewing agent ran into an error",
+            "check the reviewer's log and `GET /health`",
+        ),
+        ErrorSpec(
+            "REV_002",
+            "the code to review is not valid",
+            "the code does not parse",
+            "fix the syntax first",
+            http_status=400,
+        ),
+        ErrorSpec(
+            "REV_003",
+            "analysis failed",
+            "the reviewer could not analyse the code",
+            "retry with a smaller piece of code",
+        ),
+        ErrorSpec(
+            "COMM_001",
+            "the agent is not available",
+            "nothing usable answers at the agent's address",
+            "start the agent (`docker compose up -d victoria-agent`), then `opskit probe`",
+            http_status=503,
+        ),
+        ErrorSpec(
+            "COMM_002",
+            "network error",
+            "the connection to the service failed",
+            "check the address and the network: `opskit probe --verbose`",
+            http_status=502,
+        ),
+        ErrorSpec(
+            "COMM_003",
+            "the agent gave no answer in time",
+            "the agent accepted the request and did not finish it within the budget",
+            "`opskit probe` tells slow, busy and wedged apart; raise `budgets.total_s` for long goals",
+            http_status=504,
+        ),
+        ErrorSpec("VAL_001", "validation failed", "the input is not valid", "correct the input", Exit.USAGE, 400),
+        ErrorSpec(
+            "VAL_002",
+            "the input is not valid",
+            "an argument or the standard input holds something that cannot be used",
+            "`opskit COMMAND --help` shows what is accepted",
+            Exit.USAGE,
+            400,
+        ),
+        ErrorSpec(
+            "VAL_003", "a field is missing", "a required value was not given", "give the value", Exit.USAGE, 400
+        ),
+        ErrorSpec(
+            "CONFIG_001",
+            "the configuration is not valid",
+            "a key, a value or the YAML itself is wrong",
+            "`opskit config check` shows every problem; `opskit config init` writes a valid file",
+            Exit.CONFIG,
+        ),
+        ErrorSpec(
+            "CONFIG_002",
+            "the configuration file cannot be read",
+            "the file is missing or not readable",
+            "check the path given by --config or OPSKIT_CONFIG",
+            Exit.CONFIG,
+        ),
+        ErrorSpec(
+            "CONFIG_003",
+            "an address is not valid",
+            "a URL has no scheme, no host, or a port out of range",
+            "write it like http://localhost:11434",
+            Exit.CONFIG,
+        ),
+        ErrorSpec(
+            "STATE_001",
+            "the state folder cannot be written",
+            "opskit keeps logs and state there and refuses to run without evidence",
+            "make it writable, or set `state_dir` in the configuration or OPSKIT_STATE_DIR",
+            Exit.CONFIG,
+        ),
+        ErrorSpec(
+            "BUG_001",
+            "opskit itself failed",
+            "an error that opskit did not expect",
+            "run again with --debug and report the traceback",
+            Exit.BUG,
+        ),
+    )
+}
+
+
+class OpskitError(Exception):
+    """An expected failure, ready to be shown.
+
+    `message` says what happened in this case; cause and remedy come from the catalogue unless the raiser
+    knows better. Raises KeyError for a code that is not in the catalogue.
+    """
+
+    def __init__(self, code: str, message: str, *, remedy: str | None = None) -> None:
+        self.spec = CATALOGUE[code]
+        self.code = code
+        self.message = message
+        self.remedy = remedy or self.spec.remedy
+        super().__init__(message)
+
+    @property
+    def exit(self) -> Exit:
+        return self.spec.exit
+
+
+class UsageError(OpskitError):
+    """An argument or standard input that cannot be used."""
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__("VAL_002", message, remedy=remedy)
+
+
+class ConfigError(OpskitError):
+    """The configuration cannot be used; `message` names file and line, or the key path."""
+
+    def __init__(self, message: str, *, code: str = "CONFIG_001", remedy: str | None = None) -> None:
+        super().__init__(code, message, remedy=remedy)
+
+
+class StateError(OpskitError):
+    """The state folder cannot be used."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("STATE_001", message)

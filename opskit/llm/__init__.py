@@ -1,0 +1,1 @@
+"""Getting a good answer: catalog, fit, faults, verdicts, health, router."""
