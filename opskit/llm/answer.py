@@ -1,0 +1,118 @@
+"""What goes into the router and what comes out: the ask, its attempts, an answer or an honest refusal."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from opskit.errors import OpskitError
+from opskit.llm.plan import Skipped, Wish
+from opskit.providers.base import Message, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question. `length_is_fine` accepts an answer that ended at `max_tokens`.
+
+    `max_fallbacks` None leaves it to the configuration; 0 asks one model only.
+    """
+
+    messages: tuple[Message, ...]
+    wish: Wish = field(default_factory=Wish)
+    max_tokens: int | None = None
+    temperature: float | None = None
+    length_is_fine: bool = False
+    max_fallbacks: int | None = None
+
+    @classmethod
+    def of(cls, goal: str, **rest: Any) -> "Ask":
+        return cls((Message("user", goal),), **rest)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The texts that must not come back as an answer: the last user message, and all of the prompt."""
+        users = [m.content for m in self.messages if m.role == "user"]
+        whole = "\n".join(m.content for m in self.messages)
+        return (users[-1], whole) if users and users[-1] != whole else (whole,)
+
+    @property
+    def size_chars(self) -> int:
+        return sum(len(m.content) for m in self.messages)
+
+
+@dataclass(slots=True)
+class Session:
+    """What one conversation remembers: (node, model) pairs that crashed are not used again (SPEC A3)."""
+
+    failed: set[tuple[str, str]] = field(default_factory=set)
+
+
+class Outcome(StrEnum):
+    OK = "ok"
+    FAULT = "fault"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call of one model. `fault` names the fault, or the verdict for a rejected text."""
+
+    node: str
+    model: str
+    outcome: Outcome
+    fault: str | None
+    detail: str
+    seconds: float
+    fallback: bool
+    first_token_s: float | None = None
+    load_s: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "node": self.node,
+            "model": self.model,
+            "outcome": self.outcome.value,
+            "fault": self.fault,
+            "detail": self.detail,
+            "seconds": round(self.seconds, 4),
+            "fallback": self.fallback,
+            "first_token_s": None if self.first_token_s is None else round(self.first_token_s, 4),
+            "load_s": None if self.load_s is None else round(self.load_s, 4),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An accepted text, who gave it, and everything that was tried on the way."""
+
+    text: str
+    node: str
+    model: str
+    attempts: tuple[Attempt, ...]
+    seconds: float
+    usage: Usage
+    finish_reason: str
+
+
+class NoAnswer(OpskitError):  # noqa: N818 - it reads as what it is
+    """Every attempt failed, or there was nobody to ask.
+
+    `partial` is what had been passed on before a stream broke; it is not an answer.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        attempts: Sequence[Attempt] = (),
+        skipped: Sequence[Skipped] = (),
+        seconds: float = 0.0,
+        partial: str = "",
+        remedy: str | None = None,
+    ) -> None:
+        self.attempts = tuple(attempts)
+        self.skipped = tuple(skipped)
+        self.seconds = seconds
+        self.partial = partial
+        super().__init__(code, message, remedy=remedy)

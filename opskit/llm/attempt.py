@@ -1,0 +1,255 @@
+"""One attempt: one model asked once, under separate budgets, its text held back until it may be shown."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+
+from opskit.config.schema import Budgets, RouterConfig
+from opskit.llm.answer import Ask
+from opskit.llm.faults import Fault, FaultKind, classify
+from opskit.llm.loads import Loads, load_budget_s
+from opskit.llm.plan import Candidate
+from opskit.llm.verdict import Verdict, judge, may_become_echo, without_thinking
+from opskit.providers.base import CallError, ChatRequest, End, Event, Progress, Provider, Token, Usage
+from opskit.providers.node import Node
+
+#: A text is searched for a loop each time it has grown by so many characters.
+_LOOP_STEP = 400
+#: The part of the first-token budget after which the server is asked whether it is alive at all.
+_ASK_AFTER = 0.8
+
+
+@dataclass(slots=True)
+class Trial:
+    """What one attempt has come to; filled while it runs."""
+
+    candidate: Candidate
+    started: float
+    text: str = ""
+    committed: bool = False
+    fault: Fault | None = None
+    verdict: Verdict | None = None
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: str = ""
+    first_token_s: float | None = None
+    load_s: float | None = None
+    ended: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return self.fault is None and self.verdict is None
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.started
+
+
+class _Stopped(Exception):  # noqa: N818 - a signal, not an error
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        super().__init__(fault.detail)
+
+
+class Asker:
+    """Makes attempts. Knows budgets, loads and which models are giving tokens; chooses nothing."""
+
+    def __init__(
+        self,
+        router: RouterConfig,
+        budgets: Budgets,
+        loads: Loads,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._router = router
+        self._budgets = budgets
+        self._loads = loads
+        self._clock = clock
+        self._last_token: dict[tuple[str, str], float] = {}
+
+    async def attempt(
+        self,
+        node: Node,
+        candidate: Candidate,
+        ask: Ask,
+        trial: Trial,
+        *,
+        deadline: float,
+        patience_s: float | None,
+        hold_back: int | None,
+    ) -> AsyncGenerator[str, None]:
+        """Yield text that may be shown; the outcome is left in `trial`.
+
+        `hold_back` None shows nothing before the whole text has been judged; otherwise text is passed on
+        once it has that many characters and can no longer turn out to be empty or an echo. `deadline` is of
+        the clock; the time of a load does not count against it.
+        """
+        try:
+            provider = await node.provider()
+            waited = await self._loaded(provider, candidate, trial, patience_s)
+            async with contextlib.aclosing(
+                self._events(provider, candidate, ask, deadline + waited)
+            ) as events:
+                async for event in events:
+                    if isinstance(event, Token):
+                        if trial.first_token_s is None:
+                            trial.first_token_s = self._clock() - trial.started
+                        shown = self._take(event.text, ask, trial, hold_back)
+                        if shown:
+                            yield shown
+                        if trial.verdict is not None:
+                            return
+                    elif isinstance(event, End):
+                        trial.usage, trial.finish_reason = event.usage, event.reason
+            trial.verdict = judge(
+                trial.text, ask.prompts, finish_reason=trial.finish_reason, length_is_fine=ask.length_is_fine
+            )
+            if trial.ok and not trial.committed and hold_back is not None:
+                trial.committed = True
+                yield trial.text
+        except CallError as error:
+            trial.fault = classify(error)
+        except _Stopped as stop:
+            trial.fault = stop.fault
+        finally:
+            trial.ended = self._clock()
+
+    def _take(self, piece: str, ask: Ask, trial: Trial, hold_back: int | None) -> str:
+        before = len(trial.text)
+        trial.text += piece
+        grown = before // _LOOP_STEP != len(trial.text) // _LOOP_STEP
+        # A goal that itself asks for repetition is judged at the end.
+        if grown and judge(trial.text, ask.prompts, length_is_fine=True) is Verdict.LOOP:
+            trial.verdict = Verdict.LOOP
+            return ""
+        if hold_back is None:
+            return ""
+        if trial.committed:
+            return piece
+        visible = without_thinking(trial.text)
+        if len(visible.strip()) < hold_back or may_become_echo(visible, ask.prompts):
+            return ""
+        trial.committed = True
+        return trial.text
+
+    async def _loaded(
+        self, provider: Provider, candidate: Candidate, trial: Trial, patience_s: float | None
+    ) -> float:
+        """Seconds spent until the model is resident; raises _Stopped with the load's fault."""
+        if candidate.resident or not provider.loads_on_demand:
+            return 0.0
+        before = self._clock()
+        fault = await self._loads.ensure(
+            candidate.node,
+            provider,
+            candidate.model,
+            size_bytes=candidate.size_bytes,
+            patience_s=patience_s,
+        )
+        trial.load_s = self._clock() - before
+        if fault is not None:
+            raise _Stopped(fault)
+        return trial.load_s
+
+    async def _events(
+        self, provider: Provider, candidate: Candidate, ask: Ask, deadline: float
+    ) -> AsyncGenerator[Event, None]:
+        """The provider's events, each awaited under the budget of its phase."""
+        key = (candidate.node, candidate.model)
+        request = ChatRequest(
+            ask.messages,
+            candidate.model,
+            max_tokens=ask.max_tokens or self._router.max_tokens,
+            temperature=ask.temperature,
+            num_ctx=candidate.num_ctx,
+        )
+        budgets = self._budgets
+        first_s = budgets.first_token_s + ask.size_chars / budgets.prefill_chars_per_s
+        if not candidate.resident and not provider.loads_on_demand:
+            # The load happens inside the request, unseen.
+            first_s += load_budget_s(budgets, candidate.size_bytes)
+        async with contextlib.aclosing(provider.stream(request)) as stream:
+            event = await self._first(stream, provider, key, first_s, deadline)
+            while True:
+                yield event
+                if isinstance(event, End):
+                    return
+                self._last_token[key] = self._clock()
+                wait_s = first_s if isinstance(event, Progress) else budgets.idle_s
+                event = await self._next(stream, wait_s, deadline)
+
+    async def _next(self, stream: AsyncGenerator[Event, None], wait_s: float, deadline: float) -> Event:
+        left = deadline - self._clock()
+        try:
+            async with asyncio.timeout(min(wait_s, left)):
+                return await anext(stream)
+        except TimeoutError as exc:
+            if left <= wait_s:
+                raise _Stopped(self._too_long()) from exc
+            raise _Stopped(
+                Fault(FaultKind.IDLE_TIMEOUT, f"no further token for {wait_s:g} s in the middle of an answer")
+            ) from exc
+        except StopAsyncIteration as exc:
+            raise _Stopped(Fault(FaultKind.TRUNCATED, "the answer stopped without an end")) from exc
+
+    async def _first(
+        self,
+        stream: AsyncGenerator[Event, None],
+        provider: Provider,
+        key: tuple[str, str],
+        first_s: float,
+        deadline: float,
+    ) -> Event:
+        """The first event. Silence is judged by what else the server does.
+
+        While the same model gives tokens to others the request is queued behind them, not lost: it may wait
+        up to the queue budget. A server that answers its version but gives no token is wedged.
+        """
+        began = self._clock()
+        waiting = asyncio.ensure_future(anext(stream))
+        alive: asyncio.Task[str] | None = None
+        try:
+            while True:
+                now = self._clock()
+                limit = began + first_s
+                if self._last_token.get(key, float("-inf")) > now - first_s:
+                    limit = max(limit, min(began + self._budgets.queue_s, self._last_token[key] + first_s))
+                limit = min(limit, deadline)
+                ask_at = began + (limit - began) * _ASK_AFTER
+                if now >= limit:
+                    raise _Stopped(self._silent(alive, now - began, timed_out=now >= deadline))
+                if now >= ask_at and alive is None:
+                    alive = asyncio.create_task(provider.version())
+                until = limit if alive is not None else ask_at
+                done, _ = await asyncio.wait({waiting}, timeout=max(0.0, until - now))
+                if done:
+                    return waiting.result()
+        except StopAsyncIteration as exc:
+            raise _Stopped(Fault(FaultKind.TRUNCATED, "the reply ended before it began")) from exc
+        finally:
+            for task in (waiting, alive):
+                if task is not None and not task.done():
+                    task.cancel()
+                if task is not None:
+                    await asyncio.gather(task, return_exceptions=True)
+
+    def _silent(self, alive: asyncio.Task[str] | None, seconds: float, *, timed_out: bool) -> Fault:
+        if timed_out:
+            return self._too_long()
+        if alive is not None and alive.done() and not alive.cancelled():
+            trouble = alive.exception()
+            if trouble is None:
+                return Fault(
+                    FaultKind.WEDGED, f"no token in {seconds:.1f} s while the server answers its health page"
+                )
+            if isinstance(trouble, CallError) and trouble.status == 503:
+                return Fault(FaultKind.WEDGED, "its generation thread is dead (health answers 503)", 503)
+        return Fault(
+            FaultKind.FIRST_TOKEN_TIMEOUT, f"no token in {seconds:.1f} s, and its health page is silent too"
+        )
+
+    def _too_long(self) -> Fault:
+        return Fault(
+            FaultKind.TOTAL_TIMEOUT, f"the request took more than {self._budgets.total_s:g} s in all"
+        )

@@ -1,0 +1,112 @@
+"""Circuits: which node and which model is left alone, and for how long. Pure; the clock is a parameter.
+
+Health is passive first: real traffic opens and closes circuits, and fast failures count like slow ones, so
+a sick node does not attract traffic. A circuit that fails again after its rest stays open for twice as long
+(re-armed from that moment), up to a ceiling.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from opskit.config.schema import CircuitConfig
+from opskit.llm.faults import Fault, Scope
+
+
+class State(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(slots=True)
+class Circuit:
+    """One node's or one model's. Times are seconds of any monotonic clock."""
+
+    failures: int = 0
+    opened_at: float | None = None
+    open_for_s: float = 0.0
+    reason: str = ""
+
+    def state(self, now: float) -> State:
+        if self.opened_at is None:
+            return State.CLOSED
+        return State.OPEN if now - self.opened_at < self.open_for_s else State.HALF_OPEN
+
+    def succeed(self) -> None:
+        """One good answer closes it and forgets the past."""
+        self.failures, self.opened_at, self.open_for_s, self.reason = 0, None, 0.0, ""
+
+    def fail(
+        self, now: float, config: CircuitConfig, *, at_once: bool, reason: str, rest_s: float | None = None
+    ) -> None:
+        """Count one failure; open, or open again for longer. `rest_s` is what the server asked for."""
+        self.failures += 1
+        self.reason = reason
+        state = self.state(now)
+        if state is State.CLOSED and not at_once and self.failures < config.failures:
+            return
+        grown = self.open_for_s * 2 if state is State.HALF_OPEN else self.open_for_s
+        wanted = max(config.open_s, grown, rest_s or 0.0)
+        self.opened_at = now
+        self.open_for_s = min(wanted, max(config.open_max_s, rest_s or 0.0))
+
+    def remaining_s(self, now: float) -> float:
+        return 0.0 if self.opened_at is None else max(0.0, self.opened_at + self.open_for_s - now)
+
+
+@dataclass(slots=True)
+class Health:
+    """All circuits of one engine, and which nodes are overloaded just now (SPEC B10)."""
+
+    config: CircuitConfig
+    nodes: dict[str, Circuit] = field(default_factory=dict)
+    models: dict[tuple[str, str], Circuit] = field(default_factory=dict)
+    overloaded_until: dict[str, float] = field(default_factory=dict)
+
+    def state(self, node: str, model: str, now: float) -> State:
+        """The worse of the node's and the model's."""
+        states = [
+            c.state(now) for c in (self.nodes.get(node), self.models.get((node, model))) if c is not None
+        ]
+        for state in (State.OPEN, State.HALF_OPEN):
+            if state in states:
+                return state
+        return State.CLOSED
+
+    def why(self, node: str, model: str, now: float) -> str:
+        """One line for a person, empty when both are closed."""
+        for name, circuit in (
+            (node, self.nodes.get(node)),
+            (f"{model} on {node}", self.models.get((node, model))),
+        ):
+            if circuit is not None and circuit.state(now) is not State.CLOSED:
+                return f"{name} is resting for {circuit.remaining_s(now):.1f} s more: {circuit.reason}"
+        return ""
+
+    def succeeded(self, node: str, model: str) -> None:
+        for circuit in (self.nodes.get(node), self.models.get((node, model))):
+            if circuit is not None:
+                circuit.succeed()
+        self.overloaded_until.pop(node, None)
+
+    def failed(self, node: str, model: str, fault: Fault, now: float) -> None:
+        """Enter a fault where it belongs."""
+        action = fault.action
+        if action.overload:
+            self.overloaded_until[node] = now + max(self.config.overload_s, fault.retry_after_s or 0.0)
+        if not action.counts or action.scope is Scope.REQUEST:
+            return
+        if action.scope is Scope.NODE:
+            circuit = self.nodes.setdefault(node, Circuit())
+        else:
+            circuit = self.models.setdefault((node, model), Circuit())
+        circuit.fail(
+            now,
+            self.config,
+            at_once=action.at_once,
+            reason=f"{fault.kind.value}: {fault.detail}",
+            rest_s=fault.retry_after_s,
+        )
+
+    def overloaded(self, node: str, now: float) -> bool:
+        return self.overloaded_until.get(node, 0.0) > now

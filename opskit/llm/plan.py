@@ -1,0 +1,210 @@
+"""Which model would answer, in order, and why each of the others would not: one pure function.
+
+A first choice (SPEC B8, D4): what was asked for by name; the category's models that are loaded, then those
+that must be loaded; then whatever else is there, loaded and powerful first. A fallback (SPEC A3, A4) must be
+quick and dependable instead: loaded models first, MLX before Ollama, in the order of the fallback lists.
+Inside each tier an overloaded node (SPEC B10) or one with no free slot comes later.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from opskit.config.schema import RouterConfig
+from opskit.llm.catalog import NodeView, Snapshot
+from opskit.llm.fit import Fit
+from opskit.llm.health import Health, State
+from opskit.providers.base import DEFAULT_MODEL, ModelInfo
+
+#: Requests that a server works on at once before the next one queues: Ollama's default is 1 (wire facts A6),
+#: mlx_lm.server batches (B4).
+SLOTS = {"ollama": 1, "mlx_lm": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request wants of the choice.
+
+    `source` is the back end a task's block was given (SPEC B10). `fallback` is True once a model has failed.
+    """
+
+    model: str | None = None
+    node: str | None = None
+    category: str = "default"
+    source: str | None = None
+    fallback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model on a node that may be asked. `resident` None means that it cannot be told."""
+
+    node: str
+    source: str
+    model: str
+    resident: bool | None
+    why: str
+    size_bytes: int | None = None
+    num_ctx: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A model, or a whole node (`model` empty), that may not be asked, and why."""
+
+    node: str
+    model: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    candidates: tuple[Candidate, ...]
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything the choice depends on, at one moment."""
+
+    snapshot: Snapshot
+    health: Health
+    failed: Collection[tuple[str, str]]
+    in_flight: Mapping[str, int]
+    now: float
+    fits: Callable[[NodeView, ModelInfo], Fit]
+
+
+def plan(wish: Wish, router: RouterConfig, situation: Situation) -> Plan:
+    """All models of all nodes, judged. No I/O, no randomness."""
+    ranked: list[tuple[tuple[float, ...], Candidate]] = []
+    skipped: list[Skipped] = []
+    for view in situation.snapshot.nodes:
+        if wish.node is not None and view.name != wish.node:
+            continue
+        if view.fault is not None:
+            skipped.append(Skipped(view.name, "", f"{view.fault.kind.value}: {view.fault.detail}"))
+            continue
+        for model in view.models:
+            refusal = _refusal(wish, view, model, situation)
+            if refusal is not None:
+                skipped.append(Skipped(view.name, model.name, refusal))
+                continue
+            resident = view.is_resident(model)
+            choice = _choice(wish, router, view, model, loaded=bool(resident) or not router.prefer_resident)
+            key = (
+                choice.tier,
+                0 if wish.source in (None, view.source) else 1,
+                1 if situation.health.overloaded(view.name, situation.now) else 0,
+                0 if resident else 1,
+                1 if situation.in_flight.get(view.name, 0) >= SLOTS.get(view.flavour, 8) else 0,
+                *choice.rank,
+                _source_rank(router, view.source),
+            )
+            ranked.append(
+                (
+                    key,
+                    Candidate(
+                        view.name,
+                        view.source,
+                        model.name,
+                        resident,
+                        f"{choice.why}; {_residency(resident)}",
+                        model.size_bytes,
+                        view.context_of(model.name) if resident else None,
+                    ),
+                )
+            )
+    ranked.sort(key=lambda pair: pair[0])
+    return Plan(tuple(candidate for _, candidate in ranked), tuple(skipped))
+
+
+def same_model(wanted: str, name: str) -> bool:
+    """Whether a listed name is the one asked for; `:latest` may be left out, as with Ollama itself."""
+    return wanted in (name, name.removesuffix(":latest"))
+
+
+def _refusal(wish: Wish, view: NodeView, model: ModelInfo, situation: Situation) -> str | None:
+    if wish.model is not None and not same_model(wish.model, model.name):
+        return "another model was asked for by name"
+    if model.cloud and wish.model is None:
+        return "it runs in the cloud; ask for it by name"
+    if (view.name, model.name) in situation.failed:
+        return "it failed in this session"
+    if situation.health.state(view.name, model.name, situation.now) is not State.CLOSED:
+        return situation.health.why(view.name, model.name, situation.now)
+    fitting = situation.fits(view, model)
+    return fitting.reason if fitting.ok is False else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Tier (smaller first), rank inside it, and the reason in words."""
+
+    tier: int
+    rank: tuple[float, ...]
+    why: str
+
+
+def _choice(wish: Wish, router: RouterConfig, view: NodeView, model: ModelInfo, *, loaded: bool) -> _Choice:
+    if wish.model is not None:
+        return _Choice(0, (0.0,), "it was asked for by name")
+    if model.name == DEFAULT_MODEL:
+        return _Choice(1, (-1.0,), "it is the model this server was started with")
+    power = _power(router, model, wish.category)
+    if view.flavour == "mlx_lm":
+        # One slot: any other name replaces the resident model (wire facts B3).
+        return _Choice(6, (power,), "it would replace the resident model of this server")
+    if wish.fallback:
+        return _as_fallback(wish, router, view, model, power, loaded=loaded)
+    return _as_first(wish, router, model, power, loaded=loaded)
+
+
+def _as_first(wish: Wish, router: RouterConfig, model: ModelInfo, power: float, *, loaded: bool) -> _Choice:
+    patterns, reason = router.categories.get(wish.category, ()), f"it suits {wish.category}"
+    if wish.category == "default" and not patterns:
+        patterns, reason = router.power, "it is among the most powerful"
+    position = _position(patterns, model.name)
+    if position is not None:
+        return _Choice(1 if loaded else 2, (float(position),), f"{reason} (choice {position + 1})")
+    return _Choice(3 if loaded else 4, (power,), "it is there")
+
+
+def _as_fallback(
+    wish: Wish, router: RouterConfig, view: NodeView, model: ModelInfo, power: float, *, loaded: bool
+) -> _Choice:
+    order = router.fallback_mlx if view.source == "mlx" else router.fallback_ollama
+    position = _position(order, model.name)
+    if position is not None:
+        place = (float(_source_rank(router, view.source)), float(position))
+        return _Choice(1 if loaded else 2, place, f"it is fallback {position + 1} of {view.source}")
+    if loaded:
+        return _Choice(1, (float(len(router.order)), power), "it is there")
+    if _position(router.categories.get(wish.category, ()), model.name) is not None:
+        return _Choice(3, (power,), f"it suits {wish.category}")
+    return _Choice(4, (power,), "it is there")
+
+
+def _position(patterns: Collection[str], name: str) -> int | None:
+    lowered = name.lower()
+    for index, pattern in enumerate(patterns):
+        if fnmatchcase(lowered, pattern.lower()):
+            return index
+    return None
+
+
+def _power(router: RouterConfig, model: ModelInfo, category: str) -> float:
+    """Smaller is earlier: the larger model first, for fast work the smaller one."""
+    known = _position(router.power, model.name)
+    if known is not None and category != "fast":
+        return float(known) - 1e6
+    size = model.parameters or (model.size_bytes or 0) * 2.0
+    return size / 1e9 if category == "fast" else -size / 1e9
+
+
+def _source_rank(router: RouterConfig, source: str) -> int:
+    return router.order.index(source) if source in router.order else len(router.order)
+
+
+def _residency(resident: bool | None) -> str:
+    return {True: "loaded", False: "must be loaded", None: "unknown whether loaded"}[resident]

@@ -1,0 +1,96 @@
+"""Half-open circuits are tried by the router itself, never by a user's request.
+
+A node is tried by its health page, a model by one token, and only where it is resident: a trial loads
+nothing. What cannot be tried cheaply is simply allowed again.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Mapping
+
+from opskit.config.schema import Budgets
+from opskit.llm.catalog import NodeView
+from opskit.llm.faults import Fault, FaultKind, classify
+from opskit.llm.health import Circuit, Health, State
+from opskit.llm.plan import Situation
+from opskit.providers.base import CallError, ChatRequest, Message, Progress
+from opskit.providers.node import Node
+
+
+class Trials:
+    """Runs at most one trial for each circuit at a time."""
+
+    def __init__(
+        self, nodes: Mapping[str, Node], health: Health, budgets: Budgets, clock: Callable[[], float]
+    ) -> None:
+        self._nodes = nodes
+        self._health = health
+        self._budgets = budgets
+        self._clock = clock
+        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    def start_due(self, situation: Situation) -> None:
+        """Start a trial for every circuit whose rest is over. Costs the caller nothing."""
+        now = situation.now
+        for name, circuit in self._health.nodes.items():
+            if circuit.state(now) is State.HALF_OPEN:
+                self._start((name, ""), self._try_node(name, circuit))
+        for (name, model), circuit in self._health.models.items():
+            if circuit.state(now) is State.HALF_OPEN:
+                view = situation.snapshot.node(name)
+                self._start((name, model), self._try_model(name, model, circuit, view))
+
+    async def aclose(self) -> None:
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, key: tuple[str, str], work: Coroutine[None, None, None]) -> None:
+        if key in self._running:
+            work.close()
+            return
+        task = asyncio.create_task(work, name=f"trial of {' '.join(key)}")
+        self._running[key] = task
+        task.add_done_callback(lambda _: self._running.pop(key, None))
+
+    async def _try_node(self, name: str, circuit: Circuit) -> None:
+        try:
+            await (await self._nodes[name].provider()).version()
+        except CallError as error:
+            self._fail(circuit, classify(error))
+        else:
+            circuit.succeed()
+
+    async def _try_model(self, name: str, model: str, circuit: Circuit, view: NodeView | None) -> None:
+        try:
+            provider = await self._nodes[name].provider()
+            resident = await provider.resident()
+            loaded = next((r for r in resident or () if r.name == model), None)
+            if resident is None or loaded is None:
+                circuit.succeed()
+                return
+            request = ChatRequest(
+                (Message("user", "hi"),),
+                model,
+                max_tokens=1,
+                num_ctx=view.context_of(model) if view is not None else None,
+            )
+            async with (
+                asyncio.timeout(self._budgets.first_token_s),
+                contextlib.aclosing(provider.stream(request)) as events,
+            ):
+                async for event in events:
+                    if not isinstance(event, Progress):
+                        break
+        except CallError as error:
+            self._fail(circuit, classify(error))
+        except TimeoutError:
+            self._fail(circuit, Fault(FaultKind.WEDGED, "still no token"))
+        else:
+            circuit.succeed()
+
+    def _fail(self, circuit: Circuit, fault: Fault) -> None:
+        circuit.fail(
+            self._clock(), self._health.config, at_once=True, reason=f"{fault.kind.value}: {fault.detail}"
+        )

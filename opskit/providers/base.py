@@ -1,0 +1,175 @@
+"""What every provider speaks: one small protocol, its values, and the one way in which a call fails."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, Protocol
+
+#: What mlx_lm.server calls the model it was started with (wire facts B3). Never sent: the name is omitted.
+DEFAULT_MODEL = "default_model"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One call of one model.
+
+    `model` DEFAULT_MODEL means the resident one. `num_ctx` (tokens) and `keep_alive_s` (seconds, negative
+    for ever) are Ollama's; others ignore them. None leaves the server's default.
+    """
+
+    messages: tuple[Message, ...]
+    model: str
+    max_tokens: int | None = None
+    temperature: float | None = None
+    num_ctx: int | None = None
+    keep_alive_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Counts in tokens, durations in seconds; None when the server does not say."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    load_s: float | None = None
+    eval_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A piece of what the model thinks aloud; a sign of life, not of an answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The server says that it is working on the prompt."""
+
+    done: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The server said that it had finished. `reason` is its own word: stop, length, tool_calls, ..."""
+
+    reason: str
+    usage: Usage = field(default_factory=Usage)
+    model: str | None = None
+
+
+Event = Token | Reasoning | Progress | End
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that a node holds. None means that the server does not tell."""
+
+    name: str
+    size_bytes: int | None = None
+    family: str | None = None
+    parameters: float | None = None
+    quantization: str | None = None
+    context_length: int | None = None
+    capabilities: frozenset[str] | None = None
+    resident: bool | None = None
+    cloud: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A model that is loaded now. `size_vram_bytes` below `size_bytes` means partly on the CPU."""
+
+    name: str
+    size_bytes: int | None = None
+    size_vram_bytes: int | None = None
+    context_length: int | None = None
+    expires_at: datetime | None = None
+
+
+class Cause(StrEnum):
+    """How a call failed, as the wire shows it. What it means is decided in `opskit.llm.faults`."""
+
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    NAME = "name"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    RESET = "reset"
+    CLOSED = "closed"
+    STATUS = "status"
+    IN_BAND = "in-band"
+    PAYLOAD = "payload"
+    ENDED = "ended"
+    NOT_LISTED = "not-listed"
+
+
+class CallError(Exception):
+    """A call that did not work, with the evidence.
+
+    `phase` tells how far it came: connect, request (sent, no headers yet), stream (headers seen). `status`
+    and `retry_after_s` are those of the reply, `text` its error text or a sentence of ours.
+    """
+
+    def __init__(
+        self,
+        cause: Cause,
+        text: str,
+        *,
+        phase: Literal["connect", "request", "stream"] = "request",
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        error_type: str | None = None,
+    ) -> None:
+        self.cause = cause
+        self.text = text
+        self.phase = phase
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.error_type = error_type
+        super().__init__(f"{cause.value}: {text}")
+
+
+class Provider(Protocol):
+    """A node that answers. Every method raises CallError and nothing else that is expected."""
+
+    @property
+    def flavour(self) -> str:
+        """What server it is, as far as it can be told: ollama, mlx_lm, lmstudio, openai, scripted."""
+
+    @property
+    def loads_on_demand(self) -> bool:
+        """True when `load` really loads without generating."""
+
+    async def version(self) -> str:
+        """A cheap sign of life that touches no model: the server's version or its name."""
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """What may be asked for by name, plus DEFAULT_MODEL where omitting the name has a meaning."""
+
+    async def resident(self) -> tuple[Resident, ...] | None:
+        """What is loaded; None when the server cannot tell."""
+
+    async def load(self, model: str, *, num_ctx: int | None = None) -> None:
+        """Load without generating; returns when it is resident."""
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        """The answer as it comes; the last event is End. A stream without End raises CallError(ENDED)."""
+
+    async def aclose(self) -> None:
+        """Give back the connections."""

@@ -1,0 +1,111 @@
+"""A node: a configured address that says by itself which protocol it speaks.
+
+What stands behind an address is asked once and remembered: an `MLX_API_URL` may be mlx_lm.server, LM Studio
+or something Ollama-shaped.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from opskit.config.schema import Budgets, NodeConfig
+from opskit.providers.base import CallError, Cause, Provider
+from opskit.providers.http import HttpNode
+from opskit.providers.ollama import Ollama
+from opskit.providers.openai import OpenAIStyle
+
+
+class Node:
+    """One address, its provider found on first use. Close it with `aclose`."""
+
+    def __init__(
+        self, config: NodeConfig, budgets: Budgets, *, provider: Provider | None = None, pooled: bool = False
+    ) -> None:
+        self.config = config
+        self.name = config.name
+        self.source = config.source
+        self._http = HttpNode(
+            config.url,
+            api_key=config.api_key,
+            connect_s=budgets.connect_s,
+            metadata_s=budgets.metadata_s,
+            pooled=pooled,
+        )
+        self._provider = provider
+        self._detecting = asyncio.Lock()
+
+    async def provider(self) -> Provider:
+        """The provider of this node; raises CallError when nothing answers or nothing known answers."""
+        if self._provider is None:
+            async with self._detecting:
+                if self._provider is None:
+                    self._provider = await detect(self._http, self.config)
+        return self._provider
+
+    @property
+    def known(self) -> Provider | None:
+        """The provider, when it has been found already."""
+        return self._provider
+
+    def forget(self) -> None:
+        """Ask again at the next use: another server may have taken the port."""
+        self._provider = None
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+
+async def detect(http: HttpNode, config: NodeConfig) -> Provider:
+    """Ask a server what it is. Raises CallError(PAYLOAD) when it answers HTTP but no protocol we know."""
+    if config.protocol == "ollama":
+        return Ollama(http)
+    trouble: CallError | None = None
+    if config.protocol == "auto":
+        try:
+            body = await http.get_json("/api/version")
+        except CallError as error:
+            if error.cause not in (Cause.STATUS, Cause.PAYLOAD) or error.status in (401, 403):
+                raise
+            trouble = error
+        else:
+            if isinstance(body, Mapping) and isinstance(body.get("version"), str):
+                return Ollama(http)
+    try:
+        return await _openai(http, config)
+    except CallError as error:
+        # A server that is Ollama but answers 5xx just now must not be reported as "unknown".
+        if trouble is not None and trouble.status is not None and trouble.status >= 500:
+            raise trouble from error
+        if error.status == 404:
+            raise CallError(
+                Cause.PAYLOAD,
+                "something answers HTTP there, but neither as Ollama nor in the OpenAI style",
+                status=404,
+            ) from error
+        raise
+
+
+async def _openai(http: HttpNode, config: NodeConfig) -> Provider:
+    response = await http.get("/v1/models")
+    if response.status_code >= 400:
+        raise CallError(
+            Cause.STATUS, f"/v1/models answered {response.status_code}", status=response.status_code
+        )
+    server = response.headers.get("Server", "")
+    # The real one is a bare http.server: no other model server answers with BaseHTTP (wire facts B1).
+    if server.startswith("BaseHTTP"):
+        return OpenAIStyle(http, "mlx_lm", config.default_model)
+    if config.protocol == "auto" and await _is_lmstudio(http):
+        return OpenAIStyle(http, "lmstudio", config.default_model)
+    if config.source == "mlx":
+        # Unknown, but where an MLX server is expected: keep to what is safe with one.
+        return OpenAIStyle(http, "mlx_lm", config.default_model)
+    return OpenAIStyle(http, "openai", config.default_model)
+
+
+async def _is_lmstudio(http: HttpNode) -> bool:
+    try:
+        body = await http.get_json("/api/v0/models")
+    except CallError:
+        return False
+    entries = body.get("data") if isinstance(body, Mapping) else None
+    return isinstance(entries, list) and all(isinstance(e, Mapping) and "state" in e for e in entries)

@@ -1,0 +1,216 @@
+"""Ollama's native protocol: NDJSON over /api (wire facts A).
+
+Answers always stream on the wire, so that the first token, a stall and a missing `done` can be seen; a
+caller who wants the whole text collects it.
+"""
+
+import json
+import math
+from collections.abc import AsyncGenerator, Mapping
+from datetime import datetime
+from typing import Any
+
+from opskit.providers.base import (
+    CallError,
+    Cause,
+    ChatRequest,
+    End,
+    Event,
+    ModelInfo,
+    Progress,
+    Reasoning,
+    Resident,
+    Token,
+    Usage,
+)
+from opskit.providers.http import HttpNode, error_text, lines
+
+_UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+
+
+class Ollama:
+    """One Ollama-shaped server."""
+
+    flavour = "ollama"
+    loads_on_demand = True
+
+    def __init__(self, http: HttpNode) -> None:
+        self._http = http
+
+    async def version(self) -> str:
+        body = await self._http.get_json("/api/version")
+        version = body.get("version") if isinstance(body, Mapping) else None
+        return f"Ollama {version}" if version else "Ollama"
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """From /api/tags: installed models, cloud stubs marked. `resident` is left open: see `resident`."""
+        return tuple(_model(entry) for entry in _entries(await self._http.get_json("/api/tags"), "/api/tags"))
+
+    async def resident(self) -> tuple[Resident, ...]:
+        """From /api/ps. It may block while an MLX-engine runner loads: a TIMEOUT here means loading (A2)."""
+        return tuple(_resident(entry) for entry in _entries(await self._http.get_json("/api/ps"), "/api/ps"))
+
+    async def show(self, model: str) -> Mapping[str, Any]:
+        """Metadata of one model without loading it (A2)."""
+        body = await self._http.post_json("/api/show", {"model": model}, timeout_s=self._http.metadata_s)
+        return body if isinstance(body, Mapping) else {}
+
+    async def load(self, model: str, *, num_ctx: int | None = None) -> None:
+        """Preload by /api/chat with no messages (A3). A disconnect would abort the load on the server."""
+        body: dict[str, Any] = {"model": model, "messages": [], "stream": False}
+        if num_ctx is not None:
+            body["options"] = {"num_ctx": num_ctx}
+        reply = await self._http.post_json("/api/chat", body, timeout_s=None)
+        if isinstance(reply, Mapping) and "error" in reply:
+            raise CallError(Cause.IN_BAND, error_text(reply)[0], phase="stream", status=200)
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        """NDJSON chunks of /api/chat. Success is a line with `done: true`, nothing else (A5)."""
+        async with self._http.post_stream("/api/chat", _body(request)) as response:
+            async for line in lines(response):
+                if not line.strip():
+                    continue
+                chunk = _object(line)
+                if "error" in chunk:
+                    raise CallError(Cause.IN_BAND, error_text(chunk)[0], phase="stream", status=200)
+                message = chunk.get("message")
+                if isinstance(message, Mapping):
+                    thinking = message.get("thinking")
+                    if isinstance(thinking, str) and thinking:
+                        yield Reasoning(thinking)
+                    content = message.get("content")
+                    if isinstance(content, str) and content:
+                        yield Token(content)
+                elif "done" not in chunk:
+                    raise CallError(
+                        Cause.PAYLOAD, "a chunk is neither a message nor an end", phase="stream", status=200
+                    )
+                if chunk.get("done") is True:
+                    yield End(
+                        str(chunk.get("done_reason") or "stop"), _usage(chunk), _text(chunk.get("model"))
+                    )
+                    return
+                if not isinstance(message, Mapping):
+                    yield Progress()
+        raise CallError(Cause.ENDED, "the stream ended without `done: true`", phase="stream", status=200)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+
+def _body(request: ChatRequest) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "model": request.model,
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "stream": True,
+    }
+    options: dict[str, Any] = {}
+    if request.max_tokens is not None:
+        options["num_predict"] = request.max_tokens
+    if request.temperature is not None:
+        options["temperature"] = request.temperature
+    if request.num_ctx is not None:
+        options["num_ctx"] = request.num_ctx
+    if options:
+        body["options"] = options
+    if request.keep_alive_s is not None:
+        # A number is seconds; a string without a unit is refused with 400 (A3).
+        body["keep_alive"] = math.ceil(request.keep_alive_s) if request.keep_alive_s >= 0 else -1
+    return body
+
+
+def _object(line: bytes) -> Mapping[str, Any]:
+    try:
+        chunk = json.loads(line)
+    except ValueError as exc:
+        raise CallError(Cause.PAYLOAD, "a line of the reply is not JSON", phase="stream", status=200) from exc
+    if not isinstance(chunk, Mapping):
+        raise CallError(Cause.PAYLOAD, "a line of the reply is not an object", phase="stream", status=200)
+    return chunk
+
+
+def _entries(body: Any, path: str) -> list[Mapping[str, Any]]:
+    models = body.get("models") if isinstance(body, Mapping) else None
+    if models is None and isinstance(body, Mapping) and "models" in body:
+        return []
+    if not isinstance(models, list):
+        raise CallError(
+            Cause.PAYLOAD, f"{path} answered without a list of models", phase="stream", status=200
+        )
+    return [entry for entry in models if isinstance(entry, Mapping) and _name(entry)]
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("model") or entry.get("name") or "")
+
+
+def _model(entry: Mapping[str, Any]) -> ModelInfo:
+    details = entry.get("details")
+    details = details if isinstance(details, Mapping) else {}
+    capabilities = entry.get("capabilities")
+    return ModelInfo(
+        name=_name(entry),
+        size_bytes=_count(entry.get("size")),
+        family=_text(details.get("family")),
+        parameters=_parameters(details.get("parameter_size")),
+        quantization=_text(details.get("quantization_level")),
+        context_length=_count(details.get("context_length")),
+        capabilities=frozenset(map(str, capabilities)) if isinstance(capabilities, list) else None,
+        cloud=bool(entry.get("remote_host") or entry.get("remote_model")),
+    )
+
+
+def _resident(entry: Mapping[str, Any]) -> Resident:
+    return Resident(
+        name=_name(entry),
+        size_bytes=_count(entry.get("size")),
+        size_vram_bytes=_count(entry.get("size_vram")),
+        context_length=_count(entry.get("context_length")),
+        expires_at=_time(entry.get("expires_at")),
+    )
+
+
+def _usage(chunk: Mapping[str, Any]) -> Usage:
+    """Durations come in nanoseconds; a zero count is left out on the wire (A3)."""
+    return Usage(
+        prompt_tokens=_count(chunk.get("prompt_eval_count")),
+        completion_tokens=_count(chunk.get("eval_count")),
+        load_s=_nanoseconds(chunk.get("load_duration")),
+        eval_s=_nanoseconds(chunk.get("eval_duration")),
+    )
+
+
+def _nanoseconds(value: Any) -> float | None:
+    return value / 1e9 if isinstance(value, int | float) and value > 0 else None
+
+
+def _count(value: Any) -> int | None:
+    return (
+        int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _parameters(value: Any) -> float | None:
+    """`7.6B` as 7.6e9."""
+    if not isinstance(value, str) or not value:
+        return None
+    unit = _UNITS.get(value[-1].upper())
+    try:
+        return float(value[:-1]) * unit if unit else float(value)
+    except ValueError:
+        return None
+
+
+def _time(value: Any) -> datetime | None:
+    """RFC 3339 with nanoseconds, as Go writes it; None for the zero time and for what does not parse."""
+    if not isinstance(value, str):
+        return None
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo is not None and parsed.year > 1 else None

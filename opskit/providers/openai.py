@@ -1,0 +1,257 @@
+"""The OpenAI-style protocol: mlx_lm.server, LM Studio, vLLM, OpenRouter and their kin (wire facts B, C).
+
+What they do not agree on is kept in `flavour`: mlx_lm.server loads, and may download, any name it is sent
+(B3), so a name that the server did not list never reaches the wire, and the resident model is asked for by
+leaving the name out.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Literal
+
+from opskit.providers.base import (
+    DEFAULT_MODEL,
+    CallError,
+    Cause,
+    ChatRequest,
+    End,
+    Event,
+    ModelInfo,
+    Progress,
+    Reasoning,
+    Resident,
+    Token,
+    Usage,
+)
+from opskit.providers.http import HttpNode, error_text, lines
+from opskit.providers.sse import Comment, Data, events
+
+Flavour = Literal["mlx_lm", "lmstudio", "openai"]
+
+_KEEPALIVE = "keepalive "
+_LMSTUDIO_KINDS = ("llm", "vlm")
+
+
+class OpenAIStyle:
+    """One server that answers /v1/chat/completions."""
+
+    loads_on_demand = False
+
+    def __init__(self, http: HttpNode, flavour: Flavour = "openai", default_model: str | None = None) -> None:
+        self._http = http
+        self.flavour: str = flavour
+        self._default = default_model
+        self._listed: frozenset[str] | None = None
+
+    async def version(self) -> str:
+        """/health where it exists; 503 there means that the generation thread is dead (B1)."""
+        if self.flavour == "mlx_lm":
+            response = await self._http.get("/health")
+            if response.status_code >= 500:
+                text, _ = error_text(response.content)
+                raise CallError(Cause.STATUS, text, status=response.status_code)
+            return "mlx_lm.server"
+        await self._http.get_json("/v1/models")
+        return {"lmstudio": "LM Studio"}.get(self.flavour, "OpenAI-style server")
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """What the server lists; with mlx_lm.server first DEFAULT_MODEL, the only one known resident."""
+        listed = await self._list()
+        self._listed = frozenset(model.name for model in listed)
+        if self.flavour != "mlx_lm":
+            return listed
+        resident = ModelInfo(DEFAULT_MODEL, resident=True)
+        return (resident, *listed)
+
+    async def resident(self) -> tuple[Resident, ...] | None:
+        if self.flavour == "mlx_lm":
+            return (Resident(DEFAULT_MODEL),)
+        if self.flavour == "lmstudio":
+            return tuple(Resident(m.name) for m in await self._list() if m.resident)
+        return None
+
+    async def load(self, model: str, *, num_ctx: int | None = None) -> None:
+        """These servers load with the first request; there is nothing to call."""
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        """SSE chunks, or one JSON document from a server that ignores `stream`.
+
+        Success is a finish reason or `[DONE]`; an end without either is the only sign of many failures
+        (A5, B2).
+        """
+        body = await self._body(request)
+        async with self._http.post_stream("/v1/chat/completions", body) as response:
+            reason: str | None = None
+            usage = Usage()
+            plain: list[str] = []
+            async for item in events(lines(response)):
+                if isinstance(item, Comment):
+                    yield _progress(item.text)
+                    continue
+                if not isinstance(item, Data):
+                    plain.append(item.text)
+                    continue
+                if item.text.strip() == "[DONE]":
+                    yield End(reason or "stop", usage)
+                    return
+                chunk = _object(item.text)
+                _raise_in_band(chunk)
+                usage = _usage(chunk) or usage
+                for event in _delta(chunk, "delta"):
+                    yield event
+                reason = _finish(chunk) or reason
+            if plain and reason is None:
+                chunk = _object("\n".join(plain))
+                _raise_in_band(chunk)
+                for event in _delta(chunk, "message"):
+                    yield event
+                reason, usage = _finish(chunk), _usage(chunk) or usage
+        if reason is None:
+            raise CallError(
+                Cause.ENDED, "the stream ended without a finish reason or [DONE]", phase="stream", status=200
+            )
+        yield End(reason, usage)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def _list(self) -> tuple[ModelInfo, ...]:
+        if self.flavour == "lmstudio":
+            body = await self._http.get_json("/api/v0/models")
+            return tuple(_lmstudio(entry) for entry in _entries(body) if entry.get("type") in _LMSTUDIO_KINDS)
+        if self.flavour == "mlx_lm" and not (await self._http.get("/v1/models")).content:
+            # Without a cache folder it fails after the 200 is written (B1): nothing listed, but it may serve.
+            return ()
+        # llama.cpp and vLLM serve what they list; for the others nothing is known of what is loaded.
+        body = await self._http.get_json("/v1/models")
+        return tuple(
+            ModelInfo(
+                str(entry["id"]),
+                context_length=_count(entry.get("max_model_len") or entry.get("context_length")),
+                resident=True if entry.get("owned_by") in ("vllm", "llamacpp") else None,
+            )
+            for entry in _entries(body)
+        )
+
+    async def _body(self, request: ChatRequest) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        name = await self._guarded(request.model)
+        if name is not None:
+            body["model"] = name
+        if request.max_tokens is not None:
+            body["max_tokens"] = request.max_tokens
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        return body
+
+    async def _guarded(self, model: str) -> str | None:
+        """The name to send, None to leave it out. Raises CallError(NOT_LISTED) before anything is sent."""
+        if model == DEFAULT_MODEL:
+            return self._default
+        if self._listed is None or model not in self._listed:
+            await self.models()
+        if self._listed is None or model not in self._listed:
+            raise CallError(
+                Cause.NOT_LISTED,
+                f"the server does not list {model!r}; a name it does not list is never sent, "
+                "because it might be downloaded and swapped in",
+            )
+        return model
+
+
+def _entries(body: Any) -> list[Mapping[str, Any]]:
+    data = body.get("data") if isinstance(body, Mapping) else None
+    if not isinstance(data, list):
+        raise CallError(
+            Cause.PAYLOAD, "the list of models is not in the OpenAI shape", phase="stream", status=200
+        )
+    return [entry for entry in data if isinstance(entry, Mapping) and isinstance(entry.get("id"), str)]
+
+
+def _lmstudio(entry: Mapping[str, Any]) -> ModelInfo:
+    return ModelInfo(
+        str(entry["id"]),
+        family=entry.get("arch") if isinstance(entry.get("arch"), str) else None,
+        quantization=entry.get("quantization") if isinstance(entry.get("quantization"), str) else None,
+        context_length=_count(entry.get("max_context_length")),
+        resident=entry.get("state") == "loaded",
+    )
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    try:
+        chunk = json.loads(text)
+    except ValueError as exc:
+        raise CallError(Cause.PAYLOAD, "the reply is not JSON", phase="stream", status=200) from exc
+    if not isinstance(chunk, Mapping):
+        raise CallError(Cause.PAYLOAD, "the reply is not an object", phase="stream", status=200)
+    return chunk
+
+
+def _raise_in_band(chunk: Mapping[str, Any]) -> None:
+    """An error under a 200, in the shapes of OpenAI, OpenRouter and vLLM (C)."""
+    error = chunk.get("error")
+    if error or chunk.get("object") == "error":
+        text, kind = error_text(chunk)
+        code = error.get("code") if isinstance(error, Mapping) else chunk.get("code")
+        raise CallError(
+            Cause.IN_BAND,
+            text,
+            phase="stream",
+            status=code if isinstance(code, int) and 400 <= code < 600 else 200,
+            error_type=kind,
+        )
+    choices = chunk.get("choices")
+    if not isinstance(choices, list):
+        raise CallError(Cause.PAYLOAD, "the reply has no choices", phase="stream", status=200)
+    if any(isinstance(choice, Mapping) and choice.get("finish_reason") == "error" for choice in choices):
+        raise CallError(
+            Cause.IN_BAND, "the server ended the answer with an error", phase="stream", status=200
+        )
+
+
+def _delta(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[Event]:
+    found: list[Event] = []
+    for choice in chunk.get("choices") or ():
+        delta = choice.get(key) if isinstance(choice, Mapping) else None
+        if not isinstance(delta, Mapping):
+            continue
+        thinking = delta.get("reasoning") or delta.get("reasoning_content")
+        if isinstance(thinking, str):
+            found.append(Reasoning(thinking))
+        content = delta.get("content")
+        if isinstance(content, str) and content:
+            found.append(Token(content))
+    return found
+
+
+def _finish(chunk: Mapping[str, Any]) -> str | None:
+    for choice in chunk.get("choices") or ():
+        reason = choice.get("finish_reason") if isinstance(choice, Mapping) else None
+        if isinstance(reason, str) and reason:
+            return reason
+    return None
+
+
+def _usage(chunk: Mapping[str, Any]) -> Usage | None:
+    usage = chunk.get("usage")
+    if not isinstance(usage, Mapping):
+        return None
+    return Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
+
+
+def _progress(comment: str) -> Progress:
+    """`keepalive 512/2048` is mlx_lm.server's prefill (B4); any other comment is just a sign of life."""
+    if comment.startswith(_KEEPALIVE):
+        done, _, total = comment.removeprefix(_KEEPALIVE).partition("/")
+        if done.isdigit() and total.isdigit():
+            return Progress(int(done), int(total))
+    return Progress()
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

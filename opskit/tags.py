@@ -1,0 +1,166 @@
+"""The log-tag grammar of SPEC A1: one writer, one parser, one correlation id.
+
+A line reads `TIME [TAG] correlation_id=UUID key=value key="quoted value"`, always on one physical line.
+Values that hold anything but plain word characters are JSON strings, so quotes, line breaks and control
+characters survive the round trip: `parse(format_line(...))` gives back what went in.
+"""
+
+import contextlib
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+Value = str | int | float | bool | None
+
+
+class Tag(StrEnum):
+    """What a line is about."""
+
+    EXECUTOR_INIT = "EXECUTOR_INIT"
+    REQUEST = "REQUEST"
+    LLM_CALL = "LLM_CALL"
+    LLM_RESPONSE = "LLM_RESPONSE"
+    LLM_ERROR = "LLM_ERROR"
+    LLM_PARSE = "LLM_PARSE"
+    LLM_CRASH = "LLM_CRASH"
+    FALLBACK = "FALLBACK"
+
+
+#: Carried by every line of one request; asyncio tasks inherit it.
+correlation_id: ContextVar[str | None] = ContextVar("opskit_correlation_id", default=None)
+
+_BARE = re.compile(r"[\w./:@+%*,-]+", re.ASCII)
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+_HEAD = re.compile(
+    r"(?:(?P<time>\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))\s+)?\[(?P<tag>[A-Z][A-Z0-9_]*)\]\s?"
+)
+_KEY = re.compile(r"\s*([A-Za-z_][\w.-]*)=", re.ASCII)
+_WORDS = {"true": True, "false": False, "null": None}
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedLine:
+    """One parsed line. `rest` is text that is not key=value, as other writers of these tags produce it."""
+
+    tag: str
+    fields: Mapping[str, Value] = field(default_factory=dict)
+    at: datetime | None = None
+    rest: str = ""
+
+    @property
+    def correlation_id(self) -> str | None:
+        value = self.fields.get("correlation_id")
+        return value if isinstance(value, str) else None
+
+
+def new_correlation_id() -> str:
+    return str(uuid.uuid4())
+
+
+@contextlib.contextmanager
+def correlated(identifier: str | None = None) -> Iterator[str]:
+    """Everything tagged inside carries `identifier` (a new UUID when None)."""
+    value = identifier or new_correlation_id()
+    token = correlation_id.set(value)
+    try:
+        yield value
+    finally:
+        correlation_id.reset(token)
+
+
+def format_line(tag: str, fields: Mapping[str, Value], at: datetime | None = None) -> str:
+    """One line, without the line end. `at` must be timezone-aware."""
+    head = f"[{tag}]"
+    if at is not None:
+        head = f"{at.astimezone(UTC).isoformat(timespec='milliseconds').replace('+00:00', 'Z')} {head}"
+    return " ".join([head, *(f"{key}={_encode(value)}" for key, value in fields.items())])
+
+
+def parse(line: str) -> TaggedLine | None:
+    """Read a tagged line, ours or a foreign one; None when there is no tag at its head."""
+    head = _HEAD.match(line)
+    if head is None:
+        return None
+    at = datetime.fromisoformat(head["time"]) if head["time"] else None
+    fields: dict[str, Value] = {}
+    position = head.end()
+    while (key := _KEY.match(line, position)) is not None:
+        decoded = _decode(line, key.end())
+        if decoded is None:
+            break
+        fields[key[1]], position = decoded
+    return TaggedLine(head["tag"], fields, at, line[position:].strip())
+
+
+def _encode(value: Value) -> str:
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    if _BARE.fullmatch(value) and value not in _WORDS and not _NUMBER.fullmatch(value):
+        return value
+    # ASCII escapes only for what would break the line: U+2028, U+2029, U+0085 and controls.
+    return "".join(_escape(char) for char in json.dumps(value, ensure_ascii=False))
+
+
+def _escape(char: str) -> str:
+    printable = char.isprintable() and not "\ud800" <= char <= "\udfff"
+    return char if printable else json.dumps(char)[1:-1]
+
+
+def _decode(line: str, start: int) -> tuple[Value, int] | None:
+    if line.startswith('"', start):
+        try:
+            value, end = json.JSONDecoder(strict=False).raw_decode(line, start)
+        except json.JSONDecodeError:
+            return None
+        return value, end
+    bare = _BARE.match(line, start)
+    if bare is None:
+        return None
+    word = bare[0]
+    if word in _WORDS:
+        return _WORDS[word], bare.end()
+    if _NUMBER.fullmatch(word):
+        return (int(word) if re.fullmatch(r"-?\d+", word) else float(word)), bare.end()
+    return word, bare.end()
+
+
+def preview(text: str, limit: int) -> str:
+    """The beginning of a text for a log line: white space folded, cut at `limit` characters."""
+    folded = " ".join(text[: limit * 4].split())
+    return folded if len(folded) <= limit else folded[: limit - 1] + "…"
+
+
+class TagLog:
+    """Writes tagged lines to its sinks; every line carries the current correlation id."""
+
+    def __init__(
+        self,
+        *sinks: Callable[[str], None],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        secrets: tuple[str, ...] = (),
+        preview_chars: int = 120,
+    ) -> None:
+        self._sinks = sinks
+        self._now = now
+        self._secrets = tuple(secret for secret in secrets if secret)
+        self.preview_chars = preview_chars
+
+    def write(self, tag: Tag, **fields: Value) -> None:
+        """Format and hand one line to each sink."""
+        if not self._sinks:
+            return
+        line = format_line(tag.value, {"correlation_id": correlation_id.get(), **fields}, self._now())
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+        for sink in self._sinks:
+            sink(line)
+
+    def preview(self, text: str) -> str:
+        return preview(text, self.preview_chars)
