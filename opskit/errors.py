@@ -125,7 +125,9 @@ CATALOGUE: dict[str, ErrorSpec] = {
             "`opskit probe` tells slow, busy and wedged apart; raise `budgets.total_s` for long goals",
             http_status=504,
         ),
-        ErrorSpec("VAL_001", "validation failed", "the input is not valid", "correct the input", Exit.USAGE, 400),
+        ErrorSpec(
+            "VAL_001", "validation failed", "the input is not valid", "correct the input", Exit.USAGE, 400
+        ),
         ErrorSpec(
             "VAL_002",
             "the input is not valid",
@@ -135,7 +137,12 @@ CATALOGUE: dict[str, ErrorSpec] = {
             400,
         ),
         ErrorSpec(
-            "VAL_003", "a field is missing", "a required value was not given", "give the value", Exit.USAGE, 400
+            "VAL_003",
+            "a field is missing",
+            "a required value was not given",
+            "give the value",
+            Exit.USAGE,
+            400,
         ),
         ErrorSpec(
             "CONFIG_001",

@@ -1,0 +1,122 @@
+"""A client of the agents over HTTP (SPEC D1, D2): Victoria, Veronica, and anything shaped like them."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from opskit.config.schema import AgentConfig, Budgets
+from opskit.providers.base import CallError, Cause
+from opskit.providers.http import HttpNode
+
+_POLL_FIRST_S = 0.05
+_POLL_LAST_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReply:
+    """A finished run. `knowledge` is the agent's own account: method, model, delegated_to, ..."""
+
+    output: str
+    knowledge: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        return str(self.knowledge.get("method") or "agent")
+
+    @property
+    def model(self) -> str | None:
+        metadata = self.knowledge.get("metadata")
+        for source in (self.knowledge, metadata if isinstance(metadata, Mapping) else {}):
+            if isinstance(source.get("model"), str):
+                return str(source["model"])
+        return None
+
+
+class AgentClient:
+    """One agent. Raises CallError like a provider, so its failures are classified in the same way."""
+
+    def __init__(self, config: AgentConfig, budgets: Budgets) -> None:
+        self.config = config
+        self.name = config.name
+        self._budgets = budgets
+        self._http = HttpNode(
+            config.url, api_key=config.api_key, connect_s=budgets.connect_s, metadata_s=budgets.metadata_s
+        )
+
+    async def status(self, *, timeout_s: float | None = None) -> Mapping[str, Any]:
+        """`GET /status`; an agent that has none (404) is asked for `/health`."""
+        try:
+            body = await self._http.get_json("/status", timeout_s=timeout_s)
+        except CallError as error:
+            if error.status != 404:
+                raise
+            body = await self._http.get_json("/health", timeout_s=timeout_s)
+        return body if isinstance(body, Mapping) else {}
+
+    async def run(
+        self,
+        goal: str,
+        *,
+        session_id: str,
+        deadline_s: float,
+        on_state: Callable[[str], None] = lambda _state: None,
+    ) -> AgentReply:
+        """Hand over a goal and wait for its end, asynchronously where the agent can (202 and polling).
+
+        Raises CallError: TIMEOUT after `deadline_s`, IN_BAND when the agent says that the run failed.
+        """
+        body = {"goal": goal, "session_id": session_id, "async_mode": True}
+        try:
+            async with asyncio.timeout(deadline_s):
+                reply = await self._http.post_json("/run?async_mode=1", body, timeout_s=None)
+                task = reply.get("task_id") if isinstance(reply, Mapping) else None
+                if task and "output" not in reply:
+                    reply = await self._poll(reply, str(task), on_state)
+        except TimeoutError as exc:
+            raise CallError(Cause.TIMEOUT, f"the run did not end within {deadline_s:g} s") from exc
+        return _reply(reply)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def _poll(
+        self, accepted: Mapping[str, Any], task: str, on_state: Callable[[str], None]
+    ) -> Mapping[str, Any]:
+        path = accepted.get("status_url")
+        # Only a path of this very agent is followed: a status URL must not send us elsewhere.
+        path = path if isinstance(path, str) and path.startswith("/") and not path.startswith("//") else None
+        pause, state, misses = _POLL_FIRST_S, "", 0
+        while True:
+            try:
+                body = await self._http.get_json(path or f"/run/status/{task}")
+            except CallError as error:
+                # One lost poll is no lost run; a task that the agent no longer knows is.
+                misses += 1
+                if error.status == 404 or misses >= 3:
+                    raise
+                body = None
+            else:
+                misses = 0
+            if isinstance(body, Mapping):
+                if body.get("status") != state:
+                    state = str(body.get("status"))
+                    on_state(state)
+                if state in ("completed", "failed", "success", "error"):
+                    return body
+            await asyncio.sleep(pause)
+            pause = min(_POLL_LAST_S, pause * 1.5)
+
+
+def _reply(body: Any) -> AgentReply:
+    if not isinstance(body, Mapping):
+        raise CallError(Cause.PAYLOAD, "the agent's answer is not an object", phase="stream", status=200)
+    knowledge = body.get("knowledge")
+    status = str(body.get("status") or "success")
+    output = body.get("output")
+    if status in ("failed", "error"):
+        reason = body.get("error") or body.get("error_message") or output or "the agent gives no reason"
+        raise CallError(Cause.IN_BAND, f"the run failed: {reason}", phase="stream", status=200)
+    if output is not None and not isinstance(output, str):
+        raise CallError(Cause.PAYLOAD, "the agent's output is not text", phase="stream", status=200)
+    return AgentReply(output or "", knowledge if isinstance(knowledge, Mapping) else {})

@@ -1,0 +1,84 @@
+"""What to type next, for each state of a node or an agent: exact commands, not advice."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from opskit.checks.state import NodeState
+from opskit.config.schema import AgentConfig, NodeConfig
+from opskit.system.network import endpoint
+
+
+def node_remedy(
+    node: NodeConfig, state: NodeState, *, model: str | None, process: Mapping[str, Any] | None
+) -> str | None:
+    """None when nothing is to be done."""
+    match state:
+        case NodeState.OK:
+            return None
+        case NodeState.SLOW:
+            return f"`opskit models test --node {node.name}` measures it; `opskit models loaded` shows memory"
+        case NodeState.IDLE:
+            return "`opskit probe --load` loads the smallest model and asks it for a token"
+        case NodeState.BUSY | NodeState.LOADING:
+            return f"wait, then `opskit probe`; `opskit models loaded` shows what {node.name} holds"
+        case NodeState.WEDGED:
+            return _wake(node, process)
+        case NodeState.FAILING:
+            return _inspect(node, model)
+        case NodeState.REFUSED:
+            return f"start it: {_start(node)}; or correct {_address(node)}"
+        case NodeState.UNREACHABLE:
+            return f"check {_address(node)}: `opskit config show` tells where the address comes from"
+        case NodeState.UNAUTHORISED:
+            return f"give its key: set `nodes.{node.name}.api_key: ${{NAME}}` and export NAME"
+        case NodeState.NOT_CONFIGURED:
+            return f"set {_address(node)}"
+
+
+def agent_remedy(agent: AgentConfig, state: NodeState) -> str | None:
+    """None when nothing is to be done."""
+    container = f"{agent.name}-agent"
+    match state:
+        case NodeState.OK:
+            return None
+        case NodeState.REFUSED:
+            return f"`docker start {container}`; or correct {agent.name.upper()}_URL"
+        case NodeState.UNREACHABLE:
+            return f"check {agent.name.upper()}_URL: `opskit config show` tells where the address comes from"
+        case NodeState.UNAUTHORISED:
+            return f"give its key: set `agents.{agent.name}.api_key: ${{NAME}}` and export NAME"
+        case NodeState.SLOW | NodeState.BUSY | NodeState.LOADING | NodeState.IDLE:
+            return f"`docker logs --tail 50 {container}` shows what it works on"
+        case NodeState.WEDGED | NodeState.FAILING:
+            return f"`docker logs --tail 50 {container}`, then `docker restart {container}`"
+        case NodeState.NOT_CONFIGURED:
+            return f"set {agent.name.upper()}_URL"
+
+
+def _wake(node: NodeConfig, process: Mapping[str, Any] | None) -> str:
+    if process is not None and process.get("stopped"):
+        return f"`kill -CONT {process['pid']}` lets it go on"
+    if node.source == "ollama":
+        return "`ollama ps`, then `ollama stop MODEL`; if that hangs, restart it: `systemctl restart ollama`"
+    pid = f"`kill {process['pid']}`, then " if process is not None else ""
+    return f"restart it: {pid}{_start(node)}"
+
+
+def _inspect(node: NodeConfig, model: str | None) -> str:
+    if node.source == "ollama":
+        pull = f"`ollama pull {model or 'phi3.5:3.8b'}`"
+        return f"`journalctl -u ollama -n 50` (macOS: ~/.ollama/logs/server.log); no model yet: {pull}"
+    return f"look at the log of the server at {node.url}, then restart it: {_start(node)}"
+
+
+def _start(node: NodeConfig) -> str:
+    if node.source == "ollama":
+        return "`ollama serve`"
+    if node.source == "mlx":
+        return f"`mlx_lm.server --model DIR --port {endpoint(node.url)[1]}`"
+    return f"the server at {node.url}"
+
+
+def _address(node: NodeConfig) -> str:
+    names = {"ollama": "OLLAMA_API_URL", "mlx": "MLX_API_URL"}
+    return names.get(node.name, f"`nodes.{node.name}.url`")

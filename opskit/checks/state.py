@@ -1,0 +1,88 @@
+"""The states of a target, and how a fault shows in them: pure."""
+
+from enum import StrEnum
+
+from opskit.llm.faults import Fault, FaultKind
+from opskit.system.process import Listener
+
+
+class NodeState(StrEnum):
+    """One word for a target's condition.
+
+    `failing` answers, but with errors. `idle` is well and has no model loaded; people are shown `ok`, and the
+    status and detail say that no token was asked for.
+    """
+
+    OK = "ok"
+    SLOW = "slow"
+    IDLE = "idle"
+    BUSY = "busy"
+    LOADING = "loading"
+    WEDGED = "wedged"
+    FAILING = "failing"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    UNAUTHORISED = "unauthorised"
+    NOT_CONFIGURED = "not configured"
+
+    @property
+    def shown(self) -> str:
+        return NodeState.OK.value if self is NodeState.IDLE else self.value
+
+
+#: A server that uses more than this many cores while a request waits is working, not wedged.
+WORKING_CORES = 0.2
+
+_STATES = {
+    FaultKind.REFUSED: NodeState.REFUSED,
+    FaultKind.UNREACHABLE: NodeState.UNREACHABLE,
+    FaultKind.CONNECT_TIMEOUT: NodeState.UNREACHABLE,
+    FaultKind.UNAUTHORISED: NodeState.UNAUTHORISED,
+    FaultKind.BUSY: NodeState.BUSY,
+    FaultKind.RATE_LIMITED: NodeState.BUSY,
+    FaultKind.LOADING: NodeState.LOADING,
+    FaultKind.WEDGED: NodeState.WEDGED,
+    FaultKind.FIRST_TOKEN_TIMEOUT: NodeState.WEDGED,
+    FaultKind.IDLE_TIMEOUT: NodeState.WEDGED,
+    FaultKind.LOAD_TIMEOUT: NodeState.WEDGED,
+    FaultKind.TOTAL_TIMEOUT: NodeState.WEDGED,
+}
+CODES = {
+    NodeState.WEDGED: "MODEL_002",
+    NodeState.REFUSED: "COMM_001",
+    NodeState.UNREACHABLE: "COMM_002",
+    NodeState.UNAUTHORISED: "COMM_001",
+    NodeState.FAILING: "GEN_001",
+}
+
+
+def state_of(fault: Fault) -> NodeState:
+    """The state that a fault shows."""
+    return _STATES.get(fault.kind, NodeState.FAILING)
+
+
+def judge_silence(
+    *, progress_seen: bool, others_served: bool, process: Listener | None, seconds: float
+) -> tuple[NodeState, str]:
+    """Busy or wedged? The state of a server that accepted a request and gave no token, with the reason.
+
+    Evidence that it works outranks its silence: progress comments, other requests that ended meanwhile, or
+    a process that uses the processor.
+    """
+    if process is not None and process.stopped:
+        return (
+            NodeState.WEDGED,
+            f"no token in {seconds:.1f} s: process {process.pid} ({process.name}) is stopped",
+        )
+    if progress_seen:
+        return NodeState.BUSY, f"no token in {seconds:.1f} s, but it reports progress on the prompt"
+    if others_served:
+        return NodeState.BUSY, f"no token in {seconds:.1f} s, but other requests ended meanwhile"
+    if process is not None and process.cpu >= WORKING_CORES:
+        return (
+            NodeState.BUSY,
+            f"no token in {seconds:.1f} s, but process {process.pid} ({process.name}) "
+            f"is using {process.cpu:.1f} cores",
+        )
+    idle = f"; process {process.pid} ({process.name}) is idle" if process is not None else ""
+    return NodeState.WEDGED, f"no token in {seconds:.1f} s{idle}"

@@ -1,0 +1,106 @@
+"""`opskit config`: what holds, where it comes from, and what is wrong with it."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opskit.cli import render
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.errors import Exit
+from opskit.result import SCHEMA_VERSION, Finding, Report, Status
+
+if TYPE_CHECKING:
+    from opskit.config.load import Problem
+
+app = typer.Typer(no_args_is_help=True, help="Show, check and start a configuration.")
+
+_DEFAULT_PATH = Path("opskit.yaml")
+
+
+@app.command()
+def show(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOption = False) -> None:
+    """Show every effective value and where it comes from; secrets stay hidden."""
+    from opskit.config.load import load
+    from opskit.config.origins import shown
+
+    loaded = load(config, environ=os.environ, cwd=Path.cwd())
+    values = list(shown(loaded.config, loaded.origins))
+    for note in loaded.notes:
+        render.note(f"note: {note}")
+    if json:
+        render.document(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "command": "config show",
+                "ok": True,
+                "status": Status.PASS.value,
+                "values": [{"key": one.key, "value": one.value, "origin": str(one.origin)} for one in values],
+                "findings": [],
+            },
+        )
+    else:
+        rows = [(one.key, one.text, str(one.origin)) for one in values]
+        render.table(("key", "value", "origin"), rows)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Option("--path", help="The file to write.")] = _DEFAULT_PATH,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    json: JsonOption = False,
+    _debug: DebugOption = False,
+) -> None:
+    """Write a starter file in which every setting is a comment that shows its default."""
+    from opskit.config import starter
+
+    starter.write(path, force=force)
+    if json:
+        written = Finding("config", str(path), Status.PASS, state="written")
+        render.document(Report("config init", [written]).as_json())
+    else:
+        render.line(f"{path} written; see what holds with `opskit config show`")
+
+
+@app.command()
+def check(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOption = False) -> None:
+    """Check the configuration and name every problem with its file and line."""
+    from opskit.config.load import InvalidConfigError, load
+
+    findings: list[Finding] = []
+    lines: list[str] = []
+    try:
+        loaded = load(config, environ=os.environ, cwd=Path.cwd())
+    except InvalidConfigError as exc:
+        findings = [_finding(problem) for problem in exc.problems]
+        lines = [f"{problem}\n  {problem.advice}" for problem in exc.problems]
+    else:
+        path = loaded.config.path
+        detail = path or "no configuration file: defaults and environment"
+        findings = [Finding("config", path or "defaults", Status.PASS, state="ok", detail=detail)]
+        lines = [f"{detail}: ok"]
+        for note in loaded.notes:
+            key, _, words = note.partition(": ")
+            findings.append(Finding("config", key, Status.WARN, state="note", detail=words))
+            render.note(f"note: {note}")
+    report = Report("config check", findings)
+    if json:
+        render.document(report.as_json())
+    else:
+        for line in lines:
+            render.line(line, style="" if report.ok else "red")
+    raise typer.Exit(int(Exit.OK if report.ok else Exit.CONFIG))
+
+
+def _finding(problem: "Problem") -> Finding:
+    return Finding(
+        "config",
+        problem.key or problem.path,
+        Status.FAIL,
+        state="invalid",
+        detail=f"{problem.where}: {problem.message}",
+        code=problem.code,
+        remedy=problem.advice,
+        evidence={"path": problem.path, "line": problem.line, "column": problem.column},
+    )

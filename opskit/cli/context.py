@@ -1,0 +1,78 @@
+"""What commands do before their work: load the configuration, choose where tagged lines go, run async."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from opskit.config.schema import Config
+    from opskit.engine import Engine
+
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """The one `asyncio.run` of a command."""
+    return asyncio.run(work)
+
+
+def load_config(path: str | None) -> "Config":
+    """The configuration of this command; its notes go to stderr."""
+    from opskit.cli import render
+    from opskit.config.load import load
+
+    loaded = load(path, environ=os.environ, cwd=Path.cwd())
+    for text in loaded.notes:
+        render.note(f"note: {text}")
+    return loaded.config
+
+
+@contextlib.asynccontextmanager
+async def opened(path: str | None, *, verbose: bool, sandbox: bool = False) -> AsyncIterator["Engine"]:
+    """An engine over the configured stack, or over a simulated one that lives as long as the command."""
+    from opskit.engine import open_engine
+
+    async with configured(path, sandbox=sandbox) as config:
+        sinks = [_to_stderr] if verbose or config.debug else []
+        async with open_engine(config, sinks=sinks) as engine:
+            yield engine
+
+
+@contextlib.asynccontextmanager
+async def configured(path: str | None, *, sandbox: bool = False) -> AsyncIterator["Config"]:
+    """The configuration; with `sandbox` its nodes and agents are simulated ones, up while this is open."""
+    config = load_config(path)
+    if not sandbox:
+        yield config
+        return
+    from opskit.sandbox.stage import Stage
+
+    async with Stage() as stage:
+        yield on_stage(config, stage.environment())
+
+
+def on_stage(config: "Config", environment: Mapping[str, str]) -> "Config":
+    """The same configuration over the servers of a stage, and over no others."""
+    from dataclasses import replace
+
+    from opskit.config.schema import AgentConfig, NodeConfig
+
+    return replace(
+        config,
+        nodes=(
+            NodeConfig("ollama", environment["OLLAMA_API_URL"], "ollama"),
+            NodeConfig("mlx", environment["MLX_API_URL"], "mlx"),
+        ),
+        agents=(
+            AgentConfig("victoria", environment["VICTORIA_URL"]),
+            AgentConfig("veronica", environment["VERONICA_URL"]),
+        ),
+    )
+
+
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(line + "\n")

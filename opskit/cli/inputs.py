@@ -1,0 +1,62 @@
+"""What people hand over: goals and names, refused with a reason when they cannot be used."""
+
+from collections.abc import Collection
+from typing import TextIO
+
+from opskit.errors import UsageError
+
+
+def goal_text(given: str | None, stdin: TextIO, limit_bytes: int) -> str:
+    """The goal from the argument or from standard input.
+
+    Raises UsageError for an empty, an over-long and a binary goal.
+    """
+    if given is None or given == "-":
+        if given is None and stdin.isatty():
+            raise UsageError("there is no goal", remedy='`opskit run "your goal"`, or pipe it in')
+        raw = stdin.buffer.read(limit_bytes + 1)
+    else:
+        raw = given.encode("utf-8", "surrogateescape")
+    return _checked(raw, limit_bytes)
+
+
+def checked_goal(given: str, limit_bytes: int) -> str:
+    """A goal given as an option. Raises UsageError like `goal_text`."""
+    return _checked(given.encode("utf-8", "surrogateescape"), limit_bytes)
+
+
+def _checked(raw: bytes, limit_bytes: int) -> str:
+    if len(raw) > limit_bytes:
+        raise UsageError(
+            f"the goal is larger than {limit_bytes} bytes",
+            remedy="shorten it, or raise `limits.goal_bytes` in the configuration",
+        )
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise UsageError(
+            f"the goal is not UTF-8 text (byte {exc.start})", remedy="pass text; binary data is no goal"
+        ) from exc
+    if any(char < " " and char not in "\t\n\r\f" for char in text):
+        raise UsageError("the goal holds control characters", remedy="pass text; binary data is no goal")
+    if not text.strip():
+        raise UsageError("the goal is empty", remedy='`opskit run "your goal"`')
+    return text
+
+
+def name_of_model(given: str | None) -> str | None:
+    """A model name as given; it may be a path. Raises UsageError for what no server would list."""
+    if given is None:
+        return None
+    if not given.strip() or not given.isprintable() or len(given) > 512:
+        raise UsageError(
+            "that is no model name", remedy="`opskit models list` shows the names that can be used"
+        )
+    return given
+
+
+def name_of_category(given: str | None, known: Collection[str]) -> str | None:
+    """Raises UsageError for a category that the configuration does not have."""
+    if given is not None and given not in known:
+        raise UsageError(f"there is no category {given!r}", remedy=f"use one of: {', '.join(sorted(known))}")
+    return given

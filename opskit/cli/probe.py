@@ -1,0 +1,86 @@
+"""`opskit probe`: what answers, how far up its ladder, and what to do about the rest."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opskit.cli import context, render
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption, VerboseOption
+from opskit.result import Report
+
+
+def probe(
+    use_mlx: Annotated[
+        bool, typer.Option("--use-mlx", help="Test the MLX node: it must answer, whatever Ollama does.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Ask this model, loading it if need be.", show_default=False)
+    ] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option("--goal", help="Ask for a whole answer to this goal as well.", show_default=False),
+    ] = None,
+    load: Annotated[
+        bool, typer.Option("--load", help="Where nothing is loaded, load the smallest model and ask it.")
+    ] = False,
+    sandbox: SandboxOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Climb the ladder of every node and agent: tcp, http, models, resident, first token, full cycle.
+
+    Loads, pins and swaps nothing unless --load or --model is given.
+    """
+    del debug  # read by main
+    report = context.run(
+        _probe(use_mlx, model, goal, load=load, sandbox=sandbox, config=config, verbose=verbose)
+    )
+    if verbose and not json:
+        _rungs(report)
+    render.report(report, as_json=json)
+    raise typer.Exit(int(report.exit))
+
+
+async def _probe(
+    use_mlx: bool,
+    model: str | None,
+    goal: str | None,
+    *,
+    load: bool,
+    sandbox: bool,
+    config: str | None,
+    verbose: bool,
+) -> Report:
+    import asyncio
+
+    from opskit.agent.client import AgentClient
+    from opskit.checks.probe import probe as run_probe
+    from opskit.cli.inputs import checked_goal, name_of_model
+    from opskit.config.load import ensure_state_dir
+
+    model = name_of_model(model)
+    async with context.configured(config, sandbox=sandbox) as loaded:
+        if goal is not None:
+            goal = checked_goal(goal, loaded.limits.goal_bytes)
+        locks = Path(ensure_state_dir(loaded.state_dir))
+        agents = {agent.name: AgentClient(agent, loaded.budgets) for agent in loaded.agents}
+        if verbose:
+            render.note(f"probing {len(loaded.nodes)} nodes and {len(agents)} agents")
+        try:
+            return await run_probe(
+                loaded, agents, use_mlx=use_mlx, model=model, goal=goal, load=load, locks=locks
+            )
+        finally:
+            await asyncio.gather(*(agent.aclose() for agent in agents.values()))
+
+
+def _rungs(report: Report) -> None:
+    for finding in report.findings:
+        for rung in finding.evidence.get("ladder", ()):
+            render.note(
+                f"{finding.target:<10} {rung['rung']:<12} {rung['status']:<5} "
+                f"{rung['seconds']:8.3f} s  {rung['detail']}"
+            )

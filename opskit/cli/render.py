@@ -1,0 +1,175 @@
+"""The only module that prints. Results go to stdout, narration and progress to stderr.
+
+Foreign text reaches rich as `Text` only, never as markup. rich itself is imported when a table is drawn.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from opskit.errors import OpskitError
+from opskit.result import SCHEMA_VERSION, Finding, Report, Status
+
+_STYLES = {
+    Status.PASS: "green",
+    Status.WARN: "yellow",
+    Status.FAIL: "bold red",
+    Status.SKIP: "dim",
+    Status.INCONCLUSIVE: "magenta",
+}
+
+
+def printable(text: str) -> str:
+    """Foreign text on one line without control characters: a terminal obeys them."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def document(content: Mapping[str, Any]) -> None:
+    """One JSON document to stdout."""
+    print(json.dumps(content, ensure_ascii=False, indent=2, default=str))
+
+
+def line(text: str, *, style: str = "") -> None:
+    """One line to stdout, as it is."""
+    if style and sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        Console().print(Text(text, style=style))
+        return
+    print(text)
+
+
+def piece(text: str) -> None:
+    """A piece of a stream to stdout, at once."""
+    print(text, end="", flush=True)
+
+
+def note(text: str) -> None:
+    """One line to stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table to stdout, folded to the terminal's width."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(printable(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 160).print(drawn)
+
+
+def report(content: Report, *, as_json: bool) -> None:
+    """The findings of a command, as a document or as lines."""
+    if as_json:
+        document(content.as_json())
+        return
+    findings(content.findings)
+
+
+def findings(content: Sequence[Finding]) -> None:
+    """Findings as a table, then what to do about those that are not well."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("target", "check", "status", "state", "seconds", "detail"):
+        drawn.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
+    for found in content:
+        drawn.add_row(
+            Text(printable(found.target)),
+            Text(found.check),
+            Text(found.status.value, style=_STYLES[found.status]),
+            Text(found.state),
+            Text(f"{found.seconds:.3f}"),
+            Text(printable(found.detail)),
+        )
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(drawn)
+    advice = [f for f in content if f.remedy and f.status not in (Status.PASS,)]
+    if advice:
+        console.print()
+        for found in advice:
+            console.print(Text(f"{found.target} ({found.state or found.status.value}): {found.remedy}"))
+
+
+def error(problem: OpskitError, *, as_json: bool, extra: Mapping[str, Any] | None = None) -> None:
+    """An expected failure: one document, or one line with its code and what to type next."""
+    if as_json:
+        document(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "ok": False,
+                **(extra or {}),
+                "error": {
+                    "code": problem.code,
+                    "message": printable(problem.message),
+                    "remedy": problem.remedy,
+                },
+            }
+        )
+        return
+    note(f"opskit: {problem.code}: {printable(problem.message)}. Next: {printable(problem.remedy)}")
+
+
+class Bar(Protocol):
+    """Progress of a known number of steps."""
+
+    def step(self, text: str) -> None:
+        """The next step begins."""
+
+
+class _Silent:
+    def step(self, text: str) -> None:
+        """Nobody watches."""
+
+
+@contextlib.contextmanager
+def progress(total: int, *, quiet: bool = False) -> Iterator[Bar]:
+    """A progress bar on stderr when somebody watches, plain lines in a log."""
+    if quiet:
+        yield _Silent()
+        return
+    if not sys.stderr.isatty():
+        yield _Lines(total)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
+        task = drawn.add_task("", total=total)
+
+        class _Drawn:
+            began = False
+
+            def step(self, text: str) -> None:
+                if self.began:
+                    drawn.advance(task)
+                self.began = True
+                drawn.update(task, description=printable(text))
+
+        yield _Drawn()
+
+
+class _Lines:
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._at = 0
+
+    def step(self, text: str) -> None:
+        self._at += 1
+        note(f"[{self._at}/{self._total}] {printable(text)}")

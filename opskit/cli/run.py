@@ -1,0 +1,128 @@
+"""`opskit run "goal"`: one goal, one answer; who gave it goes to stderr."""
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opskit.cli import context, render
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption, VerboseOption
+from opskit.errors import UsageError
+
+if TYPE_CHECKING:
+    from opskit.engine import Engine, Goal, RunResult
+    from opskit.llm.answer import Attempt
+
+
+def run(
+    goal: Annotated[
+        str | None,
+        typer.Argument(help="What to do; `-` or nothing reads standard input.", show_default=False),
+    ] = None,
+    local: Annotated[bool, typer.Option("--local", help="Answer in this process, without Victoria.")] = False,
+    remote: Annotated[bool, typer.Option("--remote", help="Through Victoria or not at all.")] = False,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The model to ask first (in this process).", show_default=False),
+    ] = None,
+    category: Annotated[
+        str | None,
+        typer.Option(
+            help="reasoning, coding, fast or default; found out when not given.", show_default=False
+        ),
+    ] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it comes.")] = False,
+    sandbox: SandboxOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Run a goal through Victoria when she answers, else through the models of this machine."""
+    del debug  # read by main
+    if local and remote:
+        raise UsageError("--local and --remote exclude each other", remedy="`opskit run --help`")
+    if remote and model is not None:
+        raise UsageError(
+            "--model cannot be used with --remote: Victoria chooses her model herself",
+            remedy="set VICTORIA_MODEL where she runs, or use --local",
+        )
+    context.run(
+        _run(
+            goal,
+            where="local" if local else "remote" if remote else "auto",
+            model=model,
+            category=category,
+            stream=stream and not json,
+            sandbox=sandbox,
+            config=config,
+            json=json,
+            verbose=verbose,
+        )
+    )
+
+
+async def _run(
+    goal: str | None,
+    *,
+    where: str,
+    model: str | None,
+    category: str | None,
+    stream: bool,
+    sandbox: bool,
+    config: str | None,
+    json: bool,
+    verbose: bool,
+) -> None:
+    from opskit.cli.inputs import goal_text, name_of_category, name_of_model
+    from opskit.engine import Goal, RunFailed
+
+    async with context.opened(config, verbose=verbose, sandbox=sandbox) as engine:
+        asked = Goal(
+            goal_text(goal, sys.stdin, engine.config.limits.goal_bytes),
+            where,
+            name_of_model(model),
+            name_of_category(category, engine.config.router.categories),
+        )
+        try:
+            result = await _answer(engine, asked, stream=stream)
+        except RunFailed as failed:
+            _account(failed.attempts)
+            raise
+    if json:
+        render.document(result.as_json())
+        return
+    if not stream or result.node == "victoria":
+        render.line(result.output.strip("\n"))
+    _account(result.attempts)
+    render.note(
+        f"answered by {result.model} on {result.node} in {result.seconds:.2f} s "
+        f"(method {result.method}, correlation id {result.correlation_id})"
+    )
+
+
+async def _answer(engine: "Engine", goal: "Goal", *, stream: bool) -> "RunResult":
+    from opskit.engine import RunResult
+
+    shown = False
+    try:
+        async with contextlib.aclosing(engine.stream(goal, None, render.note, pieces=stream)) as items:
+            async for item in items:
+                if isinstance(item, RunResult):
+                    return item
+                shown = True
+                render.piece(item)
+    finally:
+        if shown:
+            render.piece("\n")
+    raise AssertionError("a run ends with a result or raises")
+
+
+def _account(attempts: "tuple[Attempt, ...]") -> None:
+    for number, attempt in enumerate(attempts, 1):
+        if attempt.fault is not None:
+            render.note(
+                f"attempt {number}: {attempt.model} on {attempt.node}: {attempt.fault} "
+                f"after {attempt.seconds:.3f} s ({attempt.detail})"
+            )

@@ -1,0 +1,153 @@
+"""Loading the configuration once: flags > environment > file > defaults.
+
+Flags are the business of the commands; the other three are layers of settings, laid over one another, from
+which the frozen tree is built.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from opskit.config import defaults, environment
+from opskit.config.origins import Origin, Setting, Settings
+from opskit.config.problems import InvalidConfigError, Problem, printable
+from opskit.config.schema import AgentConfig, Config, NodeConfig
+from opskit.config.state import ensure_state_dir
+from opskit.errors import ConfigError
+
+__all__ = ["InvalidConfigError", "Loaded", "Origin", "Problem", "ensure_state_dir", "load"]
+
+#: No configuration that a person writes comes near.
+MAX_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The configuration, where each value of it comes from, and what people should know about it."""
+
+    config: Config
+    origins: dict[str, Origin]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A configuration file that was found; `shown` is its name in messages."""
+
+    path: Path
+    shown: str
+    content: bytes
+
+
+def load(
+    path: str | None = None, *, environ: Mapping[str, str], cwd: Path, in_docker: bool | None = None
+) -> Loaded:
+    """Find, read and check everything. Creates nothing.
+
+    `path` is the value of `--config`; `in_docker` None means: look. Raises InvalidConfigError with all
+    problems, or ConfigError CONFIG_002 for a file that cannot be read.
+    """
+    if in_docker is None:
+        in_docker = defaults.running_in_docker()
+    source = _find(path, environ, cwd)
+    layers = defaults.settings(environ, in_docker=in_docker)
+    problems: list[Problem] = []
+    if source is not None:
+        # pydantic and PyYAML are worth their import time only when there is something to read.
+        from opskit.config import file
+        from opskit.config.yaml import parse
+
+        try:
+            layer = file.settings(parse(source.content, source.shown), environ, source.path.parent)
+        except InvalidConfigError as exc:
+            problems += exc.problems
+        else:
+            layers |= layer.settings
+            problems += layer.problems
+    from_environment, more = environment.settings(environ, cwd)
+    layers |= from_environment
+    problems += more
+    if problems:
+        raise InvalidConfigError(problems)
+    config = _build(layers, str(source.path) if source else None)
+    notes = tuple(f"{key}: {setting.note}" for key, setting in layers.items() if setting.note)
+    return Loaded(config, {key: setting.origin for key, setting in layers.items()}, notes)
+
+
+def _find(path: str | None, environ: Mapping[str, str], cwd: Path) -> _Source | None:
+    """The first file that is there; one that was named must be."""
+    named = path if path is not None else environ.get("OPSKIT_CONFIG") or None
+    if named is not None:
+        source = _read(named, cwd)
+        if source is None:
+            raise ConfigError(f"{printable(named) or 'the path'}: there is no such file", code="CONFIG_002")
+        return source
+    return next((found for name in _usual_places(environ) if (found := _read(name, cwd))), None)
+
+
+def _usual_places(environ: Mapping[str, str]) -> Iterator[str]:
+    """`$XDG_CONFIG_HOME` alone when it is set; a relative one does not count (XDG)."""
+    yield "opskit.yaml"
+    if environ.get("XDG_CONFIG_HOME", "").startswith("/"):
+        yield f"{environ['XDG_CONFIG_HOME']}/opskit/config.yaml"
+        return
+    import platformdirs
+
+    yield "~/.config/opskit/config.yaml"
+    yield f"{platformdirs.user_config_dir('opskit')}/config.yaml"
+
+
+def _read(name: str, cwd: Path) -> _Source | None:
+    """None when there is no such file; ConfigError when there is one that cannot be read."""
+    path = cwd / os.path.expanduser(name)  # noqa: PTH111 - an unknown user stays a name, and is not found
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or "not a usable path"
+        raise ConfigError(f"{printable(name) or 'the path'}: {reason}", code="CONFIG_002") from exc
+    if len(content) > MAX_BYTES:
+        raise InvalidConfigError([Problem(printable(name), None, "", f"larger than {MAX_BYTES} bytes")])
+    return _Source(path, printable(name), content)
+
+
+def _build(layers: Settings, path: str | None) -> Config:
+    """The tree from the merged layers, which are completed with the defaults of the schema."""
+    values: dict[str, Any] = {"path": path}
+    for name, schema in defaults.sections().items():
+        values[name] = _section(layers, name, schema)
+    for one in fields(Config):
+        if one.name in ("state_dir", "debug", "victoria_model"):
+            values[one.name] = layers.setdefault(one.name, _default(one)).value
+    values["nodes"] = tuple(NodeConfig(**one) for one in _members(layers, "nodes", NodeConfig))
+    values["agents"] = tuple(AgentConfig(**one) for one in _members(layers, "agents", AgentConfig))
+    return Config(**values)
+
+
+def _section(layers: Settings, name: str, schema: type) -> Any:
+    values = {}
+    for one in fields(schema):
+        prefix = f"{name}.{one.name}."
+        parts = {key.removeprefix(prefix): layers[key].value for key in layers if key.startswith(prefix)}
+        values[one.name] = parts or layers.setdefault(f"{name}.{one.name}", _default(one)).value
+    return schema(**values)
+
+
+def _members(layers: Settings, group: str, schema: type) -> Iterator[dict[str, Any]]:
+    for name in dict.fromkeys(key.split(".")[1] for key in layers if key.startswith(f"{group}.")):
+        prefix = f"{group}.{name}"
+        if not layers.setdefault(f"{prefix}.enabled", Setting(True)).value:
+            continue
+        values = {"name": name, "explicit": layers[f"{prefix}.url"].origin.kind != "default"}
+        for one in fields(schema):
+            if one.name not in values:
+                values[one.name] = layers.setdefault(f"{prefix}.{one.name}", _default(one)).value
+        yield values
+
+
+def _default(one: Field[Any]) -> Setting:
+    return Setting(one.default_factory() if one.default_factory is not MISSING else one.default)

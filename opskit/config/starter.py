@@ -1,0 +1,108 @@
+"""The commented configuration that `opskit config init` writes, made from the schema itself.
+
+Prose begins with `##` and settings with `# `; a setting without its `# ` says what holds anyway.
+"""
+
+import inspect
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from opskit.config.defaults import AGENTS, NODES, sections
+from opskit.config.schema import Config
+from opskit.errors import UsageError
+
+_HEAD = """\
+## opskit configuration. Every setting is commented out and shows the value that holds without it:
+## remove the `# ` in front to change it (and the `# ` of the section's name above it).
+##
+## - A duration is a number of seconds, or text such as 500ms, 2s, 1m.
+## - ${NAME} and ${NAME:-default} take a variable of the environment; $$ is a dollar sign.
+## - Keys are secrets and come only from the environment: api_key: ${NAME}.
+## - `opskit config check` finds mistakes, `opskit config show` tells where each value comes from.
+"""
+
+_NODES = """\
+## The servers that answer. OLLAMA_API_URL, OLLAMA_BASE_URL and MLX_API_URL win over what stands here;
+## inside Docker the default host is host.docker.internal. `mlx: null` switches a node off. More nodes:
+##   gpu-box: {url: "http://192.168.1.20:11434", source: ollama, required: true}
+##   openrouter: {url: "https://openrouter.ai/api/v1", source: openai, api_key: "${OPENROUTER_API_KEY}"}
+"""
+
+_AGENTS = """\
+## The agents. VICTORIA_URL and VERONICA_URL win over what stands here; null switches an agent off.
+"""
+
+_ROOT = {
+    "state_dir": "Logs and state; OPSKIT_STATE_DIR wins. null: the system's folder for application state.",
+    "debug": "Tracebacks and more lines; VICTORIA_DEBUG wins.",
+    "victoria_model": "The model that Victoria uses whatever else there is; VICTORIA_MODEL wins.",
+}
+
+
+def text() -> str:
+    return "\n".join(_blocks())
+
+
+def write(path: Path, *, force: bool = False) -> None:
+    """Write the starter at once and for its owner alone.
+
+    Raises UsageError when the file is there already and `force` is not given, or when it cannot be written.
+    """
+    if os.path.lexists(path) and not force:
+        raise UsageError(f"{path} exists", remedy="give --force to replace it, or --path for another file")
+    unfinished: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        unfinished = Path(name)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text())
+        unfinished.replace(path)
+    except (OSError, ValueError) as exc:
+        if unfinished is not None:
+            unfinished.unlink(missing_ok=True)
+        reason = getattr(exc, "strerror", None) or "not a usable path"
+        raise UsageError(f"{path}: {reason}", remedy="give a path in a folder that can be written") from exc
+
+
+def _blocks() -> Iterator[str]:
+    yield _HEAD
+    yield _NODES + _settings(
+        "nodes",
+        [
+            f"{name}: {{url: {json.dumps(f'http://localhost:{port}')}, source: {source}}}"
+            for name, (source, port) in NODES.items()
+        ],
+    )
+    yield _AGENTS + _settings(
+        "agents",
+        [f"{name}: {{url: {json.dumps(f'http://localhost:{port}')}}}" for name, port in AGENTS.items()],
+    )
+    for name, schema in sections().items():
+        yield _prose(inspect.getdoc(schema) or "") + _settings(name, list(_lines(schema)))
+    for field in fields(Config):
+        if field.name in _ROOT:
+            default = None if field.default is MISSING else field.default
+            yield f"## {_ROOT[field.name]}\n# {field.name}: {json.dumps(default)}\n"
+
+
+def _lines(schema: type) -> Iterator[str]:
+    defaults = schema()
+    for field in fields(schema):
+        value = getattr(defaults, field.name)
+        if isinstance(value, dict):
+            yield f"{field.name}:"
+            yield from (f"  {name}: {json.dumps(item)}" for name, item in value.items())
+        else:
+            yield f"{field.name}: {json.dumps(value)}"
+
+
+def _settings(section: str, lines: list[str]) -> str:
+    return "".join(f"# {line}\n" for line in [f"{section}:", *(f"  {line}" for line in lines)])
+
+
+def _prose(words: str) -> str:
+    return "".join(f"## {line}".rstrip() + "\n" for line in words.splitlines())

@@ -1,0 +1,93 @@
+"""The one form of an address: scheme, host, port and path; no trailing slash and no trailing `/v1`.
+
+People write `http://host:11434`, `http://host:11434/` and `http://host:11434/v1` and mean the same server.
+Whoever speaks to it appends the whole path, `/v1/...` included.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from opskit.errors import ConfigError
+
+_BIND = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised in order to be refused
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?")
+#: Surely an address without its scheme, and not a secret in the wrong place.
+_BARE = re.compile(r"localhost|[A-Za-z0-9_.-]{1,63}:[0-9]{1,5}(/[A-Za-z0-9_/-]{0,32})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`note` says what was changed in a way that people should know."""
+
+    url: str
+    note: str | None = None
+
+
+def normalise(text: str) -> Address:
+    """Raise ConfigError CONFIG_003, which never quotes `text`: it may hold a password."""
+    text = text.strip()
+    if not text:
+        raise _refused("is empty")
+    if any(char.isspace() or not char.isprintable() for char in text) or "\\" in text:
+        raise _refused("holds a character that has no place in a URL")
+    if "://" not in text:
+        remedy = f"write http://{text}" if _BARE.fullmatch(text) else None
+        raise _refused("has no scheme (http:// or https://)", remedy)
+    if "@" in text:
+        raise _refused("holds a user name or password", "take it out; give a key as api_key: ${NAME}")
+    if "?" in text or "#" in text:
+        raise _refused("holds a query or a fragment", "keep only scheme, host, port and path")
+    try:
+        parts = urlsplit(text)
+    except ValueError as exc:
+        raise _refused("has no valid host") from exc
+    if parts.scheme not in ("http", "https"):
+        raise _refused("must begin with http:// or https://")
+    host, port = _host(parts), _port(parts)
+    note = None
+    if host in _BIND:
+        note = f"{host} is a bind address; {_BIND[host]} is dialled"
+        host = _BIND[host]
+    netloc = f"[{host}]" if ":" in host else host
+    if port is not None:
+        netloc += f":{port}"
+    return Address(f"{parts.scheme}://{netloc}{_path(parts.path)}", note)
+
+
+def _host(parts: SplitResult) -> str:
+    host = parts.hostname or ""
+    if not host:
+        raise _refused("has no host")
+    try:
+        if "[" in parts.netloc:
+            return str(ipaddress.IPv6Address(host))
+        host = host.encode("idna").decode()
+        if re.fullmatch(r"[0-9.]+", host):
+            return str(ipaddress.IPv4Address(host))
+    except ValueError as exc:
+        raise _refused("has no valid host") from exc
+    if not _HOST.fullmatch(host):
+        raise _refused("has no valid host")
+    return host
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        port = parts.port
+    except ValueError as exc:
+        raise _refused("has a port that is not between 1 and 65535") from exc
+    if port == 0:
+        raise _refused("has a port that is not between 1 and 65535")
+    return port
+
+
+def _path(path: str) -> str:
+    while path.endswith(("/", "/v1")):
+        path = path.rstrip("/").removesuffix("/v1")
+    return path
+
+
+def _refused(problem: str, remedy: str | None = None) -> ConfigError:
+    return ConfigError(f"the address {problem}", code="CONFIG_003", remedy=remedy)

@@ -1,0 +1,332 @@
+"""The composition root: a configuration becomes wired objects, opened once and closed once.
+
+`Engine.run` is the request of SPEC A and D seen from outside: through Victoria when she answers, else
+through the router in this process (method `simple`).
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from opskit.agent.client import AgentClient, AgentReply
+from opskit.config.load import ensure_state_dir
+from opskit.config.schema import Config
+from opskit.errors import OpskitError, StateError
+from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Outcome, Session
+from opskit.llm.category import categorise
+from opskit.llm.faults import Fault, FaultKind, classify
+from opskit.llm.plan import Wish
+from opskit.llm.router import Router
+from opskit.llm.verdict import judge
+from opskit.providers.base import CallError, Cause
+from opskit.providers.node import Node
+from opskit.result import SCHEMA_VERSION
+from opskit.system.host import available_memory_bytes
+from opskit.system.logfile import RotatingLog
+from opskit.tags import Tag, TagLog, correlated
+
+LOG_NAME = "opskit.log"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What `opskit run` shows. `node` is a model node, or the agent that answered."""
+
+    output: str
+    method: str
+    model: str
+    node: str
+    correlation_id: str
+    seconds: float
+    attempts: tuple[Attempt, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "ok": True,
+            "output": self.output,
+            "method": self.method,
+            "model": self.model,
+            "node": self.node,
+            "correlation_id": self.correlation_id,
+            "seconds": round(self.seconds, 4),
+            "attempts": [attempt.as_json() for attempt in self.attempts],
+        }
+
+
+class RunFailed(OpskitError):  # noqa: N818 - it reads as what it is
+    """No answer. `document` holds what `run --json` shows besides the error."""
+
+    def __init__(
+        self,
+        problem: OpskitError,
+        *,
+        attempts: Sequence[Attempt],
+        correlation_id: str,
+        seconds: float,
+        partial: str = "",
+    ) -> None:
+        super().__init__(problem.code, problem.message, remedy=problem.remedy)
+        self.attempts = tuple(attempts)
+        self.document: dict[str, Any] = {
+            "output": None,
+            "method": None,
+            "model": None,
+            "node": None,
+            "correlation_id": correlation_id,
+            "seconds": round(seconds, 4),
+            "attempts": [attempt.as_json() for attempt in attempts],
+        }
+        if partial:
+            self.document["partial"] = partial
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A goal and how it is to be run. `where`: auto (Victoria, else here), local, remote."""
+
+    text: str
+    where: str = "auto"
+    model: str | None = None
+    category: str | None = None
+
+
+class Engine:
+    """Everything wired. Use `open_engine`."""
+
+    def __init__(self, config: Config, log: TagLog, *, pooled: bool = False) -> None:
+        self.config = config
+        self.log = log
+        self.nodes = [Node(node, config.budgets, pooled=pooled) for node in config.nodes]
+        self.agents = {agent.name: AgentClient(agent, config.budgets) for agent in config.agents}
+        self.router = Router(
+            self.nodes,
+            router=config.router,
+            budgets=config.budgets,
+            circuit=config.circuit,
+            log=log,
+            memory=available_memory_bytes,
+        )
+
+    async def run(
+        self, goal: Goal, session: Session | None = None, on_note: Callable[[str], None] = lambda _: None
+    ) -> RunResult:
+        """The answer to a goal. Raises RunFailed with every attempt."""
+        async with contextlib.aclosing(self.stream(goal, session, on_note, pieces=False)) as items:
+            async for item in items:
+                if isinstance(item, RunResult):
+                    return item
+        raise AssertionError("a run ends with a result or raises")
+
+    async def stream(
+        self,
+        goal: Goal,
+        session: Session | None = None,
+        on_note: Callable[[str], None] = lambda _: None,
+        *,
+        pieces: bool = True,
+    ) -> AsyncGenerator[str | RunResult, None]:
+        """Pieces of the answer where it is made here, at the end the result. Raises RunFailed."""
+        started = time.monotonic()
+        with correlated() as identifier:
+            category = goal.category or categorise(goal.text)
+            self.log.write(
+                Tag.REQUEST,
+                method="RUN",
+                goal=self.log.preview(goal.text),
+                async_mode=False,
+                task_type=category,
+                where=goal.where,
+            )
+            failed: list[Attempt] = []
+            if goal.where != "local" and goal.model is None:
+                outcome = await self._through_victoria(goal, identifier, on_note)
+                if isinstance(outcome, RunResult):
+                    yield outcome
+                    return
+                failed = outcome
+            wish = Wish(model=goal.model or self.config.victoria_model, category=category)
+            ask = Ask.of(goal.text, wish=wish)
+            try:
+                async with contextlib.aclosing(self._answers(ask, session, pieces=pieces)) as items:
+                    async for item in items:
+                        if isinstance(item, str):
+                            yield item
+                            continue
+                        yield RunResult(
+                            item.text,
+                            "simple",
+                            item.model,
+                            item.node,
+                            identifier,
+                            time.monotonic() - started,
+                            (*failed, *_as_fallbacks(item.attempts, after=failed)),
+                        )
+            except NoAnswer as refused:
+                raise RunFailed(
+                    refused,
+                    attempts=(*failed, *_as_fallbacks(refused.attempts, after=failed)),
+                    correlation_id=identifier,
+                    seconds=time.monotonic() - started,
+                    partial=refused.partial,
+                ) from refused
+
+    async def aclose(self) -> None:
+        """Close router, nodes and agents; nothing is left running."""
+        await self.router.aclose()
+        closing = [node.aclose() for node in self.nodes] + [agent.aclose() for agent in self.agents.values()]
+        await asyncio.gather(*closing)
+
+    async def _answers(
+        self, ask: Ask, session: Session | None, *, pieces: bool
+    ) -> AsyncGenerator[str | Answer, None]:
+        if not pieces:
+            yield await self.router.chat(ask, session)
+            return
+        async with contextlib.aclosing(self.router.stream(ask, session)) as items:
+            async for item in items:
+                yield item
+
+    async def _through_victoria(
+        self, goal: Goal, identifier: str, on_note: Callable[[str], None]
+    ) -> RunResult | list[Attempt]:
+        """Victoria's result, or the attempts that failed (none when she is simply not there)."""
+        must = goal.where == "remote"
+        victoria = self.agents.get("victoria")
+        if victoria is None:
+            if must:
+                problem = OpskitError(
+                    "COMM_001", "Victoria is not configured", remedy="set VICTORIA_URL, or drop --remote"
+                )
+                raise RunFailed(problem, attempts=(), correlation_id=identifier, seconds=0.0)
+            return []
+        started = time.monotonic()
+        warm = None if must else asyncio.create_task(self.router.catalog.snapshot())
+        try:
+            await victoria.status()
+        except CallError as error:
+            if must:
+                raise RunFailed(
+                    OpskitError("COMM_001", f"Victoria at {victoria.config.url}: {error.text}"),
+                    attempts=(),
+                    correlation_id=identifier,
+                    seconds=time.monotonic() - started,
+                ) from error
+            if warm is not None:
+                await warm
+            if victoria.config.explicit or error.cause is not Cause.REFUSED:
+                on_note(f"Victoria at {victoria.config.url} is not usable ({error.text}); answering here")
+            return []
+        try:
+            attempt, reply = await self._ask_victoria(victoria, goal, identifier, on_note)
+        finally:
+            if warm is not None:
+                await asyncio.gather(warm, return_exceptions=True)
+        if reply is not None:
+            return RunResult(
+                reply.output,
+                reply.method,
+                reply.model or "agent",
+                victoria.name,
+                identifier,
+                time.monotonic() - started,
+                (attempt,),
+            )
+        if must:
+            raise RunFailed(
+                _agent_problem(attempt),
+                attempts=(attempt,),
+                correlation_id=identifier,
+                seconds=attempt.seconds,
+            )
+        on_note(f"Victoria failed ({attempt.fault}: {attempt.detail}); answering here")
+        self.log.write(Tag.FALLBACK, from_node=victoria.name, to_node="local", why=attempt.fault)
+        return [attempt]
+
+    async def _ask_victoria(
+        self, victoria: AgentClient, goal: Goal, identifier: str, on_note: Callable[[str], None]
+    ) -> tuple[Attempt, AgentReply | None]:
+        started = time.monotonic()
+        self.log.write(Tag.LLM_CALL, node=victoria.name, model="agent", fallback=False)
+        try:
+            reply = await victoria.run(
+                goal.text,
+                session_id=identifier,
+                deadline_s=self.config.budgets.total_s,
+                on_state=lambda state: on_note(f"Victoria: {state}"),
+            )
+        except CallError as error:
+            fault = classify(error)
+            if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT:
+                fault = Fault(FaultKind.TOTAL_TIMEOUT, fault.detail)
+            self.log.write(Tag.LLM_ERROR, node=victoria.name, fault=fault.kind.value, detail=fault.detail)
+            return _attempt(victoria, Outcome.FAULT, fault.kind.value, fault.detail, started), None
+        verdict = judge(reply.output, (goal.text,))
+        if verdict is not None:
+            detail = f"{len(reply.output)} characters, {verdict.value}"
+            self.log.write(Tag.LLM_PARSE, node=victoria.name, verdict=verdict.value)
+            return _attempt(victoria, Outcome.REJECTED, verdict.value, detail, started), None
+        self.log.write(
+            Tag.LLM_RESPONSE,
+            node=victoria.name,
+            status=200,
+            seconds=round(time.monotonic() - started, 3),
+            preview=self.log.preview(reply.output),
+        )
+        done = _attempt(victoria, Outcome.OK, None, reply.method, started, reply.model or "agent")
+        return done, reply
+
+
+@contextlib.asynccontextmanager
+async def open_engine(
+    config: Config, *, sinks: Sequence[Callable[[str], None]] = (), pooled: bool = False
+) -> AsyncIterator[Engine]:
+    """An engine that writes its tagged log to the state folder and to `sinks`.
+
+    Raises StateError when the state folder cannot be written.
+    """
+    folder = ensure_state_dir(config.state_dir)
+    try:
+        file = RotatingLog(
+            Path(folder) / LOG_NAME, max_bytes=config.log.max_bytes, backups=config.log.backups
+        )
+    except OSError as exc:
+        raise StateError(f"{folder}/{LOG_NAME}: {exc.strerror}") from exc
+    secrets = tuple(str(part.api_key) for part in (*config.nodes, *config.agents) if part.api_key is not None)
+    log = TagLog(file, *sinks, secrets=secrets, preview_chars=config.log.preview_chars)
+    engine = Engine(config, log, pooled=pooled)
+    log.write(
+        Tag.EXECUTOR_INIT,
+        **{f"{node.name}_url": node.url for node in config.nodes},
+        model=config.victoria_model,
+    )
+    try:
+        yield engine
+    finally:
+        await engine.aclose()
+        file.close()
+
+
+def _attempt(
+    agent: AgentClient, outcome: Outcome, fault: str | None, detail: str, started: float, model: str = "agent"
+) -> Attempt:
+    return Attempt(agent.name, model, outcome, fault, detail, time.monotonic() - started, fallback=False)
+
+
+def _as_fallbacks(attempts: Sequence[Attempt], *, after: Sequence[Attempt]) -> list[Attempt]:
+    """Once an agent has failed, everything that follows is a fallback."""
+    if not after:
+        return list(attempts)
+    return [replace(attempt, fallback=True) for attempt in attempts]
+
+
+def _agent_problem(attempt: Attempt) -> OpskitError:
+    message = f"{attempt.node} gave no usable answer: {attempt.fault} ({attempt.detail})"
+    timeouts = (FaultKind.TOTAL_TIMEOUT.value, FaultKind.CONNECT_TIMEOUT.value)
+    if attempt.fault in timeouts:
+        return OpskitError("COMM_003", message)
+    return OpskitError("COMM_001" if attempt.outcome is Outcome.FAULT else "GEN_001", message)

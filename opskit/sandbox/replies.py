@@ -1,0 +1,113 @@
+"""What a simulated model says: short, deterministic, right where a right answer is easy, never an echo."""
+
+import json
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Reply = Callable[[list[dict[str, Any]], str], str]
+"""(messages, model) -> the whole answer."""
+
+LOOP_SENTENCE = "I will look at this again and then I will look at this again. "
+
+_WORD_AT_END = r"\s*[\"'«“]?([\w-]+)[\"'»”]?\s*[.!]?\s*$"
+_FLAGS = re.IGNORECASE | re.MULTILINE
+_ONE_WORD = (
+    re.compile(rf"\b(?:single|one|only the|just the) word\b:?{_WORD_AT_END}", _FLAGS),
+    re.compile(rf"(?:одним словом|одно слово|только слово)\s*[:—-]?{_WORD_AT_END}", _FLAGS),
+)
+_SUM = re.compile(
+    r"(-?\d+)\s*(times|multiplied by|plus|minus|умножить на|плюс|минус|[*x×+-])\s*(-?\d+)", re.IGNORECASE
+)
+_FACTS = {"capital of france": "Paris", "столица франции": "Париж"}
+_ENGLISH = (
+    "Done: I worked through a goal of {n}.",
+    "Here is a short answer to a goal of {n}.",
+    "I read {n} and there is nothing left to ask.",
+    "A goal of {n} is clear, and this is what I found.",
+)
+_RUSSIAN = (
+    "Готово: разобрана цель, в которой {n}.",
+    "Вот краткий ответ на цель, в которой {n}.",
+    "Прочитано {n}, вопросов не осталось.",
+    "Цель понятна, в ней {n}, и вот что найдено.",
+)
+
+
+def default_reply(messages: list[dict[str, Any]], model: str) -> str:  # noqa: ARG001
+    """Answer the last user message.
+
+    One word asked for is that word, a sum is its value, a request for `restated` and `first_step` is that
+    JSON object; the rest gets a sentence with the number of words, in Russian when the goal is Cyrillic.
+    """
+    goal = last_user_text(messages)
+    if "first_step" in (whole := all_text(messages)) and "restated" in whole:
+        plan = {"restated": _sentence(goal), "category": "simple", "first_step": "finish"}
+        return json.dumps(plan, ensure_ascii=False)
+    for pattern in _ONE_WORD:
+        if match := pattern.search(goal):
+            return match[1]
+    if match := _SUM.search(goal):
+        return str(_value(int(match[1]), match[2].lower(), int(match[3])))
+    for question, answer in _FACTS.items():
+        if question in goal.lower():
+            return answer
+    return _sentence(goal)
+
+
+def last_user_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text of the last user message, or of the last one when no user spoke."""
+    if not messages:
+        return ""
+    users = [one for one in messages if one.get("role") == "user"]
+    return text_of((users or messages)[-1].get("content"))
+
+
+def all_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Join every message, for counting and for looking into."""
+    return "\n".join(text_of(one.get("content")) for one in messages)
+
+
+def text_of(content: Any) -> str:
+    """Return plain text of a message content: a string, or the text parts of a list."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = (part.get("text") for part in content if isinstance(part, dict))
+        return "".join(part for part in parts if isinstance(part, str))
+    return ""
+
+
+def tokenise(text: str) -> tuple[str, ...]:
+    """Cut a text into what a stream sends one by one; joined they are the text again."""
+    return tuple(re.findall(r"\s*\S{1,8}|\s+", text))
+
+
+def count_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
+    """Count the prompt in the same tokens."""
+    return len(tokenise(all_text(messages)))
+
+
+def _value(left: int, sign: str, right: int) -> int:
+    if sign in {"plus", "плюс", "+"}:
+        return left + right
+    if sign in {"minus", "минус", "-"}:
+        return left - right
+    return left * right
+
+
+def _sentence(goal: str) -> str:
+    words = len(goal.split())
+    russian = re.search(r"[а-яё]", goal, re.IGNORECASE) is not None
+    shapes = _RUSSIAN if russian else _ENGLISH
+    number = _russian_words(words) if russian else f"{words} word{'' if words == 1 else 's'}"
+    return shapes[zlib.crc32(goal.encode()) % len(shapes)].format(n=number)
+
+
+def _russian_words(count: int) -> str:
+    if count % 10 == 1 and count % 100 != 11:
+        return f"{count} слово"
+    if count % 10 in {2, 3, 4} and count % 100 not in {12, 13, 14}:
+        return f"{count} слова"
+    return f"{count} слов"

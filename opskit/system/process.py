@@ -1,0 +1,89 @@
+"""Evidence about the process behind a port of this machine: what it is, and whether it works or sleeps."""
+
+import asyncio
+from dataclasses import dataclass
+
+import psutil
+
+_SAMPLE_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who listens on a port. `cpu` is in cores, its children's included; `stopped` is SIGSTOP or a debugger."""
+
+    pid: int
+    name: str
+    command: tuple[str, ...]
+    stopped: bool
+    cpu: float
+
+
+async def listener(port: int) -> Listener | None:
+    """The process that listens on `port`, watched for a moment; None when it cannot be told.
+
+    Without the rights to see other users' sockets only our own processes are found.
+    """
+    return await asyncio.to_thread(_listener, port)
+
+
+def _listener(port: int) -> Listener | None:
+    pid = _owner(port)
+    if pid is None:
+        return None
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        before = _cpu_seconds(family)
+        _wait(process)
+        cpu = max(0.0, _cpu_seconds(family) - before) / _SAMPLE_S
+        return Listener(
+            pid,
+            process.name(),
+            tuple(process.cmdline()),
+            process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP),
+            cpu,
+        )
+    except psutil.Error:
+        return None
+
+
+def _wait(process: psutil.Process) -> None:
+    """Let the sample pass; a process that ends meanwhile ends the wait."""
+    try:
+        process.wait(timeout=_SAMPLE_S)
+    except psutil.TimeoutExpired:
+        return
+
+
+def _cpu_seconds(processes: list[psutil.Process]) -> float:
+    total = 0.0
+    for process in processes:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def _owner(port: int) -> int | None:
+    try:
+        for socket in psutil.net_connections(kind="tcp"):
+            if socket.status == psutil.CONN_LISTEN and socket.laddr and socket.laddr.port == port:
+                return socket.pid
+    except psutil.AccessDenied:
+        return _owner_among_ours(port)
+    return None
+
+
+def _owner_among_ours(port: int) -> int | None:
+    """macOS shows sockets process by process, and only of processes one may look into."""
+    for process in psutil.process_iter():
+        try:
+            sockets = process.net_connections(kind="tcp")
+        except psutil.Error:
+            continue
+        if any(s.status == psutil.CONN_LISTEN and s.laddr and s.laddr.port == port for s in sockets):
+            return int(process.pid)
+    return None
