@@ -296,7 +296,8 @@ async def open_engine(
         )
     except OSError as exc:
         raise StateError(f"{folder}/{LOG_NAME}: {exc.strerror}") from exc
-    secrets = tuple(str(part.api_key) for part in (*config.nodes, *config.agents) if part.api_key is not None)
+    keys = [node.api_key for node in config.nodes] + [agent.api_key for agent in config.agents]
+    secrets = tuple(str(key) for key in keys if key is not None)
     log = TagLog(file, *sinks, secrets=secrets, preview_chars=config.log.preview_chars)
     engine = Engine(config, log, pooled=pooled)
     log.write(

@@ -7,6 +7,7 @@ characters survive the round trip: `parse(format_line(...))` gives back what wen
 
 import contextlib
 import json
+import math
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -39,8 +40,16 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 _HEAD = re.compile(
     r"(?:(?P<time>\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))\s+)?\[(?P<tag>[A-Z][A-Z0-9_]*)\]\s?"
 )
+_VISIBLE = re.compile(r"\S")
 _KEY = re.compile(r"\s*([A-Za-z_][\w.-]*)=", re.ASCII)
-_WORDS = {"true": True, "false": False, "null": None}
+_WORDS: dict[str, Value] = {
+    "true": True,
+    "false": False,
+    "null": None,
+    "inf": math.inf,
+    "-inf": -math.inf,
+    "nan": math.nan,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +91,10 @@ def format_line(tag: str, fields: Mapping[str, Value], at: datetime | None = Non
 
 
 def parse(line: str) -> TaggedLine | None:
-    """Read a tagged line, ours or a foreign one; None when there is no tag at its head."""
+    """Read a tagged line, ours or a foreign one; None when there is no tag at its head. Never raises."""
     head = _HEAD.match(line)
     if head is None:
         return None
-    at = datetime.fromisoformat(head["time"]) if head["time"] else None
     fields: dict[str, Value] = {}
     position = head.end()
     while (key := _KEY.match(line, position)) is not None:
@@ -94,7 +102,14 @@ def parse(line: str) -> TaggedLine | None:
         if decoded is None:
             break
         fields[key[1]], position = decoded
-    return TaggedLine(head["tag"], fields, at, line[position:].strip())
+    return TaggedLine(head["tag"], fields, _time(head["time"]), line[position:].strip())
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
 
 
 def _encode(value: Value) -> str:
@@ -127,18 +142,24 @@ def _decode(line: str, start: int) -> tuple[Value, int] | None:
     if word in _WORDS:
         return _WORDS[word], bare.end()
     if _NUMBER.fullmatch(word):
-        return (int(word) if re.fullmatch(r"-?\d+", word) else float(word)), bare.end()
+        with contextlib.suppress(ValueError):  # an integer of thousands of digits stays a word
+            return (int(word) if word.lstrip("-").isdigit() else float(word)), bare.end()
     return word, bare.end()
 
 
 def preview(text: str, limit: int) -> str:
     """The beginning of a text for a log line: white space folded, cut at `limit` characters."""
     folded = " ".join(text[: limit * 4].split())
-    return folded if len(folded) <= limit else folded[: limit - 1] + "…"
+    if len(folded) <= limit and not _VISIBLE.search(text, limit * 4):
+        return folded
+    return folded[: limit - 1] + "…"
 
 
 class TagLog:
-    """Writes tagged lines to its sinks; every line carries the current correlation id."""
+    """Writes tagged lines to its sinks; every line carries the current correlation id.
+
+    `secrets` are masked in every text value and in previews.
+    """
 
     def __init__(
         self,
@@ -149,18 +170,24 @@ class TagLog:
     ) -> None:
         self._sinks = sinks
         self._now = now
-        self._secrets = tuple(secret for secret in secrets if secret)
+        # The longest first: one may begin with another.
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
         self.preview_chars = preview_chars
 
     def write(self, tag: Tag, **fields: Value) -> None:
         """Format and hand one line to each sink."""
         if not self._sinks:
             return
-        line = format_line(tag.value, {"correlation_id": correlation_id.get(), **fields}, self._now())
-        for secret in self._secrets:
-            line = line.replace(secret, "***")
+        # Masked before they are written: quoting would change how a secret looks.
+        shown = {k: self._masked(v) if isinstance(v, str) else v for k, v in fields.items()}
+        line = format_line(tag.value, {"correlation_id": correlation_id.get(), **shown}, self._now())
         for sink in self._sinks:
             sink(line)
 
     def preview(self, text: str) -> str:
-        return preview(text, self.preview_chars)
+        return preview(self._masked(text), self.preview_chars)
+
+    def _masked(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text

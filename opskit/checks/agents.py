@@ -94,7 +94,7 @@ async def _climb(climb: _Climb, agent: Agent, whole: Config) -> tuple[NodeState,
         body = await agent.status(timeout_s=whole.probe.http_s)
     except CallError as error:
         took = time.monotonic() - began
-        state, detail = await _why(climb, url, error, took)
+        state, detail = await _why(url, error, took)
         climb.rung("http", Status.FAIL, took, detail)
         return state, detail
     took = time.monotonic() - began
@@ -161,7 +161,7 @@ def skipped_cycle(name: str, why: str) -> Finding:
     return Finding("cycle", name, Status.SKIP, "", why, remedy="`opskit probe --load` runs it")
 
 
-async def _why(climb: _Climb, url: str, error: CallError, took: float) -> tuple[NodeState, str]:
+async def _why(url: str, error: CallError, took: float) -> tuple[NodeState, str]:
     fault = classify(error)
     if error.cause is Cause.TIMEOUT and error.phase != "connect":
         process = await listener(endpoint(url)[1]) if is_loopback(url) else None

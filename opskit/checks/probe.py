@@ -1,4 +1,4 @@
-"""`opskit probe`: all ladders side by side, and the one question that decides: is there a chain that answers?"""
+"""`opskit probe`: all ladders side by side, and the question that decides: is there a chain that answers?"""
 
 import asyncio
 import time

@@ -79,10 +79,7 @@ def judge_silence(
     if others_served:
         return NodeState.BUSY, f"no token in {seconds:.1f} s, but other requests ended meanwhile"
     if process is not None and process.cpu >= WORKING_CORES:
-        return (
-            NodeState.BUSY,
-            f"no token in {seconds:.1f} s, but process {process.pid} ({process.name}) "
-            f"is using {process.cpu:.1f} cores",
-        )
+        who = f"process {process.pid} ({process.name})"
+        return NodeState.BUSY, f"no token in {seconds:.1f} s, but {who} is using {process.cpu:.1f} cores"
     idle = f"; process {process.pid} ({process.name}) is idle" if process is not None else ""
     return NodeState.WEDGED, f"no token in {seconds:.1f} s{idle}"

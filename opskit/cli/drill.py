@@ -1,6 +1,75 @@
+"""`opskit drill`: does failover work, with this configuration? Played on simulated servers."""
+
+import difflib
+from typing import Annotated
+
 import typer
 
-app = typer.Typer()
+from opskit.cli import context, render
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.errors import UsageError
+from opskit.result import Report
 
 
-def drill() -> None: ...
+def drill(
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Play this scenario (repeatable).", show_default=False)
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the scenarios and play none.")] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Inject each fault that real servers show and check that the caller sees a right answer or an honest error.
+
+    Uses the router and budgets of your configuration, on simulated servers; your own are left alone.
+    """
+    del debug  # read by main
+    from opskit.sandbox.drill import chosen
+    from opskit.sandbox.scenarios import SCENARIOS
+
+    if list_:
+        render.table(("scenario", "what is injected"), [(s.name, s.injected) for s in SCENARIOS])
+        return
+    try:
+        scenarios = chosen(only or (), SCENARIOS)
+    except KeyError as exc:
+        near = difflib.get_close_matches(str(exc.args[0]), [s.name for s in SCENARIOS], n=3, cutoff=0.4)
+        hint = f"near names: {', '.join(near)}; " if near else ""
+        raise UsageError(
+            f"there is no scenario {exc.args[0]!r}", remedy=f"{hint}`opskit drill --list` shows all"
+        ) from exc
+    report = context.run(_drill(scenarios, config, quiet=json))
+    if json:
+        render.document(report.as_json())
+    else:
+        _table(report)
+    raise typer.Exit(int(report.exit))
+
+
+async def _drill(scenarios: list, config: str | None, *, quiet: bool) -> Report:  # type: ignore[type-arg]
+    from opskit.sandbox.drill import drill as play
+
+    loaded = context.load_config(config)
+    with render.progress(len(scenarios), quiet=quiet) as bar:
+        return Report("drill", await play(scenarios, loaded, bar.step))
+
+
+def _table(report: Report) -> None:
+    rows = []
+    for finding in report.findings:
+        attempts = finding.evidence["attempts"]
+        path = " > ".join(f"{a['node']}:{a['fault'] or 'ok'}" for a in attempts) or "none"
+        rows.append(
+            (
+                finding.target,
+                finding.evidence["injected"],
+                finding.detail,
+                path,
+                f"{finding.evidence['lost_ms']:.1f}",
+                "PASS" if finding.status.value == "pass" else f"FAIL: {finding.remedy}",
+            )
+        )
+    render.table(("scenario", "injected", "the caller saw", "attempts", "ms lost", "verdict"), rows)
+    passed = sum(finding.status.value == "pass" for finding in report.findings)
+    render.line(f"{passed} of {len(rows)} scenarios passed")

@@ -94,7 +94,7 @@ def findings(content: Sequence[Finding]) -> None:
         )
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(drawn)
-    advice = [f for f in content if f.remedy and f.status not in (Status.PASS,)]
+    advice = [f for f in content if f.remedy and f.status is not Status.PASS]
     if advice:
         console.print()
         for found in advice:
@@ -173,3 +173,8 @@ class _Lines:
     def step(self, text: str) -> None:
         self._at += 1
         note(f"[{self._at}/{self._total}] {printable(text)}")
+
+
+def flush() -> None:
+    """Hand over what was printed: the reader of a pipe waits for it."""
+    sys.stdout.flush()

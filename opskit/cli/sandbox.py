@@ -1,6 +1,94 @@
+"""`opskit sandbox`: a simulated stack to try things on."""
+
+from typing import Annotated
+
 import typer
 
-app = typer.Typer()
+from opskit.cli import context, render
+from opskit.cli.options import DebugOption, JsonOption
+from opskit.errors import UsageError
+
+app = typer.Typer(no_args_is_help=True, help="A simulated stack on loopback, with faults to switch on.")
 
 
-def drill() -> None: ...
+@app.command()
+def up(
+    fault: Annotated[
+        list[str] | None,
+        typer.Option("--fault", help="NODE[:MODEL]=FAULT[,key=value]; repeatable.", show_default=False),
+    ] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Start simulated Ollama, MLX, Victoria and Veronica and keep them until Ctrl-C.
+
+    Prints the environment to export; faults look like `ollama:big:32b=crash` or `mlx=zombie`.
+    """
+    del debug  # read by main
+    from opskit.sandbox.faults import parse_fault
+
+    try:
+        faults = [parse_fault(spec) for spec in fault or ()]
+    except ValueError as exc:
+        raise UsageError(str(exc), remedy="`opskit sandbox faults` lists them") from exc
+    context.run(_up(faults, json=json))
+
+
+@app.command()
+def faults(json: JsonOption = False, debug: DebugOption = False) -> None:
+    """List the faults and which server can show each."""
+    del debug  # read by main
+    from opskit.sandbox.kinds import SHOWN_BY, FaultKind
+
+    rows = [
+        (kind.value, ", ".join(node for node, kinds in SHOWN_BY.items() if kind in kinds))
+        for kind in FaultKind
+    ]
+    if json:
+        render.document(
+            {
+                "schema_version": 1,
+                "command": "sandbox faults",
+                "ok": True,
+                "status": "pass",
+                "findings": [],
+                "faults": {name: nodes.split(", ") for name, nodes in rows},
+            }
+        )
+        return
+    render.table(("fault", "shown by"), rows)
+
+
+async def _up(faults: list, *, json: bool) -> None:  # type: ignore[type-arg]
+    import asyncio
+    import signal
+
+    from opskit.sandbox.stage import Stage
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    try:
+        stage = Stage(faults)
+    except ValueError as exc:
+        raise UsageError(str(exc), remedy="`opskit sandbox faults` lists what each server can show") from exc
+    async with stage:
+        environment = stage.environment()
+        if json:
+            render.document(
+                {
+                    "schema_version": 1,
+                    "command": "sandbox up",
+                    "ok": True,
+                    "status": "pass",
+                    "findings": [],
+                    "environment": environment,
+                }
+            )
+        else:
+            for name, value in environment.items():
+                render.line(f"export {name}={value}")
+        render.flush()
+        render.note("the sandbox is up; Ctrl-C ends it")
+        await stop.wait()

@@ -141,8 +141,8 @@ _BUSY = re.compile(
 )
 _NOT_INSTALLED = re.compile(
     r"\bmodel\b.{0,200}\bnot found\b|try pulling it first|Repository Not Found|LocalEntryNotFound"
-    r"|Repo id must|is not a local folder|cannot find the requested files|couldn't connect to .{1,80}huggingface"
-    r"|outgoing traffic has been disabled|Cannot find an appropriate cached snapshot",
+    r"|Repo id must|is not a local folder|cannot find the requested files"
+    r"|couldn't connect to .{1,80}huggingface|outgoing traffic has been disabled|Cannot find an appropriate cached snapshot",
     re.IGNORECASE,
 )
 

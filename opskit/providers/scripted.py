@@ -1,10 +1,10 @@
 """A provider that plays a script: for tests of routing, and for measuring what the router itself costs."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from opskit.providers.base import CallError, ChatRequest, End, Event, ModelInfo, Resident, Token
+from opskit.providers.base import CallError, Cause, ChatRequest, End, Event, ModelInfo, Resident, Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,44 +24,71 @@ def says(text: str, *, reason: str = "stop") -> Script:
 
 
 class Scripted:
-    """Holds models, each with the scripts of its next answers; the last script repeats."""
+    """Holds models, each with the scripts of its next answers; the last script repeats.
 
-    flavour = "scripted"
+    `listing`, `residency` and `health` are played before `models`, `resident` and `version` answer, `load`
+    before a model is loaded; all may be replaced at any time. `resident` None: everything is loaded;
+    `tells_residency` False: the server cannot say what is. `loads`, `calls`, `listed` and `looked` tell what
+    was asked of it.
+    """
 
     def __init__(
         self,
         scripts: Mapping[str, Sequence[Script]],
         *,
-        resident: Sequence[str] | None = None,
+        resident: Collection[str] | None = None,
         sizes: Mapping[str, int] | None = None,
         load: Mapping[str, Script] | None = None,
+        cloud: Collection[str] = (),
+        flavour: str = "scripted",
+        loads_on_demand: bool = True,
+        tells_residency: bool = True,
     ) -> None:
         self._scripts = {model: list(answers) for model, answers in scripts.items()}
-        self._resident = set(self._scripts if resident is None else resident)
         self._sizes = dict(sizes or {})
         self._load = dict(load or {})
-        self.loads_on_demand = True
+        self._cloud = frozenset(cloud)
+        self._tells_residency = tells_residency
+        self.loaded = set(self._scripts if resident is None else resident)
+        self.flavour = flavour
+        self.loads_on_demand = loads_on_demand
+        self.listing: Script = ()
+        self.residency: Script = ()
+        self.health: Script = ()
         self.calls: list[ChatRequest] = []
         self.loads: list[str] = []
+        self.listed = 0
+        self.looked = 0
 
     async def version(self) -> str:
+        await _play_out(self.health)
         return "scripted"
 
     async def models(self) -> tuple[ModelInfo, ...]:
-        return tuple(ModelInfo(name, size_bytes=self._sizes.get(name)) for name in self._scripts)
+        self.listed += 1
+        await _play_out(self.listing)
+        return tuple(
+            ModelInfo(name, size_bytes=self._sizes.get(name), cloud=name in self._cloud)
+            for name in self._scripts
+        )
 
-    async def resident(self) -> tuple[Resident, ...]:
-        return tuple(Resident(name) for name in self._scripts if name in self._resident)
+    async def resident(self) -> tuple[Resident, ...] | None:
+        self.looked += 1
+        await _play_out(self.residency)
+        if not self._tells_residency:
+            return None
+        return tuple(Resident(name, self._sizes.get(name)) for name in self._scripts if name in self.loaded)
 
     async def load(self, model: str, *, num_ctx: int | None = None) -> None:  # noqa: ARG002 - part of the protocol
         self.loads.append(model)
-        async for _ in _play(self._load.get(model, ())):
-            pass
-        self._resident.add(model)
+        await _play_out(self._load.get(model, ()))
+        self.loaded.add(model)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         self.calls.append(request)
-        answers = self._scripts[request.model]
+        answers = self._scripts.get(request.model)
+        if answers is None:
+            raise CallError(Cause.STATUS, f"model {request.model!r} not found", status=404)
         script = answers.pop(0) if len(answers) > 1 else answers[0]
         async for event in _play(script):
             yield event
@@ -81,3 +108,8 @@ async def _play(script: Script) -> AsyncIterator[Event]:
             raise step
         else:
             yield step
+
+
+async def _play_out(script: Script) -> None:
+    async for _ in _play(script):
+        pass

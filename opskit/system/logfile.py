@@ -47,7 +47,7 @@ class RotatingLog:
 
     def _renamed_away(self) -> bool:
         try:
-            return os.stat(self._path).st_ino != os.fstat(self._fd).st_ino
+            return self._path.stat().st_ino != os.fstat(self._fd).st_ino
         except FileNotFoundError:
             return True
 

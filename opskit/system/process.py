@@ -10,7 +10,10 @@ _SAMPLE_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Who listens on a port. `cpu` is in cores, its children's included; `stopped` is SIGSTOP or a debugger."""
+    """Who listens on a port.
+
+    `cpu` is in cores, its children's included; `stopped` is SIGSTOP or a debugger.
+    """
 
     pid: int
     name: str
@@ -78,12 +81,12 @@ def _owner(port: int) -> int | None:
 
 
 def _owner_among_ours(port: int) -> int | None:
-    """macOS shows sockets process by process, and only of processes one may look into."""
+    """On macOS sockets are shown process by process, and only of processes one may look into."""
     for process in psutil.process_iter():
         try:
             sockets = process.net_connections(kind="tcp")
         except psutil.Error:
             continue
-        if any(s.status == psutil.CONN_LISTEN and s.laddr and s.laddr.port == port for s in sockets):
+        if any(s.status == psutil.CONN_LISTEN and s.laddr.port == port for s in sockets if s.laddr):
             return int(process.pid)
     return None

@@ -332,11 +332,8 @@ class TestStatusFaults:
             (K.UNAUTHORISED, 401, "unauthorized"),
         ],
     )
-    @pytest.mark.parametrize("stream", [True, False])
-    async def test_the_status_and_text_are_those_of_the_wire(
-        self, client, ollama, kind, status, text, stream
-    ):
-        """An error before the first byte has its status and a native error string."""
+    async def test_the_status_and_text_are_those_of_the_wire(self, client, ollama, *, kind, status, text):
+        """An error before the first byte has its status and a native error string, streamed or not."""
         ollama.faults.set(PHI.name, Fault(kind))
         for stream in (True, False):
             reply = await client.post("/api/chat", json=chat(stream=stream))
