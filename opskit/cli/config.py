@@ -8,11 +8,10 @@ import typer
 
 from opskit.cli import render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
-from opskit.errors import Exit
-from opskit.result import SCHEMA_VERSION, Finding, Report, Status
 
 if TYPE_CHECKING:
     from opskit.config.load import Problem
+    from opskit.result import Finding
 
 app = typer.Typer(no_args_is_help=True, help="Show, check and start a configuration.")
 
@@ -24,6 +23,7 @@ def show(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOpt
     """Show every effective value and where it comes from; secrets stay hidden."""
     from opskit.config.load import load
     from opskit.config.origins import shown
+    from opskit.result import SCHEMA_VERSION, Status
 
     loaded = load(config, environ=os.environ, cwd=Path.cwd())
     values = list(shown(loaded.config, loaded.origins))
@@ -57,6 +57,8 @@ def init(
 
     starter.write(path, force=force)
     if json:
+        from opskit.result import Finding, Report, Status
+
         written = Finding("config", str(path), Status.PASS, state="written")
         render.document(Report("config init", [written]).as_json())
     else:
@@ -67,6 +69,8 @@ def init(
 def check(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOption = False) -> None:
     """Check the configuration and name every problem with its file and line."""
     from opskit.config.load import InvalidConfigError, load
+    from opskit.errors import Exit
+    from opskit.result import Finding, Report, Status
 
     findings: list[Finding] = []
     lines: list[str] = []
@@ -93,7 +97,9 @@ def check(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOp
     raise typer.Exit(int(Exit.OK if report.ok else Exit.CONFIG))
 
 
-def _finding(problem: "Problem") -> Finding:
+def _finding(problem: "Problem") -> "Finding":
+    from opskit.result import Finding, Status
+
     return Finding(
         "config",
         problem.key or problem.path,

@@ -1,6 +1,5 @@
 """What commands do before their work: load the configuration, choose where tagged lines go, run async."""
 
-import asyncio
 import contextlib
 import os
 import sys
@@ -17,6 +16,8 @@ T = TypeVar("T")
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """The one `asyncio.run` of a command."""
+    import asyncio  # 18 ms that `--help` does not need
+
     return asyncio.run(work)
 
 

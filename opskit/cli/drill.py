@@ -20,7 +20,7 @@ def drill(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Inject each fault that real servers show and check that the caller sees a right answer or an honest error.
+    """Inject each fault that real servers show: does the caller see a right answer or an honest error?
 
     Uses the router and budgets of your configuration, on simulated servers; your own are left alone.
     """

@@ -1,13 +1,15 @@
 """`opskit probe`: what answers, how far up its ladder, and what to do about the rest."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from opskit.cli import context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption, VerboseOption
-from opskit.result import Report
+
+if TYPE_CHECKING:
+    from opskit.result import Report
 
 
 def probe(
@@ -53,7 +55,7 @@ async def _probe(
     sandbox: bool,
     config: str | None,
     verbose: bool,
-) -> Report:
+) -> "Report":
     import asyncio
 
     from opskit.agent.client import AgentClient
@@ -77,7 +79,7 @@ async def _probe(
             await asyncio.gather(*(agent.aclose() for agent in agents.values()))
 
 
-def _rungs(report: Report) -> None:
+def _rungs(report: "Report") -> None:
     for finding in report.findings:
         for rung in finding.evidence.get("ladder", ()):
             render.note(

@@ -4,20 +4,20 @@ Foreign text reaches rich as `Text` only, never as markup. rich itself is import
 """
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from opskit.errors import OpskitError
-from opskit.result import SCHEMA_VERSION, Finding, Report, Status
+if TYPE_CHECKING:
+    from opskit.errors import OpskitError
+    from opskit.result import Finding, Report
 
 _STYLES = {
-    Status.PASS: "green",
-    Status.WARN: "yellow",
-    Status.FAIL: "bold red",
-    Status.SKIP: "dim",
-    Status.INCONCLUSIVE: "magenta",
+    "pass": "green",
+    "warn": "yellow",
+    "fail": "bold red",
+    "skip": "dim",
+    "inconclusive": "magenta",
 }
 
 
@@ -28,6 +28,8 @@ def printable(text: str) -> str:
 
 def document(content: Mapping[str, Any]) -> None:
     """One JSON document to stdout."""
+    import json
+
     print(json.dumps(content, ensure_ascii=False, indent=2, default=str))
 
 
@@ -66,7 +68,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console(width=None if sys.stdout.isatty() else 160).print(drawn)
 
 
-def report(content: Report, *, as_json: bool) -> None:
+def report(content: "Report", *, as_json: bool) -> None:
     """The findings of a command, as a document or as lines."""
     if as_json:
         document(content.as_json())
@@ -74,11 +76,13 @@ def report(content: Report, *, as_json: bool) -> None:
     findings(content.findings)
 
 
-def findings(content: Sequence[Finding]) -> None:
+def findings(content: "Sequence[Finding]") -> None:
     """Findings as a table, then what to do about those that are not well."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from opskit.result import Status
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("target", "check", "status", "state", "seconds", "detail"):
@@ -87,23 +91,28 @@ def findings(content: Sequence[Finding]) -> None:
         drawn.add_row(
             Text(printable(found.target)),
             Text(found.check),
-            Text(found.status.value, style=_STYLES[found.status]),
+            Text(found.status.value, style=_STYLES[found.status.value]),
             Text(found.state),
             Text(f"{found.seconds:.3f}"),
             Text(printable(found.detail)),
         )
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(drawn)
-    advice = [f for f in content if f.remedy and f.status is not Status.PASS]
+    told = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)
+    advice = [
+        f for f in content if f.remedy and (f.status in told or (f.status is Status.SKIP and f.state == "ok"))
+    ]
     if advice:
         console.print()
         for found in advice:
             console.print(Text(f"{found.target} ({found.state or found.status.value}): {found.remedy}"))
 
 
-def error(problem: OpskitError, *, as_json: bool, extra: Mapping[str, Any] | None = None) -> None:
+def error(problem: "OpskitError", *, as_json: bool, extra: Mapping[str, Any] | None = None) -> None:
     """An expected failure: one document, or one line with its code and what to type next."""
     if as_json:
+        from opskit.result import SCHEMA_VERSION
+
         document(
             {
                 "schema_version": SCHEMA_VERSION,

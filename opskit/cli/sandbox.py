@@ -67,8 +67,8 @@ async def _up(faults: list, *, json: bool) -> None:  # type: ignore[type-arg]
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stop.set)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
     try:
         stage = Stage(faults)
     except ValueError as exc:

@@ -11,7 +11,7 @@ from opskit.llm.answer import Ask
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.loads import Loads, load_budget_s
 from opskit.llm.plan import Candidate
-from opskit.llm.verdict import Verdict, judge, may_become_echo, without_thinking
+from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
 from opskit.providers.base import CallError, ChatRequest, End, Event, Progress, Provider, Token, Usage
 from opskit.providers.node import Node
 
@@ -120,15 +120,14 @@ class Asker:
         trial.text += piece
         grown = before // _LOOP_STEP != len(trial.text) // _LOOP_STEP
         # A goal that itself asks for repetition is judged at the end.
-        if grown and judge(trial.text, ask.prompts, length_is_fine=True) is Verdict.LOOP:
+        if grown and runs_away(trial.text, ask.prompts):
             trial.verdict = Verdict.LOOP
             return ""
         if hold_back is None:
             return ""
         if trial.committed:
             return piece
-        visible = without_thinking(trial.text)
-        if len(visible.strip()) < hold_back or may_become_echo(visible, ask.prompts):
+        if not may_be_shown(trial.text, ask.prompts, hold_back):
             return ""
         trial.committed = True
         return trial.text

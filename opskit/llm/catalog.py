@@ -1,7 +1,8 @@
 """What models are really there: scanned from the nodes, cached, fetched once however many ask (SPEC B8).
 
 The list of a node lives `catalog_ttl_s` (120 s); what is resident changes faster and lives RESIDENCY_TTL_S,
-renewed in the background so that no request waits for it. Lists of different nodes are kept apart.
+renewed in the background; only after a long silence a request waits for it, and never above GRACE_S. Lists of
+different nodes are kept apart.
 """
 
 import asyncio
@@ -9,18 +10,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from opskit.llm.faults import Fault, classify
+from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.providers.base import CallError, ModelInfo, Resident
 from opskit.providers.node import Node
 
 RESIDENCY_TTL_S = 10.0
+#: Older news of what is loaded are not believed: servers unload idle models after minutes (wire facts A3).
+RESIDENCY_STALE_S = 60.0
+#: How long a node that did not answer is left alone while others can be asked, and when they cannot.
+DOWN_TTL_S = 15.0
+DOWN_URGENT_S = 1.0
 #: How long the other nodes may still take once one has answered; later ones join when they come.
 GRACE_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One node as last seen. `residency_known` False means that /api/ps did not answer (loading, A2)."""
+    """One node as last seen.
+
+    `residency_known` False means that the server cannot tell what is loaded, or that /api/ps did not answer
+    (loading, A2).
+    """
 
     name: str
     source: str
@@ -32,11 +42,12 @@ class NodeView:
     at: float = 0.0
 
     def is_resident(self, model: ModelInfo) -> bool | None:
-        if model.resident is not None:
-            return model.resident
-        if not self.residency_known:
-            return None
-        return any(loaded.name == model.name for loaded in self.resident)
+        """None when it cannot be told. A cloud model has nothing to load."""
+        if model.cloud or model.resident is not None:
+            return model.cloud or model.resident
+        if any(loaded.name == model.name for loaded in self.resident):
+            return True
+        return False if self.residency_known else None
 
     def context_of(self, model: str) -> int | None:
         """The context length a resident model was loaded with: sending another would reload it (A3)."""
@@ -67,6 +78,7 @@ class Catalog:
         self._views: dict[str, NodeView] = {}
         self._scans: dict[str, asyncio.Task[None]] = {}
         self._residency: dict[str, asyncio.Task[None]] = {}
+        self._looked_at: dict[str, float] = {}
         self._version = 0
         self._cached: Snapshot | None = None
 
@@ -74,11 +86,18 @@ class Catalog:
         """The nodes as known now; scans those that are unknown or stale.
 
         Waits until one node has answered plus GRACE_S for the rest, so that a silent node costs a request
-        nothing; `wait_for_all` waits for each scan to end.
+        nothing; `wait_for_all` waits for each scan to end, and asks nodes that were down once more.
         """
-        scans = {name: scan for name in self._nodes if (scan := self._scan_if_due(name)) is not None}
+        scans = {
+            name: scan
+            for name in self._nodes
+            if (scan := self._scan_if_due(name, insist=wait_for_all)) is not None
+        }
         if scans:
             await self._wait(scans, wait_for_all=wait_for_all)
+        stale = {name: look for name in self._nodes if (look := self._look_if_due(name)) is not None}
+        if stale:
+            await self._believe_no_more(stale)
         return self._snapshot()
 
     def view(self, node: str) -> NodeView | None:
@@ -93,7 +112,7 @@ class Catalog:
     def saw_resident(self, node: str, model: str) -> None:
         """Passive news: the model has just answered."""
         view = self._views.get(node)
-        if view is not None and view.residency_known and all(r.name != model for r in view.resident):
+        if view is not None and all(r.name != model for r in view.resident):
             self._put(replace(view, resident=(*view.resident, Resident(model))))
 
     def residency_changed(self, node: str) -> None:
@@ -126,22 +145,39 @@ class Catalog:
         self._version += 1
         self._cached = None
 
-    def _scan_if_due(self, name: str) -> asyncio.Task[None] | None:
+    def _scan_if_due(self, name: str, *, insist: bool) -> asyncio.Task[None] | None:
         running = self._scans.get(name)
         view = self._views.get(name)
-        if view is not None and self._clock() - view.at < self._lifetime(view):
-            if self._clock() - view.at > RESIDENCY_TTL_S and view.fault is None:
-                self._renew_residency(name)
+        insist = insist and view is not None and view.fault is not None
+        if view is not None and self._clock() - view.at < self._lifetime(view, insist=insist):
             return None
         if running is None:
             running = asyncio.create_task(self._scan(name), name=f"scan {name}")
             self._scans[name] = running
             running.add_done_callback(lambda _: self._scans.pop(name, None))
         # A stale list is better than a wait: only a node that was never seen is waited for.
-        return running if view is None or view.at == float("-inf") else None
+        return running if insist or view is None or view.at == float("-inf") else None
 
-    def _lifetime(self, view: NodeView) -> float:
-        return self._ttl_s if view.fault is None else min(self._ttl_s, 15.0)
+    def _lifetime(self, view: NodeView, *, insist: bool) -> float:
+        if view.fault is None:
+            return self._ttl_s
+        return min(self._ttl_s, DOWN_URGENT_S if insist else DOWN_TTL_S)
+
+    def _look_if_due(self, name: str) -> asyncio.Task[None] | None:
+        """Renew what is loaded there; the task is given back when the old news must not be used."""
+        view = self._views.get(name)
+        age = self._clock() - self._looked_at.get(name, float("-inf"))
+        if view is None or view.fault is not None or age <= RESIDENCY_TTL_S:
+            return None
+        self._renew_residency(name)
+        return self._residency[name] if age > RESIDENCY_STALE_S else None
+
+    async def _believe_no_more(self, stale: dict[str, asyncio.Task[None]]) -> None:
+        """Wait shortly for fresh news; where none come, nothing is known."""
+        await asyncio.wait(stale.values(), timeout=GRACE_S)
+        for name, look in stale.items():
+            if not look.done() and (view := self._views.get(name)) is not None:
+                self._put(replace(view, resident=(), residency_known=False))
 
     async def _wait(self, scans: dict[str, asyncio.Task[None]], *, wait_for_all: bool) -> None:
         pending = set(scans.values())
@@ -158,15 +194,16 @@ class Catalog:
         node = self._nodes[name]
         try:
             provider = await node.provider()
-            listing = asyncio.create_task(provider.models())
-            try:
-                resident, known = await self._resident(node)
-                models = await listing
-            finally:
-                listing.cancel()
+            models, resident, known = await self._contents(node)
         except CallError as error:
-            node.forget()
             fault = classify(error)
+            seen = self._views.get(name)
+            if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT and seen is not None and seen.models:
+                # Slow, not gone: it may be loading. The old list serves, what is loaded is not known.
+                soon = self._clock() - self._ttl_s + DOWN_TTL_S
+                self._put(replace(seen, resident=(), residency_known=False, at=soon))
+                return
+            node.forget()
             self._put(NodeView(name, node.source, fault=fault, at=self._clock()))
             return
         self._put(
@@ -180,13 +217,29 @@ class Catalog:
                 at=self._clock(),
             )
         )
+        self._looked_at[name] = self._clock()
+        if not known:
+            self._renew_residency(name)
+
+    async def _contents(self, node: Node) -> tuple[tuple[ModelInfo, ...], tuple[Resident, ...], bool]:
+        """List and residency at once; a residency that stalls (a load, A2) does not hold the list back."""
+        provider = await node.provider()
+        residency = asyncio.create_task(self._resident(node))
+        try:
+            models = await provider.models()
+            await asyncio.wait({residency}, timeout=GRACE_S)
+            resident, known = residency.result() if residency.done() else ((), False)
+        finally:
+            residency.cancel()
+            await asyncio.gather(residency, return_exceptions=True)
+        return models, resident, known
 
     async def _resident(self, node: Node) -> tuple[tuple[Resident, ...], bool]:
         try:
             resident = await (await node.provider()).resident()
         except CallError:
             return (), False
-        return (resident or ()), True
+        return (resident or ()), resident is not None
 
     def _renew_residency(self, name: str) -> None:
         if name in self._residency or name not in self._views:
@@ -196,12 +249,10 @@ class Catalog:
         task.add_done_callback(lambda _: self._residency.pop(name, None))
 
     async def _renew(self, name: str) -> None:
-        try:
-            resident, known = await self._resident(self._nodes[name])
-        except CallError:
-            return
+        resident, known = await self._resident(self._nodes[name])
+        self._looked_at[name] = self._clock()
         view = self._views.get(name)
-        if view is not None:
+        if view is not None and view.fault is None:
             self._put(replace(view, resident=resident, residency_known=known))
 
 

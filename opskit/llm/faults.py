@@ -142,7 +142,8 @@ _BUSY = re.compile(
 _NOT_INSTALLED = re.compile(
     r"\bmodel\b.{0,200}\bnot found\b|try pulling it first|Repository Not Found|LocalEntryNotFound"
     r"|Repo id must|is not a local folder|cannot find the requested files"
-    r"|couldn't connect to .{1,80}huggingface|outgoing traffic has been disabled|Cannot find an appropriate cached snapshot",
+    r"|couldn't connect to .{1,80}huggingface|outgoing traffic has been disabled"
+    r"|Cannot find an appropriate cached snapshot",
     re.IGNORECASE,
 )
 
@@ -162,7 +163,7 @@ def _kind(error: CallError) -> FaultKind:
         case Cause.TIMEOUT:
             return FaultKind.CONNECT_TIMEOUT if error.phase == "connect" else FaultKind.FIRST_TOKEN_TIMEOUT
         case Cause.RESET:
-            return FaultKind.TRUNCATED if error.phase == "stream" else FaultKind.RESET
+            return FaultKind.RESET
         case Cause.CLOSED:
             return FaultKind.TRUNCATED if error.phase == "stream" else FaultKind.EMPTY_REPLY
         case Cause.ENDED:

@@ -103,7 +103,8 @@ class Health:
         circuit.fail(
             now,
             self.config,
-            at_once=action.at_once,
+            # A server that names the end of its rest is believed the first time.
+            at_once=action.at_once or bool(fault.retry_after_s),
             reason=f"{fault.kind.value}: {fault.detail}",
             rest_s=fault.retry_after_s,
         )

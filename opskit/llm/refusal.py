@@ -16,6 +16,12 @@ _TIMEOUTS = {
     FaultKind.WEDGED.value,
     FaultKind.LOADING.value,
 }
+_NOT_THERE = {
+    FaultKind.REFUSED.value,
+    FaultKind.UNREACHABLE.value,
+    FaultKind.CONNECT_TIMEOUT.value,
+    FaultKind.UNAUTHORISED.value,
+}
 
 
 def refusal(
@@ -29,7 +35,7 @@ def refusal(
 ) -> NoAnswer:
     """The exception for a request that got no answer."""
     if attempts:
-        code, message, remedy = _after_attempts(attempts, partial)
+        code, message, remedy = _after_attempts(attempts, partial, nodes)
     else:
         code, message, remedy = _without_attempts(choice, wish, nodes)
     return NoAnswer(
@@ -43,7 +49,9 @@ def refusal(
     )
 
 
-def _after_attempts(attempts: Sequence[Attempt], partial: str) -> tuple[str, str, str | None]:
+def _after_attempts(
+    attempts: Sequence[Attempt], partial: str, nodes: Sequence[NodeConfig]
+) -> tuple[str, str, str | None]:
     faults = {attempt.fault for attempt in attempts}
     tried = "; ".join(f"{a.model} on {a.node}: {_reason(a)}" for a in attempts)
     if partial:
@@ -52,6 +60,8 @@ def _after_attempts(attempts: Sequence[Attempt], partial: str) -> tuple[str, str
         return "MODEL_004", f"{message} ({broken.model} on {broken.node})", None
     if faults <= _TIMEOUTS:
         return "MODEL_002", f"no model answered in time: {tried}", None
+    if faults <= _NOT_THERE:
+        return "MODEL_001", f"no node can answer: {tried}", _start(nodes, {a.node: "" for a in attempts})
     if faults == {FaultKind.OUT_OF_MEMORY.value}:
         return "MODEL_003", f"no model fits in memory: {tried}", None
     return "MODEL_004", f"no model gave a usable answer: {tried}", None

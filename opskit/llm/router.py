@@ -13,9 +13,10 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 
 from opskit.config.schema import Budgets, CircuitConfig, RouterConfig
-from opskit.llm.answer import Answer, Ask, Attempt, Outcome, Session
+from opskit.llm.answer import Answer, Ask, Session
 from opskit.llm.attempt import Asker, Trial
 from opskit.llm.catalog import Catalog, NodeView
+from opskit.llm.course import Course
 from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import Fit, fit
 from opskit.llm.health import Health
@@ -106,85 +107,93 @@ class Router:
     async def _route(
         self, ask: Ask, session: Session, *, hold_back: int | None
     ) -> AsyncGenerator[str | Answer, None]:
-        started = self._clock()
-        deadline = started + self._budgets.total_s
-        attempts: list[Attempt] = []
-        tried: set[tuple[str, str]] = set()
-        waitable: list[tuple[float, Candidate]] = []
-        wish = ask.wish
+        course = Course(ask, self._clock())
+        deadline = course.started + self._budgets.total_s
         allowed = self._config.max_fallbacks if ask.max_fallbacks is None else ask.max_fallbacks
-        while len(attempts) <= allowed and self._clock() < deadline:
-            choice = await self._plan(wish, session)
-            left = [c for c in choice.candidates if (c.node, c.model) not in tried and self._may(c, attempts)]
-            if not left and not attempts and wish.model is not None and self._unknown(wish, choice):
-                break
-            candidate = left[0] if left else await self._patient(waitable, deadline)
-            if candidate is None and not wish.fallback and ask.max_fallbacks is None:
-                # The model that was asked for by name is known but resting: somebody else may answer.
-                wish = replace(wish, model=None, fallback=True)
-                continue
+        while len(course.attempts) <= allowed and self._clock() < deadline:
+            left = await self._left(course, session)
+            candidate = left[0] if left else await self._patient(course, deadline)
             if candidate is None:
                 break
             trial = Trial(candidate, self._clock())
-            has_alternative = any(c.resident for c in left[1:]) and wish.model is None
+            hurry = course.wish.model is None and any(c.resident for c in left[1:])
             async with contextlib.aclosing(
                 self._attempt(
-                    candidate,
-                    ask,
+                    course,
                     trial,
                     deadline=deadline,
-                    patience_s=self._budgets.load_patience_s if has_alternative else None,
+                    patience_s=self._budgets.load_patience_s if hurry else None,
                     hold_back=hold_back,
-                    number=len(attempts),
                 )
             ) as pieces:
                 async for piece in pieces:
                     yield piece
-            attempts.append(_record(trial, fallback=bool(attempts)))
             if trial.ok:
-                yield Answer(
-                    trial.text,
-                    candidate.node,
-                    candidate.model,
-                    tuple(attempts),
-                    self._clock() - started,
-                    trial.usage,
-                    trial.finish_reason,
-                )
+                yield course.answer(trial, self._clock())
                 return
-            tried.add((candidate.node, candidate.model))
-            self._learn(trial, session, tried, waitable)
+            self._learn(course, trial, session)
             if trial.committed:
                 break
             deadline += trial.load_s or 0.0
-            if ask.max_fallbacks is None or wish.model is None:
-                wish = replace(wish, model=None, fallback=True)
         raise refusal(
             await self._plan(ask.wish, session),
             ask.wish,
-            attempts,
-            seconds=self._clock() - started,
-            partial=trial.text if attempts and trial.committed else "",
+            course.attempts,
+            seconds=self._clock() - course.started,
+            partial=course.shown,
             nodes=[node.config for node in self._nodes.values()],
         )
 
+    async def _left(self, course: Course, session: Session) -> list[Candidate]:
+        """Who may still be asked, best first.
+
+        A model that was asked for by name and is known, but failed or rests, gives way to the others; one
+        that nobody lists, or that does not fit, does not: no other is guessed. Resting models come last of
+        all, when there is nobody else.
+        """
+        choice = await self._plan(course.wish, session)
+        left = self._open(choice, course)
+        named = course.wish.model is not None
+        if not left and named and course.ask.max_fallbacks is None and not self._unknown(course.wish, choice):
+            course.give_way()
+            left = self._open(await self._plan(course.wish, session), course)
+        if not left:
+            wish = course.ask.wish if named else course.wish
+            left = self._open(await self._plan(wish, session, rested=True), course)
+        return left
+
+    def _open(self, choice: Plan, course: Course) -> list[Candidate]:
+        """USE_MLX_FALLBACK=false switches the MLX leg of fallback off (SPEC A6)."""
+        mlx = self._config.use_mlx_fallback or not course.is_fallback
+        return [c for c in choice.candidates if course.may_try(c) and (mlx or c.source != "mlx")]
+
     async def _attempt(
         self,
-        candidate: Candidate,
-        ask: Ask,
+        course: Course,
         trial: Trial,
         *,
         deadline: float,
         patience_s: float | None,
         hold_back: int | None,
-        number: int,
     ) -> AsyncGenerator[str, None]:
+        """One attempt, entered in health, log and course when it ends."""
+        candidate, ask = trial.candidate, course.ask
+        if course.attempts:
+            last = course.attempts[-1]
+            self._log.write(
+                Tag.FALLBACK,
+                from_node=last.node,
+                from_model=last.model,
+                to_node=candidate.node,
+                to_model=candidate.model,
+                why=last.fault,
+            )
         self._log.write(
             Tag.LLM_CALL,
             node=candidate.node,
             model=candidate.model,
-            fallback=number > 0,
-            attempt=number + 1,
+            fallback=course.is_fallback,
+            attempt=len(course.attempts) + 1,
             resident=candidate.resident,
             max_tokens=ask.max_tokens or self._config.max_tokens,
             temperature=ask.temperature,
@@ -210,72 +219,53 @@ class Router:
         if trial.ok:
             self.health.succeeded(candidate.node, candidate.model)
             self.catalog.saw_resident(candidate.node, candidate.model)
+        course.record(trial)
         self._tell(trial)
 
-    def _learn(
-        self,
-        trial: Trial,
-        session: Session,
-        tried: set[tuple[str, str]],
-        waitable: list[tuple[float, Candidate]],
-    ) -> None:
-        """Enter a failure into health, session and catalog."""
-        candidate, fault = trial.candidate, trial.fault
+    def _learn(self, course: Course, trial: Trial, session: Session) -> None:
+        """Enter a failure into health, session, catalog and course."""
+        candidate, fault, now = trial.candidate, trial.fault, self._clock()
+        course.avoid(trial, now)
         if fault is None:
             return
-        self.health.failed(candidate.node, candidate.model, fault, self._clock())
+        self.health.failed(candidate.node, candidate.model, fault, now)
         if fault.action.session:
             session.failed.add((candidate.node, candidate.model))
-        if fault.action.wait:
-            waitable.append((self._clock() + (fault.retry_after_s or 1.0), candidate))
-            if fault.kind is FaultKind.RATE_LIMITED:
-                tried.update((candidate.node, name) for name in self._names(candidate.node))
         if fault.kind is FaultKind.NOT_INSTALLED:
             self.catalog.forget(candidate.node)
         elif fault.is_crash or fault.kind is FaultKind.LOAD_TIMEOUT:
             self.catalog.residency_changed(candidate.node)
 
-    async def _plan(self, wish: Wish, session: Session) -> Plan:
-        """The order as things stand; when every circuit is open, resting models are the last resort."""
+    async def _plan(self, wish: Wish, session: Session, *, rested: bool = False) -> Plan:
+        """The order as things stand; `rested` leaves the circuits out of it."""
         snapshot = await self.catalog.snapshot()
-        situation = Situation(
-            snapshot, self.health, session.failed, self._in_flight, self._clock(), self.fits
-        )
+        health = Health(self.health.config) if rested else self.health
+        situation = Situation(snapshot, health, session.failed, self._in_flight, self._clock(), self.fits)
         choice = plan(wish, self._config, situation)
-        if not choice.candidates and not snapshot.complete:
+        if not choice.candidates and (not snapshot.complete or any(v.fault for v in snapshot.nodes)):
             situation = replace(situation, snapshot=await self.catalog.snapshot(wait_for_all=True))
             choice = plan(wish, self._config, situation)
-        self._trials.start_due(situation)
-        self._warn_of_mlx(situation)
-        if not choice.candidates:
-            rested = replace(situation, health=Health(self.health.config))
-            choice = Plan(plan(wish, self._config, rested).candidates, choice.skipped)
+        if not rested:
+            self._trials.start_due(situation)
+            self._warn_of_mlx(situation)
         return choice
-
-    def _may(self, candidate: Candidate, attempts: Sequence[Attempt]) -> bool:
-        """USE_MLX_FALLBACK=false switches the MLX leg of fallback off (SPEC A6)."""
-        return not attempts or self._config.use_mlx_fallback or candidate.source != "mlx"
 
     def _unknown(self, wish: Wish, choice: Plan) -> bool:
         """Nobody lists the model that was asked for, or it does not fit: do not guess another."""
         listed = [s for s in choice.skipped if s.model and wish.model and same_model(wish.model, s.model)]
         return not listed or all("does not fit" in s.why for s in listed)
 
-    async def _patient(self, waitable: list[tuple[float, Candidate]], deadline: float) -> Candidate | None:
+    async def _patient(self, course: Course, deadline: float) -> Candidate | None:
         """Wait for the first model that asked to be waited for, within the queue budget."""
-        if not waitable:
+        waiting = course.next_waiting()
+        if waiting is None:
             return None
-        waitable.sort(key=lambda pair: pair[0])
-        ready_at, candidate = waitable.pop(0)
+        ready_at, candidate = waiting
         wait_s = max(0.0, ready_at - self._clock())
         if wait_s > self._budgets.queue_s or self._clock() + wait_s >= deadline:
             return None
         await asyncio.sleep(wait_s)
         return candidate
-
-    def _names(self, node: str) -> list[str]:
-        view = self.catalog.view(node)
-        return [model.name for model in view.models] if view is not None else []
 
     def _free_memory(self) -> int | None:
         seen_at, value = self._memory_seen
@@ -320,33 +310,7 @@ class Router:
             self._log.write(
                 Tag.LLM_PARSE, **where, verdict=trial.verdict.value, preview=self._log.preview(trial.text)
             )
-            reason = trial.verdict.value
-        else:
-            fault = trial.fault or Fault(FaultKind.SERVER_ERROR, "")
-            tag = Tag.LLM_CRASH if fault.is_crash else Tag.LLM_ERROR
-            self._log.write(tag, **where, fault=fault.kind.value, status=fault.status, detail=fault.detail)
-            reason = fault.kind.value
-        self._log.write(Tag.FALLBACK, from_node=candidate.node, from_model=candidate.model, why=reason)
-
-
-def _record(trial: Trial, *, fallback: bool) -> Attempt:
-    candidate = trial.candidate
-    if trial.ok:
-        outcome, fault, detail = Outcome.OK, None, candidate.why
-    elif trial.verdict is not None:
-        outcome, fault = Outcome.REJECTED, trial.verdict.value
-        detail = f"{len(trial.text)} characters, {trial.verdict.value}"
-    else:
-        found = trial.fault or Fault(FaultKind.SERVER_ERROR, "")
-        outcome, fault, detail = Outcome.FAULT, found.kind.value, found.detail
-    return Attempt(
-        candidate.node,
-        candidate.model,
-        outcome,
-        fault,
-        detail,
-        trial.seconds,
-        fallback,
-        trial.first_token_s,
-        trial.load_s,
-    )
+            return
+        fault = trial.fault or Fault(FaultKind.SERVER_ERROR, "")
+        tag = Tag.LLM_CRASH if fault.is_crash else Tag.LLM_ERROR
+        self._log.write(tag, **where, fault=fault.kind.value, status=fault.status, detail=fault.detail)

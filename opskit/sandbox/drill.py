@@ -1,4 +1,4 @@
-"""Plays the scenarios against a configuration's own router and budgets, and judges what a caller would see."""
+"""Plays the scenarios against a configuration's own router and budgets; judges what a caller would see."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from opskit.config.schema import Config, NodeConfig
+from opskit.config.schema import Config, NodeConfig, Source
 from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Session
 from opskit.llm.plan import Wish
 from opskit.llm.router import Router
@@ -183,7 +183,7 @@ async def _again(stand: Stand, config: Config) -> Seen:
     seen = await stand.ask(session)
     second = await stand.ask(session)
     if config.router.max_fallbacks > 0 and (len(second.attempts) != 1 or second.error is not None):
-        return replace(seen, ok=False, note="the second request of the session asked the crashed model again")
+        return replace(seen, ok=False, note="the crashed model was asked again in the session")
     told = f"{_told(seen)}; the next request lost {second.lost_s * 1000:.1f} ms"
     return replace(seen, note=told)
 
@@ -194,7 +194,7 @@ async def _give_up(stand: Stand, config: Config) -> Seen:
     await stand.router.catalog.snapshot(wait_for_all=True)
     stand.strike()
     first = asyncio.create_task(stand.ask())
-    while not any(request.path == "/api/chat" for request in stand.primary.requests):
+    while not any(request.path == "/api/chat" for request in stand.primary.requests):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
@@ -216,7 +216,7 @@ async def _unknown_name(stand: Stand, config: Config) -> Seen:
 
 
 async def _flapping(stand: Stand, config: Config) -> Seen:
-    """Down: the spare answers. Up again: the primary is used again, found out by a trial, not by a request."""
+    """Down: the spare answers. Up again: the primary is used again, found by a trial, not by a request."""
     await stand.router.catalog.snapshot(wait_for_all=True)
     await stand.primary.stop()
     down = await stand.ask()
@@ -287,7 +287,7 @@ async def _stand(scenario: Scenario, config: Config) -> AsyncIterator[Stand]:
         for name, server in servers:
             await server.start()
             stack.push_async_callback(server.stop)
-            source = "mlx" if isinstance(server, SimulatedMlx) else "ollama"
+            source: Source = "mlx" if isinstance(server, SimulatedMlx) else "ollama"
             node = Node(NodeConfig(name, server.url, source), config.budgets)
             stack.push_async_callback(node.aclose)
             nodes.append(node)
@@ -310,7 +310,7 @@ def _says(text: str) -> Callable[[list[dict[str, object]], str], str]:
 
 
 def chosen(names: Iterable[str], scenarios: Sequence[Scenario]) -> list[Scenario]:
-    """The scenarios with these names, all when there are none. Raises KeyError with the first unknown name."""
+    """The scenarios with these names, all when none is given. Raises KeyError with the first unknown one."""
     wanted = list(names)
     known = {scenario.name: scenario for scenario in scenarios}
     return [known[name] for name in wanted] if wanted else list(scenarios)

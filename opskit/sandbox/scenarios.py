@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from opskit.llm.faults import FaultKind as F
-from opskit.llm.verdict import Verdict as V
+from opskit.llm.verdict import Verdict
 
 #: What the caller must see in the end.
 Expect = Literal["spare", "primary", "broken", "error", "either"]
@@ -37,7 +37,7 @@ class Scenario:
     special: str = ""
 
 
-def _scenario(name: str, injected: str, fault: str, *first: F | V, **rest: object) -> Scenario:
+def _scenario(name: str, injected: str, fault: str, *first: F | Verdict, **rest: object) -> Scenario:
     faults = (fault,) if fault else ()
     return Scenario(name, injected, faults=faults, first=frozenset(f.value for f in first), **rest)  # type: ignore[arg-type]
 
@@ -108,10 +108,10 @@ SCENARIOS: tuple[Scenario, ...] = (
         F.RUNNER_CRASHED,
         F.SERVER_ERROR,
     ),
-    _scenario("empty", "an empty answer with 200", "empty", V.EMPTY),
-    _scenario("echo", "the prompt comes back", "echo", V.ECHO),
-    _scenario("loop", "one sentence for ever", "loop", V.LOOP),
-    _scenario("length", "the answer is cut at the token limit", "length", V.CUT_OFF),
+    _scenario("empty", "an empty answer with 200", "empty", Verdict.EMPTY),
+    _scenario("echo", "the prompt comes back", "echo", Verdict.ECHO),
+    _scenario("loop", "one sentence for ever", "loop", Verdict.LOOP),
+    _scenario("length", "the answer is cut at the token limit", "length", Verdict.CUT_OFF),
     _scenario("done-false", "200 with done: false and half an answer", "done-false", F.TRUNCATED),
     _scenario("cut-before", "the connection drops before the first token", "cut,after=0", F.TRUNCATED),
     _scenario("cut-after", "the connection drops after three tokens", "cut,after=3", F.TRUNCATED),
@@ -130,7 +130,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         expect="broken",
         streamed=True,
     ),
-    _scenario("echo-streamed", "streamed: the prompt comes back", "echo", V.ECHO, streamed=True),
+    _scenario("echo-streamed", "streamed: the prompt comes back", "echo", Verdict.ECHO, streamed=True),
     _scenario(
         "hang-midstream",
         "tokens stop in the middle, the connection stays",

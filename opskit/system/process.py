@@ -87,6 +87,6 @@ def _owner_among_ours(port: int) -> int | None:
             sockets = process.net_connections(kind="tcp")
         except psutil.Error:
             continue
-        if any(s.status == psutil.CONN_LISTEN and s.laddr.port == port for s in sockets if s.laddr):
+        if any(s.status == psutil.CONN_LISTEN and s.laddr[1:2] == (port,) for s in sockets):
             return int(process.pid)
     return None

@@ -1,0 +1,92 @@
+"""The course of one request: what was asked, who was tried, who may still be."""
+
+from dataclasses import dataclass, field, replace
+
+from opskit.llm.answer import Answer, Ask, Attempt, Outcome
+from opskit.llm.attempt import Trial
+from opskit.llm.faults import Fault, FaultKind, Scope
+from opskit.llm.plan import Candidate, Wish
+
+
+@dataclass(slots=True)
+class Course:
+    """One request under way. Times are of the router's clock."""
+
+    ask: Ask
+    started: float
+    wish: Wish = field(init=False)
+    attempts: list[Attempt] = field(default_factory=list)
+    shown: str = ""
+    _tried: set[tuple[str, str]] = field(default_factory=set)
+    _dead: set[str] = field(default_factory=set)
+    _waiting: list[tuple[float, Candidate]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.wish = self.ask.wish
+
+    @property
+    def is_fallback(self) -> bool:
+        """Whether what comes next is a fallback: after a failure, or instead of a resting model."""
+        return bool(self.attempts) or self.wish.fallback
+
+    def may_try(self, candidate: Candidate) -> bool:
+        return candidate.node not in self._dead and (candidate.node, candidate.model) not in self._tried
+
+    def give_way(self) -> None:
+        """From now on any model will do, the dependable first."""
+        self.wish = replace(self.wish, model=None, fallback=True)
+
+    def record(self, trial: Trial) -> None:
+        self.attempts.append(_attempt(trial, fallback=self.is_fallback))
+        if trial.committed and not trial.ok:
+            self.shown = trial.text
+
+    def avoid(self, trial: Trial, now: float) -> None:
+        """After a failure: not this model again, not this node when the fault was the node's."""
+        candidate, fault = trial.candidate, trial.fault
+        self._tried.add((candidate.node, candidate.model))
+        if fault is not None and fault.action.scope is Scope.NODE:
+            self._dead.add(candidate.node)
+        if fault is not None and fault.action.wait:
+            self._waiting.append((now + (fault.retry_after_s or 1.0), candidate))
+        if self.ask.max_fallbacks is None or self.wish.model is None:
+            self.give_way()
+
+    def next_waiting(self) -> tuple[float, Candidate] | None:
+        """The model that is ready first among those that asked to be waited for, with the time it is."""
+        self._waiting.sort(key=lambda pair: pair[0])
+        return self._waiting.pop(0) if self._waiting else None
+
+    def answer(self, trial: Trial, now: float) -> Answer:
+        return Answer(
+            trial.text,
+            trial.candidate.node,
+            trial.candidate.model,
+            tuple(self.attempts),
+            now - self.started,
+            trial.usage,
+            trial.finish_reason,
+        )
+
+
+def _attempt(trial: Trial, *, fallback: bool) -> Attempt:
+    candidate = trial.candidate
+    if trial.ok:
+        outcome, fault, detail = Outcome.OK, None, candidate.why
+    elif trial.verdict is not None:
+        outcome, fault = Outcome.REJECTED, trial.verdict.value
+        detail = f"{len(trial.text)} characters, {trial.verdict.value}"
+    else:
+        found = trial.fault or Fault(FaultKind.SERVER_ERROR, "")
+        outcome, fault, detail = Outcome.FAULT, found.kind.value, found.detail
+    return Attempt(
+        candidate.node,
+        candidate.model,
+        outcome,
+        fault,
+        detail,
+        trial.seconds,
+        fallback,
+        trial.first_token_s,
+        trial.load_s,
+    )
