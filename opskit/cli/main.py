@@ -58,6 +58,11 @@ def status(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return _broken_pipe()
+    except SystemExit as exc:
+        # How Typer and rich end when the reader of a pipe has gone.
+        if isinstance(exc.__context__, BrokenPipeError):
+            return _broken_pipe()
+        raise
     except Exception as exc:
         return _failed(exc, debug=debug, as_json=as_json)
     return result if isinstance(result, int) else 0

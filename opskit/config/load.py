@@ -21,6 +21,8 @@ __all__ = ["InvalidConfigError", "Loaded", "Origin", "Problem", "ensure_state_di
 
 #: No configuration that a person writes comes near.
 MAX_BYTES = 1024 * 1024
+#: A path is shown whole: its end is what tells files apart.
+_PATH_CHARS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,9 @@ def _find(path: str | None, environ: Mapping[str, str], cwd: Path) -> _Source | 
     if named is not None:
         source = _read(named, cwd)
         if source is None:
-            raise ConfigError(f"{printable(named) or 'the path'}: there is no such file", code="CONFIG_002")
+            raise ConfigError(
+                f"{printable(named, _PATH_CHARS) or 'the path'}: there is no such file", code="CONFIG_002"
+            )
         return source
     return next((found for name in _usual_places(environ) if (found := _read(name, cwd))), None)
 
@@ -109,10 +113,14 @@ def _read(name: str, cwd: Path) -> _Source | None:
         return None
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "not a usable path"
-        raise ConfigError(f"{printable(name) or 'the path'}: {reason}", code="CONFIG_002") from exc
+        raise ConfigError(
+            f"{printable(name, _PATH_CHARS) or 'the path'}: {reason}", code="CONFIG_002"
+        ) from exc
     if len(content) > MAX_BYTES:
-        raise InvalidConfigError([Problem(printable(name), None, "", f"larger than {MAX_BYTES} bytes")])
-    return _Source(path, printable(name), content)
+        raise InvalidConfigError(
+            [Problem(printable(name, _PATH_CHARS), None, "", f"larger than {MAX_BYTES} bytes")]
+        )
+    return _Source(path, printable(name, _PATH_CHARS), content)
 
 
 def _build(layers: Settings, path: str | None) -> Config:

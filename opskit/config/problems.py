@@ -10,10 +10,10 @@ Path = tuple[str | int, ...]
 _SHOWN_CHARS = 60
 
 
-def printable(text: str) -> str:
+def printable(text: str, limit: int = _SHOWN_CHARS) -> str:
     """`text` fit for one line of a terminal: no control characters, not endless."""
     clean = "".join(char if char.isprintable() else "?" for char in text)
-    return clean if len(clean) <= _SHOWN_CHARS else clean[: _SHOWN_CHARS - 1] + "…"
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 def dotted(path: Path) -> str:

@@ -55,7 +55,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One call of one model. `fault` names the fault, or the verdict for a rejected text."""
+    """One call of one model. `fault` names the fault, or the verdict for a rejected text.
+
+    Times count from the start of the attempt, a load included; `first_sign_s` is the first token of any
+    kind, also of a thought.
+    """
 
     node: str
     model: str
@@ -66,6 +70,8 @@ class Attempt:
     fallback: bool
     first_token_s: float | None = None
     load_s: float | None = None
+    first_sign_s: float | None = None
+    finish_reason: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return {

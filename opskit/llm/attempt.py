@@ -12,7 +12,17 @@ from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.loads import Loads, load_budget_s
 from opskit.llm.plan import Candidate
 from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
-from opskit.providers.base import CallError, ChatRequest, End, Event, Progress, Provider, Token, Usage
+from opskit.providers.base import (
+    CallError,
+    ChatRequest,
+    End,
+    Event,
+    Progress,
+    Provider,
+    Reasoning,
+    Token,
+    Usage,
+)
 from opskit.providers.node import Node
 
 #: A text is searched for a loop each time it has grown by so many characters.
@@ -33,6 +43,7 @@ class Trial:
     verdict: Verdict | None = None
     usage: Usage = field(default_factory=Usage)
     finish_reason: str = ""
+    first_sign_s: float | None = None
     first_token_s: float | None = None
     load_s: float | None = None
     ended: float = 0.0
@@ -87,11 +98,15 @@ class Asker:
         """
         try:
             provider = await node.provider()
-            waited = await self._loaded(provider, candidate, trial, patience_s)
+            # A resident model keeps the context it was loaded with: another would reload it (wire facts A3).
+            num_ctx = candidate.num_ctx or node.config.num_ctx
+            waited = await self._loaded(provider, candidate, trial, patience_s, num_ctx)
             async with contextlib.aclosing(
-                self._events(provider, candidate, ask, deadline + waited)
+                self._events(provider, candidate, ask, deadline + waited, num_ctx)
             ) as events:
                 async for event in events:
+                    if trial.first_sign_s is None and isinstance(event, Token | Reasoning):
+                        trial.first_sign_s = self._clock() - trial.started
                     if isinstance(event, Token):
                         if trial.first_token_s is None:
                             trial.first_token_s = self._clock() - trial.started
@@ -133,7 +148,12 @@ class Asker:
         return trial.text
 
     async def _loaded(
-        self, provider: Provider, candidate: Candidate, trial: Trial, patience_s: float | None
+        self,
+        provider: Provider,
+        candidate: Candidate,
+        trial: Trial,
+        patience_s: float | None,
+        num_ctx: int | None,
     ) -> float:
         """Seconds spent until the model is resident; raises _Stopped with the load's fault."""
         if candidate.resident or not provider.loads_on_demand:
@@ -145,6 +165,7 @@ class Asker:
             candidate.model,
             size_bytes=candidate.size_bytes,
             patience_s=patience_s,
+            num_ctx=num_ctx,
         )
         trial.load_s = self._clock() - before
         if fault is not None:
@@ -152,7 +173,7 @@ class Asker:
         return trial.load_s
 
     async def _events(
-        self, provider: Provider, candidate: Candidate, ask: Ask, deadline: float
+        self, provider: Provider, candidate: Candidate, ask: Ask, deadline: float, num_ctx: int | None
     ) -> AsyncGenerator[Event, None]:
         """The provider's events, each awaited under the budget of its phase."""
         key = (candidate.node, candidate.model)
@@ -161,7 +182,7 @@ class Asker:
             candidate.model,
             max_tokens=ask.max_tokens or self._router.max_tokens,
             temperature=ask.temperature,
-            num_ctx=candidate.num_ctx,
+            num_ctx=num_ctx,
         )
         budgets = self._budgets
         first_s = budgets.first_token_s + ask.size_chars / budgets.prefill_chars_per_s

@@ -3,13 +3,16 @@
 import re
 
 _CODING = re.compile(
-    r"\b(код\w*|функци\w*|класс\w*|скрипт\w*|бот\w*|рефактор\w*|отлад\w*|баг\w*|тест(ы|ов)\b|sql|python|rust|"
+    # Short stems take case endings only: a ботинок is no бот, and багаж no баг.
+    r"\b((код|бот|баг|класс)(а|у|ом|е|ы|и|ов|ам|ами|ах)?\b|кодир\w*|функци\w*|скрипт\w*|рефактор\w*|отлад\w*|"
+    r"тест(ы|ов)\b|sql|python|rust|"
     r"javascript|typescript|golang|bash|regex|api|code|function|class|script|refactor\w*|debug\w*|bug|"
     r"unit tests?|implement\w*|compile\w*|traceback)\b|```",
     re.IGNORECASE,
 )
 _REASONING = re.compile(
-    r"\b(почему|объясни\w*|докажи\w*|сравни\w*|проанализируй\w*|анализ\w*|спланируй\w*|план\w*|стратеги\w*|"
+    r"\b(почему|объясни\w*|докажи\w*|сравни\w*|проанализируй\w*|анализ\w*|спланируй\w*|планир\w*|"
+    r"план(а|у|ом|е|ы|ов)?\b|стратеги\w*|"
     r"why|explain|prove|compare|analy[sz]e|plan|strategy|trade-?offs?|reason\w*|step by step)\b",
     re.IGNORECASE,
 )

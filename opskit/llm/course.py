@@ -89,4 +89,6 @@ def _attempt(trial: Trial, *, fallback: bool) -> Attempt:
         fallback,
         trial.first_token_s,
         trial.load_s,
+        trial.first_sign_s,
+        trial.finish_reason,
     )

@@ -33,7 +33,14 @@ class Loads:
         return (node, model) in self._tasks
 
     async def ensure(
-        self, node: str, provider: Provider, model: str, *, size_bytes: int | None, patience_s: float | None
+        self,
+        node: str,
+        provider: Provider,
+        model: str,
+        *,
+        size_bytes: int | None,
+        patience_s: float | None,
+        num_ctx: int | None = None,
     ) -> Fault | None:
         """Wait for the load, starting it when nobody has. None when it is resident.
 
@@ -44,7 +51,7 @@ class Loads:
         task = self._tasks.get(key)
         if task is None:
             task = asyncio.create_task(
-                self._load(node, provider, model, size_bytes), name=f"load {model} on {node}"
+                self._load(node, provider, model, size_bytes, num_ctx), name=f"load {model} on {node}"
             )
             self._tasks[key] = task
             task.add_done_callback(lambda _: self._tasks.pop(key, None))
@@ -53,16 +60,18 @@ class Loads:
             return Fault(FaultKind.LOADING, f"it is still loading after {patience_s:g} s; the load goes on")
         return task.result()
 
-    async def _load(self, node: str, provider: Provider, model: str, size_bytes: int | None) -> Fault | None:
+    async def _load(
+        self, node: str, provider: Provider, model: str, size_bytes: int | None, num_ctx: int | None
+    ) -> Fault | None:
         budget = load_budget_s(self._budgets, size_bytes)
         try:
             async with asyncio.timeout(budget):
-                await provider.load(model)
+                await provider.load(model, num_ctx=num_ctx)
         except TimeoutError:
             return Fault(FaultKind.LOAD_TIMEOUT, f"it was not loaded within {budget:.0f} s")
         except CallError as error:
             fault = classify(error)
-            if fault.kind in (FaultKind.FIRST_TOKEN_TIMEOUT, FaultKind.EMPTY_REPLY):
+            if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT:
                 return Fault(FaultKind.LOAD_TIMEOUT, fault.detail, fault.status)
             return fault
         self._on_loaded(node, model)

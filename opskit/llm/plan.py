@@ -3,7 +3,7 @@
 A first choice (SPEC B8, D4): what was asked for by name; the category's models that are loaded, then those
 that must be loaded; then whatever else is there, loaded and powerful first. A fallback (SPEC A3, A4) must be
 quick and dependable instead: loaded models first, MLX before Ollama, in the order of the fallback lists.
-Inside each tier an overloaded node (SPEC B10) or one with no free slot comes later.
+Inside each tier an overloaded node (SPEC B10) comes later, and a longer queue after a shorter one.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -91,13 +91,14 @@ def plan(wish: Wish, router: RouterConfig, situation: Situation) -> Plan:
                 skipped.append(Skipped(view.name, model.name, refusal))
                 continue
             resident = view.is_resident(model)
-            choice = _choice(wish, router, view, model, loaded=bool(resident) or not router.prefer_resident)
+            loaded = bool(resident) or not router.prefer_resident
+            choice = _choice(wish, router, view, model, loaded=loaded)
             key = (
                 choice.tier,
                 0 if wish.source in (None, view.source) else 1,
                 1 if situation.health.overloaded(view.name, situation.now) else 0,
-                0 if resident else 1,
-                1 if situation.in_flight.get(view.name, 0) >= SLOTS.get(view.flavour, 8) else 0,
+                0 if loaded else 1,
+                situation.in_flight.get(view.name, 0) // SLOTS.get(view.flavour, 8),
                 *choice.rank,
                 _source_rank(router, view.source),
             )

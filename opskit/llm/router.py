@@ -58,7 +58,7 @@ class Router:
         self._mlx_warned_at = float("-inf")
         self.catalog = Catalog(nodes, ttl_s=router.catalog_ttl_s, clock=clock)
         self.health = Health(circuit)
-        self._loads = Loads(budgets, self.catalog.saw_resident)
+        self._loads = Loads(budgets, self._loaded)
         self._asker = Asker(router, budgets, self._loads, clock)
         self._trials = Trials(self._nodes, self.health, budgets, clock)
 
@@ -161,6 +161,11 @@ class Router:
             wish = course.ask.wish if named else course.wish
             left = self._open(await self._plan(wish, session, rested=True), course)
         return left
+
+    def _loaded(self, node: str, model: str) -> None:
+        """A load may have pushed another model out."""
+        self.catalog.saw_resident(node, model)
+        self.catalog.residency_changed(node)
 
     def _open(self, choice: Plan, course: Course) -> list[Candidate]:
         """USE_MLX_FALLBACK=false switches the MLX leg of fallback off (SPEC A6)."""

@@ -30,6 +30,7 @@ class Node:
             metadata_s=budgets.metadata_s,
             pooled=pooled,
         )
+        self._given = provider
         self._provider = provider
         self._detecting = asyncio.Lock()
 
@@ -48,7 +49,7 @@ class Node:
 
     def forget(self) -> None:
         """Ask again at the next use: another server may have taken the port."""
-        self._provider = None
+        self._provider = self._given
 
     async def aclose(self) -> None:
         await self._http.aclose()

@@ -48,8 +48,7 @@ class OpenAIStyle:
         if self.flavour == "mlx_lm":
             response = await self._http.get("/health")
             if response.status_code >= 500:
-                text, _ = error_text(response.content)
-                raise CallError(Cause.STATUS, text, status=response.status_code)
+                raise CallError(Cause.STATUS, _ill(response.content), status=response.status_code)
             return "mlx_lm.server"
         await self._http.get_json("/v1/models")
         return {"lmstudio": "LM Studio"}.get(self.flavour, "OpenAI-style server")
@@ -161,6 +160,12 @@ class OpenAIStyle:
                 "because it might be downloaded and swapped in",
             )
         return model
+
+
+def _ill(body: bytes) -> str:
+    """What a failing /health says. `{"status": "unavailable"}` is mlx_lm.server's word for a dead worker."""
+    text, _ = error_text(body)
+    return "its generation thread died" if "unavailable" in text and "status" in text else text
 
 
 def _entries(body: Any) -> list[Mapping[str, Any]]:

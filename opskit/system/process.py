@@ -30,16 +30,28 @@ async def listener(port: int) -> Listener | None:
     return await asyncio.to_thread(_listener, port)
 
 
+async def command_line_of(port: int) -> tuple[str, ...] | None:
+    """The command line of the process that listens on `port`, at once; None when it cannot be told."""
+    return await asyncio.to_thread(_command_line_of, port)
+
+
+def _command_line_of(port: int) -> tuple[str, ...] | None:
+    pid = _owner(port)
+    if pid is None:
+        return None
+    try:
+        return tuple(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return None
+
+
 def _listener(port: int) -> Listener | None:
     pid = _owner(port)
     if pid is None:
         return None
     try:
         process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-        before = _cpu_seconds(family)
-        _wait(process)
-        cpu = max(0.0, _cpu_seconds(family) - before) / _SAMPLE_S
+        cpu = _cores(process)
         return Listener(
             pid,
             process.name(),
@@ -49,6 +61,20 @@ def _listener(port: int) -> Listener | None:
         )
     except psutil.Error:
         return None
+
+
+def _cores(process: psutil.Process) -> float:
+    """How much the process and its children work. Our own work is not the server's: a process that hosts us
+
+    (a test, a sandbox) counts as 0.
+    """
+    us = psutil.Process()
+    if process in (us, *us.parents()):
+        return 0.0
+    family = [process, *process.children(recursive=True)]
+    before = _cpu_seconds(family)
+    _wait(process)
+    return max(0.0, _cpu_seconds(family) - before) / _SAMPLE_S
 
 
 def _wait(process: psutil.Process) -> None:

@@ -17,7 +17,9 @@ _ROUTER = {field.name for field in fields(RouterConfig)}
 _CIRCUIT = {field.name for field in fields(CircuitConfig)}
 
 
-def node(name: str, provider: Provider, *, url: str = "http://127.0.0.1:9", budgets: Budgets = BUDGETS) -> Node:
+def node(
+    name: str, provider: Provider, *, url: str = "http://127.0.0.1:9", budgets: Budgets = BUDGETS
+) -> Node:
     """A node whose source is the letters of its name: `ollama2` is an Ollama."""
     source: Any = name.rstrip("0123456789")
     return Node(NodeConfig(name, url, source), budgets, provider=provider)
@@ -53,7 +55,9 @@ class Rig:
     async def ask(self, goal: str = "How are you?", session: Session | None = None, **rest: Any) -> Answer:
         return await self.router.chat(Ask.of(goal, **rest), session)
 
-    async def refused(self, goal: str = "How are you?", session: Session | None = None, **rest: Any) -> NoAnswer:
+    async def refused(
+        self, goal: str = "How are you?", session: Session | None = None, **rest: Any
+    ) -> NoAnswer:
         """The refusal of an ask that must not be answered."""
         try:
             answer = await self.ask(goal, session, **rest)

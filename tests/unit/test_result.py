@@ -67,7 +67,9 @@ def test_a_warning_passes_and_is_seen():
 
 def test_json_holds_every_field_and_its_version():
     """What stands in a finding stands in its JSON, under a versioned schema."""
-    finding = Finding("reach", "mlx", Status.FAIL, "down", "refused", "COMM_001", "start it", 0.123456, {"port": 1})
+    finding = Finding(
+        "reach", "mlx", Status.FAIL, "down", "refused", "COMM_001", "start it", 0.123456, {"port": 1}
+    )
     body = json.loads(json.dumps(Report("probe", [finding]).as_json()))
     assert body == {
         "schema_version": SCHEMA_VERSION,

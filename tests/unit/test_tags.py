@@ -15,10 +15,33 @@ AT = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
 keys = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=("Cs",)))
 nasty = st.sampled_from(
-    ["", " ", '"', "\\", "\n", "\r\n", "a=b", "true", "null", "12", "-1.5e3", "inf", "nan", "\u2028", "\x85", "ё"]
+    [
+        "",
+        " ",
+        '"',
+        "\\",
+        "\n",
+        "\r\n",
+        "a=b",
+        "true",
+        "null",
+        "12",
+        "-1.5e3",
+        "inf",
+        "nan",
+        "\u2028",
+        "\x85",
+        "ё",
+    ]
 )
 values = st.one_of(
-    texts, nasty, st.integers(), st.floats(allow_nan=False), st.booleans(), st.none(), texts.map("key=".__add__)
+    texts,
+    nasty,
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.booleans(),
+    st.none(),
+    texts.map("key=".__add__),
 )
 
 
@@ -91,7 +114,7 @@ class TestForeignLines:
         """Prose that mentions a tag is not taken for a tagged line."""
         assert parse(line) is None
 
-    @given(st.one_of(st.text(), st.text().map("[X] ".__add__), st.text("0123456789T:.Z+-[X] =\"\\")))
+    @given(st.one_of(st.text(), st.text().map("[X] ".__add__), st.text('0123456789T:.Z+-[X] ="\\')))
     @example("2026-99-99T10:00:00Z [X] a=1")
     @example("[X] a=" + "9" * 5000)
     @example('[X] a="\\u12')
@@ -145,7 +168,9 @@ class TestSecrets:
     def test_a_secret_never_reaches_a_sink(self, secret):
         """A secret is masked whatever characters it is made of, also inside a longer text."""
         lines: list[str] = []
-        TagLog(lines.append, secrets=(secret,)).write(Tag.LLM_ERROR, detail=f"key {secret} refused", key=secret)
+        TagLog(lines.append, secrets=(secret,)).write(
+            Tag.LLM_ERROR, detail=f"key {secret} refused", key=secret
+        )
         fields = parse(lines[0]).fields
         assert fields["detail"] == "key *** refused"
         assert fields["key"] == "***"

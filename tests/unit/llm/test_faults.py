@@ -26,7 +26,11 @@ OLLAMA = [
     (500, "llama runner process has terminated: cudaMalloc failed: out of memory", K.OUT_OF_MEMORY),
     (500, "llama-server reported out-of-memory during startup: ggml", K.OUT_OF_MEMORY),
     (500, "model requires more system memory (41.2 GiB) than is available (12.0 GiB)", K.OUT_OF_MEMORY),
-    (500, "model requires 41.2 GiB but only 12.0 GiB are available (after 2.0 GiB overhead)", K.OUT_OF_MEMORY),
+    (
+        500,
+        "model requires 41.2 GiB but only 12.0 GiB are available (after 2.0 GiB overhead)",
+        K.OUT_OF_MEMORY,
+    ),
     (500, "unable to load full model on GPU", K.OUT_OF_MEMORY),
     (500, "timed out waiting for llama-server to start - stalled", K.LOAD_TIMEOUT),
     (500, "timed out waiting for llama runner to start - progress 0.31 - ", K.LOAD_TIMEOUT),
@@ -36,7 +40,11 @@ OLLAMA = [
     (500, "mlx runner failed: exit status 1", K.RUNNER_CRASHED),
     (500, "mlx runner exited unexpectedly: signal: killed", K.RUNNER_CRASHED),
     (400, 'do embedding request: Post "http://127.0.0.1:41234/embedding": EOF', K.RUNNER_CRASHED),
-    (400, "the prompt is longer than the context length currently available to the model; shorten", K.BAD_REQUEST),
+    (
+        400,
+        "the prompt is longer than the context length currently available to the model; shorten",
+        K.BAD_REQUEST,
+    ),
     (400, "the input length exceeds the context length", K.BAD_REQUEST),
     (400, '"nomic-embed-text" does not support chat', K.BAD_REQUEST),
     (400, "missing request body", K.BAD_REQUEST),
@@ -141,7 +149,9 @@ class TestRecordedExamples:
 
     def test_a_model_being_staged_is_loading_by_its_type(self):
         """LocalAI says `model_loading` as a type, whatever the sentence."""
-        error = CallError(Cause.STATUS, "please wait", status=503, error_type="model_loading", retry_after_s=7.0)
+        error = CallError(
+            Cause.STATUS, "please wait", status=503, error_type="model_loading", retry_after_s=7.0
+        )
         assert classify(error) == Fault(K.LOADING, "please wait", 503, 7.0)
 
 
@@ -183,7 +193,11 @@ class TestProperties:
         """Any failure has one meaning, with its evidence kept."""
         fault = classify(error)
         assert fault == classify(error)
-        assert (fault.detail, fault.status, fault.retry_after_s) == (error.text, error.status, error.retry_after_s)
+        assert (fault.detail, fault.status, fault.retry_after_s) == (
+            error.text,
+            error.status,
+            error.retry_after_s,
+        )
 
     @pytest.mark.parametrize("kind", FaultKind)
     def test_every_kind_has_an_action(self, kind):

@@ -12,7 +12,7 @@ from opskit.llm.verdict import GROWING_LOOP, LOOP_WINDOW, Verdict, is_loop, judg
 SENTENCE = "I am sorry, but as a model I cannot do that. "
 SHORT = "Let me check that. "
 
-CODE = '''
+CODE = """
 def area(shape: Shape) -> float:
     if isinstance(shape, Circle):
         return math.pi * shape.radius**2
@@ -30,7 +30,7 @@ def total(shapes: list[Shape]) -> float:
         }
     }
 }
-'''
+"""
 TABLE = "| name | size |\n|------|------|\n" + "".join(f"| row{n} | {n * 7} |\n" for n in range(40))
 POEM = """
 The sea was calm, the sea was wide,
@@ -106,7 +106,9 @@ class TestNoLoops:
         """Code, tables, rules, arrays, drawings, refrains, laughter and lists of numbers are answers."""
         assert not is_loop(text)
 
-    @pytest.mark.parametrize("goal", ["повтори 30 раз слово привет", "write hello 30 times", "repeat after me"])
+    @pytest.mark.parametrize(
+        "goal", ["повтори 30 раз слово привет", "write hello 30 times", "repeat after me"]
+    )
     def test_a_goal_that_asks_for_repetition_gets_it(self, goal):
         """Repetition is the answer where it was asked for, as long as it ends by itself."""
         text = "hello " * 30

@@ -18,7 +18,9 @@ from opskit.llm.verdict import (
 LONG = "Explain in a few plain sentences how a hash table deals with collisions, please."
 
 #: Few letters and tags, so that texts and prompts often begin alike.
-pieces = st.sampled_from(["a", "b", " ", "\n", "ab ", "<", "<think>", "</think>", "<thinking>", "hm", "é", "."])
+pieces = st.sampled_from(
+    ["a", "b", " ", "\n", "ab ", "<", "<think>", "</think>", "<thinking>", "hm", "é", "."]
+)
 alike = st.lists(pieces, max_size=14).map("".join)
 
 
@@ -100,7 +102,9 @@ class TestEcho:
 
 
 class TestEmptyAndCutOff:
-    @pytest.mark.parametrize("text", ["", " \n\t", "<think>so</think>", "<think>so", "<THINKING>a</Thinking> "])
+    @pytest.mark.parametrize(
+        "text", ["", " \n\t", "<think>so</think>", "<think>so", "<THINKING>a</Thinking> "]
+    )
     def test_nothing_but_thinking_is_empty(self, text):
         """Thinking aloud is no answer."""
         assert judge(text, ["q"]) is Verdict.EMPTY

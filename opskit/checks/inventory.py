@@ -1,0 +1,309 @@
+"""What the nodes hold and what is loaded just now: rows for a table, and findings for what cannot be told.
+
+All nodes are read side by side, each under `budgets.metadata_s`, by their metadata alone: nothing is loaded,
+and no model is asked.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePath
+from typing import Any
+
+from opskit.checks.remedies import node_remedy
+from opskit.checks.state import CODES, NodeState, state_of
+from opskit.config.schema import NodeConfig
+from opskit.llm.catalog import NodeView, generates
+from opskit.llm.faults import Fault, FaultKind, classify
+from opskit.llm.fit import Fit, gib
+from opskit.providers.base import DEFAULT_MODEL, CallError, ModelInfo, Resident
+from opskit.providers.node import Node
+from opskit.result import Finding, Report, Status
+from opskit.system.host import is_loopback
+from opskit.system.network import endpoint
+
+#: An expiry this far away means for ever.
+_FOR_EVER_S = 365 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One node as it answered just now.
+
+    `silence` is why it does not tell what is loaded; `started_with` the model behind DEFAULT_MODEL, where
+    that can be told.
+    """
+
+    node: NodeConfig
+    view: NodeView
+    seconds: float
+    silence: Fault | None = None
+    started_with: str | None = None
+
+    def shown(self, model: str) -> str:
+        """A model's name for people."""
+        return f"{self.started_with} (default)" if model == DEFAULT_MODEL and self.started_with else model
+
+    @property
+    def models(self) -> tuple[ModelInfo, ...]:
+        """Each model once: the default one may be listed a second time under its own name."""
+        return tuple(model for model in self.view.models if model.name != self.started_with)
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A model that a node holds. `loaded` None means that it cannot be told."""
+
+    node: str
+    model: ModelInfo
+    shown: str
+    loaded: bool | None
+    fit: Fit
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "node": self.node,
+            "model": self.model.name,
+            "name": self.shown,
+            "size_bytes": self.model.size_bytes,
+            "parameters": self.model.parameters,
+            "quantization": self.model.quantization,
+            "context_length": self.model.context_length,
+            "loaded": self.loaded,
+            "cloud": self.model.cloud,
+            "fits": self.fit.ok,
+            "fit": self.fit.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in memory. `expires_in_s` is infinite for one that stays; None where the server tells nothing."""
+
+    node: str
+    resident: Resident
+    shown: str
+    expires_in_s: float | None
+
+    @property
+    def gpu_share(self) -> float | None:
+        """The part in GPU memory, 0 to 1."""
+        size, vram = self.resident.size_bytes, self.resident.size_vram_bytes
+        return min(1.0, vram / size) if size and vram is not None else None
+
+    def as_json(self) -> dict[str, Any]:
+        stays = self.expires_in_s == math.inf
+        share = self.gpu_share
+        return {
+            "node": self.node,
+            "model": self.resident.name,
+            "name": self.shown,
+            "size_bytes": self.resident.size_bytes,
+            "size_vram_bytes": self.resident.size_vram_bytes,
+            "gpu_share": None if share is None else round(share, 4),
+            "context_length": self.resident.context_length,
+            "expires_in_s": None if self.expires_in_s is None or stays else round(self.expires_in_s, 1),
+            "stays": stays,
+        }
+
+
+async def look(nodes: Sequence[Node]) -> tuple[Seen, ...]:
+    """Read all nodes at once; as slow as the slowest, which is cut off by its own deadline."""
+    return tuple(await asyncio.gather(*map(_look, nodes)))
+
+
+def installed(
+    seen: Sequence[Seen], fits: Callable[[NodeView, ModelInfo], Fit]
+) -> tuple[list[Installed], Report]:
+    """What there is to choose from."""
+    rows = [
+        Installed(
+            one.view.name, model, one.shown(model.name), one.view.is_resident(model), fits(one.view, model)
+        )
+        for one in seen
+        for model in one.models
+    ]
+    return rows, Report("models list", [*map(node_finding, seen), *_nobody(seen)])
+
+
+def loaded(seen: Sequence[Seen], now: datetime) -> tuple[list[Loaded], Report]:
+    """What is in memory. A model that is partly on the CPU is a warning: it is many times slower."""
+    rows: list[Loaded] = []
+    findings: list[Finding] = []
+    for one in seen:
+        rows += (here := [_loaded(one, resident, now) for resident in one.view.resident])
+        findings.append(_tells(one) if one.view.fault is None else node_finding(one))
+        findings += [_resident_finding(row) for row in here]
+    return rows, Report("models loaded", [*findings, *_nobody(seen)])
+
+
+def node_finding(seen: Seen) -> Finding:
+    """A node that was read passes; one that was not says why, and what to type next."""
+    node, fault = seen.node, seen.view.fault
+    if fault is None:
+        return _with_models(seen)
+    state = state_of(fault)
+    detail = f"{node.url}: {fault.detail}"
+    remedy = node_remedy(node, state, model=None, process=None)
+    if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT and fault.status is None:
+        # So short a silence does not tell a busy server from a wedged one; a probe has the evidence.
+        return Finding(
+            "node",
+            node.name,
+            Status.INCONCLUSIVE,
+            "silent",
+            f"{detail}: it is busy, loading or wedged",
+            "MODEL_002",
+            "`opskit probe --verbose` tells which",
+            seen.seconds,
+        )
+    status = Status.FAIL
+    if state in (NodeState.BUSY, NodeState.LOADING):
+        status = Status.INCONCLUSIVE
+    elif state in (NodeState.REFUSED, NodeState.UNREACHABLE) and not node.required:
+        status = Status.WARN if node.explicit else Status.SKIP
+    code = CODES.get(state) if status in (Status.FAIL, Status.WARN) else None
+    return Finding("node", node.name, status, state.shown, detail, code, remedy, seen.seconds)
+
+
+async def _look(node: Node) -> Seen:
+    began = time.monotonic()
+    try:
+        provider = await node.provider()
+        models, resident = await asyncio.gather(
+            provider.models(), provider.resident(), return_exceptions=True
+        )
+        if isinstance(models, BaseException):
+            raise models
+        if isinstance(resident, BaseException) and not isinstance(resident, CallError):
+            raise resident
+    except CallError as error:
+        view = NodeView(node.name, node.source, fault=classify(error))
+        return Seen(node.config, view, time.monotonic() - began)
+    silence = classify(resident) if isinstance(resident, CallError) else None
+    held = None if isinstance(resident, CallError) else resident
+    if held is None:
+        held = tuple(Resident(model.name) for model in models if model.resident)
+    view = NodeView(
+        node.name,
+        node.source,
+        provider.flavour,
+        tuple(filter(generates, models)),
+        held,
+        residency_known=silence is None and (bool(held) or resident is not None),
+    )
+    started_with = await _started_with(node.config) if provider.flavour == "mlx_lm" else None
+    return Seen(node.config, view, time.monotonic() - began, silence, started_with)
+
+
+async def _started_with(node: NodeConfig) -> str | None:
+    """The model that mlx_lm.server loads when a request names none; the server itself does not tell."""
+    if node.default_model is not None:
+        return node.default_model
+    if not is_loopback(node.url):
+        return None
+    from opskit.system.process import command_line_of
+
+    return model_in_command(await command_line_of(endpoint(node.url)[1]) or ())
+
+
+def model_in_command(command: Sequence[str]) -> str | None:
+    """The `--model` of an `mlx_lm.server` command line; None for any other process."""
+    names = {PurePath(word).name for word in command}
+    if not names & {"mlx_lm", "mlx_lm.server"} and not any("mlx_lm/server" in word for word in command):
+        return None
+    for word, following in zip(command, [*command[1:], ""], strict=True):
+        if word == "--model" and following:
+            return following
+        if word.startswith("--model="):
+            return word.removeprefix("--model=") or None
+    return None
+
+
+def _with_models(seen: Seen) -> Finding:
+    count = len(seen.models)
+    if count == 0:
+        fill = "`ollama pull phi3.5:3.8b`" if seen.node.source == "ollama" else "start it with a model"
+        return Finding(
+            "node",
+            seen.node.name,
+            Status.WARN,
+            "empty",
+            "no model that can chat is installed",
+            "MODEL_001",
+            fill,
+            seen.seconds,
+        )
+    detail = f"{count} model{'s' if count > 1 else ''}"
+    return Finding("node", seen.node.name, Status.PASS, "ok", detail, seconds=seen.seconds)
+
+
+def _tells(seen: Seen) -> Finding:
+    """Whether a node that lists its models also tells what is loaded."""
+    node, silence = seen.node, seen.silence
+    if silence is not None and silence.kind is FaultKind.FIRST_TOKEN_TIMEOUT:
+        # Ollama holds /api/ps for the whole load of an MLX-engine runner (wire facts A2).
+        detail = f"it does not tell what is loaded ({silence.detail}): a model is being loaded"
+        state = NodeState.LOADING
+    elif silence is not None:
+        detail, state = f"it does not tell what is loaded: {silence.detail}", state_of(silence)
+    elif not seen.view.residency_known:
+        return Finding(
+            "node", node.name, Status.SKIP, "ok", "it never tells what is loaded", seconds=seen.seconds
+        )
+    else:
+        count = len(seen.view.resident)
+        detail = f"{count} model{'s are' if count > 1 else ' is'} loaded" if count else "no model is loaded"
+        return Finding("node", node.name, Status.PASS, "ok", detail, seconds=seen.seconds)
+    return Finding(
+        "node",
+        node.name,
+        Status.INCONCLUSIVE,
+        state.shown,
+        detail,
+        CODES.get(state),
+        node_remedy(node, state, model=None, process=None),
+        seen.seconds,
+    )
+
+
+def _loaded(seen: Seen, resident: Resident, now: datetime) -> Loaded:
+    left: float | None = None
+    if resident.expires_at is not None:
+        left = max(0.0, (resident.expires_at - now).total_seconds())
+        left = math.inf if left > _FOR_EVER_S else left
+    return Loaded(seen.view.name, resident, seen.shown(resident.name), left)
+
+
+def _resident_finding(row: Loaded) -> Finding:
+    share, size = row.gpu_share, row.resident.size_bytes
+    target = f"{row.node}/{row.resident.name}"
+    if share is None or size is None:
+        return Finding("resident", target, Status.PASS, "ok", "it is loaded")
+    if share == 0:
+        return Finding("resident", target, Status.PASS, "ok", f"{gib(size)}, all of it on the CPU")
+    if share == 1:
+        return Finding("resident", target, Status.PASS, "ok", f"{gib(size)}, all of it on the GPU")
+    return Finding(
+        "resident",
+        target,
+        Status.WARN,
+        "partly on the CPU",
+        f"only {share:.0%} of its {gib(size)} is on the GPU, the rest is on the CPU: expect it to be slow",
+        None,
+        "free GPU memory (`ollama stop` another model), lower its context (`num_ctx`) or take a smaller "
+        f"quantisation; then `ollama stop {row.resident.name}` and ask it again",
+    )
+
+
+def _nobody(seen: Sequence[Seen]) -> list[Finding]:
+    """No node at all could be read: that is a failure, whoever was expected to be there."""
+    if any(one.view.fault is None for one in seen):
+        return []
+    detail = "no node could be read" if seen else "no node is configured"
+    first = next((node_finding(one).remedy for one in seen), None)
+    remedy = first or "`opskit config init`, or set OLLAMA_API_URL or MLX_API_URL"
+    return [Finding("catalog", "models", Status.FAIL, "failing", detail, "MODEL_001", remedy)]

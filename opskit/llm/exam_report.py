@@ -1,0 +1,344 @@
+"""What an examination means: findings, the fastest, a recommendation for each kind of work, Markdown. Pure."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from opskit.config.schema import Config, NodeConfig
+from opskit.llm.catalog import NodeView, Snapshot
+from opskit.llm.exam import Result, Selection
+from opskit.llm.faults import FaultKind
+from opskit.llm.fit import Fit
+from opskit.llm.health import Health
+from opskit.llm.plan import Situation, Skipped, Wish, plan
+from opskit.llm.verdict import Verdict
+from opskit.result import Finding, Report, Status
+
+_MARKS = frozenset("\\`*_{}[]()<>#|~!&$")
+_CRASHES = {
+    FaultKind.RUNNER_CRASHED,
+    FaultKind.RESET,
+    FaultKind.EMPTY_REPLY,
+    FaultKind.TRUNCATED,
+    FaultKind.SERVER_ERROR,
+    FaultKind.BAD_PAYLOAD,
+}
+_SILENCES = {
+    FaultKind.WEDGED,
+    FaultKind.FIRST_TOKEN_TIMEOUT,
+    FaultKind.IDLE_TIMEOUT,
+    FaultKind.TOTAL_TIMEOUT,
+}
+_ABSENCES = {FaultKind.REFUSED, FaultKind.UNREACHABLE, FaultKind.CONNECT_TIMEOUT}
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """Who should do one kind of work, and why; without `model` nobody can."""
+
+    category: str
+    node: str | None
+    model: str | None
+    shown: str
+    why: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "category": self.category,
+            "node": self.node,
+            "model": self.model,
+            "name": self.shown,
+            "why": self.why,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An examination that is over, ready to be shown in any form."""
+
+    selection: Selection
+    results: tuple[Result, ...]
+    recommendations: tuple[Recommendation, ...]
+    unread: tuple[Finding, ...] = ()
+
+    @property
+    def working(self) -> list[Result]:
+        return [result for result in self.results if result.works]
+
+    @property
+    def tested(self) -> list[Result]:
+        return [result for result in self.results if result.status is not Status.SKIP]
+
+    @property
+    def soonest(self) -> Result | None:
+        """Whoever had its whole answer ready first."""
+        timed = [result for result in self.working if result.total_s is not None]
+        return min(timed, key=lambda result: result.total_s or 0.0, default=None)
+
+    @property
+    def quickest(self) -> Result | None:
+        """Whoever gives most tokens a second."""
+        timed = [result for result in self.working if result.tokens_per_s is not None]
+        return max(timed, key=lambda result: result.tokens_per_s or 0.0, default=None)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `models test --json` shows besides the findings."""
+        soonest, quickest = self.soonest, self.quickest
+        return {
+            "models": [result.as_json() for result in self.results],
+            "working": [{"node": r.examinee.node, "model": r.examinee.model} for r in self.working],
+            "fastest": {
+                "total_s": soonest and soonest.as_json(),
+                "tokens_per_s": quickest and quickest.as_json(),
+            },
+            "recommendations": [advice.as_json() for advice in self.recommendations],
+        }
+
+
+def report(outcome: Outcome, nodes: Sequence[NodeConfig]) -> Report:
+    """The findings: nodes that were not read, each model, those that were not tested, and the sum of it."""
+    sources = {node.name: node.source for node in nodes}
+    return Report(
+        "models test",
+        [
+            *outcome.unread,
+            *(_tested(result, sources.get(result.examinee.node, "ollama")) for result in outcome.results),
+            *map(_absent, outcome.selection.absent),
+            *map(_skipped, outcome.selection.skipped),
+            _sum(outcome),
+        ],
+    )
+
+
+def recommend(
+    results: Sequence[Result], views: Sequence[NodeView], config: Config, categories: Collection[str]
+) -> tuple[Recommendation, ...]:
+    """The first of the working models in the router's own order, for each kind of work."""
+    working = {result.key: result for result in results if result.works}
+    snapshot = Snapshot(
+        tuple(
+            replace(view, models=tuple(m for m in view.models if (view.name, m.name) in working))
+            for view in views
+        ),
+        version=0,
+        complete=True,
+    )
+    fits = Fit(True, "it has just answered")
+    found: list[Recommendation] = []
+    for category in categories:
+        situation = Situation(snapshot, Health(config.circuit), (), {}, 0.0, lambda _view, _model: fits)
+        order = plan(Wish(category=category), config.router, situation).candidates
+        if not order:
+            why = "no tested model works" if not working else "the working models are used only by name"
+            found.append(Recommendation(category, None, None, "", why))
+            continue
+        result = working[order[0].node, order[0].model]
+        why = order[0].why
+        if len(order) == 1:
+            why = f"{why}; the only one that works"
+        if result.tokens_per_s is not None:
+            why = f"{why}; {result.tokens_per_s:.0f} tokens/s"
+        found.append(Recommendation(category, order[0].node, order[0].model, result.examinee.shown, why))
+    return tuple(found)
+
+
+def summary(outcome: Outcome) -> list[str]:
+    """The end of a test in sentences: who works, who is fastest, whom to use for what."""
+    if not outcome.tested:
+        return []
+    lines = [f"working: {len(outcome.working)} of {len(outcome.tested)}"]
+    if outcome.soonest is not None:
+        lines.append(f"fastest answer: {outcome.soonest.examinee} ({outcome.soonest.total_s:.2f} s)")
+    if outcome.quickest is not None:
+        speed = f"{outcome.quickest.tokens_per_s:.1f} tokens/s"
+        lines.append(f"fastest speaker: {outcome.quickest.examinee} ({speed})")
+    for advice in outcome.recommendations:
+        who = f"{advice.shown} on {advice.node}" if advice.node else "nobody"
+        lines.append(f"for {advice.category}: {who} ({advice.why})")
+    return lines
+
+
+def cells(result: Result) -> list[str]:
+    """One row under COLUMNS."""
+    return [
+        result.examinee.node,
+        result.examinee.shown,
+        result.state,
+        _seconds(result.load_s),
+        _seconds(result.first_token_s),
+        _seconds(result.total_s),
+        "" if result.tokens is None else str(result.tokens),
+        "" if result.tokens_per_s is None else f"{result.tokens_per_s:.1f}",
+    ]
+
+
+COLUMNS = ("node", "model", "result", "load", "first token", "total", "tokens", "tokens/s")
+
+
+def markdown(outcome: Outcome, report: Report, *, at: datetime, version: str) -> str:
+    """The whole outcome as a document. Foreign text cannot become markup in it."""
+    lines = [
+        "# Model test",
+        "",
+        f"{at:%Y-%m-%d %H:%M:%S} UTC, opskit {escaped(version)}.",
+        f"{len(outcome.working)} of {len(outcome.tested)} tested models work.",
+        "",
+    ]
+    if outcome.results:
+        lines += [*_table(COLUMNS, [cells(result) for result in outcome.results]), ""]
+        lines += [
+            "Times are of the warm request; the load is apart. The speed is the server's own count where it "
+            "gives one.",
+            "",
+        ]
+    lines += ["## Working models", ""]
+    lines += [f"- {escaped(str(result.examinee))}" for result in outcome.working] or ["None."]
+    lines += ["", "## Fastest", ""]
+    fastest = [
+        f"- Answer: {escaped(str(r.examinee))} ({r.total_s:.2f} s)" for r in (outcome.soonest,) if r is not None
+    ]
+    fastest += [
+        f"- Speaker: {escaped(str(r.examinee))} ({r.tokens_per_s:.1f} tokens/s)"
+        for r in (outcome.quickest,)
+        if r is not None
+    ]
+    lines += fastest or ["None."]
+    lines += ["", "## Recommendations", ""]
+    rows = [[r.category, r.shown or "nobody", r.node or "", r.why] for r in outcome.recommendations]
+    lines += [*_table(("for", "model", "node", "why"), rows), ""]
+    told = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)
+    troubles = [f for f in report.findings if f.status in told]
+    if troubles:
+        lines += ["## Failures and warnings", ""]
+        rows = [[f.target, f.status.value, f.state, f.detail, f.remedy or ""] for f in troubles]
+        lines += [*_table(("target", "status", "state", "detail", "what to do"), rows), ""]
+    if outcome.selection.skipped:
+        lines += ["## Not tested", ""]
+        lines += _table(("node", "model", "why"), [[s.node, s.model, s.why] for s in outcome.selection.skipped])
+        lines.append("")
+    return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    """Foreign text as plain text on one line of Markdown, inside a table too."""
+    flat = "".join(char if char.isprintable() else " " for char in text)
+    return "".join(f"\\{char}" if char in _MARKS else char for char in flat)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [columns, ["---"] * len(columns), *([escaped(cell) for cell in row] for row in rows)]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} s"
+
+
+def _tested(result: Result, source: str) -> Finding:
+    who = result.examinee
+    slow = "`opskit models loaded` shows whether it is partly on the CPU" if result.state == "slow" else None
+    return Finding(
+        "model",
+        f"{who.node}/{who.model}",
+        result.status,
+        result.state,
+        result.detail,
+        result.code,
+        slow if result.works else _remedy(result, source),
+        result.total_s or 0.0,
+        {key: value for key, value in result.as_json().items() if key.endswith("_s") and value is not None},
+    )
+
+
+def _absent(skip: Skipped) -> Finding:
+    """Asked for by name, and not there to be tested."""
+    target = f"{skip.node}/{skip.model}" if skip.node else skip.model
+    if skip.node:
+        return Finding(
+            "model",
+            target,
+            Status.FAIL,
+            "out_of_memory",
+            skip.why,
+            "MODEL_003",
+            "`opskit models loaded` shows what fills the memory; `opskit models list` shows what fits",
+        )
+    remedy = f"`opskit models list` shows the names; `ollama pull {skip.model}` installs one"
+    return Finding("model", target, Status.FAIL, "not_installed", skip.why, "MODEL_001", remedy)
+
+
+def _skipped(skip: Skipped) -> Finding:
+    return Finding("model", f"{skip.node}/{skip.model}", Status.SKIP, "not tested", skip.why)
+
+
+def _sum(outcome: Outcome) -> Finding:
+    tested, working = outcome.tested, outcome.working
+    if not tested:
+        nothing_loaded = "no model is loaded, so there was none to test"
+        detail = nothing_loaded if not outcome.selection.examinees else "nothing was tested"
+        return Finding(
+            "exam",
+            "models",
+            Status.INCONCLUSIVE,
+            "nothing tested",
+            detail,
+            "MODEL_001",
+            "`opskit models test --all` loads and tests every model that fits"
+            if outcome.selection.unloaded
+            else "`opskit models list` shows what there is, `opskit probe` why there is nothing",
+        )
+    seconds = sum(result.total_s or 0.0 for result in tested)
+    if len(working) == len(tested):
+        detail = f"{_all(len(tested))} tested {'works' if len(tested) == 1 else 'work'}"
+        return Finding("exam", "models", Status.PASS, "ok", detail, seconds=seconds)
+    bad = ", ".join(f"{result.examinee} ({result.state})" for result in tested if not result.works)
+    return Finding(
+        "exam",
+        "models",
+        Status.FAIL,
+        "failing",
+        f"{len(working)} of {len(tested)} tested models work; not: {bad}",
+        "MODEL_004",
+        None,
+        seconds,
+    )
+
+
+def _all(count: int) -> str:
+    return "the one model" if count == 1 else f"all {count} models"
+
+
+def _remedy(result: Result, source: str) -> str | None:
+    """What to type next, by the fault and the kind of server."""
+    model, node, state = result.examinee.model, result.examinee.node, result.state
+    again = f"`opskit models test --node {node} --model {model}`"
+    log = "`journalctl -u ollama -n 50` (macOS: ~/.ollama/logs/server.log)"
+    ollama = source == "ollama"
+    if state in _CRASHES:
+        return f"{log} tells why; then {again}" if ollama else f"look at the log of {node}, restart it, {again}"
+    if state in _SILENCES:
+        stop = f"`ollama stop {model}`, then {again}; if that hangs: `systemctl restart ollama`"
+        return stop if ollama else f"`opskit probe --verbose` tells busy and wedged apart; restart {node} if wedged"
+    if state in _ABSENCES:
+        return "`opskit probe` tells what answers and how to start the rest"
+    if state in set(Verdict):
+        broken = f"its template may be broken: `ollama pull {model}` renews it"
+        return broken if ollama else "its chat template may be broken: use another conversion of the model"
+    return _REMEDIES.get(state, "`opskit probe --verbose` shows the state of the node").format(
+        model=model, node=node, again=again
+    )
+
+
+_REMEDIES: Mapping[str, str] = {
+    FaultKind.OUT_OF_MEMORY: "unload another model (`ollama stop NAME`), or take a smaller one: `opskit models list`",
+    FaultKind.LOAD_TIMEOUT: "raise `budgets.load_s` and `budgets.load_s_per_gib` for slow disks, then {again}",
+    FaultKind.LOADING: "wait, then {again}",
+    FaultKind.BUSY: "wait until it has less to do, then {again}",
+    FaultKind.RATE_LIMITED: "wait until its limit is over, then {again}",
+    FaultKind.NOT_INSTALLED: "`ollama pull {model}`",
+    FaultKind.NOT_LISTED: "`opskit models list --node {node}` shows the names it knows",
+    FaultKind.UNAUTHORISED: "give its key: set `nodes.{node}.api_key: ${{NAME}}` and export NAME",
+    FaultKind.BAD_REQUEST: "the server refuses the question: see whether {model} can chat at all",
+    "unloaded": "`opskit models test --model {model}` loads it",
+}

@@ -1,0 +1,248 @@
+"""Who is asked, in which order, and what follows a failure (SPEC A3, A4, B8-B11, D4)."""
+
+import pytest
+
+from opskit.llm.answer import Session
+from opskit.providers.base import DEFAULT_MODEL, CallError, Cause, End, Reasoning, Token
+from opskit.providers.scripted import Pause, Scripted, says
+from tests.parts.rig import tried
+
+GOAL = "Explain in one plain sentence how a hash table deals with collisions."
+GOOD = "It keeps colliding entries in a list per bucket."
+GIB = 1024**3
+
+
+def fails(cause: Cause, text: str = "", status: int | None = None, retry_after_s: float | None = None, **rest):
+    return (CallError(cause, text or cause.value, status=status, retry_after_s=retry_after_s, **rest),)
+
+
+CRASH = fails(Cause.STATUS, "model runner has unexpectedly stopped", 500)
+REFUSED = fails(Cause.REFUSED, phase="connect")
+
+
+class TestWhoIsAsked:
+    async def test_a_plain_question_gets_its_answer(self, rig):
+        """One model, one call, one answer that says who gave it."""
+        one = Scripted({"a": [(Token("It keeps "), Token("lists."), End("stop"))]})
+        answer = await rig({"ollama": one}).ask(GOAL)
+        assert (answer.text, answer.node, answer.model) == ("It keeps lists.", "ollama", "a")
+        assert tried(answer) == [("ollama", "a", None)]
+        assert [call.model for call in one.calls] == ["a"]
+
+    async def test_the_model_asked_for_by_name_answers(self, rig):
+        """A name outranks category, power and residency."""
+        one = Scripted({"phi3:mini": [says(GOOD)], "llama3.3:70b": [says(GOOD)]}, resident=["llama3.3:70b"])
+        answer = await rig({"ollama": one}).ask(GOAL, **named("phi3:mini"))
+        assert answer.model == "phi3:mini"
+
+    async def test_a_named_model_that_failed_gives_way(self, rig):
+        """SPEC A3: the next available model is sought, MLX first."""
+        ollama = Scripted({"a": [CRASH], "phi3.5:3.8b": [says(GOOD)]})
+        mlx = Scripted({DEFAULT_MODEL: [says(GOOD)]})
+        answer = await rig({"ollama": ollama, "mlx": mlx}).ask(GOAL, **named("a"))
+        assert tried(answer) == [("ollama", "a", "runner_crashed"), ("mlx", DEFAULT_MODEL, None)]
+        assert [attempt.fallback for attempt in answer.attempts] == [False, True]
+
+    async def test_a_model_that_nobody_lists_is_refused_with_near_names(self, rig):
+        """MODEL_001, and nothing is sent to anybody: no other model is guessed."""
+        one = Scripted({"qwen2.5-coder:32b": [says(GOOD)], "phi3:mini": [says(GOOD)]})
+        refusal = await rig({"ollama": one}).refused(GOAL, **named("qwen2.5-coder:23b"))
+        assert refusal.code == "MODEL_001"
+        assert "qwen2.5-coder:32b" in refusal.message
+        assert "phi3:mini" not in refusal.message
+        assert one.calls == []
+        assert one.loads == []
+
+    async def test_a_model_that_does_not_fit_is_skipped_with_the_numbers(self, rig):
+        """MODEL_003: what it needs and what there is, before anything is loaded."""
+        one = Scripted({"big": [says(GOOD)]}, resident=(), sizes={"big": 40 * GIB})
+        built = rig({"ollama": one}, memory=8 * GIB)
+        refusal = await built.refused(GOAL, **named("big"))
+        assert refusal.code == "MODEL_003"
+        assert "8.0 GiB can be had" in refusal.message
+        assert one.loads == one.calls == []
+
+    async def test_a_smaller_model_answers_where_the_better_one_does_not_fit(self, rig):
+        """Without a name the choice goes on to what fits."""
+        sizes = {"llama3.3:70b": 40 * GIB, "phi3:mini": 2 * GIB}
+        one = Scripted({name: [says(GOOD)] for name in sizes}, resident=(), sizes=sizes)
+        answer = await rig({"ollama": one}, memory=8 * GIB).ask(GOAL)
+        assert answer.model == "phi3:mini"
+
+    async def test_memory_of_another_machine_is_not_measured_here(self, rig):
+        """A remote node decides by itself what fits."""
+        one = Scripted({"big": [says(GOOD)]}, resident=(), sizes={"big": 40 * GIB})
+        answer = await rig({"ollama": one}, memory=8 * GIB, url="http://10.1.2.3:11434").ask(GOAL)
+        assert answer.model == "big"
+
+    async def test_a_cloud_model_is_not_asked_unasked(self, rig):
+        """With nothing else there the request is refused, and says why."""
+        one = Scripted({"cloudy": [says(GOOD)]}, cloud=["cloudy"])
+        refusal = await rig({"ollama": one}).refused(GOAL)
+        assert refusal.code == "MODEL_001"
+        assert "cloud" in refusal.message
+        assert one.calls == []
+
+    async def test_nobody_there_is_told_with_the_command_to_start(self, rig):
+        """MODEL_001 names each node, what is wrong with it, and what to type."""
+        one = Scripted({})
+        one.listing = REFUSED
+        refusal = await rig({"ollama": one}).refused(GOAL)
+        assert refusal.code == "MODEL_001"
+        assert "refused" in refusal.message
+        assert "ollama serve" in refusal.remedy
+
+    async def test_a_node_that_came_up_a_moment_ago_answers(self, rig):
+        """No request is refused on the strength of old news."""
+        import asyncio
+
+        one = Scripted({"a": [says(GOOD)]})
+        one.listing = REFUSED
+        built = rig({"ollama": one})
+        await built.refused(GOAL)
+        one.listing = ()
+        await asyncio.sleep(1.5)
+        assert (await built.ask(GOAL)).text == GOOD
+
+
+class TestFailover:
+    @pytest.mark.parametrize(
+        "script, why",
+        [
+            (REFUSED, "refused"),
+            (fails(Cause.NAME, phase="connect"), "unreachable"),
+            (fails(Cause.TIMEOUT, phase="connect"), "connect_timeout"),
+            (fails(Cause.RESET), "reset"),
+            (fails(Cause.CLOSED), "empty_reply"),
+            (CRASH, "runner_crashed"),
+            (fails(Cause.STATUS, "out of memory", 500), "out_of_memory"),
+            (fails(Cause.STATUS, "server busy", 503), "busy"),
+            (fails(Cause.STATUS, "slow down", 429), "rate_limited"),
+            (fails(Cause.STATUS, "model 'a' not found", 404), "not_installed"),
+            (fails(Cause.STATUS, "who are you", 401), "unauthorised"),
+            (fails(Cause.STATUS, "no", 400), "bad_request"),
+            (fails(Cause.STATUS, "generation thread died", 404), "wedged"),
+            (fails(Cause.PAYLOAD), "bad_payload"),
+            (fails(Cause.NOT_LISTED), "not_listed"),
+            ((Token(GOOD), *fails(Cause.ENDED)), "truncated"),
+            ((Token(GOOD), *fails(Cause.IN_BAND, "mlx runner failed", 200)), "runner_crashed"),
+            ((Token(GOOD), Pause(None)), "idle_timeout"),
+            ((Token(GOOD),), "truncated"),
+            ((), "truncated"),
+            (says(""), "empty"),
+            (says("<think>hm</think>"), "empty"),
+            ((Reasoning("hm"), End("stop")), "empty"),
+            (says(GOAL), "echo"),
+            (says(GOAL[:40]), "echo"),
+            (says("I cannot do that. " * 12), "loop"),
+            (says(GOOD, reason="length"), "cut_off"),
+        ],
+    )
+    async def test_whatever_goes_wrong_the_next_model_answers(self, rig, script, why):
+        """Each fault and each bad text is named, and leads to the next node."""
+        nodes = {"mlx": Scripted({"a": [script]}), "ollama": Scripted({"b": [says(GOOD)]})}
+        answer = await rig(nodes, order=("mlx", "ollama")).ask(GOAL)
+        assert tried(answer) == [("mlx", "a", why), ("ollama", "b", None)]
+        assert answer.text == GOOD
+
+    async def test_at_most_three_fallbacks(self, rig):
+        """SPEC A3: four attempts in all, each another model, then an honest refusal."""
+        one = Scripted({name: [CRASH] for name in "abcdef"})
+        refusal = await rig({"ollama": one}).refused(GOAL)
+        assert refusal.code == "MODEL_004"
+        assert len(refusal.attempts) == len(one.calls) == 4
+        assert len({call.model for call in one.calls}) == 4
+
+    async def test_a_caller_may_forbid_fallbacks(self, rig):
+        """`max_fallbacks=0` asks the named model only."""
+        one = Scripted({"a": [CRASH], "b": [says(GOOD)]})
+        refusal = await rig({"ollama": one}).refused(GOAL, **named("a"), max_fallbacks=0)
+        assert tried(refusal) == [("ollama", "a", "runner_crashed")]
+
+    async def test_a_crashed_model_is_not_used_again_in_its_session(self, rig):
+        """SPEC A3: the failed set belongs to the session, not to the process."""
+        one = Scripted({"llama3.3:70b": [CRASH, says(GOOD)], "b": [says(GOOD)]})
+        built, session = rig({"ollama": one}), Session()
+        assert (await built.ask(GOAL, session)).model == "b"
+        assert session.failed == {("ollama", "llama3.3:70b")}
+        assert (await built.ask(GOAL, session)).model == "b"
+        assert (await built.ask(GOAL, Session())).model == "llama3.3:70b"
+
+    async def test_the_mlx_leg_may_be_switched_off(self, rig):
+        """SPEC A6: USE_MLX_FALLBACK=false; a first choice may still be MLX."""
+        mlx = Scripted({"a": [says(GOOD)]})
+        ollama = Scripted({"llama3.3:70b": [CRASH]})
+        built = rig({"ollama": ollama, "mlx": mlx}, use_mlx_fallback=False)
+        assert tried(await built.refused(GOAL, **named("llama3.3:70b")))[-1][0] == "ollama"
+        assert mlx.calls == []
+        assert (await built.ask(GOAL, **named("a"))).node == "mlx"
+
+    async def test_a_dead_node_takes_its_other_models_along(self, rig):
+        """A refused connection is met once, not once for each model."""
+        mlx = Scripted({"a": [REFUSED], "b": [REFUSED], "c": [REFUSED]})
+        answer = await rig({"mlx": mlx, "ollama": Scripted({"d": [says(GOOD)]})}).ask(GOAL)
+        assert [attempt.node for attempt in answer.attempts] == ["mlx", "ollama"]
+
+    async def test_a_lone_model_that_does_not_answer_is_called_late(self, rig):
+        """MODEL_002 and MODEL_003 name their causes, MODEL_004 is for the mixed ones."""
+        silent = Scripted({"a": [(Pause(None),)]})
+        assert (await rig({"ollama": silent}).refused(GOAL)).code == "MODEL_002"
+        hungry = Scripted({"a": [fails(Cause.STATUS, "out of memory", 500)]})
+        assert (await rig({"ollama": hungry}).refused(GOAL)).code == "MODEL_003"
+        echoing = Scripted({"a": [says(GOAL)]})
+        refusal = await rig({"ollama": echoing}).refused(GOAL)
+        assert refusal.code == "MODEL_004"
+        assert "echo" in refusal.message
+
+    async def test_a_text_that_runs_away_is_stopped(self, rig):
+        """A loop is not listened to until its end."""
+        endless = Scripted({"a": [(*(Token("I cannot do that. ") for _ in range(5000)), Pause(None))]})
+        refusal = await rig({"ollama": endless}).refused(GOAL)
+        assert tried(refusal) == [("ollama", "a", "loop")]
+        assert refusal.seconds == 0.0
+
+
+class TestLog:
+    async def test_each_step_of_a_request_leaves_its_line(self, rig):
+        """SPEC A1: call, crash, fallback, call, response, with names and numbers."""
+        mlx, ollama = Scripted({"a": [CRASH]}), Scripted({"b": [says(GOOD)]})
+        built = rig({"mlx": mlx, "ollama": ollama})
+        await built.ask(GOAL)
+        assert [line.tag for line in built.lines] == [
+            "LLM_CALL",
+            "LLM_CRASH",
+            "FALLBACK",
+            "LLM_CALL",
+            "LLM_RESPONSE",
+        ]
+        change = built.tagged("FALLBACK")[0].fields
+        assert (change["from_model"], change["to_model"], change["why"]) == ("a", "b", "runner_crashed")
+        assert [line.fields["fallback"] for line in built.tagged("LLM_CALL")] == [False, True]
+        assert built.tagged("LLM_RESPONSE")[0].fields["preview"] == GOOD
+
+    async def test_a_refused_text_is_told_as_such(self, rig):
+        """SPEC B11: on an echo, warn."""
+        built = rig({"ollama": Scripted({"a": [says(GOAL)]})})
+        await built.refused(GOAL)
+        assert built.tagged("LLM_PARSE")[0].fields["verdict"] == "echo"
+
+    async def test_a_missing_mlx_is_told_once_in_five_minutes(self, rig):
+        """SPEC B10: not on every call."""
+        import asyncio
+
+        mlx = Scripted({})
+        mlx.listing = REFUSED
+        built = rig({"mlx": mlx, "ollama": Scripted({"b": [says(GOOD)]})})
+        for _ in range(5):
+            await built.ask(GOAL)
+            await asyncio.sleep(30.0)
+        assert len(built.tagged("LLM_ERROR")) == 1
+        await asyncio.sleep(160.0)
+        await built.ask(GOAL)
+        assert len(built.tagged("LLM_ERROR")) == 2
+
+
+def named(model: str):
+    from opskit.llm.plan import Wish
+
+    return {"wish": Wish(model=model)}
