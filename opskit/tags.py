@@ -119,8 +119,11 @@ def _encode(value: Value) -> str:
         return repr(value)
     if _BARE.fullmatch(value) and value not in _WORDS and not _NUMBER.fullmatch(value):
         return value
+    quoted = json.dumps(value, ensure_ascii=False)
+    if quoted.isprintable():
+        return quoted
     # ASCII escapes only for what would break the line: U+2028, U+2029, U+0085 and controls.
-    return "".join(_escape(char) for char in json.dumps(value, ensure_ascii=False))
+    return "".join(_escape(char) for char in quoted)
 
 
 def _escape(char: str) -> str:

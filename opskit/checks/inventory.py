@@ -8,7 +8,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any
@@ -27,6 +27,8 @@ from opskit.system.network import endpoint
 
 #: An expiry this far away means for ever.
 _FOR_EVER_S = 365 * 86_400.0
+INSTALLED_COLUMNS = ("node", "model", "size", "parameters", "quantisation", "loaded", "fits", "context")
+LOADED_COLUMNS = ("node", "model", "memory", "on GPU", "context", "expires in")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,25 @@ class Installed:
             "fit": self.fit.reason,
         }
 
+    def cells(self) -> list[str]:
+        """One row under INSTALLED_COLUMNS."""
+        model = self.model
+        fits = {True: "yes", None: "?"}.get(self.fit.ok) or self.fit.reason.replace("it does not fit", "no")
+        return [
+            self.node,
+            self.shown,
+            _size(model.size_bytes),
+            _billions(model.parameters),
+            model.quantization or "?",
+            "-" if model.cloud else {True: "yes", False: "no", None: "?"}[self.loaded],
+            "in the cloud" if model.cloud else fits,
+            str(model.context_length or "?"),
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in memory. `expires_in_s` is infinite for one that stays; None where the server tells nothing."""
+    """A model in memory. `expires_in_s` is infinite for one that stays, None when nothing is told."""
 
     node: str
     resident: Resident
@@ -109,6 +126,18 @@ class Loaded:
             "stays": stays,
         }
 
+    def cells(self) -> list[str]:
+        """One row under LOADED_COLUMNS."""
+        share = self.gpu_share
+        return [
+            self.node,
+            self.shown,
+            _size(self.resident.size_bytes),
+            "?" if share is None else f"{share:.0%}",
+            str(self.resident.context_length or "?"),
+            _remaining(self.expires_in_s),
+        ]
+
 
 async def look(nodes: Sequence[Node]) -> tuple[Seen, ...]:
     """Read all nodes at once; as slow as the slowest, which is cut off by its own deadline."""
@@ -119,14 +148,9 @@ def installed(
     seen: Sequence[Seen], fits: Callable[[NodeView, ModelInfo], Fit]
 ) -> tuple[list[Installed], Report]:
     """What there is to choose from."""
-    rows = [
-        Installed(
-            one.view.name, model, one.shown(model.name), one.view.is_resident(model), fits(one.view, model)
-        )
-        for one in seen
-        for model in one.models
-    ]
-    return rows, Report("models list", [*map(node_finding, seen), *_nobody(seen)])
+    rows = [_installed(one, model, fits) for one in seen for model in one.models]
+    findings = [node_finding(one) if one.silence is None else as_news(_tells(one)) for one in seen]
+    return rows, Report("models list", [*findings, *_nobody(seen)])
 
 
 def loaded(seen: Sequence[Seen], now: datetime) -> tuple[list[Loaded], Report]:
@@ -169,6 +193,19 @@ def node_finding(seen: Seen) -> Finding:
     return Finding("node", node.name, status, state.shown, detail, code, remedy, seen.seconds)
 
 
+def as_news(finding: Finding) -> Finding:
+    """The same, where something else decides: a node that could not be read is told, and fails nothing."""
+    if finding.status in (Status.FAIL, Status.INCONCLUSIVE):
+        return replace(finding, status=Status.WARN)
+    return finding
+
+
+def unread(seen: Sequence[Seen]) -> list[Finding]:
+    """The nodes that did not tell everything, as news."""
+    told = [node_finding(one) if one.view.fault is not None else _tells(one) for one in seen]
+    return [as_news(finding) for finding in told if finding.status is not Status.PASS]
+
+
 async def _look(node: Node) -> Seen:
     began = time.monotonic()
     try:
@@ -195,11 +232,11 @@ async def _look(node: Node) -> Seen:
         held,
         residency_known=silence is None and (bool(held) or resident is not None),
     )
-    started_with = await _started_with(node.config) if provider.flavour == "mlx_lm" else None
-    return Seen(node.config, view, time.monotonic() - began, silence, started_with)
+    default = await started_with(node.config) if provider.flavour == "mlx_lm" else None
+    return Seen(node.config, view, time.monotonic() - began, silence, default)
 
 
-async def _started_with(node: NodeConfig) -> str | None:
+async def started_with(node: NodeConfig) -> str | None:
     """The model that mlx_lm.server loads when a request names none; the server itself does not tell."""
     if node.default_model is not None:
         return node.default_model
@@ -221,6 +258,13 @@ def model_in_command(command: Sequence[str]) -> str | None:
         if word.startswith("--model="):
             return word.removeprefix("--model=") or None
     return None
+
+
+def _installed(seen: Seen, model: ModelInfo, fits: Callable[[NodeView, ModelInfo], Fit]) -> Installed:
+    name, shown = seen.view.name, seen.shown(model.name)
+    if model.cloud:
+        return Installed(name, model, shown, None, Fit(None, "it runs in the cloud"))
+    return Installed(name, model, shown, seen.view.is_resident(model), fits(seen.view, model))
 
 
 def _with_models(seen: Seen) -> Finding:
@@ -307,3 +351,24 @@ def _nobody(seen: Sequence[Seen]) -> list[Finding]:
     first = next((node_finding(one).remedy for one in seen), None)
     remedy = first or "`opskit config init`, or set OLLAMA_API_URL or MLX_API_URL"
     return [Finding("catalog", "models", Status.FAIL, "failing", detail, "MODEL_001", remedy)]
+
+
+def _size(size_bytes: int | None) -> str:
+    return gib(size_bytes) if size_bytes else "?"
+
+
+def _billions(parameters: float | None) -> str:
+    if parameters is None:
+        return "?"
+    return f"{parameters / 1e9:.3g}B" if parameters >= 1e9 else f"{parameters / 1e6:.3g}M"
+
+
+def _remaining(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    if seconds == math.inf:
+        return "never"
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"

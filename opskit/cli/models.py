@@ -1,9 +1,9 @@
 """`opskit models`: what there is, what is loaded, what works, and which one would be chosen."""
 
-import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,11 +13,11 @@ from opskit.errors import UsageError
 from opskit.result import Finding, Report, Status
 
 if TYPE_CHECKING:
-    from opskit.checks.inventory import Installed, Loaded, Seen
+    from opskit.checks.inventory import Installed, Loaded
+    from opskit.checks.route import Route
     from opskit.engine import Engine
     from opskit.llm.exam import Selection, Which
     from opskit.llm.exam_report import Outcome
-    from opskit.llm.plan import Plan
     from opskit.providers.node import Node
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ NodeOption = Annotated[
 
 
 @app.command("list")
-def list_models(
+def show_list(
     node: NodeOption = None,
     sandbox: SandboxOption = False,
     config: ConfigOption = None,
@@ -47,14 +47,15 @@ def list_models(
     if json:
         render.document({**report.as_json(), "models": [row.as_json() for row in rows]})
     else:
-        columns = ("node", "model", "size", "parameters", "quantisation", "loaded", "fits", "context")
-        _table(columns, [_installed(row) for row in rows])
+        from opskit.checks.inventory import INSTALLED_COLUMNS
+
+        _table(INSTALLED_COLUMNS, [row.cells() for row in rows])
         _tell(report.findings)
     raise typer.Exit(int(report.exit))
 
 
 @app.command("loaded")
-def loaded_models(
+def show_loaded(
     node: NodeOption = None,
     sandbox: SandboxOption = False,
     config: ConfigOption = None,
@@ -68,7 +69,9 @@ def loaded_models(
     if json:
         render.document({**report.as_json(), "models": [row.as_json() for row in rows]})
     else:
-        _table(("node", "model", "memory", "on GPU", "context", "expires in"), [_resident(row) for row in rows])
+        from opskit.checks.inventory import LOADED_COLUMNS
+
+        _table(LOADED_COLUMNS, [row.cells() for row in rows])
         if not rows:
             render.line("no model is known to be loaded")
         _tell(report.findings)
@@ -76,11 +79,13 @@ def loaded_models(
 
 
 @app.command("test")
-def test_models(
+def run_test(
     every: Annotated[bool, typer.Option("--all", help="Load and test every model that fits.")] = False,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", metavar="NAME", help="Load and test this one; may be repeated.", show_default=False),
+        typer.Option(
+            "--model", metavar="NAME", help="Load and test this one; may be repeated.", show_default=False
+        ),
     ] = None,
     node: NodeOption = None,
     category: Annotated[
@@ -100,22 +105,19 @@ def test_models(
     verbose: VerboseOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Ask models one short question each and measure them. Only what is loaded already, unless told otherwise."""
+    """Ask each model a short question and measure it; without --all or --model only those that are loaded."""
     del debug  # read by main
     if every and model:
         raise UsageError("--all and --model exclude each other", remedy="`opskit models test --help`")
+    from opskit.cli.inputs import name_of_model
+    from opskit.llm.exam import Which
+
+    names = tuple(name for name in map(name_of_model, model or []) if name is not None)
+    if markdown is not None:
+        _check_file(markdown)
+    which = Which(names, every, category)
     outcome, report = context.run(
-        _test(
-            every,
-            model or [],
-            node,
-            category,
-            markdown,
-            yes=yes,
-            sandbox=sandbox,
-            config=config,
-            verbose=verbose,
-        )
+        _test(which, node, markdown, yes=yes, sandbox=sandbox, config=config, verbose=verbose)
     )
     if json:
         render.document({**report.as_json(), **outcome.as_json()})
@@ -123,6 +125,8 @@ def test_models(
         from opskit.llm.exam_report import COLUMNS, cells, summary
 
         _table(COLUMNS, [cells(result) for result in outcome.results])
+        if outcome.tested:
+            render.line("")
         for text in summary(outcome):
             render.line(render.printable(text))
         _tell(report.findings)
@@ -130,7 +134,7 @@ def test_models(
 
 
 @app.command("route")
-def route(
+def show_route(
     category: Annotated[
         str | None,
         typer.Option(help="reasoning, coding, fast or default.", show_default=False),
@@ -149,12 +153,189 @@ def route(
 ) -> None:
     """Explain which model would answer, which would follow after a failure, and why the others would not."""
     del debug  # read by main
-    content, report = context.run(
+    found, report = context.run(
         _route(category, goal, model, sandbox=sandbox, config=config, verbose=verbose)
     )
     if json:
-        render.document({**report.as_json(), **content})
+        render.document({**report.as_json(), **found.as_json()})
     else:
-        _show_route(content)
+        _print_route(found)
         _tell(report.findings)
     raise typer.Exit(int(report.exit))
+
+
+async def _list(
+    node: str | None, *, sandbox: bool, config: str | None, verbose: bool
+) -> "tuple[list[Installed], Report]":
+    from opskit.checks.inventory import installed, look
+
+    async with context.opened(config, verbose=verbose, sandbox=sandbox) as engine:
+        return installed(await look(_nodes(engine, node)), engine.router.fits)
+
+
+async def _loaded(
+    node: str | None, *, sandbox: bool, config: str | None, verbose: bool
+) -> "tuple[list[Loaded], Report]":
+    from datetime import UTC, datetime
+
+    from opskit.checks.inventory import loaded, look
+
+    async with context.opened(config, verbose=verbose, sandbox=sandbox) as engine:
+        return loaded(await look(_nodes(engine, node)), datetime.now(UTC))
+
+
+async def _test(
+    which: "Which",
+    node: str | None,
+    markdown: Path | None,
+    *,
+    yes: bool,
+    sandbox: bool,
+    config: str | None,
+    verbose: bool,
+) -> "tuple[Outcome, Report]":
+    from opskit.checks.inventory import look, unread
+    from opskit.cli.inputs import name_of_category
+    from opskit.llm.exam import examine, select
+    from opskit.llm.exam_report import Outcome, recommend, report
+
+    async with context.opened(config, verbose=verbose, sandbox=sandbox) as engine:
+        categories = engine.config.router.categories
+        category = name_of_category(which.category, categories)
+        seen = await look(nodes := _nodes(engine, node))
+        views = [one.view for one in seen]
+        names = {one.view.name: one.started_with for one in seen if one.started_with}
+        chosen = select(which, views, engine.config, engine.router.fits, names)
+        for text in chosen.announcement():
+            render.note(render.printable(text))
+        chosen = _agreed(chosen, yes=yes)
+        with render.progress(len(chosen.examinees)) as bar:
+            results = await examine(
+                engine.router, chosen.examinees, engine.config, lambda who: bar.step(str(who))
+            )
+        # A load may have pushed models out: look again, but not where there was no answer before.
+        told = [one.view.name for one in seen if one.view.fault is None and one.silence is None]
+        again = {one.view.name: one.view for one in await look([n for n in nodes if n.name in told])}
+        after = [again.get(view.name, view) for view in views]
+        advice = recommend(results, after, engine.config, [category] if category else list(categories))
+        outcome = Outcome(chosen, tuple(results), advice, tuple(unread(seen)))
+        judged = report(outcome, engine.config.nodes)
+    return outcome, judged if markdown is None else _written(markdown, outcome, judged)
+
+
+async def _route(
+    category: str | None,
+    goal: str | None,
+    model: str | None,
+    *,
+    sandbox: bool,
+    config: str | None,
+    verbose: bool,
+) -> "tuple[Route, Report]":
+    from opskit.checks.route import explain
+    from opskit.cli.inputs import checked_goal, name_of_category, name_of_model
+    from opskit.llm.category import categorise
+    from opskit.llm.plan import Wish
+
+    async with context.opened(config, verbose=verbose, sandbox=sandbox) as engine:
+        category = name_of_category(category, engine.config.router.categories)
+        if goal is not None:
+            found = categorise(checked_goal(goal, engine.config.limits.goal_bytes))
+            category = category or found
+        # As `opskit run` does it.
+        asked = name_of_model(model) or engine.config.victoria_model
+        if asked is not None and model is None:
+            render.note(f"note: the configuration (victoria_model) asks for {asked} by name")
+        return await explain(engine.router, engine.config, Wish(model=asked, category=category or "default"))
+
+
+def _nodes(engine: "Engine", name: str | None) -> "list[Node]":
+    """The nodes to look at. Raises UsageError for a name that is not configured."""
+    nodes = [node for node in engine.nodes if name in (None, node.name)]
+    if name is not None and not nodes:
+        known = ", ".join(node.name for node in engine.nodes) or "none is configured"
+        raise UsageError(f"there is no node {name!r}", remedy=f"use one of: {known}")
+    return nodes
+
+
+def _agreed(chosen: "Selection", *, yes: bool) -> "Selection":
+    """What may be done of it: nobody's resident model is pushed out without a yes."""
+    if yes or not chosen.replacements:
+        return chosen
+    if not sys.stdin.isatty():
+        who = ", ".join(str(one) for one in chosen.replacements)
+        raise UsageError(
+            f"to test {who} replaces the resident model, and there is nobody to ask",
+            remedy="give --yes as well",
+        )
+    import signal
+
+    # asyncio's own handler would only note Ctrl-C, and the prompt would go on waiting.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        agreed = typer.confirm("Replace the resident model?", err=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return chosen if agreed else chosen.without_replacements()
+
+
+def _check_file(path: Path) -> None:
+    from opskit.system.textfile import check_writable
+
+    try:
+        check_writable(path)
+    except OSError as exc:
+        raise UsageError(
+            f"--markdown {path}: {exc.strerror}", remedy="name a file in a folder that can be written"
+        ) from exc
+
+
+def _written(path: Path, outcome: "Outcome", report: Report) -> Report:
+    """The report with the file written; after a test that took minutes a failure here is told, not raised."""
+    from dataclasses import replace
+    from datetime import UTC, datetime
+
+    from opskit import __version__
+    from opskit.llm.exam_report import markdown
+    from opskit.system.textfile import write_text
+
+    try:
+        write_text(path, markdown(outcome, report.findings, at=datetime.now(UTC), version=__version__))
+    except OSError as exc:
+        trouble = Finding("file", str(path), Status.FAIL, "failing", f"not written: {exc.strerror}")
+        return replace(report, findings=[*report.findings, trouble])
+    render.note(f"report written to {path}")
+    return report
+
+
+def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
+    if rows:
+        render.table(columns, rows)
+
+
+def _tell(findings: Sequence[Finding]) -> None:
+    """What is not well, and what to type next, to stderr."""
+    for found in findings:
+        if found.status is Status.PASS or found.state == "not tested":
+            continue
+        following = f" Next: {found.remedy}" if found.remedy else ""
+        render.note(render.printable(f"{found.target} ({found.state}): {found.detail}.{following}"))
+
+
+def _print_route(found: "Route") -> None:
+    render.line(f"category: {found.wish.category}")
+    rows = [
+        [str(number), one.node, found.shown(one.node, one.model), one.why]
+        for number, one in enumerate(found.candidates, 1)
+    ]
+    _table(("", "node", "model", "why"), rows)
+    if found.fallbacks:
+        names = [f"{found.shown(one.node, one.model)} on {one.node}" for one in found.fallbacks]
+        render.line(render.printable(f"after a failure: {', then '.join(names)}"))
+    elif found.candidates:
+        render.line("after a failure: nobody")
+    if found.skipped:
+        render.line("")
+        render.line("not used:")
+        rows = [[s.node, found.shown(s.node, s.model) or "(the node)", s.why] for s in found.skipped]
+        _table(("node", "model", "why"), rows)

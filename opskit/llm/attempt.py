@@ -12,6 +12,7 @@ from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.loads import Loads, load_budget_s
 from opskit.llm.plan import Candidate
 from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
+from opskit.llm.watch import Watch
 from opskit.providers.base import (
     CallError,
     ChatRequest,
@@ -189,21 +190,24 @@ class Asker:
         if not candidate.resident and not provider.loads_on_demand:
             # The load happens inside the request, unseen.
             first_s += load_budget_s(budgets, candidate.size_bytes)
-        async with contextlib.aclosing(provider.stream(request)) as stream:
-            event = await self._first(stream, provider, key, first_s, deadline)
-            while True:
-                yield event
-                if isinstance(event, End):
-                    return
-                self._last_token[key] = self._clock()
-                wait_s = first_s if isinstance(event, Progress) else budgets.idle_s
-                event = await self._next(stream, wait_s, deadline)
+        with contextlib.closing(Watch()) as watch:
+            async with contextlib.aclosing(provider.stream(request)) as stream:
+                event = await self._first(watch, stream, provider, key, first_s, deadline)
+                speaking = False
+                while True:
+                    yield event
+                    if isinstance(event, End):
+                        return
+                    self._last_token[key] = self._clock()
+                    speaking = speaking or not isinstance(event, Progress)
+                    event = await self._next(watch, stream, budgets.idle_s if speaking else first_s, deadline)
 
-    async def _next(self, stream: AsyncGenerator[Event, None], wait_s: float, deadline: float) -> Event:
+    async def _next(
+        self, watch: Watch, stream: AsyncGenerator[Event, None], wait_s: float, deadline: float
+    ) -> Event:
         left = deadline - self._clock()
         try:
-            async with asyncio.timeout(min(wait_s, left)):
-                return await anext(stream)
+            return await watch.wait(anext(stream), min(wait_s, left))
         except TimeoutError as exc:
             if left <= wait_s:
                 raise _Stopped(self._too_long()) from exc
@@ -215,6 +219,7 @@ class Asker:
 
     async def _first(
         self,
+        watch: Watch,
         stream: AsyncGenerator[Event, None],
         provider: Provider,
         key: tuple[str, str],
@@ -227,32 +232,33 @@ class Asker:
         up to the queue budget. A server that answers its version but gives no token is wedged.
         """
         began = self._clock()
-        waiting = asyncio.ensure_future(anext(stream))
         alive: asyncio.Task[str] | None = None
+
+        def until() -> float:
+            limit = began + first_s
+            last = self._last_token.get(key, float("-inf"))
+            if last > self._clock() - first_s:
+                limit = max(limit, min(began + self._budgets.queue_s, last + first_s))
+            return min(limit, deadline)
+
+        def on_due() -> float | None:
+            nonlocal alive
+            limit, now = until(), self._clock()
+            if alive is None:
+                alive = asyncio.create_task(provider.version())
+            return limit - now if now < limit else None
+
         try:
-            while True:
-                now = self._clock()
-                limit = began + first_s
-                if self._last_token.get(key, float("-inf")) > now - first_s:
-                    limit = max(limit, min(began + self._budgets.queue_s, self._last_token[key] + first_s))
-                limit = min(limit, deadline)
-                ask_at = began + (limit - began) * _ASK_AFTER
-                if now >= limit:
-                    raise _Stopped(self._silent(alive, now - began, timed_out=now >= deadline))
-                if now >= ask_at and alive is None:
-                    alive = asyncio.create_task(provider.version())
-                until = limit if alive is not None else ask_at
-                done, _ = await asyncio.wait({waiting}, timeout=max(0.0, until - now))
-                if done:
-                    return waiting.result()
+            return await watch.wait(anext(stream), (until() - began) * _ASK_AFTER, on_due)
+        except TimeoutError as exc:
+            now = self._clock()
+            raise _Stopped(self._silent(alive, now - began, timed_out=now >= deadline)) from exc
         except StopAsyncIteration as exc:
             raise _Stopped(Fault(FaultKind.TRUNCATED, "the reply ended before it began")) from exc
         finally:
-            for task in (waiting, alive):
-                if task is not None and not task.done():
-                    task.cancel()
-                if task is not None:
-                    await asyncio.gather(task, return_exceptions=True)
+            if alive is not None:
+                alive.cancel()
+                await asyncio.gather(alive, return_exceptions=True)
 
     def _silent(self, alive: asyncio.Task[str] | None, seconds: float, *, timed_out: bool) -> Fault:
         if timed_out:

@@ -7,8 +7,8 @@ different nodes are kept apart.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.providers.base import CallError, ModelInfo, Resident
@@ -40,18 +40,23 @@ class NodeView:
     residency_known: bool = True
     fault: Fault | None = None
     at: float = 0.0
+    _loaded: Mapping[str, Resident] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_loaded", {loaded.name: loaded for loaded in self.resident})
 
     def is_resident(self, model: ModelInfo) -> bool | None:
         """None when it cannot be told. A cloud model has nothing to load."""
         if model.cloud or model.resident is not None:
             return model.cloud or model.resident
-        if any(loaded.name == model.name for loaded in self.resident):
+        if model.name in self._loaded:
             return True
         return False if self.residency_known else None
 
     def context_of(self, model: str) -> int | None:
         """The context length a resident model was loaded with: sending another would reload it (A3)."""
-        return next((r.context_length for r in self.resident if r.name == model), None)
+        loaded = self._loaded.get(model)
+        return None if loaded is None else loaded.context_length
 
 
 @dataclass(frozen=True, slots=True)

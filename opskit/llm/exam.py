@@ -6,8 +6,9 @@ verdicts mean here what they mean for a user's request. Nothing is loaded that w
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -72,12 +73,17 @@ class Examinee:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Who is tested and who is not. `absent` was asked for by name and cannot be tested."""
+    """Who is tested and who is not.
+
+    `absent` was asked for by name and cannot be tested. `unloaded` and `untold` count models that would have
+    to be loaded, or of which that cannot be told.
+    """
 
     examinees: tuple[Examinee, ...]
     skipped: tuple[Skipped, ...] = ()
     absent: tuple[Skipped, ...] = ()
     unloaded: int = 0
+    untold: int = 0
 
     @property
     def replacements(self) -> tuple[Examinee, ...]:
@@ -89,7 +95,7 @@ class Selection:
             Skipped(who.node, who.model, "it would replace the resident model") for who in self.replacements
         )
         kept = tuple(who for who in self.examinees if who.load is not Load.REPLACES)
-        return Selection(kept, (*self.skipped, *declined), self.absent, self.unloaded)
+        return replace(self, examinees=kept, skipped=(*self.skipped, *declined))
 
     def announcement(self) -> list[str]:
         """What will happen, in sentences, before anything does."""
@@ -98,11 +104,10 @@ class Selection:
         if warm:
             lines.insert(0, f"{_models(warm)} loaded already {'is' if warm == 1 else 'are'} tested as found")
         lines += [f"not tested: {skip.model} on {skip.node}: {skip.why}" for skip in self.skipped]
-        if self.unloaded:
-            are = "is" if self.unloaded == 1 else "are"
-            lines.append(
-                f"not tested: {_models(self.unloaded)} that {are} not loaded; `--all` loads what fits"
-            )
+        for count, told in ((self.unloaded, "not loaded"), (self.untold, "perhaps not loaded")):
+            if count:
+                are = "is" if count == 1 else "are"
+                lines.append(f"not tested: {_models(count)} that {are} {told}; `--all` loads what fits")
         return lines
 
 
@@ -169,7 +174,7 @@ def select(
     examinees: list[Examinee] = []
     skipped: list[Skipped] = []
     absent: list[Skipped] = []
-    unloaded = 0
+    unloaded = untold = 0
     found: set[str] = set()
     for view in views:
         here: list[Examinee] = []
@@ -186,7 +191,9 @@ def select(
             who = _examinee(view, model, alias, config, fits)
             objection = _objection(view, model, who, fits, named=bool(names))
             if who.load is not Load.NONE and not names and not which.all:
-                unloaded += objection is None
+                known = view.is_resident(model) is not None
+                unloaded += objection is None and known
+                untold += objection is None and not known
             elif objection is None:
                 here.append(who)
             else:
@@ -200,7 +207,7 @@ def select(
         for name in dict.fromkeys(which.models)
         if name not in found
     ]
-    return Selection(tuple(examinees), tuple(skipped), tuple(absent), unloaded)
+    return Selection(tuple(examinees), tuple(skipped), tuple(absent), unloaded, untold)
 
 
 async def examine(
@@ -250,8 +257,7 @@ def _examinee(
     fits: Callable[[NodeView, ModelInfo], Fit],
 ) -> Examinee:
     shown = f"{alias} (default)" if alias and model.name == DEFAULT_MODEL else model.name
-    resident = view.is_resident(model)
-    if resident:
+    if view.is_resident(model) and not model.cloud:
         return Examinee(view.name, model.name, shown, Load.NONE, model.size_bytes)
     load = Load.LOADS
     if view.flavour == "mlx_lm":
@@ -322,7 +328,8 @@ async def _examine(router: Router, who: Examinee, config: Config) -> Result:
     with correlated():
         tokens = MAX_TOKENS
         said = await _ask(router, who, tokens)
-        load_s = _last(said).load_s if _last(said) else None
+        first = _last(said)
+        load_s = first.load_s if first is not None else None
         if _was_thinking(said):
             tokens = THINKING_TOKENS
             said = await _ask(router, who, tokens)
@@ -339,9 +346,15 @@ async def _examine(router: Router, who: Examinee, config: Config) -> Result:
 
 async def _fresh(router: Router, node: str) -> NodeView | None:
     """The node as it is now: an earlier load may have pushed a model out, or filled the memory."""
-    router.catalog.forget(node)
-    await router.catalog.snapshot(wait_for_all=True)
-    return router.catalog.view(node)
+    catalog = router.catalog
+    catalog.forget(node)
+    await catalog.snapshot()
+    view = catalog.view(node)
+    if view is None or view.at == -math.inf:
+        # Another node was quicker; a silent one is waited for only when it is the one in question.
+        await catalog.snapshot(wait_for_all=True)
+        view = catalog.view(node)
+    return view
 
 
 def _still_loaded(view: NodeView | None, model: str) -> bool:
@@ -360,7 +373,7 @@ def _still_loaded(view: NodeView | None, model: str) -> bool:
 
 
 async def _ask(router: Router, who: Examinee, max_tokens: int) -> Answer | NoAnswer:
-    """This model on this node and no other."""
+    """Ask this model on this node and no other."""
     wish = Wish(model=who.model, node=who.node)
     ask = Ask.of(
         QUESTION, wish=wish, max_tokens=max_tokens, temperature=0.0, length_is_fine=True, max_fallbacks=0

@@ -1,4 +1,4 @@
-"""What an examination means: findings, the fastest, a recommendation for each kind of work, Markdown. Pure."""
+"""What an examination means: findings, who is fastest, whom to use for what, a Markdown report. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -176,7 +176,7 @@ def cells(result: Result) -> list[str]:
 COLUMNS = ("node", "model", "result", "load", "first token", "total", "tokens", "tokens/s")
 
 
-def markdown(outcome: Outcome, report: Report, *, at: datetime, version: str) -> str:
+def markdown(outcome: Outcome, findings: Sequence[Finding], *, at: datetime, version: str) -> str:
     """The whole outcome as a document. Foreign text cannot become markup in it."""
     lines = [
         "# Model test",
@@ -187,16 +187,14 @@ def markdown(outcome: Outcome, report: Report, *, at: datetime, version: str) ->
     ]
     if outcome.results:
         lines += [*_table(COLUMNS, [cells(result) for result in outcome.results]), ""]
-        lines += [
-            "Times are of the warm request; the load is apart. The speed is the server's own count where it "
-            "gives one.",
-            "",
-        ]
+        lines += ["Times are of a request to the loaded model; its load is a column of its own.", ""]
     lines += ["## Working models", ""]
     lines += [f"- {escaped(str(result.examinee))}" for result in outcome.working] or ["None."]
     lines += ["", "## Fastest", ""]
     fastest = [
-        f"- Answer: {escaped(str(r.examinee))} ({r.total_s:.2f} s)" for r in (outcome.soonest,) if r is not None
+        f"- Answer: {escaped(str(r.examinee))} ({r.total_s:.2f} s)"
+        for r in (outcome.soonest,)
+        if r is not None
     ]
     fastest += [
         f"- Speaker: {escaped(str(r.examinee))} ({r.tokens_per_s:.1f} tokens/s)"
@@ -208,14 +206,16 @@ def markdown(outcome: Outcome, report: Report, *, at: datetime, version: str) ->
     rows = [[r.category, r.shown or "nobody", r.node or "", r.why] for r in outcome.recommendations]
     lines += [*_table(("for", "model", "node", "why"), rows), ""]
     told = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)
-    troubles = [f for f in report.findings if f.status in told]
+    troubles = [f for f in findings if f.status in told]
     if troubles:
         lines += ["## Failures and warnings", ""]
         rows = [[f.target, f.status.value, f.state, f.detail, f.remedy or ""] for f in troubles]
         lines += [*_table(("target", "status", "state", "detail", "what to do"), rows), ""]
     if outcome.selection.skipped:
         lines += ["## Not tested", ""]
-        lines += _table(("node", "model", "why"), [[s.node, s.model, s.why] for s in outcome.selection.skipped])
+        lines += _table(
+            ("node", "model", "why"), [[s.node, s.model, s.why] for s in outcome.selection.skipped]
+        )
         lines.append("")
     return "\n".join(lines)
 
@@ -275,18 +275,16 @@ def _skipped(skip: Skipped) -> Finding:
 def _sum(outcome: Outcome) -> Finding:
     tested, working = outcome.tested, outcome.working
     if not tested:
-        nothing_loaded = "no model is loaded, so there was none to test"
-        detail = nothing_loaded if not outcome.selection.examinees else "nothing was tested"
         return Finding(
             "exam",
             "models",
             Status.INCONCLUSIVE,
             "nothing tested",
-            detail,
+            _why_nothing(outcome),
             "MODEL_001",
             "`opskit models test --all` loads and tests every model that fits"
-            if outcome.selection.unloaded
-            else "`opskit models list` shows what there is, `opskit probe` why there is nothing",
+            if outcome.selection.unloaded or outcome.selection.untold
+            else "`opskit models list` shows what there is, `opskit probe` what answers",
         )
     seconds = sum(result.total_s or 0.0 for result in tested)
     if len(working) == len(tested):
@@ -305,6 +303,17 @@ def _sum(outcome: Outcome) -> Finding:
     )
 
 
+def _why_nothing(outcome: Outcome) -> str:
+    chosen = outcome.selection
+    reasons = [f"{skip.model}: {skip.why}" for skip in (*chosen.absent, *chosen.skipped)]
+    reasons += [f"{result.examinee}: {result.detail}" for result in outcome.results]
+    if reasons:
+        return f"nothing was tested: {'; '.join(reasons[:4])}"
+    dark = ", ".join(finding.target for finding in outcome.unread)
+    told = f"no model is known to be loaded ({dark} could not be read)" if dark else "no model is loaded"
+    return f"{told}, so there was none to test"
+
+
 def _all(count: int) -> str:
     return "the one model" if count == 1 else f"all {count} models"
 
@@ -316,10 +325,16 @@ def _remedy(result: Result, source: str) -> str | None:
     log = "`journalctl -u ollama -n 50` (macOS: ~/.ollama/logs/server.log)"
     ollama = source == "ollama"
     if state in _CRASHES:
-        return f"{log} tells why; then {again}" if ollama else f"look at the log of {node}, restart it, {again}"
+        return (
+            f"{log} tells why; then {again}" if ollama else f"look at the log of {node}, restart it, {again}"
+        )
     if state in _SILENCES:
         stop = f"`ollama stop {model}`, then {again}; if that hangs: `systemctl restart ollama`"
-        return stop if ollama else f"`opskit probe --verbose` tells busy and wedged apart; restart {node} if wedged"
+        return (
+            stop
+            if ollama
+            else f"`opskit probe --verbose` tells busy and wedged apart; restart {node} if wedged"
+        )
     if state in _ABSENCES:
         return "`opskit probe` tells what answers and how to start the rest"
     if state in set(Verdict):
@@ -331,8 +346,8 @@ def _remedy(result: Result, source: str) -> str | None:
 
 
 _REMEDIES: Mapping[str, str] = {
-    FaultKind.OUT_OF_MEMORY: "unload another model (`ollama stop NAME`), or take a smaller one: `opskit models list`",
-    FaultKind.LOAD_TIMEOUT: "raise `budgets.load_s` and `budgets.load_s_per_gib` for slow disks, then {again}",
+    FaultKind.OUT_OF_MEMORY: "`ollama stop NAME` makes place; `opskit models list` shows smaller models",
+    FaultKind.LOAD_TIMEOUT: "raise `budgets.load_s_per_gib` for a slow disk, then {again}",
     FaultKind.LOADING: "wait, then {again}",
     FaultKind.BUSY: "wait until it has less to do, then {again}",
     FaultKind.RATE_LIMITED: "wait until its limit is over, then {again}",

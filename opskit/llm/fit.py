@@ -16,6 +16,9 @@ class Fit:
     have_bytes: int | None = None
 
 
+LOADED = Fit(True, "it is loaded")
+
+
 def fit(
     size_bytes: int | None,
     *,
@@ -32,7 +35,7 @@ def fit(
     A6).
     """
     if resident:
-        return Fit(True, "it is loaded")
+        return LOADED
     if not local:
         return Fit(None, "the node is on another machine, its memory is not known")
     if size_bytes is None:

@@ -9,6 +9,7 @@ Inside each tier an overloaded node (SPEC B10) comes later, and a longer queue a
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from opskit.config.schema import RouterConfig
 from opskit.llm.catalog import NodeView, Snapshot
@@ -186,7 +187,8 @@ def _as_fallback(
     return _Choice(4, (power,), "it is there")
 
 
-def _position(patterns: Collection[str], name: str) -> int | None:
+@lru_cache(maxsize=4096)
+def _position(patterns: tuple[str, ...], name: str) -> int | None:
     lowered = name.lower()
     for index, pattern in enumerate(patterns):
         if fnmatchcase(lowered, pattern.lower()):

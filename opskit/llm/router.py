@@ -18,7 +18,7 @@ from opskit.llm.attempt import Asker, Trial
 from opskit.llm.catalog import Catalog, NodeView
 from opskit.llm.course import Course
 from opskit.llm.faults import Fault, FaultKind
-from opskit.llm.fit import Fit, fit
+from opskit.llm.fit import LOADED, Fit, fit
 from opskit.llm.health import Health
 from opskit.llm.loads import Loads
 from opskit.llm.plan import Candidate, Plan, Situation, Wish, plan, same_model
@@ -88,9 +88,11 @@ class Router:
 
     def fits(self, view: NodeView, model: ModelInfo) -> Fit:
         """Whether a model fits in the memory of its node, as far as can be told."""
+        if view.is_resident(model):
+            return LOADED
         return fit(
             model.size_bytes,
-            resident=view.is_resident(model),
+            resident=False,
             local=self._local[view.name],
             available_bytes=self._free_memory(),
             resident_bytes=[r.size_bytes or 0 for r in view.resident if r.name != model.name],

@@ -11,7 +11,7 @@ import errno
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -36,6 +36,12 @@ _ERRNO = {
     errno.EADDRNOTAVAIL: Cause.UNREACHABLE,
     errno.ETIMEDOUT: Cause.TIMEOUT,
 }
+#: aiohttp's exceptions by name: it is imported only where it is used.
+_BY_NAME = (
+    (("ServerDisconnectedError", "ClientPayloadError"), Cause.CLOSED),
+    (("ClientResponseError", "BadHttpMessage", "BadStatusLine", "DecodingError"), Cause.PAYLOAD),
+    (("ClientConnectorDNSError",), Cause.NAME),
+)
 _SENTENCES = {
     Cause.REFUSED: "nothing listens there (connection refused)",
     Cause.RESET: "the connection was reset by the server",
@@ -73,9 +79,12 @@ class HttpNode:
             trust_env=False,
         )
 
-    async def get_json(self, path: str, *, timeout_s: float | None = None) -> Any:
-        """The parsed body of a GET. Raises CallError, PAYLOAD when it is not JSON."""
-        return await self._json("GET", path, None, timeout_s or self.metadata_s)
+    async def get_json(self, path: str, *, timeout_s: float | None = None, empty: Any = None) -> Any:
+        """The parsed body of a GET, or `empty` (when given) for a body of no bytes.
+
+        Raises CallError, PAYLOAD when it is not JSON.
+        """
+        return await self._json("GET", path, None, timeout_s or self.metadata_s, empty)
 
     async def post_json(self, path: str, body: Mapping[str, Any], *, timeout_s: float | None) -> Any:
         """The parsed body of a POST. `timeout_s` None leaves the deadline to the caller."""
@@ -97,27 +106,26 @@ class HttpNode:
             yield response
 
     async def _json(
-        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        timeout_s: float | None,
+        empty: Any = None,
     ) -> Any:
         async with _deadline(timeout_s), self._open(method, path, body) as response:
             if not 200 <= response.status_code < 300:
                 raise await _status_error(response)
             raw = await _read(response, _METADATA_BYTES)
-        try:
-            return json.loads(raw)
-        except ValueError as exc:
-            raise CallError(
-                Cause.PAYLOAD,
-                f"{path} answered {response.status_code} with something that is not JSON",
-                phase="stream",
-                status=response.status_code,
-            ) from exc
+        if not raw and empty is not None:
+            return empty
+        return parsed(raw, f"{path} answered {response.status_code} with something that is not JSON")
 
     @contextlib.asynccontextmanager
     async def _open(
         self, method: str, path: str, body: Mapping[str, Any] | None
     ) -> AsyncIterator[httpx.Response]:
-        request = self._client.build_request(method, path, json=body)
+        request = self._client.build_request(method, path, content=_encoded(body), headers=_headers(body))
         with translated("request"):
             response = await self._client.send(request, stream=True)
         try:
@@ -130,7 +138,9 @@ class HttpNode:
         await self._client.aclose()
 
 
-async def lines(response: httpx.Response, *, limit_bytes: int = 8 * 1024 * 1024) -> AsyncIterator[bytes]:
+async def lines(
+    response: httpx.Response, *, limit_bytes: int = 8 * 1024 * 1024
+) -> AsyncGenerator[bytes, None]:
     """The reply cut at LF only (U+2028 and friends may stand raw inside JSON), without the line end.
 
     Raises CallError(PAYLOAD) for a line above `limit_bytes`, the bound of Ollama's own client.
@@ -148,6 +158,14 @@ async def lines(response: httpx.Response, *, limit_bytes: int = 8 * 1024 * 1024)
         yield rest.rstrip(b"\r")
 
 
+def parsed(raw: bytes | str, complaint: str) -> Any:
+    """JSON, or CallError(PAYLOAD) with the complaint. Deep nesting is no JSON of ours either."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as exc:
+        raise CallError(Cause.PAYLOAD, complaint, phase="stream", status=200) from exc
+
+
 @contextlib.contextmanager
 def translated(phase: Phase) -> Iterator[None]:
     """Turn whatever the HTTP libraries raise into CallError; CancelledError and our own pass."""
@@ -163,6 +181,15 @@ def translated(phase: Phase) -> Iterator[None]:
         raise _translate(exc, phase) from exc
 
 
+def _encoded(body: Mapping[str, Any] | None) -> bytes | None:
+    """JSON in UTF-8; half a surrogate pair, as broken bytes on a command line become, is replaced."""
+    return None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _headers(body: Mapping[str, Any] | None) -> dict[str, str]:
+    return {} if body is None else {"Content-Type": "application/json"}
+
+
 def _translate(exc: BaseException, phase: Phase) -> CallError:
     cause = _cause(exc)
     if cause in (Cause.REFUSED, Cause.NAME, Cause.TLS, Cause.UNREACHABLE):
@@ -174,31 +201,34 @@ def _translate(exc: BaseException, phase: Phase) -> CallError:
 
 
 def _cause(exc: BaseException) -> Cause:
-    for link in _chain(exc):
-        if isinstance(link, socket.gaierror):
-            return Cause.NAME
-        if isinstance(link, ssl.SSLError):
-            return Cause.TLS
-        if isinstance(link, OSError) and link.errno in _ERRNO:
-            return _ERRNO[link.errno]
-    for link in _chain(exc):
-        name = type(link).__name__
-        if name in ("ServerDisconnectedError", "ClientPayloadError", "IncompleteRead"):
-            return Cause.CLOSED
-        if name in ("ConnectionTimeoutError", "ServerTimeoutError", "ConnectTimeout"):
-            return Cause.TIMEOUT
+    """Errno first, then the inner library's own words; httpx-aiohttp calls any lost connection a timeout."""
+    links = list(_chain(exc))
+    known = [cause for link in links if (cause := _by_errno(link)) is not None]
+    if known:
+        # One name may stand for several addresses: a refusal tells more than a missing route to another.
+        return Cause.REFUSED if Cause.REFUSED in known else known[0]
+    for names, cause in _BY_NAME:
+        for link in links:
+            if type(link).__name__ in names:
+                return Cause.RESET if "ConnectionResetError" in str(link) else cause
+    for link in links:
         if isinstance(link, httpx.RemoteProtocolError):
             ended = "disconnected" in str(link) or "peer closed" in str(link)
             return Cause.CLOSED if ended else Cause.PAYLOAD
-        if name in ("ClientResponseError", "BadHttpMessage", "BadStatusLine", "DecodingError"):
-            return Cause.PAYLOAD
-        if isinstance(link, httpx.ReadError | httpx.WriteError):
-            return Cause.RESET
-        if name == "ClientConnectorDNSError":
-            return Cause.NAME
-    if isinstance(exc, httpx.ConnectError):
-        return Cause.UNREACHABLE
-    return Cause.PAYLOAD
+    if isinstance(exc, httpx.TimeoutException):
+        return Cause.TIMEOUT
+    if isinstance(exc, httpx.ReadError | httpx.WriteError):
+        return Cause.RESET
+    return Cause.UNREACHABLE if isinstance(exc, httpx.ConnectError) else Cause.PAYLOAD
+
+
+def _by_errno(link: BaseException) -> Cause | None:
+    if isinstance(link, socket.gaierror):
+        return Cause.NAME
+    if isinstance(link, ssl.SSLError):
+        # "Want" is how a handshake waits, not how it fails.
+        return None if isinstance(link, ssl.SSLWantReadError | ssl.SSLWantWriteError) else Cause.TLS
+    return _ERRNO.get(link.errno or 0) if isinstance(link, OSError) else None
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
@@ -257,7 +287,7 @@ def error_text(raw: bytes | Mapping[str, Any]) -> tuple[str, str | None]:
         decoded = raw.decode("utf-8", "replace").strip()
         try:
             body = json.loads(decoded)
-        except ValueError:
+        except (ValueError, RecursionError):
             return " ".join(decoded.split())[:500], None
     else:
         body = raw

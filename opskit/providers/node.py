@@ -9,9 +9,11 @@ from collections.abc import Mapping
 
 from opskit.config.schema import Budgets, NodeConfig
 from opskit.providers.base import CallError, Cause, Provider
-from opskit.providers.http import HttpNode
+from opskit.providers.http import HttpNode, parsed
 from opskit.providers.ollama import Ollama
 from opskit.providers.openai import OpenAIStyle
+
+_UNKNOWN = "something answers HTTP there, but neither as Ollama nor in the OpenAI style"
 
 
 class Node:
@@ -77,11 +79,7 @@ async def detect(http: HttpNode, config: NodeConfig) -> Provider:
         if trouble is not None and trouble.status is not None and trouble.status >= 500:
             raise trouble from error
         if error.status == 404:
-            raise CallError(
-                Cause.PAYLOAD,
-                "something answers HTTP there, but neither as Ollama nor in the OpenAI style",
-                status=404,
-            ) from error
+            raise CallError(Cause.PAYLOAD, _UNKNOWN, status=404) from error
         raise
 
 
@@ -95,6 +93,9 @@ async def _openai(http: HttpNode, config: NodeConfig) -> Provider:
     # The real one is a bare http.server: no other model server answers with BaseHTTP (wire facts B1).
     if server.startswith("BaseHTTP"):
         return OpenAIStyle(http, "mlx_lm", config.default_model)
+    listing = parsed(response.content, _UNKNOWN)
+    if not isinstance(listing, Mapping) or not isinstance(listing.get("data"), list):
+        raise CallError(Cause.PAYLOAD, _UNKNOWN, phase="stream", status=response.status_code)
     if config.protocol == "auto" and await _is_lmstudio(http):
         return OpenAIStyle(http, "lmstudio", config.default_model)
     if config.source == "mlx":

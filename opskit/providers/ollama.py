@@ -4,7 +4,7 @@ Answers always stream on the wire, so that the first token, a stall and a missin
 caller who wants the whole text collects it.
 """
 
-import json
+import contextlib
 import math
 from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
@@ -23,7 +23,7 @@ from opskit.providers.base import (
     Token,
     Usage,
 )
-from opskit.providers.http import HttpNode, error_text, lines
+from opskit.providers.http import HttpNode, error_text, lines, parsed
 
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
@@ -61,17 +61,20 @@ class Ollama:
         if num_ctx is not None:
             body["options"] = {"num_ctx": num_ctx}
         reply = await self._http.post_json("/api/chat", body, timeout_s=None)
-        if isinstance(reply, Mapping) and "error" in reply:
+        if isinstance(reply, Mapping) and reply.get("error"):
             raise CallError(Cause.IN_BAND, error_text(reply)[0], phase="stream", status=200)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """NDJSON chunks of /api/chat. Success is a line with `done: true`, nothing else (A5)."""
-        async with self._http.post_stream("/api/chat", _body(request)) as response:
-            async for line in lines(response):
+        async with (
+            self._http.post_stream("/api/chat", _body(request)) as response,
+            contextlib.aclosing(lines(response)) as rows,
+        ):
+            async for line in rows:
                 if not line.strip():
                     continue
                 chunk = _object(line)
-                if "error" in chunk:
+                if chunk.get("error"):
                     raise CallError(Cause.IN_BAND, error_text(chunk)[0], phase="stream", status=200)
                 message = chunk.get("message")
                 if isinstance(message, Mapping):
@@ -120,10 +123,7 @@ def _body(request: ChatRequest) -> dict[str, Any]:
 
 
 def _object(line: bytes) -> Mapping[str, Any]:
-    try:
-        chunk = json.loads(line)
-    except ValueError as exc:
-        raise CallError(Cause.PAYLOAD, "a line of the reply is not JSON", phase="stream", status=200) from exc
+    chunk = parsed(line, "a line of the reply is not JSON")
     if not isinstance(chunk, Mapping):
         raise CallError(Cause.PAYLOAD, "a line of the reply is not an object", phase="stream", status=200)
     return chunk
@@ -185,9 +185,9 @@ def _nanoseconds(value: Any) -> float | None:
 
 
 def _count(value: Any) -> int | None:
-    return (
-        int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
-    )
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+        return None
+    return int(value)
 
 
 def _text(value: Any) -> str | None:

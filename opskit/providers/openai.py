@@ -5,7 +5,7 @@ What they do not agree on is kept in `flavour`: mlx_lm.server loads, and may dow
 leaving the name out.
 """
 
-import json
+import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from opskit.providers.base import (
     Token,
     Usage,
 )
-from opskit.providers.http import HttpNode, error_text, lines
+from opskit.providers.http import HttpNode, error_text, lines, parsed
 from opskit.providers.sse import Comment, Data, events
 
 Flavour = Literal["mlx_lm", "lmstudio", "openai"]
@@ -79,11 +79,15 @@ class OpenAIStyle:
         (A5, B2).
         """
         body = await self._body(request)
-        async with self._http.post_stream("/v1/chat/completions", body) as response:
+        async with (
+            self._http.post_stream("/v1/chat/completions", body) as response,
+            contextlib.aclosing(lines(response)) as raw,
+            contextlib.aclosing(events(raw)) as items,
+        ):
             reason: str | None = None
             usage = Usage()
             plain: list[str] = []
-            async for item in events(lines(response)):
+            async for item in items:
                 if isinstance(item, Comment):
                     yield _progress(item.text)
                     continue
@@ -93,6 +97,9 @@ class OpenAIStyle:
                 if item.text.strip() == "[DONE]":
                     yield End(reason or "stop", usage)
                     return
+                if not item.text.strip():
+                    yield Progress()
+                    continue
                 chunk = _object(item.text)
                 _raise_in_band(chunk)
                 usage = _usage(chunk) or usage
@@ -118,11 +125,10 @@ class OpenAIStyle:
         if self.flavour == "lmstudio":
             body = await self._http.get_json("/api/v0/models")
             return tuple(_lmstudio(entry) for entry in _entries(body) if entry.get("type") in _LMSTUDIO_KINDS)
-        if self.flavour == "mlx_lm" and not (await self._http.get("/v1/models")).content:
-            # Without a cache folder it fails after the 200 is written (B1): nothing listed, but it may serve.
-            return ()
+        # Without a cache folder mlx_lm fails after the 200 is written (B1): nothing listed, but it may serve.
+        empty: Mapping[str, Any] | None = {"data": []} if self.flavour == "mlx_lm" else None
+        body = await self._http.get_json("/v1/models", empty=empty)
         # llama.cpp and vLLM serve what they list; for the others nothing is known of what is loaded.
-        body = await self._http.get_json("/v1/models")
         return tuple(
             ModelInfo(
                 str(entry["id"]),
@@ -188,10 +194,7 @@ def _lmstudio(entry: Mapping[str, Any]) -> ModelInfo:
 
 
 def _object(text: str) -> Mapping[str, Any]:
-    try:
-        chunk = json.loads(text)
-    except ValueError as exc:
-        raise CallError(Cause.PAYLOAD, "the reply is not JSON", phase="stream", status=200) from exc
+    chunk = parsed(text, "the reply is not JSON")
     if not isinstance(chunk, Mapping):
         raise CallError(Cause.PAYLOAD, "the reply is not an object", phase="stream", status=200)
     return chunk
@@ -213,10 +216,12 @@ def _raise_in_band(chunk: Mapping[str, Any]) -> None:
     choices = chunk.get("choices")
     if not isinstance(choices, list):
         raise CallError(Cause.PAYLOAD, "the reply has no choices", phase="stream", status=200)
-    if any(isinstance(choice, Mapping) and choice.get("finish_reason") == "error" for choice in choices):
-        raise CallError(
-            Cause.IN_BAND, "the server ended the answer with an error", phase="stream", status=200
-        )
+    for choice in choices:
+        if isinstance(choice, Mapping) and choice.get("finish_reason") == "error":
+            if choice.get("error"):
+                _raise_in_band(choice)
+            sentence = "the server ended the answer with an error"
+            raise CallError(Cause.IN_BAND, sentence, phase="stream", status=200)
 
 
 def _delta(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[Event]:
@@ -226,7 +231,7 @@ def _delta(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[E
         if not isinstance(delta, Mapping):
             continue
         thinking = delta.get("reasoning") or delta.get("reasoning_content")
-        if isinstance(thinking, str):
+        if isinstance(thinking, str) and thinking:
             found.append(Reasoning(thinking))
         content = delta.get("content")
         if isinstance(content, str) and content:

@@ -1,7 +1,8 @@
 """A provider that plays a script: for tests of routing, and for measuring what the router itself costs."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from opskit.providers.base import CallError, Cause, ChatRequest, End, Event, ModelInfo, Resident, Token
@@ -90,14 +91,15 @@ class Scripted:
         if answers is None:
             raise CallError(Cause.STATUS, f"model {request.model!r} not found", status=404)
         script = answers.pop(0) if len(answers) > 1 else answers[0]
-        async for event in _play(script):
-            yield event
+        async with contextlib.aclosing(_play(script)) as events:
+            async for event in events:
+                yield event
 
     async def aclose(self) -> None:
         """Nothing to give back."""
 
 
-async def _play(script: Script) -> AsyncIterator[Event]:
+async def _play(script: Script) -> AsyncGenerator[Event, None]:
     for step in script:
         if isinstance(step, Pause):
             if step.seconds is None:

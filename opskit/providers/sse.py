@@ -1,6 +1,6 @@
 """Server-sent events out of lines (WHATWG HTML, section 9.2), as far as model servers use them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 
@@ -26,7 +26,7 @@ class Other:
     text: str
 
 
-async def events(source: AsyncIterator[bytes]) -> AsyncIterator[Data | Comment | Other]:
+async def events(source: AsyncIterator[bytes]) -> AsyncGenerator[Data | Comment | Other, None]:
     """An event is dispatched at its blank line; one that the end of the stream leaves open still counts,
 
     because servers that are cut or that forget the last blank line are exactly those one wants to read.

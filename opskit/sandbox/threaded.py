@@ -16,15 +16,12 @@ BACKLOG = 128
 class TrackedServer(ThreadingHTTPServer):
     """Serves a socket that is bound already, one thread for each connection, and knows them all."""
 
-    timeout = POLL_S
-
     def __init__(self, sock: socket.socket, handler: Callable[..., BaseHTTPRequestHandler]) -> None:
         """Listen on `sock`, which belongs to the server from now on, and accept in a thread."""
         super().__init__(sock.getsockname()[:2], handler, bind_and_activate=False)
         self.socket.close()
         self.socket = sock
         sock.listen(BACKLOG)
-        self._closing = threading.Event()
         self._lock = threading.Lock()
         self._live: dict[threading.Thread, socket.socket] = {}
         self._acceptor = threading.Thread(target=self._accept, name="sandbox-accept", daemon=True)
@@ -35,7 +32,7 @@ class TrackedServer(ThreadingHTTPServer):
 
         Handlers notice at their next read or write; `alive` tells which have not yet.
         """
-        self._closing.set()
+        self.shutdown()
         self._acceptor.join()
         self.server_close()
         with self._lock:
@@ -86,5 +83,5 @@ class TrackedServer(ThreadingHTTPServer):
         """Say nothing: an answer that breaks off is what a client shall see, not a traceback here."""
 
     def _accept(self) -> None:
-        while not self._closing.is_set():
-            self.handle_request()
+        # Not `handle_request` in a loop: on a non-blocking listener it does not wait at all.
+        self.serve_forever(poll_interval=POLL_S)

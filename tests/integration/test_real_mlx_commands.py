@@ -10,7 +10,6 @@ import pytest
 from opskit.config.schema import Budgets, CircuitConfig, NodeConfig, RouterConfig
 from opskit.llm.answer import Answer, Ask, NoAnswer
 from opskit.llm.router import Router
-from opskit.providers.base import DEFAULT_MODEL
 from opskit.providers.node import Node
 from opskit.sandbox.ollama import SimModel, SimulatedOllama
 from opskit.tags import TagLog
@@ -74,7 +73,7 @@ def test_models_are_tested(real_mlx, home: Path, tmp_path: Path) -> None:
     assert result.status == 0, result
     tested = [f for f in result.document["findings"] if f["check"] == "model"]
     assert [f["status"] for f in tested] == ["pass"]
-    assert DEFAULT_MODEL.replace("_", "") in report.read_text().replace("\\", "").replace("_", "")
+    assert "1 of 1 tested models work" in report.read_text()
 
 
 def test_an_unknown_name_never_reaches_the_server(real_mlx, home: Path) -> None:

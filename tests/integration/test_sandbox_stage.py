@@ -97,3 +97,12 @@ async def test_leaving_is_prompt_although_every_node_hangs():
     assert set(threading.enumerate()) == threads
     for writer in writers:
         writer.close()
+
+
+async def test_a_stage_at_rest_costs_nothing() -> None:
+    """Nobody asks: the four servers use next to no processor time."""
+    async with Stage():
+        before = time.process_time()
+        await asyncio.sleep(0.5)
+        used = time.process_time() - before
+    assert used < 0.2

@@ -7,8 +7,9 @@ from typing import Any
 
 from opskit.config.schema import Budgets, CircuitConfig, NodeConfig, RouterConfig
 from opskit.llm.answer import Answer, Ask, NoAnswer, Session
+from opskit.llm.plan import Wish
 from opskit.llm.router import Router
-from opskit.providers.base import Provider
+from opskit.providers.base import CallError, Cause, Provider
 from opskit.providers.node import Node
 from opskit.tags import TaggedLine, TagLog, parse
 
@@ -95,3 +96,13 @@ class Rig:
 def tried(outcome: Answer | NoAnswer) -> list[tuple[str, str, str | None]]:
     """Each attempt as (node, model, what was wrong)."""
     return [(a.node, a.model, a.fault) for a in outcome.attempts]
+
+
+def named(model: str) -> dict[str, Any]:
+    """The argument that asks for a model by name."""
+    return {"wish": Wish(model=model)}
+
+
+def fails(cause: Cause, text: str = "", status: int | None = None, **rest: Any) -> tuple[CallError]:
+    """The script of a call that fails; `rest` goes to CallError."""
+    return (CallError(cause, text or cause.value, status=status, **rest),)

@@ -1,19 +1,17 @@
 """Who is asked, in which order, and what follows a failure (SPEC A3, A4, B8-B11, D4)."""
 
+import asyncio
+
 import pytest
 
 from opskit.llm.answer import Session
 from opskit.providers.base import DEFAULT_MODEL, CallError, Cause, End, Reasoning, Token
 from opskit.providers.scripted import Pause, Scripted, says
-from tests.parts.rig import tried
+from tests.parts.rig import fails, named, tried
 
 GOAL = "Explain in one plain sentence how a hash table deals with collisions."
 GOOD = "It keeps colliding entries in a list per bucket."
 GIB = 1024**3
-
-
-def fails(cause: Cause, text: str = "", status: int | None = None, retry_after_s: float | None = None, **rest):
-    return (CallError(cause, text or cause.value, status=status, retry_after_s=retry_after_s, **rest),)
 
 
 CRASH = fails(Cause.STATUS, "model runner has unexpectedly stopped", 500)
@@ -94,8 +92,6 @@ class TestWhoIsAsked:
 
     async def test_a_node_that_came_up_a_moment_ago_answers(self, rig):
         """No request is refused on the strength of old news."""
-        import asyncio
-
         one = Scripted({"a": [says(GOOD)]})
         one.listing = REFUSED
         built = rig({"ollama": one})
@@ -228,8 +224,6 @@ class TestLog:
 
     async def test_a_missing_mlx_is_told_once_in_five_minutes(self, rig):
         """SPEC B10: not on every call."""
-        import asyncio
-
         mlx = Scripted({})
         mlx.listing = REFUSED
         built = rig({"mlx": mlx, "ollama": Scripted({"b": [says(GOOD)]})})
@@ -240,9 +234,3 @@ class TestLog:
         await asyncio.sleep(160.0)
         await built.ask(GOAL)
         assert len(built.tagged("LLM_ERROR")) == 2
-
-
-def named(model: str):
-    from opskit.llm.plan import Wish
-
-    return {"wish": Wish(model=model)}

@@ -1,0 +1,88 @@
+"""Why a request would go where it goes: the router's own plan, explained without asking any model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from opskit.checks.inventory import Seen, as_news, node_finding, started_with
+from opskit.config.schema import Config
+from opskit.llm.answer import Session
+from opskit.llm.plan import Candidate, Plan, Skipped, Wish
+from opskit.llm.refusal import refusal
+from opskit.llm.router import Router
+from opskit.providers.base import DEFAULT_MODEL
+from opskit.result import Finding, Report, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Who would be asked first, who would follow after a failure, and who would not be asked.
+
+    Of `candidates` the first one is asked; the others show the order of preference. After a failure other
+    rules count (SPEC A3, A4): `fallbacks` is that order, cut where the router gives up.
+    """
+
+    wish: Wish
+    candidates: tuple[Candidate, ...]
+    fallbacks: tuple[Candidate, ...]
+    skipped: tuple[Skipped, ...]
+    defaults: Mapping[str, str]
+
+    def shown(self, node: str, model: str) -> str:
+        """A model's name for people."""
+        started = self.defaults.get(node)
+        return f"{started} (default)" if started and model == DEFAULT_MODEL else model
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "category": self.wish.category,
+            "asked_for": self.wish.model,
+            "models": [self._json(rank, one) for rank, one in enumerate(self.candidates, 1)],
+            "fallbacks": [self._json(rank, one) for rank, one in enumerate(self.fallbacks, 1)],
+            "skipped": [{"node": s.node, "model": s.model or None, "why": s.why} for s in self.skipped],
+        }
+
+    def _json(self, rank: int, one: Candidate) -> dict[str, Any]:
+        return {
+            "rank": rank,
+            "node": one.node,
+            "model": one.model,
+            "name": self.shown(one.node, one.model),
+            "loaded": one.resident,
+            "size_bytes": one.size_bytes,
+            "why": one.why,
+        }
+
+
+async def explain(router: Router, config: Config, wish: Wish) -> tuple[Route, Report]:
+    """The route of a request made now. Loads nothing."""
+    choice = await router.explain(wish)
+    fallbacks: Sequence[Candidate] = ()
+    if choice.candidates:
+        first = choice.candidates[0]
+        after = replace(wish, model=None, fallback=True)
+        follows = await router.explain(after, Session({(first.node, first.model)}))
+        mlx = config.router.use_mlx_fallback
+        allowed = [one for one in follows.candidates if mlx or one.source != "mlx"]
+        fallbacks = allowed[: config.router.max_fallbacks]
+    defaults: dict[str, str] = {}
+    unread: list[Finding] = []
+    for node in config.nodes:
+        view = router.catalog.view(node.name)
+        if view is not None and view.fault is not None:
+            unread.append(as_news(node_finding(Seen(node, view, 0.0))))
+        elif view is not None and view.flavour == "mlx_lm" and (name := await started_with(node)):
+            defaults[node.name] = name
+    route = Route(wish, choice.candidates, tuple(fallbacks), choice.skipped, defaults)
+    return route, Report("models route", [_verdict(route, config), *unread])
+
+
+def _verdict(route: Route, config: Config) -> Finding:
+    if route.candidates:
+        first = route.candidates[0]
+        detail = f"{route.shown(first.node, first.model)} on {first.node}: {first.why}"
+        return Finding("route", route.wish.category, Status.PASS, "ok", detail)
+    refused = refusal(Plan((), route.skipped), route.wish, [], seconds=0.0, partial="", nodes=config.nodes)
+    return Finding(
+        "route", route.wish.category, Status.FAIL, "failing", refused.message, refused.code, refused.remedy
+    )

@@ -1,0 +1,51 @@
+"""Text files that are written whole or not at all."""
+
+import os
+from pathlib import Path
+
+
+def check_writable(path: Path) -> None:
+    """Prove that `write_text` can write there; the file itself is left alone. Raises OSError."""
+    temporary = _beside(_target(path))
+    os.close(_create(temporary))
+    temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file, or create it, in one step: a reader sees the old text or the new one.
+
+    A symbolic link stays a link, and an existing file keeps its permissions. Raises OSError.
+    """
+    target = _target(path)
+    temporary = _beside(target)
+    handle = _create(temporary)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            temporary.chmod(target.stat().st_mode)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _target(path: Path) -> Path:
+    """Where a link leads. Raises OSError for a folder, a device and a link that leads to itself."""
+    try:
+        target = path.resolve()
+    except RuntimeError as exc:
+        raise OSError(0, "a symbolic link that leads to itself") from exc
+    if target.exists() and not target.is_file():
+        raise OSError(0, "it is not a regular file")
+    return target
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name[:200]}.{os.getpid()}.tmp")
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

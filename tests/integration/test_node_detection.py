@@ -1,0 +1,147 @@
+"""A node says by itself what it speaks."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+
+from opskit.config.schema import Budgets, NodeConfig
+from opskit.providers.base import CallError, Cause
+from opskit.providers.node import Node
+from tests.parts.raw_server import Reply, answer, free_port, reply_json, serving
+
+BUDGETS = Budgets(metadata_s=0.3)
+MODELS = reply_json({"object": "list", "data": [{"id": "m"}]})
+PAGE = answer(b"<html>Welcome</html>", Content_Type="text/html")
+
+
+@pytest.fixture(params=[False, True], ids=["httpx", "aiohttp"])
+def pooled(request) -> bool:
+    return request.param
+
+
+@asynccontextmanager
+async def at(url: str, pooled: bool, source="openai", **options):
+    node = Node(NodeConfig("n", url, source, **options), BUDGETS, pooled=pooled)
+    try:
+        yield node
+    finally:
+        await node.aclose()
+
+
+@asynccontextmanager
+async def before(replies: dict[str, Reply], pooled: bool, **options):
+    async with serving() as server:
+        server.replies |= replies
+        async with at(server.url, pooled, **options) as node:
+            yield node, server
+
+
+@pytest.mark.parametrize(
+    "replies, source, flavour",
+    [
+        ({"/api/version": reply_json({"version": "0.33.0"})}, "mlx", "ollama"),
+        ({"/v1/models": reply_json({"data": []}, Server="BaseHTTP/0.6 Python/3.11.7")}, "openai", "mlx_lm"),
+        ({"/v1/models": answer(b"", framing="close", Server="BaseHTTP/0.6 Python/3.11.7")}, "mlx", "mlx_lm"),
+        (
+            {"/v1/models": MODELS, "/api/v0/models": reply_json({"data": [{"id": "m", "state": "loaded"}]})},
+            "mlx",
+            "lmstudio",
+        ),
+        ({"/v1/models": MODELS}, "openai", "openai"),
+        ({"/v1/models": MODELS}, "mlx", "mlx_lm"),
+        (
+            {"/v1/models": MODELS, "/api/version": reply_json({"error": "Unexpected endpoint"})},
+            "openai",
+            "openai",
+        ),
+        ({"/v1/models": MODELS, "/api/version": PAGE}, "openai", "openai"),
+    ],
+    ids=[
+        "ollama",
+        "mlx_lm",
+        "mlx_lm without cache",
+        "LM Studio",
+        "generic",
+        "where MLX is expected",
+        "LM Studio-like",
+        "page",
+    ],
+)
+async def test_a_server_is_recognised(pooled, replies, source, flavour):
+    """By what it answers, not by the port it stands on."""
+    async with before(replies, pooled, source=source) as (node, _):
+        assert (await node.provider()).flavour == flavour
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        {},
+        {"/v1/models": PAGE},
+        {"/v1/models": PAGE, "/api/version": PAGE},
+        {"/v1/models": reply_json({"hello": 1})},
+    ],
+    ids=["404 for all", "page", "page for all", "other JSON"],
+)
+async def test_something_else_is_not_taken_for_a_model_server(pooled, replies):
+    """It answers HTTP and speaks no protocol we know: that is said, and not called down."""
+    async with before(replies, pooled) as (node, _):
+        with pytest.raises(CallError) as caught:
+            await node.provider()
+        assert caught.value.cause is Cause.PAYLOAD
+        assert "neither as Ollama nor in the OpenAI style" in caught.value.text
+
+
+@pytest.mark.parametrize("path", ["/api/version", "/v1/models"])
+async def test_a_locked_door_is_called_locked(pooled, path):
+    """401 is not "unknown server"."""
+    async with before({path: reply_json({"error": "no key"}, status="401 Unauthorized")}, pooled) as (
+        node,
+        _,
+    ):
+        with pytest.raises(CallError) as caught:
+            await node.provider()
+        assert caught.value.status == 401
+
+
+async def test_an_ollama_in_trouble_is_not_called_unknown(pooled):
+    """A 500 just now says nothing about the protocol."""
+    reply = reply_json({"error": "model list cache unavailable"}, status="500 Internal Server Error")
+    async with before({"/api/version": reply}, pooled) as (node, _):
+        with pytest.raises(CallError) as caught:
+            await node.provider()
+        assert (caught.value.cause, caught.value.status) == (Cause.STATUS, 500)
+
+
+async def test_nobody_there_is_refused(pooled):
+    """Detection tells what the connection shows."""
+    async with at(f"http://127.0.0.1:{free_port()}", pooled) as node:
+        with pytest.raises(CallError) as caught:
+            await node.provider()
+        assert caught.value.cause is Cause.REFUSED
+
+
+async def test_a_silent_server_has_a_deadline(pooled):
+    """No detection hangs."""
+    async with before({"/api/version": Reply(end="silence")}, pooled) as (node, _):
+        with pytest.raises(CallError) as caught:
+            await node.provider()
+        assert caught.value.cause is Cause.TIMEOUT
+
+
+async def test_a_configured_protocol_is_not_asked_for(pooled):
+    """Who says `ollama` gets Ollama without a question."""
+    async with before({}, pooled, protocol="ollama") as (node, server):
+        assert (await node.provider()).flavour == "ollama"
+        assert server.seen == []
+
+
+async def test_a_server_is_asked_once_and_again_after_it_was_forgotten(pooled):
+    """Another server may have taken the port."""
+    async with before({"/api/version": reply_json({"version": "1"})}, pooled) as (node, server):
+        assert node.known is None
+        assert await node.provider() is await node.provider() is node.known
+        assert len(server.seen) == 1
+        server.replies = {"/v1/models": MODELS}
+        node.forget()
+        assert (await node.provider()).flavour == "openai"

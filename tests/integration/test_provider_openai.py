@@ -1,0 +1,278 @@
+"""The OpenAI-style protocol, and mlx_lm.server's dialect of it (wire facts A5, B, C)."""
+
+import json
+
+import pytest
+
+from opskit.llm.faults import FaultKind, classify
+from opskit.providers.base import (
+    DEFAULT_MODEL,
+    CallError,
+    Cause,
+    End,
+    ModelInfo,
+    Progress,
+    Reasoning,
+    Resident,
+    Token,
+    Usage,
+)
+from opskit.providers.http import HttpNode
+from opskit.providers.openai import OpenAIStyle
+from tests.parts.dialects import DONE, collect, delta, said, sse
+from tests.parts.raw_server import answer, reply_json, serving
+
+CHAT = "/v1/chat/completions"
+HELLO = sse(delta("Hello", role="assistant"))
+STOP = sse(delta(finish="stop"))
+LISTED = reply_json({"object": "list", "data": [{"id": "m"}, {"id": "org/other"}]})
+
+
+@pytest.fixture(params=[False, True], ids=["httpx", "aiohttp"])
+async def node(request):
+    """A server to be scripted, and a way to make providers before it."""
+    async with serving() as server:
+        server.replies["/v1/models"] = LISTED
+        http = HttpNode(server.url, pooled=request.param, metadata_s=1.0)
+        yield server, lambda *args: OpenAIStyle(http, *args)
+        await http.aclose()
+
+
+async def failure(provider, model: str = "m") -> CallError:
+    with pytest.raises(CallError) as caught:
+        await collect(provider, model)
+    return caught.value
+
+
+class TestEnds:
+    @pytest.mark.parametrize(
+        "parts, reason",
+        [
+            ([HELLO, STOP, DONE], "stop"),
+            ([HELLO, STOP], "stop"),
+            ([HELLO, DONE], "stop"),
+            ([HELLO, sse(delta(finish="length")), DONE], "length"),
+            ([HELLO, STOP, b"data: [DONE]"], "stop"),
+            ([HELLO, STOP.rstrip()], "stop"),
+            ([sse(delta("Hello", finish="stop"))], "stop"),
+            ([HELLO, STOP, b"data: \n\n", b": bye\n\n", DONE], "stop"),
+        ],
+    )
+    async def test_a_finish_reason_or_done_is_a_success(self, node, parts, reason):
+        """Either is enough; some servers forget one of them."""
+        server, make = node
+        server.replies[CHAT] = answer(*parts, framing="chunked")
+        events = await collect(make())
+        assert said(events) == "Hello"
+        assert events[-1].reason == reason
+
+    @pytest.mark.parametrize(
+        "parts",
+        [
+            [HELLO],
+            [HELLO, sse(delta(""))],
+            [sse(delta("", role="assistant"))],
+            [HELLO, b": keepalive 1/2\n\n"],
+        ],
+        ids=["cut", "ollama lost its error", "nothing said", "silence"],
+    )
+    async def test_an_end_without_both_is_none(self, node, parts):
+        """The only sign of a killed mlx_lm.server, and of an error that Ollama's /v1 route loses."""
+        server, make = node
+        server.replies[CHAT] = answer(*parts, framing="chunked")
+        error = await failure(make())
+        assert (error.cause, classify(error).kind) == (Cause.ENDED, FaultKind.TRUNCATED)
+
+    async def test_the_counts_of_an_extra_chunk(self, node):
+        """With `include_usage` they come after the end, in a chunk without choices."""
+        server, make = node
+        usage = sse(
+            {
+                "object": "chat.completion",
+                "choices": [],
+                "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+            }
+        )
+        server.replies[CHAT] = answer(HELLO, STOP, usage, DONE)
+        assert (await collect(make()))[-1] == End("stop", Usage(3, 2))
+        assert server.bodies(CHAT)[0]["stream_options"] == {"include_usage": True}
+
+
+class TestEvents:
+    async def test_comments_are_signs_of_life(self, node):
+        """mlx_lm.server counts its prefill in them, OpenRouter says that it works."""
+        server, make = node
+        comments = b": keepalive 3/10\n\n: OPENROUTER PROCESSING\n\n: keepalive soon\n\n"
+        server.replies[CHAT] = answer(comments, HELLO, STOP, DONE, framing="chunked")
+        events = await collect(make())
+        assert events[:4] == [Progress(3, 10), Progress(), Progress(), Token("Hello")]
+
+    @pytest.mark.parametrize("key", ["reasoning", "reasoning_content"])
+    async def test_thinking_is_not_the_answer(self, node, key):
+        """Under either of its names; an empty thought is none."""
+        server, make = node
+        thoughts = sse(delta("", **{key: "hm"})) + sse(delta("", **{key: ""}))
+        server.replies[CHAT] = answer(thoughts, HELLO, STOP, DONE)
+        assert (await collect(make()))[:2] == [Reasoning("hm"), Token("Hello")]
+
+    @pytest.mark.parametrize("indent", [None, 2])
+    async def test_one_document_instead_of_a_stream(self, node, indent):
+        """A server that ignores `stream` is understood all the same."""
+        server, make = node
+        message = {"role": "assistant", "content": "Hello"}
+        body = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": {"completion_tokens": 1}}
+        server.replies[CHAT] = answer(json.dumps(body, indent=indent).encode())
+        assert await collect(make()) == [Token("Hello"), End("stop", Usage(None, 1))]
+
+    async def test_a_raw_line_separator_within_json(self, node):
+        """U+2028 does not end a line."""
+        server, make = node
+        server.replies[CHAT] = answer(sse(delta("a\u2028b\u2029c\u0085d")), STOP, DONE)
+        assert said(await collect(make())) == "a\u2028b\u2029c\u0085d"
+
+
+class TestErrorsUnderA200:
+    @pytest.mark.parametrize(
+        "body, text",
+        [
+            ({"error": {"message": "no memory", "code": 502}}, "no memory"),
+            ({"object": "error", "message": "no memory", "type": "X"}, "no memory"),
+            ({"error": "no memory"}, "no memory"),
+            (
+                {"choices": [{"delta": {}, "finish_reason": "error", "error": {"message": "no memory"}}]},
+                "no memory",
+            ),
+            (
+                {"choices": [{"delta": {}, "finish_reason": "error"}]},
+                "the server ended the answer with an error",
+            ),
+        ],
+        ids=["OpenAI", "vLLM", "plain", "OpenRouter", "reason only"],
+    )
+    @pytest.mark.parametrize("before", [b"", HELLO], ids=["first", "later"])
+    async def test_an_error_is_an_error_in_any_shape(self, node, body, text, before):
+        """At the beginning and in the middle; as an event and as a bare line."""
+        server, make = node
+        server.replies[CHAT] = [answer(before, sse(body)), answer(before, json.dumps(body).encode() + b"\n")]
+        for _ in range(2):
+            error = await failure(make())
+            assert (error.cause, error.text) == (Cause.IN_BAND, text)
+
+    async def test_a_code_within_the_error_counts_as_its_status(self, node):
+        """OpenRouter puts 429 into the body of a 200."""
+        server, make = node
+        server.replies[CHAT] = answer(sse({"error": {"code": 429, "message": "slow down"}, "choices": []}))
+        error = await failure(make())
+        assert classify(error).kind is FaultKind.RATE_LIMITED
+
+    async def test_no_choices_at_all_is_a_bad_payload(self, node):
+        """A chunk of another protocol is not believed."""
+        server, make = node
+        server.replies[CHAT] = answer(sse({"message": {"content": "hi"}}), DONE)
+        assert (await failure(make())).cause is Cause.PAYLOAD
+
+
+class TestNames:
+    @pytest.mark.parametrize("flavour", ["mlx_lm", "openai", "lmstudio"])
+    async def test_a_name_that_is_not_listed_never_reaches_the_wire(self, node, flavour):
+        """mlx_lm.server would download it and swap it in (wire facts B3)."""
+        server, make = node
+        server.replies["/api/v0/models"] = reply_json(
+            {"data": [{"id": "m", "type": "llm", "state": "loaded"}]}
+        )
+        error = await failure(make(flavour), "qwq:32b")
+        assert (error.cause, classify(error).kind) == (Cause.NOT_LISTED, FaultKind.NOT_LISTED)
+        assert {request.method for request in server.seen} == {"GET"}
+        assert not any(b"qwq" in request.raw for request in server.seen)
+
+    async def test_the_list_is_not_fetched_for_each_call(self, node):
+        """A listed name is known to be one."""
+        server, make = node
+        server.replies[CHAT] = answer(HELLO, STOP, DONE)
+        provider = make("mlx_lm")
+        for _ in range(3):
+            await collect(provider)
+        assert [request.path for request in server.seen].count("/v1/models") == 1
+        assert server.bodies(CHAT)[0]["model"] == "m"
+
+    async def test_the_resident_model_is_asked_for_by_no_name(self, node):
+        """Leaving the name out is what means it; a configured one is sent as it was given at the start."""
+        server, make = node
+        server.replies[CHAT] = answer(HELLO, STOP, DONE)
+        await collect(make("mlx_lm"), DEFAULT_MODEL)
+        await collect(make("mlx_lm", "/models/qwen"), DEFAULT_MODEL)
+        first, second = server.bodies(CHAT)
+        assert "model" not in first
+        assert second["model"] == "/models/qwen"
+        assert [request.path for request in server.seen] == [CHAT, CHAT]
+
+
+class TestLists:
+    async def test_mlx_lists_its_resident_model_first(self, node):
+        """The only one that is known to be loaded; the list is read once."""
+        server, make = node
+        assert await make("mlx_lm").models() == (
+            ModelInfo(DEFAULT_MODEL, resident=True),
+            ModelInfo("m"),
+            ModelInfo("org/other"),
+        )
+        assert await make("mlx_lm").resident() == (Resident(DEFAULT_MODEL),)
+        assert len(server.seen) == 1
+
+    async def test_mlx_without_a_cache_folder_still_serves(self, node):
+        """A 200 with no body at all (wire facts B1) is an empty list, and only there."""
+        server, make = node
+        server.replies["/v1/models"] = answer(b"", framing="close")
+        assert await make("mlx_lm").models() == (ModelInfo(DEFAULT_MODEL, resident=True),)
+        with pytest.raises(CallError) as caught:
+            await make("openai").models()
+        assert caught.value.cause is Cause.PAYLOAD
+
+    async def test_lm_studio_tells_what_is_loaded(self, node):
+        """Its own list says more; embedding models are left out."""
+        server, make = node
+        entries = [
+            {"id": "a", "type": "llm", "arch": "qwen2", "state": "loaded", "max_context_length": 4096},
+            {"id": "b", "type": "vlm", "state": "not-loaded", "quantization": "4bit"},
+            {"id": "c", "type": "embeddings", "state": "loaded"},
+        ]
+        server.replies["/api/v0/models"] = reply_json({"data": entries})
+        provider = make("lmstudio")
+        assert await provider.models() == (
+            ModelInfo("a", family="qwen2", context_length=4096, resident=True),
+            ModelInfo("b", quantization="4bit", resident=False),
+        )
+        assert await provider.resident() == (Resident("a"),)
+
+    async def test_a_server_that_serves_what_it_lists(self, node):
+        """vLLM and llama.cpp hold their models; of others nothing is claimed."""
+        server, make = node
+        entries = [
+            {"id": "a", "owned_by": "vllm", "max_model_len": 8192},
+            {"id": "b", "owned_by": "me"},
+            {"id": 7},
+        ]
+        server.replies["/v1/models"] = reply_json({"data": entries})
+        assert await make().models() == (
+            ModelInfo("a", context_length=8192, resident=True),
+            ModelInfo("b"),
+        )
+        assert await make().resident() is None
+
+
+class TestHealth:
+    async def test_a_dead_generation_thread_shows_in_health(self, node):
+        """mlx_lm.server answers 503 there (wire facts B1)."""
+        server, make = node
+        server.replies["/health"] = reply_json({"status": "unavailable"}, status="503 Service Unavailable")
+        with pytest.raises(CallError) as caught:
+            await make("mlx_lm").version()
+        assert caught.value.status == 503
+
+    async def test_a_living_one_is_named(self, node):
+        """Without touching a model."""
+        server, make = node
+        server.replies["/health"] = reply_json({"status": "ok"})
+        assert await make("mlx_lm").version() == "mlx_lm.server"
+        assert await make("openai").version() == "OpenAI-style server"
+        assert {request.method for request in server.seen} == {"GET"}

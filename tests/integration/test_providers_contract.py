@@ -1,0 +1,290 @@
+"""What every provider promises over a real connection: both protocols, on both transports.
+
+The same broken servers must look the same to whoever asks, whatever library carries the bytes.
+"""
+
+import asyncio
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from opskit.llm.faults import FaultKind, classify
+from opskit.providers.base import CallError, Cause, ChatRequest, End, Message, Token
+from opskit.providers.http import HttpNode
+from tests.parts.dialects import OLLAMA, OPENAI, collect, said
+from tests.parts.raw_server import Reply, answer, free_port, reply_json, serving
+
+pytestmark = [
+    pytest.mark.parametrize("pooled", [False, True], ids=["httpx", "aiohttp"]),
+    pytest.mark.parametrize("dialect", [OLLAMA, OPENAI], ids=lambda dialect: dialect.name),
+]
+
+
+@asynccontextmanager
+async def connected(url: str, dialect, pooled: bool, **options):
+    http = HttpNode(url, pooled=pooled, **options)
+    try:
+        yield dialect.provider(http)
+    finally:
+        await http.aclose()
+
+
+@asynccontextmanager
+async def speaking(dialect, pooled: bool, reply: Reply, **options):
+    """A provider before a server that answers its chat with `reply`."""
+    async with serving() as server:
+        path, listing = dialect.listing
+        server.replies |= {path: listing, dialect.path: reply}
+        async with connected(server.url, dialect, pooled, **options) as provider:
+            yield provider, server
+
+
+async def failure(provider) -> CallError:
+    with pytest.raises(CallError) as caught:
+        await collect(provider)
+    return caught.value
+
+
+def judged(error: CallError) -> tuple[Cause, str, FaultKind]:
+    return error.cause, error.phase, classify(error).kind
+
+
+class TestNoConnection:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+    async def test_nothing_listens(self, dialect, pooled, host):
+        """Refused, also by a name that stands for several addresses."""
+        async with connected(f"http://{host}:{free_port()}", dialect, pooled) as provider:
+            assert judged(await failure(provider)) == (Cause.REFUSED, "connect", FaultKind.REFUSED)
+
+    async def test_the_name_does_not_resolve(self, dialect, pooled):
+        """A wrong name is not a refused connection."""
+        async with connected("http://no-such-host.invalid:1", dialect, pooled, connect_s=20.0) as provider:
+            assert judged(await failure(provider)) == (Cause.NAME, "connect", FaultKind.UNREACHABLE)
+
+    async def test_a_plain_server_behind_https(self, dialect, pooled):
+        """A failed handshake is told as such."""
+        async with serving() as server:
+            async with connected(server.url.replace("http:", "https:"), dialect, pooled) as provider:
+                assert judged(await failure(provider)) == (Cause.TLS, "connect", FaultKind.UNREACHABLE)
+
+    async def test_a_silent_handshake(self, dialect, pooled):
+        """A server that accepts and then says nothing costs no more than the time to connect."""
+        async with serving() as server:
+            server.replies[""] = Reply(end="silence")
+            url = server.url.replace("http:", "https:")
+            async with connected(url, dialect, pooled, connect_s=0.05) as provider:
+                assert judged(await failure(provider)) == (
+                    Cause.TIMEOUT,
+                    "connect",
+                    FaultKind.CONNECT_TIMEOUT,
+                )
+
+
+class TestNoReply:
+    async def test_a_reset_before_the_reply(self, dialect, pooled):
+        """SPEC A2: a connection reset is a crash."""
+        async with speaking(dialect, pooled, Reply(end="reset")) as (provider, _):
+            assert judged(await failure(provider)) == (Cause.RESET, "request", FaultKind.RESET)
+
+    async def test_a_connection_closed_with_zero_bytes(self, dialect, pooled):
+        """mlx_lm.server's answer to what it does not expect (wire facts B2): not a timeout, not a refusal."""
+        async with speaking(dialect, pooled, Reply()) as (provider, _):
+            assert judged(await failure(provider)) == (Cause.CLOSED, "request", FaultKind.EMPTY_REPLY)
+
+    async def test_headers_that_break_off(self, dialect, pooled):
+        """A server that died while it wrote its headers gave no answer."""
+        async with speaking(dialect, pooled, Reply([b"HTTP/1.1 200 OK\r\nContent-"])) as (provider, _):
+            error = await failure(provider)
+            assert (error.cause, error.phase) == (Cause.CLOSED, "request")
+
+    @pytest.mark.parametrize(
+        "garbage", [b"\x16\x03\x01\x02\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n\r\n", b"+PONG\r\n\r\n"]
+    )
+    async def test_something_that_is_not_http(self, dialect, pooled, garbage):
+        """Another service took the port: said so, not called down."""
+        async with speaking(dialect, pooled, Reply([garbage])) as (provider, _):
+            error = await failure(provider)
+            assert (error.cause, classify(error).kind) == (Cause.PAYLOAD, FaultKind.BAD_PAYLOAD)
+
+    async def test_silence_ends_when_the_caller_says(self, dialect, pooled):
+        """No deadline of the library's own; a caller who leaves closes the connection."""
+        async with speaking(dialect, pooled, Reply(end="silence")) as (provider, server):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await collect(provider)
+            async with asyncio.timeout(5.0):
+                await server.gone.wait()
+
+    async def test_a_silent_list_has_a_deadline(self, dialect, pooled):
+        """Metadata is cheap: a server that does not give it is not waited for."""
+        async with speaking(dialect, pooled, Reply(), metadata_s=0.05) as (provider, server):
+            server.replies[dialect.listing[0]] = Reply(end="silence")
+            with pytest.raises(CallError) as caught:
+                await provider.models()
+            assert (caught.value.cause, caught.value.phase) == (Cause.TIMEOUT, "request")
+
+
+class TestBrokenOff:
+    @pytest.mark.parametrize("framing", ["chunked", "length"])
+    async def test_a_body_that_is_cut(self, dialect, pooled, framing):
+        """What had come is passed on, then the break is told; never a clean end."""
+        reply = answer(dialect.token("Hello"), framing=framing, end="cut")
+        async with speaking(dialect, pooled, reply) as (provider, _):
+            request, got = ChatRequest((Message("user", "hi"),), "m"), []
+            with pytest.raises(CallError) as caught:
+                async with aclosing(provider.stream(request)) as events:
+                    async for event in events:
+                        got.append(event)
+            assert got == [Token("Hello")]
+            assert judged(caught.value) == (Cause.CLOSED, "stream", FaultKind.TRUNCATED)
+
+    async def test_a_body_without_a_length_that_is_cut(self, dialect, pooled):
+        """HTTP/1.0 shows no cut: only the missing end of the protocol tells (a killed mlx_lm.server)."""
+        reply = answer(dialect.token("Hello"), framing="close", end="cut")
+        async with speaking(dialect, pooled, reply) as (provider, _):
+            assert judged(await failure(provider)) == (Cause.ENDED, "stream", FaultKind.TRUNCATED)
+
+    async def test_a_reset_in_the_middle(self, dialect, pooled):
+        """SPEC A2: a reset is a crash, also within an answer."""
+        reply = answer(dialect.token("Hello"), framing="chunked", end="reset")
+        async with speaking(dialect, pooled, reply) as (provider, _):
+            assert judged(await failure(provider)) == (Cause.RESET, "stream", FaultKind.RESET)
+
+    async def test_a_reader_who_leaves_closes_the_connection(self, dialect, pooled):
+        """The server is told at once, and no task is left behind."""
+        reply = answer(dialect.token("Hello"), framing="chunked", end="silence")
+        async with speaking(dialect, pooled, reply) as (provider, server):
+            before = asyncio.all_tasks()
+            async with aclosing(provider.stream(ChatRequest((Message("user", "hi"),), "m"))) as events:
+                assert await anext(events) == Token("Hello")
+            assert {task for task in asyncio.all_tasks() - before if "aclose" in repr(task)} == set()
+            async with asyncio.timeout(5.0):
+                await server.gone.wait()
+
+
+class TestStatus:
+    async def test_an_error_brings_its_status_and_its_text(self, dialect, pooled):
+        """Before the first byte an error is a proper one."""
+        reply = reply_json(
+            {"error": "model runner has unexpectedly stopped"}, status="500 Internal Server Error"
+        )
+        async with speaking(dialect, pooled, reply) as (provider, _):
+            error = await failure(provider)
+            assert (error.cause, error.status) == (Cause.STATUS, 500)
+            assert error.text == "model runner has unexpectedly stopped"
+            assert classify(error).kind is FaultKind.RUNNER_CRASHED
+
+    @pytest.mark.parametrize(
+        "value, low, high",
+        [
+            ("7", 7.0, 7.0),
+            ("1.5", 1.5, 1.5),
+            ("-3", 0.0, 0.0),
+            (format_datetime(datetime.now(UTC) + timedelta(minutes=10), usegmt=True), 500.0, 600.0),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0, 0.0),
+        ],
+        ids=["number", "fraction", "negative", "date", "past"],
+    )
+    async def test_retry_after_is_read_as_number_and_as_date(self, dialect, pooled, value, low, high):
+        """Both forms of the header become seconds."""
+        reply = reply_json({"error": "slow down"}, status="429 Too Many Requests", Retry_After=value)
+        async with speaking(dialect, pooled, reply) as (provider, _):
+            assert low <= (await failure(provider)).retry_after_s <= high
+
+    @pytest.mark.parametrize("value", ["soon", "nan", "inf", "999999999"])
+    async def test_a_retry_after_that_makes_no_sense_is_ignored(self, dialect, pooled, value):
+        """Nobody waits for ever because of a header."""
+        reply = reply_json({"error": "slow down"}, status="429 Too Many Requests", Retry_After=value)
+        async with speaking(dialect, pooled, reply) as (provider, _):
+            assert (await failure(provider)).retry_after_s is None
+
+    async def test_an_error_without_a_body_still_has_a_text(self, dialect, pooled):
+        """There is always something to show."""
+        async with speaking(dialect, pooled, answer(b"", status="502 Bad Gateway")) as (provider, _):
+            error = await failure(provider)
+            assert (error.status, error.text) == (502, "HTTP 502 without a reason")
+
+    async def test_an_error_page_becomes_one_line(self, dialect, pooled):
+        """A proxy's HTML fits into a log line."""
+        page = b"<html>\n<body>" + b"Bad  Gateway\n" * 5000 + b"</body></html>"
+        async with speaking(dialect, pooled, answer(page, status="502 Bad Gateway")) as (provider, _):
+            error = await failure(provider)
+            assert error.status == 502
+            assert len(error.text) <= 500
+            assert len(error.text.splitlines()) == 1
+
+    async def test_a_redirect_is_not_followed(self, dialect, pooled):
+        """A goal is sent to the configured address and nowhere else."""
+        reply = answer(b"", status="307 Temporary Redirect", Location="http://127.0.0.1:9/elsewhere")
+        async with speaking(dialect, pooled, reply) as (provider, _):
+            assert (await failure(provider)).status == 307
+
+
+class TestBodies:
+    async def test_an_answer_in_one_piece_per_packet(self, dialect, pooled):
+        """The plain case, with its end."""
+        reply = answer(*dialect.body("Hello", " world"), framing="chunked")
+        async with speaking(dialect, pooled, reply) as (provider, server):
+            events = await collect(provider, max_tokens=5, temperature=0.5)
+            assert said(events) == "Hello world"
+            assert isinstance(events[-1], End)
+            assert events[-1].reason == "stop"
+            assert server.bodies(dialect.path)[0]["messages"] == [{"role": "user", "content": "hi"}]
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 7])
+    async def test_characters_split_over_packets_survive(self, dialect, pooled, size):
+        """A packet may end inside a character."""
+        raw = b"".join(dialect.body("Привет 👋", " ёж\u2028\u0085"))
+        parts = [raw[start : start + size] for start in range(0, len(raw), size)]
+        reply = Reply([part for one in [answer(*parts, framing="chunked").parts] for part in _bundled(one)])
+        async with speaking(dialect, pooled, reply) as (provider, _):
+            assert said(await collect(provider)) == "Привет 👋 ёж\u2028\u0085"
+
+    async def test_a_text_that_is_no_valid_unicode_can_be_sent(self, dialect, pooled):
+        """A goal from a shell with broken bytes is asked as well as it can be."""
+        async with speaking(dialect, pooled, answer(*dialect.body("ok"))) as (provider, server):
+            assert said(await collect(provider, text="caf\udce9")) == "ok"
+            assert server.bodies(dialect.path)[0]["messages"][0]["content"].startswith("caf")
+
+    @pytest.mark.parametrize(
+        "page", [b"<html><body>Welcome to nginx!</body></html>", b"OK", b"[]", b"[" * 50_000, b'"text"']
+    )
+    async def test_a_page_instead_of_an_answer(self, dialect, pooled, page):
+        """Something else answers there: a bad payload, not an empty answer."""
+        async with speaking(dialect, pooled, answer(page, Content_Type="text/html")) as (provider, _):
+            error = await failure(provider)
+            assert (error.cause, classify(error).kind) == (Cause.PAYLOAD, FaultKind.BAD_PAYLOAD)
+
+    async def test_no_body_at_all_is_an_end_without_an_end(self, dialect, pooled):
+        """A 200 with nothing behind it is no answer."""
+        async with speaking(dialect, pooled, answer(b"")) as (provider, _):
+            assert (await failure(provider)).cause is Cause.ENDED
+
+    async def test_a_key_is_sent_and_not_told(self, dialect, pooled):
+        """The key travels in its header and appears in no error."""
+        reply = reply_json({"error": "who are you"}, status="401 Unauthorized")
+        async with speaking(dialect, pooled, reply, api_key="sk-secret") as (provider, server):
+            error = await failure(provider)
+            assert server.seen[-1].headers["authorization"] == "Bearer sk-secret"
+            assert classify(error).kind is FaultKind.UNAUTHORISED
+            assert "sk-secret" not in repr(error) + error.text
+
+    async def test_several_calls_over_one_provider(self, dialect, pooled: bool):
+        """A failed call does not spoil the next one."""
+        good = answer(*dialect.body("fine"))
+        async with speaking(dialect, pooled, good) as (provider, server):
+            server.replies[dialect.path] = [good, Reply(), Reply(end="reset"), good]
+            assert said(await collect(provider)) == "fine"
+            assert (await failure(provider)).cause is Cause.CLOSED
+            assert (await failure(provider)).cause is Cause.RESET
+            assert said(await collect(provider)) == "fine"
+
+
+def _bundled(parts, size: int = 20):
+    """The head alone, then the rest in bundles: packets end where they like, and the test stays quick."""
+    head, *rest = parts
+    yield head
+    for start in range(0, len(rest), size):
+        yield b"".join(rest[start : start + size])

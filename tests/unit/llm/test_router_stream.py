@@ -1,0 +1,143 @@
+"""What is passed on while it comes: nothing that turns out to be no answer, and no clean end after a cut."""
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from opskit.llm.answer import Answer, Ask, NoAnswer
+from opskit.llm.verdict import Verdict, judge
+from opskit.providers.base import Cause, End, Reasoning, Token
+from opskit.providers.scripted import Pause, Scripted, says
+from tests.parts.rig import Rig, fails, tried
+from tests.parts.virtual_time import VirtualLoop
+
+GOAL = "Explain in one plain sentence how a hash table deals with collisions."
+GOOD = "It keeps colliding entries in a list per bucket."
+
+
+def word_by_word(text: str, *, end=(End("stop"),)):
+    return (*(Token(word + " ") for word in text.split()), *end)
+
+
+async def test_an_answer_comes_in_pieces_and_ends_with_who_gave_it(rig):
+    """The pieces make up the answer, and the first comes before the last is there."""
+    one = Scripted({"a": [word_by_word(GOOD)]})
+    pieces, answer = await rig({"ollama": one}).streamed(GOAL)
+    assert "".join(pieces) == answer.text == GOOD + " "
+    assert len(pieces) > 2
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        word_by_word(GOAL),
+        says(GOAL),
+        word_by_word(GOAL[:50]),
+        says(""),
+        word_by_word("<think> let me see </think>"),
+        (Reasoning("hm"), End("stop")),
+        word_by_word("Short but", end=fails(Cause.ENDED)),
+        word_by_word("Short but", end=(Pause(None),)),
+        fails(Cause.STATUS, "boom", 500),
+        (Token("Cut off"), End("length")),
+    ],
+)
+async def test_nothing_of_a_failed_answer_is_passed_on(rig, script):
+    """Who reads the stream sees the good answer only, as if it had been the first."""
+    nodes = {"mlx": Scripted({"a": [script]}), "ollama": Scripted({"b": [word_by_word(GOOD)]})}
+    pieces, answer = await rig(nodes).streamed(GOAL)
+    assert "".join(pieces) == answer.text == GOOD + " "
+    assert [attempt.node for attempt in answer.attempts] == ["mlx", "ollama"]
+
+
+@pytest.mark.parametrize(
+    "end, why",
+    [
+        (fails(Cause.ENDED), "truncated"),
+        (fails(Cause.CLOSED, phase="stream"), "truncated"),
+        (fails(Cause.RESET, phase="stream"), "reset"),
+        (fails(Cause.IN_BAND, "mlx runner failed", 200), "runner_crashed"),
+        ((Pause(None),), "idle_timeout"),
+        ((End("length"),), "cut_off"),
+        ((), "truncated"),
+    ],
+)
+async def test_a_break_after_the_first_piece_is_never_a_clean_end(rig, end, why):
+    """The stream ends with the exception, which holds what had been passed on; no other model goes on."""
+    other = Scripted({"b": [says(GOOD)]})
+    nodes = {"mlx": Scripted({"a": [word_by_word(GOOD, end=end)]}), "ollama": other}
+    pieces, refusal = await rig(nodes).streamed(GOAL)
+    assert isinstance(refusal, NoAnswer)
+    assert refusal.partial == "".join(pieces) == GOOD + " "
+    assert tried(refusal) == [("mlx", "a", why)]
+    assert "broke off" in refusal.message
+    assert other.calls == []
+
+
+async def test_a_short_good_answer_is_passed_on_at_its_end(rig):
+    """ "Да" is shorter than what is held back, and still an answer."""
+    pieces, answer = await rig({"ollama": Scripted({"a": [says("Да")]})}).streamed("Ты готова? Да или нет?")
+    assert pieces == ["Да"]
+    assert answer.text == "Да"
+
+
+async def test_an_answer_that_begins_like_the_prompt_is_held_until_it_differs(rig):
+    """Quoting the question first is no echo, as long as an answer follows."""
+    text = GOAL + " " + "It keeps colliding entries in a list. " * 3 + "The list is searched one by one. " * 2
+    pieces, answer = await rig({"ollama": Scripted({"a": [word_by_word(text)]})}).streamed(GOAL)
+    assert "".join(pieces) == answer.text
+    assert len(pieces[0]) >= 200
+
+
+async def test_a_reader_who_leaves_ends_the_call(rig):
+    """The model stops working for nobody, and not one task is left."""
+    one = Scripted({"a": [(*(Token(f"word{n} ") for n in range(50)), Pause(None))]})
+    built = rig({"ollama": one})
+    stream = built.router.stream(Ask.of(GOAL))
+    assert await anext(stream)
+    await stream.aclose()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert built.router._in_flight["ollama"] == 0
+
+
+pieces = st.sampled_from(["a", "b", " ", "ab ", "\n", "<", "<think>", "</think>", "long enough ", "."])
+tokens = st.lists(pieces, max_size=12)
+ends = st.sampled_from(["stop", "length", "ended", "hangs", "crash"])
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(first=tokens, end=ends, goal=st.lists(pieces, min_size=1, max_size=6), hold_back=st.integers(1, 30))
+def test_whatever_a_model_says_only_one_honest_text_is_passed_on(first, end, goal, hold_back):
+    """Either the pieces are the whole accepted answer, or the stream ends with an exception."""
+    last = {
+        "stop": (End("stop"),),
+        "length": (End("length"),),
+        "ended": fails(Cause.ENDED),
+        "hangs": (Pause(None),),
+        "crash": fails(Cause.STATUS, "x", 500),
+    }[end]
+    prompt = "".join(goal)
+
+    async def scenario():
+        nodes = {
+            "mlx": Scripted({"a": [(*map(Token, first), *last)]}),
+            "ollama": Scripted({"b": [says(GOOD)]}),
+        }
+        rig = Rig(nodes, holdback_chars=hold_back)
+        try:
+            return await rig.streamed(prompt)
+        finally:
+            await rig.aclose()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        shown, outcome = runner.run(scenario())
+    if isinstance(outcome, Answer):
+        assert "".join(shown) == outcome.text
+        assert judge(outcome.text, [prompt], finish_reason=outcome.finish_reason) is None
+    else:
+        assert "".join(shown) == outcome.partial
+        assert judge(outcome.partial, [prompt]) not in (Verdict.EMPTY, Verdict.ECHO)
+        assert end != "stop" or judge("".join(first), [prompt]) is Verdict.LOOP
