@@ -31,7 +31,7 @@ def process(command: Sequence[str], env: Mapping[str, str] | None = None) -> Pro
 def in_turn(
     first: Sequence[str], second: Sequence[str], runs: int, env: Mapping[str, str] | None = None
 ) -> tuple[float, float, float]:
-    """Median wall seconds of both, and the median of the ratios pair by pair (A B A B ..., one warm-up each)."""
+    """Median wall seconds of both and the median ratio pair by pair (A B A B ..., one warm-up each)."""
     process(first, env)
     process(second, env)
     pairs = [(process(first, env).wall_s, process(second, env).wall_s) for _ in range(runs)]

@@ -1,0 +1,178 @@
+"""`opskit run`: who answers, what is printed where, and what happens when Victoria does not."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from opskit.sandbox.faults import parse_fault
+from opskit.sandbox.ollama import SimModel
+from opskit.sandbox.stage import Stage
+from tests.parts.command import NOBODY, Result, opskit
+
+GOAL = "What is 6 times 7?"
+
+
+@contextlib.asynccontextmanager
+async def staged(*faults: str, **rest: object) -> AsyncIterator[Stage]:
+    async with Stage([parse_fault(fault) for fault in faults], **rest) as stage:
+        yield stage
+
+
+async def ran(stage: Stage, tmp_path: Path, *arguments: str, stdin: bytes = b"", **env: str) -> Result:
+    return await asyncio.to_thread(
+        opskit,
+        "run",
+        *arguments,
+        home=tmp_path / "home",
+        env={**stage.environment(), **env},
+        stdin=stdin,
+    )
+
+
+async def test_victoria_answers_when_she_is_there(tmp_path: Path) -> None:
+    """By default the goal goes through Victoria; the answer alone is on stdout."""
+    async with staged() as stage:
+        result = await ran(stage, tmp_path, GOAL)
+        runs = [r for r in stage.victoria.requests if r.path == "/run"]
+        models = [r for r in stage.ollama.requests + stage.mlx.requests if "chat" in r.path]
+    assert (result.status, result.out) == (0, "42\n")
+    assert "on victoria" in result.err
+    assert len(runs) == 1
+    assert runs[0].body is not None
+    assert runs[0].body["goal"] == GOAL
+    assert models == []
+
+
+async def test_the_document_of_a_run(tmp_path: Path) -> None:
+    """`--json` holds what the contract names."""
+    async with staged() as stage:
+        result = await ran(stage, tmp_path, GOAL, "--json")
+    document = result.document
+    assert set(document) == {
+        "schema_version",
+        "ok",
+        "output",
+        "method",
+        "model",
+        "node",
+        "correlation_id",
+        "seconds",
+        "attempts",
+    }
+    assert (document["schema_version"], document["ok"], document["output"]) == (1, True, "42")
+    assert {"node", "model", "outcome", "fault", "seconds", "fallback"} <= set(document["attempts"][0])
+
+
+async def test_without_victoria_the_answer_is_made_here(tmp_path: Path) -> None:
+    """Nothing listens at Victoria's address: the models here answer, and the reason is told."""
+    async with staged() as stage:
+        result = await ran(stage, tmp_path, GOAL, VICTORIA_URL=NOBODY)
+    assert (result.status, result.out) == (0, "42\n")
+    assert "answering here" in result.err
+
+
+@pytest.mark.parametrize("fault", ["crash", "empty", "echo", "garbage", "cut"])
+async def test_when_victoria_fails_the_models_here_answer(tmp_path: Path, fault: str) -> None:
+    """A failed or a false answer of Victoria is an attempt; the next answer comes from here."""
+    async with staged(f"victoria={fault}") as stage:
+        result = await ran(stage, tmp_path, GOAL, "--json")
+    assert result.status == 0, result
+    attempts = result.document["attempts"]
+    assert attempts[0]["node"] == "victoria"
+    assert attempts[0]["outcome"] in ("fault", "rejected")
+    assert (attempts[1]["fallback"], attempts[1]["outcome"]) == (True, "ok")
+    assert result.document["output"] == "42"
+
+
+async def test_remote_means_victoria_or_nothing(tmp_path: Path) -> None:
+    """With --remote a missing Victoria is COMM_001 and nobody else is asked."""
+    async with staged() as stage:
+        missing = await ran(stage, tmp_path, GOAL, "--remote", "--json", VICTORIA_URL=NOBODY)
+        off = await ran(stage, tmp_path, GOAL, "--remote", "--json", VICTORIA_URL="")
+        asked = [r for r in stage.ollama.requests + stage.mlx.requests if "chat" in r.path]
+    for result in (missing, off):
+        assert result.status == 1
+        assert result.document["error"]["code"] == "COMM_001"
+    assert asked == []
+
+
+async def test_remote_failure_is_told_as_such(tmp_path: Path) -> None:
+    """With --remote an echo of Victoria is an error, not an answer."""
+    async with staged("victoria=echo") as stage:
+        result = await ran(stage, tmp_path, "Tell me all about the sea", "--remote", "--json")
+    assert result.status == 1
+    assert result.document["ok"] is False
+    assert result.document["attempts"][0]["fault"] == "echo"
+
+
+async def test_local_leaves_victoria_alone(tmp_path: Path) -> None:
+    """With --local she is not even asked for her status."""
+    async with staged() as stage:
+        result = await ran(stage, tmp_path, GOAL, "--local")
+        assert stage.victoria.requests == []
+    assert result.out == "42\n"
+
+
+async def test_a_goal_from_standard_input(tmp_path: Path) -> None:
+    """`-` and a pipe both read the goal from standard input."""
+    async with staged() as stage:
+        dash = await ran(stage, tmp_path, "-", "--local", stdin=GOAL.encode())
+        pipe = await ran(stage, tmp_path, "--local", stdin=GOAL.encode())
+    assert dash.out == pipe.out == "42\n"
+
+
+async def test_the_named_model_is_asked_first(tmp_path: Path) -> None:
+    """--model asks that model; after its crash the others answer, and each attempt is told."""
+    async with staged("ollama:big:32b=crash") as stage:
+        result = await ran(stage, tmp_path, GOAL, "--model", "big:32b", "--json")
+    assert result.status == 0, result
+    attempts = result.document["attempts"]
+    assert [(a["model"], a["fault"], a["fallback"]) for a in attempts] == [
+        ("big:32b", "runner_crashed", False),
+        ("default_model", None, True),
+    ]
+
+
+async def test_a_crash_costs_milliseconds(tmp_path: Path) -> None:
+    """The first failure of a crashed primary is not waited for."""
+    async with staged("ollama:big:32b=crash") as stage:
+        result = await ran(stage, tmp_path, GOAL, "--model", "big:32b", "--json")
+    assert result.document["seconds"] < 1.0
+
+
+async def test_a_stream_that_breaks_is_an_error(tmp_path: Path) -> None:
+    """--stream: text that was shown before a cut stays, the exit status is 1 and the reason is told."""
+    text = "A long enough answer, " + " ".join(f"word{number}" for number in range(80))
+    async with staged(
+        "mlx=refuse",
+        "ollama=cut,after=40",
+        reply=lambda _m, _n: text,
+        ollama_models=[SimModel("m:3b", resident=True)],
+    ) as stage:
+        result = await ran(stage, tmp_path, "Tell me something long", "--local", "--stream")
+    assert result.status == 1
+    assert text.startswith(result.out.strip())
+    assert result.out.strip()
+    assert "broke off" in result.err
+
+
+async def test_an_echo_is_never_printed(tmp_path: Path) -> None:
+    """--stream holds text back until it cannot be an echo."""
+    goal = "Tell me something long about the sea and its many fishes"
+    async with staged("mlx=echo", "ollama=echo") as stage:
+        result = await ran(stage, tmp_path, goal, "--local", "--stream")
+    assert result.status == 1
+    assert "sea" not in result.out
+    assert "MODEL_004" in result.err
+
+
+async def test_a_task_that_needs_time_is_polled(tmp_path: Path) -> None:
+    """Victoria accepts, works and completes: her states are narrated on stderr."""
+    async with staged() as stage:
+        stage.victoria.work_s = 0.5
+        result = await ran(stage, tmp_path, GOAL)
+    assert result.out == "42\n"
+    assert "Victoria: " in result.err
