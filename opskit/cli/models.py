@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from opskit.checks.inventory import Installed, Loaded
     from opskit.checks.route import Route
     from opskit.engine import Engine
-    from opskit.llm.exam import Selection, Which
     from opskit.llm.exam_report import Outcome
+    from opskit.llm.selection import Selection, Which
     from opskit.providers.node import Node
 
 app = typer.Typer(
@@ -110,7 +110,7 @@ def run_test(
     if every and model:
         raise UsageError("--all and --model exclude each other", remedy="`opskit models test --help`")
     from opskit.cli.inputs import name_of_model
-    from opskit.llm.exam import Which
+    from opskit.llm.selection import Which
 
     names = tuple(name for name in map(name_of_model, model or []) if name is not None)
     if markdown is not None:
@@ -196,8 +196,9 @@ async def _test(
 ) -> "tuple[Outcome, Report]":
     from opskit.checks.inventory import look, unread
     from opskit.cli.inputs import name_of_category
-    from opskit.llm.exam import examine, select
+    from opskit.llm.exam import examine
     from opskit.llm.exam_report import Outcome, recommend, report
+    from opskit.llm.selection import select
 
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as engine:
         categories = engine.config.router.categories

@@ -183,6 +183,8 @@ class Catalog:
         for name, look in stale.items():
             if not look.done() and (view := self._views.get(name)) is not None:
                 self._put(replace(view, resident=(), residency_known=False))
+                # Nothing is claimed any more, so nobody else needs to wait for this look.
+                self._looked_at[name] = self._clock() - RESIDENCY_TTL_S
 
     async def _wait(self, scans: dict[str, asyncio.Task[None]], *, wait_for_all: bool) -> None:
         pending = set(scans.values())

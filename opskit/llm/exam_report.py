@@ -7,11 +7,12 @@ from typing import Any
 
 from opskit.config.schema import Config, NodeConfig
 from opskit.llm.catalog import NodeView, Snapshot
-from opskit.llm.exam import Result, Selection
+from opskit.llm.exam import Result
 from opskit.llm.faults import FaultKind
 from opskit.llm.fit import Fit
 from opskit.llm.health import Health
 from opskit.llm.plan import Situation, Skipped, Wish, plan
+from opskit.llm.selection import Selection
 from opskit.llm.verdict import Verdict
 from opskit.result import Finding, Report, Status
 

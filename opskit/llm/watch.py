@@ -44,11 +44,14 @@ class Watch:
         try:
             return await work
         except asyncio.CancelledError:
-            if self._expired and task.uncancel() <= cancelling:
+            if self._expired and task.cancelling() <= cancelling + 1:
                 raise TimeoutError from None
             raise
         finally:
             self._task = None
+            if self._expired:
+                # However `work` took it: the cancellation was ours, and is over.
+                task.uncancel()
 
     def close(self) -> None:
         if self._timer is not None:

@@ -12,6 +12,7 @@ import json
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -22,6 +23,9 @@ from opskit import __version__
 from opskit.providers.base import CallError, Cause
 
 Phase = Literal["connect", "request", "stream"]
+
+#: Filled by the transport when the request of this context opens a connection instead of using a kept one.
+_connecting: ContextVar[list[bool]] = ContextVar("opskit_connecting")
 
 _ERROR_BODY_BYTES = 64 * 1024
 _METADATA_BYTES = 16 * 1024 * 1024
@@ -125,14 +129,33 @@ class HttpNode:
     async def _open(
         self, method: str, path: str, body: Mapping[str, Any] | None
     ) -> AsyncIterator[httpx.Response]:
-        request = self._client.build_request(method, path, content=_encoded(body), headers=_headers(body))
-        with translated("request"):
-            response = await self._client.send(request, stream=True)
+        response = await self._send(method, path, body)
         try:
             yield response
         finally:
             with contextlib.suppress(Exception):
                 await response.aclose()
+
+    async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
+        """The reply's head. A kept connection that turns out to be dead says nothing of the server now:
+
+        then the request is sent once more, on a new one.
+        """
+        content, headers = _encoded(body), _headers(body)
+        again = False
+        while True:
+            connecting: list[bool] = []
+            _connecting.set(connecting)
+            request = self._client.build_request(
+                method, path, content=content, headers=headers, extensions={"trace": _trace}
+            )
+            try:
+                with translated("request"):
+                    return await self._client.send(request, stream=True)
+            except CallError as error:
+                if again or connecting or error.cause not in (Cause.RESET, Cause.CLOSED):
+                    raise
+                again = True
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -315,12 +338,35 @@ def _retry_after(value: str | None) -> float | None:
     return max(0.0, seconds) if seconds < 86_400 else None
 
 
+async def _trace(event: str, _info: Mapping[str, Any]) -> None:
+    """Notes that a request opens a connection (httpcore's trace extension)."""
+    if event == "connection.connect_tcp.started":
+        _connecting.get().append(True)
+
+
 def _transport(base_url: str, *, pooled: bool) -> httpx.AsyncBaseTransport:
     verify: ssl.SSLContext | bool = base_url.startswith("https:")
     limits = httpx.Limits(max_connections=256, max_keepalive_connections=64, keepalive_expiry=30.0)
     if not pooled:
         return httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits)
+    return _aiohttp_transport(verify, limits)
+
+
+def _aiohttp_transport(verify: ssl.SSLContext | bool, limits: httpx.Limits) -> httpx.AsyncBaseTransport:
+    import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
-    transport: httpx.AsyncBaseTransport = AiohttpTransport(verify=verify, trust_env=False, limits=limits)
+    async def connects(*_: object) -> None:
+        _connecting.get().append(True)
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_create_start.append(connects)
+
+    def session() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            keepalive_timeout=limits.keepalive_expiry, limit=limits.max_connections or 0, ssl=verify
+        )
+        return aiohttp.ClientSession(connector=connector, trace_configs=[tracing])
+
+    transport: httpx.AsyncBaseTransport = AiohttpTransport(client=session, verify=verify, trust_env=False)
     return transport

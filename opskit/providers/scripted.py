@@ -29,7 +29,8 @@ class Scripted:
 
     `listing`, `residency` and `health` are played before `models`, `resident` and `version` answer, `load`
     before a model is loaded; all may be replaced at any time. `resident` None: everything is loaded;
-    `tells_residency` False: the server cannot say what is. `loads`, `calls`, `listed` and `looked` tell what
+    `tells_residency` False: the server cannot say what is. `contexts` are the context lengths that models are
+    loaded with. `loads`, `calls`, `listed` and `looked` tell what
     was asked of it.
     """
 
@@ -41,6 +42,7 @@ class Scripted:
         sizes: Mapping[str, int] | None = None,
         load: Mapping[str, Script] | None = None,
         cloud: Collection[str] = (),
+        contexts: Mapping[str, int] | None = None,
         flavour: str = "scripted",
         loads_on_demand: bool = True,
         tells_residency: bool = True,
@@ -49,6 +51,7 @@ class Scripted:
         self._sizes = dict(sizes or {})
         self._load = dict(load or {})
         self._cloud = frozenset(cloud)
+        self._contexts = dict(contexts or {})
         self._tells_residency = tells_residency
         self.loaded = set(self._scripts if resident is None else resident)
         self.flavour = flavour
@@ -78,12 +81,18 @@ class Scripted:
         await _play_out(self.residency)
         if not self._tells_residency:
             return None
-        return tuple(Resident(name, self._sizes.get(name)) for name in self._scripts if name in self.loaded)
+        return tuple(
+            Resident(name, self._sizes.get(name), context_length=self._contexts.get(name))
+            for name in self._scripts
+            if name in self.loaded
+        )
 
-    async def load(self, model: str, *, num_ctx: int | None = None) -> None:  # noqa: ARG002 - part of the protocol
+    async def load(self, model: str, *, num_ctx: int | None = None) -> None:
         self.loads.append(model)
         await _play_out(self._load.get(model, ()))
         self.loaded.add(model)
+        if num_ctx is not None:
+            self._contexts[model] = num_ctx
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         self.calls.append(request)
