@@ -362,11 +362,14 @@ def _aiohttp_transport(verify: ssl.SSLContext | bool, limits: httpx.Limits) -> h
     tracing = aiohttp.TraceConfig()
     tracing.on_connection_create_start.append(connects)
 
+    # The authorities that httpx trusts: those of the system may be missing on a Mac.
+    context = httpx.create_ssl_context(verify=verify, trust_env=False)
+
     def session() -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
-            keepalive_timeout=limits.keepalive_expiry, limit=limits.max_connections or 0, ssl=verify
+            keepalive_timeout=limits.keepalive_expiry, limit=limits.max_connections or 0, ssl=context
         )
         return aiohttp.ClientSession(connector=connector, trace_configs=[tracing])
 
-    transport: httpx.AsyncBaseTransport = AiohttpTransport(client=session, verify=verify, trust_env=False)
+    transport: httpx.AsyncBaseTransport = AiohttpTransport(client=session, verify=context, trust_env=False)
     return transport

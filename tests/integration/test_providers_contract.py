@@ -65,9 +65,11 @@ class TestNoConnection:
 
     async def test_a_plain_server_behind_https(self, dialect, pooled):
         """A failed handshake is told as such."""
-        async with serving() as server:
-            async with connected(server.url.replace("http:", "https:"), dialect, pooled) as provider:
-                assert judged(await failure(provider)) == (Cause.TLS, "connect", FaultKind.UNREACHABLE)
+        async with (
+            serving() as server,
+            connected(server.url.replace("http:", "https:"), dialect, pooled) as provider,
+        ):
+            assert judged(await failure(provider)) == (Cause.TLS, "connect", FaultKind.UNREACHABLE)
 
     async def test_a_silent_handshake(self, dialect, pooled):
         """A server that accepts and then says nothing costs no more than the time to connect."""
@@ -132,12 +134,10 @@ class TestBrokenOff:
         """What had come is passed on, then the break is told; never a clean end."""
         reply = answer(dialect.token("Hello"), framing=framing, end="cut")
         async with speaking(dialect, pooled, reply) as (provider, _):
-            request, got = ChatRequest((Message("user", "hi"),), "m"), []
+            stream = provider.stream(ChatRequest((Message("user", "hi"),), "m"))
+            assert await anext(stream) == Token("Hello")
             with pytest.raises(CallError) as caught:
-                async with aclosing(provider.stream(request)) as events:
-                    async for event in events:
-                        got.append(event)
-            assert got == [Token("Hello")]
+                await anext(stream)
             assert judged(caught.value) == (Cause.CLOSED, "stream", FaultKind.TRUNCATED)
 
     async def test_a_body_without_a_length_that_is_cut(self, dialect, pooled):
@@ -270,6 +270,22 @@ class TestBodies:
             assert server.seen[-1].headers["authorization"] == "Bearer sk-secret"
             assert classify(error).kind is FaultKind.UNAUTHORISED
             assert "sk-secret" not in repr(error) + error.text
+
+    @pytest.mark.parametrize("dead", [Reply(), Reply(end="reset")], ids=["closed", "reset"])
+    async def test_a_kept_connection_that_is_dead_is_no_failure(self, dialect, pooled, dead):
+        """A server may close an idle connection just as it is used again: the call is made once more."""
+        async with speaking(dialect, pooled, dead) as (provider, server):
+            server.replies[dialect.listing[0]] = dialect.kept
+            server.replies[dialect.path] = [dead, answer(*dialect.body("fine"))]
+            await provider.models()
+            assert said(await collect(provider)) == "fine"
+            assert len(server.bodies(dialect.path)) == 2
+
+    async def test_a_fresh_connection_that_dies_is_one(self, dialect, pooled):
+        """And nothing is sent twice that a server may have worked on."""
+        async with speaking(dialect, pooled, Reply()) as (provider, server):
+            assert (await failure(provider)).cause is Cause.CLOSED
+            assert len(server.bodies(dialect.path)) == 1
 
     async def test_several_calls_over_one_provider(self, dialect, pooled: bool):
         """A failed call does not spoil the next one."""

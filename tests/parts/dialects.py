@@ -15,7 +15,7 @@ from tests.parts.raw_server import Reply, reply_json
 
 @dataclass(frozen=True)
 class Dialect:
-    """`token` and `end` give the bytes of one piece and of a proper end."""
+    """`token` and `end` give the bytes of one piece and of a proper end; `kept` keeps its connection open."""
 
     name: str
     path: str
@@ -23,6 +23,7 @@ class Dialect:
     token: Callable[[str], bytes]
     end: bytes
     listing: tuple[str, Reply]
+    kept: Reply
 
     def body(self, *texts: str) -> list[bytes]:
         return [*map(self.token, texts), self.end]
@@ -56,6 +57,7 @@ OLLAMA = Dialect(
     _ollama,
     finished(done_reason="stop"),
     ("/api/tags", reply_json({"models": [{"name": "m", "model": "m"}]})),
+    reply_json({"models": []}, end="keep"),
 )
 OPENAI = Dialect(
     "openai",
@@ -64,6 +66,7 @@ OPENAI = Dialect(
     lambda text: sse(delta(text)),
     sse(delta(finish="stop")) + DONE,
     ("/v1/models", reply_json({"object": "list", "data": [{"id": "m"}]})),
+    reply_json({"object": "list", "data": [{"id": "m"}]}, end="keep"),
 )
 
 

@@ -1,4 +1,4 @@
-"""A server on loopback that answers with the very bytes it is told, and then closes, resets or falls silent."""
+"""A server on loopback that answers with the bytes it is told, then closes, resets or falls silent."""
 
 import asyncio
 import json
@@ -14,10 +14,13 @@ _RESET = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Reply:
-    """`parts` are written one by one, each in a packet of its own, then the connection ends as `end` says."""
+    """`parts` are written one by one, each in a packet of its own, then the connection ends as `end` says.
+
+    `keep` leaves it open for the next request.
+    """
 
     parts: Sequence[bytes] = ()
-    end: Literal["close", "reset", "silence"] = "close"
+    end: Literal["close", "reset", "silence", "keep"] = "close"
 
 
 @dataclass
@@ -48,17 +51,20 @@ class RawServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            request = await _read(reader)
-            if request is None:
-                return
-            self.seen.append(request)
-            reply = self.replies.get(request.path, answer(b"not found", status="404 Not Found"))
-            if isinstance(reply, list):
-                reply = reply.pop(0) if len(reply) > 1 else reply[0]
-            for part in reply.parts:
-                writer.write(part)
-                await writer.drain()
-                await asyncio.sleep(0.001)
+            keep = True
+            while keep:
+                request = await _read(reader)
+                if request is None:
+                    return
+                self.seen.append(request)
+                reply = self.replies.get(request.path, answer(b"not found", status="404 Not Found"))
+                if isinstance(reply, list):
+                    reply = reply.pop(0) if len(reply) > 1 else reply[0]
+                for part in reply.parts:
+                    writer.write(part)
+                    await writer.drain()
+                    await asyncio.sleep(0.001)
+                keep = reply.end == "keep"
             if reply.end == "silence":
                 await reader.read()
                 self.gone.set()
@@ -75,7 +81,8 @@ async def serving(**replies: Reply) -> AsyncIterator[RawServer]:
     """A server on a free port; `replies` may also be set later, by path."""
     server = RawServer(dict(replies))
     async with await asyncio.start_server(server._serve, "127.0.0.1", 0) as listening:
-        server.url = "http://127.0.0.1:{}".format(listening.sockets[0].getsockname()[1])
+        port = listening.sockets[0].getsockname()[1]
+        server.url = f"http://127.0.0.1:{port}"
         yield server
 
 
@@ -83,7 +90,7 @@ def answer(
     *parts: bytes,
     status: str = "200 OK",
     framing: Literal["chunked", "length", "close"] = "length",
-    end: Literal["close", "reset", "silence", "cut"] = "close",
+    end: Literal["close", "reset", "silence", "keep", "cut"] = "close",
     **headers: str,
 ) -> Reply:
     """A well-formed reply with its body in `parts`; `end="cut"` leaves it unfinished and closes.
@@ -91,15 +98,18 @@ def answer(
     `framing="close"` is HTTP/1.0: the end of the connection is the end of the body, so a cut cannot be seen.
     """
     fields = {"Content_Type": "application/json", "Connection": "close"} | headers
+    if end == "keep":
+        fields["Connection"] = "keep-alive"
+    whole = end in ("close", "keep")
     if framing == "chunked":
         fields["Transfer_Encoding"] = "chunked"
         written = [b"%x\r\n%s\r\n" % (len(part), part) for part in parts if part]
-        if end == "close":
+        if whole:
             written.append(b"0\r\n\r\n")
     else:
         written = list(parts)
         if framing == "length":
-            missing = 10 if end != "close" else 0
+            missing = 0 if whole else 10
             fields["Content_Length"] = str(sum(map(len, parts)) + missing)
     version = "1.0" if framing == "close" else "1.1"
     head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())

@@ -19,11 +19,16 @@ _CIRCUIT = {field.name for field in fields(CircuitConfig)}
 
 
 def node(
-    name: str, provider: Provider, *, url: str = "http://127.0.0.1:9", budgets: Budgets = BUDGETS
+    name: str,
+    provider: Provider,
+    *,
+    url: str = "http://127.0.0.1:9",
+    budgets: Budgets = BUDGETS,
+    num_ctx: int | None = None,
 ) -> Node:
     """A node whose source is the letters of its name: `ollama2` is an Ollama."""
     source: Any = name.rstrip("0123456789")
-    return Node(NodeConfig(name, url, source), budgets, provider=provider)
+    return Node(NodeConfig(name, url, source, num_ctx=num_ctx), budgets, provider=provider)
 
 
 class Rig:
@@ -35,6 +40,7 @@ class Rig:
         *,
         memory: int | None = None,
         url: str = "http://127.0.0.1:9",
+        num_ctx: int | None = None,
         **settings: Any,
     ) -> None:
         router = {key: value for key, value in settings.items() if key in _ROUTER}
@@ -42,7 +48,10 @@ class Rig:
         rest = {key: value for key, value in settings.items() if key not in _ROUTER | _CIRCUIT}
         budgets = Budgets(**rest)
         self.lines: list[TaggedLine] = []
-        self.nodes = [node(name, provider, url=url, budgets=budgets) for name, provider in nodes.items()]
+        self.nodes = [
+            node(name, provider, url=url, budgets=budgets, num_ctx=num_ctx)
+            for name, provider in nodes.items()
+        ]
         self.router = Router(
             self.nodes,
             router=RouterConfig(**router),

@@ -7,9 +7,10 @@ import pytest
 
 from opskit.config.schema import Config
 from opskit.llm.catalog import NodeView
-from opskit.llm.exam import MAX_TOKENS, THINKING_TOKENS, Examinee, Load, Which, examine, select
+from opskit.llm.exam import MAX_TOKENS, THINKING_TOKENS, examine
 from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import GIB, Fit
+from opskit.llm.selection import Examinee, Load, Which, select
 from opskit.providers.base import DEFAULT_MODEL, Cause, End, ModelInfo, Reasoning, Resident, Token, Usage
 from opskit.providers.scripted import Pause, Scripted, says
 from opskit.result import Status
@@ -89,7 +90,7 @@ class TestWhoIsTested:
         ],
     )
     def test_a_name_permits_what_all_does_not(self, name, who):
-        """A named model is tested at its cost; the name a server was started with means the resident model."""
+        """A named model is tested at its cost; the name a server was started with is its resident model."""
         selection = chosen(OLLAMA, MLX, REMOTE, models=(name,), started_with={"mlx": "org/started"})
         assert names(selection) == [who]
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from opskit.config.schema import Config, NodeConfig
 from opskit.errors import CATALOGUE, Exit
 from opskit.llm.catalog import NodeView
-from opskit.llm.exam import Examinee, Load, Result, Selection
+from opskit.llm.exam import Result
 from opskit.llm.exam_report import Outcome, cells, escaped, markdown, recommend, report, summary
 from opskit.llm.faults import FaultKind
 from opskit.llm.plan import Skipped
+from opskit.llm.selection import Examinee, Load, Selection
 from opskit.llm.verdict import Verdict
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo, Resident
 from opskit.result import Finding, Status
@@ -149,7 +150,7 @@ class TestSummary:
 
 class TestMarkdown:
     def test_it_holds_everything(self):
-        """Date in UTC, version, results, the fastest, recommendations, failures with remedies, the untested."""
+        """Date in UTC, version, results, fastest, recommendations, failures with remedies, the untested."""
         tested = (
             result("good", speed=20.0),
             result("bad", "runner_crashed", code="MODEL_004", detail="it stopped"),

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from opskit.llm.answer import Session
-from opskit.providers.base import DEFAULT_MODEL, CallError, Cause, End, Reasoning, Token
+from opskit.providers.base import DEFAULT_MODEL, Cause, End, Reasoning, Token
 from opskit.providers.scripted import Pause, Scripted, says
 from tests.parts.rig import fails, named, tried
 

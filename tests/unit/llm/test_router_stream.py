@@ -17,7 +17,10 @@ GOAL = "Explain in one plain sentence how a hash table deals with collisions."
 GOOD = "It keeps colliding entries in a list per bucket."
 
 
-def word_by_word(text: str, *, end=(End("stop"),)):
+STOP = (End("stop"),)
+
+
+def word_by_word(text: str, *, end=STOP):
     return (*(Token(word + " ") for word in text.split()), *end)
 
 
@@ -77,7 +80,7 @@ async def test_a_break_after_the_first_piece_is_never_a_clean_end(rig, end, why)
 
 
 async def test_a_short_good_answer_is_passed_on_at_its_end(rig):
-    """ "Да" is shorter than what is held back, and still an answer."""
+    """A plain "Да" is shorter than what is held back, and still an answer."""
     pieces, answer = await rig({"ollama": Scripted({"a": [says("Да")]})}).streamed("Ты готова? Да или нет?")
     assert pieces == ["Да"]
     assert answer.text == "Да"

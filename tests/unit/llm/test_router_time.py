@@ -96,6 +96,30 @@ class TestLoads:
         assert one.loads == ["a"]
 
 
+class TestContext:
+    async def test_a_loaded_model_keeps_the_context_it_was_loaded_with(self, rig):
+        """Another length would make the server load it again (wire facts A3)."""
+        one = Scripted({"a": [ANSWER]}, contexts={"a": 8192})
+        await rig({"ollama": one}, num_ctx=4096).ask(GOAL)
+        assert [call.num_ctx for call in one.calls] == [8192]
+
+    async def test_a_cold_model_is_loaded_and_asked_with_the_configured_context(self, rig):
+        """The same length in both calls, and also in the next request."""
+        one = Scripted({"a": [ANSWER]}, resident=())
+        built = rig({"ollama": one}, num_ctx=4096)
+        await built.ask(GOAL)
+        assert (await one.resident())[0].context_length == 4096
+        await asyncio.sleep(1.0)
+        await built.ask(GOAL)
+        assert [call.num_ctx for call in one.calls] == [4096, 4096]
+
+    async def test_nobody_s_wish_is_not_sent(self, rig):
+        """The server's own default needs no number."""
+        one = Scripted({"a": [ANSWER]}, resident=())
+        await rig({"ollama": one}).ask(GOAL)
+        assert [call.num_ctx for call in one.calls] == [None]
+
+
 class TestSilence:
     async def test_silence_behind_a_healthy_port_is_wedged(self, rig):
         """Health answers, tokens do not come: that is not called down, nor merely slow."""

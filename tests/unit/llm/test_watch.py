@@ -91,3 +91,24 @@ async def test_an_exception_passes() -> None:
 
     with contextlib.closing(Watch()) as watch, pytest.raises(StopAsyncIteration):
         await watch.wait(anext(nothing()), 1.0)
+
+
+async def test_work_that_answers_its_cancellation_otherwise_leaves_the_task_clean() -> None:
+    """Whatever late work raises or returns, the task is not left half cancelled."""
+
+    async def stubborn(*, fails: bool) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if fails:
+                raise ValueError from None
+        return "late"
+
+    task = asyncio.current_task()
+    assert task is not None
+    with contextlib.closing(Watch()) as watch:
+        with pytest.raises(ValueError):
+            await watch.wait(stubborn(fails=True), 0.01)
+        assert task.cancelling() == 0
+        assert await watch.wait(stubborn(fails=False), 0.01) == "late"
+        assert task.cancelling() == 0

@@ -1,6 +1,8 @@
 """Lines and server-sent events out of bytes, however these are cut."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -33,7 +35,7 @@ def response(chunks: list[bytes]) -> httpx.Response:
 
 def cut(raw: bytes, places: list[int]) -> list[bytes]:
     edges = sorted({0, len(raw), *(place % (len(raw) + 1) for place in places)})
-    return [raw[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [raw[start:end] for start, end in pairwise(edges)]
 
 
 async def read(chunks: list[bytes]) -> list[Data | Comment | Other]:
@@ -41,8 +43,6 @@ async def read(chunks: list[bytes]) -> list[Data | Comment | Other]:
 
 
 def run(coroutine):
-    import asyncio
-
     with asyncio.Runner() as runner:
         return runner.run(coroutine)
 
