@@ -4,6 +4,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# No test is judged by its speed (STYLE 17): a busy machine would make a property fail.
+settings.register_profile("opskit", deadline=None)
+settings.load_profile("opskit")
 
 pytest_plugins = ["tests.parts.fixtures"]
 

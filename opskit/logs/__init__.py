@@ -1,0 +1,1 @@
+"""Logs of many sources: read, follow, select, count."""

@@ -1,0 +1,206 @@
+"""What a log line says: its time, level, tag, correlation id and message, whatever its form.
+
+Three forms are read, mixed in any order: our tagged lines and foreign ones with the same tags (SPEC A1),
+JSON lines (SPEC C5), and plain text. A line may carry a compose prefix (`service-1  | `). Lines are bytes: logs hold
+invalid UTF-8 and NUL bytes, and raw output must be byte for byte what stands there.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from opskit.tags import Value, parse
+
+Level = Literal["debug", "info", "warning", "error", "critical"]
+
+#: Order of severity.
+LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error", "critical")
+
+_LEVEL_WORDS: dict[str, Level] = {
+    "trace": "debug",
+    "debug": "debug",
+    "info": "info",
+    "notice": "info",
+    "warn": "warning",
+    "warning": "warning",
+    "err": "error",
+    "error": "error",
+    "fatal": "critical",
+    "critical": "critical",
+    "crit": "critical",
+    "panic": "critical",
+    "alert": "critical",
+    "emerg": "critical",
+}
+#: Tags that are errors by themselves.
+_TAG_LEVELS: dict[str, Level] = {
+    "LLM_ERROR": "error",
+    "LLM_CRASH": "error",
+    "LLM_PARSE": "warning",
+    "FALLBACK": "warning",
+}
+# `web-1  | text`: compose pads the name with blanks and ends the prefix with a bar and one blank.
+_COMPOSE = re.compile(rb"^(?:\x1b\[[0-9;]*m)*([A-Za-z0-9][\w.-]*?) *\| ?(?:\x1b\[0m)? ?")
+_TIME = re.compile(
+    rb"(?P<date>\d{4}-\d\d-\d\d)[T ](?P<time>\d\d:\d\d:\d\d)(?:[.,](?P<fraction>\d{1,9}))?"
+    rb"\d*\s?(?P<zone>Z|[+-]\d\d:?\d\d)?"
+)
+_LEVEL = re.compile(
+    rb"(?:^|[\s\[|:\"=<(])(TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|PANIC)(?=$|[\s\]|:,;\">)!-])"
+)
+_TAG = re.compile(rb"\[([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|REQUEST|FALLBACK)\]")
+_UUID = re.compile(rb"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
+#: How far into a line its time and level are looked for.
+_HEAD = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event of one source: a line and the lines that continue it, joined by LF, without the last LF.
+
+    `at` is epoch seconds: from the line, else from where it was read (Docker), else None.
+    """
+
+    source: str
+    raw: bytes
+    at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an entry says. `message` is text without time, level and tag."""
+
+    form: Literal["tagged", "json", "text"]
+    at: float | None = None
+    level: Level | None = None
+    tag: str | None = None
+    correlation_id: str | None = None
+    message: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def without_prefix(line: bytes) -> tuple[str | None, bytes]:
+    """The compose service and the line behind its prefix; (None, line) when there is no prefix."""
+    found = _COMPOSE.match(line)
+    if found is None:
+        return None, line
+    return found[1].decode("ascii", "replace"), line[found.end() :]
+
+
+def timestamp(line: bytes) -> float | None:
+    """The first time in the head of a line as epoch seconds; one without a zone is taken as UTC."""
+    found = _TIME.search(line, 0, _HEAD)
+    return None if found is None else _epoch(found)
+
+
+def facts(raw: bytes) -> Facts:
+    """Read one entry. Never raises."""
+    _, line = without_prefix(raw)
+    first = line.partition(b"\n")[0]
+    tag = _TAG.search(first, 0, _HEAD)
+    if tag is not None:
+        return _tagged(first, tag)
+    stripped = first.lstrip()
+    if stripped.startswith(b"{"):
+        found = _json(stripped)
+        if found is not None:
+            return found
+    return _text(first)
+
+
+def level_of(word: str) -> Level | None:
+    """The level that a word stands for, in any case."""
+    return _LEVEL_WORDS.get(word.strip().lower())
+
+
+def _tagged(line: bytes, tag: re.Match[bytes]) -> Facts:
+    name = tag[1].decode("ascii")
+    text = line.decode("utf-8", "replace")
+    start = len(line[: tag.start()].decode("utf-8", "replace"))
+    read = parse(text[start:])
+    fields: dict[str, Value] = dict(read.fields) if read is not None else {}
+    rest = read.rest if read is not None else ""
+    identifier = fields.get("correlation_id")
+    uuid = _UUID.search(line)
+    level = _level(line) or _TAG_LEVELS.get(name, "info")
+    return Facts(
+        "tagged",
+        timestamp(line),
+        level,
+        name,
+        identifier if isinstance(identifier, str) else (uuid[0].decode().lower() if uuid else None),
+        rest or text[start + len(name) + 2 :].strip(),
+        fields,
+    )
+
+
+def _json(line: bytes) -> Facts | None:
+    try:
+        body = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(body, dict):
+        return None
+    word = _first(body, "level", "severity", "lvl", "levelname", "log.level")
+    message = _first(body, "message", "msg", "event", "error", "text")
+    identifier = _first(body, "correlation_id", "request_id", "trace_id", "correlationId")
+    when = _first(body, "timestamp", "time", "ts", "@timestamp", "asctime")
+    return Facts(
+        "json",
+        _json_time(when),
+        level_of(str(word)) if word is not None else None,
+        None,
+        str(identifier) if identifier is not None else None,
+        str(message) if message is not None else "",
+        body,
+    )
+
+
+def _text(line: bytes) -> Facts:
+    found = _TIME.search(line, 0, _HEAD)
+    rest = line[found.end() :] if found is not None and found.start() < 40 else line
+    uuid = _UUID.search(line)
+    return Facts(
+        "text",
+        _epoch(found) if found is not None else None,
+        _level(line),
+        None,
+        uuid[0].decode().lower() if uuid else None,
+        rest.decode("utf-8", "replace").strip(" \t-:,|]"),
+    )
+
+
+def _level(line: bytes) -> Level | None:
+    found = _LEVEL.search(line, 0, _HEAD)
+    return _LEVEL_WORDS[found[1].decode().lower()] if found is not None else None
+
+
+def _first(body: Mapping[str, Any], *names: str) -> Any:
+    return next((body[name] for name in names if body.get(name) is not None), None)
+
+
+def _json_time(value: Any) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        # Milliseconds since the epoch are as common as seconds.
+        return value / 1000 if value > 1e11 else float(value)
+    return timestamp(value.encode()) if isinstance(value, str) else None
+
+
+def _epoch(found: re.Match[bytes]) -> float | None:
+    try:
+        moment = datetime.strptime(
+            f"{found['date'].decode()} {found['time'].decode()}", "%Y-%m-%d %H:%M:%S"
+        ).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    fraction = found["fraction"]
+    seconds = moment.timestamp() + (int(fraction) / 10 ** len(fraction) if fraction else 0.0)
+    zone = found["zone"]
+    if zone and zone != b"Z":
+        digits = zone[1:].replace(b":", b"")
+        offset = int(digits[:2]) * 3600 + int(digits[2:]) * 60
+        seconds -= offset if zone[:1] == b"+" else -offset
+    return seconds

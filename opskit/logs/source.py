@@ -1,0 +1,46 @@
+"""What every source of log lines offers, be it a file, a container or a stream."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+from opskit.logs.record import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What part of a source is wanted. Times are epoch seconds; `tail` counts lines of each source."""
+
+    since: float | None = None
+    until: float | None = None
+    tail: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that happened to a source itself: a container died, a file was rotated."""
+
+    source: str
+    at: float | None
+    text: str
+
+
+Batch = list[Entry | Note]
+
+
+class Source(Protocol):
+    """A source of lines. Entries here are single lines; grouping of continued lines comes later.
+
+    Lines come in batches, in the order in which they stand in the source. What a source cannot do (missing,
+    no permission) raises `opskit.errors.OpskitError` before the first batch; what goes wrong later is a Note.
+    """
+
+    @property
+    def name(self) -> str:
+        """How it is called in front of its lines."""
+
+    def read(self, window: Window) -> AsyncGenerator[Batch, None]:
+        """What is there now, oldest first, and then the end."""
+
+    def follow(self, window: Window) -> AsyncGenerator[Batch, None]:
+        """What is there now, as far as `window` asks for it, and then what comes, without end."""
