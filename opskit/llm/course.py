@@ -49,7 +49,8 @@ class Course:
             self._dead.add(candidate.node)
         if fault is not None and fault.action.wait:
             self._waiting.append((now + (fault.retry_after_s or 1.0), candidate))
-        if self.ask.max_fallbacks is None or self.wish.model is None:
+        if self.wish.model is None:
+            # A model that was named may still stand on another node; the router gives way after that.
             self.give_way()
 
     def next_waiting(self) -> tuple[float, Candidate] | None:

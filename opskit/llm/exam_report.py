@@ -356,5 +356,6 @@ _REMEDIES: Mapping[str, str] = {
     FaultKind.NOT_LISTED: "`opskit models list --node {node}` shows the names it knows",
     FaultKind.UNAUTHORISED: "give its key: set `nodes.{node}.api_key: ${{NAME}}` and export NAME",
     FaultKind.BAD_REQUEST: "the server refuses the question: see whether {model} can chat at all",
+    FaultKind.UNSUPPORTED: "{model} cannot chat: choose another (`opskit models list`)",
     "unloaded": "`opskit models test --model {model}` loads it",
 }

@@ -34,6 +34,7 @@ class FaultKind(StrEnum):
     NOT_LISTED = "not_listed"
     UNAUTHORISED = "unauthorised"
     BAD_REQUEST = "bad_request"
+    UNSUPPORTED = "unsupported"
     BAD_PAYLOAD = "bad_payload"
     TRUNCATED = "truncated"
     SERVER_ERROR = "server_error"
@@ -84,6 +85,7 @@ ACTIONS: dict[FaultKind, Action] = {
     FaultKind.NOT_INSTALLED: Action(Scope.MODEL, at_once=True, session=True),
     FaultKind.NOT_LISTED: Action(Scope.MODEL, session=True, counts=False),
     FaultKind.BAD_REQUEST: Action(Scope.REQUEST, counts=False),
+    FaultKind.UNSUPPORTED: Action(Scope.MODEL, at_once=True, session=True),
     FaultKind.BAD_PAYLOAD: Action(Scope.MODEL),
     FaultKind.TRUNCATED: Action(Scope.MODEL),
     FaultKind.SERVER_ERROR: Action(Scope.MODEL),
@@ -139,6 +141,7 @@ _LOADING = re.compile(
 _BUSY = re.compile(
     r"server busy|maximum pending requests|no slots available|overloaded|too many requests", re.IGNORECASE
 )
+_UNSUPPORTED = re.compile(r"does not support (chat|generate|completion)", re.IGNORECASE)
 _NOT_INSTALLED = re.compile(
     r"\bmodel\b.{0,200}\bnot found\b|try pulling it first|Repository Not Found|LocalEntryNotFound"
     r"|Repo id must|is not a local folder|cannot find the requested files"
@@ -207,5 +210,5 @@ def _by_status(error: CallError) -> FaultKind:
         # SPEC A2: a 500 is a crash.
         return FaultKind.RUNNER_CRASHED
     if 400 <= status < 500 and status != 499:
-        return FaultKind.BAD_REQUEST
+        return FaultKind.UNSUPPORTED if _UNSUPPORTED.search(text) else FaultKind.BAD_REQUEST
     return FaultKind.SERVER_ERROR

@@ -109,5 +109,10 @@ class Health:
             rest_s=fault.retry_after_s,
         )
 
+    def rejected(self, node: str, model: str, reason: str, now: float) -> None:
+        """A text that was no answer. One may be the prompt's fault; a row of them is the model's."""
+        circuit = self.models.setdefault((node, model), Circuit())
+        circuit.fail(now, self.config, at_once=False, reason=reason)
+
     def overloaded(self, node: str, now: float) -> bool:
         return self.overloaded_until.get(node, 0.0) > now

@@ -234,6 +234,7 @@ class Router:
         candidate, fault, now = trial.candidate, trial.fault, self._clock()
         course.avoid(trial, now)
         if fault is None:
+            self.health.rejected(candidate.node, candidate.model, str(trial.verdict), now)
             return
         self.health.failed(candidate.node, candidate.model, fault, now)
         if fault.action.session:
@@ -259,6 +260,8 @@ class Router:
 
     def _unknown(self, wish: Wish, choice: Plan) -> bool:
         """Nobody lists the model that was asked for, or it does not fit: do not guess another."""
+        if choice.candidates:
+            return False
         listed = [s for s in choice.skipped if s.model and wish.model and same_model(wish.model, s.model)]
         return not listed or all("does not fit" in s.why for s in listed)
 
