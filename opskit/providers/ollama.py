@@ -23,7 +23,8 @@ from opskit.providers.base import (
     Token,
     Usage,
 )
-from opskit.providers.http import HttpNode, error_text, lines, parsed
+from opskit.providers.failures import error_text
+from opskit.providers.http import HttpNode, lines, parsed
 
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 

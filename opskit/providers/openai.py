@@ -23,7 +23,8 @@ from opskit.providers.base import (
     Token,
     Usage,
 )
-from opskit.providers.http import HttpNode, error_text, lines, parsed
+from opskit.providers.failures import error_text
+from opskit.providers.http import HttpNode, lines, parsed
 from opskit.providers.sse import Comment, Data, events
 
 Flavour = Literal["mlx_lm", "lmstudio", "openai"]

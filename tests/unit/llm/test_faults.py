@@ -46,7 +46,7 @@ OLLAMA = [
         K.BAD_REQUEST,
     ),
     (400, "the input length exceeds the context length", K.BAD_REQUEST),
-    (400, '"nomic-embed-text" does not support chat', K.BAD_REQUEST),
+    (400, '"nomic-embed-text" does not support chat', K.UNSUPPORTED),
     (400, "missing request body", K.BAD_REQUEST),
     (401, "unauthorized", K.UNAUTHORISED),
     (403, "remote model is unavailable: cloud is disabled", K.UNAUTHORISED),

@@ -1,0 +1,153 @@
+"""The one place where what the HTTP libraries raise, and what servers say of errors, becomes readable.
+
+By type and errno, never by text, wherever the libraries allow it.
+"""
+
+import contextlib
+import errno
+import json
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+import httpx
+
+from opskit.providers.base import CallError, Cause
+
+Phase = Literal["connect", "request", "stream"]
+
+_ERRNO = {
+    errno.ECONNREFUSED: Cause.REFUSED,
+    errno.ECONNRESET: Cause.RESET,
+    errno.EPIPE: Cause.RESET,
+    errno.ECONNABORTED: Cause.RESET,
+    errno.EHOSTUNREACH: Cause.UNREACHABLE,
+    errno.ENETUNREACH: Cause.UNREACHABLE,
+    errno.ENETDOWN: Cause.UNREACHABLE,
+    errno.EADDRNOTAVAIL: Cause.UNREACHABLE,
+    errno.ETIMEDOUT: Cause.TIMEOUT,
+}
+#: aiohttp's exceptions by name: it is imported only where it is used.
+_BY_NAME = (
+    (("ServerDisconnectedError", "ClientPayloadError"), Cause.CLOSED),
+    (("ClientResponseError", "BadHttpMessage", "BadStatusLine", "DecodingError"), Cause.PAYLOAD),
+    (("ClientConnectorDNSError",), Cause.NAME),
+)
+_SENTENCES = {
+    Cause.REFUSED: "nothing listens there (connection refused)",
+    Cause.RESET: "the connection was reset by the server",
+    Cause.UNREACHABLE: "the host cannot be reached (no route)",
+    Cause.NAME: "the host name does not resolve",
+    Cause.TLS: "the TLS handshake failed",
+    Cause.TIMEOUT: "no connection within the time allowed",
+    Cause.CLOSED: "the server closed the connection before the reply was complete",
+    Cause.PAYLOAD: "the server does not speak proper HTTP",
+}
+
+
+@contextlib.contextmanager
+def translated(phase: Phase) -> Iterator[None]:
+    """Turn whatever the HTTP libraries raise into CallError; CancelledError and our own pass."""
+    try:
+        yield
+    except CallError:
+        raise
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
+        raise _translate(exc, phase) from exc
+    except Exception as exc:
+        if type(exc).__module__.partition(".")[0] != "aiohttp":
+            raise
+        raise _translate(exc, phase) from exc
+
+
+def _translate(exc: BaseException, phase: Phase) -> CallError:
+    cause = _cause(exc)
+    if cause in (Cause.REFUSED, Cause.NAME, Cause.TLS, Cause.UNREACHABLE):
+        phase = "connect"
+    elif cause is Cause.TIMEOUT:
+        # The only timeout left to the library is that of the connection.
+        phase = "connect"
+    return CallError(cause, _SENTENCES[cause], phase=phase)
+
+
+def _cause(exc: BaseException) -> Cause:
+    """Errno first, then the inner library's own words; httpx-aiohttp calls any lost connection a timeout."""
+    links = list(_chain(exc))
+    known = [cause for link in links if (cause := _by_errno(link)) is not None]
+    if known:
+        # One name may stand for several addresses: a refusal tells more than a missing route to another.
+        return Cause.REFUSED if Cause.REFUSED in known else known[0]
+    for names, cause in _BY_NAME:
+        for link in links:
+            if type(link).__name__ in names:
+                return Cause.RESET if "ConnectionResetError" in str(link) else cause
+    for link in links:
+        if isinstance(link, httpx.RemoteProtocolError):
+            ended = "disconnected" in str(link) or "peer closed" in str(link)
+            return Cause.CLOSED if ended else Cause.PAYLOAD
+    if isinstance(exc, httpx.TimeoutException):
+        return Cause.TIMEOUT
+    if isinstance(exc, httpx.ReadError | httpx.WriteError):
+        return Cause.RESET
+    return Cause.UNREACHABLE if isinstance(exc, httpx.ConnectError) else Cause.PAYLOAD
+
+
+def _by_errno(link: BaseException) -> Cause | None:
+    if isinstance(link, socket.gaierror):
+        return Cause.NAME
+    if isinstance(link, ssl.SSLError):
+        # "Want" is how a handshake waits, not how it fails.
+        return None if isinstance(link, ssl.SSLWantReadError | ssl.SSLWantWriteError) else Cause.TLS
+    return _ERRNO.get(link.errno or 0) if isinstance(link, OSError) else None
+
+
+def _chain(exc: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    queue: list[BaseException] = [exc]
+    while queue:
+        link = queue.pop(0)
+        if id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        inner = (link.__cause__, link.__context__, getattr(link, "os_error", None))
+        queue.extend(exc for exc in inner if isinstance(exc, BaseException))
+        if isinstance(link, BaseExceptionGroup):
+            queue.extend(link.exceptions)
+
+
+def error_text(raw: bytes | Mapping[str, Any]) -> tuple[str, str | None]:
+    """The sentence and the type of an error body, in any of the shapes in the wild (wire facts A4, C)."""
+    if isinstance(raw, bytes):
+        decoded = raw.decode("utf-8", "replace").strip()
+        try:
+            body = json.loads(decoded)
+        except (ValueError, RecursionError):
+            return " ".join(decoded.split())[:500], None
+    else:
+        body = raw
+    if not isinstance(body, Mapping):
+        return str(body)[:500], None
+    error = body.get("error", body.get("detail", body.get("message", body)))
+    if isinstance(error, Mapping):
+        message = error.get("message") or error.get("type") or json.dumps(error)
+        kind = error.get("type")
+        return " ".join(str(message).split())[:500], kind if isinstance(kind, str) else None
+    return " ".join(str(error).split())[:500], None
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds of a Retry-After header, given as a number or as an HTTP date; None when it is neither."""
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return max(0.0, seconds) if seconds < 86_400 else None

@@ -1,0 +1,52 @@
+"""What carries the requests: httpx's own transport, or aiohttp's pool behind the same API.
+
+Command lines that make a handful of calls use httpx's own, which imports fast; servers use aiohttp's, whose
+pool keeps up under concurrency. Both tell when a request opens a connection instead of using a kept one.
+"""
+
+import ssl
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import httpx
+
+#: Filled by the transport when the request of this context opens a connection.
+connecting: ContextVar[list[bool]] = ContextVar("opskit_connecting")
+
+
+async def trace(event: str, _info: Mapping[str, Any]) -> None:
+    """Notes that a request opens a connection (httpcore's trace extension)."""
+    if event == "connection.connect_tcp.started":
+        connecting.get().append(True)
+
+
+def transport(base_url: str, *, pooled: bool) -> httpx.AsyncBaseTransport:
+    verify: ssl.SSLContext | bool = base_url.startswith("https:")
+    limits = httpx.Limits(max_connections=256, max_keepalive_connections=64, keepalive_expiry=30.0)
+    if not pooled:
+        return httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits)
+    return _aiohttp_transport(verify, limits)
+
+
+def _aiohttp_transport(verify: ssl.SSLContext | bool, limits: httpx.Limits) -> httpx.AsyncBaseTransport:
+    import aiohttp
+    from httpx_aiohttp import AiohttpTransport
+
+    async def connects(*_: object) -> None:
+        connecting.get().append(True)
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_create_start.append(connects)
+
+    # The authorities that httpx trusts: those of the system may be missing on a Mac.
+    context = httpx.create_ssl_context(verify=verify, trust_env=False)
+
+    def session() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            keepalive_timeout=limits.keepalive_expiry, limit=limits.max_connections or 0, ssl=context
+        )
+        return aiohttp.ClientSession(connector=connector, trace_configs=[tracing])
+
+    carrier: httpx.AsyncBaseTransport = AiohttpTransport(client=session, verify=context, trust_env=False)
+    return carrier
