@@ -3,7 +3,7 @@
 A failed *check* is data (`opskit.result`). An exception from here means that opskit could not do what it
 was asked to do, and the command line turns it into one line and an exit status. The application codes
 MODEL_*, GEN_*, REV_*, COMM_* and VAL_* are those of the Knowledge OS catalogue (SPEC C13); CONFIG_*,
-STATE_* and BUG_* are opskit's own.
+STATE_*, DOCKER_* and BUG_* are opskit's own.
 """
 
 from dataclasses import dataclass
@@ -171,6 +171,34 @@ CATALOGUE: dict[str, ErrorSpec] = {
             "opskit keeps logs and state there and refuses to run without evidence",
             "make it writable, or set `state_dir` in the configuration or OPSKIT_STATE_DIR",
             Exit.CONFIG,
+        ),
+        ErrorSpec(
+            "DOCKER_001",
+            "Docker does not answer",
+            "the daemon is not running, its socket may not be used, or it hangs",
+            "start it: `sudo systemctl start docker` on Linux; `open -ga Docker`, `orb start` or `colima start` "
+            "on a Mac",
+            http_status=503,
+        ),
+        ErrorSpec(
+            "DOCKER_002",
+            "there is no such container",
+            "no container, running or stopped, has this name, id or label",
+            "`docker ps --all` lists them; `docker compose up -d` creates those of the stack",
+            http_status=404,
+        ),
+        ErrorSpec(
+            "DOCKER_003",
+            "Docker refused",
+            "the daemon answered, and would not do what it was asked",
+            "the message is Docker's own; a log driver that cannot be read needs `json-file` or `local`",
+            http_status=502,
+        ),
+        ErrorSpec(
+            "LOG_001",
+            "a log cannot be read",
+            "the file or the stream is missing, or it may not be read",
+            "check the path and its permissions",
         ),
         ErrorSpec(
             "BUG_001",

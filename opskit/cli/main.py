@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from opskit import __version__
-from opskit.cli import config, drill, models, probe, run, sandbox
+from opskit.cli import config, drill, logs, models, probe, run, sandbox
 
 app = typer.Typer(
     name="opskit",
@@ -38,6 +38,7 @@ app.command("probe")(probe.probe)
 app.command("run")(run.run)
 app.command("drill")(drill.drill)
 app.add_typer(models.app, name="models")
+app.add_typer(logs.app, name="logs")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(config.app, name="config")
 

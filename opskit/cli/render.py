@@ -5,7 +5,7 @@ Foreign text reaches rich as `Text` only, never as markup. rich itself is import
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -186,4 +186,52 @@ class _Lines:
 
 def flush() -> None:
     """Hand over what was printed: the reader of a pipe waits for it."""
+    sys.stdout.flush()
+
+
+_SOURCE_STYLES = ("36", "33", "35", "32", "34", "96", "93", "95", "92", "94")
+_LEVEL_STYLES = {"warning": "33", "error": "31", "critical": "1;31"}
+_seen_sources: list[str] = []
+
+
+def log_bytes(text: bytes) -> None:
+    """Bytes to stdout as they are."""
+    sys.stdout.buffer.write(text)
+
+
+def log_line(source: str, raw: bytes, level: Callable[[], str | None]) -> None:
+    """One event, behind its source where there are several; coloured and made harmless on a terminal only."""
+    if not sys.stdout.isatty():
+        prefix = source.encode() + b" | " if source else b""
+        sys.stdout.buffer.write(prefix + raw.replace(b"\n", b"\n" + prefix) + b"\n")
+        return
+    style = _LEVEL_STYLES.get(level() or "", "")
+    if source and source not in _seen_sources:
+        _seen_sources.append(source)
+    for text in raw.decode("utf-8", "replace").split("\n"):
+        harmless = "".join(
+            char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text
+        )
+        shown = f"\x1b[{style}m{harmless}\x1b[0m" if style else harmless
+        if source:
+            colour = _SOURCE_STYLES[_seen_sources.index(source) % len(_SOURCE_STYLES)]
+            shown = f"\x1b[{colour}m{printable(source)} |\x1b[0m {shown}"
+        sys.stdout.write(shown + "\n")
+
+
+def log_json(content: Mapping[str, Any]) -> None:
+    """One object on one line."""
+    import json
+
+    sys.stdout.buffer.write(
+        json.dumps(content, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
+    )
+
+
+def log_break() -> None:
+    """Between two groups of lines with context, as grep does."""
+    sys.stdout.buffer.write(b"--\n")
+
+
+def log_flush() -> None:
     sys.stdout.flush()

@@ -1,0 +1,114 @@
+"""What was asked of `opskit logs`, and the short way for files whose bytes can go straight to the output."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from opskit.cli import render
+from opskit.errors import UsageError
+from opskit.logs import ripgrep
+from opskit.logs.files import FileSource, files
+from opskit.logs.record import LEVELS
+from opskit.logs.scan import plain_events, plain_lines, write_plain
+from opskit.logs.select import STANDARD_TAGS, Selection
+from opskit.logs.when import moment
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What `opskit logs` was asked for. `form` is text, raw or json."""
+
+    specs: tuple[str, ...]
+    selection: Selection
+    tail: int | None
+    around: int
+    follow: bool
+    form: str
+
+
+def selection(
+    tags: Sequence[str] | None,
+    grep: Sequence[str] | None,
+    exclude: Sequence[str] | None,
+    identifier: str | None,
+    level: str | None,
+    *,
+    everything: bool,
+    since: str | None,
+    until: str | None,
+) -> Selection:
+    """The conditions of the options. Raises UsageError for each that cannot be used."""
+    wanted = tuple(name.strip() for group in tags or () for name in group.split(",") if name.strip())
+    if level is not None and level not in LEVELS:
+        raise UsageError(f"{level!r} is no level", remedy=f"levels are {', '.join(LEVELS)}")
+    if not (wanted or grep or identifier or level or everything):
+        wanted = STANDARD_TAGS
+    now = datetime.now().astimezone()
+    found = Selection(
+        wanted,
+        tuple(grep or ()),
+        tuple(exclude or ()),
+        identifier,
+        level,
+        moment(since, now) if since else None,
+        moment(until, now) if until else None,
+    )
+    found.check()
+    return found
+
+
+def plainly(asked: Asked) -> bool | None:
+    """Write what is wanted straight from plain files; None when the way is not that short.
+
+    It is for plain selections on ordinary files, one file or raw output, and no terminal.
+    """
+    if asked.follow or asked.around or asked.form == "json" or not asked.selection.is_plain:
+        return None
+    if not asked.specs or any(not Path(spec).is_file() for spec in asked.specs):
+        return None
+    sources = [source for spec in asked.specs for source in files(spec)]
+    if asked.form == "text" and (len(sources) > 1 or sys.stdout.isatty()):
+        return None
+    if not all(source.is_plain for source in sources):
+        return None
+    written = sum(_written(source, asked) for source in sources)
+    if not written:
+        nothing_found(asked, [source.name for source in sources])
+    return bool(written)
+
+
+def _written(source: FileSource, asked: Asked) -> int:
+    if asked.form == "raw" and asked.tail is None and ripgrep.suits(asked.selection):
+        program = ripgrep.available()
+        found = (
+            ripgrep.search(program, source.path, asked.selection, sys.stdout.fileno()) if program else None
+        )
+        if found is not None:
+            return int(found)
+    with source.opened() as descriptor:
+        return write_plain(
+            descriptor,
+            source.tail_start(descriptor, asked.tail),
+            os.fstat(descriptor).st_size,
+            asked.selection,
+            sys.stdout.fileno(),
+            find=plain_lines if asked.form == "raw" else plain_events,
+            workers=os.cpu_count() or 1,
+        )
+
+
+def nothing_found(asked: Asked, sources: Sequence[str]) -> None:
+    """Say what was searched: sources, conditions, window."""
+    names = ", ".join(dict.fromkeys(sources)) or "no source"
+    times = []
+    if asked.selection.since is not None:
+        times.append(f"since {datetime.fromtimestamp(asked.selection.since).astimezone():%Y-%m-%d %H:%M:%S}")
+    if asked.selection.until is not None:
+        times.append(f"until {datetime.fromtimestamp(asked.selection.until).astimezone():%Y-%m-%d %H:%M:%S}")
+    if asked.tail is not None:
+        times.append(f"in the last {asked.tail} lines of each")
+    window = f" {' '.join(times)}" if times else ""
+    render.note(f"nothing found: {asked.selection.describe()} in {names}{window}")

@@ -1,0 +1,137 @@
+"""`opskit logs`: follow, grep and count the tagged logs of many containers and files."""
+
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from opskit.cli import context
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.errors import Exit, UsageError
+
+
+class _ShowByDefault(TyperGroup):
+    """`opskit logs SOURCE` is `opskit logs show SOURCE`."""
+
+    def parse_args(self, ctx, args):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+        if not args or (args[0] not in self.commands and args[0] not in ("-h", "--help")):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ShowByDefault,
+    no_args_is_help=False,
+    help="Follow, grep and count tagged logs: `opskit logs [SOURCE...] [OPTIONS]`, see `logs show --help`.",
+)
+
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Files, globs, containers, compose:PROJECT/SERVICE, label:k=v, journal:UNIT, self, `-`. "
+        "Our own log and victoria-agent when none is given.",
+        show_default=False,
+    ),
+]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", help="From then on: 10m, 2h30m, 2026-11-20T08:00.", show_default=False),
+]
+Until = Annotated[str | None, typer.Option("--until", help="Before then.", show_default=False)]
+Tail = Annotated[
+    int | None, typer.Option("--tail", min=0, help="The last N lines of each source.", show_default=False)
+]
+
+
+@app.command()
+def show(
+    sources: Sources = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes.")] = False,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", help="These tags, as LLM_ERROR,FALLBACK or 'LLM_*'.", show_default=False),
+    ] = None,
+    grep: Annotated[
+        list[str] | None, typer.Option("--grep", help="Lines that match (RE2).", show_default=False)
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--not", help="Lines that do not match (RE2).", show_default=False)
+    ] = None,
+    identifier: Annotated[
+        str | None, typer.Option("--id", help="One request: its correlation id.", show_default=False)
+    ] = None,
+    level: Annotated[
+        str | None,
+        typer.Option("--level", help="debug, info, warning, error or critical.", show_default=False),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All lines, tagged or not.")] = False,
+    since: Since = None,
+    until: Until = None,
+    tail: Tail = None,
+    around: Annotated[int, typer.Option("-C", "--context", min=0, help="N events around each.")] = 0,
+    raw: Annotated[bool, typer.Option("--raw", help="The lines byte for byte, as grep prints them.")] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show what is wanted of logs, merged by time: tagged lines, unless another condition is given.
+
+    With --json one object for each event. Exit status 1 when nothing was found, like grep.
+    """
+    del debug  # read by main
+    if raw and json:
+        raise UsageError("--raw and --json exclude each other", remedy="`opskit logs show --help`")
+    if follow and around:
+        raise UsageError("-C looks at what is there, -f at what comes", remedy="drop one of them")
+    from opskit.cli.log_query import Asked, plainly, selection
+
+    asked = Asked(
+        tuple(sources or ()),
+        selection(tag, grep, exclude, identifier, level, everything=everything, since=since, until=until),
+        tail,
+        around,
+        follow,
+        "raw" if raw else "json" if json else "text",
+    )
+    found = plainly(asked)
+    if found is None:
+        from opskit.cli import log_view
+
+        found = context.run(log_view.show(asked, config))
+    if not found:
+        raise typer.Exit(int(Exit.FAILED))
+
+
+@app.command()
+def stats(
+    sources: Sources = None,
+    by: Annotated[str, typer.Option("--by", help="model, node, tag or minute.", show_default=False)] = "",
+    since: Since = None,
+    until: Until = None,
+    markdown: Annotated[
+        str | None, typer.Option("--markdown", help="Write the report to this file.", show_default=False)
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Count errors, slow requests, calls and failures of each model and node, and draw the course of time."""
+    del debug  # read by main
+    from opskit.cli import log_view
+
+    context.run(log_view.stats(tuple(sources or ()), by, since, until, markdown, config, as_json=json))
+
+
+@app.command()
+def request(
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="A correlation id, or its beginning.")],
+    sources: Sources = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Tell the story of one request across sources: its lines in order, the time between, its attempts."""
+    del debug  # read by main
+    from opskit.cli import log_view
+
+    context.run(log_view.request(identifier, tuple(sources or ()), config, as_json=json))

@@ -1,0 +1,129 @@
+"""Files and streams in blocks of whole events, in bounded memory.
+
+A block ends in front of a line that begins an event, so what belongs together is never apart. A line longer
+than MAX_LINE is taken in pieces of that size, each as a line of its own: memory stays bounded whatever a log
+holds.
+"""
+
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from opskit.errors import OpskitError
+from opskit.logs.events import may_continue
+
+BLOCK = 4 * 1024 * 1024
+MAX_LINE = 16 * 1024 * 1024
+_GZIP = b"\x1f\x8b"
+
+
+def open_log(path: Path) -> BinaryIO:
+    """The bytes of a log, unpacked when it is gzip (by its content, not by its name).
+
+    Raises OpskitError LOG_001 with the reason.
+    """
+    try:
+        raw = path.open("rb", buffering=0)
+        packed = raw.read(2) == _GZIP
+        if raw.seekable():
+            raw.seek(0)
+        else:
+            raise OpskitError("LOG_001", f"{path} is no file that can be read from its beginning")
+    except OSError as exc:
+        raise OpskitError("LOG_001", f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+    return gzip.GzipFile(fileobj=io.BufferedReader(raw)) if packed else raw  # type: ignore[return-value]
+
+
+def blocks(stream: BinaryIO, size: int = BLOCK) -> Iterator[bytes]:
+    """The stream in blocks of whole events. What a torn gzip holds before its tear is still given."""
+    rest = b""
+    while True:
+        piece = _read(stream, size)
+        if not piece:
+            break
+        text = rest + piece if rest else piece
+        cut = event_cut(text)
+        if cut == 0 and len(text) < MAX_LINE:
+            rest = text
+            continue
+        if cut == 0:
+            cut = text.rfind(b"\n") + 1 or MAX_LINE
+        yield text[:cut]
+        rest = text[cut:]
+    while len(rest) > MAX_LINE and b"\n" not in rest[:MAX_LINE]:
+        yield rest[:MAX_LINE]
+        rest = rest[MAX_LINE:]
+    if rest:
+        yield rest
+
+
+def event_cut(text: bytes) -> int:
+    """Where the last event in `text` begins: 0 when it is the first."""
+    at = text.rfind(b"\n") + 1
+    if at == len(text):
+        # The last line is complete, but the next one may continue it.
+        at = text.rfind(b"\n", 0, at - 1) + 1
+    while at > 0 and may_continue(text[at : at + 200]):
+        at = text.rfind(b"\n", 0, at - 1) + 1
+    return at
+
+
+def next_event(descriptor: int, at: int, size: int) -> int:
+    """The offset of the first event that begins at or after `at`, at most `size`, the end of the file."""
+    if at <= 0:
+        return 0
+    position, step = at - 1, 4096
+    text = b""
+    start = position
+    while position < size:
+        piece = os.pread(descriptor, step, position)
+        if not piece:
+            return size
+        text += piece
+        position += len(piece)
+        line = text.find(b"\n")
+        while line >= 0:
+            begin = line + 1
+            end = text.find(b"\n", begin)
+            whole = end >= 0 or len(text) - begin >= 200 or position >= size
+            if not whole:
+                break
+            if begin < len(text) and not may_continue(text[begin : end if end >= 0 else begin + 200]):
+                return start + begin
+            if end < 0:
+                break
+            line = end
+        if len(text) > MAX_LINE:
+            return min(size, start + len(text))
+        step *= 2
+    return size
+
+
+def tail_offset(descriptor: int, size: int, lines: int) -> int:
+    """Where the last `lines` lines of a file begin, read from its end."""
+    if lines <= 0:
+        return size
+    at, found = size, -1
+    while at > 0:
+        begin = max(0, at - 256 * 1024)
+        piece = os.pread(descriptor, at - begin, begin)
+        if at == size and not piece.endswith(b"\n"):
+            found += 1
+        position = len(piece)
+        while (position := piece.rfind(b"\n", 0, position)) >= 0:
+            found += 1
+            if found == lines:
+                return begin + position + 1
+        at = begin
+    return 0
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    try:
+        return stream.read(size) or b""
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return b""

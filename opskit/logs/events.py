@@ -1,0 +1,141 @@
+"""Which lines belong together: a traceback stays with the line that it follows.
+
+A line continues the one before it when it is indented, when it opens a traceback, or when it is the last line
+of one (`ValueError: ...`). The same rules work forward over a stream and both ways inside a block.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from opskit.logs.record import Entry
+
+#: More continuation lines than this are not one event.
+MAX_LINES = 2000
+_OPENS = (
+    b"Traceback (most recent call last)",
+    b"During handling of the above exception",
+    b"The above exception was the direct cause",
+    b"Caused by: ",
+)
+_ENDS = re.compile(rb"[A-Za-z_][\w.]*(?:Error|Exception|Warning|Exit|Interrupt|Iteration|Group)\b")
+
+
+def continues(line: bytes, *, in_traceback: bool) -> bool:
+    """Whether a line belongs to the event before it. `in_traceback`: that event has opened a traceback."""
+    if line[:1] in (b" ", b"\t"):
+        return True
+    if line.startswith(_OPENS):
+        return True
+    return in_traceback and (not line.strip() or _ENDS.match(line) is not None)
+
+
+def opens_traceback(line: bytes) -> bool:
+    return line.startswith(_OPENS)
+
+
+class Grouper:
+    """Joins the lines of one source into events. `push` gives the events that are complete."""
+
+    def __init__(self) -> None:
+        self._pending: list[Entry] = []
+        self._in_traceback = False
+
+    @property
+    def open(self) -> bool:
+        """Whether an event waits for its end."""
+        return bool(self._pending)
+
+    def push(self, line: Entry) -> Entry | None:
+        """The event before this line, when this line begins another."""
+        room = 0 < len(self._pending) < MAX_LINES
+        if room and continues(line.raw, in_traceback=self._in_traceback):
+            self._pending.append(line)
+            self._in_traceback = self._in_traceback or opens_traceback(line.raw)
+            return None
+        done = self.flush()
+        self._pending.append(line)
+        self._in_traceback = opens_traceback(line.raw)
+        return done
+
+    def flush(self) -> Entry | None:
+        """The event that is still open, if any."""
+        lines, self._pending, self._in_traceback = self._pending, [], False
+        if not lines:
+            return None
+        if len(lines) == 1:
+            return lines[0]
+        return Entry(lines[0].source, b"\n".join(line.raw for line in lines), lines[0].at)
+
+
+def grouped(lines: Iterable[Entry]) -> Iterator[Entry]:
+    """The events of one source."""
+    grouper = Grouper()
+    for line in lines:
+        if (done := grouper.push(line)) is not None:
+            yield done
+    if (last := grouper.flush()) is not None:
+        yield last
+
+
+def span(block: bytes, start: int, end: int) -> tuple[int, int]:
+    """The event around the line at block[start:end], as offsets; `end` is behind its LF.
+
+    `block` must begin at the beginning of a line. Looks at most MAX_LINES lines back and forth.
+    """
+    first = _first_line(block, start, end)
+    in_traceback = False
+    at, stop = first, _line_end(block, first)
+    for _ in range(MAX_LINES):
+        if stop >= len(block):
+            break
+        after = _line_end(block, stop)
+        in_traceback = in_traceback or opens_traceback(block[at : at + 64])
+        line = block[stop : min(after, stop + 200)]
+        if not continues(line, in_traceback=in_traceback):
+            break
+        at, stop = stop, after
+    return first, max(stop, end)
+
+
+def _first_line(block: bytes, start: int, end: int) -> int:
+    """The beginning of the event that the line at `start` belongs to."""
+    if not may_continue(block[start : min(end, start + 200)]):
+        return start
+    at = start
+    for _ in range(MAX_LINES):
+        if at == 0:
+            break
+        before = block.rfind(b"\n", 0, at - 1) + 1
+        line = block[before : min(at, before + 200)]
+        if not may_continue(line):
+            # The head of the event: but a line that only looks like the end of a traceback needs one.
+            head = before
+            return head if _reaches(block, head, start) else start
+        at = before
+    return at
+
+
+def may_continue(line: bytes) -> bool:
+    """Whether a line, seen alone, could continue another: a block is never cut in front of it."""
+    return continues(line, in_traceback=True)
+
+
+def _reaches(block: bytes, head: int, target: int) -> bool:
+    """Whether going forward from `head` the event still holds the line at `target`."""
+    in_traceback = opens_traceback(block[head : head + 64])
+    at = _line_end(block, head)
+    while at <= target:
+        line = block[at : at + 200].partition(b"\n")[0]
+        if not continues(line, in_traceback=in_traceback):
+            return False
+        if at == target:
+            return True
+        in_traceback = in_traceback or opens_traceback(line)
+        at = _line_end(block, at)
+    return False
+
+
+def _line_end(block: bytes, start: int) -> int:
+    """Behind the LF of the line at `start`, or the end of the block."""
+    found = block.find(b"\n", start)
+    return len(block) if found < 0 else found + 1

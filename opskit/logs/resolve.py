@@ -1,0 +1,87 @@
+"""What people name as a source, turned into sources.
+
+`-` is standard input, `self` our own log, `journal:UNIT` the journal; `label:k=v` and
+`compose:PROJECT/SERVICE` are containers; a path, a glob or a name with a slash is a file; any other name is a
+container, unless a file of that name is there.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from opskit.errors import OpskitError
+from opskit.logs.files import FileSource, files, rotated
+from opskit.logs.source import Source
+from opskit.logs.streams import JournalSource, StdinSource
+
+#: SPEC A7: the agent whose log people watch.
+DEFAULT_CONTAINER = "victoria-agent"
+_CONTAINERS = ("label:", "compose:", "container:")
+
+
+async def resolve(
+    specs: Sequence[str], own_log: Path, *, follow: bool = False
+) -> tuple[list[Source], list[str]]:
+    """The sources of `specs`, and notes on what was left out; without any spec, the default ones.
+
+    The defaults are our own log and the container of Victoria, each if it is there. Raises OpskitError for a
+    source that was named and is not there.
+    """
+    if not specs:
+        return await _defaults(own_log, follow=follow)
+    found: list[Source] = []
+    for spec in specs:
+        found += await _one(spec, own_log, follow=follow)
+    return found, []
+
+
+async def _one(spec: str, own_log: Path, *, follow: bool) -> list[Source]:
+    if spec == "-":
+        return [StdinSource()]
+    if spec == "self":
+        return _own(own_log, follow=follow)
+    if spec.startswith("journal:"):
+        return [JournalSource(spec.removeprefix("journal:") or None)]
+    if spec.startswith(_CONTAINERS):
+        return await _containers(spec.removeprefix("container:"))
+    if "/" in spec or Path(spec).exists():
+        return list(files(spec))
+    try:
+        return await _containers(spec)
+    except OpskitError as error:
+        if Path(spec).suffix or any(char in spec for char in "*?["):
+            return list(files(spec))
+        raise OpskitError(
+            error.code, f"{error.message}; nor is there a file {spec!r}", remedy=error.remedy
+        ) from error
+
+
+def _own(own_log: Path, *, follow: bool) -> list[Source]:
+    if follow:
+        return [FileSource(own_log, "opskit")]
+    generations: list[Source] = [FileSource(path, "opskit") for path in rotated(own_log) if path.exists()]
+    if not generations:
+        raise OpskitError("LOG_001", f"there is no {own_log} yet", remedy="`opskit run` writes it")
+    return generations
+
+
+async def _defaults(own_log: Path, *, follow: bool) -> tuple[list[Source], list[str]]:
+    found: list[Source] = []
+    notes: list[str] = []
+    for spec in ("self", DEFAULT_CONTAINER):
+        try:
+            found += await _one(spec, own_log, follow=follow)
+        except OpskitError as error:
+            notes.append(error.message)
+    if not found:
+        raise OpskitError(
+            "LOG_001",
+            f"there is nothing to read: {'; '.join(notes)}",
+            remedy="name a source: a file, a container, `compose:PROJECT`, `journal:UNIT` or `-`",
+        )
+    return found, notes
+
+
+async def _containers(spec: str) -> list[Source]:
+    from opskit.logs.container import containers
+
+    return list(await containers(spec))

@@ -1,0 +1,214 @@
+"""Finding the wanted events of a log at speed.
+
+Only lines that the selection's finder finds are looked at in Python. Measured on 0.5 GB (4.8 million lines,
+5 % tagged): `re` finds the tags of a buffer at 2.2 GB/s, 3 times faster than RE2 and 3 times faster than
+`bytes.find` for each tag; reading lines one by one would be 10 times slower.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from opskit.logs.blocks import next_event
+from opskit.logs.events import grouped, may_continue, span
+from opskit.logs.record import Entry, timestamp
+from opskit.logs.select import Selection
+
+#: Smaller files are not worth a second process.
+PARALLEL_FROM = 48 * 1024 * 1024
+_CHUNK = 1024 * 1024
+Pipes = Sequence[tuple[int, int]]
+#: Bytes that a continuing line may begin with (see `events.continues`): blanks, letters, an empty line.
+_MAYBE = bytes(chr(byte).isalpha() or chr(byte) in " \t\r\n_" if byte < 128 else False for byte in range(256))
+
+
+def hits(block: bytes, selection: Selection) -> list[tuple[int, int]]:
+    """Offsets of the events in a block that hold a line found by the finder, each once, in order."""
+    finder = selection.finder
+    if finder is None:
+        return list(_all(block))
+    found: list[tuple[int, int]] = []
+    add, find, rfind, done, size = found.append, block.find, block.rfind, 0, len(block)
+    for match in finder.finditer(block):
+        at = match.start()
+        if at < done:
+            continue
+        start = rfind(b"\n", done, at) + 1 or done
+        end = find(b"\n", at) + 1 or size
+        # Most events are one line; only where a neighbour may belong to it is the whole event sought.
+        if _MAYBE[block[start]] or (end < size and _MAYBE[block[end]]):
+            start, end = _whole(block, start, end, done)
+        done = end
+        add((start, end))
+    return found
+
+
+def plain_lines(block: bytes | bytearray, size: int, selection: Selection) -> bytes:
+    """The wanted lines of block[:size] as they stand, each alone; for a selection that is plain."""
+    view = memoryview(block)
+    if selection.finder is None:
+        return bytes(view[:size])
+    found: list[memoryview] = []
+    add, find, rfind, done = found.append, block.find, block.rfind, 0
+    for match in selection.matches(block, size):
+        at = match.start()
+        if at < done:
+            continue
+        end = find(b"\n", at, size) + 1 or size
+        add(view[rfind(b"\n", done, at) + 1 or done : end])
+        done = end
+    return _ended(b"".join(found))
+
+
+def plain_events(block: bytes | bytearray, size: int, selection: Selection) -> bytes:
+    """The wanted events of block[:size] as they stand, continued lines included; for a plain selection."""
+    whole = bytes(memoryview(block)[:size])
+    return _ended(b"".join([whole[start:end] for start, end in hits(whole, selection)]))
+
+
+def _ended(text: bytes) -> bytes:
+    """With a line end, as grep prints a last line that has none."""
+    return text + b"\n" if text and not text.endswith(b"\n") else text
+
+
+def entries(source: str, blocks: Iterable[bytes], selection: Selection) -> Iterator[Entry]:
+    """The wanted events of one source. One without a time gets that of the last timed line before it."""
+    last: float | None = None
+    for block in blocks:
+        for start, end in hits(block, selection):
+            raw = block[start:end].removesuffix(b"\n")
+            at = timestamp(raw)
+            if at is None:
+                at = _time_before(block, start) or last
+            else:
+                last = at
+            entry = Entry(source, raw, at)
+            if selection.accepts(entry):
+                yield entry
+        last = _time_before(block, len(block)) or last
+
+
+Find = Callable[[bytes | bytearray, int, Selection], bytes]
+
+
+def write_plain(
+    descriptor: int, start: int, size: int, selection: Selection, out: int, *, find: Find, workers: int
+) -> int:
+    """Write what `find` finds in a file to descriptor `out`, in order; gives its number of bytes.
+
+    The file is cut at events; each worker takes every n-th piece, and a token that goes round lets them write
+    in turn, so that nothing is copied between processes and memory stays at a piece for each.
+    """
+    if workers <= 1 or size - start < PARALLEL_FROM:
+        pieces = _pieces(descriptor, start, size, 0, 1)
+        return sum(write_all(out, find(text, length, selection)) for text, length in pieces)
+
+    def work(number: int, pipes: Pipes) -> None:
+        for text, length in _pieces(descriptor, start, size, number, workers):
+            found = find(text, length, selection)
+            written = int.from_bytes(os.read(pipes[number][0], 8), "big")
+            written += write_all(out, found)
+            os.write(pipes[(number + 1) % workers][1], written.to_bytes(8, "big"))
+
+    return _in_turn(work, workers, pieces=-(-(size - start) // _CHUNK))
+
+
+def lines_of(source: str, blocks: Iterable[bytes]) -> Iterator[Entry]:
+    """Every event of a source, wanted or not."""
+    for block in blocks:
+        yield from grouped(
+            Entry(source, line, timestamp(line)) for line in block.removesuffix(b"\n").split(b"\n")
+        )
+
+
+def _all(block: bytes) -> Iterator[tuple[int, int]]:
+    at = 0
+    while at < len(block):
+        end = block.find(b"\n", at) + 1 or len(block)
+        _, end = span(block, at, end)
+        yield at, end
+        at = end
+
+
+def _whole(block: bytes, start: int, end: int, done: int) -> tuple[int, int]:
+    """The event around a line, not reaching back before `done`."""
+    alone = not may_continue(block[start : min(end, start + 200)])
+    if alone and not may_continue(block[end : end + 200].partition(b"\n")[0]):
+        return start, end
+    first, last = span(block, start, end)
+    return max(first, done), last
+
+
+def _time_before(block: bytes, at: int) -> float | None:
+    for _ in range(200):
+        if at <= 0:
+            return None
+        begin = block.rfind(b"\n", 0, at - 1) + 1
+        found = timestamp(block[begin : min(at, begin + 400)])
+        if found is not None:
+            return found
+        at = begin
+    return None
+
+
+def _pieces(
+    descriptor: int, start: int, size: int, number: int, workers: int
+) -> Iterator[tuple[bytearray, int]]:
+    """The pieces of a file, whole events each, that fall to one worker: a buffer used again and its length.
+
+    New memory for each piece would cost as much as the search itself: the kernel clears every page of it.
+    """
+    buffer = bytearray(_CHUNK + 65_536)
+    begin = start + number * _CHUNK
+    while begin < size:
+        first = start if begin == start else next_event(descriptor, begin, size)
+        last = next_event(descriptor, begin + _CHUNK, size) if begin + _CHUNK < size else size
+        if last - first > len(buffer):
+            buffer = bytearray(last - first)
+        yield buffer, _read_into(buffer, descriptor, first, last - first)
+        begin += _CHUNK * workers
+
+
+def _in_turn(work: Callable[[int, Pipes], None], workers: int, *, pieces: int) -> int:
+    """Run the workers; the token is the number of bytes written so far."""
+    pipes = [os.pipe() for _ in range(workers)]
+    os.write(pipes[0][1], (0).to_bytes(8, "big"))
+    children = []
+    for number in range(1, workers):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                work(number, pipes)
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    try:
+        work(0, pipes)
+        return int.from_bytes(os.read(pipes[pieces % workers][0], 8), "big")
+    finally:
+        for child in children:
+            os.waitpid(child, 0)
+        for read, write in pipes:
+            os.close(read)
+            os.close(write)
+
+
+def _read_into(buffer: bytearray, descriptor: int, offset: int, length: int) -> int:
+    """Bytes read: fewer than `length` when the file has shrunk."""
+    view = memoryview(buffer)
+    done = 0
+    while done < length:
+        count = os.preadv(descriptor, [view[done:length]], offset + done)
+        if count == 0:
+            break
+        done += count
+    return done
+
+
+def write_all(out: int, text: bytes) -> int:
+    view = memoryview(text)
+    at = 0
+    while at < len(view):
+        at += os.write(out, view[at:])
+    return len(view)

@@ -1,0 +1,193 @@
+"""Which entries are wanted: one condition object, and the byte pattern that finds their lines fast.
+
+Patterns that people write are compiled by RE2, whose time is linear in the text whatever they write; what
+RE2 cannot do (back references, look-around) is refused with its own words.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from opskit.errors import UsageError
+from opskit.logs.record import LEVELS, Entry, Facts, Level, facts
+from opskit.tags import Tag
+
+#: SPEC A1.
+STANDARD_TAGS = tuple(tag.value for tag in Tag)
+_TAG_PATTERN = re.compile(r"[A-Z*][A-Z0-9_*]*")
+_LEVEL_WORDS: dict[Level, str] = {
+    "debug": "TRACE|DEBUG|trace|debug|Debug",
+    "info": "INFO|NOTICE|info|notice|Info",
+    "warning": "WARN|warn|Warn|LLM_PARSE|FALLBACK",
+    "error": "ERR|err|Err|LLM_ERROR|LLM_CRASH",
+    "critical": "FATAL|CRIT|PANIC|fatal|crit|panic|alert|emerg|Fatal|Crit|Panic|Alert|Emerg|ALERT|EMERG",
+}
+
+
+class Match(Protocol):
+    """As far as a match is used here: `re` and RE2 agree on it."""
+
+    def start(self) -> int: ...
+    def end(self) -> int: ...
+
+
+class Pattern(Protocol):
+    """A compiled byte pattern of either engine."""
+
+    def search(self, text: bytes, /) -> Match | None: ...
+    def finditer(self, text: bytes, /) -> Iterator[Match]: ...
+
+
+@dataclass(frozen=True)
+class Selection:
+    """All conditions must hold. Empty ones hold always.
+
+    `tags` may hold `*`; `level` means at least; `identifier` is a correlation id or its beginning; times are
+    epoch seconds, `until` exclusive. An entry without a time of its own is given the last one before it.
+    """
+
+    tags: tuple[str, ...] = ()
+    grep: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    identifier: str | None = None
+    level: Level | None = None
+    since: float | None = None
+    until: float | None = None
+
+    @cached_property
+    def finder(self) -> Pattern | None:
+        """Finds every line that may be wanted, and few others; None when every line may be."""
+        if self.identifier:
+            return _literal(self.identifier)
+        if self.grep:
+            return self._greps[0]
+        if self.tags:
+            return re.compile(tag_pattern(self.tags))
+        if self.level is not None:
+            words = "|".join(_LEVEL_WORDS[level] for level in LEVELS[LEVELS.index(self.level) :])
+            return re.compile(words.encode())
+        return None
+
+    def matches(self, block: bytes | bytearray, size: int) -> Iterator[Match]:
+        """What the finder finds in block[:size]. RE2 wants bytes of its own."""
+        finder = self.finder
+        if finder is None:
+            return iter(())
+        if isinstance(finder, re.Pattern):
+            return finder.finditer(block, 0, size)
+        return finder.finditer(bytes(memoryview(block)[:size]))
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether a line that the finder finds is wanted for sure: nothing else is asked."""
+        asked = [bool(self.identifier), bool(self.grep), bool(self.tags)]
+        return (
+            sum(asked) == 1
+            and len(self.grep) <= 1
+            and not self.exclude
+            and self.level is None
+            and not self.needs_time
+        )
+
+    @property
+    def needs_time(self) -> bool:
+        return self.since is not None or self.until is not None
+
+    def accepts(self, entry: Entry) -> bool:
+        """The whole condition, on a whole entry."""
+        if not self._timely(entry.at):
+            return False
+        if self.identifier and not _literal(self.identifier).search(entry.raw):
+            return False
+        if not all(pattern.search(entry.raw) for pattern in self._greps):
+            return False
+        if any(pattern.search(entry.raw) for pattern in self._excludes):
+            return False
+        if self.tags and not self._tagged.search(entry.raw):
+            return False
+        return self.level is None or self._severe(facts(entry.raw))
+
+    def check(self) -> None:
+        """Compile every pattern now. Raises UsageError for one that cannot be used."""
+        _ = self._greps, self._excludes, self._tagged if self.tags else None
+
+    def describe(self) -> str:
+        """The conditions in words, for a search that found nothing."""
+        parts = []
+        if self.tags and self.tags != STANDARD_TAGS:
+            parts.append(f"tag {','.join(self.tags)}")
+        elif self.tags:
+            parts.append("any of the standard tags")
+        parts += [f"matching {pattern!r}" for pattern in self.grep]
+        parts += [f"not matching {pattern!r}" for pattern in self.exclude]
+        if self.identifier:
+            parts.append(f"with id {self.identifier}")
+        if self.level:
+            parts.append(f"of level {self.level} or worse")
+        return ", ".join(parts) or "any line"
+
+    @cached_property
+    def _greps(self) -> tuple[Pattern, ...]:
+        return tuple(compiled(pattern) for pattern in self.grep)
+
+    @cached_property
+    def _excludes(self) -> tuple[Pattern, ...]:
+        return tuple(compiled(pattern) for pattern in self.exclude)
+
+    @cached_property
+    def _tagged(self) -> Pattern:
+        return re.compile(tag_pattern(self.tags))
+
+    def _timely(self, at: float | None) -> bool:
+        if not self.needs_time:
+            return True
+        if at is None:
+            return False
+        return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
+
+    def _severe(self, read: Facts) -> bool:
+        return (
+            read.level is not None
+            and self.level is not None
+            and LEVELS.index(read.level) >= LEVELS.index(self.level)
+        )
+
+
+def compiled(pattern: str) -> Pattern:
+    """A person's pattern, on bytes. Raises UsageError for one that RE2 cannot run."""
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = 64 * 1024 * 1024
+    try:
+        found: Pattern = re2.compile(pattern.encode("utf-8", "surrogateescape"), options)
+    except re2.error as exc:
+        reason = exc.args[0] if exc.args else exc
+        words = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        raise UsageError(
+            f"the pattern {pattern!r} cannot be used: {words}",
+            remedy="patterns are RE2: no look-around, no back references; escape special characters",
+        ) from exc
+    return found
+
+
+def tag_pattern(tags: tuple[str, ...]) -> bytes:
+    """A pattern for any of the tags in brackets; `*` stands for any part of a name.
+
+    Raises UsageError for what is no tag.
+    """
+    alternatives = []
+    for tag in tags:
+        if not _TAG_PATTERN.fullmatch(tag):
+            raise UsageError(
+                f"{tag!r} is no tag", remedy=f"tags are {', '.join(STANDARD_TAGS)}; `LLM_*` and `*` work too"
+            )
+        alternatives.append(re.escape(tag).replace(r"\*", "[A-Z0-9_]*"))
+    return rf"\[(?:{'|'.join(alternatives)})\]".encode()
+
+
+def _literal(text: str) -> Pattern:
+    return re.compile(re.escape(text.encode()), re.IGNORECASE)
