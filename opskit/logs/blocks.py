@@ -9,7 +9,7 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,11 +38,16 @@ def open_log(path: Path) -> BinaryIO:
     return gzip.GzipFile(fileobj=io.BufferedReader(raw)) if packed else raw  # type: ignore[return-value]
 
 
-def blocks(stream: BinaryIO, size: int = BLOCK) -> Iterator[bytes]:
-    """The stream in blocks of whole events. What a torn gzip holds before its tear is still given."""
+def blocks(
+    stream: BinaryIO, size: int = BLOCK, on_torn: Callable[[], None] = lambda: None
+) -> Iterator[bytes]:
+    """The stream in blocks of whole events.
+
+    What a torn gzip holds before its tear is given; then `on_torn` is called.
+    """
     rest = b""
     while True:
-        piece = _read(stream, size)
+        piece = _read(stream, size, on_torn)
         if not piece:
             break
         text = rest + piece if rest else piece
@@ -64,10 +69,10 @@ def blocks(stream: BinaryIO, size: int = BLOCK) -> Iterator[bytes]:
 def event_cut(text: bytes) -> int:
     """Where the last event in `text` begins: 0 when it is the first."""
     at = text.rfind(b"\n") + 1
-    if at == len(text):
-        # The last line is complete, but the next one may continue it.
-        at = text.rfind(b"\n", 0, at - 1) + 1
-    while at > 0 and may_continue(text[at : at + 200]):
+    if len(text) - at < 200:
+        # Nothing, or too little of the next line is here to tell whether it continues the one before.
+        at = text.rfind(b"\n", 0, at - 1) + 1 if at else 0
+    while at > 0 and may_continue(text[at : at + 200].partition(b"\n")[0]):
         at = text.rfind(b"\n", 0, at - 1) + 1
     return at
 
@@ -122,8 +127,12 @@ def tail_offset(descriptor: int, size: int, lines: int) -> int:
     return 0
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
-    try:
+def _read(stream: BinaryIO, size: int, on_torn: Callable[[], None]) -> bytes:
+    if not isinstance(stream, gzip.GzipFile):
         return stream.read(size) or b""
+    try:
+        # read1 gives what is unpacked so far; read would lose it at a tear.
+        return stream.read1(size)
     except (EOFError, zlib.error, gzip.BadGzipFile):
+        on_torn()
         return b""

@@ -98,41 +98,34 @@ def span(block: bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def _first_line(block: bytes, start: int, end: int) -> int:
-    """The beginning of the event that the line at `start` belongs to."""
+    """The beginning of the event that the line at `start` belongs to.
+
+    Back to a line that surely begins an event, then forward again: what continues depends on what came before.
+    """
     if not may_continue(block[start : min(end, start + 200)]):
         return start
-    at = start
+    head = start
     for _ in range(MAX_LINES):
-        if at == 0:
+        if head == 0:
             break
-        before = block.rfind(b"\n", 0, at - 1) + 1
-        line = block[before : min(at, before + 200)]
-        if not may_continue(line):
-            # The head of the event: but a line that only looks like the end of a traceback needs one.
-            head = before
-            return head if _reaches(block, head, start) else start
-        at = before
-    return at
+        head = block.rfind(b"\n", 0, head - 1) + 1
+        if not may_continue(block[head : head + 200].partition(b"\n")[0]):
+            break
+    event, at = head, head
+    in_traceback = False
+    while True:
+        line = block[at : at + 200].partition(b"\n")[0]
+        if at > event and not continues(line, in_traceback=in_traceback):
+            event, in_traceback = at, False
+        if at >= start:
+            return event
+        in_traceback = in_traceback or opens_traceback(line)
+        at = _line_end(block, at)
 
 
 def may_continue(line: bytes) -> bool:
     """Whether a line, seen alone, could continue another: a block is never cut in front of it."""
     return continues(line, in_traceback=True)
-
-
-def _reaches(block: bytes, head: int, target: int) -> bool:
-    """Whether going forward from `head` the event still holds the line at `target`."""
-    in_traceback = opens_traceback(block[head : head + 64])
-    at = _line_end(block, head)
-    while at <= target:
-        line = block[at : at + 200].partition(b"\n")[0]
-        if not continues(line, in_traceback=in_traceback):
-            return False
-        if at == target:
-            return True
-        in_traceback = in_traceback or opens_traceback(line)
-        at = _line_end(block, at)
-    return False
 
 
 def _line_end(block: bytes, start: int) -> int:

@@ -17,11 +17,15 @@ _BATCH = 2000
 
 
 class FileSource:
-    """One log file. `name` is what stands in front of its lines when there are several sources."""
+    """One log file. `name` stands in front of its lines when there are several sources.
+
+    `torn` is set when a packed file turned out to end in the middle.
+    """
 
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
         self._name = name or path.name
+        self.torn = False
 
     @property
     def name(self) -> str:
@@ -36,9 +40,12 @@ class FileSource:
                 yield from blocks(stream)
                 return
             if tail is not None:
-                yield _last_lines(blocks(stream), tail)
+                yield _last_lines(blocks(stream, on_torn=self._tear), tail)
                 return
-            yield from blocks(stream)
+            yield from blocks(stream, on_torn=self._tear)
+
+    def _tear(self) -> None:
+        self.torn = True
 
     @property
     def is_plain(self) -> bool:

@@ -154,6 +154,8 @@ async def _one(
             found = entries(source.name, content, selection)
         for item in found:
             yield item
+        if source.torn:
+            yield Note(source.name, None, "the packed file ends in the middle: the rest is lost")
         return
     surround = _Surround(selection, context)
     grouper, last = Grouper(), None

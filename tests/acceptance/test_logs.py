@@ -1,0 +1,209 @@
+"""`opskit logs` as people use it: sources in, wanted lines out."""
+
+import gzip
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.parts.command import opskit, started
+
+ID = "8979fe84-3a15-468c-96c9-758325391ded"
+TAGGED = f"2026-11-20T08:00:01Z [LLM_CALL] correlation_id={ID} node=ollama model=phi3.5:3.8b fallback=false"
+FAILED = f"2026-11-20T08:00:02Z [LLM_ERROR] correlation_id={ID} node=ollama fault=reset seconds=0.2"
+PLAIN = "2026-11-20T08:00:00Z INFO nothing much"
+TRACE = (
+    "2026-11-20T08:00:03Z ERROR it failed\n"
+    "Traceback (most recent call last):\n"
+    '  File "a.py", line 1, in f\n'
+    "ValueError: no"
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "app.log"
+    path.write_text(f"{PLAIN}\n{TAGGED}\n{FAILED}\n{TRACE}\n{PLAIN}\n")
+    return path
+
+
+def logs(*arguments: str, home: Path, **rest):
+    return opskit("logs", *arguments, home=home, **rest)
+
+
+def test_tagged_lines_by_default(home: Path, log: Path) -> None:
+    """Without a condition the tags of SPEC A1 are shown, and nothing else."""
+    result = logs(str(log), home=home)
+    assert (result.status, result.out.splitlines()) == (0, [TAGGED, FAILED])
+
+
+def test_tags_can_be_chosen(home: Path, log: Path) -> None:
+    """--tag takes names and wildcards."""
+    assert logs(str(log), "--tag", "LLM_ERROR,FALLBACK", home=home).out.splitlines() == [FAILED]
+    assert logs(str(log), "--tag", "LLM_*", home=home).out.splitlines() == [TAGGED, FAILED]
+
+
+def test_an_event_is_shown_whole(home: Path, log: Path) -> None:
+    """A match in a traceback brings the line that failed; --raw shows the line alone, as grep does."""
+    assert logs(str(log), "--grep", "ValueError", home=home).out == TRACE + "\n"
+    assert logs(str(log), "--grep", "ValueError", "--raw", home=home).out == "ValueError: no\n"
+
+
+def test_conditions_join(home: Path, log: Path) -> None:
+    """--id, --not, --level, --since and --until."""
+    assert logs(str(log), "--id", ID[:8], "--not", "CALL", home=home).out.splitlines() == [FAILED]
+    assert logs(str(log), "--level", "error", home=home).out == FAILED + "\n" + TRACE + "\n"
+    window = ["--since", "2026-11-20T08:00:02Z", "--until", "2026-11-20T08:00:03Z"]
+    assert logs(str(log), "--all", *window, home=home).out.splitlines() == [FAILED]
+
+
+def test_context(home: Path, log: Path) -> None:
+    """-C shows neighbours."""
+    assert logs(str(log), "--tag", "LLM_ERROR", "-C", "1", home=home).out == f"{TAGGED}\n{FAILED}\n{TRACE}\n"
+
+
+def test_tail(home: Path, log: Path) -> None:
+    """--tail looks at the last lines only."""
+    assert logs(str(log), "--all", "--tail", "1", home=home).out == PLAIN + "\n"
+
+
+def test_several_sources_are_merged(home: Path, tmp_path: Path, log: Path) -> None:
+    """By time, each line behind its source; packed files too."""
+    with gzip.open(tmp_path / "old.log.gz", "wb") as packed:
+        packed.write(TAGGED.replace("08:00:01", "07:59:59").encode() + b"\n")
+    result = logs(str(log), str(tmp_path / "old.log.gz"), home=home)
+    assert [line.split(" | ")[0] for line in result.out.splitlines()] == ["old.log.gz", "app.log", "app.log"]
+
+
+def test_json_is_one_object_for_each_event(home: Path, log: Path) -> None:
+    """--json holds time, tag, level, id, fields and the raw text."""
+    result = logs(str(log), "--tag", "LLM_ERROR", "--json", home=home)
+    found = json.loads(result.out)
+    assert (found["source"], found["tag"], found["level"]) == ("app.log", "LLM_ERROR", "error")
+    assert (found["correlation_id"], found["fields"]["fault"]) == (ID, "reset")
+    assert (found["raw"], found["at"]) == (FAILED, "2026-11-20T08:00:02.000000Z")
+
+
+def test_raw_is_byte_for_byte_in_both_engines(home: Path, tmp_path: Path) -> None:
+    """Invalid UTF-8, NUL, CR, no last line end: the bytes as they stand, with ripgrep and without."""
+    path = tmp_path / "odd.log"
+    lines = [
+        b"\xff\xfe [LLM_CALL] \x00 x\r",
+        b"plain",
+        b"[FALLBACK] \xf0\x9f\x92\xa5",
+        b"[LLM_X] last [REQUEST]",
+    ]
+    path.write_bytes(b"\n".join(lines))
+    expected = b"\n".join([lines[0], lines[2], lines[3]]) + b"\n"
+    found = []
+    for search_path in (os.environ["PATH"], "/nonexistent"):
+        out = tmp_path / "out"
+        import subprocess
+        import sys
+
+        from tests.parts.command import environment
+
+        home.mkdir(exist_ok=True)
+        with out.open("wb") as file:
+            subprocess.run(
+                [sys.executable, "-m", "opskit", "logs", str(path), "--raw"],
+                stdout=file,
+                env={**environment(home), "PATH": search_path},
+                timeout=30,
+                check=True,
+            )
+        found.append(out.read_bytes())
+    assert found == [expected, expected]
+
+
+def test_standard_input_and_compose_prefixes(home: Path) -> None:
+    """`docker-compose logs | opskit logs -` is read: the prefix is no part of the line."""
+    text = f"web-1     | {TAGGED}\nworker-1  | {PLAIN}\nweb-1     | {FAILED}\n"
+    result = logs("-", "--json", home=home, stdin=text.encode())
+    assert [json.loads(line)["tag"] for line in result.out.splitlines()] == ["LLM_CALL", "LLM_ERROR"]
+
+
+def test_our_own_log_is_the_default(home: Path) -> None:
+    """After a run its lines are there without naming a source."""
+    run = opskit("run", "What is 6 times 7?", "--sandbox", "--local", "--json", home=home)
+    result = logs(
+        "--id", run.document["correlation_id"], home=home, env={"DOCKER_HOST": "unix:///nonexistent"}
+    )
+    assert result.status == 0, result
+    assert len(result.out.splitlines()) == 3
+
+
+def test_nothing_found_says_what_was_searched(home: Path, log: Path) -> None:
+    """Exit 1 like grep, with sources, conditions and window."""
+    result = logs(str(log), "--tag", "FALLBACK", "--since", "10m", home=home)
+    assert (result.status, result.out) == (1, "")
+    assert "nothing found" in result.err
+    assert "app.log" in result.err
+    assert "FALLBACK" in result.err
+    assert "since" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (["{log}", "--grep", "(?=x)"], 2, "VAL_002"),
+        (["{log}", "--grep", "("], 2, "VAL_002"),
+        (["{log}", "--tag", "not a tag"], 2, "VAL_002"),
+        (["{log}", "--level", "loud"], 2, "VAL_002"),
+        (["{log}", "--since", "yesterdayish"], 2, "VAL_002"),
+        (["{log}", "-f", "-C", "1"], 2, "VAL_002"),
+        (["/nonexistent/x.log"], 1, "LOG_001"),
+        (["/tmp"], 1, "LOG_001"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    home: Path, log: Path, arguments: list[str], status: int, code: str
+) -> None:
+    """Patterns, tags, levels, times and paths that cannot be used."""
+    result = logs(*(argument.format(log=log) for argument in arguments), home=home)
+    assert result.status == status, result
+    assert code in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_torn_gzip_gives_what_it_holds(home: Path, tmp_path: Path) -> None:
+    """A gz that was cut is read as far as it goes."""
+    whole = gzip.compress(b"".join(b"%d [LLM_CALL] x\n" % n for n in range(20_000)))
+    (tmp_path / "torn.gz").write_bytes(whole[: len(whole) // 2])
+    result = logs(str(tmp_path / "torn.gz"), home=home)
+    assert result.status == 0
+    assert len(result.out.splitlines()) > 1000
+    assert "ends in the middle" in result.err
+
+
+def test_a_hundred_megabyte_line(home: Path, tmp_path: Path) -> None:
+    """It is searched in pieces: the lines around it are found and memory stays small."""
+    path = tmp_path / "long.log"
+    with path.open("wb") as file:
+        file.write(TAGGED.encode() + b"\n")
+        for _ in range(100):
+            file.write(b"x" * 1_000_000)
+        file.write(b"\n" + FAILED.encode() + b"\n")
+    result = logs(str(path), home=home)
+    assert result.out.splitlines() == [TAGGED, FAILED]
+
+
+def test_following_until_ctrl_c(home: Path, log: Path) -> None:
+    """-f shows what is appended at once and ends with 130."""
+    process = started(["logs", str(log), "-f"], home=home)
+    assert process.stdout is not None
+    assert [process.stdout.readline().strip() for _ in range(2)] == [TAGGED, FAILED]
+    with log.open("a") as file:
+        file.write(f"{PLAIN}\n{TAGGED} again\n")
+    assert process.stdout.readline().strip() == f"{TAGGED} again"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "Traceback" not in err
