@@ -1,14 +1,19 @@
 """`opskit drill`: does failover work, with this configuration? Played on simulated servers."""
 
 import difflib
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption, VerboseOption
 from opskit.errors import UsageError
-from opskit.result import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opskit.result import Report
+    from opskit.sandbox.scenarios import Scenario
 
 
 def drill(
@@ -18,6 +23,7 @@ def drill(
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios and play none.")] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
+    verbose: VerboseOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Inject each fault that real servers show: does the caller see a right answer or an honest error?
@@ -39,7 +45,7 @@ def drill(
         raise UsageError(
             f"there is no scenario {exc.args[0]!r}", remedy=f"{hint}`opskit drill --list` shows all"
         ) from exc
-    report = context.run(_drill(scenarios, config, quiet=json))
+    report = context.run(_drill(scenarios, config, quiet=json, verbose=verbose))
     if json:
         render.document(report.as_json())
     else:
@@ -47,15 +53,20 @@ def drill(
     raise typer.Exit(int(report.exit))
 
 
-async def _drill(scenarios: list, config: str | None, *, quiet: bool) -> Report:  # type: ignore[type-arg]
+async def _drill(
+    scenarios: "Sequence[Scenario]", config: str | None, *, quiet: bool, verbose: bool
+) -> "Report":
+    from opskit.result import Report
     from opskit.sandbox.drill import drill as play
+    from opskit.tags import TagLog
 
     loaded = context.load_config(config)
     with render.progress(len(scenarios), quiet=quiet) as bar:
-        return Report("drill", await play(scenarios, loaded, bar.step))
+        log = TagLog(render.note) if verbose else None
+        return Report("drill", await play(scenarios, loaded, bar.step, log))
 
 
-def _table(report: Report) -> None:
+def _table(report: "Report") -> None:
     rows = []
     for finding in report.findings:
         attempts = finding.evidence["attempts"]

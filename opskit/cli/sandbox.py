@@ -1,12 +1,15 @@
 """`opskit sandbox`: a simulated stack to try things on."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from opskit.cli import context, render
 from opskit.cli.options import DebugOption, JsonOption
 from opskit.errors import UsageError
+
+if TYPE_CHECKING:
+    from opskit.sandbox.stage import FaultSpec
 
 app = typer.Typer(no_args_is_help=True, help="A simulated stack on loopback, with faults to switch on.")
 
@@ -59,7 +62,7 @@ def faults(json: JsonOption = False, debug: DebugOption = False) -> None:
     render.table(("fault", "shown by"), rows)
 
 
-async def _up(faults: list, *, json: bool) -> None:  # type: ignore[type-arg]
+async def _up(faults: "list[FaultSpec]", *, json: bool) -> None:
     import asyncio
     import signal
 

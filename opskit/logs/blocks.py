@@ -18,10 +18,11 @@ from opskit.logs.events import may_continue
 
 BLOCK = 4 * 1024 * 1024
 MAX_LINE = 16 * 1024 * 1024
+Log = io.RawIOBase | BinaryIO | gzip.GzipFile
 _GZIP = b"\x1f\x8b"
 
 
-def open_log(path: Path) -> BinaryIO:
+def open_log(path: Path) -> Log:
     """The bytes of a log, unpacked when it is gzip (by its content, not by its name).
 
     Raises OpskitError LOG_001 with the reason.
@@ -35,12 +36,10 @@ def open_log(path: Path) -> BinaryIO:
             raise OpskitError("LOG_001", f"{path} is no file that can be read from its beginning")
     except OSError as exc:
         raise OpskitError("LOG_001", f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
-    return gzip.GzipFile(fileobj=io.BufferedReader(raw)) if packed else raw  # type: ignore[return-value]
+    return gzip.GzipFile(fileobj=io.BufferedReader(raw)) if packed else raw
 
 
-def blocks(
-    stream: BinaryIO, size: int = BLOCK, on_torn: Callable[[], None] = lambda: None
-) -> Iterator[bytes]:
+def blocks(stream: Log, size: int = BLOCK, on_torn: Callable[[], None] = lambda: None) -> Iterator[bytes]:
     """The stream in blocks of whole events.
 
     What a torn gzip holds before its tear is given; then `on_torn` is called.
@@ -127,7 +126,7 @@ def tail_offset(descriptor: int, size: int, lines: int) -> int:
     return 0
 
 
-def _read(stream: BinaryIO, size: int, on_torn: Callable[[], None]) -> bytes:
+def _read(stream: Log, size: int, on_torn: Callable[[], None]) -> bytes:
     if not isinstance(stream, gzip.GzipFile):
         return stream.read(size) or b""
     try:

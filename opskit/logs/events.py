@@ -100,7 +100,7 @@ def span(block: bytes, start: int, end: int) -> tuple[int, int]:
 def _first_line(block: bytes, start: int, end: int) -> int:
     """The beginning of the event that the line at `start` belongs to.
 
-    Back to a line that surely begins an event, then forward again: what continues depends on what came before.
+    Back to a line that surely begins an event, then forward: what continues depends on what came before.
     """
     if not may_continue(block[start : min(end, start + 200)]):
         return start

@@ -1,7 +1,7 @@
 """What a log line says: its time, level, tag, correlation id and message, whatever its form.
 
-Three forms are read, mixed in any order: our tagged lines and foreign ones with the same tags (SPEC A1),
-JSON lines (SPEC C5), and plain text. A line may carry a compose prefix (`service-1  | `). Lines are bytes: logs hold
+Three forms are read in any mixture: our tagged lines and foreign ones with the same tags (SPEC A1), JSON lines
+(SPEC C5), and plain text. A line may carry a compose prefix (`service-1  | `). Lines are bytes: logs hold
 invalid UTF-8 and NUL bytes, and raw output must be byte for byte what stands there.
 """
 

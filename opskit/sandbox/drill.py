@@ -18,7 +18,7 @@ from opskit.sandbox.mlx import SimulatedMlx
 from opskit.sandbox.ollama import SimModel, SimulatedOllama
 from opskit.sandbox.records import SimNode
 from opskit.sandbox.scenarios import Scenario
-from opskit.tags import TagLog
+from opskit.tags import TagLog, correlated
 
 BIG = "big:32b"
 SMALL = "small:3b"
@@ -90,7 +90,10 @@ class Stand:
 
 
 async def drill(
-    scenarios: Sequence[Scenario], config: Config, on_step: Callable[[str], None] = lambda _: None
+    scenarios: Sequence[Scenario],
+    config: Config,
+    on_step: Callable[[str], None] = lambda _: None,
+    log: TagLog | None = None,
 ) -> list[Finding]:
     """Play the scenarios: the quick ones one by one, so that their times mean something; those that have to
 
@@ -100,20 +103,21 @@ async def drill(
     for scenario in scenarios:
         if not scenario.waits:
             on_step(scenario.name)
-            found[scenario.name] = await play(scenario, config)
+            found[scenario.name] = await play(scenario, config, log)
 
     async def waiting(scenario: Scenario) -> None:
-        found[scenario.name] = await play(scenario, config)
+        found[scenario.name] = await play(scenario, config, log)
         on_step(scenario.name)
 
     await asyncio.gather(*(waiting(scenario) for scenario in scenarios if scenario.waits))
     return [found[scenario.name] for scenario in scenarios]
 
 
-async def play(scenario: Scenario, config: Config) -> Finding:
-    """One scenario on a stand of its own."""
-    async with _stand(scenario, config) as stand:
-        seen = await _PLAYERS.get(scenario.special, _once)(stand, config)
+async def play(scenario: Scenario, config: Config, log: TagLog | None = None) -> Finding:
+    """One scenario on a stand of its own; the router's tagged lines go to `log`."""
+    async with _stand(scenario, config, log or TagLog()) as stand:
+        with correlated():
+            seen = await _PLAYERS.get(scenario.special, _once)(stand, config)
     passed, why = _judge(scenario, seen, config)
     return Finding(
         "drill",
@@ -264,7 +268,7 @@ _PLAYERS = {
 
 
 @contextlib.asynccontextmanager
-async def _stand(scenario: Scenario, config: Config) -> AsyncIterator[Stand]:
+async def _stand(scenario: Scenario, config: Config, log: TagLog) -> AsyncIterator[Stand]:
     """A primary and a spare. With the MLX leg switched off the spare is a second Ollama (SPEC A6)."""
     async with contextlib.AsyncExitStack() as stack:
         primary: SimNode
@@ -291,9 +295,7 @@ async def _stand(scenario: Scenario, config: Config) -> AsyncIterator[Stand]:
             node = Node(NodeConfig(name, server.url, source), config.budgets)
             stack.push_async_callback(node.aclose)
             nodes.append(node)
-        router = Router(
-            nodes, router=config.router, budgets=config.budgets, circuit=config.circuit, log=TagLog()
-        )
+        router = Router(nodes, router=config.router, budgets=config.budgets, circuit=config.circuit, log=log)
         stack.push_async_callback(router.aclose)
         yield Stand(scenario, router, primary, spare, wish)
 
