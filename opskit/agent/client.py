@@ -69,7 +69,7 @@ class AgentClient:
         body = {"goal": goal, "session_id": session_id, "async_mode": True}
         try:
             async with asyncio.timeout(deadline_s):
-                reply = await self._http.post_json("/run?async_mode=1", body, timeout_s=None)
+                reply = await self._http.post_json("/run", body, timeout_s=None)
                 task = reply.get("task_id") if isinstance(reply, Mapping) else None
                 if task and "output" not in reply:
                     reply = await self._poll(reply, str(task), on_state)

@@ -194,9 +194,12 @@ async def _resident(
             detail = f"/api/ps is silent for {took:.1f} s: a model is being loaded"
             ladder.rung("resident", Status.INCONCLUSIVE, took, detail)
             raise _Fallen(NodeState.LOADING, detail) from error
-        state, detail = await _why(ladder, error, took)
-        ladder.rung("resident", Status.FAIL, took, detail)
-        raise _Fallen(state, detail) from error
+        if error.cause is not Cause.STATUS:
+            state, detail = await _why(ladder, error, took)
+            ladder.rung("resident", Status.FAIL, took, detail)
+            raise _Fallen(state, detail) from error
+        # It lists models and cannot say which is loaded: that alone makes it neither well nor ill.
+        resident = None
     if resident is None:
         resident = tuple(Resident(model.name) for model in models if model.resident)
         known = bool(resident)

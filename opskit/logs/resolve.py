@@ -42,11 +42,11 @@ async def _one(spec: str, own_log: Path, *, follow: bool) -> list[Source]:
     if spec.startswith("journal:"):
         return [JournalSource(spec.removeprefix("journal:") or None)]
     if spec.startswith(_CONTAINERS):
-        return await _containers(spec.removeprefix("container:"))
+        return await _containers(spec.removeprefix("container:"), follow=follow)
     if "/" in spec or Path(spec).exists():
         return list(files(spec))
     try:
-        return await _containers(spec)
+        return await _containers(spec, follow=follow)
     except OpskitError as error:
         if Path(spec).suffix or any(char in spec for char in "*?["):
             return list(files(spec))
@@ -81,7 +81,7 @@ async def _defaults(own_log: Path, *, follow: bool) -> tuple[list[Source], list[
     return found, notes
 
 
-async def _containers(spec: str) -> list[Source]:
+async def _containers(spec: str, *, follow: bool) -> list[Source]:
     from opskit.logs.container import containers
 
-    return list(await containers(spec))
+    return await containers(spec, follow=follow)

@@ -72,6 +72,8 @@ async def detect(http: HttpNode, config: NodeConfig) -> Provider:
         else:
             if isinstance(body, Mapping) and isinstance(body.get("version"), str):
                 return Ollama(http)
+        if trouble is not None and await _lists_tags(http):
+            return Ollama(http)
     try:
         return await _openai(http, config)
     except CallError as error:
@@ -102,6 +104,15 @@ async def _openai(http: HttpNode, config: NodeConfig) -> Provider:
         # Unknown, but where an MLX server is expected: keep to what is safe with one.
         return OpenAIStyle(http, "mlx_lm", config.default_model)
     return OpenAIStyle(http, "openai", config.default_model)
+
+
+async def _lists_tags(http: HttpNode) -> bool:
+    """Ollama-shaped, though it does not tell its version."""
+    try:
+        body = await http.get_json("/api/tags")
+    except CallError:
+        return False
+    return isinstance(body, Mapping) and isinstance(body.get("models"), list)
 
 
 async def _is_lmstudio(http: HttpNode) -> bool:

@@ -26,6 +26,7 @@ from opskit.providers.base import (
 from opskit.providers.failures import error_text
 from opskit.providers.http import HttpNode, lines, parsed
 
+_DOCUMENT_BYTES = 8 * 1024 * 1024
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
@@ -39,7 +40,13 @@ class Ollama:
         self._http = http
 
     async def version(self) -> str:
-        body = await self._http.get_json("/api/version")
+        """The server's version; one that does not tell it shows its life by its list of models."""
+        try:
+            body = await self._http.get_json("/api/version")
+        except CallError as error:
+            if error.cause is not Cause.STATUS or error.status in (401, 403):
+                raise
+            body = await self._http.get_json("/api/tags")
         version = body.get("version") if isinstance(body, Mapping) else None
         return f"Ollama {version}" if version else "Ollama"
 
@@ -47,9 +54,18 @@ class Ollama:
         """From /api/tags: installed models, cloud stubs marked. `resident` is left open: see `resident`."""
         return tuple(_model(entry) for entry in _entries(await self._http.get_json("/api/tags"), "/api/tags"))
 
-    async def resident(self) -> tuple[Resident, ...]:
-        """From /api/ps. It may block while an MLX-engine runner loads: a TIMEOUT here means loading (A2)."""
-        return tuple(_resident(entry) for entry in _entries(await self._http.get_json("/api/ps"), "/api/ps"))
+    async def resident(self) -> tuple[Resident, ...] | None:
+        """From /api/ps; None where a server is too old to have it (404).
+
+        It may block while an MLX-engine runner loads: a TIMEOUT here means loading (A2).
+        """
+        try:
+            body = await self._http.get_json("/api/ps")
+        except CallError as error:
+            if error.status == 404:
+                return None
+            raise
+        return tuple(_resident(entry) for entry in _entries(body, "/api/ps"))
 
     async def show(self, model: str) -> Mapping[str, Any]:
         """Metadata of one model without loading it (A2)."""
@@ -69,12 +85,9 @@ class Ollama:
         """NDJSON chunks of /api/chat. Success is a line with `done: true`, nothing else (A5)."""
         async with (
             self._http.post_stream("/api/chat", _body(request)) as response,
-            contextlib.aclosing(lines(response)) as rows,
+            contextlib.aclosing(_chunks(lines(response))) as chunks,
         ):
-            async for line in rows:
-                if not line.strip():
-                    continue
-                chunk = _object(line)
+            async for chunk in chunks:
                 if chunk.get("error"):
                     raise CallError(Cause.IN_BAND, error_text(chunk)[0], phase="stream", status=200)
                 message = chunk.get("message")
@@ -123,10 +136,38 @@ def _body(request: ChatRequest) -> dict[str, Any]:
     return body
 
 
+async def _chunks(rows: AsyncGenerator[bytes, None]) -> AsyncGenerator[Mapping[str, Any], None]:
+    """One object a line; or, from something that does not stream, one document over several lines."""
+    document, first = b"", True
+    async with contextlib.aclosing(rows):
+        async for line in rows:
+            if not line.strip():
+                continue
+            if document:
+                document += line
+                if len(document) > _DOCUMENT_BYTES:
+                    break
+            elif first and not _is_json(line):
+                document = line
+            else:
+                yield _object(line)
+            first = False
+    if document:
+        yield _object(document)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        parsed(line, "")
+    except CallError:
+        return False
+    return True
+
+
 def _object(line: bytes) -> Mapping[str, Any]:
-    chunk = parsed(line, "a line of the reply is not JSON")
+    chunk = parsed(line, "the reply is not JSON")
     if not isinstance(chunk, Mapping):
-        raise CallError(Cause.PAYLOAD, "a line of the reply is not an object", phase="stream", status=200)
+        raise CallError(Cause.PAYLOAD, "the reply is not an object", phase="stream", status=200)
     return chunk
 
 

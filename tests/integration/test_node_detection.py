@@ -145,3 +145,17 @@ async def test_a_server_is_asked_once_and_again_after_it_was_forgotten(pooled):
         server.replies = {"/v1/models": MODELS}
         node.forget()
         assert (await node.provider()).flavour == "openai"
+
+
+async def test_an_ollama_without_version_and_ps_is_still_one(httpserver, pooled):
+    """A server that only lists and chats is Ollama-shaped; what it holds in memory is not known."""
+    httpserver.no_handler_status_code = 404
+    httpserver.expect_request("/api/tags").respond_with_json({"models": [{"name": "m:1b", "size": 1}]})
+    node = Node(NodeConfig("ollama", httpserver.url_for("").rstrip("/"), "ollama"), BUDGETS, pooled=pooled)
+    try:
+        provider = await node.provider()
+        assert provider.flavour == "ollama"
+        assert await provider.version() == "Ollama"
+        assert await provider.resident() is None
+    finally:
+        await node.aclose()

@@ -228,3 +228,14 @@ async def test_the_lost_error_of_the_v1_route_is_not_met_here(node):
     await collect(ollama)
     assert {request.path for request in server.seen} == {"/api/chat"}
     assert ChatRequest((Message("user", "hi"),), "m").model == server.seen[0].body["model"]
+
+
+@pytest.mark.parametrize("indent", [None, 4])
+async def test_one_document_instead_of_a_stream_is_read(node, indent):
+    """A server that ignores `stream` and answers one document, over several lines or not, is understood."""
+    server, provider = node
+    document = {"model": "m", "message": {"role": "assistant", "content": "Paris."}, "done": True}
+    server.replies["/api/chat"] = answer(json.dumps(document, indent=indent).encode())
+    events = [event async for event in provider.stream(ChatRequest((Message("user", "hi"),), "m"))]
+    assert events[0] == Token("Paris.")
+    assert isinstance(events[-1], End)
