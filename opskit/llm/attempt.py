@@ -14,6 +14,7 @@ from opskit.llm.plan import Candidate
 from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
 from opskit.llm.watch import Watch
 from opskit.providers.base import (
+    DEFAULT_MODEL,
     CallError,
     ChatRequest,
     End,
@@ -42,6 +43,7 @@ class Trial:
     committed: bool = False
     fault: Fault | None = None
     verdict: Verdict | None = None
+    served: str | None = None
     usage: Usage = field(default_factory=Usage)
     finish_reason: str = ""
     first_sign_s: float | None = None
@@ -118,6 +120,8 @@ class Asker:
                             return
                     elif isinstance(event, End):
                         trial.usage, trial.finish_reason = event.usage, event.reason
+                        if candidate.model == DEFAULT_MODEL:
+                            trial.served = event.model
             trial.verdict = judge(
                 trial.text, ask.prompts, finish_reason=trial.finish_reason, length_is_fine=ask.length_is_fine
             )

@@ -62,7 +62,7 @@ class Course:
         return Answer(
             trial.text,
             trial.candidate.node,
-            trial.candidate.model,
+            trial.served or trial.candidate.model,
             tuple(self.attempts),
             now - self.started,
             trial.usage,
@@ -82,7 +82,7 @@ def _attempt(trial: Trial, *, fallback: bool) -> Attempt:
         outcome, fault, detail = Outcome.FAULT, found.kind.value, found.detail
     return Attempt(
         candidate.node,
-        candidate.model,
+        trial.served or candidate.model,
         outcome,
         fault,
         detail,

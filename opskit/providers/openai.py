@@ -86,6 +86,7 @@ class OpenAIStyle:
             contextlib.aclosing(events(raw)) as items,
         ):
             reason: str | None = None
+            served: str | None = None
             usage = Usage()
             plain: list[str] = []
             async for item in items:
@@ -96,14 +97,14 @@ class OpenAIStyle:
                     plain.append(item.text)
                     continue
                 if item.text.strip() == "[DONE]":
-                    yield End(reason or "stop", usage)
+                    yield End(reason or "stop", usage, served)
                     return
                 if not item.text.strip():
                     yield Progress()
                     continue
                 chunk = _object(item.text)
                 _raise_in_band(chunk)
-                usage = _usage(chunk) or usage
+                usage, served = _usage(chunk) or usage, _served(chunk) or served
                 for event in _delta(chunk, "delta"):
                     yield event
                 reason = _finish(chunk) or reason
@@ -112,12 +113,12 @@ class OpenAIStyle:
                 _raise_in_band(chunk)
                 for event in _delta(chunk, "message"):
                     yield event
-                reason, usage = _finish(chunk), _usage(chunk) or usage
+                reason, usage, served = _finish(chunk), _usage(chunk) or usage, _served(chunk)
         if reason is None:
             raise CallError(
                 Cause.ENDED, "the stream ended without a finish reason or [DONE]", phase="stream", status=200
             )
-        yield End(reason, usage)
+        yield End(reason, usage, served)
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -246,6 +247,12 @@ def _finish(chunk: Mapping[str, Any]) -> str | None:
         if isinstance(reason, str) and reason:
             return reason
     return None
+
+
+def _served(chunk: Mapping[str, Any]) -> str | None:
+    """The model that the server says answered; mlx_lm.server only echoes what it was asked for (B4)."""
+    name = chunk.get("model")
+    return name if isinstance(name, str) and name not in ("", DEFAULT_MODEL) else None
 
 
 def _usage(chunk: Mapping[str, Any]) -> Usage | None:
