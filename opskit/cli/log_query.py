@@ -29,30 +29,31 @@ class Asked:
     form: str
 
 
-def selection(
-    tags: Sequence[str] | None,
-    grep: Sequence[str] | None,
-    exclude: Sequence[str] | None,
-    identifier: str | None,
-    level: str | None,
+def conditions(
     *,
-    everything: bool,
-    since: str | None,
-    until: str | None,
+    tags: Sequence[str] = (),
+    grep: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    identifier: str | None = None,
+    level: str | None = None,
+    everything: bool = False,
+    since: str | None = None,
+    until: str | None = None,
 ) -> Selection:
     """The conditions of the options. Raises UsageError for each that cannot be used."""
-    wanted = tuple(name.strip() for group in tags or () for name in group.split(",") if name.strip())
-    if level is not None and level not in LEVELS:
+    wanted = tuple(name.strip() for group in tags for name in group.split(",") if name.strip())
+    known = next((one for one in LEVELS if one == level), None)
+    if level is not None and known is None:
         raise UsageError(f"{level!r} is no level", remedy=f"levels are {', '.join(LEVELS)}")
     if not (wanted or grep or identifier or level or everything):
         wanted = STANDARD_TAGS
     now = datetime.now().astimezone()
     found = Selection(
         wanted,
-        tuple(grep or ()),
-        tuple(exclude or ()),
+        tuple(grep),
+        tuple(exclude),
         identifier,
-        level,
+        known,
         moment(since, now) if since else None,
         moment(until, now) if until else None,
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ LOG_NAME = "opskit.log"
 
 async def show(asked: Asked, config: str | None) -> bool:
     """Print what is wanted; whether there was any."""
-    sources = await _sources(asked.specs, config, follow=asked.follow)
+    sources = await open_sources(asked.specs, config, follow=asked.follow)
     window = Window(asked.selection.since, asked.selection.until, asked.tail)
     printer = _Printer(asked.form, many=len({source.name for source in sources}) > 1)
     if asked.follow:
@@ -37,7 +38,8 @@ async def show(asked: Asked, config: str | None) -> bool:
     return bool(printer.count)
 
 
-async def _sources(specs: tuple[str, ...], config: str | None, *, follow: bool) -> list[Source]:
+async def open_sources(specs: Sequence[str], config: str | None, *, follow: bool) -> list[Source]:
+    """The sources that were named, or the default ones; what was left out goes to stderr."""
     # A configuration is needed only to find our own log.
     own = Path("/nonexistent")
     if not specs or "self" in specs or config is not None:
@@ -96,11 +98,3 @@ def _iso(at: float | None) -> str | None:
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-async def stats(*_: object, **__: object) -> None:
-    """Filled in with the statistics."""
-
-
-async def request(*_: object, **__: object) -> None:
-    """Filled in with the request view."""

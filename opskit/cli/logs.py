@@ -83,11 +83,20 @@ def show(
         raise UsageError("--raw and --json exclude each other", remedy="`opskit logs show --help`")
     if follow and around:
         raise UsageError("-C looks at what is there, -f at what comes", remedy="drop one of them")
-    from opskit.cli.log_query import Asked, plainly, selection
+    from opskit.cli.log_query import Asked, conditions, plainly
 
     asked = Asked(
         tuple(sources or ()),
-        selection(tag, grep, exclude, identifier, level, everything=everything, since=since, until=until),
+        conditions(
+            tags=tag or (),
+            grep=grep or (),
+            exclude=exclude or (),
+            identifier=identifier,
+            level=level,
+            everything=everything,
+            since=since,
+            until=until,
+        ),
         tail,
         around,
         follow,
@@ -105,7 +114,9 @@ def show(
 @app.command()
 def stats(
     sources: Sources = None,
-    by: Annotated[str, typer.Option("--by", help="model, node, tag or minute.", show_default=False)] = "",
+    by: Annotated[
+        str | None, typer.Option("--by", help="model, node, tag or minute.", show_default=False)
+    ] = None,
     since: Since = None,
     until: Until = None,
     markdown: Annotated[
@@ -117,9 +128,11 @@ def stats(
 ) -> None:
     """Count errors, slow requests, calls and failures of each model and node, and draw the course of time."""
     del debug  # read by main
-    from opskit.cli import log_view
+    from opskit.cli import log_report
 
-    context.run(log_view.stats(tuple(sources or ()), by, since, until, markdown, config, as_json=json))
+    work = log_report.stats(tuple(sources or ()), by, since, until, markdown, config, json=json)
+    if not context.run(work):
+        raise typer.Exit(int(Exit.FAILED))
 
 
 @app.command()
@@ -132,6 +145,6 @@ def request(
 ) -> None:
     """Tell the story of one request across sources: its lines in order, the time between, its attempts."""
     del debug  # read by main
-    from opskit.cli import log_view
+    from opskit.cli import log_report
 
-    context.run(log_view.request(identifier, tuple(sources or ()), config, as_json=json))
+    context.run(log_report.request(identifier, tuple(sources or ()), config, json=json))

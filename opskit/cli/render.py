@@ -54,6 +54,11 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def heading(text: str) -> None:
+    """A line above a table."""
+    line(f"\n{printable(text)}", style="bold")
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table to stdout, folded to the terminal's width."""
     from rich.console import Console

@@ -29,14 +29,24 @@ def open_log(path: Path) -> Log:
     """
     try:
         raw = path.open("rb", buffering=0)
-        packed = raw.read(2) == _GZIP
-        if raw.seekable():
-            raw.seek(0)
-        else:
-            raise OpskitError("LOG_001", f"{path} is no file that can be read from its beginning")
     except OSError as exc:
         raise OpskitError("LOG_001", f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
-    return gzip.GzipFile(fileobj=io.BufferedReader(raw)) if packed else raw
+    if not raw.seekable():
+        raw.close()
+        raise OpskitError("LOG_001", f"{path} is no file that can be read from its beginning")
+    try:
+        packed = raw.read(2) == _GZIP
+        raw.seek(0)
+    except OSError as exc:
+        raw.close()
+        raise OpskitError("LOG_001", f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+    if not packed:
+        return raw
+    inner = io.BufferedReader(raw)
+    unpacked = gzip.GzipFile(fileobj=inner)
+    # GzipFile closes what it opened itself; this makes it close ours too.
+    unpacked.myfileobj = inner  # type: ignore[assignment]  # typeshed knows only what it opens itself
+    return unpacked
 
 
 def blocks(stream: Log, size: int = BLOCK, on_torn: Callable[[], None] = lambda: None) -> Iterator[bytes]:

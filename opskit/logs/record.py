@@ -1,8 +1,8 @@
 """What a log line says: its time, level, tag, correlation id and message, whatever its form.
 
-Three forms are read in any mixture: our tagged lines and foreign ones with the same tags (SPEC A1), JSON lines
-(SPEC C5), and plain text. A line may carry a compose prefix (`service-1  | `). Lines are bytes: logs hold
-invalid UTF-8 and NUL bytes, and raw output must be byte for byte what stands there.
+Three forms are read in any mixture: our tagged lines and foreign ones with the same tags (SPEC A1), JSON
+lines (SPEC C5), and plain text. A line may carry a compose prefix (`service-1  | `). Lines are bytes: logs
+hold invalid UTF-8 and NUL bytes, and raw output must be byte for byte what stands there.
 """
 
 import json
@@ -43,13 +43,17 @@ _TAG_LEVELS: dict[str, Level] = {
     "FALLBACK": "warning",
 }
 # `web-1  | text`: compose pads the name with blanks and ends the prefix with a bar and one blank.
-_COMPOSE = re.compile(rb"^(?:\x1b\[[0-9;]*m)*([A-Za-z0-9][\w.-]*?) *\| ?(?:\x1b\[0m)? ?")
+_COMPOSE = re.compile(rb"^(?:\x1b\[[0-9;]*m)*([A-Za-z0-9][\w.-]*?) *\| ?(?:\x1b\[0m)?")
 _TIME = re.compile(
     rb"(?P<date>\d{4}-\d\d-\d\d)[T ](?P<time>\d\d:\d\d:\d\d)(?:[.,](?P<fraction>\d{1,9}))?"
     rb"\d*\s?(?P<zone>Z|[+-]\d\d:?\d\d)?"
 )
 _LEVEL = re.compile(
     rb"(?:^|[\s\[|:\"=<(])(TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|PANIC)(?=$|[\s\]|:,;\">)!-])"
+)
+_LOGFMT_LEVEL = re.compile(rb"(?:^|\s)(?:level|lvl|severity)=\"?([A-Za-z]+)")
+_LEADING_LEVEL = re.compile(
+    rb"^[\s\[|:(-]*(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|PANIC)\b[\]:)]*"
 )
 _TAG = re.compile(rb"\[([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|REQUEST|FALLBACK)\]")
 _UUID = re.compile(rb"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
@@ -125,7 +129,8 @@ def _tagged(line: bytes, tag: re.Match[bytes]) -> Facts:
     rest = read.rest if read is not None else ""
     identifier = fields.get("correlation_id")
     uuid = _UUID.search(line)
-    level = _level(line) or _TAG_LEVELS.get(name, "info")
+    # Only what stands in front of the tag is the line's own level; behind it is content, previews included.
+    level = _level(line[: tag.start()]) or _TAG_LEVELS.get(name, "info")
     return Facts(
         "tagged",
         timestamp(line),
@@ -162,6 +167,7 @@ def _json(line: bytes) -> Facts | None:
 def _text(line: bytes) -> Facts:
     found = _TIME.search(line, 0, _HEAD)
     rest = line[found.end() :] if found is not None and found.start() < 40 else line
+    rest = _LEADING_LEVEL.sub(b"", rest, count=1)
     uuid = _UUID.search(line)
     return Facts(
         "text",
@@ -175,7 +181,10 @@ def _text(line: bytes) -> Facts:
 
 def _level(line: bytes) -> Level | None:
     found = _LEVEL.search(line, 0, _HEAD)
-    return _LEVEL_WORDS[found[1].decode().lower()] if found is not None else None
+    if found is not None:
+        return _LEVEL_WORDS[found[1].decode().lower()]
+    found = _LOGFMT_LEVEL.search(line, 0, _HEAD)
+    return level_of(found[1].decode()) if found is not None else None
 
 
 def _first(body: Mapping[str, Any], *names: str) -> Any:

@@ -4,10 +4,16 @@ import asyncio
 import inspect
 import sys
 
-from tests.bench import probing, routing, startup
+from tests.bench import log_stats, probing, routing, searching, startup
 from tests.bench.measure import Figure
 
-BENCHES = {"startup": startup.figures, "routing": routing.figures, "probing": probing.figures}
+BENCHES = {
+    "startup": startup.figures,
+    "routing": routing.figures,
+    "probing": probing.figures,
+    "searching": searching.figures,
+    "log_stats": log_stats.figures,
+}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Log files of any size whose truth is known: one block is written by chance, then repeated with other numbers.
+"""Log files of any size whose truth is known: a block made by chance, repeated with other numbers.
 
 The lines are those of a stack under load: plain text, JSON, uvicorn's access lines, compose prefixes, whole
 requests in our tags, tracebacks of several lines, here and there bytes that are no UTF-8.
@@ -19,6 +19,8 @@ LINES_PER_S = 70
 #: Stand-ins of the same width as what replaces them in each block.
 _BLOCK_ID = b"zzzzzz"
 _BLOCK_NUMBER = b"70707"
+_HUNDREDTHS = b"~~"
+_RESERVED = bytes.maketrans(b"\n\r@~", b"\0\0\0\0")
 
 _MODELS = (
     ("ollama", "phi3.5:3.8b"),
@@ -100,6 +102,7 @@ def write(path: Path, *, size_bytes: int, tagged_share: float = 0.05, seed: int 
                 shifted = shifted.replace(_marker(minute, "T"), f"{at:%Y-%m-%dT%H:%M}".encode())
                 shifted = shifted.replace(_marker(minute, " "), f"{at:%Y-%m-%d %H:%M}".encode())
             shifted = shifted.replace(_BLOCK_ID, b"%06x" % number)
+            shifted = shifted.replace(_HUNDREDTHS, b"%02d" % (number * 37 % 100))
             file.write(shifted.replace(_BLOCK_NUMBER, b"%05d" % (10_000 + number % 90_000)))
     return _multiplied(counts, times, len(text), block.minutes)
 
@@ -163,8 +166,9 @@ class _Block:
         for kind in chance.choices([kind for kind, _ in kinds], weights, k=lines - self.counts.lines):
             kind(chance.randrange(self.span_ms))
         self.events.sort()
-        self.counts.first = START + timedelta(milliseconds=self.events[0][0])
-        self.counts.last = START + timedelta(milliseconds=self.events[-1][0])
+        timed = [at_ms for at_ms, _, line in self.events if b"@0000" in line]
+        self.counts.first = START + timedelta(milliseconds=timed[0])
+        self.counts.last = START + timedelta(milliseconds=timed[-1])
         self.text = b"".join(line for _, _, line in self.events)
 
     def _add(self, at_ms: int, line: bytes) -> None:
@@ -209,12 +213,14 @@ class _Block:
         self._json_line(at_ms, "info", "request handled", duration)
 
     def _json_line(self, at_ms: int, level: str, message: str, duration: float) -> None:
-        self.counts.slow += duration > 10
+        tenths = round(duration, 1)
+        tenths += 0.1 * (tenths == 10)
+        self.counts.slow += tenths > 10
         message = message.replace('"', "'")
         self._add(
             at_ms,
             f'{{"timestamp": "{self._clock(at_ms, "T", ".")}Z", "level": "{level}", "message": "{message}", '
-            f'"task": {_BLOCK_NUMBER.decode()}, "duration": {duration}}}'.encode(),
+            f'"task": {_BLOCK_NUMBER.decode()}, "duration": {tenths:.1f}{_HUNDREDTHS.decode()}}}'.encode(),
         )
 
     def _access(self, at_ms: int) -> None:
@@ -237,7 +243,7 @@ class _Block:
         self._add(at_ms, "\n".join(lines).encode())
 
     def _broken(self, at_ms: int) -> None:
-        rubbish = self.chance.randbytes(40).replace(b"\n", b"\0").replace(b"\r", b"\0").replace(b"@", b"\0")
+        rubbish = self.chance.randbytes(40).translate(_RESERVED)
         self._add(
             at_ms, f"{self._clock(at_ms, ' ', ',')} INFO    app.raw: ".encode() + b"\0\xff\xfe" + rubbish
         )

@@ -1,0 +1,215 @@
+"""`opskit logs stats` and `opskit logs request`: reports over the same sources."""
+
+import contextlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opskit.cli import render
+from opskit.cli.log_query import conditions
+from opskit.cli.log_view import open_sources
+from opskit.errors import UsageError
+from opskit.logs.files import FileSource
+from opskit.logs.record import Entry
+from opskit.logs.request import Line, Story, story
+from opskit.logs.select import Selection
+from opskit.logs.show import once
+from opskit.logs.source import Note, Source, Window
+from opskit.logs.stats import Tally
+from opskit.logs.stats_file import Feeder, tally_file
+from opskit.logs.stats_json import as_json
+from opskit.logs.stats_report import as_markdown, rows_by, summary
+from opskit.result import SCHEMA_VERSION
+from opskit.system.textfile import check_writable, write_text
+
+if TYPE_CHECKING:
+    from opskit.logs.show import Shown
+
+BREAKDOWNS = ("model", "node", "tag", "minute")
+
+
+async def stats(
+    specs: Sequence[str],
+    by: str | None,
+    since: str | None,
+    until: str | None,
+    markdown: str | None,
+    config: str | None,
+    *,
+    json: bool,
+) -> bool:
+    """Print the statistics of the sources; whether there was a line at all."""
+    if by is not None and by not in BREAKDOWNS:
+        raise UsageError(f"--by {by!r} is not known", remedy=f"use one of: {', '.join(BREAKDOWNS)}")
+    selection = conditions(everything=True, since=since, until=until)
+    if markdown is not None:
+        _check(Path(markdown))
+    sources = await open_sources(specs, config, follow=False)
+    tally = Tally()
+    for source in sources:
+        tally.merge(await _tallied(source, selection))
+    if not tally.lines:
+        render.note(f"nothing to count in {', '.join(source.name for source in sources)}")
+        return False
+    if markdown is not None:
+        write_text(Path(markdown), as_markdown(tally))
+        render.note(f"{markdown} written")
+    if json:
+        render.document(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "command": "logs stats",
+                "ok": True,
+                "status": "pass",
+                "findings": [],
+                "stats": as_json(tally),
+            }
+        )
+    elif by is not None:
+        columns, rows = rows_by(tally, by)
+        render.table(columns, rows)
+    else:
+        for table in summary(tally):
+            if table.rows:
+                render.heading(table.heading)
+                render.table(table.columns, table.rows)
+    return True
+
+
+async def request(identifier: str, specs: Sequence[str], config: str | None, *, json: bool) -> None:
+    """Print everything of one request across the sources."""
+    sources = await open_sources(specs, config, follow=False)
+    found: list[Entry] = []
+    # A beginning of an id must be told apart from others: so lines are sought by it, not by the whole id.
+    selection = Selection(identifier=identifier.strip()) if len(identifier.strip()) >= 4 else Selection()
+    async with contextlib.aclosing(once(sources, selection, Window())) as items:
+        async for item in items:
+            if isinstance(item, Entry):
+                found.append(item)
+            elif isinstance(item, Note):
+                render.note(f"-- {item.source}: {item.text}")
+    told = story(found, identifier)
+    if json:
+        render.document(_document(told))
+        return
+    _draw(told)
+
+
+async def _tallied(source: Source, selection: Selection) -> Tally:
+    if isinstance(source, FileSource) and not selection.needs_time:
+        return tally_file(source.path, source=source.name)
+    tally = Tally()
+    feeder = Feeder(tally, source.name)
+    last: float | None = None
+    async with contextlib.aclosing(
+        once([source], selection, Window(selection.since, selection.until))
+    ) as items:
+        async for item in items:
+            if isinstance(item, Entry):
+                last = item.at
+                feeder.push(item.raw + b"\n", item.at)
+            else:
+                _note(item)
+    feeder.close(last)
+    return tally
+
+
+def _note(item: "Shown") -> None:
+    if isinstance(item, Note):
+        render.note(f"-- {item.source}: {item.text}")
+
+
+def _check(path: Path) -> None:
+    try:
+        check_writable(path)
+    except OSError as exc:
+        raise UsageError(
+            f"{path} cannot be written: {exc.strerror}", remedy="choose a folder that is yours"
+        ) from exc
+
+
+def _draw(told: Story) -> None:
+    render.heading(f"request {told.correlation_id}")
+    if told.goal:
+        render.line(f"goal: {render.printable(told.goal)}")
+    render.table(
+        ("time", "after", "source", "tag", "text"),
+        [
+            (
+                _clock(line),
+                "" if line.since_s is None else f"{line.since_s:.3f} s{' GAP' if line.gap else ''}",
+                line.source,
+                line.tag or line.level or "",
+                line.text,
+            )
+            for line in told.lines
+        ],
+    )
+    if told.attempts:
+        render.heading("attempts")
+        render.table(
+            ("", "node", "model", "outcome", "seconds", "fallback"),
+            [
+                (
+                    str(attempt.number),
+                    attempt.node or "?",
+                    attempt.model or "?",
+                    attempt.fault or attempt.outcome,
+                    "" if attempt.seconds is None else f"{attempt.seconds:.3f}",
+                    "yes" if attempt.fallback else "",
+                )
+                for attempt in told.attempts
+            ],
+        )
+    total = "" if told.total_s is None else f" in {told.total_s:.3f} s"
+    gaps = f", {len(told.gaps)} gaps" if told.gaps else ""
+    sources = ", ".join(told.sources)
+    answered = "answered" if told.answered else "no answer is logged"
+    render.line(f"{answered}{total}; {len(told.lines)} lines from {sources}{gaps}")
+
+
+def _clock(line: Line) -> str:
+    if line.at is None:
+        return ""
+    return f"{datetime.fromtimestamp(line.at, UTC):%H:%M:%S.%f}"[:-3]
+
+
+def _document(told: Story) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "command": "logs request",
+        "ok": told.answered,
+        "status": "pass" if told.answered else "inconclusive",
+        "findings": [],
+        "correlation_id": told.correlation_id,
+        "goal": told.goal,
+        "total_s": told.total_s,
+        "sources": list(told.sources),
+        "attempts": [
+            {
+                "number": attempt.number,
+                "node": attempt.node,
+                "model": attempt.model,
+                "outcome": attempt.outcome,
+                "fault": attempt.fault,
+                "seconds": attempt.seconds,
+                "fallback": attempt.fallback,
+            }
+            for attempt in told.attempts
+        ],
+        "lines": [
+            {
+                "source": line.source,
+                "at": None
+                if line.at is None
+                else datetime.fromtimestamp(line.at, UTC).isoformat().replace("+00:00", "Z"),
+                "since_s": line.since_s,
+                "gap": line.gap,
+                "level": line.level,
+                "tag": line.tag,
+                "raw": line.raw.decode("utf-8", "backslashreplace"),
+            }
+            for line in told.lines
+        ],
+    }
