@@ -11,7 +11,7 @@ ID = "8979fe84-3a15-468c-96c9-758325391ded"
 AGENT = f"""\
 2026-11-20T08:00:00Z [REQUEST] correlation_id={ID} method=RUN goal="What is it?"
 2026-11-20T08:00:00.100Z [LLM_CALL] correlation_id={ID} node=ollama model=big:32b fallback=false
-2026-11-20T08:00:05.200Z [LLM_CRASH] correlation_id={ID} node=ollama model=big:32b seconds=5.1 fault=runner_crashed
+2026-11-20T08:00:05.200Z [LLM_CRASH] correlation_id={ID} node=ollama model=big:32b fault=runner_crashed
 2026-11-20T08:00:05.210Z [LLM_CALL] correlation_id={ID} node=mlx model=m fallback=true
 2026-11-20T08:00:06Z [LLM_RESPONSE] correlation_id={ID} node=mlx model=m seconds=0.79 status=200 tokens=20
 """
