@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.logs.frames import CUT, LINE_BYTES, Bare, Framed, FrameError, Line, Lines, Message, Times
+from opskit.logs.docker_time import Times
+from opskit.logs.frames import CUT, LINE_BYTES, Bare, Framed, FrameError, Line, Lines, Message
 from tests.unit.logs.wire import framed, on_terminal, stamp
 
 _NS = 1_795_168_580_785_245_755

@@ -1,0 +1,215 @@
+"""From the bytes of a Docker log to lines: messages with their times, long lines joined again.
+
+Docker logs in *messages*: a line, or 16 KiB of a longer one, or what a dying process left without a line
+end. Each comes with its time in front. Without a terminal each stands in a frame of its own (stream, length);
+with one the messages follow each other bare. Pieces may be cut anywhere.
+"""
+
+import re
+import struct
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from opskit.logs.docker_time import Times
+
+#: The longest line that is kept whole.
+LINE_BYTES = 1024 * 1024
+CUT = b" [cut by opskit: the line is longer than %d bytes]"
+
+_FRAME = struct.Struct(">BxxxL")
+#: Docker's own messages are far shorter; a longer one is taken in parts of this size.
+_PART_BYTES = 64 * 1024
+_FIXED = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z ")
+_FIXED_BYTES = 31
+
+
+class Message(NamedTuple):
+    """`stream` is 1 for stdout and for a terminal, 2 for stderr, 3 for the daemon's own complaints.
+
+    `ends` tells whether a line end stood behind it; `text` is without it.
+    """
+
+    at_ns: int
+    stream: int
+    text: bytes
+    ends: bool
+
+
+class Line(NamedTuple):
+    """A whole line, without its end, and the time of its first message."""
+
+    at_ns: int
+    stream: int
+    text: bytes
+
+
+class FrameError(ValueError):
+    """The bytes are no frames: the reader lost its place."""
+
+
+class Framed:
+    """Messages of a container without a terminal."""
+
+    def __init__(self) -> None:
+        self._times = Times()
+        self._rest = b""
+        self._long: tuple[int, int, int] | None = None
+        self._at_ns = 0
+
+    def feed(self, piece: bytes) -> list[Message]:
+        """The messages that are complete now. Raises FrameError."""
+        data = self._rest + piece if self._rest else piece
+        place, size = 0, len(data)
+        messages: list[Message] = []
+        while True:
+            if self._long is None:
+                if size - place < _FRAME.size:
+                    break
+                stream, length = _FRAME.unpack_from(data, place)
+                if stream > 3:
+                    raise FrameError(f"a frame of stream {stream}")
+                if length > _PART_BYTES:
+                    self._long = (stream, length, 0)
+                    place += _FRAME.size
+                    continue
+                end = place + _FRAME.size + length
+                if end > size:
+                    break
+                self._at_ns, text = self._times.split(data[place + _FRAME.size : end], self._at_ns)
+            else:
+                stream, left, number = self._long
+                end = place + min(left, _PART_BYTES)
+                if end > size:
+                    break
+                text = data[place:end]
+                if number == 0:
+                    self._at_ns, text = self._times.split(text, self._at_ns)
+                self._long = (stream, left - (end - place), number + 1) if left > end - place else None
+            ends = self._long is None and text.endswith(b"\n")
+            messages.append(Message(self._at_ns, stream, text[:-1] if ends else text, ends))
+            place = end
+        self._rest = data[place:]
+        return messages
+
+    def finish(self) -> list[Message]:
+        """What is left when the log ended properly: half a frame is no message."""
+        self._rest = b""
+        return []
+
+
+class Bare:
+    """Messages of a container with a terminal: told apart by line ends, and by the times in front.
+
+    A time within a line begins a new message when it is not before the one in front of the line: times that
+    a program writes itself are older than the moment at which Docker reads them.
+    """
+
+    def __init__(self) -> None:
+        self._times = Times()
+        self._rest = b""
+        self._at_ns = 0
+
+    def feed(self, piece: bytes) -> list[Message]:
+        """The messages that are complete now."""
+        *lines, rest = (self._rest + piece if self._rest else piece).split(b"\n")
+        messages: list[Message] = []
+        for line in lines:
+            parts = self._parts(line)
+            messages += [self._message(part, ends=False) for part in parts[:-1]]
+            messages.append(self._message(parts[-1], ends=True))
+        *parts, rest = self._parts(rest)
+        messages += [self._message(part, ends=False) for part in parts]
+        while len(rest) > _PART_BYTES + _FIXED_BYTES:
+            messages.append(self._message(rest[:_PART_BYTES], ends=False))
+            rest = rest[_PART_BYTES:]
+        self._rest = rest
+        return messages
+
+    def finish(self) -> list[Message]:
+        """What is left when the log ended properly."""
+        rest, self._rest = self._rest, b""
+        return [self._message(rest, ends=False)] if rest else []
+
+    def _message(self, raw: bytes, *, ends: bool) -> Message:
+        self._at_ns, text = self._times.split(raw, self._at_ns)
+        return Message(self._at_ns, 1, text, ends)
+
+    @staticmethod
+    def _parts(line: bytes) -> list[bytes]:
+        if len(line) < 2 * _FIXED_BYTES:
+            return [line]
+        parts, begin = [], 0
+        for found in _FIXED.finditer(line, _FIXED_BYTES):
+            # Times of one width compare like their text.
+            if found[0] >= line[begin : begin + _FIXED_BYTES]:
+                parts.append(line[begin : found.start()])
+                begin = found.start()
+        return [*parts, line[begin:]]
+
+
+class Lines:
+    """Joins the messages of long lines; all messages of one line have the same time.
+
+    A line above `limit_bytes` is given out at once, cut and marked, and the rest of it is dropped.
+    """
+
+    def __init__(self, *, tty: bool = False, limit_bytes: int = LINE_BYTES) -> None:
+        self._tty = tty
+        self._limit_bytes = limit_bytes
+        self._open: dict[int, _Long] = {}
+
+    def feed(self, messages: Iterable[Message]) -> list[Line]:
+        """The lines that are complete now."""
+        lines: list[Line] = []
+        for at_ns, stream, text, ends in messages:
+            long = self._open.get(stream)
+            if long is not None and long.at_ns != at_ns:
+                # The process died within a line, and another one began to write.
+                lines += self._closed(stream)
+                long = None
+            if long is None:
+                if ends and len(text) <= self._limit_bytes:
+                    lines.append(Line(at_ns, stream, self._text(text)))
+                    continue
+                long = self._open[stream] = _Long(at_ns)
+            if long.add(text, self._limit_bytes):
+                lines.append(Line(at_ns, stream, long.cut(self._limit_bytes)))
+            if ends:
+                lines += self._closed(stream)
+        return lines
+
+    def finish(self) -> list[Line]:
+        """The lines whose end will not come."""
+        return [line for stream in list(self._open) for line in self._closed(stream)]
+
+    def _closed(self, stream: int) -> list[Line]:
+        long = self._open.pop(stream)
+        return [] if long.is_cut else [Line(long.at_ns, stream, self._text(b"".join(long.parts)))]
+
+    def _text(self, text: bytes) -> bytes:
+        """A terminal ends lines with CR LF."""
+        return text[:-1] if self._tty and text.endswith(b"\r") else text
+
+
+class _Long:
+    __slots__ = ("at_ns", "is_cut", "parts", "size")
+
+    def __init__(self, at_ns: int) -> None:
+        self.at_ns = at_ns
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.is_cut = False
+
+    def add(self, text: bytes, limit_bytes: int) -> bool:
+        """Keep a part; True when the line has just become too long."""
+        if self.is_cut:
+            return False
+        self.parts.append(text)
+        self.size += len(text)
+        return self.size > limit_bytes
+
+    def cut(self, limit_bytes: int) -> bytes:
+        """What is given out of a line that is too long."""
+        text = b"".join(self.parts)[:limit_bytes]
+        self.is_cut, self.parts = True, []
+        return text + CUT % limit_bytes

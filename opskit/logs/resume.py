@@ -1,0 +1,137 @@
+"""Where a reader of a Docker log stands, so that after a lost connection no line is missing or repeated.
+
+Docker can only be asked for messages *from* a time on, that time included, and several messages may share
+one. So the reader remembers the time of the last message and how many it has had of that very time, which
+is how stern does it for Kubernetes. Docker reads stdout and stderr each in an order of its own and writes
+both to one log; a message of one may stand there behind a slightly younger one of the other. Hence a
+place is remembered for each stream, and the log is asked for from a moment earlier.
+
+Docker 20.10 was seen to send the first lines of a new file twice when a log is rotated while it is followed.
+A stream that goes back to a time it has just had does so for that reason; one that goes back to a time it
+never had, because the clock was set.
+
+Pure: times are integers in nanoseconds. If the machine's clock is set back between the messages read and a
+reconnect, those of the repeated hours come again; none is lost.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from opskit.logs.frames import Message
+
+#: How far the order of stdout and stderr in a log may differ from the order of their times.
+SLACK_NS = 1_000_000_000
+#: How many messages back a stream may jump and still be recognised.
+_RECENT = 4096
+
+
+@dataclass(slots=True)
+class _Place:
+    """The place in one stream.
+
+    `had` counts the messages of this very time, `again` those of them still to be skipped.
+    """
+
+    last: Message
+    had: int = 1
+    again: int = 0
+    caught_up: bool = True
+    _recent: deque[int] = field(default_factory=deque)
+    _known: set[int] = field(default_factory=set)
+
+    def reopened(self) -> None:
+        self.again = self.had
+        self.caught_up = False
+
+    def is_new(self, message: Message) -> bool:
+        at_ns, last_ns = message.at_ns, self.last.at_ns
+        if self.caught_up and at_ns <= last_ns and self._comes_again(message):
+            self.reopened()
+        if not self.caught_up:
+            if at_ns < last_ns:
+                return False
+            if at_ns == last_ns and self.again:
+                self.again -= 1
+                # Behind the last one that was read everything is new, whatever its time.
+                self.caught_up = not self.again
+                return False
+            self.caught_up = True
+        if at_ns == last_ns:
+            self.had += 1
+        else:
+            self._remember(last_ns)
+            self.had = 1
+        self.last = message
+        return True
+
+    def _remember(self, at_ns: int) -> None:
+        if at_ns in self._known:
+            return
+        self._recent.append(at_ns)
+        self._known.add(at_ns)
+        if len(self._recent) > _RECENT:
+            self._known.discard(self._recent.popleft())
+
+    def _comes_again(self, message: Message) -> bool:
+        if message.at_ns < self.last.at_ns:
+            return message.at_ns in self._known
+        # Two lines of one nanosecond do not exist. Parts of a line share a time, and so do lines where a log
+        # driver counts only microseconds.
+        return self.last.ends and message.text == self.last.text and message.at_ns % 1000 != 0
+
+
+@dataclass(slots=True)
+class Position:
+    """What has been read of one container's log.
+
+    `floor_ns` is the oldest time that is wanted at all. With `tailed` it is that of the oldest message of the
+    first look. Call `reopened` before each further look, and pass all its messages through `news`.
+    """
+
+    floor_ns: int | None = None
+    tailed: bool = False
+    _places: dict[int, _Place] = field(default_factory=dict)
+    _resumed: bool = False
+
+    @property
+    def since_ns(self) -> int | None:
+        """The time from which to ask for the log; None when all of it is wanted."""
+        if not self._places:
+            return self.floor_ns
+        before_ns = max(place.last.at_ns for place in self._places.values()) - SLACK_NS
+        return before_ns if self.floor_ns is None else max(before_ns, self.floor_ns)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has been read yet."""
+        return not self._places
+
+    def has(self, message: Message) -> bool:
+        """Whether this message has been read, or was never wanted."""
+        place = self._places.get(message.stream)
+        if place is not None and message.at_ns <= place.last.at_ns:
+            return True
+        return self.floor_ns is not None and message.at_ns < self.floor_ns
+
+    def reopened(self) -> None:
+        """The log will now be seen from `since_ns` on, or from an earlier time."""
+        self._resumed = True
+        for place in self._places.values():
+            place.reopened()
+
+    def news(self, messages: Iterable[Message]) -> list[Message]:
+        """Those that have not been here before, in their order."""
+        return [message for message in messages if self._is_new(message)]
+
+    def _is_new(self, message: Message) -> bool:
+        place = self._places.get(message.stream)
+        if place is not None:
+            return place.is_new(message)
+        at_ns = message.at_ns
+        if self.tailed and not self._resumed:
+            self.floor_ns = at_ns if self.floor_ns is None else min(at_ns, self.floor_ns)
+        if self.floor_ns is not None and at_ns < self.floor_ns:
+            return False
+        self._places[message.stream] = _Place(message)
+        return True
