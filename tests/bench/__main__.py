@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import sys
 
-from tests.bench import log_stats, probing, routing, searching, startup
+from tests.bench import following, log_stats, probing, routing, searching, startup
 from tests.bench.measure import Figure
 
 BENCHES = {
@@ -13,6 +13,7 @@ BENCHES = {
     "probing": probing.figures,
     "searching": searching.figures,
     "log_stats": log_stats.figures,
+    "following": following.figures,
 }
 
 

@@ -1,0 +1,92 @@
+"""`opskit explain`: what a code, a status, a fault, a state or a pasted error text means, and what to do."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opskit.cli import render
+from opskit.cli.options import DebugOption, JsonOption
+
+if TYPE_CHECKING:
+    from opskit.explain import report
+
+#: More than this is a log: `opskit logs` picks the lines worth explaining.
+LIMIT_BYTES = 256 * 1024
+#: So many explanations are shown in full; the document has all of them.
+_SHOWN = 5
+
+
+def explain(
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CODE|TEXT|-]",
+            help="503, MODEL_003, wedged, an error line, a traceback; `-` or a pipe reads standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--list", help="Show every key that can be explained.")] = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Explain a code or a pasted error: title, cause, remedy, HTTP status and exit status, best match first.
+
+    Exit status 1 when nothing matches.
+    """
+    del debug  # read by main
+    from opskit.explain import report
+
+    if everything:
+        if json:
+            render.document(report.listing())
+        else:
+            render.table(("kind", "key", "title", "http", "exit"), report.rows())
+        return
+    found = report.explained(_text(text or []))
+    if json:
+        render.document(found.as_json())
+    else:
+        _show(found)
+    raise typer.Exit(int(found.report.exit))
+
+
+def _show(found: "report.Explained") -> None:
+    from opskit.explain.report import lines
+
+    if not found.matches:
+        finding = found.report.findings[0]
+        render.line(f"{finding.detail}. Next: {finding.remedy}")
+        return
+    for number, match in enumerate(found.matches[:_SHOWN]):
+        if number:
+            render.line("")
+        for text in lines(match):
+            render.line(render.printable(text))
+    rest = ", ".join(match.entry.key for match in found.matches[_SHOWN:])
+    if rest:
+        render.line("")
+        render.line(f"also: {rest}")
+
+
+def _text(given: list[str]) -> str:
+    """The text of the arguments or of standard input. Raises UsageError for what cannot be explained."""
+    from opskit.errors import UsageError
+
+    if given and given != ["-"]:
+        raw = " ".join(given).encode("utf-8", "surrogateescape")
+    elif not given and sys.stdin.isatty():
+        raise UsageError("there is nothing to explain", remedy="`opskit explain 503`, or pipe an error in")
+    else:
+        raw = sys.stdin.buffer.read(LIMIT_BYTES + 1)
+    if len(raw) > LIMIT_BYTES:
+        raise UsageError(
+            f"the text is larger than {LIMIT_BYTES} bytes",
+            remedy="paste the lines around the error: `opskit logs --tag 'LLM_*' FILE | tail -n 50`",
+        )
+    text = raw.decode("utf-8", "replace")
+    if "\0" in text:
+        raise UsageError("the text is binary", remedy="paste the error as text")
+    if not text.strip():
+        raise UsageError("there is nothing to explain", remedy="`opskit explain 503`, or pipe an error in")
+    return text

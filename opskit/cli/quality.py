@@ -1,0 +1,86 @@
+"""`opskit quality`: is this generated code fit to be used, and where is it not?"""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opskit.cli import context, render
+from opskit.cli.options import DebugOption, JsonOption
+
+if TYPE_CHECKING:
+    from opskit.quality.report import Quality
+
+
+def quality(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE|FOLDER|-...",
+            help="Python, a Markdown answer with code blocks, a folder of *.py; `-` is standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Show so many places; 0 shows all.")] = 20,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Judge generated code without running it: syntax, docstrings, type hints, dangerous calls, likely bugs.
+
+    A syntax error or a dangerous call fails, the rest warns. Dangerous are eval, exec, __import__, shells and
+    any other process, unpickling, unsafe YAML, requests without a timeout, passwords in the code, and more.
+    """
+    del debug  # read by main
+    from opskit.quality import ruff
+    from opskit.quality.reading import read
+    from opskit.quality.report import judged
+
+    reading = read(_given(paths or []), sys.stdin.buffer)
+    result = context.run(judged(reading, binary=ruff.find(), strict=strict))
+    if json:
+        render.document(result.as_json())
+    else:
+        _show(result, limit)
+    raise typer.Exit(int(result.report.exit))
+
+
+def _given(paths: list[str]) -> list[str]:
+    from opskit.errors import UsageError
+
+    if not paths and not sys.stdin.isatty():
+        return ["-"]
+    if not paths or ("-" in paths and sys.stdin.isatty()):
+        raise UsageError("there is no code", remedy="`opskit quality FILE`, or pipe an answer in")
+    return paths
+
+
+def _show(result: "Quality", limit: int) -> None:
+    findings = result.report.findings
+    render.line(render.printable(findings[0].target))
+    render.table(
+        ("category", "status", "found", "detail"),
+        [
+            (
+                f.check if f.target == findings[0].target else f"{f.check} {f.target}",
+                f.status.value,
+                str(f.evidence.get("count", "")),
+                f.detail,
+            )
+            for f in findings
+        ],
+    )
+    shown = result.issues[: limit or None]
+    if shown:
+        render.line("")
+    for issue in shown:
+        render.line(
+            render.printable(f"{issue.source}:{issue.line}:{issue.column}: {issue.rule} {issue.message}")
+        )
+    if len(shown) < len(result.issues):
+        render.line(f"... and {len(result.issues) - len(shown)} more (`--limit 0` shows all)")
+    remedies = dict.fromkeys((f.check, f.remedy) for f in findings if f.remedy)
+    if remedies:
+        render.line("")
+    for check, remedy in remedies:
+        render.line(f"{check}: {remedy}")

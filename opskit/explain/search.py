@@ -1,0 +1,101 @@
+"""Which explanations a text asks for, best first; none when nothing in it is known."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from opskit.explain import signs
+from opskit.explain.catalogue import ENTRIES, entry_of, named
+from opskit.explain.entry import Entry, Kind, plain
+
+#: A question of so few words may name what it asks for anywhere: `mlx wedged`.
+QUESTION_WORDS = 4
+
+_STATUS = re.compile(r"(?:(?:http|error|status|code)[ :]*)?([45]\d\d)", re.IGNORECASE | re.ASCII)
+_WORD = re.compile(r"[^\W\d]\w+")
+_TRACEBACK = "Traceback (most recent call last)"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An explanation, and what in the text asked for it."""
+
+    entry: Entry
+    why: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.entry.as_json(), "why": self.why}
+
+
+def explain(text: str) -> tuple[Match, ...]:
+    """The explanations of a key, a short question, an error line, a traceback or a piece of a log."""
+    question = text.strip()
+    exact = _asked(question)
+    if exact:
+        return exact
+    best: dict[tuple[Kind, str], signs.Sign] = {}
+    for sign in _signs(question):
+        known = best.get((sign.kind, sign.key))
+        if known is None or sign.weight > known.weight:
+            best[sign.kind, sign.key] = sign
+    ordered = sorted(best.values(), key=lambda sign: -sign.weight)
+    found = ((entry_of(sign.kind, sign.key), sign.why) for sign in ordered)
+    matches = tuple(Match(entry, why) for entry, why in found if entry is not None)
+    return matches or _words(question)
+
+
+def near(text: str) -> tuple[str, ...]:
+    """Keys that somebody who wrote this may have meant, at most five."""
+    keys = {plain(entry.key): entry.key for entry in ENTRIES}
+    words = [plain(word) for word in text.split()[:8]]
+    found = dict.fromkeys(keys[word] for word in words if word in keys)
+    for word in (plain(text)[:80], *words):
+        if len(word) >= 3:
+            found |= dict.fromkeys(e.key for e in ENTRIES if word in plain(f"{e.key} {e.title}"))
+        found |= dict.fromkeys(keys[near] for near in difflib.get_close_matches(word, keys, n=5, cutoff=0.7))
+    return tuple(found)[:5]
+
+
+def _asked(question: str) -> tuple[Match, ...]:
+    """The whole question is one key or one status."""
+    entries = named(question)
+    if entries:
+        return tuple(Match(entry, "its name") for entry in entries)
+    status = _STATUS.fullmatch(question)
+    if status is None:
+        return ()
+    entries = named(status[1])
+    if entries:
+        return tuple(Match(entry, "its number") for entry in entries)
+    sign = signs.of_number(int(status[1]))
+    entry = entry_of(sign.kind, sign.key)
+    return (Match(entry, sign.why),) if entry else ()
+
+
+def _words(question: str) -> tuple[Match, ...]:
+    """Words of a short question that are keys."""
+    words = _WORD.findall(question)
+    if "\n" in question or len(words) > QUESTION_WORDS:
+        return ()
+    found = {
+        (entry.kind, entry.key): Match(entry, f"the word {word}") for word in words for entry in named(word)
+    }
+    return tuple(found.values())
+
+
+def _signs(text: str) -> Iterator[signs.Sign]:
+    lines = dict.fromkeys(_lines(text))
+    for line in lines:
+        yield from signs.of_line(line)
+    if len(lines) > 1:
+        yield from signs.of_body(text)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines that say what happened: the frames of a traceback show source code."""
+    framed = _TRACEBACK in text
+    for line in text.splitlines():
+        if line.strip() and not (framed and line.startswith(("  ", "\t"))):
+            yield line
