@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from opskit import __version__
-from opskit.cli import config, drill, logs, models, probe, run, sandbox
+from opskit.cli import config, drill, explain, logs, models, probe, quality, run, sandbox, verify
 
 app = typer.Typer(
     name="opskit",
@@ -36,7 +36,10 @@ def root(
 
 app.command("probe")(probe.probe)
 app.command("run")(run.run)
+app.command("verify")(verify.verify)
 app.command("drill")(drill.drill)
+app.command("explain")(explain.explain)
+app.command("quality")(quality.quality)
 app.add_typer(models.app, name="models")
 app.add_typer(logs.app, name="logs")
 app.add_typer(sandbox.app, name="sandbox")

@@ -1,0 +1,96 @@
+"""The part of JSONPath (RFC 9535) that checks need: names, indexes, `*` and descent. Pure.
+
+`$.a.b[0]`, `$['a b']`, `$.list[*].name`, `$..version`. Filters, slices and functions are left out on purpose:
+a whole library for four selectors is not worth its import in a command that people type all day.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+_STEP = re.compile(
+    r"""(?P<dots>\.\.?)(?:(?P<name>[^\W\d][\w-]*)|(?P<star>\*))
+    | (?P<descent>\.\.)?\[\s*
+      (?:(?P<index>-?[0-9]{1,9})|(?P<all>\*)|'(?P<single>[^']*)'|"(?P<double>[^"]*)")\s*\]""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One selector. `deep` looks on every level below."""
+
+    kind: Literal["name", "index", "all"]
+    key: str | int = ""
+    deep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JsonPath:
+    """A compiled path; `single` when it can mean one place only."""
+
+    text: str
+    steps: tuple[Step, ...]
+
+    @property
+    def single(self) -> bool:
+        return all(step.kind != "all" and not step.deep for step in self.steps)
+
+    def find(self, document: Any) -> list[Any]:
+        """Every value at the path, in document order."""
+        found = [document]
+        for step in self.steps:
+            found = [value for one in found for value in _selected(one, step)]
+        return found
+
+
+def compile_path(text: str) -> JsonPath:
+    """Raises ValueError for what is no path of this kind."""
+    if not text.startswith("$"):
+        raise ValueError("a JSONPath begins with $")
+    at, steps = 1, []
+    while at < len(text):
+        match = _STEP.match(text, at)
+        if match is None:
+            raise ValueError(f"this JSONPath cannot be read from {text[at:][:20]!r} on")
+        steps.append(_step(match))
+        at = match.end()
+    return JsonPath(text, tuple(steps))
+
+
+def _step(match: re.Match[str]) -> Step:
+    deep = match["dots"] == ".." or match["descent"] is not None
+    if match["index"] is not None:
+        return Step("index", int(match["index"]), deep)
+    for group in ("name", "single", "double"):
+        if match[group] is not None:
+            return Step("name", match[group], deep)
+    return Step("all", deep=deep)
+
+
+def _selected(value: Any, step: Step) -> Iterator[Any]:
+    for one in _levels(value) if step.deep else (value,):
+        if step.kind == "all":
+            yield from _children(one)
+        elif step.kind == "name":
+            if isinstance(one, Mapping) and step.key in one:
+                yield one[step.key]
+        elif isinstance(one, list) and -len(one) <= int(step.key) < len(one):
+            yield one[int(step.key)]
+
+
+def _levels(value: Any) -> Iterator[Any]:
+    """The value and everything inside it, without recursion: foreign JSON may be deep."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        yield one
+        waiting.extend(reversed(list(_children(one))))
+
+
+def _children(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        yield from value.values()
+    elif isinstance(value, list):
+        yield from value

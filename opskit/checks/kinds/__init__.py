@@ -1,0 +1,35 @@
+"""Every kind of check that exists, by its name."""
+
+from opskit.checks.kinds import (
+    agents,
+    chains,
+    compose,
+    configuration,
+    containers,
+    databases,
+    files,
+    http,
+    log_lines,
+    machine,
+    models,
+    network,
+    processes,
+)
+from opskit.checks.spec import Kind
+
+_MODULES = (
+    http,
+    network,
+    processes,
+    files,
+    machine,
+    containers,
+    compose,
+    log_lines,
+    models,
+    agents,
+    chains,
+    databases,
+    configuration,
+)
+KINDS: dict[str, Kind] = {kind.name: kind for module in _MODULES for kind in module.KINDS}

@@ -1,0 +1,177 @@
+"""The kind that asks every endpoint of an agent (SPEC C1, D2), each with its status and seconds."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from opskit.checks.fields import CONFIG, Flag, Seconds, Texts
+from opskit.checks.kinds.http import HttpParams, Url, fetch
+from opskit.checks.matchers import MISSING
+from opskit.checks.spec import Kind, Observation, Scene, Unjudged
+from opskit.providers.base import CallError
+
+_TASK = "Write a Python function add(a, b) that returns the sum, with a docstring and type hints."
+_CODE = 'def add(a: int, b: int) -> int:\n    """Return the sum."""\n    return a + b\n'
+_GOAL = "Reply with the single word ready."
+_METHODS = ("GET", "POST")
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """An agent's endpoints; `asks` are those that make a model work, each with the body to send."""
+
+    port: int
+    looks: tuple[str, ...]
+    asks: Mapping[str, Mapping[str, Any]]
+
+
+APIS = {
+    "victoria": Api(8010, ("/status", "/health"), {"/run": {"goal": _GOAL}, "/orchestrate": {"goal": _GOAL}}),
+    "veronica": Api(8011, ("/health",), {"/run": {"goal": _GOAL}}),
+    "generator": Api(9001, ("/health", "/stats"), {"/generate": {"task_description": _TASK}}),
+    "reviewer": Api(9002, ("/health", "/stats"), {"/review": {"code": _CODE, "tests": ""}}),
+    "starcoder": Api(8003, ("/health",), {"/chat": {"message": _GOAL}}),
+}
+AgentName = Literal["victoria", "veronica", "generator", "reviewer", "starcoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentParams:
+    """`ask` also asks the endpoints that make a model work. `endpoints` are paths that replace those read."""
+
+    __pydantic_config__ = CONFIG
+
+    agent: AgentName
+    url: Url | None = None
+    ask: Flag = False
+    endpoints: Texts = ()
+    each: Seconds = 5.0
+
+    def __post_init__(self) -> None:
+        if any(not path.startswith("/") for path in self.endpoints):
+            raise ValueError("endpoints are paths such as /health")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an agent is, and the headers it wants."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+def address(agent: str, url: str | None, scene: Scene) -> Address:
+    """The given address, else that of the configuration, else the agent's usual port on this machine.
+
+    Raises Unjudged for an agent that the configuration switches off.
+    """
+    known = scene.around.config.agent(agent)
+    key = known.api_key if known is not None else None
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    if url is not None:
+        # A key is for the configured address only.
+        return Address(url.rstrip("/"), headers if known is not None and known.url == url.rstrip("/") else {})
+    if known is not None:
+        return Address(known.url, headers)
+    if agent in ("victoria", "veronica"):
+        raise Unjudged(f"{agent} is switched off in the configuration", remedy=f"set {agent.upper()}_URL")
+    return Address(f"http://localhost:{APIS[agent].port}", {})
+
+
+async def _agent(params: AgentParams, scene: Scene) -> Observation:
+    where = address(params.agent, params.url, scene)
+    api = APIS[params.agent]
+    paths = params.endpoints or api.looks
+    began = time.monotonic()
+    looked = await asyncio.gather(
+        *(_ask(scene, where, "GET", path, None, limit_s=params.each) for path in paths)
+    )
+    rows = dict(zip([f"GET {path}" for path in paths], looked, strict=True))
+    if all(row["error"] in ("refused", "name", "unreachable") for row in rows.values()):
+        error = looked[0]["error"]
+        values = {
+            "error": error,
+            "endpoints": rows,
+            "failed": list(rows),
+            "seconds": time.monotonic() - began,
+        }
+        problem = f"{params.agent} is not at {where.url}: {looked[0]['detail']}"
+        return Observation(values, problem=problem, state=error, code="COMM_001")
+    left = []
+    for path, body in api.asks.items():
+        if params.ask:
+            rows[f"POST {path}"] = await _ask(scene, where, "POST", path, body, limit_s=None)
+        else:
+            left.append(f"POST {path}")
+    return _summed(rows, left, time.monotonic() - began)
+
+
+def _summed(rows: Mapping[str, Mapping[str, Any]], left: Sequence[str], seconds: float) -> Observation:
+    failed = [name for name, row in rows.items() if not row["ok"]]
+    levels = next((row["levels"] for row in rows.values() if row.get("levels")), None)
+    values = {
+        "endpoints": rows,
+        "answered": [name for name in rows if name not in failed],
+        "failed": failed,
+        "not_asked": left,
+        "slowest_s": max(row["seconds"] for row in rows.values()),
+        "levels": levels,
+        "seconds": seconds,
+        "error": None,
+    }
+    told = ", ".join(
+        f"{name} {row['status'] or row['error']} in {row['seconds']:.2f} s" for name, row in rows.items()
+    )
+    return Observation(values, told, state="failing" if failed else "ok", code="GEN_001")
+
+
+async def _ask(
+    scene: Scene, where: Address, method: str, path: str, body: Any, *, limit_s: float | None
+) -> dict[str, Any]:
+    """One endpoint: it is ok with a status below 300 and JSON in its body."""
+    request = HttpParams(
+        f"{where.url}{path}", "POST" if method == "POST" else "GET", dict(where.headers), send=body
+    )
+    began = time.monotonic()
+    row: dict[str, Any] = {"ok": False, "status": None, "error": None, "detail": ""}
+    try:
+        async with asyncio.timeout(limit_s):
+            reply = await fetch(scene, request)
+    except TimeoutError:
+        row |= {"error": "timeout", "detail": f"no answer within {limit_s:g} s"}
+    except CallError as error:
+        row |= {"error": error.cause.value, "detail": error.text}
+    else:
+        found = reply.json
+        row |= {"status": reply.status, "ok": 200 <= reply.status < 300 and found is not MISSING}
+        if found is MISSING:
+            row["detail"] = "the body is no JSON"
+        elif isinstance(found, Mapping) and isinstance(found.get("victoria_levels"), Mapping):
+            row["levels"] = dict(found["victoria_levels"])
+    return {**row, "seconds": round(time.monotonic() - began, 4)}
+
+
+KINDS = (
+    Kind(
+        "agent_api",
+        "each endpoint of an agent with status and seconds; with `ask: true` also those that make it work",
+        AgentParams,
+        {
+            "endpoints": "by name (GET /status): ok, status, seconds, error",
+            "answered": "endpoints that are ok",
+            "failed": "endpoints that are not",
+            "not_asked": "endpoints that would make a model work",
+            "slowest_s": "seconds of the slowest",
+            "levels": "Victoria's levels: agent, enhanced, initiative",
+            "seconds": "of all together",
+            "error": "refused, name, unreachable, or null",
+        },
+        {"failed": {"len": 0}},
+        _agent,
+        lambda p: str(p.agent),
+        90.0,
+        imports=("httpx", "opskit.providers.transport"),
+    ),
+)

@@ -1,0 +1,246 @@
+"""The kind that sends work through agents: a goal (SPEC D10), or code and its review (C9)."""
+
+import ast
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from opskit.checks.fields import CONFIG, Flag, Text
+from opskit.checks.kinds.agents import Address, address
+from opskit.checks.kinds.http import HttpParams, Reply, Url, fetch
+from opskit.checks.matchers import MISSING
+from opskit.checks.spec import Kind, Observation, Scene
+from opskit.llm.verdict import judge
+from opskit.providers.base import CallError
+from opskit.tags import new_correlation_id
+
+_GOALS = {
+    "goal": "Помоги с анализом данных",
+    "code": "Write a Python function that returns the n-th Fibonacci number, typed and documented.",
+}
+_DEPARTMENTS = ("department_heads", "task_distribution")
+_FENCE = re.compile(r"```(?:python|py)?\s*\n(.*?)```", re.DOTALL)
+_GOOD = ("completed", "success")
+_ENDED = (*_GOOD, "failed", "error")
+_POLL_FIRST_S = 0.05
+_POLL_LAST_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChainParams:
+    """`chain: goal` asks an agent and judges its answer; `chain: code` has code generated and reviewed."""
+
+    __pydantic_config__ = CONFIG
+
+    chain: Literal["goal", "code"] = "goal"
+    goal: Text | None = None
+    agent: Literal["victoria", "veronica"] = "victoria"
+    url: Url | None = None
+    background: Flag = False
+    generator: Url | None = None
+    reviewer: Url | None = None
+
+    @property
+    def asked(self) -> str:
+        return self.goal or _GOALS[self.chain]
+
+
+async def _chain(params: ChainParams, scene: Scene) -> Observation:
+    began = time.monotonic()
+    try:
+        return await (_goal if params.chain == "goal" else _code)(params, scene, began)
+    except CallError as error:
+        values = {"error": error.cause.value, "seconds": time.monotonic() - began}
+        return Observation(values, problem=error.text, state=error.cause.value, code="COMM_001")
+
+
+async def _send(scene: Scene, where: Address, path: str, body: Any = None) -> Reply:
+    method: Literal["GET", "POST"] = "GET" if body is None else "POST"
+    return await fetch(scene, HttpParams(f"{where.url}{path}", method, dict(where.headers), send=body))
+
+
+def _section(reply: Reply) -> Mapping[str, Any]:
+    found = reply.json
+    return found if isinstance(found, Mapping) else {}
+
+
+async def _goal(params: ChainParams, scene: Scene, began: float) -> Observation:
+    where = address(params.agent, params.url, scene)
+    body = {
+        "goal": params.asked,
+        "session_id": new_correlation_id(),
+        "async_mode": params.background,
+    }
+    reply = await _send(scene, where, "/run?async_mode=1" if params.background else "/run", body)
+    result = _section(reply)
+    states: list[str] = []
+    task = result.get("task_id")
+    if params.background and reply.status == 202 and task:
+        result, states = await _polled(scene, where, result, str(task))
+    output, knowledge = result.get("output"), result.get("knowledge")
+    known = knowledge if isinstance(knowledge, Mapping) else {}
+    verdict = judge(output, (params.asked,)) if isinstance(output, str) else None
+    values = {
+        "http_status": reply.status,
+        "status": result.get("status"),
+        "output": output,
+        "verdict": verdict.value if verdict else (None if isinstance(output, str) else "empty"),
+        "method": known.get("method"),
+        "departments": known.get("method") in _DEPARTMENTS,
+        "delegated_to": known.get("delegated_to"),
+        "task_id": task,
+        "states": states,
+        "seconds": time.monotonic() - began,
+        "error": None,
+    }
+    values["held"] = reply.status < 300 and result.get("status") in _GOOD and not values["verdict"]
+    detail = (
+        f"HTTP {reply.status}, {values['status']}, method {values['method']} in {values['seconds']:.1f} s"
+    )
+    if values["verdict"]:
+        detail += f"; the answer is no answer: {values['verdict']}"
+    why = result.get("error") or result.get("detail")
+    if why and values["status"] not in ("success", "completed"):
+        detail += f"; it says: {str(why)[:200]}"
+    return Observation(values, detail, state="ok" if values["held"] else "failing", code="GEN_001")
+
+
+async def _polled(
+    scene: Scene, where: Address, accepted: Mapping[str, Any], task: str
+) -> tuple[Mapping[str, Any], list[str]]:
+    """The end of a task, and the states it went through. The check's deadline is the only one."""
+    path = accepted.get("status_url")
+    # Only a path of this very agent is followed.
+    own = isinstance(path, str) and path.startswith("/") and not path.startswith("//")
+    pause, states, last = _POLL_FIRST_S, [str(accepted.get("status"))], accepted
+    while states[-1] not in _ENDED:
+        await asyncio.sleep(pause)
+        pause = min(_POLL_LAST_S, pause * 1.5)
+        reply = await _send(scene, where, str(path) if own else f"/run/status/{task}")
+        last = _section(reply)
+        if reply.status >= 400 or "status" not in last:
+            return {"status": "failed", "error": f"its status answered HTTP {reply.status}"}, states
+        if last["status"] != states[-1]:
+            states.append(str(last["status"]))
+    return last, states
+
+
+async def _code(params: ChainParams, scene: Scene, began: float) -> Observation:
+    generator = address("generator", params.generator, scene)
+    reviewer = address("reviewer", params.reviewer, scene)
+    made = await _send(scene, generator, "/generate", {"task_description": params.asked})
+    body = _section(made)
+    code = source(body.get("code"))
+    values: dict[str, Any] = {
+        "http_status": made.status,
+        "generated": bool(code),
+        "code": code,
+        "parses": parses(code),
+        "held": False,
+        "tests": bool(body.get("tests")),
+        "reviewed": False,
+        "seconds": 0.0,
+        "error": None,
+    }
+    detail = f"the generator gave {len(code)} characters of code"
+    if code:
+        before = await _stats(scene, reviewer)
+        review = await _send(scene, reviewer, "/review", {"code": code, "tests": body.get("tests") or ""})
+        after = await _stats(scene, reviewer)
+        counted = grown(before, after)
+        said = review.json if review.status < 300 else MISSING
+        values |= {
+            "review_status": review.status,
+            "review": review.text[:2000],
+            "counted": counted,
+            "reviewed": says_something(said, code) and counted is not False,
+        }
+        how = {True: "and counted it", False: "but its statistics did not move", None: "(it counts nothing)"}
+        detail += f"; the reviewer answered {review.status} {how[counted]}"
+    values["seconds"] = time.monotonic() - began
+    values["held"] = values["parses"] and values["reviewed"]
+    return Observation(values, detail, state="ok" if values["held"] else "failing", code="REV_001")
+
+
+async def _stats(scene: Scene, where: Address) -> Mapping[str, Any]:
+    try:
+        return _section(await _send(scene, where, "/stats"))
+    except CallError:
+        return {}
+
+
+def source(code: object) -> str:
+    """The code of an answer, out of its fence when it has one."""
+    if not isinstance(code, str):
+        return ""
+    match = _FENCE.search(code)
+    return (match[1] if match else code).strip()
+
+
+def parses(code: str) -> bool:
+    """Whether it is Python, and not nothing."""
+    try:
+        return bool(ast.parse(code).body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+
+
+def grown(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool | None:
+    """Whether a counter moved between two readings; None when there is none."""
+    counters = [
+        key
+        for key, value in after.items()
+        if isinstance(value, int) and not isinstance(value, bool) and isinstance(before.get(key), int)
+    ]
+    return any(after[key] > before[key] for key in counters) if counters else None
+
+
+def says_something(review: object, code: str) -> bool:
+    """A review that is not empty and not just the code handed back."""
+    if isinstance(review, Mapping):
+        texts = [
+            value
+            for key, value in review.items()
+            if key not in ("code", "status") and value not in (None, "", [])
+        ]
+        return bool(texts) and any(value != code for value in texts)
+    return isinstance(review, str) and bool(review.strip()) and review.strip() != code
+
+
+KINDS = (
+    Kind(
+        "agent_chain",
+        "work goes through the agents: a goal is answered, or generated code is really reviewed",
+        ChainParams,
+        {
+            "held": "whether the whole chain did: an honest answer, or code that parses and was reviewed",
+            "http_status": "status of /run, or of /generate",
+            "status": "goal: success, completed, failed, ...",
+            "output": "goal: the answer",
+            "verdict": "goal: empty, echo, loop, or null for a good answer",
+            "method": "goal: how the agent worked",
+            "departments": "goal: whether it went through departments",
+            "delegated_to": "goal: who did it",
+            "task_id": "goal: of a task in the background",
+            "states": "goal: states of the task, in order",
+            "generated": "code: whether there is code",
+            "code": "code: the code",
+            "parses": "code: whether it is Python",
+            "tests": "code: whether tests came with it",
+            "review_status": "code: status of /review",
+            "review": "code: what the reviewer said",
+            "counted": "code: whether the reviewer's statistics moved, null when it has none",
+            "reviewed": "code: whether it was really reviewed",
+            "seconds": "how long it all took",
+            "error": "refused, name, reset, ..., or null",
+        },
+        {"held": True},
+        _chain,
+        lambda p: str(p.agent if p.chain == "goal" else "generator and reviewer"),
+        300.0,
+        imports=("httpx", "opskit.providers.transport"),
+    ),
+)

@@ -1,0 +1,168 @@
+"""The kind that asks a web server: status, headers, body and JSON, read up to a bound."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
+
+from opskit.checks.fields import CONFIG, AnyText, Bytes, Flag, Text
+from opskit.checks.matchers import MISSING
+from opskit.checks.spec import Kind, Observation, Scene
+from opskit.providers.base import CallError
+
+_SHOWN_CHARS = 300
+
+
+def _address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a URL such as http://localhost:8010/health")
+    if not text.isprintable() or " " in text:
+        raise ValueError("holds a character that has no place in a URL")
+    return text
+
+
+Url = Annotated[Text, AfterValidator(_address)]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpParams:
+    __pydantic_config__ = CONFIG
+
+    url: Url
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
+    headers: dict[Text, AnyText] = field(default_factory=dict)
+    body: AnyText | None = None
+    send: Any = None
+    follow: Flag = False
+    insecure: Flag = False
+    max_bytes: Bytes = 1024 * 1024
+
+
+def without_secrets(url: str) -> str:
+    """A URL for a report: no user, no password, no query."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server answered, as far as it was read. `json` is MISSING when the body is none."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    truncated: bool
+    first_byte_s: float
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+    @property
+    def json(self) -> Any:
+        if self.truncated:
+            return MISSING
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return MISSING
+
+
+async def fetch(scene: Scene, params: HttpParams) -> Reply:
+    """One request. Raises CallError for one that got no answer; no deadline but the check's."""
+    from opskit.providers.failures import translated
+
+    client = scene.around.client(insecure=params.insecure, secure=params.url.startswith("https:"))
+    content, headers = _content(params)
+    began = time.monotonic()
+    with translated("request"):
+        request = client.build_request(params.method, params.url, content=content, headers=headers)
+        response = await client.send(request, stream=True, follow_redirects=params.follow)
+        try:
+            first = time.monotonic() - began
+            body, truncated = await _read(response, params.max_bytes)
+        finally:
+            await response.aclose()
+    heads = {name.lower(): value for name, value in response.headers.items()}
+    return Reply(response.status_code, heads, body, truncated, first, time.monotonic() - began)
+
+
+async def _http(params: HttpParams, scene: Scene) -> Observation:
+    began = time.monotonic()
+    try:
+        reply = await fetch(scene, params)
+    except CallError as error:
+        took = time.monotonic() - began
+        values: dict[str, Any] = {"error": error.cause.value, "seconds": took}
+        problem = f"{params.method} {without_secrets(params.url)}: {error.text}"
+        return Observation(values, problem=problem, state=error.cause.value, code="COMM_002")
+    values = {
+        "status": reply.status,
+        "headers": reply.headers,
+        "body": reply.text,
+        "size_bytes": len(reply.body),
+        "truncated": reply.truncated,
+        "first_byte_s": reply.first_byte_s,
+        "seconds": reply.seconds,
+        "error": None,
+    }
+    detail = f"HTTP {reply.status} in {reply.seconds:.3f} s"
+    if "json" in scene.wanted and (found := reply.json) is not MISSING:
+        values["json"] = found
+    elif "json" in scene.wanted:
+        detail += "; the body is no JSON"
+    if reply.truncated:
+        detail += f"; only the first {params.max_bytes} bytes were read"
+    evidence = {"body": reply.text[:_SHOWN_CHARS]} if reply.status >= 400 else {}
+    return Observation(values, detail, state="ok", evidence=evidence)
+
+
+async def _read(response: Any, limit: int) -> tuple[bytes, bool]:
+    body = bytearray()
+    async for chunk in response.aiter_bytes(65536):
+        body += chunk
+        if len(body) > limit:
+            return bytes(body[:limit]), True
+    return bytes(body), False
+
+
+def _content(params: HttpParams) -> tuple[bytes | None, Mapping[str, str]]:
+    headers = dict(params.headers)
+    if params.send is None:
+        return (None if params.body is None else params.body.encode()), headers
+    if not any(name.lower() == "content-type" for name in headers):
+        headers["Content-Type"] = "application/json"
+    return json.dumps(params.send, ensure_ascii=False).encode(), headers
+
+
+KINDS = (
+    Kind(
+        "http",
+        "a web server answers; `send` is a JSON body, `body` a plain one",
+        HttpParams,
+        {
+            "status": "status code",
+            "headers": "headers, names in lower case",
+            "body": "text, as far as max_bytes go",
+            "json": "the parsed body; keys are JSONPaths",
+            "size_bytes": "bytes that were read",
+            "truncated": "whether there was more than max_bytes",
+            "first_byte_s": "seconds until the head was there",
+            "seconds": "seconds until the body was there",
+            "error": "refused, name, reset, tls, ..., or null",
+        },
+        {"status": {"lt": 400}},
+        _http,
+        lambda p: without_secrets(p.url),
+        imports=("httpx", "opskit.providers.transport"),
+    ),
+)

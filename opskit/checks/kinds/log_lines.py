@@ -1,0 +1,135 @@
+"""The kind that looks for a pattern in a log, of a file or of a container, over a window of time."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from opskit.checks.fields import CONFIG, Seconds, Text
+from opskit.checks.kinds.processes import Pattern
+from opskit.checks.spec import Kind, Observation, Scene
+from opskit.errors import OpskitError
+
+_SHOWN_CHARS = 300
+_CONTAINER_TAIL = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class LogParams:
+    """`since` is how far back to look; without it the whole file, or the last lines of a container."""
+
+    __pydantic_config__ = CONFIG
+
+    pattern: Pattern
+    path: Text | None = None
+    container: Text | None = None
+    since: Seconds | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.container is None):
+            raise ValueError("needs either path or container")
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was found so far."""
+
+    count: int = 0
+    first: Any = None
+    last: Any = None
+
+    def add(self, entries: Iterable[Any]) -> None:
+        for entry in entries:
+            self.count += 1
+            self.first = self.first or entry
+            self.last = entry
+
+
+async def _log(params: LogParams, scene: Scene) -> Observation:
+    began, now = time.monotonic(), time.time()
+    since = now - params.since if params.since is not None else None
+    try:
+        if params.path is not None:
+            tally = await asyncio.to_thread(_in_file, params, scene, since)
+        else:
+            tally = await _in_container(params, scene, since)
+    except OpskitError as error:
+        if error.code != "LOG_001":
+            raise
+        values: dict[str, Any] = {"seen": False, "count": 0, "error": "unreadable"}
+        return Observation(values, problem=error.message, state="unreadable", code=error.code)
+    values = {
+        "seen": tally.count > 0,
+        "count": tally.count,
+        "first": _words(tally.first),
+        "last": _words(tally.last),
+        "last_age_s": now - tally.last.at if tally.last and tally.last.at is not None else None,
+        "seconds": time.monotonic() - began,
+        "error": None,
+    }
+    window = f" in the last {params.since:g} s" if params.since is not None else ""
+    if not tally.count:
+        return Observation(values, f"/{params.pattern}/ is not seen{window}", state="not seen")
+    detail = f"/{params.pattern}/ is seen {tally.count} times{window}, last: {values['last']}"
+    return Observation(values, detail, state="seen")
+
+
+def _in_file(params: LogParams, scene: Scene, since: float | None) -> _Tally:
+    from opskit.logs.files import FileSource
+    from opskit.logs.scan import entries
+    from opskit.logs.select import Selection
+
+    source = FileSource(scene.path(params.path or ""))
+    tally = _Tally()
+    tally.add(entries(source.name, source.blocks(), Selection(grep=(params.pattern,), since=since)))
+    return tally
+
+
+async def _in_container(params: LogParams, scene: Scene, since: float | None) -> _Tally:
+    """Docker finds the window itself: it reads a long log from its beginning, a tail at once."""
+    from opskit.logs.container import containers
+    from opskit.logs.record import Entry
+    from opskit.logs.select import Selection
+    from opskit.logs.source import Window
+
+    selection = Selection(grep=(params.pattern,))
+    window = Window(since=since, tail=None if since is not None else _CONTAINER_TAIL)
+    tally = _Tally()
+    for source in await containers(params.container or "", docker=await scene.around.docker()):
+        async for batch in source.read(window):
+            tally.add(one for one in batch if isinstance(one, Entry) and selection.accepts(one))
+    return tally
+
+
+def _words(entry: Any) -> str | None:
+    if entry is None:
+        return None
+    text = entry.raw.decode("utf-8", "replace").split("\n")[0]
+    when = "" if entry.at is None else f"{datetime.fromtimestamp(entry.at, UTC):%Y-%m-%d %H:%M:%S} UTC "
+    shown = "".join(char if char.isprintable() else " " for char in text)[:_SHOWN_CHARS]
+    return shown if shown.startswith(when[:10]) and when else f"{when}{shown}"
+
+
+KINDS = (
+    Kind(
+        "log_pattern",
+        "a pattern (RE2) is seen in a log, or is not, over a window of time",
+        LogParams,
+        {
+            "seen": "whether it is",
+            "count": "in how many entries",
+            "first": "the first of them",
+            "last": "the last of them",
+            "last_age_s": "seconds since the last, null without a time",
+            "seconds": "how long it took",
+            "error": "unreadable, or null",
+        },
+        {"seen": True},
+        _log,
+        lambda p: str(p.path or p.container),
+        30.0,
+        imports=("opskit.logs.select",),
+    ),
+)

@@ -1,0 +1,211 @@
+"""Kinds that look at model nodes: node_ladder, model. Nothing is loaded unless a check says `load: true`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from opskit.checks.fields import CONFIG, Flag, Text
+from opskit.checks.kinds.http import Url, without_secrets
+from opskit.checks.ladder import Climb, climb
+from opskit.checks.spec import Kind, Observation, Scene, Unjudged
+from opskit.config.schema import NodeConfig
+from opskit.llm.plan import same_model
+from opskit.llm.verdict import judge
+from opskit.providers.base import CallError
+from opskit.providers.node import Node
+from opskit.result import Finding, Status
+
+PROMPT = "Reply with the single word ready."
+_OPEN = (Status.INCONCLUSIVE, Status.SKIP)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeParams:
+    """A node of the configuration by name, or any server by its address."""
+
+    __pydantic_config__ = CONFIG
+
+    node: Text | None = None
+    url: Url | None = None
+    source: Literal["ollama", "mlx", "openai"] = "ollama"
+
+    def __post_init__(self) -> None:
+        if (self.node is None) == (self.url is None):
+            raise ValueError("needs either node (a name of the configuration) or url")
+
+    @property
+    def shown(self) -> str:
+        return self.node or without_secrets(self.url or "")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParams(NodeParams):
+    """`model` None is whatever is loaded; `load` permits to load it."""
+
+    __pydantic_config__ = CONFIG
+
+    model: Text | None = None
+    load: Flag = False
+    prompt: Text = PROMPT
+
+    @property
+    def shown_model(self) -> str:
+        return f"{self.shown}/{self.model or 'loaded model'}"
+
+
+def _node(params: NodeParams, scene: Scene) -> NodeConfig:
+    """Raises Unjudged for a node that the configuration does not have."""
+    if params.url is not None:
+        return NodeConfig(_file_name(params.url), params.url.rstrip("/"), params.source)
+    try:
+        return scene.around.config.node(params.node or "")
+    except KeyError as exc:
+        known = ", ".join(node.name for node in scene.around.config.nodes) or "none"
+        raise Unjudged(
+            f"the configuration has no node {params.node!r} (known: {known})",
+            remedy="`opskit config show` lists the nodes",
+        ) from exc
+
+
+def _file_name(url: str) -> str:
+    """A name for the lock that keeps two probes from asking one server at once."""
+    return "".join(char if char.isalnum() else "-" for char in url.partition("://")[2])[:80]
+
+
+async def _ladder(params: NodeParams, scene: Scene) -> Observation:
+    found = await climb(_node(params, scene), scene.around.config, Climb(required=True), scene.around.locks)
+    return _observed(found, _rungs(found))
+
+
+def _rungs(found: Finding) -> dict[str, Any]:
+    rungs = found.evidence.get("ladder", ())
+    passed = [rung["rung"] for rung in rungs if rung["status"] == Status.PASS]
+    return {
+        "token": "first_token_s" in found.evidence,
+        "state": found.state,
+        "reached": passed[-1] if passed else None,
+        "rungs": passed,
+        "first_token_s": found.evidence.get("first_token_s"),
+        "model": found.evidence.get("model"),
+        "models": found.evidence.get("models", []),
+        "resident": found.evidence.get("resident", []),
+        "server": found.evidence.get("server"),
+        "seconds": found.seconds,
+        "error": None,
+    }
+
+
+def _observed(found: Finding, values: Mapping[str, Any]) -> Observation:
+    undecided = found.detail if found.status in _OPEN else ""
+    return Observation(
+        values,
+        found.detail,
+        undecided=undecided,
+        state=found.state,
+        code=found.code,
+        remedy=found.remedy,
+        evidence={key: found.evidence[key] for key in ("ladder", "process") if key in found.evidence},
+    )
+
+
+async def _model(params: ModelParams, scene: Scene) -> Observation:
+    config = _node(params, scene)
+    if not params.load:
+        refusal = await _not_resident(params, config, scene)
+        if refusal is not None:
+            return refusal
+    wish = Climb(model=params.model, load=params.load, goal=params.prompt, required=True)
+    found = await climb(config, scene.around.config, wish, scene.around.locks)
+    answer = found.evidence.get("answer")
+    verdict = judge(answer, (params.prompt,), length_is_fine=True) if answer is not None else None
+    values = {
+        **_rungs(found),
+        "resident": found.evidence.get("model") in found.evidence.get("resident", ()),
+        "loaded": found.evidence.get("loaded") is not None,
+        "answered": answer is not None and verdict is None and found.status in (Status.PASS, Status.WARN),
+        "answer": answer,
+        "verdict": verdict.value if verdict else None,
+    }
+    return _observed(found, values)
+
+
+async def _not_resident(params: ModelParams, config: NodeConfig, scene: Scene) -> Observation | None:
+    """A check that may not load says so, and does not ask; None when the model is loaded, or nobody knows."""
+    if params.model is None:
+        return None
+    node = Node(config, scene.around.config.budgets)
+    try:
+        provider = await node.provider()
+        resident = await provider.resident()
+        listed = [model.name for model in await provider.models()]
+    except CallError:
+        # The ladder says better what is wrong.
+        return None
+    finally:
+        await node.aclose()
+    if resident is not None and any(same_model(params.model, one.name) for one in resident):
+        return None
+    values: dict[str, Any] = {
+        "token": False,
+        "resident": False,
+        "answered": False,
+        "models": listed,
+        "error": None,
+    }
+    if not any(same_model(params.model, name) for name in listed):
+        remedy = f"`ollama pull {params.model}`" if config.source == "ollama" else None
+        detail = f"{config.name} does not hold {params.model}"
+        return Observation(values, detail, state="missing", code="MODEL_001", remedy=remedy)
+    why = "is not loaded" if resident is not None else "may not be loaded (the server does not tell)"
+    return Observation(
+        values,
+        f"{params.model} {why}",
+        undecided=f"{params.model} {why}, and this check may not load it (`load: true` lets it)",
+        state="not loaded",
+    )
+
+
+_YIELDS = {
+    "token": "whether a first token came",
+    "state": "ok, slow, busy, loading, wedged, failing, refused, unreachable, unauthorised",
+    "reached": "the last rung that held: tcp, http, models, resident, first token, ...",
+    "rungs": "all rungs that held",
+    "first_token_s": "seconds to the first token",
+    "model": "the model that was asked",
+    "models": "models that the node holds",
+    "resident": "models that are loaded",
+    "server": "what the server calls itself",
+    "seconds": "how long it all took",
+    "error": "null",
+}
+KINDS = (
+    Kind(
+        "node_ladder",
+        "a model node up to its first token: tcp, http, models, resident, token; loads nothing",
+        NodeParams,
+        _YIELDS,
+        {"token": True},
+        _ladder,
+        lambda p: str(p.shown),
+        60.0,
+        imports=("httpx", "psutil"),
+    ),
+    Kind(
+        "model",
+        "a model gives a real answer that is no echo; it is loaded only with `load: true`",
+        ModelParams,
+        {
+            **_YIELDS,
+            "resident": "whether it was loaded before",
+            "loaded": "whether this check loaded it",
+            "answered": "whether a whole, honest answer came",
+            "answer": "the answer",
+            "verdict": "empty, echo, loop, cut off, or null for a good answer",
+        },
+        {"answered": True},
+        _model,
+        lambda p: str(p.shown_model),
+        180.0,
+        imports=("httpx", "psutil"),
+    ),
+)

@@ -1,0 +1,188 @@
+"""Kinds that look at the network: tcp, dns, port."""
+
+import asyncio
+import ipaddress
+import socket
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from opskit.checks.fields import CONFIG, Port, Text
+from opskit.checks.spec import Kind, Observation, Scene
+from opskit.errors import OpskitError
+from opskit.system.network import connects
+from opskit.system.sockets import PROXIES, Held, Owner, owner
+
+#: The kind's own words come a little before the runner's deadline.
+OWN_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class TcpParams:
+    __pydantic_config__ = CONFIG
+
+    port: Port
+    host: Text = "localhost"
+
+
+async def _tcp(params: TcpParams, scene: Scene) -> Observation:
+    host = f"[{params.host}]" if ":" in params.host else params.host
+    result = await connects(f"tcp://{host}:{params.port}", timeout_s=scene.timeout_s * OWN_SHARE)
+    where = f"{params.host}:{params.port}"
+    values = {"open": result.problem is None, "error": result.problem, "seconds": result.seconds}
+    if result.problem is None:
+        return Observation(values, f"{where} accepts connections", state="ok")
+    problem = {
+        "refused": f"nothing listens on {where}",
+        "name": f"the name {params.host} does not resolve",
+        "timeout": f"{where} does not answer within {result.seconds:.1f} s (host down, or a firewall)",
+        "unreachable": f"there is no route to {where}",
+    }[result.problem]
+    return Observation(values, problem=problem, state=result.problem, code="COMM_002")
+
+
+@dataclass(frozen=True, slots=True)
+class DnsParams:
+    __pydantic_config__ = CONFIG
+
+    name: Text
+    family: Literal["any", "ipv4", "ipv6"] = "any"
+
+
+async def _dns(params: DnsParams, scene: Scene) -> Observation:
+    del scene  # the resolver has no deadline of its own; the runner leaves it behind
+    family = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}[params.family]
+    began = time.monotonic()
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(params.name, None, family=family, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as exc:
+        took = time.monotonic() - began
+        values = {"resolves": False, "addresses": [], "error": "name", "seconds": took}
+        why = exc.strerror if isinstance(exc, socket.gaierror) else "it is no host name"
+        problem = f"the name {params.name} does not resolve: {why}"
+        return Observation(values, problem=problem, state="unresolved", code="COMM_002")
+    took = time.monotonic() - began
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    private = all(ipaddress.ip_address(one.partition("%")[0]).is_private for one in addresses)
+    values = {"resolves": True, "addresses": addresses, "private": private, "error": None, "seconds": took}
+    return Observation(values, f"{params.name} is {', '.join(addresses[:4])}", state="ok")
+
+
+@dataclass(frozen=True, slots=True)
+class PortParams:
+    __pydantic_config__ = CONFIG
+
+    port: Port
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+
+async def _port(params: PortParams, scene: Scene) -> Observation:
+    table = await scene.around.sockets(scene.not_before)
+    held = table.at(params.protocol, params.port)
+    where = f"{params.protocol} port {params.port}"
+    if not held:
+        told = "" if table.complete else " (as far as this user may see)"
+        values = {"listening": False, "addresses": [], "owner": None, "error": None}
+        return Observation(values, f"nothing listens on {where}{told}", state="free")
+    pids = sorted({one.pid for one in held if one.pid is not None})
+    who = await asyncio.to_thread(owner, pids[0]) if pids else None
+    container = await _container(params.port, who, scene)
+    words = _owner_words(who, container)
+    values = {
+        "listening": True,
+        "addresses": sorted({one.address for one in held}),
+        "public": any(_public(one) for one in held),
+        "owner": words,
+        "process": who.name if who else None,
+        "pid": who.pid if who else None,
+        "command": who.command if who else None,
+        "user": who.user if who else None,
+        "unit": who.unit if who else None,
+        "container": container,
+        "error": None,
+    }
+    return Observation(values, f"{where} is held by {words or 'a process that is not told'}", state="held")
+
+
+def _public(one: Held) -> bool:
+    try:
+        return not ipaddress.ip_address(one.address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+async def _container(port: int, who: Owner | None, scene: Scene) -> str | None:
+    """The container behind a port: the process is inside one, or stands in front of one."""
+    if who is None or (who.container is None and who.name not in PROXIES):
+        return None
+    try:
+        door = await scene.around.docker()
+        async with asyncio.timeout(scene.timeout_s / 2):
+            return await door.holder_of(port, who.container) or who.container
+    except (OpskitError, TimeoutError):
+        return who.container
+
+
+def _owner_words(who: Owner | None, container: str | None) -> str | None:
+    if container is not None:
+        return f"container {container[:64]}"
+    if who is None:
+        return None
+    unit = f" of {who.unit}" if who.unit else ""
+    return f"process {who.pid} ({who.name}){unit}"
+
+
+KINDS = (
+    Kind(
+        "tcp",
+        "something accepts a TCP connection",
+        TcpParams,
+        {
+            "open": "whether a connection was accepted",
+            "error": "refused, timeout, name, unreachable, or null",
+            "seconds": "time to connect, or to give up",
+        },
+        {"open": True},
+        _tcp,
+        lambda p: f"{p.host}:{p.port}",
+        5.0,
+    ),
+    Kind(
+        "dns",
+        "a host name resolves, as programs of this machine see it",
+        DnsParams,
+        {
+            "resolves": "whether there is an address",
+            "addresses": "list of addresses",
+            "private": "whether all are private or loopback",
+            "error": "name, or null",
+            "seconds": "time to resolve",
+        },
+        {"resolves": True},
+        _dns,
+        lambda p: str(p.name),
+        5.0,
+    ),
+    Kind(
+        "port",
+        "who holds a port of this machine",
+        PortParams,
+        {
+            "listening": "whether something listens",
+            "addresses": "addresses that are listened on",
+            "public": "whether one of them is not loopback",
+            "owner": "in words: a container, or a process and its unit",
+            "process": "name of the process",
+            "pid": "its id",
+            "command": "its command line",
+            "user": "its user",
+            "unit": "its systemd unit or launchd label",
+            "container": "the container's name",
+            "error": "null",
+        },
+        {"listening": True},
+        _port,
+        lambda p: f"{p.protocol}/{p.port}",
+    ),
+)

@@ -1,0 +1,275 @@
+"""Kinds that look at processes: process, command."""
+
+import asyncio
+import contextlib
+import os
+import shlex
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator
+
+from opskit.checks.fields import CONFIG, AnyText, Bytes, Text
+from opskit.checks.spec import Kind, Observation, Scene
+
+_AFTER_EXIT_S = 0.2
+_SHOWN_CHARS = 300
+
+
+def _pattern(text: str) -> str:
+    from opskit.errors import OpskitError
+    from opskit.logs.select import compiled
+
+    try:
+        compiled(text)
+    except OpskitError as exc:
+        raise ValueError(exc.message) from exc
+    return text
+
+
+Pattern = Annotated[Text, AfterValidator(_pattern)]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessParams:
+    """At least one of them; all that are given must hold."""
+
+    __pydantic_config__ = CONFIG
+
+    name: Text | None = None
+    command: Pattern | None = None
+    pid_file: Text | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is None and self.command is None and self.pid_file is None:
+            raise ValueError("needs name, command (a pattern) or pid_file")
+
+
+async def _process(params: ProcessParams, scene: Scene) -> Observation:
+    pid = _pid(scene.path(params.pid_file)) if params.pid_file is not None else None
+    if params.pid_file is not None and pid is None:
+        values: dict[str, Any] = {"running": False, "count": 0, "pids": [], "error": None}
+        return Observation(values, f"{params.pid_file} names no process", state="stopped")
+    found = await asyncio.to_thread(_matching, params, pid)
+    now = time.time()
+    values = {
+        "running": bool(found),
+        "count": len(found),
+        "pids": [one["pid"] for one in found],
+        "memory_bytes": sum(one["memory_bytes"] for one in found),
+        "age_s": max((now - one["started"] for one in found), default=0.0),
+        "states": sorted({one["status"] for one in found}),
+        "users": sorted({one["user"] for one in found}),
+        "error": None,
+    }
+    if not found:
+        return Observation(values, f"no process {_described(params)}", state="stopped")
+    first = found[0]
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return Observation(values, f"process {first['pid']} ({first['name']}){more} runs", state="running")
+
+
+def _pid(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii", errors="replace")[:32])
+    except (OSError, ValueError):
+        return None
+
+
+def _matching(params: ProcessParams, pid: int | None) -> list[dict[str, Any]]:
+    import psutil
+
+    from opskit.logs.select import compiled
+
+    regex = compiled(params.command) if params.command is not None else None
+    us = {os.getpid(), *(one.pid for one in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        if (pid is not None and process.pid != pid) or (pid is None and process.pid in us):
+            continue
+        try:
+            with process.oneshot():
+                if params.name is not None and process.name() != params.name:
+                    continue
+                line = " ".join(process.cmdline()) if regex is not None else ""
+                if regex is not None and not regex.search(line.encode("utf-8", "surrogateescape")):
+                    continue
+                found.append(
+                    {
+                        "pid": process.pid,
+                        "name": process.name(),
+                        "status": process.status(),
+                        "user": process.username(),
+                        "memory_bytes": process.memory_info().rss,
+                        "started": process.create_time(),
+                    }
+                )
+        except psutil.Error:
+            continue
+    # What has ended and was not waited for does not run.
+    return [one for one in found if one["status"] != psutil.STATUS_ZOMBIE]
+
+
+def _described(params: ProcessParams) -> str:
+    parts = [
+        f"named {params.name}" if params.name else "",
+        f"like /{params.command}/" if params.command else "",
+    ]
+    return " ".join(part for part in parts if part) or f"of {params.pid_file}"
+
+
+def _words(value: object) -> object:
+    """One text is cut as a shell would cut it, and run without a shell."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return shlex.split(value)
+    except ValueError as exc:
+        raise ValueError(f"cannot be cut into words: {exc}") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class CommandParams:
+    __pydantic_config__ = CONFIG
+
+    run: Annotated[tuple[AnyText, ...], BeforeValidator(_words)]
+    cwd: Text | None = None
+    env: dict[Text, AnyText] = field(default_factory=dict)
+    stdin: AnyText = ""
+    max_output: Bytes = 64 * 1024
+
+    def __post_init__(self) -> None:
+        if not self.run or not self.run[0]:
+            raise ValueError("there is no command to run")
+
+
+async def _command(params: CommandParams, scene: Scene) -> Observation:
+    began = time.monotonic()
+    environ = {**scene.around.environ, **params.env}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *params.run,
+            cwd=scene.path(params.cwd) if params.cwd else scene.around.cwd,
+            env=environ,
+            stdin=asyncio.subprocess.PIPE if params.stdin else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as exc:
+        why = getattr(exc, "strerror", None) or "it cannot be started"
+        values: dict[str, Any] = {"exit": None, "stdout": "", "stderr": "", "error": "not started"}
+        return Observation(values, problem=f"{params.run[0]}: {why}", state="not started")
+    try:
+        out, err, cut = await _finished(process, params)
+    finally:
+        await _ended(process)
+    took = time.monotonic() - began
+    code = process.returncode
+    values = {
+        "exit": code,
+        "stdout": out,
+        "stderr": err,
+        "truncated": cut,
+        "seconds": took,
+        "error": None,
+    }
+    ended = f"exit {code}" if code is None or code >= 0 else f"ended by signal {-code}"
+    said = (err.strip() or out.strip()).splitlines()
+    detail = f"{ended} in {took:.3f} s" + (f": {said[-1][:_SHOWN_CHARS]}" if code and said else "")
+    return Observation(values, detail, state="ok" if code == 0 else "failed")
+
+
+async def _finished(process: asyncio.subprocess.Process, params: CommandParams) -> tuple[str, str, bool]:
+    """What the command wrote, as far as it counts. A child it leaves behind may keep its output open."""
+    assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018
+    readers = [
+        asyncio.create_task(_head(stream, params.max_output)) for stream in (process.stdout, process.stderr)
+    ]
+    kept: list[bytearray] = []
+    try:
+        if process.stdin is not None:
+            with contextlib.suppress(ConnectionError):
+                process.stdin.write(params.stdin.encode())
+                await process.stdin.drain()
+            process.stdin.close()
+        await process.wait()
+        await asyncio.wait(readers, timeout=_AFTER_EXIT_S)
+    finally:
+        for reader in readers:
+            reader.cancel()
+        results = await asyncio.gather(*readers, return_exceptions=True)
+        kept = [result if isinstance(result, bytearray) else bytearray() for result in results]
+    cut = any(len(text) > params.max_output for text in kept)
+    out, err = (bytes(text[: params.max_output]).decode("utf-8", "replace") for text in kept)
+    return out, err, cut
+
+
+async def _head(stream: asyncio.StreamReader, limit: int) -> bytearray:
+    """The first bytes; the rest is read and dropped, so that the writer is not blocked."""
+    kept = bytearray()
+    try:
+        while chunk := await stream.read(65536):
+            if len(kept) <= limit:
+                kept += chunk[: limit + 1 - len(kept)]
+    except asyncio.CancelledError:
+        # What was read counts; the task was ours to end, and ends here.
+        return kept
+    return kept
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """End the command with everything it started."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(asyncio.CancelledError):
+            await process.wait()
+
+
+def _shown(run: tuple[str, ...]) -> str:
+    text = shlex.join(run)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+KINDS = (
+    Kind(
+        "process",
+        "a process runs (opskit's own and its parents do not count)",
+        ProcessParams,
+        {
+            "running": "whether there is one",
+            "count": "how many",
+            "pids": "their ids",
+            "memory_bytes": "resident memory of all together",
+            "age_s": "age of the oldest",
+            "states": "their states: running, sleeping, stopped, ...",
+            "users": "their users",
+            "error": "null",
+        },
+        {"running": True},
+        _process,
+        _described,
+        imports=("psutil", "opskit.logs.select"),
+    ),
+    Kind(
+        "command",
+        "a command ends well; a list of words, or one text that is cut into words, never a shell",
+        CommandParams,
+        {
+            "exit": "exit status; negative for a signal",
+            "stdout": "text, as far as max_output goes",
+            "stderr": "text, as far as max_output goes",
+            "truncated": "whether there was more",
+            "seconds": "how long it ran",
+            "error": "'not started', or null",
+        },
+        {"exit": 0},
+        _command,
+        lambda p: _shown(p.run),
+        30.0,
+    ),
+)

@@ -1,0 +1,162 @@
+"""Running checks: as many at once as allowed, in the order of their requirements, each under its deadline."""
+
+import asyncio
+import importlib
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from opskit.checks import judgement
+from opskit.checks.spec import Check, NotHere, Observation, Scene, Unjudged
+from opskit.checks.surroundings import Surroundings
+from opskit.errors import OpskitError
+from opskit.result import Finding, Status
+
+MAX_CONCURRENT = 50
+#: How long a check that was cut off may take to tidy up before it is left behind.
+_TIDY_S = 1.0
+_AGAIN_S = 1.0
+Told = Callable[[Finding], None]
+
+
+async def run(
+    checks: Sequence[Check],
+    around: Surroundings,
+    *,
+    max_concurrent: int = MAX_CONCURRENT,
+    retry_timeout_s: float = 0.0,
+    again_s: float = _AGAIN_S,
+    told: Told = lambda _finding: None,
+) -> list[Finding]:
+    """The findings in the order of `checks`, whose requirements must all be among them.
+
+    With `retry_timeout_s` what did not pass is tried again every `again_s` seconds until all pass or the time
+    is over. `told` hears of each finding as it comes. Never raises for what a check does.
+    """
+    for module in sorted({module for check in checks for module in check.kind.imports}):
+        importlib.import_module(module)
+    started = time.monotonic()
+    run_of_all = _Run({check.name: check for check in checks}, around, max_concurrent, told, started)
+    await run_of_all.pass_over(limit=None)
+    until = started + retry_timeout_s
+    while time.monotonic() < until and run_of_all.forget_open():
+        await asyncio.sleep(min(again_s, max(0.0, until - time.monotonic())))
+        await run_of_all.pass_over(limit=until)
+    return [run_of_all.findings[check.name] for check in checks]
+
+
+@dataclass(slots=True)
+class _Run:
+    checks: dict[str, Check]
+    around: Surroundings
+    max_concurrent: int
+    told: Told
+    started: float
+    findings: dict[str, Finding] = field(default_factory=dict)
+    _last: dict[str, Finding] = field(default_factory=dict)
+    _tries: dict[str, int] = field(default_factory=dict)
+
+    def forget_open(self) -> bool:
+        """Take back every finding that another attempt might change; False when there is none."""
+        again = [name for name, one in self.findings.items() if one.status not in (Status.PASS, Status.SKIP)]
+        for name in again:
+            self._last[name] = self.findings.pop(name)
+        return bool(again)
+
+    async def pass_over(self, limit: float | None) -> None:
+        """Judge everything that has no finding yet. After `limit` (monotonic) nothing new begins."""
+        waiting = {
+            name: sum(other not in self.findings for other in set(check.requires))
+            for name, check in self.checks.items()
+            if name not in self.findings
+        }
+        dependants: dict[str, list[str]] = {}
+        for name in waiting:
+            for other in set(self.checks[name].requires):
+                dependants.setdefault(other, []).append(name)
+        ready: asyncio.Queue[str | None] = asyncio.Queue()
+        for name, count in waiting.items():
+            if count == 0:
+                ready.put_nowait(name)
+        left = len(waiting)
+
+        async def work() -> None:
+            nonlocal left
+            while (name := await ready.get()) is not None:
+                finding = await self._finding(self.checks[name], limit)
+                self.findings[name] = finding
+                self.told(finding)
+                left -= 1
+                for other in dependants.get(name, ()):
+                    waiting[other] -= 1
+                    if waiting[other] == 0:
+                        ready.put_nowait(other)
+                if left == 0:
+                    for _ in range(self.max_concurrent):
+                        ready.put_nowait(None)
+
+        if left:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self.max_concurrent, left)):
+                    group.create_task(work())
+
+    async def _finding(self, check: Check, limit: float | None) -> Finding:
+        if check.skip is not None:
+            return judgement.skipped(check)
+        causes = [one for name in check.requires if not judgement.holds(one := self.findings[name])]
+        if causes:
+            return judgement.blocked(check, causes)
+        if limit is not None and time.monotonic() >= limit and check.name in self._last:
+            return self._last[check.name]
+        fresh = bool(check.requires) or check.name in self._tries
+        finding = None
+        for attempt in range(check.retries + 1):
+            if attempt:
+                await asyncio.sleep(check.delay_s)
+            not_before = time.monotonic() if fresh or attempt else self.started
+            self._tries[check.name] = self._tries.get(check.name, 0) + 1
+            finding = await _attempt(check, self.around, not_before, limit)
+            if finding.status in (Status.PASS, Status.SKIP) or _over(limit):
+                break
+        if finding is None:
+            raise AssertionError
+        tries = self._tries[check.name]
+        return finding if tries == 1 else replace(finding, evidence={**finding.evidence, "attempts": tries})
+
+
+def _over(limit: float | None) -> bool:
+    return limit is not None and time.monotonic() >= limit
+
+
+async def _attempt(check: Check, around: Surroundings, not_before: float, limit: float | None) -> Finding:
+    """One look under the deadline, which is kept from outside: the look may hang wherever it likes."""
+    allowed = check.timeout_s if limit is None else min(check.timeout_s, max(0.01, limit - time.monotonic()))
+    wanted = frozenset(check.expect.matchers)
+    scene = Scene(around, check.folder, allowed, wanted, not_before)
+    began = time.monotonic()
+    look = asyncio.ensure_future(check.kind.observe(check.params, scene))
+    try:
+        done, _ = await asyncio.wait({look}, timeout=allowed)
+        if not done:
+            look.cancel()
+            await asyncio.wait({look}, timeout=_TIDY_S)
+            return judgement.late(check, time.monotonic() - began)
+    except asyncio.CancelledError:
+        look.cancel()
+        await asyncio.wait({look}, timeout=_TIDY_S)
+        raise
+    return _outcome(check, look, time.monotonic() - began)
+
+
+def _outcome(check: Check, look: "asyncio.Future[Observation]", seconds: float) -> Finding:
+    """Foreign exceptions end here: a kind that fails must not end the run."""
+    try:
+        seen = look.result()
+    except (Unjudged, OpskitError) as why:
+        return judgement.unjudged(check, why, seconds)
+    except NotHere as why:
+        return judgement.absent(check, why, seconds)
+    except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - one of the four edges (STYLE 6)
+        return judgement.broken(check, exc, "".join(traceback.format_exception(exc)), seconds)
+    return judgement.judged(check, seen, seconds)

@@ -1,0 +1,124 @@
+"""What a check is made of: a kind, what it saw, and the check itself as a checklist describes it."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opskit.checks.expectation import Expectation
+
+if TYPE_CHECKING:
+    from opskit.checks.surroundings import Surroundings
+
+
+class Severity(StrEnum):
+    """How much a failure means. A failed `warning` or `info` is a warning of the whole run."""
+
+    CRITICAL = "critical"
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+    @property
+    def fails(self) -> bool:
+        return self in (Severity.CRITICAL, Severity.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a kind saw.
+
+    `values` are what expectations are compared with. `problem` says why nothing could be seen of the target;
+    it fails the check unless its value `error` is expected. `undecided` says why a mismatch proves nothing:
+    the check is then inconclusive. `state` is the target's condition in one word.
+    """
+
+    values: Mapping[str, Any]
+    detail: str = ""
+    problem: str = ""
+    undecided: str = ""
+    state: str = ""
+    code: str | None = None
+    remedy: str | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Unjudged(Exception):  # noqa: N818 - an answer, not an error
+    """The check cannot be judged now: inconclusive, because of `reason`."""
+
+    def __init__(self, reason: str, *, remedy: str | None = None, code: str | None = None) -> None:
+        self.reason = reason
+        self.remedy = remedy
+        self.code = code
+        super().__init__(reason)
+
+
+class NotHere(Exception):  # noqa: N818 - an answer, not an error
+    """What the check is about does not exist on this machine, which is no failure: skipped."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One attempt of one check: where it runs, what is expected, and since when its facts must be fresh."""
+
+    around: "Surroundings"
+    folder: Path
+    timeout_s: float
+    wanted: frozenset[str] = frozenset()
+    not_before: float = field(default_factory=time.monotonic)
+
+    def path(self, text: str) -> Path:
+        """A path of a checklist: `~` is the home folder, a relative one belongs to the checklist's folder."""
+        return self.folder / Path(text).expanduser()
+
+
+Observe = Callable[[Any, Scene], Awaitable[Observation]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of check.
+
+    `params` is a frozen dataclass, `yields` explains each value, `expects` is the expectation of a check
+    without one, as it would stand in a checklist. `imports` are loaded before the clock runs.
+    """
+
+    name: str
+    summary: str
+    params: type
+    yields: Mapping[str, str]
+    expects: Mapping[str, Any]
+    observe: Observe
+    target: Callable[[Any], str]
+    timeout_s: float = 10.0
+    imports: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check, ready to run. `where` is `file:line`, `retries` come on top of the first attempt."""
+
+    name: str
+    kind: Kind
+    params: Any
+    expect: Expectation
+    where: str = ""
+    folder: Path = field(default_factory=Path)
+    requires: tuple[str, ...] = ()
+    retries: int = 0
+    delay_s: float = 1.0
+    timeout_s: float = 10.0
+    severity: Severity = Severity.ERROR
+    tags: tuple[str, ...] = ()
+    skip: str | None = None
+    remedy: str | None = None
+
+    @property
+    def target(self) -> str:
+        return self.kind.target(self.params)

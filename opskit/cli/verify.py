@@ -1,0 +1,258 @@
+"""`opskit verify`: run a checklist and say what holds, in any of several formats."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from opskit.cli import context, render
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from opskit.checks.checklist import Checklist
+    from opskit.checks.spec import Check
+    from opskit.config.schema import Config
+    from opskit.result import Report
+
+DEFAULT_LIST = "stack"
+_FORMATS = ("text", "json", "junit", "tap", "nagios", "prometheus", "markdown")
+
+
+def verify(
+    file: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Checklists: paths, or names of those that come with opskit.", show_default=False
+        ),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", help="Only checks with this tag; repeatable.", show_default=False),
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name", help="Only checks of this name (`*` allowed); repeatable.", show_default=False
+        ),
+    ] = None,
+    var: Annotated[
+        list[str] | None,
+        typer.Option("--var", metavar="NAME=VALUE", help="Set a variable; repeatable.", show_default=False),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", metavar="|".join(_FORMATS), help="How to print the report.")
+    ] = "text",
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write the report to a file instead.", show_default=False)
+    ] = None,
+    retry_timeout: Annotated[
+        str, typer.Option("--retry-timeout", help="Try again what did not pass, for so long (30s, 2m).")
+    ] = "0s",
+    max_concurrent: Annotated[
+        int, typer.Option("--max-concurrent", min=1, max=1000, help="How many checks run at once.")
+    ] = 50,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of checklists.")] = False,
+    kinds: Annotated[bool, typer.Option("--kinds", help="List the kinds of checks.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List checks without running them.")] = False,
+    sandbox: SandboxOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Run checklists. Exits 0 (all well), 1 (failed), 3 (could not be judged), 78 (no valid checklist)."""
+    del debug  # read by main
+    if schema:
+        from opskit.checks.schema import schema as schema_of_checklists
+
+        render.document(schema_of_checklists())
+        return
+    if kinds:
+        _kinds(as_json=json)
+        return
+    form = _format(form, json=json)
+    options = _Options(
+        file or [], tag or [], name or [], _variables(var or []), _seconds(retry_timeout), max_concurrent
+    )
+    if list_ and not file:
+        _shipped(as_json=json)
+        return
+    report = context.run(_verify(options, sandbox=sandbox, config=config, listing=list_, as_json=json))
+    if report is not None:
+        raise typer.Exit(_print(report, form, output))
+
+
+class _Options:
+    def __init__(
+        self,
+        files: "Sequence[str]",
+        tags: "Sequence[str]",
+        names: "Sequence[str]",
+        variables: "Mapping[str, str]",
+        retry_timeout_s: float,
+        max_concurrent: int,
+    ) -> None:
+        self.files = files
+        self.tags = tags
+        self.names = names
+        self.variables = variables
+        self.retry_timeout_s = retry_timeout_s
+        self.max_concurrent = max_concurrent
+
+
+async def _verify(
+    options: _Options, *, sandbox: bool, config: str | None, listing: bool, as_json: bool
+) -> "Report | None":
+    import os
+
+    from opskit.checks import checklist, runner
+    from opskit.checks.choice import choose
+    from opskit.checks.surroundings import Surroundings
+    from opskit.config.load import ensure_state_dir
+    from opskit.result import Report
+
+    files = options.files or [DEFAULT_LIST]
+    if not options.files:
+        render.note(f"no checklist was named: running `{DEFAULT_LIST}`")
+    async with context.configured(config, sandbox=sandbox) as loaded:
+        environ = {**os.environ, **_addresses(loaded)}
+        cwd = Path.cwd()
+        try:
+            checks = checklist.load(files, given=options.variables, environ=environ, cwd=cwd)
+        except checklist.ChecklistError as exc:
+            for problem in exc.problems[1:20]:
+                render.note(f"also: {problem}")
+            raise
+        chosen = choose(checks, tags=options.tags, names=options.names)
+        if listing:
+            _list(checks, chosen, as_json=as_json)
+            return None
+        locks = Path(ensure_state_dir(loaded.state_dir))
+        async with Surroundings(loaded, environ, locks=locks, cwd=cwd, config_path=config) as around:
+            findings = await runner.run(
+                chosen,
+                around,
+                max_concurrent=options.max_concurrent,
+                retry_timeout_s=options.retry_timeout_s,
+            )
+    return Report("verify", findings)
+
+
+def _print(report: "Report", form: str, output: Path | None) -> int:
+    from opskit.checks import formats
+
+    if output is not None:
+        from opskit.system.textfile import write_text
+
+        try:
+            write_text(output, formats.FORMATS[form](report))
+        except OSError as exc:
+            from opskit.errors import UsageError
+
+            reason = exc.strerror or str(exc)
+            raise UsageError(f"{output} cannot be written: {reason}", remedy="give another --output") from exc
+        render.note(f"{formats.summary(report)}; written to {output}")
+    elif form == "text" and len(report.findings) <= 500:
+        render.report(report, as_json=False)
+        render.line(formats.summary(report))
+    else:
+        render.piece(formats.FORMATS[form](report))
+    return formats.exit_status(report, form)
+
+
+def _addresses(config: "Config") -> dict[str, str]:
+    """The variables of addresses as the configuration has them, which already knows the environment."""
+    names = {"ollama": "OLLAMA_API_URL", "mlx": "MLX_API_URL"}
+    found = {names[node.name]: node.url for node in config.nodes if node.name in names}
+    return found | {f"{agent.name.upper().replace('-', '_')}_URL": agent.url for agent in config.agents}
+
+
+def _format(form: str, *, json: bool) -> str:
+    if form not in _FORMATS:
+        from opskit.config.shape import unknown
+        from opskit.errors import UsageError
+
+        hint = unknown(form, list(_FORMATS)).replace("unknown key", "unknown format")
+        raise UsageError(hint, remedy=f"use one of: {', '.join(_FORMATS)}")
+    return "json" if json and form == "text" else form
+
+
+def _variables(given: "Sequence[str]") -> dict[str, str]:
+    from opskit.errors import UsageError
+
+    found = {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not equals or not key.isidentifier():
+            raise UsageError(f"{one!r} is no variable", remedy="write --var name=value")
+        found[key] = value
+    return found
+
+
+def _seconds(given: str) -> float:
+    from opskit.checks.quantity import duration_s
+    from opskit.errors import UsageError
+
+    found = duration_s(given)
+    if found is None:
+        raise UsageError(f"{given!r} is no duration", remedy="write 30s, 2m or 500ms")
+    return found
+
+
+def _kinds(*, as_json: bool) -> None:
+    from opskit.checks.schema import kinds
+
+    described = kinds()
+    if as_json:
+        render.document(_document("kinds", described))
+        return
+    for one in described:
+        render.line(f"{one['kind']}: {one['summary']}")
+        for key, what in one["with"].items():
+            render.line(f"    with   {key}: {what}")
+        for key, meaning in one["yields"].items():
+            render.line(f"    yields {key}: {meaning}")
+        render.line(f"    without expect: {one['expects']}; timeout {one['timeout_s']:g} s")
+
+
+def _shipped(*, as_json: bool) -> None:
+    from opskit.checks.checklist import shipped
+
+    names = list(shipped())
+    if as_json:
+        render.document(_document("checklists", names))
+        return
+    for one in names:
+        render.line(one)
+
+
+def _list(checklist: "Checklist", chosen: "Sequence[Check]", *, as_json: bool) -> None:
+    rows = [
+        (
+            one.name,
+            one.kind.name,
+            one.severity.value,
+            ", ".join(one.tags),
+            ", ".join(one.requires),
+            one.target,
+        )
+        for one in chosen
+    ]
+    columns = ("check", "kind", "severity", "tags", "requires", "target")
+    if as_json:
+        content = [dict(zip(columns, row, strict=True)) for row in rows]
+        render.document({**_document("checks", content), "titles": list(checklist.titles)})
+        return
+    render.table(columns, rows)
+
+
+def _document(key: str, content: Any) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "command": "verify",
+        "ok": True,
+        "status": "pass",
+        "findings": [],
+        key: content,
+    }
