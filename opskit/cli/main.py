@@ -1,22 +1,17 @@
 """The `opskit` command: its groups, and the one place where errors become exit statuses."""
 
+import importlib
 import sys
 from typing import Annotated
 
 import typer
 
 from opskit import __version__
-from opskit.cli import config, drill, explain, logs, models, probe, quality, run, sandbox, verify
 
-app = typer.Typer(
-    name="opskit",
-    help="Diagnostics, healing and honest failover for a local multi-agent LLM stack.",
-    no_args_is_help=True,
-    add_completion=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+#: Commands (a function of the same name) and groups (an `app`), in the order of `--help`, each a module of its
+#: own. Only the one that is called is imported: the others would cost every call a fifth of its start.
+COMMANDS = ("probe", "run", "verify", "drill", "explain", "quality")
+GROUPS = ("models", "logs", "sandbox", "config")
 
 
 def _version(value: bool) -> None:
@@ -25,7 +20,6 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -34,16 +28,28 @@ def root(
     """Diagnostics, healing and honest failover for a local multi-agent LLM stack."""
 
 
-app.command("probe")(probe.probe)
-app.command("run")(run.run)
-app.command("verify")(verify.verify)
-app.command("drill")(drill.drill)
-app.command("explain")(explain.explain)
-app.command("quality")(quality.quality)
-app.add_typer(models.app, name="models")
-app.add_typer(logs.app, name="logs")
-app.add_typer(sandbox.app, name="sandbox")
-app.add_typer(config.app, name="config")
+def build(called: str | None = None) -> typer.Typer:
+    """The application: with every command, or with the one that is called."""
+    app = typer.Typer(
+        name="opskit",
+        help=root.__doc__,
+        no_args_is_help=True,
+        add_completion=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(root)
+    wanted = (called,) if called in COMMANDS + GROUPS else COMMANDS + GROUPS
+    if called == "--version":
+        wanted = ()
+    for name in wanted:
+        module = importlib.import_module(f"opskit.cli.{name}")
+        if name in GROUPS:
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(getattr(module, name))
+    return app
 
 
 def main() -> None:
@@ -55,6 +61,7 @@ def status(arguments: list[str]) -> int:
     """The exit status of a command line."""
     debug, as_json = "--debug" in arguments, "--json" in arguments
     try:
+        app = build(arguments[0] if arguments else None)
         result = app(arguments, prog_name="opskit", standalone_mode=False)
     except typer.Abort:
         return 130
@@ -84,10 +91,14 @@ def _failed(exc: Exception, *, debug: bool, as_json: bool) -> int:
         render.error(exc, as_json=as_json, extra=getattr(exc, "document", None))
         return int(exc.exit)
     if hasattr(exc, "format_message"):
+        if type(exc).__name__ == "NoArgsIsHelpError":
+            render.note(exc.format_message())
+            return 2
         # Typer's own usage errors: an unknown option, a missing argument.
         context = getattr(exc, "ctx", None)
         path = context.command_path if context is not None else "opskit"
-        render.error(UsageError(exc.format_message(), remedy=f"`{path} --help`"), as_json=as_json)
+        message = exc.format_message().rstrip(".")
+        render.error(UsageError(message, remedy=f"`{path} --help`"), as_json=as_json)
         return 2
     bug = OpskitError("BUG_001", f"{type(exc).__name__}: {exc}")
     render.error(bug, as_json=as_json)
