@@ -141,7 +141,7 @@ class _Loading:
         self._include(file, path, names, (*parents, real))
         if isinstance(title, str):
             self.titles.append(title)
-        for index, check in file.checks(names, path.parent):
+        for index, check in file.checks({**self.environ, **names}, path.parent):
             if check.name in self.checks:
                 first = self.checks[check.name].where
                 file.report(

@@ -68,15 +68,14 @@ def junit(report: Report) -> str:
             suite, "testcase", classname=_xml(one.target), name=_xml(one.check), time=f"{one.seconds:.4f}"
         )
         told = _xml(one.detail + (f"\nnext: {one.remedy}" if one.remedy else ""))
+        message, label = _xml(one.detail), _xml(one.code or one.state)
         match one.status:
             case Status.FAIL:
-                ET.SubElement(
-                    case, "failure", message=_xml(one.detail), type=one.code or one.state
-                ).text = told
+                ET.SubElement(case, "failure", message=message, type=label).text = told
             case Status.INCONCLUSIVE:
-                ET.SubElement(case, "error", message=_xml(one.detail), type=one.code or one.state).text = told
+                ET.SubElement(case, "error", message=message, type=label).text = told
             case Status.SKIP:
-                ET.SubElement(case, "skipped", message=_xml(one.detail))
+                ET.SubElement(case, "skipped", message=message)
             case Status.WARN:
                 ET.SubElement(case, "system-out").text = f"warning: {told}"
     ET.indent(root)

@@ -42,7 +42,7 @@ def unjudged(check: Check, why: Unjudged | OpskitError, seconds: float) -> Findi
 
 def broken(check: Check, exc: BaseException, trace: str, seconds: float) -> Finding:
     """The kind itself failed: a mistake of ours says nothing of the target."""
-    seen = Observation({}, evidence={"traceback": trace[-2000:]})
+    seen = Observation({}, evidence={"traceback": trace.splitlines()[-12:]})
     detail = f"opskit itself failed in this check: {type(exc).__name__}: {exc}"
     return _finding(check, Status.INCONCLUSIVE, "bug", detail, seconds, seen, code="BUG_001")
 

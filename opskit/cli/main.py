@@ -8,8 +8,8 @@ import typer
 
 from opskit import __version__
 
-#: Commands (a function of the same name) and groups (an `app`), in the order of `--help`, each a module of its
-#: own. Only the one that is called is imported: the others would cost every call a fifth of its start.
+#: Commands (a function of the same name) and groups (an `app`), in the order of `--help`, each a module of
+#: its own. Only the one that is called is imported: the others would cost every call a fifth of its start.
 COMMANDS = ("probe", "run", "verify", "drill", "explain", "quality")
 GROUPS = ("models", "logs", "sandbox", "config")
 
@@ -40,8 +40,10 @@ def build(called: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(root)
-    wanted = (called,) if called in COMMANDS + GROUPS else COMMANDS + GROUPS
-    if called == "--version":
+    wanted: tuple[str, ...] = COMMANDS + GROUPS
+    if called in wanted:
+        wanted = (called,)
+    elif called == "--version":
         wanted = ()
     for name in wanted:
         module = importlib.import_module(f"opskit.cli.{name}")
