@@ -176,8 +176,8 @@ CATALOGUE: dict[str, ErrorSpec] = {
             "DOCKER_001",
             "Docker does not answer",
             "the daemon is not running, its socket may not be used, or it hangs",
-            "start it: `sudo systemctl start docker` on Linux; `open -ga Docker`, `orb start` or `colima start` "
-            "on a Mac",
+            "start it: `sudo systemctl start docker` on Linux; on a Mac `open -ga Docker`, `orb start` or "
+            "`colima start`",
             http_status=503,
         ),
         ErrorSpec(
