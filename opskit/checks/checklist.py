@@ -1,39 +1,23 @@
 """Reading checklists: YAML in, checks out, and every mistake told with its file and line."""
 
-import importlib.resources
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
-from typing import Annotated, Literal
 
-from pydantic import AfterValidator
-
+from opskit.checks.check_shape import CheckShape
 from opskit.checks.expectation import Expectation, compile_expectation
-from opskit.checks.fields import CONFIG, Count, Seconds, Text, Texts, validated
+from opskit.checks.fields import validated
 from opskit.checks.graph import cycle
 from opskit.checks.kinds import KINDS
+from opskit.checks.library import ChecklistError, bytes_of, found
 from opskit.checks.spec import Check, Kind, Severity
 from opskit.checks.variables import Names, filled, resolved
-from opskit.config.load import MAX_BYTES
 from opskit.config.problems import InvalidConfigError, Path, Problem, dotted, printable
 from opskit.config.shape import unknown
 from opskit.config.yaml import Document, parse
 from opskit.errors import ConfigError
 
 _TOP = ("title", "vars", "include", "checks")
-_MAX_RETRIES = 1000
-
-
-class ChecklistError(ConfigError):
-    """Checklists that cannot be used; the message is the first problem and says how many follow."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        first, *others = problems
-        more = f" (and {len(others)} more)" if others else ""
-        super().__init__(
-            f"{first}{more}", remedy=f"{first.advice}; `opskit verify --kinds` lists what there is"
-        )
-        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,69 +28,16 @@ class Checklist:
     checks: tuple[Check, ...]
 
 
-def _few(value: int) -> int:
-    if value > _MAX_RETRIES:
-        raise ValueError(f"must be at most {_MAX_RETRIES}")
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class RetryShape:
-    __pydantic_config__ = CONFIG
-
-    count: Annotated[Count, AfterValidator(_few)]
-    delay: Seconds = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class CheckShape:
-    """One check as it stands in a checklist; `with` and `expect` belong to its kind."""
-
-    __pydantic_config__ = CONFIG
-
-    name: Text
-    kind: Text
-    requires: Texts = ()
-    retry: RetryShape | None = None
-    timeout: Seconds | None = None
-    severity: Literal["critical", "error", "warning", "info"] = "error"
-    tags: Texts = ()
-    skip: bool | Text = False
-    remedy: Text | None = None
-
-
-def shipped() -> dict[str, FilePath]:
-    """The checklists that come with opskit, by name."""
-    inside = FilePath(str(importlib.resources.files("opskit.checks") / "lists"))
-    folder = inside if inside.is_dir() else FilePath(__file__).parents[2] / "checks"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
 def load(names: Sequence[str], *, given: Names, environ: Mapping[str, str], cwd: FilePath) -> Checklist:
     """Read files, or shipped lists, by name. Raises ChecklistError with every problem, or CONFIG_002."""
     loading = _Loading(dict(given), environ)
     for name in names:
-        path, shown = _found(name, cwd)
+        path, shown = found(name, cwd)
         loading.file(path, shown, given, ())
     loading.connect()
     if loading.problems:
         raise ChecklistError(sorted(loading.problems, key=lambda one: (one.path, one.line or 0)))
     return Checklist(tuple(loading.titles), tuple(loading.checks.values()))
-
-
-def _found(name: str, cwd: FilePath) -> tuple[FilePath, str]:
-    path = cwd / FilePath(name).expanduser()
-    lists = shipped()
-    if name in lists and not path.is_file():
-        return lists[name], f"{name}.yaml"
-    if not path.exists():
-        known = ", ".join(lists)
-        raise ConfigError(
-            f"{printable(name, 4096)}: there is no such file, and no list of opskit has this name",
-            code="CONFIG_002",
-            remedy=f"give a path, or one of: {known}",
-        )
-    return path, printable(name, 4096)
 
 
 @dataclass(slots=True)
@@ -126,7 +57,7 @@ class _Loading:
             return
         self._done.add(real)
         try:
-            document = parse(_content(path, shown), shown)
+            document = parse(bytes_of(path, shown), shown)
         except InvalidConfigError as exc:
             self.problems += exc.problems
             return
@@ -158,7 +89,12 @@ class _Loading:
             for number, other in enumerate(check.requires):
                 if other not in self.checks and not file.broken(other):
                     where = ("checks", index, "requires", number)
-                    file.report(where, unknown(printable(other), list(self.checks)).replace("key", "check"))
+                    file.report(
+                        where,
+                        unknown(printable(other), list(self.checks)).replace(
+                            "unknown key", "unknown check", 1
+                        ),
+                    )
         circle = cycle({name: check.requires for name, check in self.checks.items()})
         if circle:
             file, index = self._places[circle[0]]
@@ -271,7 +207,9 @@ class _File:
         if not isinstance(name, str):
             return None
         if name not in KINDS:
-            self.report((*at, "kind"), unknown(printable(name), list(KINDS)).replace("key", "kind"))
+            self.report(
+                (*at, "kind"), unknown(printable(name), list(KINDS)).replace("unknown key", "unknown kind", 1)
+            )
         return KINDS.get(name)
 
 
@@ -288,18 +226,3 @@ def _reason(skip: bool | str) -> str | None:
     if isinstance(skip, str):
         return skip
     return "the checklist skips it" if skip else None
-
-
-def _content(path: FilePath, shown: str) -> bytes:
-    """Raises ConfigError CONFIG_002 for what cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or "not a usable path"
-        raise ConfigError(f"{printable(shown, 4096)}: {reason}", code="CONFIG_002") from exc
-    if len(content) > MAX_BYTES:
-        raise ChecklistError(
-            [Problem(shown, None, "", f"larger than {MAX_BYTES} bytes: split it with `include`")]
-        )
-    return content

@@ -20,14 +20,14 @@ def choose(checklist: Checklist, *, tags: Sequence[str] = (), names: Sequence[st
     for tag in tags:
         if tag not in known_tags:
             raise ConfigError(
-                f"no check has the tag {printable(tag)!r}: {unknown(printable(tag), known_tags or ['none'])}",
+                f"no check has the tag {printable(tag)!r}: {_near(tag, known_tags)}",
                 remedy="`opskit verify --list FILE` shows names and tags",
             )
     for name in names:
         if not any(_named(check, name) for check in checklist.checks):
             known = [check.name for check in checklist.checks]
             raise ConfigError(
-                f"no check is called {printable(name)!r}: {unknown(printable(name), known)}",
+                f"no check is called {printable(name)!r}: {_near(name, known)}",
                 remedy="`opskit verify --list FILE` shows names and tags",
             )
     chosen = [
@@ -44,6 +44,10 @@ def choose(checklist: Checklist, *, tags: Sequence[str] = (), names: Sequence[st
         )
     wanted = closure(chosen, {check.name: check.requires for check in checklist.checks})
     return [check for check in checklist.checks if check.name in wanted]
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    return unknown(printable(word), list(known) or ["none"]).removeprefix("unknown key; ")
 
 
 def _named(check: Check, pattern: str) -> bool:

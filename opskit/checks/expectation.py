@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from opskit.checks.comparison import MISSING
 from opskit.checks.jsonpath import compile_path
 from opskit.checks.matchers import (
-    MISSING,
     AtPath,
     Contains,
     Edge,

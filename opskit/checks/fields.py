@@ -20,6 +20,7 @@ MAX_SECONDS = 24 * 3600.0
 CONFIG = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{"}
+_MISSING = "is missing"
 _PHRASES = {
     "bool_type": "must be true or false",
     "int_type": "must be a whole number",
@@ -31,7 +32,7 @@ _PHRASES = {
     "dataclass_type": "must be a section of `key: value` lines",
     "string_too_short": "must not be empty",
     "too_short": "must not be empty",
-    "missing": "is missing",
+    "missing": _MISSING,
 }
 _WORDS = (
     ("Value error, ", ""),
@@ -114,13 +115,19 @@ def validated(shape: type, raw: object, at: Path, report: Report) -> Any:
     try:
         return adapter(shape).validate_python({} if raw is None else raw)
     except ValidationError as exc:
-        told: set[Path] = set()
+        told: dict[Path, str] = {}
         for error in exc.errors(include_url=False, include_context=True, include_input=False):
             path: Path = tuple(part for part in error["loc"] if part != "[key]")
-            if path not in told:
-                told.add(path)
-                report((*at, *path), _phrase(error["type"], error["msg"], path, shape))
+            told.setdefault(path, _phrase(error["type"], error["msg"], path, shape))
+        for path, message in told.items():
+            if message != _MISSING or not _mistyped(path, told):
+                report((*at, *path), message)
         return None
+
+
+def _mistyped(path: Path, told: Mapping[Path, str]) -> bool:
+    """Whether what is missing is there under a mistyped name, which is told anyway."""
+    return any(message.endswith(f"did you mean `{path[-1]}`?") for message in told.values())
 
 
 def described(shape: type) -> Mapping[str, Any]:

@@ -7,6 +7,8 @@ from opskit.checks.spec import Check, NotHere, Observation, Unjudged
 from opskit.errors import OpskitError
 from opskit.result import Finding, Status
 
+#: The state of a check that was cut off.
+LATE = "timeout"
 _SHOWN_CHARS = 300
 _SHOWN_ITEMS = 50
 
@@ -32,7 +34,7 @@ def late(check: Check, seconds: float) -> Finding:
     """Its deadline came first."""
     status = Status.FAIL if check.severity.fails else Status.WARN
     detail = f"no result within {check.timeout_s:g} s"
-    return _finding(check, status, "timeout", detail, seconds, code="COMM_003")
+    return _finding(check, status, LATE, detail, seconds, code="COMM_003")
 
 
 def unjudged(check: Check, why: Unjudged | OpskitError, seconds: float) -> Finding:

@@ -6,24 +6,11 @@ Compiled by `opskit.checks.expectation` from what stands in a checklist.
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
+from opskit.checks.comparison import MISSING, same, shown
 from opskit.checks.jsonpath import JsonPath
 from opskit.checks.versions import Range, version
-from opskit.config.substitute import FromEnvironment
-from opskit.config.yaml import scalar
-
-_SHOWN_CHARS = 80
-
-
-class Missing:
-    """There is no such value."""
-
-    def __repr__(self) -> str:
-        return "nothing"
-
-
-MISSING: Final = Missing()
 
 
 class Matcher(Protocol):
@@ -38,27 +25,6 @@ class Regex(Protocol):
     """A compiled byte pattern."""
 
     def search(self, text: bytes, /) -> object | None: ...
-
-
-def shown(value: Any) -> str:
-    """A value in a sentence: short, on one line."""
-    text = repr(str(value)) if isinstance(value, str) else str(value)
-    if value is None or isinstance(value, bool):
-        text = {None: "null", True: "true", False: "false"}[value]
-    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
-
-
-def same(value: Any, wanted: Any) -> bool:
-    """Equality without Python's `True == 1`. Text out of a variable may stand for a number."""
-    if isinstance(wanted, FromEnvironment) and not isinstance(value, str):
-        return same(value, scalar(wanted))
-    if isinstance(value, bool) is not isinstance(wanted, bool):
-        return False
-    if isinstance(value, list | tuple) and isinstance(wanted, list | tuple):
-        return len(value) == len(wanted) and all(map(same, value, wanted))
-    if isinstance(value, Mapping) and isinstance(wanted, Mapping):
-        return value.keys() == wanted.keys() and all(same(value[key], wanted[key]) for key in wanted)
-    return bool(value == wanted)
 
 
 def _differs(value: Any, wish: str) -> str:

@@ -1,19 +1,30 @@
-"""Running a program of the system for its output; it never outlives the check that asked."""
+"""Running programs: output up to a bound, no shell, and nothing that outlives the check that asked."""
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.checks.spec import Unjudged
 
+MAX_OUTPUT = 4 * 1024 * 1024
+#: A child that a program leaves behind may keep its output open.
+_AFTER_EXIT_S = 0.2
+#: Even a killed process may take its time, on a dead disk for ever.
+_AFTER_KILL_S = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
+    """`exit` is negative for a signal; `cut` tells that there was more output than kept."""
+
     exit: int
     out: str
     err: str
+    cut: bool = False
 
     @property
     def complaint(self) -> str:
@@ -21,25 +32,75 @@ class Done:
         return " ".join((self.err.strip() or self.out.strip()).split())[-300:] or f"exit {self.exit}"
 
 
+class NotStarted(Unjudged):
+    """The program cannot be started: it is missing, or may not be run."""
+
+
+class _Output(asyncio.SubprocessProtocol):
+    """Keeps the first bytes and drops the rest, so that the writer is not blocked."""
+
+    def __init__(self, limit: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._limit = limit
+        self._open = {1, 2}
+        self.kept = {1: bytearray(), 2: bytearray()}
+        self.cut = False
+        self.exited: asyncio.Future[None] = loop.create_future()
+        self.closed: asyncio.Future[None] = loop.create_future()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        room = self._limit - len(self.kept[fd])
+        self.kept[fd] += data[:room]
+        self.cut = self.cut or len(data) > room
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        del exc
+        self._open.discard(fd)
+        if not self._open and not self.closed.done():
+            self.closed.set_result(None)
+
+    def process_exited(self) -> None:
+        if not self.exited.done():
+            self.exited.set_result(None)
+
+
 async def run(
-    command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    max_output: int = MAX_OUTPUT,
 ) -> Done:
-    """Raises Unjudged when it cannot be started."""
+    """Wait for its end. Cancelled, it kills the program with everything it started.
+
+    Raises NotStarted.
+    """
+    loop = asyncio.get_running_loop()
     try:
-        process = await asyncio.create_subprocess_exec(
+        transport, output = await loop.subprocess_exec(
+            lambda: _Output(max_output),
             *command,
             cwd=cwd,
             env=env,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+            start_new_session=True,
         )
-    except OSError as exc:
-        raise Unjudged(f"{command[0]} cannot be run: {exc.strerror}") from exc
+    except (OSError, ValueError) as exc:
+        why = getattr(exc, "strerror", None) or "it cannot be started"
+        raise NotStarted(f"{command[0]}: {why}") from exc
     try:
-        out, err = await process.communicate()
+        if stdin and (pipe := transport.get_pipe_transport(0)) is not None:
+            # Only a reading pipe lacks these two.
+            pipe.write(stdin)  # type: ignore[attr-defined]
+            pipe.write_eof()  # type: ignore[attr-defined]
+        await output.exited
+        await asyncio.wait({output.closed}, timeout=_AFTER_EXIT_S)
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-    return Done(process.returncode or 0, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+        if transport.get_returncode() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(transport.get_pid(), signal.SIGKILL)
+            await asyncio.wait({output.exited}, timeout=_AFTER_KILL_S)
+        transport.close()
+    out, err = (bytes(output.kept[fd]).decode("utf-8", "replace") for fd in (1, 2))
+    return Done(transport.get_returncode() or 0, out, err, output.cut)

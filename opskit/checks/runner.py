@@ -4,8 +4,9 @@ import asyncio
 import importlib
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from opskit.checks import judgement
 from opskit.checks.spec import Check, NotHere, Observation, Scene, Unjudged
@@ -116,13 +117,33 @@ class _Run:
                 await asyncio.sleep(check.delay_s)
             not_before = time.monotonic() if fresh or attempt else self.started
             self._tries[check.name] = self._tries.get(check.name, 0) + 1
+            short = limit is not None and limit - time.monotonic() < check.timeout_s
             finding = await _attempt(check, self.around, not_before, limit)
+            if short and finding.state == judgement.LATE:
+                # The whole run's time was over, not this check's: what was seen before tells more.
+                finding = self._last.get(check.name, finding)
             if finding.status in (Status.PASS, Status.SKIP) or _over(limit):
                 break
         if finding is None:
             raise AssertionError
         tries = self._tries[check.name]
         return finding if tries == 1 else replace(finding, evidence={**finding.evidence, "attempts": tries})
+
+
+async def observed(check: Check, around: Surroundings) -> tuple[Finding, Mapping[str, Any] | None]:
+    """One look, with all the values that were seen; None where nothing was."""
+    kept: list[Observation] = []
+
+    async def keeping(params: Any, scene: Scene) -> Observation:
+        seen = await check.kind.observe(params, scene)
+        kept.append(seen)
+        return seen
+
+    for module in check.kind.imports:
+        importlib.import_module(module)
+    watched = replace(check, kind=replace(check.kind, observe=keeping))
+    finding = await _attempt(watched, around, time.monotonic(), None)
+    return finding, kept[0].values if kept and not kept[0].problem else None
 
 
 def _over(limit: float | None) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from opskit.checks.checklist import CheckShape
+from opskit.checks.check_shape import CheckShape
 from opskit.checks.expectation import JSON, MATCHERS
 from opskit.checks.fields import described
 from opskit.checks.kinds import KINDS

@@ -1,18 +1,16 @@
 """`opskit verify`: run a checklist and say what holds, in any of several formats."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opskit.cli import context, render
+from opskit.cli import context, render, verify_view
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from opskit.checks.checklist import Checklist
-    from opskit.checks.spec import Check
     from opskit.config.schema import Config
     from opskit.result import Report
 
@@ -56,6 +54,15 @@ def verify(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of checklists.")] = False,
     kinds: Annotated[bool, typer.Option("--kinds", help="List the kinds of checks.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List checks without running them.")] = False,
+    add: Annotated[
+        str | None,
+        typer.Option(
+            "--add",
+            metavar="KIND",
+            help="Write a check from the live state; arguments are its parameters: url=...",
+            show_default=False,
+        ),
+    ] = None,
     sandbox: SandboxOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -69,18 +76,24 @@ def verify(
         render.document(schema_of_checklists())
         return
     if kinds:
-        _kinds(as_json=json)
+        verify_view.kinds(as_json=json)
+        return
+    if add is not None:
+        text = context.run(
+            _add(add, file or [], name[0] if name else None, output, sandbox=sandbox, config=config)
+        )
+        render.piece(text)
         return
     form = _format(form, json=json)
     options = _Options(
         file or [], tag or [], name or [], _variables(var or []), _seconds(retry_timeout), max_concurrent
     )
     if list_ and not file:
-        _shipped(as_json=json)
+        verify_view.shipped_lists(as_json=json)
         return
     report = context.run(_verify(options, sandbox=sandbox, config=config, listing=list_, as_json=json))
     if report is not None:
-        raise typer.Exit(_print(report, form, output))
+        raise typer.Exit(verify_view.report_in(report, form, output))
 
 
 class _Options:
@@ -108,7 +121,9 @@ async def _verify(
 
     from opskit.checks import checklist, runner
     from opskit.checks.choice import choose
+    from opskit.checks.library import ChecklistError
     from opskit.checks.surroundings import Surroundings
+    from opskit.checks.threads import children_without_threads
     from opskit.config.load import ensure_state_dir
     from opskit.result import Report
 
@@ -120,45 +135,54 @@ async def _verify(
         cwd = Path.cwd()
         try:
             checks = checklist.load(files, given=options.variables, environ=environ, cwd=cwd)
-        except checklist.ChecklistError as exc:
+        except ChecklistError as exc:
             for problem in exc.problems[1:20]:
                 render.note(f"also: {problem}")
             raise
         chosen = choose(checks, tags=options.tags, names=options.names)
         if listing:
-            _list(checks, chosen, as_json=as_json)
+            verify_view.listing(checks, chosen, as_json=as_json)
             return None
         locks = Path(ensure_state_dir(loaded.state_dir))
-        async with Surroundings(loaded, environ, locks=locks, cwd=cwd, config_path=config) as around:
-            findings = await runner.run(
-                chosen,
-                around,
-                max_concurrent=options.max_concurrent,
-                retry_timeout_s=options.retry_timeout_s,
-            )
+        around = Surroundings(loaded, environ, locks=locks, cwd=cwd, config_path=config)
+        with children_without_threads():
+            async with around:
+                findings = await runner.run(
+                    chosen,
+                    around,
+                    max_concurrent=options.max_concurrent,
+                    retry_timeout_s=options.retry_timeout_s,
+                )
     return Report("verify", findings)
 
 
-def _print(report: "Report", form: str, output: Path | None) -> int:
-    from opskit.checks import formats
+async def _add(
+    kind: str,
+    given: "Sequence[str]",
+    name: str | None,
+    output: Path | None,
+    *,
+    sandbox: bool,
+    config: str | None,
+) -> str:
+    """The check as text; with `output` it is put into that checklist, and the text is empty."""
+    import os
 
-    if output is not None:
-        from opskit.system.textfile import write_text
+    from opskit.checks.live import appended, recorded
+    from opskit.checks.surroundings import Surroundings
+    from opskit.config.load import ensure_state_dir
 
-        try:
-            write_text(output, formats.FORMATS[form](report))
-        except OSError as exc:
-            from opskit.errors import UsageError
-
-            reason = exc.strerror or str(exc)
-            raise UsageError(f"{output} cannot be written: {reason}", remedy="give another --output") from exc
-        render.note(f"{formats.summary(report)}; written to {output}")
-    elif form == "text" and len(report.findings) <= 500:
-        render.report(report, as_json=False)
-        render.line(formats.summary(report))
-    else:
-        render.piece(formats.FORMATS[form](report))
-    return formats.exit_status(report, form)
+    async with context.configured(config, sandbox=sandbox) as loaded:
+        environ = {**os.environ, **_addresses(loaded)}
+        locks = Path(ensure_state_dir(loaded.state_dir))
+        async with Surroundings(loaded, environ, locks=locks, cwd=Path.cwd(), config_path=config) as around:
+            check = await recorded(kind, given, around, name=name)
+    if output is None:
+        return appended("", check)
+    before = output.read_text(encoding="utf-8") if output.is_file() else ""
+    verify_view.written(output, appended(before, check))
+    render.note(f"{check['name']}: written to {output}")
+    return ""
 
 
 def _addresses(config: "Config") -> dict[str, str]:
@@ -198,61 +222,3 @@ def _seconds(given: str) -> float:
     if found is None:
         raise UsageError(f"{given!r} is no duration", remedy="write 30s, 2m or 500ms")
     return found
-
-
-def _kinds(*, as_json: bool) -> None:
-    from opskit.checks.schema import kinds
-
-    described = kinds()
-    if as_json:
-        render.document(_document("kinds", described))
-        return
-    for one in described:
-        render.line(f"{one['kind']}: {one['summary']}")
-        for key, what in one["with"].items():
-            render.line(f"    with   {key}: {what}")
-        for key, meaning in one["yields"].items():
-            render.line(f"    yields {key}: {meaning}")
-        render.line(f"    without expect: {one['expects']}; timeout {one['timeout_s']:g} s")
-
-
-def _shipped(*, as_json: bool) -> None:
-    from opskit.checks.checklist import shipped
-
-    names = list(shipped())
-    if as_json:
-        render.document(_document("checklists", names))
-        return
-    for one in names:
-        render.line(one)
-
-
-def _list(checklist: "Checklist", chosen: "Sequence[Check]", *, as_json: bool) -> None:
-    rows = [
-        (
-            one.name,
-            one.kind.name,
-            one.severity.value,
-            ", ".join(one.tags),
-            ", ".join(one.requires),
-            one.target,
-        )
-        for one in chosen
-    ]
-    columns = ("check", "kind", "severity", "tags", "requires", "target")
-    if as_json:
-        content = [dict(zip(columns, row, strict=True)) for row in rows]
-        render.document({**_document("checks", content), "titles": list(checklist.titles)})
-        return
-    render.table(columns, rows)
-
-
-def _document(key: str, content: Any) -> dict[str, Any]:
-    return {
-        "schema_version": 1,
-        "command": "verify",
-        "ok": True,
-        "status": "pass",
-        "findings": [],
-        key: content,
-    }

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from opskit.checks.comparison import MISSING
 from opskit.checks.fields import CONFIG, Flag, Seconds, Texts
 from opskit.checks.kinds.http import HttpParams, Url, fetch
-from opskit.checks.matchers import MISSING
 from opskit.checks.spec import Kind, Observation, Scene, Unjudged
 from opskit.providers.base import CallError
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from opskit.checks.comparison import MISSING
 from opskit.checks.fields import CONFIG, Flag, Text
 from opskit.checks.kinds.agents import Address, address
 from opskit.checks.kinds.http import HttpParams, Reply, Url, fetch
-from opskit.checks.matchers import MISSING
 from opskit.checks.spec import Kind, Observation, Scene
 from opskit.llm.verdict import judge
 from opskit.providers.base import CallError

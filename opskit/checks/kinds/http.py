@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
+from opskit.checks.comparison import MISSING
 from opskit.checks.fields import CONFIG, AnyText, Bytes, Flag, Text
-from opskit.checks.matchers import MISSING
 from opskit.checks.spec import Kind, Observation, Scene
 from opskit.providers.base import CallError
 

@@ -6,13 +6,10 @@ from typing import Any, Literal
 
 from opskit.checks.fields import CONFIG, Flag, Text
 from opskit.checks.kinds.http import Url, without_secrets
-from opskit.checks.ladder import Climb, climb
 from opskit.checks.spec import Kind, Observation, Scene, Unjudged
 from opskit.config.schema import NodeConfig
-from opskit.llm.plan import same_model
 from opskit.llm.verdict import judge
 from opskit.providers.base import CallError
-from opskit.providers.node import Node
 from opskit.result import Finding, Status
 
 PROMPT = "Reply with the single word ready."
@@ -73,6 +70,8 @@ def _file_name(url: str) -> str:
 
 
 async def _ladder(params: NodeParams, scene: Scene) -> Observation:
+    from opskit.checks.ladder import Climb, climb
+
     found = await climb(_node(params, scene), scene.around.config, Climb(required=True), scene.around.locks)
     return _observed(found, _rungs(found))
 
@@ -109,6 +108,8 @@ def _observed(found: Finding, values: Mapping[str, Any]) -> Observation:
 
 
 async def _model(params: ModelParams, scene: Scene) -> Observation:
+    from opskit.checks.ladder import Climb, climb
+
     config = _node(params, scene)
     if not params.load:
         refusal = await _not_resident(params, config, scene)
@@ -131,6 +132,9 @@ async def _model(params: ModelParams, scene: Scene) -> Observation:
 
 async def _not_resident(params: ModelParams, config: NodeConfig, scene: Scene) -> Observation | None:
     """A check that may not load says so, and does not ask; None when the model is loaded, or nobody knows."""
+    from opskit.llm.plan import same_model
+    from opskit.providers.node import Node
+
     if params.model is None:
         return None
     node = Node(config, scene.around.config.budgets)
@@ -188,7 +192,7 @@ KINDS = (
         _ladder,
         lambda p: str(p.shown),
         60.0,
-        imports=("httpx", "psutil"),
+        imports=("opskit.checks.ladder", "opskit.llm.plan"),
     ),
     Kind(
         "model",
@@ -206,6 +210,6 @@ KINDS = (
         _model,
         lambda p: str(p.shown_model),
         180.0,
-        imports=("httpx", "psutil"),
+        imports=("opskit.checks.ladder", "opskit.llm.plan"),
     ),
 )

@@ -1,10 +1,8 @@
 """Kinds that look at processes: process, command."""
 
 import asyncio
-import contextlib
 import os
 import shlex
-import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +11,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 
 from opskit.checks.fields import CONFIG, AnyText, Bytes, Text
+from opskit.checks.program import NotStarted, run
 from opskit.checks.spec import Kind, Observation, Scene
-
-_AFTER_EXIT_S = 0.2
-_SHOWN_CHARS = 300
 
 
 def _pattern(text: str) -> str:
@@ -148,86 +144,29 @@ class CommandParams:
 
 async def _command(params: CommandParams, scene: Scene) -> Observation:
     began = time.monotonic()
-    environ = {**scene.around.environ, **params.env}
     try:
-        process = await asyncio.create_subprocess_exec(
-            *params.run,
+        done = await run(
+            params.run,
             cwd=scene.path(params.cwd) if params.cwd else scene.around.cwd,
-            env=environ,
-            stdin=asyncio.subprocess.PIPE if params.stdin else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
+            env={**scene.around.environ, **params.env},
+            stdin=params.stdin.encode(),
+            max_output=params.max_output,
         )
-    except (OSError, ValueError) as exc:
-        why = getattr(exc, "strerror", None) or "it cannot be started"
+    except NotStarted as exc:
         values: dict[str, Any] = {"exit": None, "stdout": "", "stderr": "", "error": "not started"}
-        return Observation(values, problem=f"{params.run[0]}: {why}", state="not started")
-    try:
-        out, err, cut = await _finished(process, params)
-    finally:
-        await _ended(process)
+        return Observation(values, problem=exc.reason, state="not started")
     took = time.monotonic() - began
-    code = process.returncode
     values = {
-        "exit": code,
-        "stdout": out,
-        "stderr": err,
-        "truncated": cut,
+        "exit": done.exit,
+        "stdout": done.out,
+        "stderr": done.err,
+        "truncated": done.cut,
         "seconds": took,
         "error": None,
     }
-    ended = f"exit {code}" if code is None or code >= 0 else f"ended by signal {-code}"
-    said = (err.strip() or out.strip()).splitlines()
-    detail = f"{ended} in {took:.3f} s" + (f": {said[-1][:_SHOWN_CHARS]}" if code and said else "")
-    return Observation(values, detail, state="ok" if code == 0 else "failed")
-
-
-async def _finished(process: asyncio.subprocess.Process, params: CommandParams) -> tuple[str, str, bool]:
-    """What the command wrote, as far as it counts. A child it leaves behind may keep its output open."""
-    assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018
-    readers = [
-        asyncio.create_task(_head(stream, params.max_output)) for stream in (process.stdout, process.stderr)
-    ]
-    kept: list[bytearray] = []
-    try:
-        if process.stdin is not None:
-            with contextlib.suppress(ConnectionError):
-                process.stdin.write(params.stdin.encode())
-                await process.stdin.drain()
-            process.stdin.close()
-        await process.wait()
-        await asyncio.wait(readers, timeout=_AFTER_EXIT_S)
-    finally:
-        for reader in readers:
-            reader.cancel()
-        results = await asyncio.gather(*readers, return_exceptions=True)
-        kept = [result if isinstance(result, bytearray) else bytearray() for result in results]
-    cut = any(len(text) > params.max_output for text in kept)
-    out, err = (bytes(text[: params.max_output]).decode("utf-8", "replace") for text in kept)
-    return out, err, cut
-
-
-async def _head(stream: asyncio.StreamReader, limit: int) -> bytearray:
-    """The first bytes; the rest is read and dropped, so that the writer is not blocked."""
-    kept = bytearray()
-    try:
-        while chunk := await stream.read(65536):
-            if len(kept) <= limit:
-                kept += chunk[: limit + 1 - len(kept)]
-    except asyncio.CancelledError:
-        # What was read counts; the task was ours to end, and ends here.
-        return kept
-    return kept
-
-
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    """End the command with everything it started."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with contextlib.suppress(asyncio.CancelledError):
-            await process.wait()
+    ended = f"exit {done.exit}" if done.exit >= 0 else f"ended by signal {-done.exit}"
+    said = f": {done.complaint}" if done.exit and (done.out or done.err) else ""
+    return Observation(values, f"{ended} in {took:.3f} s{said}", state="ok" if done.exit == 0 else "failed")
 
 
 def _shown(run: tuple[str, ...]) -> str:

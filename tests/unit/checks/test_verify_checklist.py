@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from opskit.checks.checklist import Checklist, ChecklistError, load, shipped
+from opskit.checks.checklist import Checklist, load
 from opskit.checks.choice import choose
 from opskit.checks.kinds import KINDS
+from opskit.checks.library import ChecklistError, shipped
 from opskit.checks.schema import kinds, schema
 from opskit.errors import ConfigError
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opskit.checks.comparison import MISSING
 from opskit.checks.expectation import compile_expectation, compile_matcher
 from opskit.checks.jsonpath import compile_path
-from opskit.checks.matchers import MISSING, Matcher
+from opskit.checks.matchers import Matcher
 from opskit.checks.quantity import duration_s, size_bytes
 from opskit.checks.versions import compile_range, version
 from opskit.config.substitute import FromEnvironment

@@ -1,0 +1,198 @@
+"""What other programs write, read from recorded output."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from opskit.checks.compose_output import inspected, members
+from opskit.checks.databases import without_password
+from opskit.checks.kinds.chains import grown, parses, says_something, source
+from opskit.checks.kinds.compose import states
+from opskit.checks.kinds.containers import container_values
+from opskit.checks.kinds.files import env_file
+from opskit.checks.kinds.gpu import apple, nvidia
+from opskit.checks.kinds.http import without_secrets
+from opskit.system.sockets import groups, launchd_label
+
+WEB = (
+    '{"Command":"\\"httpd -f\\"","ExitCode":0,"Health":"healthy","ID":"4a5","Name":"demo-web-1",'
+    '"Project":"demo","Publishers":[],"Service":"web","State":"running","Status":"Up 2 minutes (healthy)"}'
+)
+JOB = '{"ExitCode":0,"Health":"","Name":"demo_job_1","Service":"job","State":"exited"}'
+
+
+@pytest.mark.parametrize(
+    "text, services",
+    [
+        (f"[{WEB},{JOB}]", ["web", "job"]),
+        (f"{WEB}\n{JOB}\n", ["web", "job"]),
+        (WEB, ["web"]),
+        ("", []),
+        ("[]", []),
+    ],
+    ids=["array", "lines", "object", "nothing", "empty array"],
+)
+def test_every_shape_of_compose_ps_is_read(text: str, services: list[str]):
+    """Array (to 2.20), one object on each line (since 2.21), one object, and nothing."""
+    assert [one.service for one in members(text)] == services
+
+
+@pytest.mark.parametrize("text", ["NAME STATE\nweb running", '["web"]', "{"])
+def test_what_is_not_compose_output_is_refused(text: str):
+    """A table or cut JSON raises ValueError instead of looking like no services."""
+    with pytest.raises(ValueError):
+        members(text)
+
+
+def test_services_are_up_when_all_their_containers_are():
+    """A scaled service with one container down is down; a one-shot that ended well is up."""
+    there = members(f"{WEB}\n{WEB.replace('running', 'exited').replace('demo-web-1', 'demo-web-2')}\n{JOB}")
+    assert states(there, ["job", "web", "db"], ["job"])["down"] == ["web", "db"]
+    assert states(there, ["job"], [])["down"] == ["job"]
+
+
+INSPECTED = {
+    "Name": "/knowledge_os_worker",
+    "RestartCount": 3,
+    "State": {
+        "Status": "running",
+        "Running": True,
+        "ExitCode": 0,
+        "OOMKilled": False,
+        "StartedAt": "2026-01-01T00:00:00.123456789Z",
+        "Health": {"Status": "unhealthy", "Log": [{"Output": "no answer\n"}]},
+    },
+    "Config": {
+        "Image": "worker:1",
+        "Env": ["MLX_API_URL=http://x", "TOKEN=geheim"],
+        "Labels": {"com.docker.compose.service": "worker"},
+    },
+    "NetworkSettings": {"Networks": {"atra-network": {}}},
+}
+
+
+def test_docker_inspect_gives_health_restarts_and_age():
+    """The values of a container come out of `docker inspect`; values of variables do not."""
+    values = container_values(INSPECTED, datetime(2026, 1, 1, 0, 1, tzinfo=UTC))
+    assert (values["health"], values["restarts"], values["networks"]) == ("unhealthy", 3, ["atra-network"])
+    assert values["up_s"] == pytest.approx(59.88, abs=0.01)
+    assert values["variables"] == ["MLX_API_URL", "TOKEN"]
+    assert "geheim" not in str(values)
+
+
+def test_compose_1_is_read_by_inspecting():
+    """Its containers know their service by a label; those of `compose run` do not count."""
+    one = inspected(INSPECTED)
+    assert one is not None
+    assert (one.service, one.up) == ("worker", False)
+    labels = {"com.docker.compose.service": "worker", "com.docker.compose.oneoff": "True"}
+    assert inspected({**INSPECTED, "Config": {"Labels": labels}}) is None
+
+
+def test_nvidia_smi_is_read():
+    """Memory in bytes, and None for what a card does not tell."""
+    text = "NVIDIA GeForce RTX 4090, 24564, 2048, 17, 45\nno devices\nT4, 15360, 0, [N/A], 30\n"
+    first, second = nvidia(text)
+    assert (first["name"], first["memory_used_bytes"]) == ("NVIDIA GeForce RTX 4090", 2048 * 1024 * 1024)
+    assert second["used_percent"] is None
+
+
+def test_system_profiler_is_read():
+    """An Apple GPU has a name and shares the machine's memory; broken output is no GPU."""
+    assert (
+        apple('{"SPDisplaysDataType": [{"_name": "x", "sppci_model": "Apple M2"}]}')[0]["name"] == "Apple M2"
+    )
+    assert apple("oh no") == []
+
+
+def test_an_environment_file_is_read_without_its_values():
+    """Names, empty ones, doubles and broken lines; quotes may span lines."""
+    found = env_file(
+        "# note\nexport A=1\nB=\nC='' # empty\nD=\"two\nlines\"\nA=2\nnonsense\nE= # nothing\nF=x#y\n"
+    )
+    assert found.keys == ("A", "B", "C", "D", "E", "F")
+    assert found.empty == ("B", "C", "E")
+    assert (found.twice, found.malformed) == (("A",), (8,))
+
+
+@pytest.mark.parametrize(
+    "text, unit, container",
+    [
+        ("0::/system.slice/ollama.service\n", "ollama.service", None),
+        ("0::/system.slice/docker-" + "a" * 64 + ".scope\n", None, "a" * 64),
+        ("12:cpu:/docker/" + "b" * 64 + "\n", None, "b" * 64),
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/mlx.service\n", "mlx.service", None),
+        ("0::/\n", None, None),
+    ],
+)
+def test_the_owner_of_a_process_is_in_its_cgroup(text: str, unit: str | None, container: str | None):
+    """systemd units, user units included, and containers under both cgroup versions."""
+    assert groups(text) == (unit, container)
+
+
+def test_launchctl_names_the_job_of_a_process():
+    """The label in the row of the process, none for another."""
+    listing = "PID\tStatus\tLabel\n812\t0\tcom.ollama.ollama\n-\t0\tcom.apple.x\n"
+    assert launchd_label(listing, 812) == "com.ollama.ollama"
+    assert launchd_label(listing, 81) is None
+
+
+@pytest.mark.parametrize(
+    "url, shown",
+    [
+        ("postgresql://bob:geheim@db:5433/knowledge?sslmode=require", "db:5433/knowledge"),
+        ("postgresql:///knowledge", "local/knowledge"),
+        ("sqlite:///var/x.db", "/var/x.db"),
+    ],
+)
+def test_a_database_is_shown_without_its_password(url: str, shown: str):
+    """User, password and options stay out of reports."""
+    assert without_password(url) == shown
+
+
+def test_a_url_is_shown_without_user_and_query():
+    """Neither a password nor a token in the query is shown."""
+    assert without_secrets("http://u:p@h:80/a?token=x") == "http://h:80/a"
+
+
+def test_code_comes_out_of_its_fence():
+    """A fenced answer is its code; prose is no Python."""
+    assert source("Sure!\n```python\nx = 1\n```\nDone.") == "x = 1"
+    assert parses("x = 1")
+    assert not parses("Sure, here you are")
+    assert not parses("")
+
+
+@pytest.mark.parametrize(
+    "before, after, moved",
+    [
+        ({"reviews": 1}, {"reviews": 2}, True),
+        ({"reviews": 1}, {"reviews": 1}, False),
+        ({}, {"up": True}, None),
+    ],
+)
+def test_a_review_that_is_not_counted_did_not_happen(before: dict, after: dict, moved: bool | None):
+    """The reviewer's own statistics are the evidence, where it has any."""
+    assert grown(before, after) is moved
+
+
+@pytest.mark.parametrize(
+    "review, real",
+    [({"issues": ["name"]}, True), ({"code": "x"}, False), ({}, False), ("x", False), ("well done", True)],
+)
+def test_a_review_says_something_of_its_own(review: object, real: bool):
+    """Nothing, and the code handed back, are no review."""
+    assert says_something(review, "x") is real
+
+
+def test_a_missing_driver_is_told_with_the_command_that_installs_it():
+    """Without psycopg a PostgreSQL check is inconclusive; nothing else needs it."""
+    code = (
+        "import sys\nsys.modules['psycopg'] = None\n"
+        "from opskit.checks.databases import driver\nfrom opskit.checks.spec import Unjudged\n"
+        "try:\n    driver()\nexcept Unjudged as why:\n    print(why.remedy)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.stdout.strip() == "`pip install 'opskit[postgres]'`", done.stderr
