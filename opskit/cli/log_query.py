@@ -1,6 +1,7 @@
 """What was asked of `opskit logs`, and the short way for files whose bytes can go straight to the output."""
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from opskit.logs import ripgrep
 from opskit.logs.files import FileSource, files
 from opskit.logs.record import LEVELS
 from opskit.logs.scan import plain_events, plain_lines, write_plain
-from opskit.logs.select import STANDARD_TAGS, Selection
+from opskit.logs.select import Selection
+from opskit.logs.tag_names import STANDARD_TAGS
 from opskit.logs.when import moment
 
 
@@ -82,11 +84,10 @@ def plainly(asked: Asked) -> bool | None:
 
 
 def _written(source: FileSource, asked: Asked) -> int:
-    if asked.form == "raw" and asked.tail is None and ripgrep.suits(asked.selection):
-        program = ripgrep.available()
-        found = (
-            ripgrep.search(program, source.path, asked.selection, sys.stdout.fileno()) if program else None
-        )
+    raw = asked.form == "raw"
+    program = shutil.which("rg") if raw and asked.tail is None and asked.selection.tags else None
+    if program is not None:
+        found = ripgrep.search(program, str(source.path), asked.selection.tags, sys.stdout.fileno())
         if found is not None:
             return int(found)
     with source.opened() as descriptor:
@@ -96,7 +97,7 @@ def _written(source: FileSource, asked: Asked) -> int:
             os.fstat(descriptor).st_size,
             asked.selection,
             sys.stdout.fileno(),
-            find=plain_lines if asked.form == "raw" else plain_events,
+            find=plain_lines if raw else plain_events,
             workers=os.cpu_count() or 1,
         )
 

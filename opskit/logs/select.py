@@ -12,11 +12,8 @@ from typing import Protocol
 
 from opskit.errors import UsageError
 from opskit.logs.record import LEVELS, Entry, Facts, Level, facts
-from opskit.tags import Tag
+from opskit.logs.tag_names import STANDARD_TAGS, is_tag, tag_pattern
 
-#: SPEC A1.
-STANDARD_TAGS = tuple(tag.value for tag in Tag)
-_TAG_PATTERN = re.compile(r"[A-Z*][A-Z0-9_*]*")
 _LEVEL_WORDS: dict[Level, str] = {
     "debug": "TRACE|DEBUG|trace|debug|Debug",
     "info": "INFO|NOTICE|info|notice|Info",
@@ -64,7 +61,7 @@ class Selection:
         if self.grep:
             return self._greps[0]
         if self.tags:
-            return re.compile(tag_pattern(self.tags))
+            return re.compile(checked_tags(self.tags))
         if self.level is not None:
             words = "|".join(_LEVEL_WORDS[level] for level in LEVELS[LEVELS.index(self.level) :])
             return re.compile(words.encode())
@@ -138,7 +135,7 @@ class Selection:
 
     @cached_property
     def _tagged(self) -> Pattern:
-        return re.compile(tag_pattern(self.tags))
+        return re.compile(checked_tags(self.tags))
 
     def _timely(self, at: float | None) -> bool:
         if not self.needs_time:
@@ -174,19 +171,14 @@ def compiled(pattern: str) -> Pattern:
     return found
 
 
-def tag_pattern(tags: tuple[str, ...]) -> bytes:
-    """A pattern for any of the tags in brackets; `*` stands for any part of a name.
-
-    Raises UsageError for what is no tag.
-    """
-    alternatives = []
+def checked_tags(tags: tuple[str, ...]) -> bytes:
+    """The pattern of the tags. Raises UsageError for what is no tag."""
     for tag in tags:
-        if not _TAG_PATTERN.fullmatch(tag):
+        if not is_tag(tag):
             raise UsageError(
                 f"{tag!r} is no tag", remedy=f"tags are {', '.join(STANDARD_TAGS)}; `LLM_*` and `*` work too"
             )
-        alternatives.append(re.escape(tag).replace(r"\*", "[A-Z0-9_]*"))
-    return rf"\[(?:{'|'.join(alternatives)})\]".encode()
+    return tag_pattern(tags)
 
 
 def _literal(text: str) -> Pattern:

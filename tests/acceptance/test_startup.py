@@ -1,7 +1,9 @@
 """Start-up stays lean: the light paths import nothing heavy."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +34,18 @@ def test_docker_is_not_imported_by_a_probe() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stderr.strip().endswith("False")
+
+
+def test_a_raw_search_begins_without_the_command_line_library(tmp_path: Path) -> None:
+    """Where ripgrep is installed, `logs FILE --raw` searches before Typer would be imported."""
+    if shutil.which("rg") is None:
+        pytest.skip("ripgrep is not installed")
+    log = tmp_path / "a.log"
+    log.write_text("x [LLM_CALL] y\nplain\n")
+    code = (
+        "import sys\nfrom opskit.cli.main import status\n"
+        f"assert status(['logs', {str(log)!r}, '--raw', '--tag', 'LLM_*']) == 0\n"
+        "print('typer' in sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr.strip()) == ("x [LLM_CALL] y\n", "False")
