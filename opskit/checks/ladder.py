@@ -6,48 +6,35 @@ it). Nothing is loaded, pinned or swapped unless asked for.
 """
 
 import asyncio
-import contextlib
 import math
 import time
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from opskit.checks.remedies import node_remedy
-from opskit.checks.state import CODES, NodeState, judge_silence, state_of
+from opskit.checks.rungs import Fallen, Ladder, why
+from opskit.checks.state import CODES, NodeState, state_of
+from opskit.checks.token import direct, first_token
 from opskit.config.schema import Config, NodeConfig
 from opskit.llm.catalog import generates
-from opskit.llm.faults import Fault, FaultKind, classify
+from opskit.llm.faults import classify
 from opskit.llm.fit import fit, gib
 from opskit.llm.loads import load_budget_s
 from opskit.llm.plan import same_model
-from opskit.llm.verdict import judge
 from opskit.providers.base import (
     DEFAULT_MODEL,
     CallError,
     Cause,
-    ChatRequest,
-    End,
-    Message,
     ModelInfo,
-    Progress,
     Provider,
     Resident,
-    Token,
 )
 from opskit.providers.node import Node
 from opskit.result import Finding, Status
 from opskit.system.host import available_memory_bytes, is_loopback
 from opskit.system.lock import try_lock
 from opskit.system.network import connects, endpoint
-from opskit.system.process import listener
-
-#: A model that is about to be unloaded is not kept by a probe.
-_ABOUT_TO_EXPIRE_S = 2.0
-#: A keep_alive this far away means for ever.
-_FOR_EVER_S = 365 * 86_400.0
-_DIRECT_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +47,13 @@ class Climb:
     required: bool = False
 
 
-@dataclass(slots=True)
-class _Ladder:
-    """One climb in progress."""
-
-    node: NodeConfig
-    rungs: list[dict[str, Any]] = field(default_factory=list)
-    state: NodeState = NodeState.OK
-    detail: str = ""
-    evidence: dict[str, Any] = field(default_factory=dict)
-
-    def rung(self, name: str, status: Status, seconds: float, detail: str) -> None:
-        self.rungs.append(
-            {"rung": name, "status": status.value, "seconds": round(seconds, 4), "detail": detail}
-        )
-
-
-class _Fallen(Exception):  # noqa: N818 - the climb ends here, which is a result
-    def __init__(self, state: NodeState, detail: str) -> None:
-        self.state = state
-        self.detail = detail
-        super().__init__(detail)
-
-
 async def climb(config: NodeConfig, whole: Config, wish: Climb, locks: Path) -> Finding:
     """Climb as far as it goes and say where it ended and why. Never raises for what the server does.
 
     `evidence` holds the rungs, the models and the resident ones.
     """
     began = time.monotonic()
-    ladder = _Ladder(config)
+    ladder = Ladder(config)
     budgets = replace(whole.budgets, metadata_s=whole.probe.http_s)
     node = Node(config, budgets)
     size = load_budget_s(budgets, None) + 60 * 20 if wish.load or wish.model else 0.0
@@ -97,7 +61,7 @@ async def climb(config: NodeConfig, whole: Config, wish: Climb, locks: Path) -> 
     try:
         async with asyncio.timeout(limit):
             await _climb(ladder, node, whole, wish, locks)
-    except _Fallen as fallen:
+    except Fallen as fallen:
         ladder.state, ladder.detail = fallen.state, fallen.detail
     except TimeoutError:
         ladder.state, ladder.detail = NodeState.WEDGED, f"the probe was ended after {limit:.0f} s"
@@ -106,7 +70,7 @@ async def climb(config: NodeConfig, whole: Config, wish: Climb, locks: Path) -> 
     return _finding(ladder, wish, time.monotonic() - began)
 
 
-async def _climb(ladder: _Ladder, node: Node, whole: Config, wish: Climb, locks: Path) -> None:
+async def _climb(ladder: Ladder, node: Node, whole: Config, wish: Climb, locks: Path) -> None:
     await _tcp(ladder, whole)
     provider, slow = await _http(ladder, node, whole)
     models = await _models(ladder, provider)
@@ -115,16 +79,16 @@ async def _climb(ladder: _Ladder, node: Node, whole: Config, wish: Climb, locks:
     with try_lock(locks / f"probe-{ladder.node.name}.lock") as mine:
         if not mine:
             ladder.rung("first token", Status.SKIP, 0.0, "another probe is asking this node just now")
-            raise _Fallen(NodeState.BUSY, "another probe is asking this node just now")
-        await _first_token(ladder, provider, chosen, whole)
+            raise Fallen(NodeState.BUSY, "another probe is asking this node just now")
+        await first_token(ladder, provider, chosen, whole)
         if wish.goal is not None:
-            await _direct(ladder, provider, chosen, whole, wish.goal)
+            await direct(ladder, provider, chosen, whole, wish.goal)
     if slow and ladder.state is NodeState.OK:
         ladder.state = NodeState.SLOW
         ladder.detail = f"its health page took {slow:.1f} s; {ladder.detail}"
 
 
-async def _tcp(ladder: _Ladder, whole: Config) -> None:
+async def _tcp(ladder: Ladder, whole: Config) -> None:
     url = ladder.node.url
     result = await connects(url, timeout_s=whole.budgets.connect_s)
     host, port = endpoint(url)
@@ -142,10 +106,10 @@ async def _tcp(ladder: _Ladder, whole: Config) -> None:
     }
     state, detail = sentences[result.problem]
     ladder.rung("tcp", Status.FAIL, result.seconds, detail)
-    raise _Fallen(state, detail)
+    raise Fallen(state, detail)
 
 
-async def _http(ladder: _Ladder, node: Node, whole: Config) -> tuple[Provider, float]:
+async def _http(ladder: Ladder, node: Node, whole: Config) -> tuple[Provider, float]:
     """The provider, and the seconds of a slow health page (0.0 when it was quick)."""
     began = time.monotonic()
     try:
@@ -153,35 +117,35 @@ async def _http(ladder: _Ladder, node: Node, whole: Config) -> tuple[Provider, f
         version = await provider.version()
     except CallError as error:
         took = time.monotonic() - began
-        state, detail = await _why(ladder, error, took)
+        state, detail = await why(ladder, error, took)
         ladder.rung("http", Status.FAIL, took, detail)
-        raise _Fallen(state, detail) from error
+        raise Fallen(state, detail) from error
     took = time.monotonic() - began
     ladder.evidence["server"] = version
     ladder.rung("http", Status.PASS, took, version)
     return provider, took if took > whole.probe.slow_http_s else 0.0
 
 
-async def _models(ladder: _Ladder, provider: Provider) -> tuple[ModelInfo, ...]:
+async def _models(ladder: Ladder, provider: Provider) -> tuple[ModelInfo, ...]:
     began = time.monotonic()
     try:
         models = tuple(model for model in await provider.models() if generates(model))
     except CallError as error:
         took = time.monotonic() - began
-        state, detail = await _why(ladder, error, took)
+        state, detail = await why(ladder, error, took)
         ladder.rung("models", Status.FAIL, took, detail)
-        raise _Fallen(state, f"its list of models cannot be read: {detail}") from error
+        raise Fallen(state, f"its list of models cannot be read: {detail}") from error
     names = [model.name for model in models]
     ladder.evidence["models"] = names
     if not models:
         ladder.rung("models", Status.FAIL, time.monotonic() - began, "no model that can chat is installed")
-        raise _Fallen(NodeState.FAILING, "the server runs, but no model that can chat is installed")
+        raise Fallen(NodeState.FAILING, "the server runs, but no model that can chat is installed")
     ladder.rung("models", Status.PASS, time.monotonic() - began, f"{len(names)}: {_some(names)}")
     return models
 
 
 async def _resident(
-    ladder: _Ladder, provider: Provider, models: tuple[ModelInfo, ...]
+    ladder: Ladder, provider: Provider, models: tuple[ModelInfo, ...]
 ) -> tuple[tuple[Resident, ...], bool]:
     """What is loaded, and whether that could be told."""
     began = time.monotonic()
@@ -193,11 +157,11 @@ async def _resident(
             # Ollama holds /api/ps for the whole load of an MLX-engine runner (wire facts A2).
             detail = f"/api/ps is silent for {took:.1f} s: a model is being loaded"
             ladder.rung("resident", Status.INCONCLUSIVE, took, detail)
-            raise _Fallen(NodeState.LOADING, detail) from error
+            raise Fallen(NodeState.LOADING, detail) from error
         if error.cause is not Cause.STATUS:
-            state, detail = await _why(ladder, error, took)
+            state, detail = await why(ladder, error, took)
             ladder.rung("resident", Status.FAIL, took, detail)
-            raise _Fallen(state, detail) from error
+            raise Fallen(state, detail) from error
         # It lists models and cannot say which is loaded: that alone makes it neither well nor ill.
         resident = None
     if resident is None:
@@ -217,7 +181,7 @@ async def _resident(
 
 
 async def _choose(
-    ladder: _Ladder,
+    ladder: Ladder,
     provider: Provider,
     models: tuple[ModelInfo, ...],
     resident: tuple[Resident, ...],
@@ -226,11 +190,11 @@ async def _choose(
     whole: Config,
     wish: Climb,
 ) -> Resident:
-    """The model to ask; loads it only when the wish allows. Raises _Fallen when there is none to ask."""
+    """The model to ask; loads it only when the wish allows. Raises Fallen when there is none to ask."""
     if wish.model is not None:
         model = next((m for m in models if same_model(wish.model, m.name)), None)
         if model is None:
-            raise _Fallen(NodeState.IDLE, f"it does not list {wish.model}")
+            raise Fallen(NodeState.IDLE, f"it does not list {wish.model}")
         loaded = next((r for r in resident if r.name == model.name), None)
         return loaded or await _load(ladder, provider, model, resident, whole)
     if resident:
@@ -238,22 +202,22 @@ async def _choose(
     if wish.load:
         fitting = [m for m in models if not m.cloud and _fits(ladder, m, resident, whole).ok is not False]
         if not fitting:
-            raise _Fallen(NodeState.IDLE, "none of its models fits in the free memory")
+            raise Fallen(NodeState.IDLE, "none of its models fits in the free memory")
         smallest = min(fitting, key=lambda m: (m.size_bytes or 0, m.parameters or 0))
         return await _load(ladder, provider, smallest, resident, whole)
     told = "no model is loaded" if known else "the server does not tell which model is loaded"
     detail = f"{told}, so no token was asked for: a probe does not load"
     ladder.rung("first token", Status.SKIP, 0.0, detail)
-    raise _Fallen(NodeState.IDLE, detail)
+    raise Fallen(NodeState.IDLE, detail)
 
 
 async def _load(
-    ladder: _Ladder, provider: Provider, model: ModelInfo, resident: tuple[Resident, ...], whole: Config
+    ladder: Ladder, provider: Provider, model: ModelInfo, resident: tuple[Resident, ...], whole: Config
 ) -> Resident:
     room = _fits(ladder, model, resident, whole)
     if room.ok is False:
         ladder.rung("load", Status.FAIL, 0.0, f"{model.name}: {room.reason}")
-        raise _Fallen(NodeState.FAILING, f"{model.name} was not loaded: {room.reason}")
+        raise Fallen(NodeState.FAILING, f"{model.name} was not loaded: {room.reason}")
     began = time.monotonic()
     if provider.loads_on_demand:
         budget = load_budget_s(whole.budgets, model.size_bytes)
@@ -263,147 +227,19 @@ async def _load(
         except TimeoutError as exc:
             detail = f"{model.name} was not loaded within {budget:.0f} s"
             ladder.rung("load", Status.FAIL, budget, detail)
-            raise _Fallen(NodeState.LOADING, detail) from exc
+            raise Fallen(NodeState.LOADING, detail) from exc
         except CallError as error:
             fault = classify(error)
             detail = f"loading {model.name} failed: {fault.kind.value}: {fault.detail}"
             ladder.rung("load", Status.FAIL, time.monotonic() - began, detail)
-            raise _Fallen(state_of(fault), detail) from error
+            raise Fallen(state_of(fault), detail) from error
     took = time.monotonic() - began
     ladder.rung("load", Status.PASS, took, f"{model.name} loaded in {took:.1f} s")
     ladder.evidence["loaded"] = model.name
     return Resident(model.name)
 
 
-async def _first_token(ladder: _Ladder, provider: Provider, chosen: Resident, whole: Config) -> None:
-    """One token under a hard deadline; silence is judged by evidence."""
-    remaining = _remaining_s(chosen)
-    if remaining is not None and remaining < _ABOUT_TO_EXPIRE_S:
-        detail = f"{chosen.name} is about to be unloaded; a probe does not keep it"
-        ladder.rung("first token", Status.SKIP, 0.0, detail)
-        raise _Fallen(NodeState.IDLE, detail)
-    request = ChatRequest(
-        (Message("user", "hi"),),
-        chosen.name,
-        max_tokens=1,
-        num_ctx=chosen.context_length,
-        keep_alive_s=-1.0 if remaining is not None and remaining > _FOR_EVER_S else remaining,
-    )
-    limit = whole.probe.first_token_s
-    if ladder.evidence.get("loaded") and not provider.loads_on_demand:
-        limit += load_budget_s(whole.budgets, None)
-    began = time.monotonic()
-    progress = False
-    try:
-        async with (
-            asyncio.timeout(limit),
-            contextlib.aclosing(provider.stream(request)) as events,
-        ):
-            async for event in events:
-                if not isinstance(event, Progress):
-                    break
-                progress = True
-    except TimeoutError as exc:
-        took = time.monotonic() - began
-        served = await _others_served(provider, chosen)
-        process = await _process(ladder)
-        state, detail = judge_silence(
-            progress_seen=progress, others_served=served, process=process, seconds=took
-        )
-        ladder.rung("first token", Status.FAIL, took, f"{chosen.name}: {detail}")
-        raise _Fallen(state, f"{chosen.name}: {detail}, although its health page answers") from exc
-    except CallError as error:
-        fault = classify(error)
-        took = time.monotonic() - began
-        detail = f"{chosen.name}: {fault.kind.value}: {fault.detail}"
-        ladder.rung("first token", Status.FAIL, took, detail)
-        raise _Fallen(state_of(fault), detail) from error
-    took = time.monotonic() - began
-    ladder.evidence["first_token_s"] = round(took, 4)
-    ladder.evidence["model"] = chosen.name
-    ladder.rung("first token", Status.PASS, took, f"{chosen.name} in {took:.2f} s")
-    ladder.detail = f"{chosen.name} gave its first token in {took:.2f} s"
-    ladder.state = NodeState.SLOW if took > whole.probe.slow_first_token_s else NodeState.OK
-
-
-async def _direct(ladder: _Ladder, provider: Provider, chosen: Resident, whole: Config, goal: str) -> None:
-    """The direct model test of SPEC A5: a whole answer without Victoria, judged like any answer."""
-    request = ChatRequest(
-        (Message("user", goal),), chosen.name, max_tokens=_DIRECT_TOKENS, num_ctx=chosen.context_length
-    )
-    began = time.monotonic()
-    text, reason = "", ""
-    try:
-        async with (
-            asyncio.timeout(whole.probe.cycle_s),
-            contextlib.aclosing(provider.stream(request)) as events,
-        ):
-            async for event in events:
-                if isinstance(event, Token):
-                    text += event.text
-                elif isinstance(event, End):
-                    reason = event.reason
-    except TimeoutError as exc:
-        detail = f"{chosen.name} did not finish its answer within {whole.probe.cycle_s:g} s"
-        ladder.rung("direct test", Status.FAIL, time.monotonic() - began, detail)
-        raise _Fallen(NodeState.SLOW if text else NodeState.WEDGED, detail) from exc
-    except CallError as error:
-        fault = classify(error)
-        detail = f"{chosen.name} broke off: {fault.kind.value}: {fault.detail}"
-        ladder.rung("direct test", Status.FAIL, time.monotonic() - began, detail)
-        raise _Fallen(state_of(fault), detail) from error
-    verdict = judge(text, (goal,), finish_reason=reason, length_is_fine=True)
-    took = time.monotonic() - began
-    ladder.evidence["answer"] = text[:500]
-    if verdict is not None:
-        detail = f"the answer of {chosen.name} is no answer: {verdict.value}"
-        ladder.rung("direct test", Status.FAIL, took, detail)
-        raise _Fallen(NodeState.FAILING, detail)
-    ladder.rung("direct test", Status.PASS, took, f"{len(text)} characters in {took:.1f} s")
-
-
-async def _why(ladder: _Ladder, error: CallError, took: float) -> tuple[NodeState, str]:
-    """The state behind a failed call; silence after an accepted connection is judged by evidence."""
-    fault = classify(error)
-    if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT and error.cause is Cause.TIMEOUT:
-        state, detail = judge_silence(
-            progress_seen=False, others_served=False, process=await _process(ladder), seconds=took
-        )
-        return state, detail.replace("no token in", "it accepts connections and answers nothing for")
-    return state_of(fault), _plain(fault)
-
-
-def _plain(fault: Fault) -> str:
-    status = f"HTTP {fault.status}: " if fault.status and fault.status != 200 else ""
-    return f"{status}{fault.detail}"
-
-
-async def _others_served(provider: Provider, chosen: Resident) -> bool:
-    """Whether the model's expiry moved while we waited: each request that ends renews it (wire facts A3)."""
-    if chosen.expires_at is None:
-        return False
-    try:
-        now = next((r for r in await provider.resident() or () if r.name == chosen.name), None)
-    except CallError:
-        return False
-    return now is not None and now.expires_at is not None and now.expires_at > chosen.expires_at
-
-
-async def _process(ladder: _Ladder) -> Any:
-    if not is_loopback(ladder.node.url):
-        return None
-    found = await listener(endpoint(ladder.node.url)[1])
-    if found is not None:
-        ladder.evidence["process"] = {
-            "pid": found.pid,
-            "name": found.name,
-            "stopped": found.stopped,
-            "cpu_cores": round(found.cpu, 2),
-        }
-    return found
-
-
-def _fits(ladder: _Ladder, model: ModelInfo, resident: tuple[Resident, ...], whole: Config) -> Any:
+def _fits(ladder: Ladder, model: ModelInfo, resident: tuple[Resident, ...], whole: Config) -> Any:
     return fit(
         model.size_bytes,
         resident=any(r.name == model.name for r in resident),
@@ -420,10 +256,6 @@ def _steadiest(resident: tuple[Resident, ...]) -> Resident:
     return min(resident, key=lambda r: r.size_bytes if r.size_bytes is not None else math.inf)
 
 
-def _remaining_s(chosen: Resident) -> float | None:
-    return None if chosen.expires_at is None else (chosen.expires_at - datetime.now(UTC)).total_seconds()
-
-
 def _described(resident: Resident) -> str:
     size = resident.size_bytes
     partly = size is not None and resident.size_vram_bytes is not None and 0 < resident.size_vram_bytes < size
@@ -436,7 +268,7 @@ def _some(names: list[str], limit: int = 4) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def _finding(ladder: _Ladder, wish: Climb, seconds: float) -> Finding:
+def _finding(ladder: Ladder, wish: Climb, seconds: float) -> Finding:
     node = ladder.node
     required = node.required or wish.required
     state = ladder.state

@@ -1,0 +1,67 @@
+"""A climb under way: its rungs, how it ends early, and what a failed call says of the server."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from opskit.checks.state import NodeState, judge_silence, state_of
+from opskit.config.schema import NodeConfig
+from opskit.llm.faults import Fault, FaultKind, classify
+from opskit.providers.base import CallError, Cause
+from opskit.result import Status
+from opskit.system.host import is_loopback
+from opskit.system.network import endpoint
+from opskit.system.process import Listener, listener
+
+
+@dataclass(slots=True)
+class Ladder:
+    """One climb in progress."""
+
+    node: NodeConfig
+    rungs: list[dict[str, Any]] = field(default_factory=list)
+    state: NodeState = NodeState.OK
+    detail: str = ""
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    def rung(self, name: str, status: Status, seconds: float, detail: str) -> None:
+        self.rungs.append(
+            {"rung": name, "status": status.value, "seconds": round(seconds, 4), "detail": detail}
+        )
+
+
+class Fallen(Exception):  # noqa: N818 - the climb ends here, which is a result
+    def __init__(self, state: NodeState, detail: str) -> None:
+        self.state = state
+        self.detail = detail
+        super().__init__(detail)
+
+
+async def why(ladder: Ladder, error: CallError, took: float) -> tuple[NodeState, str]:
+    """The state behind a failed call; silence after an accepted connection is judged by evidence."""
+    fault = classify(error)
+    if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT and error.cause is Cause.TIMEOUT:
+        state, detail = judge_silence(
+            progress_seen=False, others_served=False, process=await process_of(ladder), seconds=took
+        )
+        return state, detail.replace("no token in", "it accepts connections and answers nothing for")
+    return state_of(fault), _plain(fault)
+
+
+def _plain(fault: Fault) -> str:
+    status = f"HTTP {fault.status}: " if fault.status and fault.status != 200 else ""
+    return f"{status}{fault.detail}"
+
+
+async def process_of(ladder: Ladder) -> Listener | None:
+    """The process behind the port, when it is one of this machine; kept as evidence."""
+    if not is_loopback(ladder.node.url):
+        return None
+    found = await listener(endpoint(ladder.node.url)[1])
+    if found is not None:
+        ladder.evidence["process"] = {
+            "pid": found.pid,
+            "name": found.name,
+            "stopped": found.stopped,
+            "cpu_cores": round(found.cpu, 2),
+        }
+    return found
