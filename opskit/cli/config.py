@@ -49,6 +49,7 @@ def show(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOpt
 def init(
     path: Annotated[Path, typer.Option("--path", help="The file to write.")] = _DEFAULT_PATH,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    _config: ConfigOption = None,
     json: JsonOption = False,
     _debug: DebugOption = False,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import render
-from opskit.cli.options import DebugOption, JsonOption
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 
 if TYPE_CHECKING:
     from opskit.explain import report
@@ -27,6 +27,7 @@ def explain(
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--list", help="Show every key that can be explained.")] = False,
+    config: ConfigOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -34,7 +35,7 @@ def explain(
 
     Exit status 1 when nothing matches.
     """
-    del debug  # read by main
+    del debug, config  # debug is read by main; every command takes --config
     from opskit.explain import report
 
     if everything:

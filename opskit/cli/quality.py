@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.options import DebugOption, JsonOption
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 
 if TYPE_CHECKING:
     from opskit.quality.report import Quality
@@ -23,6 +23,7 @@ def quality(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Show so many places; 0 shows all.")] = 20,
+    config: ConfigOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -31,7 +32,7 @@ def quality(
     A syntax error or a dangerous call fails, the rest warns. Dangerous are eval, exec, __import__, shells and
     any other process, unpickling, unsafe YAML, requests without a timeout, passwords in the code, and more.
     """
-    del debug  # read by main
+    del debug, config  # debug is read by main; every command takes --config
     from opskit.quality import ruff
     from opskit.quality.reading import read
     from opskit.quality.report import judged

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.options import DebugOption, JsonOption
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def up(
         list[str] | None,
         typer.Option("--fault", help="NODE[:MODEL]=FAULT[,key=value]; repeatable.", show_default=False),
     ] = None,
+    config: ConfigOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -27,7 +28,7 @@ def up(
 
     Prints the environment to export; faults look like `ollama:big:32b=crash` or `mlx=zombie`.
     """
-    del debug  # read by main
+    del debug, config  # debug is read by main; every command takes --config
     from opskit.sandbox.faults import parse_fault
 
     try:
@@ -38,9 +39,9 @@ def up(
 
 
 @app.command()
-def faults(json: JsonOption = False, debug: DebugOption = False) -> None:
+def faults(config: ConfigOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """List the faults and which server can show each."""
-    del debug  # read by main
+    del debug, config  # debug is read by main; every command takes --config
     from opskit.sandbox.kinds import SHOWN_BY, FaultKind
 
     rows = [

@@ -49,3 +49,36 @@ def test_a_raw_search_begins_without_the_command_line_library(tmp_path: Path) ->
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr.strip()) == ("x [LLM_CALL] y\n", "False")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["probe"],
+        ["run"],
+        ["verify"],
+        ["drill"],
+        ["explain"],
+        ["quality"],
+        ["models", "list"],
+        ["models", "loaded"],
+        ["models", "test"],
+        ["models", "route"],
+        ["logs", "show"],
+        ["logs", "stats"],
+        ["logs", "request"],
+        ["sandbox", "up"],
+        ["sandbox", "faults"],
+        ["config", "show"],
+        ["config", "init"],
+        ["config", "check"],
+    ],
+    ids=" ".join,
+)
+def test_every_command_takes_the_shared_options(command: list[str]) -> None:
+    """--json, --config and --debug are there on every command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "opskit", *command, "--help"], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(option in done.stdout for option in ("--json", "--config", "--debug"))
