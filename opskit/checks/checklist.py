@@ -9,7 +9,7 @@ from opskit.checks.expectation import Expectation, compile_expectation
 from opskit.checks.fields import validated
 from opskit.checks.graph import cycle
 from opskit.checks.kinds import KINDS
-from opskit.checks.library import ChecklistError, bytes_of, found
+from opskit.checks.shipped import ChecklistError, bytes_of, found
 from opskit.checks.spec import Check, Kind, Severity
 from opskit.checks.variables import Names, filled, resolved
 from opskit.config.problems import InvalidConfigError, Path, Problem, dotted, printable

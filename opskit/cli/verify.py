@@ -121,7 +121,7 @@ async def _verify(
 
     from opskit.checks import checklist, runner
     from opskit.checks.choice import choose
-    from opskit.checks.library import ChecklistError
+    from opskit.checks.shipped import ChecklistError
     from opskit.checks.surroundings import Surroundings
     from opskit.checks.threads import children_without_threads
     from opskit.config.load import ensure_state_dir

@@ -57,7 +57,7 @@ def kinds(*, as_json: bool) -> None:
 
 
 def shipped_lists(*, as_json: bool) -> None:
-    from opskit.checks.library import shipped
+    from opskit.checks.shipped import shipped
 
     names = list(shipped())
     if as_json:

@@ -8,8 +8,8 @@ import pytest
 from opskit.checks.checklist import Checklist, load
 from opskit.checks.choice import choose
 from opskit.checks.kinds import KINDS
-from opskit.checks.library import ChecklistError, shipped
 from opskit.checks.schema import kinds, schema
+from opskit.checks.shipped import ChecklistError, shipped
 from opskit.errors import ConfigError
 
 
