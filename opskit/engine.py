@@ -26,10 +26,8 @@ from opskit.providers.base import CallError, Cause
 from opskit.providers.node import Node
 from opskit.result import SCHEMA_VERSION
 from opskit.system.host import available_memory_bytes
-from opskit.system.logfile import RotatingLog
+from opskit.system.logfile import LOG_NAME, RotatingLog
 from opskit.tags import Tag, TagLog, correlated
-
-LOG_NAME = "opskit.log"
 
 
 @dataclass(frozen=True, slots=True)

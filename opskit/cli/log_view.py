@@ -14,8 +14,7 @@ from opskit.logs.record import Entry, Facts, facts
 from opskit.logs.resolve import resolve
 from opskit.logs.show import Break, Shown, followed, once
 from opskit.logs.source import Note, Source, Window
-
-LOG_NAME = "opskit.log"
+from opskit.system.logfile import LOG_NAME
 
 
 async def show(asked: Asked, config: str | None) -> bool:

@@ -10,6 +10,9 @@ import fcntl
 import os
 from pathlib import Path
 
+#: Our own log, in the state folder.
+LOG_NAME = "opskit.log"
+
 
 class RotatingLog:
     """Call it with a line. `max_bytes` for one file, `backups` older ones are kept as `.1`, `.2`, ..."""
