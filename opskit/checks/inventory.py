@@ -27,7 +27,7 @@ from opskit.system.network import endpoint
 
 #: An expiry this far away means for ever.
 _FOR_EVER_S = 365 * 86_400.0
-INSTALLED_COLUMNS = ("node", "model", "size", "parameters", "quantisation", "loaded", "fits", "context")
+INSTALLED_COLUMNS = ("node", "model", "size", "params", "quant", "loaded", "fits", "context")
 LOADED_COLUMNS = ("node", "model", "memory", "on GPU", "context", "expires in")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.checks.remedies import node_remedy
-from opskit.checks.rungs import Fallen, Ladder, why
+from opskit.checks.rungs import Fallen, Ladder, tcp, why
 from opskit.checks.state import CODES, NodeState, state_of
 from opskit.checks.token import direct, first_token
 from opskit.config.schema import Config, NodeConfig
@@ -34,7 +34,6 @@ from opskit.providers.node import Node
 from opskit.result import Finding, Status
 from opskit.system.host import available_memory_bytes, is_loopback
 from opskit.system.lock import try_lock
-from opskit.system.network import connects, endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +61,16 @@ async def climb(config: NodeConfig, whole: Config, wish: Climb, locks: Path) -> 
         async with asyncio.timeout(limit):
             await _climb(ladder, node, whole, wish, locks)
     except Fallen as fallen:
-        ladder.state, ladder.detail = fallen.state, fallen.detail
+        ladder.state, ladder.detail, ladder.remedy = fallen.state, fallen.detail, fallen.remedy
     except TimeoutError:
         ladder.state, ladder.detail = NodeState.WEDGED, f"the probe was ended after {limit:.0f} s"
     finally:
         await node.aclose()
-    return _finding(ladder, wish, time.monotonic() - began)
+    return _finding(config, ladder, wish, time.monotonic() - began)
 
 
 async def _climb(ladder: Ladder, node: Node, whole: Config, wish: Climb, locks: Path) -> None:
-    await _tcp(ladder, whole)
+    await tcp(ladder, whole)
     provider, slow = await _http(ladder, node, whole)
     models = await _models(ladder, provider)
     resident, known = await _resident(ladder, provider, models)
@@ -86,27 +85,6 @@ async def _climb(ladder: Ladder, node: Node, whole: Config, wish: Climb, locks: 
     if slow and ladder.state is NodeState.OK:
         ladder.state = NodeState.SLOW
         ladder.detail = f"its health page took {slow:.1f} s; {ladder.detail}"
-
-
-async def _tcp(ladder: Ladder, whole: Config) -> None:
-    url = ladder.node.url
-    result = await connects(url, timeout_s=whole.budgets.connect_s)
-    host, port = endpoint(url)
-    if result.problem is None:
-        ladder.rung("tcp", Status.PASS, result.seconds, f"{host}:{port} accepts connections")
-        return
-    sentences = {
-        "refused": (NodeState.REFUSED, f"nothing listens on {host}:{port}"),
-        "timeout": (
-            NodeState.UNREACHABLE,
-            f"{host}:{port} does not answer within {whole.budgets.connect_s:g} s (host down, or a firewall)",
-        ),
-        "name": (NodeState.UNREACHABLE, f"the name {host} does not resolve"),
-        "unreachable": (NodeState.UNREACHABLE, f"there is no route to {host}:{port}"),
-    }
-    state, detail = sentences[result.problem]
-    ladder.rung("tcp", Status.FAIL, result.seconds, detail)
-    raise Fallen(state, detail)
 
 
 async def _http(ladder: Ladder, node: Node, whole: Config) -> tuple[Provider, float]:
@@ -194,7 +172,9 @@ async def _choose(
     if wish.model is not None:
         model = next((m for m in models if same_model(wish.model, m.name)), None)
         if model is None:
-            raise Fallen(NodeState.IDLE, f"it does not list {wish.model}")
+            remedy = "`opskit models list` shows the names; `ollama pull NAME` installs one"
+            ladder.evidence["lists_it"] = False
+            raise Fallen(NodeState.IDLE, f"it does not list {wish.model}", remedy)
         loaded = next((r for r in resident if r.name == model.name), None)
         return loaded or await _load(ladder, provider, model, resident, whole)
     if resident:
@@ -268,8 +248,7 @@ def _some(names: list[str], limit: int = 4) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def _finding(ladder: Ladder, wish: Climb, seconds: float) -> Finding:
-    node = ladder.node
+def _finding(node: NodeConfig, ladder: Ladder, wish: Climb, seconds: float) -> Finding:
     required = node.required or wish.required
     state = ladder.state
     if state is NodeState.OK:
@@ -290,7 +269,7 @@ def _finding(ladder: Ladder, wish: Climb, seconds: float) -> Finding:
         state.shown,
         ladder.detail,
         CODES.get(state) if status in (Status.FAIL, Status.WARN) else None,
-        node_remedy(node, state, model=ladder.evidence.get("model"), process=process),
+        ladder.remedy or node_remedy(node, state, model=ladder.evidence.get("model"), process=process),
         seconds,
         {"url": node.url, "ladder": ladder.rungs, **ladder.evidence},
     )

@@ -106,6 +106,7 @@ def _chain(nodes: Sequence[Finding], cycles: Sequence[Finding]) -> Finding:
         for f in nodes
         if f.state in (NodeState.OK.value, NodeState.BUSY.value, NodeState.LOADING.value)
         and not _gave_token(f)
+        and f.evidence.get("lists_it") is not False
     ]
     if proven or through:
         by = [f"{f.evidence['model']} on {f.target}" for f in proven] + [
@@ -136,7 +137,7 @@ def _chain(nodes: Sequence[Finding], cycles: Sequence[Finding]) -> Finding:
         Status.FAIL,
         NodeState.FAILING.value,
         "no model answers: "
-        + ("; ".join(f"{f.target} is {f.state}" for f in nodes) or "no node is configured"),
+        + ("; ".join(f"{f.target}: {f.detail}" for f in nodes) or "no node is configured"),
         "MODEL_001",
         next((f.remedy for f in nodes if f.remedy), "`opskit config init`, then name a node"),
     )

@@ -4,23 +4,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opskit.checks.state import NodeState, judge_silence, state_of
-from opskit.config.schema import NodeConfig
+from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.providers.base import CallError, Cause
 from opskit.result import Status
 from opskit.system.host import is_loopback
-from opskit.system.network import endpoint
+from opskit.system.network import connects, endpoint
 from opskit.system.process import Listener, listener
 
 
 @dataclass(slots=True)
 class Ladder:
-    """One climb in progress."""
+    """One climb in progress. `remedy` is for an end that knows better than its state."""
 
-    node: NodeConfig
+    node: NodeConfig | AgentConfig
     rungs: list[dict[str, Any]] = field(default_factory=list)
     state: NodeState = NodeState.OK
     detail: str = ""
+    remedy: str | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
 
     def rung(self, name: str, status: Status, seconds: float, detail: str) -> None:
@@ -30,10 +31,33 @@ class Ladder:
 
 
 class Fallen(Exception):  # noqa: N818 - the climb ends here, which is a result
-    def __init__(self, state: NodeState, detail: str) -> None:
+    def __init__(self, state: NodeState, detail: str, remedy: str | None = None) -> None:
         self.state = state
         self.detail = detail
+        self.remedy = remedy
         super().__init__(detail)
+
+
+async def tcp(ladder: Ladder, whole: Config) -> None:
+    """The lowest rung; raises Fallen when nothing accepts a connection."""
+    url = ladder.node.url
+    result = await connects(url, timeout_s=whole.budgets.connect_s)
+    host, port = endpoint(url)
+    if result.problem is None:
+        ladder.rung("tcp", Status.PASS, result.seconds, f"{host}:{port} accepts connections")
+        return
+    sentences = {
+        "refused": (NodeState.REFUSED, f"nothing listens on {host}:{port}"),
+        "timeout": (
+            NodeState.UNREACHABLE,
+            f"{host}:{port} does not answer within {whole.budgets.connect_s:g} s (host down, or a firewall)",
+        ),
+        "name": (NodeState.UNREACHABLE, f"the name {host} does not resolve"),
+        "unreachable": (NodeState.UNREACHABLE, f"there is no route to {host}:{port}"),
+    }
+    state, detail = sentences[result.problem]
+    ladder.rung("tcp", Status.FAIL, result.seconds, detail)
+    raise Fallen(state, detail)
 
 
 async def why(ladder: Ladder, error: CallError, took: float) -> tuple[NodeState, str]:

@@ -150,6 +150,17 @@ async def test_a_model_can_be_named(tmp_path: Path) -> None:
     assert result.finding("ollama")["evidence"]["model"] == "qwen2.5-coder:7b"
 
 
+async def test_a_model_that_nobody_lists_is_no_chain(tmp_path: Path) -> None:
+    """--model with a name that no node lists fails and says how to see the names; nothing is loaded."""
+    async with staged() as stage:
+        result = await probed(stage, tmp_path, "--model", "nosuch:1b", VICTORIA_URL="")
+        assert not [r for r in stage.ollama.requests if r.path == "/api/chat"]
+    assert result.status == 1, result
+    chain = result.finding("chain")
+    assert (chain["code"], chain["status"]) == ("MODEL_001", "fail")
+    assert "models list" in chain["remedy"]
+
+
 async def test_a_model_that_cannot_fit_is_not_loaded(tmp_path: Path) -> None:
     """A model above the free memory is refused with the numbers."""
     async with staged(models=(SimModel("huge:900b", 10**15),)) as stage:
