@@ -110,7 +110,9 @@ def findings(content: "Sequence[Finding]") -> None:
     if advice:
         console.print()
         for found in advice:
-            console.print(Text(f"{found.target} ({found.state or found.status.value}): {found.remedy}"))
+            # Commands are there to be copied: the terminal may wrap them, but no line end is put in.
+            told_by = f"{found.target} ({found.state or found.status.value})"
+            console.print(Text(f"{told_by}: {printable(found.remedy or '')}"), soft_wrap=True)
 
 
 def error(problem: "OpskitError", *, as_json: bool, extra: Mapping[str, Any] | None = None) -> None:
@@ -149,7 +151,7 @@ class _Silent:
 @contextlib.contextmanager
 def progress(total: int, *, quiet: bool = False) -> Iterator[Bar]:
     """A progress bar on stderr when somebody watches, plain lines in a log."""
-    if quiet:
+    if quiet or total == 0:
         yield _Silent()
         return
     if not sys.stderr.isatty():

@@ -42,6 +42,7 @@ def up(
 def faults(config: ConfigOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """List the faults and which server can show each."""
     del debug, config  # debug is read by main; every command takes --config
+    from opskit.result import SCHEMA_VERSION
     from opskit.sandbox.kinds import SHOWN_BY, FaultKind
 
     rows = [
@@ -51,7 +52,7 @@ def faults(config: ConfigOption = None, json: JsonOption = False, debug: DebugOp
     if json:
         render.document(
             {
-                "schema_version": 1,
+                "schema_version": SCHEMA_VERSION,
                 "command": "sandbox faults",
                 "ok": True,
                 "status": "pass",
@@ -67,6 +68,7 @@ async def _up(faults: "list[FaultSpec]", *, json: bool) -> None:
     import asyncio
     import signal
 
+    from opskit.result import SCHEMA_VERSION
     from opskit.sandbox.stage import Stage
 
     stop = asyncio.Event()
@@ -82,7 +84,7 @@ async def _up(faults: "list[FaultSpec]", *, json: bool) -> None:
         if json:
             render.document(
                 {
-                    "schema_version": 1,
+                    "schema_version": SCHEMA_VERSION,
                     "command": "sandbox up",
                     "ok": True,
                     "status": "pass",

@@ -37,7 +37,7 @@ _BY_NAME = (
     (("ClientConnectorDNSError",), Cause.NAME),
 )
 _SENTENCES = {
-    Cause.REFUSED: "nothing listens there (connection refused)",
+    Cause.REFUSED: "nothing listens there",
     Cause.RESET: "the connection was reset by the server",
     Cause.UNREACHABLE: "the host cannot be reached (no route)",
     Cause.NAME: "the host name does not resolve",
