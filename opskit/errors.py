@@ -2,8 +2,8 @@
 
 A failed *check* is data (`opskit.result`). An exception from here means that opskit could not do what it
 was asked to do, and the command line turns it into one line and an exit status. The application codes
-MODEL_*, GEN_*, REV_*, COMM_* and VAL_* are those of the Knowledge OS catalogue (SPEC C13); CONFIG_*,
-STATE_*, DOCKER_* and BUG_* are opskit's own.
+MODEL_*, GEN_*, REV_*, COMM_* and VAL_* are those of the Knowledge OS catalogue (SPEC C13); all others are
+opskit's own.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,10 @@ class Exit(IntEnum):
     FAILED = 1
     USAGE = 2
     INCONCLUSIVE = 3
+    REPAIRED = 4
+    GAVE_UP = 5
     BUG = 70
+    BUSY = 75
     CONFIG = 78
     INTERRUPTED = 130
 
@@ -193,6 +196,66 @@ CATALOGUE: dict[str, ErrorSpec] = {
             "the daemon answered, and would not do what it was asked",
             "the message is Docker's own; a log driver that cannot be read needs `json-file` or `local`",
             http_status=502,
+        ),
+        ErrorSpec(
+            "HOST_001",
+            "a program cannot be started",
+            "it is not installed, not on the PATH of this process, or may not be run",
+            "install it, or add its folder to PATH; under launchd and systemd PATH is short "
+            "(`opskit schedule status` compares it with the shell's)",
+        ),
+        ErrorSpec(
+            "RECOVER_001",
+            "another recovery is running",
+            "one recovery at a time: its lock is held by a living process",
+            "wait for it; `opskit status` shows the last run",
+            Exit.BUSY,
+        ),
+        ErrorSpec(
+            "RECOVER_002",
+            "there is no such step or target",
+            "the name is neither a step of recovery nor a node, an agent, a container or a Compose project "
+            "of this stack",
+            "`opskit recover --dry-run` lists the steps and their targets",
+            Exit.USAGE,
+        ),
+        ErrorSpec(
+            "BACKUP_001",
+            "there is no such backup",
+            "no archive of that date or name lies in the backup folder",
+            "`opskit backup list` shows those that exist",
+        ),
+        ErrorSpec(
+            "BACKUP_002",
+            "the backup cannot be trusted",
+            "the archive is damaged or changed, or holds a path or link that leaves the folder it came from",
+            "`opskit backup verify` tells what is wrong; restore an older one (`opskit backup list`)",
+        ),
+        ErrorSpec(
+            "BACKUP_003",
+            "the backup or its restoration could not be written",
+            "a folder is missing, may not be written, or the disk is full; what was begun is undone",
+            "check the folder and the space (`df -h`), then run it again",
+        ),
+        ErrorSpec(
+            "SCHEDULE_001",
+            "there is no scheduler to use",
+            "this system has neither launchd nor a systemd user instance that answers",
+            "run `opskit recover --quiet-lock` from cron, or log in with a session "
+            "(`loginctl enable-linger $USER`)",
+        ),
+        ErrorSpec(
+            "SCHEDULE_002",
+            "the scheduler refused",
+            "launchd or systemd answered, and would not do what it was asked",
+            "`opskit schedule status` shows what it knows; its own message is quoted",
+        ),
+        ErrorSpec(
+            "SCHEDULE_003",
+            "a path is out of the scheduler's reach",
+            "macOS denies background jobs the folders Documents, Desktop and Downloads",
+            "move the file out of that folder, and correct its path in the configuration",
+            Exit.CONFIG,
         ),
         ErrorSpec(
             "LOG_001",

@@ -1,12 +1,12 @@
 """The lowest layer: what holds when nobody said anything (SPEC B7, D7)."""
 
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import get_type_hints
 
 from opskit.config.origins import Setting, Settings
-from opskit.config.schema import CATEGORIES, Config, Source
+from opskit.config.schema import Config, Source
 from opskit.config.state import default_state_dir
 
 #: Source and port of the nodes, and port of the agents, that are there without being named.
@@ -28,8 +28,12 @@ def settings(environ: Mapping[str, str], *, in_docker: bool) -> Settings:
         result[f"nodes.{name}.source"] = Setting(source)
     for name, port in AGENTS.items():
         result[f"agents.{name}.url"] = Setting(f"http://{host}:{port}")
-    for category, patterns in CATEGORIES.items():
-        result[f"router.categories.{category}"] = Setting(patterns)
+    for name, schema in sections().items():
+        values = schema()
+        for one in fields(schema):
+            if isinstance(entries := getattr(values, one.name), dict):
+                # Named entries are merged one by one with those of a file.
+                result |= {f"{name}.{one.name}.{key}": Setting(item) for key, item in entries.items()}
     result["state_dir"] = Setting(default_state_dir(environ))
     return result
 

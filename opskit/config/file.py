@@ -1,7 +1,7 @@
 """The layer between: what the configuration file says, every problem of it at once."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -17,6 +17,16 @@ from opskit.config.yaml import Document
 from opskit.errors import ConfigError
 
 _SECRET_DEPTH = 3  # nodes.NAME.api_key
+
+
+def _is_secret(path: Path) -> bool:
+    """Whether the value at this place is a secret: `nodes.NAME.api_key`, or a Secret of the schema."""
+    if len(path) == _SECRET_DEPTH:
+        return path[0] in ("nodes", "agents") and path[2] == "api_key"
+    section = defaults.sections().get(str(path[0])) if len(path) == 2 else None
+    if section is None:
+        return False
+    return any(one.name == path[1] and one.type == Secret | None for one in fields(section))
 
 
 def settings(document: Document, environ: Mapping[str, str], folder_of_file: FilePath) -> "FileLayer":
@@ -70,10 +80,11 @@ class FileLayer:
 
     def _section(self, name: str, values: dict[str, Any]) -> None:
         for key, value in values.items():
-            if isinstance(value, dict):
-                for item, patterns in value.items():
-                    # They are matched against lower-cased names.
-                    self._set((name, key, item), tuple(pattern.lower() for pattern in patterns))
+            if isinstance(value, dict) and value:
+                for item, texts in value.items():
+                    # Patterns of models are matched against lower-cased names.
+                    patterns = (name, key) == ("router", "categories")
+                    self._set((name, key, item), tuple(text.lower() if patterns else text for text in texts))
             else:
                 self._set((name, key), value)
 
@@ -127,7 +138,7 @@ class FileLayer:
             self._set(at, address.url, note=address.note)
 
     def _substituted(self, value: object, path: Path) -> object:
-        if len(path) == _SECRET_DEPTH and path[0] in ("nodes", "agents") and path[2] == "api_key":
+        if _is_secret(path):
             return self._secret(value, path)
         if isinstance(value, dict):
             return {key: self._substituted(item, (*path, key)) for key, item in value.items()}

@@ -5,6 +5,7 @@ Durations end in `_s` (seconds), sizes in `_bytes`. Validation of what a person 
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 Source = Literal["mlx", "ollama", "openai"]
@@ -184,6 +185,109 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class StackConfig:
+    """What belongs to the stack besides nodes and agents.
+
+    compose: the files of each Compose project, laid over one another; projects are started in this order. A
+    relative path belongs to the folder of this file. docker_network: the network that they share; null for
+    none. containers: the container behind a node or an agent. start: the program and its arguments that
+    start a node or an agent which nothing else owns (no shell). env_files: `.env` files of the stack.
+
+    For example:
+      compose: {knowledge-os: [~/atra/docker-compose.yml], web-ide: [~/atra-web-ide/docker-compose.yml]}
+      start: {mlx: [/opt/mlx/bin/mlx_lm.server, --model, /models/phi, --port, "11435"]}
+    """
+
+    docker_network: str | None = "atra-network"
+    compose: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    containers: dict[str, tuple[str, ...]] = field(
+        default_factory=lambda: {"victoria": ("victoria-agent",), "veronica": ("veronica-agent",)}
+    )
+    start: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    env_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryConfig:
+    """How `opskit recover` heals, and when it stops.
+
+    A target is repaired again after `backoff_s`, doubling up to `backoff_max_s`; after `max_repairs` within
+    `window_s` its circuit opens and one repair is tried every `retry_s`; `reset_s` of health closes it.
+    `escalate_repairs` repairs within `escalate_s` that did not last call a person. What was started
+    less than `startup_grace_s` ago is still starting, a model that loads has `load_grace_s`; what a person
+    stopped or edited within `hands_off_s` is left alone. `budget_s` bounds a whole run, `step_s` the wait
+    after a fix.
+    """
+
+    budget_s: float = 240.0
+    step_s: float = 90.0
+    backoff_s: float = 10.0
+    backoff_max_s: float = 300.0
+    max_repairs: int = 5
+    window_s: float = 300.0
+    retry_s: float = 3600.0
+    reset_s: float = 600.0
+    reminder_s: float = 3600.0
+    escalate_repairs: int = 5
+    escalate_s: float = 86400.0
+    startup_grace_s: float = 120.0
+    load_grace_s: float = 300.0
+    hands_off_s: float = 300.0
+    docker_restart_every_s: float = 3600.0
+    wifi_toggle: bool = False
+    wifi_toggle_every_s: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeConfig:
+    """Who is told when recovery gives up, escalates or heals.
+
+    webhook gets JSON by POST; command gets the same JSON on its standard input; ping is a healthchecks-style
+    address that hears of start and exit status. Addresses are secrets: only as ${NAME}. At most one notice
+    of a target in `min_interval_s`; none may take longer than `timeout_s`.
+    """
+
+    desktop: bool = True
+    webhook: Secret | None = None
+    command: tuple[str, ...] = ()
+    ping: Secret | None = None
+    min_interval_s: float = 60.0
+    timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class BackupConfig:
+    """What `opskit backup` keeps, and where.
+
+    root: the folder that archives are made of and restored to; null for the folder of this file. files:
+    patterns below it. folder: where archives lie; null for `backups` in the state folder. keep: how many.
+    """
+
+    root: str | None = None
+    files: tuple[str, ...] = (
+        ".env*",
+        "docker-compose*.y*ml",
+        "compose*.y*ml",
+        "opskit.yaml",
+        "results/**",
+        "logs/**",
+    )
+    folder: str | None = None
+    keep: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class WatchConfig:
+    """Where `opskit watch` and `opskit doctor` begin to warn."""
+
+    memory_percent: float = 80.0
+    disk_percent: float = 90.0
+    cpu_percent: float = 95.0
+    slow_request_s: float = 5.0
+    clock_skew_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything, once."""
 
@@ -196,6 +300,11 @@ class Config:
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     log: LogConfig = field(default_factory=LogConfig)
     limits: Limits = field(default_factory=Limits)
+    stack: StackConfig = field(default_factory=StackConfig)
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    notices: NoticeConfig = field(default_factory=NoticeConfig)
+    backup: BackupConfig = field(default_factory=BackupConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     debug: bool = False
     victoria_model: str | None = None
     path: str | None = None
@@ -206,6 +315,14 @@ class Config:
             if node.name == name:
                 return node
         raise KeyError(name)
+
+    def located(self, path: str) -> Path:
+        """A path of the configuration: `~` is the home folder, a relative one belongs to the file's folder.
+
+        Without a file that is the working folder.
+        """
+        folder = Path(self.path).absolute().parent if self.path is not None else Path.cwd()
+        return folder / Path(path).expanduser()
 
     def agent(self, name: str) -> AgentConfig | None:
         return next((agent for agent in self.agents if agent.name == name), None)

@@ -34,7 +34,18 @@ MAX_DURATION_S = 365 * 24 * 3600.0
 MAX_COUNT = 2**53
 
 #: Counts for which zero would switch the whole thing off by accident.
-_AT_LEAST_ONE = frozenset({"failures", "max_tokens", "num_ctx", "goal_bytes", "max_bytes"})
+_AT_LEAST_ONE = frozenset(
+    {
+        "failures",
+        "max_tokens",
+        "num_ctx",
+        "goal_bytes",
+        "max_bytes",
+        "max_repairs",
+        "escalate_repairs",
+        "keep",
+    }
+)
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h)")

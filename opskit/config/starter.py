@@ -93,7 +93,7 @@ def _lines(schema: type) -> Iterator[str]:
     defaults = schema()
     for field in fields(schema):
         value = getattr(defaults, field.name)
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield f"{field.name}:"
             yield from (f"  {name}: {json.dumps(item)}" for name, item in value.items())
         else:

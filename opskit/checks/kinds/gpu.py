@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from opskit.checks.kinds.machine import PERCENT, NoParams
-from opskit.checks.program import run
 from opskit.checks.spec import Kind, NotHere, Observation, Scene, Unjudged
+from opskit.system.program import run
 
 _NVIDIA = (
     "nvidia-smi",

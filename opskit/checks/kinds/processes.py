@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 
 from opskit.checks.fields import CONFIG, AnyText, Bytes, Text
-from opskit.checks.program import NotStarted, run
 from opskit.checks.spec import Kind, Observation, Scene
+from opskit.system.program import NotStarted, run
 
 
 def _pattern(text: str) -> str:
@@ -154,7 +154,7 @@ async def _command(params: CommandParams, scene: Scene) -> Observation:
         )
     except NotStarted as exc:
         values: dict[str, Any] = {"exit": None, "stdout": "", "stderr": "", "error": "not started"}
-        return Observation(values, problem=exc.reason, state="not started")
+        return Observation(values, problem=exc.message, state="not started")
     took = time.monotonic() - began
     values = {
         "exit": done.exit,

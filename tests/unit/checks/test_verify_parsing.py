@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from opskit.checks.compose_output import inspected, members
 from opskit.checks.databases import without_password
 from opskit.checks.kinds.chains import grown, parses, says_something, source
 from opskit.checks.kinds.compose import states
@@ -14,6 +13,7 @@ from opskit.checks.kinds.containers import container_values
 from opskit.checks.kinds.files import env_file
 from opskit.checks.kinds.gpu import apple, nvidia
 from opskit.checks.kinds.http import without_secrets
+from opskit.system.compose_output import inspected, members
 from opskit.system.sockets import groups, launchd_label
 
 WEB = (

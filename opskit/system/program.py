@@ -1,4 +1,4 @@
-"""Running programs: output up to a bound, no shell, and nothing that outlives the check that asked."""
+"""Running programs: output up to a bound, no shell, and nothing that outlives the one who asked."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from opskit.checks.spec import Unjudged
+from opskit.errors import OpskitError
 
 MAX_OUTPUT = 4 * 1024 * 1024
 #: A child that a program leaves behind may keep its output open.
@@ -32,8 +32,11 @@ class Done:
         return " ".join((self.err.strip() or self.out.strip()).split())[-300:] or f"exit {self.exit}"
 
 
-class NotStarted(Unjudged):
+class NotStarted(OpskitError):  # noqa: N818 - it reads as what it is
     """The program cannot be started: it is missing, or may not be run."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("HOST_001", message)
 
 
 class _Output(asyncio.SubprocessProtocol):

@@ -1,0 +1,1 @@
+"""Archives of what a stack cannot be rebuilt without, and their safe return."""

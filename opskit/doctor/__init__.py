@@ -1,0 +1,1 @@
+"""The patient as a whole: causes, not symptoms."""

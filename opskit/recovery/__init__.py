@@ -1,0 +1,1 @@
+"""Healing that never storms: check, cause, fix, the same check again, audit."""

@@ -1,0 +1,1 @@
+"""Running opskit every five minutes, from launchd or systemd."""
