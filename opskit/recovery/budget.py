@@ -1,0 +1,164 @@
+"""How often a target may be repaired: back-off, circuit, reminders, escalation. Pure; `now` is a parameter.
+
+Times are seconds since the epoch, because they must outlive reboots. The rules, with their defaults
+(ops facts 0.4, 0.7, 2.2, 2.3):
+
+- after each repair the next one waits 10 s, doubled each time, 300 s at most;
+- seen broken after 5 repairs within 300 s, or after 5 in a row between which it was never well, the circuit
+  opens: one critical notice, then a reminder every hour, and one repair an hour is tried (half-open);
+- 600 s of health close the circuit and forget the row;
+- the 5th repair within 24 hours of a target that broke again calls a person, once in 24 hours.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from opskit.config.schema import RecoveryConfig
+
+
+class Circuit(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Level(StrEnum):
+    """How loud a notice is. `critical` is sent once when the circuit opens."""
+
+    CRITICAL = "critical"
+    REMINDER = "reminder"
+    ESCALATION = "escalation"
+    RECOVERED = "recovered"
+    REPAIRED = "repaired"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is remembered of one target.
+
+    `repairs` are the times of those within the escalation window, `row` counts those since it was last well
+    for long enough. `healthy_since` is None while it is broken.
+    """
+
+    repairs: tuple[float, ...] = ()
+    row: int = 0
+    healthy_since: float | None = None
+    opened_at: float | None = None
+    tried_at: float | None = None
+    reminded_at: float | None = None
+    escalated_at: float | None = None
+
+    @property
+    def circuit(self) -> Circuit:
+        if self.opened_at is None:
+            return Circuit.CLOSED
+        return Circuit.OPEN if self.healthy_since is None else Circuit.HALF_OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Whether a broken target may be repaired now; `why` says why not, `wait_s` when it may.
+
+    `notices` are to be sent, whatever is done.
+    """
+
+    allowed: bool
+    circuit: Circuit
+    why: str = ""
+    wait_s: float = 0.0
+    notices: tuple[Level, ...] = ()
+
+
+def judge(record: Record, now: float, rules: RecoveryConfig) -> tuple[Permit, Record]:
+    """The target was seen broken: may it be repaired? Nothing is counted yet; see `begun`."""
+    record = replace(sane(record, now, rules), healthy_since=None)
+    notices: list[Level] = []
+    if _wants_person(record, now, rules):
+        notices.append(Level.ESCALATION)
+        record = replace(record, escalated_at=now)
+    if record.opened_at is None and _used_up(record, now, rules):
+        notices.append(Level.CRITICAL)
+        record = replace(record, opened_at=now, tried_at=now, reminded_at=now)
+    if record.opened_at is not None:
+        return _while_open(record, now, rules, notices)
+    wait_s = _backoff_s(record, rules) - (now - record.repairs[-1]) if record.repairs and record.row else 0.0
+    if wait_s > 0:
+        ago_s = now - record.repairs[-1]
+        why = f"it was repaired {ago_s:.0f} s ago; the next repair may begin in {wait_s:.0f} s"
+        return Permit(False, Circuit.CLOSED, why, wait_s, tuple(notices)), record
+    return Permit(True, Circuit.CLOSED, notices=tuple(notices)), record
+
+
+def begun(record: Record, now: float) -> Record:
+    """A repair begins. To be saved before it does: what is killed in the middle still counts."""
+    tried = now if record.opened_at is not None else None
+    return replace(
+        record, repairs=(*record.repairs, now), row=record.row + 1, healthy_since=None, tried_at=tried
+    )
+
+
+def healthy(record: Record, now: float, rules: RecoveryConfig) -> tuple[Record, Level | None]:
+    """The target was seen well. RECOVERED when that closes its circuit."""
+    record = sane(record, now, rules)
+    since = now if record.healthy_since is None else record.healthy_since
+    if now - since < rules.reset_s:
+        return replace(record, healthy_since=since), None
+    closes = record.opened_at is not None
+    rested = Record(record.repairs, healthy_since=since, escalated_at=record.escalated_at)
+    return rested, Level.RECOVERED if closes else None
+
+
+def sane(record: Record, now: float, rules: RecoveryConfig) -> Record:
+    """Without repairs that are too old, and without times from the future: clocks are set back."""
+    past = [min(at, now) for at in record.repairs]
+
+    def not_later(at: float | None) -> float | None:
+        return None if at is None else min(at, now)
+
+    return replace(
+        record,
+        repairs=tuple(at for at in past if now - at < rules.escalate_s),
+        healthy_since=not_later(record.healthy_since),
+        opened_at=not_later(record.opened_at),
+        tried_at=not_later(record.tried_at),
+        reminded_at=not_later(record.reminded_at),
+        escalated_at=not_later(record.escalated_at),
+    )
+
+
+def _while_open(
+    record: Record, now: float, rules: RecoveryConfig, notices: list[Level]
+) -> tuple[Permit, Record]:
+    opened = record.opened_at if record.opened_at is not None else now
+    if record.reminded_at is None or now - record.reminded_at >= rules.reminder_s:
+        notices.append(Level.REMINDER)
+        record = replace(record, reminded_at=now)
+    last = opened if record.tried_at is None else record.tried_at
+    wait_s = rules.retry_s - (now - last)
+    if wait_s <= 0:
+        return Permit(True, Circuit.HALF_OPEN, notices=tuple(notices)), record
+    why = (
+        f"{record.row} repairs did not help; given up {_ago(now - opened)} ago, "
+        f"the next one is tried in {_ago(wait_s)}"
+    )
+    return Permit(False, Circuit.OPEN, why, wait_s, tuple(notices)), record
+
+
+def _used_up(record: Record, now: float, rules: RecoveryConfig) -> bool:
+    recent = sum(now - at < rules.window_s for at in record.repairs)
+    return recent >= rules.max_repairs or record.row >= rules.max_repairs
+
+
+def _wants_person(record: Record, now: float, rules: RecoveryConfig) -> bool:
+    told = record.escalated_at is not None and now - record.escalated_at < rules.escalate_s
+    return not told and len(record.repairs) >= rules.escalate_repairs
+
+
+def _backoff_s(record: Record, rules: RecoveryConfig) -> float:
+    # Far beyond the limit a power of two is no number any more.
+    doublings = min(max(0, record.row - 1), 64)
+    return min(rules.backoff_max_s, rules.backoff_s * 2.0**doublings)
+
+
+def _ago(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,25 @@
+"""What the steps of one run stand on: configuration, environment, the Docker door, memory, clock."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from opskit.config.schema import Config
+from opskit.recovery.memory import Memory
+from opskit.system.docker_objects import DockerObjects
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """`folder` is the state folder, `clock` gives seconds since the epoch, `platform` is `sys.platform`.
+
+    Steps may keep marks and facts in `memory`; the healer saves it.
+    """
+
+    config: Config
+    environ: Mapping[str, str]
+    folder: Path
+    door: DockerObjects
+    memory: Memory
+    clock: Callable[[], float]
+    platform: str

@@ -1,0 +1,70 @@
+"""The only place of recovery that changes anything: commands are run here, one by one, each recorded."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from opskit.recovery.outcome import Ran
+from opskit.recovery.step import Command
+from opskit.system.program import NotStarted, run
+
+
+class Hands:
+    """Runs the commands of repairs. `ran` holds every command that was run, in order."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environ = dict(environ)
+        self.ran: list[Ran] = []
+
+    async def do(self, command: Command) -> Ran:
+        """Run to its end, or to its deadline, at which it is killed with everything it started.
+
+        A detached command is a server: it is started and left, its output goes to `start-PROGRAM.log` in the
+        state folder. Never raises for what the command does.
+        """
+        began = time.monotonic()
+        try:
+            exit_status, said = await (self._leave(command) if command.detached else self._wait(command))
+        except NotStarted as why:
+            exit_status, said = None, why.message
+        except TimeoutError:
+            exit_status, said = None, f"no end within {command.timeout_s:g} s; it was killed"
+        done = Ran(command, exit_status, time.monotonic() - began, said)
+        self.ran.append(done)
+        return done
+
+    async def _wait(self, command: Command) -> tuple[int, str]:
+        async with asyncio.timeout(command.timeout_s):
+            cwd = None if command.cwd is None else Path(command.cwd)
+            done = await run(command.argv, cwd=cwd, env=self._environ)
+        return done.exit, "" if done.exit == 0 else done.complaint
+
+    async def _leave(self, command: Command) -> tuple[int, str]:
+        """Start a server in a session of its own. Its end is not ours to wait for."""
+        log = self._folder / f"start-{Path(command.argv[0]).name}.log"
+        handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            process = await asyncio.to_thread(
+                subprocess.Popen,
+                command.argv,
+                cwd=command.cwd,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=handle,
+                stderr=handle,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as exc:
+            why = getattr(exc, "strerror", None) or "it cannot be started"
+            raise NotStarted(f"{command.argv[0]}: {why}") from exc
+        finally:
+            with contextlib.suppress(OSError):
+                os.close(handle)
+        # Whoever reaps it later, it is not our child that ended badly.
+        process.returncode = 0
+        return 0, f"started as process {process.pid}, its output goes to {log}"

@@ -1,0 +1,173 @@
+"""What became of each target in one run, and the exit status that follows. Pure."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from opskit.errors import Exit
+from opskit.recovery.step import Command
+from opskit.result import Finding, Report, Status
+
+
+class Result(StrEnum):
+    """How one target ended.
+
+    `not_yet` waits for its back-off, `gave_up` has an open circuit, `manual` is broken and nothing that
+    opskit may do would mend it, `would_repair` is a dry run's word.
+    """
+
+    OK = "ok"
+    REPAIRED = "repaired"
+    WAITING = "waiting"
+    LEFT = "left_alone"
+    PAUSED = "paused"
+    ABSENT = "absent"
+    WOULD_REPAIR = "would_repair"
+    NOT_YET = "not_yet"
+    FAILED = "failed"
+    MANUAL = "manual"
+    GAVE_UP = "gave_up"
+    INCONCLUSIVE = "inconclusive"
+
+    @property
+    def good(self) -> bool:
+        """Whether steps that require it can go on."""
+        return self in (Result.OK, Result.REPAIRED)
+
+
+_STATUS = {
+    Result.OK: Status.PASS,
+    Result.REPAIRED: Status.PASS,
+    Result.WAITING: Status.WARN,
+    Result.LEFT: Status.SKIP,
+    Result.PAUSED: Status.SKIP,
+    Result.ABSENT: Status.SKIP,
+    Result.INCONCLUSIVE: Status.INCONCLUSIVE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One command that was run: `exit` is negative for a signal, None when it had no start or no end."""
+
+    command: Command
+    exit: int | None
+    seconds: float
+    said: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "command": self.command.shown,
+            "cwd": self.command.cwd,
+            "exit": self.exit,
+            "seconds": round(self.seconds, 3),
+            "said": self.said,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One target's part of the run. `planned` are commands of a dry run, `ran` those that were run."""
+
+    step: str
+    target: str
+    result: Result
+    state: str = "ok"
+    cause: str = ""
+    seconds: float = 0.0
+    planned: tuple[Command, ...] = ()
+    ran: tuple[Ran, ...] = ()
+    undo: str = ""
+    remedy: str | None = None
+    code: str | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_finding(self) -> Finding:
+        evidence: dict[str, Any] = {"result": self.result.value, **self.evidence}
+        if self.planned:
+            evidence["planned"] = [command.shown for command in self.planned]
+        if self.ran:
+            evidence["ran"] = [one.as_json() for one in self.ran]
+        if self.undo:
+            evidence["undo"] = self.undo
+        status = _STATUS.get(self.result, Status.FAIL)
+        good = status in (Status.PASS, Status.SKIP)
+        return Finding(
+            self.step,
+            self.target,
+            status,
+            self.state,
+            self.cause,
+            None if good else self.code,
+            None if status is Status.PASS else self.remedy,
+            self.seconds,
+            evidence,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of recovery."""
+
+    identifier: str
+    started: str
+    seconds: float
+    dry: bool
+    outcomes: Sequence[Outcome]
+
+    @property
+    def report(self) -> Report:
+        return Report("recover", [one.as_finding() for one in self.outcomes])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(sorted(Counter(one.result.value for one in self.outcomes).items()))
+
+    @property
+    def mutations(self) -> int:
+        """How many commands that change something were run."""
+        return sum(len(one.ran) for one in self.outcomes)
+
+    def exit(self, *, detailed: bool = False) -> Exit:
+        """5 something was given up, 1 something is broken, 3 something could not be judged, else 0.
+
+        With `detailed` 4 instead of 0 when something was repaired.
+        """
+        results = {one.result for one in self.outcomes}
+        if Result.GAVE_UP in results:
+            return Exit.GAVE_UP
+        if results & {Result.FAILED, Result.MANUAL, Result.NOT_YET, Result.WOULD_REPAIR}:
+            return Exit.FAILED
+        if Result.INCONCLUSIVE in results or not results:
+            return Exit.INCONCLUSIVE
+        return Exit.REPAIRED if detailed and Result.REPAIRED in results else Exit.OK
+
+    def as_json(self, *, detailed: bool = False) -> dict[str, Any]:
+        status = int(self.exit(detailed=detailed))
+        return {
+            **self.report.as_json(),
+            "run": self.identifier,
+            "started": self.started,
+            "seconds": round(self.seconds, 3),
+            "dry_run": self.dry,
+            "counts": self.counts,
+            "mutations": self.mutations,
+            "exit": status,
+        }
+
+    def as_memory(self) -> dict[str, Any]:
+        """What `opskit status` shows of the last run."""
+        return {
+            "run": self.identifier,
+            "at": self.started,
+            "seconds": round(self.seconds, 3),
+            "exit": int(self.exit()),
+            "counts": self.counts,
+            "mutations": self.mutations,
+            "targets": [
+                {"step": one.step, "target": one.target, "result": one.result.value, "cause": one.cause}
+                for one in self.outcomes
+            ],
+        }
