@@ -19,7 +19,7 @@ from opskit.errors import ConfigError
 _SECRET_DEPTH = 3  # nodes.NAME.api_key
 
 
-def _is_secret(path: Path) -> bool:
+def is_secret(path: Path) -> bool:
     """Whether the value at this place is a secret: `nodes.NAME.api_key`, or a Secret of the schema."""
     if len(path) == _SECRET_DEPTH:
         return path[0] in ("nodes", "agents") and path[2] == "api_key"
@@ -138,7 +138,7 @@ class FileLayer:
             self._set(at, address.url, note=address.note)
 
     def _substituted(self, value: object, path: Path) -> object:
-        if _is_secret(path):
+        if is_secret(path):
             return self._secret(value, path)
         if isinstance(value, dict):
             return {key: self._substituted(item, (*path, key)) for key, item in value.items()}

@@ -57,3 +57,8 @@ def only_name(text: str) -> str | None:
     """The variable when `text` is one reference and nothing else, as a secret must be."""
     match = _ONLY_NAME.fullmatch(text)
     return match[1] if match else None
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Every variable that `text` refers to, with or without a default, once each."""
+    return tuple(dict.fromkeys(match["name"] for match in _REFERENCE.finditer(text) if match["name"]))

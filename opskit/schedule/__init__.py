@@ -1,1 +1,4 @@
-"""Running opskit every five minutes, from launchd or systemd."""
+"""Running opskit every five minutes, from launchd or systemd.
+
+`opskit.schedule.status.status` is what other commands ask.
+"""

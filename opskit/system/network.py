@@ -11,10 +11,14 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True)
 class TcpResult:
-    """`problem` is None when a connection was accepted. `seconds` is the time it took either way."""
+    """`problem` is None when a connection was accepted. `seconds` is the time it took either way.
+
+    `errno` is the system's number for it, where there is one: several addresses may fail in several ways.
+    """
 
     seconds: float
     problem: Literal["refused", "timeout", "name", "unreachable"] | None = None
+    errno: int | None = None
 
 
 def endpoint(url: str) -> tuple[str, int]:
@@ -28,6 +32,7 @@ async def connects(url: str, *, timeout_s: float) -> TcpResult:
     host, port = endpoint(url)
     began = time.monotonic()
     problem: Literal["refused", "timeout", "name", "unreachable"] | None = None
+    number: int | None = None
     try:
         async with asyncio.timeout(timeout_s):
             _, writer = await asyncio.open_connection(host, port)
@@ -41,4 +46,5 @@ async def connects(url: str, *, timeout_s: float) -> TcpResult:
     except OSError as exc:
         refused = isinstance(exc, ConnectionRefusedError) or "refused" in str(exc).lower()
         problem = "refused" if refused else "unreachable"
-    return TcpResult(time.monotonic() - began, problem)
+        number = exc.errno
+    return TcpResult(time.monotonic() - began, problem, number)

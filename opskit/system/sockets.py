@@ -63,7 +63,10 @@ class SocketTable:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The process behind a port. `unit` is a systemd unit or a launchd label, `container` an id."""
+    """The process behind a port. `unit` is a systemd unit or a launchd label, `container` an id.
+
+    `user_unit`: the unit belongs to the systemd of a user, not to that of the system.
+    """
 
     pid: int
     name: str
@@ -71,6 +74,7 @@ class Owner:
     user: str
     unit: str | None = None
     container: str | None = None
+    user_unit: bool = False
 
 
 def owner(pid: int) -> Owner | None:
@@ -83,8 +87,9 @@ def owner(pid: int) -> Owner | None:
         return None
     if sys.platform == "darwin":
         return Owner(pid, name, command, user, unit=_launchd(pid))
-    unit, container = groups(_cgroup(pid))
-    return Owner(pid, name, command, user, unit, container)
+    group = _cgroup(pid)
+    unit, container = groups(group)
+    return Owner(pid, name, command, user, unit, container, user_unit="/user@" in group)
 
 
 def groups(text: str) -> tuple[str | None, str | None]:

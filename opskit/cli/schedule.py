@@ -1,0 +1,113 @@
+"""`opskit schedule`: run `recover` every five minutes from launchd or systemd, and see whether that works."""
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opskit.cli import context, render
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+
+if TYPE_CHECKING:
+    from opskit.schedule.installation import Change
+
+app = typer.Typer(
+    no_args_is_help=True, help="Run `recover` every few minutes, from launchd or the systemd of this user."
+)
+
+DryOption = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Print the commands and files, as a shell script; do nothing.")
+]
+
+
+@app.command()
+def install(
+    every: Annotated[
+        str, typer.Option("--every", metavar="TIME", help="1m to 1h, whatever divides an hour.")
+    ] = "5m",
+    dry_run: DryOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Install the job and start its timer, or bring it up to date; a second time changes nothing."""
+    del debug  # read by main
+    from opskit.schedule.installation import Place
+    from opskit.schedule.installation import install as install_job
+    from opskit.schedule.interval import minutes_of
+
+    minutes = minutes_of(every)
+    loaded = context.load_config(config)
+    change = context.run(install_job(loaded, Place.here(os.environ), every=minutes, dry=dry_run))
+    done = f"{change.scheduler.name} runs `opskit recover` every {every} now; see `opskit schedule status`"
+    _show("install", change, done, "it is installed as it should be; nothing was changed", dry_run, json)
+
+
+@app.command()
+def remove(
+    dry_run: DryOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Take the job out of the scheduler and remove its files; its log stays."""
+    del debug, config  # every command takes --config; what is installed does not depend on it
+    from opskit.schedule.installation import Place
+    from opskit.schedule.installation import remove as remove_job
+
+    change = context.run(remove_job(Place.here(os.environ), dry=dry_run))
+    _show("remove", change, "the job and its files are removed", "there is no job to remove", dry_run, json)
+
+
+@app.command()
+def status(
+    no_inside: Annotated[
+        bool, typer.Option("--no-inside", help="Do not look from where the job runs.")
+    ] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Is it installed, loaded, up to date; how did it end; and what does it see otherwise than this shell.
+
+    Exit status 1 when it is not well, 3 when no scheduler answers.
+    """
+    del debug  # read by main
+    from datetime import UTC, datetime
+
+    from opskit.schedule.report import report
+    from opskit.schedule.status import status as ask
+
+    loaded = context.load_config(config)
+    found = report(context.run(ask(loaded, os.environ, inside=not no_inside)), datetime.now(UTC))
+    render.report(found, as_json=json)
+    raise typer.Exit(int(found.exit))
+
+
+@app.command("run-now")
+def run_now(config: ConfigOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Start the job now, through its scheduler, and say where its log is."""
+    del debug, config  # every command takes --config; the job has its own
+    from opskit.schedule.installation import Place, start
+
+    change = context.run(start(Place.here(os.environ)))
+    log = f"its log: {change.scheduler.log}"
+    _show("run-now", change, f"started; {log}", f"it is running already; {log}", dry=False, json=json)
+
+
+def _show(command: str, change: "Change", done: str, nothing: str, dry: bool, json: bool) -> None:
+    for text in change.notes:
+        render.note(f"note: {text}")
+    said = nothing if not change.steps else done
+    if json:
+        from opskit.result import Finding, Report, Status
+
+        state = "unchanged" if not change.steps else "planned" if dry else "done"
+        finding = Finding("job", change.scheduler.name, Status.PASS, state, "" if dry else said)
+        extra = {"steps": [step.shell for step in change.steps], "notes": list(change.notes)}
+        render.document({**Report(f"schedule {command}", [finding]).as_json(), **extra})
+    elif dry and change.steps:
+        for step in change.steps:
+            render.line(step.shell)
+    else:
+        render.line(said)

@@ -1,0 +1,103 @@
+"""The one door through which scheduling asks and changes anything; what it changed is recorded."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+from opskit.errors import OpskitError
+from opskit.schedule.steps import Folder, Gone, Remove, Run, Step, Write
+from opskit.system.program import Done, NotStarted, run
+from opskit.system.textfile import write_text
+
+#: A scheduler answers in milliseconds; one that takes longer hangs.
+ANSWER_S = 20.0
+#: launchd needs up to 5 s to end a job that does not end by itself, and 10 s between two starts.
+PATIENCE_S = 15.0
+_POLL_S = 0.2
+
+
+class Hands:
+    """Runs commands under `environ`. `done` holds the steps that were carried out, in order."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = dict(environ)
+        self.done: list[Step] = []
+
+    async def ask(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout_s: float = ANSWER_S,
+        env: Mapping[str, str] | None = None,
+    ) -> Done:
+        """A question that changes nothing. Raises OpskitError: SCHEDULE_001 where the program is missing,
+
+        SCHEDULE_002 at the deadline.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await run(argv, env=self._environ | dict(env or {}), stdin=stdin)
+        except NotStarted as exc:
+            raise OpskitError("SCHEDULE_001", f"the scheduler cannot be asked: {exc.message}") from exc
+        except TimeoutError as exc:
+            raise OpskitError(
+                "SCHEDULE_002", f"`{' '.join(argv[:3])}` did not answer within {timeout_s:g} s"
+            ) from exc
+
+    async def do(self, step: Step) -> None:
+        """Carry a step out. Raises OpskitError: Refused with the scheduler's own words, or as `ask` does."""
+        self.done.append(step)
+        match step:
+            case Run():
+                await self._run(step)
+            case Gone():
+                await self._wait(step)
+            case _:
+                try:
+                    _write(step)
+                except OSError as exc:
+                    raise OpskitError(
+                        "SCHEDULE_002",
+                        f"{step.path}: {exc.strerror or 'it cannot be written'}",
+                        remedy=f"make {step.path.parent} writable for yourself, then run it again",
+                    ) from exc
+
+    async def _run(self, step: Run) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            done = await self.ask(step.argv)
+            if done.exit == 0 or step.tolerates(done):
+                return
+            if not step.again(done) or time.monotonic() >= until:
+                raise Refused(step, done)
+            await asyncio.sleep(_POLL_S)
+
+    async def _wait(self, step: Gone) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while (await self.ask(step.argv)).exit == 0:
+            if time.monotonic() >= until:
+                raise OpskitError(
+                    "SCHEDULE_002", f"`{' '.join(step.argv)}` still finds the old job after {PATIENCE_S:g} s"
+                )
+            await asyncio.sleep(_POLL_S)
+
+
+class Refused(OpskitError):  # noqa: N818 - it reads as what it is
+    """A command of the scheduler failed; `step` and `answer` tell which and how."""
+
+    def __init__(self, step: Run, answer: Done) -> None:
+        super().__init__("SCHEDULE_002", f"`{' '.join(step.argv)}`: {answer.complaint}")
+        self.step = step
+        self.answer = answer
+
+
+def _write(step: Write | Remove | Folder) -> None:
+    match step:
+        case Write():
+            write_text(step.path, step.text)
+            step.path.chmod(0o644)
+        case Remove():
+            step.path.unlink(missing_ok=True)
+        case Folder():
+            step.path.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,188 @@
+"""Installing and removing the job: looked at first, done step by step, undone when a step fails."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from opskit.config.schema import Config
+from opskit.errors import OpskitError
+from opskit.schedule import carried, reach
+from opskit.schedule.hands import Hands, Refused
+from opskit.schedule.interval import DEFAULT
+from opskit.schedule.job import Job, planned
+from opskit.schedule.launchd import Launchd
+from opskit.schedule.scheduler import Scheduler, State
+from opskit.schedule.steps import Step
+from opskit.schedule.systemd import Systemd
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a schedule is made: all that is not configuration. Tests have places of their own."""
+
+    environ: Mapping[str, str]
+    home: Path
+    platform: str = sys.platform
+    uid: int = 0
+    interpreter: str = sys.executable
+
+    @classmethod
+    def here(cls, environ: Mapping[str, str]) -> "Place":
+        home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+        # Not resolved: the link to the interpreter is what makes a virtual environment.
+        interpreter = str(Path(sys.executable).absolute())
+        return cls(environ, home, sys.platform, os.getuid(), interpreter)
+
+    def scheduler(self) -> tuple[Scheduler, Hands]:
+        """The scheduler of this system, and the hands that it works with."""
+        environ = dict(self.environ)
+        if self.platform == "darwin":
+            hands = Hands(environ)
+            return Launchd(hands, home=self.home, uid=self.uid), hands
+        # A session of cron or sudo lacks it, and the user's systemd is there all the same.
+        if "XDG_RUNTIME_DIR" not in environ and Path(f"/run/user/{self.uid}").is_dir():
+            environ["XDG_RUNTIME_DIR"] = f"/run/user/{self.uid}"
+        hands = Hands(environ)
+        return Systemd(hands, home=self.home), hands
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`steps` were carried out, or would be; none when all was as it should be. `notes` are for people."""
+
+    scheduler: Scheduler
+    steps: tuple[Step, ...]
+    state: State | None
+    notes: tuple[str, ...] = ()
+
+
+def job_of(config: Config, place: Place, *, every: int = DEFAULT) -> Job:
+    """The job that an installation would write. Raises OpskitError SCHEDULE_004 and CONFIG_001."""
+    return planned(
+        config,
+        place.environ,
+        interpreter=place.interpreter,
+        every=every,
+        platform=place.platform,
+        home=place.home,
+    )
+
+
+async def install(config: Config, place: Place, *, every: int, dry: bool = False) -> Change:
+    """Install the job, or bring it up to date; what is right already is left alone.
+
+    Raises OpskitError: SCHEDULE_001 without a scheduler, SCHEDULE_002 when it refuses (what was begun is
+    undone), SCHEDULE_003 for a path that macOS denies, SCHEDULE_004 for a secret.
+    """
+    if place.platform == "darwin":
+        reach.check(config, place.interpreter, home=place.home)
+    job = job_of(config, place, every=every)
+    scheduler, hands = place.scheduler()
+    notes = [_withheld(name, scheduler) for name in carried.withheld(config, place.environ)]
+    before = await _before(scheduler, notes, dry=dry)
+    if before is not None and _as_wished(scheduler, job, before):
+        return Change(scheduler, (), before, tuple(notes))
+    steps = tuple(scheduler.install(job))
+    if dry or before is None:
+        return Change(scheduler, steps, before, tuple(notes))
+    after = await _installed(scheduler, hands, steps, before)
+    if isinstance(scheduler, Systemd) and await scheduler.lingers() is not True:
+        notes.append(
+            "the timer stops when you log out: `loginctl enable-linger $USER` lets it run without a session"
+        )
+    return Change(scheduler, steps, after, tuple(notes))
+
+
+async def remove(place: Place, *, dry: bool = False) -> Change:
+    """Take the job out; its log stays. Nothing is done where there is none."""
+    scheduler, hands = place.scheduler()
+    notes: list[str] = []
+    before = await _before(scheduler, notes, dry=dry)
+    if before is not None and not before.traces:
+        return Change(scheduler, (), before)
+    steps = tuple(scheduler.remove())
+    if dry or before is None:
+        return Change(scheduler, steps, before, tuple(notes))
+    try:
+        for step in steps:
+            await hands.do(step)
+    except Refused as refused:
+        raise await scheduler.explained(refused) from refused
+    return Change(scheduler, steps, await scheduler.state(datetime.now(UTC)))
+
+
+async def start(place: Place) -> Change:
+    """Start the job now, through its scheduler; one that runs already is left alone."""
+    scheduler, hands = place.scheduler()
+    before = await scheduler.state(datetime.now(UTC))
+    if before.running:
+        return Change(scheduler, (), before)
+    step = scheduler.start()
+    try:
+        await hands.do(step)
+    except Refused as refused:
+        raise await scheduler.explained(refused) from refused
+    return Change(scheduler, (step,), before)
+
+
+async def _before(scheduler: Scheduler, notes: list[str], *, dry: bool) -> State | None:
+    """A plan can be shown where no scheduler answers, too."""
+    try:
+        return await scheduler.state(datetime.now(UTC))
+    except OpskitError as error:
+        if not dry:
+            raise
+        notes.append(f"{error.message}; what stands here could not be done now")
+        return None
+
+
+def _as_wished(scheduler: Scheduler, job: Job, state: State) -> bool:
+    same = {str(path): text for path, text in state.files.items()} == {
+        str(path): text for path, text in scheduler.files(job).items()
+    }
+    return same and state.loaded and not state.disabled and not state.stale and scheduler.ready()
+
+
+async def _installed(scheduler: Scheduler, hands: Hands, steps: Sequence[Step], before: State) -> State:
+    try:
+        for step in steps:
+            await hands.do(step)
+        state = _checked(await scheduler.state(datetime.now(UTC)))
+    except BaseException as exc:
+        # The explanation first: it looks at what the undoing takes away.
+        problem = await scheduler.explained(exc) if isinstance(exc, Refused) else exc
+        left = await _undone(scheduler, hands, before)
+        if not isinstance(problem, OpskitError):
+            raise
+        end = f"undoing it failed too: {left}" if left else "what was begun is undone"
+        raise OpskitError(problem.code, f"{problem.message}; {end}", remedy=problem.remedy) from exc
+    return state
+
+
+def _checked(state: State) -> State:
+    if not state.loaded:
+        raise OpskitError("SCHEDULE_002", "every step went well, and the job is not loaded all the same")
+    return state
+
+
+async def _undone(scheduler: Scheduler, hands: Hands, before: State) -> str:
+    """What could not be undone; every step is tried."""
+    left = []
+    for step in scheduler.undo(before):
+        try:
+            await hands.do(step)
+        except OpskitError as error:
+            left.append(error.message)
+    return "; ".join(left)
+
+
+def _withheld(name: str, scheduler: Scheduler) -> str:
+    how = (
+        f"`launchctl setenv {name} VALUE` gives it to jobs until the next restart"
+        if scheduler.name == "launchd"
+        else "give it by `EnvironmentFile=` in `systemctl --user edit opskit-recover.service`"
+    )
+    return f"{name} is a secret and is not written into the schedule; {how}"

@@ -1,0 +1,174 @@
+"""Who keeps the service behind a port running, and how that keeper restarts it. Pure.
+
+A service that is killed comes back only if its keeper wants it to, and one that is started past its keeper
+fights with it for the port; so every restart goes the owner's own way, or not at all.
+"""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from opskit.system.sockets import PROXIES, Owner
+
+Kind = Literal["container", "app", "brew", "launchd", "systemd", "stray"]
+Domain = Literal["user", "system"]
+
+#: Labels of Homebrew: the second since its version 6.
+_BREW = ("homebrew.mxcl.", "sh.brew.")
+#: The program of an application lies in its bundle.
+_BUNDLE = re.compile(r"/(?P<name>[^/]+)\.app/Contents/")
+#: Labels that launchd gives to applications that a person opened: they are no jobs to restart.
+_OPENED = "application."
+#: What belongs to macOS itself is not ours to restart, though it may hold a port (AirPlay has 5000).
+_APPLE = "com.apple."
+#: Units in which the programs of other people run: whatever was started by ssh, cron or recovery itself.
+_HOSTS = re.compile(
+    r"(sshd?(@.*)?|cron|crond|atd|getty@.*|serial-getty@.*|user@.*|docker|containerd|podman|snapd"
+    r"|opskit-recover|opskit-inside-.*)\.service"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """`name` is a container, an application, a formula, a label or a unit; None when it is not told.
+
+    `domain` is `user` for what belongs to a session of `user`. A stray process was started by hand, or by
+    something that cannot be asked.
+    """
+
+    kind: Kind
+    name: str | None = None
+    domain: Domain = "user"
+    user: str = ""
+
+
+def service_of(owner: Owner, *, platform: str, container: str | None = None) -> Service:
+    """Who keeps the process that holds a port.
+
+    `container` is the name that Docker tells for the port (`DockerObjects.holder_of`): processes that hold
+    ports for containers do not tell which.
+    """
+    if container or owner.container or owner.name in PROXIES:
+        return Service("container", container or owner.container, "system", owner.user)
+    domain: Domain = "system" if owner.user == "root" else "user"
+    if platform == "darwin":
+        label = owner.unit or ""
+        if label and not label.startswith((_OPENED, _APPLE)):
+            brew = next((label.removeprefix(prefix) for prefix in _BREW if label.startswith(prefix)), None)
+            return Service("brew" if brew else "launchd", brew or label, domain, owner.user)
+        bundle = _BUNDLE.search(owner.command)
+        if bundle is not None and not label.startswith(_APPLE):
+            return Service("app", bundle["name"], "user", owner.user)
+    elif owner.unit and not _HOSTS.fullmatch(owner.unit):
+        return Service("systemd", owner.unit, "user" if owner.user_unit else "system", owner.user)
+    return Service("stray", None, domain, owner.user)
+
+
+def restart_command(service: Service, *, user: str, uid: int) -> tuple[str, ...] | None:
+    """What its keeper does to restart it; None where there is no keeper, or it is not ours to ask.
+
+    `user` and `uid` are ours. An application is only opened: a command for one that hangs is
+    `quit_command`, first. systemd never asks for a password here: nobody would answer.
+    """
+    if service.name is None:
+        return None
+    ours = service.user in ("", user)
+    match service.kind:
+        case "container":
+            return ("docker", "restart", service.name)
+        case "app":
+            return ("open", "-ga", service.name) if ours else None
+        case "brew":
+            return ("brew", "services", "restart", service.name) if ours else None
+        case "launchd" if service.domain == "system":
+            return ("launchctl", "kickstart", "-k", f"system/{service.name}") if uid == 0 else None
+        case "launchd":
+            return ("launchctl", "kickstart", "-k", f"gui/{uid}/{service.name}") if ours else None
+        case "systemd" if service.domain == "user":
+            return ("systemctl", "--user", "restart", service.name) if ours else None
+        case "systemd":
+            return ("systemctl", "--no-ask-password", "restart", service.name)
+    return None
+
+
+def quit_command(service: Service) -> tuple[str, ...] | None:
+    """How to ask an application to end, so that opening it starts it anew; None for all others."""
+    if service.kind != "app" or service.name is None or '"' in service.name or "\\" in service.name:
+        return None
+    return ("osascript", "-e", f'quit app "{service.name}"')
+
+
+@dataclass(frozen=True, slots=True)
+class BrewService:
+    """One line of `brew services list`. `status`: started, scheduled, stopped, error, none, unknown."""
+
+    name: str
+    status: str
+    user: str | None = None
+    file: str | None = None
+    exit: int | None = None
+
+
+def brew_services(text: str) -> tuple[BrewService, ...]:
+    """What `brew services list`, with `--json` or without, says; nothing for what is neither."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return tuple(filter(None, map(_brew_line, text.splitlines())))
+    if not isinstance(found, list):
+        return ()
+    return tuple(_brew_entry(one) for one in found if isinstance(one, dict) and one.get("name"))
+
+
+def _brew_entry(entry: Mapping[str, Any]) -> BrewService:
+    code = entry.get("exit_code")
+    return BrewService(
+        str(entry["name"]),
+        str(entry.get("status") or "none"),
+        entry.get("user") or None,
+        entry.get("file") or None,
+        code if isinstance(code, int) else None,
+    )
+
+
+def _brew_line(line: str) -> BrewService | None:
+    """`ollama error 256 me ~/Library/...`: the number follows only `error`; a file may hold spaces."""
+    words = line.split()
+    if len(words) < 2 or words[:2] == ["Name", "Status"]:
+        return None
+    name, status, *rest = words
+    code = int(rest.pop(0)) if rest and rest[0].isdigit() else None
+    return BrewService(name, status, rest[0] if rest else None, " ".join(rest[1:]) or None, code)
+
+
+def at_rest(
+    name: str,
+    *,
+    brew: Collection[BrewService] = (),
+    labels: Collection[str] = (),
+    units: Mapping[str, Domain] | None = None,
+    applications: Collection[str] = (),
+) -> Service | None:
+    """Who would keep `name` (such as `ollama`) when nothing holds its port; None when nobody is known.
+
+    What was started before comes first: a formula with a file, a loaded label, a unit; then an application
+    (paths such as `/Applications/Ollama.app`). `units` tells whose systemd knows a unit.
+    """
+    if any(one.name == name and one.file for one in brew):
+        return Service("brew", name)
+    foreign = (*_BREW, _OPENED, _APPLE)
+    foreign = (*_BREW, _OPENED, _APPLE)
+    own = next(
+        (one for one in labels if name in one.lower().split(".") and not one.startswith(foreign)), None
+    )
+    if own is not None:
+        return Service("launchd", own)
+    unit = f"{name}.service"
+    if units and unit in units:
+        return Service("systemd", unit, units[unit])
+    stems = [PurePosixPath(one).stem for one in applications]
+    application = next((stem for stem in stems if stem.lower() == name.lower()), None)
+    return None if application is None else Service("app", application)

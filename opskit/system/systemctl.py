@@ -1,0 +1,79 @@
+"""What systemctl writes, read: `show` of units, with times as instants.
+
+`show` is the form for programs. Ask with TZ=UTC in the environment: it writes times in the caller's zone, and
+abbreviations of zones cannot be read back.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from opskit.system.program import Done
+
+_TIME = "%Y-%m-%d %H:%M:%S"
+_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(y|month|w|d|h|min|s|ms|us)")
+_UNITS_S = {
+    "y": 31_557_600.0,
+    "month": 2_629_800.0,
+    "w": 604_800.0,
+    "d": 86_400.0,
+    "h": 3600.0,
+    "min": 60.0,
+    "s": 1.0,
+    "ms": 0.001,
+    "us": 0.000_001,
+}
+_NO_BUS = ("failed to connect to bus", "not been booted with systemd", "failed to get d-bus connection")
+
+
+def units(text: str) -> list[dict[str, str]]:
+    """The properties of each unit, in the order in which `show` was asked."""
+    blocks = (block for block in re.split(r"\n{2,}", text.strip()) if block)
+    return [dict(_pairs(block)) for block in blocks]
+
+
+def _pairs(block: str) -> list[tuple[str, str]]:
+    split = (line.partition("=") for line in block.splitlines())
+    return [(name, value) for name, sign, value in split if sign]
+
+
+def instant(text: str) -> datetime | None:
+    """`Fri 2026-11-20 09:39:29 UTC`; None for `n/a`, nothing, or another zone."""
+    words = text.split()
+    if len(words) != 4 or words[3] != "UTC":
+        return None
+    try:
+        return datetime.strptime(f"{words[1]} {words[2].split('.')[0]}", _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def span_s(text: str) -> float | None:
+    """`1h 2min 3.5s` in seconds; None for `infinity` and for what is no span."""
+    if text == "0":
+        return 0.0
+    words = text.split()
+    found = [_SPAN.fullmatch(word) for word in words]
+    if not words or not all(found):
+        return None
+    return sum(float(one[1]) * _UNITS_S[one[2]] for one in found if one)
+
+
+def next_elapse(timer: Mapping[str, str], *, now: datetime, uptime_s: float) -> datetime | None:
+    """When a timer fires next, whichever of its clocks comes first.
+
+    Its monotonic time counts from the start of the machine, without the time that it slept: `uptime_s` is
+    the same clock now.
+    """
+    found = []
+    if at := instant(timer.get("NextElapseUSecRealtime", "")):
+        found.append(at)
+    after = span_s(timer.get("NextElapseUSecMonotonic", ""))
+    if after is not None and after > 0:
+        found.append(now + timedelta(seconds=after - uptime_s))
+    return min(found, default=None)
+
+
+def no_bus(done: Done) -> bool:
+    """Whether there is no systemd of this user to talk to."""
+    return done.exit != 0 and any(words in f"{done.out} {done.err}".lower() for words in _NO_BUS)
