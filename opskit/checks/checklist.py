@@ -17,6 +17,8 @@ from opskit.config.shape import unknown
 from opskit.config.yaml import Document, parse
 from opskit.errors import ConfigError
 
+#: A checklist may be made by a program: ten thousand checks are well below it, a YAML bomb is not.
+MAX_NODES = 400_000
 _TOP = ("title", "vars", "include", "checks")
 
 
@@ -57,7 +59,7 @@ class _Loading:
             return
         self._done.add(real)
         try:
-            document = parse(bytes_of(path, shown), shown)
+            document = parse(bytes_of(path, shown), shown, max_nodes=MAX_NODES)
         except InvalidConfigError as exc:
             self.problems += exc.problems
             return

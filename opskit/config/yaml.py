@@ -5,6 +5,7 @@ and anything too long or too deep are refused. Plain words follow YAML 1.2's cor
 and `1:30` are not turned into something else.
 """
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 
@@ -76,7 +77,7 @@ def scalar(text: str) -> str | int | float | bool | None:
     return text
 
 
-def parse(content: bytes, shown: str) -> Document:
+def parse(content: bytes, shown: str, *, max_nodes: int = MAX_NODES) -> Document:
     """Read `content`; `shown` names the file in messages.
 
     Raises InvalidConfigError with all problems of form that can be told from one another.
@@ -87,32 +88,37 @@ def parse(content: bytes, shown: str) -> Document:
         line = content.count(b"\n", 0, exc.start) + 1
         raise InvalidConfigError([Problem(shown, line, "", "not valid UTF-8 text")]) from exc
     try:
-        root = _Loader(text).get_single_node()
+        root = _root(text, max_nodes)
     except yaml.reader.ReaderError as exc:
         line = text.count("\n", 0, exc.position) + 1
         raise InvalidConfigError([Problem(shown, line, "", _reworded(exc.reason))]) from exc
     except yaml.MarkedYAMLError as exc:
         raise InvalidConfigError([_syntax_problem(exc, shown)]) from exc
-    return _Reader(shown).document(root)
+    return _Reader(shown, max_nodes).document(root)
 
 
-class _Loader(yaml.SafeLoader):
-    """Composes nodes only: nothing is ever constructed by PyYAML."""
+def _root(text: str, max_nodes: int) -> yaml.Node | None:
+    """The composed document. libyaml reads it several times faster; what it refuses is worded by PyYAML."""
+    if yaml.__with_libyaml__:
+        with contextlib.suppress(yaml.YAMLError):
+            return _Composer(text, max_nodes).get_single_node()
+    return _Loader(text, max_nodes).get_single_node()
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way to say it
-        None: [(_PLAIN, re.compile(r"(?s).*"))],
-    }
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
+class _Bounded(yaml.composer.Composer):
+    """Composes nodes only, no more than allowed: nothing is ever constructed by PyYAML."""
+
+    def __init__(self, max_nodes: int) -> None:
+        super().__init__()
         self._nodes = 0
         self._depth = 0
+        self._max_nodes = max_nodes
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
         self._nodes += 1
         self._depth += 1
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-        if self._nodes > MAX_NODES:
+        mark = self.peek_event().start_mark  # type: ignore[attr-defined]
+        if self._nodes > self._max_nodes:
             raise yaml.MarkedYAMLError(problem="too many values", problem_mark=mark)
         if self._depth > MAX_DEPTH:
             raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=mark)
@@ -120,12 +126,47 @@ class _Loader(yaml.SafeLoader):
         self._depth -= 1
         return node
 
+    def descend_resolver(self, _parent: yaml.Node | None, _index: object) -> None:
+        """Tags do not depend on where a node stands."""
+
+    def ascend_resolver(self) -> None:
+        """See `descend_resolver`."""
+
+    def resolve(self, kind: type[yaml.Node], _value: object, implicit: object) -> str:
+        """An unquoted word is told from a quoted one; what it means is decided later."""
+        if kind is yaml.ScalarNode:
+            plain = isinstance(implicit, tuple) and implicit[0]
+            return _PLAIN if plain else _TAG + "str"
+        return _TAG + ("seq" if kind is yaml.SequenceNode else "map")
+
+
+class _Loader(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, _Bounded):
+    """PyYAML's own parser, which tells best what is wrong."""
+
+    def __init__(self, text: str, max_nodes: int) -> None:
+        yaml.reader.Reader.__init__(self, text)
+        yaml.scanner.Scanner.__init__(self)
+        yaml.parser.Parser.__init__(self)
+        _Bounded.__init__(self, max_nodes)
+
+
+class _Composer(_Bounded):
+    """The same nodes from the events of libyaml."""
+
+    def __init__(self, text: str, max_nodes: int) -> None:
+        super().__init__(max_nodes)
+        events = yaml.CSafeLoader(text)
+        self.check_event = events.check_event
+        self.peek_event = events.peek_event
+        self.get_event = events.get_event
+
 
 @dataclass(slots=True)
 class _Reader:
     """Turns composed nodes into plain values, an alias into a copy, within the same limits."""
 
     shown: str
+    max_nodes: int
     marks: dict[Path, Mark] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     values: int = 0
@@ -144,7 +185,7 @@ class _Reader:
 
     def value(self, node: yaml.Node, path: Path) -> object:
         self.values += 1
-        if self.values > MAX_NODES or len(path) > MAX_DEPTH:
+        if self.values > self.max_nodes or len(path) > MAX_DEPTH:
             self.problem(node, path, "too many values, or nested too deeply (aliases?)")
             raise InvalidConfigError(self.problems)
         match node:
