@@ -19,7 +19,7 @@ from opskit.config.schema import NodeConfig
 from opskit.llm.catalog import NodeView, generates
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.fit import Fit, gib
-from opskit.providers.base import DEFAULT_MODEL, CallError, ModelInfo, Resident
+from opskit.providers.base import DEFAULT_MODEL, CallError, ModelInfo, Provider, Resident
 from opskit.providers.node import Node
 from opskit.result import Finding, Report, Status
 from opskit.system.host import is_loopback
@@ -144,6 +144,29 @@ async def look(nodes: Sequence[Node]) -> tuple[Seen, ...]:
     return tuple(await asyncio.gather(*map(_look, nodes)))
 
 
+async def look_again(node: Node, before: Seen) -> Seen:
+    """A node once more, for those who look often: a sign of life and what is loaded, nothing else is asked.
+
+    Its list of models and what it was started with are taken over from `before`: mlx_lm.server reads its
+    whole cache for each list (wire facts B1).
+    """
+    began = time.monotonic()
+    try:
+        provider = await node.provider()
+        alive, resident = await asyncio.gather(
+            provider.version(), provider.resident(), return_exceptions=True
+        )
+        if isinstance(alive, BaseException):
+            raise alive
+        if isinstance(resident, BaseException) and not isinstance(resident, CallError):
+            raise resident
+    except CallError as error:
+        view = NodeView(node.name, node.source, fault=classify(error))
+        return Seen(node.config, view, time.monotonic() - began)
+    took = time.monotonic() - began
+    return _seen(node, provider, before.view.models, resident, before.started_with, took)
+
+
 def installed(
     seen: Sequence[Seen], fits: Callable[[NodeView, ModelInfo], Fit]
 ) -> tuple[list[Installed], Report]:
@@ -220,6 +243,18 @@ async def _look(node: Node) -> Seen:
     except CallError as error:
         view = NodeView(node.name, node.source, fault=classify(error))
         return Seen(node.config, view, time.monotonic() - began)
+    default = await started_with(node.config) if provider.flavour == "mlx_lm" else None
+    return _seen(node, provider, models, resident, default, time.monotonic() - began)
+
+
+def _seen(
+    node: Node,
+    provider: Provider,
+    models: Sequence[ModelInfo],
+    resident: tuple[Resident, ...] | CallError | None,
+    default: str | None,
+    seconds: float,
+) -> Seen:
     silence = classify(resident) if isinstance(resident, CallError) else None
     held = None if isinstance(resident, CallError) else resident
     if held is None:
@@ -232,8 +267,7 @@ async def _look(node: Node) -> Seen:
         held,
         residency_known=silence is None and (bool(held) or resident is not None),
     )
-    default = await started_with(node.config) if provider.flavour == "mlx_lm" else None
-    return Seen(node.config, view, time.monotonic() - began, silence, default)
+    return Seen(node.config, view, seconds, silence, default)
 
 
 async def started_with(node: NodeConfig) -> str | None:

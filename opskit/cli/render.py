@@ -59,6 +59,36 @@ def heading(text: str) -> None:
     line(f"\n{printable(text)}", style="bold")
 
 
+def width() -> int:
+    """Columns that lines may take: the terminal's, and a wide page in a pipe or a file."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 160
+
+
+def paragraph(head: str, text: str, *, style: str = "") -> None:
+    """Text behind a head, folded so that it stays there. `style` is the head's; a dim one is of both."""
+    import textwrap
+
+    room = max(20, width() - len(head))
+    folded = textwrap.wrap(printable(text), room, break_long_words=False, break_on_hyphens=False) or [""]
+    shown = f"\n{' ' * len(head)}".join(folded)
+    if not (style and sys.stdout.isatty()):
+        print(f"{head}{shown}")
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(highlight=False).print(
+        Text(head, style=style), Text(shown, style=style if style == "dim" else ""), sep="", soft_wrap=True
+    )
+
+
+def command(head: str, text: str) -> None:
+    """What to type next. It is there to be copied: no line end is put in."""
+    print(f"{head}{printable(text)}")
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table to stdout, folded to the terminal's width."""
     from rich.console import Console
@@ -81,8 +111,8 @@ def report(content: "Report", *, as_json: bool) -> None:
     findings(content.findings)
 
 
-def findings(content: "Sequence[Finding]") -> None:
-    """Findings as a table, then what to do about those that are not well."""
+def findings(content: "Sequence[Finding]", *, advice: bool = True) -> None:
+    """Findings as a table, then (with `advice`) what to do about those that are not well."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -103,13 +133,15 @@ def findings(content: "Sequence[Finding]") -> None:
         )
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(drawn)
+    if not advice:
+        return
     told = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)
-    advice = [
+    advised = [
         f for f in content if f.remedy and (f.status in told or (f.status is Status.SKIP and f.state == "ok"))
     ]
-    if advice:
+    if advised:
         console.print()
-        for found in advice:
+        for found in advised:
             # Commands are there to be copied: the terminal may wrap them, but no line end is put in.
             told_by = f"{found.target} ({found.state or found.status.value})"
             console.print(Text(f"{told_by}: {printable(found.remedy or '')}"), soft_wrap=True)
@@ -233,6 +265,55 @@ def log_json(content: Mapping[str, Any]) -> None:
     sys.stdout.buffer.write(
         json.dumps(content, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
     )
+
+
+class Screen:
+    """A whole terminal that is drawn over and over. Lines are pieces of text with their styles."""
+
+    def __init__(self, live: Any) -> None:
+        self._live = live
+        self._drawn: object = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and rows, as they are now."""
+        size = self._live.console.size
+        return size.width, size.height
+
+    def draw(self, lines: "Sequence[Sequence[tuple[str, str]]]") -> None:
+        """Show these lines, each cut at the right edge; nothing is written where nothing has changed."""
+        from rich.console import Group
+        from rich.text import Text
+
+        width, height = self.size
+        wanted = (width, height, [[*line] for line in lines[:height]])
+        if wanted == self._drawn:
+            return
+        self._drawn = wanted
+        texts = []
+        for line in lines[:height]:
+            text = Text(no_wrap=True, overflow="ellipsis", end="\n")
+            for piece_, style in line:
+                text.append(printable(piece_), style=style)
+            text.truncate(width, overflow="ellipsis")
+            texts.append(text)
+        self._live.update(Group(*texts), refresh=True)
+
+
+@contextlib.contextmanager
+def screen() -> "Iterator[Screen]":
+    """The terminal's other screen, given back as it was whatever happens."""
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(
+        console=Console(highlight=False),
+        screen=True,
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as live:
+        yield Screen(live)
 
 
 def log_break() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from opskit.errors import OpskitError
 from opskit.logs.blocks import MAX_LINE, blocks, open_log, tail_offset
 from opskit.logs.record import Entry, timestamp
-from opskit.logs.source import Batch, Note, Window
+from opskit.logs.source import Batch, LeftOut, Note, Window
 
 #: How often a followed file is looked at; local files have no event that all systems share.
 POLL_S = 0.1
@@ -84,7 +84,7 @@ class FileSource:
         import asyncio  # 13 ms that a plain search does not need
 
         tail = 10 if window.tail is None and window.since is None else window.tail
-        reader = _Reader(self.path, self.name)
+        reader = _Reader(self.path, self.name, window.behind_bytes)
         try:
             yield reader.begin(tail)
             while True:
@@ -100,9 +100,10 @@ class FileSource:
 class _Reader:
     """The open file of a follower, and where it stands in it."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, behind_bytes: int | None = None) -> None:
         self._path = path
         self._name = name
+        self._behind_bytes = behind_bytes
         self._descriptor: int | None = None
         self._inode: tuple[int, int] | None = None
         self._at = 0
@@ -125,6 +126,9 @@ class _Reader:
             return notes
         if self._descriptor is None:
             return notes
+        left_out = self._left_out(self._descriptor)
+        if left_out:
+            return [LeftOut(self._name, None, f"{left_out} lines came too fast and were left out", left_out)]
         batch = self._appended(self._descriptor)
         if batch:
             return batch
@@ -156,6 +160,22 @@ class _Reader:
         stat = os.fstat(self._descriptor)
         self._inode, self._at, self._rest = (stat.st_dev, stat.st_ino), 0, b""
         return True
+
+    def _left_out(self, descriptor: int) -> int:
+        """Go on near the end when that is too far ahead; how many lines are left out by it."""
+        if self._behind_bytes is None or os.fstat(descriptor).st_size - self._at <= self._behind_bytes:
+            return 0
+        until, lines = os.fstat(descriptor).st_size - self._behind_bytes // 4, 0
+        while self._at < until:
+            piece = os.pread(descriptor, min(_READ, until - self._at), self._at)
+            if not piece:
+                break
+            if self._at + len(piece) >= until and (last := piece.rfind(b"\n") + 1):
+                piece, until = piece[:last], self._at + last
+            self._at += len(piece)
+            lines += piece.count(b"\n")
+        self._rest = b""
+        return lines
 
     def _appended(self, descriptor: int) -> Batch:
         text = os.pread(descriptor, _READ, self._at)

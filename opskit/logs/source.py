@@ -9,11 +9,16 @@ from opskit.logs.record import Entry
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What part of a source is wanted. Times are epoch seconds; `tail` counts lines of each source."""
+    """What part of a source is wanted. Times are epoch seconds; `tail` counts lines of each source.
+
+    A file that is followed and has `behind_bytes` more than was read of it is gone on with near its end: what
+    lies between is left out, and told of (LeftOut). None leaves nothing out.
+    """
 
     since: float | None = None
     until: float | None = None
     tail: int | None = None
+    behind_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,13 @@ class Note:
     source: str
     at: float | None
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut(Note):
+    """Lines that came faster than they were read, and were not looked at."""
+
+    lines: int = 0
 
 
 Batch = list[Entry | Note]

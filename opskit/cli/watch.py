@@ -1,0 +1,53 @@
+"""`opskit watch`: a live view of the stack, or its news as lines of JSON."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opskit.cli import context
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
+
+if TYPE_CHECKING:
+    from opskit.errors import Exit
+
+
+def watch(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Logs to read, named as in `opskit logs`. Our own log and the containers of the stack when "
+            "none is given.",
+            show_default=False,
+        ),
+    ] = None,
+    every: Annotated[str, typer.Option("--every", help="Look so often: 500ms, 5s, 1m.")] = "5s",
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="End after N looks.", show_default=False)
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="AREA",
+            help="nodes, agents, requests, errors, machine, containers, or the name of a node or an agent, "
+            "which then must be well; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    sandbox: SandboxOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show nodes, loaded models, requests, errors, containers and this machine, as they change.
+
+    Asks no model for a token and loads nothing. On a terminal one screen (q quits), else or with --json one
+    JSON object for each event. Exit status: 1 when a required or named target is not well at the end, 3 when
+    nothing could be seen.
+    """
+    del debug  # read by main
+    from opskit.cli import watch_run
+
+    asked = watch_run.asked(sources or (), every, count, only or ())
+    status: Exit = context.run(watch_run.run(asked, config, sandbox=sandbox, json=json))
+    raise typer.Exit(int(status))

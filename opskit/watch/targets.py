@@ -1,0 +1,185 @@
+"""Nodes and agents as a watch looks at them: their life and what is loaded, never a token, never a load."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+
+from opskit.checks.agents import Agent, climb_agent
+from opskit.checks.inventory import Loaded, Seen, loaded, look, look_again
+from opskit.config.schema import Config
+from opskit.llm.catalog import NodeView
+from opskit.llm.faults import Fault, FaultKind
+from opskit.providers.node import Node
+from opskit.result import Finding, Status
+
+#: How often the list of models of a node is read anew.
+RELIST_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a target told. `at` is monotonic; `loaded_at` is when `loaded` was told, None for never."""
+
+    finding: Finding
+    at: float
+    loaded: tuple[Loaded, ...] = ()
+    loaded_at: float | None = None
+    levels: Mapping[str, bool] | None = None
+
+
+class Target(Protocol):
+    """Something that can be looked at. `required` makes its failure one of the watch."""
+
+    kind: Literal["node", "agent"]
+    name: str
+    required: bool
+
+    async def look(self) -> Answer:
+        """Look at it; ends within its own deadline. Raises nothing for what the target does."""
+
+    async def aclose(self) -> None:
+        """Give back its connections."""
+
+
+class NodeTarget:
+    """A model node."""
+
+    kind: Literal["node", "agent"] = "node"
+
+    def __init__(self, node: Node, whole: Config, *, required: bool) -> None:
+        self.name = node.name
+        self.required = required
+        self._node = node
+        self._deadline_s = whole.budgets.connect_s + whole.budgets.metadata_s
+        self._well: Seen | None = None
+        self._listed_at = float("-inf")
+        self._loaded: tuple[tuple[Loaded, ...], float | None] = ((), None)
+
+    async def look(self) -> Answer:
+        """Its metadata: the list of models now and then, what is loaded each time."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                seen = await self._seen()
+        except TimeoutError:
+            fault = Fault(FaultKind.FIRST_TOKEN_TIMEOUT, f"no reply within {self._deadline_s:g} s")
+            view = NodeView(self.name, self._node.source, fault=fault)
+            seen = Seen(self._node.config, view, time.monotonic() - began)
+        now = time.monotonic()
+        if seen.view.fault is not None:
+            # Another server may have the port next time.
+            self._well = None
+            self._node.forget()
+        rows, report = loaded([seen], datetime.now(UTC))
+        if seen.view.fault is None and seen.view.residency_known:
+            self._loaded = (tuple(rows), now)
+        partly = next(
+            (f for f in report.findings[1:] if f.check == "resident" and f.status is Status.WARN), None
+        )
+        found = report.findings[0]
+        if partly is not None and found.status is Status.PASS:
+            found = replace(partly, target=found.target, detail=f"{partly.target}: {partly.detail}")
+        return Answer(replace(found, seconds=seen.seconds), now, *self._loaded)
+
+    async def _seen(self) -> Seen:
+        now = time.monotonic()
+        if self._well is None or now - self._listed_at >= RELIST_S:
+            seen = (await look([self._node]))[0]
+            self._listed_at = now
+        else:
+            seen = await look_again(self._node, self._well)
+        self._well = seen
+        return seen
+
+    async def aclose(self) -> None:
+        await self._node.aclose()
+
+
+class AgentTarget:
+    """An agent: its status page and its levels (SPEC D1)."""
+
+    kind: Literal["node", "agent"] = "agent"
+
+    def __init__(self, agent: Agent, whole: Config, *, required: bool) -> None:
+        self.name = agent.config.name
+        self.required = required
+        self._agent = agent
+        self._whole = replace(whole, probe=replace(whole.probe, http_s=whole.budgets.metadata_s))
+
+    async def look(self) -> Answer:
+        """Its own deadlines bound it: connect, status page, and a moment for evidence of a silence."""
+        found = await climb_agent(self._agent, self._whole)
+        levels: Any = found.evidence.get("levels")
+        return Answer(found, time.monotonic(), levels=levels)
+
+    async def aclose(self) -> None:
+        """Its client belongs to whoever made it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A target as it is shown. Ages are seconds; `age_s` None means that it has not answered yet.
+
+    `late` means that the answer to the newest question is awaited: what is shown is the one before.
+    """
+
+    kind: Literal["node", "agent"]
+    name: str
+    required: bool
+    answer: Answer | None
+    age_s: float | None
+    late: bool
+
+    @property
+    def state(self) -> str:
+        return self.answer.finding.state if self.answer is not None else "unknown"
+
+    @property
+    def status(self) -> Status:
+        return self.answer.finding.status if self.answer is not None else Status.INCONCLUSIVE
+
+    @property
+    def answers(self) -> bool:
+        """Whether it can be seen at all: something there answered."""
+        return self.state not in ("unknown", "refused", "unreachable", "silent")
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is not well: a required target that is only missing has failed too."""
+        return self.status is Status.FAIL or self.state in ("refused", "unreachable")
+
+    def loaded_now(self, now: float) -> tuple[tuple[Loaded, ...], float | None]:
+        """What is loaded, with its expiry counted down to `now` (monotonic), and how old that news is."""
+        if self.answer is None or self.answer.loaded_at is None:
+            return (), None
+        age = max(0.0, now - self.answer.loaded_at)
+        rows = tuple(
+            row if row.expires_in_s is None else replace(row, expires_in_s=max(0.0, row.expires_in_s - age))
+            for row in self.answer.loaded
+        )
+        return rows, age
+
+    def as_json(self, now: float) -> dict[str, Any]:
+        rows, loaded_age = self.loaded_now(now)
+        found = self.answer.finding if self.answer is not None else None
+        document: dict[str, Any] = {
+            "name": self.name,
+            "required": self.required,
+            "status": self.status.value,
+            "state": self.state,
+            "detail": found.detail if found is not None else "it has not answered yet",
+            "remedy": found.remedy if found is not None else None,
+            "seconds": round(found.seconds, 4) if found is not None else None,
+            "age_s": None if self.age_s is None else round(self.age_s, 2),
+            "late": self.late,
+        }
+        if self.kind == "node":
+            document["loaded"] = [row.as_json() for row in rows]
+            document["loaded_age_s"] = None if loaded_age is None else round(loaded_age, 2)
+        else:
+            levels = self.answer.levels if self.answer is not None else None
+            document["levels"] = None if levels is None else dict(levels)
+        return document

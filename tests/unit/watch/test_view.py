@@ -1,0 +1,150 @@
+"""What the exit status of a watch follows from, and what its screen shows."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opskit.checks.inventory import Loaded
+from opskit.cli.watch_view import LEAST, Line, cells, columns, lines
+from opskit.providers.base import Resident
+from opskit.result import Finding, Status
+from opskit.system.gauges import DiskGauge, Gauges, MemoryUser
+from opskit.watch.complaints import Complaint
+from opskit.watch.containers import ContainerState
+from opskit.watch.machine import Crossing
+from opskit.watch.requests import ModelRow, Summary
+from opskit.watch.targets import Answer, Sight
+from opskit.watch.view import View, Warned, exit_of
+
+GIB = 1024**3
+
+
+def sight(
+    name: str = "ollama",
+    state: str = "ok",
+    status: Status = Status.PASS,
+    *,
+    required: bool = False,
+    loaded: Sequence[Loaded] = (),
+    late: bool = False,
+    age_s: float = 0.1,
+    detail: str = "1 model is loaded",
+) -> Sight:
+    found = Finding("node", name, status, state, detail, remedy="start it: `ollama serve`", seconds=0.01)
+    return Sight("node", name, required, Answer(found, 99.9, tuple(loaded), 99.9), age_s, late)
+
+
+UNKNOWN = Sight("node", "mlx", False, None, None, True)
+REFUSED = sight("mlx", "refused", Status.SKIP)
+
+
+@pytest.mark.parametrize(
+    ("targets", "status"),
+    [
+        ([], 0),
+        ([sight()], 0),
+        ([sight(), REFUSED], 0),
+        ([sight(), sight("mlx", "failing", Status.FAIL)], 0),
+        ([sight(), sight("mlx", "failing", Status.FAIL, required=True)], 1),
+        ([sight(), sight("mlx", "refused", Status.SKIP, required=True)], 1),
+        ([sight(), sight("mlx", "silent", Status.INCONCLUSIVE, required=True)], 3),
+        ([sight("mlx", "loading", Status.INCONCLUSIVE, required=True)], 0),
+        ([REFUSED], 3),
+        ([REFUSED, UNKNOWN], 3),
+    ],
+)
+def test_the_exit_status_is_the_last_state(targets: list[Sight], status: int) -> None:
+    """A required target that is not well fails; only other ones are no failure; nothing seen is 3."""
+    assert exit_of(targets) == status
+
+
+def view(**changes) -> View:
+    model = Loaded("ollama", Resident("phi3.5:3.8b", 2 * GIB, 2 * GIB), "phi3.5:3.8b", 100.0)
+    crossing = Crossing("warning", "memory", 91.0, 80.0)
+    row = ModelRow("ollama", "phi3.5:3.8b", 1, 12, 2, 1, 1, 0.8, 12.0, "runner_crashed")
+    whole = {
+        "targets": (sight(loaded=[model]), sight("mlx", "refused", Status.WARN, late=True, age_s=7.0)),
+        "gauges": Gauges(91.0, 16 * GIB, GIB, 3.0, GIB, 12.0, 8, 0.5, (DiskGauge("/", 50.0, GIB),)),
+        "gauges_age_s": 0.1,
+        "warned": (Warned(crossing, (MemoryUser(7, "ollama", 9 * GIB),), "`ollama stop phi3.5:3.8b`"),),
+        "requests": Summary(300.0, 1, 12, 2, 0, 1, 1, (row,)),
+        "containers": (ContainerState("web", "unhealthy", "its health check says so", 2, 90.0),),
+        "docker": True,
+        "complaints": (
+            Complaint(1.0, None, "opskit", "error", "LLM_CRASH", None, "\x1b[31mboom [bold]", "x", 17),
+        ),
+        "errors": 17,
+    }
+    return View(100.0, 100.0, 3, 0, 1.0, **{**whole, **changes})
+
+
+def shown(content: list[Line]) -> str:
+    return "\n".join("".join(text for text, _ in line) for line in content)
+
+
+def test_everything_is_on_a_screen_of_80_by_24() -> None:
+    """Nodes, models, machine with its warning and command, requests, containers, errors."""
+    text = shown(lines(view(), 80, 24))
+    for word in (
+        "phi3.5:3.8b  2.0 GiB",
+        "expires in 100 s",
+        "refused",
+        "7 s ago, asking",
+        "memory 91 %",
+        "! memory is at 91 %, over 80 %: ollama 7 9.0 GiB",
+        "Next: `ollama stop phi3.5:3.8b`",
+        "1 running, 12 done, 2 failed",
+        "web  unhealthy  2 restarts",
+        "x17",
+        "LLM_CRASH",
+    ):
+        assert word in text, f"{word!r} is not on\n{text}"
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 12), (60, 16), (41, 24), LEAST])
+def test_a_small_screen_loses_no_section(width: int, height: int) -> None:
+    """Rows and columns go, what there is at all and the states stay."""
+    text = shown(lines(view(), width, height))
+    for word in ("nodes and agents", "refused", "machine", "requests", "containers", "errors"):
+        assert word in text, text
+    assert " lines)" in text or height > 20
+
+
+def test_what_requests_met_stands_beside_a_green_page() -> None:
+    """A node whose pages answer while its calls fail is not shown as if all were well."""
+    row = ModelRow("ollama", "big:32b", 0, 0, 1, 0, 0, None, None, "wedged", ails=True)
+    text = shown(lines(view(requests=Summary(300.0, failed=1, models=(row,))), 120, 30))
+    assert "ok       0.010 s" in text
+    assert "the last call of big:32b: wedged; 1 model is loaded" in text
+
+
+def test_a_screen_that_is_too_small_says_so() -> None:
+    """And still how to quit."""
+    (line,) = lines(view(), 39, 24)
+    assert "too small" in line[0][0]
+    assert "q quits" in line[0][0]
+
+
+@given(st.integers(1, 250), st.integers(1, 80), st.integers(0, 30), st.integers(0, 40))
+def test_never_more_lines_than_there_are(width: int, height: int, nodes: int, errors: int) -> None:
+    """Whatever there is to show, and whatever the size."""
+    whole = view()
+    many = view(targets=whole.targets * nodes, complaints=whole.complaints * errors)
+    assert 1 <= len(lines(many, width, height)) <= height
+
+
+@given(st.lists(st.lists(st.text(max_size=12), min_size=4, max_size=4), min_size=1, max_size=6))
+def test_cells_stand_under_one_another(rows: list[list[str]]) -> None:
+    """Every line of a table is as wide as the others up to its last cell, wide characters included."""
+    drawn = columns([[(text, "") for text in row] for row in rows], 400, drop=())
+    assert len({sum(cells(text) for text, _ in line[:-1]) for line in drawn}) == 1
+
+
+def test_narrow_tables_lose_columns_in_order() -> None:
+    """The first of `drop` goes first; the first column stays."""
+    row = [("name", ""), ("state", ""), ("0.010 s", ""), ("a detail that is rather long", "")]
+    wide, narrow = columns([row], 80, drop=(2, 1)), columns([row], 24, drop=(2, 1))
+    assert [text.strip() for text, _ in wide[0]] == ["name", "state", "0.010 s", row[3][0]]
+    assert [text.strip() for text, _ in narrow[0]] == ["name", row[3][0]]
