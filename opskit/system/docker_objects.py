@@ -1,13 +1,16 @@
 """What checks want of Docker beyond containers and their logs: the daemon, networks, volumes, images."""
 
+import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 from opskit.errors import OpskitError
 from opskit.system.docker import Docker
-from opskit.system.docker_records import PROJECT, SERVICE
+from opskit.system.docker_records import PROJECT, SERVICE, Happening, happening
 
+_LISTS = {"network": "/networks", "volume": "/volumes", "image": "/images/json"}
 _KINDS = {"network": "/networks/{}", "volume": "/volumes/{}", "image": "/images/{}/json"}
 
 
@@ -29,6 +32,49 @@ class DockerObjects(Docker):
     async def found(self, kind: str, name: str) -> Mapping[str, Any] | None:
         """A network, a volume or an image; None when there is none."""
         return await self._look(_KINDS[kind].format(quote(name, safe="")))
+
+    async def all_of(self, kind: str) -> list[Mapping[str, Any]]:
+        """All networks, volumes or images, as Docker lists them; a network without its members."""
+        found = await self._json(_LISTS[kind], {})
+        with self._translated():
+            return [dict(one) for one in (found["Volumes"] or () if kind == "volume" else found or ())]
+
+    async def stats(self, identifier: str) -> Mapping[str, Any]:
+        """What a container uses just now. Docker samples twice for it, which takes a second or two."""
+        found: Mapping[str, Any] = await self._json(
+            f"/containers/{quote(identifier, safe='')}/stats", {"stream": "false"}
+        )
+        return found
+
+    async def past_events(
+        self, container: str, since: datetime, until: datetime, *actions: str
+    ) -> list[Happening]:
+        """What happened to one container, by its id, on the daemon's clock, which `until` must not pass."""
+        wanted = {"type": ["container"], "container": [container], "event": list(actions)}
+        return await self._events(since, until, wanted)
+
+    async def all_past_events(
+        self, since: datetime, until: datetime, *, kind: str | None = None
+    ) -> list[Happening]:
+        """What happened to everything, or to one kind (`container`, `network`, ...), on the daemon's clock.
+
+        The daemon keeps its last 256 events of all kinds together: as many as that may not reach back to
+        `since`. Health checks fill them, with three events each.
+        """
+        return await self._events(since, until, {} if kind is None else {"type": [kind]})
+
+    async def _events(
+        self, since: datetime, until: datetime, wanted: Mapping[str, list[str]]
+    ) -> list[Happening]:
+        asked = {
+            "filters": json.dumps(wanted),
+            "since": f"{since.timestamp():.6f}",
+            "until": f"{until.timestamp():.6f}",
+        }
+        async with self, self._deadline(), self._open("/events", asked) as response:
+            with self._translated():
+                lines = (await response.content.read()).splitlines()
+                return [happening(json.loads(line)) for line in lines if line.strip()]
 
     async def of_compose(self, project: str | None, service: str | None) -> list[Mapping[str, Any]]:
         """All that is told of the containers of a compose service, stopped ones too."""

@@ -1,7 +1,8 @@
-"""Memory of this machine, and whether an address is this machine."""
+"""Memory and age of this machine, and whether an address is this machine."""
 
 import ipaddress
 import socket
+import time
 from urllib.parse import urlsplit
 
 
@@ -11,6 +12,16 @@ def available_memory_bytes() -> int | None:
 
     try:
         return int(psutil.virtual_memory().available)
+    except (OSError, RuntimeError):
+        return None
+
+
+def up_s() -> float | None:
+    """How long this machine has been up; None when the system does not tell."""
+    import psutil
+
+    try:
+        return max(0.0, time.time() - psutil.boot_time())
     except (OSError, RuntimeError):
         return None
 

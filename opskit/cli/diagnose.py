@@ -1,0 +1,92 @@
+"""`opskit diagnose`: the fuller view for a person, and a bundle of it for a bug report."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opskit.cli import context
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
+from opskit.errors import UsageError
+
+if TYPE_CHECKING:
+    from opskit.diagnose.archive import Written
+    from opskit.diagnose.diagnosis import Diagnosis, Wanted
+
+
+def diagnose(
+    areas: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="AREA...",
+            help="system, containers, api, network, models; `all`, which is the default.",
+            show_default=False,
+        ),
+    ] = None,
+    lines: Annotated[
+        int, typer.Option("--lines", min=0, max=10_000, help="Log lines of each container.")
+    ] = 5,
+    ask: Annotated[
+        bool, typer.Option("--ask", help="Ask every model that is loaded a short question.")
+    ] = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle",
+            metavar="FILE.tar.gz",
+            help="Write it all for a bug report as well, with logs and files, secrets masked.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
+    sandbox: SandboxOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show the machine, containers, endpoints, network and models in tables; secrets are masked everywhere.
+
+    Asks servers by GET only and no model for a token, unless --ask is given.
+    """
+    del debug  # read by main
+    from opskit.cli import diagnose_view
+    from opskit.diagnose.diagnosis import AREAS, Wanted, areas_of
+
+    try:
+        chosen = areas_of(areas or [])
+    except ValueError as exc:
+        known = ", ".join((*AREAS, "all"))
+        raise UsageError(f"there is no area {str(exc)!r}", remedy=f"use one of: {known}") from exc
+    if bundle is not None:
+        from opskit.diagnose.archive import check
+
+        check(bundle, force=force)
+    elif force:
+        raise UsageError("--force replaces a bundle", remedy="give --bundle FILE.tar.gz as well")
+    wanted = Wanted(chosen, lines, ask)
+    result, written = context.run(_diagnose(wanted, bundle, force=force, sandbox=sandbox, config=config))
+    diagnose_view.show(result, written, as_json=json)
+    raise typer.Exit(int(result.report.exit))
+
+
+async def _diagnose(
+    wanted: "Wanted", bundle: Path | None, *, force: bool, sandbox: bool, config: str | None
+) -> "tuple[Diagnosis, Written | None]":
+    from opskit.checks.surroundings import Surroundings
+    from opskit.checks.threads import children_without_threads
+    from opskit.config.load import load
+    from opskit.diagnose.bundle import write
+    from opskit.diagnose.diagnosis import diagnose as look
+
+    with children_without_threads():
+        async with context.configured(config, sandbox=sandbox) as loaded:
+            around = Surroundings(
+                loaded, os.environ, locks=Path(loaded.state_dir), cwd=Path.cwd(), config_path=config
+            )
+            async with around:
+                result = await look(around, wanted)
+                if bundle is None:
+                    return result, None
+                origins = load(config, environ=os.environ, cwd=Path.cwd()).origins
+                return await write(bundle, result, around, origins, force=force)

@@ -1,0 +1,248 @@
+"""The containers area: what runs, how it is, what it uses and says, and what it stands on (SPEC C3, C12)."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from opskit.checks.kinds.docker_things import network_values
+from opskit.checks.surroundings import Surroundings
+from opskit.diagnose.area import Area, Look, Part, Section, gathered
+from opskit.diagnose.container import COLUMNS, Seen, Use, cells, described, judged, readable, use_of
+from opskit.diagnose.docker_here import missing, not_installed, of_stack
+from opskit.diagnose.quantities import size
+from opskit.diagnose.secrets import of_variables, variables_of
+from opskit.diagnose.stack_files import projects
+from opskit.errors import OpskitError
+from opskit.logs.container import ContainerSource
+from opskit.logs.record import Entry
+from opskit.logs.source import Window
+from opskit.result import Finding, Status
+from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker_records import Container
+
+#: How many containers are sampled at once: each costs the daemon a second of two threads.
+_AT_ONCE = 24
+_SAMPLE_S = 8.0
+_LOG_S = 5.0
+_LIMIT_S = 30.0
+_SHORT_S = 10.0
+_LINE_CHARS = 2000
+#: What is kept of a log at most; the newest lines win.
+_LOG_BYTES = 1024 * 1024
+
+
+async def area(around: Surroundings, lines: int) -> Area:
+    """Everything of Docker that belongs to the stack. A daemon that does not answer is told once."""
+    if await asyncio.to_thread(not_installed, around.environ) and not around.config.stack.compose:
+        told = "Docker is not installed, and no Compose project is configured"
+        skipped = Finding("containers", "docker", Status.SKIP, "absent", told)
+        return Area("containers", 0.0, {"docker": None}, (Section("docker", lines=(told,)),), (skipped,))
+    try:
+        door = await around.docker()
+        there = await door.containers()
+    except OpskitError as error:
+        return unanswered("containers", error)
+    mine = of_stack(there, projects(around.config, around.cwd), around.config.stack.containers)
+    survey = asyncio.ensure_future(_inspected(door, mine))
+    looks = [
+        Look("containers", "containers", _containers(around, door, survey, there, lines), _LIMIT_S),
+        Look("images", "images", _images(door, survey), _SHORT_S),
+        Look("volumes", "volumes", _volumes(door, survey), _SHORT_S),
+        Look("networks", "networks", networks(door), _SHORT_S),
+    ]
+    try:
+        return await gathered("containers", looks)
+    finally:
+        survey.cancel()
+        await asyncio.gather(survey, return_exceptions=True)
+
+
+def unanswered(area_name: str, error: OpskitError) -> Area:
+    """Docker cannot be asked: one finding, for whatever was wanted of it."""
+    text = f"Docker does not answer: {error.message}"
+    finding = Finding(area_name, "docker", Status.INCONCLUSIVE, "silent", text, error.code, error.remedy)
+    return Area(area_name, 0.0, {"docker": None}, (Section("docker", lines=(text,)),), (finding,))
+
+
+async def _inspected(door: DockerObjects, mine: Sequence[Container]) -> list[Mapping[str, Any]]:
+    """All that is told of each; one that was removed meanwhile is left out."""
+    found = await asyncio.gather(*(door.named(one.id) for one in mine))
+    return [one for one in found if one is not None]
+
+
+async def _containers(
+    around: Surroundings,
+    door: DockerObjects,
+    survey: "asyncio.Future[list[Mapping[str, Any]]]",
+    there: Sequence[Container],
+    lines: int,
+) -> Part:
+    items = await asyncio.shield(survey)
+    gate = asyncio.Semaphore(_AT_ONCE)
+    seen = await asyncio.gather(*(_seen(door, item, lines, gate) for item in items))
+    now = datetime.now(UTC)
+    data = [described(one, now) for one in seen]
+    limit = around.config.watch.memory_percent
+    findings = [judged(one, limit) for one in data]
+    gone = missing(there, around.config.stack)
+    findings += [
+        Finding(
+            "container",
+            name,
+            Status.FAIL,
+            "missing",
+            "there is no such container",
+            "DOCKER_002",
+            "`docker compose up -d` creates those of the stack",
+        )
+        for name in gone
+    ]
+    title = (
+        "containers"
+        if len(items) == len(there)
+        else f"containers of the stack ({len(items)} of {len(there)})"
+    )
+    tables = [Section(title, COLUMNS, tuple(map(cells, data)), () if data else ("there is none",))]
+    tables += [
+        Section(
+            f"log of {one['name']}, last {lines} lines",
+            lines=(one["log_problem"],)
+            if one["log_problem"]
+            else tuple(one["log"].splitlines()) or ("(nothing)",),
+        )
+        for one in data
+        if lines
+    ]
+    if not findings:
+        findings.append(Finding("containers", "docker", Status.PASS, "ok", "there is no container"))
+    return Part(data, tuple(tables), tuple(findings), secrets_of(items))
+
+
+def secrets_of(items: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """What the environments of these containers hold that nobody must read."""
+    return frozenset(
+        secret for item in items for secret in of_variables(variables_of(item["Config"].get("Env")))
+    )
+
+
+async def _seen(door: DockerObjects, item: Mapping[str, Any], lines: int, gate: asyncio.Semaphore) -> Seen:
+    async with gate:
+        use, (log, problem) = await asyncio.gather(_use(door, item), log_of(door, item, lines, _LOG_S))
+    shown = tuple(readable(one.raw)[:_LINE_CHARS] for one in log)
+    return Seen(item, use, shown, problem)
+
+
+async def _use(door: DockerObjects, item: Mapping[str, Any]) -> Use | None:
+    if not item["State"].get("Running"):
+        return None
+    try:
+        async with asyncio.timeout(_SAMPLE_S):
+            return use_of(await door.stats(str(item["Id"])))
+    except (OpskitError, TimeoutError):
+        return None
+
+
+async def log_of(
+    door: DockerObjects, item: Mapping[str, Any], lines: int, limit_s: float, limit_bytes: int = _LOG_BYTES
+) -> tuple[list[Entry], str | None]:
+    """The last lines, at most `limit_bytes` of them, and why there are none or not all."""
+    if lines <= 0:
+        return [], None
+    config = item["Config"]
+    one = Container(str(item["Id"]), str(item["Name"]).lstrip("/"), config["Image"], item["State"]["Status"])
+    kept: deque[Entry] = deque()
+    held, cut, problem = 0, False, None
+    try:
+        async with asyncio.timeout(limit_s):
+            async for batch in ContainerSource(door, one).read(Window(tail=lines)):
+                for entry in batch:
+                    if not isinstance(entry, Entry):
+                        continue
+                    kept.append(entry)
+                    held += len(entry.raw)
+                    while held > limit_bytes and len(kept) > 1:
+                        held -= len(kept.popleft().raw)
+                        cut = True
+    except OpskitError as error:
+        problem = f"its log cannot be read: {error.message}"
+    except TimeoutError:
+        problem = f"its log did not end within {limit_s:g} s"
+    if cut and problem is None:
+        problem = f"only the last {size(held)} of it"
+    return list(kept), problem
+
+
+async def _images(door: DockerObjects, survey: "asyncio.Future[list[Mapping[str, Any]]]") -> Part:
+    found, items = await asyncio.gather(door.all_of("image"), asyncio.shield(survey))
+    users: dict[str, list[str]] = {}
+    for item in items:
+        users.setdefault(str(item.get("Image")), []).append(str(item["Name"]).lstrip("/"))
+    data: list[dict[str, Any]] = [
+        {
+            "id": str(one.get("Id", ""))[:19],
+            "tags": [tag for tag in one.get("RepoTags") or () if tag != "<none>:<none>"],
+            "size_bytes": one.get("Size"),
+            "created_at": datetime.fromtimestamp(int(one.get("Created") or 0), UTC).isoformat(),
+            "used_by": sorted(users.get(str(one.get("Id")), [])),
+        }
+        for one in found
+    ]
+    data.sort(key=lambda one: -(one["size_bytes"] or 0))
+    rows = tuple(
+        (
+            ", ".join(one["tags"]) or f"(no name) {one['id']}",
+            size(one["size_bytes"]),
+            one["created_at"][:10],
+            ", ".join(one["used_by"]),
+        )
+        for one in data
+    )
+    return Part(data, (Section("images", ("image", "size", "built", "used by"), rows),))
+
+
+async def _volumes(door: DockerObjects, survey: "asyncio.Future[list[Mapping[str, Any]]]") -> Part:
+    found, items = await asyncio.gather(door.all_of("volume"), asyncio.shield(survey))
+    users: dict[str, list[str]] = {}
+    for item in items:
+        for mount in item.get("Mounts") or ():
+            if mount.get("Type") == "volume":
+                users.setdefault(str(mount.get("Name")), []).append(str(item["Name"]).lstrip("/"))
+    data: list[dict[str, Any]] = [
+        {
+            "name": str(one.get("Name")),
+            "driver": one.get("Driver"),
+            "mountpoint": one.get("Mountpoint"),
+            "project": (one.get("Labels") or {}).get("com.docker.compose.project"),
+            "used_by": sorted(users.get(str(one.get("Name")), [])),
+        }
+        for one in sorted(found, key=lambda one: str(one.get("Name")))
+    ]
+    rows = tuple(
+        (one["name"], str(one["driver"]), ", ".join(one["used_by"]), str(one["mountpoint"])) for one in data
+    )
+    none = () if rows else ("there is none",)
+    return Part(data, (Section("volumes", ("volume", "driver", "used by", "where"), rows, none),))
+
+
+async def networks(door: DockerObjects) -> Part:
+    """Every Docker network with who is in it."""
+    listed = await door.all_of("network")
+    found = await asyncio.gather(*(door.found("network", str(one["Id"])) for one in listed))
+    data = [
+        {"name": str(one.get("Name")), **network_values(one)}
+        for one in sorted((one for one in found if one is not None), key=lambda one: str(one.get("Name")))
+    ]
+    rows = tuple(
+        (
+            one["name"],
+            str(one["driver"]),
+            ", ".join(map(str, one["subnets"])),
+            "yes" if one["internal"] else "",
+            ", ".join(one["containers"]),
+        )
+        for one in data
+    )
+    columns = ("network", "driver", "subnets", "internal", "running in it")
+    return Part(data, (Section("docker networks", columns, rows),))

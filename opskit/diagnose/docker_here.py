@@ -1,0 +1,59 @@
+"""Whether there is a Docker to look at, and which of its containers belong to the stack."""
+
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from opskit.config.schema import StackConfig
+from opskit.diagnose.stack_files import Project
+from opskit.errors import OpskitError
+from opskit.system.docker_host import resolve
+from opskit.system.docker_records import Container
+
+_FILES = "com.docker.compose.project.config_files"
+
+
+def not_installed(environ: Mapping[str, str]) -> bool:
+    """No program, no address and no socket: Docker is not missing here, it is not used. Reads files."""
+    if shutil.which("docker", path=environ.get("PATH")) or environ.get("DOCKER_HOST"):
+        return False
+    try:
+        socket = resolve(environ).socket
+    except OpskitError:
+        return False
+    return socket is None or not Path(socket).exists()
+
+
+def of_stack(
+    there: Sequence[Container], projects: Iterable[Project], named: Mapping[str, tuple[str, ...]]
+) -> list[Container]:
+    """Those of the Compose projects, those that are named, and what shares a project with them. Pure.
+
+    Where that is none, all: nobody told which ones belong to the stack.
+    """
+    names = {name for group in named.values() for name in group}
+    known, files = set(), set()
+    for project in projects:
+        files |= {str(path) for path in project.files}
+        known |= {_normalised(project.name)} if project.name else set()
+    known |= {one.project for one in there if one.name in names and one.project}
+    chosen = [
+        one
+        for one in there
+        if one.name in names or one.project in known or files & set(one.labels.get(_FILES, "").split(","))
+    ]
+    return chosen or list(there)
+
+
+def missing(there: Sequence[Container], stack: StackConfig) -> list[str]:
+    """Containers that the configuration names and that do not exist. Its defaults name nobody."""
+    usual = StackConfig().containers
+    told = [group for member, group in stack.containers.items() if usual.get(member) != group]
+    names = {one.name for one in there}
+    return [name for group in told for name in group if name not in names]
+
+
+def _normalised(name: str) -> str:
+    """As Compose writes a project's name into its labels."""
+    return re.sub(r"[^-_a-z0-9]", "", name.lower())

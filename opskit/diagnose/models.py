@@ -1,0 +1,123 @@
+"""The models area: what each node holds and has loaded, who would answer, on request a real chat (C10)."""
+
+from datetime import UTC, datetime
+
+from opskit.checks.inventory import INSTALLED_COLUMNS, LOADED_COLUMNS, Seen, installed, loaded, look
+from opskit.checks.route import Route, explain
+from opskit.checks.surroundings import Surroundings
+from opskit.diagnose.area import Area, Look, Part, Section, gathered
+from opskit.diagnose.quantities import seconds
+from opskit.engine import Engine, open_engine
+from opskit.llm.exam import Result, examine
+from opskit.llm.plan import Wish
+from opskit.llm.selection import Which, select
+from opskit.result import Finding, Status
+from opskit.tags import TagLog
+
+_ASKED_COLUMNS = ("node", "model", "state", "first token", "total", "tokens/s", "answer")
+
+
+async def area(around: Surroundings, *, ask: bool) -> Area:
+    """Metadata alone, unless `ask`: then each model that is loaded answers one short question."""
+    limit_s = 2 * around.config.budgets.metadata_s + 5.0
+    if not ask:
+        engine = Engine(around.config, TagLog())
+        try:
+            return await gathered("models", _looks(engine, around, limit_s))
+        finally:
+            await engine.aclose()
+    async with open_engine(around.config) as engine:
+        total_s = around.config.budgets.total_s
+        looks = [*_looks(engine, around, limit_s), Look("answers", "answers", _answers(engine), total_s)]
+        return await gathered("models", looks)
+
+
+def _looks(engine: Engine, around: Surroundings, limit_s: float) -> list[Look]:
+    return [
+        Look("inventory", "models", _inventory(engine), limit_s),
+        Look("route", "who would answer", _route(engine, around), limit_s),
+    ]
+
+
+async def _inventory(engine: Engine) -> Part:
+    seen = await look(engine.nodes)
+    rows, report = installed(seen, engine.router.fits)
+    held, held_report = loaded(seen, datetime.now(UTC))
+    data = {"installed": [row.as_json() for row in rows], "loaded": [row.as_json() for row in held]}
+    nodes = tuple(_node_row(one) for one in seen)
+    sections = (
+        Section("nodes", ("node", "address", "server", "state", "seconds"), nodes),
+        Section(
+            "installed",
+            INSTALLED_COLUMNS,
+            tuple(tuple(row.cells()) for row in rows),
+            () if rows else ("no model is known",),
+        ),
+        Section(
+            "loaded",
+            LOADED_COLUMNS,
+            tuple(tuple(row.cells()) for row in held),
+            () if held else ("no model is known to be loaded",),
+        ),
+    )
+    # Whether there is anybody at all is told by the route.
+    findings = {(one.check, one.target): one for one in report.findings if one.check != "catalog"}
+    # What is loaded is judged too; where both speak of a node, the worse counts.
+    for one in (one for one in held_report.findings if one.check != "catalog"):
+        known = findings.get((one.check, one.target))
+        if known is None or known.status is Status.PASS:
+            findings[one.check, one.target] = one
+    return Part(data, sections, tuple(findings.values()))
+
+
+def _node_row(one: Seen) -> tuple[str, ...]:
+    fault = one.view.fault
+    state = "answers" if fault is None else f"{fault.kind.value}: {fault.detail}"
+    return (one.node.name, one.node.url, one.view.flavour or "?", state, seconds(one.seconds))
+
+
+async def _route(engine: Engine, around: Surroundings) -> Part:
+    """Who would be asked for a plain goal, and who would follow."""
+    asked = around.config.victoria_model
+    route, report = await explain(engine.router, engine.config, Wish(model=asked, category="default"))
+    rows = tuple(
+        (str(rank), one.node, route.shown(one.node, one.model), one.why)
+        for rank, one in enumerate(route.candidates, 1)
+    )
+    findings = tuple(one for one in report.findings if one.check == "route")
+    section = Section("who would answer", ("", "node", "model", "why"), rows, _after(route))
+    return Part(route.as_json(), (section,), findings)
+
+
+def _after(route: Route) -> tuple[str, ...]:
+    if not route.candidates:
+        return ("nobody",)
+    names = [f"{route.shown(one.node, one.model)} on {one.node}" for one in route.fallbacks]
+    return (f"after a failure: {', then '.join(names) or 'nobody'}",)
+
+
+async def _answers(engine: Engine) -> Part:
+    """A short question to every model that is loaded, to none that is not."""
+    seen = await look(engine.nodes)
+    names = {one.view.name: one.started_with for one in seen if one.started_with}
+    chosen = select(Which(), [one.view for one in seen], engine.config, engine.router.fits, names)
+    results = await examine(engine.router, chosen.examinees, engine.config)
+    none = () if results else ("no model is known to be loaded, so none was asked",)
+    findings = tuple(
+        Finding("answer", str(one.examinee), one.status, one.state, one.detail, one.code) for one in results
+    )
+    section = Section("answers", _ASKED_COLUMNS, tuple(map(_answer_row, results)), none)
+    return Part([one.as_json() for one in results], (section,), findings)
+
+
+def _answer_row(one: Result) -> tuple[str, ...]:
+    speed = "" if one.tokens_per_s is None else f"{one.tokens_per_s:.1f}"
+    return (
+        one.examinee.node,
+        one.examinee.shown,
+        one.state,
+        seconds(one.first_token_s),
+        seconds(one.total_s),
+        speed,
+        (one.answer or one.detail)[:80],
+    )

@@ -1,0 +1,164 @@
+"""Secrets out of everything that is shown or given away: by value where known, by looks anywhere. Pure.
+
+`Redactor.text` masks the union of all places that any rule finds, so that of two secrets that overlap no half
+stays. What is masked is `***`; names, users of URLs and references such as `${NAME}` stay.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from opskit.config.schema import Secret
+from opskit.diagnose.secret_names import promises_secret
+from opskit.diagnose.secret_shapes import Span, harmless, spans
+
+MASK = "***"
+#: A shorter value is masked behind its name only: masked everywhere it would take the text with it.
+MIN_CHARS = 4
+#: A value this long is masked inside other words too, and in base64.
+_LONG_CHARS = 6
+_BASE64_CHARS = 12
+#: Passwords that are no secrets, and words that a report cannot do without.
+_PLACEHOLDERS = frozenset(
+    {
+        "password", "passwd", "changeme", "change-me", "secret", "postgres", "admin", "root", "user", "test",
+        "example", "dummy", "none", "null", "true", "false", "empty", "not-needed", "ollama", "localhost",
+        "default", "token", "string",
+    }
+)  # fmt: skip
+#: Masking may bring together what makes a new place; it settles at once but for texts made to prevent it.
+_PASSES = 4
+_FLAG = re.compile(r"--?([A-Za-z][\w-]*)")
+_NAMED = ("name", "key", "Name", "Key")
+_HOLDS = ("value", "Value")
+
+
+class Redactor:
+    """Knows the secrets it was given and the shapes of all others."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        known = {one for one in secrets if _usable(one)}
+        forms = {form for one in known if len(one) >= _LONG_CHARS for form in _forms(one)}
+        words = sorted((one for one in known if len(one) < _LONG_CHARS), key=len, reverse=True)
+        self._forms = tuple(sorted(forms))
+        self._words = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)") if words else None
+
+    def text(self, text: str) -> str:
+        """The text with every secret masked."""
+        for _ in range(_PASSES):
+            masked = self._masked(text)
+            if masked == text:
+                break
+            text = masked
+        return text
+
+    def value(self, value: Any) -> Any:
+        """The same for what JSON can hold: text everywhere, and values by their keys."""
+        if isinstance(value, Secret):
+            return MASK
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return self._mapping(value)
+        if isinstance(value, list | tuple):
+            return list(self._items(value))
+        return value
+
+    def _masked(self, text: str) -> str:
+        parts: list[str] = []
+        at = 0
+        for start, end in _merged([*spans(text), *self._known(text)]):
+            parts += (text[at:start], MASK)
+            at = end
+        return "".join((*parts, text[at:]))
+
+    def _known(self, text: str) -> Iterator[Span]:
+        for form in self._forms:
+            at = text.find(form)
+            while at >= 0:
+                yield at, at + len(form)
+                at = text.find(form, at + 1)
+        if self._words is not None:
+            yield from (match.span() for match in self._words.finditer(text))
+
+    def _mapping(self, value: Mapping[Any, Any]) -> dict[str, Any]:
+        named = next((value[key] for key in _NAMED if isinstance(value.get(key), str)), "")
+        hidden = promises_secret(named)
+        return {
+            self.text(str(key)): (
+                masked_whole(one)
+                if promises_secret(str(key)) or (hidden and key in _HOLDS)
+                else self.value(one)
+            )
+            for key, one in value.items()
+        }
+
+    def _items(self, value: Iterable[Any]) -> Iterator[Any]:
+        """A list may be a command: `--api-key` hides what follows it."""
+        hidden = False
+        for one in value:
+            yield masked_whole(one) if hidden and isinstance(one, str) else self.value(one)
+            flag = _FLAG.fullmatch(one) if isinstance(one, str) else None
+            hidden = flag is not None and promises_secret(flag[1])
+
+
+def masked_whole(value: Any) -> Any:
+    """What stands behind a secret's name: every leaf of it is masked, unless it tells nothing."""
+    if isinstance(value, Mapping):
+        return {str(key): masked_whole(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked_whole(one) for one in value]
+    if value is None or isinstance(value, bool):
+        return value
+    return value if isinstance(value, str) and not isinstance(value, Secret) and harmless(value) else MASK
+
+
+def _usable(secret: str) -> bool:
+    bare = secret.strip()
+    return len(bare) >= MIN_CHARS and bare.lower() not in _PLACEHOLDERS and not harmless(bare)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """How the same secret stands in JSON, in a URL, in base64, in a quoted string."""
+    yield secret
+    yield secret.strip()
+    for ascii_only in (True, False):
+        once = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
+        yield once
+        yield json.dumps(once, ensure_ascii=ascii_only)[1:-1]
+    for escaped in (
+        quote(secret, safe="", errors="replace"),
+        quote(secret, errors="replace"),
+        quote_plus(secret, errors="replace"),
+    ):
+        yield escaped
+        yield re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), escaped)
+    yield repr(secret)[1:-1]
+    if len(secret) >= _BASE64_CHARS:
+        yield from _in_base64(secret.encode("utf-8", "replace"))
+
+
+def _in_base64(raw: bytes) -> Iterator[str]:
+    """What of it is the same wherever it stands in the encoded text."""
+    for offset in range(3):
+        padded = b"\0" * offset + raw
+        # A sextet belongs to the secret alone when all of its bits do.
+        first, last = -(-offset * 8 // 6), len(padded) * 8 // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            yield encode(padded).decode("ascii")[first:last]
+
+
+def _merged(found: list[Span]) -> Iterator[Span]:
+    start, end = -1, -1
+    for one in sorted(found):
+        if one[0] > end:
+            if end > start >= 0:
+                yield start, end
+            start, end = one
+        else:
+            end = max(end, one[1])
+    if end > start >= 0:
+        yield start, end

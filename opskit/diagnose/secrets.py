@@ -1,0 +1,95 @@
+"""The secrets that can be known: of the configuration, of an environment, of `.env` files. Pure."""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from opskit.config.schema import Config, Secret
+from opskit.diagnose.secret_names import promises_secret
+
+_LINE = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*=[ \t]*(.*)")
+_RANDOM = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_-]{20,}")
+_LOOKS_LIKE_A_PATH = re.compile(r"[~.]?/")
+
+
+def of_config(config: Config) -> set[str]:
+    """Every Secret in it, and the passwords of its addresses."""
+    return set(_of_tree(config))
+
+
+def of_variables(variables: Mapping[str, str]) -> set[str]:
+    """Values of names that promise a secret, passwords in addresses, and what looks random."""
+    found: set[str] = set()
+    for name, value in variables.items():
+        if promises_secret(name) or (_RANDOM.fullmatch(value) and not _LOOKS_LIKE_A_PATH.match(value)):
+            found.add(value)
+        found |= set(_passwords(value))
+    return found
+
+
+def of_env_file(text: str) -> set[str]:
+    """The same of an environment file, however its values are quoted and commented."""
+    found: set[str] = set()
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            continue
+        name, value = match[1], match[2].strip()
+        for candidate in _readings(value, lines[number + 1 :]):
+            found |= of_variables({name: candidate})
+    return found
+
+
+def variables_of(entries: object) -> dict[str, str]:
+    """`NAME=value` entries, as Docker tells a container's environment."""
+    if not isinstance(entries, list):
+        return {}
+    pairs = (str(entry).partition("=") for entry in entries)
+    return {name: value for name, equals, value in pairs if equals}
+
+
+def _readings(value: str, following: list[str]) -> Iterator[str]:
+    yield value
+    quote = value[:1]
+    if quote in ('"', "'"):
+        inner, closed, _ = value[1:].partition(quote)
+        if not closed:
+            for line in following[:100]:
+                rest, closed, _ = line.partition(quote)
+                inner += f"\n{rest}"
+                if closed:
+                    break
+        yield inner
+        yield inner.replace("\\n", "\n").replace('\\"', '"').replace("\\\\", "\\")
+        yield from (part for part in inner.split("\n") if len(part) > 8)
+        return
+    yield re.split(r"[ \t]+#", value)[0].strip()
+
+
+def _of_tree(value: Any) -> Iterator[str]:
+    if isinstance(value, Secret):
+        yield str(value)
+        yield from _passwords(str(value))
+    elif isinstance(value, str):
+        yield from _passwords(value)
+    elif is_dataclass(value):
+        for one in fields(value):
+            yield from _of_tree(getattr(value, one.name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _of_tree(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _of_tree(item)
+
+
+def _passwords(text: str) -> Iterator[str]:
+    with contextlib.suppress(ValueError):
+        password = urlsplit(text).password if "://" in text else None
+        if password:
+            yield password
+            yield unquote(password)

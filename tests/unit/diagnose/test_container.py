@@ -1,0 +1,116 @@
+"""What is told of one container, out of what Docker tells."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opskit.config.schema import StackConfig
+from opskit.diagnose.container import Seen, Use, cells, described, judged, ports, readable, use_of
+from opskit.diagnose.docker_here import missing, of_stack
+from opskit.diagnose.stack_files import Project
+from opskit.system.docker_records import Container
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+def item(state: str = "running", health: str | None = None, **more: Any) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "Status": state,
+        "Running": state == "running",
+        "ExitCode": more.pop("code", 0),
+        "OOMKilled": more.pop("oom", False),
+        "StartedAt": "2026-11-21T11:58:00Z",
+    }
+    if health:
+        told["Health"] = {"Status": health, "Log": [{"Output": "no\ndisk"}]}
+    config = {"Image": "x:1", "Labels": None, "Env": ["A_KEY=geheim"]}
+    return {"Name": "/c", "Id": "0" * 64, "State": told, "Config": config, "RestartCount": 0, **more}
+
+
+@pytest.mark.parametrize(
+    ("seen", "verdict"),
+    [
+        (item(), ("pass", "running")),
+        (item(health="healthy"), ("pass", "healthy")),
+        (item(health="starting"), ("pass", "starting")),
+        (item(health="unhealthy"), ("fail", "unhealthy")),
+        (item("restarting", code=3), ("fail", "restarting")),
+        (item("exited"), ("pass", "exited")),
+        (item("exited", code=1), ("fail", "exited")),
+        (item("exited", code=137), ("warn", "stopped")),
+        (item("exited", code=137, oom=True), ("fail", "out of memory")),
+        (item("exited", code=143), ("warn", "stopped")),
+        (item("created"), ("warn", "created")),
+        (item("paused"), ("warn", "paused")),
+        (item("dead"), ("fail", "dead")),
+        (item(RestartCount=5), ("warn", "unsteady")),
+    ],
+)
+def test_a_container_is_judged(seen: dict[str, Any], verdict: tuple[str, str]):
+    """By state, exit code, health, memory and restarts."""
+    finding = judged(described(Seen(seen), NOW), 80.0)
+    assert (finding.status.value, finding.state) == verdict
+
+
+def test_a_container_near_its_limit_is_a_warning():
+    """Its limit counts, not the machine's memory."""
+    seen = Seen(item(HostConfig={"Memory": 100}), Use(1.0, 90, 100))
+    assert judged(described(seen, NOW), 80.0).state == "full"
+    assert cells(described(seen, NOW))[6] == "90 B of 100 B"
+
+
+def test_values_of_variables_are_not_told():
+    """Names only."""
+    told = described(Seen(item()), NOW)
+    assert told["variable_names"] == ["A_KEY"]
+    assert "geheim" not in str(told)
+
+
+def test_use_is_what_docker_stats_shows():
+    """Percent of one core; memory without the cache that can be given back."""
+    stats = {
+        "cpu_stats": {"cpu_usage": {"total_usage": 300}, "system_cpu_usage": 2000, "online_cpus": 4},
+        "precpu_stats": {"cpu_usage": {"total_usage": 100}, "system_cpu_usage": 1000},
+        "memory_stats": {"usage": 1000, "limit": 4000, "stats": {"inactive_file": 400}},
+    }
+    assert use_of(stats) == Use(80.0, 600, 4000)
+
+
+def test_use_that_is_not_told_is_unknown():
+    """A first sample has no processor time to compare, a container that ends has no memory."""
+    assert use_of({}) == Use(None, None, None)
+
+
+def test_ports_are_shown_as_they_are_published():
+    """Addresses of all interfaces are left out."""
+    bound = {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"}],
+             "81/tcp": [{"HostIp": "127.0.0.1", "HostPort": "81"}], "82/udp": None}  # fmt: skip
+    assert ports({"NetworkSettings": {"Ports": bound}}) == ["8080->80/tcp", "127.0.0.1:81->81/tcp", "82/udp"]
+
+
+@given(st.binary(max_size=200))
+def test_a_line_is_always_printable(raw: bytes):
+    """Whatever a container writes."""
+    assert all(char.isprintable() or char == "\t" for char in readable(raw))
+
+
+def one(name: str, project: str | None = None) -> Container:
+    labels = {"com.docker.compose.project": project} if project else {}
+    return Container(name, name, "x", "running", labels)
+
+
+def test_the_stack_is_its_projects_and_names_and_what_shares_a_project():
+    """Project names are compared as Compose writes them; without any of them all are shown."""
+    there = [one("a", "knowledge-os"), one("b", "web"), one("c", "web"), one("d")]
+    projects = [Project("Knowledge OS-".replace(" OS-", "-OS"), ())]
+    assert [c.name for c in of_stack(there, projects, {"x": ("b",)})] == ["a", "b", "c"]
+    assert [c.name for c in of_stack(there, [], {"x": ("nobody",)})] == ["a", "b", "c", "d"]
+
+
+def test_only_a_person_can_miss_a_container():
+    """The names that opskit itself supposes are no promise."""
+    assert missing([], StackConfig()) == []
+    assert missing([one("a")], StackConfig(containers={"v": ("a", "b")})) == ["b"]

@@ -1,0 +1,169 @@
+"""Default routes, ports of the stack, plain tables, amounts, findings about the internet."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opskit.config.schema import AgentConfig, Config, NodeConfig
+from opskit.diagnose import quantities, text
+from opskit.diagnose.api import Answer, part
+from opskit.diagnose.area import Area, Section
+from opskit.diagnose.diagnosis import AREAS, areas_of
+from opskit.diagnose.endpoints import servers
+from opskit.diagnose.network import Reached, internet_finding, own_names
+from opskit.diagnose.ports import expected
+from opskit.diagnose.redaction import Redactor
+from opskit.diagnose.route import Route, of_linux, of_linux_6, of_macos
+from opskit.system.network import TcpResult
+
+LINUX = """Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT
+eth1 00000000 0100A8C0 0003 0 0 600 00000000 0 0 0
+eth0 00000000 010200C0 0003 0 0 100 00000000 0 0 0
+tun0 00000000 00000000 0001 0 0 700 00000000 0 0 0
+eth0 000200C0 00000000 0001 0 0 100 00FFFFFF 0 0 0
+eth2 00000000 010200C0 0002 0 0 1 00000000 0 0 0
+"""
+MACOS = """   route to: default
+destination: default
+       mask: default
+    gateway: 192.168.1.1
+  interface: en1
+      flags: <UP,GATEWAY,DONE,STATIC,PRCLONING,GLOBAL>
+"""
+
+
+def test_the_route_of_linux_with_the_lowest_metric_counts():
+    """One that is down does not, whatever its metric."""
+    assert of_linux(LINUX) == Route("eth0", "192.0.2.1")
+    assert of_linux(LINUX.splitlines()[0]) is None
+
+
+def test_the_route_of_ipv6_is_read():
+    """The kernel's route to nowhere on `lo` is none."""
+    row = "{} 00 {} 00 {} 00000400 00000001 00000000 {} {}"
+    zero, gateway = "0" * 32, "fe80" + "0" * 27 + "1"
+    assert of_linux_6(row.format(zero, zero, zero, "00200200", "lo")) is None
+    assert of_linux_6(row.format(zero, zero, gateway, "00000003", "eth0")) == Route("eth0", "fe80::1")
+
+
+def test_the_route_of_a_mac_is_read():
+    """A VPN has no gateway."""
+    assert of_macos(MACOS) == Route("en1", "192.168.1.1")
+    assert of_macos("interface: utun4\n") == Route("utun4", None)
+    assert of_macos("route: writing to routing socket: not in table\n") is None
+
+
+CONFIG = Config(
+    "/s",
+    (
+        NodeConfig("ollama", "http://localhost:11434", "ollama", explicit=False),
+        NodeConfig("far", "http://1.2.3.4:80", "openai"),
+    ),
+    (AgentConfig("victoria", "http://127.0.0.1:9999"),),
+)
+
+
+def test_ports_are_the_usual_ones_and_the_configured_ones():
+    """One that was moved elsewhere is still looked at, and one of another machine is not."""
+    found = expected(CONFIG)
+    assert set(found) == {8003, 8010, 8011, 9001, 9002, 9999, 11434, 11435}
+    assert (found[9999], found[11434], found[8010]) == ("victoria", "ollama", "victoria, usually")
+
+
+def test_no_endpoint_costs_a_token():
+    """Requests that would make a model work are named, and never asked."""
+    found = servers(CONFIG, {"far": "lmstudio"})
+    paths = {path for server in found for path in server.paths}
+    assert not paths & {"/run", "/generate", "/review", "/chat", "/orchestrate", "/v1/chat/completions"}
+    assert "/api/v0/models" in paths
+    assert "POST /run" in next(one.costly for one in found if one.name == "victoria")
+
+
+def test_a_server_that_nobody_named_may_be_absent():
+    """One that was named may not."""
+    asked = servers(CONFIG, {})
+    answers = [
+        Answer(one, one.paths[0], 0.1, error="refused", detail="nothing listens there") for one in asked
+    ]
+    verdicts = {one.target.split()[0]: one.status.value for one in part(answers, asked, slow_s=5).findings}
+    assert verdicts == {"ollama": "skip", "far": "fail", "victoria": "fail", "generator": "skip",
+                        "reviewer": "skip", "starcoder": "skip"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("named", "addressed", "state"),
+    [(None, None, "ok"), (None, "timeout", "ok"), ("name", None, "no names"), ("timeout", None, "no names"),
+     ("refused", None, "partly"), ("name", "unreachable", "offline")],
+)  # fmt: skip
+def test_what_the_internet_means(named: str | None, addressed: str | None, state: str):
+    """A name that is reached proves all of it; an address alone accuses the resolver."""
+    tried = [
+        Reached("by name", "a:1", TcpResult(0.1, named)),
+        Reached("by address", "1:1", TcpResult(0.1, addressed)),
+    ]
+    assert internet_finding(tried, routed=True).state == state
+
+
+def test_names_are_those_that_the_stack_uses():
+    """Addresses are no names; the host of containers matters inside one."""
+    assert own_names(CONFIG, in_docker=False) == ["localhost"]
+    assert own_names(CONFIG, in_docker=True) == ["localhost", "host.docker.internal"]
+
+
+def test_areas_come_in_their_order():
+    """However they are asked for, once each."""
+    assert areas_of([]) == areas_of(["api", "all"]) == AREAS
+    assert areas_of(["models", "api", "api"]) == ("api", "models")
+    with pytest.raises(ValueError, match="nothing"):
+        areas_of(["nothing"])
+
+
+CELLS = st.text(max_size=12)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=6))
+def test_a_plain_table_has_a_line_for_each_row(rows: list[tuple[str, str]]):
+    """Line ends and control characters in cells break no line."""
+    lines = list(text.of_section(Section("t", ("one", "two"), tuple(rows))))
+    assert len(lines) == len(rows) + 2
+    assert all(line.isprintable() for line in lines)
+
+
+def test_columns_of_a_plain_table_are_in_line():
+    """Wide characters count twice."""
+    lines = list(text.of_section(Section("t", ("a", "b"), (("界", "x"), ("yy", "x")))))
+    assert lines[1:] == ["a   b", "界  x", "yy  x"]
+
+
+def test_an_area_is_redacted_as_a_whole():
+    """Tables, lines, data and findings; a key over several lines of a log too."""
+    lines = ("-----BEGIN PRIVATE KEY-----", "MIIabc", "-----END PRIVATE KEY-----", "after")
+    area = Area("x", 0.0, {"a": "geheim-1"}, (Section("t", ("c",), (("geheim-1",),), lines),))
+    shown = area.redacted(Redactor(["geheim-1"]))
+    assert shown.data == {"a": "***"}
+    assert shown.sections[0].rows == (("***",),)
+    assert shown.sections[0].lines == ("***", "after")
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (None, "?"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1024, "1.0 KiB"),
+        (5 * 1024**3, "5.0 GiB"),
+        (2**50, "1024 TiB"),
+    ],
+)
+def test_sizes_are_read_by_people(size: int | None, shown: str):
+    """Three digits and a unit."""
+    assert quantities.size(size) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(None, ""), (5, "5 s"), (61, "1 min"), (7300, "2 h 1 min"), (90_061, "1 d 1 h")]
+)
+def test_ages_are_read_by_people(seconds: float | None, shown: str):
+    """The two largest units."""
+    assert quantities.age(seconds) == shown
