@@ -220,6 +220,27 @@ CATALOGUE: dict[str, ErrorSpec] = {
             Exit.USAGE,
         ),
         ErrorSpec(
+            "RECOVER_003",
+            "somebody wants it left alone, or is at work on it",
+            "the target is paused, or somebody builds, pulls or makes a backup just now",
+            "wait for its end; `opskit resume TARGET` ends a pause; then run the command again",
+            Exit.BUSY,
+        ),
+        ErrorSpec(
+            "RECOVER_004",
+            "it would not come up again",
+            "something that the start needs is missing (a file, an image, whoever keeps the server running), so "
+            "nothing was taken down",
+            "the message says what is missing; `--dry-run` shows the commands",
+        ),
+        ErrorSpec(
+            "RECOVER_005",
+            "recovery has given up on a target",
+            "several repairs in a row did not help, so it is left alone but for one try each hour",
+            "`opskit status` shows what was tried; mend it by hand, recovery sees when it is well",
+            Exit.GAVE_UP,
+        ),
+        ErrorSpec(
             "BACKUP_001",
             "there is no such backup",
             "no archive of that date or name lies in the backup folder",
@@ -236,6 +257,13 @@ CATALOGUE: dict[str, ErrorSpec] = {
             "the backup or its restoration could not be written",
             "a folder is missing, may not be written, or the disk is full; what was begun is undone",
             "check the folder and the space (`df -h`), then run it again",
+        ),
+        ErrorSpec(
+            "BACKUP_004",
+            "another backup is running",
+            "one process at a time makes or restores backups in a folder; a living one holds its lock",
+            "wait for it, then run the command again",
+            Exit.BUSY,
         ),
         ErrorSpec(
             "SCHEDULE_001",
@@ -255,6 +283,14 @@ CATALOGUE: dict[str, ErrorSpec] = {
             "a path is out of the scheduler's reach",
             "macOS denies background jobs the folders Documents, Desktop and Downloads",
             "move the file out of that folder, and correct its path in the configuration",
+            Exit.CONFIG,
+        ),
+        ErrorSpec(
+            "SCHEDULE_004",
+            "the scheduler would show a secret",
+            "what a scheduled job is given can be read by every program of the user, and a variable that the "
+            "job needs holds a credential",
+            "take the credential out of the value; secrets stay in files that only their program reads",
             Exit.CONFIG,
         ),
         ErrorSpec(
@@ -310,5 +346,5 @@ class ConfigError(OpskitError):
 class StateError(OpskitError):
     """The state folder cannot be used."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__("STATE_001", message)
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__("STATE_001", message, remedy=remedy)

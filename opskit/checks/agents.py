@@ -26,16 +26,21 @@ class Reply(Protocol):
     def method(self) -> str: ...
 
 
-class Agent(Protocol):
-    """The client of an agent, as far as a probe needs it."""
+class Reachable(Protocol):
+    """The client of an agent, as far as a look at it goes."""
 
     config: AgentConfig
 
     async def status(self, *, timeout_s: float | None = None) -> Mapping[str, Any]: ...
+
+
+class Agent(Reachable, Protocol):
+    """The client of an agent, as far as a probe needs it."""
+
     async def run(self, goal: str, *, session_id: str, deadline_s: float) -> Reply: ...
 
 
-async def climb_agent(agent: Agent, whole: Config) -> Finding:
+async def climb_agent(agent: Reachable, whole: Config) -> Finding:
     """tcp, http and levels of one agent. Never raises for what the agent does."""
     began = time.monotonic()
     config = agent.config
@@ -67,7 +72,7 @@ async def climb_agent(agent: Agent, whole: Config) -> Finding:
     )
 
 
-async def _climb(ladder: Ladder, agent: Agent, whole: Config) -> None:
+async def _climb(ladder: Ladder, agent: Reachable, whole: Config) -> None:
     await tcp(ladder, whole)
     began = time.monotonic()
     try:

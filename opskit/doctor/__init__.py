@@ -1,1 +1,1 @@
-"""The patient as a whole: causes, not symptoms."""
+"""From checks to causes: what is wrong at the root, what follows from it, and what to type first."""

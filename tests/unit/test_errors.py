@@ -1,7 +1,11 @@
 """The error catalogue."""
 
+import ast
+import inspect
+
 import pytest
 
+from opskit import errors
 from opskit.errors import CATALOGUE, ConfigError, ErrorSpec, Exit, OpskitError, StateError, UsageError
 
 #: SPEC C13.
@@ -60,3 +64,11 @@ def test_each_kind_of_error_has_its_exit_status(error: OpskitError, exit_):
     """Scripts tell a wrong argument, a wrong configuration, a failure and a bug apart."""
     assert error.exit is exit_
     assert str(error) == error.message == "bad"
+
+
+def test_no_code_is_given_twice():
+    """In a table made of a list, the second entry would silently win."""
+    tree = ast.parse(inspect.getsource(errors))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    codes = [call.args[0].value for call in calls if getattr(call.func, "id", "") == "ErrorSpec"]
+    assert sorted(codes) == sorted(CATALOGUE)

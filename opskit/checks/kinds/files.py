@@ -8,6 +8,7 @@ import pwd
 import re
 import stat
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ _TYPES = (
 _SECRETS = ("*KEY*", "*TOKEN*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*CREDENTIAL*")
 _ENV_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*=(.*)", re.DOTALL)
 _ENV_BYTES = 4 * 1024 * 1024
+#: What example files leave for a person to replace; nothing that could be somebody's real secret.
+_PLACEHOLDER = re.compile(
+    r"change[-_ ]?(me|this|it)\W*|your[-_ ].*|<.*>|x{3,}|\*{3,}|(sk-)?\.{3}|(sk-)?…|to[-_ ]?do"
+    r"|placeholder|replace[-_ ]?(me|this|with).*|.*[-_ ]goes[-_ ]here|.*[-_ ]here",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +116,12 @@ class EnvFile:
     empty: tuple[str, ...]
     twice: tuple[str, ...]
     malformed: tuple[int, ...]
+    placeholders: tuple[str, ...] = ()
 
 
 def env_file(text: str) -> EnvFile:
     """Read it as Docker Compose does, as far as keys are concerned. `malformed` are line numbers."""
-    filled: dict[str, bool] = {}
+    filled: dict[str, str] = {}
     twice: list[str] = []
     malformed: list[int] = []
     open_quote, number = "", 0
@@ -135,14 +143,16 @@ def env_file(text: str) -> EnvFile:
         quote = value[:1] if value[:1] in ("'", '"') else ""
         if quote:
             inner, end, _ = value[1:].replace(f"\\{quote}", "").partition(quote)
-            filled[key] = bool(inner.strip()) or not end
+            # A value that goes on in the next line is something, whatever it begins with.
+            filled[key] = inner.strip() if end else inner + "\n"
             open_quote = "" if end else quote
         else:
-            filled[key] = bool(re.split(r"(?:^|\s)#", value)[0].strip())
+            filled[key] = re.split(r"(?:^|\s)#", value)[0].strip()
     if open_quote:
         malformed.append(number)
-    empty = tuple(key for key, full in filled.items() if not full)
-    return EnvFile(tuple(filled), empty, tuple(dict.fromkeys(twice)), tuple(malformed))
+    empty = tuple(key for key, value in filled.items() if not value)
+    left = tuple(key for key, value in filled.items() if _PLACEHOLDER.fullmatch(value))
+    return EnvFile(tuple(filled), empty, tuple(dict.fromkeys(twice)), tuple(malformed), left)
 
 
 async def _env_file(params: EnvFileParams, scene: Scene) -> Observation:
@@ -162,13 +172,15 @@ def _look_env(path: Path, params: EnvFileParams) -> Observation:
         return _unreadable(exc)
     found = env_file(raw.decode("utf-8-sig", "replace"))
     missing = [key for key in params.keys if key not in found.keys]
-    empty = [key for key in found.empty if any(fnmatch.fnmatchcase(key, one) for one in params.secrets)]
+    empty = _secrets(found.empty, params)
+    placeholders = _secrets(found.placeholders, params)
     values = {
         "exists": True,
         "keys": list(found.keys),
         "missing": missing,
         "empty": list(found.empty),
         "empty_secrets": empty,
+        "placeholders": placeholders,
         "twice": list(found.twice),
         "malformed": list(found.malformed),
         "readable_by_all": bool(mode & stat.S_IROTH),
@@ -177,9 +189,14 @@ def _look_env(path: Path, params: EnvFileParams) -> Observation:
     parts = [f"{len(found.keys)} keys"]
     parts += [f"missing: {', '.join(missing)}"] if missing else []
     parts += [f"without a value: {', '.join(empty)}"] if empty else []
+    parts += [f"with a placeholder: {', '.join(placeholders)}"] if placeholders else []
     parts += [f"lines that say nothing: {', '.join(map(str, found.malformed))}"] if found.malformed else []
     remedy = f"add to {params.path}: {', '.join([*missing, *empty])}" if missing or empty else None
     return Observation(values, "; ".join(parts), state="present", remedy=remedy)
+
+
+def _secrets(names: Sequence[str], params: EnvFileParams) -> list[str]:
+    return [name for name in names if any(fnmatch.fnmatchcase(name, one) for one in params.secrets)]
 
 
 KINDS = (
@@ -215,6 +232,7 @@ KINDS = (
             "missing": "those of `keys` that are not",
             "empty": "names without a value",
             "empty_secrets": "names without a value among `secrets`",
+            "placeholders": "names among `secrets` whose value is still that of an example",
             "twice": "names that are set more than once",
             "malformed": "numbers of lines that set nothing",
             "readable_by_all": "whether every user of the machine may read it",

@@ -1,0 +1,125 @@
+"""`opskit doctor`: what is wrong at the root, what follows from it, and what to type first."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opskit.cli import context, doctor_view, render
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
+
+if TYPE_CHECKING:
+    from opskit.doctor.cause import Cause
+    from opskit.doctor.diagnosis import Diagnosis
+    from opskit.doctor.examination import Patient
+    from opskit.doctor.fixing import Fixed
+    from opskit.result import Finding
+
+
+def doctor(
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Offer the safe fixes, one by one, and look again after each.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --fix: do not ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --fix: print the commands and run none.")
+    ] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Send one long prompt to a loaded Ollama model: is it read whole?")
+    ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the causes that it knows.")] = False,
+    sandbox: SandboxOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show every check with its seconds.")
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Examine configuration, machine, network, Docker, nodes, agents and requests; tell causes, not symptoms.
+
+    Loads, pins and changes nothing. Exits 0 (nothing is wrong), 1 (causes found), 3 (nothing was judged).
+    """
+    del debug  # read by main
+    if list_:
+        doctor_view.known(as_json=json)
+        return
+    if (yes or dry_run) and not fix:
+        from opskit.errors import UsageError
+
+        raise UsageError("--yes and --dry-run belong to --fix", remedy="`opskit doctor --fix --dry-run`")
+    asking = _Asking(yes=yes, dry_run=dry_run) if fix else None
+    diagnosis, fixed = context.run(
+        _doctor(asking, deep=deep, sandbox=sandbox, config=config, quiet=json or not sys.stderr.isatty())
+    )
+    if json:
+        doctor_view.document(diagnosis, fixed)
+    else:
+        doctor_view.page(diagnosis, fixed, verbose=verbose)
+    raise typer.Exit(int(diagnosis.exit))
+
+
+class _Asking:
+    """Puts the question of each fix. Without a terminal nothing is allowed unless `--yes` said so."""
+
+    def __init__(self, *, yes: bool, dry_run: bool) -> None:
+        self._yes = yes
+        self._dry_run = dry_run
+
+    def __call__(self, cause: "Cause") -> bool:
+        if cause.fix is None:
+            return False
+        render.note(f"{cause.title}\n  {render.printable(cause.fix.text)}")
+        if self._dry_run:
+            return False
+        if self._yes:
+            return True
+        if not sys.stdin.isatty():
+            render.note("  not run: there is no terminal to ask on; --yes runs it without a question")
+            return False
+        return typer.confirm("  run it?", default=False, err=True)
+
+
+async def _doctor(
+    asking: _Asking | None, *, deep: bool, sandbox: bool, config: str | None, quiet: bool
+) -> "tuple[Diagnosis, list[Fixed]]":
+    import os
+    from contextlib import AsyncExitStack
+    from dataclasses import replace
+
+    from opskit.checks.threads import children_without_threads
+    from opskit.doctor.examination import patient
+    from opskit.doctor.fixing import fix
+
+    who = patient(config, environ=os.environ, cwd=Path.cwd(), platform=sys.platform, deep=deep)
+    async with AsyncExitStack() as stack:
+        if sandbox:
+            from opskit.sandbox.stage import Stage
+
+            stage = await stack.enter_async_context(Stage())
+            staged = context.on_stage(who.loaded.config, stage.environment())
+            who = replace(who, loaded=replace(who.loaded, config=staged))
+        stack.enter_context(children_without_threads())
+        diagnosis = await _examined(who, quiet=quiet)
+        if asking is None:
+            return diagnosis, []
+        return await fix(who, diagnosis, asking, patience_s=who.loaded.config.recovery.step_s)
+
+
+async def _examined(who: "Patient", *, quiet: bool) -> "Diagnosis":
+    """An examination that a person at a terminal can watch."""
+    from contextlib import ExitStack
+
+    from opskit.doctor.examination import examine
+
+    with ExitStack() as stack:
+        bars: list[render.Bar] = []
+
+        def begins(total: int) -> None:
+            bars.append(stack.enter_context(render.progress(total, quiet=quiet)))
+
+        def told(finding: "Finding") -> None:
+            bars[0].step(finding.check)
+
+        return await examine(who, begins=begins, told=told)

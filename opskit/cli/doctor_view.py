@@ -1,0 +1,156 @@
+"""How a diagnosis looks: causes first, then a line for each area."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from opskit.cli import render
+from opskit.doctor.cause import counted
+from opskit.result import Status
+
+if TYPE_CHECKING:
+    from opskit.doctor.attribution import Attributed
+    from opskit.doctor.diagnosis import Diagnosis
+    from opskit.doctor.fixing import Fixed
+    from opskit.result import Finding
+
+_MARKS = {
+    Status.PASS: ("✓", "green"),
+    Status.WARN: ("!", "yellow"),
+    Status.FAIL: ("✗", "bold red"),
+    Status.INCONCLUSIVE: ("?", "magenta"),
+    Status.SKIP: ("-", "dim"),
+}
+
+
+def page(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]", *, verbose: bool) -> None:
+    """Causes, then areas; with `verbose` every check."""
+    for one in fixed:
+        told = "fixed" if one.gone else f"not fixed{': ' + one.detail if one.detail else ''}"
+        render.line(f"{told}: {one.command}")
+    if fixed:
+        render.line("")
+    _head(diagnosis)
+    for number, entry in enumerate(diagnosis.roots, 1):
+        render.line("")
+        _cause(diagnosis, entry, f"{number:>2}. ")
+    render.line("")
+    for status, area, text in areas(diagnosis.findings):
+        mark, style = _MARKS[status]
+        render.paragraph(f"[{mark}] {area:<14}", text, style=style)
+    if verbose:
+        render.line("")
+        render.findings(diagnosis.findings, advice=False)
+
+
+def document(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]") -> None:
+    """The same for machines."""
+    content = diagnosis.as_json()
+    if fixed:
+        content["fixed"] = [one.as_json() for one in fixed]
+    render.document(content)
+
+
+def known(*, as_json: bool) -> None:
+    """The causes that there are."""
+    from opskit.doctor.catalogue import KNOWN
+    from opskit.result import SCHEMA_VERSION
+
+    if as_json:
+        rows = [{"id": one.id, "area": one.area, "looks_at": one.looks_at} for one in KNOWN]
+        head = {"schema_version": SCHEMA_VERSION, "command": "doctor", "ok": True, "status": "pass"}
+        render.document({**head, "findings": [], "known": rows})
+        return
+    render.table(("cause", "area", "looks at"), [(one.id, one.area, one.looks_at) for one in KNOWN])
+
+
+def areas(findings: "Sequence[Finding]") -> "Iterator[tuple[Status, str, str]]":
+    """One line for each area: its worst outcome, and what it comes to. Pure."""
+    from opskit.doctor.catalogue import AREAS
+
+    for area in AREAS:
+        here = [one for one in findings if one.evidence.get("tags") == [area]]
+        if here:
+            yield _worst(here), area, _summary(here)
+
+
+def _worst(findings: "Sequence[Finding]") -> Status:
+    present = {one.status for one in findings}
+    order = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE, Status.PASS, Status.SKIP)
+    return next(status for status in order if status in present)
+
+
+def _summary(findings: "Sequence[Finding]") -> str:
+    """What is wrong or open by name; what is fine in its own words while there is room."""
+    parts = []
+    failed = [one for one in findings if one.status in (Status.FAIL, Status.WARN)]
+    unclear = [one for one in findings if one.status is Status.INCONCLUSIVE]
+    fine = [one for one in findings if one.status is Status.PASS]
+    skipped = [one for one in findings if one.status is Status.SKIP]
+    if failed:
+        parts.append(f"wrong: {', '.join(one.check for one in failed)}")
+    blocked = [one for one in unclear if one.state == "not judged"]
+    parts += [f"{one.check}: {one.detail}" for one in unclear if one not in blocked]
+    if blocked:
+        parts.append(f"not judged: {', '.join(one.check for one in blocked)}")
+    if fine:
+        parts.append("; ".join(_said(one) for one in fine))
+    if not (failed or unclear or fine):
+        # What was left out only because something else was says nothing of its own.
+        parts.append("; ".join(dict.fromkeys(one.detail for one in skipped if one.state != "left out")))
+    return "; ".join(part for part in parts if part)
+
+
+def _said(finding: "Finding") -> str:
+    name = finding.check.removeprefix("node ").removeprefix("agent ")
+    return f"{name}: {finding.detail}" if finding.detail else name
+
+
+def _head(diagnosis: "Diagnosis") -> None:
+    open_count = sum(one.status is Status.INCONCLUSIVE for one in diagnosis.open)
+    unclear = f"; {counted(open_count, 'check')} could not be judged" if open_count else ""
+    took = f" ({counted(len(diagnosis.findings), 'check')} in {diagnosis.seconds:.1f} s)"
+    if not diagnosis.judged and not diagnosis.entries:
+        render.line(f"Nothing could be judged{took}", style="magenta")
+    elif not diagnosis.entries:
+        render.line(f"Nothing is wrong{unclear}{took}", style="green")
+    else:
+        roots, behind = len(diagnosis.roots), len(diagnosis.entries) - len(diagnosis.roots)
+        following = (
+            f", and {behind} that {'follows' if behind == 1 else 'follow'} from them" if behind else ""
+        )
+        render.line(f"{counted(roots, 'cause')}{following}{unclear}{took}", style="bold")
+
+
+def _cause(diagnosis: "Diagnosis", entry: "Attributed", head: str) -> None:
+    cause = entry.cause
+    mark, style = _MARKS[cause.status]
+    indent = " " * len(head)
+    render.paragraph(f"{head}[{mark}] ", cause.title, style=style)
+    for one in cause.evidence:
+        render.paragraph(f"{indent}    ", one)
+    if explained := _explained(diagnosis, entry):
+        render.paragraph(f"{indent}    ", explained, style="dim")
+    children = diagnosis.below(cause.key)
+    for child in children:
+        render.paragraph(f"{indent}    → ", child.cause.title)
+        _grandchildren(diagnosis, child, f"{indent}      ")
+    if cause.remedy:
+        render.command(f"{indent}    next: ", cause.remedy)
+    if cause.fix is not None and cause.fix.safe:
+        render.paragraph(f"{indent}    ", "`opskit doctor --fix` offers to do it", style="dim")
+
+
+def _grandchildren(diagnosis: "Diagnosis", entry: "Attributed", indent: str) -> None:
+    for child in diagnosis.below(entry.cause.key):
+        render.paragraph(f"{indent}→ ", child.cause.title)
+        _grandchildren(diagnosis, child, f"{indent}  ")
+
+
+def _explained(diagnosis: "Diagnosis", entry: "Attributed") -> str:
+    """Which checks it explains, when that is more than its own one."""
+    names = diagnosis.explained(entry)
+    by_name = {one.check: one for one in diagnosis.findings}
+    unclear = [name for name in names if by_name[name].status is Status.INCONCLUSIVE]
+    if unclear:
+        return f"because of it {counted(len(unclear), 'check')} could not be judged: {', '.join(unclear)}"
+    return f"explains {counted(len(names), 'check')}: {', '.join(names)}" if len(names) > 1 else ""

@@ -1,0 +1,1 @@
+"""Pure functions from evidence to causes, one module for each area."""

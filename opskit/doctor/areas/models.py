@@ -1,0 +1,130 @@
+"""Models: none there, the wanted one missing, or too large for the free memory."""
+
+from collections.abc import Iterator
+
+from opskit.checks.state import NodeState
+from opskit.doctor.areas.nodes import check_of
+from opskit.doctor.cause import Cause, counted, key_of, listing
+from opskit.doctor.evidence import Evidence, NodeFacts
+from opskit.llm.fit import Fit, fit
+from opskit.llm.plan import same_model
+from opskit.providers.base import ModelInfo
+from opskit.result import Status
+from opskit.system.host import is_loopback
+
+_UP = (NodeState.OK, NodeState.SLOW, NodeState.IDLE, NodeState.BUSY, NodeState.LOADING, NodeState.FAILING)
+
+
+def causes(evidence: Evidence) -> Iterator[Cause]:
+    up = [one for one in evidence.nodes if one.state in _UP and one.models is not None]
+    for node in up:
+        if not node.models:
+            yield _empty(node)
+    yield from _wanted(evidence, up)
+    for node in up:
+        yield from _too_large(evidence, node)
+
+
+def _empty(node: NodeFacts) -> Cause:
+    pull = "`ollama pull phi3.5:3.8b`"
+    start = "start it with a model: `mlx_lm.server --model DIR`"
+    return Cause(
+        "no-model",
+        node.config.name,
+        f"{node.config.name} is up and has no model that can chat",
+        (f"{node.config.url} lists none",),
+        pull if node.flavour == "ollama" else start,
+        check_of(node.config.name),
+        code="MODEL_001",
+    )
+
+
+def _wanted(evidence: Evidence, up: list[NodeFacts]) -> Iterator[Cause]:
+    """What the configuration names must be somewhere. A silent node might hold it: then nothing is said."""
+    for node in up:
+        model = node.config.default_model
+        # mlx_lm.server lists only part of what it can load (wire facts B1).
+        if model and node.flavour == "ollama" and node.models and not _held(node, model):
+            yield _missing(model, f"`nodes.{node.config.name}.default_model`", [node])
+    model = evidence.config.victoria_model
+    if model and up and len(up) == len(evidence.config.nodes) and all(n.flavour == "ollama" for n in up):
+        holders = [node for node in up if _held(node, model)]
+        if not holders and any(node.models for node in up):
+            yield _missing(model, "VICTORIA_MODEL", up)
+
+
+def _missing(model: str, told_by: str, nodes: list[NodeFacts]) -> Cause:
+    names = [node.config.name for node in nodes]
+    return Cause(
+        "model-missing",
+        model,
+        f"{model} is wanted and not installed",
+        (f"{told_by} names it; {listing(names)} does not hold it",),
+        f"`ollama pull {model}`, or name one of `opskit models list`",
+        status=Status.WARN,
+        code="MODEL_001",
+    )
+
+
+def _too_large(evidence: Evidence, node: NodeFacts) -> Iterator[Cause]:
+    """A model that somebody named, or any at all when none of them could be loaded."""
+    models = [one for one in node.models or () if not one.cloud]
+    resident = {one.name for one in node.resident}
+    named = [name for name in (node.config.default_model, evidence.config.victoria_model) if name]
+    said = set()
+    for name in named:
+        model = next((one for one in models if same_model(name, one.name)), None)
+        if model is None or model.name in resident:
+            continue
+        room = _fit(evidence, node, model)
+        if room.ok is False:
+            said.add(model.name)
+            yield _large(node, model.name, f"{model.name} does not fit in memory", room)
+    if resident or said or not models:
+        return
+    rooms = {model.name: _fit(evidence, node, model) for model in models}
+    if all(room.ok is False for room in rooms.values()):
+        smallest = min(models, key=lambda one: one.size_bytes or 0)
+        title = f"none of the {counted(len(models), 'model')} of {node.config.name} fits in memory"
+        if len(models) == 1:
+            title = f"{smallest.name}, the only model of {node.config.name}, does not fit in memory"
+        yield _large(node, smallest.name, title, rooms[smallest.name])
+
+
+def _large(node: NodeFacts, model: str, title: str, room: Fit) -> Cause:
+    return Cause(
+        "model-too-large",
+        f"{node.config.name}/{model}",
+        title,
+        (f"{model}: {room.reason}",),
+        "free memory (`opskit models loaded`, `ollama stop NAME`), or install a smaller one: "
+        "`ollama pull phi3.5:3.8b`",
+        check_of(node.config.name),
+        because=("memory-full",),
+        code="MODEL_003",
+    )
+
+
+def _fit(evidence: Evidence, node: NodeFacts, model: ModelInfo) -> Fit:
+    router = evidence.config.router
+    # A server in a container or on another machine has a memory of its own.
+    return fit(
+        model.size_bytes,
+        resident=False,
+        local=is_loopback(node.config.url),
+        available_bytes=evidence.memory_available_bytes,
+        resident_bytes=[one.size_bytes or 0 for one in node.resident],
+        factor=router.memory_factor,
+        reserve_bytes=router.memory_reserve_bytes,
+    )
+
+
+def _held(node: NodeFacts, model: str) -> bool:
+    return any(same_model(model, one.name) for one in node.models or ())
+
+
+def keys_of(name: str) -> tuple[str, ...]:
+    """Keys of the causes for which a node gives no answers at all."""
+    kinds = ("port-taken", "process-stopped", "node-wedged", "node-unreachable", "node-unauthorised",
+             "node-down", "node-failing", "no-model")  # fmt: skip
+    return tuple(key_of(kind, name) for kind in kinds)

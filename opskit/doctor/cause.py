@@ -1,0 +1,67 @@
+"""What a doctor says: a cause, what it explains, and the command that ends it."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from opskit.result import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """A command that ends a cause, word by word. Only a safe one is ever run, and only after a question.
+
+    Safe means: it stops no work, loses no data, downloads nothing and changes no file.
+    """
+
+    command: tuple[str, ...]
+    safe: bool = False
+
+    @property
+    def text(self) -> str:
+        """As a person would type it."""
+        return shlex.join(self.command)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"command": self.text, "safe": self.safe}
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One thing that is wrong.
+
+    `id` is an entry of the catalogue, `target` what it is about (a node, a container, a path); both together
+    are its key. `evidence` are sentences that show it. `claims` are names of checks whose outcome it can
+    explain, `because` keys of causes of which it would be a mere consequence.
+    """
+
+    id: str
+    target: str
+    title: str
+    evidence: tuple[str, ...]
+    remedy: str
+    claims: frozenset[str] = frozenset()
+    because: tuple[str, ...] = ()
+    fix: Fix | None = None
+    status: Status = Status.FAIL
+    code: str | None = None
+
+    @property
+    def key(self) -> str:
+        return key_of(self.id, self.target)
+
+
+def key_of(identifier: str, target: str = "") -> str:
+    return f"{identifier}:{target}" if target else identifier
+
+
+def listing(names: Sequence[str], limit: int = 4) -> str:
+    """Names for a sentence."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 check`, `2 checks`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

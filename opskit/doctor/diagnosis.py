@@ -1,0 +1,110 @@
+"""The result of an examination: causes in the order in which to deal with them, and what is open."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from opskit.doctor.attribution import Attributed, attribute
+from opskit.doctor.catalogue import AREA_OF
+from opskit.doctor.cause import Cause
+from opskit.errors import Exit
+from opskit.result import SCHEMA_VERSION, Finding, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """`entries` are the causes, each before what follows from it; `open` what none of them explains."""
+
+    entries: tuple[Attributed, ...]
+    findings: tuple[Finding, ...]
+    open: tuple[Finding, ...]
+    seconds: float = 0.0
+
+    @property
+    def causes(self) -> list[Cause]:
+        return [entry.cause for entry in self.entries]
+
+    @property
+    def roots(self) -> list[Attributed]:
+        return [entry for entry in self.entries if entry.parent is None]
+
+    @property
+    def judged(self) -> bool:
+        return any(finding.status is Status.PASS for finding in self.findings)
+
+    @property
+    def status(self) -> Status:
+        if self.entries:
+            failed = any(cause.status is Status.FAIL for cause in self.causes)
+            return Status.FAIL if failed else Status.WARN
+        return Status.PASS if self.judged else Status.INCONCLUSIVE
+
+    @property
+    def exit(self) -> Exit:
+        """1 with any cause, 3 when nothing could be judged, else 0: what is merely open fails nothing."""
+        if self.entries:
+            return Exit.FAILED
+        return Exit.OK if self.judged else Exit.INCONCLUSIVE
+
+    def below(self, key: str) -> list[Attributed]:
+        """What follows directly from a cause."""
+        return [entry for entry in self.entries if entry.parent == key]
+
+    def explained(self, entry: Attributed) -> list[str]:
+        """The checks that a cause explains, with those of everything that follows from it."""
+        found = list(entry.explains)
+        for child in self.below(entry.cause.key):
+            found += self.explained(child)
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": "doctor",
+            "ok": self.exit is Exit.OK,
+            "status": self.status.value,
+            "seconds": round(self.seconds, 3),
+            "causes": [_cause_json(entry) for entry in self.entries],
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+
+def diagnosed(causes: Iterable[Cause], findings: Sequence[Finding], seconds: float = 0.0) -> Diagnosis:
+    """Attribute findings to causes; a failure that nothing explains becomes a cause of its own. Pure."""
+    known = list(causes)
+    _, left = attribute(known, findings)
+    known += [_unexplained(finding) for finding in left if finding.status is Status.FAIL]
+    entries, left = attribute(known, findings)
+    return Diagnosis(tuple(entries), tuple(findings), tuple(left), seconds)
+
+
+def _unexplained(finding: Finding) -> Cause:
+    """What failed for a reason that is not known here is told as it is."""
+    remedy = finding.remedy or f"`opskit explain {finding.code or finding.state or 'failed'}`"
+    return Cause(
+        "check-failed",
+        finding.check,
+        f"{finding.check}: {finding.state or 'failed'}",
+        (finding.detail,) if finding.detail else (),
+        remedy,
+        frozenset({finding.check}),
+        code=finding.code,
+    )
+
+
+def _cause_json(entry: Attributed) -> dict[str, Any]:
+    cause = entry.cause
+    return {
+        "id": cause.id,
+        "target": cause.target,
+        "key": cause.key,
+        "area": AREA_OF[cause.id],
+        "title": cause.title,
+        "status": cause.status.value,
+        "evidence": list(cause.evidence),
+        "explains": list(entry.explains),
+        "follows_from": entry.parent,
+        "fix": None if cause.fix is None else cause.fix.as_json(),
+        "remedy": cause.remedy,
+        "code": cause.code,
+    }

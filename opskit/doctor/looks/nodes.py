@@ -1,0 +1,178 @@
+"""Looks at model nodes and agents: their ladders, what they are, what they hold. Nothing is loaded."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from opskit.agent.client import AgentClient
+from opskit.checks.agents import climb_agent
+from opskit.checks.ladder import Climb, climb
+from opskit.checks.spec import Check, NotHere, Observation, Scene
+from opskit.checks.state import NodeState
+from opskit.config.schema import AgentConfig, NodeConfig
+from opskit.doctor.evidence import AgentFacts, NodeFacts
+from opskit.doctor.looks import deep
+from opskit.doctor.looks.board import Board, check
+from opskit.llm.catalog import generates
+from opskit.llm.faults import classify
+from opskit.providers.base import CallError, ModelInfo
+from opskit.providers.node import Node
+from opskit.providers.ollama import Ollama
+from opskit.result import Finding, Status
+
+_GONE = (NodeState.REFUSED, NodeState.UNREACHABLE)
+_OPEN = (NodeState.IDLE, NodeState.BUSY, NodeState.LOADING)
+#: Models whose metadata is asked for; a catalogue of hundreds would take its time.
+_SHOWN_MODELS = 8
+_SPARE_S = 10.0
+
+
+def node(board: Board, config: NodeConfig, *, limit_s: float, ask: bool) -> Check:
+    """The ladder of one node, and what it says of itself; `ask` sends the one prompt of `--deep`."""
+
+    async def look(scene: Scene) -> Observation:
+        whole = scene.around.config
+        climbed, read = await asyncio.gather(
+            climb(config, whole, Climb(), scene.around.locks), _read(config, scene)
+        )
+        state = _state(climbed)
+        process = climbed.evidence.get("process") or {}
+        facts = replace(
+            read,
+            state=state,
+            detail=climbed.detail,
+            pid=process.get("pid"),
+            stopped=bool(process.get("stopped")),
+        )
+        board.nodes[config.name] = facts
+        if ask and state in (NodeState.OK, NodeState.SLOW) and facts.flavour == "ollama":
+            board.nodes[config.name] = await deep.asked(facts, scene)
+        return _judged(climbed, state, explicit=config.explicit or config.required)
+
+    return check(
+        f"node {config.name}",
+        look,
+        area="nodes",
+        target=config.name,
+        timeout_s=limit_s + _SPARE_S,
+        imports=("httpx", "opskit.providers.transport"),
+    )
+
+
+def agent(board: Board, config: AgentConfig, *, limit_s: float) -> Check:
+    async def look(scene: Scene) -> Observation:
+        client = AgentClient(config, scene.around.config.budgets)
+        try:
+            climbed = await climb_agent(client, scene.around.config)
+            state = _state(climbed)
+            known = await _is_agent(client, state)
+        finally:
+            await client.aclose()
+        board.agents[config.name] = AgentFacts(config, state, climbed.detail, known)
+        return _judged(climbed, state, explicit=config.explicit or config.required)
+
+    return check(
+        f"agent {config.name}",
+        look,
+        area="agents",
+        target=config.name,
+        timeout_s=limit_s + _SPARE_S,
+        imports=("httpx", "opskit.providers.transport"),
+    )
+
+
+async def _is_agent(client: AgentClient, state: NodeState) -> bool | None:
+    """Whether what answers speaks as agents do: a JSON object at /status or /health (SPEC D1, C1)."""
+    if state is not NodeState.FAILING:
+        return None if state in (*_GONE, NodeState.WEDGED) else True
+    try:
+        await client.status()
+    except CallError as error:
+        # An agent that is ill answers 5xx; a stranger has no such page, or does not speak JSON or HTTP.
+        return error.status is not None and error.status >= 500
+    return True
+
+
+def _state(found: Finding) -> NodeState:
+    state = NodeState(found.state)
+    idle = state is NodeState.OK and found.status is not Status.PASS
+    return NodeState.IDLE if idle else state
+
+
+def _judged(found: Finding, state: NodeState, *, explicit: bool) -> Observation:
+    if state in _GONE and not explicit:
+        raise NotHere(f"{found.detail}; nobody asked for it")
+    values: Mapping[str, Any] = {"state": state.value}
+    evidence = {"ladder": found.evidence.get("ladder", [])}
+    well = state in (NodeState.OK, NodeState.SLOW)
+    return Observation(
+        values,
+        found.detail,
+        problem="" if well else found.detail,
+        undecided=found.detail if state in _OPEN else "",
+        state=found.state,
+        code=found.code,
+        remedy=found.remedy,
+        evidence=evidence,
+    )
+
+
+async def _read(config: NodeConfig, scene: Scene) -> NodeFacts:
+    """What the server is and what it holds, by its metadata alone."""
+    whole = scene.around.config
+    node = Node(config, replace(whole.budgets, metadata_s=whole.probe.http_s))
+    facts = NodeFacts(config, NodeState.OK)
+    try:
+        try:
+            provider = await node.provider()
+        except CallError as error:
+            return replace(facts, trouble=classify(error))
+        facts = replace(facts, flavour=provider.flavour)
+        try:
+            models = tuple(filter(generates, await provider.models()))
+            resident = await provider.resident() or ()
+        except CallError:
+            return facts
+        facts = replace(facts, models=models, resident=resident)
+        if isinstance(provider, Ollama):
+            names = {one.name for one in resident}
+            wanted = sorted(models, key=lambda one: (one.name not in names, one.size_bytes or 0))
+            facts = replace(facts, shapes=await _shapes(provider, wanted[:_SHOWN_MODELS]))
+        return facts
+    finally:
+        await node.aclose()
+
+
+async def _shapes(provider: Ollama, models: list[ModelInfo]) -> dict[str, int]:
+    async def one(model: ModelInfo) -> tuple[str, int | None]:
+        try:
+            return model.name, cache_bytes_per_token(await provider.show(model.name))
+        except CallError:
+            return model.name, None
+
+    found = await asyncio.gather(*map(one, models))
+    return {name: size for name, size in found if size}
+
+
+def cache_bytes_per_token(shown: Mapping[str, Any]) -> int | None:
+    """Bytes of key and value cache for one token at 16 bits, out of `/api/show`; None where it does not tell.
+
+    Two (key, value) x layers x heads that are cached x their width x two bytes. A model whose layers differ
+    from one another (a list instead of a number) is left alone.
+    """
+    info = shown.get("model_info")
+    if not isinstance(info, Mapping):
+        return None
+    arch = info.get("general.architecture")
+
+    def number(key: str) -> int | None:
+        value = info.get(f"{arch}.{key}")
+        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+    layers, heads, width = number("block_count"), number("attention.head_count"), number("embedding_length")
+    cached = number("attention.head_count_kv")
+    size = number("attention.key_length") or (width // heads if width and heads else None)
+    if layers is None or cached is None or size is None:
+        return None
+    return 2 * layers * cached * size * 2

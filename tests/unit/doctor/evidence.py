@@ -1,0 +1,44 @@
+"""Evidence for tests of pure functions: a stack that is well, with what a test changes."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from opskit.checks.state import NodeState
+from opskit.config.schema import AgentConfig, Config, NodeConfig
+from opskit.doctor.areas import every
+from opskit.doctor.attribution import order
+from opskit.doctor.environment import known
+from opskit.doctor.evidence import ContainerFacts, Evidence, Holder, NodeFacts
+from opskit.providers.base import ModelInfo
+
+OLLAMA = NodeConfig("ollama", "http://127.0.0.1:11434", "ollama")
+MLX = NodeConfig("mlx", "http://127.0.0.1:11435", "mlx")
+VICTORIA = AgentConfig("victoria", "http://127.0.0.1:8010")
+MODEL = ModelInfo("m:7b", 4 * 1024**3, context_length=131_072)
+GIB = 1024**3
+
+
+def well(**changes: Any) -> Evidence:
+    config = Config("/state", (OLLAMA, MLX), (VICTORIA,))
+    nodes = (
+        NodeFacts(OLLAMA, NodeState.OK, flavour="ollama", models=(MODEL,)),
+        NodeFacts(MLX, NodeState.OK, flavour="mlx_lm", models=(ModelInfo("default_model"),)),
+    )
+    base = Evidence(config, datetime.now(UTC), nodes=nodes, memory_total_bytes=64 * GIB,
+                    memory_available_bytes=32 * GIB)  # fmt: skip
+    return replace(base, **changes)
+
+
+def container(
+    name: str = "worker", *, variables: dict[str, str] | None = None, **about: Any
+) -> ContainerFacts:
+    return ContainerFacts(name, **{"state": "running", "environment": known(variables or {}), **about})
+
+
+def holder(address: str = "127.0.0.1", *, pid: int = 7, **about: Any) -> Holder:
+    return Holder(address, pid, **{"words": f"process {pid} (ollama)", "name": "ollama", **about})
+
+
+def keys(evidence: Evidence) -> list[str]:
+    return [one.key for one in sorted(every.causes(evidence), key=order)]
