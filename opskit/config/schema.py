@@ -260,7 +260,9 @@ class BackupConfig:
     """What `opskit backup` keeps, and where.
 
     root: the folder that archives are made of and restored to; null for the folder of this file. files:
-    patterns below it. folder: where archives lie; null for `backups` in the state folder. keep: how many.
+    patterns below it; `**` is any number of folders, a folder means all that is in it, `!` in front takes
+    out. folder: where archives lie; null for `backups` in the state folder. keep: how many. max_file_bytes:
+    a larger file is left out, and told.
     """
 
     root: str | None = None
@@ -274,6 +276,7 @@ class BackupConfig:
     )
     folder: str | None = None
     keep: int = 10
+    max_file_bytes: int = 1024**3
 
 
 @dataclass(frozen=True, slots=True)

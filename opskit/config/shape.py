@@ -41,6 +41,7 @@ _AT_LEAST_ONE = frozenset(
         "num_ctx",
         "goal_bytes",
         "max_bytes",
+        "max_file_bytes",
         "max_repairs",
         "escalate_repairs",
         "keep",

@@ -1,0 +1,148 @@
+"""Runs a restoration again and again, each time with a fault at the next thing that it does to the disk.
+
+`python -m tests.parts.backup_faults FAULT NEXT FOLDER`: FAULT is kill, full, interrupt or terminate; NEXT is
+what is typed afterwards. With FAULT twice it is killed at every fifth point, and what is typed afterwards
+is killed at each of its own points before it is typed again. The interpreter's audit events tell of every
+file that is about to be opened for writing, renamed, linked, removed or changed. One JSON line for each run
+goes to stdout.
+"""
+
+import contextlib
+import errno
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from opskit.cli.main import status
+from tests.parts.backups import snapshot
+
+_CHANGES = ("rename", "link", "remove", "mkdir", "rmdir", "symlink", "chmod", "utime", "chown", "truncate")
+_EVENTS = frozenset(f"os.{name}" for name in _CHANGES)
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def _build(root: Path) -> None:
+    (root / "results" / "deep").mkdir(parents=True)
+    (root / "logs").mkdir()
+    (root / ".env").write_text("KEY=old\n")
+    (root / ".env").chmod(0o600)
+    (root / "results" / "deep" / "a.json").write_text("{}")
+    (root / "results" / "last").symlink_to("deep/a.json")
+    (root / "results" / "locked").mkdir(mode=0o500)
+    (root / "logs" / "kept.log").write_text("the same")
+    (root / "logs" / "gone.log").write_text("gone")
+    (root / "docker-compose.yml").write_text("services: {}\n")
+
+
+def _spoil(root: Path) -> None:
+    (root / ".env").write_text("KEY=new, and longer\n")
+    (root / ".env").chmod(0o640)
+    (root / "logs" / "gone.log").unlink()
+    (root / "logs" / "other.log").write_text("not in the backup")
+    (root / "logs").chmod(0o700)
+    (root / "docker-compose.yml").unlink()
+    (root / "docker-compose.yml").symlink_to("logs/other.log")
+    shutil.rmtree(root / "results")
+
+
+def _arm(fault: str, point: int, fired: int) -> None:
+    seen = 0
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal seen
+        if event not in _EVENTS and not (event == "open" and int(str(arguments[2] or 0)) & _WRITING):
+            return
+        seen += 1
+        if seen != point:
+            return
+        os.write(fired, b"x")
+        if fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "terminate":
+            os.kill(os.getpid(), signal.SIGTERM)
+        if fault == "full":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if fault == "interrupt":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    sys.addaudithook(hook)
+
+
+def _run(arguments: list[str], fault: str = "", point: int = 0) -> tuple[int, bool]:
+    """The exit status (negative for a signal) of the command in a process of its own, and whether it hit."""
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        out = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        if fault:
+            _arm(fault, point, writes)
+        os._exit(status(arguments))
+    os.close(writes)
+    hit = os.read(reads, 1) == b"x"
+    os.close(reads)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), hit
+
+
+def main(fault: str, then: str, base: Path) -> None:
+    root, archives = base / "root", base / "archives"
+    root.mkdir()
+    config = base / "opskit.yaml"
+    config.write_text(f"state_dir: {base / 'state'}\nbackup: {{root: {root}, folder: {archives}}}\n")
+    given = ["--config", str(config)]
+    _build(root)
+    after = snapshot(root)
+    with contextlib.redirect_stdout(io.StringIO()):
+        # In this process, so that its children find every module loaded.
+        assert status(["backup", "create", *given]) == 0
+        assert status(["backup", "restore", "latest", *given]) == 0
+    _spoil(root)
+    before = snapshot(root)
+    after = after | {"logs/other.log": before["logs/other.log"]}
+    pristine = base / "pristine"
+    for one in (root, archives):
+        shutil.copytree(one, pristine / one.name, symlinks=True)
+    twice = fault == "twice"
+    point, second, hit = (2, 0, True) if twice else (0, 0, True)
+    while hit:
+        point, second = (point, second + 1) if twice else (point + 1, 0)
+        for one in (root, archives):
+            shutil.rmtree(one)
+            shutil.copytree(pristine / one.name, one, symlinks=True)
+        exited, hit = _run(
+            ["backup", "restore", "latest", "--yes", *given], "kill" if twice else fault, point
+        )
+        between = _state(root, before, after)
+        if twice and hit and not _run([*then.split(), *given], "kill", second)[1]:
+            point, second = point + 5, 0
+        next_exit, _ = _run([*then.split(), *given])
+        leftovers = [
+            str(one) for one in (*root.rglob(".opskit-*"), *archives.glob(".*")) if one.name != ".lock"
+        ]
+        print(
+            json.dumps(
+                {
+                    "point": point,
+                    "hit": hit,
+                    "exit": exited,
+                    "between": between,
+                    "next": next_exit,
+                    "finally": _state(root, before, after),
+                    "leftovers": leftovers,
+                }
+            )
+        )
+
+
+def _state(root: Path, before: object, after: object) -> str:
+    now = snapshot(root)
+    return "before" if now == before else "after" if now == after else "mixed"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
