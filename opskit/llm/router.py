@@ -195,6 +195,7 @@ class Router:
                 to_model=candidate.model,
                 why=last.fault,
             )
+        num_ctx = candidate.num_ctx or self._nodes[candidate.node].config.num_ctx
         self._log.write(
             Tag.LLM_CALL,
             node=candidate.node,
@@ -205,6 +206,7 @@ class Router:
             max_tokens=ask.max_tokens or self._config.max_tokens,
             temperature=ask.temperature,
             why=candidate.why,
+            **({} if num_ctx is None else {"num_ctx": num_ctx}),
         )
         self._in_flight[candidate.node] += 1
         try:
