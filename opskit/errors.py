@@ -229,8 +229,8 @@ CATALOGUE: dict[str, ErrorSpec] = {
         ErrorSpec(
             "RECOVER_004",
             "it would not come up again",
-            "something that the start needs is missing (a file, an image, whoever keeps the server running), so "
-            "nothing was taken down",
+            "something that the start needs is missing (a file, an image, whoever keeps the server running), "
+            "so nothing was taken down",
             "the message says what is missing; `--dry-run` shows the commands",
         ),
         ErrorSpec(

@@ -9,8 +9,21 @@ from opskit import __version__
 
 #: Commands (a function of the same name) and groups (an `app`), in the order of `--help`, each a module of
 #: its own. Only the one that is called is imported: the others would cost every call a fifth of its start.
-COMMANDS = ("probe", "run", "verify", "drill", "explain", "quality")
-GROUPS = ("models", "logs", "sandbox", "config")
+COMMANDS = (
+    "probe",
+    "run",
+    "verify",
+    "doctor",
+    "drill",
+    "explain",
+    "quality",
+    "diagnose",
+    "watch",
+    "status",
+    "pause",
+    "resume",
+)
+GROUPS = ("models", "logs", "recover", "backup", "schedule", "sandbox", "config")
 
 
 def _version(value: bool) -> None:

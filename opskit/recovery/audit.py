@@ -1,7 +1,7 @@
 """The audit: lines for each repair, with its cause, its commands and what came of it (ops facts 9, 14.3)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ from opskit.errors import StateError
 from opskit.system.logfile import RotatingLog
 
 FILE_NAME = "audit.jsonl"
+_BLOCK = 64 * 1024
+#: A line for each run every five minutes: a week.
+_SEARCHED = 2000
 
 
 class Audit:
@@ -31,19 +34,62 @@ class Audit:
 
 
 def last(folder: Path, count: int) -> list[Mapping[str, Any]]:
-    """The last lines, oldest first; what is no JSON object is left out."""
-    try:
-        lines = (folder / FILE_NAME).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
+    """The last lines, oldest first, from rotated files too; what is no JSON object is left out."""
     found: list[Mapping[str, Any]] = []
-    for line in reversed(lines):
+    for line in _backwards(folder):
         if len(found) == count:
             break
         try:
             content = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(content, dict):
             found.append(content)
     return found[::-1]
+
+
+def last_repairs(folder: Path, count: int) -> list[Mapping[str, Any]]:
+    """The last repairs of about a week, oldest first: how each ended, or that it began and never did."""
+    found: list[Mapping[str, Any]] = []
+    ended: set[tuple[object, object]] = set()
+    for line in reversed(last(folder, _SEARCHED)):
+        event, key = str(line.get("event", "")), (str(line.get("run")), str(line.get("target")))
+        if event == "repair_begins" and key in ended:
+            ended.discard(key)
+        elif event.startswith("repair"):
+            ended.add(key)
+            found.append(line)
+        if len(found) == count:
+            break
+    return found[::-1]
+
+
+def _backwards(folder: Path) -> Iterator[bytes]:
+    """The lines of the newest file from its end, then those of older ones, as far as they are asked for."""
+    number = 0
+    while True:
+        path = folder / (f"{FILE_NAME}.{number}" if number else FILE_NAME)
+        try:
+            yield from _lines_from_end(path)
+        except OSError:
+            if number:
+                return
+        number += 1
+
+
+def _lines_from_end(path: Path) -> Iterator[bytes]:
+    """Raises OSError when there is no such file, or it cannot be read."""
+    with path.open("rb") as stream:
+        at = stream.seek(0, 2)
+        rest = b""
+        while at:
+            begin = max(0, at - _BLOCK)
+            stream.seek(begin)
+            rest = stream.read(at - begin) + rest
+            at = begin
+            first, *whole = rest.split(b"\n")
+            if at:
+                yield from reversed(whole)
+                rest = first
+            else:
+                yield from reversed([first, *whole])

@@ -7,7 +7,12 @@ Times are seconds since the epoch, because they must outlive reboots. The rules,
 - seen broken after 5 repairs within 300 s, or after 5 in a row between which it was never well, the circuit
   opens: one critical notice, then a reminder every hour, and one repair an hour is tried (half-open);
 - 600 s of health close the circuit and forget the row;
-- the 5th repair within 24 hours of a target that broke again calls a person, once in 24 hours.
+- the 5th repair within 24 hours of a target that broke again calls a person, once in 24 hours, unless the
+  critical notice did.
+
+The clock of a machine may be set. When it is set back, everything remembered moves back with it: no wait
+ends early, and at worst it begins anew. When it is set forward (or the machine slept), that time counts as
+passed: one repair may come too early, no more, because a row of repairs is counted and not timed.
 """
 
 from dataclasses import dataclass, replace
@@ -30,14 +35,19 @@ class Level(StrEnum):
     ESCALATION = "escalation"
     RECOVERED = "recovered"
     REPAIRED = "repaired"
+    TEST = "test"
+
+
+#: More repairs than any rule asks about are counted, but not remembered one by one.
+_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """What is remembered of one target.
 
-    `repairs` are the times of those within the escalation window, `row` counts those since it was last well
-    for long enough. `healthy_since` is None while it is broken.
+    `repairs` are the times of those that a rule may still ask about, `row` counts those since it was last
+    well for long enough. `healthy_since` is None while it is broken.
     """
 
     repairs: tuple[float, ...] = ()
@@ -53,6 +63,11 @@ class Record:
         if self.opened_at is None:
             return Circuit.CLOSED
         return Circuit.OPEN if self.healthy_since is None else Circuit.HALF_OPEN
+
+    @property
+    def idle(self) -> bool:
+        """Whether forgetting it would change nothing."""
+        return not self.repairs and not self.row and self.opened_at is None and self.escalated_at is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +88,13 @@ def judge(record: Record, now: float, rules: RecoveryConfig) -> tuple[Permit, Re
     """The target was seen broken: may it be repaired? Nothing is counted yet; see `begun`."""
     record = replace(sane(record, now, rules), healthy_since=None)
     notices: list[Level] = []
-    if _wants_person(record, now, rules):
+    if record.opened_at is None and _used_up(record, now, rules):
+        # It calls a person by itself.
+        notices.append(Level.CRITICAL)
+        record = replace(record, opened_at=now, tried_at=now, reminded_at=now, escalated_at=now)
+    elif record.opened_at is None and _wants_person(record, now, rules):
         notices.append(Level.ESCALATION)
         record = replace(record, escalated_at=now)
-    if record.opened_at is None and _used_up(record, now, rules):
-        notices.append(Level.CRITICAL)
-        record = replace(record, opened_at=now, tried_at=now, reminded_at=now)
     if record.opened_at is not None:
         return _while_open(record, now, rules, notices)
     wait_s = _backoff_s(record, rules) - (now - record.repairs[-1]) if record.repairs and record.row else 0.0
@@ -109,21 +125,46 @@ def healthy(record: Record, now: float, rules: RecoveryConfig) -> tuple[Record, 
 
 
 def sane(record: Record, now: float, rules: RecoveryConfig) -> Record:
-    """Without repairs that are too old, and without times from the future: clocks are set back."""
-    past = [min(at, now) for at in record.repairs]
+    """Without repairs that are too old for every rule, and without times from the future.
 
-    def not_later(at: float | None) -> float | None:
-        return None if at is None else min(at, now)
+    A time that lies ahead means that the clock was set back since: all times move back by as much, so that
+    what lay between them still does.
+    """
+    marks = (
+        record.healthy_since,
+        record.opened_at,
+        record.tried_at,
+        record.reminded_at,
+        record.escalated_at,
+    )
+    ahead_s = max(at - now for at in (now, *record.repairs, *marks) if at is not None)
 
+    def moved(at: float | None) -> float | None:
+        return None if at is None else min(at - ahead_s, now)
+
+    horizon_s = max(rules.escalate_s, rules.window_s)
+    most = max(_REMEMBERED, rules.escalate_repairs, rules.max_repairs)
+    repairs = (min(at - ahead_s, now) for at in sorted(record.repairs))
     return replace(
         record,
-        repairs=tuple(at for at in past if now - at < rules.escalate_s),
-        healthy_since=not_later(record.healthy_since),
-        opened_at=not_later(record.opened_at),
-        tried_at=not_later(record.tried_at),
-        reminded_at=not_later(record.reminded_at),
-        escalated_at=not_later(record.escalated_at),
+        repairs=tuple(at for at in repairs if now - at < horizon_s)[-most:],
+        healthy_since=moved(record.healthy_since),
+        opened_at=moved(record.opened_at),
+        tried_at=moved(record.tried_at),
+        reminded_at=moved(record.reminded_at),
+        escalated_at=moved(record.escalated_at),
     )
+
+
+def next_try_s(record: Record, now: float, rules: RecoveryConfig) -> float:
+    """Seconds until a repair may begin if the target is broken then; 0 when it may at once."""
+    permit, _ = judge(record, now, rules)
+    return 0.0 if permit.allowed else permit.wait_s
+
+
+def within(record: Record, now: float, span_s: float) -> int:
+    """How many repairs there were in the last `span_s` seconds."""
+    return sum(now - at < span_s for at in record.repairs)
 
 
 def _while_open(
@@ -145,13 +186,13 @@ def _while_open(
 
 
 def _used_up(record: Record, now: float, rules: RecoveryConfig) -> bool:
-    recent = sum(now - at < rules.window_s for at in record.repairs)
+    recent = within(record, now, rules.window_s)
     return recent >= rules.max_repairs or record.row >= rules.max_repairs
 
 
 def _wants_person(record: Record, now: float, rules: RecoveryConfig) -> bool:
     told = record.escalated_at is not None and now - record.escalated_at < rules.escalate_s
-    return not told and len(record.repairs) >= rules.escalate_repairs
+    return not told and within(record, now, rules.escalate_s) >= rules.escalate_repairs
 
 
 def _backoff_s(record: Record, rules: RecoveryConfig) -> float:

@@ -1,7 +1,6 @@
 """The only place of recovery that changes anything: commands are run here, one by one, each recorded."""
 
 import asyncio
-import contextlib
 import os
 import subprocess
 import time
@@ -34,6 +33,10 @@ class Hands:
             exit_status, said = None, why.message
         except TimeoutError:
             exit_status, said = None, f"no end within {command.timeout_s:g} s; it was killed"
+        except asyncio.CancelledError:
+            took = time.monotonic() - began
+            self.ran.append(Ran(command, None, took, "the run ended before it did; it was killed"))
+            raise
         done = Ran(command, exit_status, time.monotonic() - began, said)
         self.ran.append(done)
         return done
@@ -47,24 +50,31 @@ class Hands:
     async def _leave(self, command: Command) -> tuple[int, str]:
         """Start a server in a session of its own. Its end is not ours to wait for."""
         log = self._folder / f"start-{Path(command.argv[0]).name}.log"
+        process = await asyncio.to_thread(_spawned, command, self._environ, log)
+        return 0, f"started as process {process}, its output goes to {log}"
+
+
+def _spawned(command: Command, environ: Mapping[str, str], log: Path) -> int:
+    """The process id. Raises NotStarted."""
+    try:
         handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            process = await asyncio.to_thread(
-                subprocess.Popen,
-                command.argv,
-                cwd=command.cwd,
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=handle,
-                stderr=handle,
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as exc:
-            why = getattr(exc, "strerror", None) or "it cannot be started"
-            raise NotStarted(f"{command.argv[0]}: {why}") from exc
-        finally:
-            with contextlib.suppress(OSError):
-                os.close(handle)
-        # Whoever reaps it later, it is not our child that ended badly.
-        process.returncode = 0
-        return 0, f"started as process {process.pid}, its output goes to {log}"
+    except (OSError, ValueError) as exc:
+        raise NotStarted(f"{log}: {getattr(exc, 'strerror', None) or 'it cannot be written'}") from exc
+    try:
+        process = subprocess.Popen(
+            command.argv,
+            cwd=command.cwd,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=handle,
+            stderr=handle,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as exc:
+        why = getattr(exc, "strerror", None) or "it cannot be started"
+        raise NotStarted(f"{getattr(exc, 'filename', None) or command.argv[0]}: {why}") from exc
+    finally:
+        os.close(handle)
+    # Whoever reaps it later, it is not our child that ended badly.
+    process.returncode = 0
+    return process.pid

@@ -1,21 +1,28 @@
 """What recovery remembers between runs: a file in the state folder that survives reboots and kills."""
 
-import contextlib
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opskit.errors import StateError
+from opskit.recovery import flapping
 from opskit.recovery.budget import Record
+from opskit.recovery.flapping import History
 from opskit.system.textfile import write_text
+
+if TYPE_CHECKING:
+    from opskit.recovery.outcome import Run
 
 FILE_NAME = "recovery.json"
 _SCHEMA = 1
 _MAX_BYTES = 4 * 1024 * 1024
+#: Targets that come and go (containers of CI runs) must not fill the file.
+_HISTORIES = 500
 
 
 @dataclass(slots=True)
@@ -24,7 +31,7 @@ class Memory:
 
     `marks` are moments (seconds since the epoch) that steps keep for themselves, e.g. when Docker was last
     restarted; `facts` are small texts they keep, e.g. which services a Compose file declared; `notices` is
-    when a notice about a target was last sent.
+    when a notice about a target was last sent; `histories` is how targets were in their last runs.
     """
 
     path: Path
@@ -33,9 +40,27 @@ class Memory:
     facts: dict[str, Any] = field(default_factory=dict)
     notices: dict[str, float] = field(default_factory=dict)
     last_run: dict[str, Any] | None = None
+    histories: dict[str, History] = field(default_factory=dict)
 
     def of(self, target: str) -> Record:
         return self.targets.get(target, Record())
+
+    def remember(self, run: "Run") -> None:
+        """A run ended: what `opskit status` shows of it, and how each target was. A dry run is forgotten."""
+        if run.dry:
+            return
+        self.last_run = run.as_memory()
+        judged: dict[str, bool] = {}
+        for outcome in run.outcomes:
+            if outcome.result.judged:
+                judged[outcome.target] = outcome.result.was_well and judged.get(outcome.target, True)
+        for name, well in judged.items():
+            self.histories[name] = flapping.noted(self.histories.pop(name, History()), well=well)
+        for name in list(self.histories)[:-_HISTORIES]:
+            del self.histories[name]
+        present = {outcome.target for outcome in run.outcomes}
+        for name in [name for name, record in self.targets.items() if record.idle and name not in present]:
+            del self.targets[name]
 
     def save(self) -> None:
         """Write everything in one step. Raises StateError."""
@@ -46,30 +71,51 @@ class Memory:
             "facts": self.facts,
             "notices": self.notices,
             "last_run": self.last_run,
+            "histories": {name: asdict(history) for name, history in self.histories.items()},
         }
         try:
-            write_text(self.path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+            write_text(self.path, written(content))
         except OSError as exc:
-            raise StateError(f"{self.path}: {exc.strerror}") from exc
+            raise StateError(f"{self.path}: {exc.strerror or 'it cannot be written'}") from exc
 
 
-def load(folder: Path) -> tuple[Memory, str | None]:
+def written(content: Mapping[str, Any]) -> str:
+    """JSON for a state file. Names of files that are no UTF-8 come as lone surrogates, and stay escapes."""
+    text = json.dumps(content, ensure_ascii=False, indent=1)
+    return text.encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def number(value: object) -> float:
+    """A finite number from a file. Raises TypeError or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(value)
+    try:
+        result = float(value)
+    except OverflowError as exc:
+        raise ValueError(value) from exc
+    if not math.isfinite(result):
+        raise ValueError(value)
+    return result
+
+
+def load(folder: Path, *, keep: bool = False) -> tuple[Memory, str | None]:
     """What is remembered in the state folder, and a note when that could not be read.
 
-    A file that cannot be understood is set aside under another name: never fatal, never lost.
+    A file that cannot be understood is set aside under another name: never fatal, never lost. With `keep` it
+    stays where it is, for those who only look.
     """
     path = folder / FILE_NAME
     try:
         with path.open("rb") as stream:
             content = stream.read(_MAX_BYTES + 1)
+        return _understood(path, json.loads(content)), None
     except FileNotFoundError:
         return Memory(path), None
     except OSError as exc:
-        return Memory(path), f"{path}: {exc.strerror}; recovery begins without memory"
-    try:
-        return _understood(path, json.loads(content)), None
+        why = f"{path} cannot be read ({exc.strerror})"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return Memory(path), f"{path} was damaged: it is kept as {_set_aside(path).name}"
+        why = f"{path} is damaged, or was written by another version of opskit"
+    return Memory(path), why if keep else f"{why}: {_set_aside(path)}"
 
 
 def _understood(path: Path, content: Mapping[str, Any]) -> Memory:
@@ -82,25 +128,34 @@ def _understood(path: Path, content: Mapping[str, Any]) -> Memory:
     return Memory(
         path,
         {str(name): _record(one) for name, one in content["targets"].items()},
-        {str(name): float(at) for name, at in content["marks"].items()},
-        dict(content["facts"]),
-        {str(name): float(at) for name, at in content["notices"].items()},
+        {str(name): number(at) for name, at in content["marks"].items()},
+        dict(content["facts"].items()),
+        {str(name): number(at) for name, at in content["notices"].items()},
         last_run,
+        {str(name): _history(one) for name, one in content.get("histories", {}).items()},
     )
 
 
 def _record(content: Mapping[str, Any]) -> Record:
     known = {one.name for one in fields(Record)}
     values = {key: content[key] for key in content if key in known}
-    times = [float(at) for at in values.pop("repairs", ())]
-    row = int(values.pop("row", 0))
-    rest = {key: None if value is None else float(value) for key, value in values.items()}
-    return Record(tuple(sorted(times)), row, **rest)
+    times = [number(at) for at in values.pop("repairs", ())]
+    row = number(values.pop("row", 0))
+    if row < 0 or not row.is_integer():
+        raise ValueError(row)
+    rest = {key: None if value is None else number(value) for key, value in values.items()}
+    return Record(tuple(sorted(times)), int(row), **rest)
 
 
-def _set_aside(path: Path) -> Path:
+def _history(content: Mapping[str, Any]) -> History:
+    return flapping.understood(content["states"], flapping=bool(content["flapping"]))
+
+
+def _set_aside(path: Path) -> str:
     stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     kept = path.with_name(f"{path.stem}.damaged-{stamp}.json")
-    with contextlib.suppress(OSError):
+    try:
         path.replace(kept)
-    return kept
+    except OSError as exc:
+        return f"it could not be set aside ({exc.strerror}), and recovery begins without memory"
+    return f"it is kept as {kept.name}, and recovery begins without memory"

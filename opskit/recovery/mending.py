@@ -50,8 +50,12 @@ class Mender:
         run_id: str,
         host: str,
         clock: Callable[[], float] = time.time,
+        note: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        """Without an `audit` this is a dry run: nothing is changed, remembered or told."""
+        """Without an `audit` this is a dry run: nothing is changed, remembered or told.
+
+        `note` hears of each command before it is run.
+        """
         self.rules = rules
         self.run_id = run_id
         self.dry = audit is None
@@ -63,6 +67,7 @@ class Mender:
         self._tell = tell
         self._host = host
         self._clock = clock
+        self._note = note
 
     async def look(self, step: Step, limit_s: float) -> Sequence[Seen]:
         """What a step sees; what hangs or fails is a target that could not be judged."""
@@ -166,11 +171,14 @@ class Mender:
         if (pause := self._pause(step, seen)) is not None:
             return replace(outcome, result=Result.PAUSED, cause=_paused(pause, seen.cause))
         self._memory.targets[seen.target] = budget.begun(self._memory.of(seen.target), self._clock())
+        if repair.mark is not None:
+            self._memory.marks[repair.mark] = self._clock()
         self._memory.save()
         self._write("repair_begins", outcome, repair, ())
         ran: list[Ran] = []
         try:
             for command in repair.commands:
+                self._note(f"{seen.target} is {seen.state} ({seen.cause}): `{command.shown}`")
                 ran.append(await self._hands.do(command))
                 if ran[-1].exit != 0:
                     break

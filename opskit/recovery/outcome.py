@@ -36,6 +36,18 @@ class Result(StrEnum):
         """Whether steps that require it can go on."""
         return self in (Result.OK, Result.REPAIRED)
 
+    @property
+    def judged(self) -> bool:
+        """Whether it says how the target was when the run came to it."""
+        return self.was_well or self in _WAS_BROKEN
+
+    @property
+    def was_well(self) -> bool:
+        return self is Result.OK
+
+
+_WAS_BROKEN = frozenset({Result.REPAIRED, Result.NOT_YET, Result.FAILED, Result.MANUAL, Result.GAVE_UP})
+
 
 _STATUS = {
     Result.OK: Status.PASS,
@@ -85,7 +97,7 @@ class Outcome:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
     def as_finding(self) -> Finding:
-        evidence: dict[str, Any] = {"result": self.result.value, **self.evidence}
+        evidence: dict[str, Any] = {**self.evidence, "result": self.result.value}
         if self.planned:
             evidence["planned"] = [command.shown for command in self.planned]
         if self.ran:
@@ -145,16 +157,21 @@ class Run:
         return Exit.REPAIRED if detailed and Result.REPAIRED in results else Exit.OK
 
     def as_json(self, *, detailed: bool = False) -> dict[str, Any]:
-        status = int(self.exit(detailed=detailed))
+        status = self.exit(detailed=detailed)
+        report = self.report.as_json()
+        if report["status"] == Status.INCONCLUSIVE and status is Exit.OK:
+            # Everything is paused, left alone or not there: nothing was judged, and nothing is wrong.
+            report["status"] = Status.SKIP.value
         return {
-            **self.report.as_json(),
+            **report,
+            "ok": status in (Exit.OK, Exit.REPAIRED),
             "run": self.identifier,
             "started": self.started,
             "seconds": round(self.seconds, 3),
             "dry_run": self.dry,
             "counts": self.counts,
             "mutations": self.mutations,
-            "exit": status,
+            "exit": int(status),
         }
 
     def as_memory(self) -> dict[str, Any]:
@@ -167,7 +184,13 @@ class Run:
             "counts": self.counts,
             "mutations": self.mutations,
             "targets": [
-                {"step": one.step, "target": one.target, "result": one.result.value, "cause": one.cause}
+                {
+                    "step": one.step,
+                    "target": one.target,
+                    "result": one.result.value,
+                    "cause": one.cause,
+                    "remedy": one.remedy,
+                }
                 for one in self.outcomes
             ],
         }

@@ -63,13 +63,15 @@ class Repair:
     """What would mend a target: commands in order, the next only when the one before succeeded.
 
     `precondition` is what made it the right thing to do, `undo` how a person takes it back. `settle_s` is how
-    long the target may take to be well again; None is the configuration's `step_s`.
+    long the target may take to be well again; None is the configuration's `step_s`. `mark` is the name under
+    which the memory's `marks` keep when such a repair last began.
     """
 
     commands: tuple[Command, ...]
     precondition: str
     undo: str
     settle_s: float | None = None
+    mark: str | None = None
 
 
 class Step(Protocol):

@@ -3,8 +3,11 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+_POLL_S = 0.01
 
 
 @contextlib.contextmanager
@@ -20,3 +23,18 @@ def try_lock(path: Path) -> Iterator[bool]:
         yield True
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def wait_lock(path: Path, patience_s: float) -> Iterator[bool]:
+    """As `try_lock`, asked again until the holder lets go; False when it did not within `patience_s`.
+
+    It is asked again every 10 ms, because the system's own wait has no end.
+    """
+    until = time.monotonic() + patience_s
+    while True:
+        with try_lock(path) as mine:
+            if mine or time.monotonic() >= until:
+                yield mine
+                return
+        time.sleep(_POLL_S)

@@ -91,13 +91,15 @@ async def run(
         )
     except (OSError, ValueError) as exc:
         why = getattr(exc, "strerror", None) or "it cannot be started"
-        raise NotStarted(f"{command[0]}: {why}") from exc
+        # A missing working folder names itself.
+        raise NotStarted(f"{getattr(exc, 'filename', None) or command[0]}: {why}") from exc
     try:
         if stdin and (pipe := transport.get_pipe_transport(0)) is not None:
             # Only a reading pipe lacks these two.
             pipe.write(stdin)  # type: ignore[attr-defined]
             pipe.write_eof()  # type: ignore[attr-defined]
-        await output.exited
+        # Not the future itself: who is cancelled would cancel it, and no end could be waited for below.
+        await asyncio.wait({output.exited})
         await asyncio.wait({output.closed}, timeout=_AFTER_EXIT_S)
     finally:
         if transport.get_returncode() is None:

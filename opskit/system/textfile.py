@@ -44,7 +44,8 @@ def _target(path: Path) -> Path:
 
 
 def _beside(target: Path) -> Path:
-    return target.with_name(f".{target.name[:200]}.{os.getpid()}.tmp")
+    # Not the process alone: its number comes again, and what a killed one left behind must not be in the way.
+    return target.with_name(f".{target.name[:200]}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
 
 
 def _create(path: Path) -> int:

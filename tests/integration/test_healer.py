@@ -158,7 +158,7 @@ async def test_ten_failures_in_a_row_follow_the_schedule(world, tmp_path):
     levels = [notice.level.value for notice in world.notices]
     assert levels.count("critical") == 1
     assert levels.count("reminder") == 2
-    assert levels.count("escalation") == 1
+    assert levels.count("escalation") == 0
 
 
 async def test_giving_up_is_exit_5(world, tmp_path):

@@ -1,0 +1,95 @@
+"""`opskit recover`: mend what is broken, once, and leave alone what is not."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opskit.cli import context
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli.recover_full import full
+from opskit.cli.recover_levels import levels
+from opskit.cli.recover_model import model
+from opskit.errors import Exit, OpskitError
+
+if TYPE_CHECKING:
+    from opskit.recovery.outcome import Run
+    from opskit.recovery.run import Wish
+
+app = typer.Typer(no_args_is_help=False, invoke_without_command=True)
+
+
+@app.callback()
+def recover(
+    ctx: typer.Context,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Show the commands that would be run; change nothing.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="STEP", help="Repair only this step; repeatable.", show_default=False),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", help="End within this time (240s, 4m).", show_default=False),
+    ] = None,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit 4 instead of 0 when something was repaired.")
+    ] = False,
+    quiet_lock: Annotated[
+        bool, typer.Option("--quiet-lock", help="Exit 0 instead of 75 when another recovery runs.")
+    ] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Mend what is broken, once: Wi-Fi, internet, Docker, network, Compose projects, model nodes, agents.
+
+    Exits 0 (well, or mended), 1 (broken), 3 (could not be judged), 5 (given up), 75 (another one runs).
+    """
+    del debug  # read by main
+    if ctx.invoked_subcommand is not None:
+        return
+    from opskit.cli import recover_view
+    from opskit.recovery.run import Wish
+
+    wish = Wish(dry_run, tuple(only or ()), None if budget is None else _seconds(budget))
+    try:
+        run = context.run(_recover(wish, config))
+    except OpskitError as error:
+        if error.code == "RECOVER_001" and quiet_lock:
+            recover_view.another(error, as_json=json)
+            raise typer.Exit(int(Exit.OK)) from error
+        raise
+    recover_view.run(run, as_json=json, detailed=detailed_exitcode)
+    raise typer.Exit(int(run.exit(detailed=detailed_exitcode)))
+
+
+async def _recover(wish: "Wish", path: str | None) -> "Run":
+    import os
+
+    from opskit.checks.threads import use_abandonable_threads
+    from opskit.cli import render
+    from opskit.config.load import ensure_state_dir
+    from opskit.recovery.plan import steps
+    from opskit.recovery.run import recover as heal
+
+    loaded = context.load_config(path)
+    folder = ensure_state_dir(loaded.state_dir)
+    use_abandonable_threads()
+    return await heal(loaded, os.environ, folder, wish, steps=steps, platform=sys.platform, note=render.note)
+
+
+def _seconds(given: str) -> float:
+    from opskit.checks.quantity import duration_s
+    from opskit.errors import UsageError
+
+    found = duration_s(given)
+    if not found:
+        raise UsageError(f"{given!r} is no duration", remedy="write 240s, 4m or 500ms")
+    return found
+
+
+app.command("levels", short_help="Bring Victoria's levels back.")(levels)
+app.command("model", short_help="Bring one model back; a chat proves it.")(model)
+app.command("full", short_help="Take a project down and build it anew.")(full)

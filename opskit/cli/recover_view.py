@@ -1,0 +1,79 @@
+"""What `opskit recover` prints: one line a target, commands whole for copying, a verdict."""
+
+from typing import TYPE_CHECKING
+
+from opskit.cli import render
+from opskit.recovery.outcome import Result
+
+if TYPE_CHECKING:
+    from opskit.errors import OpskitError
+    from opskit.recovery.outcome import Outcome, Run
+
+_ABOUT = {
+    Result.OK: "well",
+    Result.REPAIRED: "repaired",
+    Result.WAITING: "on their way by themselves",
+    Result.LEFT: "left alone",
+    Result.PAUSED: "paused",
+    Result.WOULD_REPAIR: "would be repaired",
+    Result.NOT_YET: "waiting for their next try",
+    Result.FAILED: "not mended",
+    Result.MANUAL: "for a person",
+    Result.GAVE_UP: "given up",
+    Result.INCONCLUSIVE: "not judged",
+}
+
+
+def run(content: "Run", *, as_json: bool, detailed: bool) -> None:
+    """The outcomes; what is not part of this stack is left out of the text."""
+    if as_json:
+        render.document(content.as_json(detailed=detailed))
+        return
+    shown = [one for one in content.outcomes if one.result is not Result.ABSENT]
+    rows = [
+        (one.target, one.result.value.replace("_", " "), f"{one.seconds:.1f}", _told(one)) for one in shown
+    ]
+    render.table(("target", "result", "seconds", "what"), rows)
+    for one in shown:
+        for command in one.planned:
+            render.line(f"{one.target}: would run `{command.shown}`")
+        for done in one.ran:
+            end = "" if done.exit == 0 else f": {done.said}"
+            render.line(f"{one.target}: ran `{done.command.shown}` in {done.seconds:.1f} s{end}")
+        if one.remedy and one.as_finding().status not in ("pass", "skip"):
+            render.line(f"{one.target}: {render.printable(one.remedy)}")
+    render.line(_verdict(content))
+
+
+def another(problem: "OpskitError", *, as_json: bool) -> None:
+    """Another run holds the lock, and that is no news for a timer."""
+    if as_json:
+        from opskit.result import SCHEMA_VERSION
+
+        render.document(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "command": "recover",
+                "ok": True,
+                "status": "skip",
+                "findings": [],
+                "detail": problem.message,
+            }
+        )
+        return
+    render.note(f"{problem.message}: nothing to do")
+
+
+def _told(outcome: "Outcome") -> str:
+    return outcome.cause or ("well" if outcome.result is Result.OK else outcome.state)
+
+
+def _verdict(content: "Run") -> str:
+    counts = [
+        f"{count} {words}"
+        for result, words in _ABOUT.items()
+        if (count := content.counts.get(result.value, 0))
+    ]
+    changed = "nothing was changed" if not content.mutations else f"{content.mutations} commands were run"
+    about = ", ".join(counts) or "nothing of the stack is on this machine"
+    return f"{about}; {changed}; {content.seconds:.1f} s"
