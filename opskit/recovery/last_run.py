@@ -17,6 +17,7 @@ class LastTarget:
     result: str
     cause: str
     remedy: str | None = None
+    minor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +58,5 @@ def last_run(content: Mapping[str, Any] | None) -> LastRun | None:
 def _target(content: Mapping[str, Any]) -> LastTarget:
     step, target, result, cause = (str(content[name]) for name in ("step", "target", "result", "cause"))
     remedy = content.get("remedy")
-    return LastTarget(step, target, result, cause, None if remedy is None else str(remedy))
+    minor = content.get("minor") is True
+    return LastTarget(step, target, result, cause, None if remedy is None else str(remedy), minor)

@@ -103,6 +103,7 @@ class Mender:
             evidence=seen.evidence,
             remedy=seen.remedy,
             code=seen.code,
+            minor=seen.minor,
         )
         if seen.condition is Condition.HEALTHY:
             await self._note_health(outcome)

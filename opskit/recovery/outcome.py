@@ -95,6 +95,7 @@ class Outcome:
     remedy: str | None = None
     code: str | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    minor: bool = False
 
     def as_finding(self) -> Finding:
         evidence: dict[str, Any] = {**self.evidence, "result": self.result.value}
@@ -104,7 +105,7 @@ class Outcome:
             evidence["ran"] = [one.as_json() for one in self.ran]
         if self.undo:
             evidence["undo"] = self.undo
-        status = _STATUS.get(self.result, Status.FAIL)
+        status = _STATUS.get(self.result, Status.WARN if self.minor else Status.FAIL)
         good = status in (Status.PASS, Status.SKIP)
         return Finding(
             self.step,
@@ -145,16 +146,18 @@ class Run:
     def exit(self, *, detailed: bool = False) -> Exit:
         """5 something was given up, 1 something is broken, 3 something could not be judged, else 0.
 
+        What nothing of the stack depends on, the internet above all, is told and does not count.
         With `detailed` 4 instead of 0 when something was repaired.
         """
-        results = {one.result for one in self.outcomes}
+        minor = {one.result for one in self.outcomes if one.minor}
+        results = {one.result for one in self.outcomes if not one.minor}
         if Result.GAVE_UP in results:
             return Exit.GAVE_UP
         if results & {Result.FAILED, Result.MANUAL, Result.NOT_YET, Result.WOULD_REPAIR}:
             return Exit.FAILED
-        if Result.INCONCLUSIVE in results or not results:
+        if Result.INCONCLUSIVE in results or not results | minor:
             return Exit.INCONCLUSIVE
-        return Exit.REPAIRED if detailed and Result.REPAIRED in results else Exit.OK
+        return Exit.REPAIRED if detailed and Result.REPAIRED in results | minor else Exit.OK
 
     def as_json(self, *, detailed: bool = False) -> dict[str, Any]:
         status = self.exit(detailed=detailed)
@@ -190,6 +193,7 @@ class Run:
                     "result": one.result.value,
                     "cause": one.cause,
                     "remedy": one.remedy,
+                    "minor": one.minor,
                 }
                 for one in self.outcomes
             ],

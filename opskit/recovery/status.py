@@ -56,6 +56,7 @@ class Standing:
     history: History
     pause: Pause | None
     remedy: str | None = None
+    minor: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -179,6 +180,7 @@ def _standing(
         memory.histories.get(name, History()),
         covering(pauses, *names),
         None if met is None else met.remedy,
+        met is not None and met.minor,
     )
 
 
@@ -245,7 +247,8 @@ def _judged(one: Standing) -> tuple[Status, str, str | None]:
             one.remedy or f"mend it by hand (`opskit doctor` looks for the cause), then {_AGAIN}",
         )
     if one.result in _BAD:
-        return Status.FAIL, one.result.value.replace("_", " ") if one.result else "", one.remedy or _AGAIN
+        status = Status.WARN if one.minor else Status.FAIL
+        return status, one.result.value.replace("_", " ") if one.result else "", one.remedy or _AGAIN
     if one.circuit is Circuit.HALF_OPEN:
         return Status.WARN, "on probation", None
     if one.history.flapping:

@@ -29,7 +29,7 @@ class Seen:
     `target` is the name under which repairs are counted and pauses hold, e.g. `ollama`,
     `compose:knowledge-os`, `container:victoria-agent`. `state` is one word (down, wedged, unhealthy, ...),
     `cause` the reason in plain words. `names` are others by which a person may pause it. `remedy` is what a
-    person types where no repair is possible.
+    person types where no repair is possible. `minor` is what nothing of the stack depends on: a warning.
     """
 
     target: str
@@ -40,6 +40,7 @@ class Seen:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     remedy: str | None = None
     code: str | None = None
+    minor: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -304,3 +304,18 @@ async def test_the_repair_is_counted_before_its_command_runs(world, tmp_path):
     assert results(run) == {"file": Result.REPAIRED}
     seen_by_command = json.loads((tmp_path / "a").read_text())
     assert len(seen_by_command["targets"]["file"]["repairs"]) == 1
+
+
+async def test_what_nothing_depends_on_is_told_and_does_not_count(world, tmp_path):
+    """Without the internet a stack that is well is well: a warning, one notice, exit 0."""
+
+    class Internet(FileStep):
+        async def look(self) -> Sequence[Seen]:
+            return [Seen("internet", Condition.BROKEN, "offline", "nothing outside answers", minor=True)]
+
+    (tmp_path / "b").touch()
+    run = await world.run(Internet("internet", tmp_path / "a", possible=False), FileStep("x", tmp_path / "b"))
+    assert results(run) == {"internet": Result.MANUAL, "x": Result.OK}
+    assert run.exit() is Exit.OK
+    assert run.report.findings[0].status == "warn"
+    assert [notice.target for notice in world.notices] == ["internet"]
