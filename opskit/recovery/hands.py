@@ -27,8 +27,13 @@ class Hands:
         state folder. Never raises for what the command does.
         """
         began = time.monotonic()
+        pid: int | None = None
         try:
-            exit_status, said = await (self._leave(command) if command.detached else self._wait(command))
+            if command.detached:
+                pid, said = await self._leave(command)
+                exit_status: int | None = 0
+            else:
+                exit_status, said = await self._wait(command)
         except NotStarted as why:
             exit_status, said = None, why.message
         except TimeoutError:
@@ -37,7 +42,7 @@ class Hands:
             took = time.monotonic() - began
             self.ran.append(Ran(command, None, took, "the run ended before it did; it was killed"))
             raise
-        done = Ran(command, exit_status, time.monotonic() - began, said)
+        done = Ran(command, exit_status, time.monotonic() - began, said, pid)
         self.ran.append(done)
         return done
 
@@ -51,7 +56,7 @@ class Hands:
         """Start a server in a session of its own. Its end is not ours to wait for."""
         log = self._folder / f"start-{Path(command.argv[0]).name}.log"
         process = await asyncio.to_thread(_spawned, command, self._environ, log)
-        return 0, f"started as process {process}, its output goes to {log}"
+        return process, f"started as process {process}, its output goes to {log}"
 
 
 def _spawned(command: Command, environ: Mapping[str, str], log: Path) -> int:

@@ -19,6 +19,7 @@ from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice, Tell
 from opskit.recovery.outcome import Outcome, Ran, Result
 from opskit.recovery.step import Condition, Repair, Seen, Step
+from opskit.system.running import running
 
 T = TypeVar("T")
 #: Evidence and plans ask the same servers that are in trouble.
@@ -181,6 +182,7 @@ class Mender:
             for command in repair.commands:
                 self._note(f"{seen.target} is {seen.state} ({seen.cause}): `{command.shown}`")
                 ran.append(await self._hands.do(command))
+                self._keep_server(seen.target, ran[-1])
                 if ran[-1].exit != 0:
                     break
             settle_s = self.rules.step_s if repair.settle_s is None else repair.settle_s
@@ -195,6 +197,13 @@ class Mender:
             await self._notify(Level.REPAIRED, outcome, "")
         self._memory.save()
         return outcome
+
+    def _keep_server(self, target: str, done: Ran) -> None:
+        """A server that was started is ours to end, however this run ends."""
+        started = None if done.pid is None else running(done.pid)
+        if started is not None:
+            self._memory.facts[f"started:{target}"] = {"pid": started.pid, "began": started.began}
+            self._memory.save()
 
     async def _settled(self, step: Step, target: str, settle_s: float) -> Seen | None:
         """The target once it is well, or as it was last seen; None when it is no longer there."""

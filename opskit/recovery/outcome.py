@@ -68,6 +68,8 @@ class Ran:
     exit: int | None
     seconds: float
     said: str = ""
+    pid: int | None = None
+    """Of a server that was started and left."""
 
     def as_json(self) -> dict[str, Any]:
         return {

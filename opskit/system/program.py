@@ -13,6 +13,8 @@ from opskit.errors import OpskitError
 MAX_OUTPUT = 4 * 1024 * 1024
 #: A child that a program leaves behind may keep its output open.
 _AFTER_EXIT_S = 0.2
+#: A fork takes milliseconds; on a machine that is out of memory it may take its time.
+_START_S = 5.0
 #: Even a killed process may take its time, on a dead disk for ever.
 _AFTER_KILL_S = 0.5
 
@@ -67,6 +69,9 @@ class _Output(asyncio.SubprocessProtocol):
             self.exited.set_result(None)
 
 
+_Process = tuple[asyncio.SubprocessTransport, _Output]
+
+
 async def run(
     command: Sequence[str],
     *,
@@ -80,8 +85,8 @@ async def run(
     Raises NotStarted.
     """
     loop = asyncio.get_running_loop()
-    try:
-        transport, output = await loop.subprocess_exec(
+    starting = loop.create_task(
+        loop.subprocess_exec(
             lambda: _Output(max_output),
             *command,
             cwd=cwd,
@@ -89,6 +94,9 @@ async def run(
             stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
+    )
+    try:
+        transport, output = await _start(starting)
     except (OSError, ValueError) as exc:
         why = getattr(exc, "strerror", None) or "it cannot be started"
         # A missing working folder names itself.
@@ -102,10 +110,31 @@ async def run(
         await asyncio.wait({output.exited})
         await asyncio.wait({output.closed}, timeout=_AFTER_EXIT_S)
     finally:
-        if transport.get_returncode() is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(transport.get_pid(), signal.SIGKILL)
-            await asyncio.wait({output.exited}, timeout=_AFTER_KILL_S)
-        transport.close()
+        await _end(transport, output)
     out, err = (bytes(output.kept[fd]).decode("utf-8", "replace") for fd in (1, 2))
     return Done(transport.get_returncode() or 0, out, err, output.cut)
+
+
+async def _start(starting: "asyncio.Task[_Process]") -> _Process:
+    """The process once it is started, which is never cut off in the middle.
+
+    Cancelled between the fork and the pipes, asyncio would kill the program alone and wait for what the
+    program started: for ever, if that keeps the output open.
+    """
+    try:
+        await asyncio.wait({starting})
+    except asyncio.CancelledError:
+        await asyncio.wait({starting}, timeout=_START_S)
+        if starting.done() and starting.exception() is None:
+            await _end(*starting.result())
+        raise
+    return starting.result()
+
+
+async def _end(transport: asyncio.SubprocessTransport, output: _Output) -> None:
+    """Kill what still runs, with everything it started."""
+    if transport.get_returncode() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(transport.get_pid(), signal.SIGKILL)
+        await asyncio.wait({output.exited}, timeout=_AFTER_KILL_S)
+    transport.close()

@@ -1,0 +1,86 @@
+"""`recover levels` (SPEC B12): Victoria's three levels; one that is off is brought back by one restart."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from opskit.checks.agents import LEVELS, climb_agent
+from opskit.config.schema import AgentConfig, Config
+from opskit.errors import Exit, OpskitError
+from opskit.recovery.outcome import Run
+from opskit.recovery.run import Wish, recover
+from opskit.recovery.steps.agents import AgentStep, StatusPage
+
+VICTORIA = "victoria"
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """`before` and `now` are what Victoria said of each level; None when she does not tell."""
+
+    run: Run
+    before: Mapping[str, bool] | None
+    now: Mapping[str, bool] | None
+
+    @property
+    def exit(self) -> Exit:
+        """That of the run; but 1 while a level is off, whatever the reason, and 3 when nobody tells."""
+        if self.run.exit() is not Exit.OK:
+            return self.run.exit()
+        if self.now is None:
+            return Exit.INCONCLUSIVE
+        return Exit.OK if all(self.now.get(level) for level in LEVELS) else Exit.FAILED
+
+    def as_json(self) -> dict[str, Any]:
+        told = {"before": self.before, "now": self.now}
+        content = {**self.run.as_json(), "command": "recover levels", "levels": told}
+        return {**content, "ok": self.exit is Exit.OK, "exit": int(self.exit)}
+
+
+async def levels(
+    config: Config,
+    environ: Mapping[str, str],
+    folder: Path,
+    *,
+    dry: bool,
+    platform: str,
+    note: Callable[[str], None],
+) -> Levels:
+    """Look, restart `victoria-agent` if a level is off, and wait by her status until all are on.
+
+    A person asked for it, so what recovery did before does not hold it back; pauses and the lock do. Raises
+    OpskitError RECOVER_001, RECOVER_002 when no Victoria is configured, StateError.
+    """
+    agent = config.agent(VICTORIA)
+    if agent is None:
+        raise OpskitError(
+            "RECOVER_002", "there is no Victoria in the configuration", remedy="set VICTORIA_URL"
+        )
+    before = await _told(agent, config)
+    at_once = replace(config.recovery, backoff_s=0.001, backoff_max_s=0.001, retry_s=0.001)
+    run = await recover(
+        replace(config, recovery=at_once),
+        environ,
+        folder,
+        Wish(dry=dry),
+        steps=lambda ground: [AgentStep(ground, agent, all_levels=True)],
+        platform=platform,
+        note=note,
+    )
+    return Levels(run, before, await _told(agent, config) if run.mutations else before)
+
+
+def rows(found: Levels) -> list[tuple[str, str, str]]:
+    """Each level, before and now, in words. Pure."""
+
+    def word(told: Mapping[str, bool] | None, level: str) -> str:
+        return "not told" if told is None else "on" if told.get(level) else "off"
+
+    return [(level, word(found.before, level), word(found.now, level)) for level in LEVELS]
+
+
+async def _told(agent: AgentConfig, config: Config) -> Mapping[str, bool] | None:
+    found = await climb_agent(StatusPage(agent, config), config)
+    told = found.evidence.get("levels")
+    return dict(told) if isinstance(told, Mapping) else None

@@ -1,0 +1,186 @@
+"""A procedure that a person asks for, step by step: alone, every command shown, run by hands, and audited.
+
+Unlike a run of recovery it does what it is told, however well or ill its target is; pauses hold all the same.
+"""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from opskit.backup.place import running as backup_runs
+from opskit.config.schema import Config
+from opskit.errors import Exit, OpskitError
+from opskit.recovery import memory as memories
+from opskit.recovery import pauses
+from opskit.recovery.audit import Audit
+from opskit.recovery.ground import Ground
+from opskit.recovery.hands import Hands
+from opskit.recovery.outcome import Ran
+from opskit.recovery.run import alone
+from opskit.recovery.step import Command
+from opskit.recovery.steps.hands_off import worked_on
+from opskit.result import Finding, Report
+from opskit.system.docker_objects import DockerObjects
+from opskit.system.handiwork import workers
+
+#: Narrates: one line for what begins now.
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a procedure came to. `planned` are commands of a dry run, `notes` what a person should know."""
+
+    command: str
+    target: str
+    dry: bool
+    seconds: float
+    findings: Sequence[Finding] = ()
+    ran: Sequence[Ran] = ()
+    planned: Sequence[Command] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def exit(self) -> Exit:
+        return Exit.OK if self.dry else Report(self.command, self.findings).exit
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            **Report(self.command, self.findings).as_json(),
+            "ok": self.exit is Exit.OK,
+            "target": self.target,
+            "dry_run": self.dry,
+            "seconds": round(self.seconds, 3),
+            "planned": [one.shown for one in self.planned],
+            "ran": [one.as_json() for one in self.ran],
+            "notes": list(self.notes),
+            "exit": int(self.exit),
+        }
+
+
+@dataclass(slots=True)
+class Procedure:
+    """One procedure under way. `audit` None is a dry run: commands are collected and none is run."""
+
+    name: str
+    target: str
+    ground: Ground
+    hands: Hands
+    audit: Audit | None
+    say: Say
+    began: float
+    identifier: str = field(default_factory=lambda: str(uuid.uuid4()))
+    planned: list[Command] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def dry(self) -> bool:
+        return self.audit is None
+
+    async def do(self, command: Command) -> Ran:
+        """Run one command, or in a dry run only keep it, which counts as done."""
+        if self.audit is None:
+            self.planned.append(command)
+            return Ran(command, 0, 0.0)
+        self.say(f"$ {command.shown}")
+        self._write("command_begins", command=command.shown, cwd=command.cwd)
+        done = await self.hands.do(command)
+        self._write("command_ended", **done.as_json())
+        return done
+
+    def record(self, done: Ran) -> None:
+        """Keep and audit what was done without a program: a request of a server's own API."""
+        self.hands.ran.append(done)
+        self._write("command_ended", **done.as_json())
+
+    async def do_all(self, commands: Sequence[Command]) -> Ran | None:
+        """The command that failed, at which the rest is left out; None when all went well."""
+        for command in commands:
+            done = await self.do(command)
+            if done.exit != 0:
+                return done
+        return None
+
+    def done(self, findings: Sequence[Finding]) -> Done:
+        """The end; its verdict is audited."""
+        took = time.monotonic() - self.began
+        end = Done(self.name, self.target, self.dry, took, findings, self.hands.ran, self.planned, self.notes)
+        if self.audit is not None:
+            verdicts = {one.check: [one.target, one.status.value, one.detail] for one in findings}
+            self._write("procedure_ended", exit=int(end.exit), seconds=round(took, 3), findings=verdicts)
+        return end
+
+    def check_pauses(self, *names: str) -> None:
+        """Raises OpskitError RECOVER_003 when one of these names is paused: people win."""
+        now = self.ground.clock()
+        held = pauses.covering(pauses.read(self.ground.folder, now), *names)
+        if held is None:
+            return
+        until = "until `opskit resume`" if held.until is None else f"until {_utc(held.until)}"
+        why = f" ({held.reason})" if held.reason else ""
+        raise OpskitError(
+            "RECOVER_003",
+            f"{held.target} is paused {until}{why}",
+            remedy=f"`opskit resume {held.target}`, then again",
+        )
+
+    async def check_nobody_is_at_it(self) -> None:
+        """Raises OpskitError RECOVER_003 while somebody builds, pulls or makes a backup."""
+        if await asyncio.to_thread(backup_runs, self.ground.config):
+            raise OpskitError("RECOVER_003", "a backup is being made or restored", remedy="wait for its end")
+        found = await asyncio.to_thread(workers, self.ground.environ.get("DOCKER_HOST"))
+        at_work = worked_on(found, self.ground.config.recovery.hands_off_s)
+        if at_work is not None:
+            raise OpskitError("RECOVER_003", at_work, remedy="wait for its end, or stop it")
+
+    def _write(self, event: str, **content: Any) -> None:
+        if self.audit is not None:
+            self.audit.write(
+                at=_utc(self.ground.clock()),
+                event=event,
+                run=self.identifier,
+                procedure=self.name,
+                target=self.target,
+                **content,
+            )
+
+
+@contextlib.asynccontextmanager
+async def procedure(
+    name: str,
+    target: str,
+    config: Config,
+    environ: Mapping[str, str],
+    folder: Path,
+    *,
+    dry: bool,
+    platform: str,
+    say: Say,
+    clock: Callable[[], float] = time.time,
+) -> AsyncIterator[Procedure]:
+    """Everything that a procedure needs, under the lock of recovery.
+
+    Raises OpskitError RECOVER_001 when another recovery runs, StateError when state cannot be used.
+    """
+    with alone(folder), contextlib.ExitStack() as parts:
+        memory, damage = memories.load(folder)
+        if damage is not None:
+            say(damage)
+        audit = None if dry else Audit(folder, config.log)
+        if audit is not None:
+            parts.callback(audit.close)
+        async with DockerObjects(environ) as door:
+            ground = Ground(config, environ, folder, door, memory, clock, platform)
+            yield Procedure(name, target, ground, Hands(folder, environ), audit, say, time.monotonic())
+            if audit is not None:
+                memory.save()
+
+
+def _utc(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

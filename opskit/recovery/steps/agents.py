@@ -1,0 +1,184 @@
+"""One step for each agent (SPEC B12, D1): its status page, and for Victoria all three levels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opskit.checks.agents import LEVELS, climb_agent
+from opskit.checks.state import CODES, WORKING_CORES, NodeState
+from opskit.config.schema import AgentConfig, Config
+from opskit.errors import OpskitError
+from opskit.providers.base import CallError
+from opskit.providers.http import HttpNode
+from opskit.recovery.ground import Ground
+from opskit.recovery.step import Condition, Repair, Seen
+from opskit.recovery.steps.box import Box, instant
+from opskit.recovery.steps.decision import Trouble
+from opskit.recovery.steps.repairing import Repairing
+from opskit.recovery.steps.subject import of_agent
+from opskit.recovery.steps.testimony import gathered, some
+from opskit.result import Finding
+
+#: Which variable of Victoria's container switches which level on (SPEC D1); the agent itself always is.
+SWITCHES = {"enhanced": "USE_VICTORIA_ENHANCED", "initiative": "ENABLE_EVENT_MONITORING"}
+_TRUE = ("true", "1", "yes", "on")
+
+
+def agents(ground: Ground) -> list["AgentStep"]:
+    """A step for each agent of the configuration."""
+    return [AgentStep(ground, agent) for agent in ground.config.agents]
+
+
+class AgentStep:
+    """One agent. The target bears its name.
+
+    A level that is off is broken when the container was told to switch it on; with `all_levels` always.
+    """
+
+    requires: tuple[str, ...] = ()
+
+    def __init__(self, ground: Ground, agent: AgentConfig, *, all_levels: bool = False) -> None:
+        self.name = agent.name
+        self.title = agent.name.capitalize()
+        compose = [f"compose:{name}" for name in ground.config.stack.compose]
+        self.after = ("docker", "network", *compose, *(node.name for node in ground.config.nodes))
+        self._ground = ground
+        self._agent = agent
+        self._all_levels = all_levels
+        self._subject = of_agent(agent, ground.config)
+        self._repairing = Repairing(ground, self._subject)
+        self._trouble: Trouble | None = None
+
+    async def look(self) -> Sequence[Seen]:
+        """Ask for its status, and give it no work."""
+        found = await climb_agent(StatusPage(self._agent, self._ground.config), self._ground.config)
+        await self._repairing.note_start()
+        return [await self._judged(found)]
+
+    async def evidence(self, seen: Seen) -> Mapping[str, Any]:
+        del seen
+        return await gathered(self._ground, self._subject, await self._repairing.situation(), None)
+
+    async def plan(self, seen: Seen) -> Repair | None:
+        del seen
+        return None if self._trouble is None else await self._repairing.plan(self._trouble)
+
+    async def _judged(self, found: Finding) -> Seen:
+        state, self._trouble = NodeState(found.state), None
+        told = some(found.evidence, "url", "ladder", "levels", "process")
+        names = self._subject.containers
+        if state in (NodeState.OK, NodeState.SLOW):
+            levels = found.evidence.get("levels")
+            if levels is None and self._all_levels:
+                why = f"{found.detail}; it does not tell its levels"
+                return Seen(self.name, Condition.UNKNOWN, "no levels", why, names, told)
+            self._trouble = await self._levels_off(levels) if levels else None
+            if self._trouble is None:
+                condition = Condition.HEALTHY if state is NodeState.OK else Condition.WAITING
+                return Seen(self.name, condition, found.state, found.detail, names, told, found.remedy)
+        elif state in (NodeState.BUSY, NodeState.LOADING):
+            return Seen(self.name, Condition.WAITING, found.state, found.detail, names, told, found.remedy)
+        elif state is NodeState.UNAUTHORISED:
+            return Seen(self.name, Condition.UNKNOWN, found.state, found.detail, names, told, found.remedy)
+        else:
+            self._trouble = trouble(found)
+            if state is NodeState.WEDGED and (busy := await self._busy()):
+                why = f"{found.detail}, but {busy}"
+                return Seen(self.name, Condition.WAITING, "busy", why, names, told, found.remedy)
+        if not self._subject.local and not self._agent.required:
+            return self._far(found, told)
+        decision = await self._repairing.decide(self._trouble)
+        broken = decision.condition is Condition.BROKEN
+        return Seen(
+            self.name,
+            decision.condition,
+            decision.state,
+            decision.cause,
+            names,
+            told,
+            decision.remedy,
+            CODES.get(state, "COMM_001") if broken else None,
+        )
+
+    def _far(self, found: Finding, told: Mapping[str, Any]) -> Seen:
+        """Not well, and on another machine: not ours to mend."""
+        names = self._subject.containers
+        if not self._subject.explicit:
+            why = f"{found.detail}, and nobody configured it"
+            return Seen(self.name, Condition.ABSENT, "absent", why, names, told, found.remedy)
+        why = f"{found.detail}; it is on another machine, and not required"
+        return Seen(self.name, Condition.LEFT, found.state, why, names, told, found.remedy)
+
+    async def _levels_off(self, levels: Mapping[str, bool]) -> Trouble | None:
+        """The trouble of levels that should be on; None when those that are off were never switched on."""
+        off = [level for level in LEVELS if not levels.get(level)]
+        if not off:
+            return None
+        boxes = (await self._repairing.situation()).boxes
+        wanted = off if self._all_levels else [level for level in off if switched_on(level, boxes)]
+        if not wanted:
+            return None
+        noun = "level is" if len(wanted) == 1 else "levels are"
+        detail = f"the {noun} off: {', '.join(wanted)}"
+        return Trouble("level off", detail, speaks=True)
+
+    async def _busy(self) -> str:
+        """What shows that a silent agent is working, in words; nothing when it is not."""
+        for one in (await self._repairing.situation()).boxes:
+            if not one.running:
+                continue
+            try:
+                cores = cores_of(await self._ground.door.stats(one.name))
+            except OpskitError:
+                continue
+            if cores >= WORKING_CORES:
+                return f"container {one.name} is using {cores:.1f} cores"
+        return ""
+
+
+class StatusPage:
+    """The client of an agent as far as a look goes."""
+
+    def __init__(self, config: AgentConfig, whole: Config) -> None:
+        self.config = config
+        self._budgets = whole.budgets
+
+    async def status(self, *, timeout_s: float | None = None) -> Mapping[str, Any]:
+        """`GET /status`; an agent that has none (404) is asked for `/health`. Raises CallError."""
+        http = HttpNode(self.config.url, api_key=self.config.api_key, connect_s=self._budgets.connect_s)
+        try:
+            try:
+                body = await http.get_json("/status", timeout_s=timeout_s)
+            except CallError as error:
+                if error.status != 404:
+                    raise
+                body = await http.get_json("/health", timeout_s=timeout_s)
+        finally:
+            await http.aclose()
+        return body if isinstance(body, Mapping) else {}
+
+
+def switched_on(level: str, boxes: Sequence[Box]) -> bool:
+    """Whether the container was told to switch a level on. Pure."""
+    switch = SWITCHES.get(level)
+    if switch is None:
+        return True
+    return any((one.variables or {}).get(switch, "").strip().lower() in _TRUE for one in boxes)
+
+
+def trouble(found: Finding) -> Trouble:
+    """What a look's finding means for a repair. Pure."""
+    speaks = any(rung["rung"] == "http" and rung["status"] == "pass" for rung in found.evidence["ladder"])
+    return Trouble(found.state, found.detail, speaks, remedy=found.remedy)
+
+
+def cores_of(stats: Mapping[str, Any]) -> float:
+    """How many cores a container used between the two samples that Docker takes; 0 when it does not tell."""
+    try:
+        now, before = stats["cpu_stats"]["cpu_usage"], stats["precpu_stats"]["cpu_usage"]
+        began, ended = instant(stats["preread"]), instant(stats["read"])
+        used_ns = int(now["total_usage"]) - int(before["total_usage"])
+    except (KeyError, TypeError, ValueError):
+        return 0.0
+    if began is None or ended is None or (seconds := (ended - began).total_seconds()) <= 0:
+        return 0.0
+    return max(0.0, used_ns / 1e9 / seconds)

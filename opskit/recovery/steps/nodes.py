@@ -1,0 +1,114 @@
+"""One step for each model node: ready is what gives a token, not what answers a health page (ops facts 0.1).
+
+Slow, busy, loading and starting servers are left to themselves; what is wedged, refused or failing is
+restarted by whoever keeps it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opskit.checks.ladder import Climb, climb
+from opskit.checks.state import CODES, NodeState
+from opskit.config.schema import NodeConfig
+from opskit.llm.loads import load_budget_s
+from opskit.recovery.ground import Ground
+from opskit.recovery.step import Condition, Repair, Seen
+from opskit.recovery.steps.decision import Trouble
+from opskit.recovery.steps.repairing import Repairing
+from opskit.recovery.steps.subject import Subject, of_node, weights_bytes
+from opskit.recovery.steps.testimony import gathered, some
+from opskit.result import Finding
+
+_TITLES = {"mlx": "MLX API server", "ollama": "Ollama"}
+_WAITING = (NodeState.SLOW, NodeState.BUSY, NodeState.LOADING)
+
+
+def nodes(ground: Ground) -> list["NodeStep"]:
+    """A step for each node of the configuration; one on another machine is looked at and never repaired."""
+    return [NodeStep(ground, node) for node in ground.config.nodes]
+
+
+class NodeStep:
+    """One node. The target bears its name."""
+
+    requires: tuple[str, ...] = ()
+
+    def __init__(self, ground: Ground, node: NodeConfig) -> None:
+        self.name = node.name
+        self.title = _TITLES.get(node.name, f"model node {node.name}")
+        # A node may live in a container; Docker being down does not keep others from being mended.
+        self.after = ("docker", *(f"compose:{name}" for name in ground.config.stack.compose))
+        self._ground = ground
+        self._node = node
+        self._subject = of_node(node, ground.config)
+        self._repairing = Repairing(ground, self._subject, settle_s(ground, self._subject, node))
+        self._trouble: Trouble | None = None
+
+    async def look(self) -> Sequence[Seen]:
+        """Ask a resident model for a token; loads, pins and swaps nothing."""
+        found = await self._climb()
+        if found.state == NodeState.FAILING:
+            # A runner that crashed is brought back by the next request (wire facts A6): one bad answer is
+            # not enough to restart a server.
+            found = await self._climb()
+        await self._repairing.note_start()
+        told = some(found.evidence, "url", "ladder", "model", "resident", "first_token_s", "process")
+        seen = await self._judged(found, told)
+        return [seen]
+
+    async def evidence(self, seen: Seen) -> Mapping[str, Any]:
+        del seen
+        now = await self._repairing.situation()
+        return await gathered(self._ground, self._subject, now, self._node)
+
+    async def plan(self, seen: Seen) -> Repair | None:
+        del seen
+        return None if self._trouble is None else await self._repairing.plan(self._trouble)
+
+    async def _climb(self) -> Finding:
+        return await climb(self._node, self._ground.config, Climb(), self._ground.folder)
+
+    async def _judged(self, found: Finding, told: Mapping[str, Any]) -> Seen:
+        state, self._trouble = NodeState(found.state), None
+        names = self._subject.containers
+        if state is NodeState.OK:
+            return Seen(self.name, Condition.HEALTHY, "ok", found.detail, names, told)
+        if state in _WAITING:
+            return Seen(self.name, Condition.WAITING, found.state, found.detail, names, told, found.remedy)
+        if state is NodeState.UNAUTHORISED:
+            return Seen(self.name, Condition.UNKNOWN, found.state, found.detail, names, told, found.remedy)
+        self._trouble = trouble(found, self._ground.config.recovery.load_grace_s)
+        if not self._subject.local and not self._node.required:
+            return self._far(found, told)
+        decision = await self._repairing.decide(self._trouble)
+        code = CODES.get(state) if decision.condition is Condition.BROKEN else None
+        return Seen(
+            self.name, decision.condition, decision.state, decision.cause, names, told, decision.remedy, code
+        )
+
+    def _far(self, found: Finding, told: Mapping[str, Any]) -> Seen:
+        """Not well, and on another machine: not ours to mend."""
+        names = self._subject.containers
+        if not self._subject.explicit:
+            why = f"{found.detail}, and nobody configured it"
+            return Seen(self.name, Condition.ABSENT, "absent", why, names, told, found.remedy)
+        why = f"{found.detail}; it is on another machine, and not required"
+        return Seen(self.name, Condition.LEFT, found.state, why, names, told, found.remedy)
+
+
+def trouble(found: Finding, load_grace_s: float) -> Trouble:
+    """What a probe's finding means for a repair. Pure."""
+    empty = found.state == NodeState.FAILING and found.evidence.get("models") == []
+    speaks = "server" in found.evidence
+    # Nothing listens: it may be starting. Something listens and gives no token: it may be loading.
+    fresh_s = 0.0 if found.state == NodeState.REFUSED else load_grace_s
+    return Trouble(found.state, found.detail, speaks, not empty, found.remedy, fresh_s)
+
+
+def settle_s(ground: Ground, subject: Subject, node: NodeConfig) -> float | None:
+    """How long a restarted node may take: an MLX server loads its model first; None for the usual time."""
+    config = ground.config
+    if node.source == "ollama":
+        return None
+    loads_s = load_budget_s(config.budgets, weights_bytes(subject.start, config))
+    return max(config.recovery.step_s, loads_s + config.probe.first_token_s)

@@ -1,0 +1,117 @@
+"""All that a decision about a broken server stands on: its port, its containers, its service, its process."""
+
+import asyncio
+import getpass
+import os
+import shutil
+from dataclasses import dataclass
+
+from opskit.backup.place import running as backup_runs
+from opskit.errors import OpskitError
+from opskit.recovery.ground import Ground
+from opskit.recovery.steps.box import Box, box, instant
+from opskit.recovery.steps.containers import Unit
+from opskit.recovery.steps.hands_off import past, stopped, worked_on
+from opskit.recovery.steps.holder import Holder, holder
+from opskit.recovery.steps.resting import Resting, resting
+from opskit.recovery.steps.subject import Subject, started_by_us
+from opskit.system.handiwork import workers
+from opskit.system.running import SAME_START_S, Running, is_like, like
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """`program` is a process that runs exactly the start command, on the port or not yet.
+
+    `ours` tells that a repair of opskit started it. `boxes` are the containers of the stack behind this
+    server; `docker_says` is why Docker could not be asked, empty when it could. `start_found` is the program
+    of the start command as an absolute path, None when PATH has none. `at_work` is what somebody is
+    doing that a repair would break off.
+    """
+
+    now: float
+    user: str
+    uid: int
+    holder: Holder | None = None
+    boxes: tuple[Box, ...] = ()
+    docker_says: str = ""
+    docker_installed: bool = True
+    resting: Resting | None = None
+    program: Running | None = None
+    ours: bool = False
+    start_found: str | None = None
+    at_work: str = ""
+
+
+async def situation(ground: Ground, subject: Subject) -> Situation:
+    """As it is now. Looks only; never raises for what it finds."""
+    held, (boxes, problem) = await asyncio.gather(holder(ground, subject), _boxes(ground, subject))
+    path = ground.environ.get("PATH")
+    program, rest = None, None
+    if held is None:
+        if subject.start:
+            found = await asyncio.to_thread(like, subject.start, path)
+            program = found[0] if found else None
+        if not boxes and program is None:
+            rest = await resting(ground, subject)
+    elif held.process is not None and is_like(held.process.command, subject.start, path):
+        program = held.process
+    return Situation(
+        ground.clock(),
+        getpass.getuser(),
+        os.geteuid(),
+        held,
+        boxes,
+        problem,
+        shutil.which("docker", path=path) is not None,
+        rest,
+        program,
+        program is not None and _is_ours(ground, subject, program),
+        shutil.which(subject.start[0], path=path) if subject.start else None,
+        await _at_work(ground, subject, in_containers=bool(boxes)),
+    )
+
+
+async def _at_work(ground: Ground, subject: Subject, *, in_containers: bool) -> str:
+    """A pull keeps Ollama from being restarted; work with Docker, and backups, containers."""
+    found = await asyncio.to_thread(workers, ground.environ.get("DOCKER_HOST"))
+    with_ollama = [one for one in found if one.work.words.startswith("ollama")]
+    with_docker = [one for one in found if one not in with_ollama]
+    pulled = with_ollama if "ollama" in subject.known_by else []
+    touched = with_docker if in_containers else []
+    if in_containers and await asyncio.to_thread(backup_runs, ground.config):
+        return "a backup is being made or restored"
+    return worked_on([*pulled, *touched], ground.config.recovery.hands_off_s) or ""
+
+
+async def _boxes(ground: Ground, subject: Subject) -> tuple[tuple[Box, ...], str]:
+    try:
+        found = [await _box(ground, name) for name in subject.containers]
+    except OpskitError as error:
+        return (), error.message
+    return tuple(one for one in found if one is not None), ""
+
+
+async def _box(ground: Ground, name: str) -> Box | None:
+    """The container of that name, with what a person did to it lately; None when there is none."""
+    item = await ground.door.named(name)
+    if item is None:
+        return None
+    state = item["State"]
+    ended = Unit(
+        str(item["Id"]),
+        name,
+        "",
+        str(state["Status"]),
+        oom=bool(state.get("OOMKilled")),
+        error=str(state.get("Error") or ""),
+        finished=None if state["Running"] else instant(state.get("FinishedAt")),
+    )
+    seen = await past(ground, [ended])
+    left = None if state["Running"] else stopped(ended, seen, ground.config.recovery.hands_off_s)
+    return box(item, seen.now, left or "")
+
+
+def _is_ours(ground: Ground, subject: Subject, program: Running) -> bool:
+    kept = started_by_us(ground, subject)
+    return kept is not None and kept[0] == program.pid and abs(kept[1] - program.began) < SAME_START_S

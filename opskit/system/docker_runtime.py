@@ -1,0 +1,191 @@
+"""What runs the Docker daemon of this machine: Docker Desktop, OrbStack, Colima, or a system service."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from opskit.system.docker_host import Host
+from opskit.system.program import NotStarted, run
+
+_APP = "/Docker.app/Contents/"
+_DAEMONS = frozenset(
+    {"dockerd", "com.docker.backend", "com.docker.virtualization", "limactl", "OrbStack Helper"}
+)
+_PLUGIN_S = 5.0
+
+
+class Kind(StrEnum):
+    """Who starts and stops the daemon. `service` is the system's, `user_service` one user's (rootless)."""
+
+    DESKTOP = "Docker Desktop"
+    ORBSTACK = "OrbStack"
+    COLIMA = "Colima"
+    SERVICE = "the Docker service"
+    USER_SERVICE = "the rootless Docker service"
+    REMOTE = "a Docker on another machine"
+    UNKNOWN = "a Docker that opskit does not know"
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """`profile` is Colima's. `socket` is where the daemon listens, None when it is not a unix socket.
+
+    `managed` tells that systemd runs here; without it a service can be neither started nor restarted.
+    """
+
+    kind: Kind
+    socket: str | None = None
+    profile: str | None = None
+    managed: bool = False
+    mac: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What decides the runtime: the system, the folders of its user, the programs on its PATH.
+
+    `booted` is there when systemd runs as the first process; `apps` holds the applications of a Mac.
+    """
+
+    platform: str
+    home: Path
+    path: str | None
+    booted: Path = Path("/run/systemd/system")
+    apps: tuple[Path, ...] = (Path("/Applications"),)
+    runtime_folder: str | None = None
+    colima_home: str | None = None
+
+    @classmethod
+    def of(cls, platform: str, environ: Mapping[str, str]) -> "Machine":
+        home = Path(environ.get("HOME") or Path.home())
+        return cls(
+            platform,
+            home,
+            environ.get("PATH"),
+            apps=(Path("/Applications"), home / "Applications"),
+            runtime_folder=environ.get("XDG_RUNTIME_DIR"),
+            colima_home=environ.get("COLIMA_HOME"),
+        )
+
+    def has(self, program: str) -> bool:
+        return shutil.which(program, path=self.path) is not None
+
+
+def runtime(host: Host, machine: Machine) -> Runtime:
+    """What answers for this address, by where it leads. Looks at links and folders, asks nobody."""
+    mac = machine.platform == "darwin"
+    if host.socket is None:
+        # Over ssh it is another machine's even when that is this one: its service is not ours to restart.
+        return Runtime(Kind.REMOTE if host.ssh or not _loopback(host.url) else Kind.UNKNOWN, mac=mac)
+    path = _target(Path(host.socket))
+    if (profile := _colima_profile(path, machine)) is not None:
+        return Runtime(Kind.COLIMA, host.socket, profile, mac=mac)
+    if ".orbstack" in path.parts:
+        return Runtime(Kind.ORBSTACK, host.socket, mac=mac)
+    if mac:
+        in_home = path == machine.home / ".docker/run/docker.sock" or "com.docker.docker" in path.parts
+        kind = Kind.DESKTOP if in_home else _installed(machine)
+        return Runtime(kind, host.socket, "default" if kind is Kind.COLIMA else None, mac=True)
+    managed = machine.booted.is_dir() and machine.has("systemctl")
+    if path == machine.home / ".docker/desktop/docker.sock":
+        return Runtime(Kind.DESKTOP, host.socket, managed=managed)
+    if machine.runtime_folder and path == _target(Path(machine.runtime_folder)) / "docker.sock":
+        return Runtime(Kind.USER_SERVICE, host.socket, managed=managed)
+    if str(path) in ("/run/docker.sock", "/var/run/docker.sock"):
+        return Runtime(Kind.SERVICE, host.socket, managed=managed)
+    return Runtime(Kind.UNKNOWN, host.socket)
+
+
+def installed(machine: Machine) -> bool:
+    """Whether there is any Docker on this machine: its command line, its daemon, or a Mac's runtime."""
+    programs = ("docker", "dockerd", "orb", "colima")
+    return any(machine.has(one) for one in programs) or _app(machine, "Docker") or _app(machine, "OrbStack")
+
+
+async def has_desktop_command(environ: Mapping[str, str]) -> bool:
+    """Whether `docker desktop start` exists, which came with Docker Desktop 4.37."""
+    try:
+        async with asyncio.timeout(_PLUGIN_S):
+            return (await run(("docker", "desktop", "version"), env=environ)).exit == 0
+    except (NotStarted, TimeoutError):
+        return False
+
+
+def desktop_processes() -> list[tuple[int, float]]:
+    """The processes of Docker Desktop on a Mac, by the application that they were started from.
+
+    Each with the moment at which it began (seconds since the epoch), so that no other is mistaken for it.
+    """
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if _APP in process.exe():
+                found.append((process.pid, process.create_time()))
+        except psutil.Error:
+            continue
+    return sorted(found)
+
+
+def daemon_age_s() -> float | None:
+    """How long ago the youngest process began that serves a Docker socket, or will; None without one."""
+    now, began = time.time(), None
+    for process in psutil.process_iter():
+        try:
+            if process.name() in _DAEMONS:
+                began = max(began or 0.0, process.create_time())
+        except psutil.Error:
+            continue
+    return None if began is None else max(0.0, now - began)
+
+
+def _installed(machine: Machine) -> Kind:
+    """For the common socket of a Mac that leads nowhere now: the one runtime that is installed."""
+    there = [
+        kind
+        for kind, found in (
+            (Kind.DESKTOP, _app(machine, "Docker")),
+            (Kind.ORBSTACK, _app(machine, "OrbStack") or machine.has("orb")),
+            (Kind.COLIMA, machine.has("colima")),
+        )
+        if found
+    ]
+    return there[0] if len(there) == 1 else Kind.UNKNOWN
+
+
+def _app(machine: Machine, name: str) -> bool:
+    return machine.platform == "darwin" and any((folder / f"{name}.app").is_dir() for folder in machine.apps)
+
+
+def _colima_profile(path: Path, machine: Machine) -> str | None:
+    """The profile whose folder holds the socket: `~/.colima/PROFILE/docker.sock`, or below COLIMA_HOME."""
+    homes = [machine.home / ".colima", machine.home / ".config/colima"]
+    homes += [Path(machine.colima_home)] if machine.colima_home else []
+    for home in homes:
+        if path.parent.parent == _target(home):
+            return path.parent.name
+    # Before profiles had folders the socket lay in the home of Colima itself.
+    return "default" if path.parent in homes else None
+
+
+def _target(path: Path) -> Path:
+    """Where a link leads, also when nothing is there."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path
+
+
+def _loopback(url: str) -> bool:
+    name = urlsplit(url).hostname or ""
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"

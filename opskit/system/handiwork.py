@@ -1,0 +1,111 @@
+"""What people are doing to Docker or to models on this machine just now, by the processes that do it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+
+#: Options of `docker` and of `docker compose` that take the next argument for their value.
+_VALUED = frozenset(
+    {
+        *("-H", "--host", "-c", "--context", "--config", "-l", "--log-level"),
+        *("--tlscacert", "--tlscert", "--tlskey"),
+        *("-f", "--file", "-p", "--project-name", "--project-directory", "--profile", "--env-file"),
+        *("--ansi", "--parallel", "--progress", "--verbosity"),
+    }
+)
+_DOCKER = frozenset({"pull", "build", "load", "import"})
+_COMPOSE = frozenset(
+    {"pull", "build", "up", "down", "create", "start", "stop", "restart", "rm", "kill", "run", "watch"}
+)
+_OLLAMA = frozenset({"pull", "create"})
+_DETACHED = ("-d", "--detach", "--wait")
+#: Programs that run what their next argument names.
+_BEFORE = ("sudo", "env", "nice", "bash", "sh", "python")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One command that changes things. `stays` tells that it lives for as long as its containers do."""
+
+    words: str
+    stays: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process with its work; `age_s` is how long ago it began."""
+
+    pid: int
+    work: Work
+    age_s: float
+
+
+def workers(docker_host: str | None) -> list[Worker]:
+    """Everybody's, the oldest first. Blocks while every process is looked at.
+
+    `docker_host` is our DOCKER_HOST: who plainly works with another daemon is left out.
+    """
+    now, found = time.time(), []
+    for process in psutil.process_iter():
+        try:
+            work = work_of(process.cmdline())
+            if work is None or _elsewhere(process, work, docker_host):
+                continue
+            found.append(Worker(process.pid, work, max(0.0, now - process.create_time())))
+        except psutil.Error:
+            continue
+    return sorted(found, key=lambda one: -one.age_s)
+
+
+def work_of(command: Sequence[str]) -> Work | None:
+    """What a command line does, in two or three words without its arguments, which may be secrets. Pure."""
+    # A script has its interpreter in front.
+    for place, word in enumerate(command[:3]):
+        name = word.rpartition("/")[2]
+        if name in ("docker", "docker-compose", "docker-buildx", "ollama"):
+            return _work(name, command[place + 1 :])
+        if not word.startswith("-") and not name.startswith(_BEFORE):
+            return None
+    return None
+
+
+def _work(name: str, arguments: Sequence[str]) -> Work | None:
+    verb, rest = _verb(arguments)
+    if name == "ollama":
+        return Work(f"ollama {verb}") if verb in _OLLAMA else None
+    if name == "docker" and verb == "compose":
+        return _work("docker-compose", rest)
+    if (name == "docker" and verb in ("image", "buildx", "builder")) or verb == "buildx":
+        verb, rest = _verb(rest)
+        verb = "build" if verb == "bake" else verb
+    if name == "docker-compose" and verb == "compose":
+        # The plug-in is called with its own name again.
+        verb, rest = _verb(rest)
+    if name in ("docker", "docker-buildx"):
+        return Work(f"docker {verb}") if verb in _DOCKER else None
+    if verb not in _COMPOSE:
+        return None
+    stays = verb in ("up", "run", "watch") and not any(word in _DETACHED for word in rest)
+    return Work(f"docker compose {verb}", stays)
+
+
+def _verb(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The first argument that is no option, and what follows it."""
+    place = 0
+    while place < len(arguments):
+        word = arguments[place]
+        if not word.startswith("-"):
+            return word, arguments[place + 1 :]
+        place += 2 if word in _VALUED else 1
+    return "", ()
+
+
+def _elsewhere(process: psutil.Process, work: Work, docker_host: str | None) -> bool:
+    if work.words.startswith("ollama"):
+        return False
+    try:
+        return (process.environ().get("DOCKER_HOST") or None) != (docker_host or None)
+    except psutil.AccessDenied:
+        return False

@@ -1,0 +1,642 @@
+"""Compose projects through the real healer, on a real daemon and a real docker-compose."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from docker.models.containers import Container
+
+from opskit.recovery import pauses
+from opskit.recovery.ground import Ground
+from opskit.recovery.hands import Hands
+from opskit.recovery.outcome import Outcome, Result, Run
+from opskit.recovery.step import Step
+from opskit.recovery.steps.compose_project import compose_projects
+from opskit.recovery.steps.docker_daemon import docker_daemon
+from opskit.recovery.steps.docker_network import docker_network
+from opskit.recovery.steps.hands_off import KEPT
+from tests.parts.docker import IMAGE, LABEL, Engine
+from tests.parts.healing import Healing, configured, machine, outcome
+
+LIMIT_S = 30.0
+WAIT = "trap 'exit 143' TERM; while :; do sleep 1000 & wait $!; done"
+#: Nothing that happens within a test is recent any more.
+LONG_AGO = {"hands_off_s": 0.001}
+
+
+def steps(ground: Ground) -> Sequence[Step]:
+    return [docker_daemon(ground), docker_network(ground), *compose_projects(ground)]
+
+
+@dataclass
+class Stack:
+    """One Compose project in a folder of its own, and the healer of a machine that has no other."""
+
+    box: Engine
+    folder: Path
+    network: str | None = None
+    rules: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir()
+        self.environ = machine(self.folder.parent / "home", {**self.box.environment, **self.env})
+        self.healing = Healing(self.folder.parent / "state", self.config(), self.environ)
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "docker-compose.yml"
+
+    @property
+    def project(self) -> str:
+        return self.folder.name
+
+    def config(self, **rules: Any) -> Any:
+        stack = {"compose": {"app": [str(self.file)]}, "docker_network": self.network}
+        content = {"stack": stack, "recovery": {**self.rules, **rules}}
+        return configured(self.folder.parent / "config", content)
+
+    def write(self, services: dict[str, dict[str, Any]], *, fresh: bool = False, **top: Any) -> None:
+        """The Compose file; unless `fresh`, nobody has touched it for an hour."""
+        made = {}
+        for name, given in services.items():
+            labels = {LABEL: self.box.mark, **given.pop("labels", {})}
+            base = {
+                "image": IMAGE,
+                "command": ["sh", "-c", given.pop("script", WAIT).replace("$", "$$")],
+                "labels": labels,
+            }
+            made[name] = {**base, **({} if "networks" in given else {"network_mode": "none"}), **given}
+        self.file.write_text(yaml.safe_dump({"services": made, **top}, sort_keys=False))
+        if not fresh:
+            self.age(self.file)
+
+    def age(self, path: Path) -> None:
+        long_ago = time.time() - 3600
+        os.utime(path, (long_ago, long_ago))
+
+    def compose(self, *arguments: str) -> None:
+        subprocess.run(
+            ["docker-compose", "-f", str(self.file), *arguments],
+            env={**self.environ, "COMPOSE_IGNORE_ORPHANS": "1"},
+            check=True,
+            capture_output=True,
+            timeout=LIMIT_S,
+        )
+
+    def docker(self, *arguments: str) -> None:
+        subprocess.run(
+            ["docker", *arguments], env=self.environ, check=True, capture_output=True, timeout=LIMIT_S
+        )
+
+    def containers(self, service: str) -> list[Container]:
+        wanted = [f"com.docker.compose.project={self.project}", f"com.docker.compose.service={service}"]
+        return self.box.client.containers.list(all=True, filters={"label": wanted})
+
+    def container(self, service: str) -> Container:
+        (found,) = self.containers(service)
+        found.reload()
+        return found
+
+    async def until(self, service: str, true: Any) -> Container:
+        """Wait for what the daemon tells of a container."""
+        async with asyncio.timeout(LIMIT_S):
+            while not true(found := self.container(service)):
+                await asyncio.sleep(0.02)
+        return found
+
+    async def heal(self, *, dry: bool = False, **rules: Any) -> Run:
+        self.healing.config = self.config(**rules)
+        return await self.healing.run(steps, dry=dry)
+
+    async def healed(self, target: str, **rules: Any) -> Outcome:
+        return outcome(await self.heal(**rules), target)
+
+    @property
+    def commands(self) -> list[str]:
+        return [one.command.shown for one in self.healing.hands.ran]
+
+
+@pytest.fixture
+def stack(box: Engine, tmp_path: Path) -> Iterator[Stack]:
+    if shutil.which("docker-compose") is None:
+        pytest.skip("there is no docker-compose: apt-get install docker-compose")
+    made = Stack(box, tmp_path / box.name("p").replace("-", ""))
+    with cleaned(made):
+        yield made
+
+
+@contextmanager
+def cleaned(made: Stack) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        made.box.clean()
+        for network in made.box.client.networks.list(
+            filters={"label": f"com.docker.compose.project={made.project}"}
+        ):
+            network.remove()
+
+
+def ended(found: Container) -> bool:
+    return found.status == "exited"
+
+
+def running(found: Container) -> bool:
+    return found.status == "running"
+
+
+def health(word: str) -> Any:
+    return lambda found: (found.attrs["State"].get("Health") or {}).get("Status") == word
+
+
+CHECK = {"test": ["CMD", "test", "!", "-e", "/ill"], "interval": "100ms", "retries": 1, "timeout": "5s"}
+
+
+async def test_a_whole_project_is_well_and_nothing_is_done(stack: Stack):
+    """Services that run are told with their number, and no command is run."""
+    stack.write({"web": {}, "db": {}})
+    stack.compose("up", "-d")
+    run = await stack.heal()
+    found = outcome(run, "compose:app")
+    assert (found.result, found.cause) == (Result.OK, "2 containers of 2 services run")
+    assert stack.commands == []
+    assert run.exit() == 0
+
+
+async def test_a_killed_container_is_started_and_a_second_run_changes_nothing(stack: Stack):
+    """`docker kill` is a crash: one `up` of that service alone mends it, and then there is nothing to do."""
+    stack.write({"web": {}, "db": {}})
+    stack.compose("up", "-d")
+    before = stack.container("db").id
+    stack.docker("kill", stack.container("web").name)
+    await stack.until("web", ended)
+    found = await stack.healed("compose:app")
+    assert found.result is Result.REPAIRED, found
+    assert "web ended with exit code 137" in found.cause
+    assert stack.commands == [f"docker-compose -f {stack.file} up -d --no-recreate --no-build --no-deps web"]
+    assert stack.container("web").status == "running"
+    assert stack.container("db").id == before
+    again = await stack.heal()
+    assert (again.mutations, outcome(again, "compose:app").result) == (0, Result.OK)
+
+
+async def test_a_crash_is_told_with_its_last_words(stack: Stack):
+    """Evidence of what ended is kept before it is started again."""
+    stack.write({"web": {"script": "echo no disk; exit 3"}})
+    stack.compose("up", "-d")
+    await stack.until("web", ended)
+    found = await stack.healed("compose:app", step_s=0.1)
+    assert "exit code 3" in found.cause
+    assert found.evidence["logs"][stack.container("web").name] == ["no disk"]
+
+
+async def test_a_missing_container_is_created_and_others_are_not_touched(stack: Stack):
+    """A service without a container is created; a container of another stack stays as it is."""
+    stranger = stack.box.run("exit 1", labels={"com.docker.compose.project": "another"})
+    stack.write({"web": {}, "db": {}})
+    stack.compose("up", "-d", "db")
+    found = await stack.healed("compose:app", **LONG_AGO)
+    assert found.result is Result.REPAIRED, found
+    assert "web is not created" in found.cause
+    stranger.reload()
+    assert stack.container("web").status == "running"
+    assert stranger.status == "exited"
+
+
+async def test_a_removed_container_is_left_alone_for_a_while(stack: Stack):
+    """What somebody removed is not created again before `hands_off_s` have passed."""
+    stack.write({"web": {}, "db": {}})
+    stack.compose("up", "-d")
+    stack.container("web").remove(force=True)
+    found = await stack.healed("compose:app")
+    assert (found.result, stack.commands) == (Result.LEFT, [])
+    assert "somebody removed it" in found.cause
+    later = await stack.healed("compose:app", **LONG_AGO)
+    assert later.result is Result.REPAIRED, later
+
+
+@pytest.mark.parametrize("how", ["docker", "compose"])
+async def test_a_container_stopped_by_hand_is_left_alone_for_a_while(stack: Stack, how: str):
+    """`docker stop` and `docker-compose stop` win for `hands_off_s`; after that `up` starts it again."""
+    stack.write({"web": {"restart": "always"}, "db": {}})
+    stack.compose("up", "-d")
+    name = stack.container("web").name
+    if how == "docker":
+        stack.docker("stop", "-t", "1", name)
+    else:
+        stack.compose("stop", "-t", "1", "web")
+    run = await stack.heal()
+    found = outcome(run, f"container:{name}")
+    assert (found.result, stack.commands) == (Result.LEFT, [])
+    assert "somebody stopped it" in found.cause
+    assert outcome(run, "compose:app").result is Result.OK
+    later = await stack.healed("compose:app", **LONG_AGO)
+    assert later.result is Result.REPAIRED, later
+
+
+async def test_a_stop_that_docker_no_longer_remembers_is_left_alone(stack: Stack):
+    """Docker keeps 256 events; where they do not reach back to an end, a stop by hand is not ruled out."""
+    stack.write({"web": {"restart": "always"}})
+    stack.compose("up", "-d")
+    name = stack.container("web").name
+    stack.docker("kill", name)
+    await stack.until("web", ended)
+    noise = stack.box.run("sleep 1000")
+    for _ in range(KEPT):
+        noise.rename(stack.box.name())
+    found = await stack.healed(f"container:{name}")
+    assert found.result is Result.LEFT, found
+    assert "does not remember" in found.cause
+
+
+async def test_an_unhealthy_container_is_restarted(stack: Stack):
+    """A container whose check fails is restarted, and well once a check since the start says so."""
+    stack.write({"web": {"healthcheck": CHECK, "script": f"rm -f /ill; {WAIT}"}})
+    stack.compose("up", "-d")
+    await stack.until("web", health("healthy"))
+    name = stack.container("web").name
+    stack.docker("exec", name, "touch", "/ill")
+    await stack.until("web", health("unhealthy"))
+    found = await stack.healed(f"container:{name}")
+    assert found.result is Result.REPAIRED, found
+    assert "its health check fails" in found.cause
+    assert stack.commands == [f"docker restart {name}"]
+    again = await stack.heal()
+    assert (again.mutations, outcome(again, f"container:{name}").result) == (0, Result.OK)
+
+
+async def test_a_young_unhealthy_container_is_still_starting(stack: Stack):
+    """Within the grace after its start nothing is restarted."""
+    stack.write({"web": {"healthcheck": CHECK, "script": f"touch /ill; {WAIT}"}})
+    stack.compose("up", "-d")
+    await stack.until("web", health("unhealthy"))
+    found = await stack.healed("compose:app", startup_grace_s=600.0)
+    assert (found.result, stack.commands) == (Result.WAITING, [])
+
+
+async def test_what_keeps_failing_is_given_up_after_its_budget(stack: Stack):
+    """A container that never gets well is restarted as often as the budget says, then given up once."""
+    stack.write({"web": {"healthcheck": CHECK, "script": f"touch /ill; {WAIT}"}})
+    stack.compose("up", "-d")
+    await stack.until("web", health("unhealthy"))
+    target = f"container:{stack.container('web').name}"
+    results = []
+    for _ in range(3):
+        await stack.until("web", health("unhealthy"))
+        results.append((await stack.healed(target, step_s=0.1, max_repairs=2)).result)
+    assert len(stack.commands) == 2
+    assert results[-1] is Result.GAVE_UP
+    assert [one.level.value for one in stack.healing.notices].count("critical") == 1
+
+
+async def test_a_restart_loop_is_told_with_its_log_and_not_fed(stack: Stack):
+    """What Docker restarts by itself again and again is not restarted by opskit too."""
+    stack.write({"web": {"restart": "always", "script": "echo no token; exit 4"}})
+    stack.compose("up", "-d")
+    await stack.until("web", lambda found: found.attrs["RestartCount"] >= 3)
+    name = stack.container("web").name
+    found = await stack.healed(f"container:{name}")
+    assert (found.result, found.state, stack.commands) == (Result.MANUAL, "restarting", [])
+    assert "no token" in found.evidence["log"]
+    assert name in (found.remedy or "")
+
+
+async def test_a_paused_container_is_left(stack: Stack):
+    """`docker pause` is a person's doing, for as long as it holds."""
+    stack.write({"web": {}})
+    stack.compose("up", "-d")
+    container = stack.container("web")
+    container.pause()
+    found = await stack.healed(f"container:{container.name}", **LONG_AGO)
+    assert (found.result, stack.commands) == (Result.LEFT, [])
+
+
+async def test_a_one_shot_that_did_its_work_is_well(stack: Stack):
+    """`restart: no` and exit 0 is an end as it should be; a container of `compose run` counts for nothing."""
+    stack.write({"web": {}, "job": {"script": "exit 0", "restart": "no"}})
+    stack.compose("up", "-d")
+    stack.compose("run", "-d", "--name", stack.box.name("once"), "web", "sh", "-c", "exit 9")
+    await stack.until("job", ended)
+    found = await stack.healed("compose:app")
+    assert (found.result, stack.commands) == (Result.OK, [])
+
+
+async def test_scaled_services_keep_what_a_person_scaled(stack: Stack):
+    """A service scaled by hand beyond its file is not scaled down by a repair."""
+    stack.write({"web": {"scale": 2}})
+    stack.compose("up", "-d", "--scale", "web=3")
+    victim = stack.containers("web")[0]
+    stack.docker("kill", victim.name)
+    found = await stack.healed("compose:app")
+    assert found.result is Result.REPAIRED, found
+    assert [one.status for one in stack.containers("web")] == ["running"] * 3
+
+
+async def test_services_of_a_profile_are_not_missed(stack: Stack):
+    """What `up` would not start by itself is not missing."""
+    stack.write({"web": {}, "tool": {"profiles": ["tools"]}})
+    stack.compose("up", "-d")
+    assert (await stack.healed("compose:app")).cause == "1 container of 1 service run"
+
+
+async def test_an_image_that_is_not_here_is_never_pulled(stack: Stack):
+    """A missing image is told with the command that gets it; the other services are started."""
+    stack.write({"web": {"image": "opskit-nowhere:1"}, "db": {}, "front": {"depends_on": ["web"]}})
+    found = await stack.healed("compose:app", **LONG_AGO)
+    assert "its image opskit-nowhere:1 is not on this machine" in found.cause
+    assert "pull web" in (found.remedy or "")
+    assert "front is left alone: it needs web" in found.cause
+    assert stack.commands == [f"docker-compose -f {stack.file} up -d --no-recreate --no-build --no-deps db"]
+    assert not stack.containers("web")
+
+
+async def test_a_variable_without_a_value_keeps_a_container_from_being_made(stack: Stack):
+    """What would be created with an empty variable, as in a scheduler's bare environment, is refused."""
+    stack.write({"web": {"environment": {"TOKEN": "${OPSKIT_TEST_TOKEN}"}}, "db": {}})
+    found = await stack.healed("compose:app", **LONG_AGO)
+    assert "it would be made with nothing in OPSKIT_TEST_TOKEN" in found.cause
+    assert not stack.containers("web")
+    assert stack.container("db").status == "running"
+
+
+async def test_a_file_that_somebody_edits_is_not_deployed(stack: Stack):
+    """A Compose file changed in the last `hands_off_s` is left alone, and so is everything of its project."""
+    stack.write({"web": {}}, fresh=True)
+    found = await stack.healed("compose:app")
+    assert (found.result, stack.commands) == (Result.LEFT, [])
+    assert "docker-compose.yml was changed" in found.cause
+
+
+async def test_a_changed_file_is_told_and_never_deployed(stack: Stack):
+    """Containers made of older settings stay as they are, and the cause says so."""
+    stack.write({"web": {}})
+    stack.compose("up", "-d")
+    before = stack.container("web").id
+    stack.write({"web": {"environment": {"A": "1"}}})
+    stack.docker("kill", stack.container("web").name)
+    found = await stack.healed("compose:app")
+    assert found.result is Result.REPAIRED, found
+    assert "web: made of older settings than the files hold now" in found.cause
+    assert stack.container("web").id == before
+
+
+async def test_labels_say_what_a_healer_may_do(stack: Stack):
+    """`none` and `autoheal=false` are left, `notify` is for a person, `stop` is stopped."""
+    ill = {"healthcheck": CHECK, "script": f"touch /ill; {WAIT}"}
+    words = {"a": "none", "b": "notify", "c": "stop"}
+    stack.write(
+        {name: {**ill, "labels": {"opskit.action": word}} for name, word in words.items()}
+        | {"d": {**ill, "labels": {"autoheal": "false"}}}
+    )
+    stack.compose("up", "-d")
+    for name in "abcd":
+        await stack.until(name, health("unhealthy"))
+    run = await stack.heal()
+    found = {name: outcome(run, f"container:{stack.container(name).name}").result for name in "abcd"}
+    assert found == {"a": Result.LEFT, "b": Result.MANUAL, "c": Result.LEFT, "d": Result.LEFT}
+    assert stack.commands == [f"docker stop {stack.container('c').name}"]
+    later = await stack.heal(**LONG_AGO)
+    assert later.mutations == 0
+
+
+async def test_a_pause_of_one_service_keeps_it_out_of_the_repair(stack: Stack):
+    """A paused service is not started together with its neighbours."""
+    stack.write({"web": {}, "db": {}})
+    stack.compose("up", "-d")
+    for name in ("web", "db"):
+        stack.docker("kill", stack.container(name).name)
+        await stack.until(name, ended)
+    pauses.write(stack.healing.folder, {"web": pauses.Pause("web", time.time())})
+    run = await stack.heal()
+    assert outcome(run, f"container:{stack.container('web').name}").result is Result.PAUSED
+    assert outcome(run, "compose:app").result is Result.REPAIRED
+    assert (stack.container("web").status, stack.container("db").status) == ("exited", "running")
+
+
+async def test_a_container_whose_network_was_restarted_is_restarted_after_it(stack: Stack):
+    """A shared network namespace ends with its owner: who shared it is cut off until it is restarted."""
+    stack.write({"vpn": {}, "app": {"network_mode": "service:vpn"}})
+    stack.compose("up", "-d")
+    stack.docker("restart", "-t", "1", stack.container("vpn").name)
+    name = stack.container("app").name
+    found = await stack.healed(f"container:{name}")
+    assert (found.result, stack.commands) == (Result.REPAIRED, [f"docker restart {name}"])
+
+
+async def test_a_container_whose_network_was_replaced_is_made_anew(stack: Stack):
+    """The id of a container that was recreated is gone for good from those that shared its network."""
+    stack.write({"vpn": {}, "app": {"network_mode": "service:vpn"}})
+    stack.compose("up", "-d")
+    stack.compose("up", "-d", "--no-deps", "--force-recreate", "vpn")
+    old = stack.container("app")
+    found = await stack.healed(f"container:{old.name}")
+    assert found.result is Result.REPAIRED, found
+    new = stack.container("app")
+    assert new.attrs["HostConfig"]["NetworkMode"] == f"container:{stack.container('vpn').id}"
+    assert (await stack.heal()).mutations == 0
+
+
+async def test_both_ends_of_a_shared_network_come_back_in_order(stack: Stack):
+    """When the owner of a network ended, it is started first and its sharer follows in the same run."""
+    stack.write({"vpn": {}, "app": {"network_mode": "service:vpn"}})
+    stack.compose("up", "-d")
+    stack.docker("kill", stack.container("vpn").name)
+    await stack.until("vpn", ended)
+    run = await stack.heal()
+    assert outcome(run, "compose:app").result is Result.REPAIRED
+    assert outcome(run, f"container:{stack.container('app').name}").result is Result.REPAIRED
+    assert (await stack.heal()).mutations == 0
+
+
+async def test_a_dry_run_shows_the_command_and_runs_nothing(stack: Stack):
+    """The exact command is shown, the container stays down, and nothing is remembered."""
+    stack.write({"web": {}})
+    stack.compose("up", "-d")
+    stack.docker("kill", stack.container("web").name)
+    await stack.until("web", ended)
+    found = outcome(await stack.heal(dry=True), "compose:app")
+    assert found.result is Result.WOULD_REPAIR
+    assert [one.shown for one in found.planned] == [
+        f"docker-compose -f {stack.file} up -d --no-recreate --no-build --no-deps web"
+    ]
+    assert (stack.commands, stack.container("web").status) == ([], "exited")
+
+
+async def test_broken_files_are_told_and_other_projects_go_on(stack: Stack, tmp_path: Path):
+    """A wrong path and an invalid file are each broken without a repair; the third project is mended."""
+    broken = tmp_path / "broken.yml"
+    broken.write_text("services:\n  web:\n    imgae: x\n")
+    stack.write({"web": {}})
+    compose = {"gone": (str(tmp_path / "nowhere.yml"),), "bad": (str(broken),), "app": (str(stack.file),)}
+    config = stack.config(**LONG_AGO)
+    stack.healing.config = replace(config, stack=replace(config.stack, compose=compose))
+    run = await stack.healing.run(steps)
+    assert outcome(run, "compose:gone").result is Result.MANUAL
+    assert "there is no file" in outcome(run, "compose:gone").cause
+    assert outcome(run, "compose:bad").result is Result.MANUAL
+    assert "imgae" in outcome(run, "compose:bad").cause
+    assert outcome(run, "compose:app").result is Result.REPAIRED
+
+
+async def test_a_project_of_the_same_name_in_another_folder_is_not_touched(stack: Stack, tmp_path: Path):
+    """Compose would take the other's containers for this project's: opskit does not."""
+    stack.write({"web": {}})
+    elsewhere = tmp_path / "other" / stack.project
+    elsewhere.mkdir(parents=True)
+    shutil.copy(stack.file, elsewhere)
+    subprocess.run(
+        ["docker-compose", "up", "-d"], cwd=elsewhere, env=stack.environ, check=True, capture_output=True
+    )
+    stack.docker("kill", stack.container("web").name)
+    found = await stack.healed("compose:app")
+    assert (found.result, found.state, stack.commands) == (Result.MANUAL, "name taken", [])
+
+
+async def test_the_files_are_read_by_compose_once(stack: Stack):
+    """What is declared comes from memory until a file changes."""
+    stack.write({"web": {}})
+    stack.compose("up", "-d")
+    await stack.heal()
+    fact = json.dumps(stack.healing.memory.facts["compose:app"])
+    assert "web" in fact
+    stack.healing.environ = {**stack.environ, "PATH": stack.environ["PATH"]}
+    await stack.heal()
+    assert json.dumps(stack.healing.memory.facts["compose:app"]) == fact
+    stack.write({"web": {}, "db": {}})
+    assert "db is not created" in (await stack.healed("compose:app")).cause
+
+
+async def test_a_missing_network_is_created_before_the_projects_that_need_it(stack: Stack):
+    """The shared network is made, then the project that declares it as external comes up."""
+    name = stack.box.name("net")
+    stack.network = name
+    stack.write({"web": {"networks": ["shared"]}}, networks={"shared": {"external": True, "name": name}})
+    try:
+        run = await stack.heal(**LONG_AGO)
+        assert outcome(run, "network").result is Result.REPAIRED, outcome(run, "network")
+        assert outcome(run, "compose:app").result is Result.REPAIRED, outcome(run, "compose:app")
+        assert stack.commands[0] == f"docker network create {name}"
+        assert (await stack.heal()).mutations == 0
+    finally:
+        stack.box.clean()
+        stack.docker("network", "rm", name)
+
+
+async def test_a_removed_network_is_left_alone_for_a_while(stack: Stack):
+    """What somebody removed just now is not made again at once."""
+    stack.network = stack.box.name("net")
+    stack.write({"web": {}})
+    stack.docker("network", "create", stack.network)
+    stack.docker("network", "rm", stack.network)
+    found = await stack.healed("network")
+    assert (found.result, found.state) == (Result.LEFT, "missing")
+
+
+async def test_a_network_that_a_project_makes_itself_is_not_made_for_it(stack: Stack):
+    """Compose refuses a network of its own that lacks its labels."""
+    stack.network = stack.box.name("net")
+    stack.write({"web": {"networks": ["own"]}}, networks={"own": {"name": stack.network}})
+    run = await stack.heal(**LONG_AGO)
+    assert outcome(run, "network").result is Result.WAITING
+    assert outcome(run, "compose:app").result is Result.REPAIRED
+    assert not any("network create" in one for one in stack.commands)
+
+
+async def test_a_lost_network_is_told(stack: Stack):
+    """A container that was disconnected from a network of its file is well, with a note how to mend it."""
+    stack.write({"web": {"networks": ["own"]}}, networks={"own": {}})
+    stack.compose("up", "-d")
+    name = stack.container("web").name
+    stack.docker("network", "disconnect", f"{stack.project}_own", name)
+    found = await stack.healed("compose:app")
+    assert f"docker network connect {stack.project}_own {name}" in found.cause
+    assert stack.commands == []
+
+
+async def test_a_running_pull_is_not_disturbed(stack: Stack, tmp_path: Path):
+    """While somebody pulls, nothing of the project is touched, and the summary says who."""
+    stack.write({"web": {}})
+    fake = tmp_path / "bin" / "docker"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\nread line\n")
+    fake.chmod(0o755)
+    puller = subprocess.Popen([str(fake), "pull", "big"], stdin=subprocess.PIPE, env=stack.environ)
+    try:
+        found = await stack.healed("compose:app")
+    finally:
+        puller.communicate(b"\n")
+    assert (found.result, stack.commands) == (Result.LEFT, [])
+    assert f"somebody runs `docker pull` (process {puller.pid})" in found.cause
+
+
+async def test_a_backup_is_not_disturbed(stack: Stack):
+    """While a backup is made nothing of the project is touched."""
+    from opskit.backup.place import place_of
+
+    stack.write({"web": {}})
+    with place_of(stack.healing.config).alone():
+        found = await stack.healed("compose:app")
+    assert (found.result, found.cause.rpartition(": ")[2]) == (
+        Result.LEFT,
+        "a backup is being made or restored",
+    )
+
+
+#: `docker` with a `compose` of version 2: its configuration comes as JSON, its `up` knows `--pull`. What it
+#: is asked for is written down and done by docker-compose 1.
+COMPOSE_2 = """#!{python}
+import json, os, subprocess, sys
+import yaml
+arguments = sys.argv[1:]
+if arguments[:1] != ["compose"]:
+    os.execv({docker!r}, ["docker", *arguments])
+rest = arguments[1:]
+if rest == ["version"]:
+    print("Docker Compose version v2.27.0")
+elif rest[-2:] == ["version", "--short"]:
+    print("2.27.0")
+elif rest[-3:] == ["config", "--format", "json"]:
+    done = subprocess.run(["docker-compose", *rest[:-2]], capture_output=True, check=True)
+    content = yaml.safe_load(done.stdout)
+    content.pop("version")
+    print(json.dumps({{"name": os.path.basename(os.path.dirname(rest[1])), **content}}))
+else:
+    with open({log!r}, "a") as log:
+        log.write(" ".join(rest) + chr(10))
+    rest = [one for one in rest if one not in ("--pull", "never")]
+    os.execvp("docker-compose", ["docker-compose", *rest])
+"""
+
+
+async def test_compose_2_is_told_never_to_pull(stack: Stack, tmp_path: Path):
+    """With the plug-in its own forms are used: JSON is read, and `up` pulls nothing."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    log = tmp_path / "calls"
+    (tools / "docker").write_text(
+        COMPOSE_2.format(python=sys.executable, docker=shutil.which("docker"), log=str(log))
+    )
+    (tools / "docker").chmod(0o755)
+    stack.write({"web": {}, "db": {}})
+    stack.compose("up", "-d")
+    stack.environ["PATH"] = f"{tools}:{stack.environ['PATH']}"
+    stack.healing.hands = Hands(stack.healing.folder, stack.environ)
+    stack.docker("kill", stack.container("web").name)
+    await stack.until("web", ended)
+    found = await stack.healed("compose:app")
+    assert found.result is Result.REPAIRED, found
+    up = "up -d --no-recreate --no-build --pull never --no-deps web"
+    assert stack.commands == [f"docker compose -f {stack.file} {up}"]
+    assert f"-f {stack.file} {up}" in log.read_text().splitlines()

@@ -1,0 +1,102 @@
+"""Recovery steps through the real healer, in a state folder of their own."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from opskit.config.load import load
+from opskit.config.schema import Config
+from opskit.recovery.audit import Audit
+from opskit.recovery.ground import Ground
+from opskit.recovery.hands import Hands
+from opskit.recovery.healer import Healer
+from opskit.recovery.memory import Memory
+from opskit.recovery.mending import Mender
+from opskit.recovery.notice import Notice
+from opskit.recovery.outcome import Outcome, Run
+from opskit.recovery.step import Step
+from opskit.system.docker_objects import DockerObjects
+from tests.parts.command import environment
+
+#: Nothing is young, and the next repair may follow at once.
+AT_ONCE = {"startup_grace_s": 0.0, "load_grace_s": 0.0, "step_s": 30.0, "backoff_s": 0.001}
+QUICK = {"http_s": 1.0, "first_token_s": 1.0, "slow_first_token_s": 0.9, "slow_http_s": 0.9}
+
+
+def written(folder: Path, content: Mapping[str, Any]) -> Path:
+    """A configuration file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "opskit.yaml"
+    path.write_text(yaml.safe_dump(dict(content), sort_keys=False))
+    return path
+
+
+def configured(folder: Path, content: Mapping[str, Any], env: Mapping[str, str] | None = None) -> Config:
+    """That configuration, with the rules of `AT_ONCE` and `QUICK`; those of recovery are not validated."""
+    path = written(folder, {name: value for name, value in content.items() if name != "recovery"})
+    loaded = load(str(path), environ=environment(folder, env), cwd=folder, in_docker=False).config
+    recovery = replace(loaded.recovery, **{**AT_ONCE, **content.get("recovery", {})})
+    return replace(loaded, recovery=recovery, probe=replace(loaded.probe, **QUICK))
+
+
+@dataclass
+class Healing:
+    """What one machine remembers, and the runs over it."""
+
+    folder: Path
+    config: Config
+    environ: dict[str, str]
+    platform: str = "linux"
+    clock: Callable[[], float] = time.time
+    notices: list[Notice] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.memory = Memory(self.folder / "recovery.json")
+        self.hands = Hands(self.folder, self.environ)
+
+    @asynccontextmanager
+    async def ground(self) -> AsyncIterator[Ground]:
+        async with DockerObjects(self.environ) as door:
+            yield Ground(self.config, self.environ, self.folder, door, self.memory, self.clock, self.platform)
+
+    async def run(
+        self, steps: Callable[[Ground], Sequence[Step]], *, dry: bool = False, budget_s: float = 120.0
+    ) -> Run:
+        async def tell(notice: Notice) -> None:
+            self.notices.append(notice)
+
+        audit = None if dry else Audit(self.folder, self.config.log)
+        try:
+            async with self.ground() as ground:
+                mender = Mender(
+                    self.config.recovery,
+                    self.folder,
+                    self.memory,
+                    hands=self.hands,
+                    audit=audit,
+                    tell=tell,
+                    run_id="run-1",
+                    host="here",
+                    clock=self.clock,
+                )
+                return await Healer(list(steps(ground)), mender).run(budget_s=budget_s)
+        finally:
+            if audit is not None:
+                audit.close()
+
+
+def outcome(run: Run, target: str) -> Outcome:
+    return next(one for one in run.outcomes if one.target == target)
+
+
+def machine(home: Path, env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a run: a real PATH, a home of its own, and nothing of the person who tests."""
+    home.mkdir(parents=True, exist_ok=True)
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **(env or {})}

@@ -1,0 +1,278 @@
+"""What is decided about a server in trouble: pure, so every owner of every system is decided here."""
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opskit.config.schema import RecoveryConfig
+from opskit.recovery.step import Condition
+from opskit.recovery.steps.box import Box
+from opskit.recovery.steps.decision import Case, Decision, Trouble, decide
+from opskit.recovery.steps.holder import Holder
+from opskit.recovery.steps.resting import Resting
+from opskit.recovery.steps.situation import Situation
+from opskit.recovery.steps.subject import Subject
+from opskit.system.running import Running
+from opskit.system.services import Service
+
+NOW = 1_800_000_000.0
+SUBJECT = Subject("ollama", "http://127.0.0.1:11434", True, ("ollama",), (), (), ("ollama",))
+WEDGED = Trouble("wedged", "no token in 15.0 s", speaks=True, fresh_s=300.0)
+REFUSED = Trouble("refused", "nothing listens on 127.0.0.1:11434")
+
+
+def process(**more: Any) -> Running:
+    given: dict[str, Any] = {
+        "pid": 4321,
+        "parent": 1,
+        "name": "ollama",
+        "command": ("ollama", "serve"),
+        "user": "me",
+        "status": "sleeping",
+        "began": NOW - 86_400.0,
+        "cpu_s": 1.0,
+        "rss_bytes": 1,
+    }
+    return Running(**{**given, **more})
+
+
+def held(service: Service | None = None, **more: Any) -> Holder:
+    return Holder(11434, process(**more), service or Service("stray", None, "user", "me"))
+
+
+def decided(
+    trouble: Trouble = WEDGED, subject: Subject = SUBJECT, *, uid: int = 501, user: str = "me", **now: Any
+) -> Decision:
+    return decide(Case(subject, trouble, Situation(NOW, user, uid, **now), RecoveryConfig(), None, "/srv"))
+
+
+def commands(decision: Decision) -> list[str]:
+    return [] if decision.repair is None else [one.shown for one in decision.repair.commands]
+
+
+@pytest.mark.parametrize(
+    ("service", "shown"),
+    [
+        (Service("container", "ollama", "system", "root"), ["docker restart ollama"]),
+        (Service("brew", "ollama", "user", "me"), ["brew services restart ollama"]),
+        (Service("launchd", "com.me.mlx", "user", "me"), ["launchctl kickstart -k gui/501/com.me.mlx"]),
+        (Service("systemd", "ollama.service", "user", "me"), ["systemctl --user restart ollama.service"]),
+        (
+            Service("app", "Ollama", "user", "me"),
+            ["osascript -e 'quit app \"Ollama\"'", "open -ga Ollama"],
+        ),
+    ],
+)
+def test_the_owner_of_the_port_restarts_it(service: Service, shown: list[str]):
+    """Each keeper its own way, and never a kill past it."""
+    assert commands(decided(holder=held(service))) == shown
+
+
+def test_a_system_unit_needs_root():
+    """Without rights nothing is tried; the remedy says it with sudo."""
+    service = Service("systemd", "ollama.service", "system", "ollama")
+    mine = decided(holder=held(service))
+    assert (mine.repair, mine.remedy) == (None, "`sudo systemctl restart ollama.service`")
+    assert commands(decided(holder=held(service), uid=0, user="root")) == [
+        "systemctl --no-ask-password restart ollama.service"
+    ]
+
+
+def test_a_service_of_somebody_else_is_left_to_them():
+    """Brew of another account is not ours to restart."""
+    found = decided(holder=held(Service("brew", "ollama", "user", "anna")))
+    assert (found.condition, found.repair) == (Condition.BROKEN, None)
+    assert "anna" in found.cause
+
+
+def test_a_stray_process_is_never_killed():
+    """Its person gets the command."""
+    found = decided(holder=held())
+    assert found.repair is None
+    assert found.remedy == "`kill 4321`, then start it again"
+
+
+def test_a_stray_process_of_ours_is_ended_by_its_start_and_started_anew():
+    """The id alone may belong to another process by then."""
+    subject = replace(SUBJECT, start=("ollama", "serve"))
+    found = decided(
+        subject=subject, holder=held(), program=process(), ours=True, start_found="/usr/local/bin/ollama"
+    )
+    assert commands(found) == [
+        f"{sys.executable} -m opskit.system.end_process 4321 {NOW - 86_400.0:.2f}",
+        "/usr/local/bin/ollama serve",
+    ]
+    assert found.repair is not None
+    assert found.repair.commands[1].detached
+    assert found.repair.commands[1].cwd == "/srv"
+
+
+def test_a_stopped_process_is_let_go_on():
+    """Even a young one: it will not load while it is stopped."""
+    found = decided(holder=held(status="stopped", began=NOW - 1))
+    assert (commands(found), found.state) == (["kill -CONT 4321"], "stopped")
+
+
+def test_a_debugged_process_is_left():
+    """Somebody is looking at it."""
+    assert decided(holder=held(status="tracing-stop")).condition is Condition.LEFT
+
+
+@pytest.mark.parametrize("age_s", [0.0, 60.0, 299.0, -5.0])
+def test_a_young_server_is_loading(age_s: float):
+    """Within the grace of loads silence is a load, whatever the clock did."""
+    found = decided(holder=held(Service("brew", "ollama", "user", "me"), began=NOW - age_s))
+    assert (found.condition, found.repair) == (Condition.WAITING, None)
+
+
+def test_another_program_on_the_port_is_never_restarted():
+    """A web server on Ollama's port, however well systemd keeps it."""
+    nginx = held(Service("systemd", "nginx.service", "system", "root"), name="nginx", command=("nginx",))
+    found = decided(replace(WEDGED, speaks=False), holder=nginx, uid=0, user="root")
+    assert found.repair is None
+    assert "port 11434 is held by process 4321 (nginx) of nginx.service" in found.cause
+
+
+def test_a_silent_server_is_known_by_its_program():
+    """It answers nothing at all, but it is Ollama: its unit restarts it."""
+    service = Service("systemd", "ollama.service", "user", "me")
+    assert commands(decided(replace(WEDGED, speaks=False), holder=held(service)))
+
+
+def test_a_pull_is_not_broken_off():
+    """Somebody downloads a model just now: a restart would throw it away."""
+    service = Service("brew", "ollama", "user", "me")
+    found = decided(holder=held(service), at_work="somebody runs `ollama pull` (process 9)")
+    assert (found.condition, found.repair) == (Condition.LEFT, None)
+
+
+def test_what_a_restart_does_not_cure_is_not_restarted():
+    """No model is installed."""
+    trouble = Trouble("failing", "no model", True, curable=False, remedy="`ollama pull NAME`")
+    found = decided(trouble, holder=held(Service("brew", "ollama", "user", "me")))
+    assert (found.repair, found.remedy) == (None, "`ollama pull NAME`")
+
+
+def test_a_server_on_another_machine_is_never_repaired():
+    """Its address is not this machine's."""
+    subject = replace(SUBJECT, url="http://192.0.2.1:11434")
+    found = decided(subject=subject, boxes=(Box("ollama", "exited", 9.0),))
+    assert (found.condition, found.repair) == (Condition.BROKEN, None)
+
+
+@pytest.mark.parametrize(
+    ("box", "condition", "shown"),
+    [
+        (Box("web", "running", 9999.0), Condition.BROKEN, ["docker restart web"]),
+        (Box("web", "running", 10.0), Condition.WAITING, []),
+        (Box("web", "running", 9999.0, health="starting"), Condition.WAITING, []),
+        (Box("web", "exited", 9999.0), Condition.BROKEN, ["docker start web"]),
+        (Box("web", "created", float("inf")), Condition.BROKEN, ["docker start web"]),
+        (Box("web", "exited", 9.0, left="somebody stopped it"), Condition.LEFT, []),
+        (Box("web", "exited", 9.0, project="app"), Condition.BROKEN, []),
+        (Box("web", "paused", 9.0), Condition.LEFT, []),
+        (Box("web", "restarting", 9.0), Condition.BROKEN, []),
+        (Box("web", "exited", 9.0, action="none"), Condition.LEFT, []),
+        (Box("web", "exited", 9.0, action="notify"), Condition.BROKEN, []),
+    ],
+)
+def test_a_container_by_its_state(box: Box, condition: Condition, shown: list[str]):
+    """Running and old is restarted, stopped is started, a person's doing is left."""
+    found = decided(REFUSED, replace(SUBJECT, containers=("web",)), boxes=(box,))
+    assert (found.condition, commands(found)) == (condition, shown)
+
+
+def test_a_restart_waits_for_the_containers_own_stop():
+    """A stop of 240 s must not be cut off by our deadline (ops facts 2.3)."""
+    assert Box("web", "running", 9999.0, stop_s=240.0).restart.timeout_s > 240.0
+
+
+def test_a_process_on_the_port_of_a_stopped_container_is_not_the_container():
+    """The port is somebody else's: the container is not started into it."""
+    subject = replace(SUBJECT, containers=("web",))
+    found = decided(
+        replace(WEDGED, speaks=False),
+        subject,
+        holder=held(name="python", command=("python", "app.py")),
+        boxes=(Box("web", "exited", 9999.0),),
+    )
+    assert found.repair is None
+    assert "held by process 4321 (python)" in found.cause
+
+
+def test_an_application_at_rest_is_opened():
+    """Nothing is quit that does not run."""
+    found = decided(REFUSED, resting=Resting(Service("app", "Ollama")))
+    assert commands(found) == ["open -ga Ollama"]
+
+
+def test_an_activating_unit_is_waited_for():
+    """systemd is at it."""
+    rest = Resting(Service("systemd", "ollama.service", "user"), "activating")
+    assert decided(REFUSED, resting=rest).condition is Condition.WAITING
+
+
+def test_docker_down_is_the_reason():
+    """Only what lives in a container waits for Docker."""
+    subject = replace(SUBJECT, containers=("web",))
+    found = decided(REFUSED, subject, docker_says="no Docker daemon answers at /x")
+    assert found.condition is Condition.UNKNOWN
+    assert "no Docker daemon answers" in found.cause
+
+
+def test_docker_that_is_not_installed_is_no_reason():
+    """A default address on a machine without Docker is simply not used."""
+    subject = replace(SUBJECT, containers=("web",), explicit=False)
+    found = decided(REFUSED, subject, docker_says="no", docker_installed=False)
+    assert found.condition is Condition.ABSENT
+
+
+def test_an_address_that_somebody_wrote_is_never_absent():
+    """It was meant to be there."""
+    assert decided(REFUSED).condition is Condition.BROKEN
+
+
+SITUATIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "holder": st.sampled_from(
+            [
+                None,
+                held(),
+                held(Service("brew", "ollama", "user", "me")),
+                held(Service("systemd", "nginx.service", "system", "root"), name="nginx", command=("nginx",)),
+                Holder(11434),
+            ]
+        ),
+        "boxes": st.sampled_from([(), (Box("web", "exited", 9.0),), (Box("web", "running", 9999.0),)]),
+        "docker_says": st.sampled_from(["", "it hangs"]),
+        "resting": st.sampled_from([None, Resting(Service("app", "Ollama"))]),
+        "program": st.sampled_from([None, process(), process(status="stopped")]),
+        "ours": st.booleans(),
+        "start_found": st.sampled_from([None, "/bin/ollama"]),
+    },
+)
+TROUBLES = st.sampled_from(
+    [WEDGED, REFUSED, replace(WEDGED, speaks=False), replace(WEDGED, curable=False, remedy="pull")]
+)
+
+
+@given(SITUATIONS, TROUBLES, st.booleans(), st.booleans())
+def test_every_decision_is_sound(now: dict[str, Any], trouble: Trouble, explicit: bool, starts: bool):
+    """Only what is broken has a repair; what has none has a reason; no bare kill but for `-CONT`."""
+    subject = replace(SUBJECT, explicit=explicit, start=("ollama", "serve") if starts else ())
+    if not starts:
+        now = {name: value for name, value in now.items() if name not in ("program", "ours", "start_found")}
+    found = decided(trouble, subject, **now)
+    assert found.cause
+    assert found.repair is None or found.condition is Condition.BROKEN
+    assert found.condition is not Condition.BROKEN or found.remedy
+    for command in found.repair.commands if found.repair else ():
+        assert command.argv[0] != "kill" or command.argv[1] == "-CONT"
+        assert command.timeout_s > 0
+        assert "pull" not in command.argv
+        assert "build" not in command.argv

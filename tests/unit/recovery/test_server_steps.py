@@ -1,0 +1,142 @@
+"""The pure parts of the steps for servers: containers read, levels, weights, processes told apart."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from opskit.recovery.rising import standing
+from opskit.recovery.steps.agents import cores_of, switched_on
+from opskit.recovery.steps.box import Box, action_of, box, fresh_health, instant
+from opskit.recovery.steps.containers import State, Unit
+from opskit.recovery.steps.subject import weights_bytes
+from opskit.system.running import is_like
+
+NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
+
+
+def test_health_from_before_the_start_is_starting():
+    """Docker keeps the old verdict across a restart until the first check has ended."""
+    log = [{"End": "2026-11-20T08:59:00.123456789Z"}]
+    health = {"Status": "unhealthy", "Log": log}
+    assert fresh_health(health, NOW) == "starting"
+    assert fresh_health(health, NOW - timedelta(minutes=2)) == "unhealthy"
+    assert fresh_health({"Status": "unhealthy", "Log": []}, NOW) == "starting"
+
+
+@pytest.mark.parametrize(
+    ("labels", "action"),
+    [
+        ({}, "restart"),
+        ({"opskit.action": "Notify"}, "notify"),
+        ({"autoheal": "False"}, "none"),
+        ({"autoheal": "true"}, "restart"),
+    ],
+)
+def test_labels_decide_what_may_be_done(labels: dict[str, str], action: str):
+    """The words of ops facts 2.2."""
+    assert action_of(labels) == action
+
+
+def test_a_time_with_nanoseconds_is_read():
+    """Docker's own form; year 1 is never."""
+    assert instant("2026-11-20T09:00:00.5Z") == NOW + timedelta(seconds=0.5)
+    assert instant("2026-11-20T09:00:00.123456789Z") == NOW + timedelta(microseconds=123456)
+    assert instant("0001-01-01T00:00:00Z") is None
+    assert instant("soon") is None
+    assert instant(None) is None
+
+
+def test_a_container_is_read():
+    """Age on the daemon's clock, the variables, and the time that its stop may take."""
+    item = {
+        "Id": "x",
+        "Name": "/victoria-agent",
+        "State": {"Status": "running", "Running": True, "StartedAt": "2026-11-20T08:59:30Z"},
+        "Config": {"Env": ["USE_VICTORIA_ENHANCED=true", "EMPTY"], "StopTimeout": 0, "Labels": None},
+    }
+    found = box(item, NOW)
+    assert (found.name, found.age_s, found.stop_s) == ("victoria-agent", 30.0, 0.0)
+    assert found.variables == {"USE_VICTORIA_ENHANCED": "true", "EMPTY": ""}
+
+
+@pytest.mark.parametrize(
+    ("level", "value", "on"),
+    [
+        ("agent", "", True),
+        ("enhanced", "TRUE", True),
+        ("enhanced", "1", True),
+        ("enhanced", "false", False),
+        ("enhanced", "", False),
+    ],
+)
+def test_a_level_is_wanted_as_the_container_was_told(level: str, value: str, on: bool):
+    """The agent itself always; the others by their variable (SPEC D1)."""
+    one = Box("victoria-agent", "running", 9.0, variables={"USE_VICTORIA_ENHANCED": value})
+    assert switched_on(level, [one]) is on
+
+
+def test_cores_come_from_two_samples():
+    """Half a second of processor time in one second is half a core; nothing told is nothing used."""
+    stats = {
+        "read": "2026-11-20T09:00:01Z",
+        "preread": "2026-11-20T09:00:00Z",
+        "cpu_stats": {"cpu_usage": {"total_usage": 1_500_000_000}},
+        "precpu_stats": {"cpu_usage": {"total_usage": 1_000_000_000}},
+    }
+    assert cores_of(stats) == 0.5
+    assert cores_of({**stats, "preread": "0001-01-01T00:00:00Z"}) == 0.0
+    assert cores_of({}) == 0.0
+
+
+def test_the_weights_of_a_start_command_are_measured(tmp_path: Path):
+    """What stands behind `--model` decides how long a load may take."""
+    (tmp_path / "phi").mkdir()
+    (tmp_path / "phi" / "a.safetensors").write_bytes(b"12345")
+    (tmp_path / "phi" / "b.safetensors").write_bytes(b"678")
+    config = SimpleNamespace(located=lambda path: tmp_path / path)
+    assert weights_bytes(("mlx_lm.server", "--model", "phi", "--port", "1"), config) == 8
+    assert weights_bytes(("mlx_lm.server", "--model", "org/name"), config) is None
+    assert weights_bytes(("mlx_lm.server", "--model"), config) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "same"),
+    [
+        (["/opt/serve", "--port", "1"], True),
+        (["/usr/bin/python3", "/opt/serve", "--port", "1"], True),
+        (["/usr/bin/python3", "-I", "/opt/serve", "--port", "1"], True),
+        (["/opt/serve", "--port", "2"], False),
+        (["/opt/serve", "--port", "1", "--debug"], False),
+        (["/opt/other", "--port", "1"], False),
+        (["sh", "-c", "x", "y", "/opt/serve", "--port", "1"], False),
+        (["--port", "1"], False),
+        ([], False),
+    ],
+)
+def test_a_process_is_the_start_command_or_not(line: list[str], same: bool):
+    """The same program and the same arguments, behind its interpreter when it is a script."""
+    assert is_like(line, ["/opt/serve", "--port", "1"], None) is same
+
+
+def unit(**more: object) -> Unit:
+    given = {"id": "a", "name": "web", "service": "web", "status": "running", "started": NOW}
+    return Unit(**{**given, **more})  # type: ignore[arg-type]
+
+
+def test_what_has_no_health_check_has_to_stay_up():
+    """Running for a moment proves nothing; after two seconds it is up."""
+    assert standing(unit(), {}, NOW + timedelta(seconds=1)).verdict is None
+    assert standing(unit(), {}, NOW + timedelta(seconds=3)).well
+    assert standing(unit(health="healthy"), {}, NOW).well
+
+
+def test_what_ended_badly_does_not_get_well_by_waiting():
+    """An end is final, an unhealthy check is not."""
+    ended = standing(unit(status="exited", exit_code=3), {}, NOW)
+    assert (ended.well, ended.final) == (False, True)
+    ill = standing(unit(health="unhealthy"), {}, NOW)
+    assert (ill.well, ill.final) == (False, False)
+    assert ill.verdict is not None
+    assert ill.verdict.state is State.UNHEALTHY

@@ -1,0 +1,182 @@
+"""What Compose 1 and 2 write of their files, and which command lines are somebody's work."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opskit.system.compose_model import further_files, old_name, project, references_of, unset, variables
+from opskit.system.handiwork import Work, work_of
+
+RAW = """
+services:
+  web:
+    image: bb
+    environment: {TOKEN: "${TOKEN:-}", HOST: $HOST, PRICE: "$$5"}
+    env_file: [web.env, {path: more.env}]
+    labels: ["opskit.action=none", "other=1"]
+    depends_on: [db]
+  db:
+    build: .
+    extends: {file: base.yml, service: db}
+  tool: {image: t, profiles: [tools]}
+networks:
+  shared: {external: true, name: atra-network}
+  own: {}
+"""
+#: `docker-compose config` 1.29.
+OLD = """
+networks:
+  own: {}
+  shared: {external: true, name: atra-network}
+services:
+  db:
+    build: {context: /x}
+    scale: 2
+  tool: {image: t, profiles: [tools]}
+  web:
+    depends_on:
+      db: {condition: service_started}
+    image: bb
+    labels: {opskit.action: none, other: '1'}
+    networks: {own: null, shared: null}
+version: '3.9'
+"""
+#: `docker compose config --format json` 2.27.
+NEW = {
+    "name": "renamed",
+    "networks": {
+        "default": {"name": "renamed_default", "ipam": {}},
+        "shared": {"name": "atra-network", "ipam": {}, "external": True},
+    },
+    "services": {
+        "db": {
+            "build": {"context": "/x"},
+            "deploy": {"replicas": 3, "resources": {}},
+            "networks": {"default": None},
+        },
+        "web": {
+            "command": None,
+            "depends_on": {"db": {"condition": "service_started", "required": True}},
+            "entrypoint": None,
+            "image": "bb",
+            "labels": {"autoheal": "false"},
+            "network_mode": "service:db",
+        },
+    },
+}
+DIGESTS = "db aaa\nweb bbb\n"
+
+
+def test_compose_1_is_read():
+    """Services of `up`, their images by both ways of naming, replicas, needs, networks and labels."""
+    found = project(OLD, DIGESTS, name="p", version="1.29.2")
+    assert list(found.services) == ["db", "web"]
+    db, web = found.services["db"], found.services["web"]
+    assert (db.images, db.built, db.replicas, db.networks) == (("p-db", "p_db"), True, 2, ("p_default",))
+    assert (web.images, web.needs, web.labels) == (("bb",), ("db",), {"opskit.action": "none"})
+    assert web.networks == ("p_own", "atra-network")
+    assert found.own_networks == ("p_own", "p_default")
+
+
+def test_compose_2_is_read():
+    """It tells the project's name itself; a shared network namespace is a need."""
+    found = project(json.dumps(NEW), DIGESTS, name=None, version="2.27.0")
+    assert (found.name, found.services["db"].replicas) == ("renamed", 3)
+    web = found.services["web"]
+    assert (web.needs, web.networks, web.labels) == (("db",), (), {"autoheal": "false"})
+    assert found.own_networks == ("renamed_default",)
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "WARNING: The HOST variable is not set. Defaulting to a blank string.",
+        'level=warning msg="The \\"HOST\\" variable is not set. Defaulting to a blank string."',
+        'WARN[0000] The "HOST" variable is not set. Defaulting to a blank string. ',
+    ],
+)
+def test_variables_without_a_value_belong_to_the_services_that_mention_them(complaint: str):
+    """In the words of each version of Compose, on a terminal or not."""
+    assert unset(complaint) == {"HOST"}
+    found = project(OLD, DIGESTS, name="p", version="1.29.2", complaints=complaint, raw=RAW)
+    assert (found.services["web"].blank, found.services["db"].blank) == (("HOST",), ())
+
+
+def test_references_and_files_are_found_in_the_raw_files():
+    """`$$` is a dollar sign; environment files, bases and includes are named wherever they stand."""
+    assert variables(RAW) == {"TOKEN", "HOST"}
+    assert references_of(RAW, ["web", "db"]) == {"web": {"TOKEN", "HOST"}, "db": set()}
+    assert further_files(RAW) == {"web.env", "more.env", "base.yml"}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "services: 5", "{", "services: {web: 5}", "&a [*a]", "a: b: c"])
+def test_what_is_no_configuration_is_refused(text: str):
+    """Whatever Compose writes, it is a ValueError at worst."""
+    with pytest.raises(ValueError, match="cannot be read"):
+        project(text, "web aaa", name="p", version="1")
+
+
+@given(st.text(max_size=200))
+def test_no_text_breaks_the_readers(text: str):
+    """Raw files may hold anything."""
+    variables(text)
+    further_files(text)
+    references_of(text, ["web"])
+    unset(text)
+    try:
+        project(text, text, name="p", version="2")
+    except ValueError:
+        return
+
+
+@pytest.mark.parametrize(
+    ("folder", "chosen", "name"),
+    [
+        ("Knowledge OS", None, "knowledgeos"),
+        ("a_b-c.d", None, "a_b-cd"),
+        ("x", "My.App", "myapp"),
+        ("...", None, "default"),
+    ],
+)
+def test_compose_1_names_a_project_by_its_folder(folder: str, chosen: str | None, name: str):
+    """Lower case, without what is neither a letter, a digit, `-` nor `_`."""
+    assert old_name(folder, chosen) == name
+
+
+@pytest.mark.parametrize(
+    ("line", "work"),
+    [
+        ("docker pull ollama/ollama", Work("docker pull")),
+        ("/usr/local/bin/docker -H tcp://x build --build-arg TOKEN=1 .", Work("docker build")),
+        ("docker image pull x", Work("docker pull")),
+        ("docker buildx build .", Work("docker build")),
+        ("docker buildx bake", Work("docker build")),
+        ("docker buildx ls", None),
+        ("sudo docker pull x", Work("docker pull")),
+        ("docker compose -f a.yml -p b up -d", Work("docker compose up")),
+        ("docker compose --profile gpu up", Work("docker compose up", stays=True)),
+        ("/usr/bin/python3 /usr/bin/docker-compose -f a.yml down", Work("docker compose down")),
+        ("/usr/libexec/docker/cli-plugins/docker-compose compose pull", Work("docker compose pull")),
+        ("docker-compose logs -f", None),
+        ("docker compose ps", None),
+        ("docker ps", None),
+        ("docker", None),
+        ("ollama pull llama3", Work("ollama pull")),
+        ("ollama serve", None),
+        ("grep docker pull", None),
+        ("vim docker-compose.yml", None),
+        ("", None),
+    ],
+)
+def test_a_command_line_is_known_by_its_verb(line: str, work: Work | None):
+    """Its arguments, which may be secrets, are not kept."""
+    assert work_of(line.split()) == work
+
+
+@given(st.lists(st.text(max_size=20), max_size=8))
+def test_any_command_line_can_be_looked_at(words: list[str]):
+    """Processes have all kinds of arguments."""
+    work_of(words)
+    work_of(["docker", *words])

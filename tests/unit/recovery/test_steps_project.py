@@ -1,0 +1,251 @@
+"""A Compose project against its containers, what people did to it, and what becomes of each service."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opskit.recovery.step import Condition, Seen
+from opskit.recovery.steps.containers import Unit
+from opskit.recovery.steps.hands_off import (
+    KEPT,
+    Past,
+    first_missed,
+    may_be_stopping,
+    removed,
+    stopped,
+    worked_on,
+)
+from opskit.recovery.steps.project_state import Known, fallen, is_well, seen, verdicts
+from opskit.system.compose_model import Project, Service
+from opskit.system.docker_records import Happening
+from opskit.system.handiwork import Work, Worker
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+HANDS_OFF_S = 300.0
+LABELS = {"com.docker.compose.project": "p"}
+
+
+def ago(seconds: float) -> datetime:
+    return NOW - timedelta(seconds=seconds)
+
+
+def event(action: str, seconds: float, *, of: str = "i", **attributes: str) -> Happening:
+    return Happening(
+        int(ago(seconds).timestamp() * 1e9), of, attributes.get("name", "n"), action, attributes=attributes
+    )
+
+
+def container(service: str = "web", **given_: Any) -> Unit:
+    base: dict[str, Any] = {
+        "id": f"id-{service}",
+        "name": f"p_{service}_1",
+        "service": service,
+        "status": "running",
+        "started": ago(3600),
+        "version": "2.27.0",
+        "digest": f"digest-{service}",
+    }
+    return Unit(**{**base, **given_})
+
+
+def killed(service: str = "web", **given_: Any) -> Unit:
+    base = {"status": "exited", "exit_code": 137, "finished": ago(10)}
+    return container(service, **{**base, **given_})
+
+
+def service(name: str = "web", **given_: Any) -> Service:
+    return Service(name, (f"image-{name}",), digest=f"digest-{name}", **given_)
+
+
+def known(units: list[Unit], services: list[Service], **given_: Any) -> Known:
+    project = Project("p", "2.27.0", {one.name: one for one in services}, ("p_default",))
+    return Known("app", project, units, NOW, 120.0, HANDS_OFF_S, "docker compose -f /x", **given_)
+
+
+def first(found: Known) -> Seen:
+    return seen(found)[0]
+
+
+def test_a_project_that_runs_asks_docker_nothing_more():
+    """Everything well: one healthy target, and no reason to look into the past."""
+    found = known([container()], [service()])
+    assert is_well(found, verdicts(found))
+    (only,) = seen(found)
+    assert (only.condition, only.cause) == (Condition.HEALTHY, "1 container of 1 service run")
+
+
+def test_a_container_that_was_repaired_is_told_when_it_is_well():
+    """Its circuit closes only when its health is seen."""
+    found = known([container()], [service()], remembered=frozenset({"container:p_web_1"}))
+    assert [one.target for one in seen(found)] == ["compose:app", "container:p_web_1"]
+
+
+def test_what_needs_a_service_that_is_left_is_left_too():
+    """Starting it would fail, or start what a person stopped."""
+    services = [
+        service("db"),
+        service("web", needs=("db",)),
+        service("front", needs=("web",)),
+        service("log"),
+    ]
+    units = [killed("db"), killed("web"), killed("front"), killed("log")]
+    past = Past(NOW, [event("die", 10, of="id-db"), event("stop", 10, of="id-db")])
+    project, *others = seen(known(units, services, past=past))
+    assert project.condition is Condition.BROKEN
+    assert project.evidence["start"] == ["log"]
+    assert [one.target for one in others] == ["container:p_db_1", "container:p_web_1", "container:p_front_1"]
+    assert {one.condition for one in others} == {Condition.LEFT}
+    assert "it needs web, which is not started" in others[-1].cause
+
+
+def test_what_a_person_scaled_is_told_to_up():
+    """More containers than the file says are kept by `--scale`."""
+    units = [container(id=str(number), name=f"p_web_{number}") for number in range(3)]
+    units.append(killed(id="4", name="p_web_4"))
+    found = first(known(units, [service(replicas=2)], past=Past(NOW)))
+    assert found.evidence["scale"] == {"web": 4}
+
+
+def test_a_lacking_replica_is_a_fallen_service():
+    """Two of three is not enough."""
+    found = known([container(), container(id="2")], [service(replicas=3)])
+    assert fallen(found, verdicts(found)) == {"web": "lacks 1 of its 3 containers"}
+
+
+def test_older_settings_are_told_only_where_they_can_be_compared():
+    """Another version of Compose digests differently, which is no change."""
+    services = [service()]
+    assert "older settings" in first(known([container(digest="x")], services)).cause
+    assert "older settings" not in first(known([container(digest="x", version="2.20.0")], services)).cause
+
+
+def test_whoever_is_at_work_wins():
+    """A pull, a backup or an edited file leave every target alone, with the reason."""
+    units = [killed("web"), container("db", health="unhealthy")]
+    found = seen(
+        known(units, [service("web"), service("db")], past=Past(NOW), busy="somebody runs `docker pull`")
+    )
+    assert {one.condition for one in found[1:]} == {Condition.LEFT}
+    assert all("docker pull" in one.cause for one in found[1:])
+
+
+@pytest.mark.parametrize(
+    ("events", "whole", "left"),
+    [
+        ([event("die", 10), event("stop", 10)], True, True),
+        ([event("die", 10)], True, False),
+        ([event("kill", 10), event("die", 10)], True, False),
+        ([event("stop", 100), event("start", 99), event("die", 10)], True, False),
+        ([event("stop", 10, of="another")], True, False),
+        ([], True, False),
+        ([], False, True),
+        ([event("die", 10)], False, False),
+    ],
+)
+def test_a_stop_by_hand_is_told_from_a_crash(events: list[Happening], *, whole: bool, left: bool):
+    """Only the last end counts, and what Docker forgot is not held against a person."""
+    found = stopped(killed(id="i"), Past(NOW, events, whole), HANDS_OFF_S)
+    assert (found is not None) is left
+
+
+@pytest.mark.parametrize(
+    ("events", "by_kill", "waits"),
+    [
+        ([event("kill", 0.3, signal="9"), event("die", 0.2)], False, False),
+        ([event("kill", 0.3, signal="9"), event("die", 0.2)], True, True),
+        ([event("kill", 0.3, signal="15"), event("die", 0.2)], False, True),
+        ([event("kill", 3.0, signal="15"), event("start", 2.0), event("die", 0.2)], False, False),
+        ([event("kill", 5.0, signal="15"), event("die", 4.0)], False, False),
+        ([event("die", 0.2)], False, False),
+    ],
+)
+def test_an_end_of_this_moment_is_waited_for_where_it_may_be_a_stop(
+    events: list[Happening], *, by_kill: bool, waits: bool
+):
+    """The event of a stop comes a moment after the end; a kill or a crash is judged at once."""
+    assert may_be_stopping(killed(id="i", stops_by_kill=by_kill), events, NOW) is waits
+
+
+def test_a_stop_of_long_ago_binds_nobody():
+    """After `hands_off_s` `up` may start it again."""
+    past = Past(NOW, [event("stop", 301)])
+    assert stopped(killed(id="i", finished=ago(301)), past, HANDS_OFF_S) is None
+
+
+def test_our_own_stop_is_not_a_persons():
+    """`docker restart` of ours that failed half-way leaves a stop behind."""
+    past = Past(NOW, [event("die", 10), event("stop", 10)], ours={"p_web_1": [ago(12)]})
+    assert stopped(killed(id="i"), past, HANDS_OFF_S) is None
+
+
+def test_what_proves_a_crash_is_believed_without_events():
+    """Want of memory and Docker's own error are nobody's doing."""
+    past = Past(NOW, [], whole=False)
+    assert stopped(killed(oom=True), past, HANDS_OFF_S) is None
+    assert stopped(killed(error="no such device"), past, HANDS_OFF_S) is None
+
+
+def test_a_removal_is_forgotten_once_the_container_is_made_again():
+    """destroy then create is a recreation."""
+    about = {**LABELS, "com.docker.compose.service": "web"}
+    gone = event("destroy", 20, **about)
+    assert list(removed({"web"}, "p", Past(NOW, [gone]), HANDS_OFF_S)) == ["web"]
+    assert not removed({"web"}, "p", Past(NOW, [gone, event("create", 10, **about)]), HANDS_OFF_S)
+    assert not removed({"web"}, "other", Past(NOW, [gone]), HANDS_OFF_S)
+    one_off = event("destroy", 20, **about, **{"com.docker.compose.oneoff": "True"})
+    assert not removed({"web"}, "p", Past(NOW, [one_off]), HANDS_OFF_S)
+
+
+def test_what_is_first_missed_waits_only_where_docker_forgot():
+    """The moment is kept, ends after `hands_off_s`, and is dropped when nothing is missing."""
+    marks: dict[str, float] = {}
+    forgetful = Past(NOW, [event("exec_start", 1)] * KEPT, whole=False)
+
+    def ask(now: float, past: Past = forgetful, missing: dict[str, str] | None = None) -> str | None:
+        return first_missed(marks, "m", {"web": ""} if missing is None else missing, now, past, HANDS_OFF_S)
+
+    assert ask(1000.0) is not None
+    assert ask(1299.0) is not None
+    assert ask(1300.0) is None
+    assert ask(1400.0, missing={}) is None
+    assert marks == {}
+    assert ask(1500.0, past=Past(NOW)) is None
+
+
+def test_up_in_the_foreground_counts_in_its_first_minutes():
+    """It lives for as long as its containers: after that it is no work in progress."""
+    attached = Work("docker compose up", stays=True)
+    assert worked_on([Worker(1, attached, 10.0)], HANDS_OFF_S)
+    assert worked_on([Worker(1, attached, 400.0)], HANDS_OFF_S) is None
+    assert worked_on([Worker(1, Work("docker pull"), 4000.0)], HANDS_OFF_S)
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.booleans(), st.booleans(), st.integers(0, 3)), min_size=1, max_size=6
+    )
+)
+def test_nothing_that_is_left_is_started(rows: list[tuple[bool, bool, bool, int]]):
+    """Whatever is down, stopped, paused or needed by whom: `start` holds nothing that is a person's."""
+    names = [f"s{number}" for number in range(len(rows))]
+    services = [
+        service(name, needs=(names[need],) if need < number else ())
+        for number, (name, (_, _, _, need)) in enumerate(zip(names, rows, strict=True))
+    ]
+    units = [killed(name) if down else container(name) for name, (down, *_) in zip(names, rows, strict=True)]
+    events = [
+        event(action, 10, of=f"id-{name}")
+        for name, (down, by_hand, _, _) in zip(names, rows, strict=True)
+        if down and by_hand
+        for action in ("die", "stop")
+    ]
+    paused = frozenset(name for name, (down, _, held, _) in zip(names, rows, strict=True) if held and down)
+    found = first(known(units, services, past=Past(NOW, events), paused=paused))
+    start = set(found.evidence.get("start", ()))
+    theirs = {event_.id.removeprefix("id-") for event_ in events} | paused
+    assert not start & theirs
+    left = {name for name, (down, *_) in zip(names, rows, strict=True) if down} - start
+    assert all(not (set(one.needs) & left) for one in services if one.name in start)

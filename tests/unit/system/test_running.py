@@ -1,0 +1,99 @@
+"""Processes told apart by their start, and ended without hitting another: real processes."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from opskit.system.end_process import main
+from opskit.system.running import end, is_same, like, running
+
+#: Tells that it is ready, then waits; with an argument it ignores SIGTERM.
+SERVE = """import signal, sys
+if len(sys.argv) > 1: signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+sys.stdin.read()"""
+
+
+@pytest.fixture
+def serving() -> Iterator[subprocess.Popen[bytes]]:
+    process = started()
+    yield process
+    finish(process)
+
+
+def started(*arguments: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def finish(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def began(process: subprocess.Popen[bytes]) -> float:
+    return psutil.Process(process.pid).create_time()
+
+
+def test_the_process_that_is_meant_ends(serving: subprocess.Popen[bytes]):
+    """The command of a repair: it returns once the process is gone."""
+    assert main([str(serving.pid), str(began(serving))]) == 0
+    assert not psutil.pid_exists(serving.pid)
+
+
+def test_another_process_of_the_same_id_is_not_touched(serving: subprocess.Popen[bytes]):
+    """The id was given away: what is meant is gone, and what is there lives on."""
+    assert main([str(serving.pid), str(began(serving) - 3600)]) == 0
+    assert serving.poll() is None
+
+
+def test_a_process_that_is_gone_is_gone():
+    """Nothing to end is success."""
+    process = started()
+    at = began(process)
+    finish(process)
+    assert end(process.pid, at, patience_s=0.1)
+    assert not is_same(process.pid, at)
+
+
+def test_a_stopped_process_ends_too(serving: subprocess.Popen[bytes]):
+    """SIGTERM reaches it because it is let go on."""
+    psutil.Process(serving.pid).suspend()
+    assert end(serving.pid, began(serving), patience_s=5.0)
+    assert not psutil.pid_exists(serving.pid)
+
+
+def test_one_that_does_not_listen_is_killed():
+    """After its time has passed."""
+    process = started("deaf")
+    assert end(process.pid, began(process), patience_s=0.2)
+    assert not psutil.pid_exists(process.pid)
+    finish(process)
+
+
+def test_wrong_arguments_are_a_usage_error():
+    """Exit 2, not a traceback."""
+    assert main([]) == 2
+    assert main(["x", "y"]) == 2
+
+
+def test_processes_are_found_by_their_whole_command(serving: subprocess.Popen[bytes]):
+    """The same program with other arguments is another one."""
+    assert serving.pid in [one.pid for one in like([sys.executable, "-c", SERVE], None)]
+    assert serving.pid not in [one.pid for one in like([sys.executable, "-c", SERVE, "deaf"], None)]
+
+
+def test_a_process_is_described(serving: subprocess.Popen[bytes]):
+    """Its state, its memory and its parent."""
+    found = running(serving.pid)
+    assert found is not None
+    assert (found.stopped, found.traced, found.rss_bytes > 0) == (False, False, True)
+    assert found.parent == psutil.Process().pid
+    assert running(2**22 + 1) is None
