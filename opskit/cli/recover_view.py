@@ -40,7 +40,7 @@ def run(content: "Run", *, as_json: bool, detailed: bool) -> None:
         for done in one.ran:
             end = "" if done.exit == 0 else f": {done.said}"
             render.line(f"{one.target}: ran `{done.command.shown}` in {done.seconds:.1f} s{end}")
-        if one.remedy and not one.planned and one.as_finding().status not in ("pass", "skip"):
+        if one.remedy and not one.planned and not one.ran and one.as_finding().status not in ("pass", "skip"):
             render.line(f"{one.target}: {render.printable(one.remedy)}")
     render.line(_verdict(content))
 

@@ -186,6 +186,9 @@ class Mender:
                 if ran[-1].exit != 0:
                     break
             settle_s = self.rules.step_s if repair.settle_s is None else repair.settle_s
+            if ran and ran[-1].exit != 0:
+                # What was not done is not waited for; it may be well all the same.
+                settle_s = 0.0
             after = await self._settled(step, seen.target, settle_s)
         except asyncio.CancelledError:
             self._write("repair_cut_off", outcome, repair, ran)

@@ -215,16 +215,26 @@ async def test_a_missing_container_is_created_and_others_are_not_touched(stack: 
     assert stranger.status == "exited"
 
 
-async def test_a_removed_container_is_left_alone_for_a_while(stack: Stack):
-    """What somebody removed is not created again before `hands_off_s` have passed."""
+async def test_a_container_that_was_taken_down_is_left_alone_for_a_while(stack: Stack):
+    """What somebody stopped and removed is not created again before `hands_off_s` have passed."""
     stack.write({"web": {}, "db": {}})
     stack.compose("up", "-d")
-    stack.container("web").remove(force=True)
+    stack.compose("rm", "--stop", "--force", "web")
     found = await stack.healed("compose:app")
     assert (found.result, stack.commands) == (Result.LEFT, [])
     assert "somebody removed it" in found.cause
     later = await stack.healed("compose:app", **LONG_AGO)
     assert later.result is Result.REPAIRED, later
+
+
+async def test_a_container_that_vanished_is_created_again_at_once(stack: Stack):
+    """`docker rm -f` is like `docker kill`: nobody stopped it in order, and it is missed."""
+    stack.write({"web": {}, "db": {}})
+    stack.compose("up", "-d")
+    stack.container("web").remove(force=True)
+    found = await stack.healed("compose:app")
+    assert found.result is Result.REPAIRED, found
+    assert "web is not created" in found.cause
 
 
 @pytest.mark.parametrize("how", ["docker", "compose"])
@@ -534,14 +544,32 @@ async def test_a_missing_network_is_created_before_the_projects_that_need_it(sta
         stack.docker("network", "rm", name)
 
 
-async def test_a_removed_network_is_left_alone_for_a_while(stack: Stack):
-    """What somebody removed just now is not made again at once."""
+async def test_a_network_that_vanished_is_made_again_at_once(stack: Stack):
+    """An empty network holds nothing that anybody could miss."""
     stack.network = stack.box.name("net")
     stack.write({"web": {}})
     stack.docker("network", "create", stack.network)
     stack.docker("network", "rm", stack.network)
-    found = await stack.healed("network")
-    assert (found.result, found.state) == (Result.LEFT, "missing")
+    try:
+        found = await stack.healed("network")
+        assert (found.result, found.state) == (Result.REPAIRED, "ok")
+    finally:
+        stack.docker("network", "rm", stack.network)
+
+
+async def test_a_project_whose_network_is_paused_is_not_started_in_vain(stack: Stack):
+    """It says which network is missing and how it is made, and runs no command that would fail."""
+    stack.network = stack.box.name("net")
+    stack.write(
+        {"web": {"networks": ["shared"]}}, networks={"shared": {"external": True, "name": stack.network}}
+    )
+    pauses.write(stack.healing.folder, {"network": pauses.Pause("network", time.time())})
+    run = await stack.heal(**LONG_AGO)
+    assert outcome(run, "network").result is Result.PAUSED
+    found = outcome(run, "compose:app")
+    assert (found.result, stack.commands) == (Result.MANUAL, [])
+    assert f"there is no network {stack.network}" in found.cause
+    assert found.remedy == f"`docker network create {stack.network}`"
 
 
 async def test_a_network_that_a_project_makes_itself_is_not_made_for_it(stack: Stack):

@@ -142,12 +142,17 @@ class _Project:
         )
         services = known.project.services
         there = await asyncio.gather(*(self._has_image(services[name].images) for name in down))
+        made = set(known.project.own_networks)
+        wanted = sorted({one for name in down for one in services[name].networks} - made)
+        gone = {one for one, has in zip(wanted, await self._are_networks(wanted), strict=True) if not has}
+        netless = {name: lost[0] for name in down if (lost := sorted(gone & set(services[name].networks)))}
         held = pauses.read(self.ground.folder, self.ground.clock())
         paused = {name for name in down if {name, *(one.name for one in known.of(name))} & held.keys()}
         return replace(
             known,
             missed=missed,
             imageless=frozenset(name for name, has in zip(down, there, strict=True) if not has),
+            netless=netless,
             paused=frozenset(paused),
         )
 
@@ -182,6 +187,10 @@ class _Project:
     async def _has_image(self, names: Sequence[str]) -> bool:
         found = await asyncio.gather(*(self.ground.door.found("image", name) for name in names))
         return any(one is not None for one in found)
+
+    async def _are_networks(self, names: Sequence[str]) -> list[bool]:
+        found = await asyncio.gather(*(self.ground.door.found("network", name) for name in names))
+        return [one is not None for one in found]
 
     async def _runs(self, identifier: str | None) -> bool:
         item = None if identifier is None else await self.ground.door.named(identifier)

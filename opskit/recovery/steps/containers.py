@@ -51,7 +51,8 @@ class State(StrEnum):
 class Unit:
     """One container as it is. `parent` is the id of the container whose network namespace it shares.
 
-    `stops_by_kill` tells that `docker stop` sends it what `docker kill` sends.
+    `stops_by_kill` tells that `docker stop` sends it what `docker kill` sends. `serves` tells that it
+    publishes ports or has a health check: a server, which is never done.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Unit:
     digest: str | None = None
     version: str | None = None
     folder: str | None = None
+    serves: bool = False
 
     @property
     def running(self) -> bool:
@@ -129,6 +131,7 @@ def unit(item: Mapping[str, Any]) -> Unit | None:
         labels.get(_DIGEST),
         labels.get(_VERSION),
         labels.get(_FOLDER),
+        bool(host.get("PortBindings")) or (check.get("Test") or ["NONE"])[0] != "NONE",
     )
 
 
@@ -153,6 +156,7 @@ def judge(one: Unit, there: Mapping[str, Unit], now: datetime, grace_s: float) -
         and one.exit_code == 0
         and one.restart in ("no", "on-failure")
         and not one.error
+        and not one.serves
     ):
         return Verdict(State.ENDED, "it ended well")
     if one.parent is not None and one.parent not in there:

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from opskit.config.schema import StackConfig
 from opskit.recovery.ground import Ground
 from opskit.recovery.step import Command, Condition, Repair, Seen, Step
-from opskit.recovery.steps.box import instant
 from opskit.recovery.steps.declared import declared, sources
 
 TARGET = "network"
@@ -37,10 +35,6 @@ class _Network:
         if (owner := await self._owner(network)) is not None:
             why = f"there is no {network} yet: Compose project {owner} makes it"
             return [Seen(TARGET, Condition.WAITING, "missing", why, names)]
-        if (ago_s := await self._removed_s(network)) is not None:
-            left_s = self.ground.config.recovery.hands_off_s - ago_s
-            why = f"somebody removed {network} {ago_s:.0f} s ago; left alone for {left_s:.0f} s more"
-            return [Seen(TARGET, Condition.LEFT, "missing", why, names)]
         remedy = f"`docker network create {network}`"
         return [
             Seen(TARGET, Condition.BROKEN, "missing", f"there is no network {network}", names, remedy=remedy)
@@ -67,15 +61,6 @@ class _Network:
             project = None if isinstance(found, Seen) else await declared(self.ground, key, found)
             if project is not None and not isinstance(project, Seen) and network in project.own_networks:
                 return key
-        return None
-
-    async def _removed_s(self, network: str) -> float | None:
-        """How long ago somebody removed it; None when nobody did lately, as far as Docker remembers."""
-        now = instant((await self.ground.door.info()).get("SystemTime")) or datetime.now(UTC)
-        since = now - timedelta(seconds=self.ground.config.recovery.hands_off_s)
-        for event in reversed(await self.ground.door.all_past_events(since, now, kind="network")):
-            if event.action == "destroy" and event.name == network:
-                return max(0.0, now.timestamp() - event.at_ns / 1e9)
         return None
 
 

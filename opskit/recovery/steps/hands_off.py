@@ -111,14 +111,21 @@ def stopped(one: Unit, seen: Past, hands_off_s: float) -> str | None:
 
 
 def removed(services: Collection[str], project: str, seen: Past, hands_off_s: float) -> dict[str, str]:
-    """Services whose container somebody removed lately, and why they are left alone. Pure."""
+    """Services whose container somebody stopped and removed lately, and why they are left alone. Pure.
+
+    As `compose down` does it. What vanished without having been stopped (`docker rm -f`, a prune after a
+    crash) is missed like what was killed.
+    """
     found: dict[str, str] = {}
+    halted: set[str] = set()
     for event in seen.events:
         about, service = event.attributes, event.attributes.get(SERVICE, "")
         one_off = about.get(_ONE_OFF, "False").lower() == "true"
         if about.get(PROJECT) != project or service not in services or one_off:
             continue
-        if event.action == "destroy":
+        if event.action == "stop":
+            halted.add(event.id)
+        elif event.action == "destroy" and event.id in halted:
             at = datetime.fromtimestamp(event.at_ns / 1e9, UTC)
             ago_s = max(0.0, (seen.now - at).total_seconds())
             if not seen.was_ours(about.get("name", ""), at):

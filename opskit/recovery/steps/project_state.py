@@ -22,6 +22,7 @@ class Known:
 
     `past` is None while everything seems well, and nobody asked. `busy` is why nothing of the project is
     touched, `missed` why nothing is created. `imageless` are services whose image is not on this machine,
+    `netless` those that need a network which is not there and which Compose does not make,
     `paused` those that a person paused. `remembered` are targets that recovery has repaired before.
     `command` is how a person calls Compose for this project.
     """
@@ -37,6 +38,7 @@ class Known:
     busy: str | None = None
     missed: str | None = None
     imageless: frozenset[str] = frozenset()
+    netless: Mapping[str, str] = field(default_factory=dict)
     paused: frozenset[str] = frozenset()
     remembered: frozenset[str] = frozenset()
 
@@ -124,6 +126,9 @@ def _planned(known: Known, found: Mapping[str, Verdict], down: Mapping[str, str]
         elif name in known.imageless:
             plan.refused[name] = f"its image {service.images[0]} is not on this machine"
             plan.remedies.append(f"`{known.command} {'build' if service.built else 'pull'} {name}`")
+        elif name in known.netless:
+            plan.refused[name] = f"there is no network {known.netless[name]}"
+            plan.remedies.append(f"`docker network create {known.netless[name]}`")
         elif lacking and service.blank:
             plan.refused[name] = f"it would be made with nothing in {', '.join(service.blank)}"
             plan.remedies.append(f"set {', '.join(service.blank)} in `.env` beside the Compose file")

@@ -159,3 +159,33 @@ def test_only_what_runs_badly_for_long_enough_is_restarted(
         assert age_s >= GRACE_S - 1e-3
     if verdict.state is not State.UP:
         assert verdict.cause
+
+
+def test_a_server_that_ended_with_0_is_not_done():
+    """What publishes ports or has a health check was not made to end; a job that did its work was."""
+    assert state(one(status="exited")) is State.ENDED
+    assert state(one(status="exited", serves=True)) is State.FALLEN
+
+
+@pytest.mark.parametrize(
+    ("config", "host", "serves"),
+    [
+        ({}, {}, False),
+        ({"Healthcheck": {"Test": ["NONE"]}}, {}, False),
+        ({"Healthcheck": {"Test": ["CMD", "true"]}}, {}, True),
+        ({}, {"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}, True),
+    ],
+)
+def test_a_server_is_known_by_its_ports_and_its_health_check(config, host, serves):
+    """As Docker's own inspection tells them."""
+    labels = {"com.docker.compose.project": "p", "com.docker.compose.service": "s"}
+    item = {
+        "Id": "1",
+        "Name": "/p_s_1",
+        "State": {"Status": "exited"},
+        "Config": {"Labels": labels, **config},
+        "HostConfig": host,
+    }
+    found = unit(item)
+    assert found is not None
+    assert found.serves is serves

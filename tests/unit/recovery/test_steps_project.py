@@ -189,14 +189,16 @@ def test_what_proves_a_crash_is_believed_without_events():
 
 
 def test_a_removal_is_forgotten_once_the_container_is_made_again():
-    """destroy then create is a recreation."""
+    """stop, destroy, create is a recreation; destroy without a stop is nobody's orderly doing."""
     about = {**LABELS, "com.docker.compose.service": "web"}
-    gone = event("destroy", 20, **about)
-    assert list(removed({"web"}, "p", Past(NOW, [gone]), HANDS_OFF_S)) == ["web"]
-    assert not removed({"web"}, "p", Past(NOW, [gone, event("create", 10, **about)]), HANDS_OFF_S)
-    assert not removed({"web"}, "other", Past(NOW, [gone]), HANDS_OFF_S)
+    halt, gone = event("stop", 21, **about), event("destroy", 20, **about)
+    assert list(removed({"web"}, "p", Past(NOW, [halt, gone]), HANDS_OFF_S)) == ["web"]
+    assert not removed({"web"}, "p", Past(NOW, [gone]), HANDS_OFF_S)
+    again = event("create", 10, **about)
+    assert not removed({"web"}, "p", Past(NOW, [halt, gone, again]), HANDS_OFF_S)
+    assert not removed({"web"}, "other", Past(NOW, [halt, gone]), HANDS_OFF_S)
     one_off = event("destroy", 20, **about, **{"com.docker.compose.oneoff": "True"})
-    assert not removed({"web"}, "p", Past(NOW, [one_off]), HANDS_OFF_S)
+    assert not removed({"web"}, "p", Past(NOW, [halt, one_off]), HANDS_OFF_S)
 
 
 def test_what_is_first_missed_waits_only_where_docker_forgot():
