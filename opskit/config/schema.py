@@ -211,12 +211,12 @@ class StackConfig:
 class RecoveryConfig:
     """How `opskit recover` heals, and when it stops.
 
-    A target is repaired again after `backoff_s`, doubling up to `backoff_max_s`; after `max_repairs` within
-    `window_s` its circuit opens and one repair is tried every `retry_s`; `reset_s` of health closes it.
-    `escalate_repairs` repairs within `escalate_s` that did not last call a person. What was started
-    less than `startup_grace_s` ago is still starting, a model that loads has `load_grace_s`; what a person
-    stopped or edited within `hands_off_s` is left alone. `budget_s` bounds a whole run, `step_s` the wait
-    after a fix.
+    A repair that did not help is tried again after `backoff_s`, doubling up to `backoff_max_s`; after
+    `max_repairs` within `window_s` the target's circuit opens and one repair is tried every `retry_s`;
+    `reset_s` of health closes it. `escalate_repairs` repairs within `escalate_s` that did not last call a
+    person. What was started less than `startup_grace_s` ago is still starting, a model that loads has
+    `load_grace_s`; what a person stopped or edited within `hands_off_s` is left alone. `budget_s` bounds a
+    whole run, `step_s` the wait after a fix.
     """
 
     budget_s: float = 240.0
@@ -230,7 +230,7 @@ class RecoveryConfig:
     reminder_s: float = 3600.0
     escalate_repairs: int = 5
     escalate_s: float = 86400.0
-    startup_grace_s: float = 120.0
+    startup_grace_s: float = 60.0
     load_grace_s: float = 300.0
     hands_off_s: float = 300.0
     docker_restart_every_s: float = 3600.0

@@ -3,7 +3,7 @@
 Times are seconds since the epoch, because they must outlive reboots. The rules, with their defaults
 (ops facts 0.4, 0.7, 2.2, 2.3):
 
-- after each repair the next one waits 10 s, doubled each time, 300 s at most;
+- after a repair that did not help the next one waits 10 s, doubled each time, 300 s at most;
 - seen broken after 5 repairs within 300 s, or after 5 in a row between which it was never well, the circuit
   opens: one critical notice, then a reminder every hour, and one repair an hour is tried (half-open);
 - 600 s of health close the circuit and forget the row;
@@ -86,7 +86,9 @@ class Permit:
 
 def judge(record: Record, now: float, rules: RecoveryConfig) -> tuple[Permit, Record]:
     """The target was seen broken: may it be repaired? Nothing is counted yet; see `begun`."""
-    record = replace(sane(record, now, rules), healthy_since=None)
+    record = sane(record, now, rules)
+    helped = record.healthy_since is not None
+    record = replace(record, healthy_since=None)
     notices: list[Level] = []
     if record.opened_at is None and _used_up(record, now, rules):
         # It calls a person by itself.
@@ -97,7 +99,8 @@ def judge(record: Record, now: float, rules: RecoveryConfig) -> tuple[Permit, Re
         record = replace(record, escalated_at=now)
     if record.opened_at is not None:
         return _while_open(record, now, rules, notices)
-    wait_s = _backoff_s(record, rules) - (now - record.repairs[-1]) if record.repairs and record.row else 0.0
+    waits = bool(record.repairs) and record.row > 0 and not helped
+    wait_s = _backoff_s(record, rules) - (now - record.repairs[-1]) if waits else 0.0
     if wait_s > 0:
         ago_s = now - record.repairs[-1]
         why = f"it was repaired {ago_s:.0f} s ago; the next repair may begin in {wait_s:.0f} s"

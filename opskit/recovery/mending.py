@@ -195,8 +195,10 @@ class Mender:
             raise
         outcome = _after(replace(outcome, ran=tuple(ran)), seen, after)
         self._write("repair_ended", outcome, repair, ran)
-        if outcome.result is Result.REPAIRED:
+        if outcome.result in (Result.REPAIRED, Result.LEFT):
+            # What might be mended is; what is left is somebody's, and delays no later repair.
             await self._note_health(outcome)
+        if outcome.result is Result.REPAIRED:
             await self._notify(Level.REPAIRED, outcome, "")
         self._memory.save()
         return outcome

@@ -237,6 +237,17 @@ async def test_a_container_that_vanished_is_created_again_at_once(stack: Stack):
     assert "web is not created" in found.cause
 
 
+async def test_a_container_that_ends_well_when_stopped_is_told_too(stack: Stack):
+    """It catches the signal and ends with 0, as a job does; the summary says that somebody stopped it."""
+    stack.write({"web": {"script": "trap 'exit 0' TERM; while :; do sleep 0.1; done"}, "db": {}})
+    stack.compose("up", "-d")
+    name = stack.container("web").name
+    stack.docker("stop", name)
+    found = outcome(await stack.heal(), f"container:{name}")
+    assert (found.result, stack.commands) == (Result.LEFT, [])
+    assert "somebody stopped it" in found.cause
+
+
 @pytest.mark.parametrize("how", ["docker", "compose"])
 async def test_a_container_stopped_by_hand_is_left_alone_for_a_while(stack: Stack, how: str):
     """`docker stop` and `docker-compose stop` win for `hands_off_s`; after that `up` starts it again."""

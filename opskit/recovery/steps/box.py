@@ -81,6 +81,16 @@ def fresh_health(health: Mapping[str, Any], began: datetime | None) -> str:
     return str(health.get("Status") or "none")
 
 
+def was_healthy(health: Mapping[str, Any], began: datetime | None) -> bool:
+    """Whether one of the checks that Docker remembers (the last five) succeeded since the container began."""
+    ends = [
+        instant(one.get("End"))
+        for one in health.get("Log") or ()
+        if isinstance(one, Mapping) and one.get("ExitCode") == 0
+    ]
+    return any(end is not None and (began is None or end >= began) for end in ends)
+
+
 def action_of(labels: Mapping[str, str]) -> str:
     """What the labels let a healer do; a word that is not known forbids it."""
     if labels.get(_AUTOHEAL, "").lower() == "false":

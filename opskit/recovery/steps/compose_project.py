@@ -141,12 +141,14 @@ class _Project:
             memory.marks, f"missed {self.name}", created, self.ground.clock(), past, rules.hands_off_s
         )
         services = known.project.services
+        held = pauses.read(self.ground.folder, self.ground.clock())
         there = await asyncio.gather(*(self._has_image(services[name].images) for name in down))
-        made = set(known.project.own_networks)
+        # The shared one is made by the step before, unless a person paused that.
+        shared = self.ground.config.stack.docker_network
+        made = {*known.project.own_networks, *({shared} if shared and "network" not in held else ())}
         wanted = sorted({one for name in down for one in services[name].networks} - made)
         gone = {one for one, has in zip(wanted, await self._are_networks(wanted), strict=True) if not has}
         netless = {name: lost[0] for name in down if (lost := sorted(gone & set(services[name].networks)))}
-        held = pauses.read(self.ground.folder, self.ground.clock())
         paused = {name for name in down if {name, *(one.name for one in known.of(name))} & held.keys()}
         return replace(
             known,

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from opskit.recovery.steps.box import action_of, fresh_health, instant
+from opskit.recovery.steps.box import action_of, fresh_health, instant, was_healthy
 from opskit.system.docker_records import PROJECT, SERVICE
 
 _ONE_OFF = "com.docker.compose.oneoff"
@@ -52,7 +52,8 @@ class Unit:
     """One container as it is. `parent` is the id of the container whose network namespace it shares.
 
     `stops_by_kill` tells that `docker stop` sends it what `docker kill` sends. `serves` tells that it
-    publishes ports or has a health check: a server, which is never done.
+    publishes ports or has a health check: a server, which is never done. `was_well` tells that a health
+    check succeeded since it was started, so that it is past its start.
     """
 
     id: str
@@ -80,6 +81,7 @@ class Unit:
     version: str | None = None
     folder: str | None = None
     serves: bool = False
+    was_well: bool = False
 
     @property
     def running(self) -> bool:
@@ -132,6 +134,7 @@ def unit(item: Mapping[str, Any]) -> Unit | None:
         labels.get(_VERSION),
         labels.get(_FOLDER),
         bool(host.get("PortBindings")) or (check.get("Test") or ["NONE"])[0] != "NONE",
+        was_healthy(health or {}, started),
     )
 
 
@@ -181,7 +184,7 @@ def _running(one: Unit, there: Mapping[str, Unit], now: datetime, grace_s: float
             return Verdict(State.CUT_OFF, cause)
     if one.health == "unhealthy":
         said = f": {one.said}" if one.said else ""
-        allowed_s = max(grace_s, one.start_period_s)
+        allowed_s = 0.0 if one.was_well else max(grace_s, one.start_period_s)
         if age_s < allowed_s:
             cause = f"its health check fails, but it was started only {age_s:.0f} s ago{said}"
             return Verdict(State.STARTING, cause)

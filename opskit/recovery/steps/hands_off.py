@@ -87,6 +87,14 @@ def _age_s(event: Happening, now: datetime) -> float:
     return now.timestamp() - event.at_ns / 1e9
 
 
+def stopped_in_order(one: Unit, seen: Past, hands_off_s: float) -> str | None:
+    """Who ended a container of which there is nothing else to say; None when it ended by itself. Pure."""
+    last = [event for event in seen.events if event.id == one.id and event.action in ("start", "die", "stop")]
+    if not last or last[-1].action != "stop":
+        return None
+    return stopped(one, seen, hands_off_s)
+
+
 def stopped(one: Unit, seen: Past, hands_off_s: float) -> str | None:
     """Why a container that does not run is left alone; None when nobody stopped it lately. Pure."""
     if one.finished is None:

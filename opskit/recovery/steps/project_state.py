@@ -8,7 +8,7 @@ from typing import Any
 from opskit.recovery.step import Condition, Seen
 from opskit.recovery.steps.box import action_of
 from opskit.recovery.steps.containers import State, Unit, Verdict, judge
-from opskit.recovery.steps.hands_off import Past, removed, stopped
+from opskit.recovery.steps.hands_off import Past, removed, stopped, stopped_in_order
 from opskit.system.compose_model import Project, Service
 
 #: What is said of one container, and what mends it.
@@ -83,8 +83,14 @@ def fallen(known: Known, found: Mapping[str, Verdict]) -> dict[str, str]:
 
 
 def is_well(known: Known, found: Mapping[str, Verdict]) -> bool:
-    """Whether there is nothing to ask Docker's past for."""
-    return not fallen(known, found) and all(one.state in (*_WELL, State.STARTING) for one in found.values())
+    """Whether there is nothing to ask Docker's past for: what ended well, somebody may have stopped."""
+    if fallen(known, found) or any(one.state not in (*_WELL, State.STARTING) for one in found.values()):
+        return False
+    return not any(
+        one.finished is not None and (known.now - one.finished).total_seconds() < known.hands_off_s
+        for one in known.units
+        if found[one.id].state is State.ENDED
+    )
 
 
 def seen(known: Known) -> list[Seen]:
@@ -173,7 +179,7 @@ def _project(known: Known, found: Mapping[str, Verdict], down: Mapping[str, str]
         words += [f"{name} {down[name]}, and {why}" for name, why in plan.refused.items()]
         words += [f"{name} is left alone: {why}" for name, why in bare.items()]
         evidence |= {"start": plan.start, "scale": _scale(known, plan.start)}
-        remedy = "; ".join(plan.remedies) or f"`{known.command} up -d {' '.join(plan.start)}`"
+        remedy = "; ".join(dict.fromkeys(plan.remedies)) or f"`{known.command} up -d {' '.join(plan.start)}`"
         cause = "; ".join([*words, *notes])
         return Seen(known.target, Condition.BROKEN, "down", cause, names, evidence, remedy)
     if bare:
@@ -206,6 +212,10 @@ def _container(known: Known, one: Unit, found: Mapping[str, Verdict], plan: _Pla
         words = f"{cause}; {why}" if why and cause else why or cause
         return [Seen(target, condition, state, words, names, evidence, remedy)]
 
+    if verdict.state is State.ENDED and known.past is not None:
+        by_hand = stopped_in_order(one, known.past, known.hands_off_s)
+        if by_hand is not None:
+            return said(Condition.LEFT, by_hand, f"`docker start {one.name}` starts it now")
     match verdict.state:
         case State.UP | State.ENDED:
             return said(Condition.HEALTHY) if target in known.remembered else []

@@ -265,3 +265,15 @@ def test_a_long_life_stays_small():
         target.now += 2
         target.well()
     assert len(target.record.repairs) <= 3001
+
+
+def test_a_repair_that_helped_delays_no_other():
+    """Killed again right after it came back, a target is repaired at once; five times in 300 s at most."""
+    target = Target()
+    for _ in range(8):
+        target.broken()
+        target.now += 3
+        target.well()
+        target.now += 3
+    assert target.repairs == [0, 6, 12, 18, 24]
+    assert target.times(Level.CRITICAL) == [30]

@@ -1,5 +1,6 @@
 """One container as `docker inspect` tells of it, judged without a daemon."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opskit.recovery.steps.box import was_healthy
 from opskit.recovery.steps.containers import State, Unit, judge, unit
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -189,3 +191,24 @@ def test_a_server_is_known_by_its_ports_and_its_health_check(config, host, serve
     found = unit(item)
     assert found is not None
     assert found.serves is serves
+
+
+def test_what_was_well_since_its_start_is_past_its_grace():
+    """A container that was healthy and no longer is does not start: it is broken."""
+    young = one(health="unhealthy", started=ago(10))
+    assert state(young) is State.STARTING
+    assert state(replace(young, was_well=True)) is State.UNHEALTHY
+
+
+def test_a_success_of_an_earlier_life_does_not_count():
+    """Docker keeps the checks of before a restart."""
+    began = NOW
+    before = {"Log": [{"ExitCode": 0, "End": "2026-11-21T11:59:00Z"}]}
+    since = {
+        "Log": [
+            {"ExitCode": 0, "End": "2026-11-21T12:00:01Z"},
+            {"ExitCode": 1, "End": "2026-11-21T12:00:09Z"},
+        ]
+    }
+    assert not was_healthy(before, began)
+    assert was_healthy(since, began)
