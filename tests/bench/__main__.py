@@ -12,7 +12,7 @@ from importlib import import_module
 
 from tests.bench.measure import Figure
 
-BENCHES = ("startup", "routing", "probing", "verifying", "searching", "log_stats", "following")
+BENCHES = ("startup", "routing", "probing", "verifying", "healing", "searching", "log_stats", "following")
 
 
 def main() -> None:
