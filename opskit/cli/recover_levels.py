@@ -28,8 +28,9 @@ def levels(
         from opskit.cli import recover_view
         from opskit.recovery.levels import rows
 
-        render.table(("level", "before", "now"), rows(found))
-        recover_view.run(found.run, as_json=False, detailed=False)
+        if found.now is not None:
+            render.table(("level", "before", "now"), rows(found))
+        recover_view.run(found.run, as_json=False, detailed=False, absent=True)
     raise typer.Exit(int(found.exit))
 
 

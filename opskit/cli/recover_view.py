@@ -24,12 +24,12 @@ _ABOUT = {
 }
 
 
-def run(content: "Run", *, as_json: bool, detailed: bool) -> None:
-    """The outcomes; what is not part of this stack is left out of the text."""
+def run(content: "Run", *, as_json: bool, detailed: bool, absent: bool = False) -> None:
+    """The outcomes; what is not part of this stack is left out of the text, unless `absent`."""
     if as_json:
         render.document(content.as_json(detailed=detailed))
         return
-    shown = [one for one in content.outcomes if one.result is not Result.ABSENT]
+    shown = [one for one in content.outcomes if absent or one.result is not Result.ABSENT]
     rows = [
         (one.target, one.result.value.replace("_", " "), f"{one.seconds:.1f}", _told(one)) for one in shown
     ]
