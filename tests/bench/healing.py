@@ -17,6 +17,7 @@ from tests.parts.docker import IMAGE, LABEL, Engine, engine
 
 RUNS, SERVICES = 7, 20
 LONG_AGO_S = 3600
+WATCHED = "s0"
 WAIT = "trap exit TERM; while :; do sleep 0.2; done"
 
 
@@ -61,20 +62,16 @@ async def _wall(command: list[str], env: dict[str, str]) -> float:
 
 
 def _project(home: Path, docker: Engine) -> Path:
-    """A project of services that are healthy once a file is there, up and healthy."""
+    """A project of which one service has a health check: twenty that are asked twice a second are no rest."""
     service = {
         "image": IMAGE,
         "command": ["sh", "-c", f"rm -f /ok; sleep 4; touch /ok; {WAIT}"],
         "network_mode": "none",
         "labels": {LABEL: docker.mark},
-        "healthcheck": {
-            "test": ["CMD", "test", "-f", "/ok"],
-            "interval": "0.5s",
-            "retries": 1,
-            "start_period": "30s",
-        },
     }
-    content = {"version": "2.4", "services": {f"s{number}": service for number in range(SERVICES)}}
+    check = {"test": ["CMD", "test", "-f", "/ok"], "interval": "0.5s", "retries": 1, "start_period": "30s"}
+    services = {f"s{number}": service for number in range(SERVICES)}
+    content = {"version": "2.4", "services": {**services, WATCHED: {**service, "healthcheck": check}}}
     file = home / "docker-compose.yml"
     file.write_text(json.dumps(content))
     os.utime(file, (time.time() - LONG_AGO_S,) * 2)
@@ -84,8 +81,7 @@ def _project(home: Path, docker: Engine) -> Path:
         check=True,
         capture_output=True,
     )
-    for one in _containers(docker):
-        _until_healthy(docker, one)
+    _until_healthy(docker, _watched(docker))
     config = home / "opskit.yaml"
     config.write_text(json.dumps({"stack": {"docker_network": None, "compose": {"bench": [str(file)]}}}))
     return config
@@ -93,7 +89,7 @@ def _project(home: Path, docker: Engine) -> Path:
 
 def _killed(docker: Engine, config: Path, env: dict[str, str]) -> tuple[float, float]:
     """The container's own start to healthy, and the time from a kill over a recovery to healthy."""
-    one = _containers(docker)[0]
+    one = _watched(docker)
     docker.client.containers.get(one).stop(timeout=0)
     began = time.monotonic()
     docker.client.containers.get(one).start()
@@ -108,9 +104,10 @@ def _killed(docker: Engine, config: Path, env: dict[str, str]) -> tuple[float, f
     return own, time.monotonic() - began
 
 
-def _containers(docker: Engine) -> list[str]:
-    found = docker.client.containers.list(filters={"label": f"{LABEL}={docker.mark}"}, sparse=True)
-    return sorted(str(one.id) for one in found)
+def _watched(docker: Engine) -> str:
+    wanted = [f"{LABEL}={docker.mark}", f"com.docker.compose.service={WATCHED}"]
+    (found,) = docker.client.containers.list(filters={"label": wanted}, sparse=True)
+    return str(found.id)
 
 
 def _until_healthy(docker: Engine, identifier: str) -> None:
