@@ -60,3 +60,13 @@ def name_of_category(given: str | None, known: Collection[str]) -> str | None:
     if given is not None and given not in known:
         raise UsageError(f"there is no category {given!r}", remedy=f"use one of: {', '.join(sorted(known))}")
     return given
+
+
+def duration(given: str, option: str, *, zero: bool = False) -> float:
+    """Seconds of a text such as 90s or 5m. Raises UsageError, for nothing at all too unless `zero`."""
+    from opskit.checks.quantity import duration_s
+
+    found = duration_s(given)
+    if found is None or (found == 0 and not zero):
+        raise UsageError(f"{option} {given!r} is no duration", remedy="write 500ms, 90s, 5m or 1h")
+    return found

@@ -69,18 +69,6 @@ def _counted(commands: int) -> str:
     return f"{commands} command{'s' if commands != 1 else ''}"
 
 
-def seconds(given: str, option: str) -> float:
-    """A duration such as 90s or 5m. Raises UsageError."""
-    from opskit.checks.quantity import duration_s
-
-    found = duration_s(given)
-    if not found:
-        from opskit.errors import UsageError
-
-        raise UsageError(f"{option} {given!r} is no duration", remedy="write 90s, 5m or 1h")
-    return found
-
-
 def _at_the_terminal(ask: Callable[[], object]) -> object:
     """Ctrl-C at a prompt ends it: asyncio's own handler would only note it."""
     import signal

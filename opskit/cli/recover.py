@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context
+from opskit.cli.inputs import duration
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 from opskit.cli.recover_full import full
 from opskit.cli.recover_levels import levels
@@ -53,7 +54,7 @@ def recover(
     from opskit.cli import recover_view
     from opskit.recovery.run import Wish
 
-    wish = Wish(dry_run, tuple(only or ()), None if budget is None else _seconds(budget))
+    wish = Wish(dry_run, tuple(only or ()), None if budget is None else duration(budget, "--budget"))
     try:
         run = context.run(_recover(wish, config))
     except OpskitError as error:
@@ -78,16 +79,6 @@ async def _recover(wish: "Wish", path: str | None) -> "Run":
     folder = ensure_state_dir(loaded.state_dir)
     use_abandonable_threads()
     return await heal(loaded, os.environ, folder, wish, steps=steps, platform=sys.platform, note=render.note)
-
-
-def _seconds(given: str) -> float:
-    from opskit.checks.quantity import duration_s
-    from opskit.errors import UsageError
-
-    found = duration_s(given)
-    if not found:
-        raise UsageError(f"{given!r} is no duration", remedy="write 240s, 4m or 500ms")
-    return found
 
 
 app.command("levels", short_help="Bring Victoria's levels back.")(levels)

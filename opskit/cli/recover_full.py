@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, procedure_view, render
+from opskit.cli.inputs import duration
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def full(
 
     wish = Wish(
         prune_volumes,
-        procedure_view.seconds(build_timeout, "--build-timeout"),
-        procedure_view.seconds(wait, "--wait"),
+        duration(build_timeout, "--build-timeout"),
+        duration(wait, "--wait"),
     )
     done = context.run(_full(project, wish, config, yes=yes, dry=dry_run, quiet=json))
     procedure_view.shown(done, as_json=json)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, procedure_view, render
+from opskit.cli.inputs import duration
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def model(
     del debug  # read by main
     from opskit.cli.inputs import name_of_model
 
-    wait_s = procedure_view.seconds(wait, "--wait")
+    wait_s = duration(wait, "--wait")
     done = context.run(
         _model(name_of_model(name) or name, wait_s, url, config, yes=yes, dry=dry_run, quiet=json)
     )

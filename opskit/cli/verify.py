@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, render, verify_view
+from opskit.cli.inputs import duration
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
 
 if TYPE_CHECKING:
@@ -86,7 +87,12 @@ def verify(
         return
     form = _format(form, json=json)
     options = _Options(
-        file or [], tag or [], name or [], _variables(var or []), _seconds(retry_timeout), max_concurrent
+        file or [],
+        tag or [],
+        name or [],
+        _variables(var or []),
+        duration(retry_timeout, "--retry-timeout", zero=True),
+        max_concurrent,
     )
     if list_ and not file:
         verify_view.shipped_lists(as_json=json)
@@ -211,14 +217,4 @@ def _variables(given: "Sequence[str]") -> dict[str, str]:
         if not equals or not key.isidentifier():
             raise UsageError(f"{one!r} is no variable", remedy="write --var name=value")
         found[key] = value
-    return found
-
-
-def _seconds(given: str) -> float:
-    from opskit.checks.quantity import duration_s
-    from opskit.errors import UsageError
-
-    found = duration_s(given)
-    if found is None:
-        raise UsageError(f"{given!r} is no duration", remedy="write 30s, 2m or 500ms")
     return found

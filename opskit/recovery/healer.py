@@ -9,11 +9,11 @@ import contextlib
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from opskit.recovery.mending import Mender
 from opskit.recovery.outcome import Outcome, Result, Run
 from opskit.recovery.step import Seen, Step
+from opskit.system.moment import utc
 
 #: A look may wait for a first token; a hung one must not eat the run.
 LOOK_S = 45.0
@@ -56,7 +56,7 @@ class Healer:
     async def run(self, *, budget_s: float) -> Run:
         """Look, mend, look again. Ends within `budget_s`; never raises for what a step does."""
         began = time.monotonic()
-        started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        started = utc(time.time())
         self._mender.deadline = began + budget_s
         self._states = {
             name: _State(step, asyncio.create_task(self._mender.look(step, LOOK_S)))

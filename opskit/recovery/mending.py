@@ -5,7 +5,6 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice, Tell
 from opskit.recovery.outcome import Outcome, Ran, Result
 from opskit.recovery.step import Condition, Repair, Seen, Step
+from opskit.system.moment import utc
 from opskit.system.running import running
 
 T = TypeVar("T")
@@ -245,7 +245,7 @@ class Mender:
                 outcome.target,
                 words[level],
                 "; ".join(part for part in (outcome.cause, more) if part),
-                _utc(self._clock()),
+                utc(self._clock()),
                 self._host,
                 self.run_id,
                 outcome.remedy,
@@ -256,7 +256,7 @@ class Mender:
         if self._audit is None:
             raise AssertionError("a dry run repairs nothing")
         self._audit.write(
-            at=_utc(self._clock()),
+            at=utc(self._clock()),
             event=event,
             run=self.run_id,
             step=outcome.step,
@@ -291,7 +291,7 @@ def _after(outcome: Outcome, before: Seen, after: Seen | None) -> Outcome:
 
 
 def _paused(pause: pauses.Pause, cause: str) -> str:
-    until = "until `opskit resume`" if pause.until is None else f"until {_utc(pause.until)}"
+    until = "until `opskit resume`" if pause.until is None else f"until {utc(pause.until)}"
     why = f" ({pause.reason})" if pause.reason else ""
     return f"paused {until}{why}; it is broken: {cause}"
 
@@ -299,7 +299,3 @@ def _paused(pause: pauses.Pause, cause: str) -> str:
 async def _bounded(work: Awaitable[T], limit_s: float) -> T:
     async with asyncio.timeout(limit_s):
         return await work
-
-
-def _utc(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from opskit.recovery.steps.hands_off import worked_on
 from opskit.result import Finding, Report
 from opskit.system.docker_objects import DockerObjects
 from opskit.system.handiwork import workers
+from opskit.system.moment import utc
 
 #: Narrates: one line for what begins now.
 Say = Callable[[str], None]
@@ -122,7 +122,7 @@ class Procedure:
         held = pauses.covering(pauses.read(self.ground.folder, now), *names)
         if held is None:
             return
-        until = "until `opskit resume`" if held.until is None else f"until {_utc(held.until)}"
+        until = "until `opskit resume`" if held.until is None else f"until {utc(held.until)}"
         why = f" ({held.reason})" if held.reason else ""
         raise OpskitError(
             "RECOVER_003",
@@ -142,7 +142,7 @@ class Procedure:
     def _write(self, event: str, **content: Any) -> None:
         if self.audit is not None:
             self.audit.write(
-                at=_utc(self.ground.clock()),
+                at=utc(self.ground.clock()),
                 event=event,
                 run=self.identifier,
                 procedure=self.name,
@@ -180,7 +180,3 @@ async def procedure(
             yield Procedure(name, target, ground, Hands(folder, environ), audit, say, time.monotonic())
             if audit is not None:
                 memory.save()
-
-
-def _utc(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

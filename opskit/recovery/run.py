@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from opskit.config.schema import Config
@@ -23,6 +22,7 @@ from opskit.recovery.notice import Notice
 from opskit.recovery.outcome import Run
 from opskit.recovery.step import Step
 from opskit.system.lock import try_lock
+from opskit.system.moment import utc
 
 LOCK_NAME = "recover.lock"
 Steps = Callable[[Ground], Sequence[Step]]
@@ -103,9 +103,8 @@ def _remember(run: Run, memory: memories.Memory, audit: Audit, now: float) -> No
     content = run.as_memory()
     memory.remember(run)
     memory.save()
-    at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     audit.write(
-        at=at,
+        at=utc(now),
         event="run_ended",
         run=run.identifier,
         seconds=content["seconds"],

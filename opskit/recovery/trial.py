@@ -4,7 +4,6 @@ import asyncio
 import socket
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 from opskit.config.schema import NoticeConfig
@@ -13,6 +12,7 @@ from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice
 from opskit.recovery.notifier import Delivery, Notifier, Sent
 from opskit.result import Finding, Report, Status
+from opskit.system.moment import utc
 
 _STATUS = {Sent.SENT: Status.PASS, Sent.FAILED: Status.FAIL, Sent.OFF: Status.SKIP}
 
@@ -25,7 +25,7 @@ async def trial(
     A ping service gets a line for its log, which changes nothing there.
     """
     notifier = Notifier(config, Memory(Path()), environ, platform, clock)
-    at = datetime.fromtimestamp(clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = utc(clock())
     host = socket.gethostname()
     notice = Notice(
         Level.TEST,

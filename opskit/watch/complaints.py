@@ -7,7 +7,7 @@ from typing import Any
 
 from opskit.logs.record import Entry, Facts, Level
 from opskit.logs.shape import shape
-from opskit.watch.event import iso
+from opskit.system.moment import utc
 
 #: How many are told one by one between two looks; the rest is counted.
 EACH_ROUND = 100
@@ -37,7 +37,7 @@ class Complaint:
     def as_json(self) -> dict[str, Any]:
         return {
             "source": self.source,
-            "logged_at": None if self.logged_at is None else iso(self.logged_at),
+            "logged_at": None if self.logged_at is None else utc(self.logged_at),
             "level": self.level,
             "tag": self.tag,
             "correlation_id": self.correlation_id,
