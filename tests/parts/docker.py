@@ -198,6 +198,9 @@ def _own_daemon() -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        # The network namespace of containers without a network stays mounted when the daemon ends.
+        for left in (home / "exec" / "netns").glob("*"):
+            subprocess.run(["umount", str(left)], check=False, capture_output=True)
         shutil.rmtree(home, ignore_errors=True)
 
 
