@@ -2,9 +2,12 @@
 
 import json
 import os
+import resource
 import select
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 
 from opskit.system.lock import try_lock
-from tests.parts.command import Result, opskit, started
+from tests.parts.command import Result, environment, opskit, started
 
 
 @pytest.fixture
@@ -157,3 +160,20 @@ def test_an_unwritable_state_folder_stops_recovery(home: Path):
     result = recover(home, OPSKIT_STATE_DIR="/proc/opskit")
     assert result.status == 78
     assert "STATE_001" in result.err
+
+
+def test_on_a_full_disk_nothing_is_repaired(home: Path):
+    """A repair that could not be remembered is not begun: exit 78 with what to do, and no server started."""
+    config, said = mlx_that_never_comes(home)
+    limits = (resource.RLIMIT_FSIZE, (0, 0))
+    done = subprocess.run(
+        [sys.executable, "-m", "opskit", "recover", "--config", str(config), "--only", "mlx"],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(*limits),
+    )
+    assert done.returncode == 78
+    assert "STATE_001" in done.stderr
+    assert said.is_fifo()
