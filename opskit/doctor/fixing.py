@@ -1,8 +1,9 @@
 """Fixing what may be fixed safely: show the command, ask, run it, and look again whether it helped."""
 
 import asyncio
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,12 +62,17 @@ async def _made(cause: Cause, who: Patient) -> str:
         return "there is no command"
     try:
         async with asyncio.timeout(_COMMAND_S):
-            done = await run(cause.fix.command, env=dict(who.environ))
+            done = await run(_itself(cause.fix.command), env=dict(who.environ))
     except NotStarted as exc:
         return exc.message
     except TimeoutError:
         return f"it did not end within {_COMMAND_S:g} s"
     return done.complaint if done.exit else ""
+
+
+def _itself(command: Sequence[str]) -> Sequence[str]:
+    """The command `opskit` is this one, also where it is not on PATH."""
+    return (sys.executable, "-m", "opskit", *command[1:]) if command[0] == "opskit" else command
 
 
 async def _again(who: Patient, key: str, patience_s: float) -> Diagnosis:
