@@ -227,11 +227,16 @@ async def test_a_container_that_was_taken_down_is_left_alone_for_a_while(stack: 
     assert later.result is Result.REPAIRED, later
 
 
-async def test_a_container_that_vanished_is_created_again_at_once(stack: Stack):
-    """`docker rm -f` is like `docker kill`: nobody stopped it in order, and it is missed."""
+@pytest.mark.parametrize("lively", [False, True])
+async def test_a_container_that_vanished_is_created_again_at_once(stack: Stack, lively: bool):
+    """`docker rm -f` is like `docker kill`: it is missed, also where Docker has forgotten what happened."""
     stack.write({"web": {}, "db": {}})
     stack.compose("up", "-d")
     stack.container("web").remove(force=True)
+    if lively:
+        other = stack.box.run("sleep 1000")
+        for _ in range(KEPT):
+            other.rename(stack.box.name())
     found = await stack.healed("compose:app")
     assert found.result is Result.REPAIRED, found
     assert "web is not created" in found.cause

@@ -135,7 +135,8 @@ class _Project:
         )
         known = replace(known, now=past.now, past=past, busy=busy)
         down = project_state.fallen(known, verdicts(known))
-        created = {name: why for name, why in down.items() if not known.of(name)}
+        # A whole project that is not there may have been taken down; one of several containers is missed.
+        created = {} if known.units else down
         rules, memory = self.ground.config.recovery, self.ground.memory
         missed = hands_off.first_missed(
             memory.marks, f"missed {self.name}", created, self.ground.clock(), past, rules.hands_off_s

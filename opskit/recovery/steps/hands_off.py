@@ -172,7 +172,7 @@ def first_missed(
     seen: Past,
     hands_off_s: float,
 ) -> str | None:
-    """Why services without a container are left alone although no event tells of a removal.
+    """Why a project without a container is left alone although no event tells of a removal.
 
     Where Docker's events do not reach back, the moment at which they were first missed counts. It is kept
     in `marks` and dropped once nothing is missing.
