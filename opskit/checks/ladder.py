@@ -1,8 +1,7 @@
 """The ladder of one model node: tcp, http, models listed, model resident, first token (ops facts 0.1).
 
-A probe does no harm: it asks only a resident model, for one token, with the context size it was loaded with
-(another would reload it) and a keep_alive that leaves its expiry where it was (a plain request would pin
-it). Nothing is loaded, pinned or swapped unless asked for.
+A probe does no harm: it asks only a resident model, for one token, by the rules of `opskit.llm.one_token`.
+Nothing is loaded or swapped unless asked for.
 """
 
 import asyncio
@@ -19,8 +18,9 @@ from opskit.checks.token import direct, first_token
 from opskit.config.schema import Config, NodeConfig
 from opskit.llm.catalog import generates
 from opskit.llm.faults import classify
-from opskit.llm.fit import fit, gib
+from opskit.llm.fit import GIB, fit, gib
 from opskit.llm.loads import load_budget_s
+from opskit.llm.one_token import may_be_asked
 from opskit.llm.plan import same_model
 from opskit.providers.base import (
     DEFAULT_MODEL,
@@ -34,6 +34,9 @@ from opskit.providers.node import Node
 from opskit.result import Finding, Status
 from opskit.system.host import available_memory_bytes, is_loopback
 from opskit.system.lock import try_lock
+
+#: Weights of models that are loaded on one machine are hardly larger.
+_LARGEST_BYTES = 60 * GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,7 @@ async def climb(config: NodeConfig, whole: Config, wish: Climb, locks: Path) -> 
     ladder = Ladder(config)
     budgets = replace(whole.budgets, metadata_s=whole.probe.http_s)
     node = Node(config, budgets)
-    size = load_budget_s(budgets, None) + 60 * 20 if wish.load or wish.model else 0.0
-    limit = 2 * whole.probe.http_s + 2 * whole.probe.first_token_s + whole.probe.cycle_s + size
+    limit = limit_s(whole, may_load=wish.load or wish.model is not None)
     try:
         async with asyncio.timeout(limit):
             await _climb(ladder, node, whole, wish, locks)
@@ -67,6 +69,16 @@ async def climb(config: NodeConfig, whole: Config, wish: Climb, locks: Path) -> 
     finally:
         await node.aclose()
     return _finding(config, ladder, wish, time.monotonic() - began)
+
+
+def limit_s(whole: Config, *, may_load: bool = False) -> float:
+    """Seconds within which a climb has ended by itself.
+
+    Every climb has room for a load: a request may turn into one, and a server that loads is not left.
+    """
+    asking_s = 2 * whole.probe.http_s + 2 * whole.probe.first_token_s + whole.probe.cycle_s
+    loads_s = load_budget_s(whole.budgets, _LARGEST_BYTES)
+    return asking_s + loads_s * (2 if may_load else 1)
 
 
 async def _climb(ladder: Ladder, node: Node, whole: Config, wish: Climb, locks: Path) -> None:
@@ -232,8 +244,8 @@ def _fits(ladder: Ladder, model: ModelInfo, resident: tuple[Resident, ...], whol
 
 
 def _steadiest(resident: tuple[Resident, ...]) -> Resident:
-    """Of several loaded models the smallest: it answers soonest and disturbs least."""
-    return min(resident, key=lambda r: r.size_bytes if r.size_bytes is not None else math.inf)
+    """Of several loaded models that may be asked the smallest: it answers soonest and disturbs least."""
+    return min(resident, key=lambda r: (not may_be_asked(r), r.size_bytes or math.inf))
 
 
 def _described(resident: Resident) -> str:

@@ -33,6 +33,9 @@ class NodeState(StrEnum):
 #: A server that uses more than this many cores while a request waits is working, not wedged.
 WORKING_CORES = 0.2
 
+#: So long past its expiry a model whose server does nothing is no longer called busy, in seconds.
+OVERDUE_S = 30.0
+
 _STATES = {
     FaultKind.REFUSED: NodeState.REFUSED,
     FaultKind.UNREACHABLE: NodeState.UNREACHABLE,
@@ -83,3 +86,22 @@ def judge_silence(
         return NodeState.BUSY, f"no token in {seconds:.1f} s, but {who} is using {process.cpu:.1f} cores"
     idle = f"; process {process.pid} ({process.name}) is idle" if process is not None else ""
     return NodeState.WEDGED, f"no token in {seconds:.1f} s{idle}"
+
+
+def judge_overdue(process: Listener | None, overdue_s: float) -> tuple[NodeState, str]:
+    """Busy or wedged? The state of a model that is loaded past its expiry, with the reason.
+
+    A request has been in flight at least since then (wire facts A8). Where nothing shows whether the server
+    works, it is called busy: nothing is repaired on a guess.
+    """
+    since = f"a request has been in flight for {overdue_s:.0f} s at least"
+    if process is None:
+        return NodeState.BUSY, f"{since}: busy or wedged, which cannot be told from here"
+    who = f"process {process.pid} ({process.name})"
+    if process.stopped:
+        return NodeState.WEDGED, f"{since}, and {who} is stopped"
+    if process.cpu >= WORKING_CORES:
+        return NodeState.BUSY, f"{since}, and {who} is using {process.cpu:.1f} cores"
+    if overdue_s < OVERDUE_S:
+        return NodeState.BUSY, f"{since}; {who} does not use the processor just now"
+    return NodeState.WEDGED, f"{since}, and {who} is idle"

@@ -3,82 +3,90 @@
 import asyncio
 import contextlib
 import time
-from datetime import UTC, datetime
+from typing import NoReturn
 
 from opskit.checks.rungs import Fallen, Ladder, process_of
-from opskit.checks.state import NodeState, judge_silence, state_of
+from opskit.checks.state import NodeState, judge_overdue, judge_silence, state_of
 from opskit.config.schema import Config
 from opskit.llm.faults import classify
 from opskit.llm.loads import load_budget_s
+from opskit.llm.one_token import OneToken, is_overdue, may_be_asked, one_token, remaining_s
 from opskit.llm.verdict import judge
 from opskit.providers.base import (
     CallError,
     ChatRequest,
     End,
     Message,
-    Progress,
     Provider,
     Resident,
     Token,
 )
 from opskit.result import Status
 
-#: A model that is about to be unloaded is not kept by a probe.
-_ABOUT_TO_EXPIRE_S = 2.0
-#: A keep_alive this far away means for ever.
-_FOR_EVER_S = 365 * 86_400.0
 _DIRECT_TOKENS = 256
 
 
 async def first_token(ladder: Ladder, provider: Provider, chosen: Resident, whole: Config) -> None:
-    """One token under a hard deadline; silence is judged by evidence."""
-    remaining = _remaining_s(chosen)
-    if remaining is not None and remaining < _ABOUT_TO_EXPIRE_S:
-        detail = f"{chosen.name} is about to be unloaded; a probe does not keep it"
-        ladder.rung("first token", Status.SKIP, 0.0, detail)
-        raise Fallen(NodeState.IDLE, detail)
-    request = ChatRequest(
-        (Message("user", "hi"),),
-        chosen.name,
-        max_tokens=1,
-        num_ctx=chosen.context_length,
-        keep_alive_s=-1.0 if remaining is not None and remaining > _FOR_EVER_S else remaining,
-    )
+    """One token under a hard deadline, where it may be asked for; silence is judged by evidence."""
+    await _spared(ladder, chosen)
     limit = whole.probe.first_token_s
     if ladder.evidence.get("loaded") and not provider.loads_on_demand:
         limit += load_budget_s(whole.budgets, None)
     began = time.monotonic()
-    progress = False
     try:
-        async with (
-            asyncio.timeout(limit),
-            contextlib.aclosing(provider.stream(request)) as events,
-        ):
-            async for event in events:
-                if not isinstance(event, Progress):
-                    break
-                progress = True
-    except TimeoutError as exc:
-        took = time.monotonic() - began
-        served = await _others_served(provider, chosen)
-        process = await process_of(ladder)
-        state, detail = judge_silence(
-            progress_seen=progress, others_served=served, process=process, seconds=took
+        got = await one_token(
+            provider, chosen, limit_s=limit, load_s=load_budget_s(whole.budgets, chosen.size_bytes)
         )
-        ladder.rung("first token", Status.FAIL, took, f"{chosen.name}: {detail}")
-        raise Fallen(state, f"{chosen.name}: {detail}, although its health page answers") from exc
     except CallError as error:
         fault = classify(error)
-        took = time.monotonic() - began
         detail = f"{chosen.name}: {fault.kind.value}: {fault.detail}"
-        ladder.rung("first token", Status.FAIL, took, detail)
+        ladder.rung("first token", Status.FAIL, time.monotonic() - began, detail)
         raise Fallen(state_of(fault), detail) from error
-    took = time.monotonic() - began
+    if got.first_s is None and not got.ended:
+        await _silent(ladder, provider, chosen, got)
+    if not got.ended:
+        detail = f"{chosen.name} gave a token in {got.first_s or 0:.2f} s, and no end of its answer since"
+        ladder.rung("first token", Status.FAIL, got.seconds, detail)
+        raise Fallen(NodeState.WEDGED, detail)
+    took = got.seconds if got.first_s is None else got.first_s
     ladder.evidence["first_token_s"] = round(took, 4)
     ladder.evidence["model"] = chosen.name
     ladder.rung("first token", Status.PASS, took, f"{chosen.name} in {took:.2f} s")
-    ladder.detail = f"{chosen.name} gave its first token in {took:.2f} s"
+    again = f" (the server was waited for: {got.loading})" if got.loading else ""
+    ladder.detail = f"{chosen.name} gave its first token in {took:.2f} s{again}"
     ladder.state = NodeState.SLOW if took > whole.probe.slow_first_token_s else NodeState.OK
+
+
+async def _spared(ladder: Ladder, chosen: Resident) -> None:
+    """End the climb before a model is asked that a question would harm or could not reach."""
+    left_s = remaining_s(chosen)
+    if may_be_asked(chosen) or left_s is None:
+        return
+    if not is_overdue(chosen):
+        when = f"in {left_s:.0f} s" if left_s >= 1 else "now"
+        detail = f"{chosen.name} is unloaded {when} unless it is used; a probe does not keep it"
+        ladder.rung("first token", Status.SKIP, 0.0, detail)
+        raise Fallen(NodeState.IDLE, detail)
+    # Only a request in flight holds a model past its expiry (wire facts A8).
+    process = await process_of(ladder)
+    state, why = judge_overdue(process, -left_s)
+    detail = f"{chosen.name}: {why}"
+    ladder.rung("first token", Status.SKIP if state is NodeState.BUSY else Status.FAIL, 0.0, detail)
+    raise Fallen(state, detail)
+
+
+async def _silent(ladder: Ladder, provider: Provider, chosen: Resident, got: OneToken) -> NoReturn:
+    if got.loading:
+        detail = f"{chosen.name}: no token in {got.seconds:.1f} s; {got.loading}"
+        ladder.rung("first token", Status.FAIL, got.seconds, detail)
+        raise Fallen(NodeState.LOADING, detail)
+    served = await _others_served(provider, chosen)
+    process = await process_of(ladder)
+    state, detail = judge_silence(
+        progress_seen=got.progress, others_served=served, process=process, seconds=got.seconds
+    )
+    ladder.rung("first token", Status.FAIL, got.seconds, f"{chosen.name}: {detail}")
+    raise Fallen(state, f"{chosen.name}: {detail}, although its health page answers")
 
 
 async def direct(ladder: Ladder, provider: Provider, chosen: Resident, whole: Config, goal: str) -> None:
@@ -126,7 +134,3 @@ async def _others_served(provider: Provider, chosen: Resident) -> bool:
     except CallError:
         return False
     return now is not None and now.expires_at is not None and now.expires_at > chosen.expires_at
-
-
-def _remaining_s(chosen: Resident) -> float | None:
-    return None if chosen.expires_at is None else (chosen.expires_at - datetime.now(UTC)).total_seconds()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from opskit.checks.ladder import limit_s
 from opskit.checks.spec import Check
 from opskit.config.origins import Origin
 from opskit.config.schema import Config
@@ -57,9 +58,10 @@ def checks(subject: Subject, board: Board) -> list[Check]:
     if stack.docker_network is not None and chosen(subject.origins, "stack.docker_network"):
         found.append(docker.network(board, stack.docker_network))
     found += [compose.compose(board, name, files) for name, files in projects.items()]
-    limit = config.probe.http_s + config.probe.first_token_s
-    deep_s = 60.0 if subject.deep else 0.0
-    found += [nodes.node(board, one, limit_s=limit + deep_s, ask=subject.deep) for one in config.nodes]
+    climbs = 2 if subject.deep else 1
+    found += [
+        nodes.node(board, one, limit_s=climbs * limit_s(config), ask=subject.deep) for one in config.nodes
+    ]
     found += [nodes.agent(board, one, limit_s=config.probe.http_s * 2) for one in config.agents]
     found.append(calls.in_files(board, Path(config.state_dir), subject.home))
     found.append(calls.in_containers(board))

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from opskit.config.schema import Budgets, RouterConfig
 from opskit.llm.answer import Ask
@@ -81,6 +81,8 @@ class Asker:
         self._loads = loads
         self._clock = clock
         self._last_token: dict[tuple[str, str], float] = {}
+        #: When an answer was left in its middle: the model may never answer again (wire facts A8).
+        self._left: dict[tuple[str, str], float] = {}
 
     async def attempt(
         self,
@@ -197,14 +199,21 @@ class Asker:
         with contextlib.closing(Watch()) as watch:
             async with contextlib.aclosing(provider.stream(request)) as stream:
                 event = await self._first(watch, stream, provider, key, first_s, deadline)
+                self._left.pop(key, None)
                 speaking = False
-                while True:
-                    yield event
-                    if isinstance(event, End):
-                        return
-                    self._last_token[key] = self._clock()
-                    speaking = speaking or not isinstance(event, Progress)
-                    event = await self._next(watch, stream, budgets.idle_s if speaking else first_s, deadline)
+                try:
+                    while not isinstance(event, End):
+                        yield event
+                        self._last_token[key] = self._clock()
+                        speaking = speaking or not isinstance(event, Progress)
+                        wait_s = budgets.idle_s if speaking else first_s
+                        event = await self._next(watch, stream, wait_s, deadline)
+                except (GeneratorExit, asyncio.CancelledError, _Stopped) as why:
+                    ended = isinstance(why, _Stopped) and why.fault.kind is FaultKind.TRUNCATED
+                    if provider.loads_on_demand and not ended:
+                        self._left[key] = self._clock()
+                    raise
+                yield event
 
     async def _next(
         self, watch: Watch, stream: AsyncGenerator[Event, None], wait_s: float, deadline: float
@@ -256,7 +265,8 @@ class Asker:
             return await watch.wait(anext(stream), (until() - began) * _ASK_AFTER, on_due)
         except TimeoutError as exc:
             now = self._clock()
-            raise _Stopped(self._silent(alive, now - began, timed_out=now >= deadline)) from exc
+            fault = self._silent(alive, now - began, timed_out=now >= deadline)
+            raise _Stopped(self._with_history(fault, key, now)) from exc
         except StopAsyncIteration as exc:
             raise _Stopped(Fault(FaultKind.TRUNCATED, "the reply ended before it began")) from exc
         finally:
@@ -278,6 +288,14 @@ class Asker:
         return Fault(
             FaultKind.FIRST_TOKEN_TIMEOUT, f"no token in {seconds:.1f} s, and its health page is silent too"
         )
+
+    def _with_history(self, fault: Fault, key: tuple[str, str], now: float) -> Fault:
+        """The fault, with what of our own doing may be its cause."""
+        left = self._left.get(key)
+        if left is None or fault.kind is not FaultKind.WEDGED:
+            return fault
+        why = f"an answer of it was left unfinished {now - left:.0f} s ago, which can block Ollama"
+        return replace(fault, detail=f"{fault.detail}; {why}: `ollama stop {key[1]}` frees it")
 
     def _too_long(self) -> Fault:
         return Fault(

@@ -9,13 +9,13 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from opskit.config.schema import Config
 from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Outcome
 from opskit.llm.catalog import NodeView
+from opskit.llm.one_token import is_overdue, may_be_asked
 from opskit.llm.plan import Wish
 from opskit.llm.router import Router
 from opskit.llm.selection import Examinee, Load
@@ -28,8 +28,6 @@ QUESTION = "Why is the sky blue? Answer with one short sentence."
 MAX_TOKENS = 64
 #: For a model that thinks aloud and had not begun its answer after MAX_TOKENS.
 THINKING_TOKENS = 1024
-#: A model with less than this left is on its way out: to ask it might load it again.
-_ABOUT_TO_EXPIRE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +149,8 @@ def _still_loaded(view: NodeView | None, model: str) -> bool:
     if info is None or info.resident is not None:
         return info is None or info.resident is True
     held = next((loaded for loaded in view.resident if loaded.name == model), None)
-    if held is None:
-        return False
-    if held.expires_at is None:
-        return True
-    return (held.expires_at - datetime.now(UTC)).total_seconds() > _ABOUT_TO_EXPIRE_S
+    # One that is overdue is busy, not gone: its turn in the queue is the test.
+    return held is not None and (may_be_asked(held) or is_overdue(held))
 
 
 async def _ask(router: Router, who: Examinee, max_tokens: int) -> Answer | NoAnswer:

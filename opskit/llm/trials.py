@@ -5,15 +5,15 @@ nothing. What cannot be tried cheaply is simply allowed again.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 
 from opskit.config.schema import Budgets
-from opskit.llm.catalog import NodeView
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.health import Circuit, Health, State
+from opskit.llm.loads import load_budget_s
+from opskit.llm.one_token import is_overdue, may_be_asked, one_token
 from opskit.llm.plan import Situation
-from opskit.providers.base import CallError, ChatRequest, Message, Progress
+from opskit.providers.base import CallError
 from opskit.providers.node import Node
 
 
@@ -37,8 +37,7 @@ class Trials:
                 self._start((name, ""), self._try_node(name, circuit))
         for (name, model), circuit in self._health.models.items():
             if circuit.state(now) is State.HALF_OPEN:
-                view = situation.snapshot.node(name)
-                self._start((name, model), self._try_model(name, model, circuit, view))
+                self._start((name, model), self._try_model(name, model, circuit))
 
     async def aclose(self) -> None:
         tasks = list(self._running.values())
@@ -62,33 +61,35 @@ class Trials:
         else:
             circuit.succeed()
 
-    async def _try_model(self, name: str, model: str, circuit: Circuit, view: NodeView | None) -> None:
+    async def _try_model(self, name: str, model: str, circuit: Circuit) -> None:
         try:
             provider = await self._nodes[name].provider()
             resident = await provider.resident()
             loaded = next((r for r in resident or () if r.name == model), None)
-            if resident is None or loaded is None:
+            if loaded is None:
                 circuit.succeed()
                 return
-            request = ChatRequest(
-                (Message("user", "hi"),),
-                model,
-                max_tokens=1,
-                num_ctx=view.context_of(model) if view is not None else None,
+            if not may_be_asked(loaded):
+                if is_overdue(loaded):
+                    self._fail(
+                        circuit, Fault(FaultKind.WEDGED, "a request is still in flight past its expiry")
+                    )
+                else:
+                    circuit.succeed()
+                return
+            got = await one_token(
+                provider,
+                loaded,
+                limit_s=self._budgets.first_token_s,
+                load_s=load_budget_s(self._budgets, loaded.size_bytes),
             )
-            async with (
-                asyncio.timeout(self._budgets.first_token_s),
-                contextlib.aclosing(provider.stream(request)) as events,
-            ):
-                async for event in events:
-                    if not isinstance(event, Progress):
-                        break
         except CallError as error:
             self._fail(circuit, classify(error))
-        except TimeoutError:
-            self._fail(circuit, Fault(FaultKind.WEDGED, "still no token"))
-        else:
+            return
+        if got.ended:
             circuit.succeed()
+        else:
+            self._fail(circuit, Fault(FaultKind.WEDGED, "still no token"))
 
     def _fail(self, circuit: Circuit, fault: Fault) -> None:
         circuit.fail(

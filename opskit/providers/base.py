@@ -20,8 +20,9 @@ class Message:
 class ChatRequest:
     """One call of one model.
 
-    `model` DEFAULT_MODEL means the resident one. `num_ctx` (tokens) and `keep_alive_s` (seconds, negative
-    for ever) are Ollama's; others ignore them. None leaves the server's default.
+    `model` DEFAULT_MODEL means the resident one. `num_ctx` (tokens) is Ollama's; others ignore it. None
+    leaves the server's default. There is no `keep_alive`: Ollama makes it the life of the model for all later
+    requests of everybody (wire facts A8).
     """
 
     messages: tuple[Message, ...]
@@ -29,7 +30,6 @@ class ChatRequest:
     max_tokens: int | None = None
     temperature: float | None = None
     num_ctx: int | None = None
-    keep_alive_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,11 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A model that is loaded now. `size_vram_bytes` below `size_bytes` means partly on the CPU."""
+    """A model that is loaded now.
+
+    `size_vram_bytes` below `size_bytes` means partly on the CPU. `expires_at` is by the clock of this
+    machine; in the past it means that a request has been in flight since (wire facts A8).
+    """
 
     name: str
     size_bytes: int | None = None

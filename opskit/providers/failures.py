@@ -9,7 +9,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
@@ -146,8 +146,28 @@ def retry_after(value: str | None) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
+        moment = _http_date(value)
+        if moment is None:
             return None
+        seconds = (moment - datetime.now(UTC)).total_seconds()
     return max(0.0, seconds) if seconds < 86_400 else None
+
+
+def clock_ahead(date: str | None, now: datetime) -> timedelta:
+    """How far the clock behind a Date header is ahead of `now`; nothing where it cannot be told.
+
+    The header has whole seconds and was written a moment ago: up to 2 s are no difference.
+    """
+    moment = _http_date(date) if date else None
+    if moment is None:
+        return timedelta()
+    ahead = moment - now
+    return ahead if abs(ahead) > timedelta(seconds=2) else timedelta()
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else None

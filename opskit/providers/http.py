@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 
 from opskit import __version__
 from opskit.providers.base import CallError, Cause
-from opskit.providers.failures import error_text, retry_after, translated
+from opskit.providers.failures import clock_ahead, error_text, retry_after, translated
 from opskit.providers.transport import connecting, trace, transport
 
 _ERROR_BODY_BYTES = 64 * 1024
@@ -34,6 +35,8 @@ class HttpNode:
             headers["Authorization"] = f"Bearer {api_key}"
         self.base_url = base_url
         self.metadata_s = metadata_s
+        #: How far the server's clock was ahead of ours in its last document; 0 where it does not say.
+        self.clock_ahead = timedelta()
         self._client = httpx.AsyncClient(
             base_url=base_url,
             headers=headers,
@@ -77,6 +80,7 @@ class HttpNode:
         empty: Any = None,
     ) -> Any:
         async with _deadline(timeout_s), self._open(method, path, body) as response:
+            self.clock_ahead = clock_ahead(response.headers.get("Date"), datetime.now(UTC))
             if not 200 <= response.status_code < 300:
                 raise await _status_error(response)
             raw = await _read(response, _METADATA_BYTES)
@@ -127,17 +131,18 @@ async def lines(
 
     Raises CallError(PAYLOAD) for a line above `limit_bytes`, the bound of Ollama's own client.
     """
-    rest = b""
+    rest = bytearray()
     with translated("stream"):
         async for chunk in response.aiter_bytes():
-            parts = (rest + chunk).split(b"\n") if rest else chunk.split(b"\n")
-            rest = parts.pop()
-            if len(rest) > limit_bytes:
+            head, *more = chunk.split(b"\n")
+            rest += head
+            if len(rest) > limit_bytes or any(len(part) > limit_bytes for part in more):
                 raise CallError(Cause.PAYLOAD, f"a line of more than {limit_bytes} bytes", phase="stream")
-            for part in parts:
-                yield part.rstrip(b"\r")
+            for part in more:
+                yield bytes(rest.rstrip(b"\r"))
+                rest = bytearray(part)
     if rest:
-        yield rest.rstrip(b"\r")
+        yield bytes(rest.rstrip(b"\r"))
 
 
 def parsed(raw: bytes | str, complaint: str) -> Any:

@@ -4,10 +4,11 @@ Answers always stream on the wire, so that the first token, a stall and a missin
 caller who wants the whole text collects it.
 """
 
+import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, Mapping
-from datetime import datetime
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from opskit.providers.base import (
@@ -25,6 +26,8 @@ from opskit.providers.base import (
 )
 from opskit.providers.failures import error_text
 from opskit.providers.http import HttpNode, lines, parsed
+from opskit.providers.reading import StreamReader
+from opskit.providers.values import count, seconds_of_nanoseconds, text
 
 _DOCUMENT_BYTES = 8 * 1024 * 1024
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
@@ -65,7 +68,7 @@ class Ollama:
             if error.status == 404:
                 return None
             raise
-        return tuple(_resident(entry) for entry in _entries(body, "/api/ps"))
+        return tuple(_resident(entry, self._http.clock_ahead) for entry in _entries(body, "/api/ps"))
 
     async def show(self, model: str) -> Mapping[str, Any]:
         """Metadata of one model without loading it (A2)."""
@@ -82,37 +85,53 @@ class Ollama:
             raise CallError(Cause.IN_BAND, error_text(reply)[0], phase="stream", status=200)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        """NDJSON chunks of /api/chat. Success is a line with `done: true`, nothing else (A5)."""
+        """NDJSON chunks of /api/chat. Success is a line with `done: true`, nothing else (A5).
+
+        A stream that is left before that line is read on for a moment, near its limit to the end: to cut it
+        between the last token and that line can block the model for everybody (A8).
+        """
+        tokens = 0
         async with (
             self._http.post_stream("/api/chat", _body(request)) as response,
-            contextlib.aclosing(_chunks(lines(response))) as chunks,
+            StreamReader(_chunks(lines(response)), _is_done) as chunks,
         ):
-            async for chunk in chunks:
-                if chunk.get("error"):
-                    raise CallError(Cause.IN_BAND, error_text(chunk)[0], phase="stream", status=200)
-                message = chunk.get("message")
-                if isinstance(message, Mapping):
-                    thinking = message.get("thinking")
-                    if isinstance(thinking, str) and thinking:
-                        yield Reasoning(thinking)
-                    content = message.get("content")
-                    if isinstance(content, str) and content:
-                        yield Token(content)
-                elif "done" not in chunk:
-                    raise CallError(
-                        Cause.PAYLOAD, "a chunk is neither a message nor an end", phase="stream", status=200
-                    )
-                if chunk.get("done") is True:
-                    yield End(
-                        str(chunk.get("done_reason") or "stop"), _usage(chunk), _text(chunk.get("model"))
-                    )
-                    return
-                if not isinstance(message, Mapping):
-                    yield Progress()
+            try:
+                async for chunk in chunks:
+                    for event in _events(chunk):
+                        tokens += isinstance(event, Token | Reasoning)
+                        yield event
+                        if isinstance(event, End):
+                            return
+            except (GeneratorExit, asyncio.CancelledError):
+                await chunks.read_on(tokens=tokens, limit=request.max_tokens)
+                raise
         raise CallError(Cause.ENDED, "the stream ended without `done: true`", phase="stream", status=200)
 
     async def aclose(self) -> None:
         await self._http.aclose()
+
+
+def _events(chunk: Mapping[str, Any]) -> Iterator[Event]:
+    """What one line says, in order; raises CallError for an error or for no line of a chat."""
+    if chunk.get("error"):
+        raise CallError(Cause.IN_BAND, error_text(chunk)[0], phase="stream", status=200)
+    message = chunk.get("message")
+    if isinstance(message, Mapping):
+        thinking, content = message.get("thinking"), message.get("content")
+        if isinstance(thinking, str) and thinking:
+            yield Reasoning(thinking)
+        if isinstance(content, str) and content:
+            yield Token(content)
+    elif "done" not in chunk:
+        raise CallError(Cause.PAYLOAD, "a chunk is neither a message nor an end", phase="stream", status=200)
+    if _is_done(chunk):
+        yield End(str(chunk.get("done_reason") or "stop"), _usage(chunk), text(chunk.get("model")))
+    elif not isinstance(message, Mapping):
+        yield Progress()
+
+
+def _is_done(chunk: Mapping[str, Any]) -> bool:
+    return chunk.get("done") is True
 
 
 def _body(request: ChatRequest) -> dict[str, Any]:
@@ -130,15 +149,12 @@ def _body(request: ChatRequest) -> dict[str, Any]:
         options["num_ctx"] = request.num_ctx
     if options:
         body["options"] = options
-    if request.keep_alive_s is not None:
-        # A number is seconds; a string without a unit is refused with 400 (A3).
-        body["keep_alive"] = math.ceil(request.keep_alive_s) if request.keep_alive_s >= 0 else -1
     return body
 
 
 async def _chunks(rows: AsyncGenerator[bytes, None]) -> AsyncGenerator[Mapping[str, Any], None]:
     """One object a line; or, from something that does not stream, one document over several lines."""
-    document, first = b"", True
+    document, first = bytearray(), True
     async with contextlib.aclosing(rows):
         async for line in rows:
             if not line.strip():
@@ -148,12 +164,12 @@ async def _chunks(rows: AsyncGenerator[bytes, None]) -> AsyncGenerator[Mapping[s
                 if len(document) > _DOCUMENT_BYTES:
                     break
             elif first and not _is_json(line):
-                document = line
+                document += line
             else:
                 yield _object(line)
             first = False
     if document:
-        yield _object(document)
+        yield _object(bytes(document))
 
 
 def _is_json(line: bytes) -> bool:
@@ -192,48 +208,35 @@ def _model(entry: Mapping[str, Any]) -> ModelInfo:
     capabilities = entry.get("capabilities")
     return ModelInfo(
         name=_name(entry),
-        size_bytes=_count(entry.get("size")),
-        family=_text(details.get("family")),
+        size_bytes=count(entry.get("size")),
+        family=text(details.get("family")),
         parameters=_parameters(details.get("parameter_size")),
-        quantization=_text(details.get("quantization_level")),
-        context_length=_count(details.get("context_length")),
+        quantization=text(details.get("quantization_level")),
+        context_length=count(details.get("context_length")),
         capabilities=frozenset(map(str, capabilities)) if isinstance(capabilities, list) else None,
         cloud=bool(entry.get("remote_host") or entry.get("remote_model")),
     )
 
 
-def _resident(entry: Mapping[str, Any]) -> Resident:
+def _resident(entry: Mapping[str, Any], clock_ahead: timedelta) -> Resident:
+    expires_at = _time(entry.get("expires_at"))
     return Resident(
         name=_name(entry),
-        size_bytes=_count(entry.get("size")),
-        size_vram_bytes=_count(entry.get("size_vram")),
-        context_length=_count(entry.get("context_length")),
-        expires_at=_time(entry.get("expires_at")),
+        size_bytes=count(entry.get("size")),
+        size_vram_bytes=count(entry.get("size_vram")),
+        context_length=count(entry.get("context_length")),
+        expires_at=None if expires_at is None else _shifted(expires_at, clock_ahead),
     )
 
 
 def _usage(chunk: Mapping[str, Any]) -> Usage:
     """Durations come in nanoseconds; a zero count is left out on the wire (A3)."""
     return Usage(
-        prompt_tokens=_count(chunk.get("prompt_eval_count")),
-        completion_tokens=_count(chunk.get("eval_count")),
-        load_s=_nanoseconds(chunk.get("load_duration")),
-        eval_s=_nanoseconds(chunk.get("eval_duration")),
+        prompt_tokens=count(chunk.get("prompt_eval_count")),
+        completion_tokens=count(chunk.get("eval_count")),
+        load_s=seconds_of_nanoseconds(chunk.get("load_duration")),
+        eval_s=seconds_of_nanoseconds(chunk.get("eval_duration")),
     )
-
-
-def _nanoseconds(value: Any) -> float | None:
-    return value / 1e9 if isinstance(value, int | float) and value > 0 else None
-
-
-def _count(value: Any) -> int | None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
-        return None
-    return int(value)
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 def _parameters(value: Any) -> float | None:
@@ -242,9 +245,17 @@ def _parameters(value: Any) -> float | None:
         return None
     unit = _UNITS.get(value[-1].upper())
     try:
-        return float(value[:-1]) * unit if unit else float(value)
+        number = float(value[:-1]) * unit if unit else float(value)
     except ValueError:
         return None
+    return number if 0 <= number < math.inf else None
+
+
+def _shifted(moment: datetime, by: timedelta) -> datetime:
+    try:
+        return moment - by
+    except OverflowError:
+        return moment
 
 
 def _time(value: Any) -> datetime | None:

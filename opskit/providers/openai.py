@@ -5,8 +5,10 @@ What they do not agree on is kept in `flavour`: mlx_lm.server loads, and may dow
 leaving the name out.
 """
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Literal
 
 from opskit.providers.base import (
@@ -25,11 +27,13 @@ from opskit.providers.base import (
 )
 from opskit.providers.failures import error_text
 from opskit.providers.http import HttpNode, lines, parsed
-from opskit.providers.sse import Comment, Data, events
+from opskit.providers.reading import StreamReader
+from opskit.providers.sse import Comment, Data, Item, events
+from opskit.providers.values import count
 
 Flavour = Literal["mlx_lm", "lmstudio", "openai"]
 
-_KEEPALIVE = "keepalive "
+_KEEPALIVE = re.compile(r"keepalive (\d{1,18})/(\d{1,18})", re.ASCII)
 _LMSTUDIO_KINDS = ("llm", "vlm")
 
 
@@ -80,45 +84,21 @@ class OpenAIStyle:
         (A5, B2).
         """
         body = await self._body(request)
+        tokens = 0
         async with (
             self._http.post_stream("/v1/chat/completions", body) as response,
-            contextlib.aclosing(lines(response)) as raw,
-            contextlib.aclosing(events(raw)) as items,
+            StreamReader(events(lines(response)), _is_done) as items,
+            contextlib.aclosing(_chat(items)) as chat,
         ):
-            reason: str | None = None
-            served: str | None = None
-            usage = Usage()
-            plain: list[str] = []
-            async for item in items:
-                if isinstance(item, Comment):
-                    yield _progress(item.text)
-                    continue
-                if not isinstance(item, Data):
-                    plain.append(item.text)
-                    continue
-                if item.text.strip() == "[DONE]":
-                    yield End(reason or "stop", usage, served)
-                    return
-                if not item.text.strip():
-                    yield Progress()
-                    continue
-                chunk = _object(item.text)
-                _raise_in_band(chunk)
-                usage, served = _usage(chunk) or usage, _served(chunk) or served
-                for event in _delta(chunk, "delta"):
+            try:
+                async for event in chat:
+                    tokens += isinstance(event, Token | Reasoning)
                     yield event
-                reason = _finish(chunk) or reason
-            if plain and reason is None:
-                chunk = _object("\n".join(plain))
-                _raise_in_band(chunk)
-                for event in _delta(chunk, "message"):
-                    yield event
-                reason, usage, served = _finish(chunk), _usage(chunk) or usage, _served(chunk)
-        if reason is None:
-            raise CallError(
-                Cause.ENDED, "the stream ended without a finish reason or [DONE]", phase="stream", status=200
-            )
-        yield End(reason, usage, served)
+            except (GeneratorExit, asyncio.CancelledError):
+                # Ollama stands behind some of these addresses: see Ollama.stream.
+                if tokens:
+                    await items.read_on(tokens=tokens, limit=request.max_tokens)
+                raise
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -134,7 +114,7 @@ class OpenAIStyle:
         return tuple(
             ModelInfo(
                 str(entry["id"]),
-                context_length=_count(entry.get("max_model_len") or entry.get("context_length")),
+                context_length=count(entry.get("max_model_len") or entry.get("context_length")),
                 resident=True if entry.get("owned_by") in ("vllm", "llamacpp") else None,
             )
             for entry in _entries(body)
@@ -170,6 +150,48 @@ class OpenAIStyle:
         return model
 
 
+async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
+    """The events of one reply; raises CallError when it ends without an end."""
+    reason: str | None = None
+    served: str | None = None
+    usage = Usage()
+    plain: list[str] = []
+    async for item in items:
+        if isinstance(item, Comment):
+            yield _progress(item.text)
+            continue
+        if not isinstance(item, Data):
+            plain.append(item.text)
+            continue
+        if _is_done(item):
+            yield End(reason or "stop", usage, served)
+            return
+        if not item.text.strip():
+            yield Progress()
+            continue
+        chunk = _object(item.text)
+        _raise_in_band(chunk)
+        usage, served = _usage(chunk) or usage, _served(chunk) or served
+        for event in _delta(chunk, "delta"):
+            yield event
+        reason = _finish(chunk) or reason
+    if plain and reason is None:
+        chunk = _object("\n".join(plain))
+        _raise_in_band(chunk)
+        for event in _delta(chunk, "message"):
+            yield event
+        reason, usage, served = _finish(chunk), _usage(chunk) or usage, _served(chunk)
+    if reason is None:
+        raise CallError(
+            Cause.ENDED, "the stream ended without a finish reason or [DONE]", phase="stream", status=200
+        )
+    yield End(reason, usage, served)
+
+
+def _is_done(item: Item) -> bool:
+    return isinstance(item, Data) and item.text.strip() == "[DONE]"
+
+
 def _ill(body: bytes) -> str:
     """What a failing /health says. `{"status": "unavailable"}` is mlx_lm.server's word for a dead worker."""
     text, _ = error_text(body)
@@ -190,7 +212,7 @@ def _lmstudio(entry: Mapping[str, Any]) -> ModelInfo:
         str(entry["id"]),
         family=entry.get("arch") if isinstance(entry.get("arch"), str) else None,
         quantization=entry.get("quantization") if isinstance(entry.get("quantization"), str) else None,
-        context_length=_count(entry.get("max_context_length")),
+        context_length=count(entry.get("max_context_length")),
         resident=entry.get("state") == "loaded",
     )
 
@@ -259,17 +281,10 @@ def _usage(chunk: Mapping[str, Any]) -> Usage | None:
     usage = chunk.get("usage")
     if not isinstance(usage, Mapping):
         return None
-    return Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
+    return Usage(count(usage.get("prompt_tokens")), count(usage.get("completion_tokens")))
 
 
 def _progress(comment: str) -> Progress:
     """`keepalive 512/2048` is mlx_lm.server's prefill (B4); any other comment is just a sign of life."""
-    if comment.startswith(_KEEPALIVE):
-        done, _, total = comment.removeprefix(_KEEPALIVE).partition("/")
-        if done.isdigit() and total.isdigit():
-            return Progress(int(done), int(total))
-    return Progress()
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    match = _KEEPALIVE.fullmatch(comment)
+    return Progress(int(match[1]), int(match[2])) if match else Progress()

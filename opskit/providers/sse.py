@@ -1,7 +1,13 @@
 """Server-sent events out of lines (WHATWG HTML, section 9.2), as far as model servers use them."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+
+from opskit.providers.base import CallError, Cause
+
+#: An event, or a reply that is no stream, of more than this is refused.
+_MOST_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +32,42 @@ class Other:
     text: str
 
 
-async def events(source: AsyncIterator[bytes]) -> AsyncGenerator[Data | Comment | Other, None]:
-    """An event is dispatched at its blank line; one that the end of the stream leaves open still counts,
+Item = Data | Comment | Other
 
-    because servers that are cut or that forget the last blank line are exactly those one wants to read.
+
+async def events(rows: AsyncGenerator[bytes, None]) -> AsyncGenerator[Item, None]:
+    """Yield the events of a stream of lines, which it closes.
+
+    An event is dispatched at its blank line; one that the end of the stream leaves open still counts, because
+    servers that are cut or that forget the last blank line are exactly those one wants to read. Raises
+    CallError(PAYLOAD) for more than 8 MiB of data in one event, or of lines that are no event.
     """
     data: list[str] = []
     event = "message"
-    async for raw in source:
-        line = raw.decode("utf-8", "replace")
-        if not line:
-            if data:
-                yield Data("\n".join(data), event)
-            data, event = [], "message"
-            continue
-        name, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if not name and line.startswith(":"):
-            yield Comment(value)
-        elif name == "data":
-            data.append(value)
-        elif name == "event":
-            event = value
-        elif name not in ("id", "retry"):
-            yield Other(line)
+    held = other = 0
+    async with contextlib.aclosing(rows):
+        async for raw in rows:
+            line = raw.decode("utf-8", "replace")
+            if not line:
+                if data:
+                    yield Data("\n".join(data), event)
+                data, event, held = [], "message", 0
+                continue
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if not name and line.startswith(":"):
+                yield Comment(value)
+            elif name == "data":
+                data.append(value)
+                held += len(raw) + 1
+            elif name == "event":
+                event = value
+            elif name not in ("id", "retry"):
+                other += len(raw) + 1
+                yield Other(line)
+            if max(held, other) > _MOST_BYTES:
+                raise CallError(
+                    Cause.PAYLOAD, f"a reply of more than {_MOST_BYTES} bytes without an end", phase="stream"
+                )
     if data:
         yield Data("\n".join(data), event)

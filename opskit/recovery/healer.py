@@ -15,9 +15,6 @@ from opskit.recovery.outcome import Outcome, Result, Run
 from opskit.recovery.step import Seen, Step
 from opskit.system.moment import utc
 
-#: A look may wait for a first token; a hung one must not eat the run.
-LOOK_S = 45.0
-
 
 @dataclass(slots=True)
 class _State:
@@ -59,7 +56,7 @@ class Healer:
         started = utc(time.time())
         self._mender.deadline = began + budget_s
         self._states = {
-            name: _State(step, asyncio.create_task(self._mender.look(step, LOOK_S)))
+            name: _State(step, asyncio.create_task(self._mender.look(step, step.look_s)))
             for name, step in self._steps.items()
         }
         tasks = {name: asyncio.create_task(self._turn(state)) for name, state in self._states.items()}
@@ -97,7 +94,7 @@ class Healer:
                 return
             if any(other.changed for other in before):
                 await _dropped(state.early)
-                seen = await self._mender.look(step, LOOK_S)
+                seen = await self._mender.look(step, step.look_s)
             else:
                 seen = await state.early
             may_repair = not self._only or step.name in self._only
@@ -116,7 +113,7 @@ class Healer:
             outcome = await self._mender.treat(state.step, waiting[0], may_repair=may_repair)
             state.outcomes.append(outcome)
             if outcome.ran and len(waiting) > 1:
-                seen = await self._mender.look(state.step, LOOK_S)
+                seen = await self._mender.look(state.step, state.step.look_s)
 
 
 def chosen(steps: Sequence[Step], names: Sequence[str]) -> list[str]:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+#: A look may wait for a daemon; a hung one must not eat the run.
+LOOK_S = 45.0
+
 
 class Condition(StrEnum):
     """What a look found.
@@ -82,6 +85,8 @@ class Step(Protocol):
     title: str
     requires: tuple[str, ...]
     after: tuple[str, ...]
+    #: Seconds that one look may take before its target counts as not judged.
+    look_s: float
 
     async def look(self) -> Sequence[Seen]:
         """Every target of this step; changes nothing. May hang: the healer keeps the deadline."""

@@ -15,7 +15,7 @@ K = FaultKind
 
 _UNCOUNTED = frozenset({K.REFUSE, K.PS_BLOCKS})
 _TAKES = {
-    "seconds": frozenset({K.SLOW_LOAD, K.SLOW_TOKEN}),
+    "seconds": frozenset({K.SLOW_LOAD, K.SLOW_TOKEN, K.CLOSE_BEFORE_DONE}),
     "after": frozenset({K.CUT, K.ERROR_INBAND, K.HANG_MIDSTREAM, K.LOOP, K.LENGTH, K.DONE_FALSE}),
     "retry_after": frozenset({K.RATE_LIMITED, K.LOADING_503}),
     "text": frozenset({

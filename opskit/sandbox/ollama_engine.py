@@ -14,11 +14,20 @@ from opskit.sandbox.http_node import HttpNode
 from opskit.sandbox.kinds import OLLAMA_FAULTS
 from opskit.sandbox.ollama_wire import BUSY, CRASHED, CRASHED_OLD, OUT_OF_MEMORY, Spent, not_found
 from opskit.sandbox.replies import Reply, count_tokens
-from opskit.sandbox.residency import LoadFailedError, Residency, Runner, RunnerOptions, SimModel
+from opskit.sandbox.residency import (
+    LoadFailedError,
+    Residency,
+    Runner,
+    RunnerOptions,
+    SimModel,
+    SlotLostError,
+)
 from opskit.sandbox.script import GENERATION, Ending, Script, write_script
 
 SLOW_LOAD_S = 5.0
 SLOW_TOKEN_S = 2.0
+END_S = 0.05
+"""How long the end of an answer follows its last token with the fault close-before-done."""
 RETRY_AFTER_S = 1.0
 GARBAGE = "<html><body>upstream</body>"
 
@@ -131,7 +140,7 @@ class OllamaEngine(HttpNode):
         async with self.memory.hold(model, options, question.keep_alive_s) as runner:
             if bare:
                 return _acknowledge(question, "load")
-            async with runner.slots:
+            async with runner.slot():
                 return await self._generate(request, question, runner, arrived)
 
     async def _turn_away(self, request: web.Request, question: Question, fault: Fault) -> web.StreamResponse:
@@ -186,6 +195,8 @@ class OllamaEngine(HttpNode):
             if place and self._token_s:
                 await asyncio.sleep(self._token_s)
             await answer.write(question.dialect.piece(token))
+        if fault := self.faults.take(question.name, {FaultKind.CLOSE_BEFORE_DONE}):
+            await self._await_client(END_S if fault.seconds is None else fault.seconds)
         if script.ending is Ending.HANG:
             await self._hang()
         if script.ending is Ending.CUT:
@@ -196,6 +207,13 @@ class OllamaEngine(HttpNode):
             await answer.write(question.dialect.end(script.reason, clock.spent(question, len(tokens))))
         await answer.write_eof()
         return answer
+
+    async def _await_client(self, seconds: float) -> None:
+        """Let the moment between the last token and the end pass; a client that leaves now blocks a slot."""
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError as gone:
+            raise SlotLostError from gone
 
     async def _whole(
         self, request: web.Request, question: Question, script: Script, clock: _Clock

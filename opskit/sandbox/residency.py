@@ -37,6 +37,10 @@ class SimModel:
         return hashlib.sha256(self.name.encode()).hexdigest()
 
 
+class SlotLostError(asyncio.CancelledError):
+    """The client went away at the moment at which the server then waits for it for ever (wire facts A8)."""
+
+
 class LoadFailedError(Exception):
     """The model could not be loaded; the text is what the server answers."""
 
@@ -65,6 +69,8 @@ class Runner:
     slots: asyncio.Semaphore
     expires: float
     """On the residency's clock."""
+    stay_s: float
+    """How long it stays after a request: what a request said last, for all later ones (wire facts A8)."""
     users: int = 0
     dead: bool = False
     """Its process has crashed: it is still listed, and the next request reloads it."""
@@ -72,7 +78,24 @@ class Runner:
     """A reload waits for its requests to end; new ones wait for the reload."""
     dismissed: bool = False
     """Unloaded by a client while busy: it goes with its last request."""
+    blocked: bool = False
+    """A request of it will never end: its client went away between the last token and the end."""
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a place among the requests served at once; one that is lost is never given back."""
+        await self.slots.acquire()
+        try:
+            yield
+        except SlotLostError:
+            self.users += 1
+            self.blocked = True
+            raise
+        except BaseException:
+            self.slots.release()
+            raise
+        self.slots.release()
 
 
 class Residency:
@@ -131,6 +154,8 @@ class Residency:
         runner = self._runners.get(name)
         if runner is not None:
             runner.expires, runner.dismissed = self._clock(), True
+            if runner.blocked:
+                self.drop(name)
         self._expire()
 
     @asynccontextmanager
@@ -156,9 +181,9 @@ class Residency:
             yield runner
         finally:
             runner.users -= 1
-            stay_s = self.keep_alive_s if keep_alive_s is None else keep_alive_s
-            if runner.dismissed:
-                stay_s = 0.0
+            if keep_alive_s is not None:
+                runner.stay_s = keep_alive_s
+            stay_s = 0.0 if runner.dismissed else runner.stay_s
             runner.expires = self._clock() + (FOREVER_S if stay_s < 0 else stay_s)
             if not runner.users:
                 runner.idle.set()
@@ -201,7 +226,7 @@ class Residency:
     def _runner(self, model: SimModel, options: RunnerOptions) -> Runner:
         stay_s = FOREVER_S if self.keep_alive_s < 0 else self.keep_alive_s
         slots = asyncio.Semaphore(self._num_parallel)
-        runner = Runner(model, options, slots, self._clock() + stay_s)
+        runner = Runner(model, options, slots, self._clock() + stay_s, self.keep_alive_s)
         runner.idle.set()
         return runner
 

@@ -33,6 +33,7 @@ class FileStep:
     name: str
     path: Path
     requires: tuple[str, ...] = ()
+    look_s: float = 45.0
     after: tuple[str, ...] = ()
     program: tuple[str, ...] = (sys.executable, "-c", TOUCH)
     condition: Condition = Condition.BROKEN

@@ -4,16 +4,19 @@ The same broken servers must look the same to whoever asks, whatever library car
 """
 
 import asyncio
-from contextlib import aclosing, asynccontextmanager
+import json
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from opskit.llm.faults import FaultKind, classify
 from opskit.providers.base import CallError, Cause, ChatRequest, End, Message, Token
 from opskit.providers.http import HttpNode
-from tests.parts.dialects import OLLAMA, OPENAI, collect, said
+from tests.parts.dialects import OLLAMA, OPENAI, collect, said, sse
 from tests.parts.raw_server import Reply, answer, free_port, reply_json, serving
 
 pytestmark = [
@@ -306,3 +309,97 @@ def _bundled(parts, size: int = 20):
     yield head
     for start in range(0, len(rest), size):
         yield b"".join(rest[start : start + size])
+
+
+ODD = [10**400, -1, 2**70, 1e308, float("nan"), "\u00b2", "9" * 5000, True, None, [], {}, "x"]
+NUMBERS = st.sampled_from(ODD)
+COMMENTS = [b": keepalive \xc2\xb2/2\n\n", b": keepalive " + b"9" * 5000 + b"/1\n\n"]
+PIECES = st.one_of(
+    st.binary(max_size=60),
+    st.sampled_from([*COMMENTS, b"data: [1]\n\n"]),
+    st.builds(
+        lambda n, m, c: sse({"choices": c, "usage": {"prompt_tokens": n, "completion_tokens": m}}),
+        NUMBERS,
+        NUMBERS,
+        st.sampled_from([[], None, [None], [{"delta": None}], [{"delta": {"content": 7}}], {"a": 1}, "x"]),
+    ),
+    st.builds(
+        lambda n, m: (
+            json.dumps(
+                {
+                    "message": m,
+                    "done": True,
+                    "eval_count": n,
+                    "eval_duration": n,
+                    "load_duration": m,
+                    "model": n,
+                }
+            ).encode()
+            + b"\n"
+        ),
+        NUMBERS,
+        NUMBERS,
+    ),
+    st.builds(lambda n: json.dumps({"error": n, "done": n}).encode() + b"\n", NUMBERS),
+)
+
+
+class TestForeignBytes:
+    async def test_a_parser_raises_its_own_error_only(self, dialect, pooled):
+        """Whatever a server sends is events, or a CallError; nothing else ever comes out of a provider."""
+        tried: list[list[bytes]] = []
+
+        @settings(max_examples=60, database=None)
+        @given(st.lists(PIECES, max_size=4))
+        def collected(parts: list[bytes]) -> None:
+            tried.append(parts)
+
+        collected()
+        async with speaking(dialect, pooled, answer()) as (provider, server):
+            for parts in tried:
+                server.replies[dialect.path] = answer(*parts, framing="chunked")
+                with suppress(CallError):
+                    await collect(provider)
+        assert len(tried) > 20
+
+    async def test_a_document_over_many_lines_is_read_once(self, dialect, pooled):
+        """A reply that does not stream, written over many lines, costs a time that grows with its length."""
+        rows = b"{\n" + b'"a": 1,\n' * 300_000 + b'"error": "of many lines"}\n'
+        async with asyncio.timeout(60), speaking(dialect, pooled, answer(rows)) as (provider, _):
+            error = await failure(provider)
+        assert (error.cause, error.text) == (Cause.IN_BAND, "of many lines")
+
+
+class TestLeaving:
+    async def test_who_leaves_near_the_limit_reads_to_the_end(self, dialect, pooled):
+        """The connection is closed after the end, not between the last token and the end."""
+        reply = answer(*dialect.body("Hi"), framing="chunked", end="keep")
+        async with speaking(dialect, pooled, reply) as (provider, server):
+            request = ChatRequest((Message("user", "hi"),), "m", max_tokens=1)
+            async with aclosing(provider.stream(request)) as events:
+                async for event in events:
+                    if isinstance(event, Token):
+                        break
+            assert not server.gone.is_set()
+
+    @pytest.mark.parametrize("whole", [True, False])
+    async def test_every_connection_is_given_back(self, dialect, pooled, whole):
+        """More requests than a pool has connections, read whole or left, find one each time."""
+        reply = answer(*dialect.body("Hi", "there"), framing="chunked", end="keep")
+        async with asyncio.timeout(60), speaking(dialect, pooled, reply) as (provider, _):
+            for _ in range(300):
+                request = ChatRequest((Message("user", "hi"),), "m", max_tokens=3)
+                async with aclosing(provider.stream(request)) as events:
+                    async for _event in events:
+                        if not whole:
+                            break
+
+    async def test_a_caller_who_is_cancelled_leaves_as_gently(self, dialect, pooled):
+        """A deadline in the middle of a stream ends it within moments."""
+        reply = answer(dialect.token("Hi"), framing="chunked", end="silence")
+        async with speaking(dialect, pooled, reply) as (provider, server):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await collect(provider, max_tokens=1000)
+            async with asyncio.timeout(5):
+                await server.gone.wait()

@@ -13,6 +13,8 @@ from opskit.providers.base import CallError
 from opskit.result import Finding, Status
 
 PROMPT = "Reply with the single word ready."
+#: A climb ends by itself long before; but a server that loads the model again is not left (wire facts A8).
+_LIMIT_S = 1800.0
 _OPEN = (Status.INCONCLUSIVE, Status.SKIP)
 
 
@@ -191,7 +193,7 @@ KINDS = (
         {"token": True},
         _ladder,
         lambda p: str(p.shown),
-        60.0,
+        _LIMIT_S,
         imports=("opskit.checks.ladder", "opskit.llm.plan"),
     ),
     Kind(
@@ -209,7 +211,7 @@ KINDS = (
         {"answered": True},
         _model,
         lambda p: str(p.shown_model),
-        180.0,
+        _LIMIT_S,
         imports=("opskit.checks.ladder", "opskit.llm.plan"),
     ),
 )

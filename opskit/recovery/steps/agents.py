@@ -10,7 +10,7 @@ from opskit.errors import OpskitError
 from opskit.providers.base import CallError
 from opskit.providers.http import HttpNode
 from opskit.recovery.ground import Ground
-from opskit.recovery.step import Condition, Repair, Seen
+from opskit.recovery.step import LOOK_S, Condition, Repair, Seen
 from opskit.recovery.steps.box import Box, instant
 from opskit.recovery.steps.decision import Trouble
 from opskit.recovery.steps.repairing import Repairing
@@ -35,6 +35,7 @@ class AgentStep:
     """
 
     requires: tuple[str, ...] = ()
+    look_s = LOOK_S
 
     def __init__(self, ground: Ground, agent: AgentConfig, *, all_levels: bool = False) -> None:
         self.name = agent.name

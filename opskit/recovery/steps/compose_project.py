@@ -16,7 +16,7 @@ from typing import Any
 from opskit.errors import OpskitError
 from opskit.recovery import pauses
 from opskit.recovery.ground import Ground
-from opskit.recovery.step import Command, Condition, Repair, Seen, Step
+from opskit.recovery.step import LOOK_S, Command, Condition, Repair, Seen, Step
 from opskit.recovery.steps import hands_off, project_state
 from opskit.recovery.steps.containers import State, Unit, unit
 from opskit.recovery.steps.declared import Sources, declared, sources
@@ -38,6 +38,7 @@ class _Project:
     name: str
     title: str
     requires: tuple[str, ...]
+    look_s = LOOK_S
     after: tuple[str, ...]
 
     async def look(self) -> Sequence[Seen]:

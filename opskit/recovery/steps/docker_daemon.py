@@ -14,7 +14,7 @@ from typing import Any
 from opskit.config.schema import StackConfig
 from opskit.errors import OpskitError
 from opskit.recovery.ground import Ground
-from opskit.recovery.step import Condition, Repair, Seen, Step
+from opskit.recovery.step import LOOK_S, Condition, Repair, Seen, Step
 from opskit.recovery.steps.docker_repair import KILLED, RESTARTED, plan
 from opskit.recovery.steps.holder import unit_properties
 from opskit.system import docker_runtime
@@ -39,6 +39,7 @@ class _Daemon:
     name: str = TARGET
     title: str = "Docker"
     requires: tuple[str, ...] = ()
+    look_s = LOOK_S
     after: tuple[str, ...] = ("internet",)
     known: Runtime | None = None
     """What runs the daemon, once it was asked for."""

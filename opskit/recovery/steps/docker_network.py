@@ -6,7 +6,7 @@ from typing import Any
 
 from opskit.config.schema import StackConfig
 from opskit.recovery.ground import Ground
-from opskit.recovery.step import Command, Condition, Repair, Seen, Step
+from opskit.recovery.step import LOOK_S, Command, Condition, Repair, Seen, Step
 from opskit.recovery.steps.declared import declared, sources
 
 TARGET = "network"
@@ -19,6 +19,7 @@ class _Network:
     name: str = TARGET
     title: str = "Docker network"
     requires: tuple[str, ...] = ("docker",)
+    look_s = LOOK_S
     after: tuple[str, ...] = ()
 
     async def look(self) -> Sequence[Seen]:

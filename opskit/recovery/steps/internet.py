@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opskit.recovery.ground import Ground
-from opskit.recovery.step import Condition, Repair, Seen, Step
+from opskit.recovery.step import LOOK_S, Condition, Repair, Seen, Step
 
 TARGET = "internet"
 LIMIT_S = 3.0
@@ -35,6 +35,7 @@ class _Internet:
     name: str = TARGET
     title: str = "Internet"
     requires: tuple[str, ...] = ()
+    look_s = LOOK_S
     after: tuple[str, ...] = ("wifi",)
 
     async def look(self) -> Sequence[Seen]:

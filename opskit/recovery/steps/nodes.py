@@ -7,7 +7,7 @@ restarted by whoever keeps it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opskit.checks.ladder import Climb, climb
+from opskit.checks.ladder import Climb, climb, limit_s
 from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import NodeConfig
 from opskit.llm.loads import load_budget_s
@@ -38,6 +38,7 @@ class NodeStep:
         self.title = _TITLES.get(node.name, f"model node {node.name}")
         # A node may live in a container; Docker being down does not keep others from being mended.
         self.after = ("docker", *(f"compose:{name}" for name in ground.config.stack.compose))
+        self.look_s = 2 * limit_s(ground.config)
         self._ground = ground
         self._node = node
         self._subject = of_node(node, ground.config)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opskit.recovery.ground import Ground
-from opskit.recovery.step import Command, Condition, Repair, Seen, Step
+from opskit.recovery.step import LOOK_S, Command, Condition, Repair, Seen, Step
 from opskit.system.program import NotStarted
 
 TARGET = "wifi"
@@ -24,6 +24,7 @@ class _Wifi:
     name: str = TARGET
     title: str = "Wi-Fi"
     requires: tuple[str, ...] = ()
+    look_s = LOOK_S
     after: tuple[str, ...] = ()
 
     async def look(self) -> Sequence[Seen]:

@@ -128,6 +128,17 @@ class TestSilence:
         assert tried(refusal) == [("ollama", "a", "wedged")]
         assert refusal.seconds < 21.0
 
+    async def test_silence_after_an_answer_that_was_left_says_so(self, rig):
+        """What opskit itself did is named where it may be the cause, with the way out."""
+        looping = tuple(Token("and so on and so on ") for _ in range(400))
+        one = Scripted({"a": [looping, SILENCE]})
+        built = rig({"ollama": one}, failures=5)
+        assert tried(await built.refused(GOAL)) == [("ollama", "a", "loop")]
+        refusal = await built.refused(GOAL)
+        assert tried(refusal) == [("ollama", "a", "wedged")]
+        assert "left unfinished" in refusal.attempts[0].detail
+        assert "`ollama stop a`" in refusal.attempts[0].detail
+
     async def test_silence_everywhere_is_a_timeout(self, rig):
         """A server that does not even answer its version is not called wedged."""
         one = Scripted({"a": [SILENCE]})

@@ -102,3 +102,18 @@ async def test_a_line_beyond_the_bound_is_refused():
     with pytest.raises(CallError) as caught:
         [line async for line in lines(response([b"x" * 60, b"y" * 60]), limit_bytes=100)]
     assert caught.value.cause is Cause.PAYLOAD
+
+
+async def test_data_without_an_end_is_refused():
+    """No server can fill the memory with one event, nor with lines that are no event."""
+    for row in (b"data: " + b"x" * 65536 + b"\n", b"x" * 65536 + b"\n"):
+        with pytest.raises(CallError) as caught:
+            await read([row] * 200)
+        assert caught.value.cause is Cause.PAYLOAD
+
+
+async def test_a_long_line_in_small_pieces_is_read_once():
+    """Reading takes a time that grows with the length, not with its square."""
+    pieces = [b"x" * 64] * 100_000 + [b"\n"]
+    async with asyncio.timeout(60):
+        assert [len(line) async for line in lines(response(pieces))] == [6_400_000]

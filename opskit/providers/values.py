@@ -1,0 +1,30 @@
+"""Values out of foreign JSON: what is not of the kind that is expected counts as not told."""
+
+import math
+from typing import Any
+
+#: No size, count or duration of a real server is larger; larger ones only break arithmetic.
+_MOST = 2**63
+
+
+def count(value: Any) -> int | None:
+    """Return a number of things or bytes: a finite number from 0 below 2**63, cut to an integer."""
+    number = _number(value)
+    return None if number is None else int(number)
+
+
+def seconds_of_nanoseconds(value: Any) -> float | None:
+    """Return seconds; a zero means that the server leaves it out (wire facts A3)."""
+    number = _number(value)
+    return number / 1e9 if number else None
+
+
+def text(value: Any) -> str | None:
+    """Return a text that is not empty."""
+    return value if isinstance(value, str) and value else None
+
+
+def _number(value: Any) -> float | int | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return value if 0 <= value < _MOST and math.isfinite(value) else None
