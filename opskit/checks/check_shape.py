@@ -1,7 +1,7 @@
 """One check as it stands in a checklist."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator
 
@@ -29,6 +29,8 @@ class CheckShape:
     """One check as it stands in a checklist; `with` and `expect` belong to its kind."""
 
     __pydantic_config__ = CONFIG
+    #: Keys of a check that are read by its kind.
+    OF_THE_KIND: ClassVar = ("with", "expect")
 
     name: Text
     kind: Text

@@ -172,7 +172,7 @@ class _File:
             return None
         before = len(self.problems)
         content = {key: filled(value, names, (*at, key), self.report) for key, value in raw.items()}
-        own = {key: value for key, value in content.items() if key not in ("with", "expect")}
+        own = {key: value for key, value in content.items() if key not in CheckShape.OF_THE_KIND}
         shape = validated(CheckShape, own, at, self.report)
         kind = self._kind(content.get("kind"), at)
         if kind is None:

@@ -4,6 +4,7 @@ A parameter that came out of a variable is text; it may stand for a number or a 
 """
 
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any
 
@@ -137,7 +138,8 @@ def described(shape: type) -> Mapping[str, Any]:
 
 def _phrase(kind: str, message: str, path: Path, shape: type) -> str:
     if kind in _UNKNOWN:
-        return unknown(printable(str(path[-1])), list(getattr(shape, "__dataclass_fields__", ())))
+        known = [field.name for field in fields(shape)] if is_dataclass(shape) else []
+        return unknown(printable(str(path[-1])), [*known, *getattr(shape, "OF_THE_KIND", ())])
     if kind in _PHRASES:
         return _PHRASES[kind]
     for theirs, ours in _WORDS:

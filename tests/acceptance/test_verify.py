@@ -168,6 +168,7 @@ def test_a_check_is_written_from_the_live_state(home: Path):
         (("tpc",), 2, "did you mean `tcp`?"),
         (("tcp", "prt=1"), 2, "did you mean `port`?"),
         (("tcp", "port"), 2, "write parameter=value"),
+        (("command", "run=echo a | grep b"), 2, "`|` needs one"),
         (("tcp", "port=9", "host=127.0.0.1"), 1, "there is no state to record"),
     ],
 )

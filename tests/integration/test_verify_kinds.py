@@ -211,11 +211,10 @@ async def test_command_gives_exit_and_output(tmp_path: Path):
     assert (failed.status, "err" in failed.detail) == ("fail", True)
 
 
-async def test_command_is_never_a_shell(tmp_path: Path):
-    """Text is cut into words; `;`, `$` and `>` mean nothing."""
-    found = await check(
-        tmp_path, "command", {"run": "echo a; touch hit > hit"}, {"stdout": "a; touch hit > hit\n"}
-    )
+@pytest.mark.parametrize("run", [["echo", "a;", "touch", "hit", ">", "hit"], "echo 'a; touch hit > hit'"])
+async def test_command_is_never_a_shell(tmp_path: Path, run: str | list[str]):
+    """In a list, and in quotes, `;` and `>` mean nothing."""
+    found = await check(tmp_path, "command", {"run": run}, {"stdout": "a; touch hit > hit\n"})
     assert found.status == "pass", found.detail
     assert not (tmp_path / "hit").exists()
 

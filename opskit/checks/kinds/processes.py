@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
+from opskit.checks.command_line import words
 from opskit.checks.fields import CONFIG, AnyText, Bytes, Text
 from opskit.checks.spec import Kind, Observation, Scene
 from opskit.system.program import NotStarted, run
@@ -117,21 +118,30 @@ def _described(params: ProcessParams) -> str:
     return " ".join(part for part in parts if part) or f"of {params.pid_file}"
 
 
-def _words(value: object) -> object:
-    """One text is cut as a shell would cut it, and run without a shell."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return shlex.split(value)
-    except ValueError as exc:
-        raise ValueError(f"cannot be cut into words: {exc}") from exc
+def _cut(value: object) -> object:
+    return words(value) if isinstance(value, str) else value
+
+
+CommandLine = Annotated[
+    tuple[AnyText, ...],
+    BeforeValidator(_cut),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "minItems": 1, "items": {"type": "string"}},
+                {"type": "string", "minLength": 1},
+            ],
+            "description": "the words of a command, or one text that is cut into words; no shell runs",
+        }
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
 class CommandParams:
     __pydantic_config__ = CONFIG
 
-    run: Annotated[tuple[AnyText, ...], BeforeValidator(_words)]
+    run: CommandLine
     cwd: Text | None = None
     env: dict[Text, AnyText] = field(default_factory=dict)
     stdin: AnyText = ""
@@ -196,7 +206,7 @@ KINDS = (
     ),
     Kind(
         "command",
-        "a command ends well; a list of words, or one text that is cut into words, never a shell",
+        "a command ends well: a list of words, or one text that is cut into words; no shell runs",
         CommandParams,
         {
             "exit": "exit status; negative for a signal",

@@ -48,6 +48,8 @@ HEAD = "checks:\n  - {name: a, kind: tcp, with: {port: 1}}\n"
         (KIND + "tcp\n  with: {port: 99999}\n", "c.yaml:4:10: checks.0.with.port: must be at most 65535"),
         (KIND + "http\n  with: {url: ftp://x}\n", "must be a URL such as"),
         (KIND + "process\n", "needs name, command (a pattern) or pid_file"),
+        (KIND + "tcp\n  wth: {port: 1}\n", "c.yaml:4:3: checks.0.wth: unknown key; did you mean `with`?"),
+        (TCP + "  wanted: {open: true}\n", "known: expect, kind, name"),
         (TCP + "  timout: 2s\n", "c.yaml:5:3: checks.0.timout: unknown key; did you mean `timeout`?"),
         (TCP + "  timeout: soon\n", "c.yaml:5:3: checks.0.timeout: must be a duration"),
         (TCP + "  severity: fatal\n", "c.yaml:5:3: checks.0.severity: must be 'critical'"),
@@ -78,6 +80,16 @@ HEAD = "checks:\n  - {name: a, kind: tcp, with: {port: 1}}\n"
         (KIND + "dns\n  with: {name: '${x'}\n", "a `${` needs a name and a `}`"),
         (KIND + 'command\n  with: {run: "echo \'x"}\n', "cannot be cut into words"),
         (KIND + "command\n  with: {run: []}\n", "there is no command to run"),
+        (
+            KIND + "command\n  with: {run: 'echo down | grep -q up'}\n",
+            'c.yaml:4:10: checks.0.with.run: no shell runs here, and `|` needs one: write `run: ["sh", "-c"',
+        ),
+        (
+            "vars: {what: 'x | wc'}\n" + KIND + "command\n  with: {run: 'echo ${what}'}\n",
+            "c.yaml:5:10: checks.0.with.run: no shell runs here, and `|` needs one",
+        ),
+        (KIND + "command\n  with: {run: 'echo $$HOME'}\n", "`$HOME` needs one"),
+        (KIND + "command\n  with:\n    run: |\n      true\n      false\n", "a line break needs one"),
         ("checks: [\n", "c.yaml:2:1:"),
     ],
 )
