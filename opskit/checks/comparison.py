@@ -38,3 +38,12 @@ def same(value: Any, wanted: Any) -> bool:
     if isinstance(value, Mapping) and isinstance(wanted, Mapping):
         return value.keys() == wanted.keys() and all(same(value[key], wanted[key]) for key in wanted)
     return bool(value == wanted)
+
+
+def written_alike(value: Any, wanted: Any) -> bool:
+    """Whether one is a number or a truth value and the other the text that writes it: `200` and `"200"`."""
+    if isinstance(value, str) is isinstance(wanted, str):
+        return False
+    text, other = (value, wanted) if isinstance(value, str) else (wanted, value)
+    read = scalar(text)
+    return isinstance(read, bool | int | float) and same(other, read)

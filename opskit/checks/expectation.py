@@ -20,6 +20,7 @@ from opskit.checks.matchers import (
     Negated,
     Ordered,
     Semver,
+    differs,
 )
 from opskit.checks.quantity import amount
 from opskit.checks.versions import compile_range
@@ -48,7 +49,8 @@ class Expectation:
         """A sentence for each value that does not match."""
         found = []
         for key, matcher in self.matchers.items():
-            reason = matcher.mismatch(values.get(key, MISSING))
+            # A value that was not seen is not null.
+            reason = matcher.mismatch(values[key]) if key in values else differs(MISSING, matcher.wish)
             if reason is not None:
                 found.append(f"{key} {reason}")
         return found
@@ -135,12 +137,12 @@ def _one(name: str, operand: Any, at: Path, report: Report) -> Matcher | None:
 
 
 def _contains(operand: Any, inner: Matcher, at: Path, report: Report) -> Matcher | None:
+    if operand == "" or (isinstance(operand, list) and "" in operand):
+        raise ValueError("everything contains an empty text")
     if isinstance(operand, list):
         each = [compile_matcher(one, (*at, n), report) for n, one in enumerate(operand)]
         pairs = zip(each, operand, strict=True)
         return Every(tuple(Contains(one, _plain(raw)) for one, raw in pairs if one is not None))
-    if operand == "":
-        raise ValueError("everything contains an empty text")
     return Contains(inner, _plain(operand))
 
 

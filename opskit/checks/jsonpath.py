@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from opskit.checks.comparison import MISSING
+
 _STEP = re.compile(
     r"""(?P<dots>\.\.?)(?:(?P<name>[^\W\d][\w-]*)|(?P<star>\*))
     | (?P<descent>\.\.)?\[\s*
@@ -43,6 +45,19 @@ class JsonPath:
         for step in self.steps:
             found = [value for one in found for value in _selected(one, step)]
         return found
+
+    def value(self, document: Any) -> Any:
+        """The value at a path that can mean one place only, else the list of values.
+
+        MISSING where there is no such place, or only text or a number, which have no members to list.
+        """
+        if self.single:
+            return next(iter(self.find(document)), MISSING)
+        first = next(index for index, step in enumerate(self.steps) if step.kind == "all" or step.deep)
+        start = JsonPath(self.text, self.steps[:first]).find(document)
+        if not start or isinstance(start[0], str | int | float):
+            return MISSING
+        return self.find(document)
 
 
 def compile_path(text: str) -> JsonPath:

@@ -1,14 +1,18 @@
 """What a value must be like. Pure: a matcher says in words why a value does not match, or nothing.
 
+A matcher that cannot judge a value (an order and a text, anything and a value that is not there) mismatches,
+and so does its negation.
+
 Compiled by `opskit.checks.expectation` from what stands in a checklist.
 """
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Protocol
 
-from opskit.checks.comparison import MISSING, same, shown
+from opskit.checks.comparison import MISSING, same, shown, written_alike
 from opskit.checks.jsonpath import JsonPath
 from opskit.checks.versions import Range, version
 
@@ -27,12 +31,37 @@ class Regex(Protocol):
     def search(self, text: bytes, /) -> object | None: ...
 
 
-def _differs(value: Any, wish: str) -> str:
-    return f"is {shown(value)}, expected {wish}" if value is not MISSING else f"is not there, expected {wish}"
+class CannotJudge(str):
+    """A mismatch that says nothing of the value, which is not there or of another type: `not` keeps it."""
+
+    __slots__ = ()
+
+
+def differs(value: Any, wish: str) -> str:
+    """The sentence for a value that is not what was wished for."""
+    if value is MISSING:
+        return CannotJudge(f"is not there, expected {wish}")
+    return f"is {shown(value)}, expected {wish}"
+
+
+def _no(types: str, value: Any, wish: str) -> CannotJudge:
+    return CannotJudge(differs(value, wish) + ("" if value is MISSING else f" (it is no {types})"))
+
+
+def _like(reason: str, text: str) -> str:
+    """The text as a reason of the same kind."""
+    return CannotJudge(text) if isinstance(reason, CannotJudge) else text
+
+
+def _any_like(reasons: Iterable[str | None], text: str) -> str:
+    """The text as a reason why none of several matches; it cannot be judged when one of them cannot."""
+    return CannotJudge(text) if any(isinstance(reason, CannotJudge) for reason in reasons) else text
 
 
 @dataclass(frozen=True, slots=True)
 class Equal:
+    """The same value. A number and the text that writes it are neither equal nor told apart."""
+
     wanted: Any
 
     @property
@@ -41,8 +70,12 @@ class Equal:
 
     def mismatch(self, value: Any) -> str | None:
         if value is MISSING:
-            value = None if self.wanted is None else MISSING
-        return None if value is not MISSING and same(value, self.wanted) else _differs(value, self.wish)
+            return None if self.wanted is None else differs(value, self.wish)
+        if same(value, self.wanted):
+            return None
+        if written_alike(value, self.wanted):
+            return CannotJudge(f"{differs(value, self.wish)} (one is text, the other is not)")
+        return differs(value, self.wish)
 
 
 _ORDERS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
@@ -66,10 +99,10 @@ class Ordered:
         return f"{_ORDERS[self.order][0]} {self.written}"
 
     def mismatch(self, value: Any) -> str | None:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and _ORDERS[self.order][1](value, self.bound):
-            return None
-        return _differs(value, self.wish) + ("" if number or value is MISSING else " (it is no number)")
+        number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+        if not number or value != value:  # noqa: PLR0124 - NaN
+            return _no("number", value, self.wish)
+        return None if _ORDERS[self.order][1](value, self.bound) else differs(value, self.wish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +118,13 @@ class Contains:
 
     def mismatch(self, value: Any) -> str | None:
         if isinstance(value, str | Mapping):
-            found = self.text is not None and self.text in value
-        else:
-            found = isinstance(value, Sequence) and any(self.inner.mismatch(one) is None for one in value)
-        return None if found else _differs(value, self.wish)
+            if self.text is None:
+                return _no("list", value, self.wish)
+            return None if self.text in value else differs(value, self.wish)
+        if not isinstance(value, list | tuple):
+            return _no("text or list", value, self.wish)
+        reasons = [self.inner.mismatch(item) for item in value]
+        return None if None in reasons else _any_like(reasons, differs(value, self.wish))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +140,17 @@ class Edge:
 
     def mismatch(self, value: Any) -> str | None:
         test = str.startswith if self.where == "prefix" else str.endswith
-        return None if isinstance(value, str) and test(value, self.text) else _differs(value, self.wish)
+        if not isinstance(value, str):
+            return _no("text", value, self.wish)
+        return None if test(value, self.text) else differs(value, self.wish)
+
+
+def _bytes(text: str) -> bytes:
+    """Text for a byte pattern; half a surrogate pair, which JSON may hold, has no bytes of its own."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +165,9 @@ class Matches:
         return f"a match of /{self.pattern}/"
 
     def mismatch(self, value: Any) -> str | None:
-        if isinstance(value, str) and self.regex.search(value.encode("utf-8", "surrogateescape")):
-            return None
-        return _differs(value, self.wish)
+        if not isinstance(value, str):
+            return _no("text", value, self.wish)
+        return None if self.regex.search(_bytes(value)) else differs(value, self.wish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +179,10 @@ class Length:
         return f"a length of {self.inner.wish}"
 
     def mismatch(self, value: Any) -> str | None:
-        if not isinstance(value, str | Sequence | Mapping):
-            return _differs(value, self.wish)
+        if not isinstance(value, str | bytes | list | tuple | Mapping):
+            return _no("text or list", value, self.wish)
         reason = self.inner.mismatch(len(value))
-        return None if reason is None else f"has a length that {reason}"
+        return None if reason is None else _like(reason, f"has a length that {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +194,9 @@ class HasKey:
         return f"a key {shown(self.key)}"
 
     def mismatch(self, value: Any) -> str | None:
-        return None if isinstance(value, Mapping) and self.key in value else _differs(value, self.wish)
+        if not isinstance(value, Mapping):
+            return _no("section of keys", value, self.wish)
+        return None if self.key in value else differs(value, self.wish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +209,9 @@ class Semver:
 
     def mismatch(self, value: Any) -> str | None:
         found = version(value) if isinstance(value, str) else None
-        return None if found is not None and self.range.holds(found) else _differs(value, self.wish)
+        if found is None:
+            return _no("version", value, self.wish)
+        return None if self.range.holds(found) else differs(value, self.wish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +227,9 @@ class AtPath:
 
     def mismatch(self, value: Any) -> str | None:
         if value is MISSING:
-            return _differs(value, self.wish)
-        found: Any = self.path.find(value)
-        if self.path.single:
-            found = found[0] if found else MISSING
-        reason = self.inner.mismatch(found)
-        return None if reason is None else f"{self.path.text} {reason}"
+            return differs(value, self.wish)
+        reason = self.inner.mismatch(self.path.value(value))
+        return None if reason is None else _like(reason, f"{self.path.text} {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +241,8 @@ class Every:
         return " and ".join(one.wish for one in self.inner)
 
     def mismatch(self, value: Any) -> str | None:
-        return next((reason for one in self.inner if (reason := one.mismatch(value)) is not None), None)
+        reasons = [reason for one in self.inner if (reason := one.mismatch(value)) is not None]
+        return next((one for one in reasons if not isinstance(one, CannotJudge)), next(iter(reasons), None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +254,13 @@ class Either:
         return " or ".join(one.wish for one in self.inner)
 
     def mismatch(self, value: Any) -> str | None:
-        return None if any(one.mismatch(value) is None for one in self.inner) else _differs(value, self.wish)
+        reasons = [one.mismatch(value) for one in self.inner]
+        return None if None in reasons else _any_like(reasons, differs(value, self.wish))
 
 
 @dataclass(frozen=True, slots=True)
 class Negated:
-    """Something that is not there matches no `not` either: a mistyped path must not pass."""
+    """What its matcher cannot judge matches no `not` either: a mistyped path must not pass."""
 
     inner: Matcher
 
@@ -220,5 +269,8 @@ class Negated:
         return f"not {self.inner.wish}"
 
     def mismatch(self, value: Any) -> str | None:
-        good = value is not MISSING and self.inner.mismatch(value) is not None
-        return None if good else _differs(value, self.wish)
+        reason = self.inner.mismatch(value)
+        if reason is None:
+            # What is not there and may be null was judged.
+            return str(differs(value, self.wish))
+        return reason if isinstance(reason, CannotJudge) else None

@@ -1,15 +1,17 @@
 """What matchers accept, what they refuse, and what they say."""
 
+import math
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from opskit.checks.comparison import MISSING
+from opskit.checks.comparison import MISSING, written_alike
 from opskit.checks.expectation import compile_expectation, compile_matcher
 from opskit.checks.jsonpath import compile_path
-from opskit.checks.matchers import Matcher
+from opskit.checks.matchers import CannotJudge, Matcher
 from opskit.checks.quantity import duration_s, size_bytes
 from opskit.checks.versions import compile_range, version
 from opskit.config.substitute import FromEnvironment
@@ -20,6 +22,9 @@ JSON = st.recursive(
     max_leaves=8,
 )
 NUMBERS = st.integers(-1000, 1000) | st.floats(-1e6, 1e6)
+TEXT = st.text(min_size=1, max_size=2)
+KEYS = st.sampled_from("abc")
+PATHS = st.sampled_from(["$.a", "$.a.b", "$[0]", "$[*]", "$.a[*]", "$..a", "$.a..b"])
 
 
 def compiled(raw: Any) -> Matcher:
@@ -49,11 +54,121 @@ def test_orders_are_those_of_numbers(bound: float, value: float):
     assert matches({"le": bound}, value) == (value <= bound)
 
 
+RAW = st.recursive(
+    st.builds(lambda wanted: {"equal": wanted}, JSON)
+    | st.builds(lambda order, bound: {order: bound}, st.sampled_from(["gt", "ge", "lt", "le"]), NUMBERS)
+    | st.builds(lambda name, text: {name: text}, st.sampled_from(["contains", "prefix", "suffix"]), TEXT)
+    | st.builds(lambda name, text: {name: text}, st.sampled_from(["has_key", "matches"]), KEYS)
+    | st.just({"semver": ">=1"}),
+    lambda inner: (
+        st.builds(lambda one: {"not": one}, inner)
+        | st.builds(lambda one: {"len": one}, inner)
+        | st.builds(lambda one: {"contains": one}, inner)
+        | st.builds(lambda path, one: {"jsonpath": {path: one}}, PATHS, inner)
+        | st.builds(
+            lambda name, each: {name: each}, st.sampled_from(["all", "any"]), st.lists(inner, min_size=1)
+        )
+    ),
+    max_leaves=5,
+)
+
+
+@given(RAW, JSON | st.just(MISSING))
+@example({"equal": None}, MISSING)
+def test_a_matcher_and_its_negation_never_both_match(raw: Any, value: Any):
+    """Whatever a matcher is made of, a value that it cannot judge matches neither it nor its negation."""
+    reason, negated = compiled(raw).mismatch(value), compiled({"not": raw}).mismatch(value)
+    assert reason is not None or negated is not None
+    assert isinstance(reason, CannotJudge) == isinstance(negated, CannotJudge)
+    if not isinstance(reason, CannotJudge):
+        assert (reason is None) != (negated is None)
+
+
+@given(RAW, JSON | st.just(MISSING))
+@example({"equal": None}, MISSING)
+def test_not_twice_is_the_matcher_itself(raw: Any, value: Any):
+    """`not` of `not` passes where the matcher passes, and nowhere else."""
+    assert matches({"not": {"not": raw}}, value) == matches(raw, value)
+
+
 @given(JSON, JSON)
-def test_not_turns_a_matcher_round(wanted: Any, value: Any):
-    """Whatever is there matches either a matcher or its negation."""
+def test_not_turns_equality_round(wanted: Any, value: Any):
+    """Whatever is there is either equal or not, but for a number and the text that writes it."""
     raw = {"equal": wanted}
-    assert matches(raw, value) != matches({"not": raw}, value)
+    either = matches(raw, value) != matches({"not": raw}, value)
+    assert either != written_alike(value, wanted)
+
+
+@pytest.mark.parametrize(
+    "raw, values",
+    [
+        ({"gt": 0}, [True, None, "5", "text", [5], {}, math.nan]),
+        ({"ge": 0}, [True, False]),
+        ({"lt": 2}, [True, None, "", [], math.nan]),
+        ({"le": 1}, [True, False, "1"]),
+        ({"len": 0}, [0, 5, None, True, 0.0]),
+        ({"len": {"gt": 0}}, [5, None, True]),
+        ({"len": {"matches": "3"}}, ["abc"]),
+        ({"contains": "a"}, [None, 5, True]),
+        ({"contains": 5}, ["text 5", None, {"5": 5}]),
+        ({"contains": {"gt": 5}}, [["a"], [1, None], "9"]),
+        ({"matches": "5"}, [5, None, True, ["5"]]),
+        ({"prefix": "5"}, [5, None, ["5"]]),
+        ({"suffix": "5"}, [5, None, ["5"]]),
+        ({"has_key": "a"}, [None, "a", ["a"]]),
+        ({"semver": ">=1"}, [None, 1.2, "unknown", ""]),
+        ({"jsonpath": {"$.a": 1}}, [{}, {"b": 1}, [1], None, "a", MISSING]),
+        ({"jsonpath": {"$.a[0].b": {"len": 0}}}, [{"a": []}, {"a": [{}]}, {"a": [{"b": None}]}]),
+        ({"jsonpath": {"$.a[*]": {"len": 0}}}, [{"b": []}, {"a": 5}, {"a": "text"}]),
+        ({"jsonpath": {"$.a..b": {"contains": 1}}}, [{"b": 1}, {"c": {"a": {}}}]),
+        ({"any": [{"gt": 5}, {"matches": "x"}]}, [None, 3, "y"]),
+        ({"all": [{"gt": 5}, {"matches": "x"}]}, [None, 7, "x"]),
+        ({"equal": "200"}, [200, MISSING]),
+        ({"equal": 200}, ["200", MISSING]),
+        ({"equal": True}, ["true"]),
+    ],
+)
+def test_what_cannot_be_judged_matches_neither_way(raw: Any, values: list[Any]):
+    """Another type, NaN, or a value that is not there passes neither a matcher nor its `not`."""
+    for value in values:
+        assert not matches(raw, value), value
+        assert not matches({"not": raw}, value), value
+
+
+@pytest.mark.parametrize(
+    "raw, good, bad",
+    [
+        ({"gt": 1}, Decimal("1.5"), Decimal(1)),
+        ({"len": 0}, [], [1]),
+        ({"len": {"ge": 2}}, {"a": 1, "b": 2}, ""),
+        ({"contains": 5}, [1, 5], []),
+        ({"contains": "a"}, {"a": 1}, {"b": 1}),
+        ({"matches": "^$"}, "", "x"),
+        ({"matches": "b"}, "\ud800b", "\ud800"),
+        ({"semver": "<1"}, "0.9", "1.0"),
+        ({"any": [None, {"lt": 5}]}, None, 7),
+        ({"all": [{"has_key": "a"}, {"jsonpath": {"$.a": 1}}]}, {"a": 1}, {}),
+        ({"jsonpath": {"$.a[*].b": {"contains": 1}}}, {"a": [{"b": 1}]}, {"a": []}),
+        ({"jsonpath": {"$..error": {"len": 0}}}, {"a": [1]}, {"a": {"error": 1}}),
+        ({"not": None}, "", None),
+        ({"not": "x"}, None, "x"),
+    ],
+)
+def test_what_can_be_judged_matches_exactly_one_way(raw: Any, good: Any, bad: Any):
+    """A good value passes the matcher alone, a bad one its negation alone."""
+    assert matches(raw, good)
+    assert not matches({"not": raw}, good)
+    assert not matches(raw, bad)
+    assert matches({"not": raw}, bad)
+
+
+def test_a_value_that_was_not_seen_is_not_null():
+    """`null` is a value: what a kind did not yield is not equal to it."""
+    problems: list[str] = []
+    expectation = compile_expectation({"a": None}, {"a": ""}, (), lambda _at, said: problems.append(said))
+    assert not problems
+    assert expectation.mismatches({"a": None}) == []
+    assert expectation.mismatches({}) == ["a is not there, expected null"]
 
 
 @given(JSON, st.lists(JSON, min_size=1, max_size=3))
@@ -155,6 +270,14 @@ def test_a_variable_may_stand_for_a_number():
         ({"matches": "(?=x)"}, "cannot be used"),
         ({"semver": "new"}, "range of versions"),
         ({"contains": ""}, "empty text"),
+        ({"contains": ["a", ""]}, "empty text"),
+        ({"contains": []}, "empty list"),
+        ({"all": []}, "list of matchers"),
+        ({"not": {}}, "empty matcher"),
+        ({"not": []}, "empty list"),
+        ({"len": {}}, "empty matcher"),
+        ({"gt": True}, "must be a number"),
+        ({"lt": None}, "must be a number"),
         ({"jsonpath": {"a.b": 1}}, "begins with $"),
         ({"jsonpath": {"$.a[?(@.b)]": 1}}, "cannot be read from"),
         ({"jsonpath": {}}, "JSONPath: matcher"),
