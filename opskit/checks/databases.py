@@ -4,8 +4,11 @@ Both block and belong in a thread. Every connection is read-only.
 """
 
 import contextlib
+import errno
 import importlib
+import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +22,28 @@ MAX_ROWS = 1000
 #: Instructions of SQLite between two looks at the clock: some tens of microseconds.
 _STEPS = 10_000
 _POSTGRES = ("postgres", "postgresql")
+#: `FATAL: database "x" does not exist`, `FATAL: password authentication failed for user "x"`, ...
+_REJECTIONS = ("does not exist", "authentication failed", "no pg_hba.conf entry", "permission denied for")
+#: What a user may read is not what there is: information_schema hides tables without a privilege.
+_COLUMNS = """
+SELECT a.attname FROM pg_attribute a
+  JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
+   AND n.nspname = ANY(CASE WHEN %s = '' THEN current_schemas(true) ELSE %s::name[] END)
+ ORDER BY a.attnum
+"""
 
 
 class DatabaseError(Exception):
-    """What the database said; `phase` is connect or query."""
+    """What the database said; `phase` is connect or query.
 
-    def __init__(self, phase: str, message: str) -> None:
+    `certain` tells of a connection that there is no such database, or that it takes nobody of this name: not
+    only that it could not be reached.
+    """
+
+    def __init__(self, phase: str, message: str, *, certain: bool = False) -> None:
         self.phase = phase
+        self.certain = certain
         super().__init__(" ".join(message.split())[:300])
 
 
@@ -60,8 +78,14 @@ class Place:
 
     def _sqlite(self) -> Any:
         path = Path(urlsplit(self.url).path)
-        if not path.is_file():
-            raise DatabaseError("connect", "there is no such database file")
+        try:
+            regular = stat.S_ISREG(path.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            regular = False
+        except OSError as exc:
+            raise DatabaseError("connect", str(exc.strerror)) from exc
+        if not regular:
+            raise DatabaseError("connect", "there is no such database file", certain=True)
         try:
             connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=self.timeout_s)
             # A thread cannot be ended from outside: the query ends itself.
@@ -70,7 +94,8 @@ class Place:
             # Opening reads nothing; this does.
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.Error as exc:
-            raise DatabaseError("connect", str(exc)) from exc
+            certain = exc.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+            raise DatabaseError("connect", str(exc), certain=certain) from exc
         return connection
 
     def _postgres(self) -> Any:
@@ -85,7 +110,17 @@ class Place:
                 options=f"-c default_transaction_read_only=on -c statement_timeout={limit * 1000}",
             )
         except psycopg.Error as exc:
-            raise DatabaseError("connect", str(exc)) from exc
+            raise DatabaseError("connect", str(exc), certain=_certain(str(exc))) from exc
+
+
+def _certain(message: str) -> bool:
+    """Whether a failed connection tells that nobody listens, or that the server takes nobody of this name.
+
+    libpq gives no code for what happens before a session, only text: of the system in the language of the
+    user, of the server in its own.
+    """
+    nobody = {os.strerror(errno.ECONNREFUSED), os.strerror(errno.ENOENT)}
+    return any(text in message for text in (*nobody, *_REJECTIONS))
 
 
 def driver() -> Any:
@@ -117,12 +152,7 @@ class Session:
         if not self.postgres:
             found = self.query("SELECT name FROM pragma_table_info(?)", (table,))
         else:
-            found = self.query(
-                "SELECT column_name FROM information_schema.columns WHERE table_name = %s "
-                "AND table_schema = ANY(CASE WHEN %s = '' THEN current_schemas(true) ELSE %s::name[] END) "
-                "ORDER BY ordinal_position",
-                (name, schema, [schema]),
-            )
+            found = self.query(_COLUMNS, (name, schema, [schema]))
         return [str(row[0]) for row in found.rows]
 
     def query(self, text: str, values: Sequence[Any] = ()) -> Rows:

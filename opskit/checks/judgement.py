@@ -1,6 +1,7 @@
 """From what was seen to a finding: pure."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from opskit.checks.spec import Check, NotHere, Observation, Unjudged
@@ -14,20 +15,32 @@ _SHOWN_ITEMS = 50
 
 
 def judged(check: Check, seen: Observation, seconds: float) -> Finding:
-    """Pass or fail by the expectation. What could not be seen fails, unless its `error` is expected."""
+    """Return pass or fail by the expectation, or inconclusive where what was seen proves neither.
+
+    A problem fails the check unless its `error`, or a value that is `settled` in spite of it, is expected.
+    """
+    expected = check.expect.matchers.keys()
     reasons = check.expect.mismatches(seen.values)
-    if seen.problem and "error" not in check.expect.matchers:
+    if seen.problem and not expected & {"error", *seen.settled}:
+        unknown = not reasons and any(seen.values.get(key) is False for key in expected)
+        undecided = seen.undecided or (_unproven(seen, expected) if unknown else "")
         reasons = [seen.problem]
-    elif reasons and (seen.problem or seen.detail):
-        reasons.append(f"({seen.problem or seen.detail})")
+    else:
+        undecided = seen.undecided
+        if reasons and (seen.problem or seen.detail):
+            reasons.append(f"({seen.problem or seen.detail})")
     if not reasons:
         return _finding(check, Status.PASS, seen.state or "ok", seen.detail or seen.problem, seconds, seen)
-    if seen.undecided:
-        return _finding(check, Status.INCONCLUSIVE, seen.state or "unknown", seen.undecided, seconds, seen)
+    if undecided:
+        return _finding(check, Status.INCONCLUSIVE, seen.state or "unknown", undecided, seconds, seen)
     status = Status.FAIL if check.severity.fails else Status.WARN
-    return _finding(
-        check, status, seen.state or "failed", "; ".join(reasons).replace("; (", " ("), seconds, seen
-    )
+    state = seen.state if seen.state not in ("", "ok") else "failed"
+    return _finding(check, status, state, "; ".join(reasons).replace("; (", " ("), seconds, seen)
+
+
+def _unproven(seen: Observation, expected: AbstractSet[str]) -> str:
+    names = ", ".join(f"`{key}`" for key in expected if seen.values.get(key) is False)
+    return f"{seen.problem}: that does not tell {names}"
 
 
 def late(check: Check, seconds: float) -> Finding:

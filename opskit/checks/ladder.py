@@ -160,7 +160,8 @@ async def _resident(
     else:
         known = True
     resident = tuple(r for r in resident if any(r.name == model.name for model in models))
-    ladder.evidence["resident"] = [r.name for r in resident]
+    if known:
+        ladder.evidence["resident"] = [r.name for r in resident]
     took = time.monotonic() - began
     if resident:
         ladder.rung("resident", Status.PASS, took, _some([_described(r) for r in resident]))

@@ -1,7 +1,7 @@
 """What a check is made of: a kind, what it saw, and the check itself as a checklist describes it."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -31,8 +31,10 @@ class Observation:
     """What a kind saw.
 
     `values` are what expectations are compared with. `problem` says why nothing could be seen of the target;
-    it fails the check unless its value `error` is expected. `undecided` says why a mismatch proves nothing:
-    the check is then inconclusive. `state` is the target's condition in one word.
+    it fails the check unless its value `error`, or one of `settled`, is expected: values that are known in
+    spite of the problem, as `open` is where a connection was refused. Any other value that is False under a
+    problem is unknown: expecting it is inconclusive. `undecided` says why a mismatch proves nothing, which is
+    inconclusive too. `state` is the target's condition in one word.
     """
 
     values: Mapping[str, Any]
@@ -43,6 +45,7 @@ class Observation:
     code: str | None = None
     remedy: str | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    settled: Collection[str] = ()
 
 
 class Unjudged(Exception):  # noqa: N818 - an answer, not an error

@@ -94,11 +94,14 @@ async def _agent(params: AgentParams, scene: Scene) -> Observation:
         values = {
             "error": error,
             "endpoints": rows,
+            "answered": [],
             "failed": list(rows),
             "seconds": time.monotonic() - began,
         }
         problem = f"{params.agent} is not at {where.url}: {looked[0]['detail']}"
-        return Observation(values, problem=problem, state=error, code="COMM_001")
+        refused = all(row["error"] == "refused" for row in rows.values())
+        settled = ("answered", "failed") if refused else ()
+        return Observation(values, problem=problem, state=error, code="COMM_001", settled=settled)
     left = []
     for path, body in api.asks.items():
         if params.ask:

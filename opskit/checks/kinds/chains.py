@@ -14,7 +14,7 @@ from opskit.checks.kinds.agents import Address, address
 from opskit.checks.kinds.http import HttpParams, Reply, Url, fetch
 from opskit.checks.spec import Kind, Observation, Scene
 from opskit.llm.verdict import judge
-from opskit.providers.base import CallError
+from opskit.providers.base import CallError, Cause
 from opskit.tags import new_correlation_id
 
 _GOALS = {
@@ -53,8 +53,11 @@ async def _chain(params: ChainParams, scene: Scene) -> Observation:
     try:
         return await (_goal if params.chain == "goal" else _code)(params, scene, began)
     except CallError as error:
-        values = {"error": error.cause.value, "seconds": time.monotonic() - began}
-        return Observation(values, problem=error.text, state=error.cause.value, code="COMM_001")
+        values = {"held": False, "error": error.cause.value, "seconds": time.monotonic() - began}
+        settled = ("held",) if error.cause is Cause.REFUSED else ()
+        return Observation(
+            values, problem=error.text, state=error.cause.value, code="COMM_001", settled=settled
+        )
 
 
 async def _send(scene: Scene, where: Address, path: str, body: Any = None) -> Reply:

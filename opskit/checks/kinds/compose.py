@@ -30,14 +30,18 @@ async def _compose(params: ComposeParams, scene: Scene) -> Observation:
     from opskit.system.compose import find
 
     path = scene.path(params.file)
-    if not path.is_file():
-        values: dict[str, Any] = {"valid": False, "services": [], "error": "missing"}
-        return Observation(values, problem="there is no such compose file", state="missing")
+    try:
+        path.open("rb").close()
+    except OSError as exc:
+        missing = isinstance(exc, FileNotFoundError)
+        problem = "there is no such compose file" if missing else f"it cannot be read: {exc.strerror}"
+        state = "missing" if missing else "unreadable"
+        return Observation({"valid": False, "error": state}, problem=problem, state=state)
     compose = await find([path], project=params.project, env=scene.around.environ)
     try:
         declared = await compose.services()
     except ValueError as exc:
-        values = {"valid": False, "services": [], "error": None}
+        values: dict[str, Any] = {"valid": False, "services": [], "error": None}
         return Observation(values, f"the file is not valid: {exc}", state="invalid")
     values = {"valid": True, "services": declared, "version": 2 if compose.modern else 1, "error": None}
     if not scene.wanted & _STATES:
@@ -88,7 +92,7 @@ KINDS = (
             "states": "state of each service",
             "unhealthy": "services whose health check fails",
             "exited": "services that have ended",
-            "error": "missing, or null",
+            "error": "missing, unreadable, or null",
         },
         {"valid": True, "down": {"len": 0}},
         _compose,

@@ -29,9 +29,15 @@ def _look(params: ConfigParams, scene: Scene) -> Observation:
     try:
         loaded = load(path, environ=scene.around.environ, cwd=scene.around.cwd)
     except ConfigError as error:
-        problems = (
-            [str(one) for one in error.problems] if isinstance(error, InvalidConfigError) else [error.message]
-        )
+        if not isinstance(error, InvalidConfigError):
+            return Observation(
+                {"valid": False, "error": "unreadable"},
+                problem=error.message,
+                state="unreadable",
+                code=error.code,
+                remedy=error.remedy,
+            )
+        problems = [str(one) for one in error.problems]
         values: dict[str, Any] = {"valid": False, "problems": problems, "error": None}
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         return Observation(
@@ -66,7 +72,7 @@ KINDS = (
             "agents": "names of the agents",
             "unset_secrets": "keys whose variable holds nothing",
             "notes": "what was changed while it was read",
-            "error": "null",
+            "error": "unreadable, or null",
         },
         {"valid": True, "unset_secrets": {"len": 0}},
         _config,

@@ -1,5 +1,6 @@
 """Kinds that ask Docker: docker_daemon, container."""
 
+import errno
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from opskit.checks.spec import Kind, Observation, Scene
 from opskit.errors import OpskitError
 
 _NEVER = "0001-"
+#: Errors of the socket that tell that no daemon is there, unlike one that may not be asked or is silent.
+_NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
 
 
 def age_s(moment: str | None, now: datetime) -> float | None:
@@ -30,7 +33,14 @@ async def _daemon(params: NoParams, scene: Scene) -> Observation:
     except OpskitError as error:
         # Here the daemon itself is in question: this is a failure, not a missing precondition.
         values = {"answers": False, "error": error.code, "seconds": time.monotonic() - began}
-        return Observation(values, problem=error.message, state="down", code=error.code, remedy=error.remedy)
+        return Observation(
+            values,
+            problem=error.message,
+            state="down",
+            code=error.code,
+            remedy=error.remedy,
+            settled=("answers",) if getattr(error.__cause__, "errno", None) in _NOBODY else (),
+        )
     values = {
         "answers": True,
         "version": version.get("Version"),
@@ -77,7 +87,7 @@ async def _container(params: ContainerParams, scene: Scene) -> Observation:
     else:
         found = await door.of_compose(params.project, params.service)
     if not found:
-        values = {"exists": False, "state": "missing", "health": "none", "count": 0, "error": None}
+        values = {"exists": False, "state": "missing", "count": 0, "error": None}
         remedy = "`docker ps --all` lists containers; `docker compose up -d` creates those of the stack"
         return Observation(
             values, "there is no such container", state="missing", code="DOCKER_002", remedy=remedy

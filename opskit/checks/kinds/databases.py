@@ -87,7 +87,10 @@ def _look(params: DatabaseParams, place: Place) -> Observation:
     except DatabaseError as error:
         values |= {"error": error.phase, "seconds": time.monotonic() - began}
         problem = f"{'it cannot be opened' if error.phase == 'connect' else 'the query failed'}: {error}"
-        return Observation(values, problem=problem, state="failing", code="COMM_002")
+        settled = ["connected"] if error.phase == "connect" and error.certain else []
+        # A query fails of itself where its table is missing.
+        settled += ["table_exists", "columns"] if values.get("table_exists") is False else []
+        return Observation(values, problem=problem, state="failing", code="COMM_002", settled=settled)
     if params.table is not None and not values["table_exists"]:
         # A missing table fails the check by default, whatever else it asks.
         values["complete"] = False

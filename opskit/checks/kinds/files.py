@@ -167,7 +167,7 @@ def _look_env(path: Path, params: EnvFileParams) -> Observation:
         mode = stat.S_IMODE(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         values: dict[str, Any] = {"exists": False, "missing": list(params.keys), "error": "missing"}
-        return Observation(values, problem="there is no such file", state="missing")
+        return Observation(values, problem="there is no such file", state="missing", settled=("exists",))
     except (OSError, ValueError) as exc:
         return _unreadable(exc)
     found = env_file(raw.decode("utf-8-sig", "replace"))

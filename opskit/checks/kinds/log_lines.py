@@ -34,14 +34,21 @@ class LogParams:
 
 @dataclass(slots=True)
 class _Tally:
-    """What was found so far."""
+    """What was found so far; `untimed` counts entries that may lie outside of the window."""
 
+    since: float | None = None
+    untimed: int = 0
     count: int = 0
     first: Any = None
     last: Any = None
 
     def add(self, entries: Iterable[Any]) -> None:
         for entry in entries:
+            if self.since is not None and entry.at is None:
+                self.untimed += 1
+                continue
+            if self.since is not None and entry.at < self.since:
+                continue
             self.count += 1
             self.first = self.first or entry
             self.last = entry
@@ -58,8 +65,9 @@ async def _log(params: LogParams, scene: Scene) -> Observation:
     except OpskitError as error:
         if error.code != "LOG_001":
             raise
-        values: dict[str, Any] = {"seen": False, "count": 0, "error": "unreadable"}
-        return Observation(values, problem=error.message, state="unreadable", code=error.code)
+        return Observation(
+            {"error": "unreadable"}, problem=error.message, state="unreadable", code=error.code
+        )
     values = {
         "seen": tally.count > 0,
         "count": tally.count,
@@ -70,6 +78,9 @@ async def _log(params: LogParams, scene: Scene) -> Observation:
         "error": None,
     }
     window = f" in the last {params.since:g} s" if params.since is not None else ""
+    if not tally.count and tally.untimed:
+        problem = f"/{params.pattern}/ is seen {tally.untimed} times, in lines that tell no time"
+        return Observation(values, problem=problem, undecided=problem, state="unknown")
     if not tally.count:
         return Observation(values, f"/{params.pattern}/ is not seen{window}", state="not seen")
     detail = f"/{params.pattern}/ is seen {tally.count} times{window}, last: {values['last']}"
@@ -82,8 +93,8 @@ def _in_file(params: LogParams, scene: Scene, since: float | None) -> _Tally:
     from opskit.logs.select import Selection
 
     source = FileSource(scene.path(params.path or ""))
-    tally = _Tally()
-    tally.add(entries(source.name, source.blocks(), Selection(grep=(params.pattern,), since=since)))
+    tally = _Tally(since)
+    tally.add(entries(source.name, source.blocks(), Selection(grep=(params.pattern,))))
     return tally
 
 

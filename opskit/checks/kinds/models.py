@@ -7,6 +7,7 @@ from typing import Any, Literal
 from opskit.checks.fields import CONFIG, Flag, Text
 from opskit.checks.kinds.http import Url, without_secrets
 from opskit.checks.spec import Kind, Observation, Scene, Unjudged
+from opskit.checks.state import NodeState
 from opskit.config.schema import NodeConfig
 from opskit.llm.verdict import judge
 from opskit.providers.base import CallError
@@ -16,6 +17,9 @@ PROMPT = "Reply with the single word ready."
 #: A climb ends by itself long before; but a server that loads the model again is not left (wire facts A8).
 _LIMIT_S = 1800.0
 _OPEN = (Status.INCONCLUSIVE, Status.SKIP)
+_NOT_ASKED = (NodeState.UNREACHABLE.shown, NodeState.UNAUTHORISED.shown)
+#: Values that only a node which was asked for a token can tell.
+_OF_A_TOKEN = {"token", "first_token_s", "answered", "answer", "verdict", "seconds", "error"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +92,8 @@ def _rungs(found: Finding) -> dict[str, Any]:
         "rungs": passed,
         "first_token_s": found.evidence.get("first_token_s"),
         "model": found.evidence.get("model"),
-        "models": found.evidence.get("models", []),
-        "resident": found.evidence.get("resident", []),
+        # What the node did not tell is not there, rather than empty.
+        **{key: found.evidence[key] for key in ("models", "resident") if key in found.evidence},
         "server": found.evidence.get("server"),
         "seconds": found.seconds,
         "error": None,
@@ -97,10 +101,14 @@ def _rungs(found: Finding) -> dict[str, Any]:
 
 
 def _observed(found: Finding, values: Mapping[str, Any]) -> Observation:
+    """What a climb tells. Of a node that was not asked, or could not be, its silence tells nothing."""
     undecided = found.detail if found.status in _OPEN else ""
+    unasked = undecided or found.state in _NOT_ASKED
     return Observation(
         values,
         found.detail,
+        problem=found.detail if unasked else "",
+        settled=values.keys() - _OF_A_TOKEN if unasked else (),
         undecided=undecided,
         state=found.state,
         code=found.code,
@@ -121,9 +129,10 @@ async def _model(params: ModelParams, scene: Scene) -> Observation:
     found = await climb(config, scene.around.config, wish, scene.around.locks)
     answer = found.evidence.get("answer")
     verdict = judge(answer, (params.prompt,), length_is_fine=True) if answer is not None else None
-    values = {
-        **_rungs(found),
-        "resident": found.evidence.get("model") in found.evidence.get("resident", ()),
+    values = _rungs(found)
+    if "resident" in values:
+        values["resident"] = values["model"] in values["resident"]
+    values |= {
         "loaded": found.evidence.get("loaded") is not None,
         "answered": answer is not None and verdict is None and found.status in (Status.PASS, Status.WARN),
         "answer": answer,
@@ -163,12 +172,9 @@ async def _not_resident(params: ModelParams, config: NodeConfig, scene: Scene) -
         detail = f"{config.name} does not hold {params.model}"
         return Observation(values, detail, state="missing", code="MODEL_001", remedy=remedy)
     why = "is not loaded" if resident is not None else "may not be loaded (the server does not tell)"
-    return Observation(
-        values,
-        f"{params.model} {why}",
-        undecided=f"{params.model} {why}, and this check may not load it (`load: true` lets it)",
-        state="not loaded",
-    )
+    detail = f"{params.model} {why}, and this check may not load it (`load: true` lets it)"
+    settled = ("resident", "models") if resident is not None else ("models",)
+    return Observation(values, problem=detail, settled=settled, undecided=detail, state="not loaded")
 
 
 _YIELDS = {

@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from opskit.checks.fields import CONFIG, Port, Text
@@ -38,7 +38,30 @@ async def _tcp(params: TcpParams, scene: Scene) -> Observation:
         "timeout": f"{where} does not answer within {result.seconds:.1f} s (host down, or a firewall)",
         "unreachable": f"there is no route to {where}",
     }[result.problem]
-    return Observation(values, problem=problem, state=result.problem, code="COMM_002")
+    # Only a refusal tells that nothing listens; a firewall, or a full queue, leaves a port unknown.
+    settled = ("open",) if result.problem == "refused" else ()
+    return Observation(values, problem=problem, state=result.problem, code="COMM_002", settled=settled)
+
+
+#: What a resolver says of a name that has no address, or none of the family; all else is its own trouble.
+_NO_ADDRESS = {
+    getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
+}
+
+
+def unresolved(name: str, exc: socket.gaierror | UnicodeError) -> Observation:
+    """What a failed resolution tells: that there is no address, or only that the resolver did not say."""
+    values = {"resolves": False, "addresses": [], "error": "name"}
+    if isinstance(exc, UnicodeError):
+        return Observation(values, problem=f"{name} is no host name", state="unresolved", code="COMM_002")
+    problem = f"the name {name} does not resolve: {exc.strerror}"
+    # No resolver may know a name under .invalid (RFC 6761).
+    if exc.errno in _NO_ADDRESS or f".{name}".rstrip(".").lower().endswith(".invalid"):
+        settled = ("resolves", "addresses")
+        return Observation(values, problem=problem, state="unresolved", code="COMM_002", settled=settled)
+    problem = f"the resolver does not tell of {name}: {exc.strerror}"
+    values["error"] = "resolver"
+    return Observation(values, problem=problem, state="resolver error", code="COMM_002")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +80,8 @@ async def _dns(params: DnsParams, scene: Scene) -> Observation:
     try:
         found = await loop.getaddrinfo(params.name, None, family=family, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as exc:
-        took = time.monotonic() - began
-        values = {"resolves": False, "addresses": [], "error": "name", "seconds": took}
-        why = exc.strerror if isinstance(exc, socket.gaierror) else "it is no host name"
-        problem = f"the name {params.name} does not resolve: {why}"
-        return Observation(values, problem=problem, state="unresolved", code="COMM_002")
+        seen = unresolved(params.name, exc)
+        return replace(seen, values={**seen.values, "seconds": time.monotonic() - began})
     took = time.monotonic() - began
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     private = all(ipaddress.ip_address(one.partition("%")[0]).is_private for one in addresses)
@@ -82,9 +102,7 @@ async def _port(params: PortParams, scene: Scene) -> Observation:
     held = table.at(params.protocol, params.port)
     where = f"{params.protocol} port {params.port}"
     if not held:
-        told = "" if table.complete else " (as far as this user may see)"
-        values = {"listening": False, "addresses": [], "owner": None, "error": None}
-        return Observation(values, f"nothing listens on {where}{told}", state="free")
+        return await _free(params, scene, complete=table.complete)
     pids = sorted({one.pid for one in held if one.pid is not None})
     who = await asyncio.to_thread(owner, pids[0]) if pids else None
     container = await _container(params.port, who, scene)
@@ -103,6 +121,22 @@ async def _port(params: PortParams, scene: Scene) -> Observation:
         "error": None,
     }
     return Observation(values, f"{where} is held by {words or 'a process that is not told'}", state="held")
+
+
+async def _free(params: PortParams, scene: Scene, *, complete: bool) -> Observation:
+    """Nothing that this user may see: where sockets are hidden, only a refused connection proves it."""
+    where = f"{params.protocol} port {params.port}"
+    values = {"listening": False, "addresses": [], "owner": None, "error": None}
+    if complete:
+        return Observation(values, f"nothing listens on {where}", state="free")
+    told = "the sockets of other users are not shown to this user"
+    if params.protocol == "tcp":
+        result = await connects(f"tcp://localhost:{params.port}", timeout_s=scene.timeout_s / 2)
+        if result.problem is None:
+            return Observation({**values, "listening": True}, f"{where} is held; {told}", state="held")
+        if result.problem == "refused":
+            return Observation(values, f"nothing listens on {where} of localhost; {told}", state="free")
+    return Observation(values, problem=f"{where}: {told}", undecided=f"{where}: {told}", state="unknown")
 
 
 def _public(one: Held) -> bool:
@@ -156,7 +190,7 @@ KINDS = (
             "resolves": "whether there is an address",
             "addresses": "list of addresses",
             "private": "whether all are private or loopback",
-            "error": "name, or null",
+            "error": "name (there is no such name), resolver (it does not tell), or null",
             "seconds": "time to resolve",
         },
         {"resolves": True},

@@ -46,11 +46,19 @@ class ProcessParams:
 
 
 async def _process(params: ProcessParams, scene: Scene) -> Observation:
-    pid = _pid(scene.path(params.pid_file)) if params.pid_file is not None else None
-    if params.pid_file is not None and pid is None:
-        values: dict[str, Any] = {"running": False, "count": 0, "pids": [], "error": None}
-        return Observation(values, f"{params.pid_file} names no process", state="stopped")
-    found = await asyncio.to_thread(_matching, params, pid)
+    pid: int | None = None
+    values: dict[str, Any] = {"running": False, "count": 0, "pids": [], "error": None}
+    if params.pid_file is not None:
+        try:
+            pid = _pid(scene.path(params.pid_file))
+        except FileNotFoundError:
+            return Observation(values, f"{params.pid_file} is not there", state="stopped")
+        except (OSError, ValueError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else "it holds no process id"
+            values["error"] = "unreadable"
+            problem = f"{params.pid_file} cannot be read: {why}"
+            return Observation(values, problem=problem, undecided=problem, state="unreadable")
+    found, hidden = await asyncio.to_thread(_matching, params, pid)
     now = time.time()
     values = {
         "running": bool(found),
@@ -62,6 +70,9 @@ async def _process(params: ProcessParams, scene: Scene) -> Observation:
         "users": sorted({one["user"] for one in found}),
         "error": None,
     }
+    if not found and hidden:
+        problem = f"no process {_described(params)} is seen; {hidden} processes are hidden from this user"
+        return Observation(values, problem=problem, undecided=problem, state="unknown")
     if not found:
         return Observation(values, f"no process {_described(params)}", state="stopped")
     first = found[0]
@@ -69,21 +80,20 @@ async def _process(params: ProcessParams, scene: Scene) -> Observation:
     return Observation(values, f"process {first['pid']} ({first['name']}){more} runs", state="running")
 
 
-def _pid(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="ascii", errors="replace")[:32])
-    except (OSError, ValueError):
-        return None
+def _pid(path: Path) -> int:
+    """Raises OSError for a file that cannot be read and ValueError for one that holds no number."""
+    return int(path.read_text(encoding="ascii", errors="replace")[:32])
 
 
-def _matching(params: ProcessParams, pid: int | None) -> list[dict[str, Any]]:
+def _matching(params: ProcessParams, pid: int | None) -> tuple[list[dict[str, Any]], int]:
+    """The processes, and the number of those that may be meant but may not be looked at."""
     import psutil
 
     from opskit.logs.select import compiled
 
     regex = compiled(params.command) if params.command is not None else None
     us = {os.getpid(), *(one.pid for one in psutil.Process().parents())}
-    found = []
+    found, hidden = [], 0
     for process in psutil.process_iter():
         if (pid is not None and process.pid != pid) or (pid is None and process.pid in us):
             continue
@@ -104,10 +114,12 @@ def _matching(params: ProcessParams, pid: int | None) -> list[dict[str, Any]]:
                         "started": process.create_time(),
                     }
                 )
+        except psutil.AccessDenied:
+            hidden += 1
         except psutil.Error:
             continue
     # What has ended and was not waited for does not run.
-    return [one for one in found if one["status"] != psutil.STATUS_ZOMBIE]
+    return [one for one in found if one["status"] != psutil.STATUS_ZOMBIE], hidden
 
 
 def _described(params: ProcessParams) -> str:
@@ -197,7 +209,7 @@ KINDS = (
             "age_s": "age of the oldest",
             "states": "their states: running, sleeping, stopped, ...",
             "users": "their users",
-            "error": "null",
+            "error": "unreadable (the pid file), or null",
         },
         {"running": True},
         _process,

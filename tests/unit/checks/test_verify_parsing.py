@@ -1,5 +1,6 @@
 """What other programs write, read from recorded output."""
 
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from opskit.checks.kinds.containers import container_values
 from opskit.checks.kinds.files import env_file
 from opskit.checks.kinds.gpu import apple, nvidia
 from opskit.checks.kinds.http import without_secrets
+from opskit.checks.kinds.network import unresolved
 from opskit.system.compose_output import inspected, members
 from opskit.system.sockets import groups, launchd_label
 
@@ -196,3 +198,19 @@ def test_a_missing_driver_is_told_with_the_command_that_installs_it():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert done.stdout.strip() == "`pip install 'opskit[postgres]'`", done.stderr
+
+
+@pytest.mark.parametrize(
+    "name, exc, known",
+    [
+        ("gone.example", socket.gaierror(socket.EAI_NONAME, "Name or service not known"), True),
+        ("gone.invalid.", socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), True),
+        ("gone.example", socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), False),
+        ("gone.example", socket.gaierror(socket.EAI_FAIL, "Non-recoverable failure"), False),
+        ("notinvalid", socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), False),
+        ("a..b", UnicodeError("label empty or too long"), False),
+    ],
+)
+def test_a_resolver_that_does_not_answer_says_nothing_of_a_name(name: str, exc: Exception, known: bool):
+    """Only a resolver that knows of no such name settles that it does not resolve; .invalid never does."""
+    assert ("resolves" in unresolved(name, exc).settled) is known
