@@ -126,8 +126,8 @@ _SERVER = (
     _fault(
         FaultKind.RUNNER_CRASHED,
         "the model's runner crashed",
-        "the process that runs the model ended: most often memory, else a broken model file, a driver or a "
-        "bug; the next request loads it again and may crash it again",
+        "the process that runs the model ended: most often memory, else a driver or a bug; the next request "
+        "loads it again and may crash it again",
         "`journalctl -u ollama -n 50` (macOS: ~/.ollama/logs/server.log) holds the reason; take a smaller "
         "model or a smaller num_ctx",
         status=500,
@@ -137,12 +137,43 @@ _SERVER = (
         FaultKind.OUT_OF_MEMORY,
         "the model does not fit in memory",
         "weights, context and parallel requests need more than is free; Ollama may unload all other models "
-        "before it gives up",
+        "before it gives up; a runner that ended with `signal: killed` was probably killed by the kernel for "
+        "want of memory",
         "`opskit models loaded` shows what is in memory; `ollama stop NAME`, a smaller model or num_ctx, "
-        "OLLAMA_NUM_PARALLEL=1",
+        "OLLAMA_NUM_PARALLEL=1; `journalctl -k -n 50` shows what the kernel killed",
         "MODEL_003",
         500,
         ("runner_crashed",),
+    ),
+    _fault(
+        FaultKind.BROKEN_MODEL_FILE,
+        "the model's file is broken",
+        "the file is damaged, cut short or missing: a download that broke off, a full or failing disk, a "
+        "blob that was deleted by hand; the server itself is well, and a restart does not help",
+        "`ollama rm NAME`, then `ollama pull NAME` (MLX: `hf download NAME --force-download`) fetches it "
+        "again; `df -h` shows whether the disk is full; if a fresh file fails too, update the server",
+        status=500,
+        see=("unknown_architecture", "not_installed"),
+    ),
+    _fault(
+        FaultKind.BROKEN_TEMPLATE,
+        "the model's chat template is broken",
+        "the template that turns messages into a prompt does not parse, uses what the server does not know, "
+        "or is missing; the weights and the server are well",
+        "`ollama show --template NAME` shows it, `ollama pull NAME` fetches the published one; llama.cpp "
+        "takes `--chat-template-file FILE`, mlx_lm.server `--chat-template TEMPLATE`",
+        status=500,
+        see=("bad_request",),
+    ),
+    _fault(
+        FaultKind.UNKNOWN_ARCHITECTURE,
+        "the server is too old for the model",
+        "the model's architecture, tokenizer or file version is newer than the server, which does not know "
+        "it; memory and file are well",
+        "update the server (Ollama: `curl -fsSL https://ollama.com/install.sh | sh`, macOS: `brew upgrade "
+        "ollama`; MLX: `pip install --upgrade mlx-lm`), or choose another model (`opskit models list`)",
+        status=500,
+        see=("broken_model_file",),
     ),
     _fault(
         FaultKind.BUSY,
@@ -189,10 +220,30 @@ _SERVER = (
     _fault(
         FaultKind.BAD_REQUEST,
         "the server could not use the request",
-        "a parameter, the JSON or the length of the prompt; the model is not to blame",
-        "read the error text; shorten the prompt or raise num_ctx",
+        "an option of the wrong type, a format, a schema or a grammar that does not parse, or roles that the "
+        "template refuses; Ollama says so with 500 as well; the model is not to blame",
+        "correct what the message names; `ollama show NAME --parameters` shows the model's own options",
         status=400,
-        see=("400",),
+        see=("400", "context_exceeded"),
+    ),
+    _fault(
+        FaultKind.CONTEXT_EXCEEDED,
+        "the prompt is longer than the context",
+        "the prompt, with the answer that was asked for, has more tokens than the context the model is "
+        "loaded with; the message names both; model and server are well",
+        "shorten the prompt, or enlarge the context: `nodes.NAME.num_ctx: N` for Ollama, `llama-server -c "
+        "N`, vLLM `--max-model-len N`",
+        status=400,
+        see=("400", "bad_request"),
+    ),
+    _fault(
+        FaultKind.UNPARSABLE_ANSWER,
+        "the server could not parse what the model wrote",
+        "the parser for tool calls and thoughts gave up on one answer (llama.cpp: the expected peg-native "
+        "format; Ollama: error parsing tool call); model and server are well",
+        "ask again; if it is often so, update the server, lower the temperature or take a larger model",
+        status=500,
+        see=("bad_payload",),
     ),
     _fault(
         FaultKind.UNSUPPORTED,
@@ -218,8 +269,8 @@ _SERVER = (
     _fault(
         FaultKind.SERVER_ERROR,
         "the server answered with an error",
-        "something failed on its side that has no meaning of its own here; mlx_lm.server reports most of its "
-        "errors as 404",
+        "something failed on its side that has no meaning of its own here, a 500 with an unknown text "
+        "included; mlx_lm.server reports most of its errors as 404",
         "read the error text and the server's log",
         status=502,
         see=("404", "502"),

@@ -118,7 +118,7 @@ def _shown(text: str) -> Iterator[Sign]:
 def _of_status(status: int, text: str) -> Iterator[Sign]:
     yield Sign(Kind.STATUS, str(status), STATUS, f"the text says HTTP {status}")
     kind = classify(CallError(Cause.STATUS, text, status=status)).kind
-    if kind is not _bare(status) or kind is _by_text(text):
+    if kind not in (_bare(status), _unknown(status)) or kind is _by_text(text):
         yield Sign(Kind.FAULT, kind.value, TEXT, f"servers are known to say this with HTTP {status}")
     elif str(status) not in _EXPLAINED:
         yield of_number(status)
@@ -135,6 +135,11 @@ def _by_text(text: str) -> FaultKind | None:
 
 def _bare(status: int) -> FaultKind:
     return classify(CallError(Cause.STATUS, "", status=status)).kind
+
+
+def _unknown(status: int) -> FaultKind:
+    """What a text that nobody knows means under this status."""
+    return classify(CallError(Cause.STATUS, "?", status=status)).kind
 
 
 def _quoted(found: str) -> str:

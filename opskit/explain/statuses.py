@@ -112,13 +112,17 @@ STATUSES: tuple[Entry, ...] = (
     ),
     _status(
         500,
-        "the model's runner crashed (memory, a broken model file, a driver), a load stood still for longer "
-        "than OLLAMA_LOAD_TIMEOUT, or an agent ran into an error of its own",
+        "the text tells: the model's runner crashed (memory, a driver), its file or template is broken, the "
+        "server is too old for it, an option is wrong, one answer could not be parsed, a load stood still "
+        "for longer than OLLAMA_LOAD_TIMEOUT, or an agent ran into an error of its own",
         "`journalctl -u ollama -n 50` (macOS: ~/.ollama/logs/server.log) or `docker logs --tail 50 NAME` "
         "holds the reason; `opskit run --verbose` goes on with another model",
         "MODEL_004",
         "runner_crashed",
         "out_of_memory",
+        "broken_model_file",
+        "broken_template",
+        "unknown_architecture",
         "load_timeout",
     ),
     _status(

@@ -144,21 +144,12 @@ SENTENCES: tuple[tuple[Kind, str, re.Pattern[str]], ...] = (
         _any("cannot connect to the docker daemon", "is the docker daemon running"),
     ),
     (Kind.CODE, "DOCKER_002", _any("no such container")),
+    (Kind.FAULT, "unauthorised", _any("(invalid|incorrect|missing) API[ -]key")),
     (Kind.FAULT, "out_of_memory", _any(r"\bOOM-?killed", "out of memory: killed process")),
     (
         Kind.STATUS,
         "499",
         _any("client connection closed before .{1,40} finished loading", r"aborting load\b"),
-    ),
-    (
-        Kind.FAULT,
-        "bad_request",
-        _any(
-            "the prompt is longer than the context",
-            "input length exceeds the context",
-            "missing request body",
-            "invalid JSON in request body",
-        ),
     ),
 )
 

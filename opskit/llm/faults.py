@@ -1,15 +1,19 @@
 """What went wrong with a call, and what to do about it: pure classification of `CallError`.
 
-Status and type come before text. Text is matched only where the wire gives nothing better; each pattern is
-taken from the server's source as noted in wire facts A4 and B2, and the recorded examples stand in
-`tests/unit/llm/test_faults.py`.
+Status and type come before text. The text patterns stand in `opskit.llm.fault_texts`, the recorded examples
+in `tests/unit/llm/test_faults.py`.
+
+SPEC A2 calls HTTP 500 a crash. Ollama and llama.cpp answer 500 for a broken file, a template, an option
+and one unparsable answer as well (wire facts A8), so a 500 is a crash only when its text speaks of one, or
+when it has no text. A 500 with a text that is not known is SERVER_ERROR: the next candidate is asked (SPEC
+A3) and the model's circuit counts it, but the model stays in the session.
 """
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from opskit.providers.base import CallError, Cause
+from opskit.llm import fault_texts as texts
+from opskit.providers.base import CallError, Cause, without_reason
 
 
 class FaultKind(StrEnum):
@@ -27,6 +31,9 @@ class FaultKind(StrEnum):
     WEDGED = "wedged"
     RUNNER_CRASHED = "runner_crashed"
     OUT_OF_MEMORY = "out_of_memory"
+    BROKEN_MODEL_FILE = "broken_model_file"
+    BROKEN_TEMPLATE = "broken_template"
+    UNKNOWN_ARCHITECTURE = "unknown_architecture"
     LOADING = "loading"
     BUSY = "busy"
     RATE_LIMITED = "rate_limited"
@@ -34,6 +41,8 @@ class FaultKind(StrEnum):
     NOT_LISTED = "not_listed"
     UNAUTHORISED = "unauthorised"
     BAD_REQUEST = "bad_request"
+    CONTEXT_EXCEEDED = "context_exceeded"
+    UNPARSABLE_ANSWER = "unparsable_answer"
     UNSUPPORTED = "unsupported"
     BAD_PAYLOAD = "bad_payload"
     TRUNCATED = "truncated"
@@ -79,12 +88,17 @@ ACTIONS: dict[FaultKind, Action] = {
     FaultKind.WEDGED: Action(Scope.MODEL, at_once=True),
     FaultKind.RUNNER_CRASHED: Action(Scope.MODEL, session=True),
     FaultKind.OUT_OF_MEMORY: Action(Scope.MODEL, at_once=True, session=True),
+    FaultKind.BROKEN_MODEL_FILE: Action(Scope.MODEL, at_once=True, session=True),
+    FaultKind.BROKEN_TEMPLATE: Action(Scope.MODEL, at_once=True, session=True),
+    FaultKind.UNKNOWN_ARCHITECTURE: Action(Scope.MODEL, at_once=True, session=True),
     FaultKind.LOADING: Action(Scope.MODEL, wait=True, counts=False),
     FaultKind.BUSY: Action(Scope.MODEL, overload=True, wait=True),
     FaultKind.RATE_LIMITED: Action(Scope.NODE, overload=True, wait=True),
     FaultKind.NOT_INSTALLED: Action(Scope.MODEL, at_once=True, session=True),
     FaultKind.NOT_LISTED: Action(Scope.MODEL, session=True, counts=False),
     FaultKind.BAD_REQUEST: Action(Scope.REQUEST, counts=False),
+    FaultKind.CONTEXT_EXCEEDED: Action(Scope.REQUEST, counts=False),
+    FaultKind.UNPARSABLE_ANSWER: Action(Scope.REQUEST, wait=True, counts=False),
     FaultKind.UNSUPPORTED: Action(Scope.MODEL, at_once=True, session=True),
     FaultKind.BAD_PAYLOAD: Action(Scope.MODEL),
     FaultKind.TRUNCATED: Action(Scope.MODEL),
@@ -93,6 +107,16 @@ ACTIONS: dict[FaultKind, Action] = {
 
 #: SPEC A2 names these as crashes.
 CRASHES = frozenset({FaultKind.RUNNER_CRASHED, FaultKind.OUT_OF_MEMORY, FaultKind.RESET})
+#: Permanent faults of one model: the server is well, and restarting it does not help.
+OF_ONE_MODEL = frozenset({
+    FaultKind.BROKEN_MODEL_FILE, FaultKind.BROKEN_TEMPLATE, FaultKind.UNKNOWN_ARCHITECTURE,
+})  # fmt: skip
+#: Faults of one request or one answer: the server and the model are well.
+OF_ONE_REQUEST = frozenset({
+    FaultKind.BAD_REQUEST, FaultKind.CONTEXT_EXCEEDED, FaultKind.UNPARSABLE_ANSWER,
+})  # fmt: skip
+#: Faults after which no restart helps: the server answers as it should.
+SERVER_IS_WELL = OF_ONE_MODEL | OF_ONE_REQUEST | {FaultKind.UNSUPPORTED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,48 +137,56 @@ class Fault:
         return self.kind in CRASHES
 
 
-# Ollama's own vocabulary (llm/status.go), its load messages, and Metal's.
-_OUT_OF_MEMORY = re.compile(
-    r"out[ -]of[ -](device[ -])?memory|outofmemory|out_of_device_memory|cudaMalloc failed|hipMalloc failed"
-    r"|failed to allocate|allocation failed|not enough memory|insufficient memory"
-    r"|requires more system memory|model requires .{1,40} but only .{1,40} available"
-    r"|unable to load full model on GPU|\[metal::malloc\]",
-    re.IGNORECASE,
-)
-_CRASHED = re.compile(
-    r"unexpectedly stopped|process has terminated|process no longer running|exited unexpectedly"
-    r"|mlx runner failed|error was encountered while running the model"
-    r"|\bPost \"?https?://(127\.0\.0\.1|localhost|\[::1\]):\d+/\S*: (EOF|read|write|dial)"
-    r"|connection reset by peer",
-    re.IGNORECASE,
-)
-# mlx_lm.server 0.32.2 answers every completion with 404 and this text once its worker is gone; seen by
-# running it (tests/integration/test_real_mlx_wire.py). Older ones hang (wire facts B2).
-_DEAD_WORKER = re.compile(r"generation thread died", re.IGNORECASE)
-_LOAD_TIMEOUT = re.compile(
-    r"timed out waiting for (llama|mlx)[- ]?\w* ?(runner|server)?|timeout waiting for mlx runner",
-    re.IGNORECASE,
-)
-_LOADING = re.compile(
-    r"\b(still )?loading( the)? model\b|model is (still )?loading|model_loading", re.IGNORECASE
-)
-_BUSY = re.compile(
-    r"server busy|maximum pending requests|no slots available|overloaded|too many requests", re.IGNORECASE
-)
-_UNSUPPORTED = re.compile(r"does not support (chat|generate|completion)", re.IGNORECASE)
-_NOT_INSTALLED = re.compile(
-    r"\bmodel\b.{0,200}\bnot found\b|try pulling it first|Repository Not Found|LocalEntryNotFound"
-    r"|Repo id must|is not a local folder|cannot find the requested files"
-    r"|couldn't connect to .{1,80}huggingface|outgoing traffic has been disabled"
-    r"|Cannot find an appropriate cached snapshot",
-    re.IGNORECASE,
+#: What a server names outright, whatever the sentence: `error.type`, or `error.code` where it is a word.
+_BY_TYPE = {
+    "exceed_context_size_error": FaultKind.CONTEXT_EXCEEDED,
+    "context_length_exceeded": FaultKind.CONTEXT_EXCEEDED,
+    "context_window_exceeded": FaultKind.CONTEXT_EXCEEDED,
+    "blob_missing": FaultKind.BROKEN_MODEL_FILE,
+    "not_supported_error": FaultKind.UNSUPPORTED,
+    "tool_use_failed": FaultKind.UNPARSABLE_ANSWER,
+    "output_parse_failed": FaultKind.UNPARSABLE_ANSWER,
+}
+#: Types that leave open what exactly is wrong: the text is asked first.
+_BY_GENERAL_TYPE = {
+    "authentication_error": FaultKind.UNAUTHORISED,
+    "permission_error": FaultKind.UNAUTHORISED,
+    "invalid_api_key": FaultKind.UNAUTHORISED,
+    "rate_limit_error": FaultKind.RATE_LIMITED,
+    "rate_limit_exceeded": FaultKind.RATE_LIMITED,
+    "overloaded_error": FaultKind.BUSY,
+    "model_not_found": FaultKind.NOT_INSTALLED,
+    "invalid_request_error": FaultKind.BAD_REQUEST,
+}
+#: A status that says everything.
+_BY_STATUS = {
+    401: FaultKind.UNAUTHORISED,
+    402: FaultKind.UNAUTHORISED,
+    403: FaultKind.UNAUTHORISED,
+    408: FaultKind.FIRST_TOKEN_TIMEOUT,
+    429: FaultKind.RATE_LIMITED,
+    504: FaultKind.FIRST_TOKEN_TIMEOUT,
+}
+#: Texts in the order in which they are searched: first what quotes the model's own words, which may be any,
+#: then the cause before the crash that it led to.
+_BY_TEXT = (
+    (FaultKind.UNPARSABLE_ANSWER, texts.UNPARSABLE_ANSWER),
+    (FaultKind.WEDGED, texts.DEAD_WORKER),
+    (FaultKind.OUT_OF_MEMORY, texts.OUT_OF_MEMORY),
+    (FaultKind.CONTEXT_EXCEEDED, texts.CONTEXT_EXCEEDED),
+    (FaultKind.UNKNOWN_ARCHITECTURE, texts.UNKNOWN_ARCHITECTURE),
+    (FaultKind.BROKEN_MODEL_FILE, texts.BROKEN_MODEL_FILE),
+    (FaultKind.BAD_REQUEST, texts.BAD_REQUEST),
+    (FaultKind.BROKEN_TEMPLATE, texts.BROKEN_TEMPLATE),
 )
 
 
 def classify(error: CallError) -> Fault:
     """The fault behind a failed call; its detail is one line that can be shown."""
-    kind = _kind(error)
-    return Fault(kind, error.text, error.status, error.retry_after_s)
+    kind, detail = _kind(error), error.text
+    if kind is FaultKind.OUT_OF_MEMORY and not texts.OUT_OF_MEMORY.search(detail):
+        detail += " (probably out of memory: `journalctl -k -n 50` shows whether the kernel killed it)"
+    return Fault(kind, detail, error.status, error.retry_after_s)
 
 
 def _kind(error: CallError) -> FaultKind:
@@ -180,35 +212,42 @@ def _kind(error: CallError) -> FaultKind:
 
 
 def _by_status(error: CallError) -> FaultKind:
-    """Status first; the text decides only inside a status that means several things."""
-    status, text = error.status or 200, error.text
-    if status in (401, 403):
-        return FaultKind.UNAUTHORISED
-    if status == 429:
-        return FaultKind.RATE_LIMITED
-    if status == 402:
-        return FaultKind.UNAUTHORISED
-    if status in (408, 504):
-        return FaultKind.FIRST_TOKEN_TIMEOUT
-    if _DEAD_WORKER.search(text):
-        return FaultKind.WEDGED
-    if _OUT_OF_MEMORY.search(text):
-        return FaultKind.OUT_OF_MEMORY
-    if status == 503 and (error.error_type == "model_loading" or _LOADING.search(text)):
+    """Status and type first; the text decides inside a status that means several things.
+
+    The text outranks other statuses: a crash while embedding comes as 400 (A4), in a stream under 200 (A5).
+    """
+    status, text, named = error.status or 200, error.text, error.error_type or ""
+    by_status_or_type = _BY_STATUS.get(status) or _BY_TYPE.get(named)
+    if by_status_or_type is not None:
+        return by_status_or_type
+    for kind, pattern in _BY_TEXT:
+        if pattern.search(text):
+            return kind
+    if status == 503 and (named == "model_loading" or texts.LOADING.search(text)):
         return FaultKind.LOADING
-    if status == 503 or _BUSY.search(text):
+    if status == 503 or texts.BUSY.search(text):
         return FaultKind.BUSY
-    if _LOAD_TIMEOUT.search(text):
+    if texts.LOAD_TIMEOUT.search(text):
         return FaultKind.LOAD_TIMEOUT
-    # A crash while embedding comes as 400 (A4), in a stream under 200 (A5): so the text outranks the status.
-    if _CRASHED.search(text):
+    if texts.KILLED.search(text):
+        return FaultKind.OUT_OF_MEMORY
+    if texts.CRASHED.search(text):
         return FaultKind.RUNNER_CRASHED
+    if status == 501 or texts.UNSUPPORTED.search(text):
+        return FaultKind.UNSUPPORTED
+    return _by_rest(status, text, named)
+
+
+def _by_rest(status: int, text: str, named: str) -> FaultKind:
+    """What is left when no text is known."""
     if status == 404:
         # mlx_lm.server answers every early error with 404 (B2): only the text tells a missing model.
-        return FaultKind.NOT_INSTALLED if _NOT_INSTALLED.search(text) else FaultKind.SERVER_ERROR
-    if status == 500:
-        # SPEC A2: a 500 is a crash.
+        missing = named == "model_not_found" or texts.NOT_INSTALLED.search(text)
+        return FaultKind.NOT_INSTALLED if missing else FaultKind.SERVER_ERROR
+    if named in _BY_GENERAL_TYPE:
+        return _BY_GENERAL_TYPE[named]
+    if status == 500 and (text == without_reason(status) or texts.NO_REASON.fullmatch(text)):
         return FaultKind.RUNNER_CRASHED
     if 400 <= status < 500 and status != 499:
-        return FaultKind.UNSUPPORTED if _UNSUPPORTED.search(text) else FaultKind.BAD_REQUEST
+        return FaultKind.BAD_REQUEST
     return FaultKind.SERVER_ERROR

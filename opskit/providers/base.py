@@ -127,7 +127,8 @@ class CallError(Exception):
     """A call that did not work, with the evidence.
 
     `phase` tells how far it came: connect, request (sent, no headers yet), stream (headers seen). `status`
-    and `retry_after_s` are those of the reply, `text` its error text or a sentence of ours.
+    and `retry_after_s` are those of the reply, `text` its error text or a sentence of ours. `error_type` is
+    the type of its error body, or its code where that is a word.
     """
 
     def __init__(
@@ -147,6 +148,11 @@ class CallError(Exception):
         self.retry_after_s = retry_after_s
         self.error_type = error_type
         super().__init__(f"{cause.value}: {text}")
+
+
+def without_reason(status: int) -> str:
+    """The text of a CallError whose reply gave none."""
+    return f"HTTP {status} without a reason"
 
 
 class Provider(Protocol):

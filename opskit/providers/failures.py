@@ -120,7 +120,11 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
 
 
 def error_text(raw: bytes | Mapping[str, Any]) -> tuple[str, str | None]:
-    """The sentence and the type of an error body, in any of the shapes in the wild (wire facts A4, C)."""
+    """The sentence and the type of an error body, in any of the shapes in the wild (wire facts A4, A8, C).
+
+    The type is `error.type`, or `error.code` where that is a word. Ollama passes its runner's body on as JSON
+    in a string: then the inner sentence and type count, and token counts that only fields hold are added.
+    """
     if isinstance(raw, bytes):
         decoded = raw.decode("utf-8", "replace").strip()
         try:
@@ -132,11 +136,26 @@ def error_text(raw: bytes | Mapping[str, Any]) -> tuple[str, str | None]:
     if not isinstance(body, Mapping):
         return str(body)[:500], None
     error = body.get("error", body.get("detail", body.get("message", body)))
-    if isinstance(error, Mapping):
-        message = error.get("message") or error.get("type") or json.dumps(error)
-        kind = error.get("type")
-        return " ".join(str(message).split())[:500], kind if isinstance(kind, str) else None
-    return " ".join(str(error).split())[:500], None
+    if not isinstance(error, Mapping):
+        return _unwrapped(str(error), None)
+    message = error.get("message") or error.get("type") or json.dumps(error)
+    kind = next((word for key in ("code", "type") if isinstance(word := error.get(key), str) and word), None)
+    text, kind = _unwrapped(str(message), kind)
+    counts = [error.get("n_prompt_tokens"), error.get("n_ctx")]
+    if all(isinstance(count, int) and str(count) not in text for count in counts):
+        text += f" (the prompt has {counts[0]} tokens, the context {counts[1]})"
+    return text, kind
+
+
+def _unwrapped(text: str, kind: str | None) -> tuple[str, str | None]:
+    """A sentence on one line; where it is itself an error body in JSON, what that one says."""
+    if text.lstrip().startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            inner = json.loads(text)
+            if isinstance(inner, Mapping) and inner:
+                inner_text, inner_kind = error_text(inner)
+                return inner_text, inner_kind or kind
+    return " ".join(text.split())[:500], kind
 
 
 def retry_after(value: str | None) -> float | None:

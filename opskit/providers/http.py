@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from opskit import __version__
-from opskit.providers.base import CallError, Cause
+from opskit.providers.base import CallError, Cause, without_reason
 from opskit.providers.failures import clock_ahead, error_text, retry_after, translated
 from opskit.providers.transport import connecting, trace, transport
 
@@ -190,7 +190,7 @@ async def _status_error(response: httpx.Response) -> CallError:
     text, error_type = error_text(raw)
     return CallError(
         Cause.STATUS,
-        text or f"HTTP {response.status_code} without a reason",
+        text or without_reason(response.status_code),
         status=response.status_code,
         retry_after_s=retry_after(response.headers.get("Retry-After")),
         error_type=error_type,

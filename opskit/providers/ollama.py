@@ -80,9 +80,10 @@ class Ollama:
         body: dict[str, Any] = {"model": model, "messages": [], "stream": False}
         if num_ctx is not None:
             body["options"] = {"num_ctx": num_ctx}
-        reply = await self._http.post_json("/api/chat", body, timeout_s=None)
+        async with self._told_from_missing_blob(model):
+            reply = await self._http.post_json("/api/chat", body, timeout_s=None)
         if isinstance(reply, Mapping) and reply.get("error"):
-            raise CallError(Cause.IN_BAND, error_text(reply)[0], phase="stream", status=200)
+            raise _in_band(reply)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """NDJSON chunks of /api/chat. Success is a line with `done: true`, nothing else (A5).
@@ -92,6 +93,7 @@ class Ollama:
         """
         tokens = 0
         async with (
+            self._told_from_missing_blob(request.model),
             self._http.post_stream("/api/chat", _body(request)) as response,
             StreamReader(_chunks(lines(response)), _is_done) as chunks,
         ):
@@ -110,11 +112,34 @@ class Ollama:
     async def aclose(self) -> None:
         await self._http.aclose()
 
+    @contextlib.asynccontextmanager
+    async def _told_from_missing_blob(self, model: str) -> AsyncGenerator[None, None]:
+        """Mark the 404 for a model that is listed: its weights are gone, its name is not (wire facts A8)."""
+        try:
+            yield
+        except CallError as error:
+            missing = error.status == 404 and "model" in error.text and "not found" in error.text
+            if not missing or not await self._lists(model):
+                raise
+            why = f"{error.text}; Ollama lists this model, so a file of it is missing"
+            raise CallError(error.cause, why, status=404, error_type="blob_missing") from error
+
+    async def _lists(self, model: str) -> bool:
+        try:
+            return any(model in (m.name, m.name.removesuffix(":latest")) for m in await self.models())
+        except CallError:
+            return False
+
+
+def _in_band(chunk: Mapping[str, Any]) -> CallError:
+    text, kind = error_text(chunk)
+    return CallError(Cause.IN_BAND, text, phase="stream", status=200, error_type=kind)
+
 
 def _events(chunk: Mapping[str, Any]) -> Iterator[Event]:
     """What one line says, in order; raises CallError for an error or for no line of a chat."""
     if chunk.get("error"):
-        raise CallError(Cause.IN_BAND, error_text(chunk)[0], phase="stream", status=200)
+        raise _in_band(chunk)
     message = chunk.get("message")
     if isinstance(message, Mapping):
         thinking, content = message.get("thinking"), message.get("content")

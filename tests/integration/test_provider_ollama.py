@@ -156,6 +156,34 @@ class TestLoad:
         async with refused(Cause.IN_BAND):
             await ollama.load("m")
 
+    @pytest.mark.parametrize(
+        ("text", "listed", "kind"),
+        [
+            ('model "m" not found, try pulling it first', "m:latest", FaultKind.BROKEN_MODEL_FILE),
+            ('model "m" not found, try pulling it first', "other:latest", FaultKind.NOT_INSTALLED),
+            ("404 page not found", "m:latest", FaultKind.SERVER_ERROR),
+        ],
+    )
+    async def test_a_404_for_a_model_that_is_listed_is_a_missing_file(self, node, text, listed, kind):
+        """Ollama keeps the name when a blob is gone (wire facts A8); a load and a stream tell the same."""
+        server, ollama = node
+        server.replies["/api/chat"] = reply_json({"error": text}, status="404 Not Found")
+        server.replies["/api/tags"] = reply_json({"models": [{"name": listed, "model": listed}]})
+        async with refused(Cause.STATUS) as loading:
+            await ollama.load("m")
+        async with refused(Cause.STATUS) as asking:
+            await collect(ollama)
+        assert {classify(caught.value).kind for caught in (loading, asking)} == {kind}
+
+    async def test_the_type_of_an_error_within_a_stream_is_kept(self, node):
+        """What the runner names outright reaches the classifier."""
+        server, ollama = node
+        body = {"error": {"message": "no", "type": "exceed_context_size_error"}}
+        server.replies["/api/chat"] = answer(line(**body))
+        async with refused(Cause.IN_BAND) as caught:
+            await collect(ollama)
+        assert classify(caught.value).kind is FaultKind.CONTEXT_EXCEEDED
+
 
 class TestMetadata:
     async def test_installed_models_with_what_is_told_of_them(self, node):

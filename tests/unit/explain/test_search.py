@@ -20,7 +20,8 @@ SERVERS = [
         "Error: model runner has unexpectedly stopped, this may be due to resource limitations",
         "runner_crashed",
     ),
-    ("llama runner process has terminated: signal: killed", "runner_crashed"),
+    ("llama runner process has terminated: signal: killed", "out_of_memory"),
+    ("llama runner process has terminated: exit status 2", "runner_crashed"),
     ('{"error":"POST predict: Post \\"http://127.0.0.1:41234/completion\\": EOF"}', "runner_crashed"),
     ("mlx runner failed: exit status 1", "runner_crashed"),
     ("ggml_backend: cudaMalloc failed: out of memory", "out_of_memory"),
@@ -34,7 +35,40 @@ SERVERS = [
     ("model is still loading", "loading"),
     ('{"error":{"type":"model_loading"},"loading":{"model":"x"}}', "loading"),
     ('{"error": "generation thread died"}', "wedged"),
-    ("the prompt is longer than the context length currently available to the model", "bad_request"),
+    ("the prompt is longer than the context length currently available to the model", "context_exceeded"),
+    (
+        (
+            '{"error":{"code":400,"message":"the request exceeds the available context size","type":'
+            '"exceed_context_size_error","n_prompt_tokens":671,"n_ctx":256}}'
+        ),
+        "context_exceeded",
+    ),
+    (
+        (
+            '{"error":"{\\"error\\":{\\"code\\":400,\\"message\\":\\"no\\",\\"type\\":'
+            '\\"exceed_context_size_error\\"}}"}'
+        ),
+        "context_exceeded",
+    ),
+    (
+        "openai.BadRequestError: Error code: 400 - {'error': {'code': 'context_length_exceeded'}}",
+        "context_exceeded",
+    ),
+    ("Error: 500 Internal Server Error: invalid file magic", "broken_model_file"),
+    ("Error: 500 Internal Server Error: unable to load model: /m/blobs/sha256-98", "broken_model_file"),
+    (
+        "llama_model_load: error loading model: tensor 'a' data is not within the file bounds",
+        "broken_model_file",
+    ),
+    ("Error: 500 Internal Server Error: template: :1:10: executing at <.X>", "broken_template"),
+    ("jinja2.exceptions.UndefinedError: 'x' is undefined", "broken_template"),
+    ("llama_model_load: error loading model: unknown model architecture: 'mllama'", "unknown_architecture"),
+    ("ValueError: Model type glm9 not supported.", "unknown_architecture"),
+    ('Error: 500 Internal Server Error: option "num_predict" must be of type integer', "bad_request"),
+    ("The model produced output that does not match the expected peg-native format", "unparsable_answer"),
+    ("This server does not support embeddings. Start it with `--embeddings`", "unsupported"),
+    ("missing request body", "bad_request"),
+    ('{"error":{"message":"Invalid API Key","type":"authentication_error","code":401}}', "unauthorised"),
     ("client connection closed before llama-server finished loading, aborting load", "499"),
     ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", "DOCKER_001"),
     ("Error response from daemon: No such container: victoria-agent", "DOCKER_002"),
@@ -97,7 +131,24 @@ NO_STATUS = [
 ]
 
 
+#: Lines of healthy servers in which words of faults occur.
+HEALTHY = [
+    "llama_context: n_ctx_seq (4096) < n_ctx_train (131072) -- the full capacity will not be utilized",
+    "llama_model_loader: loaded meta data with 34 key-value pairs and 292 tensors from model.gguf",
+    "print_info: arch = llama, format = GGUF V3 (latest)",
+    "main: chat template, chat_template: chatml, example_format: <|im_start|>system",
+    'msg="requested context size too large for model" num_ctx=65536 n_ctx_train=8192',
+    "srv init: Chat format: peg-native",
+    "using jinja to render the prompt, grammar: none",
+]
+
+
 class TestTexts:
+    @pytest.mark.parametrize("line", HEALTHY)
+    def test_a_line_of_a_healthy_server_is_no_fault(self, line):
+        """Everyday lines of a log that name templates, files and contexts explain nothing."""
+        assert keys(line) == []
+
     @pytest.mark.parametrize("text, key", SERVERS + CONNECTIONS)
     def test_a_known_sentence_leads_to_its_fault_first(self, text, key):
         """What a server or a client library is known to say is recognised, and nothing stands before it."""
