@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from opskit.checks.remedies import node_remedy
-from opskit.checks.rungs import Fallen, Ladder, tcp, why
-from opskit.checks.state import CODES, NodeState, state_of
+from opskit.checks.rungs import Fallen, Ladder, fallen, tcp, why
+from opskit.checks.state import CODES, NodeState
 from opskit.checks.token import direct, first_token
 from opskit.config.schema import Config, NodeConfig
 from opskit.llm.catalog import generates
@@ -225,7 +225,7 @@ async def _load(
             fault = classify(error)
             detail = f"loading {model.name} failed: {fault.kind.value}: {fault.detail}"
             ladder.rung("load", Status.FAIL, time.monotonic() - began, detail)
-            raise Fallen(state_of(fault), detail) from error
+            raise fallen(ladder, fault, model.name, detail) from error
     took = time.monotonic() - began
     ladder.rung("load", Status.PASS, took, f"{model.name} loaded in {took:.1f} s")
     ladder.evidence["loaded"] = model.name

@@ -5,7 +5,8 @@ from typing import Any
 
 from opskit.checks.state import NodeState, judge_silence, state_of
 from opskit.config.schema import AgentConfig, Config, NodeConfig
-from opskit.llm.faults import Fault, FaultKind, classify
+from opskit.llm.faults import SERVER_IS_WELL, Fault, FaultKind, classify
+from opskit.llm.remedies import fault_remedy
 from opskit.providers.base import CallError, Cause
 from opskit.result import Status
 from opskit.system.host import is_loopback
@@ -36,6 +37,21 @@ class Fallen(Exception):  # noqa: N818 - the climb ends here, which is a result
         self.detail = detail
         self.remedy = remedy
         super().__init__(detail)
+
+
+def fallen(ladder: Ladder, fault: Fault, model: str, detail: str) -> Fallen:
+    """The end of a ladder at a fault of a call; the fault and the model are kept as evidence.
+
+    A fault of the model or of the request has a remedy of its own, which is better than that of the state.
+    """
+    remedy = None
+    if fault.kind in SERVER_IS_WELL:
+        source = ladder.node.source if isinstance(ladder.node, NodeConfig) else ""
+        remedy = fault_remedy(
+            fault.kind, model=model, node=ladder.node.name, source=source, again="`opskit probe`"
+        )
+        ladder.evidence |= {"fault": fault.kind.value, "model": model}
+    return Fallen(state_of(fault), detail, remedy)
 
 
 async def tcp(ladder: Ladder, whole: Config) -> None:

@@ -5,10 +5,10 @@ import contextlib
 import time
 from typing import NoReturn
 
-from opskit.checks.rungs import Fallen, Ladder, process_of
-from opskit.checks.state import NodeState, judge_overdue, judge_silence, state_of
+from opskit.checks.rungs import Fallen, Ladder, fallen, process_of
+from opskit.checks.state import NodeState, judge_overdue, judge_silence
 from opskit.config.schema import Config
-from opskit.llm.faults import classify
+from opskit.llm.faults import FaultKind, classify
 from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import OneToken, is_overdue, may_be_asked, one_token, remaining_s
 from opskit.llm.verdict import judge
@@ -33,15 +33,22 @@ async def first_token(ladder: Ladder, provider: Provider, chosen: Resident, whol
     if ladder.evidence.get("loaded") and not provider.loads_on_demand:
         limit += load_budget_s(whole.budgets, None)
     began = time.monotonic()
+    unparsable = ""
     try:
         got = await one_token(
             provider, chosen, limit_s=limit, load_s=load_budget_s(whole.budgets, chosen.size_bytes)
         )
     except CallError as error:
-        fault = classify(error)
+        fault, took = classify(error), time.monotonic() - began
         detail = f"{chosen.name}: {fault.kind.value}: {fault.detail}"
-        ladder.rung("first token", Status.FAIL, time.monotonic() - began, detail)
-        raise Fallen(state_of(fault), detail) from error
+        if fault.kind is not FaultKind.UNPARSABLE_ANSWER:
+            ladder.rung("first token", Status.FAIL, took, detail)
+            raise fallen(ladder, fault, chosen.name, detail) from error
+        # The model wrote something that the server's parser could not use: it generates, and that is asked.
+        unparsable = (
+            f"{chosen.name} wrote an answer, and the server could not parse that one answer; both are well"
+        )
+        got = OneToken(seconds=took, ended=True)
     if got.first_s is None and not got.ended:
         await _silent(ladder, provider, chosen, got)
     if not got.ended:
@@ -53,7 +60,7 @@ async def first_token(ladder: Ladder, provider: Provider, chosen: Resident, whol
     ladder.evidence["model"] = chosen.name
     ladder.rung("first token", Status.PASS, took, f"{chosen.name} in {took:.2f} s")
     again = f" (the server was waited for: {got.loading})" if got.loading else ""
-    ladder.detail = f"{chosen.name} gave its first token in {took:.2f} s{again}"
+    ladder.detail = unparsable or f"{chosen.name} gave its first token in {took:.2f} s{again}"
     ladder.state = NodeState.SLOW if took > whole.probe.slow_first_token_s else NodeState.OK
 
 
@@ -114,7 +121,7 @@ async def direct(ladder: Ladder, provider: Provider, chosen: Resident, whole: Co
         fault = classify(error)
         detail = f"{chosen.name} broke off: {fault.kind.value}: {fault.detail}"
         ladder.rung("direct test", Status.FAIL, time.monotonic() - began, detail)
-        raise Fallen(state_of(fault), detail) from error
+        raise fallen(ladder, fault, chosen.name, detail) from error
     verdict = judge(text, (goal,), finish_reason=reason, length_is_fine=True)
     took = time.monotonic() - began
     ladder.evidence["answer"] = text[:500]

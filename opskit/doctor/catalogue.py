@@ -58,6 +58,9 @@ KNOWN = (
     Known("node-unauthorised", "nodes", "nodes that want a key"),
     Known("node-down", "nodes", "nodes where nothing listens"),
     Known("node-failing", "nodes", "nodes that answer with errors"),
+    Known(
+        "model-unusable", "models", "models that a server holds and cannot run: file, template, architecture"
+    ),
     Known("no-model", "models", "nodes without a model that can chat"),
     Known("model-missing", "models", "models that the configuration names and no node holds"),
     Known("model-too-large", "models", "models that are wanted, are not loaded and do not fit in memory"),

@@ -9,7 +9,7 @@ from opskit.config.origins import Origin
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.doctor.environment import Environment
 from opskit.doctor.scheduled import ScheduleFacts
-from opskit.llm.faults import Fault
+from opskit.llm.faults import Fault, FaultKind
 from opskit.providers.base import ModelInfo, Resident
 from opskit.result import Finding, Status
 
@@ -50,7 +50,8 @@ class Holder:
 class NodeFacts:
     """One model node. `trouble` is why the server could not be recognised; `flavour` what it is.
 
-    `state` and `detail` are the end of its ladder. `shapes` are the bytes that a token of context costs, by
+    `state` and `detail` are the end of its ladder; `model_fault`, with its `remedy`, is a fault of the model
+    `asked` that no restart of the server mends. `shapes` are the bytes that a token of context costs, by
     model, where the server tells.
     """
 
@@ -63,6 +64,9 @@ class NodeFacts:
     resident: tuple[Resident, ...] = ()
     pid: int | None = None
     stopped: bool = False
+    model_fault: FaultKind | None = None
+    asked: str = ""
+    remedy: str = ""
     shapes: Mapping[str, int] = field(default_factory=dict)
     sent_words: int | None = None
     read_tokens: int | None = None

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from opskit.config.schema import Config
 from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Outcome
 from opskit.llm.catalog import NodeView
+from opskit.llm.faults import FaultKind
 from opskit.llm.one_token import is_overdue, may_be_asked
 from opskit.llm.plan import Wish
 from opskit.llm.router import Router
@@ -218,7 +219,8 @@ def _failure(who: Examinee, refused: NoAnswer, load_s: float | None, view: NodeV
     if last is None:
         state = view.fault.kind.value if view is not None and view.fault is not None else "unavailable"
         return Result(who, Status.FAIL, state, refused.message, refused.code, load_s)
-    rejected = last.outcome is Outcome.REJECTED
+    # An answer that the server could not parse says as little against the model as one that is no answer.
+    rejected = last.outcome is Outcome.REJECTED or last.fault == FaultKind.UNPARSABLE_ANSWER
     return Result(
         who,
         Status.WARN if rejected else Status.FAIL,

@@ -1,6 +1,6 @@
 """What an examination means: findings, who is fastest, whom to use for what, a Markdown report. Pure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from opskit.llm.faults import FaultKind
 from opskit.llm.fit import Fit
 from opskit.llm.health import Health
 from opskit.llm.plan import Situation, Skipped, Wish, plan
+from opskit.llm.remedies import fault_remedy
 from opskit.llm.selection import Selection
 from opskit.llm.verdict import Verdict
 from opskit.result import Finding, Report, Status
@@ -341,21 +342,11 @@ def _remedy(result: Result, source: str) -> str | None:
     if state in set(Verdict):
         broken = f"its template may be broken: `ollama pull {model}` renews it"
         return broken if ollama else "its chat template may be broken: use another conversion of the model"
-    return _REMEDIES.get(state, "`opskit probe --verbose` shows the state of the node").format(
-        model=model, node=node, again=again
+    if state == "unloaded":
+        return f"`opskit models test --model {model}` loads it"
+    remedy = (
+        fault_remedy(FaultKind(state), model=model, node=node, source=source, again=again)
+        if state in set(FaultKind)
+        else None
     )
-
-
-_REMEDIES: Mapping[str, str] = {
-    FaultKind.OUT_OF_MEMORY: "`ollama stop NAME` makes place; `opskit models list` shows smaller models",
-    FaultKind.LOAD_TIMEOUT: "raise `budgets.load_s_per_gib` for a slow disk, then {again}",
-    FaultKind.LOADING: "wait, then {again}",
-    FaultKind.BUSY: "wait until it has less to do, then {again}",
-    FaultKind.RATE_LIMITED: "wait until its limit is over, then {again}",
-    FaultKind.NOT_INSTALLED: "`ollama pull {model}`",
-    FaultKind.NOT_LISTED: "`opskit models list --node {node}` shows the names it knows",
-    FaultKind.UNAUTHORISED: "give its key: set `nodes.{node}.api_key: ${{NAME}}` and export NAME",
-    FaultKind.BAD_REQUEST: "the server refuses the question: see whether {model} can chat at all",
-    FaultKind.UNSUPPORTED: "{model} cannot chat: choose another (`opskit models list`)",
-    "unloaded": "`opskit models test --model {model}` loads it",
-}
+    return remedy or "`opskit probe --verbose` shows the state of the node"

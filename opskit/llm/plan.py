@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from opskit.config.schema import RouterConfig
 from opskit.llm.catalog import NodeView, Snapshot
+from opskit.llm.faults import FaultKind
 from opskit.llm.fit import Fit
 from opskit.llm.health import Health, State
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo
@@ -51,11 +52,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A model, or a whole node (`model` empty), that may not be asked, and why."""
+    """A model, or a whole node (`model` empty), that may not be asked, and why; `fault` is the node's."""
 
     node: str
     model: str
     why: str
+    fault: FaultKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ def plan(wish: Wish, router: RouterConfig, situation: Situation) -> Plan:
         if wish.node is not None and view.name != wish.node:
             continue
         if view.fault is not None:
-            skipped.append(Skipped(view.name, "", f"{view.fault.kind.value}: {view.fault.detail}"))
+            why = f"{view.fault.kind.value}: {view.fault.detail}"
+            skipped.append(Skipped(view.name, "", why, view.fault.kind))
             continue
         for model in view.models:
             refusal = _refusal(wish, view, model, situation)

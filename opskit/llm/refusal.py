@@ -5,23 +5,22 @@ from collections.abc import Sequence
 
 from opskit.config.schema import NodeConfig
 from opskit.llm.answer import Attempt, NoAnswer
-from opskit.llm.faults import FaultKind
+from opskit.llm.faults import SERVER_IS_WELL, FaultKind
 from opskit.llm.plan import Plan, Wish, same_model
+from opskit.llm.remedies import fault_remedy
 
 _TIMEOUTS = {
-    FaultKind.FIRST_TOKEN_TIMEOUT.value,
-    FaultKind.IDLE_TIMEOUT.value,
-    FaultKind.TOTAL_TIMEOUT.value,
-    FaultKind.LOAD_TIMEOUT.value,
-    FaultKind.WEDGED.value,
-    FaultKind.LOADING.value,
+    FaultKind.FIRST_TOKEN_TIMEOUT,
+    FaultKind.IDLE_TIMEOUT,
+    FaultKind.TOTAL_TIMEOUT,
+    FaultKind.LOAD_TIMEOUT,
+    FaultKind.WEDGED,
+    FaultKind.LOADING,
 }
-_NOT_THERE = {
-    FaultKind.REFUSED.value,
-    FaultKind.UNREACHABLE.value,
-    FaultKind.CONNECT_TIMEOUT.value,
-    FaultKind.UNAUTHORISED.value,
-}
+_ABSENT = {FaultKind.REFUSED, FaultKind.UNREACHABLE, FaultKind.CONNECT_TIMEOUT}
+_NOT_THERE = _ABSENT | {FaultKind.UNAUTHORISED}
+#: Faults after which one certain thing is to be typed; others say less than the remedy of their code.
+_DECISIVE = SERVER_IS_WELL | {FaultKind.UNAUTHORISED, FaultKind.NOT_INSTALLED, FaultKind.RATE_LIMITED}
 
 
 def refusal(
@@ -54,17 +53,38 @@ def _after_attempts(
 ) -> tuple[str, str, str | None]:
     faults = {attempt.fault for attempt in attempts}
     tried = "; ".join(f"{a.model} on {a.node}: {_reason(a)}" for a in attempts)
+    remedy = _decisive(attempts, nodes)
     if partial:
         broken = attempts[-1]
         message = f"the answer broke off after {len(partial)} characters: {_reason(broken)}"
-        return "MODEL_004", f"{message} ({broken.model} on {broken.node})", None
+        return "MODEL_004", f"{message} ({broken.model} on {broken.node})", _decisive([broken], nodes)
     if faults <= _TIMEOUTS:
         return "MODEL_002", f"no model answered in time: {tried}", None
     if faults <= _NOT_THERE:
-        return "MODEL_001", f"no node can answer: {tried}", _start(nodes, {a.node: "" for a in attempts})
-    if faults == {FaultKind.OUT_OF_MEMORY.value}:
+        absent = {a.node: "" for a in attempts if a.fault in _ABSENT}
+        start = _start([node for node in nodes if node.name in absent], absent) if absent else None
+        both = "; ".join(text for text in (remedy, start) if text)
+        return "MODEL_001", f"no node can answer: {tried}", both
+    if faults == {FaultKind.OUT_OF_MEMORY}:
         return "MODEL_003", f"no model fits in memory: {tried}", None
-    return "MODEL_004", f"no model gave a usable answer: {tried}", None
+    return "MODEL_004", f"no model gave a usable answer: {tried}", remedy
+
+
+def _decisive(attempts: Sequence[Attempt], nodes: Sequence[NodeConfig]) -> str | None:
+    """The remedies of the faults that name one, first of all that of the model which was wanted most."""
+    sources = {node.name: node.source for node in nodes}
+    remedies = [
+        fault_remedy(
+            FaultKind(attempt.fault),
+            model=attempt.model,
+            node=attempt.node,
+            source=sources.get(attempt.node, ""),
+            again="ask again",
+        )
+        for attempt in attempts
+        if attempt.fault in _DECISIVE
+    ]
+    return "; or ".join(list(dict.fromkeys(text for text in remedies if text))[:2]) or None
 
 
 def _reason(attempt: Attempt) -> str:
@@ -99,7 +119,15 @@ def _without_attempts(choice: Plan, wish: Wish, nodes: Sequence[NodeConfig]) -> 
     tried = "; ".join(
         f"{node.name} at {node.url}: {down.get(node.name, 'it lists no model')}" for node in nodes
     )
-    return "MODEL_001", f"no node can answer: {tried}", _start(nodes, down)
+    locked = {s.node for s in choice.skipped if s.fault is FaultKind.UNAUTHORISED}
+    keys = [
+        fault_remedy(FaultKind.UNAUTHORISED, model="", node=node.name, source=node.source, again="")
+        for node in nodes
+        if node.name in locked
+    ]
+    open_nodes = [node for node in nodes if node.name not in locked]
+    start = [_start(open_nodes, down)] if open_nodes else []
+    return "MODEL_001", f"no node can answer: {tried}", "; ".join(text for text in (*keys, *start) if text)
 
 
 def _start(nodes: Sequence[NodeConfig], down: dict[str, str]) -> str:

@@ -15,6 +15,15 @@ from opskit.system.network import endpoint
 
 #: How a server looks that is none of ours: no protocol that we know, no HTTP, or an end without a word.
 _STRANGER = frozenset({FaultKind.BAD_PAYLOAD, FaultKind.EMPTY_REPLY, FaultKind.RESET})
+_MODEL_FAULTS = {
+    FaultKind.BROKEN_MODEL_FILE: "its file is broken",
+    FaultKind.BROKEN_TEMPLATE: "its chat template is broken",
+    FaultKind.UNKNOWN_ARCHITECTURE: "the server is too old for it",
+    FaultKind.CONTEXT_EXCEEDED: "its context is too small",
+    FaultKind.BAD_REQUEST: "the server refuses the request",
+    FaultKind.UNPARSABLE_ANSWER: "the server could not parse its answer",
+    FaultKind.UNSUPPORTED: "it does not support chat",
+}
 _HERE = "this very process"
 _START = "`ollama serve` starts Ollama, `mlx_lm.server --model DIR --port 11435` an MLX server"
 _START_IN_DOCKER = (
@@ -151,6 +160,9 @@ def _condition(node: NodeFacts, evidence: Evidence) -> Cause | None:
             root = key_of("localhost-in-container", config.name)
             title = f"{config.name} is down"
             return replace(base, id="node-down", title=title, because=(root, *base.because), code="COMM_001")
+        case NodeState.FAILING if node.model_fault is not None:
+            title = f"{node.asked} on {config.name} cannot be used: {_MODEL_FAULTS[node.model_fault]}"
+            return replace(base, id="model-unusable", title=title, remedy=node.remedy, code="GEN_001")
         case NodeState.FAILING if node.models is None or node.models:
             return replace(base, code="GEN_001")
     return None

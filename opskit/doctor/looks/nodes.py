@@ -15,7 +15,7 @@ from opskit.doctor.evidence import AgentFacts, NodeFacts
 from opskit.doctor.looks import deep
 from opskit.doctor.looks.board import Board, check
 from opskit.llm.catalog import generates
-from opskit.llm.faults import classify
+from opskit.llm.faults import FaultKind, classify
 from opskit.providers.base import CallError, ModelInfo
 from opskit.providers.node import Node
 from opskit.providers.ollama import Ollama
@@ -44,6 +44,7 @@ def node(board: Board, config: NodeConfig, *, limit_s: float, ask: bool) -> Chec
             detail=climbed.detail,
             pid=process.get("pid"),
             stopped=bool(process.get("stopped")),
+            **_model_fault(climbed),
         )
         board.nodes[config.name] = facts
         if ask and state in (NodeState.OK, NodeState.SLOW) and facts.flavour == "ollama":
@@ -92,6 +93,14 @@ async def _is_agent(client: AgentClient, state: NodeState) -> bool | None:
         # An agent that is ill answers 5xx; a stranger has no such page, or does not speak JSON or HTTP.
         return error.status is not None and error.status >= 500
     return True
+
+
+def _model_fault(climbed: Finding) -> dict[str, Any]:
+    fault = climbed.evidence.get("fault")
+    if fault is None:
+        return {}
+    asked = climbed.evidence.get("model", "")
+    return {"model_fault": FaultKind(fault), "asked": asked, "remedy": climbed.remedy or ""}
 
 
 def _state(found: Finding) -> NodeState:

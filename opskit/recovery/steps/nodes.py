@@ -10,6 +10,7 @@ from typing import Any
 from opskit.checks.ladder import Climb, climb, limit_s
 from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import NodeConfig
+from opskit.llm.faults import SERVER_IS_WELL
 from opskit.llm.loads import load_budget_s
 from opskit.recovery.ground import Ground
 from opskit.recovery.step import Condition, Repair, Seen
@@ -100,10 +101,12 @@ class NodeStep:
 def trouble(found: Finding, load_grace_s: float) -> Trouble:
     """What a probe's finding means for a repair. Pure."""
     empty = found.state == NodeState.FAILING and found.evidence.get("models") == []
+    # A broken file, template or request stays what it is after a restart.
+    hopeless = empty or found.evidence.get("fault") in SERVER_IS_WELL
     speaks = "server" in found.evidence
     # Nothing listens: it may be starting. Something listens and gives no token: it may be loading.
     fresh_s = 0.0 if found.state == NodeState.REFUSED else load_grace_s
-    return Trouble(found.state, found.detail, speaks, not empty, found.remedy, fresh_s)
+    return Trouble(found.state, found.detail, speaks, not hopeless, found.remedy, fresh_s)
 
 
 def settle_s(ground: Ground, subject: Subject, node: NodeConfig) -> float | None:
