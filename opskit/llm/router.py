@@ -156,7 +156,9 @@ class Router:
         choice = await self._plan(course.wish, session)
         left = self._open(choice, course)
         named = course.wish.model is not None
-        if not left and named and course.ask.max_fallbacks is None and not self._unknown(course.wish, choice):
+        # A model that was tried was known, though it may have been removed since.
+        known = bool(course.attempts) or not self._unknown(course.wish, choice)
+        if not left and named and course.ask.max_fallbacks is None and known:
             course.give_way()
             left = self._open(await self._plan(course.wish, session), course)
         if not left:

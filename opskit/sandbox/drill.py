@@ -192,6 +192,21 @@ async def _again(stand: Stand, config: Config) -> Seen:
     return replace(seen, note=told)
 
 
+async def _not_blamed(stand: Stand, config: Config) -> Seen:
+    """A fault of one request: the next request of the same session is answered by the same model."""
+    del config
+    session = Session()
+    await stand.router.catalog.snapshot(wait_for_all=True)
+    stand.strike()
+    seen = await stand.ask(session)
+    second = await stand.ask(session)
+    if second.text != _PRIMARY or len(second.attempts) != 1:
+        return replace(
+            seen, ok=False, note="a healthy model was not asked again after a fault of one request"
+        )
+    return replace(seen, note=f"{_told(seen)}; the next request went to the first model again")
+
+
 async def _give_up(stand: Stand, config: Config) -> Seen:
     """The caller leaves during the load; the load goes on, and the next request finds it done."""
     del config
@@ -260,6 +275,7 @@ _PLAYERS = {
     "": _once,
     "cold": _cold,
     "again": _again,
+    "not-blamed": _not_blamed,
     "give-up": _give_up,
     "unknown-name": _unknown_name,
     "flapping": _flapping,

@@ -12,6 +12,14 @@ class FaultKind(StrEnum):
     CRASH = "crash"
     CRASH_OLD = "crash-old"
     OOM = "oom"
+    KILLED = "killed"
+    BROKEN_FILE = "broken-file"
+    BLOB_MISSING = "blob-missing"
+    BROKEN_TEMPLATE = "broken-template"
+    UNKNOWN_ARCHITECTURE = "unknown-architecture"
+    BAD_OPTION = "bad-option"
+    CONTEXT_EXCEEDED = "context-exceeded"
+    UNPARSABLE = "unparsable"
     SLOW_LOAD = "slow-load"
     FAST_503 = "fast-503"
     RATE_LIMITED = "rate-limited"
@@ -43,9 +51,11 @@ ANY_NODE = frozenset({
 })  # fmt: skip
 ANY_MODEL_SERVER = ANY_NODE | {
     K.OOM, K.SLOW_LOAD, K.RATE_LIMITED, K.NOT_INSTALLED, K.GARBAGE_TAGS, K.LOOP, K.LENGTH, K.HANG_MIDSTREAM,
+    K.BROKEN_FILE, K.BROKEN_TEMPLATE, K.UNKNOWN_ARCHITECTURE, K.BAD_OPTION, K.CONTEXT_EXCEEDED, K.UNPARSABLE,
 }  # fmt: skip
 OLLAMA_FAULTS = ANY_MODEL_SERVER | {
     K.CRASH, K.CRASH_OLD, K.FAST_503, K.PS_BLOCKS, K.DONE_FALSE, K.ERROR_INBAND, K.CLOSE_BEFORE_DONE,
+    K.KILLED, K.BLOB_MISSING,
 }  # fmt: skip
 MLX_FAULTS = ANY_MODEL_SERVER | {K.ZOMBIE, K.NOTFOUND_ALL, K.EMPTY_REPLY, K.LOADING_503}
 AGENT_FAULTS = ANY_NODE | {K.CRASH}

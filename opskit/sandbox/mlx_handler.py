@@ -5,6 +5,7 @@ import time
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 
+from opskit.sandbox import refusals
 from opskit.sandbox.faults import Fault, FaultBoard, FaultKind
 from opskit.sandbox.mlx_slot import ModelLoadError, ModelSlot
 from opskit.sandbox.mlx_wire import (
@@ -41,6 +42,8 @@ _BEFORE_LOAD = frozenset({
     FaultKind.NOT_INSTALLED,
     FaultKind.NOTFOUND_ALL,
     FaultKind.GARBAGE,
+    *refusals.MLX,
+    *refusals.LLAMA_CPP,
 })  # fmt: skip
 
 
@@ -164,8 +167,25 @@ class MlxHandler(BaseHTTPRequestHandler):
                 self._send(404, {"error": OUT_OF_MEMORY if fault.text is None else fault.text})
             case FaultKind.GARBAGE:
                 self._send_text(200, GARBAGE if fault.text is None else fault.text)
+            case kind if kind in refusals.MLX:
+                status, text = refusals.MLX[kind]
+                text = text.replace("{model}", model) if fault.text is None else fault.text
+                self._send(status, {"error": text})
+            case kind if kind in refusals.LLAMA_CPP:
+                self._send_llama_cpp_error(fault)
             case _:
                 self._send_gateway_error(fault, model)
+
+    def _send_llama_cpp_error(self, fault: Fault) -> None:
+        """Answer as llama.cpp's server does: an answer that it cannot parse is an error under a 200."""
+        error = dict(refusals.LLAMA_CPP[fault.kind])
+        if fault.text is not None:
+            error["message"] = fault.text
+        if error["code"] != 500:
+            self._send(400, {"error": error})
+            return
+        self._head(200, "text/event-stream")
+        self.wfile.write(b"data: " + json.dumps({"error": error}).encode() + b"\n\n")
 
     def _send_gateway_error(self, fault: Fault, model: str) -> None:
         """Answer as something in front of the model does: this server itself has no such status."""

@@ -122,7 +122,9 @@ class SimulatedOllama(OllamaEngine):
     async def _tags(self, request: web.Request) -> web.Response:  # noqa: ARG002
         if garbage := self._garbage_list():
             return garbage
-        entries = [tag_entry(model, self.installed_at) for model in self.models.values()]
+        removed = {FaultKind.NOT_INSTALLED}
+        listed = [model for model in self.models.values() if not self.faults.peek(model.name, removed)]
+        entries = [tag_entry(model, self.installed_at) for model in listed]
         return web.json_response({"models": entries})
 
     async def _ps(self, request: web.Request) -> web.Response:  # noqa: ARG002

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from opskit.sandbox import refusals
 from opskit.sandbox.dialects import Dialect, Native
 from opskit.sandbox.faults import Fault, FaultBoard, FaultKind
 from opskit.sandbox.http_node import HttpNode
@@ -38,6 +39,7 @@ _BEFORE_LOAD = frozenset({
     FaultKind.FAST_503,
     FaultKind.NOT_INSTALLED,
     FaultKind.GARBAGE,
+    *refusals.OLLAMA,
 })  # fmt: skip
 _CRASHES = {FaultKind.CRASH: CRASHED, FaultKind.CRASH_OLD: CRASHED_OLD}
 
@@ -155,8 +157,10 @@ class OllamaEngine(HttpNode):
             FaultKind.RATE_LIMITED: (429, "rate limit exceeded"),
             FaultKind.FAST_503: (503, BUSY),
             FaultKind.NOT_INSTALLED: (404, not_found(question.name)),
+            **refusals.OLLAMA,
         }[fault.kind]
-        answer = _refusal(question, status, text if fault.text is None else fault.text)
+        text = text.replace("{model}", question.name) if fault.text is None else fault.text
+        answer = _refusal(question, status, text)
         if status == 429:
             wait_s = RETRY_AFTER_S if fault.retry_after_s is None else fault.retry_after_s
             answer.headers["Retry-After"] = f"{wait_s:g}"

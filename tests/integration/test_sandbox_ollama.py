@@ -329,6 +329,14 @@ class TestStatusFaults:
             (K.FAST_503, 503, "server busy, please try again.  maximum pending requests exceeded"),
             (K.RATE_LIMITED, 429, "rate limit exceeded"),
             (K.NOT_INSTALLED, 404, f"model '{PHI.name}' not found"),
+            (K.BLOB_MISSING, 404, f'model "{PHI.name}" not found'),
+            (K.KILLED, 500, "llama-server process has terminated: signal: killed"),
+            (K.BROKEN_FILE, 500, 'tensor "blk.0.ffn_up.weight" offset+size'),
+            (K.BROKEN_TEMPLATE, 500, "template: :1:10: executing"),
+            (K.UNKNOWN_ARCHITECTURE, 500, "llama-server process has terminated: exit status 1: unknown"),
+            (K.BAD_OPTION, 500, 'option "num_predict" must be of type integer'),
+            (K.CONTEXT_EXCEEDED, 400, '{"error": {"code": 400, "message": "request (5120 tokens)'),
+            (K.UNPARSABLE, 500, "error parsing tool call"),
             (K.UNAUTHORISED, 401, "unauthorized"),
         ],
     )
@@ -345,12 +353,13 @@ class TestStatusFaults:
         ollama.faults.set(PHI.name, Fault(K.RATE_LIMITED, retry_after_s=7))
         assert (await client.post("/api/chat", json=chat())).headers["retry-after"] == "7"
 
-    async def test_a_model_not_installed_is_still_listed(self, client, ollama):
-        """`not-installed` contradicts the list, as after a deletion elsewhere."""
-        ollama.faults.set(PHI.name, Fault(K.NOT_INSTALLED))
-        assert (await client.post("/api/show", json={"model": PHI.name})).status_code == 404
+    @pytest.mark.parametrize("kind, listed", [(K.NOT_INSTALLED, False), (K.BLOB_MISSING, True)])
+    async def test_only_a_model_with_a_missing_blob_is_still_listed(self, client, ollama, kind, listed):
+        """Both answer 404: the list tells a model that was removed from one whose file is gone."""
+        ollama.faults.set(PHI.name, Fault(kind))
+        assert (await client.post("/api/chat", json=chat())).status_code == 404
         tags = (await client.get("/api/tags")).json()["models"]
-        assert PHI.name in {entry["name"] for entry in tags}
+        assert (PHI.name in {entry["name"] for entry in tags}) is listed
 
     async def test_a_model_that_died_once_is_loaded_again(self, client, ollama):
         """After one crash the next request pays a load and succeeds."""
