@@ -29,22 +29,26 @@ VERDICTS: tuple[Entry, ...] = (
     _verdict(
         Verdict.EMPTY,
         "the answer is empty",
-        "the model wrote nothing, or nothing after its thoughts: a template that does not fit, or a model "
-        "that ends at once",
+        "the model wrote nothing, nothing after its thoughts, or only control tokens, unseen characters, "
+        "empty markup or null: a template that does not fit, or a model that ends at once",
         "`opskit models test` shows which models answer; raise max_tokens for a model that thinks aloud",
         "cut_off",
     ),
     _verdict(
         Verdict.ECHO,
         "the answer repeats the prompt",
-        "a base model without chat training, or a wrong chat template, goes on with the text instead of "
-        "answering it",
+        "the answer adds nothing to the prompt: it is the prompt, its beginning or copies of it, in whatever "
+        "case, quotes or labels; a base model without chat training, or a wrong chat template, does that. A "
+        "greeting, a completion, a choice out of the prompt, or a text to be repeated, translated or "
+        "corrected is no echo",
         "use an instruct or chat model: `opskit models test` finds those that only echo",
     ),
     _verdict(
         Verdict.LOOP,
         "the answer repeats itself without end",
-        "a small or heavily quantised model, temperature 0, or a context that is full",
+        "words, a sentence or a list item come again and again, more often than the goal asks for; a stream "
+        "is stopped after about 300 such characters, or 2,000 in a table or code: a small or heavily "
+        "quantised model, temperature 0, or a context that is full",
         "take a larger model, raise the temperature or num_ctx",
     ),
     _verdict(

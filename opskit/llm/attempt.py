@@ -28,7 +28,7 @@ from opskit.providers.base import (
 from opskit.providers.node import Node
 
 #: A text is searched for a loop each time it has grown by so many characters.
-_LOOP_STEP = 400
+_LOOP_STEP = 64
 #: The part of the first-token budget after which the server is asked whether it is alive at all.
 _ASK_AFTER = 0.8
 

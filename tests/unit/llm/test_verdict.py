@@ -1,36 +1,121 @@
-"""Is this text an answer? Empty, echoed and cut-off texts (SPEC B11)."""
+"""Is this text an answer? Empty, echoed and cut-off texts (SPEC B11), with tables of right and bad pairs."""
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from opskit.llm.verdict import (
-    ECHO_LIMIT,
-    SHORT_WORD,
-    Verdict,
-    is_echo,
-    judge,
-    may_be_shown,
-    may_become_echo,
-    without_thinking,
-)
+from opskit.llm.echo import is_echo, may_become_echo
+from opskit.llm.verdict import Verdict, judge, may_be_shown
+from opskit.llm.visible import visible, without_thinking
+from tests.parts.answer_pairs import ECHOES, EMPTY, GOALS, LONG, RIGHT, RUSSIAN
 
-LONG = "Explain in a few plain sentences how a hash table deals with collisions, please."
-
-#: Few letters and tags, so that texts and prompts often begin alike.
+#: Few letters and tags, so that texts and prompts often begin alike and are often empty.
 pieces = st.sampled_from(
-    ["a", "b", " ", "\n", "ab ", "<", "<think>", "</think>", "<thinking>", "hm", "é", "."]
+    [
+        *(
+            "a",
+            "b",
+            " ",
+            "\n",
+            "ab ",
+            "<",
+            ">",
+            "[",
+            "]",
+            "/",
+            "|",
+            "`",
+            "```",
+            "hm",
+            "é",
+            ".",
+            ":",
+            "?",
+            '"',
+            "1. ",
+        ),
+        *(
+            "<think>",
+            "</think>",
+            "<thought>",
+            "[THINK]",
+            "[/THINK]",
+            "<|channel|>",
+            "analysis",
+            "final",
+            "<|end|>",
+        ),
+        *(
+            "<|im_end|>",
+            "<|im_start|>",
+            "assistant",
+            "<eos>",
+            "[/INST]",
+            "<br/>",
+            "<!--",
+            "-->",
+            "\u200b",
+            "**",
+        ),
+        *(
+            "null",
+            "no",
+            "{",
+            "}",
+            '{"a":',
+            '""',
+            "(",
+            "empty",
+            "user",
+            "you",
+            "asked",
+            "sure",
+            "what ",
+            "is ",
+            "or ",
+        ),
+    ]
 )
-alike = st.lists(pieces, max_size=14).map("".join)
+alike = st.lists(pieces, max_size=12).map("".join)
+goals = st.sampled_from([*GOALS, *(prompt for _, prompt in RIGHT)])
+shown_pairs = st.sampled_from([*RIGHT, *ECHOES, *((answer, goal) for answer in EMPTY for goal in GOALS)])
+
+
+class TestRightAnswers:
+    @pytest.mark.parametrize("answer, prompt", RIGHT)
+    def test_a_right_answer_passes(self, answer, prompt):
+        """Greetings, completions, choices, repetition, translation, quotes, values and tables pass."""
+        assert judge(answer, [prompt]) is None
+
+    def test_a_system_message_that_works_on_texts_gets_them_back(self):
+        """A word that is the same in both languages is its translation; else the goal is an echo."""
+        asked = "Translate what the user writes into German."
+        goal = "Internet problem"
+        assert judge(goal, [goal, f"{asked}\n{goal}"]) is None
+        assert judge(goal, [goal, f"You are a helpful assistant.\n{goal}"]) is Verdict.ECHO
+        assert judge(f"{asked}\n{goal}", [goal, f"{asked}\n{goal}"]) is Verdict.ECHO
 
 
 class TestEcho:
+    @pytest.mark.parametrize("answer, prompt", ECHOES)
+    def test_an_answer_that_adds_nothing_is_an_echo(self, answer, prompt):
+        """The prompt, its beginning, its copies, with marks, labels or "You asked" around them."""
+        assert judge(answer, [prompt]) is Verdict.ECHO
+
+    @given(goal=st.sampled_from([LONG, RUSSIAN, *GOALS[:3]]), ends=st.tuples(alike, alike))
+    def test_no_wrapping_makes_an_answer_of_a_prompt(self, goal, ends):
+        """White space, quotes, marks and tokens around a prompt add nothing."""
+        before, after = (
+            "".join(char for char in end if not char.isalnum() and char not in "<[◁") for end in ends
+        )
+        assert judge(before + goal + after, [goal]) is Verdict.ECHO
+
     @given(st.text())
-    def test_a_text_is_always_an_echo_of_itself(self, text):
-        """SPEC B11 (1): the prompt given back is no answer, whatever white space surrounds it."""
-        assume(text.strip())
-        assert is_echo(text, text)
-        assert is_echo(f"  {text}\n", text)
+    def test_a_text_that_asks_is_an_echo_of_itself(self, text):
+        """SPEC B11 (1): whatever surrounds it, a question given back is no answer."""
+        question = f"What is {text}?"
+        assert is_echo(question, question)
+        assert is_echo(f"  {question}\n", question)
 
     @given(st.text(min_size=1))
     def test_a_blank_side_is_no_echo(self, text):
@@ -38,90 +123,57 @@ class TestEcho:
         assert not is_echo("  \n", text)
         assert not is_echo(text, " ")
 
-    @pytest.mark.parametrize(
-        "answer, prompt",
-        [
-            (LONG[:40], LONG),
-            ("Объясни, как устроена", "Объясни, как устроена хеш-таблица"),
-            ("Прив", "Привет"),
-            ("Explain in a", LONG),
-        ],
-    )
-    def test_the_beginning_of_the_prompt_is_an_echo(self, answer, prompt):
-        """SPEC B11 (2): a short answer that the prompt begins with."""
-        assert judge(answer, [prompt]) is Verdict.ECHO
-
-    @pytest.mark.parametrize(
-        "answer, prompt",
-        [(LONG + " Sure.", LONG), ("Как дела сегодня? Хорошо", "Как дела сегодня?"), ("Приветик", "Привет")],
-    )
-    def test_the_prompt_with_a_little_more_is_an_echo(self, answer, prompt):
-        """SPEC B11 (2), the other way round: a short answer that begins with the prompt."""
-        assert judge(answer, [prompt]) is Verdict.ECHO
-
-    @pytest.mark.parametrize(
-        "answer, prompt",
-        [
-            ("Да", "Готова ли функция?"),
-            ("Да", "Да или нет?"),
-            ("Готово", "Сделай отчёт"),
-            ("Готово", "Готово?"),
-            ("Yes", "Yes or no?"),
-            ("Привет! Чем помочь?", "Привет"),
-            ("Hello! How can I help?", "Hello"),
-            ("4", "4 или 5?"),
-        ],
-    )
-    def test_a_short_legitimate_answer_passes(self, answer, prompt):
-        """SPEC B11: "Да", "Готово" and a greeting are answers, also where the prompt begins with the word."""
-        assert judge(answer, [prompt]) is None
-
-    def test_only_a_whole_short_word_is_spared(self):
-        """Two words, or one longer than any plain answer, are an echo again."""
-        assert is_echo("да нет", "да нет наверное")
-        assert is_echo("д" * (SHORT_WORD + 1), "д" * (SHORT_WORD + 1) + " и точка")
-
-    def test_an_answer_of_two_hundred_characters_is_no_echo_by_prefix(self):
-        """SPEC B11: from 200 characters on only the whole prompt is an echo."""
-        prompt = "Tell me a story. "
-        short, long = (prompt + "x" * (size - len(prompt)) for size in (ECHO_LIMIT - 1, ECHO_LIMIT))
-        assert is_echo(short, prompt)
-        assert not is_echo(long, prompt)
-        assert not is_echo(long, long + " and more")
-        assert is_echo(long, long)
+    @pytest.mark.parametrize("goal", [LONG, RUSSIAN])
+    def test_each_beginning_of_two_words_or_more_is_an_echo(self, goal):
+        """SPEC B11 (2): the prompt begins with the answer, wherever it breaks off."""
+        first = goal.index(" ") + 2
+        assert all(judge(goal[:end], [goal]) is Verdict.ECHO for end in range(first, len(goal) + 1))
 
     def test_any_of_several_prompts_can_be_echoed(self):
         """The last user message and the whole prompt must both not come back."""
-        assert judge("be brief\nhow are you?", ["how are you?", "be brief\nhow are you?"]) is Verdict.ECHO
+        prompts = ["how are you?", "be brief\nhow are you?"]
+        assert all(judge(prompt, prompts) is Verdict.ECHO for prompt in prompts)
+
+    @given(goal=goals, fact=st.text("xyz", min_size=1).map(lambda word: f"qq{word}"))
+    def test_one_word_of_its_own_makes_an_answer(self, goal, fact):
+        """A word that is neither of the prompt nor of a report of it is what the answer adds."""
+        assert judge(f"{goal} {fact}", [goal]) is None
+        assert judge(f"You asked: {goal} It is {fact}.", [goal]) is None
 
     @given(prompt=st.text(min_size=1), answer=st.text("xyz", min_size=1))
     def test_a_text_that_begins_otherwise_is_no_echo(self, prompt, answer):
-        """Nothing is an echo that shares no beginning with the prompt."""
-        assume(prompt.strip()[:1] not in ("", "x", "y", "z"))
+        """Nothing is an echo that has a word which the prompt does not have."""
+        assume(not any(char in prompt.casefold() for char in "xyz"))
         assert not is_echo(answer, prompt)
 
 
 class TestEmptyAndCutOff:
-    @pytest.mark.parametrize(
-        "text", ["", " \n\t", "<think>so</think>", "<think>so", "<THINKING>a</Thinking> "]
-    )
-    def test_nothing_but_thinking_is_empty(self, text):
-        """Thinking aloud is no answer."""
-        assert judge(text, ["q"]) is Verdict.EMPTY
+    @pytest.mark.parametrize("goal", GOALS)
+    @pytest.mark.parametrize("text", EMPTY)
+    def test_a_text_that_says_nothing_is_empty(self, text, goal):
+        """Control tokens, unseen characters, bare markup, null, a lone label and thoughts are no answer."""
+        assert judge(text, [goal]) is Verdict.EMPTY
 
-    def test_thinking_does_not_hide_an_echo(self):
-        """What follows the thinking is what is judged."""
-        assert judge(f"<think>let me see</think>{LONG}", [LONG]) is Verdict.ECHO
+    @given(st.lists(st.sampled_from([text for text in EMPTY if "hink" not in text]), min_size=1, max_size=4))
+    def test_what_is_empty_stays_so_together(self, texts):
+        """Nothing and nothing is nothing."""
+        assume(not any(any(map(str.isalpha, visible(text))) for text in texts))
+        assert judge("\n\n".join(texts), [LONG]) in (Verdict.EMPTY, Verdict.LOOP)
 
     def test_an_answer_after_thinking_passes(self):
         """A reasoning model's answer is one."""
         assert judge("<think>2+2...</think>\n\nFour.", ["2+2?"]) is None
         assert without_thinking("<think>2+2...</think>Four.") == "Four."
 
+    def test_a_tag_that_is_talked_about_hides_nothing(self):
+        """A tag in quotes, or one that the prompt names, opens no thoughts."""
+        assert judge("`<think>` marks the thoughts of a model.", ["What is this tag?"]) is None
+        assert judge("<reasoning>2 + 2 = 4</reasoning>", ["Think in <reasoning> tags: 2 + 2?"]) is None
+
     def test_an_answer_that_ran_into_its_limit_is_cut_off(self):
         """`length` is not an end, unless the caller asked for a few tokens only."""
-        assert judge("Once upon a", ["story"], finish_reason="length") is Verdict.CUT_OFF
-        assert judge("Once upon a", ["story"], finish_reason="length", length_is_fine=True) is None
+        assert judge("There once was", ["story"], finish_reason="length") is Verdict.CUT_OFF
+        assert judge("There once was", ["story"], finish_reason="length", length_is_fine=True) is None
 
     def test_thinking_that_ran_into_the_limit_is_cut_off(self):
         """More tokens would have helped: that is not the same as an empty answer."""
@@ -143,26 +195,41 @@ class TestEmptyAndCutOff:
 class TestHoldingBack:
     """What a stream relies on: nothing is shown that turns out to be an echo or empty."""
 
-    @given(prompt=st.text() | alike, more=alike)
-    def test_each_beginning_of_an_echo_may_still_become_one(self, prompt, more):
-        """If the final text is an echo, all its beginnings were held back."""
-        for text in (prompt, prompt + more, more, prompt[: len(prompt) // 2]):
-            if is_echo(text, prompt):
-                assert all(may_become_echo(text[:end], [prompt]) for end in range(len(text)))
-
-    @given(text=alike, prompts=st.lists(alike, min_size=1, max_size=2), hold_back=st.integers(0, 8))
+    @settings(max_examples=400)
+    @given(
+        text=alike | st.text(),
+        prompts=st.lists(alike | st.text() | goals, min_size=1, max_size=2),
+        hold_back=st.integers(0, 8),
+    )
     @example(text="ab ab <think>hm</think>", prompts=["ab ab ab ab"], hold_back=1)
     @example(text="<think>hm</think>", prompts=["a"], hold_back=1)
     @example(text="<", prompts=["<"], hold_back=0)
     def test_no_beginning_of_a_rejected_text_is_shown(self, text, prompts, hold_back):
-        """The same with thinking in it, and for texts that turn out to be empty."""
+        """If the final text is an echo or empty, all its beginnings were held back."""
         if judge(text, prompts) in (Verdict.ECHO, Verdict.EMPTY):
             assert not any(may_be_shown(text[:end], prompts, hold_back) for end in range(len(text) + 1))
+
+    @settings(max_examples=300)
+    @given(goal=goals, parts=st.lists(st.integers(0, 5), min_size=1, max_size=5), more=alike)
+    def test_no_beginning_of_a_wrapped_prompt_is_shown(self, goal, parts, more):
+        """The same for copies and pieces of a prompt among labels, reports and marks."""
+        known = (goal, "You asked: ", "User: ", "\n", goal[: len(goal) // 2], more)
+        text = " ".join(known[part] for part in parts)
+        if judge(text, [goal]) in (Verdict.ECHO, Verdict.EMPTY):
+            assert not any(may_be_shown(text[:end], [goal], 0) for end in range(len(text) + 1))
+
+    @given(pair=shown_pairs)
+    def test_no_beginning_of_a_bad_pair_is_shown(self, pair):
+        """The same for the tables."""
+        text, prompt = pair
+        if judge(text, [prompt]) in (Verdict.ECHO, Verdict.EMPTY):
+            assert not any(may_be_shown(text[:end], [prompt], 0) for end in range(len(text) + 1))
 
     @given(text=alike, prompts=st.lists(alike, min_size=1, max_size=2))
     def test_what_may_be_shown_stays_so(self, text, prompts):
         """A text that cannot become an echo does not become one by growing."""
-        shown = [not may_become_echo(text[:end], prompts) for end in range(len(text) + 1)]
+        seen = [visible(text[:end], prompts, growing=True) for end in range(len(text) + 1)]
+        shown = [not may_become_echo(one, prompts) for one in seen if one]
         assert shown == sorted(shown)
 
     def test_an_ordinary_answer_is_shown_soon(self):
@@ -171,7 +238,24 @@ class TestHoldingBack:
         assert not may_be_shown(answer[:23], [LONG], 24)
         assert may_be_shown(answer[:24], [LONG], 24)
 
+    @pytest.mark.parametrize(
+        "prompt, answer",
+        [
+            ("2+2=", "2+2=4, because two and two"),
+            ("Good morning!", "Good morning! What can I do"),
+            ("New York or Boston: which is larger?", "New York is larger by far."),
+            ("def add(a, b):", "def add(a, b):\n    return a + b"),
+            ("Repeat after me: I am a robot and I sing.", "I am a robot and I sing."),
+            ("The capital of France is", "The capital of France is Paris"),
+            ("Return null and a word.", "null and a word as you wish"),
+            (RUSSIAN, "Хеш-таблица хранит записи"),
+        ],
+    )
+    def test_an_answer_that_goes_on_is_shown_as_soon_as_it_does(self, prompt, answer):
+        """What begins like the prompt is let go by the first word that it adds."""
+        assert may_be_shown(answer + " ", [prompt], 4)
+
     def test_a_lesser_than_sign_is_only_held_for_a_moment(self):
         """`a < b` is not mistaken for a tag that opens."""
-        assert not may_be_shown("if a <", ["q"], 6)
-        assert may_be_shown("if a < b", ["q"], 6)
+        assert not may_be_shown("if x <", ["q"], 6)
+        assert may_be_shown("if x < y then", ["q"], 6)

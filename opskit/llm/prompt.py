@@ -1,0 +1,228 @@
+"""What a prompt asks for, as far as its wording tells, and what an answer may take from it.
+
+Words are compared without case, marks and markup. English and Russian are read; in other languages a prompt
+asks by its question mark.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from opskit.llm import wording
+from opskit.llm.visible import TAG, unmarked
+
+_WORD = re.compile(r"[^\W_]+")
+_UNSEEN = frozenset(("Mn", "Me", "Cf", "Cs", "Co", "Cn"))
+_FOLDED = str.maketrans("ё", "е", "'’ʼ‘`´")
+_LEADS = wording.QUESTION_WORDS | wording.AUXILIARIES | wording.FUNCTION_WORDS | wording.PERSONS
+_BREAK = re.compile(r"[.!?…;:](?=[\s\"')»”*_\]]|$)|\n|\s[-–—]+\s|\"(?=\s)")
+#: A prompt with more words than this is no greeting.
+_GREETING_WORDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """A sentence or clause of a prompt, as a range of its words; `asks` for a question or an order."""
+
+    start: int
+    end: int
+    asks: bool
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One text that must not come back as an answer."""
+
+    text: str
+
+    @cached_property
+    def plain(self) -> str:
+        """The text folded, without markup."""
+        return fold(unmarked(self.text))
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """Its words in order."""
+        return tuple(_WORD.findall(self.plain))
+
+    @cached_property
+    def clauses(self) -> tuple[Clause, ...]:
+        """Its clauses in order; together they hold all words."""
+        found: list[Clause] = []
+        start = count = 0
+        for piece, mark in _pieces(self.plain):
+            words = tuple(_WORD.findall(piece))
+            count += len(words)
+            if words:
+                found.append(Clause(start, count, "?" in mark or is_request(words)))
+            elif found and "?" in mark:
+                found[-1] = Clause(found[-1].start, found[-1].end, asks=True)
+            start = count
+        return tuple(found)
+
+    @cached_property
+    def asks(self) -> bool:
+        """Whether it asks or orders something; a greeting and an unfinished sentence do not."""
+        return any(clause.asks for clause in self.clauses)
+
+    @cached_property
+    def is_order(self) -> bool:
+        """Whether it wants something done, so that "Sure" alone is no answer."""
+        words = without_courtesy(self.words)
+        return bool(words) and wording.is_order(words[0])
+
+    @cached_property
+    def is_salutation(self) -> bool:
+        """Whether it is a greeting, thanks or a wish, which may come back."""
+        if not 0 < len(self.words) <= _GREETING_WORDS:
+            return False
+        if len(self.words) == 1 and self.words[0] in wording.ACKNOWLEDGEMENTS:
+            return "?" not in self.plain
+        if wording.WISHES.match(self.plain):
+            return len(self.clauses) == 1
+        if "?" in self.plain or any(
+            word in wording.QUESTION_WORDS or wording.is_order(word) for word in self.words
+        ):
+            return False
+        exclaims = self.plain.rstrip(" \"'»").endswith("!")
+        if self.words[0] in wording.SALUTATIONS:
+            return exclaims or len(self.words) <= 2 or self._after(1).startswith(",")
+        return exclaims and len(self.words) <= _GREETING_WORDS // 2
+
+    @cached_property
+    def is_state(self) -> bool:
+        """Whether it is such as "Ready?" or "3 > 2?", which the same without the question mark affirms."""
+        if not 0 < len(self.words) <= _GREETING_WORDS // 2 or "?" not in self.plain:
+            return False
+        if all(map(str.isdigit, self.words)):
+            return True
+        return self.words[-1] in wording.STATES and self.words[0] not in wording.AUXILIARIES
+
+    @cached_property
+    def returns_itself(self) -> bool:
+        """Whether it wants itself back: "Repeat this sentence"."""
+        return wording.RETURNS_ITSELF.match(self.plain) is not None
+
+    @cached_property
+    def takes_from_itself(self) -> bool:
+        """Whether the answer may be a sentence of the prompt: said again, corrected, found, chosen."""
+        return wording.TAKES_FROM_PROMPT.search(self.plain) is not None
+
+    @cached_property
+    def wants_symbol(self) -> bool:
+        """Whether signs without a letter can be the answer."""
+        return any(map(wording.SYMBOL_NAMED.search, (self.plain, fold(self.text))))
+
+    @cached_property
+    def has_tags(self) -> bool:
+        """Whether it holds markup, so that the answer may be nothing but markup."""
+        return bool(TAG.search(self.text))
+
+    @cached_property
+    def wants_value(self) -> bool:
+        """Whether null, an empty list or an empty string can be the answer."""
+        if wording.NULL_NAMED.search(self.plain):
+            return True
+        question = "?" in self.plain or any(word in wording.QUESTION_WORDS for word in self.words)
+        return question and wording.NULL_POSSIBLE.search(self.plain) is not None
+
+    def transforms_after(self, index: int) -> bool:
+        """Tell whether at the word `index` an order follows to work on the text before it."""
+        core = " ".join(without_courtesy(self.words[index:]))
+        starts = [clause.start for clause in self.clauses]
+        return index in starts and wording.TRANSFORMS.search(core) is not None
+
+    def may_be_quoted(self, count: int) -> bool:
+        """Tell whether the first `count` words may be the answer to a clause that follows theirs."""
+        if wording.NAMES_ITSELF.search(self.plain):
+            return True
+        end = next(clause.end for clause in self.clauses if count <= clause.end)
+        if any(clause.asks for clause in self.clauses if clause.start < end):
+            return False
+        if not self.takes_from_itself and not wording.FIRST_PERSON.isdisjoint(self.words[:count]):
+            return False
+        later = [clause for clause in self.clauses if clause.asks and clause.start >= end]
+        return any(
+            not wording.makes_new(without_courtesy(self.words[clause.start : clause.end])) for clause in later
+        )
+
+    def is_alternative(self, count: int) -> bool:
+        """Tell whether the first `count` words are one of the things to choose from."""
+        head, rest = self.words[:count], self.words[count:]
+        if not rest:
+            return False
+        if count == 1 and rest[0] in wording.CHOICE:
+            return True
+        if any(word in wording.QUESTION_WORDS for word in head):
+            return False
+        if wording.is_order(head[0]) or head[0] in wording.AUXILIARIES:
+            return False
+        if rest[0] in wording.ALTERNATIVES:
+            return True
+        return any(word in wording.WHICH for word in rest) and self._after(count).startswith(
+            (",", "/", "|", ")")
+        )
+
+    def begins_with_request(self) -> bool:
+        """Tell whether its first word alone says nothing: it asks, orders, or only binds what follows."""
+        return self.words[0] in _LEADS or wording.is_order(self.words[0])
+
+    def _after(self, count: int) -> str:
+        """What stands between the word before `count` and the next one."""
+        matches = list(_WORD.finditer(self.plain))
+        return self.plain[matches[count - 1].end() : matches[count].start()].strip()
+
+
+def fold(text: str) -> str:
+    """Return a text as it is compared. Each character is folded by itself, so beginnings stay beginnings."""
+    if not text.isascii():
+        text = "".join(
+            unicodedata.normalize("NFKC", char) for char in text if unicodedata.category(char) not in _UNSEEN
+        )
+    return text.casefold().translate(_FOLDED)
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a visible text, folded."""
+    return _WORD.findall(fold(text))
+
+
+def is_request(words: Sequence[str]) -> bool:
+    """Tell whether a clause asks or orders, by its first word or by the choice that it offers."""
+    words = without_courtesy(words)
+    if not words:
+        return False
+    first = words[0]
+    leads = first in wording.QUESTION_WORDS or first in wording.AUXILIARIES or first in wording.PERSONS
+    return leads or wording.is_order(first) or "which" in words or "или" in words
+
+
+def without_courtesy(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the words without "please", "can you" and the like at both ends."""
+    start, end = 0, len(words)
+    while start < end:
+        if words[start] in wording.POLITE or (words[start] in wording.POLITE_ORDERS and end - start > 1):
+            start += 1
+        elif "_".join(words[start : start + 2]) in wording.POLITE_PAIRS and end - start > 2:
+            start += 2
+        else:
+            break
+    while end > start + 1 and words[end - 1] in wording.POLITE:
+        end -= 1
+    return tuple(words[start:end])
+
+
+def transforms(text: str) -> bool:
+    """Tell whether an instruction makes texts out of texts, so that a text may come back as it was."""
+    return wording.TRANSFORMS.search(fold(text)) is not None
+
+
+def _pieces(text: str) -> list[tuple[str, str]]:
+    """Return the clauses of a text, each with the mark that ends it."""
+    found, start = [], 0
+    for match in _BREAK.finditer(text):
+        found.append((text[start : match.start()], match[0]))
+        start = match.end()
+    return [*found, (text[start:], "")]

@@ -1,0 +1,196 @@
+"""The part of a model's text that a person reads: no reasoning, no control tokens, no empty markup.
+
+A text that still grows can only gain visible characters: its end is hidden while it may yet turn into a tag.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+
+#: A text with more characters than this is no empty JSON document and no restated question.
+SHORT = 200
+
+_REASONING = (
+    r"(?:\w{1,20}[:_])?(?:think\w{0,9}|thoughts?|begin_of_thought|reason\w{0,9}|reflection|scratchpad|analysis"
+    r"|monologue)"
+)
+_HIDDEN = re.compile(
+    rf"(?<![`\"'«“])(?:<\|?|\[|◁)({_REASONING}|START_THINKING)(?:\|?>|\]|▷)"
+    r"|<\|channel\|>\s{0,9}(?:analysis|commentary)\b",
+    re.IGNORECASE,
+)
+_CHANNEL_END = re.compile(r"<\|channel\|>\s{0,9}final\b|<\|end\|>")
+_ROLE = r"(?:assistant|user|system|model|human|bot|tool|developer|final)"
+#: Control tokens are written in few ways: <|name|>, <name_of_token>, <s>, <eos>, <<SYS>>, [/INST], <0x0A>.
+_CONTROL = re.compile(
+    r"(?:<[|｜][^\s<>|｜]{1,38}[|｜]>|<0x[0-9a-f]{2}>|<</?sys>>"
+    r"|</?(?=[^<>\s]{1,38}>)(?:[a-z0-9]+(?:_[a-z0-9]+)+|s|eo[a-z]|bo[a-z]|pad|unk|sep|cls|mask|unused\d+|endoftext)>"
+    r"|\[/?(?=[^\[\]\s]{1,38}\])(?:inst|pad|unk|sep|cls|g?mask|eo[a-z]|bo[a-z]|[a-z]+(?:_[a-z0-9]+)+)\])"
+    rf"(?:\s{{0,9}}{_ROLE}\b)?",
+    re.IGNORECASE,
+)
+TAG = re.compile(
+    r"</?(?=[^<>\s]{1,38}\s{0,9}/?>)[a-z][\w:-]*\s*/?>|<!--.{0,2000}?-->"
+    r"|&(?:nbsp|[et][nhm]\w{0,4}sp|zwn?j|shy|[lr]rm|#x?[0-9a-f]{1,6});",
+    re.IGNORECASE | re.DOTALL,
+)
+_FENCE = re.compile(r"^[ \t]{0,9}(?:`{3,9}|~{3,9})[ \t]{0,9}[\w+#.-]{0,38}[ \t]{0,9}$", re.MULTILINE)
+#: The end of a text that may yet become a tag, a control token with its role, an entity or a fence.
+_UNFINISHED = re.compile(
+    r"(?:(?:<+[^\s<>]{0,40}>+|\[[^\s\[\]]{0,40}\])\s{0,9}[a-z]{0,9}|(?:<+|\[|◁)[^\s<>\[\]]{0,40}\s{0,9}/?"
+    r"|&[\w#]{0,8}|^[ \t]{0,9}(?:`{1,9}|~{1,9})[ \t]{0,9}[\w+#.-]{0,38}[ \t]{0,9})\Z",
+    re.IGNORECASE | re.MULTILINE,
+)
+#: None of those is longer.
+_LONGEST = 160
+_SMILEY = re.compile(r"[:;=8][-']?[)(\]\[DPpOo3*|/\\]|\^_?\^|<3|¯\\_")
+#: Letters by category that show nothing.
+_BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800\ufffd")
+_UNSEEN = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Mn", "Me", "Zs", "Zl", "Zp"))
+_PUNCTUATION = frozenset(("Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sk"))
+#: Characters that only mark up a text although they are symbols.
+_MARKUP = frozenset("$|~=<>■□▪▫●○◦─━│┃═║")
+
+_NULLS = ("null", "none", "nil", "undefined")
+_NOTES = (
+    *(
+        "empty",
+        "blank",
+        "silence",
+        "no response",
+        "no answer",
+        "no output",
+        "no content",
+        "no text",
+        "no reply",
+    ),
+    *("empty response", "empty string", "end", "end of text", "end of response", "end of answer"),
+    *("пусто", "нет ответа", "пустой ответ", "без ответа", "тишина", "конец"),
+)
+_LABELS = (
+    *(
+        "assistant",
+        "user",
+        "system",
+        "model",
+        "human",
+        "bot",
+        "ai",
+        "answer",
+        "response",
+        "reply",
+        "output",
+        "result",
+    ),
+    *("question", "a", "q", "the answer", "your answer", "assistant response"),
+    *("ответ", "вопрос", "ассистент", "пользователь", "модель", "результат", "бот"),
+)
+_PHRASES = (*_NULLS, *_NOTES, *_LABELS)
+
+
+def without_thinking(text: str, prompts: Iterable[str] = ()) -> str:
+    """Return the text without its reasoning blocks; one left open swallows the rest, no answer followed it.
+
+    A tag that a prompt names was asked for, and stays.
+    """
+    kept: list[str] = []
+    position = 0
+    while hidden := _HIDDEN.search(text, position):
+        kept.append(text[position : hidden.start()])
+        position = hidden.end()
+        if hidden[1] and any(hidden[0].lower() in prompt.lower() for prompt in prompts):
+            kept.append(hidden[0])
+            continue
+        closed = (_closing(hidden[1]) if hidden[1] else _CHANNEL_END).search(text, position)
+        if closed is None:
+            return "".join(kept)
+        position = closed.end()
+    return "".join((*kept, text[position:]))
+
+
+def _closing(name: str) -> re.Pattern[str]:
+    names = {re.escape(name), re.escape(name.lower().replace("start", "end").replace("begin", "end"))}
+    return re.compile(rf"(?:</|<\||\[/|◁/)(?:{'|'.join(names)})(?:\|?>|\]|▷)", re.IGNORECASE)
+
+
+def visible(text: str, prompts: Iterable[str] = (), *, growing: bool = False) -> str:
+    """Return what a person reads of a text. `growing` hides an end that may yet become a tag."""
+    text = without_thinking(text, prompts)
+    if growing:
+        text = _finished(text)
+    return unmarked(text)
+
+
+def _finished(text: str) -> str:
+    """Return a growing text without an end that may yet become markup."""
+    comment = text.rfind("<!--")
+    if comment >= 0 and "-->" not in text[comment:]:
+        text = text[:comment]
+    while (end := _UNFINISHED.search(text, max(0, len(text) - _LONGEST))) and end[0]:
+        text = text[: end.start()]
+    return text
+
+
+def unmarked(text: str, *, keep_tags: bool = False) -> str:
+    """Return a text without control tokens, tags that hold nothing, comments and the lines of code fences."""
+    text = _CONTROL.sub(" ", text)
+    return _FENCE.sub("", text if keep_tags else TAG.sub(" ", text)).strip()
+
+
+def is_blank(text: str, *, value_wanted: bool, symbol_wanted: bool) -> bool:
+    """Tell whether a visible text says nothing: unseen characters, bare punctuation, null, a lone label."""
+    if not symbol_wanted and not _has_content(text):
+        bare = "".join(char for char in text if unicodedata.category(char) not in _UNSEEN)
+        return not (_SMILEY.search(bare) or (value_wanted and any(map(bare.__contains__, "[]{}()\"'"))))
+    if not any(unicodedata.category(char) not in _UNSEEN for char in text):
+        return True
+    phrase = _phrase(text)
+    if phrase in _NULLS and not value_wanted:
+        return True
+    if phrase in _NOTES and text.strip(" *_`\"'.\n")[:1] in tuple("([<{"):
+        return True
+    if phrase in _LABELS and text.rstrip(" *_`\"'\n").endswith(":"):
+        return True
+    return not value_wanted and len(text) < SHORT and text[:1] in ("{", "[") and _is_hollow(text)
+
+
+def may_become_blank(text: str, *, value_wanted: bool, symbol_wanted: bool) -> bool:
+    """Tell whether a visible text that still grows could end as one that says nothing."""
+    if is_blank(text, value_wanted=value_wanted, symbol_wanted=symbol_wanted) or not _has_content(text):
+        return True
+    if len(text) < SHORT and text[:1] in ("{", "[") and not value_wanted:
+        return True
+    phrase = _phrase(text)
+    return any(known.startswith(phrase) for known in _PHRASES)
+
+
+def _has_content(text: str) -> bool:
+    return any(
+        (category := unicodedata.category(char)) not in _UNSEEN
+        and category not in _PUNCTUATION
+        and char not in _MARKUP
+        and char not in _BLANK_LETTERS
+        for char in text
+    )
+
+
+def _phrase(text: str) -> str:
+    """Return the words of a short text, in lower case and without marks around them."""
+    return " ".join(re.findall(r"[^\W_]+", text[:SHORT].casefold())) if len(text) < SHORT else "\0"
+
+
+def _is_hollow(text: str) -> bool:
+    """Tell whether a text is JSON without one value in it."""
+    try:
+        return not _values(json.loads(text))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _values(data: object) -> bool:
+    if isinstance(data, dict):
+        return any(map(_values, data.values()))
+    if isinstance(data, list):
+        return any(map(_values, data))
+    return data is not None and (not isinstance(data, str) or _has_content(data))
