@@ -80,7 +80,7 @@ def is_echo(answer: str, prompt: str) -> bool:
         return bool(answer.strip()) and not said and not asked.words and answer.strip() == prompt.strip()
     if asked.wants_symbol and _symbols(answer) != _symbols(prompt):
         return False
-    if _is_restated(answer, said, asked):
+    if _is_restated(answer, said, asked) or _is_shortened(said, asked):
         return True
     for start, words in _questions(asked):
         account = _accounted(said, words)
@@ -111,7 +111,7 @@ def may_become_echo(text: str, prompts: Sequence[str]) -> bool:
             _may_account(said, words) for _, words in _questions(asked)
         ):
             return True
-        if _may_be_restated(text, said, asked):
+        if _may_be_restated(text, said, asked) or _may_be_shortened(said, asked):
             return True
     return False
 
@@ -274,6 +274,31 @@ def _may_be_restated(text: str, said: Sequence[str], asked: Prompt) -> bool:
         return False
     known = _Known(asked)
     return all(map(known.holds, said[:-1])) and known.may_hold(said[-1])
+
+
+def _is_shortened(said: Sequence[str], asked: Prompt) -> bool:
+    """Tell whether an answer is the request itself with words left out: it still asks, and adds no word."""
+    if len(said) < _OWN_WORD or not asked.words or not _may_be_shortened(said, asked):
+        return False
+    if any(asked.transforms_after(clause.start) for clause in asked.clauses[1:]):
+        return False
+    return _left(said, asked.words) is not None and f" {' '.join(said)} " not in f" {' '.join(asked.words)} "
+
+
+def _may_be_shortened(said: Sequence[str], asked: Prompt) -> bool:
+    """Tell whether an answer that still grows could end as the request with words left out."""
+    if not asked.clauses[0].asks or asked.may_be_quoted(1) or not CHOICE.isdisjoint(asked.words):
+        return False
+    if not asked.words[0].startswith(said[0]) or (len(said) > 1 and asked.words[0] != said[0]):
+        return False
+    left = _left(said[:-1], asked.words)
+    return left is not None and any(word.startswith(said[-1]) for word in left)
+
+
+def _left(said: Sequence[str], words: Sequence[str]) -> Sequence[str] | None:
+    """Return what follows in the prompt when its words were said in order, some left out; None when not."""
+    rest = iter(words)
+    return list(rest) if all(word in rest for word in said) else None
 
 
 def _without_consent(said: Sequence[str]) -> list[str]:

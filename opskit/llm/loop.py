@@ -75,11 +75,11 @@ def loops(text: str, prompts: Sequence[str], *, growing: bool = False) -> bool:
 
 
 def _wanted(prompts: Sequence[str]) -> float:
-    """How many repetitions the prompts ask for: with a margin, models count badly."""
+    """How many repetitions the prompts ask for: with a margin, for models count badly."""
     if not any(map(_ASKED_TO_REPEAT.search, prompts)):
         return 0
-    numbers = [_number(found) for prompt in prompts for found in _NUMBER.findall(prompt)]
-    return 2 * max(numbers) + 10 if numbers else float("inf")
+    numbers = [_number(number) for prompt in prompts for number in _NUMBER.findall(prompt)]
+    return 4 * max(numbers) + 10 if numbers else float("inf")
 
 
 def _number(text: str) -> int:
@@ -91,12 +91,12 @@ def _repeats(text: str, *, growing: bool) -> float:
     if len(tail) < 2 * WORD_TIMES - 1:
         return 0
     is_data = growing and _is_inside_data(text)
-    found = _periods(tail, growing=growing, is_data=is_data)
-    if not found:
+    repeats = _periods(tail, growing=growing, is_data=is_data)
+    if not repeats:
         labelled = _LABEL.sub(r"\1#", tail)
         if labelled != tail:
-            found = _periods(labelled, growing=growing, is_data=is_data)
-    return found
+            repeats = _periods(labelled, growing=growing, is_data=is_data)
+    return repeats
 
 
 def _periods(tail: str, *, growing: bool, is_data: bool) -> float:

@@ -50,17 +50,17 @@ class Prompt:
     @cached_property
     def clauses(self) -> tuple[Clause, ...]:
         """Its clauses in order; together they hold all words."""
-        found: list[Clause] = []
+        clauses: list[Clause] = []
         start = count = 0
         for piece, mark in _pieces(self.plain):
             words = tuple(_WORD.findall(piece))
             count += len(words)
             if words:
-                found.append(Clause(start, count, "?" in mark or is_request(words)))
-            elif found and "?" in mark:
-                found[-1] = Clause(found[-1].start, found[-1].end, asks=True)
+                clauses.append(Clause(start, count, "?" in mark or is_request(words)))
+            elif clauses and "?" in mark:
+                clauses[-1] = Clause(clauses[-1].start, clauses[-1].end, asks=True)
             start = count
-        return tuple(found)
+        return tuple(clauses)
 
     @cached_property
     def asks(self) -> bool:
@@ -221,8 +221,8 @@ def transforms(text: str) -> bool:
 
 def _pieces(text: str) -> list[tuple[str, str]]:
     """Return the clauses of a text, each with the mark that ends it."""
-    found, start = [], 0
+    pieces, start = [], 0
     for match in _BREAK.finditer(text):
-        found.append((text[start : match.start()], match[0]))
+        pieces.append((text[start : match.start()], match[0]))
         start = match.end()
-    return [*found, (text[start:], "")]
+    return [*pieces, (text[start:], "")]
