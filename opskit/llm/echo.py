@@ -144,10 +144,11 @@ def _questions(asked: Prompt) -> Iterator[tuple[int, tuple[str, ...]]]:
     """
     yield 0, asked.words
     core = without_courtesy(asked.words)
-    if core != asked.words and (is_request(core) or "?" in asked.plain):
+    if core and core != asked.words and (is_request(core) or "?" in asked.plain):
         yield next(at for at in range(len(asked.words)) if asked.words[at : at + len(core)] == core), core
     if not asked.takes_from_itself:
-        starts = [clause.start for clause in asked.clauses if clause.asks and clause.start]
+        requests = [clause for clause in asked.clauses if is_request(asked.words[clause.start : clause.end])]
+        starts = [clause.start for clause in requests if clause.start]
         for start in {*starts[:1], *starts[-1:]}:
             yield start, asked.words[start:]
 

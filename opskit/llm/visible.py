@@ -124,12 +124,14 @@ def visible(text: str, prompts: Iterable[str] = (), *, growing: bool = False) ->
 
 def _finished(text: str) -> str:
     """Return a growing text without an end that may yet become markup."""
-    comment = text.rfind("<!--")
-    if comment >= 0 and "-->" not in text[comment:]:
-        text = text[:comment]
-    while (end := _UNFINISHED.search(text, max(0, len(text) - _LONGEST))) and end[0]:
-        text = text[: end.start()]
-    return text
+    while True:
+        start = text.rfind("<!--")
+        if start < 0 or "-->" in text[start + len("<!--") :]:
+            end = _UNFINISHED.search(text, max(0, len(text) - _LONGEST))
+            if end is None or not end[0]:
+                return text
+            start = end.start()
+        text = text[:start]
 
 
 def unmarked(text: str, *, keep_tags: bool = False) -> str:

@@ -74,6 +74,7 @@ pieces = st.sampled_from(
             "is ",
             "or ",
         ),
+        *("can ", "you ", "please ", "tell ", "me ", "help ", "hi"),
     ]
 )
 alike = st.lists(pieces, max_size=12).map("".join)
@@ -204,6 +205,8 @@ class TestHoldingBack:
     @example(text="ab ab <think>hm</think>", prompts=["ab ab ab ab"], hold_back=1)
     @example(text="<think>hm</think>", prompts=["a"], hold_back=1)
     @example(text="<", prompts=["<"], hold_back=0)
+    @example(text="<!-->hm-->-->", prompts=["what"], hold_back=0)
+    @example(text="<!--what ```<a_b><-->", prompts=["what"], hold_back=0)
     def test_no_beginning_of_a_rejected_text_is_shown(self, text, prompts, hold_back):
         """If the final text is an echo or empty, all its beginnings were held back."""
         if judge(text, prompts) in (Verdict.ECHO, Verdict.EMPTY):
@@ -226,6 +229,7 @@ class TestHoldingBack:
             assert not any(may_be_shown(text[:end], [prompt], 0) for end in range(len(text) + 1))
 
     @given(text=alike, prompts=st.lists(alike, min_size=1, max_size=2))
+    @example(text="<!--<|end|>ab <!---->.", prompts=[""])
     def test_what_may_be_shown_stays_so(self, text, prompts):
         """A text that cannot become an echo does not become one by growing."""
         seen = [visible(text[:end], prompts, growing=True) for end in range(len(text) + 1)]
