@@ -55,9 +55,9 @@ logs/                the last lines of opskit's own log and of its audit
 containers/          the last lines and `docker inspect` of each container, variables without their values
 compose/             the Compose files
 
-Secrets are replaced by ***: the keys of the configuration, values of the environment, of .env files and of
-containers whose names promise a secret, and whatever looks like a key, a token, a cookie or a password. Look
-through it before you hand it on.
+Secrets are replaced by ***: the keys of the configuration; values of the environment, of .env files, of
+Compose files and of containers whose names promise a secret; passwords among arguments of commands; and
+whatever looks like a key, a token, a cookie or a password. Look through it before you hand it on.
 """
 
 
@@ -139,14 +139,12 @@ def _own_logs(folder: Path, redactor: Redactor) -> Iterator[Member]:
             continue
         if whole > len(raw):
             raw = raw.partition(b"\n")[2]
-        yield _log(f"logs/{name}", raw.decode("utf-8", "replace"), redactor, whole)
+        yield _log(f"logs/{name}", redactor.text(raw.decode("utf-8", "replace")), whole)
 
 
-def _log(
-    name: str, content: str, redactor: Redactor, whole_bytes: int | None = None, note: str = ""
-) -> Member:
-    """The newest lines, at most LOG_BYTES of them, masked."""
-    raw = _encoded(redactor.text(content))
+def _log(name: str, masked: str, whole_bytes: int | None = None, note: str = "") -> Member:
+    """The newest lines, at most LOG_BYTES of them."""
+    raw = _encoded(masked)
     if len(raw) > LOG_BYTES:
         raw = raw[-LOG_BYTES:].partition(b"\n")[2] or raw[-LOG_BYTES:]
         note = note or f"cut: only the last {size(len(raw))}"
@@ -194,18 +192,20 @@ async def _container_log(
 ) -> Member:
     async with gate:
         entries, problem = await log_of(door, item, _LOG_LINES, _LOG_S, LOG_BYTES)
-        content = "".join(map(_line, entries))
-        member = await asyncio.to_thread(
-            _log, f"containers/{_file_name(item)}.log", content, redactor, None, problem or ""
-        )
+        content = await asyncio.to_thread(_lines, entries, redactor)
+        member = _log(f"containers/{_file_name(item)}.log", content, note=problem or "")
     if len(entries) >= _LOG_LINES and not member.note:
         return replace(member, note=f"cut: the last {_LOG_LINES} lines")
     return member
 
 
-def _line(entry: Entry) -> str:
-    when = "" if entry.at is None else f"{datetime.fromtimestamp(entry.at, UTC).isoformat()} "
-    return f"{when}{entry.raw.decode('utf-8', 'replace')}\n"
+def _lines(entries: Sequence[Entry], redactor: Redactor) -> str:
+    """Masked before the times are put in front, which would part what spans several lines."""
+    texts = redactor.lines([entry.raw.decode("utf-8", "replace") for entry in entries])
+    times = (
+        "" if one.at is None else f"{datetime.fromtimestamp(one.at, UTC).isoformat()} " for one in entries
+    )
+    return "".join(f"{time}{text}\n" for time, text in zip(times, texts, strict=True))
 
 
 def without_values(item: Mapping[str, Any]) -> dict[str, Any]:

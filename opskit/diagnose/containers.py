@@ -12,7 +12,7 @@ from opskit.diagnose.area import Area, Look, Part, Section, gathered
 from opskit.diagnose.container import COLUMNS, Seen, Use, cells, described, judged, readable, use_of
 from opskit.diagnose.docker_here import missing, not_installed, of_stack
 from opskit.diagnose.quantities import size
-from opskit.diagnose.secrets import of_variables, variables_of
+from opskit.diagnose.secrets import of_container
 from opskit.diagnose.stack_files import projects
 from opskit.errors import OpskitError
 from opskit.logs.container import ContainerSource
@@ -121,10 +121,8 @@ async def _containers(
 
 
 def secrets_of(items: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """What the environments of these containers hold that nobody must read."""
-    return frozenset(
-        secret for item in items for secret in of_variables(variables_of(item["Config"].get("Env")))
-    )
+    """What the environments, commands and labels of these containers hold that nobody must read."""
+    return frozenset(secret for item in items for secret in of_container(item))
 
 
 async def _seen(door: DockerObjects, item: Mapping[str, Any], lines: int, gate: asyncio.Semaphore) -> Seen:

@@ -13,16 +13,17 @@ from opskit.checks.surroundings import Surroundings
 from opskit.config.schema import Config
 from opskit.diagnose import api, containers, models, network, system
 from opskit.diagnose.area import Area, Part, unseen
+from opskit.diagnose.compose_text import secrets_in
 from opskit.diagnose.redaction import Redactor
 from opskit.diagnose.secrets import of_config, of_env_file, of_variables
-from opskit.diagnose.stack_files import env_files
+from opskit.diagnose.stack_files import env_files, projects
 from opskit.errors import OpskitError
 from opskit.result import SCHEMA_VERSION, Finding, Report, Status
 
 AREAS = ("system", "containers", "api", "network", "models")
 #: No area needs so long: its parts have shorter deadlines. This one is for what has none.
 _AREA_S = 60.0
-_ENV_BYTES = 1024 * 1024
+_FILE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +109,22 @@ async def diagnose(around: Surroundings, wanted: Wanted) -> Diagnosis:
 
 
 def known_secrets(config: Config, environ: Mapping[str, str], cwd: Path) -> set[str]:
-    """Those of the configuration, the environment and the `.env` files of the stack. Reads files."""
+    """Those of the configuration, the environment, the `.env` and the Compose files. Reads files."""
     found = of_config(config) | of_variables(environ)
     for path in env_files(config, cwd):
-        try:
-            with path.open("rb") as stream:
-                found |= of_env_file(stream.read(_ENV_BYTES).decode("utf-8-sig", "replace"))
-        except (OSError, ValueError):
-            continue
+        found |= of_env_file(_content(path))
+    for project in projects(config, cwd):
+        for path in project.files:
+            found |= secrets_in(_content(path))
     return found
+
+
+def _content(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_FILE_BYTES).decode("utf-8-sig", "replace")
+    except (OSError, ValueError):
+        return ""
 
 
 async def _guarded(name: str, work: Coroutine[Any, Any, Area], limit_s: float) -> Area:

@@ -5,15 +5,18 @@ stays. What is masked is `***`; names, users of URLs and references such as `${N
 """
 
 import base64
+import html
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 from opskit.config.schema import Secret
-from opskit.diagnose.secret_names import promises_secret
-from opskit.diagnose.secret_shapes import Span, harmless, spans
+from opskit.diagnose.secret_arguments import in_words, words_before
+from opskit.diagnose.secret_names import harmless, promises_secret
+from opskit.diagnose.secret_shapes import Span, spans
 
 MASK = "***"
 #: A shorter value is masked behind its name only: masked everywhere it would take the text with it.
@@ -26,12 +29,13 @@ _PLACEHOLDERS = frozenset(
     {
         "password", "passwd", "changeme", "change-me", "secret", "postgres", "admin", "root", "user", "test",
         "example", "dummy", "none", "null", "true", "false", "empty", "not-needed", "ollama", "localhost",
-        "default", "token", "string",
+        "default", "token", "string", "enabled", "disabled", "basic", "bearer", "digest", "always", "never",
+        "optional", "required", "production", "development", "debug", "info", "http", "https",
     }
 )  # fmt: skip
 #: Masking may bring together what makes a new place; it settles at once but for texts made to prevent it.
 _PASSES = 4
-_FLAG = re.compile(r"--?([A-Za-z][\w-]*)")
+_STATUSES = frozenset({"pass", "fail", "warn", "skip"})
 _NAMED = ("name", "key", "Name", "Key")
 _HOLDS = ("value", "Value")
 
@@ -40,16 +44,29 @@ class Redactor:
     """Knows the secrets it was given and the shapes of all others."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = {one for one in secrets if _usable(one)}
+        self._secrets = frozenset(secrets)
+        known = {secret for secret in self._secrets if _usable(secret)}
         forms = {form for one in known if len(one) >= _LONG_CHARS for form in _forms(one)}
         words = sorted((one for one in known if len(one) < _LONG_CHARS), key=len, reverse=True)
         self._forms = tuple(sorted(forms))
         self._words = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)") if words else None
 
+    def knowing(self, secrets: Iterable[str]) -> "Redactor":
+        """One that knows these too."""
+        return Redactor(self._secrets.union(secrets))
+
     def text(self, text: str) -> str:
         """The text with every secret masked."""
+        return self._settled(text, each_line=False)
+
+    def lines(self, lines: Sequence[str]) -> list[str]:
+        """The same for lines that belong together, as many as there were: a key may span several."""
+        masked = iter(self._settled("\n".join(lines), each_line=True).split("\n"))
+        return ["\n".join(islice(masked, line.count("\n") + 1)) for line in lines]
+
+    def _settled(self, text: str, *, each_line: bool) -> str:
         for _ in range(_PASSES):
-            masked = self._masked(text)
+            masked = self._masked(text, each_line=each_line)
             if masked == text:
                 break
             text = masked
@@ -64,14 +81,15 @@ class Redactor:
         if isinstance(value, Mapping):
             return self._mapping(value)
         if isinstance(value, list | tuple):
-            return list(self._items(value))
+            return self._items(value)
         return value
 
-    def _masked(self, text: str) -> str:
+    def _masked(self, text: str, *, each_line: bool) -> str:
         parts: list[str] = []
         at = 0
         for start, end in _merged([*spans(text), *self._known(text)]):
-            parts += (text[at:start], MASK)
+            breaks = text.count("\n", start, end) if each_line else 0
+            parts += (text[at:start], MASK, f"\n{MASK}" * breaks)
             at = end
         return "".join((*parts, text[at:]))
 
@@ -90,19 +108,27 @@ class Redactor:
         return {
             self.text(str(key)): (
                 masked_whole(one)
-                if promises_secret(str(key)) or (hidden and key in _HOLDS)
+                if _hides(str(key), one) or (hidden and key in _HOLDS)
+                else self._items(one, words_before(value, key))
+                if isinstance(one, list | tuple)
                 else self.value(one)
             )
             for key, one in value.items()
         }
 
-    def _items(self, value: Iterable[Any]) -> Iterator[Any]:
+    def _items(self, items: Sequence[Any], before: Sequence[str] = ()) -> list[Any]:
         """A list may be a command: `--api-key` hides what follows it."""
-        hidden = False
-        for one in value:
-            yield masked_whole(one) if hidden and isinstance(one, str) else self.value(one)
-            flag = _FLAG.fullmatch(one) if isinstance(one, str) else None
-            hidden = flag is not None and promises_secret(flag[1])
+        words = [item if isinstance(item, str) else "" for item in items]
+        masked = list(items)
+        for index, start, end in in_words(words, before):
+            masked[index] = f"{words[index][:start]}{MASK}{words[index][end:]}"
+        return [self.value(item) for item in masked]
+
+
+def _hides(name: str, value: object) -> bool:
+    """`{"pass": 3}` is a count, `{"pass": "x"}` is not; `secrets` are names."""
+    words = isinstance(value, str) and value not in _STATUSES
+    return promises_secret(name, alone=words and name != "PWD")
 
 
 def masked_whole(value: Any) -> Any:
@@ -137,6 +163,11 @@ def _forms(secret: str) -> Iterator[str]:
         yield escaped
         yield re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), escaped)
     yield repr(secret)[1:-1]
+    yield secret.replace("$", "$$")  # Compose
+    yield secret.replace("$$", "$")
+    yield secret.replace("'", "''")  # YAML
+    yield secret.replace("'", "'\\''")  # a shell
+    yield html.escape(secret)
     if len(secret) >= _BASE64_CHARS:
         yield from _in_base64(secret.encode("utf-8", "replace"))
 

@@ -1,4 +1,4 @@
-"""What secrets look like in any text: tokens of known makers, headers, URLs, assignments, private keys. Pure.
+"""What secrets look like in any text: headers, addresses, assignments, pairs. Pure.
 
 Each finder gives the places to mask. They look at the same text side by side, so that none hides what another
 one would have found, and each is linear in its length: logs are long and anybody's.
@@ -8,129 +8,102 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import chain
 
-from opskit.diagnose.secret_names import promises_secret
+from opskit.diagnose import secret_arguments, secret_tokens
+from opskit.diagnose.secret_names import harmless, promises_secret
+from opskit.diagnose.secret_values import Values, opens_a_line
 
 Span = tuple[int, int]
 
-_PEM = re.compile(
-    r"-----BEGIN (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)"
-    r"(?:-----END (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----|\Z)"
-)
-_PEM_END = re.compile(r"-----END (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----")
-#: A line out of the middle of a key, as OpenSSL, OpenSSH and PGP break them.
-_KEY_LINE = re.compile(r"(?<![\w+/=])(?:[A-Za-z0-9+/]{76}|[A-Za-z0-9+/]{70}|[A-Za-z0-9+/]{64})(?![\w+/=])")
-_KEY_LINES = 120
-_MADE = re.compile(
-    r"(?<![A-Za-z0-9_])(?:"
-    r"eyJ[\w-]{6,}\.[\w-]+(?:\.[\w-]*){0,3}"  # JSON web tokens
-    r"|sk-[\w-]{16,}|[rs]k_(?:live|test)_\w{10,}|whsec_\w{10,}"
-    r"|gh[oprsu]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
-    r"|hf_\w{16,}|gsk_\w{16,}|r8_\w{16,}|pplx-\w{16,}|xai-\w{16,}|AIza[\w-]{20,}|ya29\.[\w-]{10,}"
-    r"|(?:AKIA|ASIA)[A-Z0-9]{12,}|xox[abeprs]-[\w-]{10,}|xapp-[\w-]{10,}"
-    r"|npm_\w{20,}|pypi-[\w-]{20,}|dckr_pat_[\w-]{16,}|SG\.[\w-]{10,}\.[\w-]{10,}"
-    r"|\d{8,10}:AA[\w-]{30,}|AGE-SECRET-KEY-1\w{20,}"
-    r")"
-)
 _SECRET_ADDRESS = re.compile(
     r"(?:hooks\.slack\.com/(?:services|workflows)/|discord(?:app)?\.com/api/webhooks/|hc-ping\.com/(?:ping/)?"
-    r"|api\.telegram\.org/bot|webhook\.office\.com/)(?P<hidden>[^\s\"'<>]++)",
+    r"|api\.telegram\.org/(?:file/)?bot|webhook\.office\.com/)(?P<hidden>[^\s\"'<>\\]++)",
     re.IGNORECASE,
 )
+_AUTHORITY = re.compile(r":(?:\\?/){2}(?=(?P<rest>[^\s\"'<>`\\]{1,512}))")
+_ESCAPED_AUTHORITY = re.compile(
+    r"%3A(?:%2F){2}[^\s\"'<>%/@&]{0,128}%3A(?P<hidden>[^\s\"'<>&]{1,256}?)%40", re.IGNORECASE
+)
+#: Without a scheme: `user:password@tcp(host)`, `user:password@host`; `name:tag@sha256:...` is an image.
+_LOGIN_AT_HOST = re.compile(
+    r"(?<![\w/:@.+-])[A-Za-z_][\w.+-]{0,64}:(?P<hidden>[^\s:@/\"'<>(),]{3,128})@(?!sha\d)"
+    r"(?:(?:tcp|unix)?\(|[\w-]{1,64}(?::\d{2,5}\b|\.[A-Za-z\d]))"
+)
+_PORT_AND_PATH = re.compile(r"\d{1,5}(?:[/?#]|$)")
 _BEARER = re.compile(r"\bbearer[ \t]+(?P<hidden>[\w.~+/=%:-]{8,})", re.IGNORECASE)
 _BASIC = re.compile(r"\bbasic[ \t]+(?P<hidden>[A-Za-z0-9+/_-]{4,}={0,2})", re.IGNORECASE)
-_AUTHORITY = re.compile(r"://(?=(?P<rest>[^\s\"'<>`\\]{1,512}))")
-_PORT_AND_PATH = re.compile(r"\d{1,5}(?:[/?#]|$)")
-_NAME = re.compile(r"(?<![\w.-])(?P<name>[\w.-]++)(?:\\*[\"'])?\]?[ \t]{0,8}(?P<sign>=>|:=|[:=])[ \t]{0,8}")
+#: Colours, raw and as JSON and Python write them.
+_COLOUR = r"(?:(?:\x1b|\\u001[bB]|\\x1b|\\033|\\e)\[[\d;]{0,16}m){0,3}"
+_NAME = re.compile(
+    r"(?<![\w.-])(?P<name>[\w.-]++)(?P<quote>\\*[\"'])?\]?"
+    rf"{_COLOUR}[ \t]{{0,8}}(?P<sign>=>|:=|[:=]|%3[AaDd]){_COLOUR}[ \t]{{0,8}}"
+)
 _SPOKEN = re.compile(
     r"\b(?:api|access|secret|private|auth)[ ](?:key|token)[ \t]{0,4}[:=][ \t]{0,4}", re.IGNORECASE
 )
-_OPTION = re.compile(r"(?<![\w.-])--?(?P<name>[A-Za-z][\w-]*+)[ \t]+(?=\S)")
-_WHOLE_LINE = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
-_GAP = re.compile(r"[ \t]+")
-_SCHEME_CHARS = 10
-_SCHEMES = frozenset({"bearer", "basic", "token", "digest", "apikey", "key"})
-_BLOCK = re.compile(r"[|>][+-]?\d?[+-]?[ \t]*(?:#[^\n]*)?\n")
-_OPENING = re.compile(r"\\*[\"'`]")
-_BARE = re.compile(r"\S++")
-_IN_QUERY = re.compile(r"[^&\s\"'#<>]++")
-_HARMLESS = re.compile(
-    r"(?:\*+|null|none|true|false|~|\$\{\w+\}|\$\w+|\(unset: \w+\)|<[a-z_ -]+>)[,;)}\]]*", re.IGNORECASE
+#: `IDENTIFIED BY 'x'`, `PASSWORD 'x'` of SQL; `requirepass x` of redis.conf, `password x` of a netrc.
+_STATEMENT = re.compile(
+    r"\b(?:identified[ ](?:with[ ][\w\"']{1,64}[ ])?by|password)[ ]{1,4}(?=\\*['\"])"
+    r"|(?<![\w-])(?:requirepass|masterauth|rootpw|bindpw|auth-pass[ ]\S{1,64})[ \t]{1,4}(?=[^\s:=])"
+    r"|\"AUTH\"[ ](?=\")|\blogin[ ]\S{1,64}\s{1,4}password[ ]{1,4}(?=\S)",
+    re.IGNORECASE,
 )
-_LOOK_BACK = 4096
-#: A quoted value that is longer is masked to the end of its line.
-_QUOTED_CHARS = 8192
-_KEY_CHARS = 16_384
-
-
-@dataclass(slots=True)
-class _Runs:
-    """Where lines and words of a text end. The last answers are kept: one word may hold many names."""
-
-    text: str
-    line: Span = (0, -1)
-    word: Span = (0, -1)
-    query: Span = (0, -1)
-
-    def end_of_line(self, at: int) -> int:
-        if not self.line[0] <= at <= self.line[1]:
-            self.line = (at, _or(self.text.find("\n", at), len(self.text)))
-        return self.line[1]
-
-    def end_of_word(self, at: int) -> int:
-        """`at` itself where no word stands."""
-        self.word = self._run(_BARE, self.word, at)
-        return self.word[1]
-
-    def end_in_query(self, at: int) -> int:
-        self.query = self._run(_IN_QUERY, self.query, at)
-        return self.query[1]
-
-    def _run(self, pattern: re.Pattern[str], known: Span, at: int) -> Span:
-        if known[0] <= at < known[1]:
-            return known
-        found = pattern.match(self.text, at)
-        return (at, found.end() if found else at)
-
-
-def harmless(value: str) -> bool:
-    """Whether what stands in a secret's place tells nothing: empty, masked, or a reference as ${NAME}."""
-    return not value.strip() or _HARMLESS.fullmatch(value.strip()) is not None
+#: What a program reads as its standard input.
+_PIPED = re.compile(
+    r"\b(?:echo|printf)[ ]{1,2}(?:-\w{1,3}[ ])?(?P<quote>\\*[\"'])?"
+    r"(?P<hidden>[^\"'|\n\\]{1,256}+)(?P=quote)?[ ]{0,2}\|"
+    r"[^|\n]{0,120}?(?:-stdin\b|--with-token|chpasswd|sudo[ ]-S|passphrase-fd)"
+)
+_QUOTE = r"(?:\\*[\"'])"
+_TUPLE = re.compile(
+    r"(?P<open>[(\[])b?(?P<quote>\\*[\"'])(?P<name>[\w.-]{1,64})(?P=quote),[ ]?b?(?P=quote)"
+    r"(?P<hidden>[^\"'\n\\]{1,512})(?P=quote)[)\]]"
+)
+_KEY = (
+    rf"(?<![\w.-])(?:name|key|Name|Key){_QUOTE}?[ \t]?[:=][ \t]{{0,4}}"
+    rf"{_QUOTE}?(?P<name>[\w.-]{{1,128}}+){_QUOTE}?"
+)
+_VALUE = rf"(?<![\w.-])(?:value|Value){_QUOTE}?[ \t]?[:=][ \t]{{0,4}}"
+_BETWEEN = rf"[ \t]{{0,8}}+,?[ \t]{{0,8}}+(?:#[^\n]{{0,128}}+)?(?:\r?\n[ \t]{{0,64}}+)?{_QUOTE}?"
+_NAME_THEN_VALUE = re.compile(rf"{_KEY}{_BETWEEN}(?P<value>{_VALUE})")
+_VALUE_THEN_NAME = re.compile(
+    rf"{_VALUE}(?:(?P<quote>\\*[\"'])(?P<quoted>[^\"'\n\\]{{0,512}}+)(?P=quote)|(?P<bare>[^\s\"'\\,{{}}][^\n,{{}}]{{0,512}}+))"
+    rf"{_BETWEEN}{_KEY}"
+)
+_ELEMENT = re.compile(
+    r"<(?:\w{1,32}:)?(?P<name>[\w.-]{1,64}+)(?:\s[^<>]{0,256}+)?>(?P<hidden>[^<>]{1,4096}+)</"
+)
+#: What a list of two names looks like, which is no header with its value.
+_A_NAME = re.compile(r"[a-z_]+|[A-Z_]+")
+#: A query says what it is for: there these are secrets too.
+_IN_A_QUERY = frozenset({"key", "code", "sid"})
+#: `${DB_PASSWORD:-secret}`; behind a `?` or a `+` stands none.
+_DEFAULT = re.compile(r"-(?P<hidden>[^}\s]+)")
+_SHORT_NUMBER = re.compile(r"\d{1,4}[,;)\]}]*")
+_LONG_CHARS = 4096
 
 
 def spans(text: str) -> Iterator[Span]:
     """Every place that looks like a secret, in no order; places may overlap."""
-    for pattern in (_PEM, _MADE):
-        yield from (match.span() for match in pattern.finditer(text))
-    for pattern in (_SECRET_ADDRESS, _BEARER):
+    values = Values(text)
+    found = chain(
+        secret_tokens.spans(text),
+        secret_arguments.in_text(text),
+        _in_addresses(text),
+        _paired(text, values),
+        _in_headers(text),
+        _assigned(text, values),
+    )
+    for start, end in found:
+        if start < end and (end - start > _LONG_CHARS or not harmless(text[start:end])):
+            yield start, end
+
+
+def _in_headers(text: str) -> Iterator[Span]:
+    for pattern in (_BEARER, _PIPED):
         yield from (match.span("hidden") for match in pattern.finditer(text))
     yield from (m.span("hidden") for m in _BASIC.finditer(text) if _is_user_and_password(m["hidden"]))
-    yield from (m.span() for m in _KEY_LINE.finditer(text) if _looks_random(m[0]))
-    yield from _ends_of_keys(text)
-    yield from _in_addresses(text)
-    yield from _assigned(text)
-
-
-def _looks_random(text: str) -> bool:
-    """A digest in hexadecimal is no key."""
-    return any(map(str.isupper, text)) and any(map(str.islower, text)) and any(map(str.isdigit, text))
-
-
-def _ends_of_keys(text: str) -> Iterator[Span]:
-    """A key whose beginning was cut off: it has no more lines than this."""
-    before = 0
-    for match in _PEM_END.finditer(text):
-        floor = max(before, match.start() - _KEY_CHARS)
-        start = match.start()
-        for _ in range(_KEY_LINES):
-            start = text.rfind("\n", floor, start)
-            if start < 0:
-                break
-        start = max(start, floor)
-        if text.find("-----BEGIN ", start, match.start()) < 0:
-            yield start, match.end()
-        before = match.end()
 
 
 def _is_user_and_password(text: str) -> bool:
@@ -142,7 +115,51 @@ def _is_user_and_password(text: str) -> bool:
         return False
 
 
+def _assigned(text: str, values: Values) -> Iterator[Span]:
+    for match in _NAME.finditer(text):
+        name = match["name"].strip(".-")
+        if not promises_secret(name, alone=True) and name.lower() not in _IN_A_QUERY:
+            continue
+        if name == "secrets" and text.startswith("[", match.end()):
+            continue
+        if text.startswith("${", match.start() - 2) and match.start() >= 2:
+            if default := _DEFAULT.match(text, match.end()):
+                yield default.span("hidden")
+        elif promises_secret(name):
+            yield from values.behind(name, match.start(), match.end())
+        elif _speaks_for_a_secret(text, name, match):
+            for start, end in values.behind(name, match.start(), match.end()):
+                if not _SHORT_NUMBER.fullmatch(text, start, end):
+                    yield start, end
+    for pattern in (_SPOKEN, _STATEMENT):
+        for match in pattern.finditer(text):
+            yield from values.behind("", match.start(), match.end())
+
+
+def _speaks_for_a_secret(text: str, name: str, match: re.Match[str]) -> bool:
+    """Whether the place makes a secret of `pass`, `sig`, `key`: a query, `PASS=x`, `"pass": "x"`, YAML."""
+    start = match.start()
+    before = text[start - 1] if start else "\n"
+    if before in "?&" and match["sign"] == "=":
+        return name.lower() in _IN_A_QUERY or promises_secret(name, alone=True)
+    if not promises_secret(name, alone=True) or name in ("PWD", "private"):
+        return False
+    if match["quote"]:
+        return text.startswith(match["quote"], match.end())
+    lead = text[text.rfind("\n", max(0, start - 256), start) + 1 : start]
+    return (name.isupper() and match["sign"] == "=") or (
+        lead != "" and opens_a_line(lead) and match["sign"] == ":" and text[match.end() - 1] == " "
+    )
+
+
 def _in_addresses(text: str) -> Iterator[Span]:
+    """Passwords of URLs and of `user:password@host`, tokens in the paths of webhooks and bots."""
+    for pattern in (_SECRET_ADDRESS, _ESCAPED_AUTHORITY, _LOGIN_AT_HOST):
+        yield from (match.span("hidden") for match in pattern.finditer(text))
+    yield from _in_urls(text)
+
+
+def _in_urls(text: str) -> Iterator[Span]:
     """Passwords of URLs, also those with characters that should have been escaped; a lone user is a token."""
     for match in _AUTHORITY.finditer(text):
         rest, begin = match["rest"], match.end()
@@ -151,90 +168,26 @@ def _in_addresses(text: str) -> Iterator[Span]:
         if "@" in head:
             at = head.rindex("@")
             start = head.find(":") + 1 if 0 <= head.find(":") < at else 0
-            yield begin + start, begin + at
+            if start or not text.endswith("ssh", 0, match.start()):
+                yield begin + start, begin + at
         if not colon or any(char in user for char in "/?#@[") or _PORT_AND_PATH.match(after):
             continue
         if "@" in after:
             yield begin + len(user) + 1, begin + rest.rindex("@")
 
 
-def _assigned(text: str) -> Iterator[Span]:
-    runs = _Runs(text)
-    for match in _NAME.finditer(text):
-        name = match["name"].strip(".-")
-        names_only = name == "secrets" and text.startswith("[", match.end())
-        if promises_secret(name) and not names_only:
-            before = text[match.start() - 1] if match.start() else "\n"
-            yield from _value(runs, match.start(), match.end(), name, before)
-    for match in _SPOKEN.finditer(text):
-        yield from _value(runs, match.start(), match.end(), "", " ")
-    for match in _OPTION.finditer(text):
+def _paired(text: str, values: Values) -> Iterator[Span]:
+    """Kubernetes, HAR, app.config; headers as Python, Go and JavaScript log them; XML."""
+    for match in _TUPLE.finditer(text):
+        listed = match["open"] == "[" and "-" not in match["name"] and _A_NAME.fullmatch(match["hidden"])
+        if promises_secret(match["name"], alone=True) and not listed:
+            yield match.span("hidden")
+    for match in _ELEMENT.finditer(text):
+        if promises_secret(match["name"], alone=True):
+            yield match.span("hidden")
+    for match in _NAME_THEN_VALUE.finditer(text):
         if promises_secret(match["name"]):
-            yield from _value(runs, match.start(), match.end(), match["name"], " ")
-
-
-def _value(runs: _Runs, start: int, at: int, name: str, before: str) -> Iterator[Span]:
-    """The value that begins at `at` behind a name that begins at `start`."""
-    text = runs.text
-    line = text.rfind("\n", max(0, start - _LOOK_BACK), start) + 1
-    lead = text[line:start] if line or start <= _LOOK_BACK else None
-    if block := _BLOCK.match(text, at):
-        span = block.end(), _end_of_block(text, block.end(), lead or "")
-    elif opening := _OPENING.match(text, at):
-        limit = runs.end_of_line(at)
-        closing = _closing(text, opening[0], opening.end(), min(limit, at + _QUOTED_CHARS))
-        span = opening.end(), _or(closing, limit)
-    elif before in "?&;" and name.lower() not in _WHOLE_LINE:
-        span = at, runs.end_in_query(at)
-    else:
-        whole = name.lower() in _WHOLE_LINE or (lead is not None and _opens_a_line(lead))
-        span = at, _end_of_bare(runs, at, lead, whole=whole)
-    if span[0] < span[1] and (span[1] - span[0] > _LOOK_BACK or not harmless(text[span[0] : span[1]])):
-        yield span
-
-
-def _opens_a_line(lead: str) -> bool:
-    return lead.strip() in ("", "-", "export", "set", "ENV", "ARG", "#", "- #", "+", "<", ">")
-
-
-def _end_of_bare(runs: _Runs, at: int, lead: str | None, *, whole: bool) -> int:
-    """Inside a quoted string the value ends with it; else with the line, or the word."""
-    text, limit = runs.text, runs.end_of_line(at)
-    for quote in "\"'":
-        if lead is not None and lead.count(quote) % 2:
-            limit = min(limit, _or(text.find(quote, at, min(limit, at + _QUOTED_CHARS)), limit))
-    if whole:
-        return limit
-    end = min(limit, runs.end_of_word(at))
-    if end - at <= _SCHEME_CHARS and text[at:end].lower() in _SCHEMES:
-        gap = _GAP.match(text, end, limit)
-        return min(limit, runs.end_of_word(gap.end())) if gap else end
-    return end
-
-
-def _closing(text: str, opening: str, at: int, limit: int) -> int:
-    """Where the same quote stands again, unescaped; -1 when it does not on this line."""
-    while (found := text.find(opening, at, limit)) >= 0:
-        escapes = 0
-        while found - escapes > at and text[found - escapes - 1] == "\\":
-            escapes += 1
-        if escapes % 2 == 0:
-            return found
-        at = found + 1
-    return -1
-
-
-def _end_of_block(text: str, at: int, lead: str) -> int:
-    """A YAML block lasts as long as its lines are indented deeper than its key."""
-    indent = len(lead) - len(lead.lstrip(" "))
-    while at < len(text):
-        end = _or(text.find("\n", at), len(text))
-        line = text[at:end]
-        if line.strip() and len(line) - len(line.lstrip(" ")) <= indent:
-            break
-        at = min(end + 1, len(text))
-    return at
-
-
-def _or(found: int, otherwise: int) -> int:
-    return found if found >= 0 else otherwise
+            yield from values.behind(match["name"], match.start("value"), match.end())
+    for match in _VALUE_THEN_NAME.finditer(text):
+        if promises_secret(match["name"]):
+            yield match.span("quoted" if match["quote"] else "bare")

@@ -1,4 +1,4 @@
-"""The secrets that can be known: of the configuration, of an environment, of `.env` files. Pure."""
+"""The secrets that can be known: of the configuration, an environment, `.env` files, containers. Pure."""
 
 import contextlib
 import re
@@ -8,10 +8,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from opskit.config.schema import Config, Secret
+from opskit.diagnose.secret_arguments import in_words, words_before
 from opskit.diagnose.secret_names import promises_secret
+from opskit.diagnose.secret_shapes import spans
 
-_LINE = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*=[ \t]*(.*)")
+_LINE = re.compile(r"[ \t]*(?:#[ \t]*)?(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*[=:][ \t]*(.*)")
 _RANDOM = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_-]{20,}")
+_WORD_CHARS = 6
 _LOOKS_LIKE_A_PATH = re.compile(r"[~.]?/")
 
 
@@ -24,15 +27,17 @@ def of_variables(variables: Mapping[str, str]) -> set[str]:
     """Values of names that promise a secret, passwords in addresses, and what looks random."""
     found: set[str] = set()
     for name, value in variables.items():
-        if promises_secret(name) or (_RANDOM.fullmatch(value) and not _LOOKS_LIKE_A_PATH.match(value)):
+        if promises_secret(name, alone=name != "PWD") or (
+            _RANDOM.fullmatch(value) and not _LOOKS_LIKE_A_PATH.match(value)
+        ):
             found.add(value)
         found |= set(_passwords(value))
     return found
 
 
 def of_env_file(text: str) -> set[str]:
-    """The same of an environment file, however its values are quoted and commented."""
-    found: set[str] = set()
+    """The same of an environment file, however its values are quoted, and of what is commented out."""
+    found = _in_text(text)
     lines = text.splitlines()
     for number, line in enumerate(lines):
         match = _LINE.fullmatch(line)
@@ -42,6 +47,34 @@ def of_env_file(text: str) -> set[str]:
         for candidate in _readings(value, lines[number + 1 :]):
             found |= of_variables({name: candidate})
     return found
+
+
+def of_container(item: Mapping[str, Any]) -> set[str]:
+    """Those of its environment, command, health check and labels, as `docker inspect` gives them."""
+    config = item.get("Config") or {}
+    found = of_variables(variables_of(config.get("Env"))) | _of_labels(config.get("Labels"))
+    check = config.get("Healthcheck") or {}
+    for holder, key in ((item, "Args"), (config, "Cmd"), (config, "Entrypoint"), (check, "Test")):
+        words = holder.get(key)
+        if isinstance(words, list):
+            words = [str(word) for word in words]
+            found |= {
+                words[index][start:end] for index, start, end in in_words(words, words_before(holder, key))
+            }
+            found.update(*map(_in_text, words))
+    return found
+
+
+def _in_text(text: str) -> set[str]:
+    """What looks like a secret there, without its quotes; a lone word may be one of a language."""
+    found = {text[start:end].strip().strip("\"'") for start, end in spans(text)}
+    return {secret for secret in found if len(secret) >= _WORD_CHARS}
+
+
+def _of_labels(labels: object) -> set[str]:
+    """By their names only: Compose itself keeps digests in labels."""
+    held = labels if isinstance(labels, Mapping) else {}
+    return {str(value) for name, value in held.items() if promises_secret(str(name))}
 
 
 def variables_of(entries: object) -> dict[str, str]:

@@ -13,6 +13,7 @@ from docker.models.containers import Container
 
 from tests.parts.command import Result, opskit
 from tests.parts.docker import POLL_S, START_S, Cutter, Engine
+from tests.parts.leaks import COMMANDS, HARMLESS, PASSWORD, PLACES, SURROUNDINGS, TOKENS, WRITTEN
 
 KEY = "Zq8-streng-geheim-31"
 
@@ -209,6 +210,68 @@ def test_a_bundle_holds_no_secret(box: Engine, tmp_path: Path):
     assert "# note" in texts[f"{prefix}/compose/p/1-compose.yml"]
     assert "[REQUEST] goal=***" in texts[f"{prefix}/logs/opskit.log"]
     assert f"containers/{made.name}.log" in result.out
+
+
+DOTENV = """\
+export API_TOKEN="Zq8xKw32exported"
+DB_PASS='Zq8xKw32 with space # no note'
+PRIVATE_KEY="-----BEGIN RSA PRIVATE KEY-----
+Zq8xKw32LINEAAAABBBB
+-----END RSA PRIVATE KEY-----"
+CREDS='{
+  "client_secret": "Zq8xKw32json"
+}'
+PASSPHRASE: Zq8xKw32colon
+#OLD_PASSWORD=Zq8xKw32commented
+"""
+
+
+def test_a_bundle_holds_no_secret_in_any_surrounding(box: Engine, tmp_path: Path):
+    """Of arguments and tokens in Compose files, logs, commands, labels and checks; harmless text stays.
+
+    Each source has a password of its own, so that none is known from another one.
+    """
+    logged, ran, composed, listed = "Zq8xLg31", "Zq8xRn31", "Zq8xCm31", "Zq8xKw32"
+    lines = [text.replace("{t}", token) for token in TOKENS.values() for text in SURROUNDINGS.values()]
+    lines += [write(words).replace(PASSWORD, logged) for words in COMMANDS for write in WRITTEN.values()]
+    lines += [place % f"{logged}vB" for place in PLACES if "\n" not in place and "-----" not in place]
+    lines += [*HARMLESS, "values Zq8xKw32exported Zq8xKw32json Zq8xKw32colon Zq8xKw32commented"]
+    content = "\n".join(lines) + "\n"
+    (tmp_path / "said").write_text(content)
+    commands = [WRITTEN["shell"](words).replace(PASSWORD, ran) for words in COMMANDS]
+    made = box.run(
+        f"cat /said; sleep 1000; true --requirepass {ran}",
+        environment={"START": f"mysql -uroot -p{ran}"},
+        labels={f"run.{number}": command for number, command in enumerate(commands)},
+        healthcheck=check(f"echo 'PGPASSWORD={ran} psql; redis-cli -a {ran} ping'"),
+        volumes={str(tmp_path / "said"): {"bind": "/said", "mode": "ro"}},
+    )
+    until(lambda: health(made) == "healthy" and lines[-1].encode() in made.logs())
+    services = {
+        f"s{number}": {"image": "x", "command": [word.replace(PASSWORD, composed) for word in words]}
+        for number, words in enumerate(COMMANDS)
+    }
+    comments = "".join(f"# once {token}\n" for token in TOKENS.values())
+    (tmp_path / "compose.yml").write_text(comments + yaml.safe_dump({"services": services}))
+    (tmp_path / ".env").write_text(DOTENV)
+    state = tmp_path / "state" / "opskit"
+    state.mkdir(parents=True)
+    (state / "opskit.log").write_text(content)
+    config = configured(tmp_path, made.name, compose={"p": [str(tmp_path / "compose.yml")]})
+    bundle = tmp_path / "b.tar.gz"
+    wanted = ("containers", "system", "--lines", "5000", "--config", str(config), "--bundle", str(bundle))
+    result = diagnose(box, tmp_path, *wanted)
+    with tarfile.open(bundle) as archive:
+        texts = {one.name: archive.extractfile(one).read().decode() for one in archive.getmembers()}
+    secrets = [logged, ran, composed, listed, *(token[len(token) // 2 :][:12] for token in TOKENS.values())]
+    for name, text in {**texts, "stdout": result.out, "stderr": result.err}.items():
+        leaked = {line[:200] for line in text.splitlines() for secret in secrets if secret in line}
+        assert not leaked, name
+    log = texts["opskit-diagnose/logs/opskit.log"].splitlines()
+    assert [line for text in HARMLESS for line in text.splitlines() if line not in log] == []
+    assert "redis-cli -a *** ping" in texts[f"opskit-diagnose/containers/{made.name}.inspect.json"]
+    kept = yaml.safe_load(texts["opskit-diagnose/compose/p/1-compose.yml"])
+    assert kept["services"].keys() == services.keys()
 
 
 def test_a_long_container_log_is_cut_and_says_so(box: Engine, tmp_path: Path):

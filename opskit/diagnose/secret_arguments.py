@@ -1,0 +1,247 @@
+"""Secrets among the arguments of commands: by the name of a long option, by program for all others. Pure.
+
+`-p` is a password for `mongosh` and a port for `docker`: a short option means something only behind a program
+that is known.
+"""
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from opskit.diagnose.command_words import commands
+from opskit.diagnose.secret_names import harmless, promises_secret
+
+Span = tuple[int, int]
+
+#: Programs, and options whose value is a secret. The mark behind an option says how: `*` also without a
+#: space in between, `+` only so, `:` `%` `,` `=` only what follows the first of these. Alone, `=` is a name
+#: that hides the next word, `#2` all operands from the second on, `/` what follows `user/`; `a>b` is both.
+_TABLE = """
+redis-cli redis-benchmark valkey-cli keydb-cli | -a --pass =
+mysql mysqldump mysqladmin mysqlcheck mysqlimport mysqlshow mysqlslap mysqlbinlog mysqlsh | -p+ =
+mariadb mariadb-dump mariadb-admin mariadb-check mariadb-import mariadb-show mariadb-backup | -p+ =
+mycli mariabackup xtrabackup innobackupex mydumper myloader 7z 7za 7zr 7zz rar unrar | -p+ -hp+
+zip unzip zipcloak sqlcmd bcp isql tsql osql ipmitool mosquitto_pub mosquitto_sub mosquitto_rr | -P*
+mongo mongosh mongodump mongorestore mongoexport mongoimport mongostat mongotop cqlsh cypher-shell | -p*
+sshpass rabbitmqadmin twine evil-winrm smbmap crackmapexec nxc ncftp ncftpget ncftpput | -p*
+docker>login podman>login nerdctl>login buildah>login skopeo>login helm>login oras>login crane>login | -p*
+docker-compose>login az>login regctl>login poetry>publish elasticsearch-users>useradd | -p*
+influx doctl>init flyctl fly | -t -p
+ssh-keygen | -N -P
+ldapsearch ldapadd ldapmodify ldapdelete ldapwhoami ldapcompare ldapmodrdn ldapexop | -w*
+ldappasswd | -w* -a* -s*
+smbclient rpcclient smbget smbcquotas net winexe smbtree | -U%
+curl | -u: -U: -E: --user: --proxy-user: --cert: --proxy-cert: --pass -b= --cookie=
+http https httpie xh xhs hey | -a: --auth:
+ab | -A: -P:
+wget wget2 aria2c axel siege vegeta wrk etcdctl elasticdump httpx | -u: --user:
+lftp ftp | -u,
+openssl | -passin: -passout: -pass: -password: -k -K
+plink pscp psftp | -pw
+keytool jarsigner | -storepass -keypass -deststorepass -srcstorepass -destkeypass -srckeypass
+snmpget snmpwalk snmpset snmpbulkwalk | -A -X -c
+kubectl oc | --from-literal=
+x11vnc | -passwd
+mysqladmin nmcli grafana-cli grafana neo4j-admin aws>configure npm>set npm>config pnpm>config yarn>config | =
+git>config pip>config poetry>config conda>config gcloud>config composer>config rclone>config | =
+cargo>login wandb>login vault>login ngrok>authtoken ngrok>add-authtoken | #1
+rabbitmqctl>add_user rabbitmqctl>change_password rabbitmqctl>authenticate_user wpa_passphrase | #2
+mc>set mc>add | #3
+htpasswd mosquitto_passwd | #b
+sqlplus sqlldr expdp impdp rman | /
+docker podman nerdctl docker-compose ssh scp rsync psql pg_dump npm git aws az vault mc rabbitmqctl helm |
+buildah skopeo oras crane regctl poetry elasticsearch-users doctl cargo wandb ngrok pnpm yarn pip conda |
+gcloud composer rclone
+"""
+_MARKS = "*+:%,="
+#: What the name of a thing follows, which may be that of a program: `docker run --name mongo -p 1:1`.
+_NAMING = frozenset(
+    {"--name", "-h", "--host", "--hostname", "--network", "--net", "--link", "--volumes-from"}
+)
+#: One-letter options without a value, which may stand together before one that has it: `curl -sSu user:pw`.
+_TOGETHER = re.compile(r"-[sSkfLvinIgGxZqtjBcC#0-9]{1,8}([A-Za-z])")
+_BARE_NAME = re.compile(r"[\w./:@-]+")
+_NEXT_OPTION = re.compile(r"--[a-z][a-z-]*(?:=.*)?|-[A-Za-z]", re.DOTALL)
+_PORTS = re.compile(r"(?:[\d.]+:)?\d+(?:-\d+)?:\d+(?:-\d+)?(?:/\w+)?")
+#: An option that names how, not what; a secret's file or variable; a Docker build secret.
+_NO_SECRET = re.compile(
+    r"(?:basic|bearer|digest|token|ldap|yes|no|on|off)$|(?:file|env|fd):|id=|@/|/run/secrets/"
+)
+_ELSEWHERE = re.compile(r"[\"']?(?:file|env|fd):")
+_REDIRECTION = re.compile(r"\d?[<>]")
+_NO_MORE = -1_000_000
+_USER_AND_PASSWORD = re.compile(r"[^/@\s]+/(?P<hidden>[^/@\s]+)(?:@\S*)?")
+
+
+def _rules() -> dict[str, dict[str, str]]:
+    rules: dict[str, dict[str, str]] = {}
+    for line in _TABLE.strip().splitlines():
+        programs, _, options = line.partition("|")
+        for program in programs.split():
+            known = rules.setdefault(program, {})
+            for option in options.split():
+                marked = len(option) > 1 and option[-1] in _MARKS
+                known[option.rstrip(_MARKS) if marked else option] = option[-1] if marked else ""
+    return rules
+
+
+_RULES = _rules()
+_PLAIN = frozenset(program for program, rule in _RULES.items() if not rule)
+_FIRST = tuple(sorted({name.split(">")[0] for name, rule in _RULES.items() if rule}))
+_WHOLE_NAME = re.compile(r"(?:(?<![\w.-])|(?<=\\[nrt]))(?:[\w-]+)(?:\.exe)?(?![\w:=.-])")
+#: The hyphen stands first, so that it is searched for as fast as can be.
+_LONG_OPTION = re.compile(r"-(?:(?<![\w.-]-)|(?<=\\[nrt]-))-?(?P<name>[A-Za-z][\w.-]{1,80}+)")
+#: The key that holds the program, by the key that holds its arguments.
+_PROGRAMS = {"Args": "Path", "Cmd": "Entrypoint", "command": "entrypoint", "args": "command"}
+_LINE_CHARS = 4096
+_COMMAND_CHARS = 8192
+
+
+def in_text(text: str) -> Iterator[Span]:
+    """Secrets of every command in a text, however its words are quoted and listed."""
+    done = 0
+    for at in sorted(_places(text)):
+        if at < done:
+            continue
+        start = max(done, at - _LINE_CHARS, text.rfind("\n", max(0, at - _LINE_CHARS), at) + 1)
+        for command in commands(text, start, min(len(text), at + _COMMAND_CHARS)):
+            done = max(done, command.end)
+            for index, first, last in in_words([word.text for word in command.words]):
+                word = command.words[index]
+                yield word.start + first, max(word.start + last, word.limit if last == len(word.text) else 0)
+
+
+def _places(text: str) -> Iterator[int]:
+    """Where a program or an option that matters stands."""
+    for match in _LONG_OPTION.finditer(text):
+        if promises_secret(match["name"], alone=True):
+            yield match.start()
+    for name in _FIRST:
+        at = text.find(name)
+        while at >= 0:
+            whole = _WHOLE_NAME.match(text, at)
+            if whole is not None and whole[0].removesuffix(".exe") == name:
+                yield at
+            at = text.find(name, at + len(name))
+
+
+def in_words(words: Sequence[str], before: Sequence[str] = ()) -> Iterator[tuple[int, int, int]]:
+    """Secrets of one command: the index of a word, and where in it the secret begins and ends.
+
+    `before` are words of the same command that stand elsewhere, as the entrypoint of a container does.
+    """
+    reading = _Reading()
+    for word in before:
+        reading.next(word)
+    for index, word in enumerate(words):
+        for first, last in reading.next(word):
+            quoted = (
+                len(word) > first + 1
+                and last == len(word)
+                and word[first] in "\"'"
+                and word[-1] == word[first]
+            )
+            begin, end = (first + 1, last - 1) if quoted else (first, last)
+            value = word[begin:end]
+            if (
+                not _ELSEWHERE.match(word)
+                and not harmless(value)
+                and not _PORTS.fullmatch(value)
+                and not _NO_SECRET.match(value)
+            ):
+                yield index, begin, end
+
+
+def words_before(holder: Mapping[Any, Any], key: object) -> list[str]:
+    """The program of arguments that stand apart from it: Docker's Path and Args, a service's entrypoint."""
+    value = holder.get(_PROGRAMS.get(str(key)))
+    if isinstance(value, str):
+        return value.split()
+    return [word for word in value if isinstance(word, str)] if isinstance(value, list | tuple) else []
+
+
+class _Reading:
+    """What the words so far make of the next one."""
+
+    def __init__(self) -> None:
+        self._program = ""
+        self._rule: dict[str, str] = {}
+        self._awaited: str | None = None
+        self._previous = ""
+        self._operands = 0
+        self._together = ""
+
+    def next(self, word: str) -> Iterator[Span]:
+        awaited, self._awaited = self._awaited, None
+        previous, self._previous = self._previous, word
+        if awaited is not None and not _NEXT_OPTION.fullmatch(word):
+            return iter(_parts(word, 0, awaited))
+        if word.startswith("-") and len(word) > 1:
+            return iter(self._option(word))
+        return iter(self._operand(word, previous))
+
+    def _option(self, word: str) -> list[Span]:
+        name, equals, _ = word.partition("=")
+        mark = self._rule.get(name)
+        for size in (3, 2) if mark is None else ():
+            glued = self._rule.get(word[:size], "") if len(word) > size else ""
+            if glued and glued != "=":
+                return _parts(word, size, glued)
+        long = name.startswith("--") or len(name) > 2
+        if (
+            mark is None
+            and long
+            and promises_secret(name, alone=True)
+            and (equals or _BARE_NAME.fullmatch(word))
+        ):
+            mark = ""
+        if mark is not None and mark != "+":
+            if equals:
+                return _parts(word, len(name) + 1, mark)
+            self._awaited = mark
+            return []
+        if not name.startswith("--"):
+            self._together += name
+            if (cluster := _TOGETHER.fullmatch(word)) and self._rule.get(f"-{cluster[1]}", "+") != "+":
+                self._awaited = self._rule[f"-{cluster[1]}"]
+        return []
+
+    def _operand(self, word: str, previous: str) -> list[Span]:
+        self._operands = _NO_MORE if _REDIRECTION.match(word) else self._operands + 1
+        called = "" if "://" in word else posixpath.basename(word).removesuffix(".exe")
+        if f"{self._program}>{called}" in _RULES:
+            self._start(f"{self._program}>{called}", keep=False)
+        elif called in _RULES and previous not in _NAMING:
+            self._start(called, keep=previous.startswith("-") and previous != "--" and called not in _PLAIN)
+        elif "=" in self._rule and _BARE_NAME.fullmatch(word) and promises_secret(word):
+            self._awaited = ""
+        elif "/" in self._rule and (login := _USER_AND_PASSWORD.fullmatch(word)):
+            return [login.span("hidden")]
+        elif any(self._is_hidden(option) for option in self._rule):
+            return [(0, len(word))]
+        return []
+
+    def _start(self, program: str, *, keep: bool) -> None:
+        self._rule = {**(self._rule if keep else {}), **_RULES[program]}
+        self._program, self._operands, self._together = program, 0, ""
+
+    def _is_hidden(self, option: str) -> bool:
+        """`htpasswd -b FILE USER PASSWORD`, and with `-n` without the file."""
+        if option == "#b":
+            return "b" in self._together and self._operands == (2 if "n" in self._together else 3)
+        return option.startswith("#") and self._operands >= int(option[1:])
+
+
+def _parts(word: str, start: int, mark: str) -> list[Span]:
+    """What is secret of a value that begins at `start`; before an empty password the user is."""
+    if mark not in (":", "%", ",", "="):
+        return [(start, len(word))]
+    user, sign, rest = word[start:].partition(mark)
+    if not sign:
+        return []
+    if not rest.strip("\"'"):
+        return [(start, start + len(user))]
+    hidden = start + len(user) + 1
+    # `-p'a b'` keeps its quotes: those around user and password belong to neither.
+    return [(hidden, len(word) - (word[start] in "\"'" and word[-1] == word[start]))]
