@@ -80,7 +80,7 @@ _A_NAME = re.compile(r"[a-z_]+|[A-Z_]+")
 _IN_A_QUERY = frozenset({"key", "code", "sid"})
 #: `${DB_PASSWORD:-secret}`; behind a `?` or a `+` stands none.
 _DEFAULT = re.compile(r"-(?P<hidden>[^}\s]+)")
-_SHORT_NUMBER = re.compile(r"\d{1,4}[,;)\]}]*")
+_SHORT_NUMBER = re.compile(r"\d{1,4}(?![^\s,;)\]}])")
 _LONG_CHARS = 4096
 
 
@@ -129,7 +129,7 @@ def _assigned(text: str, values: Values) -> Iterator[Span]:
             yield from values.behind(name, match.start(), match.end())
         elif _speaks_for_a_secret(text, name, match):
             for start, end in values.behind(name, match.start(), match.end()):
-                if not _SHORT_NUMBER.fullmatch(text, start, end):
+                if not _SHORT_NUMBER.match(text, start, end):
                     yield start, end
     for pattern in (_SPOKEN, _STATEMENT):
         for match in pattern.finditer(text):
@@ -147,8 +147,10 @@ def _speaks_for_a_secret(text: str, name: str, match: re.Match[str]) -> bool:
     if match["quote"]:
         return text.startswith(match["quote"], match.end())
     lead = text[text.rfind("\n", max(0, start - 256), start) + 1 : start]
-    return (name.isupper() and match["sign"] == "=") or (
-        lead != "" and opens_a_line(lead) and match["sign"] == ":" and text[match.end() - 1] == " "
+    return (
+        name == "pw"
+        or (match["sign"] == "=" and (name.isupper() or name == "pass"))
+        or (lead != "" and opens_a_line(lead) and match["sign"] == ":" and text[match.end() - 1] == " ")
     )
 
 

@@ -234,6 +234,8 @@ WRITTEN: dict[str, Callable[[Sequence[str]], str]] = {
 }
 #: Other places of a secret, for `%s`.
 PLACES = [
+    "user=anna pass=%s",
+    "login: anna, pw: %s",
     '{"passwords": ["%s"]}',
     '{"passwords": ["a b", "%s"], "n": 1}',
     "{'tokens_api': 1, 'secrets': {'a': '%s'}}",
@@ -340,6 +342,7 @@ PLACES = [
 ]
 #: What a report cannot do without.
 HARMLESS = [
+    "pass=12 fail=0 pwd=/home/anna",
     "2026-11-20T09:39:29.253Z [LLM_CALL] correlation_id=23cdc276-3d3b-4323-9e64-a4ebc9a97faf node=ollama",
     "tokens=12 first_token_s=0.31 max_tokens=4096 tokens_per_s=61.2 eos_token=</s>",
     "prompt_tokens: 12, completion_tokens: 30, total_tokens: 42",
