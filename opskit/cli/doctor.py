@@ -104,7 +104,7 @@ async def _doctor(
         diagnosis = await _examined(who, quiet=quiet)
         if asking is None:
             return diagnosis, []
-        return await fix(who, diagnosis, asking, patience_s=who.loaded.config.recovery.step_s)
+        return await fix(who, diagnosis, asking)
 
 
 async def _examined(who: "Patient", *, quiet: bool) -> "Diagnosis":

@@ -44,7 +44,7 @@ def status(
 def _scheduled(config: "Config") -> "Schedule | None":
     import os
 
-    from opskit.recovery.scheduled import scheduled
+    from opskit.schedule.overdue import scheduled
 
     return context.run(scheduled(config, os.environ))
 

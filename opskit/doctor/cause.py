@@ -12,11 +12,15 @@ from opskit.result import Status
 class Fix:
     """A command that ends a cause, word by word. Only a safe one is ever run, and only after a question.
 
-    Safe means: it stops no work, loses no data, downloads nothing and changes no file.
+    Safe means: it stops no work, loses no data, downloads nothing and changes no file. `target` is what it
+    repairs, by the name under which recovery counts repairs and people pause them (`container:web`,
+    `network`, `ollama`). `undo` is how a person takes it back.
     """
 
     command: tuple[str, ...]
     safe: bool = False
+    target: str = ""
+    undo: str = ""
 
     @property
     def text(self) -> str:

@@ -1,21 +1,25 @@
-"""Fixing what may be fixed safely: show the command, ask, run it, and look again whether it helped."""
+"""Fixing what may be fixed safely: show the command, ask, and have the executor of recovery repair it."""
 
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from opskit.doctor.cause import Cause
+from opskit.config.load import ensure_state_dir
+from opskit.doctor.cause import Cause, Fix
 from opskit.doctor.diagnosis import Diagnosis
 from opskit.doctor.examination import Patient, examine
-from opskit.system.program import NotStarted, run
+from opskit.recovery.executor import Executor, executing
+from opskit.recovery.outcome import Outcome, Result
+from opskit.recovery.step import Command, Condition, Repair, Seen
 
-#: How long a fix may run, and how long its effect is waited for.
+#: How long a fix may run, and how often its effect is looked for.
 _COMMAND_S = 60.0
 _AGAIN_S = 0.5
-#: Says whether a fix may be made; hears of what becomes of it.
+#: Says whether a fix may be made.
 Ask = Callable[[Cause], bool]
 
 
@@ -33,53 +37,84 @@ class Fixed:
 
 
 def fixable(diagnosis: Diagnosis) -> list[Cause]:
-    """The causes with a safe fix, roots first."""
+    """Return the causes with a safe fix, roots first."""
     return [cause for cause in diagnosis.causes if cause.fix is not None and cause.fix.safe]
 
 
 async def fix(
-    who: Patient, diagnosis: Diagnosis, ask: Ask, *, patience_s: float
+    who: Patient, diagnosis: Diagnosis, ask: Ask, *, patience_s: float | None = None
 ) -> tuple[Diagnosis, list[Fixed]]:
     """Make the safe fixes that `ask` allows, one by one; the diagnosis at the end, and what was done.
 
-    A cause that went away meanwhile is left alone. After a fix everything is examined again, until the cause
-    is gone or `patience_s` are over.
+    Each is a repair like those of `opskit recover`: under its lock, never against a pause, within the budget
+    of its target, audited, and everything is examined again until the cause is gone or `patience_s` are over
+    (None: the `recovery.step_s` of the configuration). A cause that went away meanwhile is left alone. The
+    lock is not held while a person thinks. Raises OpskitError RECOVER_001 when a recovery runs just then.
     """
-    done: list[Fixed] = []
+    config = who.loaded.config
+    folder = Path(ensure_state_dir(config.state_dir))
+    fixed: list[Fixed] = []
     for cause in fixable(diagnosis):
-        if cause.key not in {one.key for one in diagnosis.causes} or not ask(cause):
+        if cause.fix is None or cause.key not in _keys(diagnosis) or not ask(cause):
             continue
-        detail = await _made(cause, who)
-        diagnosis = await _again(who, cause.key, patience_s if not detail else 0.0)
-        gone = cause.key not in {one.key for one in diagnosis.causes}
-        done.append(Fixed(cause.key, cause.fix.text if cause.fix else "", gone, detail))
-    return diagnosis, done
+        fixing = _Fixing(who, cause, cause.fix, diagnosis)
+        async with executing(config, who.environ, folder, source="doctor --fix") as executor:
+            outcome = await fixing.run(executor, patience_s)
+        diagnosis = fixing.diagnosis
+        fixed.append(_fixed(cause, cause.fix, outcome))
+    return diagnosis, fixed
 
 
-async def _made(cause: Cause, who: Patient) -> str:
-    """Run the fix; its complaint, or nothing."""
-    if cause.fix is None:
-        return "there is no command"
-    try:
-        async with asyncio.timeout(_COMMAND_S):
-            done = await run(_itself(cause.fix.command), env=dict(who.environ))
-    except NotStarted as exc:
-        return exc.message
-    except TimeoutError:
-        return f"it did not end within {_COMMAND_S:g} s"
-    return done.complaint if done.exit else ""
+class _Fixing:
+    """One fix; `diagnosis` is the newest examination."""
+
+    def __init__(self, who: Patient, cause: Cause, fix: Fix, diagnosis: Diagnosis) -> None:
+        self._who = who
+        self._cause = cause
+        self._fix = fix
+        self.diagnosis = diagnosis
+
+    async def run(self, executor: Executor, patience_s: float | None) -> Outcome:
+        cause = self._cause
+        seen = Seen(self._fix.target or cause.key, Condition.BROKEN, cause.id, cause.title)
+        repair = Repair(
+            (Command(_itself(self._fix.command), _COMMAND_S),),
+            precondition=cause.title,
+            undo=self._fix.undo,
+            settle_s=patience_s,
+        )
+        outcome = Outcome("doctor", seen.target, Result.FAILED, seen.state, seen.cause, code=cause.code)
+        return await executor.repair(
+            seen, repair, outcome, evidence=self._evidence, look_again=self._look_again
+        )
+
+    async def _evidence(self) -> Mapping[str, Any]:
+        return {"cause": self._cause.key, "shown": list(self._cause.evidence)}
+
+    async def _look_again(self, settle_s: float) -> Seen:
+        """Examine everything: at once, and until the cause is gone or the time is over."""
+        until = time.monotonic() + settle_s
+        while True:
+            self.diagnosis = await examine(self._who)
+            target, cause = self._fix.target or self._cause.key, self._cause
+            if cause.key not in _keys(self.diagnosis):
+                return Seen(target, Condition.HEALTHY)
+            if time.monotonic() >= until:
+                return Seen(target, Condition.BROKEN, cause.id, cause.title)
+            await asyncio.sleep(_AGAIN_S)
 
 
-def _itself(command: Sequence[str]) -> Sequence[str]:
+def _fixed(cause: Cause, fix: Fix, outcome: Outcome) -> Fixed:
+    """What a person is shown: the complaint of the command, or why it was not run."""
+    failed = next((ran.said for ran in outcome.ran if ran.exit != 0), "")
+    detail = failed or ("" if outcome.ran else outcome.cause)
+    return Fixed(cause.key, fix.text, outcome.result is Result.REPAIRED, detail)
+
+
+def _keys(diagnosis: Diagnosis) -> set[str]:
+    return {cause.key for cause in diagnosis.causes}
+
+
+def _itself(command: Sequence[str]) -> tuple[str, ...]:
     """The command `opskit` is this one, also where it is not on PATH."""
-    return (sys.executable, "-m", "opskit", *command[1:]) if command[0] == "opskit" else command
-
-
-async def _again(who: Patient, key: str, patience_s: float) -> Diagnosis:
-    """The same look again: at once, and until the cause is gone or the time is over."""
-    until = time.monotonic() + patience_s
-    while True:
-        diagnosis = await examine(who)
-        if key not in {one.key for one in diagnosis.causes} or time.monotonic() >= until:
-            return diagnosis
-        await asyncio.sleep(_AGAIN_S)
+    return (sys.executable, "-m", "opskit", *command[1:]) if command[0] == "opskit" else tuple(command)

@@ -57,7 +57,7 @@ def causes(facts: ScheduleFacts | None) -> Iterator[Cause]:
             ),
             "`opskit schedule install` loads it again",
             CHECK,
-            fix=Fix(command, safe=True),
+            fix=Fix(command, safe=True, target="schedule", undo="`opskit schedule remove`"),
             code="SCHEDULE_002",
         )
     if facts.last_exit is not None and facts.last_exit not in _FINE:

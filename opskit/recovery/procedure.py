@@ -1,4 +1,4 @@
-"""A procedure that a person asks for, step by step: alone, every command shown, run by hands, and audited.
+"""A procedure that a person asks for, step by step: every command is shown, and run by the executor.
 
 Unlike a run of recovery it does what it is told, however well or ill its target is; pauses hold all the same.
 """
@@ -6,7 +6,6 @@ Unlike a run of recovery it does what it is told, however well or ill its target
 import asyncio
 import contextlib
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +14,9 @@ from typing import Any
 from opskit.backup.place import running as backup_runs
 from opskit.config.schema import Config
 from opskit.errors import Exit, OpskitError
-from opskit.recovery import memory as memories
-from opskit.recovery import pauses
-from opskit.recovery.audit import Audit
+from opskit.recovery.executor import Executor, executing
 from opskit.recovery.ground import Ground
-from opskit.recovery.hands import Hands
 from opskit.recovery.outcome import Ran
-from opskit.recovery.run import alone
 from opskit.recovery.step import Command
 from opskit.recovery.steps.hands_off import worked_on
 from opskit.result import Finding, Report
@@ -66,38 +61,32 @@ class Done:
 
 @dataclass(slots=True)
 class Procedure:
-    """One procedure under way. `audit` None is a dry run: commands are collected and none is run."""
+    """One procedure under way. In a dry run commands are collected and none is run."""
 
     name: str
     target: str
     ground: Ground
-    hands: Hands
-    audit: Audit | None
+    executor: Executor
     say: Say
     began: float
-    identifier: str = field(default_factory=lambda: str(uuid.uuid4()))
     planned: list[Command] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def dry(self) -> bool:
-        return self.audit is None
+        return self.executor.dry
 
     async def do(self, command: Command) -> Ran:
         """Run one command, or in a dry run only keep it, which counts as done."""
-        if self.audit is None:
+        if self.dry:
             self.planned.append(command)
             return Ran(command, 0, 0.0)
         self.say(f"$ {command.shown}")
-        self._write("command_begins", command=command.shown, cwd=command.cwd)
-        done = await self.hands.do(command)
-        self._write("command_ended", **done.as_json())
-        return done
+        return await self.executor.run(command, procedure=self.name, target=self.target)
 
     def record(self, done: Ran) -> None:
         """Keep and audit what was done without a program: a request of a server's own API."""
-        self.hands.ran.append(done)
-        self._write("command_ended", **done.as_json())
+        self.executor.record(done, procedure=self.name, target=self.target)
 
     async def do_all(self, commands: Sequence[Command]) -> Ran | None:
         """The command that failed, at which the rest is left out; None when all went well."""
@@ -110,16 +99,22 @@ class Procedure:
     def done(self, findings: Sequence[Finding]) -> Done:
         """The end; its verdict is audited."""
         took = time.monotonic() - self.began
-        end = Done(self.name, self.target, self.dry, took, findings, self.hands.ran, self.planned, self.notes)
-        if self.audit is not None:
-            verdicts = {one.check: [one.target, one.status.value, one.detail] for one in findings}
-            self._write("procedure_ended", exit=int(end.exit), seconds=round(took, 3), findings=verdicts)
+        ran = self.executor.ran
+        end = Done(self.name, self.target, self.dry, took, findings, ran, self.planned, self.notes)
+        verdicts = {one.check: [one.target, one.status.value, one.detail] for one in findings}
+        self.executor.write(
+            "procedure_ended",
+            procedure=self.name,
+            target=self.target,
+            exit=int(end.exit),
+            seconds=round(took, 3),
+            findings=verdicts,
+        )
         return end
 
     def check_pauses(self, *names: str) -> None:
         """Raises OpskitError RECOVER_003 when one of these names is paused: people win."""
-        now = self.ground.clock()
-        held = pauses.covering(pauses.read(self.ground.folder, now), *names)
+        held = self.executor.pause_of(*names)
         if held is None:
             return
         until = "until `opskit resume`" if held.until is None else f"until {utc(held.until)}"
@@ -139,17 +134,6 @@ class Procedure:
         if at_work is not None:
             raise OpskitError("RECOVER_003", at_work, remedy="wait for its end, or stop it")
 
-    def _write(self, event: str, **content: Any) -> None:
-        if self.audit is not None:
-            self.audit.write(
-                at=utc(self.ground.clock()),
-                event=event,
-                run=self.identifier,
-                procedure=self.name,
-                target=self.target,
-                **content,
-            )
-
 
 @contextlib.asynccontextmanager
 async def procedure(
@@ -168,15 +152,11 @@ async def procedure(
 
     Raises OpskitError RECOVER_001 when another recovery runs, StateError when state cannot be used.
     """
-    with alone(folder), contextlib.ExitStack() as parts:
-        memory, damage = memories.load(folder)
-        if damage is not None:
-            say(damage)
-        audit = None if dry else Audit(folder, config.log)
-        if audit is not None:
-            parts.callback(audit.close)
-        async with DockerObjects(environ) as door:
-            ground = Ground(config, environ, folder, door, memory, clock, platform)
-            yield Procedure(name, target, ground, Hands(folder, environ), audit, say, time.monotonic())
-            if audit is not None:
-                memory.save()
+    async with (
+        executing(
+            config, environ, folder, source=f"recover {name}", dry=dry, clock=clock, note=say
+        ) as executor,
+        DockerObjects(environ) as door,
+    ):
+        ground = Ground(config, environ, folder, door, executor.memory, clock, platform)
+        yield Procedure(name, target, ground, executor, say, time.monotonic())

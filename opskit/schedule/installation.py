@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from opskit.config.schema import Config
+from opskit.config.state import default_state_dir, ensure_state_dir
 from opskit.errors import OpskitError
 from opskit.schedule import carried, reach
-from opskit.schedule.hands import Hands, Refused
+from opskit.schedule.client import Refused, SchedulerClient
 from opskit.schedule.interval import DEFAULT
 from opskit.schedule.job import Job, planned
 from opskit.schedule.launchd import Launchd
@@ -36,17 +37,23 @@ class Place:
         interpreter = str(Path(sys.executable).absolute())
         return cls(environ, home, sys.platform, os.getuid(), interpreter)
 
-    def scheduler(self) -> tuple[Scheduler, Hands]:
-        """The scheduler of this system, and the hands that it works with."""
+    @property
+    def state_folder(self) -> Path:
+        """The state folder of this place, whatever a configuration says: what is installed needs none."""
+        chosen = self.environ.get("OPSKIT_STATE_DIR")
+        return ensure_state_dir(chosen or default_state_dir(self.environ))
+
+    def scheduler(self) -> tuple[Scheduler, SchedulerClient]:
+        """Return the scheduler of this system, and the client that it is asked through."""
         environ = dict(self.environ)
         if self.platform == "darwin":
-            hands = Hands(environ)
-            return Launchd(hands, home=self.home, uid=self.uid), hands
+            client = SchedulerClient(environ)
+            return Launchd(client, home=self.home, uid=self.uid), client
         # A session of cron or sudo lacks it, and the user's systemd is there all the same.
         if "XDG_RUNTIME_DIR" not in environ and Path(f"/run/user/{self.uid}").is_dir():
             environ["XDG_RUNTIME_DIR"] = f"/run/user/{self.uid}"
-        hands = Hands(environ)
-        return Systemd(hands, home=self.home), hands
+        client = SchedulerClient(environ)
+        return Systemd(client, home=self.home), client
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ async def install(config: Config, place: Place, *, every: int, dry: bool = False
     if place.platform == "darwin":
         reach.check(config, place.interpreter, home=place.home)
     job = job_of(config, place, every=every)
-    scheduler, hands = place.scheduler()
+    scheduler, client = place.scheduler()
     notes = [_withheld(name, scheduler) for name in carried.withheld(config, place.environ)]
     before = await _before(scheduler, notes, dry=dry)
     if before is not None and _as_wished(scheduler, job, before):
@@ -88,7 +95,8 @@ async def install(config: Config, place: Place, *, every: int, dry: bool = False
     steps = tuple(scheduler.install(job))
     if dry or before is None:
         return Change(scheduler, steps, before, tuple(notes))
-    after = await _installed(scheduler, hands, steps, before)
+    with client.changing(ensure_state_dir(config.state_dir), "schedule install"):
+        after = await _installed(scheduler, client, steps, before)
     if isinstance(scheduler, Systemd) and await scheduler.lingers() is not True:
         notes.append(
             "the timer stops when you log out: `loginctl enable-linger $USER` lets it run without a session"
@@ -98,7 +106,7 @@ async def install(config: Config, place: Place, *, every: int, dry: bool = False
 
 async def remove(place: Place, *, dry: bool = False) -> Change:
     """Take the job out; its log stays. Nothing is done where there is none."""
-    scheduler, hands = place.scheduler()
+    scheduler, client = place.scheduler()
     notes: list[str] = []
     before = await _before(scheduler, notes, dry=dry)
     if before is not None and not before.traces:
@@ -106,25 +114,27 @@ async def remove(place: Place, *, dry: bool = False) -> Change:
     steps = tuple(scheduler.remove())
     if dry or before is None:
         return Change(scheduler, steps, before, tuple(notes))
-    try:
-        for step in steps:
-            await hands.do(step)
-    except Refused as refused:
-        raise await scheduler.explained(refused) from refused
+    with client.changing(place.state_folder, "schedule remove"):
+        try:
+            for step in steps:
+                await client.do(step)
+        except Refused as refused:
+            raise await scheduler.explained(refused) from refused
     return Change(scheduler, steps, await scheduler.state(datetime.now(UTC)))
 
 
 async def start(place: Place) -> Change:
     """Start the job now, through its scheduler; one that runs already is left alone."""
-    scheduler, hands = place.scheduler()
+    scheduler, client = place.scheduler()
     before = await scheduler.state(datetime.now(UTC))
     if before.running:
         return Change(scheduler, (), before)
     step = scheduler.start()
-    try:
-        await hands.do(step)
-    except Refused as refused:
-        raise await scheduler.explained(refused) from refused
+    with client.changing(place.state_folder, "schedule run-now"):
+        try:
+            await client.do(step)
+        except Refused as refused:
+            raise await scheduler.explained(refused) from refused
     return Change(scheduler, (step,), before)
 
 
@@ -146,15 +156,17 @@ def _as_wished(scheduler: Scheduler, job: Job, state: State) -> bool:
     return same and state.loaded and not state.disabled and not state.stale and scheduler.ready()
 
 
-async def _installed(scheduler: Scheduler, hands: Hands, steps: Sequence[Step], before: State) -> State:
+async def _installed(
+    scheduler: Scheduler, client: SchedulerClient, steps: Sequence[Step], before: State
+) -> State:
     try:
         for step in steps:
-            await hands.do(step)
+            await client.do(step)
         state = _checked(await scheduler.state(datetime.now(UTC)))
     except BaseException as exc:
         # The explanation first: it looks at what the undoing takes away.
         problem = await scheduler.explained(exc) if isinstance(exc, Refused) else exc
-        left = await _undone(scheduler, hands, before)
+        left = await _undone(scheduler, client, before)
         if not isinstance(problem, OpskitError):
             raise
         end = f"undoing it failed too: {left}" if left else "what was begun is undone"
@@ -168,12 +180,12 @@ def _checked(state: State) -> State:
     return state
 
 
-async def _undone(scheduler: Scheduler, hands: Hands, before: State) -> str:
+async def _undone(scheduler: Scheduler, client: SchedulerClient, before: State) -> str:
     """What could not be undone; every step is tried."""
     left = []
     for step in scheduler.undo(before):
         try:
-            await hands.do(step)
+            await client.do(step)
         except OpskitError as error:
             left.append(error.message)
     return "; ".join(left)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.schedule import plist
-from opskit.schedule.hands import Hands, Refused
+from opskit.schedule.client import Refused, SchedulerClient
 from opskit.schedule.interval import next_slot
 from opskit.schedule.job import LABEL, Job
 from opskit.schedule.scheduler import Name, State, text_of
@@ -30,8 +30,8 @@ class Launchd:
 
     name: Name = "launchd"
 
-    def __init__(self, hands: Hands, *, home: Path, uid: int) -> None:
-        self._hands = hands
+    def __init__(self, client: SchedulerClient, *, home: Path, uid: int) -> None:
+        self._client = client
         self._home = home
         self._uid = uid
         self._domain = f"gui/{uid}"
@@ -121,8 +121,8 @@ class Launchd:
         output, agent = folder / "seen.json", folder / f"{label}.plist"
         command = (job.arguments[0], *arguments)
         try:
-            await self._hands.do(Write(agent, plist.one_shot(label, command, job.environment, output)))
-            await self._hands.do(Run(("launchctl", "bootstrap", self._domain, str(agent))))
+            await self._client.do(Write(agent, plist.one_shot(label, command, job.environment, output)))
+            await self._client.do(Run(("launchctl", "bootstrap", self._domain, str(agent))))
             ended = await self._ended(target)
             written = text_of(output) or ""
             if ended.last_exit != 0 or not written.strip():
@@ -136,7 +136,7 @@ class Launchd:
         else:
             return written
         finally:
-            await self._hands.do(
+            await self._client.do(
                 Run(("launchctl", "bootout", target), launchctl.absent, why_tolerated=_NOT_LOADED)
             )
             shutil.rmtree(folder, ignore_errors=True)
@@ -175,7 +175,7 @@ class Launchd:
         )
 
     async def _ask(self, *arguments: str) -> Done:
-        return await self._hands.ask(("launchctl", *arguments))
+        return await self._client.ask(("launchctl", *arguments))
 
     async def _disabled(self) -> bool:
         done = await self._ask("print-disabled", self._domain)

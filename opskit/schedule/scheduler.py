@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from opskit.errors import OpskitError
-from opskit.schedule.hands import Refused
+from opskit.schedule.client import Refused
 from opskit.schedule.job import Job
 from opskit.schedule.steps import Step
 

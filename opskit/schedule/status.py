@@ -10,6 +10,7 @@ from pathlib import Path
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
 from opskit.schedule import inside as inside_program
+from opskit.schedule.client import SchedulerClient
 from opskit.schedule.comparison import Difference, compare
 from opskit.schedule.installation import Place, job_of
 from opskit.schedule.interval import DEFAULT
@@ -85,7 +86,7 @@ async def status(
     the scheduler says: that is `problem`.
     """
     place = place or Place.here(environ)
-    scheduler, _ = place.scheduler()
+    scheduler, client = place.scheduler()
     state: State | None = None
     silent = ""
     try:
@@ -99,7 +100,9 @@ async def status(
         wished, refused = None, error.message
     seen = None
     if inside:
-        seen = await _inside(config, place, scheduler, (state.job if state else None) or wished, silent)
+        seen = await _inside(
+            config, place, scheduler, client, (state.job if state else None) or wished, silent
+        )
     told = () if seen is None else tuple(f"{one.text}: {one.remedy}" for one in seen.found)
     if state is None:
         files = () if wished is None else tuple(map(str, scheduler.files(wished)))
@@ -184,7 +187,9 @@ def _judged(scheduler: Scheduler, state: State, wished: Job | None, refused: str
     return "", ""
 
 
-async def _inside(config: Config, place: Place, scheduler: Scheduler, job: Job | None, silent: str) -> Inside:
+async def _inside(
+    config: Config, place: Place, scheduler: Scheduler, client: SchedulerClient, job: Job | None, silent: str
+) -> Inside:
     if job is None:
         return Inside(problem="there is no job whose environment could be used")
     files = list(dict.fromkeys(str(path) for what, path in needed(config, job.arguments[0]) if what))
@@ -192,7 +197,12 @@ async def _inside(config: Config, place: Place, scheduler: Scheduler, job: Job |
     began = time.monotonic()
     shell = await look(config, files, place.environ, platform=place.platform)
     try:
-        written = await (_emulated(place, job, arguments) if silent else scheduler.inside(job, arguments))
+        if silent:
+            written = await _emulated(place, job, arguments)
+        else:
+            # A second agent of its own, which is taken out again: several may look at once.
+            with client.changing(place.state_folder, "schedule status", exclusive=False):
+                written = await scheduler.inside(job, arguments)
         seen = inside_program.answer(written)
     except (OpskitError, ValueError) as error:
         return Inside(shell, emulated=bool(silent), problem=f"a look from inside failed: {error}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.schedule import units
-from opskit.schedule.hands import Hands, Refused
+from opskit.schedule.client import Refused, SchedulerClient
 from opskit.schedule.job import UNIT, Job
 from opskit.schedule.scheduler import Name, State, text_of
 from opskit.schedule.steps import Folder, Remove, Run, Step, Write
@@ -40,8 +40,8 @@ class Systemd:
     name: Name = "systemd"
     log = f"journalctl --user -u {_SERVICE} -n 50 --no-pager"
 
-    def __init__(self, hands: Hands, *, home: Path) -> None:
-        self._hands = hands
+    def __init__(self, client: SchedulerClient, *, home: Path) -> None:
+        self._client = client
         self._folder = home / ".config" / "systemd" / "user"
         self._service = self._folder / _SERVICE
         self._timer = self._folder / _TIMER
@@ -122,7 +122,7 @@ class Systemd:
 
     async def lingers(self) -> bool | None:
         """Whether the user's systemd runs without a session; None when it cannot be told."""
-        done = await self._hands.ask(("loginctl", "show-user", getpass.getuser(), "--property=Linger"))
+        done = await self._client.ask(("loginctl", "show-user", getpass.getuser(), "--property=Linger"))
         if done.exit:
             return None
         return done.out.strip() == "Linger=yes"
@@ -137,7 +137,7 @@ class Systemd:
             job.arguments[0],
             *arguments,
         )
-        done = await self._hands.ask(command, timeout_s=_INSIDE_S + 5.0)
+        done = await self._client.ask(command, timeout_s=_INSIDE_S + 5.0)
         if systemctl.no_bus(done):
             raise _silent(done)
         if done.exit or not done.out.strip():
@@ -146,7 +146,7 @@ class Systemd:
 
     async def _show(self, unit: str, properties: Sequence[str]) -> dict[str, str]:
         command = ("systemctl", "--user", "show", unit, f"--property={','.join(properties)}")
-        done = await self._hands.ask(command, env={"TZ": "UTC"})
+        done = await self._client.ask(command, env={"TZ": "UTC"})
         if done.exit:
             raise (
                 _silent(done)

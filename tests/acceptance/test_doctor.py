@@ -1,5 +1,6 @@
 """`opskit doctor` as people and machines use it."""
 
+import fcntl
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from opskit.doctor.catalogue import KNOWN
@@ -111,6 +113,63 @@ def test_a_safe_fix_is_made_and_looked_at_again(home: Path, stack):
     fixed = {"key": "process-stopped:ollama", "command": command, "fixed": True, "detail": ""}
     assert result.document["fixed"] == [fixed]
     assert result.document["causes"] == []
+
+
+def test_a_fix_is_a_repair_like_any_other(home: Path, stack):
+    """It leaves the audit lines of a repair, under the name by which recovery knows the target."""
+    process, env = stack
+    process.send_signal(signal.SIGSTOP)
+    doctor(home, "--fix", "--yes", OLLAMA_API_URL=env["OLLAMA_API_URL"], MLX_API_URL="")
+    lines = (home / "state/opskit/audit.jsonl").read_text().splitlines()
+    begun, ended = map(json.loads, lines)
+    assert (begun["event"], ended["event"]) == ("repair_begins", "repair_ended")
+    assert (ended["source"], ended["target"], ended["result"]) == ("doctor --fix", "ollama", "repaired")
+    assert begun["commands"] == [f"kill -CONT {process.pid}"]
+    assert begun["evidence"]["cause"] == "process-stopped:ollama"
+    assert "ollama" in json.loads((home / "state/opskit/recovery.json").read_text())["targets"]
+
+
+def test_a_pause_holds_for_a_fix_too(home: Path, stack):
+    """What a person paused is not fixed, and the answer says until when and why."""
+    process, env = stack
+    opskit("pause", "ollama", "--for", "1h", "--reason", "I am debugging it", home=home)
+    process.send_signal(signal.SIGSTOP)
+    result = doctor(home, "--fix", "--yes", "--json", OLLAMA_API_URL=env["OLLAMA_API_URL"], MLX_API_URL="")
+    [fixed] = result.document["fixed"]
+    assert (result.status, fixed["fixed"]) == (1, False)
+    assert "paused until" in fixed["detail"]
+    assert "I am debugging it" in fixed["detail"]
+    assert psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+
+
+def test_no_fix_is_made_while_a_recovery_runs(home: Path, stack):
+    """The lock of recovery is held by somebody: exit 75, and nothing is done."""
+    process, env = stack
+    process.send_signal(signal.SIGSTOP)
+    folder = home / "state/opskit"
+    folder.mkdir(parents=True)
+    with (folder / "recover.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = doctor(home, "--fix", "--yes", OLLAMA_API_URL=env["OLLAMA_API_URL"], MLX_API_URL="")
+    assert result.status == 75, result
+    assert psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+
+
+def test_a_fix_keeps_to_the_budget_of_its_target(home: Path, stack):
+    """A target that breaks again and again is given up, by the doctor as by recovery."""
+    process, env = stack
+    repaired = 0
+    for _ in range(7):
+        process.send_signal(signal.SIGSTOP)
+        result = doctor(
+            home, "--fix", "--yes", "--json", OLLAMA_API_URL=env["OLLAMA_API_URL"], MLX_API_URL=""
+        )
+        [fixed] = result.document["fixed"]
+        if not fixed["fixed"]:
+            break
+        repaired += 1
+    assert repaired == 5
+    assert "given up" in fixed["detail"]
 
 
 @pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 1)])

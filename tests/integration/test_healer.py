@@ -15,7 +15,8 @@ from opskit.config.schema import LogConfig, RecoveryConfig
 from opskit.errors import Exit, OpskitError
 from opskit.recovery import pauses
 from opskit.recovery.audit import Audit, last
-from opskit.recovery.hands import Hands
+from opskit.recovery.command_runner import CommandRunner
+from opskit.recovery.executor import Executor
 from opskit.recovery.healer import Healer, chosen
 from opskit.recovery.memory import Memory
 from opskit.recovery.mending import Mender
@@ -72,7 +73,7 @@ class World:
         self.now = 1_800_000_000.0
         self.memory = Memory(folder / "recovery.json")
         self.notices: list[Notice] = []
-        self.hands = Hands(folder, dict(os.environ))
+        self.runner = CommandRunner(folder, dict(os.environ))
 
     async def tell(self, notice: Notice) -> None:
         self.notices.append(notice)
@@ -81,19 +82,18 @@ class World:
         self, *steps: Any, dry: bool = False, only: Sequence[str] = (), budget_s: float = 60.0
     ) -> Run:
         audit = None if dry else Audit(self.folder, LogConfig())
-        mender = Mender(
+        executor = Executor(
             RecoveryConfig(),
             self.folder,
             self.memory,
-            hands=self.hands,
+            runner=self.runner,
             audit=audit,
-            tell=self.tell,
+            notify=self.tell,
             run_id="run-1",
-            host="here",
             clock=lambda: self.now,
         )
         try:
-            return await Healer(steps, mender, only=chosen(steps, only)).run(budget_s=budget_s)
+            return await Healer(steps, Mender(executor), only=chosen(steps, only)).run(budget_s=budget_s)
         finally:
             if audit is not None:
                 audit.close()
@@ -128,10 +128,10 @@ async def test_a_second_run_changes_nothing(world, tmp_path):
     """After success no command is run at all."""
     step = FileStep("file", tmp_path / "a")
     await world.run(step)
-    before = len(world.hands.ran)
+    before = len(world.runner.ran)
     run = await world.run(step)
     assert results(run) == {"file": Result.OK}
-    assert len(world.hands.ran) == before == 1
+    assert len(world.runner.ran) == before == 1
     assert run.mutations == 0
 
 
@@ -144,7 +144,7 @@ async def test_a_dry_run_changes_remembers_and_tells_nothing(world, tmp_path):
     assert run.outcomes[0].planned[0].argv[-1] == str(tmp_path / "a")
     assert not (tmp_path / "a").exists()
     assert list(world.folder.iterdir()) == []
-    assert (world.hands.ran, world.notices, world.memory.targets) == ([], [], {})
+    assert (world.runner.ran, world.notices, world.memory.targets) == ([], [], {})
 
 
 async def test_ten_failures_in_a_row_follow_the_schedule(world, tmp_path):
@@ -288,7 +288,7 @@ async def test_only_repairs_what_was_asked_for(world, tmp_path):
     run = await world.run(below, above, other, only=["compose"])
     assert results(run) == {"docker": Result.INCONCLUSIVE, "compose:x": Result.INCONCLUSIVE}
     assert other.looks == []
-    assert world.hands.ran == []
+    assert world.runner.ran == []
 
 
 async def test_an_unknown_step_is_refused_with_a_near_name(world, tmp_path):

@@ -114,7 +114,7 @@ async def test_a_daemon_that_answers_is_well(place: Place, box: Engine):
     """Its version is told, and nothing is run."""
     await place.leads("any/docker.sock", box)
     found = await place.look()
-    assert (found.result, place.healing.hands.ran) == (Result.OK, [])
+    assert (found.result, place.healing.runner.ran) == (Result.OK, [])
     assert found.cause.startswith("Docker 2")
 
 
@@ -145,7 +145,7 @@ async def test_what_is_down_is_started_by_its_own_program(
 
     found = await place.healed(up)
     assert found.result is Result.REPAIRED, found
-    assert [one.command.shown for one in place.healing.hands.ran] == [call]
+    assert [one.command.shown for one in place.healing.runner.ran] == [call]
 
 
 async def test_docker_desktop_is_started_by_its_own_command_where_it_has_one(place: Place, box: Engine):
@@ -187,7 +187,7 @@ async def test_a_rootless_service_that_failed_is_started_by_systemd(place: Place
 
     found = await place.healed(up)
     assert found.result is Result.REPAIRED, found
-    assert [one.command.shown for one in place.healing.hands.ran] == ["systemctl --user start docker"]
+    assert [one.command.shown for one in place.healing.runner.ran] == ["systemctl --user start docker"]
 
 
 async def test_a_service_that_somebody_stopped_is_left_alone_for_a_while(place: Place, box: Engine):
@@ -196,7 +196,7 @@ async def test_a_service_that_somebody_stopped_is_left_alone_for_a_while(place: 
     shown = f"ActiveState=inactive\\nResult=success\\nInactiveEnterTimestamp={at}\\n"
     await rootless(place, box, shown)
     found = await place.look()
-    assert (found.result, place.healing.hands.ran) == (Result.LEFT, [])
+    assert (found.result, place.healing.runner.ran) == (Result.LEFT, [])
     assert "somebody stopped docker.service" in found.cause
 
 
@@ -233,7 +233,7 @@ async def test_a_hung_daemon_that_only_an_administrator_may_restart_is_told(plac
     cutter = await place.leads("any/docker.sock", box)
     cutter.silent = True
     found = await place.look()
-    assert (found.result, found.state, place.healing.hands.ran) == (Result.MANUAL, "hung", [])
+    assert (found.result, found.state, place.healing.runner.ran) == (Result.MANUAL, "hung", [])
     assert "service docker restart" in (found.remedy or "")
 
 
@@ -269,7 +269,7 @@ async def test_a_machine_whose_stack_needs_no_docker_has_no_such_step(place: Pla
     place.healing.config = configured(tmp_path / "config", {})
     place.healing.environ["DOCKER_HOST"] = f"unix://{place.home}/nothing.sock"
     found = await place.look()
-    assert (found.result, place.healing.hands.ran) == (Result.ABSENT, [])
+    assert (found.result, place.healing.runner.ran) == (Result.ABSENT, [])
 
 
 async def test_a_stack_that_needs_docker_without_docker_is_told(place: Place):
@@ -285,7 +285,7 @@ async def test_docker_on_another_machine_is_never_repaired(place: Place):
     """An address that is not this machine's is looked at, and left to whoever is there."""
     place.healing.environ["DOCKER_HOST"] = "ssh://nobody@host.invalid"
     found = await place.look()
-    assert (found.result, place.healing.hands.ran) == (Result.MANUAL, [])
+    assert (found.result, place.healing.runner.ran) == (Result.MANUAL, [])
     assert "log in to that machine" in (found.remedy or "")
 
 
@@ -293,5 +293,5 @@ async def test_an_address_that_is_none_is_told(place: Place):
     """A DOCKER_HOST that cannot be used is a matter for a person."""
     place.healing.environ["DOCKER_HOST"] = "ftp://host"
     found = await place.look()
-    assert (found.result, place.healing.hands.ran) == (Result.INCONCLUSIVE, [])
+    assert (found.result, place.healing.runner.ran) == (Result.INCONCLUSIVE, [])
     assert "docker context ls" in (found.remedy or "")

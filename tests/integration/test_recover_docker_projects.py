@@ -18,8 +18,8 @@ import yaml
 from docker.models.containers import Container
 
 from opskit.recovery import pauses
+from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.ground import Ground
-from opskit.recovery.hands import Hands
 from opskit.recovery.outcome import Outcome, Result, Run
 from opskit.recovery.step import Step
 from opskit.recovery.steps.compose_project import compose_projects
@@ -125,7 +125,7 @@ class Stack:
 
     @property
     def commands(self) -> list[str]:
-        return [one.command.shown for one in self.healing.hands.ran]
+        return [one.command.shown for one in self.healing.runner.ran]
 
 
 @pytest.fixture
@@ -676,7 +676,7 @@ async def test_compose_2_is_told_never_to_pull(stack: Stack, tmp_path: Path):
     stack.write({"web": {}, "db": {}})
     stack.compose("up", "-d")
     stack.environ["PATH"] = f"{tools}:{stack.environ['PATH']}"
-    stack.healing.hands = Hands(stack.healing.folder, stack.environ)
+    stack.healing.runner = CommandRunner(stack.healing.folder, stack.environ)
     stack.docker("kill", stack.container("web").name)
     await stack.until("web", ended)
     found = await stack.healed("compose:app")

@@ -146,7 +146,7 @@ async def test_network_manager_is_only_reported(tmp_path: Path, devices: str, ra
     environ = {"PATH": f"{tools}:{os.environ['PATH']}"}
     healing = Healing(tmp_path / "state", configured(tmp_path / "config", {"recovery": ALLOWED}), environ)
     found = await healed(healing)
-    assert (found.result, healing.hands.ran) == (result, [])
+    assert (found.result, healing.runner.ran) == (result, [])
 
 
 @pytest.fixture

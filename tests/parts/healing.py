@@ -13,8 +13,9 @@ import yaml
 from opskit.config.load import load
 from opskit.config.schema import Config
 from opskit.recovery.audit import Audit
+from opskit.recovery.command_runner import CommandRunner
+from opskit.recovery.executor import Executor
 from opskit.recovery.ground import Ground
-from opskit.recovery.hands import Hands
 from opskit.recovery.healer import Healer
 from opskit.recovery.memory import Memory
 from opskit.recovery.mending import Mender
@@ -59,7 +60,7 @@ class Healing:
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.memory = Memory(self.folder / "recovery.json")
-        self.hands = Hands(self.folder, self.environ)
+        self.runner = CommandRunner(self.folder, self.environ)
 
     @asynccontextmanager
     async def ground(self) -> AsyncIterator[Ground]:
@@ -75,18 +76,17 @@ class Healing:
         audit = None if dry else Audit(self.folder, self.config.log)
         try:
             async with self.ground() as ground:
-                mender = Mender(
+                executor = Executor(
                     self.config.recovery,
                     self.folder,
                     self.memory,
-                    hands=self.hands,
+                    runner=self.runner,
                     audit=audit,
-                    tell=tell,
+                    notify=tell,
                     run_id="run-1",
-                    host="here",
                     clock=self.clock,
                 )
-                return await Healer(list(steps(ground)), mender).run(budget_s=budget_s)
+                return await Healer(list(steps(ground)), Mender(executor)).run(budget_s=budget_s)
         finally:
             if audit is not None:
                 audit.close()

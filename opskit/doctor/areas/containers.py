@@ -64,7 +64,7 @@ def _of(one: ContainerFacts) -> Cause | None:
             (f"its health check fails{said}", *told),
             f"{log}; then `docker restart {one.name}`",
             CHECK,
-            fix=Fix(("docker", "restart", one.name)),
+            fix=Fix(("docker", "restart", one.name), target=f"container:{one.name}"),
         )
     return None
 

@@ -32,7 +32,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             ("`stack.docker_network` names it, and Docker has none of that name",),
             f"`docker network create {name}`",
             frozenset({f"network {name}"}),
-            fix=Fix(command, safe=True),
+            fix=Fix(command, safe=True, target="network", undo=f"`docker network rm {name}`"),
         )
 
 
@@ -76,7 +76,8 @@ def _why(facts: DockerFacts, platform: str) -> tuple[str, str, str, Fix | None]:
             else "`sudo systemctl restart docker`; `journalctl -u docker -n 50` tells what it waits for"
         )
         return "docker-silent", "Docker accepts connections and never answers", remedy, None
-    fix = Fix(("open", "-ga", "Docker"), safe=True) if platform == "darwin" else None
+    opening = Fix(("open", "-ga", "Docker"), safe=True, target="docker", undo="quit Docker")
+    fix = opening if platform == "darwin" else None
     return "docker-down", "Docker is down", start_remedy(platform), fix
 
 

@@ -92,7 +92,7 @@ def stopped(
         f"`kill -CONT {pid}` lets it go on",
         frozenset({f"node {config.name}", f"agent {config.name}"}),
         because,
-        Fix(command, safe=True),
+        Fix(command, safe=True, target=config.name, undo=f"`kill -STOP {pid}`"),
         code="MODEL_002",
     )
 

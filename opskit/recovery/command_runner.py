@@ -1,4 +1,4 @@
-"""The only place of recovery that changes anything: commands are run here, one by one, each recorded."""
+"""Runs the commands of repairs one by one and keeps what came of each. Only the executor uses it."""
 
 import asyncio
 import os
@@ -12,15 +12,15 @@ from opskit.recovery.step import Command
 from opskit.system.program import NotStarted, run
 
 
-class Hands:
-    """Runs the commands of repairs. `ran` holds every command that was run, in order."""
+class CommandRunner:
+    """Runs commands under `environ`. `ran` holds every command that was run, in order."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self._folder = folder
         self._environ = dict(environ)
         self.ran: list[Ran] = []
 
-    async def do(self, command: Command) -> Ran:
+    async def run(self, command: Command) -> Ran:
         """Run to its end, or to its deadline, at which it is killed with everything it started.
 
         A detached command is a server: it is started and left, its output goes to `start-PROGRAM.log` in the

@@ -1,10 +1,15 @@
-"""The one door through which scheduling asks and changes anything; what it changed is recorded."""
+"""Asks launchd or systemd, and carries out the steps of a change through the executor, which audits them."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from opskit.errors import OpskitError
+from opskit.recovery.executor import Executor, scheduling
+from opskit.recovery.outcome import Ran
+from opskit.recovery.step import Command
 from opskit.schedule.steps import Folder, Gone, Remove, Run, Step, Write
 from opskit.system.program import Done, NotStarted, run
 from opskit.system.textfile import write_text
@@ -16,12 +21,23 @@ PATIENCE_S = 15.0
 _POLL_S = 0.2
 
 
-class Hands:
-    """Runs commands under `environ`. `done` holds the steps that were carried out, in order."""
+class SchedulerClient:
+    """Talks to the scheduler under `environ`. `done` holds the steps that were carried out, in order."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = dict(environ)
+        self._executor: Executor | None = None
         self.done: list[Step] = []
+
+    @contextlib.contextmanager
+    def changing(self, folder: Path, source: str, *, exclusive: bool = True) -> Iterator[None]:
+        """Allow steps to be carried out; `source` is what the audit in the state folder calls them."""
+        with scheduling(self._environ, folder, source=source, exclusive=exclusive) as executor:
+            self._executor = executor
+            try:
+                yield
+            finally:
+                self._executor = None
 
     async def ask(
         self,
@@ -47,13 +63,17 @@ class Hands:
 
     async def do(self, step: Step) -> None:
         """Carry a step out. Raises OpskitError: Refused with the scheduler's own words, or as `ask` does."""
+        executor = self._executor
+        if executor is None:
+            raise AssertionError("a step is carried out inside of `changing`")
         self.done.append(step)
         match step:
             case Run():
-                await self._run(step)
+                await self._run(step, executor)
             case Gone():
                 await self._wait(step)
             case _:
+                executor.write("file_changes", change=type(step).__name__.lower(), path=str(step.path))
                 try:
                     _write(step)
                 except OSError as exc:
@@ -63,10 +83,10 @@ class Hands:
                         remedy=f"make {step.path.parent} writable for yourself, then run it again",
                     ) from exc
 
-    async def _run(self, step: Run) -> None:
+    async def _run(self, step: Run, executor: Executor) -> None:
         until = time.monotonic() + PATIENCE_S
         while True:
-            done = await self.ask(step.argv)
+            done = _done(step, await executor.run(Command(step.argv, ANSWER_S), target="schedule"))
             if done.exit == 0 or step.tolerates(done):
                 return
             if not step.again(done) or time.monotonic() >= until:
@@ -90,6 +110,13 @@ class Refused(OpskitError):  # noqa: N818 - it reads as what it is
         super().__init__("SCHEDULE_002", f"`{' '.join(step.argv)}`: {answer.complaint}")
         self.step = step
         self.answer = answer
+
+
+def _done(step: Run, ran: Ran) -> Done:
+    """What the program said; raises OpskitError as `ask` does where it said nothing."""
+    if ran.exit is None:
+        raise OpskitError("SCHEDULE_002", f"`{' '.join(step.argv[:3])}`: {ran.said}")
+    return Done(ran.exit, "", ran.said)
 
 
 def _write(step: Write | Remove | Folder) -> None:

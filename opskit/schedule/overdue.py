@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from opskit.config.schema import Config
 from opskit.recovery.status import DEFAULT_INTERVAL_S, Schedule
+from opskit.schedule.status import status
 
 #: A scheduler answers at once or not at all.
 _ANSWER_S = 3.0
@@ -12,8 +13,6 @@ _ANSWER_S = 3.0
 
 async def scheduled(config: Config, environ: Mapping[str, str]) -> Schedule | None:
     """None when the scheduler says nothing in time."""
-    from opskit.schedule.status import status
-
     try:
         async with asyncio.timeout(_ANSWER_S):
             found = await status(config, environ, inside=False)

@@ -1,4 +1,4 @@
-"""The hands of recovery run real commands, and tell what came of each."""
+"""The runner of repairs runs real commands, and tells what came of each."""
 
 import asyncio
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from opskit.recovery.hands import Hands
+from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.step import Command
 from tests.parts.loopback import until
 
@@ -21,22 +21,22 @@ def _shell(script: str, **rest) -> Command:
 
 async def test_a_command_that_succeeds_says_nothing(tmp_path: Path):
     """Its exit status is enough; it is recorded."""
-    hands = Hands(tmp_path, ENVIRON)
-    done = await hands.do(_shell("echo chatter"))
+    runner = CommandRunner(tmp_path, ENVIRON)
+    done = await runner.run(_shell("echo chatter"))
     assert (done.exit, done.said) == (0, "")
-    assert hands.ran == [done]
+    assert runner.ran == [done]
 
 
 async def test_a_command_that_fails_is_quoted(tmp_path: Path):
     """Its last words are the reason."""
-    done = await Hands(tmp_path, ENVIRON).do(_shell("echo no such container >&2; exit 3"))
+    done = await CommandRunner(tmp_path, ENVIRON).run(_shell("echo no such container >&2; exit 3"))
     assert (done.exit, done.said) == (3, "no such container")
 
 
 async def test_a_command_at_its_deadline_is_killed_with_its_children(tmp_path: Path):
     """Nothing that it started lives on."""
     script = f"sleep 1000 & echo $! > {tmp_path}/child; wait"
-    done = await Hands(tmp_path, ENVIRON).do(_shell(script, timeout_s=0.5))
+    done = await CommandRunner(tmp_path, ENVIRON).run(_shell(script, timeout_s=0.5))
     assert done.exit is None
     assert "killed" in done.said
     child = int((tmp_path / "child").read_text())
@@ -45,7 +45,7 @@ async def test_a_command_at_its_deadline_is_killed_with_its_children(tmp_path: P
 
 async def test_a_command_that_is_not_there_is_said_so(tmp_path: Path):
     """It raises nothing."""
-    done = await Hands(tmp_path, ENVIRON).do(Command(("no-such-program",)))
+    done = await CommandRunner(tmp_path, ENVIRON).run(Command(("no-such-program",)))
     assert done.exit is None
     assert done.said == "no-such-program: No such file or directory"
 
@@ -54,25 +54,25 @@ async def test_a_missing_folder_is_not_called_a_missing_program(tmp_path: Path):
     """The name in the message is the one that is not there."""
     gone = str(tmp_path / "gone")
     for detached in (False, True):
-        done = await Hands(tmp_path, ENVIRON).do(_shell("true", cwd=gone, detached=detached))
+        done = await CommandRunner(tmp_path, ENVIRON).run(_shell("true", cwd=gone, detached=detached))
         assert done.said == f"{gone}: No such file or directory"
 
 
 async def test_a_run_that_is_cut_off_records_what_was_running(tmp_path: Path):
     """The audit can say that the command did not end."""
-    hands = Hands(tmp_path, ENVIRON)
-    task = asyncio.create_task(hands.do(_shell(f"touch {tmp_path}/began; sleep 1000")))
+    runner = CommandRunner(tmp_path, ENVIRON)
+    task = asyncio.create_task(runner.run(_shell(f"touch {tmp_path}/began; sleep 1000")))
     await until((tmp_path / "began").exists)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert [(one.exit, "killed" in one.said) for one in hands.ran] == [(None, True)]
+    assert [(one.exit, "killed" in one.said) for one in runner.ran] == [(None, True)]
 
 
 async def test_a_server_is_started_and_left(tmp_path: Path):
     """It lives in a session of its own, and what it says goes to a private file in the state folder."""
     script = f"echo $$ > {tmp_path}/pid; echo ready; echo trouble >&2; exec sleep 1000"
-    done = await Hands(tmp_path, ENVIRON).do(_shell(script, detached=True))
+    done = await CommandRunner(tmp_path, ENVIRON).run(_shell(script, detached=True))
     log = tmp_path / "start-sh.log"
     assert done.exit == 0
     assert str(log) in done.said
@@ -89,7 +89,7 @@ async def test_a_server_is_started_and_left(tmp_path: Path):
 async def test_a_server_whose_log_cannot_be_written_is_not_started(tmp_path: Path):
     """A server without a log would be one that nobody can ask."""
     (tmp_path / "start-sh.log").mkdir()
-    done = await Hands(tmp_path, ENVIRON).do(_shell(f"touch {tmp_path}/ran", detached=True))
+    done = await CommandRunner(tmp_path, ENVIRON).run(_shell(f"touch {tmp_path}/ran", detached=True))
     assert done.exit is None
     assert "start-sh.log: Is a directory" in done.said
     assert not (tmp_path / "ran").exists()
