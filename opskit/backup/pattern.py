@@ -1,6 +1,11 @@
-"""Which paths below a folder are meant: patterns as a person writes them. Pure."""
+"""Which paths below a folder are selected: patterns as a person writes them. Pure.
+
+`pathspec` is not used: in its rules `.env*` means every folder, and it cannot tell that nothing below a
+folder is selected, so that a backup of `~` would walk all of it.
+"""
 
 import fnmatch
+import glob
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,10 +18,10 @@ _Steps = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """What is wanted of one folder, seen from that folder.
+    """What is selected below one folder, seen from that folder.
 
     `*` stands for any part of a name, dots in front included, `**` for any number of folders. A pattern
-    that matches a folder means everything in it. What a pattern behind `!` matches is never meant.
+    that matches a folder means everything in it. What a pattern behind `!` matches is never selected.
     """
 
     wanted: frozenset[_Steps]
@@ -24,30 +29,35 @@ class Patterns:
 
     @property
     def selected(self) -> bool:
-        """The place itself is meant."""
+        """Say whether the folder itself is selected."""
         return () in self.wanted and () not in self.unwanted
 
     @property
     def leads_on(self) -> bool:
-        """Something below the place may be meant."""
+        """Say whether something below the folder may be selected."""
         return bool(self.wanted) and () not in self.unwanted
 
     def below(self, name: str) -> "Patterns":
-        """The same, seen from the entry `name` of this folder."""
+        """Return the same patterns, seen from the entry `name` of this folder."""
         return Patterns(_below(self.wanted, name), _below(self.unwanted, name))
 
     def match(self, path: str) -> bool:
-        """True when the path (with `/` between its names) is meant."""
-        place = self
+        """Return True when the path (with `/` between its names) is selected."""
+        patterns = self
         for name in path.split("/"):
-            place = place.below(name)
-            if not place.leads_on:
+            patterns = patterns.below(name)
+            if not patterns.leads_on:
                 return False
-        return place.selected
+        return patterns.selected
+
+    def with_paths(self, paths: Iterable[str]) -> "Patterns":
+        """Return these patterns and the paths as they stand; `!` still takes them out."""
+        literal = {tuple(map(glob.escape, path.split("/"))) for path in paths}
+        return Patterns(self.wanted | literal, self.unwanted)
 
 
 def of_config(config: Config) -> Patterns:
-    """The patterns of the configuration. Raises ConfigError."""
+    """Return the patterns of the configuration. Raises ConfigError."""
     try:
         return parse(config.backup.files)
     except UsageError as exc:
@@ -55,7 +65,7 @@ def of_config(config: Config) -> Patterns:
 
 
 def parse(texts: Iterable[str]) -> Patterns:
-    """Raises UsageError for a pattern that leaves the folder, and when nothing at all is wanted."""
+    """Read patterns. Raises UsageError for one that leaves the folder, and when nothing at all is wanted."""
     texts = tuple(texts)
     wanted = frozenset(_steps(text) for text in texts if not text.startswith("!"))
     if not wanted:
@@ -76,14 +86,14 @@ def _steps(text: str) -> _Steps:
 
 
 def _below(steps: Iterable[_Steps], name: str) -> frozenset[_Steps]:
-    found: set[_Steps] = set()
-    for one in steps:
-        rest = one
-        while rest and rest[0] == "**":
-            found.add(rest)
-            rest = rest[1:]
-        if not rest:
-            found.add(())
-        elif fnmatch.fnmatchcase(name, rest[0]):
-            found.add(rest[1:])
-    return frozenset(found)
+    below: set[_Steps] = set()
+    for pattern in steps:
+        remaining = pattern
+        while remaining and remaining[0] == "**":
+            below.add(remaining)
+            remaining = remaining[1:]
+        if not remaining:
+            below.add(())
+        elif fnmatch.fnmatchcase(name, remaining[0]):
+            below.add(remaining[1:])
+    return frozenset(below)

@@ -1,7 +1,6 @@
 """`opskit backup`: keep the files that a stack cannot be rebuilt without, and put them back."""
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +10,8 @@ from opskit.cli import backup_view, context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 
 if TYPE_CHECKING:
-    from opskit.backup.place import Place
-    from opskit.backup.restoration import Plan
+    from opskit.backup.catalog import Catalog
+    from opskit.backup.restore import RestorePlan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,23 +34,28 @@ def create(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Archive what `backup.files` selects, private and with checksums; the oldest beyond `keep` go.
+    """Archive what `backup.files` selects and what the stack is started from, private and with checksums.
 
-    Exits 1 when something that is selected is not in the archive; it says what and why.
+    The oldest beyond `keep` go. Exits 1 when something that should be in the archive is not; it says what and
+    why.
     """
     del debug  # read by main
+    import os
     from dataclasses import replace
     from datetime import UTC, datetime
 
-    from opskit.backup import creation
-    from opskit.backup.interruption import interruptible
+    from opskit.backup.catalog import catalog_of
+    from opskit.backup.create import create as create_backup
+    from opskit.backup.create import stack_files
 
-    place = _place(config)
+    loaded = context.load_config(config)
+    catalog = catalog_of(loaded)
     if max_size is not None:
-        place = replace(place, max_file_bytes=_size(max_size))
-    with place.alone(), interruptible():
-        _recover(place)
-        created = creation.create(place, now=datetime.now(UTC))
+        catalog = replace(catalog, max_file_bytes=_size(max_size))
+    with catalog.lock():
+        _recover(catalog)
+        files = stack_files(loaded, os.environ)
+        created = create_backup(catalog, now=datetime.now(UTC), stack_files=files)
     backup_view.created(created, as_json=json)
     raise typer.Exit(int(created.report.exit))
 
@@ -60,11 +64,9 @@ def create(
 def list_(config: ConfigOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """List the archives, the newest first, and whether their manifests can be read."""
     del debug  # read by main
-    from opskit.backup import shelf
-
-    place = _place(config)
-    _recover_if_free(place)
-    backup_view.listed(shelf.stored(place.folder), place.folder, as_json=json)
+    catalog = _catalog(config)
+    _recover_if_free(catalog)
+    backup_view.listed(catalog.archives(), catalog.folder, as_json=json)
 
 
 @app.command()
@@ -79,21 +81,20 @@ def verify(
 ) -> None:
     """Read archives to the last byte: checksums, missing and extra members, what must not be restored."""
     del debug  # read by main
-    from opskit.backup import shelf
-    from opskit.backup.verification import verify as judged
+    from opskit.backup.catalog import verify as verify_archives
     from opskit.errors import OpskitError
 
-    place = _place(config)
-    _recover_if_free(place)
+    catalog = _catalog(config)
+    _recover_if_free(catalog)
     if date == "all":
-        paths = [one.path for one in shelf.stored(place.folder)]
+        paths = [archive.path for archive in catalog.archives()]
         if not paths:
             raise OpskitError(
                 "BACKUP_001", "there is no backup yet", remedy="`opskit backup create` makes one"
             )
     else:
-        paths = [shelf.find(place, date)]
-    report = judged(paths)
+        paths = [catalog.find(date)]
+    report = verify_archives(paths)
     render.report(report, as_json=json)
     raise typer.Exit(int(report.exit))
 
@@ -136,59 +137,59 @@ def restore(
     The whole archive is judged before anything is touched. Nothing that the backup does not hold is removed.
     """
     del debug  # read by main
-    from opskit.backup import interrupted
+    from opskit.backup import restore as restoring
+    from opskit.backup.restore_record import interrupted_targets
 
     _check_usage(date, resume=resume, rollback=rollback, dry_run=dry_run)
-    place = _place(config)
+    catalog = _catalog(config)
     if dry_run and date is not None:
-        if interrupted.waiting(place):
+        if interrupted_targets(catalog):
             render.note(
                 "note: an interrupted restoration is taken back first: `opskit backup restore --rollback`"
             )
-        _restore(place, date, to, only or [], dry_run=True, yes=yes, as_json=json)
+        _restore(catalog, date, to, only or [], dry_run=True, yes=yes, as_json=json)
         return
-    with place.alone():
+    with catalog.lock():
         if rollback:
-            backup_view.told("backup restore", interrupted.roll_back(place), as_json=json)
-        elif resume and (again := interrupted.resume(place)) is None:
-            backup_view.told("backup restore", "the interrupted restoration is finished", as_json=json)
-        elif resume and again is not None:
-            render.note("note: it had changed nothing yet, and begins anew")
-            _restore(
-                place,
-                again.archive,
-                Path(again.target),
-                list(again.only),
-                dry_run=False,
-                yes=yes,
-                as_json=json,
-            )
+            backup_view.told("backup restore", restoring.roll_back(catalog), as_json=json)
+        elif resume:
+            record, target = restoring.resume(catalog)
+            render.note("note: the interrupted restoration was taken back, and is done again")
+            # The record was made after a yes.
+            _restore(catalog, record.archive, target, record.only, dry_run=False, yes=True, as_json=json)
         elif date is not None:
-            _recover(place)
-            _restore(place, date, to, only or [], dry_run=False, yes=yes, as_json=json)
+            _recover(catalog)
+            _restore(catalog, date, to, only or [], dry_run=False, yes=yes, as_json=json)
 
 
 def _restore(
-    place: "Place", date: str, to: Path | None, only: list[str], *, dry_run: bool, yes: bool, as_json: bool
+    catalog: "Catalog",
+    date: str,
+    to: Path | None,
+    only: Sequence[str],
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
-    import secrets
     from datetime import UTC, datetime
 
-    from opskit.backup import restoration, shelf
+    from opskit.backup import restore as restoring
+    from opskit.backup.archive import opened
 
-    with restoration.opened(shelf.find(place, date)) as archive:
-        plan = restoration.plan(archive, place, to=to, only=only)
+    with opened(catalog.find(date)) as archive:
+        plan = restoring.plan(archive, catalog, to=to, only=only)
         if dry_run or plan.idle:
             backup_view.planned(plan, as_json=as_json, dry_run=dry_run)
             return
         if not as_json:
             backup_view.planned(plan, as_json=False, dry_run=False)
         _ask(plan, yes=yes)
-        done = restoration.restore(archive, plan, place, now=datetime.now(UTC), token=secrets.token_hex(4))
+        done = restoring.restore(archive, plan, catalog, now=datetime.now(UTC))
     backup_view.restored(plan, done, as_json=as_json)
 
 
-def _ask(plan: "Plan", *, yes: bool) -> None:
+def _ask(plan: "RestorePlan", *, yes: bool) -> None:
     import sys
 
     from opskit.errors import UsageError
@@ -216,10 +217,10 @@ def _check_usage(date: str | None, *, resume: bool, rollback: bool, dry_run: boo
         raise UsageError("--dry-run goes with a date", remedy="`opskit backup restore latest --dry-run`")
 
 
-def _place(config: str | None) -> "Place":
-    from opskit.backup.place import place_of
+def _catalog(config: str | None) -> "Catalog":
+    from opskit.backup.catalog import catalog_of
 
-    return place_of(context.load_config(config))
+    return catalog_of(context.load_config(config))
 
 
 def _size(text: str) -> int:
@@ -232,29 +233,24 @@ def _size(text: str) -> int:
     return size
 
 
-def _recover(place: "Place") -> None:
-    """Under the lock."""
-    from opskit.backup import interrupted
+def _recover(catalog: "Catalog") -> None:
+    """Undo restores that were killed. Under the lock."""
+    from opskit.backup.restore import recover
 
-    done = interrupted.recover(place)
+    done = recover(catalog)
     if done is not None:
         render.note(f"note: {done}")
 
 
-def _recover_if_free(place: "Place") -> None:
-    """Looking at backups mends as well, unless somebody is at work; and it never fails for it."""
-    from opskit.backup import interrupted
+def _recover_if_free(catalog: "Catalog") -> None:
+    """Undo restores that were killed, unless somebody is at work; looking at backups never fails for it."""
+    from opskit.backup.restore_record import interrupted_targets
     from opskit.errors import OpskitError
 
-    if not interrupted.waiting(place):
+    if not interrupted_targets(catalog):
         return
-    with _noted(OpskitError), place.alone():
-        _recover(place)
-
-
-@contextlib.contextmanager
-def _noted(kind: type[Exception]) -> Iterator[None]:
     try:
-        yield
-    except kind as exc:
+        with catalog.lock():
+            _recover(catalog)
+    except OpskitError as exc:
         render.note(f"note: {exc}")

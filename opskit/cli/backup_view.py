@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from opskit.cli import render
 
 if TYPE_CHECKING:
-    from opskit.backup.creation import Created
-    from opskit.backup.restoration import Plan, Restored
-    from opskit.backup.shelf import Stored
+    from opskit.backup.catalog import StoredArchive
+    from opskit.backup.create import CreatedBackup
+    from opskit.backup.restore import RestorePlan, RestoreResult
 
 _MOST_SHOWN = 50
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -24,7 +24,7 @@ def size(count: float) -> str:
     raise AssertionError
 
 
-def created(outcome: "Created", *, as_json: bool) -> None:
+def created(outcome: "CreatedBackup", *, as_json: bool) -> None:
     report = outcome.report
     if as_json:
         render.document(report.as_json())
@@ -42,10 +42,10 @@ def created(outcome: "Created", *, as_json: bool) -> None:
         render.note(f"removed: {path.name}, the oldest beyond `backup.keep`")
 
 
-def listed(archives: Sequence["Stored"], folder: Path, *, as_json: bool) -> None:
+def listed(archives: Sequence["StoredArchive"], folder: Path, *, as_json: bool) -> None:
     if as_json:
         render.document(
-            _document("backup list", folder=str(folder), backups=[_listed(one) for one in archives])
+            _document("backup list", folder=str(folder), backups=[_listed(archive) for archive in archives])
         )
         return
     if not archives:
@@ -55,33 +55,34 @@ def listed(archives: Sequence["Stored"], folder: Path, *, as_json: bool) -> None
         return
     rows = [
         (
-            one.date if one.purpose == "backup" else f"{one.purpose}_{one.date}",
-            str(one.manifest.files) if one.manifest else "",
-            size(one.manifest.content_bytes) if one.manifest else "",
-            size(one.size_bytes),
-            _state(one),
-            one.manifest.root if one.manifest else "",
+            archive.label,
+            str(archive.manifest.files) if archive.manifest else "",
+            size(archive.manifest.content_bytes) if archive.manifest else "",
+            size(archive.size_bytes),
+            _state(archive),
+            archive.manifest.root if archive.manifest else "",
         )
-        for one in archives
+        for archive in archives
     ]
     render.table(("date", "files", "content", "size", "manifest", "made of"), rows)
 
 
-def _state(one: "Stored") -> str:
-    if one.manifest is None:
-        return one.problem
-    return f"{len(one.manifest.skipped)} left out" if one.manifest.skipped else "ok"
+def _state(archive: "StoredArchive") -> str:
+    if archive.manifest is None:
+        return archive.problem or "none: no checksums"
+    return f"{len(archive.manifest.skipped)} left out" if archive.manifest.skipped else "ok"
 
 
-def _listed(one: "Stored") -> dict[str, Any]:
-    manifest = one.manifest
+def _listed(archive: "StoredArchive") -> dict[str, Any]:
+    manifest = archive.manifest
     return {
-        "date": one.date,
-        "purpose": one.purpose,
-        "path": str(one.path),
-        "size_bytes": one.size_bytes,
-        "readable": manifest is not None,
-        "problem": one.problem or None,
+        "date": archive.date,
+        "purpose": archive.purpose,
+        "path": str(archive.path),
+        "size_bytes": archive.size_bytes,
+        "readable": not archive.problem,
+        "checksums": manifest is not None,
+        "problem": archive.problem or None,
         "files": manifest.files if manifest else None,
         "content_bytes": manifest.content_bytes if manifest else None,
         "left_out": len(manifest.skipped) if manifest else None,
@@ -90,7 +91,7 @@ def _listed(one: "Stored") -> dict[str, Any]:
     }
 
 
-def planned(plan: "Plan", *, as_json: bool, dry_run: bool) -> None:
+def planned(plan: "RestorePlan", *, as_json: bool, dry_run: bool) -> None:
     """What would change; the whole result when that is nothing."""
     if as_json:
         render.document(_plan(plan, dry_run=dry_run, replaced=None))
@@ -98,8 +99,8 @@ def planned(plan: "Plan", *, as_json: bool, dry_run: bool) -> None:
     shown = [one for one in plan.changes if one.action != "same"]
     for one in shown[:_MOST_SHOWN]:
         why = f" ({one.why})" if one.why else ""
-        folder = "/" if one.member.kind == "folder" else ""
-        render.line(f"{one.action:8} {render.printable(one.member.path)}{folder}{why}")
+        folder = "/" if one.entry.kind == "folder" else ""
+        render.line(f"{one.action:8} {render.printable(one.entry.path)}{folder}{why}")
     if len(shown) > _MOST_SHOWN:
         render.line(f"... and {len(shown) - _MOST_SHOWN} more (--json shows all)")
     if plan.idle:
@@ -109,7 +110,7 @@ def planned(plan: "Plan", *, as_json: bool, dry_run: bool) -> None:
         render.line(f"{_counts(plan)} in {render.printable(str(plan.target))}{ending}")
 
 
-def restored(plan: "Plan", done: "Restored", *, as_json: bool) -> None:
+def restored(plan: "RestorePlan", done: "RestoreResult", *, as_json: bool) -> None:
     if as_json:
         render.document(_plan(plan, dry_run=False, replaced=done.replaced))
         return
@@ -128,7 +129,7 @@ def told(command: str, words: str, *, as_json: bool) -> None:
         render.line(render.printable(words))
 
 
-def _plan(plan: "Plan", *, dry_run: bool, replaced: Path | None) -> dict[str, Any]:
+def _plan(plan: "RestorePlan", *, dry_run: bool, replaced: Path | None) -> dict[str, Any]:
     return _document(
         "backup restore",
         archive=_text(str(plan.archive)),
@@ -137,13 +138,13 @@ def _plan(plan: "Plan", *, dry_run: bool, replaced: Path | None) -> dict[str, An
         changed=not dry_run and not plan.idle,
         replaced=str(replaced) if replaced is not None else None,
         changes=[
-            {"path": _text(one.member.path), "kind": one.member.kind, "action": one.action, "why": one.why}
+            {"path": _text(one.entry.path), "kind": one.entry.kind, "action": one.action, "why": one.why}
             for one in plan.changes
         ],
     )
 
 
-def _counts(plan: "Plan") -> str:
+def _counts(plan: "RestorePlan") -> str:
     return ", ".join(f"{len(plan.of(action))} {action}" for action in ("new", "changed", "same"))
 
 
@@ -152,9 +153,9 @@ def _count(number: int, noun: str) -> str:
 
 
 def _text(path: str) -> str:
-    from opskit.backup.member import shown
+    from opskit.backup.manifest import printable_path
 
-    return shown(path)
+    return printable_path(path)
 
 
 def _document(command: str, **content: object) -> dict[str, Any]:

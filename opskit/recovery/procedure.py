@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from opskit.backup.place import running as backup_runs
+from opskit.backup.catalog import running as backup_runs
 from opskit.config.schema import Config
 from opskit.errors import Exit, OpskitError
 from opskit.recovery.executor import Executor, executing

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from opskit.backup import creation, restoration, running
-from opskit.backup.archive import Archive
-from opskit.backup.creation import Created
+from opskit.backup import restore
+from opskit.backup.archive import Archive, opened
+from opskit.backup.catalog import Catalog, running
+from opskit.backup.create import CreatedBackup, create
 from opskit.backup.pattern import parse
-from opskit.backup.place import Place
 from opskit.config.load import load
 from opskit.errors import ConfigError, OpskitError
 from opskit.result import Status
@@ -22,42 +22,42 @@ from tests.parts.backups import NOW, snapshot
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def catalog(tmp_path: Path) -> Catalog:
     (tmp_path / "root" / "logs").mkdir(parents=True)
     (tmp_path / "root" / "logs" / "a.log").write_text("line\n")
-    return Place(tmp_path / "root", tmp_path / "root" / "backups", parse(["**"]), 3, 10_000)
+    return Catalog(tmp_path / "root", tmp_path / "root" / "backups", parse(["**"]), 3, 10_000)
 
 
-def made(place: Place) -> Created:
-    with place.alone():
-        return creation.create(place, now=NOW)
+def made(catalog: Catalog) -> CreatedBackup:
+    with catalog.lock():
+        return create(catalog, now=NOW)
 
 
-def skipped(created: Created) -> dict[str, str]:
+def skipped(created: CreatedBackup) -> dict[str, str]:
     return {one.path: one.reason for one in created.written.manifest.skipped}
 
 
-def test_it_is_private(place: Place) -> None:
+def test_it_is_private(catalog: Catalog) -> None:
     """The archive is 0600 and its folder 0700, whatever the umask."""
     before = os.umask(0)
     try:
-        path = made(place).written.path
+        path = made(catalog).written.path
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_the_folder_of_backups_is_not_backed_up(place: Place) -> None:
+def test_the_folder_of_backups_is_not_backed_up(catalog: Catalog) -> None:
     """It may lie below the root, and each backup is as large as the first."""
-    first, second = made(place), made(place)
-    assert [one.path for one in second.written.manifest.members] == ["logs", "logs/a.log"]
-    assert first.written.manifest.members == second.written.manifest.members
+    first, second = made(catalog), made(catalog)
+    assert [one.path for one in second.written.manifest.entries] == ["logs", "logs/a.log"]
+    assert first.written.manifest.entries == second.written.manifest.entries
 
 
-def test_what_cannot_be_kept_is_told_and_fails(place: Place) -> None:
+def test_what_cannot_be_kept_is_told_and_fails(catalog: Catalog) -> None:
     """Sockets, FIFOs, links that lead out, odd names, huge files: each with its reason; the rest is kept."""
-    logs = place.root / "logs"
+    logs = catalog.root / "logs"
     os.mkfifo(logs / "fifo")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(logs / "sock"))
@@ -68,7 +68,7 @@ def test_what_cannot_be_kept_is_told_and_fails(place: Place) -> None:
         (logs / "hop").symlink_to("/etc")
         (logs / "bad\nname").write_text("")
         (logs / "huge").write_bytes(bytes(10_001))
-        created = made(place)
+        created = made(catalog)
     reasons = skipped(created)
     assert {name.removeprefix("logs/"): why.split(":")[0] for name, why in reasons.items()} == {
         "fifo": "it is a FIFO",
@@ -81,31 +81,31 @@ def test_what_cannot_be_kept_is_told_and_fails(place: Place) -> None:
         "huge": "it has 10001 bytes, more than the 10000 of --max-size",
     }
     assert created.report.status is Status.FAIL
-    assert {one.path for one in created.written.manifest.members} == {"logs", "logs/a.log", "logs/inside"}
+    assert {one.path for one in created.written.manifest.entries} == {"logs", "logs/a.log", "logs/inside"}
 
 
-def test_a_link_where_a_pattern_goes_on_is_told(place: Place, tmp_path: Path) -> None:
+def test_a_link_where_a_pattern_goes_on_is_told(catalog: Catalog, tmp_path: Path) -> None:
     """`results/*.json` with `results` a link to another disk: nothing of it is kept, and that is told."""
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.json").write_text("{}")
-    (place.root / "results").symlink_to(tmp_path / "other")
-    chosen = Place(place.root, place.folder, parse(["results/*.json", "logs"]), 3, 10_000)
+    (catalog.root / "results").symlink_to(tmp_path / "other")
+    chosen = Catalog(catalog.root, catalog.folder, parse(["results/*.json", "logs"]), 3, 10_000)
     assert skipped(made(chosen)) == {"results": "it is a link to a folder, and links are not followed"}
 
 
 _AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from opskit.backup import creation
+from opskit.backup.catalog import Catalog
+from opskit.backup.create import create
 from opskit.backup.pattern import parse
-from opskit.backup.place import Place
 from tests.parts.backups import NOW
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
-place = Place(Path(sys.argv[1]), Path(sys.argv[2]), parse(["**"]), 3, 99)
-print(creation.create(place, now=NOW).report.findings)
+catalog = Catalog(Path(sys.argv[1]), Path(sys.argv[2]), parse(["**"]), 3, 99)
+print(create(catalog, now=NOW).report.findings)
 """
 
 
@@ -142,61 +142,59 @@ def test_a_file_that_is_written_to_is_kept_and_told(tmp_path: Path, size: int) -
     root.mkdir()
     log = root / "busy.log"
     log.write_bytes(os.urandom(size))
-    place = Place(root, tmp_path / "archives", parse(["**"]), 3, 10**9)
+    catalog = Catalog(root, tmp_path / "archives", parse(["**"]), 3, 10**9)
     # Its writer goes on until it is told to stop; a small file may be read between two of its writes.
     code = "import sys\nf = open(sys.argv[1], 'ab', 0)\nprint(flush=True)\nwhile True: f.write(b'line')"
     with subprocess.Popen([sys.executable, "-c", code, str(log)], stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         writer.stdout.readline()
-        created = made(place)
-        while size < 10**6 and not created.written.manifest.members[0].changed:
-            created = made(place)
+        created = made(catalog)
+        while size < 10**6 and not created.written.manifest.entries[0].changed:
+            created = made(catalog)
         writer.kill()
-    assert created.written.manifest.members[0].changed
+    assert created.written.manifest.entries[0].changed
     assert created.report.status is Status.WARN
     with Archive(created.written.path) as archive:
-        assert archive.problems() == []
+        assert archive.check()[1] == []
 
 
-def test_nothing_to_back_up_is_an_error(place: Place, tmp_path: Path) -> None:
+def test_nothing_to_back_up_is_an_error(catalog: Catalog, tmp_path: Path) -> None:
     """Patterns that match nothing, only empty folders, no root: 78 and no archive."""
-    nowhere = Place(tmp_path / "none", tmp_path / "b", parse(["**"]), 3, 1)
+    nowhere = Catalog(tmp_path / "none", tmp_path / "b", parse(["**"]), 3, 1)
     (tmp_path / "root" / "logs" / "a.log").unlink()
-    for one in (place, nowhere, Place(place.root, place.folder, parse(["no*"]), 3, 1)):
+    for one in (catalog, nowhere, Catalog(catalog.root, catalog.folder, parse(["no*"]), 3, 1)):
         with pytest.raises(ConfigError):
             made(one)
         assert [path.name for path in one.folder.iterdir()] == [".lock"]
 
 
-def test_only_what_cannot_be_kept_is_an_error(place: Place) -> None:
+def test_only_what_cannot_be_kept_is_an_error(catalog: Catalog) -> None:
     """An archive with nothing in it is not left behind."""
-    chosen = Place(place.root, place.folder, parse(["logs"]), 3, 1)
+    chosen = Catalog(catalog.root, catalog.folder, parse(["logs"]), 3, 1)
     with pytest.raises(OpskitError, match="nothing could be kept"):
         made(chosen)
-    assert list(place.folder.glob("backup*")) == []
+    assert list(catalog.folder.glob("backup*")) == []
 
 
-def test_old_ones_go(place: Place) -> None:
+def test_old_ones_go(catalog: Catalog) -> None:
     """`keep` are left, and it says which went."""
-    created = [made(place) for _ in range(5)]
-    assert len(list(place.folder.glob("backup_*"))) == 3
+    created = [made(catalog) for _ in range(5)]
+    assert len(list(catalog.folder.glob("backup_*"))) == 3
     assert [path.name for one in created for path in one.removed] == [
         created[0].written.path.name,
         created[1].written.path.name,
     ]
 
 
-def test_what_a_killed_one_left_is_swept(place: Place) -> None:
+def test_what_a_killed_one_left_is_swept(catalog: Catalog) -> None:
     """A half-written archive has no valid name, and the next run removes it."""
-    place.make_folder()
-    half = place.folder / ".backup_2026-11-21T080000Z.tar.gz.tmp"
-    other = place.folder / ".other.tmp"
+    catalog.make_folder()
+    half = catalog.folder / ".backup_2026-11-21T080000Z.tar.gz.tmp"
+    other = catalog.folder / ".other.tmp"
     half.write_text("half")
     other.write_text("not ours")
-    with place.alone():
-        from opskit.backup import interrupted
-
-        assert interrupted.recover(place) is None
+    with catalog.lock():
+        assert restore.recover(catalog) is None
     assert not half.exists()
     assert other.exists()
 
@@ -210,8 +208,8 @@ def test_others_see_that_a_backup_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "archives").exists()
     code = (
         "import os, sys; from pathlib import Path; from opskit.config.load import load\n"
-        "from opskit.backup.place import place_of\n"
-        "with place_of(load(sys.argv[1], environ=os.environ, cwd=Path.cwd()).config).alone():\n"
+        "from opskit.backup.catalog import catalog_of\n"
+        "with catalog_of(load(sys.argv[1], environ=os.environ, cwd=Path.cwd()).config).lock():\n"
         "    print(flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -225,14 +223,14 @@ def test_others_see_that_a_backup_runs(tmp_path: Path) -> None:
     assert running(loaded) is False
 
 
-def test_what_the_root_may_not_lead_out_of(place: Place, tmp_path: Path) -> None:
+def test_what_the_root_may_not_lead_out_of(catalog: Catalog, tmp_path: Path) -> None:
     """A folder that became a link to elsewhere is an obstacle: nothing is written through it."""
-    path = made(place).written.path
+    path = made(catalog).written.path
     (tmp_path / "outside").mkdir()
-    (place.root / "logs").rename(tmp_path / "root" / "old")
-    (place.root / "logs").symlink_to(tmp_path / "outside")
+    (catalog.root / "logs").rename(tmp_path / "root" / "old")
+    (catalog.root / "logs").symlink_to(tmp_path / "outside")
     before = snapshot(tmp_path)
-    with restoration.opened(path) as archive, pytest.raises(OpskitError, match="is a link now") as caught:
-        restoration.plan(archive, place)
+    with opened(path) as archive, pytest.raises(OpskitError, match="is a link now") as caught:
+        restore.plan(archive, catalog)
     assert caught.value.code == "BACKUP_003"
     assert snapshot(tmp_path) == before

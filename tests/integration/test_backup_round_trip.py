@@ -8,11 +8,11 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from opskit.backup import creation, restoration
-from opskit.backup.archive import Archive
+from opskit.backup import restore
+from opskit.backup.archive import Archive, opened
+from opskit.backup.catalog import Catalog
+from opskit.backup.create import create
 from opskit.backup.pattern import parse
-from opskit.backup.place import Place
-from opskit.backup.shelf import stored
 from opskit.errors import ConfigError, OpskitError
 from tests.parts.backups import NOW, snapshot
 
@@ -65,26 +65,26 @@ def test_what_was_destroyed_comes_back(tree: dict[bytes, object]) -> None:
         root = Path(base) / "root"
         root.mkdir()
         grow(root, tree)
-        place = Place(root, Path(base) / "archives", parse(["**"]), 3, 2**30)
+        catalog = Catalog(root, Path(base) / "archives", parse(["**"]), 3, 2**30)
         before, times = snapshot(root), times_of_folders(root)
-        with place.alone():
+        with catalog.lock():
             try:
-                path = creation.create(place, now=NOW).written.path
+                path = create(catalog, now=NOW).written.path
             except ConfigError:
                 assert not any(kind[0] == "file" for kind in before.values())
                 return
         root.rename(Path(base) / "gone")
-        with place.alone(), restoration.opened(path) as archive:
-            planned = restoration.plan(archive, place)
-            restoration.restore(archive, planned, place, now=NOW, token="t")
+        with catalog.lock(), opened(path) as archive:
+            planned = restore.plan(archive, catalog)
+            restore.restore(archive, planned, catalog, now=NOW)
             assert snapshot(root) == before
             assert times_of_folders(root) == times
-            assert restoration.plan(archive, place).idle
+            assert restore.plan(archive, catalog).idle
 
 
-def planned_unless_in_the_way(archive: Archive, place: Place) -> restoration.Plan | None:
+def planned_unless_in_the_way(archive: Archive, catalog: Catalog) -> restore.RestorePlan | None:
     try:
-        return restoration.plan(archive, place)
+        return restore.plan(archive, catalog)
     except OpskitError as exc:
         if "stands in the way" not in exc.message:
             raise
@@ -101,27 +101,27 @@ def test_an_undo_brings_back_what_was_replaced(old: dict[bytes, object], new: di
         root = Path(base) / "root"
         root.mkdir()
         grow(root, old | {b"anchor": (0o600, 1, b"old")})
-        place = Place(root, Path(base) / "archives", parse(["**"]), 3, 2**30)
-        with place.alone():
-            path = creation.create(place, now=NOW).written.path
+        catalog = Catalog(root, Path(base) / "archives", parse(["**"]), 3, 2**30)
+        with catalog.lock():
+            path = create(catalog, now=NOW).written.path
             wanted = snapshot(root)
             root.rename(Path(base) / "gone")
             root.mkdir()
             grow(root, new | {b"anchor": (0o644, 2, b"new")})
             before = snapshot(root)
-            with restoration.opened(path) as archive:
-                planned = planned_unless_in_the_way(archive, place)
+            with opened(path) as archive:
+                planned = planned_unless_in_the_way(archive, catalog)
                 if planned is None:
                     assert snapshot(root) == before
                     return
-                done = restoration.restore(archive, planned, place, now=NOW, token="t")
+                done = restore.restore(archive, planned, catalog, now=NOW)
             now = snapshot(root)
-            same = {one.member.path for one in planned.of("same")}
+            same = {one.entry.path for one in planned.of("same")}
             assert all(now[p] == wanted[p] or p in same for p in map(os.fsdecode, wanted))
             assert done.replaced is not None
-            with restoration.opened(done.replaced) as archive:
-                undo = restoration.plan(archive, place)
-                restoration.restore(archive, undo, place, now=NOW + timedelta(seconds=1), token="u")
+            with opened(done.replaced) as archive:
+                undo = restore.plan(archive, catalog)
+                restore.restore(archive, undo, catalog, now=NOW + timedelta(seconds=1))
             later = snapshot(root)
             assert all(later[p] == was for p, was in before.items() if was[0] == "file")
 
@@ -133,10 +133,10 @@ def test_the_same_tree_makes_the_same_archive(tmp_path: Path) -> None:
         (tmp_path / "root" / name).write_text(name)
     made = []
     for folder in ("one", "two"):
-        place = Place(tmp_path / "root", tmp_path / folder, parse(["**"]), 3, 2**30)
-        with place.alone():
-            made.append(creation.create(place, now=NOW).written.path.read_bytes())
+        catalog = Catalog(tmp_path / "root", tmp_path / folder, parse(["**"]), 3, 2**30)
+        with catalog.lock():
+            made.append(create(catalog, now=NOW).written.path.read_bytes())
     assert made[0] == made[1]
-    first = stored(tmp_path / "one")[0].manifest
+    first = catalog.archives()[0].manifest
     assert first is not None
-    assert [m.path for m in first.members] == ["B", "a", "b", "b/y", "b.c", "z"]
+    assert [entry.path for entry in first.entries] == ["B", "a", "b", "b/y", "b.c", "z"]

@@ -627,10 +627,10 @@ async def test_a_running_pull_is_not_disturbed(stack: Stack, tmp_path: Path):
 
 async def test_a_backup_is_not_disturbed(stack: Stack):
     """While a backup is made nothing of the project is touched."""
-    from opskit.backup.place import place_of
+    from opskit.backup.catalog import catalog_of
 
     stack.write({"web": {}})
-    with place_of(stack.healing.config).alone():
+    with catalog_of(stack.healing.config).lock():
         found = await stack.healed("compose:app")
     assert (found.result, found.cause.rpartition(": ")[2]) == (
         Result.LEFT,

@@ -1,36 +1,36 @@
 """Archives made to order, and folders compared."""
 
+import gzip
 import hashlib
-import io
 import os
 import stat
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from opskit.backup import gzip_file, tar_file
-from opskit.backup.manifest import Manifest, encode
-from opskit.backup.member import MANIFEST_NAME, Member
+from opskit.backup.archive_writer import tar_info
+from opskit.backup.manifest import MANIFEST_NAME, ArchiveEntry, Manifest, encode
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 
 
-def file(path: str, content: bytes = b"x", **more: object) -> Member:
-    """The member that `content` makes."""
+def file(path: str, content: bytes = b"x", **more: object) -> ArchiveEntry:
+    """The entry that `content` makes."""
     given = {"mode": 0o644, "mtime_ns": 10**18, "size": len(content)} | more
-    return Member(path, "file", sha256=hashlib.sha256(content).hexdigest(), **given)
+    return ArchiveEntry(path, "file", sha256=hashlib.sha256(content).hexdigest(), **given)
 
 
-def folder(path: str, **more: object) -> Member:
-    return Member(path, "folder", **({"mode": 0o755, "mtime_ns": 10**18} | more))
+def folder(path: str, **more: object) -> ArchiveEntry:
+    return ArchiveEntry(path, "folder", **({"mode": 0o755, "mtime_ns": 10**18} | more))
 
 
-def link(path: str, target: str) -> Member:
-    return Member(path, "link", 0o777, 10**18, target=target)
+def link(path: str, target: str) -> ArchiveEntry:
+    return ArchiveEntry(path, "link", 0o777, 10**18, target=target)
 
 
-def manifest(members: Sequence[Member], root: str = "/srv/stack") -> Manifest:
+def manifest(members: Sequence[ArchiveEntry], root: str = "/srv/stack") -> Manifest:
     return Manifest("backup", "0", "host", root, NOW, tuple(members))
 
 
@@ -40,30 +40,29 @@ def entry(
     """A raw tar member of any kind."""
     info = tarfile.TarInfo(name)
     info.type, info.mode, info.linkname, info.size = kind, mode, target, len(content)
+    return _member(info, content)
+
+
+def _member(info: tarfile.TarInfo, content: bytes) -> bytes:
     head = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-    return head + content + tar_file.padding(len(content))
+    return head + content + bytes(-len(content) % tarfile.BLOCKSIZE)
 
 
-def entries(members: Sequence[Member], contents: dict[str, bytes] | None = None) -> bytes:
+def entries(members: Sequence[ArchiveEntry], contents: dict[str, bytes] | None = None) -> bytes:
     """The tar members that a manifest tells of."""
     whole = b""
     for one in members:
         content = (contents or {}).get(one.path, b"x") if one.kind == "file" else b""
-        whole += tar_file.header(one) + content + tar_file.padding(len(content))
+        whole += _member(tar_info(one), content)
     return whole
 
 
-def forged(path: Path, told: Manifest | bytes, tar: bytes) -> Path:
+def forged(path: Path, listed: Manifest | bytes, tar: bytes, *, end: bytes = bytes(1024)) -> Path:
     """An archive with this manifest and these tar members, whether they fit each other or not."""
-    text = told if isinstance(told, bytes) else encode(told)
-    file = io.BytesIO()
-    with gzip_file.Sink(file) as sink:
-        sink.write(tar)
-        place = sink.cut()
-        own = Member(MANIFEST_NAME, "file", 0o600, 0, size=len(text))
-        sink.write(tar_file.header(own) + text + tar_file.padding(len(text)) + tar_file.END)
-        sink.finish(place)
-    path.write_bytes(file.getvalue())
+    packed = gzip.compress(tar + end, mtime=0)
+    text = listed if isinstance(listed, bytes) else encode(replace(listed, packed_bytes=len(packed)))
+    head = tar_info(ArchiveEntry(MANIFEST_NAME, "file", 0o600, 0, size=len(text)))
+    path.write_bytes(gzip.compress(_member(head, text), mtime=0) + packed)
     return path
 
 

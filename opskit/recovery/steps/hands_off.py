@@ -191,6 +191,6 @@ def _until(ago_s: float, hands_off_s: float) -> str:
 
 
 def _backup_runs(ground: Ground) -> bool:
-    from opskit.backup.place import running
+    from opskit.backup.catalog import running
 
     return running(ground.config)

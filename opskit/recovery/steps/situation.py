@@ -6,7 +6,7 @@ import os
 import shutil
 from dataclasses import dataclass
 
-from opskit.backup.place import running as backup_runs
+from opskit.backup.catalog import running as backup_runs
 from opskit.errors import OpskitError
 from opskit.recovery.ground import Ground
 from opskit.recovery.steps.box import Box, box, instant

@@ -2,7 +2,7 @@
 
 import pytest
 
-from opskit.backup.member import Member, problem_of_link, problems
+from opskit.backup.manifest import ArchiveEntry, problem_of_link, problems
 from tests.parts.backups import file, folder, link
 
 
@@ -20,6 +20,8 @@ from tests.parts.backups import file, folder, link
         ([file("a\x1b[2Jb")], "control"),
         ([file("x" * 256)], "longer than"),
         ([file(".opskit-manifest.json")], "kept for the manifest"),
+        ([folder("a"), file("a/.opskit-restore-1.new")], "left over"),
+        ([file(".opskit-restore.json")], "left over"),
         ([file("a", mode=0o4755)], "setuid"),
         ([file("a", mode=0o2755)], "setuid"),
         ([folder("a", mode=0o1777)], "setuid"),
@@ -37,7 +39,7 @@ from tests.parts.backups import file, folder, link
         ([folder("/".join("d" * 101))], "folders deep"),
     ],
 )
-def test_what_could_do_harm_is_refused(members: list[Member], reason: str) -> None:
+def test_what_could_do_harm_is_refused(members: list[ArchiveEntry], reason: str) -> None:
     """Each way out of the folder, and each name that cannot be, is found and named."""
     found = problems(members)
     assert len(found) == 1

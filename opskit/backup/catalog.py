@@ -1,0 +1,330 @@
+"""The folder of archives: what lies there, which one a person means, which may go, and who works on them."""
+
+import contextlib
+import fcntl
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from opskit.backup.archive import Archive, DamagedArchiveError
+from opskit.backup.archive_writer import TEMPORARY, not_written
+from opskit.backup.manifest import Manifest, Purpose, printable_path
+from opskit.backup.pattern import Patterns, of_config
+from opskit.config.schema import Config
+from opskit.errors import OpskitError, UsageError
+from opskit.result import Finding, Report, Status
+from opskit.system.lock import try_lock
+
+#: Held by the process that makes or restores a backup.
+LOCK = ".lock"
+#: Whoever asks `running` holds the lock for an instant.
+_PATIENCE_S = (0.0, 0.02, 0.05, 0.1, 0.2)
+#: Older scripts named theirs `backup_<date>` in any form of date.
+_NAME = re.compile(r"(backup|replaced)_([^/\s]+?)(?:(?<=Z)-([0-9]{1,4}))?\.tar\.gz")
+_MOST_NAMED = 10
+_MOST_PROBLEMS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArchive:
+    """An archive by its name, and what can be read of it without unpacking it.
+
+    `manifest` is None when the archive has none, or when `problem` says why it cannot be read.
+    """
+
+    path: Path
+    purpose: Purpose
+    stamp: str
+    number: int
+    size_bytes: int
+    manifest: Manifest | None
+    problem: str = ""
+
+    @property
+    def date(self) -> str:
+        """Return what a person gives to name it."""
+        return f"{self.stamp}-{self.number}" if self.number > 1 else self.stamp
+
+    @property
+    def label(self) -> str:
+        return self.date if self.purpose == "backup" else f"{self.purpose}_{self.date}"
+
+    def is_named(self, word: str) -> bool:
+        return word in (self.date.replace(":", ""), f"{self.purpose}_{self.date}".replace(":", ""))
+
+    def begins_with(self, word: str) -> bool:
+        return f"{self.purpose}_{self.date}".replace(":", "").startswith(word)
+
+    @property
+    def age_key(self) -> tuple[str, int, str]:
+        """Return what sorts archives by time, whatever form their dates have."""
+        return re.sub(r"\D", "", self.stamp)[:14].ljust(14, "0"), self.number, self.purpose
+
+    def is_of(self, root: str) -> bool:
+        return self.manifest is not None and self.manifest.root == root
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The archives in `folder` and what they are made of: what `patterns` select below `root`.
+
+    Both paths are absolute and free of links. `config_folder` is where the configuration lies.
+    """
+
+    root: Path
+    folder: Path
+    patterns: Patterns
+    keep: int
+    max_file_bytes: int
+    config_folder: Path | None = None
+
+    def make_folder(self) -> None:
+        """Make the folder, for its owner alone. Raises BACKUP_003."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            raise not_written(self.folder, exc) from exc
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep others from making or restoring a backup meanwhile. Raises BACKUP_004 when somebody does.
+
+        SIGTERM and SIGHUP raise KeyboardInterrupt meanwhile, as Ctrl-C does, so that work can be undone.
+        """
+        self.make_folder()
+        with contextlib.ExitStack() as stack:
+            for pause_s in _PATIENCE_S:
+                time.sleep(pause_s)
+                try:
+                    held = stack.enter_context(try_lock(self.folder / LOCK))
+                except OSError as exc:
+                    raise not_written(self.folder, exc) from exc
+                if held:
+                    break
+            else:
+                raise OpskitError("BACKUP_004", f"another process works on the backups in {self.folder}")
+            stack.enter_context(_signals(_interrupt))
+            yield
+
+    def new_path(self, purpose: Purpose, now: datetime) -> Path:
+        """Return a name that nothing has yet. `now` must be timezone-aware."""
+        stamp = f"{purpose}_{now.astimezone(UTC):%Y-%m-%dT%H%M%SZ}"
+        path = self.folder / f"{stamp}.tar.gz"
+        number = 1
+        while path.exists():
+            number += 1
+            path = self.folder / f"{stamp}-{number}.tar.gz"
+        return path
+
+    def archives(self) -> list[StoredArchive]:
+        """Return the archives of the folder, the newest first. Raises BACKUP_003 when it cannot be read."""
+        try:
+            matches = [match for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise not_written(self.folder, exc) from exc
+        archives = [archive for match in matches if (archive := _stored(self.folder, match)) is not None]
+        return sorted(archives, key=lambda archive: archive.age_key, reverse=True)
+
+    def find(self, wanted: str) -> Path:
+        """Return the archive that a date, the beginning of one, `latest`, a name or a path stands for.
+
+        `latest` is the newest of this root, or one that does not say its root; one that cannot be read
+        counts, so that no older one is taken for it unnoticed. Raises BACKUP_001, and UsageError when several
+        fit.
+        """
+        if "/" in wanted:
+            path = Path(wanted).expanduser().absolute()
+            if not path.exists():
+                raise OpskitError("BACKUP_001", f"{printable_path(wanted)}: there is no such file")
+            return path
+        archives = self.archives()
+        if wanted == "latest":
+            for archive in archives:
+                if archive.purpose == "backup" and (
+                    archive.manifest is None or archive.is_of(str(self.root))
+                ):
+                    return archive.path
+            raise _unknown("there is no backup yet" if not archives else f"none is of {self.root}", archives)
+        word = wanted.removesuffix(".tar.gz").replace(":", "")
+        fitting = (
+            [archive for archive in archives if archive.purpose == "backup" and archive.is_named(word)]
+            or [archive for archive in archives if archive.is_named(word)]
+            or [archive for archive in archives if archive.begins_with(word)]
+            or [archive for archive in archives if archive.begins_with(f"backup_{word}")]
+        )
+        if not word or not fitting:
+            raise _unknown(f"there is no backup {wanted!r}", archives)
+        if len(fitting) > 1:
+            raise UsageError(
+                f"{wanted!r} may be {len(fitting)} backups: {_named(fitting)}",
+                remedy="write more of the date",
+            )
+        return fitting[0].path
+
+    def prune(self, *, root: str, purpose: Purpose, new: Path) -> list[Path]:
+        """Remove those that may go, and return them. One that will not go stays: the new one counts."""
+        removed = []
+        for archive in superfluous(self.archives(), root=root, purpose=purpose, keep=self.keep, new=new):
+            with contextlib.suppress(OSError):
+                archive.path.unlink()
+                removed.append(archive.path)
+        return removed
+
+    def sweep(self) -> None:
+        """Remove what a process that died has left half-written. Only under the lock."""
+        for path in self.folder.glob(f".*{TEMPORARY}"):
+            if _NAME.fullmatch(path.name.removesuffix(TEMPORARY).removeprefix(".")):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def catalog_of(config: Config) -> Catalog:
+    """Return the catalog that a configuration describes. Raises ConfigError for unusable patterns."""
+    backup = config.backup
+    folder = config.located(backup.folder) if backup.folder else Path(config.state_dir) / "backups"
+    return Catalog(
+        root=Path(os.path.realpath(config.located(backup.root or "."))),
+        folder=Path(os.path.realpath(folder.absolute())),
+        patterns=of_config(config),
+        keep=backup.keep,
+        max_file_bytes=backup.max_file_bytes,
+        config_folder=Path(os.path.realpath(config.path)).parent if config.path is not None else None,
+    )
+
+
+def running(config: Config) -> bool:
+    """Return True while a backup is made or restored: leave its files alone. Nothing is created by asking."""
+    try:
+        handle = os.open(catalog_of(config).folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def superfluous(
+    archives: Sequence[StoredArchive], *, root: str, purpose: Purpose, keep: int, new: Path
+) -> list[StoredArchive]:
+    """Return which may go: those of this root and purpose behind the newest `keep`. Pure.
+
+    `archives` are the newest first. `new`, the newest complete one, and what has no readable manifest are
+    kept: a damaged archive neither pushes a good one out nor vanishes unseen.
+    """
+    candidates = [archive for archive in archives if archive.purpose == purpose and archive.is_of(root)]
+    # A clock that was set back makes the new one look old.
+    candidates.sort(key=lambda archive: archive.path != new)
+    complete = (archive for archive in candidates if archive.manifest and not archive.manifest.skipped)
+    newest_complete = next(complete, None)
+    return [archive for archive in candidates[keep:] if archive is not newest_complete]
+
+
+def verify(paths: Sequence[Path]) -> Report:
+    """Read every byte of each archive. What keeps one from being restored here fails it."""
+    return Report("backup verify", [_verified(path) for path in paths])
+
+
+def _verified(path: Path) -> Finding:
+    began = time.monotonic()
+    name = printable_path(path.name).removesuffix(".tar.gz").removeprefix("backup_")
+    try:
+        with Archive(path) as archive:
+            manifest, problems = archive.check()
+            has_checksums = archive.manifest is not None
+    except DamagedArchiveError as exc:
+        problems = [str(exc)]
+    except OSError as exc:
+        problems = [f"it cannot be read: {exc.strerror}"]
+    seconds = time.monotonic() - began
+    if problems:
+        more = len(problems) - _MOST_PROBLEMS
+        detail = "; ".join(problems[:_MOST_PROBLEMS]) + (
+            f" (and {more} more: --json shows them)" * (more > 0)
+        )
+        remedy = "`opskit backup create` makes a new one; restore none that is damaged"
+        evidence: dict[str, Any] = {"problems": problems}
+        return Finding(
+            "archive", name, Status.FAIL, "damaged", detail, "BACKUP_002", remedy, seconds, evidence
+        )
+    evidence = {
+        "files": manifest.files,
+        "content_bytes": manifest.content_bytes,
+        "root": printable_path(manifest.root) or None,
+    }
+    files = "1 file" if manifest.files == 1 else f"{manifest.files} files"
+    status, state, detail = Status.PASS, "ok", f"{files}, every checksum holds"
+    if not has_checksums:
+        status, state, detail = Status.WARN, "no checksums", f"{files} can be read; it has no manifest"
+    elif manifest.skipped:
+        status, state = Status.WARN, "incomplete"
+        detail = f"{detail}; left out when it was made: {len(manifest.skipped)}"
+    return Finding("archive", name, status, state, detail, seconds=seconds, evidence=evidence)
+
+
+def _stored(folder: Path, match: re.Match[str]) -> StoredArchive | None:
+    """Return None when it has gone meanwhile."""
+    path, number = folder / match[0], int(match[3] or 1)
+    purpose: Purpose = "backup" if match[1] == "backup" else "replaced"
+    try:
+        with Archive(path) as archive:
+            return StoredArchive(path, purpose, match[2], number, archive.size_bytes, archive.manifest)
+    except FileNotFoundError:
+        return None
+    except DamagedArchiveError as exc:
+        problem = str(exc)
+    except OSError as exc:
+        problem = f"it cannot be read: {exc.strerror}"
+    return StoredArchive(path, purpose, match[2], number, path.lstat().st_size, None, problem)
+
+
+def _unknown(message: str, archives: Sequence[StoredArchive]) -> OpskitError:
+    if not archives:
+        return OpskitError("BACKUP_001", message, remedy="`opskit backup create` makes one")
+    return OpskitError("BACKUP_001", f"{message}; there are {_named(archives)}")
+
+
+def _named(archives: Sequence[StoredArchive]) -> str:
+    more = f" and {len(archives) - _MOST_NAMED} more" if len(archives) > _MOST_NAMED else ""
+    return ", ".join(archive.label for archive in archives[:_MOST_NAMED]) + more
+
+
+def undisturbed() -> contextlib.AbstractContextManager[None]:
+    """Ignore signals that would interrupt: what runs now is short and must come to its end."""
+    return _signals(_ignore)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    del number, frame
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _signals(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread gets signals
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
