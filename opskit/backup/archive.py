@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, BinaryIO, Self
 
 from opskit.backup.manifest import (
@@ -138,9 +137,7 @@ class Archive:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def _first_manifest(self, status: os.stat_result) -> Manifest | None:
@@ -169,7 +166,7 @@ class Archive:
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined] # tarfile would keep them all in memory
                 # tarfile knows by now where the next header begins.
-                stream.limit = tar.offset + _HEADER_BYTES  # type: ignore[attr-defined]
+                stream.limit = tar.offset + _HEADER_BYTES
                 yield info, tar.extractfile(info) if info.isreg() else None
         except _DAMAGE as exc:
             raise DamagedArchiveError("a tar header is damaged, or it is not a tar archive") from exc

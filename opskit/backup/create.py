@@ -28,6 +28,7 @@ from opskit.result import Finding, Report, Status
 from opskit.system.compose_model import further_files
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
+_ENV_LINE = re.compile(r"^\s*(?:export\s+)?(\w+)\s*=\s*(['\"]?)([^'\"#\n]*)\2", re.MULTILINE)
 _UNFIT = {
     stat.S_IFSOCK: "it is a socket",
     stat.S_IFIFO: "it is a FIFO",
@@ -106,38 +107,49 @@ def create(
 def stack_files(config: Config, environ: Mapping[str, str]) -> dict[Path, str]:
     """Return the files that the stack is started from, and where each is named.
 
-    They are those of `stack.compose` and `stack.env_files`, the `.env` beside a Compose file, and what the
-    Compose files name: environment files, includes, bases, secrets. What only a Compose file names and is
-    not there is left out.
+    They are those of `stack.compose` and `stack.env_files`, the `.env` beside the first Compose file, and
+    what the Compose files name: environment files, includes, bases, secrets. What only a Compose file names
+    and is not there is left out.
     """
     found: dict[Path, str] = {config.located(path): "stack.env_files" for path in config.stack.env_files}
-    for project, paths in config.stack.compose.items():
-        key = f"stack.compose.{project}"
-        waiting = [config.located(path) for path in paths]
-        found |= dict.fromkeys(waiting, key)
-        for path in waiting:
-            further = [path.parent / ".env", *_named_in(path, environ)] if _is_yaml(path) else []
-            fresh = [
-                other for other in further if other not in found and (other.is_file() or "$" in str(other))
-            ]
-            found |= dict.fromkeys(fresh, key)
-            waiting += fresh
+    for project, names in config.stack.compose.items():
+        paths = [config.located(name) for name in names]
+        if paths:
+            dotenv = paths[0].parent / ".env"
+            values = {**_values(dotenv), **environ}
+            # Paths in the project's own files belong to the folder of the first, in others to their own.
+            waiting = [(path, paths[0].parent) for path in paths]
+            for path, folder in waiting:
+                others = _named_in(path, folder, values)
+                waiting += [(other, other.parent) for other in others if other not in dict(waiting)]
+            found |= dict.fromkeys(
+                (*dict(waiting), *([dotenv] if dotenv.is_file() else [])), f"stack.compose.{project}"
+            )
     return found
 
 
-def _is_yaml(path: Path) -> bool:
-    return path.suffix in (".yml", ".yaml", ".json") and path.is_file()
-
-
-def _named_in(path: Path, environ: Mapping[str, str]) -> list[Path]:
-    def value(match: re.Match[str]) -> str:
-        return environ.get(match[1] or match[2]) or match[3] or match[0]
-
+def _values(dotenv: Path) -> dict[str, str]:
     try:
-        names = further_files(path.read_text("utf-8", "replace"))
+        lines = _ENV_LINE.finditer(dotenv.read_text("utf-8", "replace"))
     except OSError:
-        return []
-    return [path.parent / Path(_VARIABLE.sub(value, name)).expanduser() for name in sorted(names)]
+        return {}
+    return {match[1]: match[3].strip() for match in lines}
+
+
+def _named_in(path: Path, folder: Path, values: Mapping[str, str]) -> list[Path]:
+    """Return the files that a Compose file names, and where a link leads."""
+
+    def value(match: re.Match[str]) -> str:
+        return values.get(match[1] or match[2]) or match[3] or match[0]
+
+    found = [Path(os.path.realpath(path))] if path.is_symlink() else []
+    if path.suffix in (".yml", ".yaml", ".json") and path.is_file():
+        try:
+            names = sorted(further_files(path.read_text("utf-8", "replace")))
+        except OSError:
+            return found  # it is named as unreadable when it is archived
+        found += [folder / Path(_VARIABLE.sub(value, name)).expanduser() for name in names]
+    return [other for other in found if "$" in str(other) or other.is_file()]
 
 
 def _by_place(root: Path, stack_files: Mapping[Path, str]) -> tuple[list[str], list[SkippedFile]]:

@@ -191,7 +191,7 @@ def restore(archive: Archive, planned: RestorePlan, catalog: Catalog, *, now: da
             write_record(target, record)
             kept = {} if safety is None else _keep(folder, planned.replaced, safety, now)
             _make_folders(folder, record)
-            _stage(folder, archive, record.entries, record.staged("new"))
+            _stage(folder, archive, record.files, record.staged("new"))
             _put_in_place(folder, record, kept)
         with undisturbed():
             remove_record(target, record)
@@ -231,23 +231,20 @@ def _check_room(planned: RestorePlan) -> None:
 def _record(
     folder: RootFolder, planned: RestorePlan, safety: Path | None, archives: Path, *, made_target: bool
 ) -> RestoreRecord:
-    todo = [change for change in planned.changes if change.action != "same"]
-    modes: dict[str, tuple[int, int]] = {}
-    for change in todo:
-        if change.entry.kind == "folder" and change.action == "changed":
-            status = folder.stat(change.entry.path)
-            before = 0o700 if status is None else stat.S_IMODE(status.st_mode)
-            modes[change.entry.path] = (before, change.entry.mode)
+    entries = tuple(change.entry for change in planned.changes if change.action != "same")
+    new = {change.entry.path for change in planned.of("new")}
+    before: dict[str, int | None] = {}
+    for entry in entries:
+        status = None if entry.path in new else folder.stat(entry.path)
+        before[entry.path] = None if status is None else stat.S_IMODE(status.st_mode)
     return RestoreRecord(
         archive=str(planned.archive),
         only=planned.only,
-        safety=None if safety is None else str(safety),
-        entries=tuple(change.entry for change in todo if change.entry.kind != "folder"),
-        new=frozenset(change.entry.path for change in planned.of("new")),
-        folders=tuple(c.entry for c in todo if c.entry.kind == "folder" and c.action == "new"),
-        modes=modes,
-        made_target=made_target,
         archives=str(archives),
+        safety=None if safety is None else str(safety),
+        entries=entries,
+        before=before,
+        made_target=made_target,
     )
 
 
@@ -274,9 +271,12 @@ def _keep(
 
 
 def _make_folders(folder: RootFolder, record: RestoreRecord) -> None:
-    for path, (before, _) in record.modes.items():
-        os.fchmod(folder.handle(path), before | 0o700)
+    """Make folders, and open those whose mode changes, for their owner."""
     for entry in record.folders:
+        before = record.before[entry.path]
+        if before is not None:
+            os.fchmod(folder.handle(entry.path), before | 0o700)
+            continue
         handle, name = folder.at(entry.path)
         os.mkdir(name, 0o700, dir_fd=handle)
         if os.geteuid() == 0:
@@ -342,19 +342,18 @@ def _give_to_owner(folder: RootFolder, entry: ArchiveEntry, staged: str) -> None
 
 def _put_in_place(folder: RootFolder, record: RestoreRecord, kept: Mapping[str, ArchiveEntry]) -> None:
     staged = record.staged("new")
-    for entry in record.entries:
+    for entry in record.files:
         _check_unchanged(folder, entry.path, kept.get(entry.path))
         folder.rename(staged[entry.path], entry.path)
     # Names on the disk, then folders with their own permissions and times; the innermost first.
-    paths = {entry.path.rpartition("/")[0] for entry in record.entries}
-    for path in paths | {entry.path for entry in record.folders}:
+    for path in {entry.path.rpartition("/")[0] for entry in record.entries}:
         os.fsync(folder.handle(path))
-    for made in reversed(record.folders):
-        handle = folder.handle(made.path)
-        os.utime(handle, ns=(made.mtime_ns, made.mtime_ns))
-        os.fchmod(handle, made.mode)
-    for path in reversed(record.modes):
-        os.fchmod(folder.handle(path), record.modes[path][1])
+    for entry in reversed(record.folders):
+        handle = folder.handle(entry.path)
+        os.fsync(handle)
+        if record.before[entry.path] is None:
+            os.utime(handle, ns=(entry.mtime_ns, entry.mtime_ns))
+        os.fchmod(handle, entry.mode)
 
 
 def _check_unchanged(folder: RootFolder, path: str, kept: ArchiveEntry | None) -> None:
@@ -391,10 +390,10 @@ def undo(target: Path, record: RestoreRecord) -> list[str]:
     undoing = _Undoing()
     try:
         with RootFolder(target) as folder:
-            for path in (*record.modes, *(entry.path for entry in record.folders)):
+            for entry in record.folders:
                 # It may have its final permissions already, which may not let us in.
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    os.fchmod(folder.handle(path), 0o700)
+                    os.fchmod(folder.handle(entry.path), 0o700)
             with _safety_archive(record) as safety:
                 undoing = _undoing(folder, record, safety)
                 for path in (*undoing.remove, *record.staged("new").values(), *record.staged("old").values()):
@@ -405,12 +404,13 @@ def undo(target: Path, record: RestoreRecord) -> list[str]:
                     for entry in undoing.back:
                         folder.rename(staged[entry.path], entry.path)
             for entry in reversed(record.folders):
-                # A folder in which somebody has put something since stays.
+                mode = record.before[entry.path]
+                # A folder that is gone needs nothing; a new one in which somebody has put something stays.
                 with contextlib.suppress(OSError):
-                    folder.remove_folder(entry.path)
-            for path, (before, _) in record.modes.items():
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    os.fchmod(folder.handle(path), before)
+                    if mode is None:
+                        folder.remove_folder(entry.path)
+                    else:
+                        os.fchmod(folder.handle(entry.path), mode)
         if record.safety is not None and not undoing.changed:
             Path(record.safety).unlink(missing_ok=True)
         remove_record(target, record)
@@ -448,10 +448,10 @@ def _undoing(folder: RootFolder, record: RestoreRecord, safety: Archive | None) 
     manifest = None if safety is None else safety.manifest
     kept = {} if manifest is None else {entry.path: entry for entry in manifest.entries}
     undoing = _Undoing()
-    for entry in record.entries:
+    for entry in record.files:
         before = kept.get(entry.path)
         state = compare(folder, entry).action
-        if before is None and entry.path not in record.new:
+        if before is None and record.before[entry.path] is not None:
             if state == "same":
                 raise DamagedArchiveError("it is gone, or does not hold what it should")
         elif before is not None and compare(folder, before).action == "same":

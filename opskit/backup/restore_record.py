@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,9 @@ _POINTER = ".restoring"
 
 @dataclass(frozen=True, slots=True)
 class RestoreRecord:
-    """What a restore does: `entries` get a new file or link, `folders` are made in this order.
+    """What a restore changes: `entries`, and in `before` the mode of what was there, None for nothing.
 
-    `new` are the paths of entries where nothing was. `modes` are those of folders that were there, before
-    and after. `safety` is the archive of what is replaced, None when nothing is; `archives` is its folder.
+    `safety` is the archive of the files that are replaced, None when none is; `archives` is its folder.
     `made_target` says that the target is new.
     """
 
@@ -42,16 +41,24 @@ class RestoreRecord:
     archives: str
     safety: str | None
     entries: tuple[ArchiveEntry, ...]
-    new: frozenset[str]
-    folders: tuple[ArchiveEntry, ...]
-    modes: dict[str, tuple[int, int]]
+    before: dict[str, int | None]
     made_target: bool
+
+    @property
+    def files(self) -> list[ArchiveEntry]:
+        """Return the files and links that get their place."""
+        return [entry for entry in self.entries if entry.kind != "folder"]
+
+    @property
+    def folders(self) -> list[ArchiveEntry]:
+        """Return the folders that are made or get another mode, the outermost first."""
+        return [entry for entry in self.entries if entry.kind == "folder"]
 
     def staged(self, suffix: str) -> dict[str, str]:
         """Return where the file for each path lies, beside it, before it is put in place."""
         return {
             entry.path: str(Path(entry.path).with_name(f"{TRACE}-{number}.{suffix}"))
-            for number, entry in enumerate(self.entries, 1)
+            for number, entry in enumerate(self.files, 1)
         }
 
 
@@ -140,19 +147,9 @@ def read_record(target: Path, catalog: Catalog) -> Iterator[RestoreRecord | None
 
 
 def _encode(record: RestoreRecord) -> bytes:
-    content = {
-        "schema_version": _SCHEMA_VERSION,
-        "archive": record.archive,
-        "only": record.only,
-        "archives": record.archives,
-        "safety": record.safety,
-        "entries": [encode_entry(entry) for entry in record.entries],
-        "new": sorted(record.new),
-        "folders": [encode_entry(entry) for entry in record.folders],
-        "modes": record.modes,
-        "made_target": record.made_target,
-    }
-    return json.dumps(content).encode("ascii")
+    content = {field.name: getattr(record, field.name) for field in fields(record)}
+    content["entries"] = [encode_entry(entry) for entry in record.entries]
+    return json.dumps({"schema_version": _SCHEMA_VERSION, **content}).encode("ascii")
 
 
 def _decode(text: bytes) -> RestoreRecord:
@@ -165,12 +162,10 @@ def _decode(text: bytes) -> RestoreRecord:
         archives=str(content["archives"]),
         safety=None if content["safety"] is None else str(content["safety"]),
         entries=tuple(decode_entry(entry, "an entry") for entry in content["entries"]),
-        new=frozenset(content["new"]),
-        folders=tuple(decode_entry(entry, "a folder") for entry in content["folders"]),
-        modes={path: (before, after) for path, (before, after) in content["modes"].items()},
+        before=dict(content["before"]),
         made_target=bool(content["made_target"]),
     )
-    paths = [entry.path for entry in (*record.entries, *record.folders)]
-    if any(problem_of_path(path) for path in (*paths, *record.modes)):
-        raise InvalidManifestError("a path leaves the target")
+    paths = [entry.path for entry in record.entries]
+    if any(problem_of_path(path) for path in paths) or list(record.before) != paths:
+        raise InvalidManifestError("a path leaves the target, or is not known")
     return record

@@ -48,9 +48,7 @@ def half_done(catalog: Catalog, *, there: str) -> RestoreRecord:
         archives=str(catalog.folder),
         safety=str(safety),
         entries=entries,
-        new=frozenset(),
-        folders=(),
-        modes={},
+        before={".env": 0o644},
         made_target=False,
     )
     write_record(catalog.root, record)
