@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from opskit.checks.expectation import Expectation
 from opskit.checks.spec import Check, NotHere, Observation, Unjudged
 from opskit.errors import OpskitError
 from opskit.result import Finding, Status
@@ -21,6 +22,8 @@ def judged(check: Check, seen: Observation, seconds: float) -> Finding:
     """
     expected = check.expect.matchers.keys()
     reasons = check.expect.mismatches(seen.values)
+    if seen.unseen.intersection(expected) and not _mismatches_of_seen(check, seen):
+        return _finding(check, Status.INCONCLUSIVE, seen.state or "unknown", seen.detail, seconds, seen)
     if seen.problem and not expected & {"error", *seen.settled}:
         unknown = not reasons and any(seen.values.get(key) is False for key in expected)
         undecided = seen.undecided or (_unproven(seen, expected) if unknown else "")
@@ -41,6 +44,11 @@ def judged(check: Check, seen: Observation, seconds: float) -> Finding:
 def _unproven(seen: Observation, expected: AbstractSet[str]) -> str:
     names = ", ".join(f"`{key}`" for key in expected if seen.values.get(key) is False)
     return f"{seen.problem}: that does not tell {names}"
+
+
+def _mismatches_of_seen(check: Check, seen: Observation) -> list[str]:
+    matchers = {key: matcher for key, matcher in check.expect.matchers.items() if key not in seen.unseen}
+    return Expectation(matchers).mismatches(seen.values)
 
 
 def late(check: Check, seconds: float) -> Finding:

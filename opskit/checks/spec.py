@@ -34,13 +34,15 @@ class Observation:
     it fails the check unless its value `error`, or one of `settled`, is expected: values that are known in
     spite of the problem, as `open` is where a connection was refused. Any other value that is False under a
     problem is unknown: expecting it is inconclusive. `undecided` says why a mismatch proves nothing, which is
-    inconclusive too. `state` is the target's condition in one word.
+    inconclusive too. `unseen` are values that could not be seen: a check that asks for one is inconclusive
+    whatever it expects, unless another value does not match. `state` is the target's condition in one word.
     """
 
     values: Mapping[str, Any]
     detail: str = ""
     problem: str = ""
     undecided: str = ""
+    unseen: frozenset[str] = frozenset()
     state: str = ""
     code: str | None = None
     remedy: str | None = None

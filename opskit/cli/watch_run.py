@@ -19,7 +19,7 @@ from opskit.logs.files import FileSource
 from opskit.logs.resolve import resolve
 from opskit.logs.source import Source
 from opskit.providers.node import Node
-from opskit.system.docker import Docker
+from opskit.system.docker_objects import DockerObjects
 from opskit.system.docker_records import Container
 from opskit.system.logfile import LOG_NAME
 from opskit.watch.targets import AgentTarget, NodeTarget, Target
@@ -92,12 +92,12 @@ async def _opened(asked: Asked, config: Config) -> AsyncIterator[Wish]:
                 stack.push_async_callback(client.aclose)
                 targets.append(AgentTarget(client, config, required=agent.required or agent.name in named))
         own, sources, names = await _sources(asked, areas, config)
-        docker = Docker() if "containers" in areas or names else None
+        docker = DockerObjects() if "containers" in areas or names else None
 
         def follow(name: str) -> Source:
             from opskit.logs.container import ContainerSource
 
-            return ContainerSource(docker or Docker(), Container(name, name, "", "running"))
+            return ContainerSource(docker or DockerObjects(), Container(name, name, "", "running"))
 
         yield Wish(
             areas,

@@ -242,15 +242,21 @@ def _containers(view: View, width: int) -> Section | None:
         return Section([("containers", _TITLE), ("  Docker is not there", "dim")], [], least=0)
     known = sorted(view.containers, key=lambda one: (one.is_well, -one.at))
     shown = [one for one in known if not one.is_well or one.restarts]
-    well = len(known) - sum(not one.is_well for one in known)
+    well, sick = sum(one.is_well for one in known), sum(one.is_sick for one in known)
+    unchecked = len(known) - well - sick
     title: Line = [
         ("containers", _TITLE),
-        (f"  {well} well, {len(known) - well} not" if known else "  no news", ""),
+        (
+            f"  {well} well, {sick} not{f', {unchecked} not checked' if unchecked else ''}"
+            if known
+            else "  no news",
+            "",
+        ),
     ]
     rows: list[list[Piece]] = [
         [
             (f"{_GAP}{one.name}", ""),
-            (one.state, "" if one.is_well else "bold red"),
+            (one.state, "bold red" if one.is_sick else ""),
             (f"{one.restarts} restarts" if one.restarts else "", "yellow"),
             (_clock(one.at) if one.at else "", "dim"),
             (one.detail, "dim"),

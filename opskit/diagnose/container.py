@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from opskit.checks.health_check import health_check_fault, health_check_remedy
 from opskit.checks.kinds.containers import container_values
 from opskit.diagnose.quantities import age, share, size
+from opskit.facts.container import container
 from opskit.result import Finding, Status
 from opskit.system.docker_records import PROJECT, SERVICE
 
@@ -110,6 +112,16 @@ def cells(one: Mapping[str, Any]) -> tuple[str, ...]:
         memory,
         ", ".join(one["ports"]),
     )
+
+
+def unchecked(item: Mapping[str, Any]) -> Finding | None:
+    """Return a finding for a container that runs with a health check which cannot; else None."""
+    record = container(item)
+    fault = health_check_fault(record) if record.running else None
+    if fault is None:
+        return None
+    remedy = health_check_remedy(record, fault)
+    return Finding("container", record.name, Status.INCONCLUSIVE, "unchecked", fault.detail, None, remedy)
 
 
 def judged(one: Mapping[str, Any], memory_percent: float) -> Finding:

@@ -9,7 +9,17 @@ from typing import Any
 from opskit.checks.kinds.docker_things import network_values
 from opskit.checks.surroundings import Surroundings
 from opskit.diagnose.area import Area, Look, Part, Section, gathered
-from opskit.diagnose.container import COLUMNS, Seen, Use, cells, described, judged, readable, use_of
+from opskit.diagnose.container import (
+    COLUMNS,
+    Seen,
+    Use,
+    cells,
+    described,
+    judged,
+    readable,
+    unchecked,
+    use_of,
+)
 from opskit.diagnose.docker_here import missing, not_installed, of_stack
 from opskit.diagnose.quantities import size
 from opskit.diagnose.secrets import of_container
@@ -85,7 +95,7 @@ async def _containers(
     now = datetime.now(UTC)
     data = [described(one, now) for one in seen]
     limit = around.config.watch.memory_percent
-    findings = [judged(one, limit) for one in data]
+    findings = [unchecked(item) or judged(one, limit) for item, one in zip(items, data, strict=True)]
     gone = missing(there, around.config.stack)
     findings += [
         Finding(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from opskit.checks.health_check import HealthCheckFault
 from opskit.checks.state import NodeState
 from opskit.config.origins import Origin
 from opskit.config.schema import AgentConfig, Config, NodeConfig
@@ -142,6 +143,8 @@ class ContainerFacts:
     ports: frozenset[int] = frozenset()
     environment: Environment = field(default_factory=Environment)
     of_stack: bool = True
+    health_fault: HealthCheckFault | None = None
+    health_remedy: str = ""
 
     @property
     def loops(self) -> bool:

@@ -25,7 +25,15 @@ _POLL_FIRST_S = 0.1
 _POLL_LAST_S = 2.0
 _WELL = (State.UP, State.ENDED)
 #: These do not get well by waiting.
-_FINAL = (State.FALLEN, State.LOOPING, State.DEAD, State.ORPHANED, State.CUT_OFF, State.PAUSED)
+_FINAL = (
+    State.FALLEN,
+    State.LOOPING,
+    State.DEAD,
+    State.ORPHANED,
+    State.CUT_OFF,
+    State.PAUSED,
+    State.UNCHECKED,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +139,20 @@ async def _finding(ground: Ground, name: str, those: Sequence[Standing], limit_s
         words = ", ".join(dict.fromkeys(one.words for one in those))
         count = f"{len(those)} containers: " if len(those) > 1 else ""
         return Finding("service", name, Status.PASS, "ok", f"{count}{words}")
-    worst = bad[0]
+    unchecked = all(one.verdict is not None and one.verdict.state is State.UNCHECKED for one in bad)
+    worst = next(
+        (one for one in bad if one.verdict is None or one.verdict.state is not State.UNCHECKED), bad[0]
+    )
     state = worst.verdict.state.value if worst.verdict is not None else "starting"
     late = "" if worst.final else f" after {limit_s:.0f} s"
     return Finding(
         "service",
         name,
-        Status.FAIL,
+        Status.INCONCLUSIVE if unchecked else Status.FAIL,
         state,
         f"{worst.unit.name}: {worst.words}{late}",
         "DOCKER_003",
-        f"`docker logs --tail 50 {worst.unit.name}`",
+        worst.unit.fault_remedy if unchecked else f"`docker logs --tail 50 {worst.unit.name}`",
         evidence={"log": await _tail(ground, worst.unit.name)},
     )
 

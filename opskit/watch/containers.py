@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from opskit.checks.health_check import HealthCheckFault, health_check_fault
 from opskit.errors import OpskitError
+from opskit.facts.container import Container, container
 from opskit.logs.outage import back_off_s
-from opskit.system.docker import Docker
-from opskit.system.docker_records import Details, Happening
+from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker_records import Happening
 
 ACTIONS = ("start", "die", "oom", "health_status", "destroy", "pause", "unpause")
 #: More containers than this are not remembered; those that are well are forgotten first.
@@ -30,6 +32,11 @@ class ContainerState:
     def is_well(self) -> bool:
         return self.state in ("running", "healthy")
 
+    @property
+    def is_sick(self) -> bool:
+        """Not well, as far as anything can tell: a health check that cannot run tells nothing."""
+        return not self.is_well and self.state != "unchecked"
+
     def as_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -39,13 +46,16 @@ class ContainerState:
         }
 
 
-def of(found: Details, at: float) -> ContainerState:
+def of(found: Container, at: float) -> ContainerState:
     """A container as `inspect` shows it."""
     if not found.running:
-        ended = f"exit code {found.exit_code}" if found.was_started else "never started"
+        ended = f"exit code {found.exit_code}" if found.started is not None else "never started"
         memory = ", out of memory" if found.oom_killed else ""
-        return ContainerState(found.name, found.state, ended + memory, at=at)
-    state = found.health if found.health in ("healthy", "unhealthy", "starting") else found.state
+        return ContainerState(found.name, found.status, ended + memory, at=at)
+    fault = health_check_fault(found)
+    if fault is not None:
+        return ContainerState(found.name, "unchecked", fault.detail, at=at)
+    state = found.health if found.health in ("healthy", "unhealthy", "starting") else found.status
     return ContainerState(found.name, state, at=at)
 
 
@@ -87,7 +97,7 @@ def is_news(before: ContainerState | None, now: ContainerState | None) -> bool:
         return False
     if now.state in ("exited", "dead"):
         return now.detail != "exit code 0"
-    if now.state in ("unhealthy", "restarting", "paused"):
+    if now.state in ("unhealthy", "unchecked", "restarting", "paused"):
         return True
     return before is not None and (not before.is_well or now.restarts > before.restarts)
 
@@ -101,7 +111,7 @@ class Containers:
 
     def __init__(
         self,
-        docker: Docker,
+        docker: DockerObjects,
         names: Iterable[str],
         *,
         changed: Callable[[ContainerState | None, ContainerState | None, float], None],
@@ -141,7 +151,7 @@ class Containers:
                     await self._look()
                     async for event in events:
                         since_ns = event.at_ns + 1
-                        self._take(event)
+                        self._take(event, await self._fault(event))
             except OpskitError as error:
                 self._is_there(error.message)
                 await asyncio.sleep(back_off_s(tries))
@@ -150,9 +160,10 @@ class Containers:
     async def _look(self) -> None:
         """The containers of the stack as they are now: no event tells of what has long been so."""
         for name in self._names:
-            found = await self._docker.look(name)
-            if found is None:
+            item = await self._docker.named(name)
+            if item is None:
                 continue
+            found = container(item)
             now, before = of(found, 0.0), self._known.get(found.name)
             self._known[found.name] = now
             if before != now and (before is not None or not now.is_well):
@@ -160,9 +171,18 @@ class Containers:
             if found.running:
                 self._started(found.name)
 
-    def _take(self, event: Happening) -> None:
+    async def _fault(self, event: Happening) -> HealthCheckFault | None:
+        """Why the check behind an event `unhealthy` cannot run: the event itself does not tell."""
+        if (event.action, event.detail) != ("health_status", "unhealthy"):
+            return None
+        item = await self._docker.named(event.id)
+        return None if item is None else health_check_fault(container(item))
+
+    def _take(self, event: Happening, fault: HealthCheckFault | None) -> None:
         before = self._known.get(event.name)
         now = after(before, event)
+        if fault is not None and now is not None:
+            now = replace(now, state="unchecked", detail=fault.detail)
         if now is None:
             self._known.pop(event.name, None)
         else:

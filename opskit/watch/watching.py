@@ -16,7 +16,7 @@ from opskit.checks.threads import use_abandonable_threads
 from opskit.config.schema import Config
 from opskit.logs.record import Entry, facts
 from opskit.logs.source import LeftOut, Note, Source
-from opskit.system.docker import Docker
+from opskit.system.docker_objects import DockerObjects
 from opskit.system.gauges import Gauges, MemoryUser, Meter, memory_users
 from opskit.watch.complaints import Complaints
 from opskit.watch.containers import Containers, ContainerState
@@ -52,7 +52,7 @@ class Wish:
     targets: Sequence[Target] = ()
     sources: Sequence[Source] = ()
     own: Source | None = None
-    docker: Docker | None = None
+    docker: DockerObjects | None = None
     default_containers: Sequence[str] = ()
     follow: Callable[[str], Source] | None = None
     disks: Sequence[str] = ("/",)

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from opskit.checks.fields import CONFIG, Text
+from opskit.checks.health_check import health_check_fault, health_check_remedy
 from opskit.checks.kinds.machine import NoParams
 from opskit.checks.spec import Kind, Observation, Scene
 from opskit.errors import OpskitError
+from opskit.facts.container import container
 
 _NEVER = "0001-"
 #: Errors of the socket that tell that no daemon is there, unlike one that may not be asked or is silent.
@@ -92,11 +94,24 @@ async def _container(params: ContainerParams, scene: Scene) -> Observation:
         return Observation(
             values, "there is no such container", state="missing", code="DOCKER_002", remedy=remedy
         )
+    records = {one.name: one for one in map(container, found)}
     seen = [container_values(one, datetime.now(UTC)) for one in found]
     worst = next((one for one in seen if one["state"] != "running"), None)
-    worst = worst or next((one for one in seen if one["health"] not in ("healthy", "none")), seen[0])
+    sick = [one for one in seen if one["health"] not in ("healthy", "none")]
+    judged = [one for one in sick if health_check_fault(records[str(one["name"])]) is None]
+    worst = worst or next(iter(judged or sick), seen[0])
     remedy = f"`docker logs --tail 50 {worst['name']}` tells why"
     values = {**worst, "exists": True, "count": len(seen), "error": None}
+    record = records[str(worst["name"])]
+    fault = health_check_fault(record)
+    if fault is not None and worst["state"] == "running":
+        return Observation(
+            {**values, "health": "unchecked"},
+            fault.detail,
+            unseen=frozenset({"health"}),
+            state="unchecked",
+            remedy=health_check_remedy(record, fault),
+        )
     return Observation(values, _container_words(worst), state=str(worst["state"]), remedy=remedy)
 
 
@@ -171,7 +186,7 @@ KINDS = (
             "count": "how many of the service there are",
             "name": "its name",
             "state": "running, exited, restarting, paused, created, dead, missing",
-            "health": "healthy, unhealthy, starting, or none without a health check",
+            "health": "healthy, unhealthy, starting, unchecked (its check cannot run), or none without one",
             "health_output": "what its health check wrote last",
             "restarts": "how often Docker restarted it",
             "exit_code": "of its last end",

@@ -55,6 +55,16 @@ def _of(one: ContainerFacts) -> Cause | None:
         )
     if one.state in ("exited", "dead", "paused") and one.of_stack:
         return _ended(one, told, log)
+    if one.state == "running" and one.health_fault is not None:
+        return Cause(
+            "health-check-broken",
+            one.name,
+            f"the health check of container {one.name} cannot run",
+            (one.health_fault.detail, "so Docker calls it unhealthy, and nobody knows how it is", *told),
+            one.health_remedy,
+            CHECK,
+            status=Status.WARN,
+        )
     if one.state == "running" and one.health == "unhealthy":
         said = f": {one.health_output}" if one.health_output else ""
         return Cause(

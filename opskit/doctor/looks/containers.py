@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from opskit.checks.health_check import health_check_fault, health_check_remedy
 from opskit.checks.kinds.containers import DOCKER, age_s, container_values
-from opskit.checks.spec import Check, NotHere, Observation, Scene
+from opskit.checks.spec import Check, NotHere, Observation, Scene, Unjudged
 from opskit.doctor.cause import counted
 from opskit.doctor.environment import known, pairs
 from opskit.doctor.evidence import ContainerFacts
 from opskit.doctor.looks.board import Board, check
+from opskit.facts.container import container
 from opskit.system.docker_records import PROJECT, SERVICE
 
 _FILES = "com.docker.compose.project.config_files"
@@ -70,6 +72,14 @@ def health(board: Board) -> Check:
         if not board.containers:
             raise NotHere("no container belongs to the stack")
         ill = [one.name for one in board.containers if not well(one)]
+        unchecked = [
+            one for one in board.containers if one.state == "running" and one.health_fault is not None
+        ]
+        if unchecked and not ill:
+            words = [
+                f"{one.name}: {one.health_fault.detail}" for one in unchecked if one.health_fault is not None
+            ]
+            raise Unjudged("; ".join(words), remedy=unchecked[0].health_remedy)
         detail = f"{counted(len(board.containers), 'container')}, all well"
         problem = f"not well: {', '.join(ill)}" if ill else ""
         return Observation({}, detail, problem=problem, state="failing" if ill else "ok")
@@ -80,7 +90,8 @@ def health(board: Board) -> Check:
 def well(one: ContainerFacts) -> bool:
     """Running and not unhealthy. One that has ended with 0, or was never started, is left alone."""
     if one.state == "running":
-        return one.health != "unhealthy" and not one.oom_killed and not one.loops
+        sick = one.health == "unhealthy" and one.health_fault is None
+        return not sick and not one.oom_killed and not one.loops
     return one.state == "created" or (one.state == "exited" and one.exit_code == 0 and not one.kept_up)
 
 
@@ -114,6 +125,8 @@ def _facts(
     values = container_values(item, now)
     host, config = item.get("HostConfig") or {}, item["Config"]
     labels = config.get("Labels") or {}
+    record = container(item)
+    fault = health_check_fault(record)
     return ContainerFacts(
         name=str(values["name"]),
         state=str(values["state"]),
@@ -131,6 +144,8 @@ def _facts(
         memory_limit_bytes=int(host.get("Memory") or 0),
         ports=frozenset(_published(host.get("PortBindings") or {})),
         environment=known(pairs(config.get("Env") or ())),
+        health_fault=fault,
+        health_remedy=health_check_remedy(record, fault) if fault else "",
     )
 
 

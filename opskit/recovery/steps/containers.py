@@ -9,6 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from opskit.checks.health_check import HealthCheckFault, health_check_fault, health_check_remedy
+from opskit.facts.container import container
 from opskit.recovery.steps.box import action_of, fresh_health, instant, was_healthy
 from opskit.system.docker_records import PROJECT, SERVICE
 
@@ -31,7 +33,8 @@ class State(StrEnum):
     `up` is well; `ended` is a one-shot that did its work. `fallen` has stopped, or was never started: `up`
     starts it again. `unhealthy` and `cut_off` (its network namespace is gone) are restarted, `orphaned` (the
     container whose namespace it shares was replaced) is made anew. `looping`, `dead` and `stuck` are beyond
-    opskit. `starting` and `leaving` change by themselves, `paused` is a person's doing.
+    opskit. `starting` and `leaving` change by themselves, `paused` is a person's doing. The health check of
+    an `unchecked` one cannot run, so a restart would not help.
     """
 
     UP = "up"
@@ -45,6 +48,7 @@ class State(StrEnum):
     STARTING = "starting"
     LEAVING = "leaving"
     PAUSED = "paused"
+    UNCHECKED = "unchecked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,8 @@ class Unit:
     folder: str | None = None
     serves: bool = False
     was_well: bool = False
+    fault: HealthCheckFault | None = None
+    fault_remedy: str = ""
 
     @property
     def running(self) -> bool:
@@ -108,6 +114,8 @@ def unit(item: Mapping[str, Any]) -> Unit | None:
     log = (health or {}).get("Log") or [{}]
     check = config.get("Healthcheck") or {}
     stop_s = config.get("StopTimeout")
+    record = container(item)
+    fault = health_check_fault(record)
     return Unit(
         str(item["Id"]),
         str(item["Name"]).lstrip("/"),
@@ -135,6 +143,8 @@ def unit(item: Mapping[str, Any]) -> Unit | None:
         labels.get(_FOLDER),
         bool(host.get("PortBindings")) or (check.get("Test") or ["NONE"])[0] != "NONE",
         was_healthy(health or {}, started),
+        fault,
+        health_check_remedy(record, fault) if fault else "",
     )
 
 
@@ -182,6 +192,8 @@ def _running(one: Unit, there: Mapping[str, Unit], now: datetime, grace_s: float
         if parent.started and one.started and parent.started > one.started:
             cause = f"{parent.name}, whose network it shares, was started after it: its own network is gone"
             return Verdict(State.CUT_OFF, cause)
+    if one.health == "unhealthy" and one.fault is not None:
+        return Verdict(State.UNCHECKED, one.fault.detail, {"health_output": one.said})
     if one.health == "unhealthy":
         said = f": {one.said}" if one.said else ""
         allowed_s = 0.0 if one.was_well else max(grace_s, one.start_period_s)

@@ -229,6 +229,8 @@ def _container(known: Known, one: Unit, found: Mapping[str, Verdict], plan: _Pla
             if one.service not in plan.left:
                 return []
             return said(Condition.LEFT, plan.left[one.service], f"`docker start {one.name}` starts it now")
+        case State.UNCHECKED:
+            return said(Condition.UNKNOWN, remedy=one.fault_remedy)
         case State.LOOPING:
             return said(Condition.BROKEN, remedy=f"`docker logs --tail 50 {one.name}` tells why it ends")
         case State.DEAD:

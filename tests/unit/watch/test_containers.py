@@ -1,6 +1,9 @@
 """Containers by Docker's events."""
 
-from opskit.system.docker_records import Details, Happening
+from datetime import UTC, datetime
+
+from opskit.facts.container import Container
+from opskit.system.docker_records import Happening
 from opskit.watch.containers import ContainerState, after, is_news, of
 
 
@@ -47,9 +50,8 @@ def test_health_is_news_both_ways_and_not_at_the_start() -> None:
 
 def test_a_container_as_it_is_found() -> None:
     """Unhealthy outranks running; one that ended tells how."""
-    runs = Details("i", "web", "img", "running", running=True, health="unhealthy", started_at="2026-01-01")
-    ended = Details(
-        "i", "web", "img", "exited", exit_code=1, oom_killed=True, started_at="2026-01-01T00:00:00Z"
-    )
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    runs = Container(id="i", name="web", status="running", health="unhealthy", started=began)
+    ended = Container(id="i", name="web", status="exited", exit_code=1, oom_killed=True, started=began)
     assert (of(runs, 0.0).state, of(runs, 0.0).is_well) == ("unhealthy", False)
     assert (of(ended, 0.0).state, of(ended, 0.0).detail) == ("exited", "exit code 1, out of memory")

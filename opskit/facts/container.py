@@ -1,0 +1,216 @@
+"""One container as `docker inspect` tells of it. No judgement: that is `checks/container_assessment.py`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from opskit.system.docker_records import PROJECT, SERVICE
+
+ONE_OFF = "com.docker.compose.oneoff"
+_NUMBER = "com.docker.compose.container-number"
+_CONFIG_HASH = "com.docker.compose.config-hash"
+_COMPOSE_VERSION = "com.docker.compose.version"
+_FOLDER = "com.docker.compose.project.working_dir"
+_FILES = "com.docker.compose.project.config_files"
+#: What a container's own labels may ask of a repairer (ops facts 2.2).
+_ACTION, _AUTOHEAL = "opskit.action", "autoheal"
+#: Docker's own default for `docker stop`.
+_STOP_TIMEOUT_S = 10.0
+_NEVER = "0001-"
+_KILL_SIGNALS = ("SIGKILL", "KILL", "9")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheckRun:
+    """One run of a health check in Docker's health log, which keeps the last five."""
+
+    started: datetime | None = None
+    ended: datetime | None = None
+    exit_code: int = 0
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedPort:
+    """A port of a container, `inside` as `80/tcp`. `host_port` is None while it is not published."""
+
+    inside: str
+    host_ip: str = ""
+    host_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerMount:
+    """What is mounted into a container; `name` is that of a volume."""
+
+    kind: str
+    name: str = ""
+    source: str = ""
+    destination: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """One container, running or not. Times are UTC on the daemon's clock, None for never.
+
+    `status` and `health` are Docker's words, `health` None without a health check, `health_test` its command
+    as `Config.Healthcheck.Test` holds it. `shares_network_of` is the id of the container whose network
+    namespace this one shares. `bindings` are host ports that it asks for, `ports` those it has now.
+    `action` is what its labels let a repairer do: restart, stop, notify, none or a word that is not known.
+    """
+
+    id: str
+    name: str
+    status: str
+    image: str = ""
+    image_id: str = ""
+    exit_code: int = 0
+    oom_killed: bool = False
+    error: str = ""
+    restarts: int = 0
+    restart_policy: str = "no"
+    created: datetime | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+    health: str | None = None
+    health_log: tuple[HealthCheckRun, ...] = ()
+    health_test: tuple[str, ...] = ()
+    start_period_s: float = 0.0
+    stop_timeout_s: float = _STOP_TIMEOUT_S
+    stops_by_kill: bool = False
+    project: str | None = None
+    service: str | None = None
+    number: int | None = None
+    one_off: bool = False
+    config_hash: str | None = None
+    compose_version: str | None = None
+    folder: str | None = None
+    config_files: tuple[str, ...] = ()
+    action: str = "restart"
+    network_mode: str = ""
+    shares_network_of: str | None = None
+    networks: tuple[str, ...] = ()
+    bindings: tuple[PublishedPort, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    mounts: tuple[ContainerMount, ...] = ()
+    memory_limit_bytes: int = 0
+    tty: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def running(self) -> bool:
+        return self.status == "running"
+
+    @property
+    def has_health_check(self) -> bool:
+        return bool(self.health_test) and self.health_test[0] != "NONE"
+
+
+def container(item: Mapping[str, Any]) -> Container:
+    """Read one document of `docker inspect`. This is the only parser of it. Pure."""
+    state, config = item.get("State") or {}, item.get("Config") or {}
+    host, network = item.get("HostConfig") or {}, item.get("NetworkSettings") or {}
+    labels: Mapping[str, str] = config.get("Labels") or {}
+    health, check = state.get("Health") or {}, config.get("Healthcheck") or {}
+    mode, stop_s = str(host.get("NetworkMode") or ""), config.get("StopTimeout")
+    number = str(labels.get(_NUMBER) or "")
+    status = health.get("Status")
+    return Container(
+        id=str(item.get("Id") or ""),
+        name=str(item.get("Name") or "").lstrip("/"),
+        status=str(state.get("Status") or "unknown"),
+        image=str(config.get("Image") or ""),
+        image_id=str(item.get("Image") or ""),
+        exit_code=int(state.get("ExitCode") or 0),
+        oom_killed=bool(state.get("OOMKilled")),
+        error=str(state.get("Error") or ""),
+        restarts=int(item.get("RestartCount") or 0),
+        restart_policy=str((host.get("RestartPolicy") or {}).get("Name") or "no"),
+        created=docker_time(item.get("Created")),
+        started=docker_time(state.get("StartedAt")),
+        finished=docker_time(state.get("FinishedAt")),
+        health=str(status) if status and status != "none" else None,
+        health_log=tuple(
+            _health_check_run(run) for run in health.get("Log") or () if isinstance(run, Mapping)
+        ),
+        health_test=tuple(str(word) for word in check.get("Test") or ()),
+        start_period_s=(check.get("StartPeriod") or 0) / 1e9,
+        stop_timeout_s=_STOP_TIMEOUT_S if stop_s is None else float(stop_s),
+        stops_by_kill=str(config.get("StopSignal") or "").upper() in _KILL_SIGNALS,
+        project=labels.get(PROJECT),
+        service=labels.get(SERVICE),
+        number=int(number) if number.isdecimal() else None,
+        one_off=is_one_off(labels),
+        config_hash=labels.get(_CONFIG_HASH),
+        compose_version=labels.get(_COMPOSE_VERSION),
+        folder=labels.get(_FOLDER),
+        config_files=tuple(part.strip() for part in (labels.get(_FILES) or "").split(",") if part.strip()),
+        action=action_of(labels),
+        network_mode=mode,
+        shares_network_of=mode.partition(":")[2] if mode.startswith("container:") else None,
+        networks=tuple(sorted(network.get("Networks") or {})),
+        bindings=tuple(_published(host.get("PortBindings"))),
+        ports=tuple(_published(network.get("Ports"))),
+        mounts=tuple(_mount(mount) for mount in item.get("Mounts") or ()),
+        memory_limit_bytes=int(host.get("Memory") or 0),
+        tty=bool(config.get("Tty")),
+        variables=_variables(config.get("Env") or ()),
+    )
+
+
+def docker_time(text: Any) -> datetime | None:
+    """Read Docker's RFC 3339 with nanoseconds; None for the year 1, which means never, and for no time."""
+    if not isinstance(text, str) or text.startswith(_NEVER):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def action_of(labels: Mapping[str, str]) -> str:
+    """Return what the labels let a repairer do; a word that is not known forbids it."""
+    if labels.get(_AUTOHEAL, "").lower() == "false":
+        return "none"
+    return labels.get(_ACTION, "restart").lower()
+
+
+def is_one_off(labels: Mapping[str, str]) -> bool:
+    """Tell whether labels are those of a container of `compose run`, which nobody wants back."""
+    return str(labels.get(ONE_OFF, "")).lower() == "true"
+
+
+def _health_check_run(run: Mapping[str, Any]) -> HealthCheckRun:
+    return HealthCheckRun(
+        started=docker_time(run.get("Start")),
+        ended=docker_time(run.get("End")),
+        exit_code=int(run.get("ExitCode") or 0),
+        output=str(run.get("Output") or ""),
+    )
+
+
+def _published(bound: Mapping[str, Any] | None) -> Iterator[PublishedPort]:
+    for inside, outside in sorted((bound or {}).items()):
+        bindings: tuple[Mapping[str, Any], ...] = tuple(outside or ({},))
+        for binding in bindings:
+            port = str(binding.get("HostPort") or "")
+            yield PublishedPort(
+                inside=str(inside),
+                host_ip=str(binding.get("HostIp") or ""),
+                host_port=int(port) if port.isdecimal() else None,
+            )
+
+
+def _mount(mount: Mapping[str, Any]) -> ContainerMount:
+    return ContainerMount(
+        kind=str(mount.get("Type") or ""),
+        name=str(mount.get("Name") or ""),
+        source=str(mount.get("Source") or ""),
+        destination=str(mount.get("Destination") or ""),
+    )
+
+
+def _variables(pairs: Any) -> dict[str, str]:
+    return {name: value for pair in pairs for name, _, value in [str(pair).partition("=")]}
