@@ -20,7 +20,7 @@ from opskit.logs.resolve import resolve
 from opskit.logs.source import Source
 from opskit.providers.node import Node
 from opskit.system.docker_objects import DockerObjects
-from opskit.system.docker_records import Container
+from opskit.system.docker_records import ListedContainer
 from opskit.system.logfile import LOG_NAME
 from opskit.watch.targets import AgentTarget, NodeTarget, Target
 from opskit.watch.watching import AREAS, Watch, Wish
@@ -97,7 +97,7 @@ async def _opened(asked: Asked, config: Config) -> AsyncIterator[Wish]:
         def follow(name: str) -> Source:
             from opskit.logs.container import ContainerSource
 
-            return ContainerSource(docker or DockerObjects(), Container(name, name, "", "running"))
+            return ContainerSource(docker or DockerObjects(), ListedContainer(name, name, "", "running"))
 
         yield Wish(
             areas,

@@ -30,7 +30,7 @@ from opskit.logs.record import Entry
 from opskit.logs.source import Window
 from opskit.result import Finding, Status
 from opskit.system.docker_objects import DockerObjects
-from opskit.system.docker_records import Container
+from opskit.system.docker_records import ListedContainer
 
 #: How many containers are sampled at once: each costs the daemon a second of two threads.
 _AT_ONCE = 24
@@ -76,7 +76,7 @@ def unanswered(area_name: str, error: OpskitError) -> Area:
     return Area(area_name, 0.0, {"docker": None}, (Section("docker", lines=(text,)),), (finding,))
 
 
-async def _inspected(door: DockerObjects, mine: Sequence[Container]) -> list[Mapping[str, Any]]:
+async def _inspected(door: DockerObjects, mine: Sequence[ListedContainer]) -> list[Mapping[str, Any]]:
     """All that is told of each; one that was removed meanwhile is left out."""
     found = await asyncio.gather(*(door.named(one.id) for one in mine))
     return [one for one in found if one is not None]
@@ -86,7 +86,7 @@ async def _containers(
     around: Surroundings,
     door: DockerObjects,
     survey: "asyncio.Future[list[Mapping[str, Any]]]",
-    there: Sequence[Container],
+    there: Sequence[ListedContainer],
     lines: int,
 ) -> Part:
     items = await asyncio.shield(survey)
@@ -159,7 +159,9 @@ async def log_of(
     if lines <= 0:
         return [], None
     config = item["Config"]
-    one = Container(str(item["Id"]), str(item["Name"]).lstrip("/"), config["Image"], item["State"]["Status"])
+    one = ListedContainer(
+        str(item["Id"]), str(item["Name"]).lstrip("/"), config["Image"], item["State"]["Status"]
+    )
     kept: deque[Entry] = deque()
     held, cut, problem = 0, False, None
     try:

@@ -9,7 +9,7 @@ from opskit.config.schema import StackConfig
 from opskit.diagnose.stack_files import Project
 from opskit.errors import OpskitError
 from opskit.system.docker_host import resolve
-from opskit.system.docker_records import Container
+from opskit.system.docker_records import ListedContainer
 
 _FILES = "com.docker.compose.project.config_files"
 
@@ -26,8 +26,8 @@ def not_installed(environ: Mapping[str, str]) -> bool:
 
 
 def of_stack(
-    there: Sequence[Container], projects: Iterable[Project], named: Mapping[str, tuple[str, ...]]
-) -> list[Container]:
+    there: Sequence[ListedContainer], projects: Iterable[Project], named: Mapping[str, tuple[str, ...]]
+) -> list[ListedContainer]:
     """Those of the Compose projects, those that are named, and what shares a project with them. Pure.
 
     Where that is none, all: nobody told which ones belong to the stack.
@@ -46,7 +46,7 @@ def of_stack(
     return chosen or list(there)
 
 
-def missing(there: Sequence[Container], stack: StackConfig) -> list[str]:
+def missing(there: Sequence[ListedContainer], stack: StackConfig) -> list[str]:
     """Containers that the configuration names and that do not exist. Its defaults name nobody."""
     usual = StackConfig().containers
     told = [group for member, group in stack.containers.items() if usual.get(member) != group]

@@ -13,6 +13,8 @@ _CONFIG_HASH = "com.docker.compose.config-hash"
 _COMPOSE_VERSION = "com.docker.compose.version"
 _FOLDER = "com.docker.compose.project.working_dir"
 _FILES = "com.docker.compose.project.config_files"
+_ENV_FILE = "com.docker.compose.project.environment_file"
+_DEPENDS_ON = "com.docker.compose.depends_on"
 #: What a container's own labels may ask of a repairer (ops facts 2.2).
 _ACTION, _AUTOHEAL = "opskit.action", "autoheal"
 #: Docker's own default for `docker stop`.
@@ -58,6 +60,7 @@ class Container:
     as `Config.Healthcheck.Test` holds it. `shares_network_of` is the id of the container whose network
     namespace this one shares. `bindings` are host ports that it asks for, `ports` those it has now.
     `action` is what its labels let a repairer do: restart, stop, notify, none or a word that is not known.
+    `depends_on` are services that it needs, with Compose's word for when they are ready (Compose 2 alone).
     """
 
     id: str
@@ -87,6 +90,8 @@ class Container:
     compose_version: str | None = None
     folder: str | None = None
     config_files: tuple[str, ...] = ()
+    env_file: str | None = None
+    depends_on: Mapping[str, str] = field(default_factory=dict)
     action: str = "restart"
     network_mode: str = ""
     shares_network_of: str | None = None
@@ -146,6 +151,8 @@ def container(item: Mapping[str, Any]) -> Container:
         compose_version=labels.get(_COMPOSE_VERSION),
         folder=labels.get(_FOLDER),
         config_files=tuple(part.strip() for part in (labels.get(_FILES) or "").split(",") if part.strip()),
+        env_file=labels.get(_ENV_FILE) or None,
+        depends_on=_depends_on(labels.get(_DEPENDS_ON) or ""),
         action=action_of(labels),
         network_mode=mode,
         shares_network_of=mode.partition(":")[2] if mode.startswith("container:") else None,
@@ -180,6 +187,12 @@ def action_of(labels: Mapping[str, str]) -> str:
 def is_one_off(labels: Mapping[str, str]) -> bool:
     """Tell whether labels are those of a container of `compose run`, which nobody wants back."""
     return str(labels.get(ONE_OFF, "")).lower() == "true"
+
+
+def _depends_on(label: str) -> dict[str, str]:
+    """Read `db:service_healthy:false,job:service_completed_successfully:false`."""
+    parts = (entry.split(":") for entry in label.split(",") if entry)
+    return {part[0]: part[1] for part in parts if len(part) > 1}
 
 
 def _health_check_run(run: Mapping[str, Any]) -> HealthCheckRun:

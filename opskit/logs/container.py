@@ -12,7 +12,7 @@ from opskit.logs.resume import Position
 from opskit.logs.selection import Selection, chosen
 from opskit.logs.source import Batch, Source, Window
 from opskit.system.docker import Docker
-from opskit.system.docker_records import Container, Details, LogQuery
+from opskit.system.docker_records import ListedContainer, LoggedContainer, LogQuery
 
 
 async def containers(*specs: str, follow: bool = False, docker: Docker | None = None) -> list[Source]:
@@ -39,7 +39,7 @@ async def containers(*specs: str, follow: bool = False, docker: Docker | None = 
 class ContainerSource:
     """The containers that bear one name: a restart or a recreation does not end what is followed."""
 
-    def __init__(self, docker: Docker, container: Container, *, shown: str | None = None) -> None:
+    def __init__(self, docker: Docker, container: ListedContainer, *, shown: str | None = None) -> None:
         self._docker = docker
         self._container = container
         self._shown = shown or container.name
@@ -49,7 +49,7 @@ class ContainerSource:
         return self._shown
 
     @property
-    def container(self) -> Container:
+    def container(self) -> ListedContainer:
         """The container as it was when it was chosen."""
         return self._container
 
@@ -82,7 +82,7 @@ class ContainerSource:
             finally:
                 await follower.aclose()
 
-    async def _reading(self, container: Details, window: Window) -> Reading:
+    async def _reading(self, container: LoggedContainer, window: Window) -> Reading:
         since_ns = _ns(window.since)
         if window.tail == 0:
             # Docker would tell nothing of what it left out; after a break the place must be known.
@@ -92,7 +92,7 @@ class ContainerSource:
         position = Position(since_ns, tailed=window.tail is not None)
         return Reading.of(container, LogQuery(since_ns, tail=window.tail), position)
 
-    async def _look(self) -> Details:
+    async def _look(self) -> LoggedContainer:
         """The container that was chosen, else the one that has its name now."""
         return await self._docker.look(self._container.id) or await self._docker.inspect(self._container.name)
 
@@ -103,7 +103,7 @@ class ContainerGroup:
     Its entries bear the names of their containers.
     """
 
-    def __init__(self, docker: Docker, wanted: Selection, there: Iterable[Container]) -> None:
+    def __init__(self, docker: Docker, wanted: Selection, there: Iterable[ListedContainer]) -> None:
         self._docker = docker
         self._wanted = wanted
         self._there = list(there)
@@ -130,7 +130,7 @@ class ContainerGroup:
             finally:
                 await crowd.aclose()
 
-    def _member(self, container: Container, window: Window) -> AsyncGenerator[Batch, None]:
+    def _member(self, container: ListedContainer, window: Window) -> AsyncGenerator[Batch, None]:
         return ContainerSource(self._docker, container).follow(window, stays=False)
 
 

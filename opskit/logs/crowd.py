@@ -10,13 +10,13 @@ from opskit.logs.outage import back_off_s
 from opskit.logs.selection import Selection
 from opskit.logs.source import Batch, Note, Window
 from opskit.system.docker import Docker
-from opskit.system.docker_records import Container
+from opskit.system.docker_records import ListedContainer
 
 _BATCHES = 8
 _NO_DAEMON = "DOCKER_001"
 _NO_CONTAINER = "DOCKER_002"
 
-Follow = Callable[[Container, Window], AsyncGenerator[Batch, None]]
+Follow = Callable[[ListedContainer, Window], AsyncGenerator[Batch, None]]
 
 
 class Crowd:
@@ -34,7 +34,7 @@ class Crowd:
         self._watcher: asyncio.Task[None] | None = None
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def batches(self, there: Iterable[Container], window: Window) -> AsyncGenerator[Batch, None]:
+    async def batches(self, there: Iterable[ListedContainer], window: Window) -> AsyncGenerator[Batch, None]:
         """What `there` say from `window` on, and newcomers from their beginning, without end."""
         for container in there:
             self._admit(container, window)
@@ -73,11 +73,11 @@ class Crowd:
         if fault is not None and not self._broken.done():
             self._broken.set_exception(fault)
 
-    def _admit(self, container: Container, window: Window) -> None:
+    def _admit(self, container: ListedContainer, window: Window) -> None:
         if container.name not in self._members:
             self._members[container.name] = self._begin(self._member(container, window))
 
-    async def _member(self, container: Container, window: Window) -> None:
+    async def _member(self, container: ListedContainer, window: Window) -> None:
         tries = 0
         while True:
             try:

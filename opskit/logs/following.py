@@ -21,7 +21,7 @@ from opskit.logs.resume import Position
 from opskit.logs.source import Batch, Note
 from opskit.logs.watching import watch
 from opskit.system.docker import Docker
-from opskit.system.docker_records import Details, Happening, LogQuery
+from opskit.system.docker_records import Happening, LoggedContainer, LogQuery
 from opskit.system.docker_streams import LogStream
 
 #: Small pieces are let gather for this long: at many lines a second one wake-up then reads dozens of them.
@@ -44,7 +44,7 @@ class Follower:
         self,
         docker: Docker,
         shown: str,
-        container: Details,
+        container: LoggedContainer,
         reading: Reading,
         *,
         stays: bool = True,
@@ -97,13 +97,13 @@ class Follower:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _follow(self) -> None:
-        current: Details | None = self._container
+        current: LoggedContainer | None = self._container
         while current is not None:
             self._container = current
             await self._read(current)
             current = await self._next(current)
 
-    async def _read(self, container: Details) -> None:
+    async def _read(self, container: LoggedContainer) -> None:
         """Read a container's log until it stopped and all of it is out."""
         reading = self._readings[container.id]
         follow = True
@@ -132,7 +132,7 @@ class Follower:
                 follow = False
         await self._outbox.lines(reading.lines.finish())
 
-    async def _pass(self, container: Details, reading: Reading, *, follow: bool) -> None:
+    async def _pass(self, container: LoggedContainer, reading: Reading, *, follow: bool) -> None:
         """One look at the log, to its end or, with `follow`, to that of the container."""
         for query in reading.queries():
             async with self._docker.logs(container.id, replace(query, follow=follow)) as stream:
@@ -146,7 +146,9 @@ class Follower:
                     if not reading.position.is_new or time.monotonic() - began > _EMPTY_S:
                         reading.query = None
 
-    async def _pump(self, stream: LogStream, container: Details, reading: Reading, query: LogQuery) -> bool:
+    async def _pump(
+        self, stream: LogStream, container: LoggedContainer, reading: Reading, query: LogQuery
+    ) -> bool:
         """Pass on what the stream brings until it ends; False when it does not reach back far enough."""
         frames = frames_of(container)
         reaches = False
@@ -181,7 +183,7 @@ class Follower:
             if len(piece) < _SMALL_BYTES:
                 await asyncio.sleep(_GATHER_S)
 
-    async def _has_ended(self, container: Details) -> bool:
+    async def _has_ended(self, container: LoggedContainer) -> bool:
         """Whether a run is over, whatever its log says, or has lost its name to another container."""
         now = await self._docker.look(container.id)
         if now is None:
@@ -191,7 +193,7 @@ class Follower:
             return True
         return bool(self._others) and now.name != self._name
 
-    async def _next(self, seen: Details) -> Details | None:
+    async def _next(self, seen: LoggedContainer) -> LoggedContainer | None:
         """Wait until this container has started again or another one has started under its name."""
         while True:
             self._wake.clear()
@@ -215,7 +217,7 @@ class Follower:
                 async with asyncio.timeout(_LOOK_S):
                     await self._wake.wait()
 
-    async def _found(self, seen: Details) -> tuple[Details | None, bool]:
+    async def _found(self, seen: LoggedContainer) -> tuple[LoggedContainer | None, bool]:
         """What is to be read next, and whether nothing bears the name any more."""
         now = await self._docker.look(seen.id)
         if now is not None and now.name == self._name:
@@ -232,7 +234,7 @@ class Follower:
             return None, True
         return (self._taken(heir), False) if heir.id != seen.id and heir.was_started else (None, False)
 
-    def _taken(self, container: Details) -> Details:
+    def _taken(self, container: LoggedContainer) -> LoggedContainer:
         """Another container has the name now: it is read from its start."""
         while container.id in self._others:
             self._others.remove(container.id)

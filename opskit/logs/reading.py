@@ -8,7 +8,7 @@ from opskit.errors import OpskitError
 from opskit.logs.frames import Bare, Framed, Lines, Message
 from opskit.logs.resume import Position
 from opskit.system.docker import Docker
-from opskit.system.docker_records import Details, LogQuery
+from opskit.system.docker_records import LoggedContainer, LogQuery
 
 #: After a break the end of the log is asked for first: `since` alone makes Docker read all of it.
 _TAIL_MESSAGES = 2000
@@ -24,7 +24,7 @@ class Reading:
     lines: Lines
 
     @classmethod
-    def of(cls, container: Details, query: LogQuery | None, position: Position) -> Self:
+    def of(cls, container: LoggedContainer, query: LogQuery | None, position: Position) -> Self:
         return cls(query, position, Lines(tty=container.tty))
 
     def queries(self) -> Iterator[LogQuery]:
@@ -43,12 +43,12 @@ class Reading:
         return self.query is not None or query.tail is None or since_ns is None or oldest_ns <= since_ns
 
 
-def frames_of(container: Details) -> Bare | Framed:
+def frames_of(container: LoggedContainer) -> Bare | Framed:
     """What tells the messages of this container apart."""
     return Bare() if container.tty else Framed()
 
 
-async def newest_message(docker: Docker, container: Details) -> Message | None:
+async def newest_message(docker: Docker, container: LoggedContainer) -> Message | None:
     """The last message of a container's log, which Docker finds at once however long the log is.
 
     Raises OpskitError(DOCKER_001) when Docker does not answer.
@@ -64,7 +64,7 @@ async def newest_message(docker: Docker, container: Details) -> Message | None:
     return messages[-1] if messages else None
 
 
-async def try_out(docker: Docker, container: Details, reading: Reading) -> None:
+async def try_out(docker: Docker, container: LoggedContainer, reading: Reading) -> None:
     """Find out whether a silent log is silent, or its stream dead: ask for the last message.
 
     Raises OpskitError(DOCKER_001) when no answer comes, or when a message stands there that never came.

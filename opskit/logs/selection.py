@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from opskit.errors import OpskitError
 from opskit.system.docker import no_such
-from opskit.system.docker_records import PROJECT, SERVICE, Container
+from opskit.system.docker_records import PROJECT, SERVICE, ListedContainer
 
 #: The shortest start of an id that is taken for one.
 _ID_CHARS = 4
@@ -49,7 +49,7 @@ def selection(spec: str) -> Selection | None:
     return None
 
 
-def chosen(spec: str, there: Iterable[Container]) -> tuple[list[Container], Selection | None]:
+def chosen(spec: str, there: Iterable[ListedContainer]) -> tuple[list[ListedContainer], Selection | None]:
     """The containers that a spec means, and the selection that newcomers must match, if it is one.
 
     A name is a container's, else a compose service's, else the start of an id. Raises
@@ -72,7 +72,7 @@ def chosen(spec: str, there: Iterable[Container]) -> tuple[list[Container], Sele
     raise no_such(spec, _names(spec, known))
 
 
-def _names(spec: str, known: list[Container]) -> set[str]:
+def _names(spec: str, known: list[ListedContainer]) -> set[str]:
     if spec.startswith("compose:"):
         projects = {f"compose:{one.project}" for one in known if one.project}
         return projects | {f"compose:{one.project}/{one.service}" for one in known if one.project}

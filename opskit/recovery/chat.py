@@ -6,6 +6,7 @@ from typing import Any
 
 from opskit.checks.kinds.agents import APIS
 from opskit.config.schema import Config
+from opskit.facts.container import Container
 from opskit.llm.verdict import judge
 from opskit.providers.base import CallError
 from opskit.providers.http import HttpNode
@@ -16,7 +17,7 @@ PROMPT = "Reply with the single word ready."
 _TEXTS = ("response", "reply", "answer", "output", "message", "text", "content", "result", "code", "review")
 
 
-def address(config: Config, names: Sequence[str], item: Mapping[str, Any] | None) -> str | None:
+def address(config: Config, names: Sequence[str], container: Container | None) -> str | None:
     """Where an agent answers: its address in the configuration, else the port that its container publishes.
 
     On the host's network a container publishes nothing: then it is the agent's usual port.
@@ -25,10 +26,10 @@ def address(config: Config, names: Sequence[str], item: Mapping[str, Any] | None
         if (agent := config.agent(name)) is not None:
             return agent.url
     usual = _usual_port(names)
-    published = _published(item or {})
+    published = {} if container is None else _published(container)
     if published:
         return f"http://127.0.0.1:{published.get(usual or 0) or next(iter(published.values()))}"
-    host = str(((item or {}).get("HostConfig") or {}).get("NetworkMode") or "") == "host"
+    host = container is not None and container.network_mode == "host"
     return f"http://127.0.0.1:{usual}" if host and usual is not None else None
 
 
@@ -98,12 +99,11 @@ def _known(names: Sequence[str]) -> str | None:
     return next((api for api in APIS for name in names if api in name.lower()), None)
 
 
-def _published(item: Mapping[str, Any]) -> dict[int, int]:
+def _published(container: Container) -> dict[int, int]:
     """Ports of this machine by the container's own, TCP only."""
-    ports = (item.get("NetworkSettings") or {}).get("Ports") or {}
-    found: dict[int, int] = {}
-    for name, bound in sorted(ports.items()):
-        number, _, protocol = str(name).partition("/")
-        if protocol == "tcp" and bound and number.isdigit():
-            found[int(number)] = int(bound[0]["HostPort"])
-    return found
+    ports: dict[int, int] = {}
+    for port in container.ports:
+        number, _, protocol = port.inside.partition("/")
+        if protocol == "tcp" and port.host_port is not None and number.isdecimal():
+            ports.setdefault(int(number), port.host_port)
+    return ports

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from opskit.errors import OpskitError, UsageError
+from opskit.facts.container_survey import read_containers
 from opskit.recovery.outcome import Ran
 from opskit.recovery.procedure import Done, Procedure
 from opskit.recovery.rising import risen
 from opskit.recovery.step import Command
 from opskit.recovery.undertaking import Undertaking, configured
 from opskit.result import Finding, Status
-from opskit.system.docker_records import PROJECT, SERVICE
+from opskit.system.docker_records import PROJECT
 
 _DOWN_S = 180.0
 _CLEAN_S = 60.0
@@ -74,12 +75,12 @@ async def prospect(it: Procedure, key: str) -> Prospect:
         raise AssertionError("a configured project is declared")
     door = it.ground.door
     listed = await door.containers(labels=[f"{PROJECT}={work.name}"])
-    items = [item for one in listed if (item := await door.named(one.id)) is not None]
+    containers = await read_containers(door, [one.id for one in listed])
     built = tuple(sorted(name for name, one in work.project.services.items() if one.built))
     images: dict[str, str] = {}
-    for item in items:
-        if (item["Config"].get("Labels") or {}).get(SERVICE) in built:
-            images[str(item["Config"].get("Image") or "")] = str(item["Image"])
+    for container in containers:
+        if container.service in built:
+            images[container.image] = container.image_id
     await _check_images(it, work)
     await it.check_nobody_is_at_it()
     volumes = [one["Name"] for one in await door.all_of("volume") if _label(one) == work.name]

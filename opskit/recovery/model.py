@@ -8,24 +8,25 @@ import asyncio
 import difflib
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from opskit.config.schema import NodeConfig
 from opskit.errors import OpskitError
+from opskit.facts.container import Container
+from opskit.facts.container_survey import read_container
 from opskit.llm.plan import same_model
 from opskit.providers.base import CallError
 from opskit.providers.node import Node
 from opskit.recovery.chat import address, chat, healthy
 from opskit.recovery.node_model import anew, reload
 from opskit.recovery.procedure import Done, Procedure
-from opskit.recovery.rising import risen, units
+from opskit.recovery.rising import containers_of, risen
 from opskit.recovery.step import Command, Seen
 from opskit.recovery.steps.declared import declared, sources
 from opskit.recovery.undertaking import Undertaking, configured, labelled
 from opskit.result import Finding, Status
-from opskit.system.docker_records import PROJECT, SERVICE
+from opskit.system.docker_records import SERVICE
 
 _STOP_S = 120.0
 _START_S = 120.0
@@ -136,15 +137,15 @@ async def _up(it: Procedure, target: Service, wait_s: float) -> list[Finding]:
             say=it.say,
             narrow=target.service,
         )
-    item = await it.ground.door.named(target.container or "")
-    runs = item is not None and bool(item["State"]["Running"])
+    container = await read_container(it.ground.door, target.container or "")
+    runs = container is not None and container.running
     status, state = (Status.PASS, "running") if runs else (Status.FAIL, "not running")
     return [Finding("service", target.service, status, state, f"container {target.container} is {state}")]
 
 
 async def _chat(it: Procedure, target: Service, url: str | None, limit_s: float) -> Finding:
     """Wait until it says that it is healthy, then ask it."""
-    where = url or address(it.ground.config, target.names, await _item(it, target))
+    where = url or address(it.ground.config, target.names, await _container(it, target))
     if where is None:
         why = "no port of it is published and its address is not configured, so nothing was asked"
         remedy = "give its address with --url"
@@ -157,22 +158,21 @@ async def _chat(it: Procedure, target: Service, url: str | None, limit_s: float)
         await asyncio.sleep(_POLL_S)
 
 
-async def _item(it: Procedure, target: Service) -> Mapping[str, Any] | None:
+async def _container(it: Procedure, target: Service) -> Container | None:
     if target.work is None:
-        return await it.ground.door.named(target.container or "")
-    those = await units(it.ground, target.work.name, target.service)
-    return await it.ground.door.named(those[0].id) if those else None
+        return await read_container(it.ground.door, target.container or "")
+    return next(iter(await containers_of(it.ground, target.work.name, target.service)), None)
 
 
 async def _check_image(it: Procedure, target: Service) -> None:
     """What is removed must be there to be made again: nothing is pulled or built here."""
     if target.work is None:
         return
-    item = await _item(it, target)
+    container = await _container(it, target)
     project = target.work.project
     names: Sequence[str] = ()
-    if item is not None:
-        names = (str(item["Config"].get("Image") or ""),)
+    if container is not None:
+        names = (container.image,)
     elif project is not None:
         names = project.services[target.service].images
     there = [await it.ground.door.found("image", name) for name in names if name]
@@ -199,24 +199,22 @@ def _back(target: Service) -> str:
 
 
 async def _service(it: Procedure, name: str) -> Service | None:
-    item = await it.ground.door.named(name)
-    if item is None:
+    container = await read_container(it.ground.door, name)
+    if container is None:
         listed = await it.ground.door.containers(labels=[f"{SERVICE}={name}"])
         projects = {one.project for one in listed}
         if len(projects) > 1:
             known = ", ".join(sorted(one.name for one in listed))
             why = f"several projects have a service {name}"
             raise OpskitError("RECOVER_002", why, remedy=f"name its container: {known}")
-        item = await it.ground.door.named(listed[0].id) if listed else None
-    if item is None:
+        container = await read_container(it.ground.door, listed[0].id) if listed else None
+    if container is None:
         return await _declared(it, name)
-    container = str(item["Name"]).lstrip("/")
-    labels = {str(key): str(value) for key, value in (item["Config"].get("Labels") or {}).items()}
-    project, service = labels.get(PROJECT), labels.get(SERVICE)
+    project, service = container.project, container.service
     if project is None or service is None:
-        return Service(container, container, None)
-    count = len(await units(it.ground, project, service))
-    return Service(container, service, await labelled(it.ground, labels, project), max(1, count))
+        return Service(container.name, container.name, None)
+    count = len(await containers_of(it.ground, project, service))
+    return Service(container.name, service, await labelled(it.ground, container, project), max(1, count))
 
 
 async def _declared(it: Procedure, name: str) -> Service | None:

@@ -10,63 +10,65 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from opskit.checks.container_assessment import (
+    ContainerAssessment,
+    ContainerCondition,
+    ContainerRules,
+    ContainerState,
+    assess_container,
+)
 from opskit.errors import OpskitError
+from opskit.facts.container import Container, docker_time
+from opskit.facts.container_survey import read_compose_containers
 from opskit.recovery.ground import Ground
 from opskit.recovery.procedure import Say
-from opskit.recovery.steps.box import instant
-from opskit.recovery.steps.containers import State, Unit, Verdict, judge, unit
 from opskit.recovery.steps.testimony import container_tail
 from opskit.result import Finding, Status
-from opskit.system.docker_records import PROJECT, SERVICE
 
 #: What has no health check is well once it has run so long.
 STABLE_S = 2.0
 _POLL_FIRST_S = 0.1
 _POLL_LAST_S = 2.0
-_WELL = (State.UP, State.ENDED)
-#: These do not get well by waiting.
-_FINAL = (
-    State.FALLEN,
-    State.LOOPING,
-    State.DEAD,
-    State.ORPHANED,
-    State.CUT_OFF,
-    State.PAUSED,
-    State.UNCHECKED,
-)
+#: After a repair nothing is excused by its age.
+_RULES = ContainerRules(0.0, 0.0)
+#: This gets well by waiting.
+_PASSING = (ContainerState.STARTING, ContainerState.UNHEALTHY, ContainerState.REMOVING)
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One container at one moment. `verdict` None means that it runs and has to prove that it stays."""
+    """One container at one moment. `assessment` None means that it runs and has to prove that it stays."""
 
-    unit: Unit
-    verdict: Verdict | None
+    container: Container
+    assessment: ContainerAssessment | None
 
     @property
     def well(self) -> bool:
-        return self.verdict is not None and self.verdict.state in _WELL
+        return self.assessment is not None and self.assessment.condition is ContainerCondition.WELL
+
+    @property
+    def unchecked(self) -> bool:
+        return self.assessment is not None and self.assessment.condition is ContainerCondition.UNCHECKED
 
     @property
     def final(self) -> bool:
-        return self.well or (self.verdict is not None and self.verdict.state in _FINAL)
+        return self.assessment is not None and self.assessment.state not in _PASSING
 
     @property
     def words(self) -> str:
-        if self.verdict is None:
+        if self.assessment is None:
             return "it runs, for less than a moment"
-        if self.verdict.state is State.UP:
-            return "healthy" if self.unit.health == "healthy" else "running"
-        return self.verdict.cause or self.verdict.state.value
+        if self.assessment.state is ContainerState.UP:
+            return "healthy" if self.assessment.health == "healthy" else "running"
+        return self.assessment.words or self.assessment.state.value
 
 
-async def units(ground: Ground, project: str, service: str | None = None) -> list[Unit]:
+async def containers_of(ground: Ground, project: str, service: str | None = None) -> list[Container]:
     """The containers of a project, or of one service of it. Raises OpskitError DOCKER_*."""
-    labels = [f"{PROJECT}={project}", *([f"{SERVICE}={service}"] if service else [])]
-    listed = await ground.door.containers(labels=labels)
-    items = await asyncio.gather(*(ground.door.named(one.id) for one in listed))
-    found = (unit(item) for item in items if item is not None)
-    return sorted((one for one in found if one is not None), key=lambda one: (one.service, one.name))
+    containers = await read_compose_containers(ground.door, project, service)
+    return sorted(
+        (one for one in containers if not one.one_off), key=lambda one: (one.service or "", one.name)
+    )
 
 
 async def risen(
@@ -112,22 +114,22 @@ async def risen(
 
 async def standings(ground: Ground, project: str, narrow: str | None) -> Mapping[str, list[Standing]]:
     """How each container stands, by service."""
-    those = await units(ground, project, narrow)
-    there = {one.id: one for one in those}
-    now = instant((await ground.door.info()).get("SystemTime")) or datetime.now(UTC)
+    containers = await containers_of(ground, project, narrow)
+    peers = {one.id: one for one in containers}
+    now = docker_time((await ground.door.info()).get("SystemTime")) or datetime.now(UTC)
     found: dict[str, list[Standing]] = {}
-    for one in those:
-        found.setdefault(one.service, []).append(standing(one, there, now))
+    for one in containers:
+        found.setdefault(one.service or "", []).append(standing(one, peers, now))
     return found
 
 
-def standing(one: Unit, there: Mapping[str, Unit], now: datetime) -> Standing:
+def standing(container: Container, peers: Mapping[str, Container], now: datetime) -> Standing:
     """How one container stands. Pure."""
-    verdict = judge(one, there, now, 0.0)
-    if verdict.state is State.UP and one.health in (None, "none") and one.started is not None:
-        young = (now - one.started).total_seconds() < STABLE_S
-        return Standing(one, None if young else verdict)
-    return Standing(one, verdict)
+    assessment = assess_container(container, peers=peers, events=None, rules=_RULES, now=now)
+    unproven = assessment.state is ContainerState.UP and assessment.health is None
+    if unproven and assessment.age_s is not None and assessment.age_s < STABLE_S:
+        return Standing(container, None)
+    return Standing(container, assessment)
 
 
 async def _finding(ground: Ground, name: str, those: Sequence[Standing], limit_s: float) -> Finding:
@@ -139,21 +141,19 @@ async def _finding(ground: Ground, name: str, those: Sequence[Standing], limit_s
         words = ", ".join(dict.fromkeys(one.words for one in those))
         count = f"{len(those)} containers: " if len(those) > 1 else ""
         return Finding("service", name, Status.PASS, "ok", f"{count}{words}")
-    unchecked = all(one.verdict is not None and one.verdict.state is State.UNCHECKED for one in bad)
-    worst = next(
-        (one for one in bad if one.verdict is None or one.verdict.state is not State.UNCHECKED), bad[0]
-    )
-    state = worst.verdict.state.value if worst.verdict is not None else "starting"
+    worst = next((one for one in bad if not one.unchecked), bad[0])
+    container, assessment = worst.container.name, worst.assessment
     late = "" if worst.final else f" after {limit_s:.0f} s"
+    correct_check = assessment.remedy if assessment is not None and worst.unchecked else None
     return Finding(
         "service",
         name,
-        Status.INCONCLUSIVE if unchecked else Status.FAIL,
-        state,
-        f"{worst.unit.name}: {worst.words}{late}",
-        "DOCKER_003",
-        worst.unit.fault_remedy if unchecked else f"`docker logs --tail 50 {worst.unit.name}`",
-        evidence={"log": await _tail(ground, worst.unit.name)},
+        Status.INCONCLUSIVE if worst.unchecked else Status.FAIL,
+        "starting" if assessment is None else assessment.state.value,
+        f"{container}: {worst.words}{late}",
+        None if worst.unchecked else "DOCKER_003",
+        correct_check or f"`docker logs --tail 50 {container}`",
+        evidence={"log": await _tail(ground, container)},
     )
 
 

@@ -5,16 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opskit.errors import OpskitError
+from opskit.facts.container import Container
 from opskit.recovery.ground import Ground
 from opskit.recovery.step import Command, Seen
 from opskit.recovery.steps.declared import declared, sources
 from opskit.system.compose import Compose, find
 from opskit.system.compose_model import Project
 from opskit.system.program import NotStarted
-
-WORKING_DIR = "com.docker.compose.project.working_dir"
-CONFIG_FILES = "com.docker.compose.project.config_files"
-ENV_FILE = "com.docker.compose.project.environment_file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +50,17 @@ async def configured(ground: Ground, key: str) -> Undertaking:
     return Undertaking(compose, project.name, key, project)
 
 
-async def labelled(ground: Ground, labels: dict[str, str], project: str) -> Undertaking:
+async def labelled(ground: Ground, container: Container, project: str) -> Undertaking:
     """The project that made a container, by what Compose wrote on it. Raises OpskitError RECOVER_004."""
-    folder = Path(labels.get(WORKING_DIR, "/"))
-    files = [folder / one for one in labels.get(CONFIG_FILES, "").split(",") if one]
+    folder = Path(container.folder or "/")
+    files = [folder / file for file in container.config_files]
     gone = [str(one) for one in files if not one.is_file()]
     if not files or gone:
         what = f"{gone[0]} is not there" if gone else "its label names none"
         raise OpskitError("RECOVER_004", f"the Compose files of project {project} are not known: {what}")
     compose = await _found(ground, files, project)
-    if labels.get(ENV_FILE):
-        with_file = (*compose.command, "--env-file", labels[ENV_FILE])
+    if container.env_file:
+        with_file = (*compose.command, "--env-file", container.env_file)
         compose = replace(compose, command=with_file)
     return Undertaking(compose, project)
 

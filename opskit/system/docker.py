@@ -21,7 +21,7 @@ import aiohttp
 
 from opskit.errors import OpskitError
 from opskit.system.docker_host import Host, resolve, start_remedy
-from opskit.system.docker_records import Container, Details, LogQuery, details, listed
+from opskit.system.docker_records import ListedContainer, LoggedContainer, LogQuery, listed, logged
 from opskit.system.docker_ssh import Tunnel
 from opskit.system.docker_streams import EventStream, LogStream, daemon_clock_ns
 
@@ -67,14 +67,14 @@ class Docker:
         if tunnel is not None:
             await tunnel.aclose()
 
-    async def containers(self, *, labels: Iterable[str] = ()) -> list[Container]:
+    async def containers(self, *, labels: Iterable[str] = ()) -> list[ListedContainer]:
         """All containers, stopped ones too, by name. `labels` are `key` or `key=value`; all must hold."""
         filters = {"label": list(labels)}
         found = await self._json("/containers/json", {"all": "1", "filters": json.dumps(filters)})
         with self._translated():
             return sorted(map(listed, found), key=lambda one: one.name)
 
-    async def inspect(self, name: str) -> Details:
+    async def inspect(self, name: str) -> LoggedContainer:
         """One container by name, id or the unique start of an id.
 
         Raises OpskitError(DOCKER_002), with near names, when there is none.
@@ -84,7 +84,7 @@ class Docker:
             raise no_such(name, [one.name for one in await self.containers()])
         return found
 
-    async def look(self, name: str) -> Details | None:
+    async def look(self, name: str) -> LoggedContainer | None:
         """The same, None when there is no such container."""
         try:
             found = await self._json(f"/containers/{_quoted(name)}/json", {})
@@ -93,7 +93,7 @@ class Docker:
                 raise
             return None
         with self._translated():
-            return details(found)
+            return logged(found)
 
     @contextlib.asynccontextmanager
     async def logs(self, identifier: str, query: LogQuery) -> AsyncIterator[LogStream]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 PROJECT = "com.docker.compose.project"
@@ -9,8 +10,11 @@ SERVICE = "com.docker.compose.service"
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
-    """One container, running or not. `state` is Docker's word: created, running, paused, exited, dead..."""
+class ListedContainer:
+    """One container as a listing tells of it, running or not.
+
+    `state` is Docker's word: created, running, paused, exited, dead...
+    """
 
     id: str
     name: str
@@ -28,17 +32,12 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
-class Details(Container):
-    """What only `inspect` tells. `health` is None without a health check; times are Docker's RFC 3339."""
+class LoggedContainer(ListedContainer):
+    """What reading a container's log needs beside: how it is framed, and which run of it this is."""
 
     tty: bool = False
     running: bool = False
-    exit_code: int = 0
-    oom_killed: bool = False
-    health: str | None = None
     started_at: str = ""
-    finished_at: str = ""
-    created_at: str = ""
 
     @property
     def was_started(self) -> bool:
@@ -57,6 +56,10 @@ class Happening:
     detail: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def at(self) -> datetime:
+        return datetime.fromtimestamp(self.at_ns / 1e9, UTC)
+
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
@@ -68,17 +71,17 @@ class LogQuery:
     follow: bool = False
 
 
-def listed(item: Mapping[str, Any]) -> Container:
+def listed(item: Mapping[str, Any]) -> ListedContainer:
     # A linked container has further names, with a slash inside.
     names = [name[1:] for name in item.get("Names") or [] if "/" not in name[1:]]
-    return Container(
+    return ListedContainer(
         item["Id"], names[0] if names else item["Id"][:12], item["Image"], item["State"], item["Labels"] or {}
     )
 
 
-def details(item: Mapping[str, Any]) -> Details:
+def logged(item: Mapping[str, Any]) -> LoggedContainer:
     state, config = item["State"], item["Config"]
-    return Details(
+    return LoggedContainer(
         item["Id"],
         item["Name"].lstrip("/"),
         config["Image"],
@@ -86,12 +89,7 @@ def details(item: Mapping[str, Any]) -> Details:
         config["Labels"] or {},
         tty=bool(config["Tty"]),
         running=bool(state["Running"]),
-        exit_code=int(state["ExitCode"]),
-        oom_killed=bool(state["OOMKilled"]),
-        health=(state.get("Health") or {}).get("Status"),
         started_at=state["StartedAt"],
-        finished_at=state["FinishedAt"],
-        created_at=item["Created"],
     )
 
 

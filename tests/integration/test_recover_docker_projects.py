@@ -17,6 +17,7 @@ import pytest
 import yaml
 from docker.models.containers import Container
 
+from opskit.facts.container_events import KEPT_EVENTS
 from opskit.recovery import pauses
 from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.ground import Ground
@@ -25,7 +26,6 @@ from opskit.recovery.step import Step
 from opskit.recovery.steps.compose_project import compose_projects
 from opskit.recovery.steps.docker_daemon import docker_daemon
 from opskit.recovery.steps.docker_network import docker_network
-from opskit.recovery.steps.hands_off import KEPT
 from tests.parts.docker import IMAGE, LABEL, Engine
 from tests.parts.healing import Healing, configured, machine, outcome
 
@@ -235,7 +235,7 @@ async def test_a_container_that_vanished_is_created_again_at_once(stack: Stack, 
     stack.container("web").remove(force=True)
     if lively:
         other = stack.box.run("sleep 1000")
-        for _ in range(KEPT):
+        for _ in range(KEPT_EVENTS):
             other.rename(stack.box.name())
     found = await stack.healed("compose:app")
     assert found.result is Result.REPAIRED, found
@@ -280,7 +280,7 @@ async def test_a_stop_that_docker_no_longer_remembers_is_left_alone(stack: Stack
     stack.docker("kill", name)
     await stack.until("web", ended)
     noise = stack.box.run("sleep 1000")
-    for _ in range(KEPT):
+    for _ in range(KEPT_EVENTS):
         noise.rename(stack.box.name())
     found = await stack.healed(f"container:{name}")
     assert found.result is Result.LEFT, found

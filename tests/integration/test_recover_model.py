@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from opskit.facts.container import container
 from opskit.recovery.chat import address, text_of
 from tests.parts.command import Result, opskit, started
 from tests.parts.composed import Composed, composed
@@ -206,11 +207,11 @@ def test_the_text_of_an_answer_is_found(reply, text):
 def test_the_published_port_is_where_to_chat(tmp_path: Path):
     """The port that leads to the agent's usual one, of several."""
     ports = {"9000/tcp": [{"HostPort": "1"}], "8003/tcp": [{"HostPort": "2"}], "53/udp": [{"HostPort": "3"}]}
-    item = {"NetworkSettings": {"Ports": ports}}
+    published = container({"NetworkSettings": {"Ports": ports}})
     config = configured(tmp_path, {})
-    assert address(config, ("starcoder-chat",), item) == "http://127.0.0.1:2"
+    assert address(config, ("starcoder-chat",), published) == "http://127.0.0.1:2"
     assert (
-        address(config, ("starcoder-chat",), {"HostConfig": {"NetworkMode": "host"}})
+        address(config, ("starcoder-chat",), container({"HostConfig": {"NetworkMode": "host"}}))
         == "http://127.0.0.1:8003"
     )
-    assert address(config, ("other",), {}) is None
+    assert address(config, ("other",), container({})) is None

@@ -7,11 +7,11 @@ from opskit.checks.agents import LEVELS, climb_agent
 from opskit.checks.state import CODES, WORKING_CORES, NodeState
 from opskit.config.schema import AgentConfig, Config
 from opskit.errors import OpskitError
+from opskit.facts.container import Container, docker_time
 from opskit.providers.base import CallError
 from opskit.providers.http import HttpNode
 from opskit.recovery.ground import Ground
 from opskit.recovery.step import LOOK_S, Condition, Repair, Seen
-from opskit.recovery.steps.box import Box, instant
 from opskit.recovery.steps.decision import Trouble
 from opskit.recovery.steps.repairing import Repairing
 from opskit.recovery.steps.subject import of_agent
@@ -114,8 +114,8 @@ class AgentStep:
         off = [level for level in LEVELS if not levels.get(level)]
         if not off:
             return None
-        boxes = (await self._repairing.situation()).boxes
-        wanted = off if self._all_levels else [level for level in off if switched_on(level, boxes)]
+        containers = [one.container for one in (await self._repairing.situation()).containers]
+        wanted = off if self._all_levels else [level for level in off if switched_on(level, containers)]
         if not wanted:
             return None
         noun = "level is" if len(wanted) == 1 else "levels are"
@@ -124,15 +124,15 @@ class AgentStep:
 
     async def _busy(self) -> str:
         """What shows that a silent agent is working, in words; nothing when it is not."""
-        for one in (await self._repairing.situation()).boxes:
-            if not one.running:
+        for one in (await self._repairing.situation()).containers:
+            if not one.container.running:
                 continue
             try:
-                cores = cores_of(await self._ground.door.stats(one.name))
+                cores = cores_of(await self._ground.door.stats(one.container.name))
             except OpskitError:
                 continue
             if cores >= WORKING_CORES:
-                return f"container {one.name} is using {cores:.1f} cores"
+                return f"container {one.container.name} is using {cores:.1f} cores"
         return ""
 
 
@@ -158,12 +158,12 @@ class StatusPage:
         return body if isinstance(body, Mapping) else {}
 
 
-def switched_on(level: str, boxes: Sequence[Box]) -> bool:
+def switched_on(level: str, containers: Sequence[Container]) -> bool:
     """Whether the container was told to switch a level on. Pure."""
     switch = SWITCHES.get(level)
     if switch is None:
         return True
-    return any((one.variables or {}).get(switch, "").strip().lower() in _TRUE for one in boxes)
+    return any(one.variables.get(switch, "").strip().lower() in _TRUE for one in containers)
 
 
 def trouble(found: Finding) -> Trouble:
@@ -176,7 +176,7 @@ def cores_of(stats: Mapping[str, Any]) -> float:
     """How many cores a container used between the two samples that Docker takes; 0 when it does not tell."""
     try:
         now, before = stats["cpu_stats"]["cpu_usage"], stats["precpu_stats"]["cpu_usage"]
-        began, ended = instant(stats["preread"]), instant(stats["read"])
+        began, ended = docker_time(stats["preread"]), docker_time(stats["read"])
         used_ns = int(now["total_usage"]) - int(before["total_usage"])
     except (KeyError, TypeError, ValueError):
         return 0.0

@@ -13,16 +13,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from opskit.checks.container_assessment import ContainerRules, ContainerState
 from opskit.errors import OpskitError
+from opskit.facts.container import Container
+from opskit.facts.container_survey import read_compose_containers, read_container
 from opskit.recovery import pauses
 from opskit.recovery.ground import Ground
 from opskit.recovery.step import LOOK_S, Command, Condition, Repair, Seen, Step
 from opskit.recovery.steps import hands_off, project_state
-from opskit.recovery.steps.containers import State, Unit, unit
+from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.declared import Sources, declared, sources
-from opskit.recovery.steps.project_state import Known, is_drifted, verdicts
+from opskit.recovery.steps.project_state import Known, assessments, is_drifted
 from opskit.system.compose_model import Project
-from opskit.system.docker_records import PROJECT, Container
 
 _UP_S = 120.0
 _STOP_MARGIN_S = 30.0
@@ -48,12 +50,11 @@ class _Project:
         project = await declared(self.ground, self.key, found)
         if isinstance(project, Seen):
             return [project]
-        units = await self._units(project.name)
-        if (other := _elsewhere(units, found)) is not None:
+        containers = await self._containers(project.name)
+        if (other := _elsewhere(containers, found)) is not None:
             return [self._taken(project, other)]
-        known = self._known(found, project, units)
-        judged = verdicts(known)
-        if not project_state.is_well(known, judged):
+        known = self._known(found, project, containers)
+        if not project_state.is_well(known, assessments(known)):
             known = await self._in_trouble(known, found)
         return [await self._with_log(one) for one in project_state.seen(known)]
 
@@ -62,8 +63,8 @@ class _Project:
         if seen.target.startswith("container:"):
             return {"log": await self._log(seen.target.partition(":")[2])}
         services = seen.evidence.get("start") or ()
-        units = await self._units(str(seen.evidence.get("project")))
-        names = [one.name for one in units if one.service in services and not one.running]
+        containers = await self._containers(str(seen.evidence.get("project")))
+        names = [one.name for one in containers if one.service in services and not one.running]
         logs = await asyncio.gather(*(self._log(name) for name in names))
         return {"logs": dict(zip(names, logs, strict=True))}
 
@@ -72,8 +73,7 @@ class _Project:
             return await self._start(seen)
         if not seen.target.startswith("container:"):
             return None
-        item = await self.ground.door.named(seen.target.partition(":")[2])
-        one = None if item is None else unit(item)
+        one = await read_container(self.ground.door, seen.target.partition(":")[2])
         return None if one is None else await self._mend(one, seen)
 
     async def _start(self, seen: Seen) -> Repair | None:
@@ -91,23 +91,21 @@ class _Project:
         undo = shlex.join((*compose.command, "stop", *names))
         return Repair((Command(up, _UP_S, str(compose.folder)),), seen.cause, undo)
 
-    async def _mend(self, one: Unit, seen: Seen) -> Repair | None:
-        limit_s = one.stop_s + _STOP_MARGIN_S
+    async def _mend(self, one: Container, seen: Seen) -> Repair | None:
         if one.action == "stop":
-            command = Command(("docker", "stop", one.name), limit_s)
+            command = Command(("docker", "stop", one.name), one.stop_timeout_s + _STOP_MARGIN_S)
             return Repair((command,), f"{seen.cause}; its label says to stop it", f"docker start {one.name}")
         if one.action != "restart":
             return None
-        if seen.state == State.ORPHANED:
+        if seen.state == ContainerState.ORPHANED:
             return await self._anew(one, seen)
-        if seen.state == State.CUT_OFF and not await self._runs(one.parent):
+        if seen.state == ContainerState.CUT_OFF and not await self._runs(one.shares_network_of):
             return None
-        if seen.state not in (State.UNHEALTHY, State.CUT_OFF):
+        if seen.state not in (ContainerState.UNHEALTHY, ContainerState.CUT_OFF):
             return None
-        command = Command(("docker", "restart", one.name), limit_s)
-        return Repair((command,), seen.cause, f"docker stop {one.name}")
+        return Repair((container_restart(one),), seen.cause, f"docker stop {one.name}")
 
-    async def _anew(self, one: Unit, seen: Seen) -> Repair | None:
+    async def _anew(self, one: Container, seen: Seen) -> Repair | None:
         """A container bears the id of the one whose network it shares: only a new one gets the new id.
 
         Never where that would deploy other settings, or where the other does not run yet.
@@ -116,31 +114,32 @@ class _Project:
         project = None if isinstance(found, Seen) else await declared(self.ground, self.key, found)
         if project is None or isinstance(project, Seen):
             return None
-        service = project.services.get(one.service)
-        if service is None or is_drifted(project, one) or one.version != project.version:
+        service = project.services.get(one.service or "")
+        if service is None or is_drifted(project, one) or one.compose_version != project.version:
             return None
-        units = await self._units(project.name)
-        running = {other.service for other in units if other.running}
-        if not set(service.needs) <= running or len([u for u in units if u.service == one.service]) != 1:
+        containers = await self._containers(project.name)
+        running = {other.service for other in containers if other.running}
+        siblings = [other for other in containers if other.service == one.service]
+        if not set(service.needs) <= running or len(siblings) != 1:
             return None
         compose = await self._compose()
-        up = (*compose.command, "up", "-d", "--force-recreate", *_NOTHING_NEW[compose.modern], one.service)
-        command = Command(up, one.stop_s + _UP_S, str(compose.folder))
-        return Repair((command,), seen.cause, shlex.join((*compose.command, "stop", one.service)))
+        up = (*compose.command, "up", "-d", "--force-recreate", *_NOTHING_NEW[compose.modern], service.name)
+        command = Command(up, one.stop_timeout_s + _UP_S, str(compose.folder))
+        return Repair((command,), seen.cause, shlex.join((*compose.command, "stop", service.name)))
 
     async def _in_trouble(self, known: Known, found: Sources) -> Known:
         """The same with everything that decides whether it may be touched."""
-        past, busy = await asyncio.gather(
-            hands_off.past(self.ground, known.units),
+        events, busy = await asyncio.gather(
+            hands_off.past_events(self.ground, known.containers),
             hands_off.busy(self.ground, found),
         )
-        known = replace(known, now=past.now, past=past, busy=busy)
-        down = project_state.fallen(known, verdicts(known))
+        known = replace(known, now=events.now, events=events, busy=busy)
+        down = project_state.fallen(known, assessments(known))
         # A whole project that is not there may have been taken down; one of several containers is missed.
-        created = {} if known.units else down
+        created = {} if known.containers else down
         rules, memory = self.ground.config.recovery, self.ground.memory
         missed = hands_off.first_missed(
-            memory.marks, f"missed {self.name}", created, self.ground.clock(), past, rules.hands_off_s
+            memory.marks, f"missed {self.name}", created, self.ground.clock(), events, rules.hands_off_s
         )
         services = known.project.services
         held = pauses.read(self.ground.folder, self.ground.clock())
@@ -160,18 +159,16 @@ class _Project:
             paused=frozenset(paused),
         )
 
-    def _known(self, found: Sources, project: Project, units: Sequence[Unit]) -> Known:
+    def _known(self, found: Sources, project: Project, containers: Sequence[Container]) -> Known:
         rules = self.ground.config.recovery
         program = "docker-compose" if project.version.startswith("1.") else "docker compose"
         files = " ".join(f"-f {shlex.quote(str(path))}" for path in found.files)
         return Known(
             self.key,
             project,
-            units,
+            containers,
             datetime.fromtimestamp(self.ground.clock(), UTC),
-            rules.startup_grace_s,
-            rules.hands_off_s,
-            f"{program} {files}",
+            ContainerRules(rules.startup_grace_s, rules.hands_off_s, f"{program} {files}"),
             remembered=frozenset(self.ground.memory.targets),
         )
 
@@ -180,13 +177,10 @@ class _Project:
         remedy = "give one of the two a name of its own: `COMPOSE_PROJECT_NAME=...` in its `.env`"
         return Seen(self.name, Condition.BROKEN, "name taken", cause, (self.key,), remedy=remedy)
 
-    async def _units(self, project: str) -> list[Unit]:
-        """Raises OpskitError DOCKER_*."""
-        door = self.ground.door
-        listed = await door.containers(labels=[f"{PROJECT}={project}"])
-        items = await asyncio.gather(*(door.named(one.id) for one in listed))
-        found = (unit(item) for item in items if item is not None)
-        return [one for one in found if one is not None]
+    async def _containers(self, project: str) -> list[Container]:
+        """Those of `up`: nobody wants one of `compose run` back. Raises OpskitError DOCKER_*."""
+        containers = await read_compose_containers(self.ground.door, project)
+        return [one for one in containers if not one.one_off]
 
     async def _has_image(self, names: Sequence[str]) -> bool:
         found = await asyncio.gather(*(self.ground.door.found("image", name) for name in names))
@@ -197,8 +191,8 @@ class _Project:
         return [one is not None for one in found]
 
     async def _runs(self, identifier: str | None) -> bool:
-        item = None if identifier is None else await self.ground.door.named(identifier)
-        return item is not None and bool(item["State"]["Running"])
+        one = None if identifier is None else await read_container(self.ground.door, identifier)
+        return one is not None and one.running
 
     async def _compose(self) -> Any:
         from opskit.system.compose import find
@@ -210,7 +204,7 @@ class _Project:
 
     async def _with_log(self, seen: Seen) -> Seen:
         """What nothing can be done about is told with the container's own last words."""
-        if seen.state != State.LOOPING or not seen.target.startswith("container:"):
+        if seen.state != ContainerState.LOOPING or not seen.target.startswith("container:"):
             return seen
         return replace(
             seen, evidence={**seen.evidence, "log": await self._log(seen.target.partition(":")[2])}
@@ -224,7 +218,7 @@ class _Project:
         lines: list[str] = []
         try:
             async with asyncio.timeout(_LOG_S):
-                container: Container = await self.ground.door.inspect(name)
+                container = await self.ground.door.inspect(name)
                 async for batch in ContainerSource(self.ground.door, container).read(Window(tail=_LOG_LINES)):
                     lines += [_line(one.raw) for one in batch if isinstance(one, Entry)]
         except TimeoutError:
@@ -256,13 +250,13 @@ def _line(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")[:_LINE_CHARS]
 
 
-def _elsewhere(units: Sequence[Unit], found: Sources) -> str | None:
+def _elsewhere(containers: Sequence[Container], found: Sources) -> str | None:
     """The folder of another project that bears the same name; None when the containers are this one's.
 
     A folder that is no longer there is where this project was before it was moved.
     """
     here = os.path.realpath(found.folder)
-    for one in units:
+    for one in containers:
         if one.folder and Path(one.folder).is_dir() and os.path.realpath(one.folder) != here:
             return one.folder
     return None

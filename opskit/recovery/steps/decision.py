@@ -4,9 +4,10 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from opskit.checks.container_assessment import AssessedContainer, ContainerState
 from opskit.config.schema import RecoveryConfig
+from opskit.facts.container import Container
 from opskit.recovery.step import Command, Condition, Repair
-from opskit.recovery.steps.box import Box
 from opskit.recovery.steps.holder import Holder
 from opskit.recovery.steps.resting import Resting
 from opskit.recovery.steps.situation import Situation
@@ -16,6 +17,8 @@ from opskit.system.services import Service, quit_command, restart_command
 
 _OWNER_S = 60.0
 _END_S = 30.0
+#: What Docker needs beside the time that a container may take to stop.
+_MARGIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ def decide(case: Case) -> Decision:
     if case.situation.at_work:
         why = f"{trouble.detail}; {case.situation.at_work}"
         return Decision(Condition.LEFT, trouble.state, why)
-    mine = [one for one in case.situation.boxes if held is None or _behind(held, one)]
+    mine = [one for one in case.situation.containers if held is None or _behind(held, one.container)]
     if mine:
         return _in_containers(case, mine)
     if held is not None:
@@ -85,39 +88,58 @@ def decide(case: Case) -> Decision:
     return _nobody(case)
 
 
-def _behind(held: Holder, box: Box) -> bool:
+def _behind(held: Holder, container: Container) -> bool:
     """Whether the port can be the container's: a process of the machine may hold it instead."""
-    return held.container == box.name or held.process is None
+    return held.container == container.name or held.process is None
 
 
-def _in_containers(case: Case, boxes: list[Box]) -> Decision:
-    trouble = case.trouble
-    names = " ".join(one.name for one in boxes)
+def _in_containers(case: Case, containers: list[AssessedContainer]) -> Decision:
+    for one in containers:
+        if (decision := _hindered(case, one)) is not None:
+            return decision
+    names = " ".join(one.container.name for one in containers)
+    commands = tuple(
+        container_restart(one.container) if one.container.running else container_start(one.container)
+        for one in containers
+    )
+    states = ", ".join(f"container {one.container.name} is {one.container.status}" for one in containers)
     logs = f"`docker logs --tail 50 {names}`"
-    for one in boxes:
-        if one.action != "restart":
-            left = one.action == "none"
-            why = f"{trouble.detail}; container {one.name} is labelled opskit.action={one.action}"
-            condition = Condition.LEFT if left else Condition.BROKEN
-            return Decision(condition, trouble.state, why, remedy=f"`docker restart {one.name}`")
-        if one.status == "paused":
-            why = f"container {one.name} is paused"
-            return Decision(Condition.LEFT, "paused", why, remedy=f"`docker unpause {one.name}`")
-        if one.left:
-            why = f"container {one.name}: {one.left}"
-            return Decision(Condition.LEFT, "stopped", why, remedy=f"`docker start {one.name}`")
-        if one.status == "restarting":
-            why = f"{trouble.detail}; container {one.name} ends with {one.exit_code} again and again"
-            return Decision(Condition.BROKEN, "restarting", why, remedy=f"{logs} tells why")
-        if one.running and (one.health == "starting" or one.age_s < _grace_s(case)):
-            why = f"{trouble.detail}; container {one.name} was started {one.age_s:.0f} s ago"
-            return Decision(Condition.WAITING, "starting", why)
-        if not one.running and one.project is not None:
-            why = f"{trouble.detail}; container {one.name} is {one.status}, and Compose starts it"
-            return _by_hand(case, why, f"`docker start {one.name}`")
-    commands = tuple(one.restart if one.running else one.start for one in boxes)
-    states = ", ".join(f"container {one.name} is {one.status}" for one in boxes)
     return _mend(case, commands, states, f"a restart loses nothing that is kept in volumes; {logs}")
+
+
+def _hindered(case: Case, one: AssessedContainer) -> Decision | None:
+    """Return why a container is not restarted for its server; None when it may be."""
+    trouble, container, assessment = case.trouble, one.container, one.assessment
+    name = container.name
+    if container.action != "restart":
+        why = f"{trouble.detail}; container {name} is labelled opskit.action={container.action}"
+        condition = Condition.BROKEN if container.action == "notify" else Condition.LEFT
+        return Decision(condition, trouble.state, why, remedy=f"`docker restart {name}`")
+    if assessment.state is ContainerState.PAUSED or assessment.left:
+        state = "paused" if assessment.state is ContainerState.PAUSED else "stopped"
+        why = f"container {name}: {assessment.left or assessment.detail}"
+        return Decision(Condition.LEFT, state, why, remedy=assessment.remedy or f"`docker start {name}`")
+    if assessment.state in (ContainerState.LOOPING, ContainerState.DEAD):
+        why = f"{trouble.detail}; container {name}: {assessment.detail}"
+        return Decision(Condition.BROKEN, assessment.state.value, why, remedy=assessment.remedy)
+    young = container.running and assessment.age_s is not None and assessment.age_s < _grace_s(case)
+    if assessment.state in (ContainerState.STARTING, ContainerState.REMOVING) or young:
+        reason = assessment.detail or f"it was started {assessment.age_s:.0f} s ago"
+        why = f"{trouble.detail}; container {name}: {reason}"
+        return Decision(Condition.WAITING, "starting", why)
+    if not container.running and container.project is not None:
+        why = f"{trouble.detail}; container {name} is {container.status}, and Compose starts it"
+        return _by_hand(case, why, f"`docker start {name}`")
+    return None
+
+
+def container_restart(container: Container) -> Command:
+    """Return `docker restart`, with time for the container's own stop."""
+    return Command(("docker", "restart", container.name), container.stop_timeout_s + _MARGIN_S)
+
+
+def container_start(container: Container) -> Command:
+    return Command(("docker", "start", container.name), _MARGIN_S)
 
 
 def _held(case: Case, held: Holder) -> Decision:

@@ -5,36 +5,38 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from opskit.checks.container_assessment import (
+    ContainerAssessment,
+    ContainerCondition,
+    ContainerRules,
+    ContainerState,
+    assess_container,
+)
+from opskit.checks.stopped_by_hand import removed_by_hand
+from opskit.facts.container import Container, action_of
+from opskit.facts.container_events import ContainerEvents
 from opskit.recovery.step import Condition, Seen
-from opskit.recovery.steps.box import action_of
-from opskit.recovery.steps.containers import State, Unit, Verdict, judge
-from opskit.recovery.steps.hands_off import Past, removed, stopped, stopped_in_order
 from opskit.system.compose_model import Project, Service
 
-#: What is said of one container, and what mends it.
-_RESTARTED = (State.UNHEALTHY, State.CUT_OFF)
-_WELL = (State.UP, State.ENDED)
+_Assessments = Mapping[str, ContainerAssessment]
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """Everything that is known of one project. `name` is the configuration's.
 
-    `past` is None while everything seems well, and nobody asked. `busy` is why nothing of the project is
+    `events` is None while everything seems well, and nobody asked. `busy` is why nothing of the project is
     touched, `missed` why nothing is created. `imageless` are services whose image is not on this machine,
     `netless` those that need a network which is not there and which Compose does not make,
     `paused` those that a person paused. `remembered` are targets that recovery has repaired before.
-    `command` is how a person calls Compose for this project.
     """
 
     name: str
     project: Project
-    units: Sequence[Unit]
+    containers: Sequence[Container]
     now: datetime
-    grace_s: float
-    hands_off_s: float
-    command: str
-    past: Past | None = None
+    rules: ContainerRules
+    events: ContainerEvents | None = None
     busy: str | None = None
     missed: str | None = None
     imageless: frozenset[str] = frozenset()
@@ -46,8 +48,13 @@ class Known:
     def target(self) -> str:
         return f"compose:{self.name}"
 
-    def of(self, service: str) -> list[Unit]:
-        return [one for one in self.units if one.service == service]
+    @property
+    def command(self) -> str:
+        """How a person calls Compose for this project."""
+        return self.rules.compose
+
+    def of(self, service: str) -> list[Container]:
+        return [one for one in self.containers if one.service == service]
 
 
 @dataclass(slots=True)
@@ -60,46 +67,49 @@ class _Plan:
     remedies: list[str] = field(default_factory=list)
 
 
-def verdicts(known: Known) -> dict[str, Verdict]:
-    """What each container is, by its id."""
-    there = {one.id: one for one in known.units}
-    return {one.id: judge(one, there, known.now, known.grace_s) for one in known.units}
+def assessments(known: Known) -> dict[str, ContainerAssessment]:
+    """Assess each container; by its id."""
+    peers = {one.id: one for one in known.containers}
+    return {
+        one.id: assess_container(one, peers=peers, events=known.events, rules=known.rules, now=known.now)
+        for one in known.containers
+    }
 
 
-def fallen(known: Known, found: Mapping[str, Verdict]) -> dict[str, str]:
+def fallen(known: Known, found: _Assessments) -> dict[str, str]:
     """The services that `up` would start, and what is wrong with each."""
     result: dict[str, str] = {}
     for name, service in known.project.services.items():
-        units = known.of(name)
-        words = [found[one.id].cause for one in units if found[one.id].state is State.FALLEN]
-        lacking = service.replicas - len(units)
+        containers = known.of(name)
+        words = [found[one.id].detail for one in containers if found[one.id].state is ContainerState.DOWN]
+        lacking = service.replicas - len(containers)
         if lacking > 0:
-            words.append(
-                "is not created" if not units else f"lacks {lacking} of its {service.replicas} containers"
-            )
+            count = f"lacks {lacking} of its {service.replicas} containers"
+            words.append(count if containers else "is not created")
         if words:
             result[name] = "; ".join(word.removeprefix("it ") for word in words)
     return result
 
 
-def is_well(known: Known, found: Mapping[str, Verdict]) -> bool:
+def is_well(known: Known, found: _Assessments) -> bool:
     """Whether there is nothing to ask Docker's past for: what ended well, somebody may have stopped."""
-    if fallen(known, found) or any(one.state not in (*_WELL, State.STARTING) for one in found.values()):
+    usual = (ContainerCondition.WELL, ContainerCondition.WAITING)
+    if fallen(known, found) or any(one.condition not in usual for one in found.values()):
         return False
     return not any(
-        one.finished is not None and (known.now - one.finished).total_seconds() < known.hands_off_s
-        for one in known.units
-        if found[one.id].state is State.ENDED
+        one.finished is not None and (known.now - one.finished).total_seconds() < known.rules.hands_off_s
+        for one in known.containers
+        if found[one.id].state is ContainerState.ENDED
     )
 
 
 def seen(known: Known) -> list[Seen]:
     """The project itself, then each container of which there is something to say."""
-    found = verdicts(known)
+    found = assessments(known)
     down = fallen(known, found)
     plan = _planned(known, found, down)
     result = [_project(known, found, down, plan)]
-    for one in known.units:
+    for one in known.containers:
         result += _container(known, one, found, plan)
     for name in sorted(known.paused & down.keys()):
         if not known.of(name):
@@ -109,17 +119,19 @@ def seen(known: Known) -> list[Seen]:
     return result
 
 
-def _planned(known: Known, found: Mapping[str, Verdict], down: Mapping[str, str]) -> _Plan:
+def _planned(known: Known, found: _Assessments, down: Mapping[str, str]) -> _Plan:
     plan = _Plan()
-    gone = removed(down, known.project.name, known.past, known.hands_off_s) if known.past else {}
+    gone: Mapping[str, str] = {}
+    if known.events is not None:
+        gone = removed_by_hand(down, known.project.name, known.events, known.rules.hands_off_s)
     for name in down:
-        service, units = known.project.services[name], known.of(name)
-        lacking = len(units) < service.replicas
-        actions = {one.action for one in units} or {action_of(service.labels)}
+        service, containers = known.project.services[name], known.of(name)
+        lacking = len(containers) < service.replicas
+        actions = {one.action for one in containers} or {action_of(service.labels)}
         if known.busy is not None:
             plan.left[name] = known.busy
-        elif (by_hand := _stopped(known, units, found)) is not None:
-            plan.left[name] = by_hand
+        elif left := _left(containers, found):
+            plan.left[name] = left
         elif lacking and (why := gone.get(name) or known.missed) is not None:
             plan.left[name] = why
         elif not actions <= {"restart", "notify"}:
@@ -159,18 +171,19 @@ def _leave_dependants(services: Mapping[str, Service], plan: _Plan) -> None:
                 changed = True
 
 
-def _stopped(known: Known, units: Sequence[Unit], found: Mapping[str, Verdict]) -> str | None:
-    if known.past is None:
-        return None
-    reasons = (
-        stopped(one, known.past, known.hands_off_s) for one in units if found[one.id].state is State.FALLEN
-    )
-    return next((why for why in reasons if why is not None), None)
+def _left(containers: Sequence[Container], found: _Assessments) -> str:
+    """Return why people are behind the end of a service, empty when they are not."""
+    down = [found[one.id] for one in containers if found[one.id].state is ContainerState.DOWN]
+    return next((one.left for one in down if one.left), "")
 
 
-def _project(known: Known, found: Mapping[str, Verdict], down: Mapping[str, str], plan: _Plan) -> Seen:
+def _project(known: Known, found: _Assessments, down: Mapping[str, str], plan: _Plan) -> Seen:
     notes = _notes(known)
-    evidence: dict[str, Any] = {"project": known.project.name, "services": len(known.project.services)}
+    evidence: dict[str, Any] = {
+        "project": known.project.name,
+        "services": len(known.project.services),
+        "containers": {one.name: found[one.id].condition.value for one in known.containers},
+    }
     names = (known.name, known.project.name)
     # A service that has a container is told of there.
     bare = {name: why for name, why in plan.left.items() if name not in known.paused and not known.of(name)}
@@ -186,11 +199,11 @@ def _project(known: Known, found: Mapping[str, Verdict], down: Mapping[str, str]
         cause = "; ".join([*(f"{name} {down[name]}: {why}" for name, why in bare.items()), *notes])
         remedy = f"`{known.command} up -d {' '.join(bare)}` starts it now"
         return Seen(known.target, Condition.LEFT, "down", cause, names, evidence, remedy)
-    starting = [one for one in known.units if found[one.id].state is State.STARTING]
+    starting = [one for one in known.containers if found[one.id].state is ContainerState.STARTING]
     if starting:
-        words = [f"{one.name}: {found[one.id].cause}" for one in starting]
+        words = [f"{one.name}: {found[one.id].detail}" for one in starting]
         return Seen(known.target, Condition.WAITING, "starting", "; ".join([*words, *notes]), names, evidence)
-    running = sum(one.running for one in known.units)
+    running = sum(one.running for one in known.containers)
     cause = "; ".join(
         [
             f"{_counted(running, 'container')} of {_counted(len(known.project.services), 'service')} run",
@@ -200,93 +213,70 @@ def _project(known: Known, found: Mapping[str, Verdict], down: Mapping[str, str]
     return Seen(known.target, Condition.HEALTHY, "ok", cause, names, evidence)
 
 
-def _container(known: Known, one: Unit, found: Mapping[str, Verdict], plan: _Plan) -> list[Seen]:
+def _container(known: Known, one: Container, found: _Assessments, plan: _Plan) -> list[Seen]:
     """Nothing for one that is well, unless it was repaired before: then its health counts."""
-    verdict = found[one.id]
+    assessment = found[one.id]
     target = f"container:{one.name}"
-    names = (one.name, one.service, known.target)
-    state, cause = str(verdict.state), verdict.cause
-    evidence = {"id": one.id[:12], "service": one.service, **verdict.facts}
+    names = (one.name, one.service or "", known.target)
+    evidence = {
+        "id": one.id[:12],
+        "service": one.service,
+        "condition": assessment.condition.value,
+        **assessment.evidence,
+    }
 
-    def said(condition: Condition, why: str = "", remedy: str | None = None) -> list[Seen]:
-        words = f"{cause}; {why}" if why and cause else why or cause
-        return [Seen(target, condition, state, words, names, evidence, remedy)]
+    def said(condition: Condition, why: str = "") -> list[Seen]:
+        words = "; ".join(filter(None, (assessment.detail, why)))
+        remedy = None if condition in (Condition.HEALTHY, Condition.WAITING) else assessment.remedy
+        return [Seen(target, condition, str(assessment.state), words, names, evidence, remedy)]
 
-    if verdict.state is State.ENDED and known.past is not None:
-        by_hand = stopped_in_order(one, known.past, known.hands_off_s)
-        if by_hand is not None:
-            return said(Condition.LEFT, by_hand, f"`docker start {one.name}` starts it now")
-    match verdict.state:
-        case State.UP | State.ENDED:
+    match assessment.state:
+        case ContainerState.UP | ContainerState.ENDED if not assessment.left:
             return said(Condition.HEALTHY) if target in known.remembered else []
-        case State.STARTING | State.LEAVING:
+        case ContainerState.STARTING | ContainerState.REMOVING:
             return said(Condition.WAITING) if target in known.remembered else []
-        case State.PAUSED:
-            return said(Condition.LEFT, remedy=f"`docker unpause {one.name}` lets it go on")
-        case State.FALLEN:
+        case ContainerState.PAUSED | ContainerState.ENDED:
+            return said(Condition.LEFT, assessment.left)
+        case ContainerState.DOWN:
             if one.service in known.paused:
                 return said(Condition.BROKEN)
-            if one.service not in plan.left:
-                return []
-            return said(Condition.LEFT, plan.left[one.service], f"`docker start {one.name}` starts it now")
-        case State.UNCHECKED:
-            return said(Condition.UNKNOWN, remedy=one.fault_remedy)
-        case State.LOOPING:
-            return said(Condition.BROKEN, remedy=f"`docker logs --tail 50 {one.name}` tells why it ends")
-        case State.DEAD:
-            return said(Condition.BROKEN, remedy=f"`docker rm -f {one.name}`, then `{known.command} up -d`")
-    return _restarted(known, one, verdict, plan, said)
-
-
-def _restarted(known: Known, one: Unit, verdict: Verdict, plan: _Plan, said: Any) -> list[Seen]:
-    """A container that runs badly, or whose network is gone."""
-    result: list[Seen]
-    owner = next((other.service for other in known.units if other.id == one.parent), None)
+            return said(Condition.LEFT, plan.left[one.service]) if one.service in plan.left else []
+        case ContainerState.UNCHECKED:
+            return said(Condition.UNKNOWN)
+        case ContainerState.LOOPING | ContainerState.DEAD:
+            return said(Condition.BROKEN)
+    # It runs badly, or its network is gone.
+    owner = next((other.service for other in known.containers if other.id == one.shares_network_of), None)
     if known.busy is not None:
-        result = said(Condition.LEFT, known.busy)
-    elif owner in plan.left:
-        result = said(Condition.LEFT, f"{owner} is left alone: {plan.left[owner]}")
-    elif one.action not in ("restart", "stop", "notify"):
-        result = said(Condition.LEFT, f"its label says {_label({one.action})}")
-    elif one.action == "notify":
-        result = said(
-            Condition.BROKEN, "its label says that a person is to be told", _by_hand(known, one, verdict)
-        )
-    else:
-        result = said(Condition.BROKEN, remedy=_by_hand(known, one, verdict))
-    return result
+        return said(Condition.LEFT, known.busy)
+    if owner in plan.left:
+        return said(Condition.LEFT, f"{owner} is left alone: {plan.left[owner]}")
+    return said(Condition.LEFT if assessment.left else Condition.BROKEN, assessment.left)
 
 
-def _by_hand(known: Known, one: Unit, verdict: Verdict) -> str:
-    if verdict.state in _RESTARTED:
-        return f"`docker restart {one.name}`"
-    return f"`{known.command} up -d --no-deps --force-recreate {one.service}`"
-
-
-def is_drifted(project: Project, one: Unit) -> bool:
+def is_drifted(project: Project, one: Container) -> bool:
     """Whether a container was made of other settings than the files hold now.
 
     Versions of Compose digest differently: only a container of the same version can be compared.
     """
-    service = project.services.get(one.service)
-    comparable = (
-        service is not None and one.version == project.version and None not in (one.digest, service.digest)
-    )
-    return comparable and service is not None and one.digest != service.digest
+    service = project.services.get(one.service or "")
+    if service is None or one.compose_version != project.version:
+        return False
+    return None not in (one.config_hash, service.digest) and one.config_hash != service.digest
 
 
 def _notes(known: Known) -> list[str]:
     """What is told and never acted on."""
-    drifted = sorted({one.service for one in known.units if is_drifted(known.project, one)})
+    drifted = sorted({one.service or "" for one in known.containers if is_drifted(known.project, one)})
     notes = []
     if drifted:
         notes.append(
             f"{', '.join(drifted)}: made of older settings than the files hold now "
             f"(`{known.command} up -d` applies them)"
         )
-    for one in known.units:
-        service = known.project.services.get(one.service)
-        if service is None or not one.running or one.parent is not None:
+    for one in known.containers:
+        service = known.project.services.get(one.service or "")
+        if service is None or not one.running or one.shares_network_of is not None:
             continue
         notes += [
             f"{one.name} has lost the network {network} (`docker network connect {network} {one.name}`)"

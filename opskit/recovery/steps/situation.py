@@ -7,11 +7,11 @@ import shutil
 from dataclasses import dataclass
 
 from opskit.backup.catalog import running as backup_runs
+from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
 from opskit.errors import OpskitError
+from opskit.facts.container_survey import read_containers, survey_containers
 from opskit.recovery.ground import Ground
-from opskit.recovery.steps.box import Box, box, instant
-from opskit.recovery.steps.containers import Unit
-from opskit.recovery.steps.hands_off import past, stopped, worked_on
+from opskit.recovery.steps.hands_off import own_repairs, worked_on
 from opskit.recovery.steps.holder import Holder, holder
 from opskit.recovery.steps.resting import Resting, resting
 from opskit.recovery.steps.subject import Subject, started_by_us
@@ -23,7 +23,7 @@ from opskit.system.running import SAME_START_S, Running, is_like, like
 class Situation:
     """`program` is a process that runs exactly the start command, on the port or not yet.
 
-    `ours` tells that a repair of opskit started it. `boxes` are the containers of the stack behind this
+    `ours` tells that a repair of opskit started it. `containers` are those of the stack behind this
     server; `docker_says` is why Docker could not be asked, empty when it could. `start_found` is the program
     of the start command as an absolute path, None when PATH has none. `at_work` is what somebody is
     doing that a repair would break off.
@@ -33,7 +33,7 @@ class Situation:
     user: str
     uid: int
     holder: Holder | None = None
-    boxes: tuple[Box, ...] = ()
+    containers: tuple[AssessedContainer, ...] = ()
     docker_says: str = ""
     docker_installed: bool = True
     resting: Resting | None = None
@@ -45,14 +45,14 @@ class Situation:
 
 async def situation(ground: Ground, subject: Subject) -> Situation:
     """As it is now. Looks only; never raises for what it finds."""
-    held, (boxes, problem) = await asyncio.gather(holder(ground, subject), _boxes(ground, subject))
+    held, (containers, problem) = await asyncio.gather(holder(ground, subject), _containers(ground, subject))
     path = ground.environ.get("PATH")
     program, rest = None, None
     if held is None:
         if subject.start:
             found = await asyncio.to_thread(like, subject.start, path)
             program = found[0] if found else None
-        if not boxes and program is None:
+        if not containers and program is None:
             rest = await resting(ground, subject)
     elif held.process is not None and is_like(held.process.command, subject.start, path):
         program = held.process
@@ -61,14 +61,14 @@ async def situation(ground: Ground, subject: Subject) -> Situation:
         getpass.getuser(),
         os.geteuid(),
         held,
-        boxes,
+        containers,
         problem,
         shutil.which("docker", path=path) is not None,
         rest,
         program,
         program is not None and _is_ours(ground, subject, program),
         shutil.which(subject.start[0], path=path) if subject.start else None,
-        await _at_work(ground, subject, in_containers=bool(boxes)),
+        await _at_work(ground, subject, in_containers=bool(containers)),
     )
 
 
@@ -84,32 +84,16 @@ async def _at_work(ground: Ground, subject: Subject, *, in_containers: bool) -> 
     return worked_on([*pulled, *touched], ground.config.recovery.hands_off_s) or ""
 
 
-async def _boxes(ground: Ground, subject: Subject) -> tuple[tuple[Box, ...], str]:
+async def _containers(ground: Ground, subject: Subject) -> tuple[tuple[AssessedContainer, ...], str]:
+    """Read the containers of that server and assess them; or why Docker does not tell."""
     try:
-        found = [await _box(ground, name) for name in subject.containers]
+        containers = await read_containers(ground.door, subject.containers)
+        survey = await survey_containers(
+            ground.door, containers, ground.config, repairs=own_repairs(ground), clock_s=ground.clock()
+        )
     except OpskitError as error:
         return (), error.message
-    return tuple(one for one in found if one is not None), ""
-
-
-async def _box(ground: Ground, name: str) -> Box | None:
-    """The container of that name, with what a person did to it lately; None when there is none."""
-    item = await ground.door.named(name)
-    if item is None:
-        return None
-    state = item["State"]
-    ended = Unit(
-        str(item["Id"]),
-        name,
-        "",
-        str(state["Status"]),
-        oom=bool(state.get("OOMKilled")),
-        error=str(state.get("Error") or ""),
-        finished=None if state["Running"] else instant(state.get("FinishedAt")),
-    )
-    seen = await past(ground, [ended])
-    left = None if state["Running"] else stopped(ended, seen, ground.config.recovery.hands_off_s)
-    return box(item, seen.now, left or "")
+    return tuple(assessed(survey, ContainerRules.of(ground.config.recovery))), ""
 
 
 def _is_ours(ground: Ground, subject: Subject, program: Running) -> bool:

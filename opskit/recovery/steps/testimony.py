@@ -49,8 +49,13 @@ async def gathered(
             "age_s": round(age_s(process, ground.clock()), 1),
         },
         "containers": [
-            {"name": one.name, "status": one.status, "health": one.health, "age_s": round(one.age_s, 1)}
-            for one in now.boxes
+            {
+                "name": one.container.name,
+                "status": one.container.status,
+                "health": one.assessment.health,
+                "age_s": one.assessment.age_s and round(one.assessment.age_s, 1),
+            }
+            for one in now.containers
         ],
         "resident": resident,
         "memory_available_bytes": available_memory_bytes(),
@@ -75,7 +80,7 @@ async def _logs(ground: Ground, subject: Subject, now: Situation) -> dict[str, l
         scope = ("--user-unit",) if service.domain == "user" else ("--unit",)
         command = ("journalctl", *scope, service.name, "--lines", str(LINES), "--no-pager", "--output=cat")
         found[f"journal of {service.name}"] = await _within(_said(ground, command), [])
-    names = [one.name for one in now.boxes]
+    names = [one.container.name for one in now.containers]
     if not names and now.holder is not None and now.holder.container is not None:
         names = [now.holder.container]
     for name in names:

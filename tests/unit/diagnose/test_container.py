@@ -11,7 +11,7 @@ from opskit.config.schema import StackConfig
 from opskit.diagnose.container import Seen, Use, cells, described, judged, ports, readable, use_of
 from opskit.diagnose.docker_here import missing, of_stack
 from opskit.diagnose.stack_files import Project
-from opskit.system.docker_records import Container
+from opskit.system.docker_records import ListedContainer
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -97,9 +97,9 @@ def test_a_line_is_always_printable(raw: bytes):
     assert all(char.isprintable() or char == "\t" for char in readable(raw))
 
 
-def one(name: str, project: str | None = None) -> Container:
+def one(name: str, project: str | None = None) -> ListedContainer:
     labels = {"com.docker.compose.project": project} if project else {}
-    return Container(name, name, "x", "running", labels)
+    return ListedContainer(name, name, "x", "running", labels)
 
 
 def test_the_stack_is_its_projects_and_names_and_what_shares_a_project():

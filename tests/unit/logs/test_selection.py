@@ -4,12 +4,12 @@ import pytest
 
 from opskit.errors import OpskitError
 from opskit.logs.selection import chosen
-from opskit.system.docker_records import PROJECT, SERVICE, Container
+from opskit.system.docker_records import PROJECT, SERVICE, ListedContainer
 
 
-def container(name: str, **labels: str) -> Container:
+def container(name: str, **labels: str) -> ListedContainer:
     """Its id is made of its name."""
-    return Container(name.encode().hex().ljust(64, "0"), name, "image", "running", labels)
+    return ListedContainer(name.encode().hex().ljust(64, "0"), name, "image", "running", labels)
 
 
 VICTORIA = container("ops_victoria-agent_1", **{PROJECT: "ops", SERVICE: "victoria-agent"})
@@ -35,7 +35,7 @@ ALL = [VICTORIA, VERONICA, OTHER]
         ("veronica-agent", [VERONICA], False),
     ],
 )
-def test_every_form_of_a_spec(spec: str, found: list[Container], grows: bool):
+def test_every_form_of_a_spec(spec: str, found: list[ListedContainer], grows: bool):
     """A name means one container; everything else may come to mean more."""
     there, wanted = chosen(spec, ALL)
     assert there == found

@@ -2,20 +2,24 @@
 
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assess_container
 from opskit.config.schema import RecoveryConfig
+from opskit.facts.container import Container
+from opskit.facts.container_events import ContainerEvents
 from opskit.recovery.step import Condition
-from opskit.recovery.steps.box import Box
-from opskit.recovery.steps.decision import Case, Decision, Trouble, decide
+from opskit.recovery.steps.decision import Case, Decision, Trouble, container_restart, decide
 from opskit.recovery.steps.holder import Holder
 from opskit.recovery.steps.resting import Resting
 from opskit.recovery.steps.situation import Situation
 from opskit.recovery.steps.subject import Subject
+from opskit.system.docker_records import Happening
 from opskit.system.running import Running
 from opskit.system.services import Service
 
@@ -42,6 +46,29 @@ def process(**more: Any) -> Running:
 
 def held(service: Service | None = None, **more: Any) -> Holder:
     return Holder(11434, process(**more), service or Service("stray", None, "user", "me"))
+
+
+def container(
+    name: str = "web", status: str = "running", age_s: float = 9999.0, **more: Any
+) -> AssessedContainer:
+    """A container of the server, assessed; `stopped` tells that a person has just stopped it."""
+    now = datetime.fromtimestamp(NOW, UTC)
+    events = ContainerEvents(
+        now, [Happening(int(NOW * 1e9), "i", name, "stop")] if more.pop("stopped", False) else []
+    )
+    started = None if status == "created" else now - timedelta(seconds=age_s)
+    finished = now if status == "exited" else None
+    given = {
+        "id": "i",
+        "name": name,
+        "status": status,
+        "started": started,
+        "finished": finished,
+        "exit_code": 1,
+    }
+    record = Container(**{**given, **more})
+    rules = ContainerRules.of(RecoveryConfig())
+    return AssessedContainer(record, assess_container(record, peers={}, events=events, rules=rules, now=now))
 
 
 def decided(
@@ -160,35 +187,37 @@ def test_what_a_restart_does_not_cure_is_not_restarted():
 def test_a_server_on_another_machine_is_never_repaired():
     """Its address is not this machine's."""
     subject = replace(SUBJECT, url="http://192.0.2.1:11434")
-    found = decided(subject=subject, boxes=(Box("ollama", "exited", 9.0),))
+    found = decided(subject=subject, containers=(container("ollama", "exited"),))
     assert (found.condition, found.repair) == (Condition.BROKEN, None)
 
 
 @pytest.mark.parametrize(
-    ("box", "condition", "shown"),
+    ("home", "condition", "shown"),
     [
-        (Box("web", "running", 9999.0), Condition.BROKEN, ["docker restart web"]),
-        (Box("web", "running", 10.0), Condition.WAITING, []),
-        (Box("web", "running", 9999.0, health="starting"), Condition.WAITING, []),
-        (Box("web", "exited", 9999.0), Condition.BROKEN, ["docker start web"]),
-        (Box("web", "created", float("inf")), Condition.BROKEN, ["docker start web"]),
-        (Box("web", "exited", 9.0, left="somebody stopped it"), Condition.LEFT, []),
-        (Box("web", "exited", 9.0, project="app"), Condition.BROKEN, []),
-        (Box("web", "paused", 9.0), Condition.LEFT, []),
-        (Box("web", "restarting", 9.0), Condition.BROKEN, []),
-        (Box("web", "exited", 9.0, action="none"), Condition.LEFT, []),
-        (Box("web", "exited", 9.0, action="notify"), Condition.BROKEN, []),
+        (container(), Condition.BROKEN, ["docker restart web"]),
+        (container(age_s=10.0), Condition.WAITING, []),
+        (container(health="starting"), Condition.WAITING, []),
+        (container(status="exited"), Condition.BROKEN, ["docker start web"]),
+        (container(status="created"), Condition.BROKEN, ["docker start web"]),
+        (container(status="exited", stopped=True), Condition.LEFT, []),
+        (container(status="exited", project="app"), Condition.BROKEN, []),
+        (container(status="paused"), Condition.LEFT, []),
+        (container(status="restarting"), Condition.WAITING, []),
+        (container(status="restarting", restarts=3), Condition.BROKEN, []),
+        (container(status="dead"), Condition.BROKEN, []),
+        (container(status="exited", action="none"), Condition.LEFT, []),
+        (container(status="exited", action="notify"), Condition.BROKEN, []),
     ],
 )
-def test_a_container_by_its_state(box: Box, condition: Condition, shown: list[str]):
+def test_a_container_by_its_state(home: AssessedContainer, condition: Condition, shown: list[str]):
     """Running and old is restarted, stopped is started, a person's doing is left."""
-    found = decided(REFUSED, replace(SUBJECT, containers=("web",)), boxes=(box,))
+    found = decided(REFUSED, replace(SUBJECT, containers=("web",)), containers=(home,))
     assert (found.condition, commands(found)) == (condition, shown)
 
 
 def test_a_restart_waits_for_the_containers_own_stop():
     """A stop of 240 s must not be cut off by our deadline (ops facts 2.3)."""
-    assert Box("web", "running", 9999.0, stop_s=240.0).restart.timeout_s > 240.0
+    assert container_restart(container(stop_timeout_s=240.0).container).timeout_s > 240.0
 
 
 def test_a_process_on_the_port_of_a_stopped_container_is_not_the_container():
@@ -198,7 +227,7 @@ def test_a_process_on_the_port_of_a_stopped_container_is_not_the_container():
         replace(WEDGED, speaks=False),
         subject,
         holder=held(name="python", command=("python", "app.py")),
-        boxes=(Box("web", "exited", 9999.0),),
+        containers=(container(status="exited"),),
     )
     assert found.repair is None
     assert "held by process 4321 (python)" in found.cause
@@ -248,7 +277,7 @@ SITUATIONS = st.fixed_dictionaries(
                 Holder(11434),
             ]
         ),
-        "boxes": st.sampled_from([(), (Box("web", "exited", 9.0),), (Box("web", "running", 9999.0),)]),
+        "containers": st.sampled_from([(), (container(status="exited"),), (container(),)]),
         "docker_says": st.sampled_from(["", "it hangs"]),
         "resting": st.sampled_from([None, Resting(Service("app", "Ollama"))]),
         "program": st.sampled_from([None, process(), process(status="stopped")]),

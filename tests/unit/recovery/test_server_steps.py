@@ -3,26 +3,33 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from opskit.checks.container_assessment import ContainerState, fresh_health
+from opskit.facts.container import Container, HealthCheckRun, action_of, container, docker_time
 from opskit.recovery.rising import standing
 from opskit.recovery.steps.agents import cores_of, switched_on
-from opskit.recovery.steps.box import Box, action_of, box, fresh_health, instant
-from opskit.recovery.steps.containers import State, Unit
 from opskit.recovery.steps.subject import weights_bytes
 from opskit.system.running import is_like
 
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
+CHECKED = (HealthCheckRun(ended=NOW, exit_code=1),)
+
+
+def record(**more: Any) -> Container:
+    given = {"id": "a", "name": "web", "service": "web", "status": "running", "started": NOW}
+    return Container(**{**given, **more})
 
 
 def test_health_from_before_the_start_is_starting():
     """Docker keeps the old verdict across a restart until the first check has ended."""
-    log = [{"End": "2026-11-20T08:59:00.123456789Z"}]
-    health = {"Status": "unhealthy", "Log": log}
-    assert fresh_health(health, NOW) == "starting"
-    assert fresh_health(health, NOW - timedelta(minutes=2)) == "unhealthy"
-    assert fresh_health({"Status": "unhealthy", "Log": []}, NOW) == "starting"
+    log = (HealthCheckRun(ended=NOW - timedelta(minutes=1)),)
+    assert fresh_health(record(health="unhealthy", health_log=log)) == "starting"
+    earlier = NOW - timedelta(minutes=2)
+    assert fresh_health(record(health="unhealthy", health_log=log, started=earlier)) == "unhealthy"
+    assert fresh_health(record(health="unhealthy")) == "starting"
 
 
 @pytest.mark.parametrize(
@@ -41,23 +48,24 @@ def test_labels_decide_what_may_be_done(labels: dict[str, str], action: str):
 
 def test_a_time_with_nanoseconds_is_read():
     """Docker's own form; year 1 is never."""
-    assert instant("2026-11-20T09:00:00.5Z") == NOW + timedelta(seconds=0.5)
-    assert instant("2026-11-20T09:00:00.123456789Z") == NOW + timedelta(microseconds=123456)
-    assert instant("0001-01-01T00:00:00Z") is None
-    assert instant("soon") is None
-    assert instant(None) is None
+    assert docker_time("2026-11-20T09:00:00.5Z") == NOW + timedelta(seconds=0.5)
+    assert docker_time("2026-11-20T09:00:00.123456789Z") == NOW + timedelta(microseconds=123456)
+    assert docker_time("0001-01-01T00:00:00Z") is None
+    assert docker_time("soon") is None
+    assert docker_time(None) is None
 
 
 def test_a_container_is_read():
-    """Age on the daemon's clock, the variables, and the time that its stop may take."""
+    """Its start, the variables, and the time that its stop may take."""
     item = {
         "Id": "x",
         "Name": "/victoria-agent",
         "State": {"Status": "running", "Running": True, "StartedAt": "2026-11-20T08:59:30Z"},
         "Config": {"Env": ["USE_VICTORIA_ENHANCED=true", "EMPTY"], "StopTimeout": 0, "Labels": None},
     }
-    found = box(item, NOW)
-    assert (found.name, found.age_s, found.stop_s) == ("victoria-agent", 30.0, 0.0)
+    found = container(item)
+    assert (found.name, found.stop_timeout_s) == ("victoria-agent", 0.0)
+    assert found.started == NOW - timedelta(seconds=30)
     assert found.variables == {"USE_VICTORIA_ENHANCED": "true", "EMPTY": ""}
 
 
@@ -73,7 +81,7 @@ def test_a_container_is_read():
 )
 def test_a_level_is_wanted_as_the_container_was_told(level: str, value: str, on: bool):
     """The agent itself always; the others by their variable (SPEC D1)."""
-    one = Box("victoria-agent", "running", 9.0, variables={"USE_VICTORIA_ENHANCED": value})
+    one = record(variables={"USE_VICTORIA_ENHANCED": value})
     assert switched_on(level, [one]) is on
 
 
@@ -120,23 +128,18 @@ def test_a_process_is_the_start_command_or_not(line: list[str], same: bool):
     assert is_like(line, ["/opt/serve", "--port", "1"], None) is same
 
 
-def unit(**more: object) -> Unit:
-    given = {"id": "a", "name": "web", "service": "web", "status": "running", "started": NOW}
-    return Unit(**{**given, **more})  # type: ignore[arg-type]
-
-
 def test_what_has_no_health_check_has_to_stay_up():
     """Running for a moment proves nothing; after two seconds it is up."""
-    assert standing(unit(), {}, NOW + timedelta(seconds=1)).verdict is None
-    assert standing(unit(), {}, NOW + timedelta(seconds=3)).well
-    assert standing(unit(health="healthy"), {}, NOW).well
+    assert standing(record(), {}, NOW + timedelta(seconds=1)).assessment is None
+    assert standing(record(), {}, NOW + timedelta(seconds=3)).well
+    assert standing(record(health="healthy", health_log=CHECKED), {}, NOW).well
 
 
 def test_what_ended_badly_does_not_get_well_by_waiting():
     """An end is final, an unhealthy check is not."""
-    ended = standing(unit(status="exited", exit_code=3), {}, NOW)
+    ended = standing(record(status="exited", exit_code=3), {}, NOW)
     assert (ended.well, ended.final) == (False, True)
-    ill = standing(unit(health="unhealthy"), {}, NOW)
+    ill = standing(record(health="unhealthy", health_log=CHECKED), {}, NOW)
     assert (ill.well, ill.final) == (False, False)
-    assert ill.verdict is not None
-    assert ill.verdict.state is State.UNHEALTHY
+    assert ill.assessment is not None
+    assert ill.assessment.state is ContainerState.UNHEALTHY

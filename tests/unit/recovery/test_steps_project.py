@@ -7,18 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opskit.checks.container_assessment import ContainerRules
+from opskit.checks.stopped_by_hand import removed_by_hand, stopped_by_hand
+from opskit.facts.container import Container, HealthCheckRun
+from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents, may_be_stopping
 from opskit.recovery.step import Condition, Seen
-from opskit.recovery.steps.containers import Unit
-from opskit.recovery.steps.hands_off import (
-    KEPT,
-    Past,
-    first_missed,
-    may_be_stopping,
-    removed,
-    stopped,
-    worked_on,
-)
-from opskit.recovery.steps.project_state import Known, fallen, is_well, seen, verdicts
+from opskit.recovery.steps.hands_off import first_missed, worked_on
+from opskit.recovery.steps.project_state import Known, assessments, fallen, is_well, seen
 from opskit.system.compose_model import Project, Service
 from opskit.system.docker_records import Happening
 from opskit.system.handiwork import Work, Worker
@@ -38,20 +33,20 @@ def event(action: str, seconds: float, *, of: str = "i", **attributes: str) -> H
     )
 
 
-def container(service: str = "web", **given_: Any) -> Unit:
+def container(service: str = "web", **given_: Any) -> Container:
     base: dict[str, Any] = {
         "id": f"id-{service}",
         "name": f"p_{service}_1",
         "service": service,
         "status": "running",
         "started": ago(3600),
-        "version": "2.27.0",
-        "digest": f"digest-{service}",
+        "compose_version": "2.27.0",
+        "config_hash": f"digest-{service}",
     }
-    return Unit(**{**base, **given_})
+    return Container(**{**base, **given_})
 
 
-def killed(service: str = "web", **given_: Any) -> Unit:
+def killed(service: str = "web", **given_: Any) -> Container:
     base = {"status": "exited", "exit_code": 137, "finished": ago(10)}
     return container(service, **{**base, **given_})
 
@@ -60,9 +55,11 @@ def service(name: str = "web", **given_: Any) -> Service:
     return Service(name, (f"image-{name}",), digest=f"digest-{name}", **given_)
 
 
-def known(units: list[Unit], services: list[Service], **given_: Any) -> Known:
+def known(units: list[Container], services: list[Service], **given_: Any) -> Known:
     project = Project("p", "2.27.0", {one.name: one for one in services}, ("p_default",))
-    return Known("app", project, units, NOW, 120.0, HANDS_OFF_S, "docker compose -f /x", **given_)
+    return Known(
+        "app", project, units, NOW, ContainerRules(120.0, HANDS_OFF_S, "docker compose -f /x"), **given_
+    )
 
 
 def first(found: Known) -> Seen:
@@ -72,7 +69,7 @@ def first(found: Known) -> Seen:
 def test_a_project_that_runs_asks_docker_nothing_more():
     """Everything well: one healthy target, and no reason to look into the past."""
     found = known([container()], [service()])
-    assert is_well(found, verdicts(found))
+    assert is_well(found, assessments(found))
     (only,) = seen(found)
     assert (only.condition, only.cause) == (Condition.HEALTHY, "1 container of 1 service run")
 
@@ -92,8 +89,8 @@ def test_what_needs_a_service_that_is_left_is_left_too():
         service("log"),
     ]
     units = [killed("db"), killed("web"), killed("front"), killed("log")]
-    past = Past(NOW, [event("die", 10, of="id-db"), event("stop", 10, of="id-db")])
-    project, *others = seen(known(units, services, past=past))
+    past = ContainerEvents(NOW, [event("die", 10, of="id-db"), event("stop", 10, of="id-db")])
+    project, *others = seen(known(units, services, events=past))
     assert project.condition is Condition.BROKEN
     assert project.evidence["start"] == ["log"]
     assert [one.target for one in others] == ["container:p_db_1", "container:p_web_1", "container:p_front_1"]
@@ -105,28 +102,39 @@ def test_what_a_person_scaled_is_told_to_up():
     """More containers than the file says are kept by `--scale`."""
     units = [container(id=str(number), name=f"p_web_{number}") for number in range(3)]
     units.append(killed(id="4", name="p_web_4"))
-    found = first(known(units, [service(replicas=2)], past=Past(NOW)))
+    found = first(known(units, [service(replicas=2)], events=ContainerEvents(NOW)))
     assert found.evidence["scale"] == {"web": 4}
 
 
 def test_a_lacking_replica_is_a_fallen_service():
     """Two of three is not enough."""
     found = known([container(), container(id="2")], [service(replicas=3)])
-    assert fallen(found, verdicts(found)) == {"web": "lacks 1 of its 3 containers"}
+    assert fallen(found, assessments(found)) == {"web": "lacks 1 of its 3 containers"}
 
 
 def test_older_settings_are_told_only_where_they_can_be_compared():
     """Another version of Compose digests differently, which is no change."""
     services = [service()]
-    assert "older settings" in first(known([container(digest="x")], services)).cause
-    assert "older settings" not in first(known([container(digest="x", version="2.20.0")], services)).cause
+    assert "older settings" in first(known([container(config_hash="x")], services)).cause
+    assert (
+        "older settings"
+        not in first(known([container(config_hash="x", compose_version="2.20.0")], services)).cause
+    )
 
 
 def test_whoever_is_at_work_wins():
     """A pull, a backup or an edited file leave every target alone, with the reason."""
-    units = [killed("web"), container("db", health="unhealthy")]
+    units = [
+        killed("web"),
+        container("db", health="unhealthy", health_log=(HealthCheckRun(ended=NOW, exit_code=1),)),
+    ]
     found = seen(
-        known(units, [service("web"), service("db")], past=Past(NOW), busy="somebody runs `docker pull`")
+        known(
+            units,
+            [service("web"), service("db")],
+            events=ContainerEvents(NOW),
+            busy="somebody runs `docker pull`",
+        )
     )
     assert {one.condition for one in found[1:]} == {Condition.LEFT}
     assert all("docker pull" in one.cause for one in found[1:])
@@ -147,8 +155,8 @@ def test_whoever_is_at_work_wins():
 )
 def test_a_stop_by_hand_is_told_from_a_crash(events: list[Happening], *, whole: bool, left: bool):
     """Only the last end counts, and what Docker forgot is not held against a person."""
-    found = stopped(killed(id="i"), Past(NOW, events, whole), HANDS_OFF_S)
-    assert (found is not None) is left
+    found = stopped_by_hand(killed(id="i"), ContainerEvents(NOW, events, whole), HANDS_OFF_S)
+    assert bool(found) is left
 
 
 @pytest.mark.parametrize(
@@ -171,50 +179,52 @@ def test_an_end_of_this_moment_is_waited_for_where_it_may_be_a_stop(
 
 def test_a_stop_of_long_ago_binds_nobody():
     """After `hands_off_s` `up` may start it again."""
-    past = Past(NOW, [event("stop", 301)])
-    assert stopped(killed(id="i", finished=ago(301)), past, HANDS_OFF_S) is None
+    past = ContainerEvents(NOW, [event("stop", 301)])
+    assert stopped_by_hand(killed(id="i", finished=ago(301)), past, HANDS_OFF_S) == ""
 
 
 def test_our_own_stop_is_not_a_persons():
     """`docker restart` of ours that failed half-way leaves a stop behind."""
-    past = Past(NOW, [event("die", 10), event("stop", 10)], ours={"p_web_1": [ago(12)]})
-    assert stopped(killed(id="i"), past, HANDS_OFF_S) is None
+    past = ContainerEvents(NOW, [event("die", 10), event("stop", 10)], own_repairs={"p_web_1": [ago(12)]})
+    assert stopped_by_hand(killed(id="i"), past, HANDS_OFF_S) == ""
 
 
 def test_what_proves_a_crash_is_believed_without_events():
     """Want of memory and Docker's own error are nobody's doing."""
-    past = Past(NOW, [], whole=False)
-    assert stopped(killed(oom=True), past, HANDS_OFF_S) is None
-    assert stopped(killed(error="no such device"), past, HANDS_OFF_S) is None
+    past = ContainerEvents(NOW, [], complete=False)
+    assert stopped_by_hand(killed(oom_killed=True), past, HANDS_OFF_S) == ""
+    assert stopped_by_hand(killed(error="no such device"), past, HANDS_OFF_S) == ""
 
 
 def test_a_removal_is_forgotten_once_the_container_is_made_again():
     """stop, destroy, create is a recreation; destroy without a stop is nobody's orderly doing."""
     about = {**LABELS, "com.docker.compose.service": "web"}
     halt, gone = event("stop", 21, **about), event("destroy", 20, **about)
-    assert list(removed({"web"}, "p", Past(NOW, [halt, gone]), HANDS_OFF_S)) == ["web"]
-    assert not removed({"web"}, "p", Past(NOW, [gone]), HANDS_OFF_S)
+    assert list(removed_by_hand({"web"}, "p", ContainerEvents(NOW, [halt, gone]), HANDS_OFF_S)) == ["web"]
+    assert not removed_by_hand({"web"}, "p", ContainerEvents(NOW, [gone]), HANDS_OFF_S)
     again = event("create", 10, **about)
-    assert not removed({"web"}, "p", Past(NOW, [halt, gone, again]), HANDS_OFF_S)
-    assert not removed({"web"}, "other", Past(NOW, [halt, gone]), HANDS_OFF_S)
+    assert not removed_by_hand({"web"}, "p", ContainerEvents(NOW, [halt, gone, again]), HANDS_OFF_S)
+    assert not removed_by_hand({"web"}, "other", ContainerEvents(NOW, [halt, gone]), HANDS_OFF_S)
     one_off = event("destroy", 20, **about, **{"com.docker.compose.oneoff": "True"})
-    assert not removed({"web"}, "p", Past(NOW, [halt, one_off]), HANDS_OFF_S)
+    assert not removed_by_hand({"web"}, "p", ContainerEvents(NOW, [halt, one_off]), HANDS_OFF_S)
 
 
 def test_what_is_first_missed_waits_only_where_docker_forgot():
     """The moment is kept, ends after `hands_off_s`, and is dropped when nothing is missing."""
     marks: dict[str, float] = {}
-    forgetful = Past(NOW, [event("exec_start", 1)] * KEPT, whole=False)
+    forgetful = ContainerEvents(NOW, [event("exec_start", 1)] * KEPT_EVENTS, complete=False)
 
-    def ask(now: float, past: Past = forgetful, missing: dict[str, str] | None = None) -> str | None:
-        return first_missed(marks, "m", {"web": ""} if missing is None else missing, now, past, HANDS_OFF_S)
+    def ask(
+        now: float, events: ContainerEvents = forgetful, missing: dict[str, str] | None = None
+    ) -> str | None:
+        return first_missed(marks, "m", {"web": ""} if missing is None else missing, now, events, HANDS_OFF_S)
 
     assert ask(1000.0) is not None
     assert ask(1299.0) is not None
     assert ask(1300.0) is None
     assert ask(1400.0, missing={}) is None
     assert marks == {}
-    assert ask(1500.0, past=Past(NOW)) is None
+    assert ask(1500.0, events=ContainerEvents(NOW)) is None
 
 
 def test_up_in_the_foreground_counts_in_its_first_minutes():
@@ -245,7 +255,7 @@ def test_nothing_that_is_left_is_started(rows: list[tuple[bool, bool, bool, int]
         for action in ("die", "stop")
     ]
     paused = frozenset(name for name, (down, _, held, _) in zip(names, rows, strict=True) if held and down)
-    found = first(known(units, services, past=Past(NOW, events), paused=paused))
+    found = first(known(units, services, events=ContainerEvents(NOW, events), paused=paused))
     start = set(found.evidence.get("start", ()))
     theirs = {event_.id.removeprefix("id-") for event_ in events} | paused
     assert not start & theirs

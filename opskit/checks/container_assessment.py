@@ -1,0 +1,384 @@
+"""What a container's state means: one judgement for every command that looks at containers. Pure.
+
+Every threshold and every "did a person do this" stands here and in `stopped_by_hand`. Ages are on the
+daemon's clock: the virtual machine of a Mac that slept may be far behind.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from opskit.checks.health_check import health_check_fault, health_check_remedy
+from opskit.checks.stopped_by_hand import last_event, stopped_by_hand
+from opskit.config.schema import RecoveryConfig
+from opskit.facts.container import Container
+from opskit.facts.container_events import ContainerEvents
+from opskit.facts.container_survey import ContainerSurvey
+from opskit.result import Status
+
+#: Docker waits ever longer between its restarts, a minute at most; what ran so long has settled.
+_SETTLED_S = 10.0
+#: One restart by Docker is its business, a row of them is a loop.
+_LOOP_RESTARTS = 3
+_OUTPUT_CHARS = 200
+_COMPLETES = "service_completed_successfully"
+
+
+class ContainerCondition(StrEnum):
+    """How a container is, in the same word for every command.
+
+    `waiting` changes by itself. `left` is a person's doing, or theirs to decide. `unchecked` runs, and nobody
+    can tell how it is.
+    """
+
+    WELL = "well"
+    WAITING = "waiting"
+    LEFT = "left"
+    SICK = "sick"
+    UNCHECKED = "unchecked"
+
+
+class ContainerState(StrEnum):
+    """What a container is.
+
+    `up` is well; `ended` is a one-shot that did its work. `down` has stopped, or was never started.
+    `unhealthy` fails its health check, `cut_off` has lost its network namespace; a restart mends both.
+    `orphaned` shares the namespace of a container that was replaced, and is made anew. `looping` and `dead`
+    are for a person. `starting` and `removing` change by themselves, `paused` is a person's doing. The health
+    check of an `unchecked` one cannot run, so a restart would not help.
+    """
+
+    UP = "up"
+    ENDED = "ended"
+    DOWN = "fallen"
+    UNHEALTHY = "unhealthy"
+    CUT_OFF = "cut off"
+    ORPHANED = "orphaned"
+    LOOPING = "restarting"
+    DEAD = "dead"
+    STARTING = "starting"
+    REMOVING = "leaving"
+    PAUSED = "paused"
+    UNCHECKED = "unchecked"
+
+
+class ContainerRepair(StrEnum):
+    """What mends a container."""
+
+    START = "start"
+    RESTART = "restart"
+    RECREATE = "recreate"
+    STOP = "stop"
+
+
+_CONDITIONS = {
+    ContainerState.UP: ContainerCondition.WELL,
+    ContainerState.ENDED: ContainerCondition.WELL,
+    ContainerState.STARTING: ContainerCondition.WAITING,
+    ContainerState.REMOVING: ContainerCondition.WAITING,
+    ContainerState.PAUSED: ContainerCondition.LEFT,
+    ContainerState.UNCHECKED: ContainerCondition.UNCHECKED,
+}
+_REPAIRS = {
+    ContainerState.DOWN: ContainerRepair.START,
+    ContainerState.UNHEALTHY: ContainerRepair.RESTART,
+    ContainerState.CUT_OFF: ContainerRepair.RESTART,
+    ContainerState.ORPHANED: ContainerRepair.RECREATE,
+}
+STATUSES = {
+    ContainerCondition.WELL: Status.PASS,
+    ContainerCondition.WAITING: Status.WARN,
+    ContainerCondition.LEFT: Status.WARN,
+    ContainerCondition.SICK: Status.FAIL,
+    ContainerCondition.UNCHECKED: Status.INCONCLUSIVE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRules:
+    """The thresholds that a person may set.
+
+    `grace_s` is for how long after its start a container may fail its health check, `hands_off_s` for how
+    long what a person stopped is left alone; `compose` is how a person calls Compose for the project.
+    """
+
+    grace_s: float
+    hands_off_s: float
+    compose: str = "docker compose"
+
+    @classmethod
+    def of(cls, rules: RecoveryConfig) -> "ContainerRules":
+        return cls(rules.startup_grace_s, rules.hands_off_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerAssessment:
+    """What one container is, why, and what a person types about it.
+
+    `left` is why it is left to people, empty when it is not. `repair` is what opskit may do, None when it may
+    or can do nothing. `age_s` are the seconds since it was last started, None for never.
+    """
+
+    state: ContainerState
+    detail: str = ""
+    remedy: str | None = None
+    left: str = ""
+    repair: ContainerRepair | None = None
+    age_s: float | None = None
+    health: str | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def condition(self) -> ContainerCondition:
+        if self.left:
+            return ContainerCondition.LEFT
+        return _CONDITIONS.get(self.state, ContainerCondition.SICK)
+
+    @property
+    def status(self) -> Status:
+        return STATUSES[self.condition]
+
+    @property
+    def words(self) -> str:
+        """Why it is so, and why it is left to people."""
+        return "; ".join(filter(None, (self.detail, self.left)))
+
+
+@dataclass(frozen=True, slots=True)
+class AssessedContainer:
+    """A container with its assessment."""
+
+    container: Container
+    assessment: ContainerAssessment
+
+    @property
+    def word(self) -> str:
+        """Docker's own word for it: its health where it runs with one, unless that says nothing."""
+        if self.assessment.state is ContainerState.UNCHECKED:
+            return "unchecked"
+        if self.container.running:
+            return self.assessment.health or self.container.status
+        return self.container.status
+
+
+def assessed(survey: ContainerSurvey, rules: ContainerRules) -> list[AssessedContainer]:
+    """Assess each container of a survey."""
+    return [
+        AssessedContainer(
+            one,
+            assess_container(one, peers=survey.peers, events=survey.events, rules=rules, now=survey.now),
+        )
+        for one in survey.containers
+    ]
+
+
+def assess_container(
+    container: Container,
+    *,
+    peers: Mapping[str, Container],
+    events: ContainerEvents | None,
+    rules: ContainerRules,
+    now: datetime,
+) -> ContainerAssessment:
+    """Judge one container.
+
+    `peers` are, by id, the other containers of its project and the owner of its network. `events` None means
+    that Docker's past was not asked, so that nobody is known to have stopped it.
+    """
+    age_s = None if container.started is None else max(0.0, (now - container.started).total_seconds())
+    found = _state(container, peers, rules, age_s)
+    found = replace(found, age_s=age_s, health=fresh_health(container))
+    if events is not None:
+        found = replace(found, left=_left(container, found.state, events, rules) or found.left)
+    if found.left or found.state not in _REPAIRS:
+        return found
+    return _permitted(container, found)
+
+
+def fresh_health(container: Container) -> str | None:
+    """Return its health, `starting` until a check has ended since the container began (ops facts 12)."""
+    if container.health is None:
+        return None
+    last = container.health_log[-1].ended if container.health_log else None
+    if container.started is not None and (last is None or last < container.started):
+        return "starting"
+    return container.health
+
+
+def was_healthy(container: Container) -> bool:
+    """Tell whether one of the checks that Docker remembers (the last five) succeeded since it began."""
+    return any(
+        run.exit_code == 0
+        and run.ended is not None
+        and (container.started is None or run.ended >= container.started)
+        for run in container.health_log
+    )
+
+
+def health_words(container: Container) -> str:
+    """Return what the health check wrote last, on one line."""
+    output = container.health_log[-1].output if container.health_log else ""
+    return " ".join(output.split())[:_OUTPUT_CHARS]
+
+
+def _state(
+    container: Container, peers: Mapping[str, Container], rules: ContainerRules, age_s: float | None
+) -> ContainerAssessment:
+    name = container.name
+    match container.status:
+        case "running":
+            return _running(container, peers, rules, float("inf") if age_s is None else age_s)
+        case "restarting" if container.restarts < _LOOP_RESTARTS:
+            return ContainerAssessment(
+                state=ContainerState.STARTING, detail=f"Docker restarts it ({_end(container)})"
+            )
+        case "restarting":
+            return _looping(container)
+        case "paused":
+            return ContainerAssessment(
+                state=ContainerState.PAUSED,
+                detail="it is paused, which only a person does",
+                remedy=f"`docker unpause {name}` lets it go on",
+            )
+        case "removing":
+            return ContainerAssessment(state=ContainerState.REMOVING, detail="it is being removed")
+        case "dead":
+            return ContainerAssessment(
+                state=ContainerState.DEAD,
+                detail="Docker could not remove it and calls it dead",
+                remedy=f"`docker rm -f {name}`, then `{rules.compose} up -d`",
+            )
+    if _did_its_work(container, peers):
+        return ContainerAssessment(state=ContainerState.ENDED, detail="it ended well")
+    if container.shares_network_of is not None and container.shares_network_of not in peers:
+        detail = f"the container whose network it shares is gone, and it {_end(container)}"
+        return _orphaned(container, rules, detail)
+    never = f"it was never started{_why(container)}"
+    return ContainerAssessment(
+        state=ContainerState.DOWN,
+        detail=never if container.started is None else f"it {_end(container)}",
+        remedy=f"`docker start {name}` starts it now",
+    )
+
+
+def _did_its_work(container: Container, peers: Mapping[str, Container]) -> bool:
+    """Tell whether a one-shot has ended as planned; a server is never done, unless others await its end."""
+    if container.status != "exited" or container.exit_code or container.error:
+        return False
+    if container.restart_policy not in ("no", "", "on-failure"):
+        return False
+    awaited = {
+        peer.depends_on.get(container.service or "")
+        for peer in peers.values()
+        if peer.project is not None and peer.project == container.project
+    } - {None}
+    if awaited:
+        return awaited == {_COMPLETES}
+    return not (container.bindings or container.has_health_check)
+
+
+def _running(
+    container: Container, peers: Mapping[str, Container], rules: ContainerRules, age_s: float
+) -> ContainerAssessment:
+    if container.restarts >= _LOOP_RESTARTS and age_s < _SETTLED_S:
+        return _looping(container)
+    if (lost := _lost_network(container, peers, rules)) is not None:
+        return lost
+    health = fresh_health(container)
+    if health == "unhealthy":
+        return _unhealthy(container, rules, age_s)
+    if health == "starting":
+        detail = f"it was started {age_s:.0f} s ago, and its health is not known yet"
+        return ContainerAssessment(state=ContainerState.STARTING, detail=detail)
+    return ContainerAssessment(state=ContainerState.UP)
+
+
+def _lost_network(
+    container: Container, peers: Mapping[str, Container], rules: ContainerRules
+) -> ContainerAssessment | None:
+    if container.shares_network_of is None:
+        return None
+    owner = peers.get(container.shares_network_of)
+    restart = f"`docker restart {container.name}`"
+    if owner is None:
+        return _orphaned(container, rules, "the container whose network it shares was replaced")
+    if not owner.running:
+        detail = f"{owner.name}, whose network it shares, does not run"
+        return ContainerAssessment(state=ContainerState.CUT_OFF, detail=detail, remedy=restart)
+    if owner.started and container.started and owner.started > container.started:
+        detail = f"{owner.name}, whose network it shares, was started after it: its own network is gone"
+        return ContainerAssessment(state=ContainerState.CUT_OFF, detail=detail, remedy=restart)
+    return None
+
+
+def _unhealthy(container: Container, rules: ContainerRules, age_s: float) -> ContainerAssessment:
+    output = health_words(container)
+    evidence = {"health_output": output}
+    if (fault := health_check_fault(container)) is not None:
+        return ContainerAssessment(
+            state=ContainerState.UNCHECKED,
+            detail=fault.detail,
+            remedy=health_check_remedy(container, fault),
+            evidence=evidence,
+        )
+    said = f": {output}" if output else ""
+    grace_s = 0.0 if was_healthy(container) else max(rules.grace_s, container.start_period_s)
+    if age_s < grace_s:
+        detail = f"its health check fails, but it was started only {age_s:.0f} s ago{said}"
+        return ContainerAssessment(state=ContainerState.STARTING, detail=detail, evidence=evidence)
+    return ContainerAssessment(
+        state=ContainerState.UNHEALTHY,
+        detail=f"its health check fails{said}",
+        remedy=f"`docker restart {container.name}`",
+        evidence=evidence,
+    )
+
+
+def _looping(container: Container) -> ContainerAssessment:
+    times = f"Docker has restarted it {container.restarts} times"
+    return ContainerAssessment(
+        state=ContainerState.LOOPING,
+        detail=f"{times}, and it ends each time ({_end(container)})",
+        remedy=f"`docker logs --tail 50 {container.name}` tells why it ends",
+        evidence={"restarts": container.restarts, "exit_code": container.exit_code},
+    )
+
+
+def _left(container: Container, state: ContainerState, events: ContainerEvents, rules: ContainerRules) -> str:
+    """Return why a person is behind the end of a container."""
+    if state is ContainerState.DOWN:
+        return stopped_by_hand(container, events, rules.hands_off_s)
+    if state is ContainerState.ENDED and (last := last_event(container, events)) and last.action == "stop":
+        # What ended well by itself is done; what was stopped in order may be a server.
+        return stopped_by_hand(container, events, rules.hands_off_s)
+    return ""
+
+
+def _permitted(container: Container, found: ContainerAssessment) -> ContainerAssessment:
+    """Add the repair that the container's own labels permit."""
+    repair, action = _REPAIRS[found.state], container.action
+    if action == "restart":
+        return replace(found, repair=repair)
+    if action == "notify":
+        return replace(found, detail=f"{found.detail}; its label says that a person is to be told")
+    if action == "stop" and repair is not ContainerRepair.START:
+        return replace(found, repair=ContainerRepair.STOP)
+    return replace(found, left=f"its label says `opskit.action={action}`")
+
+
+def _orphaned(container: Container, rules: ContainerRules, detail: str) -> ContainerAssessment:
+    service = container.service or container.name
+    remedy = f"`{rules.compose} up -d --no-deps --force-recreate {service}`"
+    return ContainerAssessment(state=ContainerState.ORPHANED, detail=detail, remedy=remedy)
+
+
+def _end(container: Container) -> str:
+    if container.oom_killed:
+        return f"was killed for want of memory (exit code {container.exit_code})"
+    return f"ended with exit code {container.exit_code}{_why(container)}"
+
+
+def _why(container: Container) -> str:
+    return f": {container.error}" if container.error else ""

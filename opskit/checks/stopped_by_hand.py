@@ -1,0 +1,81 @@
+"""Whether a person stopped or removed a container lately: what they did is theirs, and is left to them. Pure.
+
+A person's `docker stop` leaves an event `stop` behind the container's end; a crash, `docker kill` and the
+out-of-memory killer do not. Docker keeps only its last 256 events of all kinds, three for each run of a
+health check, so they may not reach back far enough: what cannot be told is left alone for as long.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from opskit.facts.container import Container, is_one_off
+from opskit.facts.container_events import ContainerEvents
+from opskit.system.docker_records import PROJECT, SERVICE, Happening
+
+#: A stop this soon after a repair of opskit began was its own.
+_OWN_S = 90.0
+
+
+def stopped_by_hand(container: Container, events: ContainerEvents, hands_off_s: float) -> str:
+    """Return why a container that does not run is left alone; nothing when nobody stopped it lately."""
+    if container.finished is None:
+        return ""
+    ago_s = (events.now - container.finished).total_seconds()
+    if ago_s >= hands_off_s:
+        return ""
+    last = last_event(container, events)
+    if last is not None and last.action == "stop":
+        own = is_own(container.name, last.at, events)
+        return "" if own else f"somebody stopped it {ago_s:.0f} s ago{until(ago_s, hands_off_s)}"
+    if last is not None or events.complete or container.oom_killed or container.error:
+        return ""
+    if is_own(container.name, container.finished, events):
+        return ""
+    return (
+        f"it ended {ago_s:.0f} s ago, and Docker does not remember whether somebody stopped it"
+        f"{until(ago_s, hands_off_s)}"
+    )
+
+
+def last_event(container: Container, events: ContainerEvents) -> Happening | None:
+    """Return the last event that tells how a container came to run or not to."""
+    own = [one for one in events.events if one.id == container.id and one.action in ("start", "die", "stop")]
+    return own[-1] if own else None
+
+
+def removed_by_hand(
+    services: Collection[str], project: str, events: ContainerEvents, hands_off_s: float
+) -> dict[str, str]:
+    """Return the services whose container somebody stopped and removed lately, and why they are left alone.
+
+    As `compose down` does it. What vanished without having been stopped (`docker rm -f`, a prune after a
+    crash) is missed like what was killed.
+    """
+    removed: dict[str, str] = {}
+    stopped: set[str] = set()
+    for event in events.events:
+        labels, service = event.attributes, event.attributes.get(SERVICE, "")
+        if labels.get(PROJECT) != project or service not in services or is_one_off(labels):
+            continue
+        if event.action == "stop":
+            stopped.add(event.id)
+        elif event.action == "destroy" and event.id in stopped:
+            at = event.at
+            ago_s = max(0.0, (events.now - at).total_seconds())
+            if not is_own(labels.get("name", ""), at, events):
+                removed[service] = f"somebody removed it {ago_s:.0f} s ago{until(ago_s, hands_off_s)}"
+        elif event.action == "create":
+            removed.pop(service, None)
+    return removed
+
+
+def is_own(container: str, at: datetime, events: ContainerEvents) -> bool:
+    """Tell whether what happened to a container then was opskit's own repair."""
+    return any(
+        0.0 <= (at - began).total_seconds() < _OWN_S for began in events.own_repairs.get(container, ())
+    )
+
+
+def until(ago_s: float, hands_off_s: float) -> str:
+    """Say for how long something is left alone."""
+    return f"; left alone for {max(0.0, hands_off_s - ago_s):.0f} s more"

@@ -1,0 +1,126 @@
+"""The containers of one run: read from Docker in one place, with all that a judgement of them needs."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from opskit.config.schema import Config
+from opskit.facts.container import Container, container, docker_time
+from opskit.facts.container_events import ContainerEvents, read_container_events
+from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker_records import PROJECT, SERVICE
+
+#: Where recovery remembers its repairs, in the state folder.
+RECOVERY_FILE = "recovery.json"
+_AT_ONCE = 16
+_MAX_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSurvey:
+    """The containers that were asked for, and by id all that they are judged beside: `peers` holds them too.
+
+    `now` is the daemon's clock. `events` is None where every container runs, so that nobody stopped one.
+    """
+
+    containers: tuple[Container, ...]
+    peers: Mapping[str, Container]
+    now: datetime
+    events: ContainerEvents | None = None
+
+
+async def read_container(docker: DockerObjects, name: str) -> Container | None:
+    """Read a container by name or id; None when there is none. Raises OpskitError DOCKER_*."""
+    item = await docker.named(name)
+    return None if item is None else container(item)
+
+
+async def read_containers(docker: DockerObjects, names: Iterable[str]) -> list[Container]:
+    """Read containers in order; one that is not there (any more) is left out. Raises OpskitError DOCKER_*."""
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def read(name: str) -> Container | None:
+        async with gate:
+            return await read_container(docker, name)
+
+    containers = await asyncio.gather(*map(read, names))
+    return [one for one in containers if one is not None]
+
+
+async def read_compose_containers(
+    docker: DockerObjects, project: str | None = None, service: str | None = None
+) -> list[Container]:
+    """Read the containers of a Compose project or service, those of `compose run` too, stopped ones too."""
+    labels = [f"{PROJECT}={project}"] if project else []
+    labels += [f"{SERVICE}={service}"] if service else []
+    return await read_containers(docker, [one.id for one in await docker.containers(labels=labels)])
+
+
+async def survey_containers(
+    docker: DockerObjects,
+    containers: Sequence[Container],
+    config: Config,
+    *,
+    repairs: Mapping[str, Sequence[float]] | None = None,
+    clock_s: float | None = None,
+) -> ContainerSurvey:
+    """Read what judging these containers needs: peers, the daemon's clock, and events where one stopped.
+
+    `repairs` are opskit's own, by container, in epoch seconds; None means those that the state folder holds.
+    Raises OpskitError DOCKER_*.
+    """
+    peers = await _peers(docker, containers)
+    if all(one.running for one in containers):
+        now = docker_time((await docker.info()).get("SystemTime")) or datetime.now(UTC)
+        return ContainerSurvey(containers=tuple(containers), peers=peers, now=now)
+    events = await read_container_events(
+        docker,
+        containers,
+        back_s=config.recovery.hands_off_s,
+        own_repairs=own_repairs(Path(config.state_dir), config) if repairs is None else repairs,
+        clock_s=time.time() if clock_s is None else clock_s,
+    )
+    return ContainerSurvey(containers=tuple(containers), peers=peers, now=events.now, events=events)
+
+
+async def _peers(docker: DockerObjects, containers: Sequence[Container]) -> dict[str, Container]:
+    """Read the owners of shared networks, and for what ended with 0 the other containers of its project."""
+    peers = {one.id: one for one in containers}
+    owners = {one.shares_network_of for one in containers if one.shares_network_of} - peers.keys()
+    ended = [one for one in containers if one.status == "exited" and not one.exit_code]
+    projects = {one.project for one in ended if one.project}
+    found = await asyncio.gather(
+        read_containers(docker, sorted(owners)),
+        *(read_compose_containers(docker, project) for project in sorted(projects)),
+    )
+    return {one.id: one for group in found for one in group} | peers
+
+
+def own_repairs(folder: Path, config: Config) -> dict[str, tuple[float, ...]]:
+    """Read when recovery repaired each container, in epoch seconds; nothing where that cannot be read."""
+    try:
+        with (folder / RECOVERY_FILE).open("rb") as stream:
+            targets = json.loads(stream.read(_MAX_BYTES))["targets"]
+        repairs = {str(name): tuple(map(float, one.get("repairs") or ())) for name, one in targets.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+    return repairs_by_container(repairs, config)
+
+
+def repairs_by_container(
+    repairs: Mapping[str, Sequence[float]], config: Config
+) -> dict[str, tuple[float, ...]]:
+    """Sort repairs of targets by container: as itself, or as the home of a node or an agent. Pure."""
+    found: dict[str, tuple[float, ...]] = {
+        name.removeprefix("container:"): tuple(times)
+        for name, times in repairs.items()
+        if name.startswith("container:")
+    }
+    for member, names in config.stack.containers.items():
+        for name in names:
+            found[name] = (*found.get(name, ()), *repairs.get(member, ()))
+    return found
