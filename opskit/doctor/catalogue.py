@@ -42,6 +42,7 @@ KNOWN = (
     Known("container-stopped", "docker", "containers of the stack that have ended"),
     Known("container-missing", "docker", "containers of `stack.containers` and services of `stack.compose`"),
     Known("container-unhealthy", "docker", "health checks of containers of the stack"),
+    Known("container-network-lost", "docker", "containers that share the network of one that was replaced"),
     Known("health-check-broken", "docker", "health checks that cannot run: their program is missing"),
     Known("bind-address", "network", "0.0.0.0 or :: where a client needs an address to dial"),
     Known("localhost-in-container", "network", "containers that look for the host's servers at localhost"),

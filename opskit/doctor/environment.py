@@ -1,7 +1,7 @@
 """Environments without their secrets: names are facts, values only where they are known to be harmless."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -58,11 +58,6 @@ def known(variables: Mapping[str, str]) -> Environment:
             places[name] = place
     names = frozenset(name for name, value in variables.items() if value.strip())
     return Environment(names, settings, places)
-
-
-def pairs(lines: Iterable[str]) -> dict[str, str]:
-    """`NAME=value` lines, as Docker keeps them."""
-    return {name: value for name, equals, value in (line.partition("=") for line in lines) if equals}
 
 
 def place_of(text: str) -> Place | None:

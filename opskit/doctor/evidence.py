@@ -4,19 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from opskit.checks.health_check import HealthCheckFault
+from opskit.checks.container_assessment import ContainerAssessment
 from opskit.checks.state import NodeState
 from opskit.config.origins import Origin
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.doctor.environment import Environment
 from opskit.doctor.scheduled import ScheduleFacts
+from opskit.facts.container import Container
 from opskit.llm.faults import Fault, FaultKind
 from opskit.providers.base import ModelInfo, Resident
 from opskit.result import Finding, Status
-
-#: So many restarts, the last one within so many seconds, are a loop and no maintenance.
-RESTARTS = 3
-RESTARTED_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,43 +116,31 @@ class DockerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerFacts:
-    """One container. `of_stack`: a name or a label puts it there, not just its variables.
+class ExaminedContainer:
+    """One container, assessed; the values of its variables are left out of `container`.
 
-    `up_s` are seconds since it was last started, whether or not it still runs; `ports` are those that it
-    publishes on the host.
+    `project` is its Compose project by the name of the configuration. `of_stack`: a name or a label puts it
+    there, not just its variables.
     """
 
-    name: str
-    state: str
-    health: str = "none"
-    health_output: str = ""
-    exit_code: int = 0
-    oom_killed: bool = False
-    restarts: int = 0
-    restart_policy: str = "no"
-    up_s: float | None = None
-    image: str = ""
+    container: Container
+    assessment: ContainerAssessment
     project: str | None = None
-    service: str | None = None
-    network_mode: str = ""
-    memory_limit_bytes: int = 0
-    ports: frozenset[int] = frozenset()
     environment: Environment = field(default_factory=Environment)
     of_stack: bool = True
-    health_fault: HealthCheckFault | None = None
-    health_remedy: str = ""
 
     @property
-    def loops(self) -> bool:
-        """Docker restarts it again and again: several times, and the last time just now."""
-        recent = self.up_s is not None and self.up_s < RESTARTED_S
-        return self.state == "restarting" or (self.restarts >= RESTARTS and recent)
+    def name(self) -> str:
+        return self.container.name
 
     @property
-    def kept_up(self) -> bool:
-        """Docker is told to keep it running, so an end with 0 is no planned one."""
-        return self.restart_policy in ("always", "unless-stopped")
+    def network_mode(self) -> str:
+        return self.container.network_mode
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """The ports that it publishes on the host."""
+        return frozenset(one.host_port for one in self.container.bindings if one.host_port is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +219,7 @@ class Evidence:
     memory_total_bytes: int | None = None
     localhost: tuple[str, ...] | None = None
     docker: DockerFacts = field(default_factory=DockerFacts)
-    containers: tuple[ContainerFacts, ...] = ()
+    containers: tuple[ExaminedContainer, ...] = ()
     network_exists: bool | None = None
     projects: tuple[ProjectFacts, ...] = ()
     clocks: tuple[ClockFacts, ...] = ()

@@ -30,7 +30,8 @@ async def look(box: Engine, folder: Path, containers: Mapping[str, list[str]], *
     """An examination whose stack is these containers, by whose they are."""
     stack = {"containers": {"victoria": [], "veronica": [], **containers}}
     env = {**OFF, **box.environment, **about.pop("env", {})}
-    return await examined(folder, env=env, config={"stack": stack}, **about)
+    config = {"stack": stack, "recovery": about.pop("rules", {})}
+    return await examined(folder, env=env, config=config, **about)
 
 
 def wait_for(made: Container, true: Callable[[Mapping[str, Any]], bool]) -> None:
@@ -80,11 +81,13 @@ async def test_a_container_killed_for_want_of_memory(box: Engine, tmp_path: Path
 
 
 async def test_an_unhealthy_container(box: Engine, tmp_path: Path):
-    """A failing health check is told with what it wrote; to restart the container is not safe."""
+    """Past its grace a failing health check is told with what it wrote; to restart the container is not safe."""
     health = {"test": ["CMD", "sh", "-c", "echo no disk; exit 1"], "interval": 20_000_000, "retries": 1}
     made = box.run("sleep 1000", healthcheck=health)
     wait_for(made, lambda seen: seen["State"]["Health"]["Status"] == "unhealthy")
-    found = await look(box, tmp_path, {"victoria": [made.name]})
+    young = await look(box, tmp_path, {"victoria": [made.name]})
+    assert keys(young) == []
+    found = await look(box, tmp_path, {"victoria": [made.name]}, rules={"startup_grace_s": 0.1})
     ill = cause(found, f"container-unhealthy:{made.name}")
     assert keys(found) == [ill.key]
     assert "no disk" in ill.evidence[0]

@@ -1,16 +1,18 @@
-"""Containers of the stack: killed, restarting, ended, missing, unhealthy."""
+"""Containers of the stack that are not well, as they were assessed: what it means, and what ends it."""
 
 from collections.abc import Iterator
 
+from typing import Literal
+
+from opskit.checks.container_assessment import ContainerCondition, ContainerRepair, ContainerState
 from opskit.doctor.areas.docker import ROOTS
 from opskit.doctor.cause import Cause, Fix, key_of
-from opskit.doctor.evidence import ContainerFacts, Evidence
+from opskit.doctor.evidence import Evidence, ExaminedContainer
 from opskit.llm.fit import gib
 from opskit.result import Status
 
 CHECK = frozenset({"containers are well"})
-#: How a process ends that was asked to: nothing of its own went wrong.
-_ASKED = (0, 130, 137, 143)
+_LOST_NETWORK = (ContainerState.CUT_OFF, ContainerState.ORPHANED)
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
@@ -25,86 +27,98 @@ def of_member(evidence: Evidence, member: str) -> tuple[str, ...]:
     """Keys of the causes that may be behind a silent node or agent: Docker's, those of its containers."""
     names = evidence.config.stack.containers.get(member, ())
     kinds = ("container-oom-killed", "container-restarting", "container-stopped", "container-missing",
-             "container-unhealthy")  # fmt: skip
+             "container-unhealthy", "container-network-lost")  # fmt: skip
     return (*(ROOTS if names else ()), *(key_of(kind, name) for kind in kinds for name in names))
 
 
-def _of(one: ContainerFacts) -> Cause | None:
-    log = f"`docker logs --tail 50 {one.name}` tells why"
-    told = [f"image {one.image}"] if one.image else []
-    if one.oom_killed:
-        limit = f"its limit is {gib(one.memory_limit_bytes)}" if one.memory_limit_bytes else "it has no limit"
-        return Cause(
-            "container-oom-killed",
-            one.name,
-            f"container {one.name} was killed for want of memory",
-            (f"Docker says OOMKilled, exit code {one.exit_code}; {limit}", *told),
-            f"give it more memory (`docker update --memory SIZE --memory-swap SIZE {one.name}`, or "
-            f"`mem_limit` in its Compose file), then `docker start {one.name}`",
-            CHECK,
-            code="MODEL_003",
-        )
-    if one.loops:
-        return Cause(
-            "container-restarting",
-            one.name,
-            f"container {one.name} keeps restarting",
-            (f"{one.restarts} restarts by Docker, last exit code {one.exit_code}", *told),
-            f"{log}; `docker stop {one.name}` ends the loop",
-            CHECK,
-        )
-    if one.state in ("exited", "dead", "paused") and one.of_stack:
-        return _ended(one, told, log)
-    if one.state == "running" and one.health_fault is not None:
+def _of(one: ExaminedContainer) -> Cause | None:
+    container, assessment, name = one.container, one.assessment, one.name
+    image = (f"image {container.image}",) if container.image else ()
+    if container.oom_killed:
+        return _out_of_memory(one, image)
+    if assessment.condition in (ContainerCondition.WELL, ContainerCondition.WAITING):
+        return None
+    if assessment.state is ContainerState.UNCHECKED:
         return Cause(
             "health-check-broken",
-            one.name,
-            f"the health check of container {one.name} cannot run",
-            (one.health_fault.detail, "so Docker calls it unhealthy, and nobody knows how it is", *told),
-            one.health_remedy,
+            name,
+            f"the health check of container {name} cannot run",
+            (assessment.detail, "so Docker calls it unhealthy, and nobody knows how it is", *image),
+            assessment.remedy or "",
             CHECK,
             status=Status.WARN,
         )
-    if one.state == "running" and one.health == "unhealthy":
-        said = f": {one.health_output}" if one.health_output else ""
-        return Cause(
-            "container-unhealthy",
-            one.name,
-            f"container {one.name} is unhealthy",
-            (f"its health check fails{said}", *told),
-            f"{log}; then `docker restart {one.name}`",
-            CHECK,
-            fix=Fix(("docker", "restart", one.name), target=f"container:{one.name}"),
-        )
-    return None
+    log = f"`docker logs --tail 50 {name}` tells why"
+    if assessment.state is ContainerState.LOOPING:
+        restarts = f"{container.restarts} restarts by Docker, last exit code {container.exit_code}"
+        remedy = f"{log}; `docker stop {name}` ends the loop"
+        title = f"container {name} keeps restarting"
+        return Cause("container-restarting", name, title, (restarts, *image), remedy, CHECK)
+    status = Status.WARN if assessment.condition is ContainerCondition.LEFT else Status.FAIL
+    evidence = (assessment.words, *image)
+    if assessment.state is ContainerState.UNHEALTHY:
+        remedy = f"{log}; then {assessment.remedy}"
+        fix = _fix("restart", name) if assessment.repair is ContainerRepair.RESTART else None
+        title = f"container {name} is unhealthy"
+        return Cause("container-unhealthy", name, title, evidence, remedy, CHECK, fix=fix, status=status)
+    if assessment.state in _LOST_NETWORK and container.running:
+        title = f"container {name} has lost its network"
+        remedy = assessment.remedy or ""
+        fix = _fix("restart", name) if assessment.repair is ContainerRepair.RESTART else None
+        return Cause("container-network-lost", name, title, evidence, remedy, CHECK, fix=fix, status=status)
+    return _stopped(one, evidence, status) if one.of_stack else None
 
 
-def _ended(one: ContainerFacts, told: list[str], log: str) -> Cause | None:
-    if one.state == "paused":
-        command = ("docker", "unpause", one.name)
-        return Cause(
-            "container-stopped",
-            one.name,
-            f"container {one.name} is paused",
-            tuple(told) or ("Docker says so",),
-            f"`docker unpause {one.name}`",
-            CHECK,
-            fix=Fix(command, safe=True),
-        )
-    if one.exit_code == 0 and not one.kept_up:
-        return None
-    # Somebody stopped it; a doctor says so, and starts it only when told to.
-    asked = one.exit_code in _ASKED
-    way = "was stopped" if asked else f"ended with exit code {one.exit_code}"
+def _fix(verb: Literal["start", "restart"], name: str) -> Fix:
+    """The command of Docker that repairs a container; a start stops no work, a restart does."""
+    undo = f"`docker stop {name}`" if verb == "start" else "a restart cannot be undone"
+    return Fix(("docker", verb, name), safe=verb == "start", target=f"container:{name}", undo=undo)
+
+
+def _out_of_memory(one: ExaminedContainer, image: tuple[str, ...]) -> Cause:
+    """The kernel killed it, or a process of one that runs on."""
+    container, name = one.container, one.name
+    limit = (
+        f"its limit is {gib(container.memory_limit_bytes)}"
+        if container.memory_limit_bytes
+        else "it has no limit"
+    )
+    again = "" if container.running else f", then `docker start {name}`"
+    what = "a process in container" if container.running else "container"
+    return Cause(
+        "container-oom-killed",
+        name,
+        f"{what} {name} was killed for want of memory",
+        (f"Docker says OOMKilled, exit code {container.exit_code}; {limit}", *image),
+        f"give it more memory (`docker update --memory SIZE --memory-swap SIZE {name}`, or "
+        f"`mem_limit` in its Compose file){again}",
+        CHECK,
+        status=Status.WARN if container.running else Status.FAIL,
+        code="MODEL_003",
+    )
+
+
+def _stopped(one: ExaminedContainer, evidence: tuple[str, ...], status: Status) -> Cause:
+    """It does not run. What people stopped, paused or labelled is theirs: no fix is offered for it."""
+    assessment, name = one.assessment, one.name
+    way = {
+        ContainerState.PAUSED: "is paused",
+        ContainerState.DEAD: "is dead",
+        ContainerState.ENDED: "was stopped",
+    }.get(assessment.state, "was never started" if one.container.started is None else "does not run")
+    start = assessment.repair is ContainerRepair.START
+    remedy = assessment.remedy or ""
+    if start and one.container.exit_code:
+        remedy = f"`docker logs --tail 50 {name}` tells why; {remedy}"
     return Cause(
         "container-stopped",
-        one.name,
-        f"container {one.name} {way}",
-        tuple(told) or ("Docker says so",),
-        f"`docker start {one.name}`" if asked else f"{log}; `docker start {one.name}` starts it again",
+        name,
+        f"container {name} {way}",
+        evidence,
+        remedy,
         CHECK,
-        fix=Fix(("docker", "start", one.name), safe=True),
-        status=Status.WARN if asked else Status.FAIL,
+        fix=_fix("start", name) if start else None,
+        status=status,
     )
 
 
@@ -120,7 +134,7 @@ def _missing(evidence: Evidence) -> Iterator[Cause]:
                 if name not in names and origin is not None and origin.kind != "default":
                     yield _absent(name, f"`stack.containers.{member}` names it")
     for project in evidence.projects:
-        there = {one.service for one in evidence.containers if one.project == project.name}
+        there = {one.container.service for one in evidence.containers if one.project == project.name}
         if not there:
             continue
         for service in project.services:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from opskit.checks.state import NodeState
 from opskit.doctor.areas.models import keys_of
 from opskit.doctor.cause import Cause, counted, listing
-from opskit.doctor.evidence import Call, ContainerFacts, Evidence, NodeFacts
+from opskit.doctor.evidence import Call, Evidence, ExaminedContainer, NodeFacts
 from opskit.result import Status
 
 #: So many requests in the last hour are work, and a share that never reaches MLX is no accident.
@@ -66,11 +66,11 @@ def _why(base: Cause, node: NodeFacts, tried: list[Call], evidence: Evidence) ->
     return None
 
 
-def _forbids(one: ContainerFacts) -> bool:
+def _forbids(one: ExaminedContainer) -> bool:
     return one.environment.settings.get("USE_MLX_FALLBACK", "").lower() in ("false", "0", "no")
 
 
-def _workers(evidence: Evidence) -> list[ContainerFacts]:
+def _workers(evidence: Evidence) -> list[ExaminedContainer]:
     """The clients of Ollama in containers."""
     names = ("OLLAMA_API_URL", "OLLAMA_BASE_URL")
     return [one for one in evidence.containers if any(name in one.environment.names for name in names)]

@@ -13,11 +13,11 @@ from opskit.doctor.evidence import (
     AgentFacts,
     Call,
     ClockFacts,
-    ContainerFacts,
     Cut,
     DiskFacts,
     DockerFacts,
     EnvFileFacts,
+    ExaminedContainer,
     Holder,
     NodeFacts,
     ProjectFacts,
@@ -40,7 +40,7 @@ class Board:
     memory: Mapping[str, Any] = field(default_factory=dict)
     localhost: tuple[str, ...] | None = None
     docker: DockerFacts = field(default_factory=DockerFacts)
-    containers: tuple[ContainerFacts, ...] = ()
+    containers: tuple[ExaminedContainer, ...] = ()
     network_exists: bool | None = None
     projects: dict[str, ProjectFacts] = field(default_factory=dict)
     clocks: list[ClockFacts] = field(default_factory=list)

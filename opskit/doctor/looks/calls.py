@@ -51,7 +51,11 @@ def in_containers(board: Board) -> Check:
 
     async def look(scene: Scene) -> Observation:
         since, before = time.time() - WINDOW_S, len(board.calls)
-        names = [one.name for one in board.containers if one.state in ("running", "restarting", "exited")]
+        names = [
+            one.name
+            for one in board.containers
+            if one.container.status in ("running", "restarting", "exited")
+        ]
         door = await scene.around.docker()
         await asyncio.gather(*(_client(board, door, name, since) for name in names))
         found = len(board.calls) - before

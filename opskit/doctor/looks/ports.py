@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Mapping
 
 from opskit.checks.spec import Check, NotHere, Observation, Scene
-from opskit.doctor.environment import Environment, known, pairs
+from opskit.doctor.environment import Environment, known
 from opskit.doctor.evidence import Holder
 from opskit.doctor.looks.board import Board, check
 from opskit.errors import OpskitError
+from opskit.facts.container_survey import read_container
 from opskit.system.sockets import PROXIES, Held, owner
 
 _DOCKER_S = 3.0
@@ -68,8 +69,7 @@ async def _container(
         door = await scene.around.docker()
         async with asyncio.timeout(_DOCKER_S):
             name = await door.holder_of(port, identifier)
-            item = await door.named(name) if name else None
+            container = await read_container(door, name) if name else None
     except (OpskitError, TimeoutError):
         return identifier and identifier[:12], None
-    variables = pairs(item["Config"].get("Env") or ()) if item is not None else None
-    return name, known(variables) if variables is not None else None
+    return name, None if container is None else known(container.variables)

@@ -1,15 +1,17 @@
 """Evidence for tests of pure functions: a stack that is well, with what a test changes."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from opskit.checks.container_assessment import ContainerRules, assess_container
 from opskit.checks.state import NodeState
-from opskit.config.schema import AgentConfig, Config, NodeConfig
+from opskit.config.schema import AgentConfig, Config, NodeConfig, RecoveryConfig
 from opskit.doctor.areas import every
 from opskit.doctor.attribution import order
 from opskit.doctor.environment import known
-from opskit.doctor.evidence import ContainerFacts, Evidence, Holder, NodeFacts
+from opskit.doctor.evidence import Evidence, ExaminedContainer, Holder, NodeFacts
+from opskit.facts.container import Container, PublishedPort
 from opskit.providers.base import ModelInfo
 
 OLLAMA = NodeConfig("ollama", "http://127.0.0.1:11434", "ollama")
@@ -31,9 +33,20 @@ def well(**changes: Any) -> Evidence:
 
 
 def container(
-    name: str = "worker", *, variables: dict[str, str] | None = None, **about: Any
-) -> ContainerFacts:
-    return ContainerFacts(name, **{"state": "running", "environment": known(variables or {}), **about})
+    name: str = "worker",
+    *,
+    variables: dict[str, str] | None = None,
+    published: int | None = None,
+    **about: Any,
+) -> ExaminedContainer:
+    """One that runs, or what `about` says, assessed as of now; `published` is a port of the host."""
+    now = datetime.now(UTC)
+    ports = () if published is None else (PublishedPort(inside="80/tcp", host_port=published),)
+    given = {"id": name, "status": "running", "started": now - timedelta(hours=1), "bindings": ports}
+    record = Container(name=name, **{**given, **about})
+    rules = ContainerRules.of(RecoveryConfig())
+    assessment = assess_container(record, peers={}, events=None, rules=rules, now=now)
+    return ExaminedContainer(record, assessment, environment=known(variables or {}))
 
 
 def holder(address: str = "127.0.0.1", *, pid: int = 7, **about: Any) -> Holder:

@@ -81,7 +81,7 @@ def test_a_server_on_loopback_that_a_container_looks_for(addresses, platform, ne
         ({"METRICS_URL": "http://localhost:9100"}, {}, False),
         ({"OLLAMA_HOST": "http://localhost:11434"}, {}, False),
         ({"OLLAMA_API_URL": "http://ollama:11434"}, {}, False),
-        ({"OLLAMA_API_URL": "http://localhost:11434"}, {"ports": frozenset({11434})}, False),
+        ({"OLLAMA_API_URL": "http://localhost:11434"}, {"published": 11434}, False),
         ({"OLLAMA_API_URL": "http://localhost:11434"}, {"network_mode": "container:ollama"}, False),
     ],
 )
@@ -182,7 +182,10 @@ def test_every_cause_says_what_it_is_and_what_to_do():
     evidence = well(
         memory_used_percent=99.0,
         nodes=(NodeFacts(OLLAMA, NodeState.WEDGED, "no token"),),
-        containers=(container(state="exited", exit_code=3), container("b", oom_killed=True, state="exited")),
+        containers=(
+            container(status="exited", exit_code=3),
+            container("b", oom_killed=True, status="exited"),
+        ),
     )
     found: list[Cause] = list(every.causes(evidence))
     assert len(found) == 4

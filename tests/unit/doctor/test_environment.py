@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.doctor.environment import OLLAMA_SETTINGS, known, pairs, place_of
+from opskit.doctor.environment import OLLAMA_SETTINGS, known, place_of
 
 
 @given(st.dictionaries(st.text(max_size=12), st.just("s3cr3t-value")))
@@ -34,8 +34,3 @@ def test_a_setting_that_holds_something_else_is_dropped():
 def test_any_text_may_stand_where_a_url_should(text: str):
     """What is no URL is None; nothing raises."""
     place_of(text)
-
-
-def test_pairs_are_cut_at_the_first_equals_sign():
-    """`NAME=a=b` has the value `a=b`; a line without `=` sets nothing."""
-    assert pairs(["A=b=c", "B", "C="]) == {"A": "b=c", "C": ""}

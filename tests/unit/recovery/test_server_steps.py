@@ -61,12 +61,12 @@ def test_a_container_is_read():
         "Id": "x",
         "Name": "/victoria-agent",
         "State": {"Status": "running", "Running": True, "StartedAt": "2026-11-20T08:59:30Z"},
-        "Config": {"Env": ["USE_VICTORIA_ENHANCED=true", "EMPTY"], "StopTimeout": 0, "Labels": None},
+        "Config": {"Env": ["USE_VICTORIA_ENHANCED=true", "EMPTY", "A=b=c"], "StopTimeout": 0, "Labels": None},
     }
     found = container(item)
     assert (found.name, found.stop_timeout_s) == ("victoria-agent", 0.0)
     assert found.started == NOW - timedelta(seconds=30)
-    assert found.variables == {"USE_VICTORIA_ENHANCED": "true", "EMPTY": ""}
+    assert found.variables == {"USE_VICTORIA_ENHANCED": "true", "EMPTY": "", "A": "b=c"}
 
 
 @pytest.mark.parametrize(
