@@ -154,10 +154,14 @@ class AssessedContainer:
     assessment: ContainerAssessment
 
     @property
+    def condition(self) -> ContainerCondition:
+        return self.assessment.condition
+
+    @property
     def word(self) -> str:
         """Docker's own word for it: its health where it runs with one, unless that says nothing."""
-        if self.assessment.state is ContainerState.UNCHECKED:
-            return "unchecked"
+        if self.assessment.state in (ContainerState.UNCHECKED, ContainerState.LOOPING):
+            return self.assessment.state.value
         if self.container.running:
             return self.assessment.health or self.container.status
         return self.container.status

@@ -4,6 +4,7 @@ A narrow terminal loses columns and a low one rows, the least telling first; wha
 """
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -243,15 +244,11 @@ def _containers(view: View, width: int) -> Section | None:
     known = sorted(view.containers, key=lambda one: (one.is_well, -one.at))
     shown = [one for one in known if not one.is_well or one.restarts]
     well, sick = sum(one.is_well for one in known), sum(one.is_sick for one in known)
-    unchecked = len(known) - well - sick
+    others = Counter(one.condition.value for one in known if not one.is_well and not one.is_sick)
+    rest = "".join(f", {count} {condition}" for condition, count in sorted(others.items()))
     title: Line = [
         ("containers", _TITLE),
-        (
-            f"  {well} well, {sick} not{f', {unchecked} not checked' if unchecked else ''}"
-            if known
-            else "  no news",
-            "",
-        ),
+        (f"  {well} well, {sick} not{rest}" if known else "  no news", ""),
     ]
     rows: list[list[Piece]] = [
         [

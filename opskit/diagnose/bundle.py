@@ -21,6 +21,7 @@ from opskit.diagnose.quantities import size
 from opskit.diagnose.redaction import MASK, Redactor
 from opskit.diagnose.stack_files import projects
 from opskit.errors import OpskitError
+from opskit.facts.container import container
 from opskit.logs.record import Entry
 from opskit.recovery.audit import FILE_NAME as AUDIT_NAME
 from opskit.result import Finding, Status
@@ -191,7 +192,7 @@ async def _container_log(
     door: DockerObjects, item: Mapping[str, Any], redactor: Redactor, gate: asyncio.Semaphore
 ) -> Member:
     async with gate:
-        entries, problem = await log_of(door, item, _LOG_LINES, _LOG_S, LOG_BYTES)
+        entries, problem = await log_of(door, container(item), _LOG_LINES, _LOG_S, LOG_BYTES)
         content = await asyncio.to_thread(_lines, entries, redactor)
         member = _log(f"containers/{_file_name(item)}.log", content, note=problem or "")
     if len(entries) >= _LOG_LINES and not member.note:

@@ -1,23 +1,17 @@
-"""One container as Docker tells of it, and whether it is well. Pure."""
+"""One container as a table row, as JSON and as a finding; how it is was assessed elsewhere. Pure."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from opskit.checks.health_check import health_check_fault, health_check_remedy
+from opskit.checks.container_assessment import AssessedContainer, ContainerCondition, ContainerState
 from opskit.checks.kinds.containers import container_values
 from opskit.diagnose.quantities import age, share, size
-from opskit.facts.container import container
+from opskit.facts.container import Container
 from opskit.result import Finding, Status
-from opskit.system.docker_records import PROJECT, SERVICE
 
 COLUMNS = ("container", "state", "health", "up", "restarts", "cpu", "memory", "ports")
-#: Ends by a signal that `docker stop` sends: a person's doing more often than a crash.
-_STOPPED = {137: "SIGKILL", 143: "SIGTERM"}
-_OFTEN = 3
-_LATELY_S = 600.0
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CHECK_CHARS = 2000
 
@@ -32,17 +26,13 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One container: `docker inspect` of it, a sample of its use, its last lines."""
+class SampledContainer:
+    """One container: how it is, a sample of its use, its last lines."""
 
-    item: Mapping[str, Any]
+    assessed: AssessedContainer
     use: Use | None = None
     log: tuple[str, ...] = ()
     log_problem: str | None = None
-
-    @property
-    def name(self) -> str:
-        return str(self.item["Name"]).lstrip("/")
 
 
 def use_of(stats: Mapping[str, Any]) -> Use:
@@ -61,37 +51,36 @@ def use_of(stats: Mapping[str, Any]) -> Use:
     return Use(cpu, max(0, int(used) - int(cache)), memory.get("limit"))
 
 
-def described(seen: Seen, now: datetime) -> dict[str, Any]:
+def described(sample: SampledContainer) -> dict[str, Any]:
     """For programs; names of variables, never their values."""
-    item, values = seen.item, container_values(seen.item, now)
-    labels = item["Config"].get("Labels") or {}
-    use = seen.use or Use(None, None, None)
-    # Without a limit of its own Docker tells the memory of the machine.
-    limited = bool((item.get("HostConfig") or {}).get("Memory"))
+    container, values = sample.assessed.container, container_values(sample.assessed)
+    use = sample.use or Use(None, None, None)
     return {
-        "name": values["name"],
-        "id": str(item["Id"])[:12],
-        "image": values["image"],
-        "project": labels.get(PROJECT),
-        "service": labels.get(SERVICE),
+        "name": container.name,
+        "id": container.id[:12],
+        "image": container.image,
+        "project": container.project,
+        "service": container.service,
         "state": values["state"],
         "health": values["health"],
         "health_output": values["health_output"][:_CHECK_CHARS],
+        "condition": values["condition"],
         "restarts": values["restarts"],
-        "restart_policy": ((item.get("HostConfig") or {}).get("RestartPolicy") or {}).get("Name") or "no",
+        "restart_policy": container.restart_policy,
         "exit_code": values["exit_code"],
         "oom_killed": values["oom_killed"],
         "up_s": None if values["up_s"] is None else round(values["up_s"], 1),
-        "ports": ports(item),
+        "ports": ports(container),
         "networks": values["networks"],
-        "volumes": [one["Name"] for one in item.get("Mounts") or () if one.get("Type") == "volume"],
+        "volumes": [mount.name for mount in container.mounts if mount.kind == "volume"],
         "variable_names": values["variables"],
         "cpu_percent": use.cpu_percent,
         "memory_used_bytes": use.memory_bytes,
-        "memory_limit_bytes": use.limit_bytes if limited else None,
+        # Without a limit of its own Docker tells the memory of the machine.
+        "memory_limit_bytes": use.limit_bytes if container.memory_limit_bytes else None,
         # One text: what spans several lines, a key for instance, must be seen as one.
-        "log": "\n".join(seen.log),
-        "log_problem": seen.log_problem,
+        "log": "\n".join(sample.log),
+        "log_problem": sample.log_problem,
     }
 
 
@@ -114,61 +103,42 @@ def cells(one: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def unchecked(item: Mapping[str, Any]) -> Finding | None:
-    """Return a finding for a container that runs with a health check which cannot; else None."""
-    record = container(item)
-    fault = health_check_fault(record) if record.running else None
-    if fault is None:
-        return None
-    remedy = health_check_remedy(record, fault)
-    return Finding("container", record.name, Status.INCONCLUSIVE, "unchecked", fault.detail, None, remedy)
+def judged(sample: SampledContainer, memory_percent: float) -> Finding:
+    """The finding of a container; one that is well may still be near its memory limit."""
+    one, assessment = sample.assessed, sample.assessed.assessment
+    name, status = one.container.name, assessment.status
+    state, detail = _state(one), assessment.words
+    logs = f"`docker logs --tail 50 {name}` tells why"
+    remedy = logs if status is Status.FAIL else assessment.remedy
+    if status is Status.PASS:
+        remedy = None
+        if assessment.state is ContainerState.UP:
+            detail = f"up for {age(assessment.age_s)}"
+        used = sample.use.memory_bytes if sample.use else None
+        limit = sample.use.limit_bytes if sample.use and one.container.memory_limit_bytes else None
+        if used and limit and 100.0 * used / limit > memory_percent:
+            status, state, remedy = Status.WARN, "full", logs
+            detail = f"it uses {size(used)} of the {size(limit)} that it may"
+    evidence = {"condition": one.condition.value}
+    return Finding("container", name, status, state, detail, None, remedy, evidence=evidence)
 
 
-def judged(one: Mapping[str, Any], memory_percent: float) -> Finding:
-    """Whether a container is well. One that ended with 0 has done its work."""
-    status, state, detail = _judgement(one, memory_percent)
-    remedy = None if status is Status.PASS else f"`docker logs --tail 50 {one['name']}` tells why"
-    return Finding("container", one["name"], status, state, detail, None, remedy)
+def _state(one: AssessedContainer) -> str:
+    if one.container.oom_killed and not one.container.running:
+        return "out of memory"
+    if one.condition is ContainerCondition.LEFT and one.container.status == "exited":
+        return "stopped"
+    return one.word
 
 
-def _judgement(one: Mapping[str, Any], memory_percent: float) -> tuple[Status, str, str]:
-    state, code = str(one["state"]), one["exit_code"]
-    restarts = f", restarted {one['restarts']} times" if one["restarts"] else ""
-    match state:
-        case "restarting":
-            return Status.FAIL, state, f"it ends with {code} and is started again{restarts}"
-        case "dead" | "removing":
-            return Status.FAIL, state, "Docker could not remove it"
-        case "created":
-            return Status.WARN, state, "it was never started"
-        case "paused":
-            return Status.WARN, state, "somebody paused it"
-        case "exited":
-            if one["oom_killed"]:
-                return Status.FAIL, "out of memory", f"it was killed for want of memory{restarts}"
-            if code in _STOPPED:
-                return Status.WARN, "stopped", f"it was ended by {_STOPPED[code]}{restarts}"
-            ended = Status.FAIL if code else Status.PASS
-            return ended, "exited", f"it ended with {code}{restarts}"
-    if one["health"] == "unhealthy":
-        said = " ".join(one["health_output"].split())[:300]
-        return Status.FAIL, "unhealthy", f"its health check says: {said or 'nothing'}"
-    if one["restarts"] >= _OFTEN and (one["up_s"] or 0) < _LATELY_S:
-        return Status.WARN, "unsteady", f"up for {age(one['up_s'])} only{restarts}"
-    used, limit = one["memory_used_bytes"], one["memory_limit_bytes"]
-    if used and limit and 100.0 * used / limit > memory_percent:
-        return Status.WARN, "full", f"it uses {size(used)} of the {size(limit)} that it may"
-    return Status.PASS, one["health"] if one["health"] != "none" else state, f"up for {age(one['up_s'])}"
-
-
-def ports(item: Mapping[str, Any]) -> list[str]:
+def ports(container: Container) -> list[str]:
     """`8010->80/tcp` for what is published, `80/tcp` for what is not."""
-    found: list[str] = []
-    bound = (item.get("NetworkSettings") or {}).get("Ports") or {}
-    for inside, outside in sorted(bound.items()):
-        seen = {f"{_host(one.get('HostIp'))}{one.get('HostPort')}->{inside}" for one in outside or ()}
-        found += sorted(seen) or [str(inside)]
-    return found
+    found: dict[str, set[str]] = {}
+    for port in container.ports:
+        shown = found.setdefault(port.inside, set())
+        if port.host_port is not None:
+            shown.add(f"{_host(port.host_ip)}{port.host_port}->{port.inside}")
+    return [text for inside, shown in found.items() for text in (sorted(shown) or [inside])]
 
 
 def readable(raw: bytes) -> str:

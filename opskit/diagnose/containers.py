@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
 from opskit.checks.kinds.docker_things import network_values
 from opskit.checks.surroundings import Surroundings
 from opskit.diagnose.area import Area, Look, Part, Section, gathered
 from opskit.diagnose.container import (
     COLUMNS,
-    Seen,
+    SampledContainer,
     Use,
     cells,
     described,
     judged,
     readable,
-    unchecked,
     use_of,
 )
 from opskit.diagnose.docker_here import missing, not_installed, of_stack
@@ -25,6 +25,8 @@ from opskit.diagnose.quantities import size
 from opskit.diagnose.secrets import of_container
 from opskit.diagnose.stack_files import projects
 from opskit.errors import OpskitError
+from opskit.facts.container import Container, container
+from opskit.facts.container_survey import survey_containers
 from opskit.logs.container import ContainerSource
 from opskit.logs.record import Entry
 from opskit.logs.source import Window
@@ -85,17 +87,18 @@ async def _inspected(door: DockerObjects, mine: Sequence[ListedContainer]) -> li
 async def _containers(
     around: Surroundings,
     door: DockerObjects,
-    survey: "asyncio.Future[list[Mapping[str, Any]]]",
+    inspected: "asyncio.Future[list[Mapping[str, Any]]]",
     there: Sequence[ListedContainer],
     lines: int,
 ) -> Part:
-    items = await asyncio.shield(survey)
+    documents = await asyncio.shield(inspected)
     gate = asyncio.Semaphore(_AT_ONCE)
-    seen = await asyncio.gather(*(_seen(door, item, lines, gate) for item in items))
-    now = datetime.now(UTC)
-    data = [described(one, now) for one in seen]
+    survey = await survey_containers(door, [container(item) for item in documents], around.config)
+    rules = ContainerRules.of(around.config.recovery)
+    samples = await asyncio.gather(*(_sampled(door, one, lines, gate) for one in assessed(survey, rules)))
+    data = [described(one) for one in samples]
     limit = around.config.watch.memory_percent
-    findings = [unchecked(item) or judged(one, limit) for item, one in zip(items, data, strict=True)]
+    findings = [judged(one, limit) for one in samples]
     gone = missing(there, around.config.stack)
     findings += [
         Finding(
@@ -111,8 +114,8 @@ async def _containers(
     ]
     title = (
         "containers"
-        if len(items) == len(there)
-        else f"containers of the stack ({len(items)} of {len(there)})"
+        if len(documents) == len(there)
+        else f"containers of the stack ({len(documents)} of {len(there)})"
     )
     tables = [Section(title, COLUMNS, tuple(map(cells, data)), () if data else ("there is none",))]
     tables += [
@@ -127,7 +130,7 @@ async def _containers(
     ]
     if not findings:
         findings.append(Finding("containers", "docker", Status.PASS, "ok", "there is no container"))
-    return Part(data, tuple(tables), tuple(findings), secrets_of(items))
+    return Part(data, tuple(tables), tuple(findings), secrets_of(documents))
 
 
 def secrets_of(items: Sequence[Mapping[str, Any]]) -> frozenset[str]:
@@ -135,33 +138,34 @@ def secrets_of(items: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     return frozenset(secret for item in items for secret in of_container(item))
 
 
-async def _seen(door: DockerObjects, item: Mapping[str, Any], lines: int, gate: asyncio.Semaphore) -> Seen:
+async def _sampled(
+    door: DockerObjects, one: AssessedContainer, lines: int, gate: asyncio.Semaphore
+) -> SampledContainer:
     async with gate:
-        use, (log, problem) = await asyncio.gather(_use(door, item), log_of(door, item, lines, _LOG_S))
-    shown = tuple(readable(one.raw)[:_LINE_CHARS] for one in log)
-    return Seen(item, use, shown, problem)
+        use, (log, problem) = await asyncio.gather(
+            _use(door, one.container), log_of(door, one.container, lines, _LOG_S)
+        )
+    shown = tuple(readable(entry.raw)[:_LINE_CHARS] for entry in log)
+    return SampledContainer(one, use, shown, problem)
 
 
-async def _use(door: DockerObjects, item: Mapping[str, Any]) -> Use | None:
-    if not item["State"].get("Running"):
+async def _use(door: DockerObjects, one: Container) -> Use | None:
+    if not one.running:
         return None
     try:
         async with asyncio.timeout(_SAMPLE_S):
-            return use_of(await door.stats(str(item["Id"])))
+            return use_of(await door.stats(one.id))
     except (OpskitError, TimeoutError):
         return None
 
 
 async def log_of(
-    door: DockerObjects, item: Mapping[str, Any], lines: int, limit_s: float, limit_bytes: int = _LOG_BYTES
+    door: DockerObjects, read: Container, lines: int, limit_s: float, limit_bytes: int = _LOG_BYTES
 ) -> tuple[list[Entry], str | None]:
     """The last lines, at most `limit_bytes` of them, and why there are none or not all."""
     if lines <= 0:
         return [], None
-    config = item["Config"]
-    one = ListedContainer(
-        str(item["Id"]), str(item["Name"]).lstrip("/"), config["Image"], item["State"]["Status"]
-    )
+    one = ListedContainer(read.id, read.name, read.image, read.status)
     kept: deque[Entry] = deque()
     held, cut, problem = 0, False, None
     try:
@@ -188,7 +192,8 @@ async def _images(door: DockerObjects, survey: "asyncio.Future[list[Mapping[str,
     found, items = await asyncio.gather(door.all_of("image"), asyncio.shield(survey))
     users: dict[str, list[str]] = {}
     for item in items:
-        users.setdefault(str(item.get("Image")), []).append(str(item["Name"]).lstrip("/"))
+        read = container(item)
+        users.setdefault(read.image_id, []).append(read.name)
     data: list[dict[str, Any]] = [
         {
             "id": str(one.get("Id", ""))[:19],
@@ -216,9 +221,10 @@ async def _volumes(door: DockerObjects, survey: "asyncio.Future[list[Mapping[str
     found, items = await asyncio.gather(door.all_of("volume"), asyncio.shield(survey))
     users: dict[str, list[str]] = {}
     for item in items:
-        for mount in item.get("Mounts") or ():
-            if mount.get("Type") == "volume":
-                users.setdefault(str(mount.get("Name")), []).append(str(item["Name"]).lstrip("/"))
+        read = container(item)
+        for mount in read.mounts:
+            if mount.kind == "volume":
+                users.setdefault(mount.name, []).append(read.name)
     data: list[dict[str, Any]] = [
         {
             "name": str(one.get("Name")),

@@ -8,10 +8,10 @@ from opskit.errors import Exit
 from opskit.system.gauges import Gauges, MemoryUser
 from opskit.watch import machine
 from opskit.watch.complaints import Complaint
-from opskit.watch.containers import ContainerState
 from opskit.watch.machine import Crossing
 from opskit.watch.requests import Summary
 from opskit.watch.targets import Sight
+from opskit.watch.watched_container import WatchedContainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class View:
     gauges_age_s: float | None = None
     warned: tuple[Warned, ...] = ()
     requests: Summary | None = None
-    containers: tuple[ContainerState, ...] | None = None
+    containers: tuple[WatchedContainer, ...] | None = None
     docker: bool | None = None
     complaints: tuple[Complaint, ...] = ()
     errors: int = 0

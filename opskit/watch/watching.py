@@ -19,7 +19,7 @@ from opskit.logs.source import LeftOut, Note, Source
 from opskit.system.docker_objects import DockerObjects
 from opskit.system.gauges import Gauges, MemoryUser, Meter, memory_users
 from opskit.watch.complaints import Complaints
-from opskit.watch.containers import Containers, ContainerState
+from opskit.watch.containers import Containers
 from opskit.watch.event import Event, Kind
 from opskit.watch.machine import Crossing, Limits, remedy
 from opskit.watch.question import Question, ask_all
@@ -28,6 +28,7 @@ from opskit.watch.requests import News, Requests
 from opskit.watch.targets import Answer, Sight, Target
 from opskit.watch.ticks import Beat, jump_s
 from opskit.watch.view import View, Warned
+from opskit.watch.watched_container import WatchedContainer
 
 AREAS = ("nodes", "agents", "requests", "errors", "machine", "containers")
 #: How long a tick waits for answers, so that it tells of now and not of the beat before.
@@ -113,6 +114,8 @@ class Watch:
                     continue
                 last = self._look_at_the_clock(last)
                 await self._round()
+                if self._containers is not None:
+                    self._containers.look_again()
                 while self._ready:
                     yield self._ready.popleft()
                 yield self._event("tick", self.view().as_json())
@@ -160,9 +163,11 @@ class Watch:
             self._containers = Containers(
                 wish.docker,
                 wish.default_containers,
+                self._config,
                 changed=self._container_changed,
                 reached=self._docker_reached,
                 started=self._container_started,
+                wall=self._wall,
             )
             self._start(self._containers.run())
 
@@ -315,7 +320,7 @@ class Watch:
         self._put(self._event("state", body))
 
     def _container_changed(
-        self, before: ContainerState | None, now: ContainerState | None, at: float
+        self, before: WatchedContainer | None, now: WatchedContainer | None, at: float
     ) -> None:
         one = now or before
         if one is None or "containers" not in self._wish.areas:
@@ -325,6 +330,7 @@ class Watch:
             "target": one.name,
             "from": before.state if before is not None else None,
             "to": now.state if now is not None else "removed",
+            "condition": one.condition.value,
             "detail": one.detail,
             "restarts": one.restarts,
         }

@@ -81,7 +81,7 @@ async def test_a_container_killed_for_want_of_memory(box: Engine, tmp_path: Path
 
 
 async def test_an_unhealthy_container(box: Engine, tmp_path: Path):
-    """Past its grace a failing health check is told with what it wrote; to restart the container is not safe."""
+    """Past its grace a failing check is told with what it wrote; to restart the container is not safe."""
     health = {"test": ["CMD", "sh", "-c", "echo no disk; exit 1"], "interval": 20_000_000, "retries": 1}
     made = box.run("sleep 1000", healthcheck=health)
     wait_for(made, lambda seen: seen["State"]["Health"]["Status"] == "unhealthy")

@@ -4,13 +4,15 @@ import os
 import shutil
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from opskit.config.schema import RecoveryConfig
 from opskit.result import Finding
-from tests.parts.checking import check
+from tests.parts.checking import check, configuration
 from tests.parts.docker import IMAGE, Cutter, Engine
 
 
@@ -60,13 +62,16 @@ async def test_a_container_that_ended_tells_its_exit_code(box: Engine, tmp_path:
 
 
 async def test_a_container_that_becomes_unhealthy_is_told(box: Engine, tmp_path: Path):
-    """An unhealthy container fails with what its health check wrote."""
+    """An unhealthy container fails with what its health check wrote, once its grace is over."""
     health = {"test": ["CMD", "sh", "-c", "echo no disk; exit 1"], "interval": 20_000_000, "retries": 1}
     made = box.run("sleep 1000", healthcheck=health)
     expect = {"health": "unhealthy", "health_output": "no disk"}
     found = await until(box, tmp_path, "container", {"name": made.name}, expect)
     assert found.status == "pass", found.detail
-    bad = await ask(box, tmp_path, "container", {"name": made.name})
+    young = await ask(box, tmp_path, "container", {"name": made.name})
+    assert young.status == "inconclusive"
+    config = replace(configuration(tmp_path), recovery=RecoveryConfig(startup_grace_s=0.0))
+    bad = await ask(box, tmp_path, "container", {"name": made.name}, config=config)
     assert bad.status == "fail"
     assert "no disk" in bad.detail
 

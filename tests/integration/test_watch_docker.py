@@ -76,6 +76,10 @@ def test_a_container_that_turns_unhealthy(box, watch) -> None:
     check = {"test": ["CMD", "test", "!", "-e", "/ill"], "interval": second // 5, "retries": 1}
     told = watch("--only", "containers")
     container = box.run("sleep 1000", name=name, healthcheck=check)
+    # One that was healthy is past its start.
+    container.reload()
+    while container.attrs["State"]["Health"]["Status"] != "healthy":
+        container.reload()
     container.exec_run(["touch", "/ill"])
     ill = told.until("state", target=name)
     assert ill["to"] == "unhealthy"

@@ -2,28 +2,23 @@
 
 import errno
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from opskit.checks.container_assessment import (
+    AssessedContainer,
+    ContainerCondition,
+    ContainerRules,
+    assessed,
+)
 from opskit.checks.fields import CONFIG, Text
-from opskit.checks.health_check import health_check_fault, health_check_remedy
 from opskit.checks.kinds.machine import NoParams
 from opskit.checks.spec import Kind, Observation, Scene
 from opskit.errors import OpskitError
-from opskit.facts.container import container
+from opskit.facts.container_survey import read_compose_containers, read_containers, survey_containers
 
-_NEVER = "0001-"
 #: Errors of the socket that tell that no daemon is there, unlike one that may not be asked or is silent.
 _NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
-
-
-def age_s(moment: str | None, now: datetime) -> float | None:
-    """Seconds since one of Docker's times; None for never."""
-    if not moment or moment.startswith(_NEVER):
-        return None
-    return (now - datetime.fromisoformat(moment)).total_seconds()
 
 
 async def _daemon(params: NoParams, scene: Scene) -> Observation:
@@ -82,75 +77,81 @@ class ContainerParams:
 
 
 async def _container(params: ContainerParams, scene: Scene) -> Observation:
-    door = await scene.around.docker()
+    docker = await scene.around.docker()
     if params.name is not None:
-        one = await door.named(params.name)
-        found = [] if one is None else [one]
+        found = await read_containers(docker, [params.name])
     else:
-        found = await door.of_compose(params.project, params.service)
+        found = await read_compose_containers(docker, params.project, params.service)
     if not found:
         values = {"exists": False, "state": "missing", "count": 0, "error": None}
         remedy = "`docker ps --all` lists containers; `docker compose up -d` creates those of the stack"
         return Observation(
-            values, "there is no such container", state="missing", code="DOCKER_002", remedy=remedy
+            {**values, "condition": "missing"},
+            "there is no such container",
+            state="missing",
+            code="DOCKER_002",
+            remedy=remedy,
         )
-    records = {one.name: one for one in map(container, found)}
-    seen = [container_values(one, datetime.now(UTC)) for one in found]
-    worst = next((one for one in seen if one["state"] != "running"), None)
-    sick = [one for one in seen if one["health"] not in ("healthy", "none")]
-    judged = [one for one in sick if health_check_fault(records[str(one["name"])]) is None]
-    worst = worst or next(iter(judged or sick), seen[0])
-    remedy = f"`docker logs --tail 50 {worst['name']}` tells why"
-    values = {**worst, "exists": True, "count": len(seen), "error": None}
-    record = records[str(worst["name"])]
-    fault = health_check_fault(record)
-    if fault is not None and worst["state"] == "running":
-        return Observation(
-            {**values, "health": "unchecked"},
-            fault.detail,
-            unseen=frozenset({"health"}),
-            state="unchecked",
-            remedy=health_check_remedy(record, fault),
-        )
-    return Observation(values, _container_words(worst), state=str(worst["state"]), remedy=remedy)
+    config = scene.around.config
+    survey = await survey_containers(docker, found, config)
+    worst = max(assessed(survey, ContainerRules.of(config.recovery)), key=lambda one: _RANK[one.condition])
+    return observed_container(worst, len(found))
 
 
-def container_values(item: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """What a check may ask of one container, out of `docker inspect`."""
-    state = item["State"]
-    health = state.get("Health") or {}
-    log = health.get("Log") or [{}]
+def observed_container(worst: AssessedContainer, count: int) -> Observation:
+    """What a check sees of a container: the worst of `count`. Pure."""
+    condition, remedy = worst.condition, worst.assessment.remedy
+    values = {**container_values(worst), "exists": True, "count": count, "error": None}
+    words = _words(worst)
+    waiting = condition is ContainerCondition.WAITING
+    return Observation(
+        values,
+        words,
+        undecided=words if waiting else "",
+        unseen=frozenset({"health", "condition"} if condition is ContainerCondition.UNCHECKED else ()),
+        state="unchecked" if condition is ContainerCondition.UNCHECKED else worst.container.status,
+        remedy=remedy or f"`docker logs --tail 50 {worst.container.name}` tells why",
+    )
+
+
+def container_values(one: AssessedContainer) -> dict[str, Any]:
+    """What a check may ask of one container; names of variables, never their values."""
+    container, assessment = one.container, one.assessment
     return {
-        "name": item["Name"].lstrip("/"),
-        "state": state["Status"],
-        "health": health.get("Status") or "none",
-        "health_output": str(log[-1].get("Output") or "").strip(),
-        "restarts": item.get("RestartCount", 0),
-        "exit_code": state.get("ExitCode"),
-        "oom_killed": bool(state.get("OOMKilled")),
-        "image": item["Config"]["Image"],
-        "up_s": age_s(state.get("StartedAt"), now) if state.get("Running") else None,
-        # Names only: values may be secrets.
-        "variables": sorted(one.partition("=")[0] for one in item["Config"].get("Env") or ()),
-        "networks": sorted((item.get("NetworkSettings") or {}).get("Networks") or {}),
+        "name": container.name,
+        "state": container.status,
+        "health": "unchecked"
+        if one.condition is ContainerCondition.UNCHECKED
+        else container.health or "none",
+        "health_output": container.health_log[-1].output.strip() if container.health_log else "",
+        "condition": one.condition.value,
+        "restarts": container.restarts,
+        "exit_code": container.exit_code,
+        "oom_killed": container.oom_killed,
+        "image": container.image,
+        "up_s": assessment.age_s if container.running else None,
+        "variables": sorted(container.variables),
+        "networks": list(container.networks),
     }
 
 
-def _container_words(one: Mapping[str, Any]) -> str:
-    parts = [str(one["state"])]
-    if one["health"] != "none":
-        parts.append(str(one["health"]))
-    if one["state"] != "running":
-        parts.append(f"exit code {one['exit_code']}")
-    if one["oom_killed"]:
-        parts.append("killed for want of memory")
-    if one["restarts"]:
-        parts.append(f"{one['restarts']} restarts")
-    if one["health"] == "unhealthy" and one["health_output"]:
-        parts.append(f"its health check says: {' '.join(one['health_output'].split())[:200]}")
+def _words(one: AssessedContainer) -> str:
+    parts = [one.word]
+    if one.assessment.words:
+        parts.append(one.assessment.words)
+    if one.container.restarts:
+        parts.append(f"{one.container.restarts} restarts")
     return ", ".join(parts)
 
 
+#: Of several containers of a service the worst counts.
+_RANK = {
+    ContainerCondition.WELL: 0,
+    ContainerCondition.UNCHECKED: 1,
+    ContainerCondition.WAITING: 2,
+    ContainerCondition.LEFT: 3,
+    ContainerCondition.SICK: 4,
+}
 DOCKER = ("opskit.system.docker_objects",)
 KINDS = (
     Kind(
@@ -179,7 +180,7 @@ KINDS = (
     ),
     Kind(
         "container",
-        "a container runs and is healthy; of several of a service the worst counts",
+        "a container is well: it runs and is healthy, or has done its work; of several the worst counts",
         ContainerParams,
         {
             "exists": "whether there is one",
@@ -188,6 +189,7 @@ KINDS = (
             "state": "running, exited, restarting, paused, created, dead, missing",
             "health": "healthy, unhealthy, starting, unchecked (its check cannot run), or none without one",
             "health_output": "what its health check wrote last",
+            "condition": "well, waiting, left (a person's doing), sick, unchecked or missing",
             "restarts": "how often Docker restarted it",
             "exit_code": "of its last end",
             "oom_killed": "whether it was killed for want of memory",
@@ -197,7 +199,7 @@ KINDS = (
             "variables": "names of its environment variables, without their values",
             "error": "null",
         },
-        {"state": "running", "health": {"any": ["healthy", "none"]}},
+        {"condition": "well"},
         _container,
         lambda p: str(p.shown),
         imports=DOCKER,

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from opskit.checks.fields import CONFIG, Text
-from opskit.checks.kinds.containers import DOCKER, age_s
+from opskit.checks.kinds.containers import DOCKER
 from opskit.checks.spec import Kind, Observation, Scene
+from opskit.facts.container import docker_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,12 @@ def volume_values(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def image_values(item: Mapping[str, Any]) -> dict[str, Any]:
+    built = docker_time(item.get("Created"))
     return {
         "id": item.get("Id"),
         "tags": list(item.get("RepoTags") or ()),
         "size_bytes": item.get("Size"),
-        "age_s": age_s(item.get("Created"), datetime.now(UTC)),
+        "age_s": None if built is None else (datetime.now(UTC) - built).total_seconds(),
         "architecture": item.get("Architecture"),
     }
 

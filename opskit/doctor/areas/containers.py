@@ -1,7 +1,6 @@
 """Containers of the stack that are not well, as they were assessed: what it means, and what ends it."""
 
 from collections.abc import Iterator
-
 from typing import Literal
 
 from opskit.checks.container_assessment import ContainerCondition, ContainerRepair, ContainerState

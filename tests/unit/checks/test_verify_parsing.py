@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assess_container
 from opskit.checks.databases import without_password
 from opskit.checks.kinds.chains import grown, parses, says_something, source
 from opskit.checks.kinds.compose import states
@@ -15,6 +16,7 @@ from opskit.checks.kinds.files import env_file
 from opskit.checks.kinds.gpu import apple, nvidia
 from opskit.checks.kinds.http import without_secrets
 from opskit.checks.kinds.network import unresolved
+from opskit.facts.container import container
 from opskit.system.compose_output import inspected, members
 from opskit.system.sockets import groups, launchd_label
 
@@ -77,7 +79,10 @@ INSPECTED = {
 
 def test_docker_inspect_gives_health_restarts_and_age():
     """The values of a container come out of `docker inspect`; values of variables do not."""
-    values = container_values(INSPECTED, datetime(2026, 1, 1, 0, 1, tzinfo=UTC))
+    record = container(INSPECTED)
+    now = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+    assessment = assess_container(record, peers={}, events=None, rules=ContainerRules(60.0, 300.0), now=now)
+    values = container_values(AssessedContainer(record, assessment))
     assert (values["health"], values["restarts"], values["networks"]) == ("unhealthy", 3, ["atra-network"])
     assert values["up_s"] == pytest.approx(59.88, abs=0.01)
     assert values["variables"] == ["MLX_API_URL", "TOKEN"]

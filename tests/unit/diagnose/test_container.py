@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assess_container
 from opskit.config.schema import StackConfig
-from opskit.diagnose.container import Seen, Use, cells, described, judged, ports, readable, use_of
+from opskit.diagnose.container import SampledContainer, Use, cells, described, judged, ports, readable, use_of
 from opskit.diagnose.docker_here import missing, of_stack
 from opskit.diagnose.stack_files import Project
+from opskit.facts.container import container
 from opskit.system.docker_records import ListedContainer
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -25,9 +27,21 @@ def item(state: str = "running", health: str | None = None, **more: Any) -> dict
         "StartedAt": "2026-11-21T11:58:00Z",
     }
     if health:
-        told["Health"] = {"Status": health, "Log": [{"Output": "no\ndisk"}]}
+        told["Health"] = {
+            "Status": health,
+            "Log": [
+                {"End": "2026-11-21T11:59:00Z", "ExitCode": int(health != "healthy"), "Output": "no\ndisk"}
+            ],
+        }
     config = {"Image": "x:1", "Labels": None, "Env": ["A_KEY=geheim"]}
     return {"Name": "/c", "Id": "0" * 64, "State": told, "Config": config, "RestartCount": 0, **more}
+
+
+def sampled(document: dict[str, Any], use: Use | None = None) -> SampledContainer:
+    found = container(document)
+    rules = ContainerRules(60.0, 300.0)
+    assessment = assess_container(found, peers={}, events=None, rules=rules, now=NOW)
+    return SampledContainer(AssessedContainer(found, assessment), use)
 
 
 @pytest.mark.parametrize(
@@ -35,36 +49,37 @@ def item(state: str = "running", health: str | None = None, **more: Any) -> dict
     [
         (item(), ("pass", "running")),
         (item(health="healthy"), ("pass", "healthy")),
-        (item(health="starting"), ("pass", "starting")),
+        (item(health="starting"), ("warn", "starting")),
         (item(health="unhealthy"), ("fail", "unhealthy")),
-        (item("restarting", code=3), ("fail", "restarting")),
+        (item("restarting", code=3), ("warn", "restarting")),
+        (item("restarting", code=3, RestartCount=3), ("fail", "restarting")),
         (item("exited"), ("pass", "exited")),
         (item("exited", code=1), ("fail", "exited")),
-        (item("exited", code=137), ("warn", "stopped")),
+        (item("exited", code=137), ("fail", "exited")),
         (item("exited", code=137, oom=True), ("fail", "out of memory")),
-        (item("exited", code=143), ("warn", "stopped")),
-        (item("created"), ("warn", "created")),
+        (item("exited", code=143), ("fail", "exited")),
+        (item("created"), ("fail", "created")),
         (item("paused"), ("warn", "paused")),
         (item("dead"), ("fail", "dead")),
-        (item(RestartCount=5), ("warn", "unsteady")),
+        (item(RestartCount=5), ("pass", "running")),
     ],
 )
 def test_a_container_is_judged(seen: dict[str, Any], verdict: tuple[str, str]):
     """By state, exit code, health, memory and restarts."""
-    finding = judged(described(Seen(seen), NOW), 80.0)
+    finding = judged(sampled(seen), 80.0)
     assert (finding.status.value, finding.state) == verdict
 
 
 def test_a_container_near_its_limit_is_a_warning():
     """Its limit counts, not the machine's memory."""
-    seen = Seen(item(HostConfig={"Memory": 100}), Use(1.0, 90, 100))
-    assert judged(described(seen, NOW), 80.0).state == "full"
-    assert cells(described(seen, NOW))[6] == "90 B of 100 B"
+    seen = sampled(item(HostConfig={"Memory": 100}), Use(1.0, 90, 100))
+    assert judged(seen, 80.0).state == "full"
+    assert cells(described(seen))[6] == "90 B of 100 B"
 
 
 def test_values_of_variables_are_not_told():
     """Names only."""
-    told = described(Seen(item()), NOW)
+    told = described(sampled(item()))
     assert told["variable_names"] == ["A_KEY"]
     assert "geheim" not in str(told)
 
@@ -88,7 +103,11 @@ def test_ports_are_shown_as_they_are_published():
     """Addresses of all interfaces are left out."""
     bound = {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"}],
              "81/tcp": [{"HostIp": "127.0.0.1", "HostPort": "81"}], "82/udp": None}  # fmt: skip
-    assert ports({"NetworkSettings": {"Ports": bound}}) == ["8080->80/tcp", "127.0.0.1:81->81/tcp", "82/udp"]
+    assert ports(container({"NetworkSettings": {"Ports": bound}})) == [
+        "8080->80/tcp",
+        "127.0.0.1:81->81/tcp",
+        "82/udp",
+    ]
 
 
 @given(st.binary(max_size=200))

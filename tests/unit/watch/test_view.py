@@ -6,17 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opskit.checks.container_assessment import ContainerCondition
 from opskit.checks.inventory import Loaded
 from opskit.cli.watch_view import LEAST, Line, cells, columns, lines
 from opskit.providers.base import Resident
 from opskit.result import Finding, Status
 from opskit.system.gauges import DiskGauge, Gauges, MemoryUser
 from opskit.watch.complaints import Complaint
-from opskit.watch.containers import ContainerState
 from opskit.watch.machine import Crossing
 from opskit.watch.requests import ModelRow, Summary
 from opskit.watch.targets import Answer, Sight
 from opskit.watch.view import View, Warned, exit_of
+from opskit.watch.watched_container import WatchedContainer
 
 GIB = 1024**3
 
@@ -70,7 +71,9 @@ def view(**changes) -> View:
         "gauges_age_s": 0.1,
         "warned": (Warned(crossing, (MemoryUser(7, "ollama", 9 * GIB),), "`ollama stop phi3.5:3.8b`"),),
         "requests": Summary(300.0, 1, 12, 2, 0, 1, 1, (row,)),
-        "containers": (ContainerState("web", "unhealthy", "its health check says so", 2, 90.0),),
+        "containers": (
+            WatchedContainer("web", "unhealthy", "its health check fails", 2, 90.0, ContainerCondition.SICK),
+        ),
         "docker": True,
         "complaints": (
             Complaint(1.0, None, "opskit", "error", "LLM_CRASH", None, "\x1b[31mboom [bold]", "x", 17),
