@@ -35,10 +35,11 @@ def check(command: str) -> dict[str, Any]:
     return {"test": ["CMD", "sh", "-c", command], "interval": 20_000_000, "retries": 1}
 
 
-def configured(folder: Path, *names: str, **stack: Any) -> Path:
+def configured(folder: Path, *names: str, grace_s: float = 60.0, **stack: Any) -> Path:
     """A configuration whose stack is these containers."""
     path = folder / "opskit.yaml"
-    path.write_text(yaml.safe_dump({"stack": {"containers": {"test": list(names)}, **stack}}))
+    content = {"containers": {"test": list(names)}, **stack}
+    path.write_text(yaml.safe_dump({"stack": content, "recovery": {"startup_grace_s": grace_s}}))
     return path
 
 
@@ -63,7 +64,7 @@ def test_each_container_is_judged_by_its_state(box: Engine, tmp_path: Path):
     until(lambda: health(well) == "healthy" and health(sick) == "unhealthy")
     until(lambda: (flapping.reload(), flapping.attrs["RestartCount"])[1] >= 3)
     names = [one.name for one in (well, sick, done, failed, flapping, stopped)]
-    config = configured(tmp_path, *names, recovery={"startup_grace_s": 0.001})
+    config = configured(tmp_path, *names, grace_s=0.1)
     result = diagnose(box, tmp_path, "containers", "--json", "--config", str(config))
     assert result.status == 1, result.err
     verdicts = {one["target"]: (one["status"], one["state"]) for one in result.document["findings"]}
