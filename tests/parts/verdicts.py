@@ -52,6 +52,18 @@ class Commands:
             name: [one for one in document["causes"] if one["target"] == name] for name in self.containers
         }
 
+    def conditions(self) -> dict[str, dict[str, str]]:
+        """The condition of each container, by command."""
+        looked_at = {one["target"]: one for one in self._run("doctor")["findings"]}["containers"]
+        project = self.recover()["compose:app"]["evidence"]["containers"]
+        return {
+            "verify": {name: one["evidence"]["values"]["condition"] for name, one in self.verify().items()},
+            "doctor": looked_at["evidence"]["conditions"],
+            "diagnose": {name: one["evidence"]["condition"] for name, one in self.diagnose().items()},
+            "recover": {name: project[name] for name in self.containers},
+            "watch": {name: one["condition"] for name, one in self.watch().items()},
+        }
+
     def diagnose(self) -> dict[str, dict[str, Any]]:
         """Findings of the area `containers`, by container."""
         document = self._run("diagnose", "containers", "--lines", "0")
