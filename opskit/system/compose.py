@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.errors import OpskitError
-from opskit.system.compose_output import Member, inspected, members
-from opskit.system.docker_objects import DockerObjects
 from opskit.system.program import Done, NotStarted, run
 
 _NO_DAEMON = (
@@ -46,17 +44,10 @@ class Compose:
             raise ValueError(done.complaint)
         return sorted(done.out.split())
 
-    async def members(self, door: DockerObjects) -> list[Member]:
+    async def container_ids(self) -> list[str]:
         """The containers of the project, stopped ones too. Raises OpskitError DOCKER_*."""
-        if self.modern:
-            done = _checked(await self("ps", "--all", "--format", "json"))
-            try:
-                return members(done.out)
-            except ValueError as exc:
-                raise OpskitError("DOCKER_003", f"what `compose ps` wrote cannot be read: {exc}") from exc
-        done = _checked(await self("ps", "-q"))
-        found = [await door.named(identifier) for identifier in done.out.split()]
-        return [one for item in found if item is not None and (one := inspected(item)) is not None]
+        everything = ("--all",) if self.modern else ()
+        return _checked(await self("ps", *everything, "-q")).out.split()
 
 
 async def find(

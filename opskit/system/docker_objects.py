@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from opskit.errors import OpskitError
 from opskit.system.docker import Docker
-from opskit.system.docker_records import PROJECT, SERVICE, Happening, happening
+from opskit.system.docker_records import Happening, happening
 
 _LISTS = {"network": "/networks", "volume": "/volumes", "image": "/images/json"}
 _KINDS = {"network": "/networks/{}", "volume": "/volumes/{}", "image": "/images/{}/json"}
@@ -46,13 +46,6 @@ class DockerObjects(Docker):
         )
         return found
 
-    async def past_events(
-        self, container: str, since: datetime, until: datetime, *actions: str
-    ) -> list[Happening]:
-        """What happened to one container, by its id, on the daemon's clock, which `until` must not pass."""
-        wanted = {"type": ["container"], "container": [container], "event": list(actions)}
-        return await self._events(since, until, wanted)
-
     async def all_past_events(
         self, since: datetime, until: datetime, *, kind: str | None = None
     ) -> list[Happening]:
@@ -75,13 +68,6 @@ class DockerObjects(Docker):
             with self._translated():
                 lines = (await response.content.read()).splitlines()
                 return [happening(json.loads(line)) for line in lines if line.strip()]
-
-    async def of_compose(self, project: str | None, service: str | None) -> list[Mapping[str, Any]]:
-        """All that is told of the containers of a compose service, stopped ones too."""
-        labels = [f"{PROJECT}={project}"] if project else []
-        labels += [f"{SERVICE}={service}"] if service else []
-        found = [await self.named(one.id) for one in await self.containers(labels=labels)]
-        return [one for one in found if one is not None]
 
     async def holder_of(self, port: int, container: str | None) -> str | None:
         """The name of the container that is `container`, or that publishes the port; None when unknown."""

@@ -175,6 +175,36 @@ async def test_a_compose_file_that_is_not_valid_fails(box: Engine, project: str,
     assert "imgae" in found.detail
 
 
+#: `docker` with a `compose` of version 2, whose `ps` names these containers.
+COMPOSE_2 = """#!/bin/sh
+case "$*" in
+  "compose version") exit 0;;
+  *"config --services"*) printf 'web\\njob\\n';;
+  *"ps --all -q"*) printf 'IDS';;
+esac
+"""
+
+
+async def test_compose_2_is_asked_by_its_plug_in(box: Engine, tmp_path: Path):
+    """With the plug-in its `ps` names the containers; services that are down are named with their state."""
+    labels = {"com.docker.compose.project": "p2", "com.docker.compose.oneoff": "False"}
+    web = box.run("sleep 1000", labels={**labels, "com.docker.compose.service": "web"})
+    job = box.run("exit 1", labels={**labels, "com.docker.compose.service": "job"})
+    run = box.run(
+        "exit 1", labels={**labels, "com.docker.compose.service": "web", "com.docker.compose.oneoff": "True"}
+    )
+    for one in (job, run):
+        one.wait()
+    tool = tmp_path / "docker"
+    tool.write_text(COMPOSE_2.replace("IDS", "\\n".join(one.id for one in (web, job, run))))
+    tool.chmod(0o755)
+    (tmp_path / "docker-compose.yml").write_text("services: {}\n")
+    env = {**box.environment, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    found = await check(tmp_path, "compose", env=env)
+    assert found.status == "fail"
+    assert "1 of 2 services are up: job is exited with 1" in found.detail
+
+
 async def test_a_port_of_a_container_process_names_its_container(box: Engine, tmp_path: Path):
     """A process inside a container is known by its control group."""
     port = _free_port()

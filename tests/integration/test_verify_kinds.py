@@ -430,26 +430,3 @@ async def test_without_compose_its_check_is_inconclusive(tmp_path: Path):
     found = await check(tmp_path, "compose", env={"PATH": str(tmp_path)})
     assert found.status == "inconclusive"
     assert "neither `docker compose` nor `docker-compose`" in found.detail
-
-
-COMPOSE_2 = """#!/bin/sh
-case "$*" in
-  "compose version") exit 0;;
-  *"config --services"*) printf 'web\\njob\\n';;
-  *"ps --all --format json"*) cat ps.json;;
-esac
-"""
-
-
-async def test_compose_2_is_asked_by_its_plug_in(tmp_path: Path):
-    """With the plug-in its `ps` is read; services that are down are named with their state."""
-    tool = tmp_path / "docker"
-    tool.write_text(COMPOSE_2)
-    tool.chmod(0o755)
-    (tmp_path / "docker-compose.yml").write_text("services: {}\n")
-    (tmp_path / "ps.json").write_text(
-        '{"Service":"web","State":"running","Health":"healthy"}\n{"Service":"job","State":"exited","ExitCode":1}\n'
-    )
-    found = await check(tmp_path, "compose", env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
-    assert found.status == "fail"
-    assert "1 of 2 services are up: job is exited with 1" in found.detail

@@ -4,9 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from opskit.checks.container_assessment import (
+    AssessedContainer,
+    ContainerCondition,
+    ContainerRules,
+    assessed,
+)
 from opskit.checks.fields import CONFIG, Text, Texts
 from opskit.checks.spec import Kind, Observation, Scene
-from opskit.system.compose_output import Member
+from opskit.facts.container_survey import read_containers, survey_containers
 
 _STATES = frozenset({"up", "down", "states", "unhealthy", "exited"})
 
@@ -46,10 +52,22 @@ async def _compose(params: ComposeParams, scene: Scene) -> Observation:
     values = {"valid": True, "services": declared, "version": 2 if compose.modern else 1, "error": None}
     if not scene.wanted & _STATES:
         return Observation(values, f"valid, {len(declared)} services", state="ok")
-    there = await compose.members(await scene.around.docker())
+    docker, config = await scene.around.docker(), scene.around.config
+    containers = await read_containers(docker, await compose.container_ids())
+    survey = await survey_containers(docker, [one for one in containers if not one.one_off], config)
+    there = assessed(survey, ContainerRules.of(config.recovery))
     values |= states(there, list(params.services) or declared, params.one_shot)
     down = values["down"]
-    words = {one.service: one.words for one in there}
+    words = {one.container.service: _words(one) for one in there}
+    unchecked = [one for one in there if one.condition is ContainerCondition.UNCHECKED]
+    if unchecked and not down:
+        return Observation(
+            values,
+            "; ".join(f"{one.container.service}: {one.assessment.detail}" for one in unchecked),
+            unseen=frozenset({"up", "down", "unhealthy"}),
+            state="unchecked",
+            remedy=unchecked[0].assessment.remedy,
+        )
     detail = f"{len(values['up'])} of {len(values['up']) + len(down)} services are up"
     if down:
         told = ", ".join(f"{name} is {words.get(name, 'not created')}" for name in down)
@@ -58,23 +76,40 @@ async def _compose(params: ComposeParams, scene: Scene) -> Observation:
     return Observation(values, detail, state="down" if down else "ok", remedy=remedy)
 
 
-def states(there: Sequence[Member], wanted: Sequence[str], one_shot: Sequence[str]) -> dict[str, Any]:
-    """Which services are up. A service is up when all of its containers are, and there is one."""
-    by_service: dict[str, list[Member]] = {}
+def _words(one: AssessedContainer) -> str:
+    container = one.container
+    code = f" with {container.exit_code}" if container.status == "exited" else ""
+    health = f", {one.assessment.health}" if one.assessment.health and container.running else ""
+    left = f" ({one.assessment.left})" if one.assessment.left else ""
+    return f"{container.status}{code}{health}{left}"
+
+
+def states(
+    there: Sequence[AssessedContainer], wanted: Sequence[str], one_shot: Sequence[str]
+) -> dict[str, Any]:
+    """Which services are up: those with a container, all of which are well. Pure.
+
+    One that has ended well is up only where it is a one-shot.
+    """
+    by_service: dict[str, list[AssessedContainer]] = {}
     for one in there:
-        by_service.setdefault(one.service, []).append(one)
+        by_service.setdefault(one.container.service or "", []).append(one)
 
     def well(name: str) -> bool:
         found = by_service.get(name, [])
-        ended = name in one_shot and all(one.state == "exited" and one.exit_code == 0 for one in found)
-        return bool(found) and (ended or all(one.up for one in found))
+        good = (ContainerCondition.WELL, ContainerCondition.UNCHECKED)
+        return bool(found) and all(
+            one.condition in good and (one.container.running or name in one_shot) for one in found
+        )
 
     return {
         "up": [name for name in wanted if well(name)],
         "down": [name for name in wanted if not well(name)],
-        "states": {name: found[0].state for name, found in by_service.items()},
-        "unhealthy": sorted({one.service for one in there if one.health == "unhealthy"}),
-        "exited": sorted({one.service for one in there if one.state == "exited"}),
+        "states": {name: found[0].container.status for name, found in by_service.items()},
+        "unhealthy": sorted(
+            {one.container.service or "" for one in there if one.assessment.health == "unhealthy"}
+        ),
+        "exited": sorted({one.container.service or "" for one in there if one.container.status == "exited"}),
     }
 
 
@@ -87,8 +122,8 @@ KINDS = (
             "valid": "whether the file can be read by compose",
             "services": "names of its services",
             "version": "1 or 2, of compose",
-            "up": "services that run and are not unhealthy",
-            "down": "services that do not",
+            "up": "services that are well",
+            "down": "services that are not",
             "states": "state of each service",
             "unhealthy": "services whose health check fails",
             "exited": "services that have ended",

@@ -94,7 +94,8 @@ async def _container(params: ContainerParams, scene: Scene) -> Observation:
         )
     config = scene.around.config
     survey = await survey_containers(docker, found, config)
-    worst = max(assessed(survey, ContainerRules.of(config.recovery)), key=lambda one: _RANK[one.condition])
+    judged = assessed(survey, ContainerRules.of(config.recovery))
+    worst = max(judged, key=lambda one: (_RANK[one.condition], not one.container.running))
     return observed_container(worst, len(found))
 
 

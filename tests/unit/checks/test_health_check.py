@@ -211,8 +211,7 @@ def test_a_value_that_was_not_seen_decides_nothing(expect, status: str):
     """Whatever is expected of it; what was seen still passes or fails."""
     kind = KINDS["container"]
     wanted = compile_expectation(expect or kind.expects, kind.yields, (), lambda *_: None)
-    seen = Observation(
-        {"state": "running", "health": "unchecked"}, "cannot run", unseen=frozenset({"health"})
-    )
+    values = {"state": "running", "health": "unchecked", "condition": "unchecked"}
+    seen = Observation(values, "cannot run", unseen=frozenset({"health", "condition"}))
     finding = judged(Check("it", kind, kind.params(name="x"), wanted), seen, 0.0)
     assert finding.status == status

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -16,47 +17,10 @@ from opskit.checks.kinds.files import env_file
 from opskit.checks.kinds.gpu import apple, nvidia
 from opskit.checks.kinds.http import without_secrets
 from opskit.checks.kinds.network import unresolved
-from opskit.facts.container import container
-from opskit.system.compose_output import inspected, members
+from opskit.facts.container import Container, container
 from opskit.system.sockets import groups, launchd_label
 
-WEB = (
-    '{"Command":"\\"httpd -f\\"","ExitCode":0,"Health":"healthy","ID":"4a5","Name":"demo-web-1",'
-    '"Project":"demo","Publishers":[],"Service":"web","State":"running","Status":"Up 2 minutes (healthy)"}'
-)
-JOB = '{"ExitCode":0,"Health":"","Name":"demo_job_1","Service":"job","State":"exited"}'
-
-
-@pytest.mark.parametrize(
-    "text, services",
-    [
-        (f"[{WEB},{JOB}]", ["web", "job"]),
-        (f"{WEB}\n{JOB}\n", ["web", "job"]),
-        (WEB, ["web"]),
-        ("", []),
-        ("[]", []),
-    ],
-    ids=["array", "lines", "object", "nothing", "empty array"],
-)
-def test_every_shape_of_compose_ps_is_read(text: str, services: list[str]):
-    """Array (to 2.20), one object on each line (since 2.21), one object, and nothing."""
-    assert [one.service for one in members(text)] == services
-
-
-@pytest.mark.parametrize("text", ["NAME STATE\nweb running", '["web"]', "{"])
-def test_what_is_not_compose_output_is_refused(text: str):
-    """A table or cut JSON raises ValueError instead of looking like no services."""
-    with pytest.raises(ValueError):
-        members(text)
-
-
-def test_services_are_up_when_all_their_containers_are():
-    """A scaled service with one container down is down; a one-shot that ended well is up."""
-    there = members(f"{WEB}\n{WEB.replace('running', 'exited').replace('demo-web-1', 'demo-web-2')}\n{JOB}")
-    assert states(there, ["job", "web", "db"], ["job"])["down"] == ["web", "db"]
-    assert states(there, ["job"], [])["down"] == ["job"]
-
-
+RULES = ContainerRules(60.0, 300.0)
 INSPECTED = {
     "Name": "/knowledge_os_worker",
     "RestartCount": 3,
@@ -81,7 +45,7 @@ def test_docker_inspect_gives_health_restarts_and_age():
     """The values of a container come out of `docker inspect`; values of variables do not."""
     record = container(INSPECTED)
     now = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
-    assessment = assess_container(record, peers={}, events=None, rules=ContainerRules(60.0, 300.0), now=now)
+    assessment = assess_container(record, peers={}, events=None, rules=RULES, now=now)
     values = container_values(AssessedContainer(record, assessment))
     assert (values["health"], values["restarts"], values["networks"]) == ("unhealthy", 3, ["atra-network"])
     assert values["up_s"] == pytest.approx(59.88, abs=0.01)
@@ -89,13 +53,22 @@ def test_docker_inspect_gives_health_restarts_and_age():
     assert "geheim" not in str(values)
 
 
-def test_compose_1_is_read_by_inspecting():
-    """Its containers know their service by a label; those of `compose run` do not count."""
-    one = inspected(INSPECTED)
-    assert one is not None
-    assert (one.service, one.up) == ("worker", False)
-    labels = {"com.docker.compose.service": "worker", "com.docker.compose.oneoff": "True"}
-    assert inspected({**INSPECTED, "Config": {"Labels": labels}}) is None
+def judged(service: str, **more: Any) -> AssessedContainer:
+    """A container of a service of Compose, assessed."""
+    one = Container(**{"id": service, "name": service, "service": service, "status": "running", **more})
+    assessment = assess_container(
+        one, peers={}, events=None, rules=RULES, now=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    return AssessedContainer(one, assessment)
+
+
+def test_services_are_up_when_all_their_containers_are():
+    """A scaled service with one container down is down; a one-shot that ended well is up."""
+    web, ended = judged("web"), judged("web", status="exited", exit_code=1)
+    job = judged("job", status="exited")
+    assert states([web, ended, job], ["job", "web", "db"], ["job"])["down"] == ["web", "db"]
+    assert states([web, job], ["job", "web"], ["job"])["up"] == ["job", "web"]
+    assert states([job], ["job"], [])["down"] == ["job"]
 
 
 def test_nvidia_smi_is_read():
