@@ -10,6 +10,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from opskit.config.schema import NodeConfig
 from opskit.errors import OpskitError
@@ -21,7 +22,7 @@ from opskit.providers.node import Node
 from opskit.recovery.chat import address, chat, healthy
 from opskit.recovery.node_model import anew, reload
 from opskit.recovery.procedure import Done, Procedure
-from opskit.recovery.rising import containers_of, risen
+from opskit.recovery.rising import containers_of, risen, standing
 from opskit.recovery.step import Command, Seen
 from opskit.recovery.steps.declared import declared, sources
 from opskit.recovery.undertaking import Undertaking, configured, labelled
@@ -138,9 +139,12 @@ async def _up(it: Procedure, target: Service, wait_s: float) -> list[Finding]:
             narrow=target.service,
         )
     container = await read_container(it.ground.door, target.container or "")
-    runs = container is not None and container.running
+    now = None if container is None else standing(container, {container.id: container}, datetime.now(UTC))
+    # Its health may take its time: the chat waits for that.
+    runs = now is not None and (now.well or not now.final or now.unchecked)
     status, state = (Status.PASS, "running") if runs else (Status.FAIL, "not running")
-    return [Finding("service", target.service, status, state, f"container {target.container} is {state}")]
+    words = state if now is None or now.assessment is None or runs else f"{state}: {now.words}"
+    return [Finding("service", target.service, status, state, f"container {target.container} is {words}")]
 
 
 async def _chat(it: Procedure, target: Service, url: str | None, limit_s: float) -> Finding:

@@ -17,6 +17,7 @@ from docker.models.containers import Container
 
 from opskit.doctor.diagnosis import Diagnosis
 from opskit.doctor.fixing import fix
+from opskit.result import Status
 from opskit.sandbox.stage import Stage
 from tests.parts.docker import IMAGE, LABEL, Cutter, Engine
 from tests.parts.examining import cause, examined, keys, log_of_calls, on_stage, someone
@@ -125,6 +126,27 @@ async def test_a_fix_starts_a_container_and_looks_again(box: Engine, tmp_path: P
     after, done = await fix(who, before, lambda _: True, patience_s=20)
     assert [(one.key, one.gone) for one in done] == [(f"container-stopped:{made.name}", True)]
     assert keys(after) == []
+
+
+async def test_what_people_did_has_no_fix(box: Engine, tmp_path: Path):
+    """What somebody paused, has just stopped or forbids by a label is told, and stays as it is."""
+    paused, stopped = box.run("sleep 1000"), box.run("sleep 1000")
+    forbidden = box.run("exit 7", labels={"opskit.action": "none"})
+    paused.pause()
+    stopped.stop()
+    forbidden.wait()
+    names = [paused.name, stopped.name, forbidden.name]
+    config = {"stack": {"containers": {"victoria": names, "veronica": []}}}
+    env = {**OFF, **box.environment}
+    who = someone(tmp_path, env=env, config=config)
+    before = await examined(tmp_path, env=env, config=config)
+    assert sorted(keys(before)) == sorted(f"container-stopped:{name}" for name in names)
+    assert {one.status for one in before.causes} == {Status.WARN}
+    _, done = await fix(who, before, lambda _: True, patience_s=0.0)
+    assert done == []
+    for one, state in ((paused, "paused"), (stopped, "exited"), (forbidden, "exited")):
+        one.reload()
+        assert one.status == state
 
 
 async def test_a_fix_that_does_not_help_is_told(box: Engine, tmp_path: Path):

@@ -1,6 +1,6 @@
 """The kind that asks Docker Compose, version 1 or 2: the file is valid, its services are up."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,10 @@ def _words(one: AssessedContainer) -> str:
     return f"{container.status}{code}{health}{left}"
 
 
+def _services(containers: Iterable[AssessedContainer]) -> list[str]:
+    return sorted({one.container.service or "" for one in containers})
+
+
 def states(
     there: Sequence[AssessedContainer], wanted: Sequence[str], one_shot: Sequence[str]
 ) -> dict[str, Any]:
@@ -106,10 +110,12 @@ def states(
         "up": [name for name in wanted if well(name)],
         "down": [name for name in wanted if not well(name)],
         "states": {name: found[0].container.status for name, found in by_service.items()},
-        "unhealthy": sorted(
-            {one.container.service or "" for one in there if one.assessment.health == "unhealthy"}
+        "unhealthy": _services(
+            one
+            for one in there
+            if one.assessment.health == "unhealthy" and one.condition is not ContainerCondition.UNCHECKED
         ),
-        "exited": sorted({one.container.service or "" for one in there if one.container.status == "exited"}),
+        "exited": _services(one for one in there if one.container.status == "exited"),
     }
 
 
