@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from opskit.backup.folder import RootFolder, sync_folder
+from opskit.backup.folder import RootFolder, flush
 from opskit.backup.manifest import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
@@ -113,7 +113,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
-        sync_folder(path.parent)
+        flush(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

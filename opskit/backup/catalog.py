@@ -73,7 +73,7 @@ class StoredArchive:
 
 
 @dataclass(frozen=True, slots=True)
-class Catalog:
+class BackupCatalog:
     """The archives in `folder` and what they are made of: what `patterns` select below `root`.
 
     Both paths are absolute and free of links. `config_folder` is where the configuration lies.
@@ -188,11 +188,11 @@ class Catalog:
                     path.unlink()
 
 
-def catalog_of(config: Config) -> Catalog:
+def catalog_of(config: Config) -> BackupCatalog:
     """Return the catalog that a configuration describes. Raises ConfigError for unusable patterns."""
     backup = config.backup
     folder = config.located(backup.folder) if backup.folder else Path(config.state_dir) / "backups"
-    return Catalog(
+    return BackupCatalog(
         root=Path(os.path.realpath(config.located(backup.root or "."))),
         folder=Path(os.path.realpath(folder.absolute())),
         patterns=of_config(config),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.backup.archive_writer import WrittenArchive, write_archive
-from opskit.backup.catalog import Catalog
+from opskit.backup.catalog import BackupCatalog
 from opskit.backup.folder import RootFolder
 from opskit.backup.manifest import (
     MAX_ENTRIES,
@@ -76,7 +76,7 @@ class CreatedBackup:
 
 
 def create(
-    catalog: Catalog, *, now: datetime, stack_files: Mapping[Path, str] | None = None
+    catalog: BackupCatalog, *, now: datetime, stack_files: Mapping[Path, str] | None = None
 ) -> CreatedBackup:
     """Archive what the patterns select and the `stack_files`, under `catalog.lock()`.
 
@@ -170,7 +170,7 @@ def _by_place(root: Path, stack_files: Mapping[Path, str]) -> tuple[list[str], l
     return inside, outside
 
 
-def _check(selected: list[tuple[str, EntryKind]], skipped: list[SkippedFile], catalog: Catalog) -> None:
+def _check(selected: list[tuple[str, EntryKind]], skipped: list[SkippedFile], catalog: BackupCatalog) -> None:
     if not skipped and all(kind == "folder" for _, kind in selected):
         raise ConfigError(
             f"there is nothing to back up: no file below {catalog.root} is selected",

@@ -114,9 +114,9 @@ def ignores_case(folder: Path) -> bool:
     return False
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder survive a loss of power."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def flush(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a loss of power."""
+    handle = os.open(path, _READ)
     try:
         os.fsync(handle)
     finally:

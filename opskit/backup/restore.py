@@ -10,17 +10,18 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import IO, BinaryIO, Literal
+from typing import IO, BinaryIO
 
 from opskit.backup.archive import Archive, DamagedArchiveError
-from opskit.backup.archive_writer import not_written, write_archive
-from opskit.backup.catalog import Catalog, undisturbed
-from opskit.backup.folder import RootFolder, ignores_case
+from opskit.backup.archive_writer import write_archive
+from opskit.backup.catalog import BackupCatalog, undisturbed
+from opskit.backup.folder import RootFolder, flush
 from opskit.backup.manifest import TRACE, ArchiveEntry, EntryKind, empty_manifest, parents, printable_path
-from opskit.backup.pattern import parse
+from opskit.backup.restore_plan import RestorePlan, compare
 from opskit.backup.restore_record import (
     RestoreRecord,
     interrupted_targets,
@@ -32,44 +33,7 @@ from opskit.errors import OpskitError, UsageError
 
 _CHUNK = 1024 * 1024
 _NO_LIMIT = 2**62
-_MOST_NAMED = 5
-#: Files that are flushed to the disk together: one commit of its journal serves them all.
-_BATCH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class FileChange:
-    """What a restore would do to one path, and why. A file that differs only in its time is the same.
-
-    "blocked" is a path where something stands that is not replaced: a folder where a file belongs, a link
-    where a folder belongs (it may lead anywhere), a device.
-    """
-
-    entry: ArchiveEntry
-    action: Literal["new", "changed", "same", "blocked"]
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RestorePlan:
-    """What a restore would do. Nothing is written yet."""
-
-    archive: Path
-    target: Path
-    only: tuple[str, ...]
-    changes: tuple[FileChange, ...]
-
-    def of(self, action: str) -> list[FileChange]:
-        return [change for change in self.changes if change.action == action]
-
-    @property
-    def replaced(self) -> list[str]:
-        """Return the paths of files and links that get another content."""
-        return [change.entry.path for change in self.of("changed") if change.entry.kind != "folder"]
-
-    @property
-    def idle(self) -> bool:
-        return all(change.action == "same" for change in self.changes)
+_FLUSHED_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,99 +44,9 @@ class RestoreResult:
     removed: tuple[Path, ...] = ()
 
 
-def plan(
-    archive: Archive, catalog: Catalog, *, to: Path | None = None, only: Sequence[str] = ()
-) -> RestorePlan:
-    """Check the whole archive, then compare it with what is there.
-
-    Raises BACKUP_002 when anything is wrong with the archive, BACKUP_003 when something stands in the way,
-    UsageError when the archive was made of another folder than this one and `to` is None.
-    """
-    root = "" if archive.manifest is None else archive.manifest.root
-    if to is None and root not in ("", str(catalog.root)):
-        raise UsageError(
-            f"{archive.path.name} was made of {printable_path(root)}, and `backup.root` is {catalog.root}",
-            remedy=f"say where to: --to {catalog.root}",
-        )
-    patterns = parse(only) if only else None
-    target = catalog.root if to is None else Path(os.path.realpath(to))
-    if not target.parent.is_dir() or (target.exists() and not target.is_dir()):
-        raise UsageError(f"{target} is not a folder and cannot become one", remedy="name a folder with --to")
-    manifest, problems = archive.check(ignores_case=ignores_case(target))
-    if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise OpskitError("BACKUP_002", f"{archive.path}: {'; '.join(problems[:3])}{more}")
-    entries: Sequence[ArchiveEntry] = manifest.entries
-    if patterns is not None:
-        meant = {entry.path for entry in entries if patterns.match(entry.path)}
-        if not meant:
-            raise UsageError("nothing in the backup matches --only", remedy="`--dry-run` shows what it holds")
-        meant |= {folder for path in meant for folder in parents(path)}
-        entries = [entry for entry in entries if entry.path in meant]
-    return RestorePlan(archive.path, target, tuple(only), _changes(entries, target))
-
-
-def _changes(entries: Sequence[ArchiveEntry], target: Path) -> tuple[FileChange, ...]:
-    """Compare; folders come before what is in them. Raises BACKUP_003 when something stands in the way."""
-    if not target.exists():
-        return tuple(FileChange(entry, "new") for entry in entries)
-    changes: list[FileChange] = []
-    absent: set[str] = set()
-    try:
-        with RootFolder(target) as folder:
-            for entry in entries:
-                is_below = any(above in absent for above in parents(entry.path))
-                change = FileChange(entry, "new") if is_below else compare(folder, entry)
-                if change.action in ("new", "blocked"):
-                    absent.add(entry.path)
-                changes.append(change)
-    except OSError as exc:
-        raise not_written(target, exc) from exc
-    blocked = [f"{printable_path(c.entry.path)} {c.why}" for c in changes if c.action == "blocked"]
-    if blocked:
-        more = f" and {len(blocked) - _MOST_NAMED} more" if len(blocked) > _MOST_NAMED else ""
-        raise OpskitError(
-            "BACKUP_003",
-            f"something stands in the way in {target}: {'; '.join(blocked[:_MOST_NAMED])}{more}",
-            remedy="move it away, or restore elsewhere with --to FOLDER",
-        )
-    return tuple(changes)
-
-
-def compare(folder: RootFolder, entry: ArchiveEntry) -> FileChange:
-    """Compare an entry with what is there. Raises OSError."""
-    status = folder.stat(entry.path)
-    if status is None:
-        return FileChange(entry, "new")
-    mode = stat.S_IMODE(status.st_mode) & 0o777
-    same_mode = FileChange(entry, "same")
-    if mode != entry.mode:
-        same_mode = FileChange(entry, "changed", f"mode {mode:04o}, was {entry.mode:04o}")
-    match entry.kind, stat.S_IFMT(status.st_mode):
-        case "folder", stat.S_IFDIR:
-            return same_mode
-        case "folder", kind:
-            what = "is a link now" if kind == stat.S_IFLNK else "is not a folder now"
-            return FileChange(entry, "blocked", f"{what}, and was a folder")
-        case _, stat.S_IFDIR:
-            return FileChange(entry, "blocked", f"is a folder now, and was a {entry.kind}")
-        case "file", stat.S_IFLNK:
-            return FileChange(entry, "changed", "is a link now")
-        case "link", stat.S_IFLNK:
-            same = folder.read_link(entry.path) == entry.target
-            return FileChange(entry, "same") if same else FileChange(entry, "changed", "leads elsewhere")
-        case "link", stat.S_IFREG:
-            return FileChange(entry, "changed", "is a file now")
-        case "file", stat.S_IFREG:
-            if status.st_size != entry.size:
-                return FileChange(entry, "changed", f"{status.st_size} bytes, had {entry.size}")
-            with os.fdopen(folder.open(entry.path), "rb") as file:
-                same = hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
-            return same_mode if same else FileChange(entry, "changed", "content")
-    return FileChange(entry, "blocked", "is a device, a FIFO or a socket now")
-
-
-def restore(archive: Archive, planned: RestorePlan, catalog: Catalog, *, now: datetime) -> RestoreResult:
+def restore(
+    archive: Archive, planned: RestorePlan, catalog: BackupCatalog, *, now: datetime
+) -> RestoreResult:
     """Do it, under `catalog.lock()`.
 
     On any failure and on SIGINT, SIGTERM and SIGHUP all is as it was. Raises BACKUP_002 when the archive
@@ -212,7 +86,7 @@ def restore(archive: Archive, planned: RestorePlan, catalog: Catalog, *, now: da
         raise
 
 
-def _prune(catalog: Catalog, target: Path, safety: Path) -> list[Path]:
+def _prune(catalog: BackupCatalog, target: Path, safety: Path) -> list[Path]:
     with contextlib.suppress(OpskitError):
         return catalog.prune(root=str(target), purpose="replaced", new=safety)
     return []
@@ -290,45 +164,42 @@ def _stage(
 
     Raises OSError, and DamagedArchiveError when the archive has changed since it was checked.
     """
-    for entry in entries:
-        if entry.kind == "link":
-            handle, name = folder.at(staged[entry.path])
-            os.symlink(entry.target, name, dir_fd=handle)
-            _give_to_owner(folder, entry, staged[entry.path])
-            handle, name = folder.at(staged[entry.path])
-            times = (entry.mtime_ns, entry.mtime_ns)
-            os.utime(name, ns=times, dir_fd=handle, follow_symlinks=False)
     waiting = {entry.path: entry for entry in entries if entry.kind == "file"}
-    with contextlib.ExitStack() as unsynced:
-        files: list[BinaryIO] = []
-        for path, content in archive.contents() if waiting else ():
-            if (wanted := waiting.pop(path, None)) is not None:
-                files.append(unsynced.enter_context(os.fdopen(folder.create(staged[path]), "wb")))
-                _write_file(folder, wanted, content, files[-1], staged[path])
-            if len(files) == _BATCH or not waiting:
-                for file in files:
-                    os.fsync(file.fileno())
-                files.clear()
-                unsynced.close()
-            if not waiting:
-                return
+    for path, content in archive.contents() if waiting else ():
+        if (wanted := waiting.pop(path, None)) is not None:
+            with os.fdopen(folder.create(staged[path]), "wb") as file:
+                _write_content(wanted, content, file)
+        if not waiting:
+            break
     for path in waiting:
         raise DamagedArchiveError(f"it does not hold {printable_path(path)} any more")
+    # Many at a time: one commit of the file system's journal serves them all.
+    with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
+        files = [folder.root / staged[entry.path] for entry in entries if entry.kind == "file"]
+        for _ in pool.map(flush, files):
+            pass
+    for entry in entries:
+        path, times = staged[entry.path], (entry.mtime_ns, entry.mtime_ns)
+        if entry.kind == "link":
+            handle, name = folder.at(path)
+            os.symlink(entry.target, name, dir_fd=handle)
+            _give_to_owner(folder, entry, path)
+            handle, name = folder.at(path)
+            os.utime(name, ns=times, dir_fd=handle, follow_symlinks=False)
+        else:
+            with os.fdopen(folder.open(path), "rb") as file:
+                _give_to_owner(folder, entry, path)
+                os.fchmod(file.fileno(), entry.mode)
+                os.utime(file.fileno(), ns=times)
 
 
-def _write_file(
-    folder: RootFolder, entry: ArchiveEntry, content: IO[bytes], file: BinaryIO, staged: str
-) -> None:
+def _write_content(entry: ArchiveEntry, content: IO[bytes], file: BinaryIO) -> None:
     digest = hashlib.sha256()
     while chunk := content.read(_CHUNK):
         digest.update(chunk)
         file.write(chunk)
     if digest.hexdigest() != entry.sha256:
         raise DamagedArchiveError("it has changed since it was checked")
-    file.flush()
-    _give_to_owner(folder, entry, staged)
-    os.fchmod(file.fileno(), entry.mode)
-    os.utime(file.fileno(), ns=(entry.mtime_ns, entry.mtime_ns))
 
 
 def _give_to_owner(folder: RootFolder, entry: ArchiveEntry, staged: str) -> None:
@@ -472,7 +343,7 @@ def _has_parent(folder: RootFolder, path: str) -> bool:
     return not above or folder.stat(above) is not None
 
 
-def recover(catalog: Catalog) -> str | None:
+def recover(catalog: BackupCatalog) -> str | None:
     """Undo restores that were killed; what was done, or None when there were none. Only under the lock.
 
     Raises BACKUP_003, and BACKUP_004 while one is under way.
@@ -490,7 +361,7 @@ def recover(catalog: Catalog) -> str | None:
     return "; ".join(done) or None
 
 
-def roll_back(catalog: Catalog) -> str:
+def roll_back(catalog: BackupCatalog) -> str:
     """Undo what was killed, when a person asks for it. Raises UsageError when there is nothing."""
     done = recover(catalog)
     if done is None:
@@ -498,7 +369,7 @@ def roll_back(catalog: Catalog) -> str:
     return done
 
 
-def resume(catalog: Catalog) -> tuple[RestoreRecord, Path]:
+def resume(catalog: BackupCatalog) -> tuple[RestoreRecord, Path]:
     """Undo a restore that was killed, and return its record and target: it is to be done again.
 
     Raises UsageError when there is none; BACKUP_001 when its archive is gone and BACKUP_003 when somebody has

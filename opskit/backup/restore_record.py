@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from opskit.backup.archive_writer import not_written, temporary_of, written_whole
-from opskit.backup.catalog import LOCK, Catalog
-from opskit.backup.folder import sync_folder
+from opskit.backup.catalog import LOCK, BackupCatalog
+from opskit.backup.folder import flush
 from opskit.backup.manifest import (
     TRACE,
     ArchiveEntry,
@@ -57,7 +57,7 @@ class RestoreRecord:
     def staged(self, suffix: str) -> dict[str, str]:
         """Return where the file for each path lies, beside it, before it is put in place."""
         return {
-            entry.path: str(Path(entry.path).with_name(f"{TRACE}-{number}.{suffix}"))
+            entry.path: f"{''.join(entry.path.rpartition('/')[:2])}{TRACE}-{number}.{suffix}"
             for number, entry in enumerate(self.files, 1)
         }
 
@@ -77,11 +77,11 @@ def remove_record(target: Path, record: RestoreRecord) -> None:
     temporary_of(target / _NAME).unlink(missing_ok=True)
     (target / _NAME).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        sync_folder(target)
+        flush(target)
         Path(record.archives, _POINTER).unlink(missing_ok=True)
 
 
-def interrupted_targets(catalog: Catalog) -> list[Path]:
+def interrupted_targets(catalog: BackupCatalog) -> list[Path]:
     """Return the folders in which a restore was begun and has not ended.
 
     They are looked for where a restored `opskit.yaml` that moves `backup.folder` or `backup.root` cannot hide
@@ -105,7 +105,7 @@ def _has_record(folder: Path, *, any_user: bool) -> bool:
 
 
 @contextlib.contextmanager
-def read_record(target: Path, catalog: Catalog) -> Iterator[RestoreRecord | None]:
+def read_record(target: Path, catalog: BackupCatalog) -> Iterator[RestoreRecord | None]:
     """Give the record of a process that died, or None when it had done nothing. Under `catalog.lock()`.
 
     Raises BACKUP_004 while the process lives, BACKUP_003 for a record that cannot be read: it is set aside.

@@ -10,8 +10,8 @@ from opskit.cli import backup_view, context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 
 if TYPE_CHECKING:
-    from opskit.backup.catalog import Catalog
-    from opskit.backup.restore import RestorePlan
+    from opskit.backup.catalog import BackupCatalog
+    from opskit.backup.restore_plan import RestorePlan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -163,7 +163,7 @@ def restore(
 
 
 def _restore(
-    catalog: "Catalog",
+    catalog: "BackupCatalog",
     date: str,
     to: Path | None,
     only: Sequence[str],
@@ -174,18 +174,19 @@ def _restore(
 ) -> None:
     from datetime import UTC, datetime
 
-    from opskit.backup import restore as restoring
     from opskit.backup.archive import opened
+    from opskit.backup.restore import restore as restore_backup
+    from opskit.backup.restore_plan import plan as plan_restore
 
     with opened(catalog.find(date)) as archive:
-        plan = restoring.plan(archive, catalog, to=to, only=only)
+        plan = plan_restore(archive, catalog, to=to, only=only)
         if dry_run or plan.idle:
             backup_view.planned(plan, as_json=as_json, dry_run=dry_run)
             return
         if not as_json:
             backup_view.planned(plan, as_json=False, dry_run=False)
         _ask(plan, yes=yes)
-        done = restoring.restore(archive, plan, catalog, now=datetime.now(UTC))
+        done = restore_backup(archive, plan, catalog, now=datetime.now(UTC))
     backup_view.restored(plan, done, as_json=as_json)
 
 
@@ -217,7 +218,7 @@ def _check_usage(date: str | None, *, resume: bool, rollback: bool, dry_run: boo
         raise UsageError("--dry-run goes with a date", remedy="`opskit backup restore latest --dry-run`")
 
 
-def _catalog(config: str | None) -> "Catalog":
+def _catalog(config: str | None) -> "BackupCatalog":
     from opskit.backup.catalog import catalog_of
 
     return catalog_of(context.load_config(config))
@@ -233,7 +234,7 @@ def _size(text: str) -> int:
     return size
 
 
-def _recover(catalog: "Catalog") -> None:
+def _recover(catalog: "BackupCatalog") -> None:
     """Undo restores that were killed. Under the lock."""
     from opskit.backup.restore import recover
 
@@ -242,7 +243,7 @@ def _recover(catalog: "Catalog") -> None:
         render.note(f"note: {done}")
 
 
-def _recover_if_free(catalog: "Catalog") -> None:
+def _recover_if_free(catalog: "BackupCatalog") -> None:
     """Undo restores that were killed, unless somebody is at work; looking at backups never fails for it."""
     from opskit.backup.restore_record import interrupted_targets
     from opskit.errors import OpskitError

@@ -9,7 +9,8 @@ from opskit.cli import render
 if TYPE_CHECKING:
     from opskit.backup.catalog import StoredArchive
     from opskit.backup.create import CreatedBackup
-    from opskit.backup.restore import RestorePlan, RestoreResult
+    from opskit.backup.restore import RestoreResult
+    from opskit.backup.restore_plan import RestorePlan
 
 _MOST_SHOWN = 50
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")

@@ -222,3 +222,36 @@ def test_an_empty_list_says_so(home: Path) -> None:
     assert (result.status, result.out) == (0, "")
     assert "there is no backup" in result.err
     assert backup(home, "list", "--json").document["backups"] == []
+
+
+def test_a_plain_archive_of_older_scripts(home: Path) -> None:
+    """`backup_<date>.tar.gz` made by tar: listed without a manifest, verified with a warning, restored."""
+    before = snapshot(home)
+    archives(home).mkdir(parents=True)
+    path = archives(home) / "backup_2025-01-31.tar.gz"
+    subprocess.run(["tar", "czf", str(path), ".env", "docker-compose.yml", "results"], cwd=home, check=True)
+    listed = json.loads(backup(home, "list", "--json").out)["backups"]
+    assert [(one["date"], one["readable"], one["checksums"]) for one in listed] == [
+        ("2025-01-31", True, False)
+    ]
+    assert "no checksums" in backup(home, "list").out
+    verified = backup(home, "verify", "2025-01-31", "--json")
+    assert (verified.status, verified.document["findings"][0]["state"]) == (0, "no checksums")
+    (home / ".env").write_text("spoiled")
+    (home / "docker-compose.yml").unlink()
+    done = backup(home, "restore", "2025-01-31", "--yes")
+    assert done.status == 0
+    now = snapshot(home, times=False)
+    assert all(now[name] == (*was[:2], None, *was[3:]) for name, was in before.items() if was[0] == "file")
+
+
+def test_a_compose_file_outside_the_root_fails_and_is_named(home: Path, tmp_path: Path) -> None:
+    """The stack cannot be rebuilt from such a backup: exit 1 says which file is not in it."""
+    (tmp_path / "other").mkdir()
+    compose = tmp_path / "other" / "docker-compose.yml"
+    compose.write_text("services: {}\n")
+    (home / "opskit.yaml").write_text(f"stack: {{compose: {{out: [{compose}]}}}}\n")
+    created = backup(home, "create")
+    assert created.status == 1
+    assert f"skipped: {compose}: it lies outside {home} (stack.compose.out)" in created.err
+    assert "1 left out" in backup(home, "list").out

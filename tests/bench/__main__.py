@@ -12,7 +12,17 @@ from importlib import import_module
 
 from tests.bench.measure import Figure
 
-BENCHES = ("startup", "routing", "probing", "verifying", "healing", "searching", "log_stats", "following")
+BENCHES = (
+    "startup",
+    "routing",
+    "probing",
+    "verifying",
+    "healing",
+    "searching",
+    "log_stats",
+    "following",
+    "backups",
+)
 
 
 def main() -> None:

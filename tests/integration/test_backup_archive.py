@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opskit.backup import restore
 from opskit.backup.archive import Archive, DamagedArchiveError, opened
-from opskit.backup.catalog import Catalog
+from opskit.backup.catalog import BackupCatalog
 from opskit.backup.manifest import ArchiveEntry, encode
 from opskit.backup.pattern import parse
+from opskit.backup.restore_plan import plan
 from opskit.errors import OpskitError, UsageError
 from tests.parts.backups import entries, entry, file, folder, forged, link, manifest, snapshot
 
@@ -23,22 +23,22 @@ CONTENT = {"a": b"content"}
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
+def catalog(tmp_path: Path) -> BackupCatalog:
     (tmp_path / "root").mkdir()
-    return Catalog(tmp_path / "root", tmp_path / "archives", parse(["**"]), 3, 2**30)
+    return BackupCatalog(tmp_path / "root", tmp_path / "archives", parse(["**"]), 3, 2**30)
 
 
 Judge = Callable[[bytes, list[ArchiveEntry]], str]
 
 
 @pytest.fixture
-def judged(catalog: Catalog, tmp_path: Path) -> Judge:
+def judged(catalog: BackupCatalog, tmp_path: Path) -> Judge:
     """What is said of an archive with these members. The target must stay empty."""
 
     def judge(tar: bytes, members: list[ArchiveEntry]) -> str:
         path = forged(tmp_path / "forged.tar.gz", manifest(members, str(catalog.root)), tar)
         with opened(path) as archive, pytest.raises(OpskitError) as caught:
-            restore.plan(archive, catalog)
+            plan(archive, catalog)
         assert caught.value.code == "BACKUP_002"
         assert snapshot(catalog.root) == {}
         return caught.value.message
@@ -46,12 +46,12 @@ def judged(catalog: Catalog, tmp_path: Path) -> Judge:
     return judge
 
 
-def test_an_honest_one_passes(catalog: Catalog, tmp_path: Path) -> None:
+def test_an_honest_one_passes(catalog: BackupCatalog, tmp_path: Path) -> None:
     """The forger's own work is accepted when nothing is wrong with it: refusals below are about the wrong."""
     members = [A, folder("d"), file("d/x"), link("l", "a")]
     path = forged(tmp_path / "f.tar.gz", manifest(members, str(catalog.root)), entries(members, CONTENT))
     with opened(path) as archive:
-        assert restore.plan(archive, catalog).of("same") == []
+        assert plan(archive, catalog).of("same") == []
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_bomb_is_refused_unread(judged: Judge) -> None:
     assert "more than can be packed" in judged(b"", [replace(A, size=10**12)])
 
 
-def test_a_second_manifest_is_refused(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_second_manifest_is_refused(catalog: BackupCatalog, tmp_path: Path) -> None:
     """Where other tools look last there is no second truth."""
     other = entry(".opskit-manifest.json", encode(manifest([], str(catalog.root))))
     path = forged(tmp_path / "f.tar.gz", manifest([A], str(catalog.root)), entries([A], CONTENT) + other)
@@ -199,13 +199,15 @@ def test_no_damaged_byte_goes_unnoticed(tmp_path: Path, data: st.DataObject) -> 
         pass
 
 
-def test_an_archive_of_another_folder_needs_to_be_told_where_to(catalog: Catalog, tmp_path: Path) -> None:
+def test_an_archive_of_another_folder_needs_to_be_told_where_to(
+    catalog: BackupCatalog, tmp_path: Path
+) -> None:
     """It is never put over this stack by accident."""
     path = forged(tmp_path / "f.tar.gz", manifest([A], "/elsewhere"), entries([A], CONTENT))
     with opened(path) as archive:
         with pytest.raises(UsageError, match="made of /elsewhere"):
-            restore.plan(archive, catalog)
-        assert restore.plan(archive, catalog, to=tmp_path / "new").target == tmp_path / "new"
+            plan(archive, catalog)
+        assert plan(archive, catalog, to=tmp_path / "new").target == tmp_path / "new"
 
 
 def test_other_programs_read_it(tmp_path: Path) -> None:

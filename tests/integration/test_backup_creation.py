@@ -12,9 +12,10 @@ import pytest
 
 from opskit.backup import restore
 from opskit.backup.archive import Archive, opened
-from opskit.backup.catalog import Catalog, running
+from opskit.backup.catalog import BackupCatalog, running
 from opskit.backup.create import CreatedBackup, create
 from opskit.backup.pattern import parse
+from opskit.backup.restore_plan import plan
 from opskit.config.load import load
 from opskit.errors import ConfigError, OpskitError
 from opskit.result import Status
@@ -22,13 +23,13 @@ from tests.parts.backups import NOW, snapshot
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
+def catalog(tmp_path: Path) -> BackupCatalog:
     (tmp_path / "root" / "logs").mkdir(parents=True)
     (tmp_path / "root" / "logs" / "a.log").write_text("line\n")
-    return Catalog(tmp_path / "root", tmp_path / "root" / "backups", parse(["**"]), 3, 10_000)
+    return BackupCatalog(tmp_path / "root", tmp_path / "root" / "backups", parse(["**"]), 3, 10_000)
 
 
-def made(catalog: Catalog) -> CreatedBackup:
+def made(catalog: BackupCatalog) -> CreatedBackup:
     with catalog.lock():
         return create(catalog, now=NOW)
 
@@ -37,7 +38,7 @@ def skipped(created: CreatedBackup) -> dict[str, str]:
     return {one.path: one.reason for one in created.written.manifest.skipped}
 
 
-def test_it_is_private(catalog: Catalog) -> None:
+def test_it_is_private(catalog: BackupCatalog) -> None:
     """The archive is 0600 and its folder 0700, whatever the umask."""
     before = os.umask(0)
     try:
@@ -48,14 +49,14 @@ def test_it_is_private(catalog: Catalog) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_the_folder_of_backups_is_not_backed_up(catalog: Catalog) -> None:
+def test_the_folder_of_backups_is_not_backed_up(catalog: BackupCatalog) -> None:
     """It may lie below the root, and each backup is as large as the first."""
     first, second = made(catalog), made(catalog)
     assert [one.path for one in second.written.manifest.entries] == ["logs", "logs/a.log"]
     assert first.written.manifest.entries == second.written.manifest.entries
 
 
-def test_what_cannot_be_kept_is_told_and_fails(catalog: Catalog) -> None:
+def test_what_cannot_be_kept_is_told_and_fails(catalog: BackupCatalog) -> None:
     """Sockets, FIFOs, links that lead out, odd names, huge files: each with its reason; the rest is kept."""
     logs = catalog.root / "logs"
     os.mkfifo(logs / "fifo")
@@ -84,19 +85,19 @@ def test_what_cannot_be_kept_is_told_and_fails(catalog: Catalog) -> None:
     assert {one.path for one in created.written.manifest.entries} == {"logs", "logs/a.log", "logs/inside"}
 
 
-def test_a_link_where_a_pattern_goes_on_is_told(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_link_where_a_pattern_goes_on_is_told(catalog: BackupCatalog, tmp_path: Path) -> None:
     """`results/*.json` with `results` a link to another disk: nothing of it is kept, and that is told."""
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.json").write_text("{}")
     (catalog.root / "results").symlink_to(tmp_path / "other")
-    chosen = Catalog(catalog.root, catalog.folder, parse(["results/*.json", "logs"]), 3, 10_000)
+    chosen = BackupCatalog(catalog.root, catalog.folder, parse(["results/*.json", "logs"]), 3, 10_000)
     assert skipped(made(chosen)) == {"results": "it is a link to a folder, and links are not followed"}
 
 
 _AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from opskit.backup.catalog import Catalog
+from opskit.backup.catalog import BackupCatalog
 from opskit.backup.create import create
 from opskit.backup.pattern import parse
 from tests.parts.backups import NOW
@@ -104,7 +105,7 @@ if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
-catalog = Catalog(Path(sys.argv[1]), Path(sys.argv[2]), parse(["**"]), 3, 99)
+catalog = BackupCatalog(Path(sys.argv[1]), Path(sys.argv[2]), parse(["**"]), 3, 99)
 print(create(catalog, now=NOW).report.findings)
 """
 
@@ -142,7 +143,7 @@ def test_a_file_that_is_written_to_is_kept_and_told(tmp_path: Path, size: int) -
     root.mkdir()
     log = root / "busy.log"
     log.write_bytes(os.urandom(size))
-    catalog = Catalog(root, tmp_path / "archives", parse(["**"]), 3, 10**9)
+    catalog = BackupCatalog(root, tmp_path / "archives", parse(["**"]), 3, 10**9)
     # Its writer goes on until it is told to stop; a small file may be read between two of its writes.
     code = "import sys\nf = open(sys.argv[1], 'ab', 0)\nprint(flush=True)\nwhile True: f.write(b'line')"
     with subprocess.Popen([sys.executable, "-c", code, str(log)], stdout=subprocess.PIPE) as writer:
@@ -158,25 +159,25 @@ def test_a_file_that_is_written_to_is_kept_and_told(tmp_path: Path, size: int) -
         assert archive.check()[1] == []
 
 
-def test_nothing_to_back_up_is_an_error(catalog: Catalog, tmp_path: Path) -> None:
+def test_nothing_to_back_up_is_an_error(catalog: BackupCatalog, tmp_path: Path) -> None:
     """Patterns that match nothing, only empty folders, no root: 78 and no archive."""
-    nowhere = Catalog(tmp_path / "none", tmp_path / "b", parse(["**"]), 3, 1)
+    nowhere = BackupCatalog(tmp_path / "none", tmp_path / "b", parse(["**"]), 3, 1)
     (tmp_path / "root" / "logs" / "a.log").unlink()
-    for one in (catalog, nowhere, Catalog(catalog.root, catalog.folder, parse(["no*"]), 3, 1)):
+    for one in (catalog, nowhere, BackupCatalog(catalog.root, catalog.folder, parse(["no*"]), 3, 1)):
         with pytest.raises(ConfigError):
             made(one)
         assert [path.name for path in one.folder.iterdir()] == [".lock"]
 
 
-def test_only_what_cannot_be_kept_is_an_error(catalog: Catalog) -> None:
+def test_only_what_cannot_be_kept_is_an_error(catalog: BackupCatalog) -> None:
     """An archive with nothing in it is not left behind."""
-    chosen = Catalog(catalog.root, catalog.folder, parse(["logs"]), 3, 1)
+    chosen = BackupCatalog(catalog.root, catalog.folder, parse(["logs"]), 3, 1)
     with pytest.raises(OpskitError, match="nothing could be kept"):
         made(chosen)
     assert list(catalog.folder.glob("backup*")) == []
 
 
-def test_old_ones_go(catalog: Catalog) -> None:
+def test_old_ones_go(catalog: BackupCatalog) -> None:
     """`keep` are left, and it says which went."""
     created = [made(catalog) for _ in range(5)]
     assert len(list(catalog.folder.glob("backup_*"))) == 3
@@ -186,7 +187,7 @@ def test_old_ones_go(catalog: Catalog) -> None:
     ]
 
 
-def test_what_a_killed_one_left_is_swept(catalog: Catalog) -> None:
+def test_what_a_killed_one_left_is_swept(catalog: BackupCatalog) -> None:
     """A half-written archive has no valid name, and the next run removes it."""
     catalog.make_folder()
     half = catalog.folder / ".backup_2026-11-21T080000Z.tar.gz.tmp"
@@ -223,7 +224,7 @@ def test_others_see_that_a_backup_runs(tmp_path: Path) -> None:
     assert running(loaded) is False
 
 
-def test_what_the_root_may_not_lead_out_of(catalog: Catalog, tmp_path: Path) -> None:
+def test_what_the_root_may_not_lead_out_of(catalog: BackupCatalog, tmp_path: Path) -> None:
     """A folder that became a link to elsewhere is an obstacle: nothing is written through it."""
     path = made(catalog).written.path
     (tmp_path / "outside").mkdir()
@@ -231,6 +232,6 @@ def test_what_the_root_may_not_lead_out_of(catalog: Catalog, tmp_path: Path) -> 
     (catalog.root / "logs").symlink_to(tmp_path / "outside")
     before = snapshot(tmp_path)
     with opened(path) as archive, pytest.raises(OpskitError, match="is a link now") as caught:
-        restore.plan(archive, catalog)
+        plan(archive, catalog)
     assert caught.value.code == "BACKUP_003"
     assert snapshot(tmp_path) == before

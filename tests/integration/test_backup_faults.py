@@ -29,11 +29,12 @@ def runs(fault: str, then: str, folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("fault", ["kill", "twice"])
+@pytest.mark.parametrize("fault", ["kill", "twice", "moved"])
 def test_after_a_kill_the_next_command_makes_all_well(tmp_path: Path, fault: str) -> None:
     """kill -9 before each change to the disk: `backup list` leaves the old files or the new, nothing between.
 
-    So it does when it was itself killed at any point.
+    So it does when it was itself killed at any point, and when the `opskit.yaml` that is being restored names
+    another folder of archives.
     """
     for run in runs(fault, "backup list", tmp_path):
         assert run["finally"] in ("before", "after"), run

@@ -9,16 +9,17 @@ import pytest
 
 from opskit.backup import restore
 from opskit.backup.archive import opened
-from opskit.backup.catalog import Catalog, verify
+from opskit.backup.catalog import BackupCatalog, verify
 from opskit.backup.create import create
 from opskit.backup.pattern import parse
+from opskit.backup.restore_plan import plan
 from opskit.errors import OpskitError
 from opskit.result import Status
 from tests.parts.backups import NOW, entry, snapshot
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
+def catalog(tmp_path: Path) -> BackupCatalog:
     root = tmp_path / "root"
     (root / "results" / "deep").mkdir(parents=True)
     (root / ".env").write_text("KEY=old\n")
@@ -26,19 +27,19 @@ def catalog(tmp_path: Path) -> Catalog:
     (root / "results" / "deep" / "имя.json").write_text("{}")
     (root / "results" / ("long" * 40)).write_text("long")
     (root / "results" / "last").symlink_to("deep/имя.json")
-    made = Catalog(root, tmp_path / "archives", parse(["**"]), 3, 10_000)
+    made = BackupCatalog(root, tmp_path / "archives", parse(["**"]), 3, 10_000)
     made.make_folder()
     return made
 
 
-def packed(catalog: Catalog, name: str, *arguments: str) -> Path:
+def packed(catalog: BackupCatalog, name: str, *arguments: str) -> Path:
     path = catalog.folder / name
     subprocess.run(["tar", "czf", str(path), *arguments], cwd=catalog.root, check=True)
     return path
 
 
 @pytest.mark.parametrize("how", [["."], [".env", "results"], ["--format=ustar", "./.env", "./results"]])
-def test_it_restores_what_tar_archived(catalog: Catalog, how: list[str]) -> None:
+def test_it_restores_what_tar_archived(catalog: BackupCatalog, how: list[str]) -> None:
     """Whether it was made of `.` or of names: the files are back in this root."""
     if how[0] == "--format=ustar":
         (catalog.root / "results" / ("long" * 40)).unlink()
@@ -47,20 +48,20 @@ def test_it_restores_what_tar_archived(catalog: Catalog, how: list[str]) -> None
     (catalog.root / "results" / "deep" / "имя.json").unlink()
     (catalog.root / ".env").write_text("spoiled")
     with catalog.lock(), opened(catalog.find("2025-01")) as archive:
-        done = restore.restore(archive, restore.plan(archive, catalog), catalog, now=NOW)
-        assert restore.plan(archive, catalog).idle
+        done = restore.restore(archive, plan(archive, catalog), catalog, now=NOW)
+        assert plan(archive, catalog).idle
     assert path == archive.path
     assert snapshot(catalog.root, times=False) == before
     assert done.replaced is not None
 
 
-def test_folders_that_it_does_not_name_are_made(catalog: Catalog) -> None:
+def test_folders_that_it_does_not_name_are_made(catalog: BackupCatalog) -> None:
     """`tar czf FILE results/deep/a` holds no folder."""
     before = snapshot(catalog.root, times=False)
     path = packed(catalog, "backup_1.tar.gz", "results/deep/имя.json")
     (catalog.root / "results").rename(catalog.folder / "away")
     with opened(path) as archive:
-        restore.restore(archive, restore.plan(archive, catalog), catalog, now=NOW)
+        restore.restore(archive, plan(archive, catalog), catalog, now=NOW)
     now = snapshot(catalog.root, times=False)
     assert set(before) - set(now) == {"results/last", "results/" + "long" * 40}
     assert all(now[name] == before[name] for name in now)
@@ -69,7 +70,7 @@ def test_folders_that_it_does_not_name_are_made(catalog: Catalog) -> None:
 @pytest.mark.parametrize(
     "name", ["backup_2025-01-31.tar.gz", "backup_20250131_235959.tar.gz", "backup_2025-01-31T23:59:59.tar.gz"]
 )
-def test_it_is_listed_by_its_date(catalog: Catalog, name: str) -> None:
+def test_it_is_listed_by_its_date(catalog: BackupCatalog, name: str) -> None:
     """Any form of date sorts among ours, and the beginning of it finds the archive."""
     path = packed(catalog, name, ".")
     packed(catalog, "backup_2024-12-01.tar.gz", ".env")
@@ -84,7 +85,7 @@ def test_it_is_listed_by_its_date(catalog: Catalog, name: str) -> None:
     assert catalog.find("latest") == path
 
 
-def test_it_has_no_checksums(catalog: Catalog) -> None:
+def test_it_has_no_checksums(catalog: BackupCatalog) -> None:
     """`verify` reads all of it and warns that nothing says what it should hold; a damaged one fails."""
     path = packed(catalog, "backup_2025-01-31.tar.gz", ".")
     (finding,) = verify([path]).findings
@@ -99,7 +100,7 @@ def test_it_has_no_checksums(catalog: Catalog) -> None:
     assert verify([path]).findings[0].status is Status.FAIL
 
 
-def test_it_is_never_pruned(catalog: Catalog) -> None:
+def test_it_is_never_pruned(catalog: BackupCatalog) -> None:
     """It does not say which root it is of, so nobody removes it."""
     path = packed(catalog, "backup_2025-01-31.tar.gz", ".")
     for _ in range(5):
@@ -124,21 +125,21 @@ def test_it_is_never_pruned(catalog: Catalog) -> None:
         (entry(".opskit-restore.json", b"{}"), "left over"),
     ],
 )
-def test_what_leads_out_is_refused(catalog: Catalog, tar: bytes, reason: str) -> None:
+def test_what_leads_out_is_refused(catalog: BackupCatalog, tar: bytes, reason: str) -> None:
     """The same is refused as in an archive of ours, before anything is written."""
     path = catalog.folder / "backup_x.tar.gz"
     path.write_bytes(gzip.compress(tar + bytes(1024)))
     before = snapshot(catalog.root)
     with opened(path) as archive, pytest.raises(OpskitError, match=reason) as caught:
-        restore.plan(archive, catalog)
+        plan(archive, catalog)
     assert caught.value.code == "BACKUP_002"
     assert snapshot(catalog.root) == before
 
 
-def test_more_than_the_disk_holds_is_refused(catalog: Catalog) -> None:
+def test_more_than_the_disk_holds_is_refused(catalog: BackupCatalog) -> None:
     """A member that claims more than can be packed into the file is refused unread."""
     path = catalog.folder / "backup_x.tar.gz"
     head = entry("x", b"17 size=99999999\n", kind=b"x") + entry("a", b"")
     path.write_bytes(gzip.compress(head + bytes(1024)))
     with opened(path) as archive, pytest.raises(OpskitError, match="than is allowed"):
-        restore.plan(archive, catalog)
+        plan(archive, catalog)

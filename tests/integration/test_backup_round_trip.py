@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from opskit.backup import restore
 from opskit.backup.archive import Archive, opened
-from opskit.backup.catalog import Catalog
+from opskit.backup.catalog import BackupCatalog
 from opskit.backup.create import create
 from opskit.backup.pattern import parse
+from opskit.backup.restore_plan import RestorePlan, plan
 from opskit.errors import ConfigError, OpskitError
 from tests.parts.backups import NOW, snapshot
 
@@ -65,7 +66,7 @@ def test_what_was_destroyed_comes_back(tree: dict[bytes, object]) -> None:
         root = Path(base) / "root"
         root.mkdir()
         grow(root, tree)
-        catalog = Catalog(root, Path(base) / "archives", parse(["**"]), 3, 2**30)
+        catalog = BackupCatalog(root, Path(base) / "archives", parse(["**"]), 3, 2**30)
         before, times = snapshot(root), times_of_folders(root)
         with catalog.lock():
             try:
@@ -75,16 +76,16 @@ def test_what_was_destroyed_comes_back(tree: dict[bytes, object]) -> None:
                 return
         root.rename(Path(base) / "gone")
         with catalog.lock(), opened(path) as archive:
-            planned = restore.plan(archive, catalog)
+            planned = plan(archive, catalog)
             restore.restore(archive, planned, catalog, now=NOW)
             assert snapshot(root) == before
             assert times_of_folders(root) == times
-            assert restore.plan(archive, catalog).idle
+            assert plan(archive, catalog).idle
 
 
-def planned_unless_in_the_way(archive: Archive, catalog: Catalog) -> restore.RestorePlan | None:
+def planned_unless_in_the_way(archive: Archive, catalog: BackupCatalog) -> RestorePlan | None:
     try:
-        return restore.plan(archive, catalog)
+        return plan(archive, catalog)
     except OpskitError as exc:
         if "stands in the way" not in exc.message:
             raise
@@ -101,7 +102,7 @@ def test_an_undo_brings_back_what_was_replaced(old: dict[bytes, object], new: di
         root = Path(base) / "root"
         root.mkdir()
         grow(root, old | {b"anchor": (0o600, 1, b"old")})
-        catalog = Catalog(root, Path(base) / "archives", parse(["**"]), 3, 2**30)
+        catalog = BackupCatalog(root, Path(base) / "archives", parse(["**"]), 3, 2**30)
         with catalog.lock():
             path = create(catalog, now=NOW).written.path
             wanted = snapshot(root)
@@ -120,7 +121,7 @@ def test_an_undo_brings_back_what_was_replaced(old: dict[bytes, object], new: di
             assert all(now[p] == wanted[p] or p in same for p in map(os.fsdecode, wanted))
             assert done.replaced is not None
             with opened(done.replaced) as archive:
-                undo = restore.plan(archive, catalog)
+                undo = plan(archive, catalog)
                 restore.restore(archive, undo, catalog, now=NOW + timedelta(seconds=1))
             later = snapshot(root)
             assert all(later[p] == was for p, was in before.items() if was[0] == "file")
@@ -133,7 +134,7 @@ def test_the_same_tree_makes_the_same_archive(tmp_path: Path) -> None:
         (tmp_path / "root" / name).write_text(name)
     made = []
     for folder in ("one", "two"):
-        catalog = Catalog(tmp_path / "root", tmp_path / folder, parse(["**"]), 3, 2**30)
+        catalog = BackupCatalog(tmp_path / "root", tmp_path / folder, parse(["**"]), 3, 2**30)
         with catalog.lock():
             made.append(create(catalog, now=NOW).written.path.read_bytes())
     assert made[0] == made[1]

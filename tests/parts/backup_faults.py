@@ -2,9 +2,10 @@
 
 `python -m tests.parts.backup_faults FAULT NEXT FOLDER`: FAULT is kill, full, interrupt or terminate; NEXT is
 what is typed afterwards. With FAULT twice it is killed at every fifth point, and what is typed afterwards
-is killed at each of its own points before it is typed again. The interpreter's audit events tell of every
-file that is about to be opened for writing, renamed, linked, removed or changed. One JSON line for each run
-goes to stdout.
+is killed at each of its own points before it is typed again. With FAULT moved it is killed too, and the
+backup holds an `opskit.yaml` that names another folder of archives. The interpreter's audit events tell of
+every file that is about to be opened for writing, renamed, linked, removed or changed. One JSON line for each
+run goes to stdout.
 """
 
 import contextlib
@@ -90,10 +91,12 @@ def _run(arguments: list[str], fault: str = "", point: int = 0) -> tuple[int, bo
 
 
 def main(fault: str, then: str, base: Path) -> None:
-    root, archives = base / "root", base / "archives"
+    root, archives, others = base / "root", base / "archives", base / "others"
     root.mkdir()
-    config = base / "opskit.yaml"
-    config.write_text(f"state_dir: {base / 'state'}\nbackup: {{root: {root}, folder: {archives}}}\n")
+    others.mkdir()
+    config = (root if fault == "moved" else base) / "opskit.yaml"
+    text = f"state_dir: {base / 'state'}\nbackup: {{root: {root}, folder: {archives}}}\n"
+    config.write_text(text)
     given = ["--config", str(config)]
     _build(root)
     after = snapshot(root)
@@ -102,27 +105,34 @@ def main(fault: str, then: str, base: Path) -> None:
         assert status(["backup", "create", *given]) == 0
         assert status(["backup", "restore", "latest", *given]) == 0
     _spoil(root)
+    if fault == "moved":
+        config.write_text(text.replace(str(archives), str(others)))
+    wanted = str(next(archives.glob("backup_*")))
     before = snapshot(root)
     after = after | {"logs/other.log": before["logs/other.log"]}
     pristine = base / "pristine"
-    for one in (root, archives):
+    for one in (root, archives, others):
         shutil.copytree(one, pristine / one.name, symlinks=True)
     twice = fault == "twice"
     point, second, hit = (2, 0, True) if twice else (0, 0, True)
     while hit:
         point, second = (point, second + 1) if twice else (point + 1, 0)
-        for one in (root, archives):
+        for one in (root, archives, others):
             shutil.rmtree(one)
             shutil.copytree(pristine / one.name, one, symlinks=True)
         exited, hit = _run(
-            ["backup", "restore", "latest", "--yes", *given], "kill" if twice else fault, point
+            ["backup", "restore", wanted, "--yes", *given],
+            "kill" if fault in ("twice", "moved") else fault,
+            point,
         )
         between = _state(root, before, after)
         if twice and hit and not _run([*then.split(), *given], "kill", second)[1]:
             point, second = point + 5, 0
         next_exit, _ = _run([*then.split(), *given])
         leftovers = [
-            str(one) for one in (*root.rglob(".opskit-*"), *archives.glob(".*")) if one.name != ".lock"
+            str(one)
+            for one in (*root.rglob(".opskit-*"), *archives.glob(".*"), *others.glob(".*"))
+            if one.name != ".lock"
         ]
         print(
             json.dumps(

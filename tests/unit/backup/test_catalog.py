@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.backup.catalog import Catalog, StoredArchive, superfluous
+from opskit.backup.catalog import BackupCatalog, StoredArchive, superfluous
 from opskit.backup.manifest import Manifest, SkippedFile
 from opskit.backup.pattern import parse
 from opskit.errors import OpskitError, UsageError
@@ -73,14 +73,14 @@ def test_pruning_never_loses_the_last_good_one(kinds: list[tuple[bool, bool]], k
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
+def catalog(tmp_path: Path) -> BackupCatalog:
     for name in ("backup_2026-11-20T080000Z", "backup_2026-11-21T080000Z", "backup_2026-11-21T093000Z"):
         forged(tmp_path / f"{name}.tar.gz", manifest([file("a")], ROOT), entries([file("a")]))
     newer = "backup_2026-11-21T093000Z-2.tar.gz"
     forged(tmp_path / newer, manifest([file("a")], "/other"), entries([file("a")]))
     forged(tmp_path / "replaced_2026-11-22T100000Z.tar.gz", manifest([file("a")], ROOT), b"")
     (tmp_path / "notes.tar.gz").write_text("not ours")
-    return Catalog(Path(ROOT), tmp_path, parse(["**"]), 3, 1)
+    return BackupCatalog(Path(ROOT), tmp_path, parse(["**"]), 3, 1)
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def catalog(tmp_path: Path) -> Catalog:
         ("replaced_2026", "replaced_2026-11-22T100000Z"),
     ],
 )
-def test_a_date_finds_its_archive(catalog: Catalog, wanted: str, name: str) -> None:
+def test_a_date_finds_its_archive(catalog: BackupCatalog, wanted: str, name: str) -> None:
     """A unique beginning, colons or none, the name; `latest` is the newest of this root."""
     assert catalog.find(wanted).name == f"{name}.tar.gz"
 
 
 @pytest.mark.parametrize("wanted", ["2026-11-19", "yesterday", "", "2026-11-22", "/nowhere/a.tar.gz", "*"])
-def test_an_unknown_date_is_an_error(catalog: Catalog, wanted: str) -> None:
+def test_an_unknown_date_is_an_error(catalog: BackupCatalog, wanted: str) -> None:
     """BACKUP_001, which names the backups that there are."""
     with pytest.raises(OpskitError) as caught:
         catalog.find(wanted)
@@ -110,13 +110,13 @@ def test_an_unknown_date_is_an_error(catalog: Catalog, wanted: str) -> None:
     assert "/" in wanted or "2026-11-20T080000Z" in caught.value.message
 
 
-def test_a_date_that_may_be_several_is_a_usage_error(catalog: Catalog) -> None:
+def test_a_date_that_may_be_several_is_a_usage_error(catalog: BackupCatalog) -> None:
     """The person chooses, not opskit."""
     with pytest.raises(UsageError, match="may be 3 backups"):
         catalog.find("2026-11-21")
 
 
-def test_names_are_unique_within_a_second(catalog: Catalog) -> None:
+def test_names_are_unique_within_a_second(catalog: BackupCatalog) -> None:
     """A second archive of the same second gets a number, and sorts behind the first."""
     now = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
     path = catalog.new_path("backup", now)
@@ -127,4 +127,4 @@ def test_names_are_unique_within_a_second(catalog: Catalog) -> None:
 
 def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
     """Before the first backup there is no error."""
-    assert Catalog(tmp_path, tmp_path / "none", parse(["**"]), 3, 1).archives() == []
+    assert BackupCatalog(tmp_path, tmp_path / "none", parse(["**"]), 3, 1).archives() == []
