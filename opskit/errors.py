@@ -20,6 +20,7 @@ class Exit(IntEnum):
     REPAIRED = 4
     GAVE_UP = 5
     BUG = 70
+    OUTPUT = 74
     BUSY = 75
     CONFIG = 78
     INTERRUPTED = 130
@@ -300,6 +301,13 @@ CATALOGUE: dict[str, ErrorSpec] = {
             "check the path and its permissions",
         ),
         ErrorSpec(
+            "OUTPUT_001",
+            "the output cannot be written",
+            "standard output leads to a full disk, or to a device or a file that takes nothing more",
+            "free some space (`df -h`), or write the output somewhere else",
+            Exit.OUTPUT,
+        ),
+        ErrorSpec(
             "BUG_001",
             "opskit itself failed",
             "an error that opskit did not expect",
@@ -348,3 +356,12 @@ class StateError(OpskitError):
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:
         super().__init__("STATE_001", message, remedy=remedy)
+
+
+class OutputError(OpskitError):
+    """Standard output takes nothing more. `errno` is the reason of the system."""
+
+    def __init__(self, reason: OSError) -> None:
+        self.errno = reason.errno or 0
+        why = (reason.strerror or str(reason)).lower()
+        super().__init__("OUTPUT_001", f"standard output cannot be written: {why}")

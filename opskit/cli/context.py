@@ -15,10 +15,28 @@ T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """The one `asyncio.run` of a command."""
-    import asyncio  # 18 ms that `--help` does not need
+    """The one event loop of a command. Raises KeyboardInterrupt for a command that Ctrl-C has ended."""
+    try:
+        import asyncio  # 18 ms that `--help` does not need
 
-    return asyncio.run(work)
+        from opskit.cli.interrupt import LoopInterrupts
+
+        runner = asyncio.Runner()
+        interrupts = LoopInterrupts(runner.get_loop())
+
+        async def command() -> T:
+            interrupts.task = asyncio.current_task()
+            return await work
+
+        try:
+            with interrupts.armed(), runner:
+                return runner.run(command())
+        except BaseException:
+            if interrupts.came:
+                raise KeyboardInterrupt from None
+            raise
+    finally:
+        work.close()
 
 
 def load_config(path: str | None) -> "Config":

@@ -1,30 +1,42 @@
 """The `opskit` command, and the one place where errors become exit statuses."""
 
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command line and exit with its status; nothing but `--debug` shows a traceback."""
-    sys.exit(status(sys.argv[1:]))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from opskit.cli import streams
+
+    streams.prepare()
+    arguments = sys.argv[1:]
+    try:
+        code = status(arguments)
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(_handed_over(code))
 
 
 def status(arguments: list[str]) -> int:
     """The exit status of a command line."""
     from opskit.cli import raw_search
-
-    quick = raw_search.status(arguments)
-    if quick is not None:
-        return quick
-    import typer
-
-    from opskit.cli.app import build
+    from opskit.cli.interrupt import Interrupts
 
     debug, as_json = "--debug" in arguments, "--json" in arguments
+    interrupts = Interrupts()
     try:
+        with interrupts.armed():
+            quick = raw_search.status(arguments)
+        if quick is not None:
+            return quick
+        import typer
+
+        from opskit.cli.app import build
+
         app = build(arguments[0] if arguments else None)
-        result = app(arguments, prog_name="opskit", standalone_mode=False)
-    except typer.Abort:
-        return 130
+        with interrupts.armed():
+            result = app(arguments, prog_name="opskit", standalone_mode=False)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -35,20 +47,36 @@ def status(arguments: list[str]) -> int:
             return _broken_pipe()
         raise
     except Exception as exc:
-        return _failed(exc, debug=debug, as_json=as_json)
+        first = _first(exc)
+        if interrupts.came or isinstance(first, typer.Abort):
+            return 130
+        if isinstance(first, BrokenPipeError):
+            return _broken_pipe()
+        return _failed(first, debug=debug, as_json=as_json)
     return result if isinstance(result, int) else 0
+
+
+def _first(exc: Exception) -> Exception:
+    """Of a group what was expected, else the first: a person reads of one failure, not of tasks."""
+    from opskit.errors import OpskitError
+
+    if not isinstance(exc, ExceptionGroup):
+        return exc
+    failures = [_first(one) for one in exc.exceptions]
+    return next((one for one in failures if isinstance(one, OpskitError)), failures[0])
 
 
 def _failed(exc: Exception, *, debug: bool, as_json: bool) -> int:
     from opskit.cli import render
-    from opskit.errors import OpskitError, UsageError
+    from opskit.errors import OpskitError, OutputError, UsageError
 
     if debug and not hasattr(exc, "format_message"):
         import traceback
 
         traceback.print_exc()
     if isinstance(exc, OpskitError):
-        render.error(exc, as_json=as_json, extra=getattr(exc, "document", None))
+        taken = not isinstance(exc, OutputError)
+        render.error(exc, as_json=as_json and taken, extra=getattr(exc, "document", None))
         return int(exc.exit)
     if hasattr(exc, "format_message"):
         if type(exc).__name__ == "NoArgsIsHelpError":
@@ -65,9 +93,31 @@ def _failed(exc: Exception, *, debug: bool, as_json: bool) -> int:
     return int(bug.exit)
 
 
+def _handed_over(code: int) -> int:
+    """Hand over what was printed; the exit status, which is another one where that cannot be done."""
+    from opskit.cli import interrupt, render, streams
+
+    try:
+        streams.finish()
+    except BrokenPipeError:
+        code = _broken_pipe()
+    except Exception as exc:
+        from opskit.errors import OutputError
+
+        if not isinstance(exc, OutputError):
+            raise
+        streams.silence()
+        if code != int(exc.exit):
+            render.error(exc, as_json=False)
+        code = int(exc.exit)
+    if code == 130:
+        interrupt.leave_threads(code)
+    return code
+
+
 def _broken_pipe() -> int:
     """The reader went away (`opskit ... | head`): say nothing more, as other tools do."""
-    import os
+    from opskit.cli import streams
 
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    streams.silence()
     return 141

@@ -4,6 +4,7 @@ Foreign text reaches rich as `Text` only, never as markup. rich itself is import
 """
 
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from opskit.errors import OpskitError
     from opskit.result import Finding, Report
 
+#: How deep foreign data is shown.
+_DEPTH = 100
 _STYLES = {
     "pass": "green",
     "warn": "yellow",
@@ -30,7 +33,9 @@ def document(content: Mapping[str, Any]) -> None:
     """One JSON document to stdout."""
     import json
 
-    print(json.dumps(content, ensure_ascii=False, indent=2, default=str))
+    # JSON is UTF-8 whatever the locale: what another encoding would write differently is escaped.
+    ascii_only = sys.stdout.encoding.lower() not in ("utf-8", "utf8")
+    print(json.dumps(content, ensure_ascii=ascii_only, indent=2, default=str))
 
 
 def line(text: str, *, style: str = "") -> None:
@@ -262,9 +267,24 @@ def log_json(content: Mapping[str, Any]) -> None:
     """One object on one line."""
     import json
 
-    sys.stdout.buffer.write(
-        json.dumps(content, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
-    )
+    try:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, default=str)
+    except (ValueError, RecursionError):
+        text = json.dumps(_plain(content), ensure_ascii=False, default=str)
+    sys.stdout.buffer.write(text.encode("utf-8", "replace") + b"\n")
+
+
+def _plain(content: Any, depth: int = 0) -> Any:
+    """Without what JSON cannot say: numbers that are none as words, what is nested too deeply as text."""
+    if isinstance(content, float) and not math.isfinite(content):
+        return str(content)
+    if not isinstance(content, Mapping | list | tuple):
+        return content
+    if depth == _DEPTH:
+        return "..."
+    if isinstance(content, Mapping):
+        return {key: _plain(value, depth + 1) for key, value in content.items()}
+    return [_plain(value, depth + 1) for value in content]
 
 
 class Screen:
