@@ -3,6 +3,8 @@
 import re
 from datetime import UTC, datetime
 
+from opskit.system.moment import EARLIEST_S, LATEST_S
+
 _ANY = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?")
 
 
@@ -38,6 +40,8 @@ class Times:
         if found[3] != b"Z":
             sign = -1 if found[3][:1] == b"+" else 1
             moment_ns += sign * (int(found[3][1:3]) * 3600 + int(found[3][4:6]) * 60) * 1_000_000_000
+        if not EARLIEST_S <= moment_ns / 1e9 < LATEST_S:
+            moment_ns = default_ns
         return moment_ns + int((found[2] or b"0").ljust(9, b"0")), raw[found.end() :]
 
 

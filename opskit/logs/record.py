@@ -7,11 +7,12 @@ hold invalid UTF-8 and NUL bytes, and raw output must be byte for byte what stan
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from opskit.system.moment import EARLIEST_S, LATEST_S, epoch_s
 from opskit.tags import Value, parse
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
@@ -59,6 +60,8 @@ _TAG = re.compile(rb"\[([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|REQUEST|FALLBACK)\]")
 _UUID = re.compile(rb"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
 #: How far into a line its time and level are looked for.
 _HEAD = 400
+#: More digits than a time in nanoseconds has.
+_MOST_DIGITS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ def _json(line: bytes) -> Facts | None:
     when = _first(body, "timestamp", "time", "ts", "@timestamp", "asctime")
     return Facts(
         "json",
-        _json_time(when),
+        json_time(when),
         level_of(str(word)) if word is not None else None,
         None,
         str(identifier) if identifier is not None else None,
@@ -191,11 +194,13 @@ def _first(body: Mapping[str, Any], *names: str) -> Any:
     return next((body[name] for name in names if body.get(name) is not None), None)
 
 
-def _json_time(value: Any) -> float | None:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        # Milliseconds since the epoch are as common as seconds.
-        return value / 1000 if value > 1e11 else float(value)
-    return timestamp(value.encode()) if isinstance(value, str) else None
+def json_time(value: Any, read: Callable[[bytes], float | None] = timestamp) -> float | None:
+    """The time that a value of a JSON line says, as epoch seconds. `read` reads a written one."""
+    if not isinstance(value, str):
+        return epoch_s(value)
+    if value.isascii() and value.isdigit():
+        return epoch_s(int(value[:_MOST_DIGITS]))
+    return read(value.encode("utf-8", "replace"))
 
 
 def _epoch(found: re.Match[bytes]) -> float | None:
@@ -212,4 +217,4 @@ def _epoch(found: re.Match[bytes]) -> float | None:
         digits = zone[1:].replace(b":", b"")
         offset = int(digits[:2]) * 3600 + int(digits[2:]) * 60
         seconds -= offset if zone[:1] == b"+" else -offset
-    return seconds
+    return seconds if EARLIEST_S <= seconds < LATEST_S else None

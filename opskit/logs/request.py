@@ -1,6 +1,5 @@
 """The story of one request: all its lines from all sources in the order of time, its attempts, its gaps."""
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,8 @@ from opskit.logs.request_search import Search
 GAP_S = 2.0
 #: A prefix shorter than this would find too much.
 MIN_PREFIX = 4
+#: Greater numbers of seconds or tokens say nothing.
+_LARGEST = 1e12
 _MODEL = re.compile(r"\bmodel:?\s+([\w./:@-]*\w)", re.IGNORECASE)
 
 Outcome = Literal["ok", "fault", "rejected", "unfinished"]
@@ -223,7 +224,7 @@ def _ended(attempt: Attempt, said: Facts, at: float | None, began: float | None)
 
 
 def _number(value: object) -> float | None:
-    """A finite number; a word in the place of one says nothing."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """A number that can be meant; a word in the place of one says nothing."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
         return None
     return float(value)

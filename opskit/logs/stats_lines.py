@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from opskit.logs.events import continues, opens_traceback
-from opskit.logs.record import Level, level_of, without_prefix
+from opskit.logs.record import Level, json_time, level_of, without_prefix
 from opskit.logs.stats_counts import Counts
 from opskit.logs.stats_tagged import Tagged
 from opskit.logs.stats_timeline import ERRORS, Clock
@@ -114,7 +114,11 @@ class Lines:
                 level = level_of(_string(body, _LEVEL_KEYS))
                 if level not in ("warning", "error", "critical"):
                     return None
-                return level, _string(body, _MESSAGE_KEYS).encode("utf-8", "replace"), self._json_time(body)
+                return (
+                    level,
+                    _string(body, _MESSAGE_KEYS).encode("utf-8", "replace"),
+                    _json_time(body, self.clock),
+                )
         # Nothing in front of the sign can be a level unless one of these words stands there.
         before = line[:sign]
         quiet = b"INFO" in before or b"DEBUG" in before or b"=" in before
@@ -158,14 +162,9 @@ class Lines:
             if at is not None:
                 counts.timeline.add(at, ERRORS)
 
-    def _json_time(self, body: Mapping[str, Any]) -> float | None:
-        for key in _TIME_KEYS:
-            value = body.get(key)
-            if isinstance(value, str):
-                return self.clock(value.encode("utf-8", "replace"))
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                return value / 1000 if value > 1e11 else float(value)
-        return None
+
+def _json_time(body: Mapping[str, Any], clock: Clock) -> float | None:
+    return next((json_time(body[key], clock) for key in _TIME_KEYS if body.get(key) is not None), None)
 
 
 def _trace(block: bytes, start: int, end: int, prefix: bytes, *, in_traceback: bool) -> tuple[int, bytes]:

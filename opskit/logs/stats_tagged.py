@@ -17,8 +17,8 @@ _WHO = rb'correlation_id=((?!null )[^\s"]{1,64})'
 _WHERE = rb' node=((?!null )[^\s"]{1,120}) model=((?!null )[^\s"]{1,120})'
 _OURS = re.compile(
     rb"\[(?:LLM_CALL\] " + _WHO + _WHERE + rb" fallback=(true|false) "
-    rb"|LLM_RESPONSE\] " + _WHO + _WHERE + rb" seconds=(\d+(?:\.\d+)?)"
-    rb" status=200 first_token_s=\S+ tokens=(\d+) "
+    rb"|LLM_RESPONSE\] " + _WHO + _WHERE + rb" seconds=(\d{1,8}(?:\.\d{1,9})?)"
+    rb" status=200 first_token_s=\S+ tokens=(\d{1,9}) "
     rb"|REQUEST\] " + _WHO + rb" method=)"
 )
 _CALL_GROUP, _RESPONSE_GROUP = 4, 9
@@ -139,7 +139,8 @@ class Tagged:
         if not ours and not _SUCCEEDS.search(text):
             return 0, None, text
         if not ours and (took := _TOOK.search(text)) is not None:
-            seconds = float(took[1]) / (1000 if took[2] == b"ms" else 1)
+            number = _number(took[1])
+            seconds = None if number is None else number / (1000 if took[2] == b"ms" else 1)
         place = self._counts.places.at(*_place(fields, text))
         tokens = _number(fields.get(b"tokens"))
         place.answered(seconds, None if tokens is None else int(tokens))

@@ -4,15 +4,17 @@ import re
 from dataclasses import dataclass, field
 
 from opskit.logs.record import timestamp
+from opskit.system.moment import epoch_s
 
 MINUTE_S = 60
 #: More buckets than this are joined in pairs: a week in minutes, a year in hours.
 MAX_BUCKETS = 12_000
 LINES, ERRORS, CALLS = range(3)
+_LONGEST_MINUTE_S = 61.0
 
 _TIME = re.compile(
     rb"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d):(\d\d)(?:[.,](\d{1,9}))?\d*\s?(Z|[+-]\d\d:?\d\d)?"
-    rb'|"(?:ts|time|timestamp)"\s*:\s*(\d{10}(?:\d{3})?(?:\.\d+)?)\b'
+    rb'|"(?:ts|time|timestamp)"\s*:\s*(\d{10}(?:\d{3}){0,3}(?:\.\d{1,9})?)\b'
 )
 #: How far behind a line's beginning a time is sought when the line itself need not have one.
 _REACH = 2000
@@ -46,15 +48,15 @@ class Clock:
         if base is None or text[start + 23 : start + 25] not in _NO_ZONE:
             return None
         try:
-            return base + float(text[start + 17 : start + 23].replace(b",", b"."))
+            seconds = float(text[start + 17 : start + 23].replace(b",", b"."))
         except ValueError:
             return None
+        return base + seconds if 0.0 <= seconds < _LONGEST_MINUTE_S else None
 
     def read(self, found: re.Match[bytes]) -> float | None:
         minute, seconds, fraction, zone, number = found.groups()
         if number is not None:
-            value = float(number)
-            return value / 1000 if value > 1e11 else value
+            return epoch_s(float(number))
         key = minute if zone is None or zone == b"Z" else minute + zone
         base = self._minutes.get(key)
         if base is None:

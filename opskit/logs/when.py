@@ -4,6 +4,7 @@ import re
 from datetime import datetime
 
 from opskit.errors import UsageError
+from opskit.system.moment import EARLIEST_S, LATEST_S
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _AGO = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
@@ -14,8 +15,13 @@ _CLOCK = re.compile(r"\d\d?:\d\d(:\d\d)?")
 def moment(text: str, now: datetime) -> float:
     """Epoch seconds. A duration is that long before `now`, which must know its zone; so must not the text.
 
-    A time of day is today's, or yesterday's when it is still to come. Raises UsageError.
+    A time of day is today's, or yesterday's when it is still to come. What is earlier or later than every log
+    is the time of the earliest or the latest one. Raises UsageError.
     """
+    return min(max(_moment(text, now), EARLIEST_S), LATEST_S)
+
+
+def _moment(text: str, now: datetime) -> float:
     word = text.strip()
     if _AGO.fullmatch(word):
         return now.timestamp() - sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(word))
@@ -24,7 +30,7 @@ def moment(text: str, now: datetime) -> float:
             today = datetime.fromisoformat(f"{now:%Y-%m-%d}T{word:0>5}").replace(tzinfo=now.tzinfo)
             return today.timestamp() if today <= now else today.timestamp() - 86_400
         parsed = datetime.fromisoformat(word)
-    except ValueError as exc:
+    except (ValueError, OverflowError) as exc:
         raise UsageError(
             f"{text!r} is no time", remedy="write 10m, 2h30m, 2026-11-20, 2026-11-20T08:00 or 08:15"
         ) from exc
