@@ -5,18 +5,22 @@ Only lines that the selection's finder finds are looked at in Python. Measured o
 `bytes.find` for each tag; reading lines one by one would be 10 times slower.
 """
 
+import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterable, Iterator
 
+from opskit.errors import OpskitError, OutputError
 from opskit.logs.blocks import next_event
 from opskit.logs.events import grouped, may_continue, span
 from opskit.logs.record import Entry, timestamp
 from opskit.logs.select import Selection
+from opskit.system.output import write_all
 
 #: Smaller files are not worth a second process.
 PARALLEL_FROM = 48 * 1024 * 1024
 _CHUNK = 1024 * 1024
-Pipes = Sequence[tuple[int, int]]
+_TOKEN_BYTES = 8
 #: Bytes that a continuing line may begin with (see `events.continues`): blanks, letters, an empty line.
 _MAYBE = bytes(chr(byte).isalpha() or chr(byte) in " \t\r\n_" if byte < 128 else False for byte in range(256))
 
@@ -88,6 +92,8 @@ def entries(source: str, blocks: Iterable[bytes], selection: Selection) -> Itera
 
 
 Find = Callable[[bytes | bytearray, int, Selection], bytes]
+#: Writes every n-th piece of a file, in turn with the others: takes the token and passes it on.
+Work = Callable[[int, "Turn"], None]
 
 
 def write_plain(
@@ -96,18 +102,18 @@ def write_plain(
     """Write what `find` finds in a file to descriptor `out`, in order; gives its number of bytes.
 
     The file is cut at events; each worker takes every n-th piece, and a token that goes round lets them write
-    in turn, so that nothing is copied between processes and memory stays at a piece for each.
+    in turn, so that nothing is copied between processes and memory stays at a piece for each. Raises
+    BrokenPipeError and OutputError whichever worker met them, LOG_001 when a worker was killed.
     """
     if workers <= 1 or size - start < PARALLEL_FROM:
         pieces = _pieces(descriptor, start, size, 0, 1)
         return sum(write_all(out, find(text, length, selection)) for text, length in pieces)
 
-    def work(number: int, pipes: Pipes) -> None:
+    def work(number: int, turn: Turn) -> None:
         for text, length in _pieces(descriptor, start, size, number, workers):
             found = find(text, length, selection)
-            written = int.from_bytes(os.read(pipes[number][0], 8), "big")
-            written += write_all(out, found)
-            os.write(pipes[(number + 1) % workers][1], written.to_bytes(8, "big"))
+            written = turn.wait()
+            turn.end(written + write_all(out, found))
 
     return _in_turn(work, workers, pieces=-(-(size - start) // _CHUNK))
 
@@ -168,29 +174,74 @@ def _pieces(
         begin += _CHUNK * workers
 
 
-def _in_turn(work: Callable[[int, Pipes], None], workers: int, *, pieces: int) -> int:
-    """Run the workers; the token is the number of bytes written so far."""
+class Turn:
+    """One worker's place in a ring of pipes: from one neighbour comes the token, to the other it goes.
+
+    The token is the number of bytes written so far, or below zero the errno of a worker that could not write.
+    Every process holds one writing end only, so a worker that dies leaves its neighbour an end of file.
+    """
+
+    def __init__(self, taking: int, giving: int) -> None:
+        self._taking = taking
+        self._giving = giving
+
+    def wait(self, taking: int | None = None) -> int:
+        """The bytes written so far. Raises what befell another: BrokenPipeError, OutputError, LOG_001."""
+        text = os.read(self._taking if taking is None else taking, _TOKEN_BYTES)
+        if len(text) < _TOKEN_BYTES:
+            raise OpskitError("LOG_001", "a process that searched the log was killed", remedy="run it again")
+        token = int.from_bytes(text, "big", signed=True)
+        if token == -errno.EPIPE:
+            raise BrokenPipeError
+        if token < 0:
+            raise OutputError(OSError(-token, os.strerror(-token)))
+        return token
+
+    def end(self, token: int) -> None:
+        os.write(self._giving, token.to_bytes(_TOKEN_BYTES, "big", signed=True))
+
+
+def _in_turn(work: Work, workers: int, *, pieces: int) -> int:
+    """Run the workers, the first one here. None of them outlives this call."""
     pipes = [os.pipe() for _ in range(workers)]
-    os.write(pipes[0][1], (0).to_bytes(8, "big"))
-    children = []
-    for number in range(1, workers):
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                work(number, pipes)
-                status = 0
-            finally:
-                os._exit(status)
-        children.append(child)
+    children: list[int] = []
+    turns = [Turn(pipes[number][0], pipes[(number + 1) % workers][1]) for number in range(workers)]
+    turns[-1].end(0)
     try:
-        work(0, pipes)
-        return int.from_bytes(os.read(pipes[pieces % workers][0], 8), "big")
+        children.extend(_child(work, number, turns[number], pipes) for number in range(1, workers))
+        _close_but(pipes, 1)
+        work(0, turns[0])
+        # Whose turn it is now has no piece left.
+        return turns[0].wait(pipes[pieces % workers][0])
     finally:
         for child in children:
+            os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-        for read, write in pipes:
+        for read, _ in pipes:
             os.close(read)
+        os.close(pipes[1][1])
+
+
+def _child(work: Work, number: int, turn: Turn, pipes: list[tuple[int, int]]) -> int:
+    """The process id of a worker. Ctrl-C is its parent's affair, which ends it."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    child = os.fork()
+    if child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return child
+    try:
+        _close_but(pipes, (number + 1) % len(pipes))
+        work(number, turn)
+    except (BrokenPipeError, OutputError) as exc:
+        turn.end(-(exc.errno or errno.EPIPE))
+    finally:
+        os._exit(0)
+
+
+def _close_but(pipes: list[tuple[int, int]], number: int) -> None:
+    """Close every writing end but one."""
+    for other, (_, write) in enumerate(pipes):
+        if other != number:
             os.close(write)
 
 
@@ -204,11 +255,3 @@ def _read_into(buffer: bytearray, descriptor: int, offset: int, length: int) -> 
             break
         done += count
     return done
-
-
-def write_all(out: int, text: bytes) -> int:
-    view = memoryview(text)
-    at = 0
-    while at < len(view):
-        at += os.write(out, view[at:])
-    return len(view)
