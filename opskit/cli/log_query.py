@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from opskit.cli import render
-from opskit.errors import UsageError
+from opskit.errors import OpskitError, UsageError
 from opskit.logs import ripgrep
 from opskit.logs.files import FileSource, files
 from opskit.logs.record import LEVELS
@@ -75,8 +75,11 @@ def plainly(asked: Asked) -> bool | None:
     sources = [source for spec in asked.specs for source in files(spec)]
     if asked.form == "text" and (len(sources) > 1 or sys.stdout.isatty()):
         return None
-    if not all(source.is_plain for source in sources):
-        return None
+    try:
+        if not all(source.is_plain for source in sources):
+            return None
+    except OpskitError:
+        return None  # The other sources are shown by the longer way.
     written = sum(_written(source, asked) for source in sources)
     if not written:
         nothing_found(asked, [source.name for source in sources])

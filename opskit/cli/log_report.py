@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from opskit.cli import render
 from opskit.cli.log_query import conditions
-from opskit.cli.log_view import open_sources
-from opskit.errors import UsageError
+from opskit.cli.log_view import Unread, open_sources
+from opskit.errors import OpskitError, UsageError
+from opskit.logs.blocks import torn
 from opskit.logs.files import FileSource
 from opskit.logs.record import Entry
 from opskit.logs.request import Line, Story, story
 from opskit.logs.select import Selection
 from opskit.logs.show import once
-from opskit.logs.source import Note, Source, Window
+from opskit.logs.source import Note, Source, Unreadable, Window
 from opskit.logs.stats import Tally
 from opskit.logs.stats_file import Feeder, tally_file
 from opskit.logs.stats_json import as_json
@@ -39,18 +40,23 @@ async def stats(
     *,
     json: bool,
 ) -> bool:
-    """Print the statistics of the sources; whether there was a line at all."""
+    """Print the statistics of the sources; whether there was a line at all and every source could be read."""
     if by is not None and by not in BREAKDOWNS:
         raise UsageError(f"--by {by!r} is not known", remedy=f"use one of: {', '.join(BREAKDOWNS)}")
     selection = conditions(everything=True, since=since, until=until)
     if markdown is not None:
         _check(Path(markdown))
     sources = await open_sources(specs, config, follow=False)
-    tally = Tally()
+    tally, unread = Tally(), Unread(sources)
     for source in sources:
-        tally.merge(await _tallied(source, selection))
+        try:
+            tally.merge(await _tallied(source, selection, unread))
+        except OpskitError as error:
+            unread.put(Unreadable.of(source.name, error), useful=False)
     if not tally.lines:
-        render.note(f"nothing to count in {', '.join(source.name for source in sources)}")
+        readable = [source.name for source in sources if source.name not in unread.names]
+        if readable:
+            render.note(f"nothing to count in {', '.join(readable)}")
         return False
     if markdown is not None:
         write_text(Path(markdown), as_markdown(tally))
@@ -60,9 +66,10 @@ async def stats(
             {
                 "schema_version": SCHEMA_VERSION,
                 "command": "logs stats",
-                "ok": True,
-                "status": "pass",
+                "ok": not unread.names,
+                "status": "fail" if unread.names else "pass",
                 "findings": [],
+                "unread": unread.names,
                 "stats": as_json(tally),
             }
         )
@@ -74,12 +81,13 @@ async def stats(
             if table.rows:
                 render.heading(table.heading)
                 render.table(table.columns, table.rows)
-    return True
+    return not unread.names
 
 
-async def request(identifier: str, specs: Sequence[str], config: str | None, *, json: bool) -> None:
-    """Print everything of one request across the sources."""
+async def request(identifier: str, specs: Sequence[str], config: str | None, *, json: bool) -> bool:
+    """Print everything of one request across the sources; whether every source could be read."""
     sources = await open_sources(specs, config, follow=False)
+    unread = Unread(sources)
     found: list[Entry] = []
     # A beginning of an id must be told apart from others: so lines are sought by it, not by the whole id.
     selection = Selection(identifier=identifier.strip()) if len(identifier.strip()) >= 4 else Selection()
@@ -87,18 +95,23 @@ async def request(identifier: str, specs: Sequence[str], config: str | None, *, 
         async for item in items:
             if isinstance(item, Entry):
                 found.append(item)
-            elif isinstance(item, Note):
-                render.note(f"-- {item.source}: {item.text}")
+            else:
+                _note(item, unread)
     told = story(found, identifier)
     if json:
-        render.document(_document(told))
-        return
-    _draw(told)
+        render.document({**_document(told), "unread": unread.names})
+    else:
+        _draw(told)
+    return not unread.names
 
 
-async def _tallied(source: Source, selection: Selection) -> Tally:
+async def _tallied(source: Source, selection: Selection, unread: Unread) -> Tally:
     if isinstance(source, FileSource) and not selection.needs_time:
-        return tally_file(source.path, source=source.name)
+        packed: list[OpskitError] = []
+        whole = tally_file(source.path, source=source.name, on_torn=lambda: packed.append(torn(source.path)))
+        for error in packed:
+            unread.put(Unreadable.of(source.name, error), useful=whole.lines > 0)
+        return whole
     tally = Tally()
     feeder = Feeder(tally, source.name)
     last: float | None = None
@@ -110,14 +123,16 @@ async def _tallied(source: Source, selection: Selection) -> Tally:
                 last = item.at
                 feeder.push(item.raw + b"\n", item.at)
             else:
-                _note(item)
+                _note(item, unread)
     feeder.close(last)
     return tally
 
 
-def _note(item: "Shown") -> None:
-    if isinstance(item, Note):
-        render.note(f"-- {item.source}: {item.text}")
+def _note(item: "Shown", unread: Unread) -> None:
+    if isinstance(item, Unreadable):
+        unread.put(item, useful=False)
+    elif isinstance(item, Note):
+        render.note(f"-- {item.source}: {render.printable(item.text)}")
 
 
 def _check(path: Path) -> None:

@@ -1,8 +1,10 @@
 """What `opskit logs` does behind its options: sources are opened, entries drawn, reports printed."""
 
+import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,28 +15,82 @@ from opskit.config.load import load
 from opskit.logs.record import Entry, Facts, facts
 from opskit.logs.resolve import resolve
 from opskit.logs.show import Break, Shown, followed, once
-from opskit.logs.source import Note, Source, Window
+from opskit.logs.source import Note, Source, Unreadable, Window
 from opskit.system.logfile import LOG_NAME
+from opskit.system.output import reader_has_left
+
+#: How often a follower asks whether anybody still reads.
+_READER_S = 0.2
 
 
 async def show(asked: Asked, config: str | None) -> bool:
-    """Print what is wanted; whether there was any."""
+    """Print what is wanted; whether there was any and every source could be read."""
     sources = await open_sources(asked.specs, config, follow=asked.follow)
     window = Window(asked.selection.since, asked.selection.until, asked.tail)
-    printer = _Printer(asked.form, many=len({source.name for source in sources}) > 1)
+    unread = Unread(sources, as_json=asked.form == "json")
+    printer = _Printer(asked.form, unread, many=len({source.name for source in sources}) > 1)
     if asked.follow:
-        items = followed(sources, asked.selection, window)
+        async with _while_read(), contextlib.aclosing(followed(sources, asked.selection, window)) as stream:
+            async for item in stream:
+                printer.put(item)
+                printer.flush()
     else:
         items = once(sources, asked.selection, window, asked.around)
-    async with contextlib.aclosing(items) as stream:
-        async for item in stream:
-            printer.put(item)
-            if asked.follow:
-                printer.flush()
+        async with contextlib.aclosing(items) as stream:
+            async for item in stream:
+                printer.put(item)
     printer.flush()
-    if not printer.count:
-        nothing_found(asked, [source.name for source in sources])
-    return bool(printer.count)
+    readable = [source.name for source in sources if source.name not in unread.names]
+    if not printer.count and readable:
+        nothing_found(asked, readable)
+    return bool(printer.count) and not unread.names
+
+
+@contextlib.asynccontextmanager
+async def _while_read() -> AsyncIterator[None]:
+    """Raises BrokenPipeError once the reader of standard output has gone, though nothing is written to it."""
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+
+    def look() -> None:
+        nonlocal timer
+        if reader_has_left(sys.stdout.fileno()):
+            limit.reschedule(loop.time())
+        else:
+            timer = loop.call_later(_READER_S, look)
+
+    try:
+        async with asyncio.timeout(None) as limit:
+            timer = loop.call_later(_READER_S, look)
+            try:
+                yield
+            finally:
+                timer.cancel()
+    except TimeoutError:
+        if limit.expired():
+            raise BrokenPipeError from None
+        raise
+
+
+class Unread:
+    """Says why a source cannot be read, once and at once."""
+
+    def __init__(self, sources: Sequence[Source], *, as_json: bool = False) -> None:
+        self.names: list[str] = []
+        self._alone = sources[0].name if len(sources) == 1 else None
+        self._as_json = as_json
+
+    def put(self, item: Unreadable, *, useful: bool) -> None:
+        """Raises the error of the only source there is, unless what was read of it is `useful`."""
+        if item.source == self._alone and not useful:
+            raise item.error
+        if item.source in self.names:
+            return
+        self.names.append(item.source)
+        code, text = item.error.code, render.printable(item.text)
+        if self._as_json:
+            render.log_json({"source": item.source, "at": None, "note": item.text, "code": code})
+        render.note(f"-- {item.source}: {code}: {text}. Next: {item.error.remedy}")
 
 
 async def open_sources(specs: Sequence[str], config: str | None, *, follow: bool) -> list[Source]:
@@ -52,8 +108,9 @@ async def open_sources(specs: Sequence[str], config: str | None, *, follow: bool
 class _Printer:
     """Draws entries. Text for a terminal is made harmless; raw bytes stay as they are."""
 
-    def __init__(self, form: str, *, many: bool) -> None:
+    def __init__(self, form: str, unread: Unread, *, many: bool) -> None:
         self._form = form
+        self._unread = unread
         self._many = many
         self.count = 0
 
@@ -61,6 +118,9 @@ class _Printer:
         if isinstance(item, Break):
             if self._form == "text":
                 render.log_break()
+            return
+        if isinstance(item, Unreadable):
+            self._unread.put(item, useful=self.count > 0)
             return
         if isinstance(item, Note):
             if self._form == "json":

@@ -147,4 +147,5 @@ def request(
     del debug  # read by main
     from opskit.cli import log_report
 
-    context.run(log_report.request(identifier, tuple(sources or ()), config, json=json))
+    if not context.run(log_report.request(identifier, tuple(sources or ()), config, json=json)):
+        raise typer.Exit(int(Exit.FAILED))

@@ -5,6 +5,7 @@ than MAX_LINE is taken in pieces of that size, each as a line of its own: memory
 holds.
 """
 
+import contextlib
 import gzip
 import io
 import os
@@ -27,19 +28,18 @@ def open_log(path: Path) -> Log:
 
     Raises OpskitError LOG_001 with the reason.
     """
-    try:
-        raw = path.open("rb", buffering=0)
-    except OSError as exc:
-        raise OpskitError("LOG_001", f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+    with readable(path):
+        raw = io.FileIO(path, opener=_at_once)
     if not raw.seekable():
         raw.close()
         raise OpskitError("LOG_001", f"{path} is no file that can be read from its beginning")
     try:
-        packed = raw.read(2) == _GZIP
-        raw.seek(0)
-    except OSError as exc:
+        with readable(path):
+            packed = raw.read(2) == _GZIP
+            raw.seek(0)
+    except OpskitError:
         raw.close()
-        raise OpskitError("LOG_001", f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise
     if not packed:
         return raw
     inner = io.BufferedReader(raw)
@@ -47,6 +47,15 @@ def open_log(path: Path) -> Log:
     # GzipFile closes what it opened itself; this makes it close ours too.
     unpacked.myfileobj = inner  # type: ignore[assignment]  # typeshed knows only what it opens itself
     return unpacked
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raises OpskitError LOG_001 where reading the file raises OSError."""
+    try:
+        yield
+    except OSError as exc:
+        raise OpskitError("LOG_001", f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
 
 
 def blocks(stream: Log, size: int = BLOCK, on_torn: Callable[[], None] = lambda: None) -> Iterator[bytes]:
@@ -73,6 +82,15 @@ def blocks(stream: Log, size: int = BLOCK, on_torn: Callable[[], None] = lambda:
         rest = rest[MAX_LINE:]
     if rest:
         yield rest
+
+
+def torn(path: Path) -> OpskitError:
+    """What is wrong with a packed file that was read as far as it goes."""
+    return OpskitError(
+        "LOG_001",
+        f"{path}: the packed file ends in the middle: the rest is lost",
+        remedy="pack it again, if it is still there unpacked",
+    )
 
 
 def event_cut(text: bytes) -> int:
@@ -134,6 +152,11 @@ def tail_offset(descriptor: int, size: int, lines: int) -> int:
                 return begin + position + 1
         at = begin
     return 0
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting for the other end of a named pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _read(stream: Log, size: int, on_torn: Callable[[], None]) -> bytes:

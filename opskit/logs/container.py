@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
+from opskit.errors import OpskitError
 from opskit.logs.crowd import Crowd
 from opskit.logs.following import Follower
 from opskit.logs.frames import Lines
@@ -10,7 +11,7 @@ from opskit.logs.outbox import entries
 from opskit.logs.reading import Reading, frames_of, newest_message
 from opskit.logs.resume import Position
 from opskit.logs.selection import Selection, chosen
-from opskit.logs.source import Batch, Source, Window
+from opskit.logs.source import Batch, Source, Unreadable, Window
 from opskit.system.docker import Docker
 from opskit.system.docker_records import ListedContainer, LoggedContainer, LogQuery
 
@@ -113,12 +114,15 @@ class ContainerGroup:
         return self._wanted.spec
 
     async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
-        """The lines of one container after the other."""
+        """The lines of one container after the other; one that cannot be read is an Unreadable among them."""
         async with self._docker:
             for container in self._there:
-                async with aclosing(ContainerSource(self._docker, container).read(window)) as batches:
-                    async for batch in batches:
-                        yield batch
+                try:
+                    async with aclosing(ContainerSource(self._docker, container).read(window)) as batches:
+                        async for batch in batches:
+                            yield batch
+                except OpskitError as error:
+                    yield [Unreadable.of(container.name, error)]
 
     async def follow(self, window: Window) -> AsyncGenerator[Batch, None]:
         """The lines that are there, then those that come; of newcomers all that they have written."""

@@ -8,7 +8,7 @@ from typing import Any
 from opskit.errors import OpskitError
 from opskit.logs.outage import back_off_s
 from opskit.logs.selection import Selection
-from opskit.logs.source import Batch, Note, Window
+from opskit.logs.source import Batch, Unreadable, Window
 from opskit.system.docker import Docker
 from opskit.system.docker_records import ListedContainer
 
@@ -91,7 +91,7 @@ class Crowd:
                     tries += 1
                     continue
                 if error.code != _NO_CONTAINER:
-                    await self._queue.put([Note(container.name, None, error.message)])
+                    await self._queue.put([Unreadable.of(container.name, error)])
                     return
             break
         # From here on the watcher lets the name in again; what came before is looked for once.

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 from opskit.errors import OpskitError
-from opskit.logs.blocks import MAX_LINE, blocks, open_log, tail_offset
+from opskit.logs.blocks import MAX_LINE, blocks, open_log, readable, tail_offset
 from opskit.logs.record import Entry, timestamp
 from opskit.logs.source import Batch, LeftOut, Note, Window
 
@@ -33,7 +33,7 @@ class FileSource:
 
     def blocks(self, tail: int | None = None) -> Iterator[bytes]:
         """The file in blocks of whole events; `tail` begins that many lines before its end."""
-        with open_log(self.path) as stream:
+        with open_log(self.path) as stream, readable(self.path):
             if tail is not None and _plain(stream):
                 descriptor = stream.fileno()
                 os.lseek(descriptor, tail_offset(descriptor, os.fstat(descriptor).st_size, tail), 0)
@@ -79,7 +79,8 @@ class FileSource:
         """Its last lines (the window's tail, 10 when it has none), then what is appended, for ever.
 
         A file that is renamed away is read to its end, then its successor from the beginning; one that
-        becomes shorter was truncated and is read from its new beginning; one that is gone is waited for.
+        becomes shorter was truncated and is read from its new beginning; one that is gone, or cannot be
+        opened yet, is waited for. Raises OpskitError LOG_001 for what is no file, and for a packed one.
         """
         import asyncio  # 13 ms that a plain search does not need
 
@@ -111,8 +112,21 @@ class _Reader:
         self._missing = False
 
     def begin(self, tail: int | None) -> Batch:
-        """Raises OpskitError LOG_001 when the file cannot be read now."""
-        open_log(self._path).close()
+        """What is there at the start. Raises OpskitError LOG_001 for what is no file."""
+        try:
+            with open_log(self._path) as stream:
+                packed = not _plain(stream)
+        except OpskitError as error:
+            if not isinstance(error.__cause__, OSError) or self._path.is_dir():
+                raise
+            reason = (error.__cause__.strerror or str(error.__cause__)).lower()
+            return [Note(self._name, None, f"{reason}; waiting for it")]
+        if packed:
+            raise OpskitError(
+                "LOG_001",
+                f"{self._path} is packed: nothing will be added to it",
+                remedy="read it without --follow",
+            )
         self._open()
         if self._descriptor is not None:
             size = os.fstat(self._descriptor).st_size
@@ -120,7 +134,11 @@ class _Reader:
         return self.more()
 
     def more(self) -> Batch:
-        """What has come; empty when nothing has."""
+        """What has come; empty when nothing has. Raises OpskitError LOG_001 when it cannot be read."""
+        with readable(self._path):
+            return self._more()
+
+    def _more(self) -> Batch:
         notes: Batch = []
         if self._descriptor is None and not self._open():
             return notes

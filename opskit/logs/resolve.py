@@ -10,7 +10,7 @@ from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.logs.files import FileSource, files, rotated
-from opskit.logs.source import Source
+from opskit.logs.source import Source, UnreadableSource
 from opskit.logs.streams import JournalSource, StdinSource
 
 #: SPEC A7: the agent whose log people watch.
@@ -23,14 +23,19 @@ async def resolve(
 ) -> tuple[list[Source], list[str]]:
     """The sources of `specs`, and notes on what was left out; without any spec, the default ones.
 
-    The defaults are our own log and the container of Victoria, each if it is there. Raises OpskitError for a
-    source that was named and is not there.
+    The defaults are our own log and the container of Victoria, each if it is there. Of several that are named
+    one that is not there is an UnreadableSource. Raises OpskitError when it is the only one.
     """
     if not specs:
         return await _defaults(own_log, follow=follow)
     found: list[Source] = []
     for spec in specs:
-        found += await _one(spec, own_log, follow=follow)
+        try:
+            found += await _one(spec, own_log, follow=follow)
+        except OpskitError as error:
+            if len(specs) == 1:
+                raise
+            found.append(UnreadableSource(spec, error))
     return found, []
 
 

@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from opskit.errors import OpskitError
+from opskit.logs.blocks import torn
 from opskit.logs.events import Grouper
 from opskit.logs.files import FileSource
 from opskit.logs.record import Entry
 from opskit.logs.scan import entries, lines_of
 from opskit.logs.select import Selection
-from opskit.logs.source import Batch, Note, Source, Window
+from opskit.logs.source import Batch, Note, Source, Unreadable, Window
 
 #: While following, lines of different sources that come within this time are put in the order of their times.
 SETTLE_S = 0.1
@@ -32,7 +34,7 @@ Shown = Entry | Note | Break
 async def once(
     sources: Sequence[Source], selection: Selection, window: Window, context: int = 0
 ) -> AsyncGenerator[Shown, None]:
-    """What is there now, merged by time."""
+    """What is there now, merged by time. A source that cannot be read is an Unreadable among the others."""
     streams = [_one(source, selection, window, context) for source in sources]
     if len(streams) == 1:
         async with contextlib.aclosing(streams[0]) as stream:
@@ -49,7 +51,8 @@ async def followed(
 ) -> AsyncGenerator[Shown, None]:
     """What is there and what comes, until the caller stops or every source has ended.
 
-    A slow caller slows the sources down: nothing piles up.
+    A slow caller slows the sources down: nothing piles up. A source that cannot be read is an Unreadable
+    among the others, which go on.
     """
     queue: asyncio.Queue[tuple[int, Batch | None]] = asyncio.Queue(_QUEUE)
 
@@ -58,25 +61,29 @@ async def followed(
             async with contextlib.aclosing(source.follow(window)) as batches:
                 async for batch in batches:
                     await queue.put((number, batch))
+        except OpskitError as error:
+            await queue.put((number, [Unreadable.of(source.name, error)]))
         finally:
             await queue.put((number, None))
 
-    async with asyncio.TaskGroup() as tasks:
-        pumps = [tasks.create_task(pump(number, source)) for number, source in enumerate(sources)]
-        try:
-            async with contextlib.aclosing(_settled(queue, len(sources), selection)) as items:
-                async for item in items:
-                    yield item
-        finally:
-            for task in pumps:
-                task.cancel()
+    # No task group: closing this generator would come out of it as a group of errors.
+    pumps = [asyncio.create_task(pump(number, source)) for number, source in enumerate(sources)]
+    try:
+        async with contextlib.aclosing(_settled(queue, pumps, selection)) as items:
+            async for item in items:
+                yield item
+    finally:
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
 
 
 async def _settled(
-    queue: asyncio.Queue[tuple[int, Batch | None]], count: int, selection: Selection
+    queue: asyncio.Queue[tuple[int, Batch | None]], pumps: Sequence[asyncio.Task[None]], selection: Selection
 ) -> AsyncGenerator[Shown, None]:
     """Entries in the order of their times as far as they come together; events once they are complete."""
     clock = asyncio.get_running_loop().time
+    count = len(pumps)
     groupers = [Grouper() for _ in range(count)]
     touched = [0.0] * count
     desk = _Desk(count)
@@ -90,6 +97,7 @@ async def _settled(
         except TimeoutError:
             batch, source = [], -1
         if batch is None:
+            await pumps[source]
             alive -= 1
             touched[source] = float("-inf")
         elif batch:
@@ -146,6 +154,17 @@ def _events(grouper: Grouper, item: Entry | Note) -> Iterator[Entry | Note]:
 async def _one(
     source: Source, selection: Selection, window: Window, context: int
 ) -> AsyncGenerator[Shown, None]:
+    try:
+        async with contextlib.aclosing(_readable(source, selection, window, context)) as items:
+            async for item in items:
+                yield item
+    except OpskitError as error:
+        yield Unreadable.of(source.name, error)
+
+
+async def _readable(
+    source: Source, selection: Selection, window: Window, context: int
+) -> AsyncGenerator[Shown, None]:
     if isinstance(source, FileSource):
         content = source.blocks(window.tail)
         if context:
@@ -155,7 +174,7 @@ async def _one(
         for item in found:
             yield item
         if source.torn:
-            yield Note(source.name, None, "the packed file ends in the middle: the rest is lost")
+            yield Unreadable.of(source.name, torn(source.path))
         return
     surround = _Surround(selection, context)
     grouper, last = Grouper(), None

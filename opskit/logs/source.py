@@ -1,9 +1,10 @@
 """What every source of log lines offers, be it a file, a container or a stream."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
+from opskit.errors import OpskitError
 from opskit.logs.record import Entry
 
 
@@ -37,7 +38,38 @@ class LeftOut(Note):
     lines: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable(Note):
+    """A source, or one of its containers, cannot be read; the others go on. `error` says why."""
+
+    error: OpskitError
+
+    @classmethod
+    def of(cls, source: str, error: OpskitError) -> Self:
+        return cls(source, None, error.message, error)
+
+
 Batch = list[Entry | Note]
+
+
+class UnreadableSource:
+    """What was named as a source and is none. Reading and following it raise `error`."""
+
+    def __init__(self, name: str, error: OpskitError) -> None:
+        self.name = name
+        self._error = error
+
+    async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
+        del window
+        for batch in self._batches():
+            yield batch
+
+    async def follow(self, window: Window) -> AsyncGenerator[Batch, None]:
+        async for batch in self.read(window):
+            yield batch
+
+    def _batches(self) -> Iterator[Batch]:
+        raise self._error
 
 
 class Source(Protocol):

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from gzip import GzipFile
 from itertools import pairwise
 from multiprocessing import get_context
@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from opskit.logs.blocks import blocks, event_cut, next_event, open_log
+from opskit.logs.blocks import blocks, event_cut, next_event, open_log, readable
 from opskit.logs.stats import Tally
 from opskit.logs.stats_counts import Limits
 from opskit.logs.stats_lines import MAX_LINE
@@ -84,20 +84,26 @@ class Feeder:
 
 
 def tally_file(
-    path: Path, *, source: str | None = None, workers: int | None = None, limits: Limits | None = None
+    path: Path,
+    *,
+    source: str | None = None,
+    workers: int | None = None,
+    limits: Limits | None = None,
+    on_torn: Callable[[], None] = lambda: None,
 ) -> Tally:
     """The tally of one file, packed or not. `source` is its name in the result (the path when None).
 
     `workers` None: one process for each processor, at most MAX_WORKERS, for files from PARALLEL_FROM. What is
-    appended meanwhile is not seen. Raises OpskitError LOG_001 when the file cannot be read.
+    appended meanwhile is not seen. `on_torn` is called for a packed file that ends in the middle. Raises
+    OpskitError LOG_001 when the file cannot be read.
     """
     name = str(path) if source is None else source
     limits = limits or Limits()
-    with open_log(path) as stream:
+    with open_log(path) as stream, readable(path):
         if isinstance(stream, GzipFile):
             # A GzipFile does not close the file that it was given.
             with contextlib.closing(cast("BinaryIO", stream.fileobj)):
-                return _unpacked(stream, name, limits)
+                return _unpacked(stream, name, limits, on_torn)
         descriptor = stream.fileno()
         size = os.fstat(descriptor).st_size
         wanted = workers or min(_processors(), MAX_WORKERS)
@@ -105,10 +111,10 @@ def tally_file(
         return _together(descriptor, path, parts, name, limits)
 
 
-def _unpacked(stream: GzipFile, source: str, limits: Limits) -> Tally:
+def _unpacked(stream: GzipFile, source: str, limits: Limits, on_torn: Callable[[], None]) -> Tally:
     tally = Tally(limits)
     feeder = Feeder(tally, source)
-    for block in blocks(stream):
+    for block in blocks(stream, on_torn=on_torn):
         feeder.push(block)
     feeder.close()
     return tally
@@ -183,7 +189,12 @@ def _start(
     context: ForkContext | SpawnContext = get_context("fork") if safe else get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(theirs, str(path), begin, end, source, limits), daemon=True)
-    process.start()
+    # A child that Ctrl-C met before it leaves interrupts to its parent would say so.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     theirs.close()
     return process, ours, (begin, end)
 

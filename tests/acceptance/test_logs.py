@@ -174,13 +174,16 @@ def test_bad_input_is_told_in_one_line(
 
 
 def test_a_torn_gzip_gives_what_it_holds(home: Path, tmp_path: Path) -> None:
-    """A gz that was cut is read as far as it goes."""
+    """A gz that was cut is read as far as it goes; status 1 says that this is not all."""
     whole = gzip.compress(b"".join(b"%d [LLM_CALL] x\n" % n for n in range(20_000)))
     (tmp_path / "torn.gz").write_bytes(whole[: len(whole) // 2])
     result = logs(str(tmp_path / "torn.gz"), home=home)
-    assert result.status == 0
+    assert result.status == 1
     assert len(result.out.splitlines()) > 1000
     assert "ends in the middle" in result.err
+    counted = logs("stats", str(tmp_path / "torn.gz"), "--by", "tag", home=home)
+    assert (counted.status, "LLM_CALL" in counted.out) == (1, True)
+    assert "ends in the middle" in counted.err
 
 
 def test_a_hundred_megabyte_line(home: Path, tmp_path: Path) -> None:
@@ -207,3 +210,91 @@ def test_following_until_ctrl_c(home: Path, log: Path) -> None:
     _, err = process.communicate(timeout=10)
     assert process.returncode == 130
     assert "Traceback" not in err
+
+
+def test_a_file_that_is_not_there_is_waited_for(home: Path, log: Path, tmp_path: Path) -> None:
+    """-f says on stderr that it waits, shows the other file, and then what is written, as `tail -F` does."""
+    late = tmp_path / "late.log"
+    process = started(["logs", str(late), str(log), "-f"], home=home)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stderr.readline() == "-- late.log: no such file or directory; waiting for it\n"
+    assert process.stdout.readline() == f"app.log | {TAGGED}\n"
+    assert process.stdout.readline() == f"app.log | {FAILED}\n"
+    late.write_text(f"{TAGGED}\n")
+    assert process.stdout.readline() == f"late.log | {TAGGED}\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+
+
+BAD = {
+    "a file that is not there": "nosuch.log",
+    "a folder": "{folder}",
+    "a pattern that matches nothing": "nosuch*.log",
+    "a container that nobody knows": "nosuch-container",
+    "a journal without journalctl": "journal:nosuch",
+    "a pipe": "{pipe}",
+    "a packed file that is none": "{packed}",
+}
+if os.geteuid():
+    BAD["a file without permission"] = "{denied}"
+if Path("/proc/self/mem").exists():
+    BAD["a file that fails while it is read"] = "/proc/self/mem"
+
+
+@pytest.fixture(params=BAD)
+def bad(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A source that cannot be read."""
+    spec = BAD[request.param].format(
+        folder=tmp_path,
+        denied=tmp_path / "denied.log",
+        pipe=tmp_path / "pipe.log",
+        packed=tmp_path / "bad.gz",
+    )
+    (tmp_path / "denied.log").touch(0o000)
+    os.mkfifo(tmp_path / "pipe.log")
+    (tmp_path / "bad.gz").write_bytes(b"\x1f\x8b\x08\x00 this is no gzip")
+    return spec
+
+
+@pytest.mark.parametrize(
+    "form", [["show"], ["show", "--raw"], ["show", "--json"], ["stats"], ["request", ID]]
+)
+def test_one_bad_source_does_not_end_the_others(home: Path, log: Path, bad: str, form: list[str]) -> None:
+    """The others are shown, the bad one is said once on stderr, and status 1 says that it was not all."""
+    env = {"DOCKER_HOST": "unix:///nonexistent.sock", "PATH": "/nonexistent"}
+    result = logs(*form, bad, str(log), home=home, env=env)
+    assert result.status == 1
+    assert "LLM_ERROR" in result.out
+    said = result.err.splitlines()
+    assert len(said) == 1, result.err
+    assert "_00" in said[0]
+    assert "Next: " in said[0]
+
+
+def test_one_bad_source_does_not_end_following(home: Path, log: Path, bad: str) -> None:
+    """-f shows what comes in the others, and says once what is wrong with the bad one."""
+    env = {"DOCKER_HOST": "unix:///nonexistent.sock", "PATH": "/nonexistent"}
+    process = started(["logs", "-f", bad, str(log)], home=home, env=env)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline().endswith(f"{TAGGED}\n")
+    assert process.stderr.readline().startswith("-- ")
+    with log.open("a") as file:
+        file.write(f"{TAGGED} again\n")
+    while " again" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "")
+
+
+def test_only_bad_sources_are_an_error(home: Path, bad: str) -> None:
+    """With nothing else to show there is one line with a code, and status 1."""
+    env = {"DOCKER_HOST": "unix:///nonexistent.sock", "PATH": "/nonexistent"}
+    for form in ("show", "stats"):
+        result = logs(form, bad, home=home, env=env)
+        assert (result.status, result.out) == (1, "")
+        assert result.err.startswith("opskit: "), result.err
+        assert len(result.err.splitlines()) == 1

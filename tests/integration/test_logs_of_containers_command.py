@@ -1,6 +1,7 @@
 """`opskit logs` on real containers."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,19 @@ def test_following_through_a_restart(box, home: Path) -> None:
     _, err = process.communicate(timeout=10)
     assert "die" in err or "died" in err
     assert "Traceback" not in err
+
+
+def test_a_container_whose_log_cannot_be_read(box, home: Path) -> None:
+    """With `--log-driver none` it is said once; the others are shown and followed, and status 1 says so."""
+    silent, name = box.name("silent"), box.name("agent")
+    box.run("sleep 1000", driver="none", name=silent)
+    box.run(f"echo '{TAGGED}'; sleep 1000", name=name)
+    result = opskit("logs", silent, name, home=home, env=box.environment)
+    assert (result.status, result.out) == (1, f"{name} | {TAGGED}\n")
+    assert result.err.startswith(f"-- {silent}: DOCKER_003: ")
+    process = started(["logs", "-f", silent, name], home=home, env=box.environment)
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{name} | {TAGGED}\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.count("DOCKER_003")) == (130, 1)

@@ -103,13 +103,16 @@ async def _in_container(params: LogParams, scene: Scene, since: float | None) ->
     from opskit.logs.container import containers
     from opskit.logs.record import Entry
     from opskit.logs.select import Selection
-    from opskit.logs.source import Window
+    from opskit.logs.source import Unreadable, Window
 
     selection = Selection(grep=(params.pattern,))
     window = Window(since=since, tail=None if since is not None else _CONTAINER_TAIL)
     tally = _Tally()
     for source in await containers(params.container or "", docker=await scene.around.docker()):
         async for batch in source.read(window):
+            for item in batch:
+                if isinstance(item, Unreadable):
+                    raise item.error
             tally.add(one for one in batch if isinstance(one, Entry) and selection.accepts(one))
     return tally
 
