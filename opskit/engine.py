@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from opskit.agent.client import AgentClient, AgentReply
 from opskit.config.load import ensure_state_dir
 from opskit.config.schema import Config
 from opskit.errors import OpskitError, StateError
@@ -22,6 +21,7 @@ from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.plan import Wish
 from opskit.llm.router import Router
 from opskit.llm.verdict import judge
+from opskit.providers.agent import AgentClient, AgentReply
 from opskit.providers.base import CallError, Cause
 from opskit.providers.node import Node
 from opskit.result import SCHEMA_VERSION

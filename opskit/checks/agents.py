@@ -1,8 +1,6 @@
 """The ladder of an agent: tcp, http, its levels, and the full request cycle through it (SPEC A5, D1, D2)."""
 
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol
 
 from opskit.checks.remedies import agent_remedy
 from opskit.checks.rungs import Fallen, Ladder, tcp, why
@@ -10,43 +8,19 @@ from opskit.checks.state import CODES, NodeState, state_of
 from opskit.config.schema import AgentConfig, Config
 from opskit.llm.faults import FaultKind, classify
 from opskit.llm.verdict import judge
+from opskit.providers.agent import AgentClient, levels_of
 from opskit.providers.base import CallError
 from opskit.result import Finding, Status
 from opskit.tags import new_correlation_id
 
-LEVELS = ("agent", "enhanced", "initiative")
 
-
-class Reply(Protocol):
-    """What an agent gives back."""
-
-    @property
-    def output(self) -> str: ...
-    @property
-    def method(self) -> str: ...
-
-
-class Reachable(Protocol):
-    """The client of an agent, as far as a look at it goes."""
-
-    config: AgentConfig
-
-    async def status(self, *, timeout_s: float | None = None) -> Mapping[str, Any]: ...
-
-
-class Agent(Reachable, Protocol):
-    """The client of an agent, as far as a probe needs it."""
-
-    async def run(self, goal: str, *, session_id: str, deadline_s: float) -> Reply: ...
-
-
-async def climb_agent(agent: Reachable, whole: Config) -> Finding:
+async def climb_agent(config: AgentConfig, whole: Config) -> Finding:
     """tcp, http and levels of one agent. Never raises for what the agent does."""
     began = time.monotonic()
-    config = agent.config
     ladder = Ladder(config)
     try:
-        await _climb(ladder, agent, whole)
+        async with AgentClient(config, whole.budgets) as agent:
+            await _climb(ladder, agent, whole)
     except Fallen as fallen:
         ladder.state, ladder.detail = fallen.state, fallen.detail
     state = ladder.state
@@ -72,7 +46,7 @@ async def climb_agent(agent: Reachable, whole: Config) -> Finding:
     )
 
 
-async def _climb(ladder: Ladder, agent: Reachable, whole: Config) -> None:
+async def _climb(ladder: Ladder, agent: AgentClient, whole: Config) -> None:
     await tcp(ladder, whole)
     began = time.monotonic()
     try:
@@ -86,21 +60,20 @@ async def _climb(ladder: Ladder, agent: Reachable, whole: Config) -> None:
     ladder.rung("http", Status.PASS, took, "its status page answers")
     ladder.detail = f"its status page answers in {took:.2f} s"
     ladder.state = NodeState.SLOW if took > whole.probe.slow_http_s else NodeState.OK
-    levels = body.get("victoria_levels")
-    if isinstance(levels, Mapping):
-        on = {level: bool(levels.get(level)) for level in LEVELS}
-        ladder.evidence["levels"] = on
-        shown = ", ".join(f"{level} {'on' if value else 'off'}" for level, value in on.items())
-        ladder.rung("levels", Status.PASS if all(on.values()) else Status.WARN, 0.0, shown)
+    if levels := levels_of(body):
+        ladder.evidence["levels"] = levels
+        shown = ", ".join(f"{level} {'on' if value else 'off'}" for level, value in levels.items())
+        ladder.rung("levels", Status.PASS if all(levels.values()) else Status.WARN, 0.0, shown)
         ladder.detail = f"{ladder.detail}; levels: {shown}"
 
 
-async def cycle(agent: Agent, whole: Config, goal: str) -> Finding:
+async def cycle(config: AgentConfig, whole: Config, goal: str) -> Finding:
     """The full request cycle: a goal in, a judged answer out."""
     began = time.monotonic()
-    name = agent.config.name
+    name = config.name
     try:
-        reply = await agent.run(goal, session_id=new_correlation_id(), deadline_s=whole.probe.cycle_s)
+        async with AgentClient(config, whole.budgets) as agent:
+            reply = await agent.run(goal, session_id=new_correlation_id(), deadline_s=whole.probe.cycle_s)
     except CallError as error:
         fault = classify(error)
         took = time.monotonic() - began
@@ -113,7 +86,7 @@ async def cycle(agent: Agent, whole: Config, goal: str) -> Finding:
             state.shown,
             f"the full cycle through {name} failed: {fault.detail}",
             "COMM_003" if late else "GEN_001",
-            agent_remedy(agent.config, NodeState.FAILING),
+            agent_remedy(config, NodeState.FAILING),
             took,
         )
     took = time.monotonic() - began
@@ -126,7 +99,7 @@ async def cycle(agent: Agent, whole: Config, goal: str) -> Finding:
             NodeState.FAILING.value,
             f"the answer through {name} is no answer: {verdict.value}",
             "GEN_001",
-            agent_remedy(agent.config, NodeState.FAILING),
+            agent_remedy(config, NodeState.FAILING),
             took,
             {"output": reply.output[:500]},
         )

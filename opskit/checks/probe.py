@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from opskit.checks.agents import Agent, climb_agent, cycle, skipped_cycle
+from opskit.checks.agents import climb_agent, cycle, skipped_cycle
 from opskit.checks.ladder import Climb, climb
 from opskit.checks.state import NodeState
 from opskit.config.schema import Config, NodeConfig
@@ -19,7 +19,6 @@ _STANDARD_AGENTS = ("victoria", "veronica")
 
 async def probe(
     config: Config,
-    agents: Mapping[str, Agent],
     *,
     use_mlx: bool = False,
     model: str | None = None,
@@ -40,8 +39,8 @@ async def probe(
         )
         for node in config.nodes
     ]
-    people = [climb_agent(agent, config) for agent in agents.values()]
-    found = await asyncio.gather(*nodes, *people)
+    agents = [climb_agent(agent, config) for agent in config.agents]
+    found = await asyncio.gather(*nodes, *agents)
     node_findings, agent_findings = found[: len(nodes)], found[len(nodes) :]
     missing = [
         _not_configured("node", name, required=use_mlx and name == "mlx")
@@ -49,9 +48,11 @@ async def probe(
         if all(node.name != name for node in config.nodes)
     ]
     missing += [
-        _not_configured("agent", name, required=False) for name in _STANDARD_AGENTS if name not in agents
+        _not_configured("agent", name, required=False)
+        for name in _STANDARD_AGENTS
+        if config.agent(name) is None
     ]
-    cycles = await _cycles(config, agents, agent_findings, node_findings, goal=goal, load=load)
+    cycles = await _cycles(config, agent_findings, node_findings, goal=goal, load=load)
     findings = [*agent_findings, *node_findings, *missing, *cycles]
     # What was asked for by flag must itself be proven; otherwise any node or the cycle will do.
     required = [
@@ -75,7 +76,6 @@ def _wish(node: NodeConfig, *, use_mlx: bool, model: str | None, goal: str | Non
 
 async def _cycles(
     config: Config,
-    agents: Mapping[str, Agent],
     agent_findings: Sequence[Finding],
     node_findings: Sequence[Finding],
     *,
@@ -83,7 +83,7 @@ async def _cycles(
     load: bool,
 ) -> list[Finding]:
     """The request cycle through Victoria, when she is there and it would load nothing behind one's back."""
-    victoria = agents.get("victoria")
+    victoria = config.agent("victoria")
     answers = any(
         f.target == "victoria" and f.state in (NodeState.OK.value, NodeState.SLOW.value)
         for f in agent_findings

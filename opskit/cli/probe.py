@@ -56,9 +56,6 @@ async def _probe(
     config: str | None,
     verbose: bool,
 ) -> "Report":
-    import asyncio
-
-    from opskit.agent.client import AgentClient
     from opskit.checks.probe import probe as run_probe
     from opskit.cli.inputs import checked_goal, name_of_model
     from opskit.config.load import ensure_state_dir
@@ -68,15 +65,9 @@ async def _probe(
         if goal is not None:
             goal = checked_goal(goal, loaded.limits.goal_bytes)
         locks = Path(ensure_state_dir(loaded.state_dir))
-        agents = {agent.name: AgentClient(agent, loaded.budgets) for agent in loaded.agents}
         if verbose:
-            render.note(f"probing {len(loaded.nodes)} nodes and {len(agents)} agents")
-        try:
-            return await run_probe(
-                loaded, agents, use_mlx=use_mlx, model=model, goal=goal, load=load, locks=locks
-            )
-        finally:
-            await asyncio.gather(*(agent.aclose() for agent in agents.values()))
+            render.note(f"probing {len(loaded.nodes)} nodes and {len(loaded.agents)} agents")
+        return await run_probe(loaded, use_mlx=use_mlx, model=model, goal=goal, load=load, locks=locks)
 
 
 def _rungs(report: "Report") -> None:

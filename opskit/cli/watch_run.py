@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opskit.agent.client import AgentClient
 from opskit.checks.quantity import duration_s
 from opskit.cli import context, keys, render, watch_view
 from opskit.config.schema import Config
@@ -86,11 +85,11 @@ async def _opened(asked: Asked, config: Config) -> AsyncIterator[Wish]:
                 )
                 stack.push_async_callback(one.aclose)
                 targets.append(one)
-        for agent in config.agents:
-            if "agents" in areas and (agent.name in named or "agents" in asked.only or not named):
-                client = AgentClient(agent, config.budgets)
-                stack.push_async_callback(client.aclose)
-                targets.append(AgentTarget(client, config, required=agent.required or agent.name in named))
+        targets += [
+            AgentTarget(agent, config, required=agent.required or agent.name in named)
+            for agent in config.agents
+            if "agents" in areas and (agent.name in named or "agents" in asked.only or not named)
+        ]
         own, sources, names = await _sources(asked, areas, config)
         docker = DockerObjects() if "containers" in areas or names else None
 

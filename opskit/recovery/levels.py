@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.agents import LEVELS, climb_agent
+from opskit.checks.agents import climb_agent
 from opskit.config.schema import AgentConfig, Config
 from opskit.errors import Exit, OpskitError
+from opskit.providers.agent import LEVELS
 from opskit.recovery.outcome import Run
 from opskit.recovery.run import Wish, recover
-from opskit.recovery.steps.agents import AgentStep, StatusPage
+from opskit.recovery.steps.agents import AgentStep
 
 VICTORIA = "victoria"
 
@@ -81,6 +82,6 @@ def rows(found: Levels) -> list[tuple[str, str, str]]:
 
 
 async def _told(agent: AgentConfig, config: Config) -> Mapping[str, bool] | None:
-    found = await climb_agent(StatusPage(agent, config), config)
+    found = await climb_agent(agent, config)
     told = found.evidence.get("levels")
     return dict(told) if isinstance(told, Mapping) else None

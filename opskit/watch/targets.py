@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
-from opskit.checks.agents import Agent, climb_agent
+from opskit.checks.agents import climb_agent
 from opskit.checks.inventory import Loaded, Seen, loaded, look, look_again
-from opskit.config.schema import Config
+from opskit.config.schema import AgentConfig, Config
 from opskit.llm.catalog import NodeView
 from opskit.llm.faults import Fault, FaultKind
 from opskit.providers.node import Node
@@ -103,8 +103,8 @@ class AgentTarget:
 
     kind: Literal["node", "agent"] = "agent"
 
-    def __init__(self, agent: Agent, whole: Config, *, required: bool) -> None:
-        self.name = agent.config.name
+    def __init__(self, agent: AgentConfig, whole: Config, *, required: bool) -> None:
+        self.name = agent.name
         self.required = required
         self._agent = agent
         self._whole = replace(whole, probe=replace(whole.probe, http_s=whole.budgets.metadata_s))
@@ -116,7 +116,7 @@ class AgentTarget:
         return Answer(found, time.monotonic(), levels=levels)
 
     async def aclose(self) -> None:
-        """Its client belongs to whoever made it."""
+        """Nothing to give back: each look closes its own connection."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,12 +147,14 @@ async def _ask(
     except CallError as error:
         row |= {"error": error.cause.value, "detail": error.text}
     else:
+        from opskit.providers.agent import levels_of
+
         found = reply.json
         row |= {"status": reply.status, "ok": 200 <= reply.status < 300 and found is not MISSING}
         if found is MISSING:
             row["detail"] = "the body is no JSON"
-        elif isinstance(found, Mapping) and isinstance(found.get("victoria_levels"), Mapping):
-            row["levels"] = dict(found["victoria_levels"])
+        elif levels := levels_of(found):
+            row["levels"] = levels
     return {**row, "seconds": round(time.monotonic() - began, 4)}
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from opskit.agent.client import AgentClient
 from opskit.checks.agents import climb_agent
 from opskit.checks.ladder import Climb, climb
 from opskit.checks.spec import Check, NotHere, Observation, Scene
@@ -16,6 +15,7 @@ from opskit.doctor.looks import deep
 from opskit.doctor.looks.board import Board, check
 from opskit.llm.catalog import generates
 from opskit.llm.faults import FaultKind, classify
+from opskit.providers.agent import AgentClient
 from opskit.providers.base import CallError, ModelInfo
 from opskit.providers.node import Node
 from opskit.providers.ollama import Ollama
@@ -63,13 +63,11 @@ def node(board: Board, config: NodeConfig, *, limit_s: float, ask: bool) -> Chec
 
 def agent(board: Board, config: AgentConfig, *, limit_s: float) -> Check:
     async def look(scene: Scene) -> Observation:
-        client = AgentClient(config, scene.around.config.budgets)
-        try:
-            climbed = await climb_agent(client, scene.around.config)
-            state = _state(climbed)
+        whole = scene.around.config
+        climbed = await climb_agent(config, whole)
+        state = _state(climbed)
+        async with AgentClient(config, whole.budgets) as client:
             known = await _is_agent(client, state)
-        finally:
-            await client.aclose()
         board.agents[config.name] = AgentFacts(config, state, climbed.detail, known)
         return _judged(climbed, state, explicit=config.explicit or config.required)
 

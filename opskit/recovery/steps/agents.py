@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opskit.checks.agents import LEVELS, climb_agent
+from opskit.checks.agents import climb_agent
 from opskit.checks.state import CODES, WORKING_CORES, NodeState
-from opskit.config.schema import AgentConfig, Config
+from opskit.config.schema import AgentConfig
 from opskit.errors import OpskitError
 from opskit.facts.container import Container, docker_time
-from opskit.providers.base import CallError
-from opskit.providers.http import HttpNode
+from opskit.providers.agent import LEVELS
 from opskit.recovery.ground import Ground
 from opskit.recovery.step import LOOK_S, Condition, Repair, Seen
 from opskit.recovery.steps.decision import Trouble
@@ -51,7 +50,7 @@ class AgentStep:
 
     async def look(self) -> Sequence[Seen]:
         """Ask for its status, and give it no work."""
-        found = await climb_agent(StatusPage(self._agent, self._ground.config), self._ground.config)
+        found = await climb_agent(self._agent, self._ground.config)
         await self._repairing.note_start()
         return [await self._judged(found)]
 
@@ -134,28 +133,6 @@ class AgentStep:
             if cores >= WORKING_CORES:
                 return f"container {one.container.name} is using {cores:.1f} cores"
         return ""
-
-
-class StatusPage:
-    """The client of an agent as far as a look goes."""
-
-    def __init__(self, config: AgentConfig, whole: Config) -> None:
-        self.config = config
-        self._budgets = whole.budgets
-
-    async def status(self, *, timeout_s: float | None = None) -> Mapping[str, Any]:
-        """`GET /status`; an agent that has none (404) is asked for `/health`. Raises CallError."""
-        http = HttpNode(self.config.url, api_key=self.config.api_key, connect_s=self._budgets.connect_s)
-        try:
-            try:
-                body = await http.get_json("/status", timeout_s=timeout_s)
-            except CallError as error:
-                if error.status != 404:
-                    raise
-                body = await http.get_json("/health", timeout_s=timeout_s)
-        finally:
-            await http.aclose()
-        return body if isinstance(body, Mapping) else {}
 
 
 def switched_on(level: str, containers: Sequence[Container]) -> bool:

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from opskit.config.schema import AgentConfig, Budgets
 from opskit.providers.base import CallError, Cause
 from opskit.providers.http import HttpNode
 
+#: The levels that Victoria tells on her status page (SPEC D1).
+LEVELS = ("agent", "enhanced", "initiative")
 _POLL_FIRST_S = 0.05
 _POLL_LAST_S = 1.0
 
@@ -80,6 +82,12 @@ class AgentClient:
     async def aclose(self) -> None:
         await self._http.aclose()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
     async def _poll(
         self, accepted: Mapping[str, Any], task: str, on_state: Callable[[str], None]
     ) -> Mapping[str, Any]:
@@ -106,6 +114,12 @@ class AgentClient:
                     return body
             await asyncio.sleep(pause)
             pause = min(_POLL_LAST_S, pause * 1.5)
+
+
+def levels_of(body: Any) -> dict[str, bool] | None:
+    """Return which levels a status page says are on; None when it does not tell."""
+    levels = body.get("victoria_levels") if isinstance(body, Mapping) else None
+    return {level: bool(levels.get(level)) for level in LEVELS} if isinstance(levels, Mapping) else None
 
 
 def _reply(body: Any) -> AgentReply:

@@ -1,1 +1,0 @@
-"""Talking to agents and, later, being one."""
