@@ -194,7 +194,7 @@ def node_finding(seen: Seen) -> Finding:
         return _with_models(seen)
     state = state_of(fault)
     detail = f"{node.url}: {fault.detail}"
-    remedy = node_remedy(node, state, model=None, process=None)
+    remedy = node_remedy(node, state, model=None, process=None, kind=seen.view.kind)
     if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT and fault.status is None:
         # So short a silence does not tell a busy server from a wedged one; a probe has the evidence.
         return Finding(
@@ -243,7 +243,8 @@ async def _look(node: Node) -> Seen:
     except CallError as error:
         view = NodeView(node.name, node.source, fault=classify(error))
         return Seen(node.config, view, time.monotonic() - began)
-    default = await started_with(node.config) if provider.flavour == "mlx_lm" else None
+    hidden = any(model.name == DEFAULT_MODEL for model in models)
+    default = await started_with(node.config) if hidden else None
     return _seen(node, provider, models, resident, default, time.monotonic() - began)
 
 
@@ -262,7 +263,7 @@ def _seen(
     view = NodeView(
         node.name,
         node.source,
-        provider.flavour,
+        provider.kind,
         tuple(filter(generates, models)),
         held,
         residency_known=silence is None and (bool(held) or resident is not None),
@@ -304,7 +305,6 @@ def _installed(seen: Seen, model: ModelInfo, fits: Callable[[NodeView, ModelInfo
 def _with_models(seen: Seen) -> Finding:
     count = len(seen.models)
     if count == 0:
-        fill = "`ollama pull phi3.5:3.8b`" if seen.node.source == "ollama" else "start it with a model"
         return Finding(
             "node",
             seen.node.name,
@@ -312,7 +312,7 @@ def _with_models(seen: Seen) -> Finding:
             "empty",
             "no model that can chat is installed",
             "MODEL_001",
-            fill,
+            seen.view.kind.fill if seen.view.kind else None,
             seen.seconds,
         )
     detail = f"{count} model{'s' if count > 1 else ''}"
@@ -343,7 +343,7 @@ def _tells(seen: Seen) -> Finding:
         state.shown,
         detail,
         CODES.get(state),
-        node_remedy(node, state, model=None, process=None),
+        node_remedy(node, state, model=None, process=None, kind=seen.view.kind),
         seen.seconds,
     )
 

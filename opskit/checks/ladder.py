@@ -104,6 +104,7 @@ async def _http(ladder: Ladder, node: Node, whole: Config) -> tuple[Provider, fl
     began = time.monotonic()
     try:
         provider = await node.provider()
+        ladder.kind = provider.kind
         version = await provider.version()
     except CallError as error:
         took = time.monotonic() - began
@@ -185,7 +186,8 @@ async def _choose(
     if wish.model is not None:
         model = next((m for m in models if same_model(wish.model, m.name)), None)
         if model is None:
-            remedy = "`opskit models list` shows the names; `ollama pull NAME` installs one"
+            pull = provider.kind.pull_hint("NAME")
+            remedy = "`opskit models list` shows the names" + (f"; {pull} installs one" if pull else "")
             ladder.evidence["lists_it"] = False
             raise Fallen(NodeState.IDLE, f"it does not list {wish.model}", remedy)
         loaded = next((r for r in resident if r.name == model.name), None)
@@ -212,7 +214,7 @@ async def _load(
         ladder.rung("load", Status.FAIL, 0.0, f"{model.name}: {room.reason}")
         raise Fallen(NodeState.FAILING, f"{model.name} was not loaded: {room.reason}")
     began = time.monotonic()
-    if provider.loads_on_demand:
+    if provider.kind.loads_on_demand:
         budget = load_budget_s(whole.budgets, model.size_bytes)
         try:
             async with asyncio.timeout(budget):
@@ -282,7 +284,8 @@ def _finding(node: NodeConfig, ladder: Ladder, wish: Climb, seconds: float) -> F
         state.shown,
         ladder.detail,
         CODES.get(state) if status in (Status.FAIL, Status.WARN) else None,
-        ladder.remedy or node_remedy(node, state, model=ladder.evidence.get("model"), process=process),
+        ladder.remedy
+        or node_remedy(node, state, model=ladder.evidence.get("model"), process=process, kind=ladder.kind),
         seconds,
         {"url": node.url, "ladder": ladder.rungs, **ladder.evidence},
     )

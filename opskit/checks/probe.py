@@ -58,19 +58,19 @@ async def probe(
     required = [
         finding
         for node, finding in zip(config.nodes, node_findings, strict=True)
-        if (use_mlx and node.source == "mlx") or (not use_mlx and model is not None)
+        if (use_mlx and node.is_mlx) or (not use_mlx and model is not None)
     ]
     findings.append(_chain(required or node_findings, [] if required else cycles))
     return Report("probe", findings)
 
 
 def _wish(node: NodeConfig, *, use_mlx: bool, model: str | None, goal: str | None, load: bool) -> Climb:
-    tested = not use_mlx or node.source == "mlx"
+    tested = not use_mlx or node.is_mlx
     return Climb(
         model=model if tested else None,
         load=load and tested,
         goal=goal if tested else None,
-        required=use_mlx and node.source == "mlx",
+        required=use_mlx and node.is_mlx,
     )
 
 

@@ -5,13 +5,19 @@ from typing import Any
 
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
-from opskit.system.network import endpoint
+from opskit.providers.kinds import EXAMPLE_MODEL, ServerKind, expected_kind
 
 
 def node_remedy(
-    node: NodeConfig, state: NodeState, *, model: str | None, process: Mapping[str, Any] | None
+    node: NodeConfig,
+    state: NodeState,
+    *,
+    model: str | None,
+    process: Mapping[str, Any] | None,
+    kind: ServerKind | None = None,
 ) -> str | None:
-    """None when nothing is to be done."""
+    """None when nothing is to be done. `kind` is what the server turned out to be, where it is known."""
+    kind = kind or expected_kind(node.source)
     match state:
         case NodeState.OK:
             return None
@@ -22,11 +28,11 @@ def node_remedy(
         case NodeState.BUSY | NodeState.LOADING:
             return f"wait, then `opskit probe`; `opskit models loaded` shows what {node.name} holds"
         case NodeState.WEDGED:
-            return _wake(node, process)
+            return _wake(node, process, kind)
         case NodeState.FAILING:
-            return _inspect(node, model)
+            return _inspect(node, model, kind)
         case NodeState.REFUSED:
-            return f"start it: {_start(node)}; or correct {_address(node)}"
+            return f"start it: {kind.start_hint(node.url)}; or correct {_address(node)}"
         case NodeState.UNREACHABLE:
             return f"check {_address(node)}: `opskit config show` tells where the address comes from"
         case NodeState.UNAUTHORISED:
@@ -55,28 +61,20 @@ def agent_remedy(agent: AgentConfig, state: NodeState) -> str | None:
             return f"set {agent.name.upper()}_URL"
 
 
-def _wake(node: NodeConfig, process: Mapping[str, Any] | None) -> str:
+def _wake(node: NodeConfig, process: Mapping[str, Any] | None, kind: ServerKind) -> str:
     if process is not None and process.get("stopped"):
         return f"`kill -CONT {process['pid']}` lets it go on"
-    if node.source == "ollama":
-        return "`ollama ps`, then `ollama stop MODEL`; if that hangs, restart it: `systemctl restart ollama`"
+    if kind.unload:
+        unload = kind.unload_hint("MODEL")
+        return f"`opskit models loaded`, then {unload}; if that hangs, restart it: `{kind.restart}`"
     pid = f"`kill {process['pid']}`, then " if process is not None else ""
-    return f"restart it: {pid}{_start(node)}"
+    return f"restart it: {pid}{kind.start_hint(node.url)}"
 
 
-def _inspect(node: NodeConfig, model: str | None) -> str:
-    if node.source == "ollama":
-        pull = f"`ollama pull {model or 'phi3.5:3.8b'}`"
-        return f"`journalctl -u ollama -n 50` (macOS: ~/.ollama/logs/server.log); no model yet: {pull}"
-    return f"look at the log of the server at {node.url}, then restart it: {_start(node)}"
-
-
-def _start(node: NodeConfig) -> str:
-    if node.source == "ollama":
-        return "`ollama serve`"
-    if node.source == "mlx":
-        return f"`mlx_lm.server --model DIR --port {endpoint(node.url)[1]}`"
-    return f"the server at {node.url}"
+def _inspect(node: NodeConfig, model: str | None, kind: ServerKind) -> str:
+    if kind.log:
+        return f"{kind.log}; no model yet: {kind.pull_hint(model or EXAMPLE_MODEL)}"
+    return f"look at the log of the server at {node.url}, then restart it: {kind.start_hint(node.url)}"
 
 
 def _address(node: NodeConfig) -> str:

@@ -62,8 +62,7 @@ async def explain(router: Router, config: Config, wish: Wish) -> tuple[Route, Re
         first = choice.candidates[0]
         after = replace(wish, model=None, fallback=True)
         follows = await router.explain(after, Session({(first.node, first.model)}))
-        mlx = config.router.use_mlx_fallback
-        allowed = [one for one in follows.candidates if mlx or one.source != "mlx"]
+        allowed = [one for one in follows.candidates if config.router.may_fall_back_to(one.source)]
         fallbacks = allowed[: config.router.max_fallbacks]
     defaults: dict[str, str] = {}
     unread: list[Finding] = []
@@ -71,7 +70,7 @@ async def explain(router: Router, config: Config, wish: Wish) -> tuple[Route, Re
         view = router.catalog.view(node.name)
         if view is not None and view.fault is not None:
             unread.append(as_news(node_finding(Seen(node, view, 0.0))))
-        elif view is not None and view.flavour == "mlx_lm" and (name := await started_with(node)):
+        elif view is not None and view.serves_default and (name := await started_with(node)):
             defaults[node.name] = name
     route = Route(wish, choice.candidates, tuple(fallbacks), choice.skipped, defaults)
     return route, Report("models route", [_verdict(route, config), *unread])

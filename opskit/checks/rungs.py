@@ -8,6 +8,7 @@ from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.llm.faults import SERVER_IS_WELL, Fault, FaultKind, classify
 from opskit.llm.remedies import fault_remedy
 from opskit.providers.base import CallError, Cause
+from opskit.providers.kinds import OPENAI, ServerKind, expected_kind
 from opskit.result import Status
 from opskit.system.host import is_loopback
 from opskit.system.network import connects, endpoint
@@ -16,13 +17,17 @@ from opskit.system.process import Listener, listener
 
 @dataclass(slots=True)
 class Ladder:
-    """One climb in progress. `remedy` is for an end that knows better than its state."""
+    """One climb in progress.
+
+    `remedy` is for an end that knows better than its state; `kind` is what a node turned out to be.
+    """
 
     node: NodeConfig | AgentConfig
     rungs: list[dict[str, Any]] = field(default_factory=list)
     state: NodeState = NodeState.OK
     detail: str = ""
     remedy: str | None = None
+    kind: ServerKind | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
 
     def rung(self, name: str, status: Status, seconds: float, detail: str) -> None:
@@ -46,9 +51,13 @@ def fallen(ladder: Ladder, fault: Fault, model: str, detail: str) -> Fallen:
     """
     remedy = None
     if fault.kind in SERVER_IS_WELL:
-        source = ladder.node.source if isinstance(ladder.node, NodeConfig) else ""
+        expected = expected_kind(ladder.node.source) if isinstance(ladder.node, NodeConfig) else OPENAI
         remedy = fault_remedy(
-            fault.kind, model=model, node=ladder.node.name, source=source, again="`opskit probe`"
+            fault.kind,
+            model=model,
+            node=ladder.node.name,
+            server=ladder.kind or expected,
+            again="`opskit probe`",
         )
         ladder.evidence |= {"fault": fault.kind.value, "model": model}
     return Fallen(state_of(fault), detail, remedy)

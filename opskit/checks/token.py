@@ -30,7 +30,7 @@ async def first_token(ladder: Ladder, provider: Provider, chosen: Resident, whol
     """One token under a hard deadline, where it may be asked for; silence is judged by evidence."""
     await _spared(ladder, chosen)
     limit = whole.probe.first_token_s
-    if ladder.evidence.get("loaded") and not provider.loads_on_demand:
+    if ladder.evidence.get("loaded") and not provider.kind.loads_on_demand:
         limit += load_budget_s(whole.budgets, None)
     began = time.monotonic()
     unparsable = ""

@@ -94,6 +94,11 @@ class NodeConfig:
     required: bool = False
     explicit: bool = True
 
+    @property
+    def is_mlx(self) -> bool:
+        """Whether `--use-mlx` and the rules for MLX are about this node (SPEC A5, A6, B10)."""
+        return self.source == "mlx"
+
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
@@ -155,6 +160,14 @@ class RouterConfig:
     mlx_warning_every_s: float = 300.0
     memory_factor: float = 1.15
     memory_reserve_bytes: int = 512 * 1024 * 1024
+
+    def fallbacks(self, source: Source) -> tuple[str, ...]:
+        """Return the models that follow a failure, on nodes of this source (SPEC A4)."""
+        return self.fallback_mlx if source == "mlx" else self.fallback_ollama
+
+    def may_fall_back_to(self, source: Source) -> bool:
+        """Whether nodes of this source take part in fallback: USE_MLX_FALLBACK switches MLX off (SPEC A6)."""
+        return self.use_mlx_fallback or source != "mlx"
 
 
 @dataclass(frozen=True, slots=True)

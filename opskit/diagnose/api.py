@@ -16,6 +16,7 @@ from opskit.diagnose.area import Area, Look, Part, Section, gathered
 from opskit.diagnose.endpoints import Server, servers
 from opskit.diagnose.quantities import seconds, size
 from opskit.providers.base import CallError
+from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.providers.node import Node
 from opskit.result import Finding, Status
 
@@ -71,8 +72,8 @@ async def area(around: Surroundings) -> Area:
 
 async def _endpoints(around: Surroundings) -> Part:
     config = around.config
-    found = await asyncio.gather(*(_flavour(node, config.budgets) for node in config.nodes))
-    asked = servers(config, dict(found))
+    kinds = await asyncio.gather(*(_kind(node, config.budgets) for node in config.nodes))
+    asked = servers(config, dict(zip((node.name for node in config.nodes), kinds, strict=True)))
     answers = await asyncio.gather(
         *(_ask(around, server, path, config.probe.http_s) for server in asked for path in server.paths)
     )
@@ -182,13 +183,13 @@ def _complaint(reply: Reply) -> str:
     return ""
 
 
-async def _flavour(node: NodeConfig, budgets: Budgets) -> tuple[str, str]:
-    """What a node turned out to be; its source where it does not tell in time."""
+async def _kind(node: NodeConfig, budgets: Budgets) -> ServerKind:
+    """What a node turned out to be; what it is configured as where it does not tell in time."""
     one = Node(node, budgets)
     try:
         async with asyncio.timeout(budgets.metadata_s):
-            return node.name, (await one.provider()).flavour
+            return (await one.provider()).kind
     except (CallError, TimeoutError):
-        return node.name, node.source
+        return expected_kind(node.source)
     finally:
         await one.aclose()

@@ -5,15 +5,8 @@ from dataclasses import dataclass, field
 
 from opskit.checks.kinds.agents import APIS
 from opskit.config.schema import Config
+from opskit.providers.kinds import ServerKind, expected_kind
 
-#: By what a server turned out to be; by its source where it did not tell.
-_NODE_PATHS = {
-    "ollama": ("/api/version", "/api/tags", "/api/ps"),
-    "mlx_lm": ("/health", "/v1/models"),
-    "mlx": ("/health", "/v1/models"),
-    "lmstudio": ("/v1/models", "/api/v0/models"),
-    "openai": ("/v1/models",),
-}
 _AGENT_PATHS = ("/status", "/health")
 
 
@@ -33,13 +26,16 @@ class Server:
     wanted: bool = True
 
 
-def servers(config: Config, flavours: Mapping[str, str]) -> list[Server]:
-    """Nodes, agents, and the code agents at their usual ports, in this order."""
+def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[Server]:
+    """Nodes, agents, and the code agents at their usual ports, in this order.
+
+    `kinds` is what each node turned out to be; one that did not tell is asked as what it is configured as.
+    """
     found = [
         Server(
             node.name,
             node.url,
-            _NODE_PATHS.get(flavours.get(node.name, node.source), _NODE_PATHS[node.source]),
+            kinds.get(node.name, expected_kind(node.source)).pages,
             headers=_bearer(node.api_key),
             wanted=node.explicit or node.required,
         )

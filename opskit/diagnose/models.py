@@ -73,7 +73,13 @@ async def _inventory(engine: Engine) -> Part:
 def _node_row(one: Seen) -> tuple[str, ...]:
     fault = one.view.fault
     state = "answers" if fault is None else f"{fault.kind.value}: {fault.detail}"
-    return (one.node.name, one.node.url, one.view.flavour or "?", state, seconds(one.seconds))
+    return (
+        one.node.name,
+        one.node.url,
+        one.view.kind.name if one.view.kind else "?",
+        state,
+        seconds(one.seconds),
+    )
 
 
 async def _route(engine: Engine, around: Surroundings) -> Part:

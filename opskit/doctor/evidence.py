@@ -13,6 +13,7 @@ from opskit.doctor.scheduled import ScheduleFacts
 from opskit.facts.container import Container
 from opskit.llm.faults import Fault, FaultKind
 from opskit.providers.base import ModelInfo, Resident
+from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.result import Finding, Status
 
 
@@ -46,7 +47,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """One model node. `trouble` is why the server could not be recognised; `flavour` what it is.
+    """One model node. `trouble` is why the server could not be recognised; `kind` what it is.
 
     `state` and `detail` are the end of its ladder; `model_fault`, with its `remedy`, is a fault of the model
     `asked` that no restart of the server mends. `shapes` are the bytes that a token of context costs, by
@@ -56,7 +57,7 @@ class NodeFacts:
     config: NodeConfig
     state: NodeState
     detail: str = ""
-    flavour: str | None = None
+    kind: ServerKind | None = None
     trouble: Fault | None = None
     models: tuple[ModelInfo, ...] | None = None
     resident: tuple[Resident, ...] = ()
@@ -69,6 +70,11 @@ class NodeFacts:
     sent_words: int | None = None
     read_tokens: int | None = None
     deep_model: str = ""
+
+    @property
+    def likely_kind(self) -> ServerKind:
+        """What it is, or where it did not tell what it is configured as."""
+        return self.kind or expected_kind(self.config.source)
 
 
 @dataclass(frozen=True, slots=True)

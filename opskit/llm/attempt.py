@@ -163,7 +163,7 @@ class Asker:
         num_ctx: int | None,
     ) -> float:
         """Seconds spent until the model is resident; raises _Stopped with the load's fault."""
-        if candidate.resident or not provider.loads_on_demand:
+        if candidate.resident or not provider.kind.loads_on_demand:
             return 0.0
         before = self._clock()
         fault = await self._loads.ensure(
@@ -193,7 +193,7 @@ class Asker:
         )
         budgets = self._budgets
         first_s = budgets.first_token_s + ask.size_chars / budgets.prefill_chars_per_s
-        if not candidate.resident and not provider.loads_on_demand:
+        if not candidate.resident and not provider.kind.loads_on_demand:
             # The load happens inside the request, unseen.
             first_s += load_budget_s(budgets, candidate.size_bytes)
         with contextlib.closing(Watch()) as watch:
@@ -210,7 +210,7 @@ class Asker:
                         event = await self._next(watch, stream, wait_s, deadline)
                 except (GeneratorExit, asyncio.CancelledError, _Stopped) as why:
                     ended = isinstance(why, _Stopped) and why.fault.kind is FaultKind.TRUNCATED
-                    if provider.loads_on_demand and not ended:
+                    if provider.kind.loads_on_demand and not ended:
                         self._left[key] = self._clock()
                     raise
                 yield event

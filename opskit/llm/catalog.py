@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from opskit.config.schema import Source
 from opskit.llm.faults import Fault, FaultKind, classify
-from opskit.providers.base import CallError, ModelInfo, Resident
+from opskit.providers.base import DEFAULT_MODEL, CallError, ModelInfo, Resident
+from opskit.providers.kinds import ServerKind
 from opskit.providers.node import Node
 
 RESIDENCY_TTL_S = 10.0
@@ -28,13 +30,15 @@ GRACE_S = 0.25
 class NodeView:
     """One node as last seen.
 
+    `source` is what it is configured as, `kind` what it turned out to be; None until it has answered.
+
     `residency_known` False means that the server cannot tell what is loaded, or that /api/ps did not answer
     (loading, A2).
     """
 
     name: str
-    source: str
-    flavour: str = ""
+    source: Source
+    kind: ServerKind | None = None
     models: tuple[ModelInfo, ...] = ()
     resident: tuple[Resident, ...] = ()
     residency_known: bool = True
@@ -44,6 +48,11 @@ class NodeView:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_loaded", {loaded.name: loaded for loaded in self.resident})
+
+    @property
+    def serves_default(self) -> bool:
+        """Whether a request that names no model is answered by the one it was started with."""
+        return any(model.name == DEFAULT_MODEL for model in self.models)
 
     def is_resident(self, model: ModelInfo) -> bool | None:
         """None when it cannot be told. A cloud model has nothing to load."""
@@ -217,7 +226,7 @@ class Catalog:
             NodeView(
                 name,
                 node.source,
-                flavour=provider.flavour,
+                kind=provider.kind,
                 models=tuple(model for model in models if generates(model)),
                 resident=resident,
                 residency_known=known,

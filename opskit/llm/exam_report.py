@@ -15,6 +15,7 @@ from opskit.llm.plan import Situation, Skipped, Wish, plan
 from opskit.llm.remedies import fault_remedy
 from opskit.llm.selection import Selection
 from opskit.llm.verdict import Verdict
+from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.result import Finding, Report, Status
 
 _MARKS = frozenset("\\`*_{}[]()<>#|~!&$")
@@ -100,12 +101,12 @@ class Outcome:
 
 def report(outcome: Outcome, nodes: Sequence[NodeConfig]) -> Report:
     """The findings: nodes that were not read, each model, those that were not tested, and the sum of it."""
-    sources = {node.name: node.source for node in nodes}
+    kinds = {node.name: expected_kind(node.source) for node in nodes}
     return Report(
         "models test",
         [
             *outcome.unread,
-            *(_tested(result, sources.get(result.examinee.node, "ollama")) for result in outcome.results),
+            *(_tested(result, kinds[result.examinee.node]) for result in outcome.results),
             *map(_absent, outcome.selection.absent),
             *map(_skipped, outcome.selection.skipped),
             _sum(outcome),
@@ -237,7 +238,7 @@ def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.2f} s"
 
 
-def _tested(result: Result, source: str) -> Finding:
+def _tested(result: Result, kind: ServerKind) -> Finding:
     who = result.examinee
     slow = "`opskit models loaded` shows whether it is partly on the CPU" if result.state == "slow" else None
     return Finding(
@@ -247,7 +248,7 @@ def _tested(result: Result, source: str) -> Finding:
         result.state,
         result.detail,
         result.code,
-        slow if result.works else _remedy(result, source),
+        slow if result.works else _remedy(result, kind),
         result.total_s or 0.0,
         {key: value for key, value in result.as_json().items() if key.endswith("_s") and value is not None},
     )
@@ -320,32 +321,28 @@ def _all(count: int) -> str:
     return "the one model" if count == 1 else f"all {count} models"
 
 
-def _remedy(result: Result, source: str) -> str | None:
+def _remedy(result: Result, kind: ServerKind) -> str | None:
     """What to type next, by the fault and the kind of server."""
     model, node, state = result.examinee.model, result.examinee.node, result.state
     again = f"`opskit models test --node {node} --model {model}`"
-    log = "`journalctl -u ollama -n 50` (macOS: ~/.ollama/logs/server.log)"
-    ollama = source == "ollama"
     if state in _CRASHES:
-        return (
-            f"{log} tells why; then {again}" if ollama else f"look at the log of {node}, restart it, {again}"
-        )
+        if kind.log:
+            return f"{kind.log} tells why; then {again}"
+        return f"look at the log of {node}, restart it, {again}"
     if state in _SILENCES:
-        stop = f"`ollama stop {model}`, then {again}; if that hangs: `systemctl restart ollama`"
-        return (
-            stop
-            if ollama
-            else f"`opskit probe --verbose` tells busy and wedged apart; restart {node} if wedged"
-        )
+        if kind.unload:
+            return f"{kind.unload_hint(model)}, then {again}; if that hangs: `{kind.restart}`"
+        return f"`opskit probe --verbose` tells busy and wedged apart; restart {node} if wedged"
     if state in _ABSENCES:
         return "`opskit probe` tells what answers and how to start the rest"
     if state in set(Verdict):
-        broken = f"its template may be broken: `ollama pull {model}` renews it"
-        return broken if ollama else "its chat template may be broken: use another conversion of the model"
+        if kind.pull:
+            return f"its template may be broken: {kind.pull_hint(model)} renews it"
+        return "its chat template may be broken: use another conversion of the model"
     if state == "unloaded":
         return f"`opskit models test --model {model}` loads it"
     remedy = (
-        fault_remedy(FaultKind(state), model=model, node=node, source=source, again=again)
+        fault_remedy(FaultKind(state), model=model, node=node, server=kind, again=again)
         if state in set(FaultKind)
         else None
     )

@@ -124,7 +124,7 @@ async def _loaded_meanwhile(provider: Provider, model: Resident, begun: asyncio.
     """Wait for the token while the server may be loading, `load_s` at most; return the evidence for that."""
     evidence = ""
     until = time.monotonic() + load_s
-    while provider.loads_on_demand and not begun.is_set() and time.monotonic() < until:
+    while provider.kind.loads_on_demand and not begun.is_set() and time.monotonic() < until:
         why = await loading_evidence(provider, model)
         if not why:
             break

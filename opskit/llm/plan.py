@@ -11,16 +11,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-from opskit.config.schema import RouterConfig
+from opskit.config.schema import RouterConfig, Source
 from opskit.llm.catalog import NodeView, Snapshot
 from opskit.llm.faults import FaultKind
 from opskit.llm.fit import Fit
 from opskit.llm.health import Health, State
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo
-
-#: Requests that a server works on at once before the next one queues: Ollama's default is 1 (wire facts A6),
-#: mlx_lm.server batches (B4).
-SLOTS = {"ollama": 1, "mlx_lm": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,7 @@ class Candidate:
     """A model on a node that may be asked. `resident` None means that it cannot be told."""
 
     node: str
-    source: str
+    source: Source
     model: str
     resident: bool | None
     why: str
@@ -102,7 +98,7 @@ def plan(wish: Wish, router: RouterConfig, situation: Situation) -> Plan:
                 0 if wish.source in (None, view.source) else 1,
                 1 if situation.health.overloaded(view.name, situation.now) else 0,
                 0 if loaded else 1,
-                situation.in_flight.get(view.name, 0) // SLOTS.get(view.flavour, 8),
+                situation.in_flight.get(view.name, 0) // (view.kind.slots if view.kind else 1),
                 *choice.rank,
                 _source_rank(router, view.source),
             )
@@ -157,7 +153,7 @@ def _choice(wish: Wish, router: RouterConfig, view: NodeView, model: ModelInfo, 
     if model.name == DEFAULT_MODEL:
         return _Choice(1, (-1.0,), "it is the model this server was started with")
     power = _power(router, model, wish.category)
-    if view.flavour == "mlx_lm":
+    if view.kind is not None and view.kind.naming_swaps:
         # One slot: any other name replaces the resident model (wire facts B3).
         return _Choice(6, (power,), "it would replace the resident model of this server")
     if wish.fallback:
@@ -178,8 +174,7 @@ def _as_first(wish: Wish, router: RouterConfig, model: ModelInfo, power: float, 
 def _as_fallback(
     wish: Wish, router: RouterConfig, view: NodeView, model: ModelInfo, power: float, *, loaded: bool
 ) -> _Choice:
-    order = router.fallback_mlx if view.source == "mlx" else router.fallback_ollama
-    position = _position(order, model.name)
+    position = _position(router.fallbacks(view.source), model.name)
     if position is not None:
         place = (float(_source_rank(router, view.source)), float(position))
         return _Choice(1 if loaded else 2, place, f"it is fallback {position + 1} of {view.source}")
@@ -208,7 +203,7 @@ def _power(router: RouterConfig, model: ModelInfo, category: str) -> float:
     return size / 1e9 if category == "fast" else -size / 1e9
 
 
-def _source_rank(router: RouterConfig, source: str) -> int:
+def _source_rank(router: RouterConfig, source: Source) -> int:
     return router.order.index(source) if source in router.order else len(router.order)
 
 

@@ -8,6 +8,7 @@ from opskit.llm.answer import Attempt, NoAnswer
 from opskit.llm.faults import SERVER_IS_WELL, FaultKind
 from opskit.llm.plan import Plan, Wish, same_model
 from opskit.llm.remedies import fault_remedy
+from opskit.providers.kinds import OPENAI, expected_kind
 
 _TIMEOUTS = {
     FaultKind.FIRST_TOKEN_TIMEOUT,
@@ -72,13 +73,13 @@ def _after_attempts(
 
 def _decisive(attempts: Sequence[Attempt], nodes: Sequence[NodeConfig]) -> str | None:
     """The remedies of the faults that name one, first of all that of the model which was wanted most."""
-    sources = {node.name: node.source for node in nodes}
+    servers = {node.name: expected_kind(node.source) for node in nodes}
     remedies = [
         fault_remedy(
             FaultKind(attempt.fault),
             model=attempt.model,
             node=attempt.node,
-            source=sources.get(attempt.node, ""),
+            server=servers.get(attempt.node, OPENAI),
             again="ask again",
         )
         for attempt in attempts
@@ -121,7 +122,13 @@ def _without_attempts(choice: Plan, wish: Wish, nodes: Sequence[NodeConfig]) -> 
     )
     locked = {s.node for s in choice.skipped if s.fault is FaultKind.UNAUTHORISED}
     keys = [
-        fault_remedy(FaultKind.UNAUTHORISED, model="", node=node.name, source=node.source, again="")
+        fault_remedy(
+            FaultKind.UNAUTHORISED,
+            model="",
+            node=node.name,
+            server=expected_kind(node.source),
+            again="",
+        )
         for node in nodes
         if node.name in locked
     ]
@@ -134,8 +141,9 @@ def _start(nodes: Sequence[NodeConfig], down: dict[str, str]) -> str:
     """The commands that bring a node up, or fill it."""
     commands = []
     for node in nodes:
-        if node.source == "ollama":
-            commands.append("`ollama serve`" if node.name in down else "`ollama pull phi3.5:3.8b`")
-        elif node.source == "mlx":
-            commands.append(f"`mlx_lm.server --model DIR --port {node.url.rpartition(':')[2]}`")
+        kind = expected_kind(node.source)
+        if kind.pull and node.name not in down:
+            commands.append(kind.pull_hint())
+        elif kind.start:
+            commands.append(kind.start_hint(node.url))
     return " or ".join(dict.fromkeys(commands)) or "start one of these nodes, then `opskit probe`"

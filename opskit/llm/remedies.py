@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from opskit.llm.faults import FaultKind
 from opskit.providers.base import DEFAULT_MODEL
+from opskit.providers.kinds import ServerKind
 
 #: For every kind of server.
 _ANYWHERE: Mapping[FaultKind, str] = {
@@ -30,37 +31,14 @@ _ANYWHERE: Mapping[FaultKind, str] = {
     FaultKind.UNKNOWN_ARCHITECTURE: "update the server of {node}: it is too old for {model}; or choose "
     "another model (`opskit models list`)",
 }
-_OLLAMA: Mapping[FaultKind, str] = {
-    FaultKind.NOT_INSTALLED: "`ollama pull {model}`",
-    FaultKind.CONTEXT_EXCEEDED: "shorten the prompt, or give it a larger context: `nodes.{node}.num_ctx: N` "
-    "(`ollama show {model}` names the longest that the model can use)",
-    FaultKind.BROKEN_MODEL_FILE: "`ollama rm {model}`, then `ollama pull {model}` fetches its files again; "
-    "`df -h` shows whether the disk is full; if it fails again, update Ollama",
-    FaultKind.BROKEN_TEMPLATE: "`ollama show --template {model}` shows it; `ollama pull {model}` fetches the "
-    "published one, for a model of your own correct TEMPLATE in its Modelfile",
-    FaultKind.UNKNOWN_ARCHITECTURE: "update Ollama, which is too old for {model} (Linux: `curl -fsSL "
-    "https://ollama.com/install.sh | sh`, macOS: `brew upgrade ollama`); or choose another model "
-    "(`opskit models list`)",
-}
-_MLX: Mapping[FaultKind, str] = {
-    FaultKind.CONTEXT_EXCEEDED: "shorten the prompt, or take a model with a longer context "
-    "(`opskit models list`)",
-    FaultKind.BROKEN_MODEL_FILE: "`hf download {model} --force-download` fetches its files again; `df -h` "
-    "shows whether the disk is full; if it fails again, `pip install --upgrade mlx mlx-lm`",
-    FaultKind.BROKEN_TEMPLATE: "start `mlx_lm.server` with `--chat-template TEMPLATE`, or take another "
-    "conversion of {model}",
-    FaultKind.UNKNOWN_ARCHITECTURE: "`pip install --upgrade mlx-lm`, then restart the server: it is too old "
-    "for {model}; or choose another model (`opskit models list`)",
-}
-_BY_SOURCE: Mapping[str, Mapping[FaultKind, str]] = {"ollama": _OLLAMA, "mlx": _MLX}
 
 
-def fault_remedy(kind: FaultKind, *, model: str, node: str, source: str, again: str) -> str | None:
-    """The next thing to type; None where only the state of the node tells it.
+def fault_remedy(kind: FaultKind, *, model: str, node: str, server: ServerKind, again: str) -> str | None:
+    """Return the next thing to type; None where only the state of the node tells it.
 
     `again` is the command that tries once more.
     """
-    text = _BY_SOURCE.get(source, {}).get(kind) or _ANYWHERE.get(kind)
+    text = server.advice.get(kind.value) or _ANYWHERE.get(kind)
     if text is None:
         return None
     return text.format(model="MODEL" if model == DEFAULT_MODEL else model, node=node, again=again)

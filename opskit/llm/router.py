@@ -173,8 +173,12 @@ class Router:
 
     def _open(self, choice: Plan, course: Course) -> list[Candidate]:
         """USE_MLX_FALLBACK=false switches the MLX leg of fallback off (SPEC A6)."""
-        mlx = self._config.use_mlx_fallback or not course.is_fallback
-        return [c for c in choice.candidates if course.may_try(c) and (mlx or c.source != "mlx")]
+        first = not course.is_fallback
+        return [
+            c
+            for c in choice.candidates
+            if course.may_try(c) and (first or self._config.may_fall_back_to(c.source))
+        ]
 
     async def _attempt(
         self,
@@ -290,7 +294,11 @@ class Router:
 
     def _warn_of_mlx(self, situation: Situation) -> None:
         """SPEC B10: MLX missing is told once in five minutes, not on every call."""
-        missing = [v for v in situation.snapshot.nodes if v.source == "mlx" and v.fault is not None]
+        missing = [
+            view
+            for view in situation.snapshot.nodes
+            if self._nodes[view.name].config.is_mlx and view.fault is not None
+        ]
         if missing and situation.now - self._mlx_warned_at >= self._config.mlx_warning_every_s:
             self._mlx_warned_at = situation.now
             fault = missing[0].fault

@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Protocol
 
+from opskit.providers.kinds import ServerKind
+
 #: What mlx_lm.server calls the model it was started with (wire facts B3). Never sent: the name is omitted.
 DEFAULT_MODEL = "default_model"
 
@@ -159,12 +161,8 @@ class Provider(Protocol):
     """A node that answers. Every method raises CallError and nothing else that is expected."""
 
     @property
-    def flavour(self) -> str:
-        """What server it is, as far as it can be told: ollama, mlx_lm, lmstudio, openai, scripted."""
-
-    @property
-    def loads_on_demand(self) -> bool:
-        """True when `load` really loads without generating."""
+    def kind(self) -> ServerKind:
+        """What server it turned out to be, and what can be expected of that."""
 
     async def version(self) -> str:
         """A cheap sign of life that touches no model: the server's version or its name."""
@@ -176,7 +174,13 @@ class Provider(Protocol):
         """What is loaded; None when the server cannot tell."""
 
     async def load(self, model: str, *, num_ctx: int | None = None) -> None:
-        """Load without generating; returns when it is resident."""
+        """Load without generating; returns when it is resident. Needs `kind.loads_on_demand`."""
+
+    async def unload(self, model: str) -> None:
+        """Ask the server to free a model's memory. Needs `kind.loads_on_demand`."""
+
+    async def cache_bytes_per_token(self, model: str) -> int | None:
+        """Return what a token of context costs in memory, in bytes; None where the server does not tell."""
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """The answer as it comes; the last event is End. A stream without End raises CallError(ENDED)."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from opskit.config.schema import Budgets, NodeConfig
 from opskit.providers.base import CallError, Cause, Provider
 from opskit.providers.http import HttpNode, parsed
+from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI
 from opskit.providers.ollama import Ollama
 from opskit.providers.openai import OpenAIStyle
 
@@ -94,16 +95,16 @@ async def _openai(http: HttpNode, config: NodeConfig) -> Provider:
     server = response.headers.get("Server", "")
     # The real one is a bare http.server: no other model server answers with BaseHTTP (wire facts B1).
     if server.startswith("BaseHTTP"):
-        return OpenAIStyle(http, "mlx_lm", config.default_model)
+        return OpenAIStyle(http, MLX_LM, config.default_model)
     listing = parsed(response.content, _UNKNOWN)
     if not isinstance(listing, Mapping) or not isinstance(listing.get("data"), list):
         raise CallError(Cause.PAYLOAD, _UNKNOWN, phase="stream", status=response.status_code)
     if config.protocol == "auto" and await _is_lmstudio(http):
-        return OpenAIStyle(http, "lmstudio", config.default_model)
+        return OpenAIStyle(http, LMSTUDIO, config.default_model)
     if config.source == "mlx":
         # Unknown, but where an MLX server is expected: keep to what is safe with one.
-        return OpenAIStyle(http, "mlx_lm", config.default_model)
-    return OpenAIStyle(http, "openai", config.default_model)
+        return OpenAIStyle(http, MLX_LM, config.default_model)
+    return OpenAIStyle(http, OPENAI, config.default_model)
 
 
 async def _lists_tags(http: HttpNode) -> bool:

@@ -26,9 +26,11 @@ from opskit.providers.base import (
 )
 from opskit.providers.failures import error_text
 from opskit.providers.http import HttpNode, lines, parsed
+from opskit.providers.kinds import OLLAMA
 from opskit.providers.reading import StreamReader
 from opskit.providers.values import count, seconds_of_nanoseconds, text
 
+_UNLOAD_S = 30.0
 _DOCUMENT_BYTES = 8 * 1024 * 1024
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
@@ -36,8 +38,7 @@ _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 class Ollama:
     """One Ollama-shaped server."""
 
-    flavour = "ollama"
-    loads_on_demand = True
+    kind = OLLAMA
 
     def __init__(self, http: HttpNode) -> None:
         self._http = http
@@ -84,6 +85,14 @@ class Ollama:
             reply = await self._http.post_json("/api/chat", body, timeout_s=None)
         if isinstance(reply, Mapping) and reply.get("error"):
             raise _in_band(reply)
+
+    async def unload(self, model: str) -> None:
+        """Ask for an unload (A3); a busy model goes after its requests."""
+        await self._http.post_json("/api/generate", {"model": model, "keep_alive": 0}, timeout_s=_UNLOAD_S)
+
+    async def cache_bytes_per_token(self, model: str) -> int | None:
+        """Read it out of the model's metadata, which loads nothing."""
+        return cache_bytes_per_token(await self.show(model))
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """NDJSON chunks of /api/chat. Success is a line with `done: true`, nothing else (A5).
@@ -262,6 +271,29 @@ def _usage(chunk: Mapping[str, Any]) -> Usage:
         load_s=seconds_of_nanoseconds(chunk.get("load_duration")),
         eval_s=seconds_of_nanoseconds(chunk.get("eval_duration")),
     )
+
+
+def cache_bytes_per_token(shown: Mapping[str, Any]) -> int | None:
+    """Bytes of key and value cache for one token at 16 bits, out of `/api/show`; None where it does not tell.
+
+    Two (key, value) x layers x heads that are cached x their width x two bytes. A model whose layers differ
+    from one another (a list instead of a number) is left alone.
+    """
+    info = shown.get("model_info")
+    if not isinstance(info, Mapping):
+        return None
+    arch = info.get("general.architecture")
+
+    def number(key: str) -> int | None:
+        value = info.get(f"{arch}.{key}")
+        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+    layers, heads, width = number("block_count"), number("attention.head_count"), number("embedding_length")
+    cached = number("attention.head_count_kv")
+    size = number("attention.key_length") or (width // heads if width and heads else None)
+    if layers is None or cached is None or size is None:
+        return None
+    return 2 * layers * cached * size * 2
 
 
 def _parameters(value: Any) -> float | None:

@@ -1,6 +1,6 @@
 """The OpenAI-style protocol: mlx_lm.server, LM Studio, vLLM, OpenRouter and their kin (wire facts B, C).
 
-What they do not agree on is kept in `flavour`: mlx_lm.server loads, and may download, any name it is sent
+What they do not agree on is told by their kind: mlx_lm.server loads, and may download, any name it is sent
 (B3), so a name that the server did not list never reaches the wire, and the resident model is asked for by
 leaving the name out.
 """
@@ -27,11 +27,10 @@ from opskit.providers.base import (
 )
 from opskit.providers.failures import error_text
 from opskit.providers.http import HttpNode, lines, parsed
+from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, ServerKind
 from opskit.providers.reading import StreamReader
 from opskit.providers.sse import Comment, Data, Item, events
 from opskit.providers.values import count
-
-Flavour = Literal["mlx_lm", "lmstudio", "openai"]
 
 _KEEPALIVE = re.compile(r"keepalive (\d{1,18})/(\d{1,18})", re.ASCII)
 _LMSTUDIO_KINDS = ("llm", "vlm")
@@ -40,42 +39,48 @@ _LMSTUDIO_KINDS = ("llm", "vlm")
 class OpenAIStyle:
     """One server that answers /v1/chat/completions."""
 
-    loads_on_demand = False
-
-    def __init__(self, http: HttpNode, flavour: Flavour = "openai", default_model: str | None = None) -> None:
+    def __init__(self, http: HttpNode, kind: ServerKind = OPENAI, default_model: str | None = None) -> None:
         self._http = http
-        self.flavour: str = flavour
+        self.kind = kind
         self._default = default_model
         self._listed: frozenset[str] | None = None
 
     async def version(self) -> str:
         """/health where it exists; 503 there means that the generation thread is dead (B1)."""
-        if self.flavour == "mlx_lm":
+        if self.kind is MLX_LM:
             response = await self._http.get("/health")
             if response.status_code >= 500:
                 raise CallError(Cause.STATUS, _ill(response.content), status=response.status_code)
-            return "mlx_lm.server"
-        await self._http.get_json("/v1/models")
-        return {"lmstudio": "LM Studio"}.get(self.flavour, "OpenAI-style server")
+        else:
+            await self._http.get_json("/v1/models")
+        return self.kind.label
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """What the server lists; with mlx_lm.server first DEFAULT_MODEL, the only one known resident."""
         listed = await self._list()
         self._listed = frozenset(model.name for model in listed)
-        if self.flavour != "mlx_lm":
+        if self.kind is not MLX_LM:
             return listed
         resident = ModelInfo(DEFAULT_MODEL, resident=True)
         return (resident, *listed)
 
     async def resident(self) -> tuple[Resident, ...] | None:
-        if self.flavour == "mlx_lm":
+        if self.kind is MLX_LM:
             return (Resident(DEFAULT_MODEL),)
-        if self.flavour == "lmstudio":
+        if self.kind is LMSTUDIO:
             return tuple(Resident(m.name) for m in await self._list() if m.resident)
         return None
 
     async def load(self, model: str, *, num_ctx: int | None = None) -> None:
         """These servers load with the first request; there is nothing to call."""
+
+    async def unload(self, model: str) -> None:
+        """There is nothing to call either."""
+
+    async def cache_bytes_per_token(self, model: str) -> int | None:
+        """None of them tells it."""
+        del model
+        return None
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """SSE chunks, or one JSON document from a server that ignores `stream`.
@@ -104,11 +109,11 @@ class OpenAIStyle:
         await self._http.aclose()
 
     async def _list(self) -> tuple[ModelInfo, ...]:
-        if self.flavour == "lmstudio":
+        if self.kind is LMSTUDIO:
             body = await self._http.get_json("/api/v0/models")
             return tuple(_lmstudio(entry) for entry in _entries(body) if entry.get("type") in _LMSTUDIO_KINDS)
         # Without a cache folder mlx_lm fails after the 200 is written (B1): nothing listed, but it may serve.
-        empty: Mapping[str, Any] | None = {"data": []} if self.flavour == "mlx_lm" else None
+        empty: Mapping[str, Any] | None = {"data": []} if self.kind is MLX_LM else None
         body = await self._http.get_json("/v1/models", empty=empty)
         # llama.cpp and vLLM serve what they list; for the others nothing is known of what is loaded.
         return tuple(

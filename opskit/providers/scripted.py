@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opskit.providers.base import CallError, Cause, ChatRequest, End, Event, ModelInfo, Resident, Token
+from opskit.providers.kinds import ServerKind
+
+SCRIPTED = ServerKind(name="scripted", label="scripted", phrase="a scripted provider")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Scripted:
         load: Mapping[str, Script] | None = None,
         cloud: Collection[str] = (),
         contexts: Mapping[str, int] | None = None,
-        flavour: str = "scripted",
+        kind: ServerKind = SCRIPTED,
         loads_on_demand: bool = True,
         tells_residency: bool = True,
     ) -> None:
@@ -54,8 +57,7 @@ class Scripted:
         self._contexts = dict(contexts or {})
         self._tells_residency = tells_residency
         self.loaded = set(self._scripts if resident is None else resident)
-        self.flavour = flavour
-        self.loads_on_demand = loads_on_demand
+        self.kind = replace(kind, loads_on_demand=loads_on_demand)
         self.listing: Script = ()
         self.residency: Script = ()
         self.health: Script = ()
@@ -93,6 +95,14 @@ class Scripted:
         self.loaded.add(model)
         if num_ctx is not None:
             self._contexts[model] = num_ctx
+
+    async def unload(self, model: str) -> None:
+        self.loaded.discard(model)
+
+    async def cache_bytes_per_token(self, model: str) -> int | None:
+        """It does not tell."""
+        del model
+        return None
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         self.calls.append(request)

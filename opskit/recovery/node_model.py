@@ -13,7 +13,7 @@ from opskit.config.schema import NodeConfig
 from opskit.errors import OpskitError
 from opskit.llm.loads import load_budget_s
 from opskit.providers.base import CallError, Provider
-from opskit.providers.http import HttpNode
+from opskit.providers.kinds import expected_kind
 from opskit.providers.node import Node
 from opskit.recovery.chat import PROMPT
 from opskit.recovery.outcome import Ran
@@ -55,8 +55,9 @@ async def anew(it: Procedure, node: NodeConfig, wait_s: float) -> list[Finding]:
         detail = f"`{failed.command.shown}` failed: {failed.said}"
         it.notes.append(f"to go back: {repair.undo}")
         return [Finding("restart", node.name, Status.FAIL, "failed", detail, "MODEL_001", before.remedy)]
-    # What was loaded before is loaded again; an MLX server loads its own.
-    wanted = next((str(name) for name in resident if node.source == "ollama"), None)
+    # What was loaded before is loaded again; a server that loads only at its start loads its own.
+    on_demand = expected_kind(node.source).loads_on_demand
+    wanted = next((str(name) for name in resident if on_demand), None)
     it.say(f"waiting for a token of {node.name}, for {wait_s:.0f} s at most")
     finding = await _token(it, node, wanted, wait_s)
     await repairing.note_start()
@@ -73,7 +74,7 @@ async def reload(it: Procedure, node: NodeConfig, model: str, wait_s: float) -> 
     asked = Node(node, it.ground.config.budgets)
     try:
         provider = await asked.provider()
-        if not provider.loads_on_demand:
+        if not provider.kind.loads_on_demand:
             return await anew(it, node, wait_s)
         size = next((one.size_bytes for one in await provider.models() if one.name == model), None)
         budget_s = max(wait_s, load_budget_s(it.ground.config.budgets, size))
@@ -82,7 +83,7 @@ async def reload(it: Procedure, node: NodeConfig, model: str, wait_s: float) -> 
         if it.dry:
             it.planned += [unload, load]
             return []
-        failed = await _asked(it, unload, _unload(provider, node, model, it))
+        failed = await _asked(it, unload, _unload(provider, model))
         failed = failed or await _asked(it, load, provider.load(model))
     except CallError as error:
         why = f"{node.name} does not answer: {error.text}"
@@ -95,13 +96,9 @@ async def reload(it: Procedure, node: NodeConfig, model: str, wait_s: float) -> 
     return [await _token(it, node, model, wait_s)]
 
 
-async def _unload(provider: Provider, node: NodeConfig, model: str, it: Procedure) -> None:
+async def _unload(provider: Provider, model: str) -> None:
     """Ask for it, and wait until it is gone: a busy one goes after its requests. Raises CallError."""
-    http = HttpNode(node.url, api_key=node.api_key, connect_s=it.ground.config.budgets.connect_s)
-    try:
-        await http.post_json("/api/generate", {"model": model, "keep_alive": 0}, timeout_s=_UNLOAD_S)
-    finally:
-        await http.aclose()
+    await provider.unload(model)
     while True:
         if not any(one.name == model for one in await provider.resident() or ()):
             return
@@ -128,7 +125,8 @@ async def _asked(it: Procedure, command: Command, work: Awaitable[Any]) -> str |
 async def _token(it: Procedure, node: NodeConfig, model: str | None, wait_s: float) -> Finding:
     """A judged answer, as soon as the server gives one; else how it stood at last."""
     limit = time.monotonic() + wait_s
-    wish = Climb(model=model, load=model is not None or node.source == "ollama", goal=PROMPT, required=True)
+    load = model is not None or expected_kind(node.source).loads_on_demand
+    wish = Climb(model=model, load=load, goal=PROMPT, required=True)
     while True:
         found = await climb(node, it.ground.config, wish, it.ground.folder)
         if found.state in (NodeState.OK, NodeState.SLOW) and found.evidence.get("answer"):

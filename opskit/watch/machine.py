@@ -8,9 +8,9 @@ from typing import Any
 from opskit.checks.inventory import Loaded
 from opskit.config.schema import NodeConfig, WatchConfig
 from opskit.llm.fit import gib
+from opskit.providers.kinds import expected_kind
 from opskit.system.gauges import Gauges, MemoryUser
 from opskit.system.host import is_loopback
-from opskit.system.network import endpoint
 from opskit.watch.threshold import Change, Threshold
 
 #: How far below its limit a value must fall, in percent, before all is well again.
@@ -74,14 +74,17 @@ def remedy(
         return "`top -o cpu` on a Mac, `top` on Linux: the processes that use it"
     if target.startswith("disk "):
         return "`docker system df`, `ollama list` and `du -xhd1 /` show what it holds"
-    here = {node.name: node for node in nodes if node.source == "ollama" and is_loopback(node.url)}
-    models = [row for row in loaded if row.node in here and row.resident.size_bytes]
+    here = {node.name: node for node in nodes if is_loopback(node.url)}
+    models = [
+        row
+        for row in loaded
+        if row.node in here and row.resident.size_bytes and expected_kind(here[row.node].source).unload
+    ]
     if models:
         largest = max(models, key=lambda row: row.resident.size_bytes or 0)
-        host, port = endpoint(here[largest.node].url)
-        where = "" if port == _OLLAMA_PORT else f"OLLAMA_HOST={host}:{port} "
-        size = gib(largest.resident.size_bytes or 0)
-        return f"`{where}ollama stop {shlex.quote(largest.resident.name)}` unloads the largest model ({size})"
+        node, size = here[largest.node], gib(largest.resident.size_bytes or 0)
+        unload = expected_kind(node.source).unload_hint(shlex.quote(largest.resident.name), node.url)
+        return f"{unload} unloads the largest model ({size})"
     if users:
         first = users[0]
         return (

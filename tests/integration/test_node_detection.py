@@ -6,6 +6,7 @@ import pytest
 
 from opskit.config.schema import Budgets, NodeConfig
 from opskit.providers.base import CallError, Cause
+from opskit.providers.kinds import LMSTUDIO, MLX_LM, OLLAMA, OPENAI
 from opskit.providers.node import Node
 from tests.parts.raw_server import Reply, answer, free_port, reply_json, serving
 
@@ -37,24 +38,24 @@ async def before(replies: dict[str, Reply], pooled: bool, **options):
 
 
 @pytest.mark.parametrize(
-    "replies, source, flavour",
+    "replies, source, kind",
     [
-        ({"/api/version": reply_json({"version": "0.33.0"})}, "mlx", "ollama"),
-        ({"/v1/models": reply_json({"data": []}, Server="BaseHTTP/0.6 Python/3.11.7")}, "openai", "mlx_lm"),
-        ({"/v1/models": answer(b"", framing="close", Server="BaseHTTP/0.6 Python/3.11.7")}, "mlx", "mlx_lm"),
+        ({"/api/version": reply_json({"version": "0.33.0"})}, "mlx", OLLAMA),
+        ({"/v1/models": reply_json({"data": []}, Server="BaseHTTP/0.6 Python/3.11.7")}, "openai", MLX_LM),
+        ({"/v1/models": answer(b"", framing="close", Server="BaseHTTP/0.6 Python/3.11.7")}, "mlx", MLX_LM),
         (
             {"/v1/models": MODELS, "/api/v0/models": reply_json({"data": [{"id": "m", "state": "loaded"}]})},
             "mlx",
-            "lmstudio",
+            LMSTUDIO,
         ),
-        ({"/v1/models": MODELS}, "openai", "openai"),
-        ({"/v1/models": MODELS}, "mlx", "mlx_lm"),
+        ({"/v1/models": MODELS}, "openai", OPENAI),
+        ({"/v1/models": MODELS}, "mlx", MLX_LM),
         (
             {"/v1/models": MODELS, "/api/version": reply_json({"error": "Unexpected endpoint"})},
             "openai",
-            "openai",
+            OPENAI,
         ),
-        ({"/v1/models": MODELS, "/api/version": PAGE}, "openai", "openai"),
+        ({"/v1/models": MODELS, "/api/version": PAGE}, "openai", OPENAI),
     ],
     ids=[
         "ollama",
@@ -67,10 +68,10 @@ async def before(replies: dict[str, Reply], pooled: bool, **options):
         "page",
     ],
 )
-async def test_a_server_is_recognised(pooled, replies, source, flavour):
+async def test_a_server_is_recognised(pooled, replies, source, kind):
     """By what it answers, not by the port it stands on."""
     async with before(replies, pooled, source=source) as (node, _):
-        assert (await node.provider()).flavour == flavour
+        assert (await node.provider()).kind is kind
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ async def test_a_silent_server_has_a_deadline(pooled):
 async def test_a_configured_protocol_is_not_asked_for(pooled):
     """Who says `ollama` gets Ollama without a question."""
     async with before({}, pooled, protocol="ollama") as (node, server):
-        assert (await node.provider()).flavour == "ollama"
+        assert (await node.provider()).kind is OLLAMA
         assert server.seen == []
 
 
@@ -144,17 +145,17 @@ async def test_a_server_is_asked_once_and_again_after_it_was_forgotten(pooled):
         assert len(server.seen) == 1
         server.replies = {"/v1/models": MODELS}
         node.forget()
-        assert (await node.provider()).flavour == "openai"
+        assert (await node.provider()).kind is OPENAI
 
 
 async def test_an_ollama_without_version_and_ps_is_still_one(httpserver, pooled):
     """A server that only lists and chats is Ollama-shaped; what it holds in memory is not known."""
     httpserver.no_handler_status_code = 404
     httpserver.expect_request("/api/tags").respond_with_json({"models": [{"name": "m:1b", "size": 1}]})
-    node = Node(NodeConfig("ollama", httpserver.url_for("").rstrip("/"), "ollama"), BUDGETS, pooled=pooled)
+    node = Node(NodeConfig("ollama", httpserver.url_for("").rstrip("/"), OLLAMA), BUDGETS, pooled=pooled)
     try:
         provider = await node.provider()
-        assert provider.flavour == "ollama"
+        assert provider.kind is OLLAMA
         assert await provider.version() == "Ollama"
         assert await provider.resident() is None
     finally:

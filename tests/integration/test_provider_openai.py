@@ -18,6 +18,7 @@ from opskit.providers.base import (
     Usage,
 )
 from opskit.providers.http import HttpNode
+from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI
 from opskit.providers.openai import OpenAIStyle
 from tests.parts.dialects import DONE, collect, delta, said, sse
 from tests.parts.raw_server import answer, reply_json, serving
@@ -173,14 +174,14 @@ class TestErrorsUnderA200:
 
 
 class TestNames:
-    @pytest.mark.parametrize("flavour", ["mlx_lm", "openai", "lmstudio"])
-    async def test_a_name_that_is_not_listed_never_reaches_the_wire(self, node, flavour):
+    @pytest.mark.parametrize("kind", [MLX_LM, OPENAI, LMSTUDIO], ids=lambda kind: kind.name)
+    async def test_a_name_that_is_not_listed_never_reaches_the_wire(self, node, kind):
         """mlx_lm.server would download it and swap it in (wire facts B3)."""
         server, make = node
         server.replies["/api/v0/models"] = reply_json(
             {"data": [{"id": "m", "type": "llm", "state": "loaded"}]}
         )
-        error = await failure(make(flavour), "qwq:32b")
+        error = await failure(make(kind), "qwq:32b")
         assert (error.cause, classify(error).kind) == (Cause.NOT_LISTED, FaultKind.NOT_LISTED)
         assert {request.method for request in server.seen} == {"GET"}
         assert not any(b"qwq" in request.raw for request in server.seen)
@@ -189,7 +190,7 @@ class TestNames:
         """A listed name is known to be one."""
         server, make = node
         server.replies[CHAT] = answer(HELLO, STOP, DONE)
-        provider = make("mlx_lm")
+        provider = make(MLX_LM)
         for _ in range(3):
             await collect(provider)
         assert [request.path for request in server.seen].count("/v1/models") == 1
@@ -199,8 +200,8 @@ class TestNames:
         """Leaving the name out is what means it; a configured one is sent as it was given at the start."""
         server, make = node
         server.replies[CHAT] = answer(HELLO, STOP, DONE)
-        await collect(make("mlx_lm"), DEFAULT_MODEL)
-        await collect(make("mlx_lm", "/models/qwen"), DEFAULT_MODEL)
+        await collect(make(MLX_LM), DEFAULT_MODEL)
+        await collect(make(MLX_LM, "/models/qwen"), DEFAULT_MODEL)
         first, second = server.bodies(CHAT)
         assert "model" not in first
         assert second["model"] == "/models/qwen"
@@ -211,21 +212,21 @@ class TestLists:
     async def test_mlx_lists_its_resident_model_first(self, node):
         """The only one that is known to be loaded; the list is read once."""
         server, make = node
-        assert await make("mlx_lm").models() == (
+        assert await make(MLX_LM).models() == (
             ModelInfo(DEFAULT_MODEL, resident=True),
             ModelInfo("m"),
             ModelInfo("org/other"),
         )
-        assert await make("mlx_lm").resident() == (Resident(DEFAULT_MODEL),)
+        assert await make(MLX_LM).resident() == (Resident(DEFAULT_MODEL),)
         assert len(server.seen) == 1
 
     async def test_mlx_without_a_cache_folder_still_serves(self, node):
         """A 200 with no body at all (wire facts B1) is an empty list, and only there."""
         server, make = node
         server.replies["/v1/models"] = answer(b"", framing="close")
-        assert await make("mlx_lm").models() == (ModelInfo(DEFAULT_MODEL, resident=True),)
+        assert await make(MLX_LM).models() == (ModelInfo(DEFAULT_MODEL, resident=True),)
         with pytest.raises(CallError) as caught:
-            await make("openai").models()
+            await make(OPENAI).models()
         assert caught.value.cause is Cause.PAYLOAD
 
     async def test_lm_studio_tells_what_is_loaded(self, node):
@@ -237,7 +238,7 @@ class TestLists:
             {"id": "c", "type": "embeddings", "state": "loaded"},
         ]
         server.replies["/api/v0/models"] = reply_json({"data": entries})
-        provider = make("lmstudio")
+        provider = make(LMSTUDIO)
         assert await provider.models() == (
             ModelInfo("a", family="qwen2", context_length=4096, resident=True),
             ModelInfo("b", quantization="4bit", resident=False),
@@ -266,13 +267,13 @@ class TestHealth:
         server, make = node
         server.replies["/health"] = reply_json({"status": "unavailable"}, status="503 Service Unavailable")
         with pytest.raises(CallError) as caught:
-            await make("mlx_lm").version()
+            await make(MLX_LM).version()
         assert caught.value.status == 503
 
     async def test_a_living_one_is_named(self, node):
         """Without touching a model."""
         server, make = node
         server.replies["/health"] = reply_json({"status": "ok"})
-        assert await make("mlx_lm").version() == "mlx_lm.server"
-        assert await make("openai").version() == "OpenAI-style server"
+        assert await make(MLX_LM).version() == "mlx_lm.server"
+        assert await make(OPENAI).version() == "OpenAI-style server"
         assert {request.method for request in server.seen} == {"GET"}

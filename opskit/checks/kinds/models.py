@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from opskit.checks.fields import CONFIG, Flag, Text
 from opskit.checks.kinds.http import Url, without_secrets
 from opskit.checks.spec import Kind, Observation, Scene, Unjudged
 from opskit.checks.state import NodeState
-from opskit.config.schema import NodeConfig
+from opskit.config.schema import NodeConfig, Source
 from opskit.llm.verdict import judge
 from opskit.providers.base import CallError
 from opskit.result import Finding, Status
@@ -30,7 +30,7 @@ class NodeParams:
 
     node: Text | None = None
     url: Url | None = None
-    source: Literal["ollama", "mlx", "openai"] = "ollama"
+    source: Source = "ollama"
 
     def __post_init__(self) -> None:
         if (self.node is None) == (self.url is None):
@@ -168,7 +168,7 @@ async def _not_resident(params: ModelParams, config: NodeConfig, scene: Scene) -
         "error": None,
     }
     if not any(same_model(params.model, name) for name in listed):
-        remedy = f"`ollama pull {params.model}`" if config.source == "ollama" else None
+        remedy = provider.kind.pull_hint(params.model) or None
         detail = f"{config.name} does not hold {params.model}"
         return Observation(values, detail, state="missing", code="MODEL_001", remedy=remedy)
     why = "is not loaded" if resident is not None else "may not be loaded (the server does not tell)"

@@ -26,14 +26,12 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
 
 
 def _empty(node: NodeFacts) -> Cause:
-    pull = "`ollama pull phi3.5:3.8b`"
-    start = "start it with a model: `mlx_lm.server --model DIR`"
     return Cause(
         "no-model",
         node.config.name,
         f"{node.config.name} is up and has no model that can chat",
         (f"{node.config.url} lists none",),
-        pull if node.flavour == "ollama" else start,
+        node.likely_kind.fill,
         check_of(node.config.name),
         code="MODEL_001",
     )
@@ -43,14 +41,17 @@ def _wanted(evidence: Evidence, up: list[NodeFacts]) -> Iterator[Cause]:
     """What the configuration names must be somewhere. A silent node might hold it: then nothing is said."""
     for node in up:
         model = node.config.default_model
-        # mlx_lm.server lists only part of what it can load (wire facts B1).
-        if model and node.flavour == "ollama" and node.models and not _held(node, model):
+        if model and _lists_all(node) and node.models and not _held(node, model):
             yield _missing(model, f"`nodes.{node.config.name}.default_model`", [node])
     model = evidence.config.victoria_model
-    if model and up and len(up) == len(evidence.config.nodes) and all(n.flavour == "ollama" for n in up):
+    if model and up and len(up) == len(evidence.config.nodes) and all(map(_lists_all, up)):
         holders = [node for node in up if _held(node, model)]
         if not holders and any(node.models for node in up):
             yield _missing(model, "VICTORIA_MODEL", up)
+
+
+def _lists_all(node: NodeFacts) -> bool:
+    return node.kind is not None and node.kind.lists_every_model
 
 
 def _missing(model: str, told_by: str, nodes: list[NodeFacts]) -> Cause:

@@ -10,6 +10,7 @@ from opskit.doctor.areas.containers import of_member
 from opskit.doctor.cause import Cause, Fix, counted, key_of
 from opskit.doctor.evidence import Evidence, Holder, NodeFacts
 from opskit.llm.faults import FaultKind
+from opskit.providers.kinds import expected_kind
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 
@@ -105,12 +106,13 @@ def _of(node: NodeFacts, evidence: Evidence) -> Iterator[Cause]:
         yield taken(config, _server(config), f"it answers, but not as a model server: {node.trouble.detail}",
                     evidence)  # fmt: skip
         return
-    if config.source == "ollama" and config.protocol == "auto" and node.flavour == "mlx_lm":
+    expected = expected_kind(config.source)
+    if expected.own_protocol and config.protocol == "auto" and node.kind not in (expected, None):
         yield Cause(
             "wrong-server",
             name,
-            f"behind the Ollama address {config.url} answers an MLX server",
-            ("it speaks as mlx_lm.server does; clients of Ollama's own API get nothing there",),
+            f"behind the {expected.label} address {config.url} answers {node.kind.phrase}",
+            (f"it is {node.kind.label}; clients of {expected.label}'s own API get nothing there",),
             "`opskit config show` tells where the address comes from; Ollama's port is usually 11434, "
             "MLX's 11435",
             check_of(name),
@@ -137,7 +139,7 @@ def _is_stranger(node: NodeFacts) -> bool:
 def _condition(node: NodeFacts, evidence: Evidence) -> Cause | None:
     config, state = node.config, node.state
     process = {"pid": node.pid, "stopped": node.stopped} if node.pid is not None else None
-    remedy = node_remedy(config, state, model=None, process=process) or ""
+    remedy = node_remedy(config, state, model=None, process=process, kind=node.kind) or ""
     base = Cause(
         "node-failing",
         config.name,
@@ -180,7 +182,7 @@ def _nobody(evidence: Evidence) -> bool:
 
 
 def _server(config: NodeConfig) -> str:
-    return {"ollama": "Ollama", "mlx": "an MLX server"}.get(config.source, "a model server")
+    return expected_kind(config.source).phrase
 
 
 def _two_servers(evidence: Evidence) -> Iterator[Cause]:

@@ -14,7 +14,8 @@ _READ_SHARE = 0.9
 def causes(evidence: Evidence) -> Iterator[Cause]:
     yield from _differing(evidence)
     for node in evidence.nodes:
-        yield from _cut(node)
+        if node.likely_kind.context_per_request:
+            yield from _cut(node)
     yield from _told_by_log(evidence)
 
 
@@ -72,7 +73,7 @@ def _remedy(model: str) -> str:
 def _differing(evidence: Evidence) -> Iterator[Cause]:
     """A different num_ctx is another runner to Ollama: it unloads and loads the model (wire facts A3)."""
     for node in evidence.nodes:
-        if node.flavour not in ("ollama", None):
+        if not node.likely_kind.context_per_request:
             continue
         general = dict(_standing(node, evidence))
         by_model: dict[str, dict[str, int]] = {}

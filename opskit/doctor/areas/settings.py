@@ -37,7 +37,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
 
 def _settings(node: NodeFacts, evidence: Evidence) -> Mapping[str, str] | None:
     """Those of the process or container behind an Ollama node; None where they cannot be seen."""
-    if node.flavour != "ollama":
+    if node.kind is None or not node.kind.settings_prefix:
         return None
     holders = holders_of(node.config, evidence)
     return next((one.environment.settings for one in holders if one.environment is not None), None)

@@ -16,9 +16,8 @@ from opskit.doctor.looks.board import Board, check
 from opskit.llm.catalog import generates
 from opskit.llm.faults import FaultKind, classify
 from opskit.providers.agent import AgentClient
-from opskit.providers.base import CallError, ModelInfo
+from opskit.providers.base import CallError, ModelInfo, Provider
 from opskit.providers.node import Node
-from opskit.providers.ollama import Ollama
 from opskit.result import Finding, Status
 
 _GONE = (NodeState.REFUSED, NodeState.UNREACHABLE)
@@ -47,7 +46,7 @@ def node(board: Board, config: NodeConfig, *, limit_s: float, ask: bool) -> Chec
             **_model_fault(climbed),
         )
         board.nodes[config.name] = facts
-        if ask and state in (NodeState.OK, NodeState.SLOW) and facts.flavour == "ollama":
+        if ask and state in (NodeState.OK, NodeState.SLOW) and _may_cut(facts):
             board.nodes[config.name] = await deep.asked(facts, scene)
         return _judged(climbed, state, explicit=config.explicit or config.required)
 
@@ -135,51 +134,31 @@ async def _read(config: NodeConfig, scene: Scene) -> NodeFacts:
             provider = await node.provider()
         except CallError as error:
             return replace(facts, trouble=classify(error))
-        facts = replace(facts, flavour=provider.flavour)
+        facts = replace(facts, kind=provider.kind)
         try:
             models = tuple(filter(generates, await provider.models()))
             resident = await provider.resident() or ()
         except CallError:
             return facts
         facts = replace(facts, models=models, resident=resident)
-        if isinstance(provider, Ollama):
-            names = {one.name for one in resident}
-            wanted = sorted(models, key=lambda one: (one.name not in names, one.size_bytes or 0))
-            facts = replace(facts, shapes=await _shapes(provider, wanted[:_SHOWN_MODELS]))
-        return facts
+        names = {one.name for one in resident}
+        wanted = sorted(models, key=lambda one: (one.name not in names, one.size_bytes or 0))
+        return replace(facts, shapes=await _shapes(provider, wanted[:_SHOWN_MODELS]))
     finally:
         await node.aclose()
 
 
-async def _shapes(provider: Ollama, models: list[ModelInfo]) -> dict[str, int]:
+def _may_cut(facts: NodeFacts) -> bool:
+    """Whether a long prompt would be cut without an error."""
+    return facts.kind is not None and facts.kind.context_per_request
+
+
+async def _shapes(provider: Provider, models: list[ModelInfo]) -> dict[str, int]:
     async def one(model: ModelInfo) -> tuple[str, int | None]:
         try:
-            return model.name, cache_bytes_per_token(await provider.show(model.name))
+            return model.name, await provider.cache_bytes_per_token(model.name)
         except CallError:
             return model.name, None
 
     found = await asyncio.gather(*map(one, models))
     return {name: size for name, size in found if size}
-
-
-def cache_bytes_per_token(shown: Mapping[str, Any]) -> int | None:
-    """Bytes of key and value cache for one token at 16 bits, out of `/api/show`; None where it does not tell.
-
-    Two (key, value) x layers x heads that are cached x their width x two bytes. A model whose layers differ
-    from one another (a list instead of a number) is left alone.
-    """
-    info = shown.get("model_info")
-    if not isinstance(info, Mapping):
-        return None
-    arch = info.get("general.architecture")
-
-    def number(key: str) -> int | None:
-        value = info.get(f"{arch}.{key}")
-        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-    layers, heads, width = number("block_count"), number("attention.head_count"), number("embedding_length")
-    cached = number("attention.head_count_kv")
-    size = number("attention.key_length") or (width // heads if width and heads else None)
-    if layers is None or cached is None or size is None:
-        return None
-    return 2 * layers * cached * size * 2

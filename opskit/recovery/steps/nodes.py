@@ -12,6 +12,7 @@ from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import NodeConfig
 from opskit.llm.faults import SERVER_IS_WELL
 from opskit.llm.loads import load_budget_s
+from opskit.providers.kinds import expected_kind
 from opskit.recovery.ground import Ground
 from opskit.recovery.step import Condition, Repair, Seen
 from opskit.recovery.steps.decision import Trouble
@@ -110,9 +111,9 @@ def trouble(found: Finding, load_grace_s: float) -> Trouble:
 
 
 def settle_s(ground: Ground, subject: Subject, node: NodeConfig) -> float | None:
-    """How long a restarted node may take: an MLX server loads its model first; None for the usual time."""
+    """How long a restarted node may take where it loads its model first; None for the usual time."""
     config = ground.config
-    if node.source == "ollama":
+    if expected_kind(node.source).loads_on_demand:
         return None
     loads_s = load_budget_s(config.budgets, weights_bytes(subject.start, config))
     return max(config.recovery.step_s, loads_s + config.probe.first_token_s)

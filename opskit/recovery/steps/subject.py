@@ -6,16 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from opskit.config.schema import AgentConfig, Config, NodeConfig
+from opskit.providers.kinds import expected_kind
 from opskit.recovery.ground import Ground
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
-
-#: Words in a program, a unit or a container by which a server is known that does not answer any more.
-_KNOWN_BY = {
-    "ollama": ("ollama",),
-    "mlx": ("mlx", "lmstudio", "lm studio", "lms"),
-    "openai": ("vllm", "llama", "localai", "lmstudio", "lm studio", "sglang"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +42,15 @@ class Subject:
 
 
 def of_node(node: NodeConfig, config: Config) -> Subject:
+    kind = expected_kind(node.source)
     return Subject(
         node.name,
         node.url,
         node.explicit,
-        (*_KNOWN_BY[node.source], node.name.lower()),
+        (*kind.known_by, node.name.lower()),
         config.stack.containers.get(node.name, ()),
         config.stack.start.get(node.name, ()),
-        tuple(dict.fromkeys((node.name.lower(), node.source))),
+        tuple(dict.fromkeys((node.name.lower(), *kind.services))),
     )
 
 

@@ -10,6 +10,7 @@ from opskit.config.schema import NodeConfig
 from opskit.llm.catalog import NodeView
 from opskit.llm.faults import Fault, FaultKind
 from opskit.providers.base import ModelInfo, Resident
+from opskit.providers.kinds import expected_kind
 from opskit.result import Status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -19,7 +20,7 @@ GIB = 1024**3
 def seen(*resident, fault=None, explicit=True, required=False, source="ollama"):
     node = NodeConfig(source, "http://127.0.0.1:1", source, explicit=explicit, required=required)
     models = tuple(ModelInfo(one.name) for one in resident)
-    return Seen(node, NodeView(source, source, source, models, resident, fault=fault), 0.1)
+    return Seen(node, NodeView(source, source, expected_kind(source), models, resident, fault=fault), 0.1)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from opskit.diagnose.network import Reached, internet_finding, own_names
 from opskit.diagnose.ports import expected
 from opskit.diagnose.redaction import Redactor
 from opskit.diagnose.route import Route, of_linux, of_linux_6, of_macos
+from opskit.providers.kinds import LMSTUDIO
 from opskit.system.network import TcpResult
 
 LINUX = """Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT
@@ -72,7 +73,7 @@ def test_ports_are_the_usual_ones_and_the_configured_ones():
 
 def test_no_endpoint_costs_a_token():
     """Requests that would make a model work are named, and never asked."""
-    found = servers(CONFIG, {"far": "lmstudio"})
+    found = servers(CONFIG, {"far": LMSTUDIO})
     paths = {path for server in found for path in server.paths}
     assert not paths & {"/run", "/generate", "/review", "/chat", "/orchestrate", "/v1/chat/completions"}
     assert "/api/v0/models" in paths

@@ -12,6 +12,7 @@ from opskit.doctor.attribution import order
 from opskit.doctor.environment import known
 from opskit.doctor.evidence import Evidence, ExaminedContainer, Holder, NodeFacts
 from opskit.facts.container import Container, PublishedPort
+from opskit.providers import kinds
 from opskit.providers.base import ModelInfo
 
 OLLAMA = NodeConfig("ollama", "http://127.0.0.1:11434", "ollama")
@@ -24,8 +25,8 @@ GIB = 1024**3
 def well(**changes: Any) -> Evidence:
     config = Config("/state", (OLLAMA, MLX), (VICTORIA,))
     nodes = (
-        NodeFacts(OLLAMA, NodeState.OK, flavour="ollama", models=(MODEL,)),
-        NodeFacts(MLX, NodeState.OK, flavour="mlx_lm", models=(ModelInfo("default_model"),)),
+        NodeFacts(OLLAMA, NodeState.OK, kind=kinds.OLLAMA, models=(MODEL,)),
+        NodeFacts(MLX, NodeState.OK, kind=kinds.MLX_LM, models=(ModelInfo("default_model"),)),
     )
     base = Evidence(config, datetime.now(UTC), nodes=nodes, memory_total_bytes=64 * GIB,
                     memory_available_bytes=32 * GIB)  # fmt: skip

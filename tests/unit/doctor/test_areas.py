@@ -12,9 +12,10 @@ from opskit.doctor.evidence import Call, DockerFacts, NodeFacts
 from opskit.doctor.looks.calls import joined
 from opskit.doctor.looks.compose import unset_variables
 from opskit.doctor.looks.deep import MOST_WORDS, words_for
-from opskit.doctor.looks.nodes import cache_bytes_per_token
 from opskit.logs.record import facts
+from opskit.providers import kinds
 from opskit.providers.base import ModelInfo, Resident
+from opskit.providers.ollama import cache_bytes_per_token
 from opskit.result import Finding, Status
 from tests.unit.doctor.evidence import GIB, MODEL, OLLAMA, container, holder, keys, well
 
@@ -110,7 +111,7 @@ def test_localhost_in_a_container(variables, about, wanted: bool):
 )  # fmt: skip
 def test_settings_that_fight(settings, wanted: list[str]):
     """A model of 4 GiB whose cache costs 56 KiB a token, on a machine of 64 GiB."""
-    node = NodeFacts(OLLAMA, NodeState.OK, flavour="ollama", models=(MODEL,), shapes={"m:7b": 57_344})
+    node = NodeFacts(OLLAMA, NodeState.OK, kind=kinds.OLLAMA, models=(MODEL,), shapes={"m:7b": 57_344})
     found = well(nodes=(node,), holders={11434: (holder(environment=known(settings)),)})
     assert keys(found) == wanted
 
@@ -125,7 +126,7 @@ def test_the_context_of_a_model_that_has_no_more():
     """A model that was trained with less than `num_ctx` is not cut by anybody's mistake."""
     config = replace(OLLAMA, num_ctx=8192)
     small = ModelInfo("s:1b", GIB, context_length=2048)
-    node = NodeFacts(config, NodeState.OK, flavour="ollama", models=(small,),
+    node = NodeFacts(config, NodeState.OK, kind=kinds.OLLAMA, models=(small,),
                      resident=(Resident("s:1b", GIB, GIB, 2048),))  # fmt: skip
     assert keys(well(nodes=(node,))) == []
 

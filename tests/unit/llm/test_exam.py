@@ -12,6 +12,7 @@ from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import GIB, Fit
 from opskit.llm.selection import Examinee, Load, Which, select
 from opskit.providers.base import DEFAULT_MODEL, Cause, End, ModelInfo, Reasoning, Resident, Token, Usage
+from opskit.providers.kinds import MLX_LM, OLLAMA, OPENAI
 from opskit.providers.scripted import Pause, Scripted, says
 from opskit.result import Status
 from tests.parts.rig import fails
@@ -23,18 +24,16 @@ LARGE = ModelInfo("large:70b", 40 * GIB)
 CODER = ModelInfo("qwen2.5-coder:7b", 4 * GIB)
 CLOUD = ModelInfo("gpt-oss:120b-cloud", 400, cloud=True)
 OLLAMA = NodeView(
-    "ollama", "ollama", "ollama", (LARGE, CODER, SMALL, CLOUD), (Resident("large:70b", 41 * GIB),)
+    "ollama", "ollama", OLLAMA, (LARGE, CODER, SMALL, CLOUD), (Resident("large:70b", 41 * GIB),)
 )
 MLX = NodeView(
     "mlx",
     "mlx",
-    "mlx_lm",
+    MLX_LM,
     (ModelInfo(DEFAULT_MODEL, resident=True), ModelInfo("org/started"), ModelInfo("org/other")),
     (Resident(DEFAULT_MODEL),),
 )
-REMOTE = NodeView(
-    "openrouter", "openai", "openai", (ModelInfo("a/b"), ModelInfo("c/d")), residency_known=False
-)
+REMOTE = NodeView("openrouter", "openai", OPENAI, (ModelInfo("a/b"), ModelInfo("c/d")), residency_known=False)
 
 
 def fits(_view, model):

@@ -17,6 +17,7 @@ from opskit.llm.plan import Skipped
 from opskit.llm.selection import Examinee, Load, Selection
 from opskit.llm.verdict import Verdict
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo, Resident
+from opskit.providers.kinds import OLLAMA
 from opskit.result import Finding, Status
 
 NODES = (NodeConfig("ollama", "http://127.0.0.1:1", "ollama"), NodeConfig("mlx", "http://127.0.0.1:2", "mlx"))
@@ -40,7 +41,7 @@ def outcome(*results, selection=None, recommendations=(), unread=()):
 
 def ollama(*names, resident=()):
     return NodeView(
-        "ollama", "ollama", "ollama", tuple(ModelInfo(name) for name in names), tuple(map(Resident, resident))
+        "ollama", "ollama", OLLAMA, tuple(ModelInfo(name) for name in names), tuple(map(Resident, resident))
     )
 
 

@@ -11,20 +11,21 @@ from opskit.llm.fit import Fit
 from opskit.llm.health import Health
 from opskit.llm.plan import Plan, Situation, Wish, plan, same_model
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo, Resident
+from opskit.providers.kinds import MLX_LM, OLLAMA, OPENAI, ServerKind
 
 ROUTER = RouterConfig()
 FALLBACK = Wish(fallback=True)
 
 
 def view(
-    name: str, *models: str | ModelInfo, loaded: tuple[str, ...] = (), flavour: str = "ollama"
+    name: str, *models: str | ModelInfo, loaded: tuple[str, ...] = (), kind: ServerKind = OLLAMA
 ) -> NodeView:
     infos = tuple(ModelInfo(model) if isinstance(model, str) else model for model in models)
-    return NodeView(name, name.rstrip("0123456789"), flavour, infos, tuple(map(Resident, loaded)))
+    return NodeView(name, name.rstrip("0123456789"), kind, infos, tuple(map(Resident, loaded)))
 
 
 def mlx(*models: str | ModelInfo) -> NodeView:
-    return view("mlx", ModelInfo(DEFAULT_MODEL, resident=True), *models, flavour="mlx_lm")
+    return view("mlx", ModelInfo(DEFAULT_MODEL, resident=True), *models, kind=MLX_LM)
 
 
 def situation(
@@ -228,11 +229,11 @@ def test_latest_may_be_left_out(wanted, name, same):
 
 models = st.sampled_from(["phi3.5:3.8b", "qwen2.5-coder:32b", "llama3.3:70b", "a", "b", DEFAULT_MODEL])
 views = st.builds(
-    lambda name, names, loaded, flavour: view(name, *names, loaded=tuple(loaded), flavour=flavour),
+    lambda name, names, loaded, kind: view(name, *names, loaded=tuple(loaded), kind=kind),
     st.sampled_from(["mlx", "ollama", "openai"]),
     st.lists(models, unique=True, max_size=5),
     st.lists(models, max_size=3),
-    st.sampled_from(["ollama", "mlx_lm", "openai"]),
+    st.sampled_from([OLLAMA, MLX_LM, OPENAI]),
 )
 wishes = st.builds(
     Wish,

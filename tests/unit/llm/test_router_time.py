@@ -7,6 +7,7 @@ import pytest
 from opskit.llm.answer import Session
 from opskit.llm.plan import Wish
 from opskit.providers.base import DEFAULT_MODEL, Cause, End, Progress, Reasoning, Token
+from opskit.providers.kinds import OLLAMA
 from opskit.providers.scripted import Pause, Scripted, says
 from tests.parts.rig import fails, named, tried
 
@@ -238,7 +239,7 @@ class TestQueues:
     async def test_twenty_requests_spread_over_two_nodes(self, rig):
         """Neither node gets everything, also when both are full."""
         slow = (Pause(3.0), *ANSWER)
-        one, two = Scripted({"a": [slow]}, flavour="ollama"), Scripted({"a": [slow]}, flavour="ollama")
+        one, two = Scripted({"a": [slow]}, kind=OLLAMA), Scripted({"a": [slow]}, kind=OLLAMA)
         built = rig({"ollama1": one, "ollama2": two})
         answers = await asyncio.gather(*(built.ask(GOAL) for _ in range(20)))
         assert len(answers) == 20
