@@ -196,17 +196,7 @@ def node_finding(seen: Seen) -> Finding:
     detail = f"{node.url}: {fault.detail}"
     remedy = node_remedy(node, state, model=None, process=None, kind=seen.view.kind)
     if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT and fault.status is None:
-        # So short a silence does not tell a busy server from a wedged one; a probe has the evidence.
-        return Finding(
-            "node",
-            node.name,
-            Status.INCONCLUSIVE,
-            "silent",
-            f"{detail}: it is busy, loading or wedged",
-            "MODEL_002",
-            "`opskit probe --verbose` tells which",
-            seen.seconds,
-        )
+        return _silent(seen, detail)
     status = Status.FAIL
     if state in (NodeState.BUSY, NodeState.LOADING):
         status = Status.INCONCLUSIVE
@@ -214,6 +204,20 @@ def node_finding(seen: Seen) -> Finding:
         status = Status.WARN if node.explicit else Status.SKIP
     code = CODES.get(state) if status in (Status.FAIL, Status.WARN) else None
     return Finding("node", node.name, status, state.shown, detail, code, remedy, seen.seconds)
+
+
+def _silent(seen: Seen, detail: str) -> Finding:
+    """So short a silence does not tell a busy server from a wedged one; a probe has the evidence."""
+    return Finding(
+        "node",
+        seen.node.name,
+        Status.INCONCLUSIVE,
+        "silent",
+        f"{detail}: it is busy, loading or wedged",
+        "MODEL_002",
+        "`opskit probe --verbose` tells which",
+        seen.seconds,
+    )
 
 
 def as_news(finding: Finding) -> Finding:
@@ -323,6 +327,8 @@ def _tells(seen: Seen) -> Finding:
     """Whether a node that lists its models also tells what is loaded."""
     node, silence = seen.node, seen.silence
     if silence is not None and silence.kind is FaultKind.FIRST_TOKEN_TIMEOUT:
+        if seen.view.kind is None or not seen.view.kind.loads_on_demand:
+            return _silent(seen, f"it does not tell what is loaded ({silence.detail})")
         # Ollama holds /api/ps for the whole load of an MLX-engine runner (wire facts A2).
         detail = f"it does not tell what is loaded ({silence.detail}): a model is being loaded"
         state = NodeState.LOADING

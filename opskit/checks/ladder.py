@@ -144,7 +144,7 @@ async def _resident(
         resident = await provider.resident()
     except CallError as error:
         took = time.monotonic() - began
-        if error.cause is Cause.TIMEOUT:
+        if error.cause is Cause.TIMEOUT and provider.kind.loads_on_demand:
             # Ollama holds /api/ps for the whole load of an MLX-engine runner (wire facts A2).
             detail = f"/api/ps is silent for {took:.1f} s: a model is being loaded"
             ladder.rung("resident", Status.INCONCLUSIVE, took, detail)

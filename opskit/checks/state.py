@@ -1,8 +1,10 @@
 """The states of a target, and how a fault shows in them: pure."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from opskit.llm.faults import Fault, FaultKind
+from opskit.providers.base import Slot
 from opskit.system.process import Listener
 
 
@@ -105,3 +107,29 @@ def judge_overdue(process: Listener | None, overdue_s: float) -> tuple[NodeState
     if overdue_s < OVERDUE_S:
         return NodeState.BUSY, f"{since}; {who} does not use the processor just now"
     return NodeState.WEDGED, f"{since}, and {who} is idle"
+
+
+def judge_slots(
+    before: Sequence[Slot], after: Sequence[Slot], process: Listener | None
+) -> tuple[NodeState, str]:
+    """Busy or wedged? The state of a server whose slots are all busy, by two looks, with the reason.
+
+    A counter that moves is work. Where none moves, the process decides, and without one it is called busy:
+    nothing is repaired on a guess.
+    """
+    all_busy = f"all {len(after)} slots are busy" if len(after) > 1 else "its only slot is busy"
+    if tuple(before) != tuple(after):
+        reading = sum(slot.tokens == 0 for slot in after)
+        writing = len(after) - reading
+        parts = [f"{reading} reading a prompt"] * (reading > 0) + [f"{writing} answering"] * (writing > 0)
+        return NodeState.BUSY, f"{all_busy} ({', '.join(parts)})"
+    if process is None:
+        return (
+            NodeState.BUSY,
+            f"{all_busy}, and none moved between two looks: it cannot be told from here why",
+        )
+    who = f"process {process.pid} ({process.name})"
+    if not process.stopped and process.cpu >= WORKING_CORES:
+        return NodeState.BUSY, f"{all_busy}, and {who} is using {process.cpu:.1f} cores"
+    condition = "stopped" if process.stopped else "idle"
+    return NodeState.WEDGED, f"{all_busy}, none moved between two looks, and {who} is {condition}"

@@ -6,7 +6,7 @@ import time
 from typing import NoReturn
 
 from opskit.checks.rungs import Fallen, Ladder, fallen, process_of
-from opskit.checks.state import NodeState, judge_overdue, judge_silence
+from opskit.checks.state import NodeState, judge_overdue, judge_silence, judge_slots
 from opskit.config.schema import Config
 from opskit.llm.faults import FaultKind, classify
 from opskit.llm.loads import load_budget_s
@@ -19,16 +19,20 @@ from opskit.providers.base import (
     Message,
     Provider,
     Resident,
+    Slot,
     Token,
 )
 from opskit.result import Status
 
 _DIRECT_TOKENS = 256
+#: Between two looks at the slots of a busy server.
+_LOOK_S = 1.0
 
 
 async def first_token(ladder: Ladder, provider: Provider, chosen: Resident, whole: Config) -> None:
     """One token under a hard deadline, where it may be asked for; silence is judged by evidence."""
     await _spared(ladder, chosen)
+    await _has_free_slot(ladder, provider)
     limit = whole.probe.first_token_s
     if ladder.evidence.get("loaded") and not provider.kind.loads_on_demand:
         limit += load_budget_s(whole.budgets, None)
@@ -80,6 +84,36 @@ async def _spared(ladder: Ladder, chosen: Resident) -> None:
     detail = f"{chosen.name}: {why}"
     ladder.rung("first token", Status.SKIP if state is NodeState.BUSY else Status.FAIL, 0.0, detail)
     raise Fallen(state, detail)
+
+
+async def _has_free_slot(ladder: Ladder, provider: Provider) -> None:
+    """End the climb where every slot works for somebody: a question would only wait behind the others."""
+    before = await _slots(provider)
+    if not before:
+        return
+    busy = sum(slot.busy for slot in before)
+    ladder.evidence["slots"] = {"total": len(before), "busy": busy}
+    told = f"{busy} of {len(before)} busy"
+    if busy < len(before):
+        ladder.rung("slots", Status.PASS, 0.0, told)
+        return
+    await asyncio.sleep(_LOOK_S)
+    after = await _slots(provider)
+    if after is None or not all(slot.busy for slot in after):
+        ladder.rung("slots", Status.PASS, _LOOK_S, f"{told}, and one is free now")
+        return
+    process = await process_of(ladder) if before == after else None
+    state, detail = judge_slots(before, after, process)
+    ladder.rung("slots", Status.SKIP if state is NodeState.BUSY else Status.FAIL, _LOOK_S, detail)
+    raise Fallen(state, detail)
+
+
+async def _slots(provider: Provider) -> tuple[Slot, ...] | None:
+    """What a server works on; None too where it does not tell in time: then the token decides."""
+    try:
+        return await provider.slots()
+    except CallError:
+        return None
 
 
 async def _silent(ladder: Ladder, provider: Provider, chosen: Resident, got: OneToken) -> NoReturn:

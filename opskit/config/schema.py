@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Source = Literal["mlx", "ollama", "openai"]
+Source = Literal["mlx", "ollama", "llamacpp", "openai"]
 Protocol = Literal["auto", "ollama", "openai"]
 
 #: SPEC A4.
@@ -146,7 +146,7 @@ class CircuitConfig:
 class RouterConfig:
     """Which model answers, and what follows when it does not (SPEC A3, A4, B8, B10, D4)."""
 
-    order: tuple[Source, ...] = ("mlx", "ollama", "openai")
+    order: tuple[Source, ...] = ("mlx", "ollama", "llamacpp", "openai")
     max_fallbacks: int = 3
     use_mlx_fallback: bool = True
     prefer_resident: bool = True

@@ -108,6 +108,16 @@ class Resident:
     expires_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place for one request in a server. The counters are those of the request that it works on."""
+
+    busy: bool
+    task: int | None = None
+    prompt_tokens: int = 0
+    tokens: int = 0
+
+
 class Cause(StrEnum):
     """How a call failed, as the wire shows it. What it means is decided in `opskit.llm.faults`."""
 
@@ -158,32 +168,47 @@ def without_reason(status: int) -> str:
 
 
 class Provider(Protocol):
-    """A node that answers. Every method raises CallError and nothing else that is expected."""
+    """A node that answers. Every method raises CallError and nothing else that is expected.
 
-    @property
-    def kind(self) -> ServerKind:
-        """What server it turned out to be, and what can be expected of that."""
+    Implementations inherit from it: what most servers cannot do has a plain answer here.
+    """
+
+    #: What server it turned out to be, and what can be expected of that.
+    kind: ServerKind
 
     async def version(self) -> str:
         """A cheap sign of life that touches no model: the server's version or its name."""
+        ...
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """What may be asked for by name, plus DEFAULT_MODEL where omitting the name has a meaning."""
+        ...
 
     async def resident(self) -> tuple[Resident, ...] | None:
         """What is loaded; None when the server cannot tell."""
-
-    async def load(self, model: str, *, num_ctx: int | None = None) -> None:
-        """Load without generating; returns when it is resident. Needs `kind.loads_on_demand`."""
-
-    async def unload(self, model: str) -> None:
-        """Ask the server to free a model's memory. Needs `kind.loads_on_demand`."""
-
-    async def cache_bytes_per_token(self, model: str) -> int | None:
-        """Return what a token of context costs in memory, in bytes; None where the server does not tell."""
+        ...
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """The answer as it comes; the last event is End. A stream without End raises CallError(ENDED)."""
+        ...
 
     async def aclose(self) -> None:
         """Give back the connections."""
+        ...
+
+    async def slots(self) -> tuple[Slot, ...] | None:
+        """What it works on just now; None when the server cannot tell."""
+        return None
+
+    async def load(self, model: str, *, num_ctx: int | None = None) -> None:
+        """Load without generating; returns when it is resident. Does nothing without `loads_on_demand`."""
+        del model, num_ctx
+
+    async def unload(self, model: str) -> None:
+        """Ask the server to free a model's memory. Does nothing without `loads_on_demand`."""
+        del model
+
+    async def cache_bytes_per_token(self, model: str) -> int | None:
+        """Return what a token of context costs in memory, in bytes; None where the server does not tell."""
+        del model
+        return None

@@ -37,6 +37,10 @@ class HttpNode:
         self.metadata_s = metadata_s
         #: How far the server's clock was ahead of ours in its last document; 0 where it does not say.
         self.clock_ahead = timedelta()
+        #: Whether connections are kept for the next call; a server may have few threads to wait on them.
+        self.keep_alive = True
+        #: How the server called itself in its last reply; empty where it did not.
+        self.server = ""
         self._client = httpx.AsyncClient(
             base_url=base_url,
             headers=headers,
@@ -93,6 +97,7 @@ class HttpNode:
         self, method: str, path: str, body: Mapping[str, Any] | None
     ) -> AsyncIterator[httpx.Response]:
         response = await self._send(method, path, body)
+        self.server = response.headers.get("Server", "")
         try:
             yield response
         finally:
@@ -105,6 +110,8 @@ class HttpNode:
         then the request is sent once more, on a new one.
         """
         content, headers = _encoded(body), _headers(body)
+        if not self.keep_alive:
+            headers["Connection"] = "close"
         again = False
         while True:
             opened: list[bool] = []

@@ -141,6 +141,17 @@ MLX_LM: Final = ServerKind(
         "for {model}; or choose another model (`opskit models list`)",
     },
 )
+LLAMACPP: Final = ServerKind(
+    name="llamacpp",
+    label="llama.cpp",
+    phrase="llama.cpp's server",
+    start="`llama-server --model FILE.gguf --port {port}`",
+    fill="start it with a model: `llama-server --model FILE.gguf`",
+    slots=4,
+    known_by=("llama-server", "llama_server", "llama.cpp", "llamacpp"),
+    services=("llama-server", "llamacpp"),
+    pages=("/health", "/v1/models", "/props", "/slots"),
+)
 LMSTUDIO: Final = ServerKind(
     name="lmstudio",
     label="LM Studio",
@@ -162,6 +173,7 @@ OPENAI: Final = ServerKind(
 _BY_SOURCE: Final[dict[Source, ServerKind]] = {
     "ollama": OLLAMA,
     "mlx": MLX_LM,
+    "llamacpp": LLAMACPP,
     "openai": OPENAI,
 }
 

@@ -11,6 +11,7 @@ from opskit.config.schema import Budgets, NodeConfig
 from opskit.providers.base import CallError, Cause, Provider
 from opskit.providers.http import HttpNode, parsed
 from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI
+from opskit.providers.llamacpp import OWNER, SERVER, LlamaCpp
 from opskit.providers.ollama import Ollama
 from opskit.providers.openai import OpenAIStyle
 
@@ -67,6 +68,9 @@ async def detect(http: HttpNode, config: NodeConfig) -> Provider:
         try:
             body = await http.get_json("/api/version")
         except CallError as error:
+            if http.server == SERVER:
+                # It names itself in every reply, also while it loads or wants a key.
+                return LlamaCpp(http, config.default_model)
             if error.cause not in (Cause.STATUS, Cause.PAYLOAD) or error.status in (401, 403):
                 raise
             trouble = error
@@ -88,23 +92,41 @@ async def detect(http: HttpNode, config: NodeConfig) -> Provider:
 
 async def _openai(http: HttpNode, config: NodeConfig) -> Provider:
     response = await http.get("/v1/models")
+    server = http.server
+    if server == SERVER:
+        return LlamaCpp(http, config.default_model)
     if response.status_code >= 400:
         raise CallError(
             Cause.STATUS, f"/v1/models answered {response.status_code}", status=response.status_code
         )
-    server = response.headers.get("Server", "")
-    # The real one is a bare http.server: no other model server answers with BaseHTTP (wire facts B1).
-    if server.startswith("BaseHTTP"):
+    # mlx_lm.server without a cache folder fails after its 200 is written (wire facts B1).
+    listing = parsed(response.content, _UNKNOWN) if response.content else None
+    data = listing.get("data") if isinstance(listing, Mapping) else None
+    owners = {entry.get("owned_by") for entry in data or () if isinstance(entry, Mapping)}
+    if OWNER in owners:
+        return LlamaCpp(http, config.default_model)
+    # mlx_lm.server is a bare http.server, as many a small proxy is: its health page tells (B1).
+    plain = (data is not None or listing is None) and owners <= {None} and server.startswith("BaseHTTP")
+    if plain and await _is_mlx_lm(http):
         return OpenAIStyle(http, MLX_LM, config.default_model)
-    listing = parsed(response.content, _UNKNOWN)
-    if not isinstance(listing, Mapping) or not isinstance(listing.get("data"), list):
+    if not isinstance(data, list):
         raise CallError(Cause.PAYLOAD, _UNKNOWN, phase="stream", status=response.status_code)
     if config.protocol == "auto" and await _is_lmstudio(http):
         return OpenAIStyle(http, LMSTUDIO, config.default_model)
-    if config.source == "mlx":
+    if config.is_mlx and owners <= {None}:
         # Unknown, but where an MLX server is expected: keep to what is safe with one.
         return OpenAIStyle(http, MLX_LM, config.default_model)
     return OpenAIStyle(http, OPENAI, config.default_model)
+
+
+async def _is_mlx_lm(http: HttpNode) -> bool:
+    """Whether its health page is that of mlx_lm.server: 200, or 503 once its worker is dead."""
+    response = await http.get("/health")
+    try:
+        body = parsed(response.content, "")
+    except CallError:
+        return False
+    return isinstance(body, Mapping) and body.get("status") in ("ok", "unavailable")
 
 
 async def _lists_tags(http: HttpNode) -> bool:

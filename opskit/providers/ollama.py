@@ -19,6 +19,7 @@ from opskit.providers.base import (
     Event,
     ModelInfo,
     Progress,
+    Provider,
     Reasoning,
     Resident,
     Token,
@@ -35,7 +36,7 @@ _DOCUMENT_BYTES = 8 * 1024 * 1024
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
-class Ollama:
+class Ollama(Provider):
     """One Ollama-shaped server."""
 
     kind = OLLAMA

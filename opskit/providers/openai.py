@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from opskit.providers.base import (
@@ -20,6 +21,7 @@ from opskit.providers.base import (
     Event,
     ModelInfo,
     Progress,
+    Provider,
     Reasoning,
     Resident,
     Token,
@@ -30,13 +32,13 @@ from opskit.providers.http import HttpNode, lines, parsed
 from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, ServerKind
 from opskit.providers.reading import StreamReader
 from opskit.providers.sse import Comment, Data, Item, events
-from opskit.providers.values import count
+from opskit.providers.values import count, seconds_of_milliseconds
 
 _KEEPALIVE = re.compile(r"keepalive (\d{1,18})/(\d{1,18})", re.ASCII)
 _LMSTUDIO_KINDS = ("llm", "vlm")
 
 
-class OpenAIStyle:
+class OpenAIStyle(Provider):
     """One server that answers /v1/chat/completions."""
 
     def __init__(self, http: HttpNode, kind: ServerKind = OPENAI, default_model: str | None = None) -> None:
@@ -71,17 +73,6 @@ class OpenAIStyle:
             return tuple(Resident(m.name) for m in await self._list() if m.resident)
         return None
 
-    async def load(self, model: str, *, num_ctx: int | None = None) -> None:
-        """These servers load with the first request; there is nothing to call."""
-
-    async def unload(self, model: str) -> None:
-        """There is nothing to call either."""
-
-    async def cache_bytes_per_token(self, model: str) -> int | None:
-        """None of them tells it."""
-        del model
-        return None
-
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """SSE chunks, or one JSON document from a server that ignores `stream`.
 
@@ -111,18 +102,18 @@ class OpenAIStyle:
     async def _list(self) -> tuple[ModelInfo, ...]:
         if self.kind is LMSTUDIO:
             body = await self._http.get_json("/api/v0/models")
-            return tuple(_lmstudio(entry) for entry in _entries(body) if entry.get("type") in _LMSTUDIO_KINDS)
+            return tuple(_lmstudio(entry) for entry in entries(body) if entry.get("type") in _LMSTUDIO_KINDS)
         # Without a cache folder mlx_lm fails after the 200 is written (B1): nothing listed, but it may serve.
         empty: Mapping[str, Any] | None = {"data": []} if self.kind is MLX_LM else None
         body = await self._http.get_json("/v1/models", empty=empty)
-        # llama.cpp and vLLM serve what they list; for the others nothing is known of what is loaded.
+        # vLLM serves what it lists; for the others nothing is known of what is loaded.
         return tuple(
             ModelInfo(
                 str(entry["id"]),
                 context_length=count(entry.get("max_model_len") or entry.get("context_length")),
-                resident=True if entry.get("owned_by") in ("vllm", "llamacpp") else None,
+                resident=True if entry.get("owned_by") == "vllm" else None,
             )
-            for entry in _entries(body)
+            for entry in entries(body)
         )
 
     async def _body(self, request: ChatRequest) -> dict[str, Any]:
@@ -147,10 +138,12 @@ class OpenAIStyle:
         if self._listed is None or model not in self._listed:
             await self.models()
         if self._listed is None or model not in self._listed:
+            why = (
+                "it might be downloaded and swapped in" if self.kind.naming_swaps else "another might answer"
+            )
             raise CallError(
                 Cause.NOT_LISTED,
-                f"the server does not list {model!r}; a name it does not list is never sent, "
-                "because it might be downloaded and swapped in",
+                f"the server does not list {model!r}; a name it does not list is never sent, because {why}",
             )
         return model
 
@@ -176,7 +169,7 @@ async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
             continue
         chunk = _object(item.text)
         _raise_in_band(chunk)
-        usage, served = _usage(chunk) or usage, _served(chunk) or served
+        usage, served = _usage(chunk, usage), _served(chunk) or served
         for event in _delta(chunk, "delta"):
             yield event
         reason = _finish(chunk) or reason
@@ -185,7 +178,7 @@ async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
         _raise_in_band(chunk)
         for event in _delta(chunk, "message"):
             yield event
-        reason, usage, served = _finish(chunk), _usage(chunk) or usage, _served(chunk)
+        reason, usage, served = _finish(chunk), _usage(chunk, usage), _served(chunk)
     if reason is None:
         raise CallError(
             Cause.ENDED, "the stream ended without a finish reason or [DONE]", phase="stream", status=200
@@ -203,7 +196,8 @@ def _ill(body: bytes) -> str:
     return "its generation thread died" if "unavailable" in text and "status" in text else text
 
 
-def _entries(body: Any) -> list[Mapping[str, Any]]:
+def entries(body: Any) -> list[Mapping[str, Any]]:
+    """Return the models of a list in the OpenAI shape. Raises CallError(PAYLOAD) for any other."""
     data = body.get("data") if isinstance(body, Mapping) else None
     if not isinstance(data, list):
         raise CallError(
@@ -282,11 +276,18 @@ def _served(chunk: Mapping[str, Any]) -> str | None:
     return name if isinstance(name, str) and name not in ("", DEFAULT_MODEL) else None
 
 
-def _usage(chunk: Mapping[str, Any]) -> Usage | None:
-    usage = chunk.get("usage")
-    if not isinstance(usage, Mapping):
-        return None
-    return Usage(count(usage.get("prompt_tokens")), count(usage.get("completion_tokens")))
+def _usage(chunk: Mapping[str, Any], before: Usage) -> Usage:
+    """What a chunk adds to the counts; `timings` are llama.cpp's, in milliseconds."""
+    usage, timings = chunk.get("usage"), chunk.get("timings")
+    if isinstance(usage, Mapping):
+        before = replace(
+            before,
+            prompt_tokens=count(usage.get("prompt_tokens")),
+            completion_tokens=count(usage.get("completion_tokens")),
+        )
+    if isinstance(timings, Mapping):
+        before = replace(before, eval_s=seconds_of_milliseconds(timings.get("predicted_ms")))
+    return before
 
 
 def _progress(comment: str) -> Progress:

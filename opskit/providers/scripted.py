@@ -5,7 +5,17 @@ import contextlib
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from opskit.providers.base import CallError, Cause, ChatRequest, End, Event, ModelInfo, Resident, Token
+from opskit.providers.base import (
+    CallError,
+    Cause,
+    ChatRequest,
+    End,
+    Event,
+    ModelInfo,
+    Provider,
+    Resident,
+    Token,
+)
 from opskit.providers.kinds import ServerKind
 
 SCRIPTED = ServerKind(name="scripted", label="scripted", phrase="a scripted provider")
@@ -27,7 +37,7 @@ def says(text: str, *, reason: str = "stop") -> Script:
     return (Token(text), End(reason))
 
 
-class Scripted:
+class Scripted(Provider):
     """Holds models, each with the scripts of its next answers; the last script repeats.
 
     `listing`, `residency` and `health` are played before `models`, `resident` and `version` answer, `load`
@@ -98,11 +108,6 @@ class Scripted:
 
     async def unload(self, model: str) -> None:
         self.loaded.discard(model)
-
-    async def cache_bytes_per_token(self, model: str) -> int | None:
-        """It does not tell."""
-        del model
-        return None
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         self.calls.append(request)

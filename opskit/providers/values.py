@@ -19,6 +19,12 @@ def seconds_of_nanoseconds(value: Any) -> float | None:
     return number / 1e9 if number else None
 
 
+def seconds_of_milliseconds(value: Any) -> float | None:
+    """Return seconds; a zero means that nothing was measured."""
+    number = _number(value)
+    return number / 1e3 if number else None
+
+
 def text(value: Any) -> str | None:
     """Return a text that is not empty."""
     return value if isinstance(value, str) and value else None

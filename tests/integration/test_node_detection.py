@@ -6,12 +6,15 @@ import pytest
 
 from opskit.config.schema import Budgets, NodeConfig
 from opskit.providers.base import CallError, Cause
-from opskit.providers.kinds import LMSTUDIO, MLX_LM, OLLAMA, OPENAI
+from opskit.providers.kinds import LLAMACPP, LMSTUDIO, MLX_LM, OLLAMA, OPENAI
 from opskit.providers.node import Node
 from tests.parts.raw_server import Reply, answer, free_port, reply_json, serving
 
 BUDGETS = Budgets(metadata_s=0.3)
 MODELS = reply_json({"object": "list", "data": [{"id": "m"}]})
+BARE = "BaseHTTP/0.6 Python/3.11.7"
+HEALTHY = reply_json({"status": "ok"}, Server=BARE)
+DEAD_WORKER = reply_json({"status": "unavailable"}, status="503 Service Unavailable", Server=BARE)
 PAGE = answer(b"<html>Welcome</html>", Content_Type="text/html")
 
 
@@ -41,8 +44,9 @@ async def before(replies: dict[str, Reply], pooled: bool, **options):
     "replies, source, kind",
     [
         ({"/api/version": reply_json({"version": "0.33.0"})}, "mlx", OLLAMA),
-        ({"/v1/models": reply_json({"data": []}, Server="BaseHTTP/0.6 Python/3.11.7")}, "openai", MLX_LM),
-        ({"/v1/models": answer(b"", framing="close", Server="BaseHTTP/0.6 Python/3.11.7")}, "mlx", MLX_LM),
+        ({"/v1/models": reply_json({"data": []}, Server=BARE), "/health": HEALTHY}, "openai", MLX_LM),
+        ({"/v1/models": answer(b"", framing="close", Server=BARE), "/health": HEALTHY}, "mlx", MLX_LM),
+        ({"/v1/models": answer(b"", framing="close", Server=BARE), "/health": DEAD_WORKER}, "mlx", MLX_LM),
         (
             {"/v1/models": MODELS, "/api/v0/models": reply_json({"data": [{"id": "m", "state": "loaded"}]})},
             "mlx",
@@ -61,6 +65,7 @@ async def before(replies: dict[str, Reply], pooled: bool, **options):
         "ollama",
         "mlx_lm",
         "mlx_lm without cache",
+        "mlx_lm with a dead worker",
         "LM Studio",
         "generic",
         "where MLX is expected",
@@ -72,6 +77,79 @@ async def test_a_server_is_recognised(pooled, replies, source, kind):
     """By what it answers, not by the port it stands on."""
     async with before(replies, pooled, source=source) as (node, _):
         assert (await node.provider()).kind is kind
+
+
+def llamacpp(body, status="200 OK"):
+    return reply_json(body, status=status, Server="llama.cpp")
+
+
+LISTED_BY_LLAMACPP = {"object": "list", "data": [{"id": "smol", "object": "model", "owned_by": "llamacpp"}]}
+ABSENT = llamacpp({"error": {"message": "File Not Found", "code": 404}}, "404 Not Found")
+LOADING = llamacpp(
+    {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}},
+    "503 Service Unavailable",
+)
+LOCKED = llamacpp({"error": {"message": "Invalid API Key", "code": 401}}, "401 Unauthorized")
+
+
+@pytest.mark.parametrize("source", ["llamacpp", "mlx", "openai", "ollama"])
+@pytest.mark.parametrize(
+    "replies",
+    [
+        {"/api/version": ABSENT, "/v1/models": llamacpp(LISTED_BY_LLAMACPP)},
+        {"/api/version": LOADING, "/v1/models": LOADING},
+        {"/api/version": LOCKED, "/v1/models": LOCKED},
+        {"/v1/models": reply_json(LISTED_BY_LLAMACPP, Server="nginx")},
+        {"/v1/models": reply_json(LISTED_BY_LLAMACPP, Server=BARE), "/health": HEALTHY},
+    ],
+    ids=["ready", "loading", "locked", "behind nginx", "behind a proxy in Python"],
+)
+async def test_a_llamacpp_server_is_recognised_behind_any_address(pooled, replies, source):
+    """By its header in every state, or by the owner of its models behind a proxy that hides the header."""
+    async with before(replies, pooled, source=source) as (node, _):
+        assert (await node.provider()).kind is LLAMACPP
+
+
+async def test_a_llamacpp_server_is_recognised_without_a_question_for_ollama(pooled):
+    """`protocol: openai` asks for no page of Ollama's, and finds out all the same."""
+    replies = {"/v1/models": llamacpp(LISTED_BY_LLAMACPP)}
+    async with before(replies, pooled, source="mlx", protocol="openai") as (node, server):
+        assert (await node.provider()).kind is LLAMACPP
+        assert [request.path for request in server.seen] == ["/v1/models"]
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        {"/v1/models": reply_json({"object": "list", "data": [{"id": "m", "owned_by": "vllm"}]})},
+        {"/v1/models": reply_json({"object": "list", "data": [{"id": "m", "owned_by": "x"}]}, Server=BARE)},
+    ],
+    ids=["vLLM", "a proxy in Python"],
+)
+async def test_a_server_that_names_another_owner_is_no_mlx_server(pooled, replies):
+    """Not even where one is expected: what it says outranks its address."""
+    async with before(replies, pooled, source="mlx") as (node, _):
+        assert (await node.provider()).kind is OPENAI
+
+
+@pytest.mark.parametrize("source", ["mlx", "openai"])
+@pytest.mark.parametrize(
+    "replies",
+    [
+        {"/v1/models": answer(b"", framing="close", Server=BARE)},
+        {"/v1/models": answer(b"", framing="close", Server=BARE), "/health": answer(b"ok", Server=BARE)},
+        {"/v1/models": answer(b"<html></html>", Content_Type="text/html", Server=BARE), "/health": HEALTHY},
+        {"/v1/models": reply_json({"hello": 1}, Server=BARE), "/health": HEALTHY},
+        {"/v1/models": answer(b"<html></html>", status="404 Not Found", Server="SimpleHTTP/0.6 Python/3.11")},
+    ],
+    ids=["empty", "another health page", "page", "other JSON", "http.server"],
+)
+async def test_a_server_in_python_is_not_taken_for_an_mlx_server(pooled, replies, source):
+    """Many a small server is a bare `http.server`; only what mlx_lm.server says makes it one."""
+    async with before(replies, pooled, source=source) as (node, _):
+        with pytest.raises(CallError) as caught:
+            await node.provider()
+        assert caught.value.cause is Cause.PAYLOAD
 
 
 @pytest.mark.parametrize(

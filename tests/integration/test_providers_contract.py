@@ -1,4 +1,4 @@
-"""What every provider promises over a real connection: both protocols, on both transports.
+"""What every provider promises over a real connection: every protocol, on both transports.
 
 The same broken servers must look the same to whoever asks, whatever library carries the bytes.
 """
@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from opskit.llm.faults import FaultKind, classify
 from opskit.providers.base import CallError, Cause, ChatRequest, End, Message, Token
 from opskit.providers.http import HttpNode
-from tests.parts.dialects import OLLAMA, OPENAI, collect, said, sse
+from tests.parts.dialects import LLAMACPP, OLLAMA, OPENAI, collect, said, sse
 from tests.parts.raw_server import Reply, answer, free_port, reply_json, serving
 
 pytestmark = [
     pytest.mark.parametrize("pooled", [False, True], ids=["httpx", "aiohttp"]),
-    pytest.mark.parametrize("dialect", [OLLAMA, OPENAI], ids=lambda dialect: dialect.name),
+    pytest.mark.parametrize("dialect", [OLLAMA, OPENAI, LLAMACPP], ids=lambda dialect: dialect.name),
 ]
 
 
@@ -278,11 +278,17 @@ class TestBodies:
 
     @pytest.mark.parametrize("dead", [Reply(), Reply(end="reset")], ids=["closed", "reset"])
     async def test_a_kept_connection_that_is_dead_is_no_failure(self, dialect, pooled, dead):
-        """A server may close an idle connection just as it is used again: the call is made once more."""
+        """A server may close an idle connection just as it is used again: the call is made once more.
+
+        A provider that keeps no connection says so in each request, and has nothing to make good.
+        """
         async with speaking(dialect, pooled, dead) as (provider, server):
             server.replies[dialect.listing[0]] = dialect.kept
             server.replies[dialect.path] = [dead, answer(*dialect.body("fine"))]
             await provider.models()
+            if not dialect.keeps:
+                assert {request.headers["connection"] for request in server.seen} == {"close"}
+                return
             assert said(await collect(provider)) == "fine"
             assert len(server.bodies(dialect.path)) == 2
 

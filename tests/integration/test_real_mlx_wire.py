@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from tests.parts.fixtures import StartMlx
-from tests.parts.real_mlx import RealMlx, free_port
+from tests.parts.real_mlx import RealMlx
+from tests.parts.server_process import free_port
 from tests.parts.tiny_mlx import ANSWER, build_model
 
 CHAT = "/v1/chat/completions"

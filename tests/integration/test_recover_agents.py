@@ -18,7 +18,7 @@ from tests.parts.command import Result as Ended
 from tests.parts.command import opskit
 from tests.parts.docker import IMAGE, LABEL, Engine
 from tests.parts.healing import Healing, configured, machine, outcome, written
-from tests.parts.real_mlx import free_port
+from tests.parts.server_process import free_port
 
 #: Counts its starts; Enhanced is on from the start given as FROM.
 VICTORIA = """n=$(cat /n 2>/dev/null || echo 0); n=$((n+1)); echo $n > /n; mkdir -p /www

@@ -15,7 +15,7 @@ from tests.parts.command import Result, opskit, started
 from tests.parts.composed import Composed, composed
 from tests.parts.docker import Engine
 from tests.parts.healing import configured, written
-from tests.parts.real_mlx import free_port
+from tests.parts.server_process import free_port
 from tests.parts.tiny_mlx import ANSWER
 
 

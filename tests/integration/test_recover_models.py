@@ -15,7 +15,7 @@ from opskit.recovery.audit import last
 from opskit.recovery.outcome import Result
 from opskit.recovery.steps.nodes import nodes
 from tests.parts.healing import Healing, configured, machine, outcome
-from tests.parts.real_mlx import free_port
+from tests.parts.server_process import free_port
 
 
 @pytest.fixture

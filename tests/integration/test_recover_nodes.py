@@ -18,7 +18,7 @@ from opskit.sandbox.ollama import SimModel
 from opskit.sandbox.stage import Stage
 from tests.parts.command import NOBODY
 from tests.parts.healing import Healing, configured, machine, outcome
-from tests.parts.real_mlx import free_port
+from tests.parts.server_process import free_port
 
 Healer = Callable[..., Healing]
 

@@ -1,13 +1,14 @@
-"""The two wire protocols of model servers, as far as one contract can be told of both."""
+"""The wire protocols of model servers, as far as one contract can be told of all."""
 
 import json
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from opskit.providers.base import ChatRequest, Event, Message, Provider, Token
 from opskit.providers.http import HttpNode
+from opskit.providers.llamacpp import LlamaCpp
 from opskit.providers.ollama import Ollama
 from opskit.providers.openai import OpenAIStyle
 from tests.parts.raw_server import Reply, reply_json
@@ -15,7 +16,10 @@ from tests.parts.raw_server import Reply, reply_json
 
 @dataclass(frozen=True)
 class Dialect:
-    """`token` and `end` give the bytes of one piece and of a proper end; `kept` keeps its connection open."""
+    """`token` and `end` give the bytes of one piece and of a proper end; `kept` keeps its connection open.
+
+    `keeps` tells whether the provider keeps its connections for the next call.
+    """
 
     name: str
     path: str
@@ -24,6 +28,7 @@ class Dialect:
     end: bytes
     listing: tuple[str, Reply]
     kept: Reply
+    keeps: bool = True
 
     def body(self, *texts: str) -> list[bytes]:
         return [*map(self.token, texts), self.end]
@@ -68,6 +73,8 @@ OPENAI = Dialect(
     ("/v1/models", reply_json({"object": "list", "data": [{"id": "m"}]})),
     reply_json({"object": "list", "data": [{"id": "m"}]}, end="keep"),
 )
+
+LLAMACPP = replace(OPENAI, name="llamacpp", provider=LlamaCpp, keeps=False)
 
 
 async def collect(provider: Provider, model: str = "m", text: str = "hi", **rest: Any) -> list[Event]:

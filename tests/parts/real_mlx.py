@@ -2,43 +2,28 @@
 
 import contextlib
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import httpx
 
-START_S = 60.0
-"""How long a server may take from its start to its first token."""
-POLL_S = 0.05
-REAP_S = 10.0
-LOG_TAIL_CHARS = 3000
+from tests.parts.server_process import POLL_S, REAP_S, START_S, ServerProcess, free_port
 
 
-@dataclass
-class RealMlx:
+@dataclass(kw_only=True)
+class RealMlx(ServerProcess):
     """A running server; `start` makes one.
 
     It is offline, has a Hugging Face cache of its own that is empty, and heads its own process group.
     """
 
-    process: subprocess.Popen[bytes]
-    port: int
-    model: str
-    """What was given as `--model`: a path."""
     hub_cache: Path
     """An existing folder, scanned by the server at each `/v1/models`."""
-    log: Path
-    start_s: float = field(default=0.0, init=False)
-    """Seconds from the start of the process to its first token."""
-    _frozen: bool = field(default=False, init=False)
 
     @classmethod
     def start(cls, model: Path, work: Path, *, port: int | None = None, options: Sequence[str] = ()) -> Self:
@@ -72,7 +57,7 @@ class RealMlx:
                 env=_offline_environment(work, hub_cache),
                 start_new_session=True,
             )
-        server = cls(process, port, str(model), hub_cache, log)
+        server = cls(process=process, port=port, model=str(model), log=log, hub_cache=hub_cache)
         try:
             server._await_first_token(began + START_S)
         except BaseException:
@@ -80,60 +65,6 @@ class RealMlx:
             raise
         server.start_s = time.monotonic() - began
         return server
-
-    @property
-    def url(self) -> str:
-        """Without a path and without a slash at its end."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def alive(self) -> bool:
-        """A frozen server is alive."""
-        return self.process.poll() is None
-
-    def log_text(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")
-
-    def log_tail(self) -> str:
-        return self.log_text()[-LOG_TAIL_CHARS:]
-
-    def freeze(self) -> None:
-        """Stop the process where it stands and return once it has: the kernel still accepts connections."""
-        if self._frozen:
-            return
-        if not self.alive:
-            raise RuntimeError(f"mlx_lm.server is dead:\n{self.log_tail()}")
-        self._signal(signal.SIGSTOP)
-        _, status = os.waitpid(self.pid, os.WUNTRACED)
-        if not os.WIFSTOPPED(status):
-            self.process.returncode = os.waitstatus_to_exitcode(status)
-            raise RuntimeError(f"mlx_lm.server died meanwhile:\n{self.log_tail()}")
-        self._frozen = True
-
-    def thaw(self) -> None:
-        """Let a frozen server go on; nothing happens to one that is not frozen."""
-        if self._frozen:
-            self._signal(signal.SIGCONT)
-            self._frozen = False
-
-    def kill(self) -> None:
-        """SIGKILL, frozen or not, and reap; nothing happens to a dead server."""
-        self._signal(signal.SIGKILL)
-        self.process.wait(REAP_S)
-        self._frozen = False
-
-    def stop(self) -> None:
-        """SIGTERM, then SIGKILL for one that lingers; nothing happens to a dead server."""
-        self.thaw()
-        self._signal(signal.SIGTERM)
-        try:
-            self.process.wait(REAP_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
 
     def break_worker(self) -> None:
         """Crash the generation thread for good: the process lives on, and no later request can succeed.
@@ -149,20 +80,6 @@ class RealMlx:
             httpx.post(f"{self.url}/v1/completions", json=body, timeout=REAP_S, trust_env=False)
         if "generation thread died" not in self.log_text():
             raise RuntimeError("this mlx_lm.server survives an empty prompt")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self.alive:
-            # It may end in between: macOS then says EPERM for the zombie.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, number)
 
     def _await_first_token(self, deadline: float) -> None:
         self._await_own_port(deadline)
@@ -187,14 +104,6 @@ class RealMlx:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"mlx_lm.server did not listen in {START_S:.0f} s:\n{self.log_tail()}")
             time.sleep(POLL_S)
-
-
-def free_port() -> int:
-    """A port of loopback that nobody holds at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _offline_environment(home: Path, hub_cache: Path) -> dict[str, str]:

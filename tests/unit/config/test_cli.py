@@ -46,7 +46,7 @@ def test_show_as_json_hides_secrets(folder: Path, monkeypatch):
     values = {one["key"]: (one["value"], one["origin"]) for one in document["values"]}
     assert values["nodes.ollama.api_key"] == ("***", "env OLLAMA_API_KEY")
     assert values["nodes.mlx.api_key"] == ("(unset: UNSET)", "own.yaml:1")
-    assert values["router.order"] == (["mlx", "ollama", "openai"], "default")
+    assert values["router.order"] == (["mlx", "ollama", "llamacpp", "openai"], "default")
     assert "sk-secret" not in result.output
 
 

@@ -25,7 +25,7 @@ def test_every_value_has_an_origin(configured):
     assert str(shown_rows["router.max_tokens"].origin) == "opskit.yaml:1"
     assert str(shown_rows["debug"].origin) == "env VICTORIA_DEBUG"
     assert str(shown_rows["router.order"].origin) == "default"
-    assert shown_rows["router.order"].text == "mlx, ollama, openai"
+    assert shown_rows["router.order"].text == "mlx, ollama, llamacpp, openai"
     assert shown_rows["router.categories.default"].text == "[]"
 
 

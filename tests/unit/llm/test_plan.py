@@ -230,7 +230,7 @@ def test_latest_may_be_left_out(wanted, name, same):
 models = st.sampled_from(["phi3.5:3.8b", "qwen2.5-coder:32b", "llama3.3:70b", "a", "b", DEFAULT_MODEL])
 views = st.builds(
     lambda name, names, loaded, kind: view(name, *names, loaded=tuple(loaded), kind=kind),
-    st.sampled_from(["mlx", "ollama", "openai"]),
+    st.sampled_from(["mlx", "ollama", "llamacpp", "openai"]),
     st.lists(models, unique=True, max_size=5),
     st.lists(models, max_size=3),
     st.sampled_from([OLLAMA, MLX_LM, OPENAI]),

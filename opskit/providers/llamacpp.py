@@ -1,0 +1,121 @@
+"""llama.cpp's `llama-server`: chat in the OpenAI style, and pages of its own that tell what it does.
+
+It has loaded one model when it answers anything but 503 "Loading model". With a key, every page but /health
+is locked. A name that it does not list would be answered by its one model all the same, so none is sent.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from opskit.providers.base import CallError, Cause, ChatRequest, Event, ModelInfo, Provider, Resident, Slot
+from opskit.providers.http import HttpNode
+from opskit.providers.kinds import LLAMACPP
+from opskit.providers.openai import OpenAIStyle, entries
+from opskit.providers.values import count, text
+
+#: What it calls itself in the header `Server`, and in its list of models.
+SERVER = "llama.cpp"
+OWNER = "llamacpp"
+
+
+class LlamaCpp(Provider):
+    """One `llama-server`."""
+
+    kind = LLAMACPP
+
+    def __init__(self, http: HttpNode, default_model: str | None = None) -> None:
+        self._http = http
+        # Each open connection holds one of its few threads for 5 s, and others wait meanwhile.
+        http.keep_alive = False
+        self._chat = OpenAIStyle(http, LLAMACPP, default_model)
+
+    async def version(self) -> str:
+        """Its name; /health is 503 while it loads its model."""
+        await self._http.get_json("/health")
+        return self.kind.label
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """What it lists, with what it tells of the weights; a server that sleeps has freed its model."""
+        props = await self._props()
+        return tuple(_model(entry, props) for entry in await self._entries())
+
+    async def resident(self) -> tuple[Resident, ...] | None:
+        """Its model, with the context that one request has."""
+        props = await self._props()
+        listed = await self._entries()
+        return tuple(_resident(entry, props) for entry in listed if _is_loaded(entry, props))
+
+    async def slots(self) -> tuple[Slot, ...] | None:
+        """What each slot works on; None where the page is switched off (404, 501)."""
+        try:
+            body = await self._http.get_json("/slots")
+        except CallError as error:
+            if error.status in (404, 501):
+                return None
+            raise
+        if not isinstance(body, list):
+            return None
+        return tuple(_slot(entry) for entry in body if isinstance(entry, Mapping))
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        return self._chat.stream(request)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def _entries(self) -> list[Mapping[str, Any]]:
+        return entries(await self._http.get_json("/v1/models"))
+
+    async def _props(self) -> Mapping[str, Any]:
+        """Its properties; nothing where the page is switched off or older than what is asked of it."""
+        try:
+            body = await self._http.get_json("/props")
+        except CallError as error:
+            if error.cause in (Cause.STATUS, Cause.PAYLOAD) and error.status not in (401, 403, 503):
+                return {}
+            raise
+        return body if isinstance(body, Mapping) else {}
+
+
+def _model(entry: Mapping[str, Any], props: Mapping[str, Any]) -> ModelInfo:
+    meta = _mapping(entry, "meta")
+    tools = _mapping(props, "chat_template_caps").get("supports_tools") is True
+    return ModelInfo(
+        str(entry["id"]),
+        size_bytes=count(meta.get("size")),
+        parameters=count(meta.get("n_params")),
+        quantization=text(meta.get("ftype")) or text(props.get("model_ftype")),
+        context_length=count(meta.get("n_ctx_train")),
+        capabilities=frozenset({"completion", "tools"} if tools else {"completion"}),
+        resident=_is_loaded(entry, props),
+    )
+
+
+def _resident(entry: Mapping[str, Any], props: Mapping[str, Any]) -> Resident:
+    meta = _mapping(entry, "meta")
+    context = meta.get("n_ctx") or _mapping(props, "default_generation_settings").get("n_ctx")
+    return Resident(str(entry["id"]), size_bytes=count(meta.get("size")), context_length=count(context))
+
+
+def _is_loaded(entry: Mapping[str, Any], props: Mapping[str, Any]) -> bool:
+    """Whether a listed model is in memory: one that serves several models tells the state of each."""
+    state = _mapping(entry, "status").get("value")
+    return state in (None, "loaded") and props.get("is_sleeping") is not True
+
+
+def _slot(entry: Mapping[str, Any]) -> Slot:
+    following = entry.get("next_token")
+    if isinstance(following, list):
+        following = following[0] if following else None
+    decoded = following.get("n_decoded") if isinstance(following, Mapping) else None
+    return Slot(
+        busy=entry.get("is_processing") is True,
+        task=count(entry.get("id_task")),
+        prompt_tokens=count(entry.get("n_prompt_tokens_processed")) or 0,
+        tokens=count(decoded) or 0,
+    )
+
+
+def _mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, Mapping) else {}
