@@ -20,6 +20,7 @@ from opskit.llm.catalog import NodeView, generates
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.fit import Fit, gib
 from opskit.providers.base import DEFAULT_MODEL, CallError, ModelInfo, Provider, Resident
+from opskit.providers.kinds import ServerKind
 from opskit.providers.node import Node
 from opskit.result import Finding, Report, Status
 from opskit.system.host import is_loopback
@@ -98,12 +99,16 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in memory. `expires_in_s` is infinite for one that stays, None when nothing is told."""
+    """A model in memory. `expires_in_s` is infinite for one that stays, None when nothing is told.
+
+    `kind` is the server that holds it.
+    """
 
     node: str
     resident: Resident
     shown: str
     expires_in_s: float | None
+    kind: ServerKind | None = None
 
     @property
     def gpu_share(self) -> float | None:
@@ -316,7 +321,7 @@ def _with_models(seen: Seen) -> Finding:
             "empty",
             "no model that can chat is installed",
             "MODEL_001",
-            seen.view.kind.fill if seen.view.kind else None,
+            seen.view.likely_kind.fill,
             seen.seconds,
         )
     detail = f"{count} model{'s' if count > 1 else ''}"
@@ -327,7 +332,7 @@ def _tells(seen: Seen) -> Finding:
     """Whether a node that lists its models also tells what is loaded."""
     node, silence = seen.node, seen.silence
     if silence is not None and silence.kind is FaultKind.FIRST_TOKEN_TIMEOUT:
-        if seen.view.kind is None or not seen.view.kind.loads_on_demand:
+        if not seen.view.likely_kind.loads_on_demand:
             return _silent(seen, f"it does not tell what is loaded ({silence.detail})")
         # Ollama holds /api/ps for the whole load of an MLX-engine runner (wire facts A2).
         detail = f"it does not tell what is loaded ({silence.detail}): a model is being loaded"
@@ -359,7 +364,7 @@ def _loaded(seen: Seen, resident: Resident, now: datetime) -> Loaded:
     if resident.expires_at is not None:
         left = max(0.0, (resident.expires_at - now).total_seconds())
         left = math.inf if left > _FOR_EVER_S else left
-    return Loaded(seen.view.name, resident, seen.shown(resident.name), left)
+    return Loaded(seen.view.name, resident, seen.shown(resident.name), left, seen.view.kind)
 
 
 def _resident_finding(row: Loaded) -> Finding:
@@ -378,9 +383,14 @@ def _resident_finding(row: Loaded) -> Finding:
         "partly on the CPU",
         f"only {share:.0%} of its {gib(size)} is on the GPU, the rest is on the CPU: expect it to be slow",
         None,
-        "free GPU memory (`ollama stop` another model), lower its context (`num_ctx`) or take a smaller "
-        f"quantisation; then `ollama stop {row.resident.name}` and ask it again",
+        "free GPU memory (`opskit models loaded`), lower its context (`num_ctx`) or take a smaller "
+        f"quantisation; then {_unload(row)} and ask it again",
     )
+
+
+def _unload(row: Loaded) -> str:
+    unload = row.kind.unload_hint(row.resident.name) if row.kind is not None else ""
+    return unload or "load it again"
 
 
 def _nobody(seen: Sequence[Seen]) -> list[Finding]:

@@ -220,7 +220,7 @@ async def _test(
         after = [again.get(view.name, view) for view in views]
         advice = recommend(results, after, engine.config, [category] if category else list(categories))
         outcome = Outcome(chosen, tuple(results), advice, tuple(unread(seen)))
-        judged = report(outcome, engine.config.nodes)
+        judged = report(outcome, views)
     return outcome, judged if markdown is None else _written(markdown, outcome, judged)
 
 

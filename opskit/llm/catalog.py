@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from opskit.config.schema import Source
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.providers.base import DEFAULT_MODEL, CallError, ModelInfo, Resident
-from opskit.providers.kinds import ServerKind
+from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.providers.node import Node
 
 RESIDENCY_TTL_S = 10.0
@@ -48,6 +48,11 @@ class NodeView:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_loaded", {loaded.name: loaded for loaded in self.resident})
+
+    @property
+    def likely_kind(self) -> ServerKind:
+        """What it is, or where it has not answered what it is configured as."""
+        return self.kind or expected_kind(self.source)
 
     @property
     def serves_default(self) -> bool:

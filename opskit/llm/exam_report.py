@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from opskit.config.schema import Config, NodeConfig
+from opskit.config.schema import Config
 from opskit.llm.catalog import NodeView, Snapshot
 from opskit.llm.exam import Result
 from opskit.llm.faults import FaultKind
@@ -15,7 +15,7 @@ from opskit.llm.plan import Situation, Skipped, Wish, plan
 from opskit.llm.remedies import fault_remedy
 from opskit.llm.selection import Selection
 from opskit.llm.verdict import Verdict
-from opskit.providers.kinds import ServerKind, expected_kind
+from opskit.providers.kinds import ServerKind
 from opskit.result import Finding, Report, Status
 
 _MARKS = frozenset("\\`*_{}[]()<>#|~!&$")
@@ -99,9 +99,9 @@ class Outcome:
         }
 
 
-def report(outcome: Outcome, nodes: Sequence[NodeConfig]) -> Report:
+def report(outcome: Outcome, views: Sequence[NodeView]) -> Report:
     """The findings: nodes that were not read, each model, those that were not tested, and the sum of it."""
-    kinds = {node.name: expected_kind(node.source) for node in nodes}
+    kinds = {view.name: view.likely_kind for view in views}
     return Report(
         "models test",
         [

@@ -98,7 +98,7 @@ def plan(wish: Wish, router: RouterConfig, situation: Situation) -> Plan:
                 0 if wish.source in (None, view.source) else 1,
                 1 if situation.health.overloaded(view.name, situation.now) else 0,
                 0 if loaded else 1,
-                situation.in_flight.get(view.name, 0) // (view.kind.slots if view.kind else 1),
+                situation.in_flight.get(view.name, 0) // view.likely_kind.slots,
                 *choice.rank,
                 _source_rank(router, view.source),
             )
@@ -153,7 +153,7 @@ def _choice(wish: Wish, router: RouterConfig, view: NodeView, model: ModelInfo, 
     if model.name == DEFAULT_MODEL:
         return _Choice(1, (-1.0,), "it is the model this server was started with")
     power = _power(router, model, wish.category)
-    if view.kind is not None and view.kind.naming_swaps:
+    if view.likely_kind.naming_swaps:
         # One slot: any other name replaces the resident model (wire facts B3).
         return _Choice(6, (power,), "it would replace the resident model of this server")
     if wish.fallback:

@@ -163,9 +163,9 @@ def _examinee(
     if view.is_resident(model) and not model.cloud:
         return Examinee(view.name, model.name, shown, Load.NONE, model.size_bytes)
     load = Load.LOADS
-    if view.kind is not None and view.kind.naming_swaps:
+    if view.likely_kind.naming_swaps:
         load = Load.REPLACES
-    elif view.kind is None or not view.kind.tells_residency or model.cloud:
+    elif not view.likely_kind.tells_residency or model.cloud:
         load = Load.UNKNOWN
     budget_s = load_budget_s(config.budgets, model.size_bytes)
     room = fits(view, model)

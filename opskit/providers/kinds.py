@@ -22,7 +22,9 @@ class ServerKind:
     name: a stable word for JSON and tables; label: how it calls itself; phrase: the same inside a sentence.
     start: what a person types to start it, with `{port}`; fill: what gives an empty server a
     model; pull, unload: the commands for one `{model}`, without backquotes; restart: the command that
-    restarts it where it is installed as a service; log: where its log is.
+    restarts it where it is installed as a service; log: where its log is, for people; log_file: the
+    same below the home folder.
+    program: the command with which people pull and stop its models.
     default_port, address_variable: where its own command looks for it, and what tells it another address.
     slots: requests that it works on at once by default, before the next one queues.
     known_by: words in a program, a unit or a container by which one is known that does not answer any more.
@@ -39,6 +41,8 @@ class ServerKind:
     unload: str = ""
     restart: str = ""
     log: str = ""
+    log_file: str = ""
+    program: str = ""
     default_port: int = 8080
     address_variable: str = ""
     slots: int = 8
@@ -96,6 +100,8 @@ OLLAMA: Final = ServerKind(
     unload="ollama stop {model}",
     restart="systemctl restart ollama",
     log="`journalctl -u ollama -n 50` (macOS: ~/.ollama/logs/server.log)",
+    log_file=".ollama/logs/server.log",
+    program="ollama",
     default_port=11434,
     address_variable="OLLAMA_HOST",
     slots=1,  # OLLAMA_NUM_PARALLEL (wire facts A6)

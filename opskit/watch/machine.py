@@ -8,7 +8,6 @@ from typing import Any
 from opskit.checks.inventory import Loaded
 from opskit.config.schema import NodeConfig, WatchConfig
 from opskit.llm.fit import gib
-from opskit.providers.kinds import expected_kind
 from opskit.system.gauges import Gauges, MemoryUser
 from opskit.system.host import is_loopback
 from opskit.watch.threshold import Change, Threshold
@@ -75,16 +74,15 @@ def remedy(
     if target.startswith("disk "):
         return "`docker system df`, `ollama list` and `du -xhd1 /` show what it holds"
     here = {node.name: node for node in nodes if is_loopback(node.url)}
-    models = [
-        row
+    unloads = [
+        (row.resident.size_bytes, unload)
         for row in loaded
-        if row.node in here and row.resident.size_bytes and expected_kind(here[row.node].source).unload
+        if row.node in here and row.kind is not None and row.resident.size_bytes
+        if (unload := row.kind.unload_hint(shlex.quote(row.resident.name), here[row.node].url))
     ]
-    if models:
-        largest = max(models, key=lambda row: row.resident.size_bytes or 0)
-        node, size = here[largest.node], gib(largest.resident.size_bytes or 0)
-        unload = expected_kind(node.source).unload_hint(shlex.quote(largest.resident.name), node.url)
-        return f"{unload} unloads the largest model ({size})"
+    if unloads:
+        size_bytes, unload = max(unloads)
+        return f"{unload} unloads the largest model ({gib(size_bytes)})"
     if users:
         first = users[0]
         return (

@@ -15,7 +15,7 @@ _GONE = (NodeState.REFUSED, NodeState.UNREACHABLE)
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
-    node = next((one for one in evidence.nodes if one.config.source == "mlx"), None)
+    node = next((one for one in evidence.nodes if one.config.is_mlx), None)
     mac = evidence.platform == "darwin"
     if node is None or not (node.config.explicit or node.config.required or mac):
         return
@@ -42,7 +42,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
 def _why(base: Cause, node: NodeFacts, tried: list[Call], evidence: Evidence) -> Cause | None:
     idle = "MLX is idle while Ollama works: "
     if node.state in _GONE:
-        remedy = "start it: `mlx_lm.server --model DIR --port 11435`"
+        remedy = f"start it: {node.likely_kind.start_hint(node.config.url)}"
         return replace(base, title=idle + "it is not running", remedy=remedy)
     if tried:
         faults = listing(sorted({one.fault or "failed" for one in tried}))

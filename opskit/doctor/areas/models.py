@@ -56,12 +56,13 @@ def _lists_all(node: NodeFacts) -> bool:
 
 def _missing(model: str, told_by: str, nodes: list[NodeFacts]) -> Cause:
     names = [node.config.name for node in nodes]
+    pull = next((hint for node in nodes if (hint := node.likely_kind.pull_hint(model))), "")
     return Cause(
         "model-missing",
         model,
         f"{model} is wanted and not installed",
         (f"{told_by} names it; {listing(names)} does not hold it",),
-        f"`ollama pull {model}`, or name one of `opskit models list`",
+        f"{pull}, or name one of `opskit models list`" if pull else "name one of `opskit models list`",
         status=Status.WARN,
         code="MODEL_001",
     )
@@ -93,13 +94,14 @@ def _too_large(evidence: Evidence, node: NodeFacts) -> Iterator[Cause]:
 
 
 def _large(node: NodeFacts, model: str, title: str, room: Fit) -> Cause:
+    kind = node.likely_kind
     return Cause(
         "model-too-large",
         f"{node.config.name}/{model}",
         title,
         (f"{model}: {room.reason}",),
-        "free memory (`opskit models loaded`, `ollama stop NAME`), or install a smaller one: "
-        "`ollama pull phi3.5:3.8b`",
+        f"free memory ({', '.join(filter(None, ('`opskit models loaded`', kind.unload_hint('NAME'))))}), or "
+        + (f"install a smaller one: {kind.pull_hint()}" if kind.pull else "start it with a smaller one"),
         check_of(node.config.name),
         because=("memory-full",),
         code="MODEL_003",

@@ -73,11 +73,11 @@ async def situation(ground: Ground, subject: Subject) -> Situation:
 
 
 async def _at_work(ground: Ground, subject: Subject, *, in_containers: bool) -> str:
-    """A pull keeps Ollama from being restarted; work with Docker, and backups, containers."""
+    """A pull keeps a model server from being restarted; work with Docker, and backups, containers."""
     found = await asyncio.to_thread(workers, ground.environ.get("DOCKER_HOST"))
-    with_ollama = [one for one in found if one.work.words.startswith("ollama")]
-    with_docker = [one for one in found if one not in with_ollama]
-    pulled = with_ollama if "ollama" in subject.known_by else []
+    with_docker = [one for one in found if one.work.words.startswith("docker")]
+    program = subject.kind.program if subject.kind is not None else ""
+    pulled = [one for one in found if program and one.work.words.startswith(program)]
     touched = with_docker if in_containers else []
     if in_containers and await asyncio.to_thread(backup_runs, ground.config):
         return "a backup is being made or restored"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.config.schema import AgentConfig, Config, NodeConfig
-from opskit.providers.kinds import expected_kind
+from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.recovery.ground import Ground
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
@@ -16,7 +16,8 @@ from opskit.system.network import endpoint
 class Subject:
     """`start` is the command of the configuration, empty without one; `containers` those of the stack.
 
-    `services` are names under which a service may be installed (`ollama.service`, `brew install ollama`).
+    `services` are names under which a service may be installed (`ollama.service`, `brew install ollama`);
+    `kind` is what a node is configured as, None for an agent.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Subject:
     containers: tuple[str, ...]
     start: tuple[str, ...]
     services: tuple[str, ...] = ()
+    kind: ServerKind | None = None
 
     @property
     def port(self) -> int:
@@ -51,6 +53,7 @@ def of_node(node: NodeConfig, config: Config) -> Subject:
         config.stack.containers.get(node.name, ()),
         config.stack.start.get(node.name, ()),
         tuple(dict.fromkeys((node.name.lower(), *kind.services))),
+        kind,
     )
 
 

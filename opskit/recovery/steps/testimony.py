@@ -29,7 +29,6 @@ _TAIL_BYTES = 32 * 1024
 _LOG_BYTES = 1024 * 1024
 _SOURCE_S = 4.0
 #: Where Ollama's application and `ollama serve` under brew write (wire facts A7).
-_OLLAMA_LOG = ".ollama/logs/server.log"
 
 
 async def gathered(
@@ -68,8 +67,8 @@ async def _logs(ground: Ground, subject: Subject, now: Situation) -> dict[str, l
     """The last lines of each log there is, by its name."""
     home = Path(ground.environ.get("HOME", "/"))
     files = {}
-    if "ollama" in subject.services:
-        files[f"~/{_OLLAMA_LOG}"] = home / _OLLAMA_LOG
+    if subject.kind is not None and subject.kind.log_file:
+        files[f"~/{subject.kind.log_file}"] = home / subject.kind.log_file
     if subject.start:
         name = f"start-{Path(subject.start[0]).name}.log"
         files[name] = ground.folder / name

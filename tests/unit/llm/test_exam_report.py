@@ -22,6 +22,7 @@ from opskit.result import Finding, Status
 
 NODES = (NodeConfig("ollama", "http://127.0.0.1:1", "ollama"), NodeConfig("mlx", "http://127.0.0.1:2", "mlx"))
 CONFIG = Config("", NODES, ())
+VIEWS = tuple(NodeView(node.name, node.source) for node in NODES)
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 _UNESCAPED_PIPE = re.compile(r"(?<!\\)(?:\\\\)*\|")
 
@@ -85,32 +86,32 @@ class TestRecommendation:
 class TestFindings:
     def test_all_working_is_a_pass(self):
         """A slow model works too: exit 0."""
-        made = report(outcome(result("a"), result("b", "slow")), NODES)
+        made = report(outcome(result("a"), result("b", "slow")), VIEWS)
         assert (made.exit, made.findings[-1].status) == (Exit.OK, Status.PASS)
 
     @pytest.mark.parametrize("state", ["echo", "runner_crashed"])
     def test_one_that_does_not_work_fails_the_whole(self, state):
         """Exit 1, for a verdict as for a fault, and the sum names it."""
-        made = report(outcome(result("a"), result("b", state)), NODES)
+        made = report(outcome(result("a"), result("b", state)), VIEWS)
         assert made.exit is Exit.FAILED
         assert f"b on ollama ({state})" in made.findings[-1].detail
 
     def test_nothing_tested_is_inconclusive_with_a_hint(self):
         """Exit 3, and the next command is `--all`."""
-        made = report(outcome(selection=Selection((), unloaded=2)), NODES)
+        made = report(outcome(selection=Selection((), unloaded=2)), VIEWS)
         assert made.exit is Exit.INCONCLUSIVE
         assert "--all" in (made.findings[-1].remedy or "")
 
     def test_nodes_in_the_dark_are_named_when_nothing_was_tested(self):
         """It is not claimed that nothing is loaded where nobody could look."""
         dark = Finding("node", "mlx", Status.WARN, "refused")
-        assert "mlx could not be read" in report(outcome(unread=[dark]), NODES).findings[-1].detail
+        assert "mlx could not be read" in report(outcome(unread=[dark]), VIEWS).findings[-1].detail
 
     def test_a_name_that_cannot_be_tested_fails(self):
         """Absent models are MODEL_001, those too large MODEL_003; the others count all the same."""
         absent = (Skipped("", "nope", "no node lists it"), Skipped("ollama", "huge", "it does not fit: ..."))
         tested = result("a")
-        made = report(outcome(tested, selection=Selection((tested.examinee,), absent=absent)), NODES)
+        made = report(outcome(tested, selection=Selection((tested.examinee,), absent=absent)), VIEWS)
         assert [(f.target, f.code) for f in made.findings if f.status is Status.FAIL] == [
             ("nope", "MODEL_001"),
             ("ollama/huge", "MODEL_003"),
@@ -121,7 +122,7 @@ class TestFindings:
     @pytest.mark.parametrize("node", ["ollama", "mlx"])
     def test_every_failure_has_a_next_step(self, state, node):
         """Each fault and verdict has a remedy, filled in."""
-        finding = report(outcome(result("m:1b", str(state), node=node, code="MODEL_004")), NODES).findings[0]
+        finding = report(outcome(result("m:1b", str(state), node=node, code="MODEL_004")), VIEWS).findings[0]
         assert finding.remedy
         assert not re.search(r"\{(model|node|again)\}", finding.remedy)
         assert finding.code in CATALOGUE
@@ -161,7 +162,7 @@ class TestMarkdown:
         made = outcome(
             *tested, selection=Selection(tuple(r.examinee for r in tested), skipped), recommendations=advice
         )
-        text = markdown(made, report(made, NODES).findings, at=AT, version="1.2.3")
+        text = markdown(made, report(made, VIEWS).findings, at=AT, version="1.2.3")
         assert "2026-01-02 03:04:05 UTC, opskit 1.2.3." in text
         assert "1 of 2 tested models work." in text
         assert "- good on ollama" in text
@@ -182,7 +183,7 @@ class TestMarkdown:
         """Every row of every table has as many cells as its head."""
         made = outcome(result(name, "wedged", detail=name), result(name))
         width = 0
-        for line in markdown(made, report(made, NODES).findings, at=AT, version="1").split("\n"):
+        for line in markdown(made, report(made, VIEWS).findings, at=AT, version="1").split("\n"):
             if not line.startswith("|"):
                 width = 0
                 continue

@@ -6,6 +6,7 @@ import pytest
 
 from opskit.checks.inventory import Loaded
 from opskit.config.schema import NodeConfig, WatchConfig
+from opskit.providers import kinds
 from opskit.providers.base import Resident
 from opskit.system.gauges import DiskGauge, Gauges, MemoryUser, Meter, memory_users
 from opskit.watch.machine import CPU_HOLD, Limits, remedy
@@ -16,8 +17,8 @@ OLLAMA = NodeConfig("ollama", "http://localhost:11434", "ollama")
 FAR = NodeConfig("far", "http://192.168.1.9:11434", "ollama")
 
 
-def row(node: str, name: str, gib: float) -> Loaded:
-    return Loaded(node, Resident(name, round(gib * GIB)), name, None)
+def row(node: str, name: str, gib: float, kind: kinds.ServerKind = kinds.OLLAMA) -> Loaded:
+    return Loaded(node, Resident(name, round(gib * GIB)), name, None, kind)
 
 
 def crossed(limits: Limits, **changes) -> list[tuple[str, str]]:
@@ -49,6 +50,11 @@ def test_the_first_reading_has_no_processor() -> None:
         ([row("ollama", "small", 1), row("ollama", "big:32b", 18)], [], "`ollama stop big:32b`"),
         ([row("far", "big:32b", 18)], [MemoryUser(7, "java", GIB)], "`ps -o pid,rss,args -p 7`"),
         ([row("ollama", "a b;c", 18)], [], "`ollama stop 'a b;c'`"),
+        (
+            [row("ollama", "smol", 18, kinds.LLAMACPP)],
+            [MemoryUser(7, "java", GIB)],
+            "`ps -o pid,rss,args -p 7`",
+        ),
         ([], [], "`opskit models loaded`"),
     ],
 )
