@@ -1,20 +1,17 @@
-"""The composition root: a configuration becomes wired objects, opened once and closed once.
+"""Answering a goal: the request of SPEC A and D seen from outside.
 
-`Engine.run` is the request of SPEC A and D seen from outside: through Victoria when she answers, else
-through the router in this process (method `simple`).
+Through Victoria when she answers, else through the router in this process (method `simple`).
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from opskit.config.load import ensure_state_dir
 from opskit.config.schema import Config
-from opskit.errors import OpskitError, StateError
+from opskit.errors import OpskitError
 from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Outcome, Session
 from opskit.llm.category import categorise
 from opskit.llm.faults import Fault, FaultKind, classify
@@ -23,10 +20,7 @@ from opskit.llm.router import Router
 from opskit.llm.verdict import judge
 from opskit.providers.agent import AgentClient, AgentReply
 from opskit.providers.base import CallError, Cause
-from opskit.providers.node import Node
 from opskit.result import SCHEMA_VERSION
-from opskit.system.host import available_memory_bytes
-from opskit.system.logfile import LOG_NAME, RotatingLog
 from opskit.tags import Tag, TagLog, correlated
 
 
@@ -94,21 +88,15 @@ class Goal:
 
 
 class Engine:
-    """Everything wired. Use `open_engine`."""
+    """Answers goals: through Victoria where she is, else by the models of this machine."""
 
-    def __init__(self, config: Config, log: TagLog, *, pooled: bool = False) -> None:
+    def __init__(
+        self, config: Config, log: TagLog, agents: Mapping[str, AgentClient], router: Router
+    ) -> None:
         self.config = config
         self.log = log
-        self.nodes = [Node(node, config.budgets, pooled=pooled) for node in config.nodes]
-        self.agents = {agent.name: AgentClient(agent, config.budgets) for agent in config.agents}
-        self.router = Router(
-            self.nodes,
-            router=config.router,
-            budgets=config.budgets,
-            circuit=config.circuit,
-            log=log,
-            memory=available_memory_bytes,
-        )
+        self.agents = agents
+        self.router = router
 
     async def run(
         self, goal: Goal, session: Session | None = None, on_note: Callable[[str], None] = lambda _: None
@@ -172,12 +160,6 @@ class Engine:
                     seconds=time.monotonic() - started,
                     partial=refused.partial,
                 ) from refused
-
-    async def aclose(self) -> None:
-        """Close router, nodes and agents; nothing is left running."""
-        await self.router.aclose()
-        closing = [node.aclose() for node in self.nodes] + [agent.aclose() for agent in self.agents.values()]
-        await asyncio.gather(*closing)
 
     async def _answers(
         self, ask: Ask, session: Session | None, *, pieces: bool
@@ -277,37 +259,6 @@ class Engine:
         )
         done = _attempt(victoria, Outcome.OK, None, reply.method, started, reply.model or "agent")
         return done, reply
-
-
-@contextlib.asynccontextmanager
-async def open_engine(
-    config: Config, *, sinks: Sequence[Callable[[str], None]] = (), pooled: bool = False
-) -> AsyncIterator[Engine]:
-    """An engine that writes its tagged log to the state folder and to `sinks`.
-
-    Raises StateError when the state folder cannot be written.
-    """
-    folder = ensure_state_dir(config.state_dir)
-    try:
-        file = RotatingLog(
-            Path(folder) / LOG_NAME, max_bytes=config.log.max_bytes, backups=config.log.backups
-        )
-    except OSError as exc:
-        raise StateError(f"{folder}/{LOG_NAME}: {exc.strerror}") from exc
-    keys = [node.api_key for node in config.nodes] + [agent.api_key for agent in config.agents]
-    secrets = tuple(str(key) for key in keys if key is not None)
-    log = TagLog(file, *sinks, secrets=secrets, preview_chars=config.log.preview_chars)
-    engine = Engine(config, log, pooled=pooled)
-    log.write(
-        Tag.EXECUTOR_INIT,
-        **{f"{node.name}_url": node.url for node in config.nodes},
-        model=config.victoria_model,
-    )
-    try:
-        yield engine
-    finally:
-        await engine.aclose()
-        file.close()
 
 
 def _attempt(

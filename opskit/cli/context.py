@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from opskit.app import App
     from opskit.config.schema import Config
-    from opskit.engine import Engine
 
 T = TypeVar("T")
 
@@ -51,14 +51,17 @@ def load_config(path: str | None) -> "Config":
 
 
 @contextlib.asynccontextmanager
-async def opened(path: str | None, *, verbose: bool, sandbox: bool = False) -> AsyncIterator["Engine"]:
-    """An engine over the configured stack, or over a simulated one that lives as long as the command."""
-    from opskit.engine import open_engine
+async def opened(path: str | None, *, verbose: bool = False, sandbox: bool = False) -> AsyncIterator["App"]:
+    """The configured stack, or a simulated one that lives as long as the command.
+
+    With `verbose` tagged lines go to stderr as well.
+    """
+    from opskit.app import App
 
     async with configured(path, sandbox=sandbox) as config:
         sinks = [_to_stderr] if verbose or config.debug else []
-        async with open_engine(config, sinks=sinks) as engine:
-            yield engine
+        async with App(config, sinks=sinks) as app:
+            yield app
 
 
 @contextlib.asynccontextmanager

@@ -13,9 +13,9 @@ from opskit.errors import UsageError
 from opskit.result import Finding, Report, Status
 
 if TYPE_CHECKING:
+    from opskit.app import App
     from opskit.checks.inventory import Installed, Loaded
     from opskit.checks.route import Route
-    from opskit.engine import Engine
     from opskit.llm.exam_report import Outcome
     from opskit.llm.selection import Selection, Which
     from opskit.providers.node import Node
@@ -169,8 +169,8 @@ async def _list(
 ) -> "tuple[list[Installed], Report]":
     from opskit.checks.inventory import installed, look
 
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as engine:
-        return installed(await look(_nodes(engine, node)), engine.router.fits)
+    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
+        return installed(await look(_nodes(root, node)), root.router.fits)
 
 
 async def _loaded(
@@ -180,8 +180,8 @@ async def _loaded(
 
     from opskit.checks.inventory import loaded, look
 
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as engine:
-        return loaded(await look(_nodes(engine, node)), datetime.now(UTC))
+    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
+        return loaded(await look(_nodes(root, node)), datetime.now(UTC))
 
 
 async def _test(
@@ -200,25 +200,25 @@ async def _test(
     from opskit.llm.exam_report import Outcome, recommend, report
     from opskit.llm.selection import select
 
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as engine:
-        categories = engine.config.router.categories
+    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
+        categories = root.config.router.categories
         category = name_of_category(which.category, categories)
-        seen = await look(nodes := _nodes(engine, node))
+        seen = await look(nodes := _nodes(root, node))
         views = [one.view for one in seen]
         names = {one.view.name: one.started_with for one in seen if one.started_with}
-        chosen = select(which, views, engine.config, engine.router.fits, names)
+        chosen = select(which, views, root.config, root.router.fits, names)
         for text in chosen.announcement():
             render.note(render.printable(text))
         chosen = _agreed(chosen, yes=yes)
         with render.progress(len(chosen.examinees)) as bar:
             results = await examine(
-                engine.router, chosen.examinees, engine.config, lambda who: bar.step(str(who))
+                root.router, chosen.examinees, root.config, lambda who: bar.step(str(who))
             )
         # A load may have pushed models out: look again, but not where there was no answer before.
         told = [one.view.name for one in seen if one.view.fault is None and one.silence is None]
         again = {one.view.name: one.view for one in await look([n for n in nodes if n.name in told])}
         after = [again.get(view.name, view) for view in views]
-        advice = recommend(results, after, engine.config, [category] if category else list(categories))
+        advice = recommend(results, after, root.config, [category] if category else list(categories))
         outcome = Outcome(chosen, tuple(results), advice, tuple(unread(seen)))
         judged = report(outcome, views)
     return outcome, judged if markdown is None else _written(markdown, outcome, judged)
@@ -238,23 +238,23 @@ async def _route(
     from opskit.llm.category import categorise
     from opskit.llm.plan import Wish
 
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as engine:
-        category = name_of_category(category, engine.config.router.categories)
+    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
+        category = name_of_category(category, root.config.router.categories)
         if goal is not None:
-            found = categorise(checked_goal(goal, engine.config.limits.goal_bytes))
+            found = categorise(checked_goal(goal, root.config.limits.goal_bytes))
             category = category or found
         # As `opskit run` does it.
-        asked = name_of_model(model) or engine.config.victoria_model
+        asked = name_of_model(model) or root.config.victoria_model
         if asked is not None and model is None:
             render.note(f"note: the configuration (victoria_model) asks for {asked} by name")
-        return await explain(engine.router, engine.config, Wish(model=asked, category=category or "default"))
+        return await explain(root.router, root.config, Wish(model=asked, category=category or "default"))
 
 
-def _nodes(engine: "Engine", name: str | None) -> "list[Node]":
+def _nodes(root: "App", name: str | None) -> "list[Node]":
     """The nodes to look at. Raises UsageError for a name that is not configured."""
-    nodes = [node for node in engine.nodes if name in (None, node.name)]
+    nodes = [node for node in root.nodes if name in (None, node.name)]
     if name is not None and not nodes:
-        known = ", ".join(node.name for node in engine.nodes) or "none is configured"
+        known = ", ".join(node.name for node in root.nodes) or "none is configured"
         raise UsageError(f"there is no node {name!r}", remedy=f"use one of: {known}")
     return nodes
 

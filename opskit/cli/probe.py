@@ -1,6 +1,5 @@
 """`opskit probe`: what answers, how far up its ladder, and what to do about the rest."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,16 +57,15 @@ async def _probe(
 ) -> "Report":
     from opskit.checks.probe import probe as run_probe
     from opskit.cli.inputs import checked_goal, name_of_model
-    from opskit.config.load import ensure_state_dir
 
     model = name_of_model(model)
-    async with context.configured(config, sandbox=sandbox) as loaded:
+    async with context.opened(config, sandbox=sandbox) as root:
+        loaded = root.config
         if goal is not None:
             goal = checked_goal(goal, loaded.limits.goal_bytes)
-        locks = Path(ensure_state_dir(loaded.state_dir))
         if verbose:
             render.note(f"probing {len(loaded.nodes)} nodes and {len(loaded.agents)} agents")
-        return await run_probe(loaded, use_mlx=use_mlx, model=model, goal=goal, load=load, locks=locks)
+        return await run_probe(loaded, use_mlx=use_mlx, model=model, goal=goal, load=load, locks=root.folder)
 
 
 def _rungs(report: "Report") -> None:

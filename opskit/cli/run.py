@@ -78,15 +78,15 @@ async def _run(
     from opskit.cli.inputs import goal_text, name_of_category, name_of_model
     from opskit.engine import Goal, RunFailed
 
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as engine:
+    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
         asked = Goal(
-            goal_text(goal, sys.stdin, engine.config.limits.goal_bytes),
+            goal_text(goal, sys.stdin, root.config.limits.goal_bytes),
             where,
             name_of_model(model),
-            name_of_category(category, engine.config.router.categories),
+            name_of_category(category, root.config.router.categories),
         )
         try:
-            result = await _answer(engine, asked, stream=stream)
+            result = await _answer(root.engine, asked, stream=stream)
         except RunFailed as failed:
             _account(failed.attempts)
             raise

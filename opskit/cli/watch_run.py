@@ -5,11 +5,12 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from opskit.app import App
 from opskit.checks.quantity import duration_s
 from opskit.cli import context, keys, render, watch_view
 from opskit.config.schema import Config
@@ -17,7 +18,6 @@ from opskit.errors import Exit, UsageError
 from opskit.logs.files import FileSource
 from opskit.logs.resolve import resolve
 from opskit.logs.source import Source
-from opskit.providers.node import Node
 from opskit.system.docker_objects import DockerObjects
 from opskit.system.docker_records import ListedContainer
 from opskit.system.logfile import LOG_NAME
@@ -59,8 +59,8 @@ def asked(specs: Sequence[str], every: str, count: int | None, only: Sequence[st
 async def run(asked: Asked, config: str | None, *, sandbox: bool, json: bool) -> Exit:
     """Watch until it ends, is quit or is interrupted; the status of the last look."""
     live = not json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    async with context.configured(config, sandbox=sandbox) as loaded, _opened(asked, loaded) as wish:
-        watch = Watch(loaded, wish)
+    async with context.opened(config, sandbox=sandbox) as root:
+        watch = Watch(root.config, await _wish(asked, root))
         if live:
             await _draw(watch, asked.count)
             _summarise(watch.view())
@@ -72,43 +72,43 @@ async def run(asked: Asked, config: str | None, *, sandbox: bool, json: bool) ->
         return watch.view().exit
 
 
-@contextlib.asynccontextmanager
-async def _opened(asked: Asked, config: Config) -> AsyncIterator[Wish]:
-    """The parts of a watch, closed in the end. Raises OpskitError for a source that is not there."""
+async def _wish(asked: Asked, root: App) -> Wish:
+    """The parts of a watch. Raises OpskitError for a source that is not there."""
+    config = root.config
     areas, named = _areas(asked.only, config)
-    async with contextlib.AsyncExitStack() as stack:
-        targets: list[Target] = []
-        for node in config.nodes:
-            if "nodes" in areas and (node.name in named or "nodes" in asked.only or not named):
-                one = NodeTarget(
-                    Node(node, config.budgets), config, required=node.required or node.name in named
-                )
-                stack.push_async_callback(one.aclose)
-                targets.append(one)
-        targets += [
-            AgentTarget(agent, config, required=agent.required or agent.name in named)
-            for agent in config.agents
-            if "agents" in areas and (agent.name in named or "agents" in asked.only or not named)
-        ]
-        own, sources, names = await _sources(asked, areas, config)
-        docker = DockerObjects() if "containers" in areas or names else None
 
-        def follow(name: str) -> Source:
-            from opskit.logs.container import ContainerSource
+    def chosen(area: str, name: str) -> bool:
+        return area in areas and (name in named or area in asked.only or not named)
 
-            return ContainerSource(docker or DockerObjects(), ListedContainer(name, name, "", "running"))
+    targets: list[Target] = [
+        NodeTarget(node, config, required=node.config.required or node.name in named)
+        for node in root.nodes
+        if chosen("nodes", node.name)
+    ]
+    targets += [
+        AgentTarget(agent, config, required=agent.required or agent.name in named)
+        for agent in config.agents
+        if chosen("agents", agent.name)
+    ]
+    own, sources, names = await _sources(asked, areas, config)
+    docker = DockerObjects() if "containers" in areas or names else None
 
-        yield Wish(
-            areas,
-            asked.every_s,
-            targets,
-            sources,
-            own,
-            docker,
-            names or _stack_names(config),
-            follow if names else None,
-            tuple(dict.fromkeys(("/", _existing(config.state_dir)))),
-        )
+    def follow(name: str) -> Source:
+        from opskit.logs.container import ContainerSource
+
+        return ContainerSource(docker or DockerObjects(), ListedContainer(name, name, "", "running"))
+
+    return Wish(
+        areas,
+        asked.every_s,
+        targets,
+        sources,
+        own,
+        docker,
+        names or _stack_names(config),
+        follow if names else None,
+        tuple(dict.fromkeys(("/", _existing(config.state_dir)))),
+    )
 
 
 def _areas(only: Sequence[str], config: Config) -> tuple[frozenset[str], frozenset[str]]:

@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime
 
+from opskit.app import App
 from opskit.checks.inventory import INSTALLED_COLUMNS, LOADED_COLUMNS, Seen, installed, loaded, look
 from opskit.checks.route import Route, explain
 from opskit.checks.surroundings import Surroundings
 from opskit.diagnose.area import Area, Look, Part, Section, gathered
 from opskit.diagnose.quantities import seconds
-from opskit.engine import Engine, open_engine
 from opskit.llm.exam import Result, examine
 from opskit.llm.plan import Wish
 from opskit.llm.selection import Which, select
@@ -21,27 +21,24 @@ async def area(around: Surroundings, *, ask: bool) -> Area:
     """Metadata alone, unless `ask`: then each model that is loaded answers one short question."""
     limit_s = 2 * around.config.budgets.metadata_s + 5.0
     if not ask:
-        engine = Engine(around.config, TagLog())
-        try:
-            return await gathered("models", _looks(engine, around, limit_s))
-        finally:
-            await engine.aclose()
-    async with open_engine(around.config) as engine:
+        async with App(around.config, log=TagLog()) as app:
+            return await gathered("models", _looks(app, around, limit_s))
+    async with App(around.config) as app:
         total_s = around.config.budgets.total_s
-        looks = [*_looks(engine, around, limit_s), Look("answers", "answers", _answers(engine), total_s)]
+        looks = [*_looks(app, around, limit_s), Look("answers", "answers", _answers(app), total_s)]
         return await gathered("models", looks)
 
 
-def _looks(engine: Engine, around: Surroundings, limit_s: float) -> list[Look]:
+def _looks(app: App, around: Surroundings, limit_s: float) -> list[Look]:
     return [
-        Look("inventory", "models", _inventory(engine), limit_s),
-        Look("route", "who would answer", _route(engine, around), limit_s),
+        Look("inventory", "models", _inventory(app), limit_s),
+        Look("route", "who would answer", _route(app, around), limit_s),
     ]
 
 
-async def _inventory(engine: Engine) -> Part:
-    seen = await look(engine.nodes)
-    rows, report = installed(seen, engine.router.fits)
+async def _inventory(app: App) -> Part:
+    seen = await look(app.nodes)
+    rows, report = installed(seen, app.router.fits)
     held, held_report = loaded(seen, datetime.now(UTC))
     data = {"installed": [row.as_json() for row in rows], "loaded": [row.as_json() for row in held]}
     nodes = tuple(_node_row(one) for one in seen)
@@ -82,10 +79,10 @@ def _node_row(one: Seen) -> tuple[str, ...]:
     )
 
 
-async def _route(engine: Engine, around: Surroundings) -> Part:
+async def _route(app: App, around: Surroundings) -> Part:
     """Who would be asked for a plain goal, and who would follow."""
     asked = around.config.victoria_model
-    route, report = await explain(engine.router, engine.config, Wish(model=asked, category="default"))
+    route, report = await explain(app.router, app.config, Wish(model=asked, category="default"))
     rows = tuple(
         (str(rank), one.node, route.shown(one.node, one.model), one.why)
         for rank, one in enumerate(route.candidates, 1)
@@ -102,12 +99,12 @@ def _after(route: Route) -> tuple[str, ...]:
     return (f"after a failure: {', then '.join(names) or 'nobody'}",)
 
 
-async def _answers(engine: Engine) -> Part:
+async def _answers(app: App) -> Part:
     """A short question to every model that is loaded, to none that is not."""
-    seen = await look(engine.nodes)
+    seen = await look(app.nodes)
     names = {one.view.name: one.started_with for one in seen if one.started_with}
-    chosen = select(Which(), [one.view for one in seen], engine.config, engine.router.fits, names)
-    results = await examine(engine.router, chosen.examinees, engine.config)
+    chosen = select(Which(), [one.view for one in seen], app.config, app.router.fits, names)
+    results = await examine(app.router, chosen.examinees, app.config)
     none = () if results else ("no model is known to be loaded, so none was asked",)
     findings = tuple(
         Finding("answer", str(one.examinee), one.status, one.state, one.detail, one.code) for one in results

@@ -40,9 +40,6 @@ class Target(Protocol):
     async def look(self) -> Answer:
         """Look at it; ends within its own deadline. Raises nothing for what the target does."""
 
-    async def aclose(self) -> None:
-        """Give back its connections."""
-
 
 class NodeTarget:
     """A model node."""
@@ -94,9 +91,6 @@ class NodeTarget:
         self._well = seen
         return seen
 
-    async def aclose(self) -> None:
-        await self._node.aclose()
-
 
 class AgentTarget:
     """An agent: its status page and its levels (SPEC D1)."""
@@ -114,9 +108,6 @@ class AgentTarget:
         found = await climb_agent(self._agent, self._whole)
         levels: Any = found.evidence.get("levels")
         return Answer(found, time.monotonic(), levels=levels)
-
-    async def aclose(self) -> None:
-        """Nothing to give back: each look closes its own connection."""
 
 
 @dataclass(frozen=True, slots=True)

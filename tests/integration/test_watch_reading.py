@@ -35,11 +35,12 @@ async def test_looking_again_asks_only_for_life_and_what_is_loaded(tmp_path: Pat
     async with serving() as server:
         replies(server)
         config = NodeConfig("ollama", server.url, "ollama")
-        target = NodeTarget(Node(config, Budgets()), configuration(tmp_path), required=False)
+        node = Node(config, Budgets())
+        target = NodeTarget(node, configuration(tmp_path), required=False)
         try:
             answers = [await target.look() for _ in range(5)]
         finally:
-            await target.aclose()
+            await node.aclose()
     assert [one.finding.state for one in answers] == ["ok"] * 5
     assert [row.shown for row in answers[-1].loaded] == ["phi3.5:3.8b"]
     assert sum(request.path == TAGS for request in server.seen) == 1
@@ -69,7 +70,8 @@ async def test_what_was_loaded_stays_shown_when_a_node_falls_silent(tmp_path: Pa
     async with serving() as server:
         replies(server)
         config = NodeConfig("ollama", server.url, "ollama")
-        target = NodeTarget(Node(config, Budgets()), configuration(tmp_path), required=False)
+        node = Node(config, Budgets())
+        target = NodeTarget(node, configuration(tmp_path), required=False)
         try:
             well = await target.look()
             server.replies = {}
@@ -77,7 +79,7 @@ async def test_what_was_loaded_stays_shown_when_a_node_falls_silent(tmp_path: Pa
             replies(server)
             again = await target.look()
         finally:
-            await target.aclose()
+            await node.aclose()
     assert (well.finding.state, again.finding.state) == ("ok", "ok")
     assert ill.finding.state != "ok"
     assert (ill.loaded, ill.loaded_at) == (well.loaded, well.loaded_at)

@@ -29,9 +29,6 @@ class Scripted:
         finding = Finding("node", self.name, Status.PASS, state or "")
         return Answer(finding, asyncio.get_running_loop().time())
 
-    async def aclose(self) -> None:
-        pass
-
 
 class Clocks:
     """The loop's time, and a wall clock; either can be moved."""

@@ -1,0 +1,126 @@
+"""The composition root: one configuration becomes one App, opened and closed once.
+
+Its parts are made on first use, so that a command pays only for those that it uses.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from opskit.config.schema import Config
+from opskit.config.state import ensure_state_dir
+from opskit.errors import StateError
+
+if TYPE_CHECKING:
+    from opskit.engine import Engine
+    from opskit.llm.router import Router
+    from opskit.providers.agent import AgentClient
+    from opskit.providers.node import Node
+    from opskit.tags import TagLog
+
+
+class App:
+    """A configuration, wired; an async context manager that closes what was made of it.
+
+    Tagged lines go to the log in the state folder and to `sinks`; with a `log` of its own nothing is written
+    there. `pooled` is for many requests at once. `clock` is monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        sinks: Sequence[Callable[[str], None]] = (),
+        log: "TagLog | None" = None,
+        pooled: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self._sinks = sinks
+        self._log = log
+        self._pooled = pooled
+        self._closing = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._closing.aclose()
+
+    @cached_property
+    def folder(self) -> Path:
+        """The state folder, made where it is missing. Raises StateError when it cannot be written."""
+        return ensure_state_dir(self.config.state_dir)
+
+    @cached_property
+    def nodes(self) -> "tuple[Node, ...]":
+        """The model servers, in the order of the configuration."""
+        from opskit.providers.node import Node
+
+        budgets = self.config.budgets
+        nodes = tuple(Node(node, budgets, pooled=self._pooled) for node in self.config.nodes)
+        for node in nodes:
+            self._closing.push_async_callback(node.aclose)
+        return nodes
+
+    @cached_property
+    def agents(self) -> "Mapping[str, AgentClient]":
+        """The clients of the agents, by name."""
+        from opskit.providers.agent import AgentClient
+
+        agents = {agent.name: AgentClient(agent, self.config.budgets) for agent in self.config.agents}
+        for agent in agents.values():
+            self._closing.push_async_callback(agent.aclose)
+        return agents
+
+    @cached_property
+    def log(self) -> "TagLog":
+        """Where tagged lines go. Raises StateError when the log cannot be opened."""
+        from opskit.system.logfile import LOG_NAME, RotatingLog
+        from opskit.tags import Tag, TagLog
+
+        if self._log is not None:
+            return self._log
+        config = self.config
+        try:
+            file = RotatingLog(
+                self.folder / LOG_NAME, max_bytes=config.log.max_bytes, backups=config.log.backups
+            )
+        except OSError as exc:
+            raise StateError(f"{self.folder}/{LOG_NAME}: {exc.strerror}") from exc
+        self._closing.callback(file.close)
+        keys = [node.api_key for node in config.nodes] + [agent.api_key for agent in config.agents]
+        secrets = tuple(str(key) for key in keys if key is not None)
+        log = TagLog(file, *self._sinks, secrets=secrets, preview_chars=config.log.preview_chars)
+        urls = {f"{node.name}_url": node.url for node in config.nodes}
+        log.write(Tag.EXECUTOR_INIT, **urls, model=config.victoria_model)
+        return log
+
+    @cached_property
+    def router(self) -> "Router":
+        """Chooses among the models of all nodes."""
+        from opskit.llm.router import Router
+        from opskit.system.host import available_memory_bytes
+
+        config = self.config
+        router = Router(
+            self.nodes,
+            router=config.router,
+            budgets=config.budgets,
+            circuit=config.circuit,
+            log=self.log,
+            memory=available_memory_bytes,
+        )
+        self._closing.push_async_callback(router.aclose)
+        return router
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """Answers goals."""
+        from opskit.engine import Engine
+
+        return Engine(self.config, self.log, self.agents, self.router)
