@@ -24,6 +24,7 @@ from opskit.backup.manifest import TRACE, ArchiveEntry, EntryKind, empty_manifes
 from opskit.backup.restore_plan import RestorePlan, compare
 from opskit.backup.restore_record import (
     RestoreRecord,
+    check_ended,
     interrupted_targets,
     read_record,
     remove_record,
@@ -53,6 +54,7 @@ def restore(
     changed since it was checked, BACKUP_003 when something could not be written.
     """
     target = planned.target
+    check_ended(target)
     safety = catalog.new_path("replaced", now) if planned.replaced else None
     made_target = not target.exists()
     record: RestoreRecord | None = None
@@ -62,7 +64,7 @@ def restore(
             target.mkdir(mode=0o700)
         with RootFolder(target) as folder:
             record = _record(folder, planned, safety, catalog.folder, made_target=made_target)
-            write_record(target, record)
+            write_record(target, record, catalog)
             kept = {} if safety is None else _keep(folder, planned.replaced, safety, now)
             _make_folders(folder, record)
             _stage(folder, archive, record.files, record.staged("new"))

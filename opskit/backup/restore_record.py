@@ -24,7 +24,7 @@ from opskit.system.lock import try_lock
 
 _NAME = f"{TRACE}.json"
 _SCHEMA_VERSION = 1
-#: A link in the folder of archives that leads to the target: `--to FOLDER` may name any.
+#: A link in the folder of archives that leads to a target which is not the root: `--to` may name any.
 _POINTER = ".restoring"
 
 
@@ -62,14 +62,23 @@ class RestoreRecord:
         }
 
 
-def write_record(target: Path, record: RestoreRecord) -> None:
+def write_record(target: Path, record: RestoreRecord, catalog: BackupCatalog) -> None:
     """Write the record of a target; it is on the disk when this returns. Raises OSError."""
-    pointer = Path(record.archives, _POINTER)
-    with contextlib.suppress(OSError):  # without it the record is found in the target alone
-        pointer.unlink(missing_ok=True)
-        pointer.symlink_to(target)
+    if target != catalog.root:
+        with contextlib.suppress(OSError):  # without links only its own root finds it
+            (catalog.folder / _POINTER).symlink_to(target)
     with written_whole(target / _NAME) as file:
         file.write(_encode(record))
+
+
+def check_ended(target: Path) -> None:
+    """Raise BACKUP_003 when a restore to this folder, begun with other archives, has not ended."""
+    if _has_record(target, any_user=True):
+        raise OpskitError(
+            "BACKUP_003",
+            f"another restoration to {target} was interrupted",
+            remedy="`opskit backup restore --rollback` with the configuration that it was begun with",
+        )
 
 
 def remove_record(target: Path, record: RestoreRecord) -> None:
@@ -77,8 +86,8 @@ def remove_record(target: Path, record: RestoreRecord) -> None:
     temporary_of(target / _NAME).unlink(missing_ok=True)
     (target / _NAME).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        flush(target)
         Path(record.archives, _POINTER).unlink(missing_ok=True)
+        flush(target)
 
 
 def interrupted_targets(catalog: BackupCatalog) -> list[Path]:

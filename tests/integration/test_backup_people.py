@@ -30,8 +30,8 @@ def catalog(tmp_path: Path) -> BackupCatalog:
     return made
 
 
-def half_done(catalog: BackupCatalog, *, there: str) -> RestoreRecord:
-    """A restore that was killed when `.env` was in place, and what stands in it now."""
+def half_done(catalog: BackupCatalog, *, there: str, by: BackupCatalog | None = None) -> RestoreRecord:
+    """A restore that was killed when `.env` was in place, and what stands in it now. `by` began it."""
     path = catalog.root / ".env"
     path.write_text("restored")
     archive = create(catalog, now=NOW).written.path
@@ -52,7 +52,7 @@ def half_done(catalog: BackupCatalog, *, there: str) -> RestoreRecord:
         before={".env": 0o644},
         made_target=False,
     )
-    write_record(catalog.root, record)
+    write_record(catalog.root, record, by or catalog)
     path.write_text(there)
     return record
 
@@ -155,10 +155,25 @@ def test_a_restore_to_another_folder_is_found_again(catalog: BackupCatalog, tmp_
     """--to FOLDER: the next command of the same archives undoes it there."""
     other = BackupCatalog(tmp_path / "other", catalog.folder, catalog.patterns, 3, 10_000)
     other.root.mkdir()
-    half_done(other, there="restored")
+    half_done(other, there="restored", by=catalog)
     assert restore.recover(catalog) is not None
     assert contents(other) == {".env": b"old"}
     assert not list(catalog.folder.glob(".restoring"))
+
+
+def test_the_way_back_of_another_restore_is_not_overwritten(catalog: BackupCatalog, tmp_path: Path) -> None:
+    """--to a folder where another restore was interrupted is refused; that one can still be undone."""
+    path = create(catalog, now=NOW).written.path
+    other = BackupCatalog(tmp_path / "other", tmp_path / "theirs", catalog.patterns, 3, 10_000)
+    other.root.mkdir()
+    other.make_folder()
+    half_done(other, there="restored")
+    with opened(path) as archive:
+        planned = plan(archive, catalog, to=other.root)
+        with pytest.raises(OpskitError, match="was interrupted"):
+            restore.restore(archive, planned, catalog, now=NOW)
+    assert restore.recover(other) is not None
+    assert contents(other) == {".env": b"old"}
 
 
 @pytest.mark.parametrize("moved", ["folder", "root"])
