@@ -2,7 +2,7 @@
 
 Every new file is written beside the one that it replaces; what is replaced is kept in an archive of its own,
 the safety archive; then each new file gets its name in one step. Whoever finds the record of a restore that
-was killed finishes it, or undoes it from the safety archive.
+was killed undoes it from the safety archive, and may then do it again.
 """
 
 import contextlib
