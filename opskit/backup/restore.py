@@ -8,6 +8,7 @@ was killed undoes it from the safety archive, and may then do it again.
 import contextlib
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -97,8 +98,7 @@ def _prune(catalog: BackupCatalog, target: Path, safety: Path) -> list[Path]:
 def _check_room(planned: RestorePlan) -> None:
     need = sum(change.entry.size for change in planned.changes if change.action != "same")
     target = planned.target if planned.target.exists() else planned.target.parent
-    room = os.statvfs(target)
-    free = room.f_bavail * room.f_frsize
+    free = shutil.disk_usage(target).free
     if need > free:
         why = f"{planned.target}: {need} bytes are needed and {free} are free; nothing was changed"
         raise OpskitError("BACKUP_003", why)
