@@ -17,10 +17,13 @@ _NOT_STARTED = -1
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _TIMEOUT = "exceeded timeout"
 _WORDS_CHARS = 200
+#: No complaint of a shell is longer, and no pattern is to search more.
+_LINE_CHARS = 600
 _GONE = r"(?:[Nn]o such file or directory|[Nn]o such file|not found)"
 _NO_START = rf"(?:{_GONE}|[Pp]ermission denied|Is a directory)"
 #: What complains: a shell, or a script by its path, its extension or its line; then `line 3`, `3` or `[3]`.
 _SHELL = r"(?:-?(?:\S*/)?\w*sh|/[^\s:]+|[^\s:]+\.\w{1,4}|[^\s:]+(?=: line \d))(?:: (?:line )?\d+|\[\d+\])?"
+_SYNTAX = r"[Ss]yntax error"
 _WRAPPER = r"(?:\S*/)?(?:env|timeout|nice|nohup|xargs|stdbuf|setpriv|sudo|su-exec|chroot|time)"
 #: Lines that name a program which could not be started, as shells, wrappers and interpreters write them.
 _MISSING = tuple(
@@ -29,6 +32,7 @@ _MISSING = tuple(
         rf"{_SHELL}: (?:exec: )?(?:line \d+: )?(?P<name>[^:\s]+): (?:command )?not found",
         rf"{_SHELL}: (?P<name>[^:\s]+): cannot execute\b.*",
         rf".*?(?P<name>/[^:\s]+): bad interpreter: {_GONE}",
+        rf"(?P<name>){_SHELL}: (?:-c: )?(?:line \d+: )?{_SYNTAX}.*",
         r"\S*zsh:(?:\d+:)? command not found: (?P<name>\S+)",
         r"(?P<name>[\w.+-]+): applet not found",
         rf"{_WRAPPER}: (?:[a-z' ]+ )?['\"`‘]?(?P<name>[^'\"`’:\s]+)['\"`’]?: {_NO_START}",
@@ -79,7 +83,7 @@ class HealthCheckFault:
 
     @property
     def detail(self) -> str:
-        return f"its health check cannot run: {self.program or 'its program'} {self.reason}"
+        return f"its health check cannot run: {self.program or 'its command'} {self.reason}"
 
 
 def health_check_fault(container: Container) -> HealthCheckFault | None:
@@ -98,7 +102,7 @@ def health_check_remedy(container: Container, fault: HealthCheckFault) -> str:
         return (
             f"make {container.name} anew with a `--health-cmd` that its image can run, or `--no-healthcheck`"
         )
-    wanted = f"{fault.program} {fault.reason.partition(':')[0]}" if fault.program else "it cannot run"
+    wanted = f"{fault.program or 'its command'} {fault.reason.partition(':')[0]}"
     return (
         f"correct the `healthcheck` of {container.service} in the Compose file ({wanted}), "
         f"then `docker compose up -d {container.service}`"
@@ -110,12 +114,14 @@ def fault_of(test: Sequence[str], run: HealthCheckRun) -> HealthCheckFault | Non
     not_started = run.exit_code == _NOT_STARTED
     if run.exit_code == 0 or (not_started and _TIMEOUT in run.output):
         return None
-    lines = [line.strip() for line in run.output.splitlines() if line.strip()]
+    lines = [line.strip()[:_LINE_CHARS] for line in run.output.splitlines() if line.strip()]
     script = _script(test)
     run_words = set(_run_words(test, script))
     missing = {line: name for line in lines if (name := _missing_name(line, run_words)) is not None}
     if not_started or _cannot_judge(run.exit_code, script, lines, missing):
         line, name = next(iter(missing.items()), (lines[-1] if lines else "", ""))
+        if re.search(_SYNTAX, line):
+            return HealthCheckFault("", "has a syntax error")
         return HealthCheckFault(
             name or _first_program(test, script), _reason(line, run.exit_code, named=bool(missing))
         )

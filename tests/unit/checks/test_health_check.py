@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from opskit.checks.expectation import compile_expectation
 from opskit.checks.health_check import fault_of, health_check_fault, health_check_remedy
@@ -69,6 +71,9 @@ CANNOT_RUN = [
         "  throw err;\n\nError: Cannot find module '/c.js'\n    at x\n\nNode.js v18",
         "/c.js",
     ),
+    (shell("curl -f 'x || exit 1"), 2, "/bin/sh: 1: Syntax error: Unterminated quoted string", ""),
+    (shell("if curl -f x"), 2, "/bin/sh: syntax error: unexpected end of file", ""),
+    (shell("if curl -f x"), 2, "/bin/bash: -c: line 1: syntax error: unexpected end of file", ""),
     (shell("curl -f x"), 127, "/bin/sh: curl: not found", "curl"),
     (shell("curl -f x 2>/dev/null"), 127, "", "curl"),
     (shell(CURL), 1, "curl: not found", "curl"),
@@ -162,6 +167,13 @@ def test_a_check_that_cannot_run_is_known_with_its_program(test, exit_code: int,
 def test_a_check_that_ran_is_a_verdict_on_the_service(test, exit_code: int, output: str):
     """A failure, a timeout, and a file that the check only reads are no faults of the check."""
     assert fault_of(test, HealthCheckRun(exit_code=exit_code, output=output)) is None
+
+
+@given(st.text(), st.text(), st.integers(-1, 255))
+def test_whatever_a_check_writes_is_read(script: str, output: str, exit_code: int):
+    """Nothing raises, and a check that succeeded has no fault."""
+    fault = fault_of(shell(script), HealthCheckRun(exit_code=exit_code, output=output))
+    assert exit_code or fault is None
 
 
 def sick(*runs: tuple[int, str], health: str = "unhealthy", service: str | None = "api") -> Container:
