@@ -192,13 +192,10 @@ def assess_container(
     that Docker's past was not asked, so that nobody is known to have stopped it.
     """
     age_s = None if container.started is None else max(0.0, (now - container.started).total_seconds())
-    found = _state(container, peers, rules, age_s)
-    found = replace(found, age_s=age_s, health=fresh_health(container))
-    if events is not None:
-        found = replace(found, left=_left(container, found.state, events, rules) or found.left)
-    if found.left or found.state not in _REPAIRS:
-        return found
-    return _permitted(container, found)
+    assessment = replace(_state(container, peers, rules, age_s), age_s=age_s, health=fresh_health(container))
+    if events is not None and (left := _left(container, assessment.state, events, rules)):
+        return replace(assessment, left=left)
+    return _permitted(container, assessment) if assessment.state in _REPAIRS else assessment
 
 
 def fresh_health(container: Container) -> str | None:
@@ -352,7 +349,7 @@ def _looping(container: Container) -> ContainerAssessment:
 
 def _left(container: Container, state: ContainerState, events: ContainerEvents, rules: ContainerRules) -> str:
     """Return why a person is behind the end of a container."""
-    if state is ContainerState.DOWN:
+    if state in (ContainerState.DOWN, ContainerState.ORPHANED) and not container.running:
         return stopped_by_hand(container, events, rules.hands_off_s)
     if state is ContainerState.ENDED and (last := last_event(container, events)) and last.action == "stop":
         # What ended well by itself is done; what was stopped in order may be a server.
@@ -360,16 +357,17 @@ def _left(container: Container, state: ContainerState, events: ContainerEvents, 
     return ""
 
 
-def _permitted(container: Container, found: ContainerAssessment) -> ContainerAssessment:
+def _permitted(container: Container, assessment: ContainerAssessment) -> ContainerAssessment:
     """Add the repair that the container's own labels permit."""
-    repair, action = _REPAIRS[found.state], container.action
+    repair, action = _REPAIRS[assessment.state], container.action
     if action == "restart":
-        return replace(found, repair=repair)
+        return replace(assessment, repair=repair)
     if action == "notify":
-        return replace(found, detail=f"{found.detail}; its label says that a person is to be told")
+        detail = f"{assessment.detail}; its label says that a person is to be told"
+        return replace(assessment, detail=detail)
     if action == "stop" and repair is not ContainerRepair.START:
-        return replace(found, repair=ContainerRepair.STOP)
-    return replace(found, left=f"its label says `opskit.action={action}`")
+        return replace(assessment, repair=ContainerRepair.STOP)
+    return replace(assessment, left=f"its label says `opskit.action={action}`")
 
 
 def _orphaned(container: Container, rules: ContainerRules, detail: str) -> ContainerAssessment:

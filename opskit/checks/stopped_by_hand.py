@@ -25,7 +25,7 @@ def stopped_by_hand(container: Container, events: ContainerEvents, hands_off_s: 
         return ""
     last = last_event(container, events)
     if last is not None and last.action == "stop":
-        own = is_own(container.name, last.at, events)
+        own = is_own(container.name, last.at, events) and not _was_started_again(container, last, events)
         return "" if own else f"somebody stopped it {ago_s:.0f} s ago{until(ago_s, hands_off_s)}"
     if last is not None or events.complete or container.oom_killed or container.error:
         return ""
@@ -34,6 +34,15 @@ def stopped_by_hand(container: Container, events: ContainerEvents, hands_off_s: 
     return (
         f"it ended {ago_s:.0f} s ago, and Docker does not remember whether somebody stopped it"
         f"{until(ago_s, hands_off_s)}"
+    )
+
+
+def _was_started_again(container: Container, stop: Happening, events: ContainerEvents) -> bool:
+    """Tell whether opskit's last repair had started it before the stop, which is then a person's."""
+    began = [at for at in events.own_repairs.get(container.name, ()) if at <= stop.at]
+    return any(
+        one.action == "start" and one.id == container.id and max(began) <= one.at < stop.at
+        for one in events.events
     )
 
 

@@ -250,6 +250,13 @@ CASES = [
         None,
         ("die", "stop"),
     ),
+    ContainerCase(
+        "stopped just now, owner of its network is gone",
+        inspected("exited", code=143, ended_s=9.0, host=SHARES),
+        LEFT,
+        None,
+        ("die", "stop"),
+    ),
     ContainerCase("paused by a person", inspected("paused"), LEFT),
     ContainerCase("dead", inspected("dead", code=1, ended_s=900.0), SICK),
     ContainerCase("removing", inspected("removing", ended_s=9.0), WAITING),

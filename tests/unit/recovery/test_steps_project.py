@@ -189,6 +189,14 @@ def test_our_own_stop_is_not_a_persons():
     assert stopped_by_hand(killed(id="i"), past, HANDS_OFF_S) == ""
 
 
+def test_a_stop_after_our_repair_is_a_persons():
+    """It was started again by the repair, and stopped later: seconds after it or not."""
+    events = [event("stop", 30), event("start", 29), event("die", 10), event("stop", 10)]
+    own = {"p_web_1": [ago(31)]}
+    past = ContainerEvents(NOW, events, own_repairs=own)
+    assert "somebody stopped it" in stopped_by_hand(killed(id="i"), past, HANDS_OFF_S)
+
+
 def test_what_proves_a_crash_is_believed_without_events():
     """Want of memory and Docker's own error are nobody's doing."""
     past = ContainerEvents(NOW, [], complete=False)
