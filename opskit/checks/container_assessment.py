@@ -194,7 +194,7 @@ def assess_container(
     age_s = None if container.started is None else max(0.0, (now - container.started).total_seconds())
     assessment = replace(_state(container, peers, rules, age_s), age_s=age_s, health=fresh_health(container))
     if events is not None and (left := _left(container, assessment.state, events, rules)):
-        return replace(assessment, left=left)
+        return replace(assessment, left=left, remedy=assessment.remedy or _start(container))
     return _permitted(container, assessment) if assessment.state in _REPAIRS else assessment
 
 
@@ -260,7 +260,7 @@ def _state(
     return ContainerAssessment(
         state=ContainerState.DOWN,
         detail=never if container.started is None else f"it {_end(container)}",
-        remedy=f"`docker start {name}` starts it now",
+        remedy=_start(container),
     )
 
 
@@ -374,6 +374,10 @@ def _orphaned(container: Container, rules: ContainerRules, detail: str) -> Conta
     service = container.service or container.name
     remedy = f"`{rules.compose} up -d --no-deps --force-recreate {service}`"
     return ContainerAssessment(state=ContainerState.ORPHANED, detail=detail, remedy=remedy)
+
+
+def _start(container: Container) -> str:
+    return f"`docker start {container.name}` starts it now"
 
 
 def _end(container: Container) -> str:

@@ -341,6 +341,7 @@ def test_six_commands_say_the_same_of_one_document(case: ContainerCase):
     """verify, doctor, diagnose, recover, watch, and recovery of a node or an agent that lives in it."""
     one = assessed(case)
     assert (one.condition, one.assessment.repair) == (case.condition, case.repair)
+    assert bool(one.assessment.remedy) is (case.condition not in (WELL, WAITING))
     told, status = verify(case)
     wanted = {WELL: Status.PASS, WAITING: Status.INCONCLUSIVE, UNCHECKED: Status.INCONCLUSIVE}
     assert (told, status) == (case.condition, wanted.get(case.condition, Status.FAIL))
