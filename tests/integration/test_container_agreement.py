@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.parts.composed import WAIT, Composed, aged, composed
-from tests.parts.docker import IMAGE, Engine
+from tests.parts.docker import IMAGE, LABEL, Engine
 from tests.parts.verdicts import Commands
 
 LIMIT_S = 60.0
@@ -68,6 +68,7 @@ def made(project: Composed) -> None:
                 "image": IMAGE,
                 "network_mode": "none",
                 **{key: value for key, value in about.items() if key != "script"},
+                "labels": {LABEL: project.box.mark, **about.get("labels", {})},
                 "command": ["sh", "-c", about.get("script", WAIT).replace("$", "$$")],
             }
             for name, (about, _) in SERVICES.items()
