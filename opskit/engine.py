@@ -21,7 +21,7 @@ from opskit.llm.verdict import judge
 from opskit.providers.agent import AgentClient, AgentReply
 from opskit.providers.base import CallError, Cause
 from opskit.result import SCHEMA_VERSION
-from opskit.tags import Tag, TagLog, correlated
+from opskit.tags import Tag, TagLog, Value, correlated
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,29 @@ class Goal:
     category: str | None = None
 
 
+class _End:
+    """The last line of a request, whatever ends it."""
+
+    def __init__(self, log: TagLog) -> None:
+        self._log = log
+        self._began = time.monotonic()
+        self._fields: dict[str, Value] = {"outcome": "failed", "code": "BUG_001"}
+
+    def answered(self, result: RunResult) -> None:
+        self._fields = {"outcome": "answered", "node": result.node, "model": result.model}
+
+    def interrupted(self) -> None:
+        """Whoever reads the answer goes away once it is there: then it was none."""
+        if self._fields["outcome"] != "answered":
+            self._fields = {"outcome": "interrupted"}
+
+    def failed(self, error: OpskitError) -> None:
+        self._fields = {"outcome": "failed", "code": error.code, "why": error.message}
+
+    def write(self) -> None:
+        self._log.write(Tag.REQUEST_END, **self._fields, seconds=round(time.monotonic() - self._began, 3))
+
+
 class Engine:
     """Answers goals: through Victoria where she is, else by the models of this machine."""
 
@@ -117,7 +140,6 @@ class Engine:
         pieces: bool = True,
     ) -> AsyncGenerator[str | RunResult, None]:
         """Pieces of the answer where it is made here, at the end the result. Raises RunFailed."""
-        started = time.monotonic()
         with correlated() as identifier:
             category = goal.category or categorise(goal.text)
             self.log.write(
@@ -128,38 +150,66 @@ class Engine:
                 task_type=category,
                 where=goal.where,
             )
-            failed: list[Attempt] = []
-            if goal.where != "local" and goal.model is None:
-                outcome = await self._through_victoria(goal, identifier, on_note)
-                if isinstance(outcome, RunResult):
-                    yield outcome
-                    return
-                failed = outcome
-            wish = Wish(model=goal.model or self.config.victoria_model, category=category)
-            ask = Ask.of(goal.text, wish=wish)
+            end = _End(self.log)
             try:
-                async with contextlib.aclosing(self._answers(ask, session, pieces=pieces)) as items:
+                work = self._answered(goal, category, identifier, session, on_note, pieces=pieces)
+                async with contextlib.aclosing(work) as items:
                     async for item in items:
-                        if isinstance(item, str):
-                            yield item
-                            continue
-                        yield RunResult(
-                            item.text,
-                            "simple",
-                            item.model,
-                            item.node,
-                            identifier,
-                            time.monotonic() - started,
-                            (*failed, *_as_fallbacks(item.attempts, after=failed)),
-                        )
-            except NoAnswer as refused:
-                raise RunFailed(
-                    refused,
-                    attempts=(*failed, *_as_fallbacks(refused.attempts, after=failed)),
-                    correlation_id=identifier,
-                    seconds=time.monotonic() - started,
-                    partial=refused.partial,
-                ) from refused
+                        if isinstance(item, RunResult):
+                            end.answered(item)
+                        yield item
+            except OpskitError as error:
+                end.failed(error)
+                raise
+            except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
+                end.interrupted()
+                raise
+            finally:
+                end.write()
+
+    async def _answered(
+        self,
+        goal: Goal,
+        category: str,
+        identifier: str,
+        session: Session | None,
+        on_note: Callable[[str], None],
+        *,
+        pieces: bool,
+    ) -> AsyncGenerator[str | RunResult, None]:
+        started = time.monotonic()
+        failed: list[Attempt] = []
+        if goal.where != "local" and goal.model is None:
+            outcome = await self._through_victoria(goal, identifier, on_note)
+            if isinstance(outcome, RunResult):
+                yield outcome
+                return
+            failed = outcome
+        wish = Wish(model=goal.model or self.config.victoria_model, category=category)
+        ask = Ask.of(goal.text, wish=wish)
+        try:
+            async with contextlib.aclosing(self._answers(ask, session, pieces=pieces)) as items:
+                async for item in items:
+                    if isinstance(item, str):
+                        yield item
+                        continue
+                    yield RunResult(
+                        item.text,
+                        "simple",
+                        item.model,
+                        item.node,
+                        identifier,
+                        time.monotonic() - started,
+                        (*failed, *_as_fallbacks(item.attempts, after=failed)),
+                    )
+        except NoAnswer as refused:
+            raise RunFailed(
+                refused,
+                attempts=(*failed, *_as_fallbacks(refused.attempts, after=failed)),
+                correlation_id=identifier,
+                seconds=time.monotonic() - started,
+                partial=refused.partial,
+            ) from refused
 
     async def _answers(
         self, ask: Ask, session: Session | None, *, pieces: bool
@@ -231,7 +281,9 @@ class Engine:
         self, victoria: AgentClient, goal: Goal, identifier: str, on_note: Callable[[str], None]
     ) -> tuple[Attempt, AgentReply | None]:
         started = time.monotonic()
-        self.log.write(Tag.LLM_CALL, node=victoria.name, model="agent", fallback=False)
+        # Her own model is known at the end; both lines name the same call.
+        where = {"node": victoria.name, "model": "agent"}
+        self.log.write(Tag.LLM_CALL, **where, fallback=False, url=victoria.config.url)
         try:
             reply = await victoria.run(
                 goal.text,
@@ -243,18 +295,19 @@ class Engine:
             fault = classify(error)
             if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT:
                 fault = Fault(FaultKind.TOTAL_TIMEOUT, fault.detail)
-            self.log.write(Tag.LLM_ERROR, node=victoria.name, fault=fault.kind.value, detail=fault.detail)
+            self.log.write(Tag.LLM_ERROR, **where, fault=fault.kind.value, detail=fault.detail)
             return _attempt(victoria, Outcome.FAULT, fault.kind.value, fault.detail, started), None
         verdict = judge(reply.output, (goal.text,))
         if verdict is not None:
             detail = f"{len(reply.output)} characters, {verdict.value}"
-            self.log.write(Tag.LLM_PARSE, node=victoria.name, verdict=verdict.value)
+            self.log.write(Tag.LLM_PARSE, **where, verdict=verdict.value)
             return _attempt(victoria, Outcome.REJECTED, verdict.value, detail, started), None
         self.log.write(
             Tag.LLM_RESPONSE,
-            node=victoria.name,
-            status=200,
+            **where,
             seconds=round(time.monotonic() - started, 3),
+            status=200,
+            answered_by=reply.model,
             preview=self.log.preview(reply.output),
         )
         done = _attempt(victoria, Outcome.OK, None, reply.method, started, reply.model or "agent")

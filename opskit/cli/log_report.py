@@ -180,8 +180,15 @@ def _draw(told: Story) -> None:
     total = "" if told.total_s is None else f" in {told.total_s:.3f} s"
     gaps = f", {len(told.gaps)} gaps" if told.gaps else ""
     sources = ", ".join(told.sources)
-    answered = "answered" if told.answered else "no answer is logged"
-    render.line(f"{answered}{total}; {len(told.lines)} lines from {sources}{gaps}")
+    render.line(f"{_outcome(told)}{total}; {len(told.lines)} lines from {sources}{gaps}")
+
+
+def _outcome(told: Story) -> str:
+    if told.answered:
+        return "answered"
+    if told.state == "running":
+        return "no answer is logged"
+    return f"{told.state} ({told.code})" if told.code else told.state
 
 
 def _clock(line: Line) -> str:
@@ -199,6 +206,8 @@ def _document(told: Story) -> dict[str, Any]:
         "findings": [],
         "correlation_id": told.correlation_id,
         "goal": told.goal,
+        "state": "answered" if told.answered else told.state,
+        "code": told.code,
         "total_s": told.total_s,
         "sources": list(told.sources),
         "attempts": [

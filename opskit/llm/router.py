@@ -212,6 +212,7 @@ class Router:
             max_tokens=ask.max_tokens or self._config.max_tokens,
             temperature=ask.temperature,
             why=candidate.why,
+            url=self._nodes[candidate.node].config.url,
             **({} if num_ctx is None else {"num_ctx": num_ctx}),
         )
         self._in_flight[candidate.node] += 1

@@ -1,11 +1,10 @@
 """The story of one request: all its lines from all sources in the order of time, its attempts, its gaps."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from opskit.errors import UsageError
+from opskit.logs.calls import ModelCall, RequestCalls, State
 from opskit.logs.record import Entry, Facts, Level, facts
 from opskit.logs.request_search import Search
 
@@ -13,17 +12,6 @@ from opskit.logs.request_search import Search
 GAP_S = 2.0
 #: A prefix shorter than this would find too much.
 MIN_PREFIX = 4
-#: Greater numbers of seconds or tokens say nothing.
-_LARGEST = 1e12
-_MODEL = re.compile(r"\bmodel:?\s+([\w./:@-]*\w)", re.IGNORECASE)
-
-Outcome = Literal["ok", "fault", "rejected", "unfinished"]
-_ENDS: dict[str, Outcome] = {
-    "LLM_RESPONSE": "ok",
-    "LLM_ERROR": "fault",
-    "LLM_CRASH": "fault",
-    "LLM_PARSE": "rejected",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +33,27 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One call of a model. Names are None when the log does not say them; `fault` is also a verdict."""
-
-    number: int
-    node: str | None
-    model: str | None
-    outcome: Outcome
-    seconds: float | None = None
-    fault: str | None = None
-    fallback: bool = False
-    first_token_s: float | None = None
-    tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Story:
-    """Everything the logs say about one request. `total_s` is from its first to its last line."""
+    """Everything the logs say about one request. `total_s` is from its first to its last line.
+
+    `state` is running where no line tells of an end; `code` is why it failed, where a line says so.
+    """
 
     correlation_id: str
     lines: tuple[Line, ...]
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[ModelCall, ...]
     sources: tuple[str, ...]
     started: float | None
     total_s: float | None
     goal: str | None
+    state: State
+    code: str | None
 
     @property
     def answered(self) -> bool:
-        return any(attempt.outcome == "ok" for attempt in self.attempts)
+        """Whether there is an answer; an answered call counts where no line tells of the request's end."""
+        called = self.state == "running" and any(call.outcome == "ok" for call in self.attempts)
+        return called or self.state == "answered"
 
     @property
     def gaps(self) -> tuple[Line, ...]:
@@ -119,15 +99,22 @@ def _told(name: str, entries: list[Entry], gap_s: float) -> Story:
         )
         before = at if at is not None else before
     times = [line.at for line in lines if line.at is not None]
-    goals = (said.fields.get("goal") for _, _, said in timed if said.tag == "REQUEST")
+    calls = RequestCalls()
+    attempts: dict[int, ModelCall] = {}
+    for at, _, said in timed:
+        call = calls.take(said, at)
+        if call is not None:
+            attempts[call.number] = call
     return Story(
         name,
         tuple(lines),
-        tuple(_attempts(timed)),
+        tuple(attempts.values()),
         tuple(dict.fromkeys(line.source for line in lines)),
         times[0] if times else None,
         times[-1] - times[0] if times else None,
-        next((str(goal) for goal in goals if goal), None),
+        calls.goal or None,
+        calls.settled,
+        calls.code,
     )
 
 
@@ -156,75 +143,3 @@ def _text(entry: Entry, said: Facts) -> str:
         prose = "" if said.message.startswith(f"{next(iter(said.fields))}=") else said.message
         text = " ".join([*fields, prose])
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
-def _attempts(lines: Sequence[Timed]) -> list[Attempt]:
-    """Each call with what became of it: the next end that names the same node and model, or names none."""
-    attempts: list[Attempt] = []
-    begun: dict[int, float | None] = {}
-    for at, _, said in lines:
-        if said.tag == "LLM_CALL":
-            node, model = _who(said)
-            if node is None and model is None:
-                continue  # another line about the same call, as other writers have them
-            begun[len(attempts)] = at
-            attempts.append(
-                Attempt(
-                    len(attempts) + 1,
-                    node,
-                    model,
-                    "unfinished",
-                    fallback=said.fields.get("fallback") is True,
-                )
-            )
-        elif said.tag in _ENDS and (said.tag != "LLM_PARSE" or "verdict" in said.fields):
-            index = _ended_by(said, attempts, begun)
-            if index is None:
-                node, model = _who(said)
-                if model is None:
-                    continue  # about a node, not about a call
-                attempts.append(Attempt(len(attempts) + 1, node, model, "unfinished"))
-                index = len(attempts) - 1
-            attempts[index] = _ended(attempts[index], said, at, begun.pop(index, None))
-    return attempts
-
-
-def _who(said: Facts) -> tuple[str | None, str | None]:
-    node, model = said.fields.get("node"), said.fields.get("model")
-    if node is None and model is None and (found := _MODEL.search(said.message)) is not None:
-        model = found[1]
-    return None if node is None else str(node), None if model is None else str(model)
-
-
-def _ended_by(said: Facts, attempts: Sequence[Attempt], begun: Mapping[int, float | None]) -> int | None:
-    """Which open attempt an end belongs to: the last one that it does not contradict."""
-    node, model = _who(said)
-    for index in sorted(begun, reverse=True):
-        attempt = attempts[index]
-        if node in (None, attempt.node) and model in (None, attempt.model):
-            return index
-    return None
-
-
-def _ended(attempt: Attempt, said: Facts, at: float | None, began: float | None) -> Attempt:
-    """Seconds are those that the log says, else those between the two lines."""
-    seconds = _number(said.fields.get("seconds"))
-    if seconds is None and at is not None and began is not None:
-        seconds = at - began
-    fault = said.fields.get("fault", said.fields.get("verdict"))
-    tokens = _number(said.fields.get("tokens"))
-    return replace(
-        attempt,
-        outcome=_ENDS[said.tag or ""],
-        seconds=seconds,
-        fault=None if fault is None else str(fault),
-        first_token_s=_number(said.fields.get("first_token_s")),
-        tokens=None if tokens is None else int(tokens),
-    )
-
-
-def _number(value: object) -> float | None:
-    """A number that can be meant; a word in the place of one says nothing."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
-        return None
-    return float(value)

@@ -52,6 +52,7 @@ class Tagged:
         self._counts = counts
         self._readers = {
             b"REQUEST": self._request,
+            b"REQUEST_END": self._request_end,
             b"LLM_CALL": self._call,
             b"LLM_RESPONSE": self._response,
             b"LLM_ERROR": self._error,
@@ -120,6 +121,10 @@ class Tagged:
             return 0, None, text
         requests.named += b"correlation_id" not in fields and _ANNOUNCES.search(text) is None
         return ASKED, None, text
+
+    def _request_end(self, fields: Fields, text: bytes, _at: float | None) -> Read:
+        """Interrupted is neither answered nor failed."""
+        return {b"answered": ANSWERED, b"failed": FAILED}.get(fields.get(b"outcome", b""), 0), None, text
 
     def _call(self, fields: Fields, text: bytes, at: float | None) -> Read:
         node, model = _place(fields, text)

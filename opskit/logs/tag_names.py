@@ -2,10 +2,11 @@
 
 import re
 
-#: SPEC A1, as `opskit.tags.Tag` has them; a test holds the two together.
+#: SPEC A1 and the end of a request, as `opskit.tags.Tag` has them; a test holds the two together.
 STANDARD_TAGS = (
     "EXECUTOR_INIT",
     "REQUEST",
+    "REQUEST_END",
     "LLM_CALL",
     "LLM_RESPONSE",
     "LLM_ERROR",

@@ -22,7 +22,7 @@ HISTORY_LINES = 2000
 _WAIT_S = 1.0
 _SLICE = 500
 
-TAGGED = Selection(tags=("REQUEST", "FALLBACK", "LLM_*"))
+TAGGED = Selection(tags=("REQUEST", "REQUEST_END", "FALLBACK", "LLM_*"))
 SEVERE = Selection(level="error")
 
 

@@ -1,15 +1,15 @@
 """Requests as the tagged logs tell of them (SPEC A1): which run, how the others ended, how each model fares.
 
-Pure: lines in, news out; all times are epoch seconds. A call begins with [LLM_CALL] and ends with
-[LLM_RESPONSE], [LLM_ERROR], [LLM_CRASH] or [LLM_PARSE] of the same request and node. A request is done with
-the answer to its last open call; it has failed when its last open call failed and nothing followed.
+Pure: lines in, news out; all times are epoch seconds. `opskit.logs.calls` joins the lines; a request that no
+line ends has failed when its last open call failed and nothing followed, and is lost after a long silence.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from opskit.logs.calls import ModelCall, RequestCalls
 from opskit.logs.record import Facts
 
 #: How long after a failed call its fallback may take to begin.
@@ -17,11 +17,9 @@ SETTLE_S = 2.0
 #: More requests than this are not kept open; the oldest is given up.
 MAX_OPEN = 1000
 MAX_CALLS = 10_000
-_FAILURES = ("LLM_ERROR", "LLM_CRASH", "LLM_PARSE")
 _NAME_CHARS = 120
 
-State = Literal["running", "done", "failed", "lost"]
-Place = tuple[str, str]
+State = Literal["running", "done", "failed", "interrupted", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,35 +119,32 @@ class _Open:
     identifier: str
     began: float
     last: float
-    goal: str = ""
-    place: Place = ("?", "?")
-    calls: dict[Place, tuple[float, bool]] = field(default_factory=dict)
-    attempts: int = 0
+    calls: RequestCalls = field(default_factory=RequestCalls)
     fallback: bool = False
-    fault: str | None = None
-    failed_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    at: float
-    place: Place
-    ok: bool
-    seconds: float | None
-    fallback: bool
-    fault: str | None
 
 
 class Requests:
-    """`lost_s` is after how long a silence a request is given up; `slow_s` where slow begins (SPEC C7)."""
+    """`lost_s` is after how long a silence a request is given up; `slow_s` where slow begins (SPEC C7).
 
-    def __init__(self, *, window_s: float = 300.0, lost_s: float = 600.0, slow_s: float = 5.0) -> None:
+    `urls` are the addresses of the nodes by name: a call that went to another address is of another server
+    of the same name, and counts for no model here.
+    """
+
+    def __init__(
+        self,
+        *,
+        window_s: float = 300.0,
+        lost_s: float = 600.0,
+        slow_s: float = 5.0,
+        urls: Mapping[str, str] | None = None,
+    ) -> None:
         self._window_s = window_s
         self._lost_s = lost_s
         self._slow_s = slow_s
+        self._urls = dict(urls or {})
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._ended: deque[News] = deque(maxlen=MAX_CALLS)
-        self._calls: deque[_Call] = deque(maxlen=MAX_CALLS)
+        self._calls: deque[tuple[float, ModelCall]] = deque(maxlen=MAX_CALLS)
 
     def take(self, said: Facts, at: float) -> list[News]:
         """One tagged line; what it makes known. A line without a correlation id tells of no request."""
@@ -157,38 +152,39 @@ class Requests:
             return []
         identifier = said.correlation_id[:_NAME_CHARS]
         news: list[News] = []
-        one = self._open.get(identifier)
-        if one is None:
+        request = self._open.get(identifier)
+        if request is None:
             if said.tag not in ("REQUEST", "LLM_CALL"):
                 return []  # the rest of a request that ended, or whose beginning was not seen
-            one = self._open[identifier] = _Open(identifier, at, at)
+            request = self._open[identifier] = _Open(identifier, at, at)
             while len(self._open) > MAX_OPEN:
                 _, oldest = self._open.popitem(last=False)
                 news.append(self._end(oldest, "lost", at))
-        one.last = max(one.last, at)
+        request.last = max(request.last, at)
+        call = request.calls.take(said, at)
+        if call is not None:
+            request.fallback = request.fallback or call.fallback
+            if call.outcome != "unfinished" and self._is_here(call):
+                self._calls.append((at, call))
         if said.tag == "REQUEST":
-            one.goal = _text(said, "goal")
-            news.append(_news(one, "running", at))
-        elif said.tag == "LLM_CALL":
-            self._call(one, said, at)
-        elif said.tag == "LLM_RESPONSE":
-            if self._answered(one, said, at) and not one.calls:
-                del self._open[identifier]
-                news.append(self._end(one, "done", at))
-        elif said.tag in _FAILURES:
-            self._failed(one, said, at)
+            news.append(_news(request, "running", at))
+        elif request.calls.state != "running":
+            del self._open[identifier]
+            state = request.calls.state
+            news.append(self._end(request, "done" if state == "answered" else state, at))
         return news
 
     def expire(self, now: float) -> list[News]:
         """What has ended without a word of its own by `now`."""
         news = []
-        for identifier, one in list(self._open.items()):
-            if one.failed_at is not None and not one.calls and now - one.failed_at >= SETTLE_S:
+        for identifier, request in list(self._open.items()):
+            failed_at = request.calls.failed_at
+            if failed_at is not None and not request.calls.open and now - failed_at >= SETTLE_S:
                 del self._open[identifier]
-                news.append(self._end(one, "failed", one.failed_at))
-            elif now - one.last >= self._lost_s:
+                news.append(self._end(request, "failed", failed_at))
+            elif now - request.last >= self._lost_s:
                 del self._open[identifier]
-                news.append(self._end(one, "lost", one.last))
+                news.append(self._end(request, "lost", request.last))
         return news
 
     def summary(self, now: float) -> Summary:
@@ -196,107 +192,74 @@ class Requests:
         since = now - self._window_s
         while self._ended and self._ended[0].at < since:
             self._ended.popleft()
-        while self._calls and self._calls[0].at < since:
+        while self._calls and self._calls[0][0] < since:
             self._calls.popleft()
-        ended = [one for one in self._ended if one.at >= since]
+        ended = [news for news in self._ended if news.at >= since]
         return Summary(
             self._window_s,
             len(self._open),
-            sum(one.state == "done" for one in ended),
-            sum(one.state == "failed" for one in ended),
-            sum(one.state == "lost" for one in ended),
-            sum(one.fallback for one in ended),
-            sum(one.slow for one in ended),
+            sum(news.state == "done" for news in ended),
+            sum(news.state == "failed" for news in ended),
+            sum(news.state == "lost" for news in ended),
+            sum(news.fallback for news in ended),
+            sum(news.slow for news in ended),
             tuple(self._rows(since)),
         )
 
-    def _call(self, one: _Open, said: Facts, at: float) -> None:
-        place = (_text(said, "node") or "?", _text(said, "model") or "?")
-        fallback = said.fields.get("fallback") is True
-        one.calls[place] = (at, fallback)
-        one.place, one.failed_at = place, None
-        one.attempts += 1
-        one.fallback = one.fallback or fallback
+    def _is_here(self, call: ModelCall) -> bool:
+        return call.url is None or self._urls.get(call.node or "", call.url) == call.url
 
-    def _answered(self, one: _Open, said: Facts, at: float) -> bool:
-        found = _which(one, said)
-        if found is None:
-            return False
-        began, fallback = one.calls.pop(found)
-        one.place, one.fault, one.failed_at = found, None, None
-        self._calls.append(_Call(at, found, True, _seconds(said, at - began), fallback, None))
-        return True
-
-    def _failed(self, one: _Open, said: Facts, at: float) -> None:
-        found = _which(one, said)
-        if found is None:
-            return  # an error beside the call, such as a node that is not there
-        began, fallback = one.calls.pop(found)
-        one.place, one.failed_at = found, at
-        one.fault = _text(said, "fault") or _text(said, "verdict") or said.tag
-        self._calls.append(_Call(at, found, False, _seconds(said, at - began), fallback, one.fault))
-
-    def _end(self, one: _Open, state: State, at: float) -> News:
-        news = _news(one, state, at, max(0.0, at - one.began), slow_s=self._slow_s)
+    def _end(self, request: _Open, state: State, at: float) -> News:
+        news = _news(request, state, at, max(0.0, at - request.began), slow_s=self._slow_s)
         self._ended.append(news)
         return news
 
     def _rows(self, since: float) -> Iterator[ModelRow]:
-        ended: dict[Place, list[_Call]] = {}
-        for call in self._calls:
-            if call.at >= since:
-                ended.setdefault(call.place, []).append(call)
-        running: dict[Place, int] = {}
-        for one in self._open.values():
-            for place in one.calls:
-                running[place] = running.get(place, 0) + 1
+        ended: dict[tuple[str, str], list[ModelCall]] = {}
+        for at, call in self._calls:
+            if at >= since:
+                ended.setdefault(_place(call), []).append(call)
+        running: dict[tuple[str, str], int] = {}
+        for request in self._open.values():
+            for call in filter(self._is_here, request.calls.open):
+                running[_place(call)] = running.get(_place(call), 0) + 1
         for place in sorted({*ended, *running}):
             calls = ended.get(place, [])
-            took = sorted(one.seconds for one in calls if one.ok and one.seconds is not None)
-            faults = [one.fault for one in calls if not one.ok]
+            took = sorted(call.seconds for call in calls if not call.failed and call.seconds is not None)
+            faults = [call.fault for call in calls if call.failed]
             yield ModelRow(
                 *place,
                 running.get(place, 0),
-                sum(one.ok for one in calls),
+                sum(not call.failed for call in calls),
                 len(faults),
-                sum(one.fallback for one in calls),
-                sum(one.seconds is not None and one.seconds > self._slow_s for one in calls),
+                sum(call.fallback for call in calls),
+                sum(call.seconds is not None and call.seconds > self._slow_s for call in calls),
                 took[len(took) // 2] if took else None,
                 took[-1] if took else None,
                 faults[-1] if faults else None,
-                bool(calls) and not calls[-1].ok,
+                bool(calls) and calls[-1].failed,
             )
 
 
-def _news(one: _Open, state: State, at: float, seconds: float | None = None, *, slow_s: float = 0.0) -> News:
+def _news(
+    request: _Open, state: State, at: float, seconds: float | None = None, *, slow_s: float = 0.0
+) -> News:
+    last = request.calls.last
+    node, model = ("?", "?") if last is None else _place(last)
     return News(
-        one.identifier,
+        request.identifier,
         state,
         at,
-        one.goal,
-        *one.place,
+        request.calls.goal,
+        node,
+        model,
         seconds,
-        one.attempts,
-        one.fallback,
-        one.fault,
+        request.calls.count,
+        request.fallback,
+        last.fault if last is not None and last.failed else request.calls.code,
         seconds is not None and seconds > slow_s,
     )
 
 
-def _which(one: _Open, said: Facts) -> Place | None:
-    """The open call that a line ends: by node and model, as far as the line names them; else the latest."""
-    node, model = _text(said, "node"), _text(said, "model")
-    fitting = [place for place in one.calls if node in ("", place[0]) and model in ("", place[1])]
-    return fitting[-1] if fitting else None
-
-
-def _seconds(said: Facts, measured: float) -> float:
-    told = said.fields.get("seconds")
-    if isinstance(told, int | float) and not isinstance(told, bool) and 0 <= told < 1e8:
-        return float(told)
-    return round(max(0.0, measured), 3)
-
-
-def _text(said: Facts, key: str) -> str:
-    value = said.fields.get(key)
-    return str(value)[:_NAME_CHARS] if value is not None else ""
+def _place(call: ModelCall) -> tuple[str, str]:
+    return call.node or "?", call.model or "?"

@@ -80,7 +80,11 @@ class Watch:
         self._gauges = Question[Gauges](self._read_gauges, clock)
         self._largest = Question[tuple[MemoryUser, ...]](self._read_largest, clock)
         self._limits = Limits(config.watch)
-        self._requests = Requests(lost_s=2 * config.budgets.total_s, slow_s=config.watch.slow_request_s)
+        self._requests = Requests(
+            lost_s=2 * config.budgets.total_s,
+            slow_s=config.watch.slow_request_s,
+            urls={node.name: node.url for node in config.nodes} | {a.name: a.url for a in config.agents},
+        )
         self._complaints = Complaints()
         self._tally = Tally()
         self._notes: deque[str] = deque(maxlen=_NOTES)

@@ -3,7 +3,8 @@
 import asyncio
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from opskit.doctor.cause import counted
 from opskit.doctor.evidence import Call, Cut
 from opskit.doctor.looks.board import Board, check
 from opskit.errors import OpskitError
+from opskit.logs.calls import TAGS, RequestCalls
 from opskit.logs.files import FileSource
 from opskit.logs.record import Entry, Facts, facts
 from opskit.logs.scan import entries
@@ -24,7 +26,6 @@ WINDOW_S = 3600.0
 _LINES = 20_000
 _CONTAINER_LINES = 2000
 _CONTAINER_S = 5.0
-_TAGS = ("LLM_CALL", "LLM_RESPONSE", "LLM_ERROR", "LLM_CRASH")
 #: As Ollama's runner writes it: msg="truncating input prompt" limit=2048 prompt=5065 keep=5 new=2048
 _CUT = re.compile(r'msg="truncating input prompt" limit=(\d+) prompt=(\d+)')
 _OLLAMA_LOGS = (".ollama/logs/server.log",)
@@ -37,11 +38,13 @@ def in_files(board: Board, state_dir: Path, home: Path) -> Check:
     async def look(scene: Scene) -> Observation:
         del scene
         since = time.time() - WINDOW_S
-        await asyncio.to_thread(_own, board, state_dir / LOG_NAME, since)
+        states = await asyncio.to_thread(_own, board, state_dir / LOG_NAME, since)
         await asyncio.to_thread(_ollama, board, [home / name for name in _OLLAMA_LOGS], since)
-        if not board.calls and not board.cuts:
+        if not states and not board.calls and not board.cuts:
             raise NotHere("no log tells of a request in the last hour")
-        return Observation({}, f"{counted(len(board.calls), 'request')} in the last hour", state="ok")
+        detail = f"{counted(states.total(), 'request')} in the last hour, {counted(len(board.calls), 'call')}"
+        failed = f", {states['failed']} failed" if states["failed"] else ""
+        return Observation({}, f"{detail}{failed}", state="ok")
 
     return check("requests", look, area="requests", target="logs", timeout_s=20.0, imports=_IMPORTS)
 
@@ -74,11 +77,18 @@ def in_containers(board: Board) -> Check:
     )
 
 
-def _own(board: Board, path: Path, since: float) -> None:
+def _own(board: Board, path: Path, since: float) -> Counter[str]:
+    """Read the calls of our own log; how many requests of it are in which state."""
     if not path.is_file():
-        return
-    found = entries("opskit", FileSource(path).blocks(_LINES), Selection(tags=_TAGS, since=since))
-    board.calls += joined(map(_timed, found), "opskit")
+        return Counter()
+    found = entries("opskit", FileSource(path).blocks(_LINES), Selection(tags=TAGS, since=since))
+    lines = list(map(_timed, found))
+    board.calls += joined(lines, "opskit")
+    requests: dict[str, RequestCalls] = {}
+    for line in lines:
+        if line.correlation_id is not None:
+            requests.setdefault(line.correlation_id, RequestCalls()).take(line, line.at)
+    return Counter(request.settled for request in requests.values())
 
 
 def _ollama(board: Board, paths: Iterable[Path], since: float) -> None:
@@ -98,7 +108,7 @@ async def _client(board: Board, door: Any, name: str, since: float) -> None:
     from opskit.logs.container import containers
     from opskit.logs.source import Window
 
-    selection = Selection(tags=_TAGS)
+    selection = Selection(tags=TAGS)
     found: list[Facts] = []
     try:
         async with asyncio.timeout(_CONTAINER_S):
@@ -128,28 +138,21 @@ def _timed(entry: Entry) -> Facts:
 
 
 def joined(lines: Iterable[Facts], client: str) -> list[Call]:
-    """Each LLM_CALL with the fault of the line that ended it. Pure."""
-    found: list[Call] = []
-    open_calls: dict[tuple[str, str, str], int] = {}
+    """Each call whose beginning was seen, with the fault of the line that ended it. Pure."""
+    requests: dict[str, RequestCalls] = {}
+    found: dict[tuple[str, int], Call] = {}
     for line in lines:
-        node, model = _text(line.fields, "node", "source"), _text(line.fields, "model")
-        key = (line.correlation_id or "", node, model)
-        if line.tag == "LLM_CALL":
-            open_calls[key] = len(found)
-            found.append(Call(client, node, model, line.at, _number(line.fields, "num_ctx")))
-        elif key in open_calls:
-            at = open_calls.pop(key)
-            failed = line.tag in ("LLM_ERROR", "LLM_CRASH")
-            fault = (_text(line.fields, "fault") or "failed") if failed else None
-            tokens = _number(line.fields, "prompt_eval_count", "prompt_tokens")
-            found[at] = replace(found[at], fault=fault, prompt_tokens=tokens)
-    return found
-
-
-def _text(fields: Mapping[str, Any], *names: str) -> str:
-    return next((str(fields[name]) for name in names if fields.get(name)), "")
-
-
-def _number(fields: Mapping[str, Any], *names: str) -> int | None:
-    value = next((fields[name] for name in names if fields.get(name) is not None), None)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+        identifier = line.correlation_id or ""
+        call = requests.setdefault(identifier, RequestCalls()).take(line, line.at)
+        if call is None or (call.outcome != "unfinished" and (identifier, call.number) not in found):
+            continue
+        found[identifier, call.number] = Call(
+            client,
+            call.node or "",
+            call.model or "",
+            call.began,
+            call.num_ctx,
+            call.fault if call.outcome == "fault" else None,
+            call.prompt_tokens,
+        )
+    return list(found.values())
