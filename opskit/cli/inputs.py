@@ -1,23 +1,61 @@
 """What people hand over: goals and names, refused with a reason when they cannot be used."""
 
-from collections.abc import Collection
+import fcntl
+import os
+import select
+import stat
+import sys
+import termios
+from collections.abc import Callable, Collection
 from typing import TextIO
 
 from opskit.errors import UsageError
 
+#: How long a pipe may be silent before a person is told of it.
+PATIENCE_S = 1.0
 
-def goal_text(given: str | None, stdin: TextIO, limit_bytes: int) -> str:
-    """The goal from the argument or from standard input.
 
-    Raises UsageError for an empty, an over-long and a binary goal.
+def goal_text(given: str | None, stdin: TextIO, limit_bytes: int, on_wait: Callable[[], None]) -> str:
+    """The goal from the argument, from standard input, or from both: then what was piped stands below.
+
+    `on_wait` is called when a pipe is slow to say something. Raises UsageError for an empty, an over-long and
+    a binary goal.
     """
     if given is None or given == "-":
         if given is None and stdin.isatty():
             raise UsageError("there is no goal", remedy='`opskit run "your goal"`, or pipe it in')
-        raw = stdin.buffer.read(limit_bytes + 1)
-    else:
-        raw = given.encode("utf-8", "surrogateescape")
+        return _checked(stdin.buffer.read(limit_bytes + 1), limit_bytes)
+    raw = given.encode("utf-8", "surrogateescape")
+    if is_piped(stdin) and raw.strip():
+        if not _readable(stdin, PATIENCE_S):
+            on_wait()
+        piped = stdin.buffer.read(limit_bytes + 1)
+        raw += b"\n\n" + piped if piped.strip() else b""
     return _checked(raw, limit_bytes)
+
+
+def is_piped(stdin: TextIO) -> bool:
+    """Whether standard input is a pipe or a file; a device, such as a terminal or /dev/null, is neither."""
+    mode = os.fstat(stdin.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def has_input(stdin: TextIO, *, on_silence: Callable[[], None]) -> bool:
+    """Whether something was piped in; `on_silence` is called for a pipe that is open and says nothing."""
+    if not is_piped(stdin):
+        return False
+    status = os.fstat(stdin.fileno())
+    if stat.S_ISREG(status.st_mode):
+        return os.lseek(stdin.fileno(), 0, os.SEEK_CUR) < status.st_size
+    if not _readable(stdin, PATIENCE_S):
+        on_silence()
+        return False
+    waiting = fcntl.ioctl(stdin.fileno(), termios.FIONREAD, bytes(4))
+    return int.from_bytes(waiting, sys.byteorder) > 0
+
+
+def _readable(stdin: TextIO, wait_s: float) -> bool:
+    return bool(select.select([stdin.fileno()], [], [], wait_s)[0])
 
 
 def checked_goal(given: str, limit_bytes: int) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.cli import render
+from opskit.cli.inputs import has_input
 from opskit.cli.log_query import Asked, nothing_found
 from opskit.config.load import load
 from opskit.logs.record import Entry, Facts, facts
@@ -93,8 +94,19 @@ class Unread:
         render.note(f"-- {item.source}: {code}: {text}. Next: {item.error.remedy}")
 
 
+def _silence() -> None:
+    render.note(
+        "note: standard input is open and silent; reading the default sources (`opskit logs -` waits)"
+    )
+
+
 async def open_sources(specs: Sequence[str], config: str | None, *, follow: bool) -> list[Source]:
-    """The sources that were named, or the default ones; what was left out goes to stderr."""
+    """The sources that were named, else what is piped in, else the default ones.
+
+    What was left out goes to stderr.
+    """
+    if not specs and has_input(sys.stdin, on_silence=_silence):
+        specs = ("-",)
     # A configuration is needed only to find our own log.
     own = Path("/nonexistent")
     if not specs or "self" in specs or config is not None:

@@ -29,7 +29,7 @@ Sources = Annotated[
     list[str] | None,
     typer.Argument(
         help="Files, globs, containers, compose:PROJECT/SERVICE, label:k=v, journal:UNIT, self, `-`. "
-        "Our own log and victoria-agent when none is given.",
+        "When none is given: what is piped in, else our own log and victoria-agent.",
         show_default=False,
     ),
 ]

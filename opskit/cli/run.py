@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def run(
     goal: Annotated[
         str | None,
-        typer.Argument(help="What to do; `-` or nothing reads standard input.", show_default=False),
+        typer.Argument(
+            help="What to do; what is piped in is added. `-` or nothing: standard input alone.",
+            show_default=False,
+        ),
     ] = None,
     local: Annotated[bool, typer.Option("--local", help="Answer in this process, without Victoria.")] = False,
     remote: Annotated[bool, typer.Option("--remote", help="Through Victoria or not at all.")] = False,
@@ -80,7 +83,7 @@ async def _run(
 
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
         asked = Goal(
-            goal_text(goal, sys.stdin, root.config.limits.goal_bytes),
+            goal_text(goal, sys.stdin, root.config.limits.goal_bytes, _waiting),
             where,
             name_of_model(model),
             name_of_category(category, root.config.router.categories),
@@ -100,6 +103,10 @@ async def _run(
         f"answered by {result.model} on {result.node} in {result.seconds:.2f} s "
         f"(method {result.method}, correlation id {result.correlation_id})"
     )
+
+
+def _waiting() -> None:
+    render.note("waiting for standard input, which is added to the goal (`</dev/null` if there is none)")
 
 
 async def _answer(engine: "Engine", goal: "Goal", *, stream: bool) -> "RunResult":

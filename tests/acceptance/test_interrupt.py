@@ -77,7 +77,8 @@ def has_entered(pid: int) -> bool:
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_ctrl_c_at_any_moment_is_quiet(command: list[str], offset_ms: int, tmp_path: Path) -> None:
     """While it imports, while it works, while it ends: 130 or the signal itself, and no word on stderr."""
-    with started(command, tmp_path / "home", stdin=subprocess.PIPE) as process:
+    stdin = subprocess.PIPE if "-" in command else subprocess.DEVNULL
+    with started(command, tmp_path / "home", stdin=stdin) as process:
         assert process.stderr is not None
         assert process.stderr.read(1) == b"!"
         until(lambda: has_entered(process.pid) or process.poll() is not None)

@@ -4,11 +4,13 @@ import gzip
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.parts.command import opskit, started
+from tests.parts.command import environment, opskit, started
 
 ID = "8979fe84-3a15-468c-96c9-758325391ded"
 TAGGED = f"2026-11-20T08:00:01Z [LLM_CALL] correlation_id={ID} node=ollama model=phi3.5:3.8b fallback=false"
@@ -137,7 +139,43 @@ def test_our_own_log_is_the_default(home: Path) -> None:
         "--id", run.document["correlation_id"], home=home, env={"DOCKER_HOST": "unix:///nonexistent"}
     )
     assert result.status == 0, result
-    assert len(result.out.splitlines()) == 3
+    assert len(result.out.splitlines()) == 4
+
+
+@pytest.mark.parametrize("form", [[], ["--grep", "LLM_CALL"], ["--raw"], ["show", "--all"]])
+def test_what_is_piped_in_is_read(home: Path, form: list[str]) -> None:
+    """Without a source `cat x.log | opskit logs` reads the pipe, as grep would; so does `< x.log`."""
+    piped = f"{TAGGED}\n".encode()
+    assert logs(*form, home=home, stdin=piped).out == f"{TAGGED}\n"
+    (home / "x.log").write_bytes(piped)
+    shell = ["/bin/sh", "-c", '"$@" < x.log', "sh", sys.executable, "-m", "opskit", "logs", *form]
+    done = subprocess.run(shell, env=environment(home), cwd=home, capture_output=True, timeout=60)
+    assert done.stdout == piped
+
+
+def test_reports_read_the_pipe_too(home: Path) -> None:
+    """`logs stats` and `logs request` without a source."""
+    stats = logs("stats", "--json", home=home, stdin=f"{TAGGED}\n".encode())
+    assert stats.document["stats"]["tags"] == {"LLM_CALL": 1}
+    assert "LLM_CALL" in logs("request", ID, home=home, stdin=f"{TAGGED}\n".encode()).out
+
+
+def test_a_silent_pipe_is_not_waited_for(home: Path) -> None:
+    """A pipe that is open and says nothing, as under ssh, leaves the default sources; stderr says so."""
+    assert opskit("run", "What is 6 times 7?", "--sandbox", home=home).status == 0
+    with subprocess.Popen(
+        [sys.executable, "-m", "opskit", "logs"],
+        env=environment(home),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=home,
+    ) as process:
+        assert process.wait(60) == 0
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert b"[REQUEST]" in process.stdout.read()
+        assert b"standard input is open and silent" in process.stderr.read()
 
 
 def test_nothing_found_says_what_was_searched(home: Path, log: Path) -> None:

@@ -124,6 +124,23 @@ async def test_a_goal_from_standard_input(tmp_path: Path) -> None:
     assert dash.out == pipe.out == "42\n"
 
 
+async def test_what_is_piped_in_stands_below_the_goal(tmp_path: Path) -> None:
+    """`git diff | opskit run "..."` asks for both; an empty pipe adds nothing."""
+    async with staged() as stage:
+        await ran(stage, tmp_path, "Write a commit message", stdin="+ привет\n".encode())
+        await ran(stage, tmp_path, GOAL, stdin=b" \n")
+        goals = [r.body["goal"] for r in stage.victoria.requests if r.path == "/run" and r.body is not None]
+    assert goals == ["Write a commit message\n\n+ привет\n", GOAL]
+
+
+async def test_what_is_piped_in_is_judged_like_a_goal(tmp_path: Path) -> None:
+    """Binary data beside a goal is refused; nothing of it is dropped."""
+    async with staged() as stage:
+        result = await ran(stage, tmp_path, GOAL, stdin=b"\x00\xff")
+        assert stage.victoria.requests == []
+    assert (result.status, "VAL_002" in result.err) == (2, True)
+
+
 async def test_the_named_model_is_asked_first(tmp_path: Path) -> None:
     """--model asks that model; after its crash the others answer, and each attempt is told."""
     async with staged("ollama:big:32b=crash") as stage:
