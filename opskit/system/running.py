@@ -78,15 +78,6 @@ def is_like(line: Sequence[str], command: Sequence[str], path: str | None) -> bo
     return found is not None and os.path.realpath(program) == os.path.realpath(found)
 
 
-def is_same(pid: int, began: float) -> bool:
-    """Whether the process of that id is still the one that began then, and not another by the same id."""
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - began) < SAME_START_S and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
 def end(pid: int, began: float, *, patience_s: float) -> bool:
     """End the process that began then, and wait until it is gone: SIGTERM, after `patience_s` SIGKILL.
 

@@ -4,12 +4,11 @@ A service that is killed comes back only if its keeper wants it to, and one that
 fights with it for the port; so every restart goes the owner's own way, or not at all.
 """
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 from opskit.system.sockets import PROXIES, Owner
 
@@ -101,53 +100,10 @@ def quit_command(service: Service) -> tuple[str, ...] | None:
     return ("osascript", "-e", f'quit app "{service.name}"')
 
 
-@dataclass(frozen=True, slots=True)
-class BrewService:
-    """One line of `brew services list`. `status`: started, scheduled, stopped, error, none, unknown."""
-
-    name: str
-    status: str
-    user: str | None = None
-    file: str | None = None
-    exit: int | None = None
-
-
-def brew_services(text: str) -> tuple[BrewService, ...]:
-    """What `brew services list`, with `--json` or without, says; nothing for what is neither."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return tuple(filter(None, map(_brew_line, text.splitlines())))
-    if not isinstance(found, list):
-        return ()
-    return tuple(_brew_entry(one) for one in found if isinstance(one, dict) and one.get("name"))
-
-
-def _brew_entry(entry: Mapping[str, Any]) -> BrewService:
-    code = entry.get("exit_code")
-    return BrewService(
-        str(entry["name"]),
-        str(entry.get("status") or "none"),
-        entry.get("user") or None,
-        entry.get("file") or None,
-        code if isinstance(code, int) else None,
-    )
-
-
-def _brew_line(line: str) -> BrewService | None:
-    """`ollama error 256 me ~/Library/...`: the number follows only `error`; a file may hold spaces."""
-    words = line.split()
-    if len(words) < 2 or words[:2] == ["Name", "Status"]:
-        return None
-    name, status, *rest = words
-    code = int(rest.pop(0)) if rest and rest[0].isdigit() else None
-    return BrewService(name, status, rest[0] if rest else None, " ".join(rest[1:]) or None, code)
-
-
 def at_rest(
     name: str,
     *,
-    brew: Collection[BrewService] = (),
+    brew: Collection[str] = (),
     labels: Collection[str] = (),
     units: Mapping[str, Domain] | None = None,
     applications: Collection[str] = (),
@@ -155,9 +111,10 @@ def at_rest(
     """Who would keep `name` (such as `ollama`) when nothing holds its port; None when nobody is known.
 
     What was started before comes first: a formula with a file, a loaded label, a unit; then an application
-    (paths such as `/Applications/Ollama.app`). `units` tells whose systemd knows a unit.
+    (paths such as `/Applications/Ollama.app`). `brew` are formulas with such a file, `units` tells whose
+    systemd knows a unit.
     """
-    if any(one.name == name and one.file for one in brew):
+    if name in brew:
         return Service("brew", name)
     foreign = (*_BREW, _OPENED, _APPLE)
     foreign = (*_BREW, _OPENED, _APPLE)

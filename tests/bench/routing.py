@@ -11,10 +11,10 @@ from opskit.llm.plan import Wish
 from opskit.llm.router import Router
 from opskit.providers.base import ChatRequest
 from opskit.providers.node import Node
-from opskit.providers.scripted import Scripted, says
 from opskit.sandbox.ollama import SimModel, SimulatedOllama
 from opskit.tags import TagLog
 from tests.bench.measure import Figure
+from tests.parts.scripted import Scripted, says
 
 TEXT = "A fair answer that says something of its own about the matter at hand."
 GOAL = "Please tell me what the matter is about."

@@ -9,7 +9,7 @@ from opskit.recovery.ground import Ground
 from opskit.recovery.steps.holder import unit_properties
 from opskit.recovery.steps.subject import Subject
 from opskit.system.program import NotStarted, run
-from opskit.system.services import BrewService, Domain, Service, at_rest
+from opskit.system.services import Domain, Service, at_rest
 from opskit.system.systemctl import instant
 
 _WANTED = ("LoadState", "ActiveState", "UnitFileState", "Result", "InactiveEnterTimestamp")
@@ -68,12 +68,12 @@ def _switched_on(shown: dict[str, str]) -> bool:
 async def _on_mac(ground: Ground, name: str) -> Resting | None:
     home = Path(ground.environ.get("HOME", "/"))
     agents = home / "Library" / "LaunchAgents"
-    files = [agents / f"{prefix}{name}.plist" for prefix in _BREW]
-    brew = [BrewService(name, "other", file=str(one)) for one in files if one.is_file()]
+    installed = any((agents / f"{prefix}{name}.plist").is_file() for prefix in _BREW)
+    brew = (name,) if installed and shutil.which("brew", path=ground.environ.get("PATH")) else ()
     folders = (home / "Applications", Path("/Applications"))
     service = at_rest(
         name,
-        brew=brew if shutil.which("brew", path=ground.environ.get("PATH")) else (),
+        brew=brew,
         labels=await _labels(ground),
         applications=[str(one) for folder in folders for one in folder.glob("*.app")],
     )

@@ -13,9 +13,9 @@ from opskit.llm.fit import GIB, Fit
 from opskit.llm.selection import Examinee, Load, Which, select
 from opskit.providers.base import DEFAULT_MODEL, Cause, End, ModelInfo, Reasoning, Resident, Token, Usage
 from opskit.providers.kinds import MLX_LM, OLLAMA, OPENAI
-from opskit.providers.scripted import Pause, Scripted, says
 from opskit.result import Status
 from tests.parts.rig import fails
+from tests.parts.scripted import Pause, Scripted, says
 
 GOOD = "Air scatters blue light more than red light."
 CONFIG = Config("", (), ())

@@ -9,7 +9,7 @@ from opskit.llm.faults import FaultKind
 from opskit.llm.fit import GIB
 from opskit.llm.loads import Loads, load_budget_s
 from opskit.providers.base import CallError, Cause
-from opskit.providers.scripted import Pause, Scripted, says
+from tests.parts.scripted import Pause, Scripted, says
 
 BUDGETS = Budgets(load_s=60.0, load_s_per_gib=20.0)
 

@@ -6,8 +6,8 @@ import pytest
 
 from opskit.llm.answer import Session
 from opskit.providers.base import DEFAULT_MODEL, Cause, End, Reasoning, Token
-from opskit.providers.scripted import Pause, Scripted, says
 from tests.parts.rig import fails, named, tried
+from tests.parts.scripted import Pause, Scripted, says
 
 GOAL = "Explain in one plain sentence how a hash table deals with collisions."
 GOOD = "It keeps colliding entries in a list per bucket."

@@ -4,8 +4,8 @@ import pytest
 
 from opskit.llm.answer import Session
 from opskit.providers.base import Cause, Token
-from opskit.providers.scripted import Scripted, says
 from tests.parts.rig import fails, named, tried
+from tests.parts.scripted import Scripted, says
 
 GOAL = "Explain in one plain sentence how a hash table deals with collisions."
 GOOD = "It keeps colliding entries in a list per bucket."

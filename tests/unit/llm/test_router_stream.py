@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from opskit.llm.answer import Answer, Ask, NoAnswer
 from opskit.llm.verdict import Verdict, judge
 from opskit.providers.base import Cause, End, Reasoning, Token
-from opskit.providers.scripted import Pause, Scripted, says
 from tests.parts.rig import Rig, fails, tried
+from tests.parts.scripted import Pause, Scripted, says
 from tests.parts.virtual_time import VirtualLoop
 
 GOAL = "Explain in one plain sentence how a hash table deals with collisions."

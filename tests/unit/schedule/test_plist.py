@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.schedule import plist
-from opskit.schedule.example import examples
 from opskit.schedule.interval import MINUTES
 from opskit.schedule.job import ARGUMENTS, LABEL, Job
+from tests.parts.launchd_examples import examples
 
 _LOGS = Path("/Users/me/Library/Logs/opskit")
 _TEXT = st.text(max_size=30).filter(str.isprintable)

@@ -5,10 +5,8 @@ from itertools import product
 import pytest
 
 from opskit.system.services import (
-    BrewService,
     Service,
     at_rest,
-    brew_services,
     quit_command,
     restart_command,
     service_of,
@@ -181,54 +179,20 @@ def test_the_job_of_a_process(pid: int, label: str | None) -> None:
     assert launchd_label(LISTING, pid) == label
 
 
-JSON = """[
-  {"name": "ollama", "status": "started", "user": "me",
-   "file": "/Users/me/Library/LaunchAgents/homebrew.mxcl.ollama.plist", "exit_code": null},
-  {"name": "redis", "status": "error", "user": "me", "file": "/x/redis.plist", "exit_code": 256},
-  {"name": "unbound", "status": "none", "user": null, "file": null, "exit_code": null}
-]"""
-TEXT = """Name    Status  User File
-ollama  started me   ~/Library/Launch Agents/homebrew.mxcl.ollama.plist
-redis   error   256  me   /x/redis.plist
-unbound none
-"""
-
-
-def test_both_forms_of_brew_are_read() -> None:
-    """With `--json` and without it, names, statuses, exits and files are the same."""
-    ollama, redis, unbound = brew_services(JSON)
-    assert (ollama.status, ollama.user, ollama.exit) == ("started", "me", None)
-    assert redis == BrewService("redis", "error", "me", "/x/redis.plist", 256)
-    assert unbound == BrewService("unbound", "none")
-    plain = brew_services(TEXT)
-    assert [(one.name, one.status, one.exit) for one in plain] == [
-        ("ollama", "started", None),
-        ("redis", "error", 256),
-        ("unbound", "none", None),
-    ]
-    assert plain[0].file == "~/Library/Launch Agents/homebrew.mxcl.ollama.plist"
-
-
-@pytest.mark.parametrize("text", ["", "{}", "null", "[1]", "Warning"])
-def test_what_is_no_list_is_no_service(text: str) -> None:
-    """An empty machine and a broken answer hold no services."""
-    assert brew_services(text) == ()
-
-
 @pytest.mark.parametrize(
     "known, service",
     [
         (
-            {"brew": brew_services(JSON), "applications": ["/Applications/Ollama.app"]},
+            {"brew": ["ollama"], "applications": ["/Applications/Ollama.app"]},
             Service("brew", "ollama"),
         ),
         ({"labels": ["dev.me.ollama", "application.ollama.1"]}, Service("launchd", "dev.me.ollama")),
         ({"units": {"ollama.service": "system"}}, Service("systemd", "ollama.service", "system")),
         ({"applications": ["/Applications/Ollama.app"]}, Service("app", "Ollama")),
-        ({"brew": brew_services('[{"name": "ollama", "status": "none"}]')}, None),
+        ({"brew": ["redis"]}, None),
         ({}, None),
     ],
-    ids=["brew before app", "label", "unit", "app", "formula without service", "nobody"],
+    ids=["brew before app", "label", "unit", "app", "another formula", "nobody"],
 )
 def test_a_service_at_rest_has_a_keeper_too(known, service: Service | None) -> None:
     """When nothing holds the port, what was set up before tells who would start it."""
