@@ -217,7 +217,12 @@ def test_the_log_of_a_request_carries_one_correlation_id(home: Path) -> None:
     identifier = result.document["correlation_id"]
     lines = (home / "state" / "opskit" / "opskit.log").read_text().splitlines()
     tagged = [line for line in lines if identifier in line]
-    assert [line.split("[")[1].split("]")[0] for line in tagged] == ["REQUEST", "LLM_CALL", "LLM_RESPONSE"]
+    assert [line.split("[")[1].split("]")[0] for line in tagged] == [
+        "REQUEST",
+        "LLM_CALL",
+        "LLM_RESPONSE",
+        "REQUEST_END",
+    ]
     mode = (home / "state" / "opskit" / "opskit.log").stat().st_mode & 0o777
     assert mode == 0o600
     json.dumps(result.document)
