@@ -63,6 +63,8 @@ class Reader:
         self._window = Window(tail=tail, behind_bytes=BEHIND_BYTES)
         self._grouper = Grouper()
         self._timer: asyncio.TimerHandle | None = None
+        #: What was there at the start has been read and handed over.
+        self.caught_up = asyncio.Event()
 
     async def run(self) -> None:
         """Read. What stops a source is told as a note; it never ends the watch."""
@@ -80,6 +82,7 @@ class Reader:
         if path.exists():
             return
         # All that it will hold is new.
+        self.caught_up.set()
         self._window = Window(since=0.0, behind_bytes=BEHIND_BYTES)
         while not path.exists():  # noqa: ASYNC110 - no event tells of a file on all systems
             await asyncio.sleep(_WAIT_S)
@@ -118,6 +121,8 @@ class Reader:
         self._hold()
         if self._grouper.open:
             self._timer = asyncio.get_running_loop().call_later(SETTLE_S, self._complete)
+        else:
+            self.caught_up.set()
 
     def _hold(self) -> None:
         """An open event goes on: it is not complete yet."""
@@ -130,3 +135,4 @@ class Reader:
         last = self._grouper.flush()
         if last is not None and wanted(last):
             self._found(last)
+        self.caught_up.set()

@@ -92,6 +92,7 @@ class Watch:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._followed: set[str] = set()
+        self._own: Reader | None = None
         self._sources: list[str] = []
         self._containers: Containers | None = None
         self._states: dict[tuple[str, str], tuple[str, str]] = {}
@@ -160,7 +161,7 @@ class Watch:
     def _begin(self) -> None:
         wish = self._wish
         if wish.own is not None:
-            self._follow(wish.own, HISTORY_LINES)
+            self._own = self._follow(wish.own, HISTORY_LINES)
         for source in wish.sources:
             self._follow(source, 0)
         if wish.docker is not None:
@@ -175,10 +176,11 @@ class Watch:
             )
             self._start(self._containers.run())
 
-    def _follow(self, source: Source, tail: int) -> None:
+    def _follow(self, source: Source, tail: int) -> Reader:
         self._sources.append(source.name)
         reader = Reader(source, self._tally, found=self._found, told=self._told, tail=tail)
         self._start(reader.run())
+        return reader
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -217,13 +219,22 @@ class Watch:
         questions: list[Question[Any]] = list(self._targets)
         if "machine" in self._wish.areas:
             questions.append(self._gauges)
-        await ask_all(questions, FIRST_PATIENCE_S if self._number == 1 else PATIENCE_S)
+        await asyncio.gather(
+            ask_all(questions, FIRST_PATIENCE_S if self._number == 1 else PATIENCE_S), self._know_the_past()
+        )
         for target, asked in self._asked():
             self._compare(target, asked)
         if "machine" in self._wish.areas:
             await self._compare_machine()
         for news in self._requests.expire(self._wall()):
             self._tell_request(news)
+
+    async def _know_the_past(self) -> None:
+        """Before the first view, read what our own log already holds: the last line has no next one."""
+        if self._number == 1 and self._own is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_PATIENCE_S):
+                    await self._own.caught_up.wait()
 
     def _asked(self) -> list[tuple[Target, Question[Answer]]]:
         return list(zip(self._wish.targets, self._targets, strict=True))
