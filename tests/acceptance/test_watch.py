@@ -110,19 +110,20 @@ def test_a_well_stack_is_told_event_by_event(home: Path, stack: dict[str, str]) 
     assert last["containers"]["docker"] is False
 
 
-def test_requests_and_errors_of_our_own_log(watching, home: Path, stack: dict[str, str]) -> None:
+def test_requests_and_errors_of_our_own_log(watching, home: Path) -> None:
     """A request that is answered after a crash: its error and fallback as they happen, then its end."""
-    watch = watching("--every", "500ms", env=stack)
-    watch.until("tick")
     with simulated(home, "ollama:big:32b=crash") as faulty:
+        watch = watching("--every", "500ms", env=faulty)
+        watch.until("tick")
         run = opskit("run", "--local", "--model", "big:32b", "What is 6 times 7?", home=home, env=faulty)
         assert run.status == 0, run
-    error = watch.until("error", tag="LLM_CRASH")
-    assert "runner_crashed" in error["message"]
-    assert watch.until("error", tag="FALLBACK")["correlation_id"] == error["correlation_id"]
-    done = watch.until("request", state="done")
-    assert (done["correlation_id"], done["fallback"], done["attempts"]) == (error["correlation_id"], True, 2)
-    summary = watch.until("tick")["requests"]
+        error = watch.until("error", tag="LLM_CRASH")
+        assert "runner_crashed" in error["message"]
+        assert watch.until("error", tag="FALLBACK")["correlation_id"] == error["correlation_id"]
+        done = watch.until("request", state="done")
+        found = (done["correlation_id"], done["fallback"], done["attempts"])
+        assert found == (error["correlation_id"], True, 2)
+        summary = watch.until("tick")["requests"]
     assert (summary["running"], summary["done"], summary["fallbacks"]) == (0, 1, 1)
     assert {row["model"]: row["failed"] for row in summary["models"]}["big:32b"] == 1
 
