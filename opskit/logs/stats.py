@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
-from opskit.logs.quantiles import Placed, place
 from opskit.logs.stats_counts import Counts
 from opskit.logs.stats_lines import HEAD, TAGS, Lines
 
@@ -90,10 +89,10 @@ class Tally(Counts):
             offset, end = found.span()
             if block[offset] in (_ELAPSED, _TOOK):
                 text = block[offset:end]
-                if (placed := _placed(text)) is not None:
-                    self.timed.add_placed(placed)
-                    self.timed_slow += placed[0] > self.limits.slow_request_s
-                    self._note_slow(reader, block, offset, text, placed[0], source, at)
+                if (seconds := _seconds(text)) is not None:
+                    self.timed.add(seconds)
+                    self.timed_slow += seconds > self.limits.slow_request_s
+                    self._note_slow(reader, block, offset, text, seconds, source, at)
             else:
                 signs.append(offset * 2)
         signs.sort()
@@ -115,13 +114,13 @@ class Tally(Counts):
         kept_from = self.slow[0].seconds if len(self.slow) >= self.limits.keep else threshold
         wanted = set()
         for text, count in Counter(_ANY_DURATION.findall(block)).items():
-            placed = _placed(text)
-            if placed is None:
+            seconds = _seconds(text)
+            if seconds is None:
                 continue
-            self.timed.add_placed(placed, count)
-            self.timed_slow += count * (placed[0] > self.limits.slow_request_s)
-            if placed[0] > threshold:
-                if placed[0] >= kept_from or b'"' not in text:
+            self.timed.add(seconds, count)
+            self.timed_slow += count * (seconds > self.limits.slow_request_s)
+            if seconds > threshold:
+                if seconds >= kept_from or b'"' not in text:
                     wanted.add(text)
                 else:
                     self.slow_total += count
@@ -130,8 +129,8 @@ class Tally(Counts):
         pattern = _LONG_DURATION if all(map(_LONG_DURATION.fullmatch, wanted)) else _ANY_DURATION
         for found in pattern.finditer(block):
             text = found[0]
-            if text in wanted and (placed := _placed(text)) is not None:
-                self._note_slow(reader, block, found.start(), text, placed[0], source, at)
+            if text in wanted and (seconds := _seconds(text)) is not None:
+                self._note_slow(reader, block, found.start(), text, seconds, source, at)
 
     def _note_slow(
         self,
@@ -169,7 +168,7 @@ def _restored(*values: object) -> Tally:
 
 
 @lru_cache(maxsize=16384)
-def _placed(text: bytes) -> Placed | None:
+def _seconds(text: bytes) -> float | None:
     """What `duration_ms": 12.5`, `took 3 s` and their like say; None when that is no duration."""
     found = _SPLIT.match(text)
     if found is None:
@@ -178,4 +177,4 @@ def _placed(text: bytes) -> Placed | None:
         seconds = float(found[2]) * _UNITS.get((found[1] or found[3]).lower(), 1.0)
     except ValueError:
         return None
-    return place(seconds) if seconds < math.inf else None
+    return seconds if seconds < math.inf else None
