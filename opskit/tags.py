@@ -42,7 +42,9 @@ _HEAD = re.compile(
     r"(?:(?P<time>\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))\s+)?\[(?P<tag>[A-Z][A-Z0-9_]*)\]\s?"
 )
 _VISIBLE = re.compile(r"\S")
-_KEY = re.compile(r"\s*([A-Za-z_][\w.-]*)=", re.ASCII)
+_FIELD = re.compile(r"\s*([A-Za-z_][\w.-]*)=(?:([\w./:@+%*,-]+)|(?=\"))", re.ASCII)
+_DIGITS = frozenset("0123456789")
+_STRING = json.JSONDecoder(strict=False)
 _WORDS: dict[str, Value] = {
     "true": True,
     "false": False,
@@ -98,11 +100,15 @@ def parse(line: str) -> TaggedLine | None:
         return None
     fields: dict[str, Value] = {}
     position = head.end()
-    while (key := _KEY.match(line, position)) is not None:
-        decoded = _decode(line, key.end())
-        if decoded is None:
+    while (found := _FIELD.match(line, position)) is not None:
+        key, word = found.groups()
+        if word is not None:
+            fields[key], position = _value(word), found.end()
+            continue
+        try:
+            fields[key], position = _STRING.raw_decode(line, found.end())
+        except json.JSONDecodeError:
             break
-        fields[key[1]], position = decoded
     return TaggedLine(head["tag"], fields, _time(head["time"]), line[position:].strip())
 
 
@@ -132,23 +138,13 @@ def _escape(char: str) -> str:
     return char if printable else json.dumps(char)[1:-1]
 
 
-def _decode(line: str, start: int) -> tuple[Value, int] | None:
-    if line.startswith('"', start):
-        try:
-            value, end = json.JSONDecoder(strict=False).raw_decode(line, start)
-        except json.JSONDecodeError:
-            return None
-        return value, end
-    bare = _BARE.match(line, start)
-    if bare is None:
-        return None
-    word = bare[0]
+def _value(word: str) -> Value:
     if word in _WORDS:
-        return _WORDS[word], bare.end()
-    if _NUMBER.fullmatch(word):
+        return _WORDS[word]
+    if word[-1] in _DIGITS and _NUMBER.fullmatch(word):
         with contextlib.suppress(ValueError):  # an integer of thousands of digits stays a word
-            return (int(word) if word.lstrip("-").isdigit() else float(word)), bare.end()
-    return word, bare.end()
+            return int(word) if word.lstrip("-").isdigit() else float(word)
+    return word
 
 
 def preview(text: str, limit: int) -> str:

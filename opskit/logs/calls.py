@@ -13,22 +13,91 @@ from typing import Any, Literal
 
 from opskit.logs.record import Facts
 
-Outcome = Literal["ok", "fault", "rejected", "unfinished"]
+Ending = Literal["ok", "fault", "rejected"]
+Outcome = Literal[Ending, "unfinished"]
 State = Literal["running", "answered", "failed", "interrupted"]
 
-_OUTCOMES: dict[str, Outcome] = {
-    "LLM_RESPONSE": "ok",
-    "LLM_ERROR": "fault",
-    "LLM_CRASH": "fault",
-    "LLM_PARSE": "rejected",
-}
 _STATES: dict[str, State] = {"answered": "answered", "failed": "failed", "interrupted": "interrupted"}
 #: The tags that tell of a request.
-TAGS = ("REQUEST", "REQUEST_END", "LLM_CALL", *_OUTCOMES)
+TAGS = ("REQUEST", "REQUEST_END", "LLM_CALL", "LLM_RESPONSE", "LLM_ERROR", "LLM_CRASH", "LLM_PARSE")
 _MODEL = re.compile(r"\bmodel:?\s+([\w./:@-]*\w)", re.IGNORECASE)
-#: Greater numbers of seconds or tokens say nothing.
-_LARGEST = 1e12
+_FALLS_BACK = re.compile(r"(?:retry|fallback)[\w/ ]*:\s*true", re.IGNORECASE)
+_SUCCEEDS = re.compile("success|✅", re.IGNORECASE)
+_TOOK = re.compile(r"\b(\d{1,9}(?:\.\d{1,9})?) ?(ms|s|sec|seconds)\b")
+_STATUS = re.compile(r"\b(?:HTTP|status)\D{0,8}([1-5]\d\d)\b", re.IGNORECASE)
+#: SPEC A2.
+_CRASHED = re.compile(
+    r"unexpectedly stopped|out of memory|connection (?:was )?reset|reset by peer", re.IGNORECASE
+)
+#: Longer than any duration, and more than any count, that a log means.
+_LARGEST = 1e8
 _TEXT_CHARS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class CallEvent:
+    """What one line says of a call: that it began, or how it ended. None is what the line does not say.
+
+    `crash`: the model's process died (SPEC A2). `url` is the address of the node.
+    """
+
+    kind: Literal[Ending, "begun"]
+    node: str | None
+    model: str | None
+    seconds: float | None = None
+    fault: str | None = None
+    crash: bool = False
+    fallback: bool = False
+    first_token_s: float | None = None
+    tokens: int | None = None
+    num_ctx: int | None = None
+    prompt_tokens: int | None = None
+    url: str | None = None
+
+
+def call_event(said: Facts) -> CallEvent | None:
+    """What a tagged line says of a call; None for a line that only describes it, and for any other tag.
+
+    Ours name everything as key=value. Others write prose (`[LLM_CALL] Model: qwq:32b`), several lines for one
+    call: a call counts by its model, an answer by its success, and `[LLM_PARSE]` traces how it was read.
+    """
+    fields = said.fields
+    if said.tag == "LLM_CALL":
+        return CallEvent(
+            "begun",
+            *_place(said),
+            fallback=fields.get("fallback") is True or _FALLS_BACK.search(said.message) is not None,
+            num_ctx=_count(fields, "num_ctx"),
+            url=text_of(fields, "url") or None,
+        )
+    seconds = number_of(fields.get("seconds"))
+    if said.tag == "LLM_RESPONSE":
+        prose = not fields.keys() - {"correlation_id"}
+        if prose and not _SUCCEEDS.search(said.message):
+            return None
+        if prose and (took := _TOOK.search(said.message)) is not None:
+            seconds = float(took[1]) / (1000 if took[2] == "ms" else 1)
+        return CallEvent(
+            "ok",
+            *_place(said),
+            seconds,
+            first_token_s=number_of(fields.get("first_token_s")),
+            tokens=_count(fields, "tokens", least=0),
+            prompt_tokens=_count(fields, "prompt_eval_count", "prompt_tokens"),
+        )
+    if said.tag == "LLM_PARSE":
+        verdict = text_of(fields, "verdict")
+        return CallEvent("rejected", *_place(said), seconds, verdict) if verdict else None
+    if said.tag in ("LLM_ERROR", "LLM_CRASH"):
+        fault, crash = text_of(fields, "fault"), said.tag == "LLM_CRASH"
+        if not fault:
+            # Ours is a crash when its tag says so: the router has judged. Of others the text is judged.
+            status = _STATUS.search(said.message)
+            code = text_of(fields, "status") or (status[1] if status is not None else "")
+            crash = crash or code == "500" or _CRASHED.search(said.message) is not None
+            fault = "crash" if crash else f"http_{code}" if code else "error"
+        return CallEvent("fault", *_place(said), seconds, fault, crash)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,56 +158,50 @@ class RequestCalls:
 
     def take(self, said: Facts, at: float | None) -> ModelCall | None:
         """Read one tagged line; the call that it began or ended."""
-        call = None
+        event = call_event(said)
         if said.tag == "REQUEST":
             self.goal = text_of(said.fields, "goal")
         elif said.tag == "REQUEST_END":
             self._end(said)
-        elif said.tag == "LLM_CALL":
-            call = self._begun(said, at)
-        elif said.tag in _OUTCOMES and (said.tag != "LLM_PARSE" or "verdict" in said.fields):
-            call = self._ended(said, at)
+        if event is None:
+            return None
+        call = self._begun(event, at) if event.kind == "begun" else self._ended(event, event.kind, at)
         self.last = call or self.last
         return call
 
-    def _begun(self, said: Facts, at: float | None) -> ModelCall | None:
-        node, model = _place(said)
-        if node is None and model is None:
+    def _begun(self, event: CallEvent, at: float | None) -> ModelCall | None:
+        if event.node is None and event.model is None:
             return None  # another line about the same call, as other writers have them
         self.count += 1
         self.state, self.failed_at = "running", None
         call = ModelCall(
             self.count,
-            node,
-            model,
+            event.node,
+            event.model,
             at,
-            fallback=said.fields.get("fallback") is True,
-            num_ctx=_count(said.fields, "num_ctx"),
-            url=text_of(said.fields, "url") or None,
+            fallback=event.fallback,
+            num_ctx=event.num_ctx,
+            url=event.url,
         )
         self._open[call.number] = call
         return call
 
-    def _ended(self, said: Facts, at: float | None) -> ModelCall | None:
-        call = self._ended_by(said)
+    def _ended(self, event: CallEvent, outcome: Ending, at: float | None) -> ModelCall | None:
+        call = self._ended_by(event)
         if call is None:
             return None
-        fields = said.fields
-        seconds = _number(fields.get("seconds"))
+        seconds = event.seconds
         if seconds is None and at is not None and call.began is not None:
             seconds = round(max(0.0, at - call.began), 3)
-        outcome = _OUTCOMES[said.tag or ""]
-        fault = text_of(fields, "fault", "verdict") or ("" if outcome == "ok" else said.tag or "")
-        tokens = _number(fields.get("tokens"))
         ended = replace(
             call,
             outcome=outcome,
             ended=at,
             seconds=seconds,
-            fault=fault or None,
-            first_token_s=_number(fields.get("first_token_s")),
-            tokens=None if tokens is None else int(tokens),
-            prompt_tokens=_count(fields, "prompt_eval_count", "prompt_tokens"),
+            fault=event.fault,
+            first_token_s=event.first_token_s,
+            tokens=event.tokens,
+            prompt_tokens=event.prompt_tokens,
         )
         self._open.pop(call.number, None)
         if ended.failed:
@@ -148,16 +211,15 @@ class RequestCalls:
             self.state = "running" if self._open else "answered"
         return ended
 
-    def _ended_by(self, said: Facts) -> ModelCall | None:
+    def _ended_by(self, event: CallEvent) -> ModelCall | None:
         """The latest open call that a line does not contradict, else one whose beginning was not seen."""
-        node, model = _place(said)
         for call in reversed(self._open.values()):
-            if node in (None, call.node) and model in (None, call.model):
+            if event.node in (None, call.node) and event.model in (None, call.model):
                 return call
-        if model is None:
+        if event.model is None:
             return None  # about a node, not about a call
         self.count += 1
-        return ModelCall(self.count, node, model, None)
+        return ModelCall(self.count, event.node, event.model, None)
 
     def _end(self, said: Facts) -> None:
         self.state = _STATES.get(text_of(said.fields, "outcome"), self.state)
@@ -167,7 +229,11 @@ class RequestCalls:
 
 def text_of(fields: Mapping[str, Any], *names: str) -> str:
     """The first of these fields that says something, short enough to show."""
-    return next((str(fields[name])[:_TEXT_CHARS] for name in names if fields.get(name)), "")
+    for name in names:
+        value = fields.get(name)
+        if value:
+            return value[:_TEXT_CHARS] if isinstance(value, str) else str(value)[:_TEXT_CHARS]
+    return ""
 
 
 def _place(said: Facts) -> tuple[str | None, str | None]:
@@ -177,13 +243,14 @@ def _place(said: Facts) -> tuple[str | None, str | None]:
     return node, model
 
 
-def _number(value: object) -> float | None:
-    """A number that can be meant; a word in the place of one says nothing."""
+def number_of(value: object) -> float | None:
+    """A number of seconds or of things that can be meant; a word in the place of one says nothing."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LARGEST:
         return None
     return float(value)
 
 
-def _count(fields: Mapping[str, Any], *names: str) -> int | None:
+def _count(fields: Mapping[str, Any], *names: str, least: int = 1) -> int | None:
     value = next((fields[name] for name in names if fields.get(name) is not None), None)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    number = number_of(value)
+    return None if number is None or number < least else int(number)

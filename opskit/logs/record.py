@@ -7,11 +7,12 @@ hold invalid UTF-8 and NUL bytes, and raw output must be byte for byte what stan
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Literal
 
+from opskit.logs.tag_names import STANDARD_TAGS, tag_pattern
 from opskit.system.moment import EARLIEST_S, LATEST_S, epoch_s
 from opskit.tags import Value, parse
 
@@ -57,7 +58,15 @@ _LEADING_LEVEL = re.compile(
     rb"^[\s\[|:(-]*(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|PANIC)\b[\]:)]*"
 )
 _TAG = re.compile(rb"\[([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|REQUEST|FALLBACK)\]")
+_STANDARD = re.compile(tag_pattern(STANDARD_TAGS).replace(b"(?:", b"(", 1))
+_STANDARD_TAGS = frozenset(name.encode() for name in STANDARD_TAGS)
+#: `[REQUEST] Correlation ID: job-12`, as another writer has it.
+_NAMED = re.compile(rb"correlation[ _-]?id:?\s+(\S{1,64})", re.IGNORECASE)
 _UUID = re.compile(rb"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
+LEVEL_KEYS = ("level", "severity", "lvl", "levelname", "log.level")
+MESSAGE_KEYS = ("message", "msg", "event", "error", "text")
+TIME_KEYS = ("timestamp", "time", "ts", "@timestamp", "asctime")
+_IDENTIFIER_KEYS = ("correlation_id", "request_id", "trace_id", "correlationId")
 #: How far into a line its time and level are looked for.
 _HEAD = 400
 #: More digits than a time in nanoseconds has.
@@ -108,14 +117,15 @@ def facts(raw: bytes) -> Facts:
     _, line = without_prefix(raw)
     first = line.partition(b"\n")[0]
     tag = _TAG.search(first, 0, _HEAD)
-    if tag is not None:
-        return _tagged(first, tag)
-    stripped = first.lstrip()
+    if tag is not None and tag[1] not in _STANDARD_TAGS:
+        # A logger's name may look like a tag.
+        tag = _STANDARD.search(first, tag.end(), _HEAD) or tag
+    stripped = first.lstrip() if tag is None or first.lstrip().startswith(b"{") else b""
     if stripped.startswith(b"{"):
         found = _json(stripped)
         if found is not None:
             return found
-    return _text(first)
+    return _tagged(first, tag) if tag is not None else _text(first)
 
 
 def level_of(word: str) -> Level | None:
@@ -125,24 +135,33 @@ def level_of(word: str) -> Level | None:
 
 def _tagged(line: bytes, tag: re.Match[bytes]) -> Facts:
     name = tag[1].decode("ascii")
-    text = line.decode("utf-8", "replace")
-    start = len(line[: tag.start()].decode("utf-8", "replace"))
-    read = parse(text[start:])
-    fields: dict[str, Value] = dict(read.fields) if read is not None else {}
+    begin = tag.start()
+    text = line[begin:].decode("utf-8", "replace")
+    read = parse(text)
+    fields: Mapping[str, Value] = read.fields if read is not None else {}
     rest = read.rest if read is not None else ""
     identifier = fields.get("correlation_id")
-    uuid = _UUID.search(line)
+    if not isinstance(identifier, str):
+        identifier = _identifier(line)
     # Only what stands in front of the tag is the line's own level; behind it is content, previews included.
-    level = _level(line[: tag.start()]) or _TAG_LEVELS.get(name, "info")
+    level = _level(line[:begin]) if begin else None
     return Facts(
         "tagged",
         timestamp(line),
-        level,
+        level or _TAG_LEVELS.get(name, "info"),
         name,
-        identifier if isinstance(identifier, str) else (uuid[0].decode().lower() if uuid else None),
-        rest or text[start + len(name) + 2 :].strip(),
+        identifier,
+        rest or text[len(name) + 2 :].strip(),
         fields,
     )
+
+
+def _identifier(line: bytes) -> str | None:
+    """The id that a line says without a field of its own: any UUID, or a word that is called so."""
+    if (uuid := _UUID.search(line)) is not None:
+        return uuid[0].decode().lower()
+    named = _NAMED.search(line)
+    return None if named is None else named[1].decode("utf-8", "replace")
 
 
 def _json(line: bytes) -> Facts | None:
@@ -152,10 +171,18 @@ def _json(line: bytes) -> Facts | None:
         return None
     if not isinstance(body, dict):
         return None
-    word = _first(body, "level", "severity", "lvl", "levelname", "log.level")
-    message = _first(body, "message", "msg", "event", "error", "text")
-    identifier = _first(body, "correlation_id", "request_id", "trace_id", "correlationId")
-    when = _first(body, "timestamp", "time", "ts", "@timestamp", "asctime")
+    word = first_of(body, LEVEL_KEYS)
+    message = first_of(body, MESSAGE_KEYS)
+    identifier = first_of(body, _IDENTIFIER_KEYS)
+    when = first_of(body, TIME_KEYS)
+    if (
+        isinstance(message, str)
+        and (tag := _TAG.match(said := message.encode("utf-8", "replace"))) is not None
+    ):
+        # A formatter of JSON around a tagged line.
+        inner = _tagged(said, tag)
+        level = level_of(str(word)) if word is not None else None
+        return replace(inner, at=json_time(when), level=level or inner.level)
     return Facts(
         "json",
         json_time(when),
@@ -190,8 +217,13 @@ def _level(line: bytes) -> Level | None:
     return level_of(found[1].decode()) if found is not None else None
 
 
-def _first(body: Mapping[str, Any], *names: str) -> Any:
-    return next((body[name] for name in names if body.get(name) is not None), None)
+def first_of(body: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The first of these fields that is not null."""
+    for name in names:
+        value = body.get(name)
+        if value is not None:
+            return value
+    return None
 
 
 def json_time(value: Any, read: Callable[[bytes], float | None] = timestamp) -> float | None:
@@ -205,9 +237,7 @@ def json_time(value: Any, read: Callable[[bytes], float | None] = timestamp) -> 
 
 def _epoch(found: re.Match[bytes]) -> float | None:
     try:
-        moment = datetime.strptime(
-            f"{found['date'].decode()} {found['time'].decode()}", "%Y-%m-%d %H:%M:%S"
-        ).replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(f"{found['date'].decode()}T{found['time'].decode()}+00:00")
     except ValueError:
         return None
     fraction = found["fraction"]

@@ -11,7 +11,17 @@ from functools import lru_cache
 from typing import Any
 
 from opskit.logs.events import continues, opens_traceback
-from opskit.logs.record import Level, json_time, level_of, without_prefix
+from opskit.logs.record import (
+    LEVEL_KEYS,
+    MESSAGE_KEYS,
+    TIME_KEYS,
+    Level,
+    facts,
+    first_of,
+    json_time,
+    level_of,
+    without_prefix,
+)
 from opskit.logs.stats_counts import Counts
 from opskit.logs.stats_tagged import Tagged
 from opskit.logs.stats_timeline import ERRORS, Clock
@@ -28,9 +38,6 @@ _LEVEL = re.compile(
     rb"(?:^|[\s\[|:\"=<(])(TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|PANIC)"
     rb"(?=$|[\s\]|:,;\">)!-])|(?:^|[\s{,])(?:level|lvl|severity)=\"?(\w+)"
 )
-_LEVEL_KEYS = ("level", "severity", "lvl", "levelname", "log.level")
-_MESSAGE_KEYS = ("message", "msg", "event", "error", "text")
-_TIME_KEYS = ("timestamp", "time", "ts", "@timestamp", "asctime")
 _LOGFMT_MESSAGE = re.compile(rb'\b(?:msg|message|error|err)=("(?:[^"\\]|\\.)*"|\S+)')
 _EXCEPTION = re.compile(rb"[A-Za-z_][\w.]*(?::|\s*$)")
 _GROUPED = re.compile(rb"[ |+]+([A-Za-z_][\w.]*: .*)")
@@ -70,22 +77,12 @@ class Lines:
     def _read_tagged(
         self, block: bytes, start: int, tag: int, end: int, at: float | None, source: str
     ) -> None:
-        level = when = None
-        if tag > start:
-            when = self.clock.stamp(block, start) if tag == start + _OUR_TIME else None
-            if when is None:
-                level, when = _level(block[start:tag]), self.clock(block, start, tag)
+        said = facts(block[start:end])
         text = block[tag:end]
-        if block.startswith(b"{", start):
-            # A JSON line whose message is the tagged line.
-            body = _object(block[start:end])
-            said = _string(body, _MESSAGE_KEYS).encode("utf-8", "replace") if body else b""
-            text = said if TAGS.match(said) else text
-        close = text.find(b"]")
-        when = at if when is None else when
-        level, message = self._tagged.read(text[1:close], text[close + 1 :], when, level, source)
+        when = at if said.at is None else said.at
+        level, message = self._tagged.read(said, text, when, source)
         if level is not None:
-            self._count(level, when, source, b"%b %b" % (text[: close + 1], message.strip()))
+            self._count(level, when, source, b"[%b] %b" % ((said.tag or "").encode(), message.strip()))
 
     def _read_plain(
         self, block: bytes, start: int, end: int, sign: int, at: float | None, source: str
@@ -111,12 +108,12 @@ class Lines:
         if line.startswith(b"{"):
             body = _object(line)
             if body is not None:
-                level = level_of(_string(body, _LEVEL_KEYS))
+                level = level_of(_string(body, LEVEL_KEYS))
                 if level not in ("warning", "error", "critical"):
                     return None
                 return (
                     level,
-                    _string(body, _MESSAGE_KEYS).encode("utf-8", "replace"),
+                    _string(body, MESSAGE_KEYS).encode("utf-8", "replace"),
                     _json_time(body, self.clock),
                 )
         # Nothing in front of the sign can be a level unless one of these words stands there.
@@ -164,7 +161,7 @@ class Lines:
 
 
 def _json_time(body: Mapping[str, Any], clock: Clock) -> float | None:
-    return next((json_time(body[key], clock) for key in _TIME_KEYS if body.get(key) is not None), None)
+    return json_time(first_of(body, TIME_KEYS), clock)
 
 
 def _trace(block: bytes, start: int, end: int, prefix: bytes, *, in_traceback: bool) -> tuple[int, bytes]:
@@ -195,11 +192,6 @@ def _trace(block: bytes, start: int, end: int, prefix: bytes, *, in_traceback: b
     return end, raised
 
 
-def _level(text: bytes) -> str | None:
-    found = _LEVEL.search(text)
-    return None if found is None else _word_level(found[1] or found[2])
-
-
 @lru_cache(maxsize=256)
 def _word_level(word: bytes) -> Level | None:
     return level_of(word.decode())
@@ -214,8 +206,5 @@ def _object(line: bytes) -> Mapping[str, Any] | None:
 
 
 def _string(body: Mapping[str, Any], keys: tuple[str, ...]) -> str:
-    for key in keys:
-        value = body.get(key)
-        if value is not None:
-            return value if isinstance(value, str) else str(value)
-    return ""
+    value = first_of(body, keys)
+    return value if isinstance(value, str) else "" if value is None else str(value)

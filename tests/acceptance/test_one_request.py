@@ -27,7 +27,9 @@ def identifier(home: Path) -> str:
 
 
 def watched(home: Path) -> dict[str, Any]:
-    lines = opskit("watch", "--count", "1", "--json", home=home, env=REFUSED).out.splitlines()
+    # The last line of the log is read once it is known that nothing continues it.
+    watch = opskit("watch", "--count", "3", "--every", "500ms", "--json", home=home, env=REFUSED)
+    lines = watch.out.splitlines()
     ticks = [document for document in map(json.loads, lines) if document["event"] == "tick"]
     return ticks[-1]["requests"]
 

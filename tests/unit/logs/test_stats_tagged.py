@@ -94,11 +94,12 @@ class TestForeign:
         lines = [
             f"{AT[:10]} 12:00:00,123 INFO agent: [LLM_CALL] model=m node=a",
             f"victoria-1  | {AT} [LLM_CALL] model=m node=a",
+            f"{AT} [APP_WORKER] [LLM_CALL] model=m node=a",
             '{"time": "2026-03-01T12:00:00Z", "message": "[LLM_CALL] model=m node=a"}',
         ]
         counted = tally_of(*lines)
-        assert counted.places.pairs[b"a", b"m"].calls == 3
-        assert sum(bucket[2] for bucket in counted.timeline.buckets.values()) == 3
+        assert counted.places.pairs[b"a", b"m"].calls == 4
+        assert sum(bucket[2] for bucket in counted.timeline.buckets.values()) == 4
 
 
 class TestOurs:
