@@ -12,14 +12,14 @@ from typing import Any
 
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
-from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Outcome, Session
+from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer, Session
 from opskit.llm.category import categorise
 from opskit.llm.faults import Fault, FaultKind, classify
-from opskit.llm.plan import Wish
+from opskit.llm.plan import ModelRequest
 from opskit.llm.router import Router
 from opskit.llm.verdict import judge
 from opskit.providers.agent import AgentClient, AgentReply
-from opskit.providers.base import CallError, Cause
+from opskit.providers.base import CallCause, CallError
 from opskit.result import SCHEMA_VERSION
 from opskit.tags import Tag, TagLog, Value, correlated
 
@@ -185,7 +185,7 @@ class Engine:
                 yield outcome
                 return
             failed = outcome
-        wish = Wish(model=goal.model or self.config.victoria_model, category=category)
+        wish = ModelRequest(model=goal.model or self.config.victoria_model, category=category)
         ask = Ask.of(goal.text, wish=wish)
         try:
             async with contextlib.aclosing(self._answers(ask, session, pieces=pieces)) as items:
@@ -248,7 +248,7 @@ class Engine:
                 ) from error
             if warm is not None:
                 await warm
-            if victoria.config.explicit or error.cause is not Cause.REFUSED:
+            if victoria.config.explicit or error.cause is not CallCause.REFUSED:
                 on_note(f"Victoria at {victoria.config.url} is not usable ({error.text}); answering here")
             return []
         try:
@@ -296,12 +296,12 @@ class Engine:
             if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT:
                 fault = Fault(FaultKind.TOTAL_TIMEOUT, fault.detail)
             self.log.write(Tag.LLM_ERROR, **where, fault=fault.kind.value, detail=fault.detail)
-            return _attempt(victoria, Outcome.FAULT, fault.kind.value, fault.detail, started), None
+            return _attempt(victoria, AttemptOutcome.FAULT, fault.kind.value, fault.detail, started), None
         verdict = judge(reply.output, (goal.text,))
         if verdict is not None:
             detail = f"{len(reply.output)} characters, {verdict.value}"
             self.log.write(Tag.LLM_PARSE, **where, verdict=verdict.value)
-            return _attempt(victoria, Outcome.REJECTED, verdict.value, detail, started), None
+            return _attempt(victoria, AttemptOutcome.REJECTED, verdict.value, detail, started), None
         self.log.write(
             Tag.LLM_RESPONSE,
             **where,
@@ -310,12 +310,17 @@ class Engine:
             answered_by=reply.model,
             preview=self.log.preview(reply.output),
         )
-        done = _attempt(victoria, Outcome.OK, None, reply.method, started, reply.model or "agent")
+        done = _attempt(victoria, AttemptOutcome.OK, None, reply.method, started, reply.model or "agent")
         return done, reply
 
 
 def _attempt(
-    agent: AgentClient, outcome: Outcome, fault: str | None, detail: str, started: float, model: str = "agent"
+    agent: AgentClient,
+    outcome: AttemptOutcome,
+    fault: str | None,
+    detail: str,
+    started: float,
+    model: str = "agent",
 ) -> Attempt:
     return Attempt(agent.name, model, outcome, fault, detail, time.monotonic() - started, fallback=False)
 
@@ -332,4 +337,4 @@ def _agent_problem(attempt: Attempt) -> OpskitError:
     timeouts = (FaultKind.TOTAL_TIMEOUT.value, FaultKind.CONNECT_TIMEOUT.value)
     if attempt.fault in timeouts:
         return OpskitError("COMM_003", message)
-    return OpskitError("COMM_001" if attempt.outcome is Outcome.FAULT else "GEN_001", message)
+    return OpskitError("COMM_001" if attempt.outcome is AttemptOutcome.FAULT else "GEN_001", message)

@@ -3,7 +3,7 @@
 import time
 
 from opskit.checks.remedies import agent_remedy
-from opskit.checks.rungs import Fallen, Ladder, tcp, why
+from opskit.checks.rungs import Ladder, ProbeFailed, tcp, why
 from opskit.checks.state import CODES, NodeState, state_of
 from opskit.config.schema import AgentConfig, Config
 from opskit.llm.faults import FaultKind, classify
@@ -21,7 +21,7 @@ async def climb_agent(config: AgentConfig, whole: Config) -> Finding:
     try:
         async with AgentClient(config, whole.budgets) as agent:
             await _climb(ladder, agent, whole)
-    except Fallen as fallen:
+    except ProbeFailed as fallen:
         ladder.state, ladder.detail = fallen.state, fallen.detail
     state = ladder.state
     missing = state in (NodeState.REFUSED, NodeState.UNREACHABLE)
@@ -55,7 +55,7 @@ async def _climb(ladder: Ladder, agent: AgentClient, whole: Config) -> None:
         took = time.monotonic() - began
         state, detail = await why(ladder, error, took)
         ladder.rung("http", Status.FAIL, took, detail)
-        raise Fallen(state, detail) from error
+        raise ProbeFailed(state, detail) from error
     took = time.monotonic() - began
     ladder.rung("http", Status.PASS, took, "its status page answers")
     ladder.detail = f"its status page answers in {took:.2f} s"

@@ -50,7 +50,7 @@ class _Loading:
     titles: list[str] = field(default_factory=list)
     checks: dict[str, Check] = field(default_factory=dict)
     _done: set[FilePath] = field(default_factory=set)
-    _places: dict[str, tuple["_File", int]] = field(default_factory=dict)
+    _places: dict[str, tuple["_ChecklistFile", int]] = field(default_factory=dict)
 
     def file(self, path: FilePath, shown: str, given: Names, parents: tuple[FilePath, ...]) -> None:
         """One file and what it includes; the second time it is there already."""
@@ -63,7 +63,7 @@ class _Loading:
         except InvalidConfigError as exc:
             self.problems += exc.problems
             return
-        file = _File(document, self.problems)
+        file = _ChecklistFile(document, self.problems)
         for key in document.data:
             if key not in _TOP:
                 file.report((key,), unknown(printable(key), list(_TOP)))
@@ -103,14 +103,16 @@ class _Loading:
             way = " → ".join(printable(name) for name in [*circle, circle[0]])
             file.report(("checks", index, "requires"), f"checks that wait for one another: {way}")
 
-    def _names(self, file: "_File", given: Names) -> dict[str, str]:
+    def _names(self, file: "_ChecklistFile", given: Names) -> dict[str, str]:
         raw = file.document.data.get("vars")
         if raw is not None and not isinstance(raw, dict):
             file.report(("vars",), "must be a section of `name: value` lines")
             raw = None
         return resolved(raw or {}, given, self.environ, file.report)
 
-    def _include(self, file: "_File", path: FilePath, names: Names, parents: tuple[FilePath, ...]) -> None:
+    def _include(
+        self, file: "_ChecklistFile", path: FilePath, names: Names, parents: tuple[FilePath, ...]
+    ) -> None:
         raw = file.document.data.get("include")
         listed = [raw] if isinstance(raw, str) else raw or []
         if not isinstance(listed, list):
@@ -133,7 +135,7 @@ class _Loading:
 
 
 @dataclass(slots=True)
-class _File:
+class _ChecklistFile:
     """One document, and where its problems go."""
 
     document: Document

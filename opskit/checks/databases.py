@@ -57,7 +57,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DatabaseAddress:
     """A database as a URL says it: `sqlite:///file.db`, `postgresql://user@host/name`."""
 
     url: str
@@ -68,11 +68,11 @@ class Place:
         return urlsplit(self.url).scheme in _POSTGRES
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator["Session"]:
+    def opened(self) -> Iterator["DatabaseSession"]:
         """Raises DatabaseError, or Unjudged when the driver is missing."""
         connection = self._postgres() if self.is_postgres else self._sqlite()
         try:
-            yield Session(connection, postgres=self.is_postgres)
+            yield DatabaseSession(connection, postgres=self.is_postgres)
         finally:
             connection.close()
 
@@ -135,7 +135,7 @@ def driver() -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class DatabaseSession:
     """An open connection."""
 
     connection: Any

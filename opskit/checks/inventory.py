@@ -33,7 +33,7 @@ LOADED_COLUMNS = ("node", "model", "memory", "on GPU", "context", "expires in")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class NodeInventory:
     """One node as it answered just now.
 
     `silence` is why it does not tell what is loaded; `started_with` the model behind DEFAULT_MODEL, where
@@ -98,7 +98,7 @@ class Installed:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedModel:
     """A model in memory. `expires_in_s` is infinite for one that stays, None when nothing is told.
 
     `kind` is the server that holds it.
@@ -144,12 +144,12 @@ class Loaded:
         ]
 
 
-async def look(nodes: Sequence[Node]) -> tuple[Seen, ...]:
+async def look(nodes: Sequence[Node]) -> tuple[NodeInventory, ...]:
     """Read all nodes at once; as slow as the slowest, which is cut off by its own deadline."""
     return tuple(await asyncio.gather(*map(_look, nodes)))
 
 
-async def look_again(node: Node, before: Seen) -> Seen:
+async def look_again(node: Node, before: NodeInventory) -> NodeInventory:
     """A node once more, for those who look often: a sign of life and what is loaded, nothing else is asked.
 
     Its list of models and what it was started with are taken over from `before`: mlx_lm.server reads its
@@ -167,13 +167,13 @@ async def look_again(node: Node, before: Seen) -> Seen:
             raise resident
     except CallError as error:
         view = NodeView(node.name, node.source, fault=classify(error))
-        return Seen(node.config, view, time.monotonic() - began)
+        return NodeInventory(node.config, view, time.monotonic() - began)
     took = time.monotonic() - began
     return _seen(node, provider, before.view.models, resident, before.started_with, took)
 
 
 def installed(
-    seen: Sequence[Seen], fits: Callable[[NodeView, ModelInfo], Fit]
+    seen: Sequence[NodeInventory], fits: Callable[[NodeView, ModelInfo], Fit]
 ) -> tuple[list[Installed], Report]:
     """What there is to choose from."""
     rows = [_installed(one, model, fits) for one in seen for model in one.models]
@@ -181,9 +181,9 @@ def installed(
     return rows, Report("models list", [*findings, *_nobody(seen)])
 
 
-def loaded(seen: Sequence[Seen], now: datetime) -> tuple[list[Loaded], Report]:
+def loaded(seen: Sequence[NodeInventory], now: datetime) -> tuple[list[LoadedModel], Report]:
     """What is in memory. A model that is partly on the CPU is a warning: it is many times slower."""
-    rows: list[Loaded] = []
+    rows: list[LoadedModel] = []
     findings: list[Finding] = []
     for one in seen:
         rows += (here := [_loaded(one, resident, now) for resident in one.view.resident])
@@ -192,7 +192,7 @@ def loaded(seen: Sequence[Seen], now: datetime) -> tuple[list[Loaded], Report]:
     return rows, Report("models loaded", [*findings, *_nobody(seen)])
 
 
-def node_finding(seen: Seen) -> Finding:
+def node_finding(seen: NodeInventory) -> Finding:
     """A node that was read passes; one that was not says why, and what to type next."""
     node, fault = seen.node, seen.view.fault
     if fault is None:
@@ -211,7 +211,7 @@ def node_finding(seen: Seen) -> Finding:
     return Finding("node", node.name, status, state.shown, detail, code, remedy, seen.seconds)
 
 
-def _silent(seen: Seen, detail: str) -> Finding:
+def _silent(seen: NodeInventory, detail: str) -> Finding:
     """So short a silence does not tell a busy server from a wedged one; a probe has the evidence."""
     return Finding(
         "node",
@@ -232,13 +232,13 @@ def as_news(finding: Finding) -> Finding:
     return finding
 
 
-def unread(seen: Sequence[Seen]) -> list[Finding]:
+def unread(seen: Sequence[NodeInventory]) -> list[Finding]:
     """The nodes that did not tell everything, as news."""
     told = [node_finding(one) if one.view.fault is not None else _tells(one) for one in seen]
     return [as_news(finding) for finding in told if finding.status is not Status.PASS]
 
 
-async def _look(node: Node) -> Seen:
+async def _look(node: Node) -> NodeInventory:
     began = time.monotonic()
     try:
         provider = await node.provider()
@@ -251,7 +251,7 @@ async def _look(node: Node) -> Seen:
             raise resident
     except CallError as error:
         view = NodeView(node.name, node.source, fault=classify(error))
-        return Seen(node.config, view, time.monotonic() - began)
+        return NodeInventory(node.config, view, time.monotonic() - began)
     hidden = any(model.name == DEFAULT_MODEL for model in models)
     default = await started_with(node.config) if hidden else None
     return _seen(node, provider, models, resident, default, time.monotonic() - began)
@@ -264,7 +264,7 @@ def _seen(
     resident: tuple[Resident, ...] | CallError | None,
     default: str | None,
     seconds: float,
-) -> Seen:
+) -> NodeInventory:
     silence = classify(resident) if isinstance(resident, CallError) else None
     held = None if isinstance(resident, CallError) else resident
     if held is None:
@@ -277,7 +277,7 @@ def _seen(
         held,
         residency_known=silence is None and (bool(held) or resident is not None),
     )
-    return Seen(node.config, view, seconds, silence, default)
+    return NodeInventory(node.config, view, seconds, silence, default)
 
 
 async def started_with(node: NodeConfig) -> str | None:
@@ -304,14 +304,16 @@ def model_in_command(command: Sequence[str]) -> str | None:
     return None
 
 
-def _installed(seen: Seen, model: ModelInfo, fits: Callable[[NodeView, ModelInfo], Fit]) -> Installed:
+def _installed(
+    seen: NodeInventory, model: ModelInfo, fits: Callable[[NodeView, ModelInfo], Fit]
+) -> Installed:
     name, shown = seen.view.name, seen.shown(model.name)
     if model.cloud:
         return Installed(name, model, shown, None, Fit(None, "it runs in the cloud"))
     return Installed(name, model, shown, seen.view.is_resident(model), fits(seen.view, model))
 
 
-def _with_models(seen: Seen) -> Finding:
+def _with_models(seen: NodeInventory) -> Finding:
     count = len(seen.models)
     if count == 0:
         return Finding(
@@ -328,7 +330,7 @@ def _with_models(seen: Seen) -> Finding:
     return Finding("node", seen.node.name, Status.PASS, "ok", detail, seconds=seen.seconds)
 
 
-def _tells(seen: Seen) -> Finding:
+def _tells(seen: NodeInventory) -> Finding:
     """Whether a node that lists its models also tells what is loaded."""
     node, silence = seen.node, seen.silence
     if silence is not None and silence.kind is FaultKind.FIRST_TOKEN_TIMEOUT:
@@ -359,15 +361,15 @@ def _tells(seen: Seen) -> Finding:
     )
 
 
-def _loaded(seen: Seen, resident: Resident, now: datetime) -> Loaded:
+def _loaded(seen: NodeInventory, resident: Resident, now: datetime) -> LoadedModel:
     left: float | None = None
     if resident.expires_at is not None:
         left = max(0.0, (resident.expires_at - now).total_seconds())
         left = math.inf if left > _FOR_EVER_S else left
-    return Loaded(seen.view.name, resident, seen.shown(resident.name), left, seen.view.kind)
+    return LoadedModel(seen.view.name, resident, seen.shown(resident.name), left, seen.view.kind)
 
 
-def _resident_finding(row: Loaded) -> Finding:
+def _resident_finding(row: LoadedModel) -> Finding:
     share, size = row.gpu_share, row.resident.size_bytes
     target = f"{row.node}/{row.resident.name}"
     if share is None or size is None:
@@ -388,12 +390,12 @@ def _resident_finding(row: Loaded) -> Finding:
     )
 
 
-def _unload(row: Loaded) -> str:
+def _unload(row: LoadedModel) -> str:
     unload = row.kind.unload_hint(row.resident.name) if row.kind is not None else ""
     return unload or "load it again"
 
 
-def _nobody(seen: Sequence[Seen]) -> list[Finding]:
+def _nobody(seen: Sequence[NodeInventory]) -> list[Finding]:
     """No node at all could be read: that is a failure, whoever was expected to be there."""
     if any(one.view.fault is None for one in seen):
         return []

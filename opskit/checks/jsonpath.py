@@ -20,7 +20,7 @@ _STEP = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PathStep:
     """One selector. `deep` looks on every level below."""
 
     kind: Literal["name", "index", "all"]
@@ -33,7 +33,7 @@ class JsonPath:
     """A compiled path; `single` when it can mean one place only."""
 
     text: str
-    steps: tuple[Step, ...]
+    steps: tuple[PathStep, ...]
 
     @property
     def single(self) -> bool:
@@ -74,17 +74,17 @@ def compile_path(text: str) -> JsonPath:
     return JsonPath(text, tuple(steps))
 
 
-def _step(match: re.Match[str]) -> Step:
+def _step(match: re.Match[str]) -> PathStep:
     deep = match["dots"] == ".." or match["descent"] is not None
     if match["index"] is not None:
-        return Step("index", int(match["index"]), deep)
+        return PathStep("index", int(match["index"]), deep)
     for group in ("name", "single", "double"):
         if match[group] is not None:
-            return Step("name", match[group], deep)
-    return Step("all", deep=deep)
+            return PathStep("name", match[group], deep)
+    return PathStep("all", deep=deep)
 
 
-def _selected(value: Any, step: Step) -> Iterator[Any]:
+def _selected(value: Any, step: PathStep) -> Iterator[Any]:
     for one in _levels(value) if step.deep else (value,):
         if step.kind == "all":
             yield from _children(one)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.checks.remedies import node_remedy
-from opskit.checks.rungs import Fallen, Ladder, fallen, tcp, why
+from opskit.checks.rungs import Ladder, ProbeFailed, fallen, tcp, why
 from opskit.checks.state import CODES, NodeState
 from opskit.checks.token import direct, first_token
 from opskit.config.schema import Config, NodeConfig
@@ -24,8 +24,8 @@ from opskit.llm.one_token import may_be_asked
 from opskit.llm.plan import same_model
 from opskit.providers.base import (
     DEFAULT_MODEL,
+    CallCause,
     CallError,
-    Cause,
     ModelInfo,
     Provider,
     Resident,
@@ -40,7 +40,7 @@ _LARGEST_BYTES = 60 * GIB
 
 
 @dataclass(frozen=True, slots=True)
-class Climb:
+class ProbeOptions:
     """What a probe may do. `model` and `load` are the permissions to load; `goal` asks for a whole answer."""
 
     model: str | None = None
@@ -49,7 +49,7 @@ class Climb:
     required: bool = False
 
 
-async def climb(config: NodeConfig, whole: Config, wish: Climb, locks: Path) -> Finding:
+async def climb(config: NodeConfig, whole: Config, wish: ProbeOptions, locks: Path) -> Finding:
     """Climb as far as it goes and say where it ended and why. Never raises for what the server does.
 
     `evidence` holds the rungs, the models and the resident ones.
@@ -62,7 +62,7 @@ async def climb(config: NodeConfig, whole: Config, wish: Climb, locks: Path) -> 
     try:
         async with asyncio.timeout(limit):
             await _climb(ladder, node, whole, wish, locks)
-    except Fallen as fallen:
+    except ProbeFailed as fallen:
         ladder.state, ladder.detail, ladder.remedy = fallen.state, fallen.detail, fallen.remedy
     except TimeoutError:
         ladder.state, ladder.detail = NodeState.WEDGED, f"the probe was ended after {limit:.0f} s"
@@ -81,7 +81,7 @@ def limit_s(whole: Config, *, may_load: bool = False) -> float:
     return asking_s + loads_s * (2 if may_load else 1)
 
 
-async def _climb(ladder: Ladder, node: Node, whole: Config, wish: Climb, locks: Path) -> None:
+async def _climb(ladder: Ladder, node: Node, whole: Config, wish: ProbeOptions, locks: Path) -> None:
     await tcp(ladder, whole)
     provider, slow = await _http(ladder, node, whole)
     models = await _models(ladder, provider)
@@ -90,7 +90,7 @@ async def _climb(ladder: Ladder, node: Node, whole: Config, wish: Climb, locks: 
     with try_lock(locks / f"probe-{ladder.node.name}.lock") as mine:
         if not mine:
             ladder.rung("first token", Status.SKIP, 0.0, "another probe is asking this node just now")
-            raise Fallen(NodeState.BUSY, "another probe is asking this node just now")
+            raise ProbeFailed(NodeState.BUSY, "another probe is asking this node just now")
         await first_token(ladder, provider, chosen, whole)
         if wish.goal is not None:
             await direct(ladder, provider, chosen, whole, wish.goal)
@@ -110,7 +110,7 @@ async def _http(ladder: Ladder, node: Node, whole: Config) -> tuple[Provider, fl
         took = time.monotonic() - began
         state, detail = await why(ladder, error, took)
         ladder.rung("http", Status.FAIL, took, detail)
-        raise Fallen(state, detail) from error
+        raise ProbeFailed(state, detail) from error
     took = time.monotonic() - began
     ladder.evidence["server"] = version
     ladder.rung("http", Status.PASS, took, version)
@@ -125,12 +125,12 @@ async def _models(ladder: Ladder, provider: Provider) -> tuple[ModelInfo, ...]:
         took = time.monotonic() - began
         state, detail = await why(ladder, error, took)
         ladder.rung("models", Status.FAIL, took, detail)
-        raise Fallen(state, f"its list of models cannot be read: {detail}") from error
+        raise ProbeFailed(state, f"its list of models cannot be read: {detail}") from error
     names = [model.name for model in models]
     ladder.evidence["models"] = names
     if not models:
         ladder.rung("models", Status.FAIL, time.monotonic() - began, "no model that can chat is installed")
-        raise Fallen(NodeState.FAILING, "the server runs, but no model that can chat is installed")
+        raise ProbeFailed(NodeState.FAILING, "the server runs, but no model that can chat is installed")
     ladder.rung("models", Status.PASS, time.monotonic() - began, f"{len(names)}: {_some(names)}")
     return models
 
@@ -144,15 +144,15 @@ async def _resident(
         resident = await provider.resident()
     except CallError as error:
         took = time.monotonic() - began
-        if error.cause is Cause.TIMEOUT and provider.kind.loads_on_demand:
+        if error.cause is CallCause.TIMEOUT and provider.kind.loads_on_demand:
             # Ollama holds /api/ps for the whole load of an MLX-engine runner (wire facts A2).
             detail = f"/api/ps is silent for {took:.1f} s: a model is being loaded"
             ladder.rung("resident", Status.INCONCLUSIVE, took, detail)
-            raise Fallen(NodeState.LOADING, detail) from error
-        if error.cause is not Cause.STATUS:
+            raise ProbeFailed(NodeState.LOADING, detail) from error
+        if error.cause is not CallCause.STATUS:
             state, detail = await why(ladder, error, took)
             ladder.rung("resident", Status.FAIL, took, detail)
-            raise Fallen(state, detail) from error
+            raise ProbeFailed(state, detail) from error
         # It lists models and cannot say which is loaded: that alone makes it neither well nor ill.
         resident = None
     if resident is None:
@@ -180,16 +180,16 @@ async def _choose(
     *,
     known: bool,
     whole: Config,
-    wish: Climb,
+    wish: ProbeOptions,
 ) -> Resident:
-    """The model to ask; loads it only when the wish allows. Raises Fallen when there is none to ask."""
+    """The model to ask; loads it only when the wish allows. Raises ProbeFailed when there is none to ask."""
     if wish.model is not None:
         model = next((m for m in models if same_model(wish.model, m.name)), None)
         if model is None:
             pull = provider.kind.pull_hint("NAME")
             remedy = "`opskit models list` shows the names" + (f"; {pull} installs one" if pull else "")
             ladder.evidence["lists_it"] = False
-            raise Fallen(NodeState.IDLE, f"it does not list {wish.model}", remedy)
+            raise ProbeFailed(NodeState.IDLE, f"it does not list {wish.model}", remedy)
         loaded = next((r for r in resident if r.name == model.name), None)
         return loaded or await _load(ladder, provider, model, resident, whole)
     if resident:
@@ -197,13 +197,13 @@ async def _choose(
     if wish.load:
         fitting = [m for m in models if not m.cloud and _fits(ladder, m, resident, whole).ok is not False]
         if not fitting:
-            raise Fallen(NodeState.IDLE, "none of its models fits in the free memory")
+            raise ProbeFailed(NodeState.IDLE, "none of its models fits in the free memory")
         smallest = min(fitting, key=lambda m: (m.size_bytes or 0, m.parameters or 0))
         return await _load(ladder, provider, smallest, resident, whole)
     told = "no model is loaded" if known else "the server does not tell which model is loaded"
     detail = f"{told}, so no token was asked for: a probe does not load"
     ladder.rung("first token", Status.SKIP, 0.0, detail)
-    raise Fallen(NodeState.IDLE, detail)
+    raise ProbeFailed(NodeState.IDLE, detail)
 
 
 async def _load(
@@ -212,7 +212,7 @@ async def _load(
     room = _fits(ladder, model, resident, whole)
     if room.ok is False:
         ladder.rung("load", Status.FAIL, 0.0, f"{model.name}: {room.reason}")
-        raise Fallen(NodeState.FAILING, f"{model.name} was not loaded: {room.reason}")
+        raise ProbeFailed(NodeState.FAILING, f"{model.name} was not loaded: {room.reason}")
     began = time.monotonic()
     if provider.kind.loads_on_demand:
         budget = load_budget_s(whole.budgets, model.size_bytes)
@@ -222,7 +222,7 @@ async def _load(
         except TimeoutError as exc:
             detail = f"{model.name} was not loaded within {budget:.0f} s"
             ladder.rung("load", Status.FAIL, budget, detail)
-            raise Fallen(NodeState.LOADING, detail) from exc
+            raise ProbeFailed(NodeState.LOADING, detail) from exc
         except CallError as error:
             fault = classify(error)
             detail = f"loading {model.name} failed: {fault.kind.value}: {fault.detail}"
@@ -263,7 +263,7 @@ def _some(names: list[str], limit: int = 4) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def _finding(node: NodeConfig, ladder: Ladder, wish: Climb, seconds: float) -> Finding:
+def _finding(node: NodeConfig, ladder: Ladder, wish: ProbeOptions, seconds: float) -> Finding:
     required = node.required or wish.required
     state = ladder.state
     if state is NodeState.OK:

@@ -7,9 +7,9 @@ from typing import Any
 from opskit.checks.checklist import default_expectation
 from opskit.checks.fields import validated
 from opskit.checks.kinds import KINDS
+from opskit.checks.run_context import RunContext
 from opskit.checks.runner import observed
 from opskit.checks.spec import Check, Kind
-from opskit.checks.surroundings import Surroundings
 from opskit.config.problems import dotted, printable
 from opskit.config.shape import unknown
 from opskit.config.substitute import FromEnvironment
@@ -20,7 +20,7 @@ _HINT = "`opskit verify --kinds` shows kinds and their parameters"
 
 
 async def recorded(
-    kind: str, given: Sequence[str], around: Surroundings, *, name: str | None
+    kind: str, given: Sequence[str], around: RunContext, *, name: str | None
 ) -> dict[str, Any]:
     """The check as it would stand in a checklist. `given` are `parameter=value`.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opskit.checks.agents import climb_agent, cycle, skipped_cycle
-from opskit.checks.ladder import Climb, climb
+from opskit.checks.ladder import ProbeOptions, climb
 from opskit.checks.state import NodeState
 from opskit.config.schema import Config, NodeConfig
 from opskit.result import Finding, Report, Status
@@ -64,9 +64,11 @@ async def probe(
     return Report("probe", findings)
 
 
-def _wish(node: NodeConfig, *, use_mlx: bool, model: str | None, goal: str | None, load: bool) -> Climb:
+def _wish(
+    node: NodeConfig, *, use_mlx: bool, model: str | None, goal: str | None, load: bool
+) -> ProbeOptions:
     tested = not use_mlx or node.is_mlx
-    return Climb(
+    return ProbeOptions(
         model=model if tested else None,
         load=load and tested,
         goal=goal if tested else None,

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from opskit.checks.inventory import Seen, as_news, node_finding, started_with
+from opskit.checks.inventory import NodeInventory, as_news, node_finding, started_with
 from opskit.config.schema import Config
 from opskit.llm.answer import Session
-from opskit.llm.plan import Candidate, Plan, Skipped, Wish
+from opskit.llm.plan import Candidate, ModelRequest, Plan, Skipped
 from opskit.llm.refusal import refusal
 from opskit.llm.router import Router
 from opskit.providers.base import DEFAULT_MODEL
@@ -22,7 +22,7 @@ class Route:
     rules count (SPEC A3, A4): `fallbacks` is that order, cut where the router gives up.
     """
 
-    wish: Wish
+    wish: ModelRequest
     candidates: tuple[Candidate, ...]
     fallbacks: tuple[Candidate, ...]
     skipped: tuple[Skipped, ...]
@@ -54,7 +54,7 @@ class Route:
         }
 
 
-async def explain(router: Router, config: Config, wish: Wish) -> tuple[Route, Report]:
+async def explain(router: Router, config: Config, wish: ModelRequest) -> tuple[Route, Report]:
     """The route of a request made now. Loads nothing."""
     choice = await router.explain(wish)
     fallbacks: Sequence[Candidate] = ()
@@ -69,7 +69,7 @@ async def explain(router: Router, config: Config, wish: Wish) -> tuple[Route, Re
     for node in config.nodes:
         view = router.catalog.view(node.name)
         if view is not None and view.fault is not None:
-            unread.append(as_news(node_finding(Seen(node, view, 0.0))))
+            unread.append(as_news(node_finding(NodeInventory(node, view, 0.0))))
         elif view is not None and view.serves_default and (name := await started_with(node)):
             defaults[node.name] = name
     route = Route(wish, choice.candidates, tuple(fallbacks), choice.skipped, defaults)

@@ -7,7 +7,7 @@ from opskit.checks.state import NodeState, judge_silence, state_of
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.llm.faults import SERVER_IS_WELL, Fault, FaultKind, classify
 from opskit.llm.remedies import fault_remedy
-from opskit.providers.base import CallError, Cause
+from opskit.providers.base import CallCause, CallError
 from opskit.providers.kinds import OPENAI, ServerKind, expected_kind
 from opskit.result import Status
 from opskit.system.host import is_loopback
@@ -36,7 +36,7 @@ class Ladder:
         )
 
 
-class Fallen(Exception):  # noqa: N818 - the climb ends here, which is a result
+class ProbeFailed(Exception):  # noqa: N818 - the climb ends here, which is a result
     def __init__(self, state: NodeState, detail: str, remedy: str | None = None) -> None:
         self.state = state
         self.detail = detail
@@ -44,7 +44,7 @@ class Fallen(Exception):  # noqa: N818 - the climb ends here, which is a result
         super().__init__(detail)
 
 
-def fallen(ladder: Ladder, fault: Fault, model: str, detail: str) -> Fallen:
+def fallen(ladder: Ladder, fault: Fault, model: str, detail: str) -> ProbeFailed:
     """The end of a ladder at a fault of a call; the fault and the model are kept as evidence.
 
     A fault of the model or of the request has a remedy of its own, which is better than that of the state.
@@ -60,7 +60,7 @@ def fallen(ladder: Ladder, fault: Fault, model: str, detail: str) -> Fallen:
             again="`opskit probe`",
         )
         ladder.evidence |= {"fault": fault.kind.value, "model": model}
-    return Fallen(state_of(fault), detail, remedy)
+    return ProbeFailed(state_of(fault), detail, remedy)
 
 
 async def tcp(ladder: Ladder, whole: Config) -> None:
@@ -82,13 +82,13 @@ async def tcp(ladder: Ladder, whole: Config) -> None:
     }
     state, detail = sentences[result.problem]
     ladder.rung("tcp", Status.FAIL, result.seconds, detail)
-    raise Fallen(state, detail)
+    raise ProbeFailed(state, detail)
 
 
 async def why(ladder: Ladder, error: CallError, took: float) -> tuple[NodeState, str]:
     """The state behind a failed call; silence after an accepted connection is judged by evidence."""
     fault = classify(error)
-    if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT and error.cause is Cause.TIMEOUT:
+    if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT and error.cause is CallCause.TIMEOUT:
         state, detail = judge_silence(
             progress_seen=False, others_served=False, process=await process_of(ladder), seconds=took
         )

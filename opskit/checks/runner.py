@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from opskit.checks import judgement
-from opskit.checks.spec import Check, NotHere, Observation, Scene, Unjudged
-from opskit.checks.surroundings import Surroundings
+from opskit.checks.run_context import RunContext
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation, Unjudged
 from opskit.errors import OpskitError
 from opskit.result import Finding, Status
 
@@ -23,7 +23,7 @@ Told = Callable[[Finding], None]
 
 async def run(
     checks: Sequence[Check],
-    around: Surroundings,
+    around: RunContext,
     *,
     max_concurrent: int = MAX_CONCURRENT,
     retry_timeout_s: float = 0.0,
@@ -50,7 +50,7 @@ async def run(
 @dataclass(slots=True)
 class _Run:
     checks: dict[str, Check]
-    around: Surroundings
+    around: RunContext
     max_concurrent: int
     told: Told
     started: float
@@ -130,11 +130,11 @@ class _Run:
         return finding if tries == 1 else replace(finding, evidence={**finding.evidence, "attempts": tries})
 
 
-async def observed(check: Check, around: Surroundings) -> tuple[Finding, Mapping[str, Any] | None]:
+async def observed(check: Check, around: RunContext) -> tuple[Finding, Mapping[str, Any] | None]:
     """One look, with all the values that were seen; None where nothing was."""
     kept: list[Observation] = []
 
-    async def keeping(params: Any, scene: Scene) -> Observation:
+    async def keeping(params: Any, scene: CheckContext) -> Observation:
         seen = await check.kind.observe(params, scene)
         kept.append(seen)
         return seen
@@ -150,11 +150,11 @@ def _over(limit: float | None) -> bool:
     return limit is not None and time.monotonic() >= limit
 
 
-async def _attempt(check: Check, around: Surroundings, not_before: float, limit: float | None) -> Finding:
+async def _attempt(check: Check, around: RunContext, not_before: float, limit: float | None) -> Finding:
     """One look under the deadline, which is kept from outside: the look may hang wherever it likes."""
     allowed = check.timeout_s if limit is None else min(check.timeout_s, max(0.01, limit - time.monotonic()))
     wanted = frozenset(check.expect.matchers)
-    scene = Scene(around, check.folder, allowed, wanted, not_before)
+    scene = CheckContext(around, check.folder, allowed, wanted, not_before)
     began = time.monotonic()
     look = asyncio.ensure_future(check.kind.observe(check.params, scene))
     try:

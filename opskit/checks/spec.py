@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opskit.checks.expectation import Expectation
 
 if TYPE_CHECKING:
-    from opskit.checks.surroundings import Surroundings
+    from opskit.checks.run_context import RunContext
 
 
 class Severity(StrEnum):
@@ -69,10 +69,10 @@ class NotHere(Exception):  # noqa: N818 - an answer, not an error
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class CheckContext:
     """One attempt of one check: where it runs, what is expected, and since when its facts must be fresh."""
 
-    around: "Surroundings"
+    around: "RunContext"
     folder: Path
     timeout_s: float
     wanted: frozenset[str] = frozenset()
@@ -83,7 +83,7 @@ class Scene:
         return self.folder / Path(text).expanduser()
 
 
-Observe = Callable[[Any, Scene], Awaitable[Observation]]
+Observe = Callable[[Any, CheckContext], Awaitable[Observation]]
 
 
 @dataclass(frozen=True, slots=True)

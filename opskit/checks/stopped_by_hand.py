@@ -10,7 +10,7 @@ from datetime import datetime
 
 from opskit.facts.container import Container, is_one_off
 from opskit.facts.container_events import ContainerEvents
-from opskit.system.docker_records import PROJECT, SERVICE, Happening
+from opskit.system.docker_records import PROJECT, SERVICE, DockerEvent
 
 #: A stop this soon after a repair of opskit began was its own.
 _OWN_S = 90.0
@@ -37,7 +37,7 @@ def stopped_by_hand(container: Container, events: ContainerEvents, hands_off_s: 
     )
 
 
-def _was_started_again(container: Container, stop: Happening, events: ContainerEvents) -> bool:
+def _was_started_again(container: Container, stop: DockerEvent, events: ContainerEvents) -> bool:
     """Tell whether opskit's last repair had started it before the stop, which is then a person's."""
     began = [at for at in events.own_repairs.get(container.name, ()) if at <= stop.at]
     return any(
@@ -46,7 +46,7 @@ def _was_started_again(container: Container, stop: Happening, events: ContainerE
     )
 
 
-def last_event(container: Container, events: ContainerEvents) -> Happening | None:
+def last_event(container: Container, events: ContainerEvents) -> DockerEvent | None:
     """Return the last event that tells how a container came to run or not to."""
     own = [one for one in events.events if one.id == container.id and one.action in ("start", "die", "stop")]
     return own[-1] if own else None

@@ -5,7 +5,7 @@ import contextlib
 import time
 from typing import NoReturn
 
-from opskit.checks.rungs import Fallen, Ladder, fallen, process_of
+from opskit.checks.rungs import Ladder, ProbeFailed, fallen, process_of
 from opskit.checks.state import NodeState, judge_overdue, judge_silence, judge_slots
 from opskit.config.schema import Config
 from opskit.llm.faults import FaultKind, classify
@@ -58,7 +58,7 @@ async def first_token(ladder: Ladder, provider: Provider, chosen: Resident, whol
     if not got.ended:
         detail = f"{chosen.name} gave a token in {got.first_s or 0:.2f} s, and no end of its answer since"
         ladder.rung("first token", Status.FAIL, got.seconds, detail)
-        raise Fallen(NodeState.WEDGED, detail)
+        raise ProbeFailed(NodeState.WEDGED, detail)
     took = got.seconds if got.first_s is None else got.first_s
     ladder.evidence["first_token_s"] = round(took, 4)
     ladder.evidence["model"] = chosen.name
@@ -77,13 +77,13 @@ async def _spared(ladder: Ladder, chosen: Resident) -> None:
         when = f"in {left_s:.0f} s" if left_s >= 1 else "now"
         detail = f"{chosen.name} is unloaded {when} unless it is used; a probe does not keep it"
         ladder.rung("first token", Status.SKIP, 0.0, detail)
-        raise Fallen(NodeState.IDLE, detail)
+        raise ProbeFailed(NodeState.IDLE, detail)
     # Only a request in flight holds a model past its expiry (wire facts A8).
     process = await process_of(ladder)
     state, why = judge_overdue(process, -left_s)
     detail = f"{chosen.name}: {why}"
     ladder.rung("first token", Status.SKIP if state is NodeState.BUSY else Status.FAIL, 0.0, detail)
-    raise Fallen(state, detail)
+    raise ProbeFailed(state, detail)
 
 
 async def _has_free_slot(ladder: Ladder, provider: Provider) -> None:
@@ -105,7 +105,7 @@ async def _has_free_slot(ladder: Ladder, provider: Provider) -> None:
     process = await process_of(ladder) if before == after else None
     state, detail = judge_slots(before, after, process)
     ladder.rung("slots", Status.SKIP if state is NodeState.BUSY else Status.FAIL, _LOOK_S, detail)
-    raise Fallen(state, detail)
+    raise ProbeFailed(state, detail)
 
 
 async def _slots(provider: Provider) -> tuple[Slot, ...] | None:
@@ -120,14 +120,14 @@ async def _silent(ladder: Ladder, provider: Provider, chosen: Resident, got: One
     if got.loading:
         detail = f"{chosen.name}: no token in {got.seconds:.1f} s; {got.loading}"
         ladder.rung("first token", Status.FAIL, got.seconds, detail)
-        raise Fallen(NodeState.LOADING, detail)
+        raise ProbeFailed(NodeState.LOADING, detail)
     served = await _others_served(provider, chosen)
     process = await process_of(ladder)
     state, detail = judge_silence(
         progress_seen=got.progress, others_served=served, process=process, seconds=got.seconds
     )
     ladder.rung("first token", Status.FAIL, got.seconds, f"{chosen.name}: {detail}")
-    raise Fallen(state, f"{chosen.name}: {detail}, although its health page answers")
+    raise ProbeFailed(state, f"{chosen.name}: {detail}, although its health page answers")
 
 
 async def direct(ladder: Ladder, provider: Provider, chosen: Resident, whole: Config, goal: str) -> None:
@@ -150,7 +150,7 @@ async def direct(ladder: Ladder, provider: Provider, chosen: Resident, whole: Co
     except TimeoutError as exc:
         detail = f"{chosen.name} did not finish its answer within {whole.probe.cycle_s:g} s"
         ladder.rung("direct test", Status.FAIL, time.monotonic() - began, detail)
-        raise Fallen(NodeState.SLOW if text else NodeState.WEDGED, detail) from exc
+        raise ProbeFailed(NodeState.SLOW if text else NodeState.WEDGED, detail) from exc
     except CallError as error:
         fault = classify(error)
         detail = f"{chosen.name} broke off: {fault.kind.value}: {fault.detail}"
@@ -162,7 +162,7 @@ async def direct(ladder: Ladder, provider: Provider, chosen: Resident, whole: Co
     if verdict is not None:
         detail = f"the answer of {chosen.name} is no answer: {verdict.value}"
         ladder.rung("direct test", Status.FAIL, took, detail)
-        raise Fallen(NodeState.FAILING, detail)
+        raise ProbeFailed(NodeState.FAILING, detail)
     ladder.rung("direct test", Status.PASS, took, f"{len(text)} characters in {took:.1f} s")
 
 

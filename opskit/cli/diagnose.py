@@ -12,7 +12,7 @@ from opskit.errors import UsageError
 
 if TYPE_CHECKING:
     from opskit.diagnose.archive import Written
-    from opskit.diagnose.diagnosis import Diagnosis, Wanted
+    from opskit.diagnose.diagnosis import DiagnosticReport, Wanted
 
 
 def diagnose(
@@ -72,8 +72,8 @@ def diagnose(
 
 async def _diagnose(
     wanted: "Wanted", bundle: Path | None, *, force: bool, sandbox: bool, config: str | None
-) -> "tuple[Diagnosis, Written | None]":
-    from opskit.checks.surroundings import Surroundings
+) -> "tuple[DiagnosticReport, Written | None]":
+    from opskit.checks.run_context import RunContext
     from opskit.checks.threads import children_without_threads
     from opskit.config.load import load
     from opskit.diagnose.bundle import write
@@ -81,7 +81,7 @@ async def _diagnose(
 
     with children_without_threads():
         async with context.configured(config, sandbox=sandbox) as loaded:
-            around = Surroundings(
+            around = RunContext(
                 loaded, os.environ, locks=Path(loaded.state_dir), cwd=Path.cwd(), config_path=config
             )
             async with around:

@@ -8,12 +8,12 @@ from opskit.result import Status
 if TYPE_CHECKING:
     from opskit.diagnose.archive import Written
     from opskit.diagnose.area import Area
-    from opskit.diagnose.diagnosis import Diagnosis
+    from opskit.diagnose.diagnosis import DiagnosticReport
 
 _STYLES = {Status.FAIL: "bold red", Status.INCONCLUSIVE: "magenta", Status.WARN: "yellow"}
 
 
-def show(result: "Diagnosis", written: "Written | None", *, as_json: bool) -> None:
+def show(result: "DiagnosticReport", written: "Written | None", *, as_json: bool) -> None:
     if as_json:
         bundle = None if written is None else written.as_json()
         render.document({**result.as_json(), "bundle": bundle})
@@ -41,7 +41,7 @@ def _area(area: "Area") -> None:
             render.line(render.printable(text))
 
 
-def _advice(result: "Diagnosis") -> None:
+def _advice(result: "DiagnosticReport") -> None:
     """What is not well, worst first, each with what to type next."""
     told = result.told
     if told:

@@ -12,7 +12,7 @@ from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOpt
 if TYPE_CHECKING:
     from opskit.doctor.cause import Cause
     from opskit.doctor.diagnosis import Diagnosis
-    from opskit.doctor.examination import Patient
+    from opskit.doctor.examination import ExaminationTarget
     from opskit.doctor.fixing import Fixed
     from opskit.result import Finding
 
@@ -107,7 +107,7 @@ async def _doctor(
         return await fix(who, diagnosis, asking)
 
 
-async def _examined(who: "Patient", *, quiet: bool) -> "Diagnosis":
+async def _examined(who: "ExaminationTarget", *, quiet: bool) -> "Diagnosis":
     """An examination that a person at a terminal can watch."""
     from contextlib import ExitStack
 

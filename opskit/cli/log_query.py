@@ -14,17 +14,17 @@ from opskit.logs import ripgrep
 from opskit.logs.files import FileSource, files
 from opskit.logs.record import LEVELS
 from opskit.logs.scan import plain_events, plain_lines, write_plain
-from opskit.logs.select import Selection
+from opskit.logs.select import EntryFilter
 from opskit.logs.tag_names import STANDARD_TAGS
 from opskit.logs.when import moment
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class LogOptions:
     """What `opskit logs` was asked for. `form` is text, raw or json."""
 
     specs: tuple[str, ...]
-    selection: Selection
+    selection: EntryFilter
     tail: int | None
     around: int
     follow: bool
@@ -41,7 +41,7 @@ def conditions(
     everything: bool = False,
     since: str | None = None,
     until: str | None = None,
-) -> Selection:
+) -> EntryFilter:
     """The conditions of the options. Raises UsageError for each that cannot be used."""
     wanted = tuple(name.strip() for group in tags for name in group.split(",") if name.strip())
     known = next((one for one in LEVELS if one == level), None)
@@ -50,7 +50,7 @@ def conditions(
     if not (wanted or grep or identifier or level or everything):
         wanted = STANDARD_TAGS
     now = datetime.now().astimezone()
-    found = Selection(
+    found = EntryFilter(
         wanted,
         tuple(grep),
         tuple(exclude),
@@ -63,7 +63,7 @@ def conditions(
     return found
 
 
-def plainly(asked: Asked) -> bool | None:
+def plainly(asked: LogOptions) -> bool | None:
     """Write what is wanted straight from plain files; None when the way is not that short.
 
     It is for plain selections on ordinary files, one file or raw output, and no terminal.
@@ -86,7 +86,7 @@ def plainly(asked: Asked) -> bool | None:
     return bool(written)
 
 
-def _written(source: FileSource, asked: Asked) -> int:
+def _written(source: FileSource, asked: LogOptions) -> int:
     raw = asked.form == "raw"
     program = shutil.which("rg") if raw and asked.tail is None and asked.selection.tags else None
     if program is not None:
@@ -105,7 +105,7 @@ def _written(source: FileSource, asked: Asked) -> int:
         )
 
 
-def nothing_found(asked: Asked, sources: Sequence[str]) -> None:
+def nothing_found(asked: LogOptions, sources: Sequence[str]) -> None:
     """Say what was searched: sources, conditions, window."""
     names = ", ".join(dict.fromkeys(sources)) or "no source"
     times = []

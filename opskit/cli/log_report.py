@@ -12,12 +12,12 @@ from opskit.cli.log_view import Unread, open_sources
 from opskit.errors import OpskitError, UsageError
 from opskit.logs.blocks import torn
 from opskit.logs.files import FileSource
-from opskit.logs.record import Entry
-from opskit.logs.request import Line, Story, story
-from opskit.logs.select import Selection
+from opskit.logs.record import LogEntry
+from opskit.logs.request import Story, TimelineLine, story
+from opskit.logs.select import EntryFilter
 from opskit.logs.show import once
-from opskit.logs.source import Note, Source, Unreadable, Window
-from opskit.logs.stats import Tally
+from opskit.logs.source import LogSource, Note, Unreadable, Window
+from opskit.logs.stats import LogTally
 from opskit.logs.stats_file import Feeder, tally_file
 from opskit.logs.stats_json import as_json
 from opskit.logs.stats_report import as_markdown, rows_by, summary
@@ -47,7 +47,7 @@ async def stats(
     if markdown is not None:
         _check(Path(markdown))
     sources = await open_sources(specs, config, follow=False)
-    tally, unread = Tally(), Unread(sources)
+    tally, unread = LogTally(), Unread(sources)
     for source in sources:
         try:
             tally.merge(await _tallied(source, selection, unread))
@@ -88,12 +88,12 @@ async def request(identifier: str, specs: Sequence[str], config: str | None, *, 
     """Print everything of one request across the sources; whether every source could be read."""
     sources = await open_sources(specs, config, follow=False)
     unread = Unread(sources)
-    found: list[Entry] = []
+    found: list[LogEntry] = []
     # A beginning of an id must be told apart from others: so lines are sought by it, not by the whole id.
-    selection = Selection(identifier=identifier.strip()) if len(identifier.strip()) >= 4 else Selection()
+    selection = EntryFilter(identifier=identifier.strip()) if len(identifier.strip()) >= 4 else EntryFilter()
     async with contextlib.aclosing(once(sources, selection, Window())) as items:
         async for item in items:
-            if isinstance(item, Entry):
+            if isinstance(item, LogEntry):
                 found.append(item)
             else:
                 _note(item, unread)
@@ -105,21 +105,21 @@ async def request(identifier: str, specs: Sequence[str], config: str | None, *, 
     return not unread.names
 
 
-async def _tallied(source: Source, selection: Selection, unread: Unread) -> Tally:
+async def _tallied(source: LogSource, selection: EntryFilter, unread: Unread) -> LogTally:
     if isinstance(source, FileSource) and not selection.needs_time:
         packed: list[OpskitError] = []
         whole = tally_file(source.path, source=source.name, on_torn=lambda: packed.append(torn(source.path)))
         for error in packed:
             unread.put(Unreadable.of(source.name, error), useful=whole.lines > 0)
         return whole
-    tally = Tally()
+    tally = LogTally()
     feeder = Feeder(tally, source.name)
     last: float | None = None
     async with contextlib.aclosing(
         once([source], selection, Window(selection.since, selection.until))
     ) as items:
         async for item in items:
-            if isinstance(item, Entry):
+            if isinstance(item, LogEntry):
                 last = item.at
                 feeder.push(item.raw + b"\n", item.at)
             else:
@@ -191,7 +191,7 @@ def _outcome(told: Story) -> str:
     return f"{told.state} ({told.code})" if told.code else told.state
 
 
-def _clock(line: Line) -> str:
+def _clock(line: TimelineLine) -> str:
     if line.at is None:
         return ""
     return f"{datetime.fromtimestamp(line.at, UTC):%H:%M:%S.%f}"[:-3]

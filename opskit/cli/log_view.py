@@ -11,12 +11,12 @@ from typing import Any
 
 from opskit.cli import render
 from opskit.cli.inputs import has_input
-from opskit.cli.log_query import Asked, nothing_found
+from opskit.cli.log_query import LogOptions, nothing_found
 from opskit.config.load import load
-from opskit.logs.record import Entry, Facts, facts
+from opskit.logs.record import Facts, LogEntry, facts
 from opskit.logs.resolve import resolve
 from opskit.logs.show import Break, Shown, followed, once
-from opskit.logs.source import Note, Source, Unreadable, Window
+from opskit.logs.source import LogSource, Note, Unreadable, Window
 from opskit.system.logfile import LOG_NAME
 from opskit.system.output import reader_has_left
 
@@ -24,7 +24,7 @@ from opskit.system.output import reader_has_left
 _READER_S = 0.2
 
 
-async def show(asked: Asked, config: str | None) -> bool:
+async def show(asked: LogOptions, config: str | None) -> bool:
     """Print what is wanted; whether there was any and every source could be read."""
     sources = await open_sources(asked.specs, config, follow=asked.follow)
     window = Window(asked.selection.since, asked.selection.until, asked.tail)
@@ -76,7 +76,7 @@ async def _while_read() -> AsyncIterator[None]:
 class Unread:
     """Says why a source cannot be read, once and at once."""
 
-    def __init__(self, sources: Sequence[Source], *, as_json: bool = False) -> None:
+    def __init__(self, sources: Sequence[LogSource], *, as_json: bool = False) -> None:
         self.names: list[str] = []
         self._alone = sources[0].name if len(sources) == 1 else None
         self._as_json = as_json
@@ -100,7 +100,7 @@ def _silence() -> None:
     )
 
 
-async def open_sources(specs: Sequence[str], config: str | None, *, follow: bool) -> list[Source]:
+async def open_sources(specs: Sequence[str], config: str | None, *, follow: bool) -> list[LogSource]:
     """The sources that were named, else what is piped in, else the default ones.
 
     What was left out goes to stderr.
@@ -152,7 +152,7 @@ class _Printer:
         render.log_flush()
 
 
-def _document(entry: Entry, read: Facts) -> dict[str, Any]:
+def _document(entry: LogEntry, read: Facts) -> dict[str, Any]:
     return {
         "source": entry.source,
         "at": _iso(entry.at if entry.at is not None else read.at),

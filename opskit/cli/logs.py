@@ -83,9 +83,9 @@ def show(
         raise UsageError("--raw and --json exclude each other", remedy="`opskit logs show --help`")
     if follow and around:
         raise UsageError("-C looks at what is there, -f at what comes", remedy="drop one of them")
-    from opskit.cli.log_query import Asked, conditions, plainly
+    from opskit.cli.log_query import LogOptions, conditions, plainly
 
-    asked = Asked(
+    asked = LogOptions(
         tuple(sources or ()),
         conditions(
             tags=tag or (),

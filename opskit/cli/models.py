@@ -14,10 +14,10 @@ from opskit.result import Finding, Report, Status
 
 if TYPE_CHECKING:
     from opskit.app import App
-    from opskit.checks.inventory import Installed, Loaded
+    from opskit.checks.inventory import Installed, LoadedModel
     from opskit.checks.route import Route
-    from opskit.llm.exam_report import Outcome
-    from opskit.llm.selection import Selection, Which
+    from opskit.llm.exam_report import ExamOutcome
+    from opskit.llm.selection import ModelSelection, Which
     from opskit.providers.node import Node
 
 app = typer.Typer(
@@ -175,7 +175,7 @@ async def _list(
 
 async def _loaded(
     node: str | None, *, sandbox: bool, config: str | None, verbose: bool
-) -> "tuple[list[Loaded], Report]":
+) -> "tuple[list[LoadedModel], Report]":
     from datetime import UTC, datetime
 
     from opskit.checks.inventory import loaded, look
@@ -193,11 +193,11 @@ async def _test(
     sandbox: bool,
     config: str | None,
     verbose: bool,
-) -> "tuple[Outcome, Report]":
+) -> "tuple[ExamOutcome, Report]":
     from opskit.checks.inventory import look, unread
     from opskit.cli.inputs import name_of_category
     from opskit.llm.exam import examine
-    from opskit.llm.exam_report import Outcome, recommend, report
+    from opskit.llm.exam_report import ExamOutcome, recommend, report
     from opskit.llm.selection import select
 
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
@@ -219,7 +219,7 @@ async def _test(
         again = {one.view.name: one.view for one in await look([n for n in nodes if n.name in told])}
         after = [again.get(view.name, view) for view in views]
         advice = recommend(results, after, root.config, [category] if category else list(categories))
-        outcome = Outcome(chosen, tuple(results), advice, tuple(unread(seen)))
+        outcome = ExamOutcome(chosen, tuple(results), advice, tuple(unread(seen)))
         judged = report(outcome, views)
     return outcome, judged if markdown is None else _written(markdown, outcome, judged)
 
@@ -236,7 +236,7 @@ async def _route(
     from opskit.checks.route import explain
     from opskit.cli.inputs import checked_goal, name_of_category, name_of_model
     from opskit.llm.category import categorise
-    from opskit.llm.plan import Wish
+    from opskit.llm.plan import ModelRequest
 
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
         category = name_of_category(category, root.config.router.categories)
@@ -247,7 +247,9 @@ async def _route(
         asked = name_of_model(model) or root.config.victoria_model
         if asked is not None and model is None:
             render.note(f"note: the configuration (victoria_model) asks for {asked} by name")
-        return await explain(root.router, root.config, Wish(model=asked, category=category or "default"))
+        return await explain(
+            root.router, root.config, ModelRequest(model=asked, category=category or "default")
+        )
 
 
 def _nodes(root: "App", name: str | None) -> "list[Node]":
@@ -259,7 +261,7 @@ def _nodes(root: "App", name: str | None) -> "list[Node]":
     return nodes
 
 
-def _agreed(chosen: "Selection", *, yes: bool) -> "Selection":
+def _agreed(chosen: "ModelSelection", *, yes: bool) -> "ModelSelection":
     """What may be done of it: nobody's resident model is pushed out without a yes."""
     if yes or not chosen.replacements:
         return chosen
@@ -291,7 +293,7 @@ def _check_file(path: Path) -> None:
         ) from exc
 
 
-def _written(path: Path, outcome: "Outcome", report: Report) -> Report:
+def _written(path: Path, outcome: "ExamOutcome", report: Report) -> Report:
     """The report with the file written; after a test that took minutes a failure here is told, not raised."""
     from dataclasses import replace
     from datetime import UTC, datetime

@@ -7,10 +7,10 @@ from opskit.recovery.pauses import ALL
 
 if TYPE_CHECKING:
     from opskit.recovery.pauses import Pause
-    from opskit.recovery.pausing import Change
+    from opskit.recovery.pausing import PauseChange
 
 
-def show(command: str, change: "Change", *, as_json: bool) -> None:
+def show(command: str, change: "PauseChange", *, as_json: bool) -> None:
     """One line each; what lasts until somebody remembers it is a warning."""
     from opskit.recovery.status import shown
     from opskit.result import SCHEMA_VERSION
@@ -34,7 +34,7 @@ def show(command: str, change: "Change", *, as_json: bool) -> None:
         render.note(f"warning: this lasts until `{resume}`; `--for 1h` would end by itself")
 
 
-def _told(command: str, change: "Change") -> None:
+def _told(command: str, change: "PauseChange") -> None:
     if command == "resume" and not change.changed:
         render.line("nothing was paused" if change.target == ALL else f"{change.target} was not paused")
     for one in change.before.values():
@@ -44,7 +44,7 @@ def _told(command: str, change: "Change") -> None:
         render.line(render.printable(_line(one, change)))
 
 
-def _line(one: "Pause", change: "Change") -> str:
+def _line(one: "Pause", change: "PauseChange") -> str:
     from opskit.recovery.span import moment, span
 
     until = "until it is resumed"

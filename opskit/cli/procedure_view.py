@@ -9,7 +9,7 @@ import typer
 from opskit.cli import render
 
 if TYPE_CHECKING:
-    from opskit.recovery.procedure import Done
+    from opskit.recovery.procedure import ProcedureResult
 
 
 def agreed(what: Sequence[str], question: str, *, yes: bool) -> None:
@@ -44,7 +44,7 @@ def typed(what: str, word: str) -> None:
         raise typer.Abort
 
 
-def shown(done: "Done", *, as_json: bool) -> None:
+def shown(done: "ProcedureResult", *, as_json: bool) -> None:
     """The verdicts, what is left, and in a dry run the commands."""
     if as_json:
         render.document(done.as_json())

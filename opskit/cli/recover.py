@@ -14,8 +14,8 @@ from opskit.cli.recover_model import model
 from opskit.errors import Exit, OpskitError
 
 if TYPE_CHECKING:
-    from opskit.recovery.outcome import Run
-    from opskit.recovery.run import Wish
+    from opskit.recovery.outcome import RecoveryRun
+    from opskit.recovery.run import RecoverOptions
 
 app = typer.Typer(no_args_is_help=False, invoke_without_command=True)
 
@@ -52,9 +52,11 @@ def recover(
     if ctx.invoked_subcommand is not None:
         return
     from opskit.cli import recover_view
-    from opskit.recovery.run import Wish
+    from opskit.recovery.run import RecoverOptions
 
-    wish = Wish(dry_run, tuple(only or ()), None if budget is None else duration(budget, "--budget"))
+    wish = RecoverOptions(
+        dry_run, tuple(only or ()), None if budget is None else duration(budget, "--budget")
+    )
     try:
         run = context.run(_recover(wish, config))
     except OpskitError as error:
@@ -66,7 +68,7 @@ def recover(
     raise typer.Exit(int(run.exit(detailed=detailed_exitcode)))
 
 
-async def _recover(wish: "Wish", path: str | None) -> "Run":
+async def _recover(wish: "RecoverOptions", path: str | None) -> "RecoveryRun":
     import os
 
     from opskit.checks.threads import use_abandonable_threads

@@ -9,8 +9,8 @@ from opskit.cli.inputs import duration
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 
 if TYPE_CHECKING:
-    from opskit.recovery.full import Wish
-    from opskit.recovery.procedure import Done
+    from opskit.recovery.full import RebuildOptions
+    from opskit.recovery.procedure import ProcedureResult
 
 
 def full(
@@ -43,9 +43,9 @@ def full(
     Nothing is pulled, and nothing of other projects is touched. Exits 0, 1 (a phase or a service failed).
     """
     del debug  # read by main
-    from opskit.recovery.full import Wish
+    from opskit.recovery.full import RebuildOptions
 
-    wish = Wish(
+    wish = RebuildOptions(
         prune_volumes,
         duration(build_timeout, "--build-timeout"),
         duration(wait, "--wait"),
@@ -56,8 +56,8 @@ def full(
 
 
 async def _full(
-    project: str | None, wish: "Wish", path: str | None, *, yes: bool, dry: bool, quiet: bool
-) -> "Done":
+    project: str | None, wish: "RebuildOptions", path: str | None, *, yes: bool, dry: bool, quiet: bool
+) -> "ProcedureResult":
     import os
     import sys
 

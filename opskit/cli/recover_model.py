@@ -9,7 +9,7 @@ from opskit.cli.inputs import duration
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 
 if TYPE_CHECKING:
-    from opskit.recovery.procedure import Done
+    from opskit.recovery.procedure import ProcedureResult
 
 
 def model(
@@ -46,7 +46,7 @@ def model(
 
 async def _model(
     name: str, wait_s: float, url: str | None, path: str | None, *, yes: bool, dry: bool, quiet: bool
-) -> "Done":
+) -> "ProcedureResult":
     import os
     import sys
 

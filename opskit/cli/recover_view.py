@@ -3,33 +3,33 @@
 from typing import TYPE_CHECKING
 
 from opskit.cli import render
-from opskit.recovery.outcome import Result
+from opskit.recovery.outcome import RepairResult
 
 if TYPE_CHECKING:
     from opskit.errors import OpskitError
-    from opskit.recovery.outcome import Outcome, Run
+    from opskit.recovery.outcome import Outcome, RecoveryRun
 
 _ABOUT = {
-    Result.OK: "well",
-    Result.REPAIRED: "repaired",
-    Result.WAITING: "on their way by themselves",
-    Result.LEFT: "left alone",
-    Result.PAUSED: "paused",
-    Result.WOULD_REPAIR: "would be repaired",
-    Result.NOT_YET: "waiting for their next try",
-    Result.FAILED: "not mended",
-    Result.MANUAL: "for a person",
-    Result.GAVE_UP: "given up",
-    Result.INCONCLUSIVE: "not judged",
+    RepairResult.OK: "well",
+    RepairResult.REPAIRED: "repaired",
+    RepairResult.WAITING: "on their way by themselves",
+    RepairResult.LEFT: "left alone",
+    RepairResult.PAUSED: "paused",
+    RepairResult.WOULD_REPAIR: "would be repaired",
+    RepairResult.NOT_YET: "waiting for their next try",
+    RepairResult.FAILED: "not mended",
+    RepairResult.MANUAL: "for a person",
+    RepairResult.GAVE_UP: "given up",
+    RepairResult.INCONCLUSIVE: "not judged",
 }
 
 
-def run(content: "Run", *, as_json: bool, detailed: bool, absent: bool = False) -> None:
+def run(content: "RecoveryRun", *, as_json: bool, detailed: bool, absent: bool = False) -> None:
     """The outcomes; what is not part of this stack is left out of the text, unless `absent`."""
     if as_json:
         render.document(content.as_json(detailed=detailed))
         return
-    shown = [one for one in content.outcomes if absent or one.result is not Result.ABSENT]
+    shown = [one for one in content.outcomes if absent or one.result is not RepairResult.ABSENT]
     rows = [
         (one.target, one.result.value.replace("_", " "), f"{one.seconds:.1f}", _told(one)) for one in shown
     ]
@@ -65,10 +65,10 @@ def another(problem: "OpskitError", *, as_json: bool) -> None:
 
 
 def _told(outcome: "Outcome") -> str:
-    return outcome.cause or ("well" if outcome.result is Result.OK else outcome.state)
+    return outcome.cause or ("well" if outcome.result is RepairResult.OK else outcome.state)
 
 
-def _verdict(content: "Run") -> str:
+def _verdict(content: "RecoveryRun") -> str:
     counts = [
         f"{count} {words}"
         for result, words in _ABOUT.items()

@@ -43,11 +43,11 @@ def faults(config: ConfigOption = None, json: JsonOption = False, debug: DebugOp
     """List the faults and which server can show each."""
     del debug, config  # debug is read by main; every command takes --config
     from opskit.result import SCHEMA_VERSION
-    from opskit.sandbox.kinds import SHOWN_BY, FaultKind
+    from opskit.sandbox.kinds import SHOWN_BY, SandboxFaultKind
 
     rows = [
         (kind.value, ", ".join(node for node, kinds in SHOWN_BY.items() if kind in kinds))
-        for kind in FaultKind
+        for kind in SandboxFaultKind
     ]
     if json:
         render.document(

@@ -9,7 +9,7 @@ from opskit.cli import context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 
 if TYPE_CHECKING:
-    from opskit.schedule.installation import Change
+    from opskit.schedule.installation import ScheduleChange
 
 app = typer.Typer(
     no_args_is_help=True, help="Run `recover` every few minutes, from launchd or the systemd of this user."
@@ -32,13 +32,13 @@ def install(
 ) -> None:
     """Install the job and start its timer, or bring it up to date; a second time changes nothing."""
     del debug  # read by main
-    from opskit.schedule.installation import Place
+    from opskit.schedule.installation import SchedulePlace
     from opskit.schedule.installation import install as install_job
     from opskit.schedule.interval import minutes_of
 
     minutes = minutes_of(every)
     loaded = context.load_config(config)
-    change = context.run(install_job(loaded, Place.here(os.environ), every=minutes, dry=dry_run))
+    change = context.run(install_job(loaded, SchedulePlace.here(os.environ), every=minutes, dry=dry_run))
     done = f"{change.scheduler.name} runs `opskit recover` every {every} now; see `opskit schedule status`"
     _show("install", change, done, "it is installed as it should be; nothing was changed", dry_run, json)
 
@@ -52,10 +52,10 @@ def remove(
 ) -> None:
     """Take the job out of the scheduler and remove its files; its log stays."""
     del debug, config  # every command takes --config; what is installed does not depend on it
-    from opskit.schedule.installation import Place
+    from opskit.schedule.installation import SchedulePlace
     from opskit.schedule.installation import remove as remove_job
 
-    change = context.run(remove_job(Place.here(os.environ), dry=dry_run))
+    change = context.run(remove_job(SchedulePlace.here(os.environ), dry=dry_run))
     _show("remove", change, "the job and its files are removed", "there is no job to remove", dry_run, json)
 
 
@@ -88,14 +88,14 @@ def status(
 def run_now(config: ConfigOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """Start the job now, through its scheduler, and say where its log is."""
     del debug, config  # every command takes --config; the job has its own
-    from opskit.schedule.installation import Place, start
+    from opskit.schedule.installation import SchedulePlace, start
 
-    change = context.run(start(Place.here(os.environ)))
+    change = context.run(start(SchedulePlace.here(os.environ)))
     log = f"its log: {change.scheduler.log}"
     _show("run-now", change, f"started; {log}", f"it is running already; {log}", dry=False, json=json)
 
 
-def _show(command: str, change: "Change", done: str, nothing: str, dry: bool, json: bool) -> None:
+def _show(command: str, change: "ScheduleChange", done: str, nothing: str, dry: bool, json: bool) -> None:
     for text in change.notes:
         render.note(f"note: {text}")
     said = nothing if not change.steps else done

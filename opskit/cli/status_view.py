@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from opskit.cli import render
-from opskit.recovery.budget import Circuit
+from opskit.recovery.budget import RepairCircuit
 from opskit.recovery.span import moment, span
 from opskit.result import Status
 
 if TYPE_CHECKING:
-    from opskit.recovery.status import Overview, Standing
+    from opskit.recovery.status import Overview, TargetStatus
 
 _COLUMNS = ("target", "result", "circuit", "repairs in 24 h", "next try", "changes")
 #: Columns that are left out while they have nothing to tell.
@@ -62,20 +62,20 @@ def _last_run(found: "Overview") -> str:
     return text
 
 
-def _row(one: "Standing") -> dict[str, str]:
+def _row(one: "TargetStatus") -> dict[str, str]:
     """A cell is empty where there is nothing unusual."""
     changes = f"{one.history.share:.0%}" if one.history.share else ""
     return {
         "target": one.target,
         "result": _result(one),
-        "circuit": "" if one.circuit is Circuit.CLOSED else one.circuit.value.replace("_", " "),
+        "circuit": "" if one.circuit is RepairCircuit.CLOSED else one.circuit.value.replace("_", " "),
         "repairs in 24 h": str(one.repairs or ""),
         "next try": "" if one.next_try_s is None else _soon(one.next_try_s),
         "changes": f"{changes} flapping" if one.history.flapping else changes,
     }
 
 
-def _result(one: "Standing") -> str:
+def _result(one: "TargetStatus") -> str:
     told = "" if one.result is None else one.result.value.replace("_", " ")
     return "paused" if one.pause is not None and told in ("", "ok") else told
 

@@ -127,8 +127,8 @@ async def _verify(
 
     from opskit.checks import checklist, runner
     from opskit.checks.choice import choose
+    from opskit.checks.run_context import RunContext
     from opskit.checks.shipped import ChecklistError
-    from opskit.checks.surroundings import Surroundings
     from opskit.checks.threads import children_without_threads
     from opskit.config.load import ensure_state_dir
     from opskit.result import Report
@@ -150,7 +150,7 @@ async def _verify(
             verify_view.listing(checks, chosen, as_json=as_json)
             return None
         locks = Path(ensure_state_dir(loaded.state_dir))
-        around = Surroundings(loaded, environ, locks=locks, cwd=cwd, config_path=config)
+        around = RunContext(loaded, environ, locks=locks, cwd=cwd, config_path=config)
         with children_without_threads():
             async with around:
                 findings = await runner.run(
@@ -175,13 +175,13 @@ async def _add(
     import os
 
     from opskit.checks.live import appended, recorded
-    from opskit.checks.surroundings import Surroundings
+    from opskit.checks.run_context import RunContext
     from opskit.config.load import ensure_state_dir
 
     async with context.configured(config, sandbox=sandbox) as loaded:
         environ = {**os.environ, **_addresses(loaded)}
         locks = Path(ensure_state_dir(loaded.state_dir))
-        async with Surroundings(loaded, environ, locks=locks, cwd=Path.cwd(), config_path=config) as around:
+        async with RunContext(loaded, environ, locks=locks, cwd=Path.cwd(), config_path=config) as around:
             check = await recorded(kind, given, around, name=name)
     if output is None:
         return appended("", check)

@@ -17,12 +17,12 @@ from opskit.config.schema import Config
 from opskit.errors import Exit, UsageError
 from opskit.logs.files import FileSource
 from opskit.logs.resolve import resolve
-from opskit.logs.source import Source
+from opskit.logs.source import LogSource
 from opskit.system.docker_objects import DockerObjects
 from opskit.system.docker_records import ListedContainer
 from opskit.system.logfile import LOG_NAME
 from opskit.watch.targets import AgentTarget, NodeTarget, Target
-from opskit.watch.watching import AREAS, Watch, Wish
+from opskit.watch.watching import AREAS, Watch, WatchParts
 
 if TYPE_CHECKING:
     from opskit.watch.view import View
@@ -35,7 +35,7 @@ _IDLE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class WatchOptions:
     """What was asked for, as far as it can be judged without a configuration."""
 
     specs: tuple[str, ...]
@@ -44,7 +44,7 @@ class Asked:
     only: tuple[str, ...]
 
 
-def asked(specs: Sequence[str], every: str, count: int | None, only: Sequence[str]) -> Asked:
+def asked(specs: Sequence[str], every: str, count: int | None, only: Sequence[str]) -> WatchOptions:
     """Raises UsageError for an interval that cannot be used."""
     word = every.strip()
     seconds = duration_s(f"{word}s" if word.replace(".", "", 1).isdecimal() else word)
@@ -53,10 +53,10 @@ def asked(specs: Sequence[str], every: str, count: int | None, only: Sequence[st
     if not LEAST_EVERY_S <= seconds <= MOST_EVERY_S:
         bound = f"at least {LEAST_EVERY_S:g} s" if seconds < LEAST_EVERY_S else "at most a day"
         raise UsageError(f"--every {every}: it must be {bound}", remedy="write it like 500ms, 5s or 1m30s")
-    return Asked(tuple(specs), seconds, count, tuple(only))
+    return WatchOptions(tuple(specs), seconds, count, tuple(only))
 
 
-async def run(asked: Asked, config: str | None, *, sandbox: bool, json: bool) -> Exit:
+async def run(asked: WatchOptions, config: str | None, *, sandbox: bool, json: bool) -> Exit:
     """Watch until it ends, is quit or is interrupted; the status of the last look."""
     live = not json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     async with context.opened(config, sandbox=sandbox) as root:
@@ -72,7 +72,7 @@ async def run(asked: Asked, config: str | None, *, sandbox: bool, json: bool) ->
         return watch.view().exit
 
 
-async def _wish(asked: Asked, root: App) -> Wish:
+async def _wish(asked: WatchOptions, root: App) -> WatchParts:
     """The parts of a watch. Raises OpskitError for a source that is not there."""
     config = root.config
     areas, named = _areas(asked.only, config)
@@ -93,12 +93,12 @@ async def _wish(asked: Asked, root: App) -> Wish:
     own, sources, names = await _sources(asked, areas, config)
     docker = DockerObjects() if "containers" in areas or names else None
 
-    def follow(name: str) -> Source:
+    def follow(name: str) -> LogSource:
         from opskit.logs.container import ContainerSource
 
         return ContainerSource(docker or DockerObjects(), ListedContainer(name, name, "", "running"))
 
-    return Wish(
+    return WatchParts(
         areas,
         asked.every_s,
         targets,
@@ -133,8 +133,8 @@ def _areas(only: Sequence[str], config: Config) -> tuple[frozenset[str], frozens
 
 
 async def _sources(
-    asked: Asked, areas: frozenset[str], config: Config
-) -> tuple[Source | None, list[Source], tuple[str, ...]]:
+    asked: WatchOptions, areas: frozenset[str], config: Config
+) -> tuple[LogSource | None, list[LogSource], tuple[str, ...]]:
     """Our own log, the other sources, and the containers to follow once they are there."""
     own = Path(config.state_dir) / LOG_NAME
     if asked.specs:

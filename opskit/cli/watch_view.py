@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from opskit.checks.inventory import Loaded
+from opskit.checks.inventory import LoadedModel
 from opskit.llm.fit import gib
 from opskit.watch.complaints import Complaint
 from opskit.watch.requests import Summary
-from opskit.watch.targets import Sight
+from opskit.watch.targets import TargetView
 from opskit.watch.view import View
 
 Piece = tuple[str, str]
@@ -28,7 +28,7 @@ _FLEXIBLE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class ViewSection:
     """Lines that belong together: a title, then rows. `least` rows are kept as long as there is room.
 
     `short` are the rows where there is no room for all of them, the most telling first.
@@ -75,7 +75,7 @@ def lines(view: View, width: int, height: int, quits: str = "q quits") -> list[L
     return result[:height]
 
 
-def _shared(sections: Sequence[Section], room: int) -> list[int]:
+def _shared(sections: Sequence[ViewSection], room: int) -> list[int]:
     """How many lines each section gets: first its least, then in their order all that they want."""
     wanted = [len(part.rows) + 1 for part in sections]
     shares = [0] * len(sections)
@@ -101,7 +101,7 @@ def _header(view: View, width: int, quits: str) -> Line:
     return [(left, "bold"), (" " * space, ""), (right, "dim")]
 
 
-def _targets(view: View, width: int) -> Section | None:
+def _targets(view: View, width: int) -> ViewSection | None:
     if not view.targets:
         return None
     models = view.requests.models if view.requests is not None else ()
@@ -118,10 +118,10 @@ def _targets(view: View, width: int) -> Section | None:
         old = age is not None and age > 2 * view.every_s + 5
         result += _models(loaded, width, f"seen {_span(age)} ago" if old and age is not None else "")
     title: Line = [("nodes and agents", _TITLE)]
-    return Section(title, result, len(result), [line for _, line in short])
+    return ViewSection(title, result, len(result), [line for _, line in short])
 
 
-def _target_row(sight: Sight, ails: str | None) -> list[Piece]:
+def _target_row(sight: TargetView, ails: str | None) -> list[Piece]:
     found = sight.answer.finding if sight.answer is not None else None
     style = _STATUS_STYLES.get(sight.status.value, "")
     detail = found.detail if found is not None else "it has not answered yet"
@@ -147,7 +147,7 @@ def _target_row(sight: Sight, ails: str | None) -> list[Piece]:
     ]
 
 
-def _models(loaded: Sequence[Loaded], width: int, age: str) -> list[Line]:
+def _models(loaded: Sequence[LoadedModel], width: int, age: str) -> list[Line]:
     rows: list[list[Piece]] = []
     for row in loaded:
         cells = row.cells()
@@ -164,7 +164,7 @@ def _models(loaded: Sequence[Loaded], width: int, age: str) -> list[Line]:
     return columns(rows, width, drop=(2, 3, 4))
 
 
-def _machine(view: View, width: int) -> Section | None:
+def _machine(view: View, width: int) -> ViewSection | None:
     gauges = view.gauges
     if gauges is None:
         return None
@@ -192,10 +192,10 @@ def _machine(view: View, width: int) -> Section | None:
         users = ", ".join(f"{user.name} {user.pid} {gib(user.rss_bytes)}" for user in one.users)
         rows.append([(told + (f": {users}" if users else ""), "bold yellow")])
         rows.append([(f"{_GAP}  Next: {one.remedy}", "yellow")])
-    return Section([("machine", _TITLE)], rows, least=len(rows))
+    return ViewSection([("machine", _TITLE)], rows, least=len(rows))
 
 
-def _requests(summary: Summary, width: int) -> Section:
+def _requests(summary: Summary, width: int) -> ViewSection:
     counts = [f"{summary.running} running", f"{summary.done} done"]
     counts += [
         f"{count} {name}" for name, count in (("failed", summary.failed), ("lost", summary.lost)) if count
@@ -204,7 +204,7 @@ def _requests(summary: Summary, width: int) -> Section:
     counts += [f"{summary.slow} slow"] if summary.slow else []
     title: Line = [("requests", _TITLE), (f"  {', '.join(counts)} in {_span(summary.window_s)}", "")]
     if not summary.models:
-        return Section(title, [], least=0)
+        return ViewSection(title, [], least=0)
     head: list[Piece] = [
         (name, "dim")
         for name in (
@@ -233,14 +233,14 @@ def _requests(summary: Summary, width: int) -> Section:
         ]
         for row in summary.models
     ]
-    return Section(title, columns([head, *rows], width, drop=(8, 7, 5, 1, 2, 6)), least=3)
+    return ViewSection(title, columns([head, *rows], width, drop=(8, 7, 5, 1, 2, 6)), least=3)
 
 
-def _containers(view: View, width: int) -> Section | None:
+def _containers(view: View, width: int) -> ViewSection | None:
     if view.containers is None:
         return None
     if view.docker is False:
-        return Section([("containers", _TITLE), ("  Docker is not there", "dim")], [], least=0)
+        return ViewSection([("containers", _TITLE), ("  Docker is not there", "dim")], [], least=0)
     known = sorted(view.containers, key=lambda one: (one.is_well, -one.at))
     shown = [one for one in known if not one.is_well or one.restarts]
     well, sick = sum(one.is_well for one in known), sum(one.is_sick for one in known)
@@ -260,10 +260,10 @@ def _containers(view: View, width: int) -> Section | None:
         ]
         for one in shown
     ]
-    return Section(title, columns(rows, width, drop=(3, 2)), least=min(2, len(rows)))
+    return ViewSection(title, columns(rows, width, drop=(3, 2)), least=min(2, len(rows)))
 
 
-def _errors(view: View, width: int) -> Section:
+def _errors(view: View, width: int) -> ViewSection:
     told = f"  {view.errors} since the start" if view.errors else "  none since the start"
     told += f", {view.not_shown} not shown" if view.not_shown else ""
     told += f"; {view.left_out} lines left out" if view.left_out else ""
@@ -271,8 +271,8 @@ def _errors(view: View, width: int) -> Section:
     rows: list[Line] = columns([_error_row(one) for one in view.complaints], width, drop=(2, 0))
     notes: list[Line] = [[(f"{_GAP}{note}", "dim")] for note in reversed(view.notes)]
     if not rows:
-        return Section(title, notes, least=1)
-    return Section(title, [*rows, *notes], least=4)
+        return ViewSection(title, notes, least=1)
+    return ViewSection(title, [*rows, *notes], least=4)
 
 
 def _error_row(one: Complaint) -> list[Piece]:

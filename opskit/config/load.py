@@ -17,7 +17,7 @@ from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.config.state import ensure_state_dir
 from opskit.errors import ConfigError
 
-__all__ = ["InvalidConfigError", "Loaded", "Origin", "Problem", "ensure_state_dir", "load"]
+__all__ = ["InvalidConfigError", "LoadedConfig", "Origin", "Problem", "ensure_state_dir", "load"]
 
 #: No configuration that a person writes comes near.
 MAX_BYTES = 1024 * 1024
@@ -26,7 +26,7 @@ _PATH_CHARS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedConfig:
     """The configuration, where each value of it comes from, and what people should know about it."""
 
     config: Config
@@ -45,7 +45,7 @@ class _Source:
 
 def load(
     path: str | None = None, *, environ: Mapping[str, str], cwd: Path, in_docker: bool | None = None
-) -> Loaded:
+) -> LoadedConfig:
     """Find, read and check everything. Creates nothing.
 
     `path` is the value of `--config`; `in_docker` None means: look. Raises InvalidConfigError with all
@@ -75,7 +75,7 @@ def load(
         raise InvalidConfigError(problems)
     config = _build(layers, str(source.path) if source else None)
     notes = tuple(f"{key}: {setting.note}" for key, setting in layers.items() if setting.note)
-    return Loaded(config, {key: setting.origin for key, setting in layers.items()}, notes)
+    return LoadedConfig(config, {key: setting.origin for key, setting in layers.items()}, notes)
 
 
 def _find(path: str | None, environ: Mapping[str, str], cwd: Path) -> _Source | None:

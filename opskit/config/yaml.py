@@ -94,7 +94,7 @@ def parse(content: bytes, shown: str, *, max_nodes: int = MAX_NODES) -> Document
         raise InvalidConfigError([Problem(shown, line, "", _reworded(exc.reason))]) from exc
     except yaml.MarkedYAMLError as exc:
         raise InvalidConfigError([_syntax_problem(exc, shown)]) from exc
-    return _Reader(shown, max_nodes).document(root)
+    return _YamlReader(shown, max_nodes).document(root)
 
 
 def _root(text: str, max_nodes: int) -> yaml.Node | None:
@@ -162,7 +162,7 @@ class _Composer(_Bounded):
 
 
 @dataclass(slots=True)
-class _Reader:
+class _YamlReader:
     """Turns composed nodes into plain values, an alias into a copy, within the same limits."""
 
     shown: str

@@ -9,11 +9,11 @@ from typing import Any
 
 from opskit.checks.comparison import MISSING
 from opskit.checks.kinds.http import HttpParams, Reply, fetch, without_secrets
-from opskit.checks.spec import Scene
-from opskit.checks.surroundings import Surroundings
+from opskit.checks.run_context import RunContext
+from opskit.checks.spec import CheckContext
 from opskit.config.schema import Budgets, NodeConfig
-from opskit.diagnose.area import Area, Look, Part, Section, gathered
-from opskit.diagnose.endpoints import Server, servers
+from opskit.diagnose.area import Area, Look, Part, TableSection, gathered
+from opskit.diagnose.endpoints import EndpointServer, servers
 from opskit.diagnose.quantities import seconds, size
 from opskit.providers.base import CallError
 from opskit.providers.kinds import ServerKind, expected_kind
@@ -28,10 +28,10 @@ _ABSENT = ("refused", "name", "unreachable")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EndpointReply:
     """What one request gave. `error` is a cause in one word, `detail` the same in a sentence."""
 
-    server: Server
+    server: EndpointServer
     path: str
     seconds: float
     reply: Reply | None = None
@@ -64,13 +64,13 @@ class Answer:
         }
 
 
-async def area(around: Surroundings) -> Area:
+async def area(around: RunContext) -> Area:
     """Ask everything at once, each request under `probe.http_s`."""
     limit_s = around.config.probe.http_s
     return await gathered("api", [Look("endpoints", "endpoints", _endpoints(around), 2 * limit_s + 5.0)])
 
 
-async def _endpoints(around: Surroundings) -> Part:
+async def _endpoints(around: RunContext) -> Part:
     config = around.config
     kinds = await asyncio.gather(*(_kind(node, config.budgets) for node in config.nodes))
     asked = servers(config, dict(zip((node.name for node in config.nodes), kinds, strict=True)))
@@ -80,9 +80,9 @@ async def _endpoints(around: Surroundings) -> Part:
     return part(answers, asked, slow_s=config.watch.slow_request_s)
 
 
-def part(answers: Sequence[Answer], asked: Sequence[Server], *, slow_s: float) -> Part:
+def part(answers: Sequence[EndpointReply], asked: Sequence[EndpointServer], *, slow_s: float) -> Part:
     """The verdict on each answer, and the sum. Pure."""
-    by_server: dict[str, list[Answer]] = {}
+    by_server: dict[str, list[EndpointReply]] = {}
     for one in answers:
         by_server.setdefault(one.server.name, []).append(one)
     rows: dict[str, list[tuple[str, ...]]] = {}
@@ -96,14 +96,18 @@ def part(answers: Sequence[Answer], asked: Sequence[Server], *, slow_s: float) -
         if finding.state != _NOT_THERE:
             rows.setdefault(one.server.name, []).append(_cells(one, finding))
     tables = [
-        Section(f"{one.name} at {without_secrets(one.url)}", _COLUMNS, tuple(rows[one.name]))
+        TableSection(f"{one.name} at {without_secrets(one.url)}", _COLUMNS, tuple(rows[one.name]))
         for one in asked
         if one.name in rows
     ]
-    return Part(data, (*tables, Section("summary", lines=_summary(asked, findings, rows))), tuple(findings))
+    return Part(
+        data, (*tables, TableSection("summary", lines=_summary(asked, findings, rows))), tuple(findings)
+    )
 
 
-def _summary(asked: Sequence[Server], findings: Sequence[Finding], there: Container[str]) -> tuple[str, ...]:
+def _summary(
+    asked: Sequence[EndpointServer], findings: Sequence[Finding], there: Container[str]
+) -> tuple[str, ...]:
     counts = {
         word: sum(one.status is status for one in findings)
         for word, status in (("PASS", Status.PASS), ("FAIL", Status.FAIL), ("WARN", Status.WARN))
@@ -116,7 +120,7 @@ def _summary(asked: Sequence[Server], findings: Sequence[Finding], there: Contai
     return tuple(lines)
 
 
-def judged(one: Answer, of_server: Sequence[Answer]) -> tuple[Status, str]:
+def judged(one: EndpointReply, of_server: Sequence[EndpointReply]) -> tuple[Status, str]:
     """A page that only this server lacks is no fault, nor is a server that nobody said is there."""
     if one.ok:
         return Status.PASS, "ok"
@@ -127,7 +131,7 @@ def judged(one: Answer, of_server: Sequence[Answer]) -> tuple[Status, str]:
     return Status.FAIL, one.error or (f"status {one.reply.status}" if one.reply else "failing")
 
 
-def _finding(one: Answer, status: Status, state: str, *, slow: bool) -> Finding:
+def _finding(one: EndpointReply, status: Status, state: str, *, slow: bool) -> Finding:
     told = one.detail or (f"HTTP {one.reply.status}" if one.reply else "")
     if slow and status is Status.PASS:
         status, state, told = Status.WARN, "slow", f"{told} after {one.seconds:.1f} s"
@@ -141,7 +145,7 @@ def _finding(one: Answer, status: Status, state: str, *, slow: bool) -> Finding:
     return Finding("endpoint", target, status, state, f"{one.url}: {told}", code, remedy, one.seconds)
 
 
-def _cells(one: Answer, finding: Finding) -> tuple[str, ...]:
+def _cells(one: EndpointReply, finding: Finding) -> tuple[str, ...]:
     verdict = finding.state if finding.status is Status.SKIP else finding.status.value.upper()
     reply = one.reply
     taken = "" if reply is None else size(len(reply.body))
@@ -158,19 +162,19 @@ def _cells(one: Answer, finding: Finding) -> tuple[str, ...]:
     )
 
 
-async def _ask(around: Surroundings, server: Server, path: str, limit_s: float) -> Answer:
+async def _ask(around: RunContext, server: EndpointServer, path: str, limit_s: float) -> EndpointReply:
     params = HttpParams(f"{server.url}{path}", headers=dict(server.headers), max_bytes=_MAX_BYTES)
     began = time.monotonic()
     try:
         async with asyncio.timeout(limit_s):
-            reply = await fetch(Scene(around, Path(), limit_s), params)
+            reply = await fetch(CheckContext(around, Path(), limit_s), params)
     except TimeoutError:
         told = f"no whole answer within {limit_s:g} s"
-        return Answer(server, path, time.monotonic() - began, error="timeout", detail=told)
+        return EndpointReply(server, path, time.monotonic() - began, error="timeout", detail=told)
     except CallError as error:
         took = time.monotonic() - began
-        return Answer(server, path, took, error=error.cause.value, detail=error.text)
-    return Answer(server, path, reply.seconds, reply, detail=_complaint(reply))
+        return EndpointReply(server, path, took, error=error.cause.value, detail=error.text)
+    return EndpointReply(server, path, reply.seconds, reply, detail=_complaint(reply))
 
 
 def _complaint(reply: Reply) -> str:

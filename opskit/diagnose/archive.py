@@ -31,7 +31,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class BundleEntry:
     """A member as it was written."""
 
     name: str
@@ -49,7 +49,7 @@ class Written:
 
     path: Path
     size_bytes: int
-    members: tuple[Entry, ...]
+    members: tuple[BundleEntry, ...]
 
     @property
     def shown_size(self) -> str:
@@ -100,7 +100,7 @@ def written(path: Path, members: Sequence[Member], at: datetime, *, force: bool)
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
-    entries = tuple(Entry(one.name, len(one.content), one.note) for one in members)
+    entries = tuple(BundleEntry(one.name, len(one.content), one.note) for one in members)
     return Written(path, size_bytes, entries)
 
 

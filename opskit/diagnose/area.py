@@ -19,7 +19,7 @@ _TIDY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class TableSection:
     """A table for people, with lines below it; either may be empty."""
 
     title: str
@@ -27,7 +27,7 @@ class Section:
     rows: tuple[tuple[str, ...], ...] = ()
     lines: tuple[str, ...] = ()
 
-    def redacted(self, redactor: Redactor) -> "Section":
+    def redacted(self, redactor: Redactor) -> "TableSection":
         # Lines of a log belong together: a private key spans several.
         lines = redactor.text("\n".join(self.lines)).split("\n") if self.lines else ()
         rows = tuple(tuple(map(redactor.text, row)) for row in self.rows)
@@ -39,7 +39,7 @@ class Part:
     """What one look gave: for people, for programs, what is not well, and secrets that it met on the way."""
 
     data: Any
-    sections: tuple[Section, ...] = ()
+    sections: tuple[TableSection, ...] = ()
     findings: tuple[Finding, ...] = ()
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
@@ -61,7 +61,7 @@ class Area:
     name: str
     seconds: float
     data: Mapping[str, Any] = field(default_factory=dict)
-    sections: tuple[Section, ...] = ()
+    sections: tuple[TableSection, ...] = ()
     findings: tuple[Finding, ...] = ()
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
@@ -151,4 +151,4 @@ def unseen(
         seconds,
         dict(evidence or {}),
     )
-    return Part(None, (Section(title, lines=(f"cannot be looked at: {error.message}",)),), (finding,))
+    return Part(None, (TableSection(title, lines=(f"cannot be looked at: {error.message}",)),), (finding,))

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from opskit import __version__
-from opskit.checks.surroundings import Surroundings
+from opskit.checks.run_context import RunContext
 from opskit.config.origins import Origin, shown
 from opskit.diagnose import compose_text, text
 from opskit.diagnose.archive import Member, Written, written
 from opskit.diagnose.containers import log_of, secrets_of
-from opskit.diagnose.diagnosis import Diagnosis, known_secrets
+from opskit.diagnose.diagnosis import DiagnosticReport, known_secrets
 from opskit.diagnose.docker_here import not_installed, of_stack
 from opskit.diagnose.quantities import size
 from opskit.diagnose.redaction import MASK, Redactor
 from opskit.diagnose.stack_files import projects
 from opskit.errors import OpskitError
 from opskit.facts.container import container
-from opskit.logs.record import Entry
+from opskit.logs.record import LogEntry
 from opskit.recovery.audit import FILE_NAME as AUDIT_NAME
 from opskit.result import Finding, Status
 from opskit.system.docker_objects import DockerObjects
@@ -64,12 +64,12 @@ whatever looks like a key, a token, a cookie or a password. Look through it befo
 
 async def write(
     path: Path,
-    diagnosis: Diagnosis,
-    around: Surroundings,
+    diagnosis: DiagnosticReport,
+    around: RunContext,
     origins: Mapping[str, Origin],
     *,
     force: bool,
-) -> tuple[Diagnosis, Written | None]:
+) -> tuple[DiagnosticReport, Written | None]:
     """The bundle; when it cannot be written, the diagnosis says so and is not lost."""
     try:
         members = await _members(diagnosis, around, origins)
@@ -81,7 +81,9 @@ async def write(
         return replace(diagnosis, trouble=(trouble,)), None
 
 
-async def _members(diagnosis: Diagnosis, around: Surroundings, origins: Mapping[str, Origin]) -> list[Member]:
+async def _members(
+    diagnosis: DiagnosticReport, around: RunContext, origins: Mapping[str, Origin]
+) -> list[Member]:
     items, problem = await _inspected(around)
     known = await asyncio.to_thread(known_secrets, around.config, around.environ, around.cwd)
     redactor = Redactor(known | secrets_of(items))
@@ -106,15 +108,13 @@ async def _members(diagnosis: Diagnosis, around: Surroundings, origins: Mapping[
     return found
 
 
-def _areas(diagnosis: Diagnosis) -> Iterator[Member]:
+def _areas(diagnosis: DiagnosticReport) -> Iterator[Member]:
     for area in diagnosis.areas:
         yield _document(f"areas/{area.name}.json", area.as_json())
         yield Member(f"areas/{area.name}.txt", _encoded(text.of_area(area)))
 
 
-def _configuration(
-    around: Surroundings, origins: Mapping[str, Origin], redactor: Redactor
-) -> Iterator[Member]:
+def _configuration(around: RunContext, origins: Mapping[str, Origin], redactor: Redactor) -> Iterator[Member]:
     values = list(shown(around.config, origins))
     rows = [{"key": one.key, "value": one.value, "origin": str(one.origin)} for one in values]
     yield _document("configuration.json", {"path": around.config.path, "values": redactor.value(rows)})
@@ -154,7 +154,7 @@ def _log(name: str, masked: str, whole_bytes: int | None = None, note: str = "")
     return Member(name, raw, note)
 
 
-async def _inspected(around: Surroundings) -> tuple[list[Mapping[str, Any]], str | None]:
+async def _inspected(around: RunContext) -> tuple[list[Mapping[str, Any]], str | None]:
     if await asyncio.to_thread(not_installed, around.environ):
         return [], None
     try:
@@ -169,7 +169,7 @@ async def _inspected(around: Surroundings) -> tuple[list[Mapping[str, Any]], str
 
 
 async def _containers(
-    around: Surroundings, items: Sequence[Mapping[str, Any]], redactor: Redactor
+    around: RunContext, items: Sequence[Mapping[str, Any]], redactor: Redactor
 ) -> list[Member]:
     if not items:
         return []
@@ -200,7 +200,7 @@ async def _container_log(
     return member
 
 
-def _lines(entries: Sequence[Entry], redactor: Redactor) -> str:
+def _lines(entries: Sequence[LogEntry], redactor: Redactor) -> str:
     """Masked before the times are put in front, which would part what spans several lines."""
     texts = redactor.lines([entry.raw.decode("utf-8", "replace") for entry in entries])
     times = (
@@ -216,7 +216,7 @@ def without_values(item: Mapping[str, Any]) -> dict[str, Any]:
     return {**item, "Config": config}
 
 
-def _compose(around: Surroundings, redactor: Redactor) -> Iterator[Member]:
+def _compose(around: RunContext, redactor: Redactor) -> Iterator[Member]:
     for project in projects(around.config, around.cwd):
         for number, path in enumerate(project.files, 1):
             name = f"compose/{_safe(project.shown)}/{number}-{_safe(path.name)}"

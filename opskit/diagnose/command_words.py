@@ -33,14 +33,14 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class CommandLine:
     """The words of one command, and where the text after them goes on."""
 
     words: tuple[Word, ...]
     end: int
 
 
-def commands(text: str, start: int, stop: int) -> Iterator[Command]:
+def commands(text: str, start: int, stop: int) -> Iterator[CommandLine]:
     """Those that begin on the line at `start`, up to `stop` at most."""
     yield from _read(text, start, stop, 0)
 
@@ -57,7 +57,7 @@ def closing_quote(text: str, opening: str, at: int, limit: int) -> int:
     return -1
 
 
-def _read(text: str, at: int, stop: int, depth: int) -> Iterator[Command]:
+def _read(text: str, at: int, stop: int, depth: int) -> Iterator[CommandLine]:
     words: list[Word] = []
     lists, alone_at = 0, -1
     item = _ITEM.match(text, at, stop)
@@ -77,7 +77,7 @@ def _read(text: str, at: int, stop: int, depth: int) -> Iterator[Command]:
             at = following
             alone_at = at if item else -1
         elif ending := _STOP.match(text, at, stop):
-            yield Command(tuple(words), ending.end())
+            yield CommandLine(tuple(words), ending.end())
             words, at = [], ending.end()
         elif quote := _QUOTE.match(text, at, stop):
             line = _end_of_line(text, at, stop)
@@ -95,7 +95,7 @@ def _read(text: str, at: int, stop: int, depth: int) -> Iterator[Command]:
             end = max(_bare_end(text, at, stop, lists), at + 1)
             words.append(Word(text[at:end], at, _end_of_line(text, at, stop) if at == alone_at else end))
             at = end
-    yield Command(tuple(words), at)
+    yield CommandLine(tuple(words), at)
 
 
 def _bare_end(text: str, at: int, stop: int, lists: int) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
 from opskit.checks.kinds.docker_things import network_values
-from opskit.checks.surroundings import Surroundings
-from opskit.diagnose.area import Area, Look, Part, Section, gathered
+from opskit.checks.run_context import RunContext
+from opskit.diagnose.area import Area, Look, Part, TableSection, gathered
 from opskit.diagnose.container import (
     COLUMNS,
     SampledContainer,
@@ -28,7 +28,7 @@ from opskit.errors import OpskitError
 from opskit.facts.container import Container, container
 from opskit.facts.container_survey import survey_containers
 from opskit.logs.container import ContainerSource
-from opskit.logs.record import Entry
+from opskit.logs.record import LogEntry
 from opskit.logs.source import Window
 from opskit.result import Finding, Status
 from opskit.system.docker_objects import DockerObjects
@@ -45,12 +45,12 @@ _LINE_CHARS = 2000
 _LOG_BYTES = 1024 * 1024
 
 
-async def area(around: Surroundings, lines: int) -> Area:
+async def area(around: RunContext, lines: int) -> Area:
     """Everything of Docker that belongs to the stack. A daemon that does not answer is told once."""
     if await asyncio.to_thread(not_installed, around.environ) and not around.config.stack.compose:
         told = "Docker is not installed, and no Compose project is configured"
         skipped = Finding("containers", "docker", Status.SKIP, "absent", told)
-        return Area("containers", 0.0, {"docker": None}, (Section("docker", lines=(told,)),), (skipped,))
+        return Area("containers", 0.0, {"docker": None}, (TableSection("docker", lines=(told,)),), (skipped,))
     try:
         door = await around.docker()
         there = await door.containers()
@@ -75,7 +75,7 @@ def unanswered(area_name: str, error: OpskitError) -> Area:
     """Docker cannot be asked: one finding, for whatever was wanted of it."""
     text = f"Docker does not answer: {error.message}"
     finding = Finding(area_name, "docker", Status.INCONCLUSIVE, "silent", text, error.code, error.remedy)
-    return Area(area_name, 0.0, {"docker": None}, (Section("docker", lines=(text,)),), (finding,))
+    return Area(area_name, 0.0, {"docker": None}, (TableSection("docker", lines=(text,)),), (finding,))
 
 
 async def _inspected(door: DockerObjects, mine: Sequence[ListedContainer]) -> list[Mapping[str, Any]]:
@@ -85,7 +85,7 @@ async def _inspected(door: DockerObjects, mine: Sequence[ListedContainer]) -> li
 
 
 async def _containers(
-    around: Surroundings,
+    around: RunContext,
     door: DockerObjects,
     inspected: "asyncio.Future[list[Mapping[str, Any]]]",
     there: Sequence[ListedContainer],
@@ -117,9 +117,9 @@ async def _containers(
         if len(documents) == len(there)
         else f"containers of the stack ({len(documents)} of {len(there)})"
     )
-    tables = [Section(title, COLUMNS, tuple(map(cells, data)), () if data else ("there is none",))]
+    tables = [TableSection(title, COLUMNS, tuple(map(cells, data)), () if data else ("there is none",))]
     tables += [
-        Section(
+        TableSection(
             f"log of {one['name']}, last {lines} lines",
             lines=(one["log_problem"],)
             if one["log_problem"]
@@ -161,18 +161,18 @@ async def _use(door: DockerObjects, one: Container) -> Use | None:
 
 async def log_of(
     door: DockerObjects, read: Container, lines: int, limit_s: float, limit_bytes: int = _LOG_BYTES
-) -> tuple[list[Entry], str | None]:
+) -> tuple[list[LogEntry], str | None]:
     """The last lines, at most `limit_bytes` of them, and why there are none or not all."""
     if lines <= 0:
         return [], None
     one = ListedContainer(read.id, read.name, read.image, read.status)
-    kept: deque[Entry] = deque()
+    kept: deque[LogEntry] = deque()
     held, cut, problem = 0, False, None
     try:
         async with asyncio.timeout(limit_s):
             async for batch in ContainerSource(door, one).read(Window(tail=lines)):
                 for entry in batch:
-                    if not isinstance(entry, Entry):
+                    if not isinstance(entry, LogEntry):
                         continue
                     kept.append(entry)
                     held += len(entry.raw)
@@ -214,7 +214,7 @@ async def _images(door: DockerObjects, survey: "asyncio.Future[list[Mapping[str,
         )
         for one in data
     )
-    return Part(data, (Section("images", ("image", "size", "built", "used by"), rows),))
+    return Part(data, (TableSection("images", ("image", "size", "built", "used by"), rows),))
 
 
 async def _volumes(door: DockerObjects, survey: "asyncio.Future[list[Mapping[str, Any]]]") -> Part:
@@ -239,7 +239,7 @@ async def _volumes(door: DockerObjects, survey: "asyncio.Future[list[Mapping[str
         (one["name"], str(one["driver"]), ", ".join(one["used_by"]), str(one["mountpoint"])) for one in data
     )
     none = () if rows else ("there is none",)
-    return Part(data, (Section("volumes", ("volume", "driver", "used by", "where"), rows, none),))
+    return Part(data, (TableSection("volumes", ("volume", "driver", "used by", "where"), rows, none),))
 
 
 async def networks(door: DockerObjects) -> Part:
@@ -261,4 +261,4 @@ async def networks(door: DockerObjects) -> Part:
         for one in data
     )
     columns = ("network", "driver", "subnets", "internal", "running in it")
-    return Part(data, (Section("docker networks", columns, rows),))
+    return Part(data, (TableSection("docker networks", columns, rows),))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit import __version__
-from opskit.checks.surroundings import Surroundings
+from opskit.checks.run_context import RunContext
 from opskit.config.schema import Config
 from opskit.diagnose import api, containers, models, network, system
 from opskit.diagnose.area import Area, Part, unseen
@@ -37,7 +37,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class DiagnosticReport:
     """Everything that was seen, without a secret. `redactor` knows those that were met on the way.
 
     `trouble` is what befell opskit itself, such as a bundle that could not be written.
@@ -89,7 +89,7 @@ class Diagnosis:
         }
 
 
-async def diagnose(around: Surroundings, wanted: Wanted) -> Diagnosis:
+async def diagnose(around: RunContext, wanted: Wanted) -> DiagnosticReport:
     """Look at all areas at once. Never raises for what is found: what hangs or fails is told as such."""
     began = time.monotonic()
     load = await system.load(around) if "system" in wanted.areas else Part(None)
@@ -105,7 +105,7 @@ async def diagnose(around: Surroundings, wanted: Wanted) -> Diagnosis:
     known = await asyncio.to_thread(known_secrets, around.config, around.environ, around.cwd)
     redactor = Redactor(known.union(*(area.secrets for area in areas)))
     shown = tuple(area.redacted(redactor) for area in areas)
-    return Diagnosis(shown, datetime.now(UTC), time.monotonic() - began, redactor)
+    return DiagnosticReport(shown, datetime.now(UTC), time.monotonic() - began, redactor)
 
 
 def known_secrets(config: Config, environ: Mapping[str, str], cwd: Path) -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from opskit.config.schema import StackConfig
-from opskit.diagnose.stack_files import Project
+from opskit.diagnose.stack_files import ProjectSources
 from opskit.errors import OpskitError
 from opskit.system.docker_host import resolve
 from opskit.system.docker_records import ListedContainer
@@ -26,7 +26,7 @@ def not_installed(environ: Mapping[str, str]) -> bool:
 
 
 def of_stack(
-    there: Sequence[ListedContainer], projects: Iterable[Project], named: Mapping[str, tuple[str, ...]]
+    there: Sequence[ListedContainer], projects: Iterable[ProjectSources], named: Mapping[str, tuple[str, ...]]
 ) -> list[ListedContainer]:
     """Those of the Compose projects, those that are named, and what shares a project with them. Pure.
 

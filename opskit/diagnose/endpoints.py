@@ -11,7 +11,7 @@ _AGENT_PATHS = ("/status", "/health")
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class EndpointServer:
     """A server and its pages.
 
     `wanted` is False where nobody said that it is there: its absence is no news. `costly` are the requests
@@ -26,13 +26,13 @@ class Server:
     wanted: bool = True
 
 
-def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[Server]:
+def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[EndpointServer]:
     """Nodes, agents, and the code agents at their usual ports, in this order.
 
     `kinds` is what each node turned out to be; one that did not tell is asked as what it is configured as.
     """
     found = [
-        Server(
+        EndpointServer(
             node.name,
             node.url,
             kinds.get(node.name, expected_kind(node.source)).pages,
@@ -44,7 +44,7 @@ def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[Server]:
     for agent in config.agents:
         api = APIS.get(agent.name)
         found.append(
-            Server(
+            EndpointServer(
                 agent.name,
                 agent.url,
                 api.looks if api else _AGENT_PATHS,
@@ -57,7 +57,9 @@ def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[Server]:
     for name, api in APIS.items():
         if name not in known:
             costly = tuple(f"POST {path}" for path in api.asks)
-            found.append(Server(name, f"http://localhost:{api.port}", api.looks, costly, wanted=False))
+            found.append(
+                EndpointServer(name, f"http://localhost:{api.port}", api.looks, costly, wanted=False)
+            )
     return found
 
 

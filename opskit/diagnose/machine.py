@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from opskit import __version__
-from opskit.checks.surroundings import Surroundings
+from opskit.checks.run_context import RunContext
 from opskit.config.schema import WatchConfig
-from opskit.diagnose.area import Part, Section
+from opskit.diagnose.area import Part, TableSection
+from opskit.diagnose.checked_values import seen
 from opskit.diagnose.docker_here import not_installed
 from opskit.diagnose.quantities import age, share, size
-from opskit.diagnose.seen import seen
 from opskit.errors import OpskitError
 from opskit.result import Finding, Status
 from opskit.system.host import up_s
@@ -24,7 +24,7 @@ from opskit.system.program import NotStarted, run
 _UNLOAD = "`opskit models loaded` shows models; `ollama stop NAME` unloads one"
 
 
-async def host(around: Surroundings) -> Part:
+async def host(around: RunContext) -> Part:
     """What machine this is, and for how long it has been up."""
     uptime = await asyncio.to_thread(up_s)
     data = {
@@ -46,7 +46,7 @@ async def host(around: Surroundings) -> Part:
         ("python", f"{data['python']} ({data['python_path']})"),
         ("opskit", f"{__version__}, configuration: {around.config.path or 'none'}"),
     )
-    return Part(data, (Section("machine", ("property", "value"), rows),))
+    return Part(data, (TableSection("machine", ("property", "value"), rows),))
 
 
 def system_name() -> str:
@@ -59,7 +59,7 @@ def system_name() -> str:
         return platform.system()
 
 
-async def load(around: Surroundings) -> Part:
+async def load(around: RunContext) -> Part:
     """Memory, swap and processor."""
     memory, cpu = await asyncio.gather(seen("memory", around), seen("cpu", around))
     limits = around.config.watch
@@ -90,10 +90,10 @@ async def load(around: Surroundings) -> Part:
             findings.append(one.finding)
             rows.append((one.finding.target, "?", one.finding.detail))
     data = {"memory": _plain(memory.values), "cpu": _plain(cpu.values)}
-    return Part(data, (Section("load", ("what", "used", ""), tuple(rows)),), tuple(findings))
+    return Part(data, (TableSection("load", ("what", "used", ""), tuple(rows)),), tuple(findings))
 
 
-async def disks(around: Surroundings) -> Part:
+async def disks(around: RunContext) -> Part:
     """The disks behind the folders that matter; those on the same one share a row."""
     folders = await _folders(around)
     looked = await asyncio.gather(*(seen("disk", around, path=str(path)) for path in folders.values()))
@@ -125,15 +125,15 @@ async def disks(around: Surroundings) -> Part:
                     one.finding.remedy,
                 )
             )
-    return Part(data, (Section("disks", ("folder", "path", "used", ""), tuple(rows)),), tuple(findings))
+    return Part(data, (TableSection("disks", ("folder", "path", "used", ""), tuple(rows)),), tuple(findings))
 
 
-async def graphics(around: Surroundings) -> Part:
+async def graphics(around: RunContext) -> Part:
     """GPUs; a machine without one is fine."""
     found = await seen("gpu", around, timeout_s=10.0)
     if found.values is None:
         findings = () if found.finding.status is Status.SKIP else (found.finding,)
-        return Part([], (Section("gpu", lines=(found.finding.detail,)),), findings)
+        return Part([], (TableSection("gpu", lines=(found.finding.detail,)),), findings)
     gpus = list(found.finding.evidence.get("gpus", ()))
     rows = tuple(
         (
@@ -146,10 +146,10 @@ async def graphics(around: Surroundings) -> Part:
         )
         for one in gpus
     )
-    return Part(gpus, (Section("gpu", ("name", "used", "memory", "temperature"), rows),))
+    return Part(gpus, (TableSection("gpu", ("name", "used", "memory", "temperature"), rows),))
 
 
-async def versions(around: Surroundings) -> Part:
+async def versions(around: RunContext) -> Part:
     """Docker and Compose, as they are found from here."""
     daemon, compose = await asyncio.gather(
         seen("docker_daemon", around, timeout_s=6.0), compose_version(around)
@@ -177,10 +177,10 @@ async def versions(around: Surroundings) -> Part:
         "docker_error": None if values else daemon.finding.detail,
         "compose": compose,
     }
-    return Part(data, (Section("versions", ("program", "version"), tuple(rows)),), tuple(findings))
+    return Part(data, (TableSection("versions", ("program", "version"), tuple(rows)),), tuple(findings))
 
 
-async def compose_version(around: Surroundings) -> str | None:
+async def compose_version(around: RunContext) -> str | None:
     """What Compose says of itself; None when there is none."""
     where = around.environ.get("PATH")
     docker, old = shutil.which("docker", path=where), shutil.which("docker-compose", path=where)
@@ -196,7 +196,7 @@ async def compose_version(around: Surroundings) -> str | None:
     return None
 
 
-async def _folders(around: Surroundings) -> dict[str, Path]:
+async def _folders(around: RunContext) -> dict[str, Path]:
     found = {"root": Path("/"), "state": _there(Path(around.config.state_dir))}
     try:
         door = await around.docker()

@@ -3,13 +3,13 @@
 from datetime import UTC, datetime
 
 from opskit.app import App
-from opskit.checks.inventory import INSTALLED_COLUMNS, LOADED_COLUMNS, Seen, installed, loaded, look
+from opskit.checks.inventory import INSTALLED_COLUMNS, LOADED_COLUMNS, NodeInventory, installed, loaded, look
 from opskit.checks.route import Route, explain
-from opskit.checks.surroundings import Surroundings
-from opskit.diagnose.area import Area, Look, Part, Section, gathered
+from opskit.checks.run_context import RunContext
+from opskit.diagnose.area import Area, Look, Part, TableSection, gathered
 from opskit.diagnose.quantities import seconds
-from opskit.llm.exam import Result, examine
-from opskit.llm.plan import Wish
+from opskit.llm.exam import ExamResult, examine
+from opskit.llm.plan import ModelRequest
 from opskit.llm.selection import Which, select
 from opskit.result import Finding, Status
 from opskit.tags import TagLog
@@ -17,7 +17,7 @@ from opskit.tags import TagLog
 _ASKED_COLUMNS = ("node", "model", "state", "first token", "total", "tokens/s", "answer")
 
 
-async def area(around: Surroundings, *, ask: bool) -> Area:
+async def area(around: RunContext, *, ask: bool) -> Area:
     """Metadata alone, unless `ask`: then each model that is loaded answers one short question."""
     limit_s = 2 * around.config.budgets.metadata_s + 5.0
     if not ask:
@@ -29,7 +29,7 @@ async def area(around: Surroundings, *, ask: bool) -> Area:
         return await gathered("models", looks)
 
 
-def _looks(app: App, around: Surroundings, limit_s: float) -> list[Look]:
+def _looks(app: App, around: RunContext, limit_s: float) -> list[Look]:
     return [
         Look("inventory", "models", _inventory(app), limit_s),
         Look("route", "who would answer", _route(app, around), limit_s),
@@ -43,14 +43,14 @@ async def _inventory(app: App) -> Part:
     data = {"installed": [row.as_json() for row in rows], "loaded": [row.as_json() for row in held]}
     nodes = tuple(_node_row(one) for one in seen)
     sections = (
-        Section("nodes", ("node", "address", "server", "state", "seconds"), nodes),
-        Section(
+        TableSection("nodes", ("node", "address", "server", "state", "seconds"), nodes),
+        TableSection(
             "installed",
             INSTALLED_COLUMNS,
             tuple(tuple(row.cells()) for row in rows),
             () if rows else ("no model is known",),
         ),
-        Section(
+        TableSection(
             "loaded",
             LOADED_COLUMNS,
             tuple(tuple(row.cells()) for row in held),
@@ -67,7 +67,7 @@ async def _inventory(app: App) -> Part:
     return Part(data, sections, tuple(findings.values()))
 
 
-def _node_row(one: Seen) -> tuple[str, ...]:
+def _node_row(one: NodeInventory) -> tuple[str, ...]:
     fault = one.view.fault
     state = "answers" if fault is None else f"{fault.kind.value}: {fault.detail}"
     return (
@@ -79,16 +79,16 @@ def _node_row(one: Seen) -> tuple[str, ...]:
     )
 
 
-async def _route(app: App, around: Surroundings) -> Part:
+async def _route(app: App, around: RunContext) -> Part:
     """Who would be asked for a plain goal, and who would follow."""
     asked = around.config.victoria_model
-    route, report = await explain(app.router, app.config, Wish(model=asked, category="default"))
+    route, report = await explain(app.router, app.config, ModelRequest(model=asked, category="default"))
     rows = tuple(
         (str(rank), one.node, route.shown(one.node, one.model), one.why)
         for rank, one in enumerate(route.candidates, 1)
     )
     findings = tuple(one for one in report.findings if one.check == "route")
-    section = Section("who would answer", ("", "node", "model", "why"), rows, _after(route))
+    section = TableSection("who would answer", ("", "node", "model", "why"), rows, _after(route))
     return Part(route.as_json(), (section,), findings)
 
 
@@ -109,11 +109,11 @@ async def _answers(app: App) -> Part:
     findings = tuple(
         Finding("answer", str(one.examinee), one.status, one.state, one.detail, one.code) for one in results
     )
-    section = Section("answers", _ASKED_COLUMNS, tuple(map(_answer_row, results)), none)
+    section = TableSection("answers", _ASKED_COLUMNS, tuple(map(_answer_row, results)), none)
     return Part([one.as_json() for one in results], (section,), findings)
 
 
-def _answer_row(one: Result) -> tuple[str, ...]:
+def _answer_row(one: ExamResult) -> tuple[str, ...]:
     speed = "" if one.tokens_per_s is None else f"{one.tokens_per_s:.1f}"
     return (
         one.examinee.node,

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from opskit.checks.surroundings import Surroundings
+from opskit.checks.run_context import RunContext
 from opskit.config.defaults import running_in_docker
 from opskit.config.schema import AgentConfig, Config, NodeConfig, StackConfig
-from opskit.diagnose.area import Area, Look, Part, Section, gathered, unseen
+from opskit.diagnose.area import Area, Look, Part, TableSection, gathered, unseen
+from opskit.diagnose.checked_values import CheckedValues, seen
 from opskit.diagnose.containers import networks
 from opskit.diagnose.docker_here import not_installed
 from opskit.diagnose.quantities import seconds
 from opskit.diagnose.route import default_route
-from opskit.diagnose.seen import Seen, seen
 from opskit.errors import OpskitError
 from opskit.result import Finding, Status
 from opskit.system.network import TcpResult, connects, endpoint
@@ -42,7 +42,7 @@ class Targets:
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class ConnectionAttempt:
     """One attempt to connect. `wanted` is False where nobody said that something is there."""
 
     name: str
@@ -51,7 +51,7 @@ class Reached:
     wanted: bool = True
 
 
-async def area(around: Surroundings, targets: Targets) -> Area:
+async def area(around: RunContext, targets: Targets) -> Area:
     """Everything at once; a resolver that is dead costs its own deadline and nothing else."""
     looks = [
         Look("internet", "internet", _internet(around, targets), _REACH_S + 2.0),
@@ -63,7 +63,7 @@ async def area(around: Surroundings, targets: Targets) -> Area:
     return await gathered("network", looks)
 
 
-async def _internet(around: Surroundings, targets: Targets) -> Part:
+async def _internet(around: RunContext, targets: Targets) -> Part:
     looked = asyncio.gather(
         *(_reach("by name", where) for where in targets.named),
         *(_reach("by address", where) for where in targets.by_address),
@@ -81,10 +81,10 @@ async def _internet(around: Surroundings, targets: Targets) -> Part:
     }
     finding = internet_finding(tried, routed=route is not None)
     columns = ("what", "target", "reached", "seconds", "")
-    return Part(data, (Section("internet", columns, tuple(rows), (finding.detail,)),), (finding,))
+    return Part(data, (TableSection("internet", columns, tuple(rows), (finding.detail,)),), (finding,))
 
 
-def internet_finding(tried: Sequence[Reached], *, routed: bool) -> Finding:
+def internet_finding(tried: Sequence[ConnectionAttempt], *, routed: bool) -> Finding:
     """What the attempts mean together: no way out, or names that do not resolve although there is one."""
     by = {how: [one.result.problem for one in tried if one.name == how] for how in ("by name", "by address")}
     named, addressed = None in by["by name"], None in by["by address"]
@@ -103,7 +103,7 @@ def internet_finding(tried: Sequence[Reached], *, routed: bool) -> Finding:
     return Finding("network", "internet", Status.WARN, "offline", detail, "COMM_002", remedy)
 
 
-async def _names(around: Surroundings, targets: Targets) -> Part:
+async def _names(around: RunContext, targets: Targets) -> Part:
     """Names as programs of this machine resolve them, each under a deadline of its own."""
     public = {urlsplit(f"//{target}").hostname or target for target in targets.named}
     names = [*own_names(around.config, in_docker=running_in_docker()), *sorted(public)]
@@ -123,7 +123,7 @@ async def _names(around: Surroundings, targets: Targets) -> Part:
             remedy = f"correct the address that names {name}, or add it to /etc/hosts"
             findings.append(Finding("network", name, status, "unresolved", told, "COMM_002", remedy))
     columns = ("name", "resolves", "seconds", "to")
-    return Part(data, (Section("names", columns, tuple(rows)),), tuple(findings))
+    return Part(data, (TableSection("names", columns, tuple(rows)),), tuple(findings))
 
 
 def own_names(config: Config, *, in_docker: bool) -> list[str]:
@@ -134,18 +134,18 @@ def own_names(config: Config, *, in_docker: bool) -> list[str]:
     return list(dict.fromkeys(["localhost", *inside, *named]))
 
 
-def _why(one: Seen) -> str:
+def _why(one: CheckedValues) -> str:
     return (
         f"no answer within {_NAME_S:g} s" if one.finding.status is Status.INCONCLUSIVE else one.finding.detail
     )
 
 
-async def _ports(around: Surroundings) -> Part:
+async def _ports(around: RunContext) -> Part:
     members = _members(around.config)
     limit = min(_REACH_S, around.config.budgets.connect_s)
     results = await asyncio.gather(*(connects(one.url, timeout_s=limit) for one in members))
     reached = [
-        Reached(one.name, _where(one.url), result, one.explicit or one.required)
+        ConnectionAttempt(one.name, _where(one.url), result, one.explicit or one.required)
         for one, result in zip(members, results, strict=True)
     ]
     rows = tuple(map(_cells, reached))
@@ -153,11 +153,11 @@ async def _ports(around: Surroundings) -> Part:
     findings = tuple(_port_finding(one) for one in reached)
     columns = ("whose", "port", "reached", "seconds", "")
     return Part(
-        [_json(one) for one in reached], (Section("ports of the stack", columns, rows, none),), findings
+        [_json(one) for one in reached], (TableSection("ports of the stack", columns, rows, none),), findings
     )
 
 
-def _port_finding(one: Reached) -> Finding:
+def _port_finding(one: ConnectionAttempt) -> Finding:
     problem = one.result.problem
     if problem is None:
         return Finding(
@@ -174,7 +174,7 @@ def _port_finding(one: Reached) -> Finding:
     return Finding("port", one.name, status, problem, detail, code, remedy, one.result.seconds)
 
 
-async def _docker_networks(around: Surroundings) -> Part:
+async def _docker_networks(around: RunContext) -> Part:
     try:
         found = await networks(await around.docker())
     except OpskitError as error:
@@ -199,8 +199,8 @@ async def _docker_networks(around: Surroundings) -> Part:
     return Part(found.data, found.sections, (*found.findings, finding))
 
 
-async def _reach(how: str, where: str) -> Reached:
-    return Reached(how, where, await connects(f"tcp://{where}", timeout_s=_REACH_S))
+async def _reach(how: str, where: str) -> ConnectionAttempt:
+    return ConnectionAttempt(how, where, await connects(f"tcp://{where}", timeout_s=_REACH_S))
 
 
 def _members(config: Config) -> tuple[NodeConfig | AgentConfig, ...]:
@@ -212,7 +212,7 @@ def _where(url: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _cells(one: Reached) -> tuple[str, ...]:
+def _cells(one: ConnectionAttempt) -> tuple[str, ...]:
     problem = one.result.problem
     return (
         one.name,
@@ -223,7 +223,7 @@ def _cells(one: Reached) -> tuple[str, ...]:
     )
 
 
-def _json(one: Reached) -> dict[str, object]:
+def _json(one: ConnectionAttempt) -> dict[str, object]:
     return {
         "name": one.name,
         "target": one.where,

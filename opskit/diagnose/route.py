@@ -15,14 +15,14 @@ _UP, _GATEWAY = 0x1, 0x2
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class NetworkRoute:
     """`gateway` None: the interface is the way out by itself, as with a VPN."""
 
     interface: str
     gateway: str | None = None
 
 
-async def default_route(environ: Mapping[str, str], root: Path = Path("/")) -> Route | None:
+async def default_route(environ: Mapping[str, str], root: Path = Path("/")) -> NetworkRoute | None:
     """The way out with the lowest metric, IPv4 before IPv6; None when there is none."""
     if sys.platform == "darwin":
         for family in ("-inet", "-inet6"):
@@ -36,9 +36,9 @@ async def default_route(environ: Mapping[str, str], root: Path = Path("/")) -> R
     return of_linux(_text(root / "proc/net/route")) or of_linux_6(_text(root / "proc/net/ipv6_route"))
 
 
-def of_linux(table: str) -> Route | None:
+def of_linux(table: str) -> NetworkRoute | None:
     """Out of `/proc/net/route`: addresses in hexadecimal, in the byte order of the machine."""
-    found: list[tuple[int, Route]] = []
+    found: list[tuple[int, NetworkRoute]] = []
     for line in table.splitlines()[1:]:
         cells = line.split()
         if len(cells) < 8 or cells[1] != "00000000" or cells[7] != "00000000":
@@ -47,13 +47,13 @@ def of_linux(table: str) -> Route | None:
         if not flags & _UP:
             continue
         address = socket.inet_ntoa(struct.pack("=I", int(cells[2], 16)))
-        found.append((int(cells[6]), Route(cells[0], address if flags & _GATEWAY else None)))
+        found.append((int(cells[6]), NetworkRoute(cells[0], address if flags & _GATEWAY else None)))
     return min(found, key=lambda one: one[0])[1] if found else None
 
 
-def of_linux_6(table: str) -> Route | None:
+def of_linux_6(table: str) -> NetworkRoute | None:
     """Out of `/proc/net/ipv6_route`. The kernel keeps a default route to nowhere on `lo`."""
-    found: list[tuple[int, Route]] = []
+    found: list[tuple[int, NetworkRoute]] = []
     for line in table.splitlines():
         cells = line.split()
         if len(cells) < 10 or cells[0] != "0" * 32 or cells[1] != "00" or cells[9] == "lo":
@@ -61,16 +61,16 @@ def of_linux_6(table: str) -> Route | None:
         flags = int(cells[8], 16)
         if flags & _UP:
             address = str(ipaddress.IPv6Address(bytes.fromhex(cells[4])))
-            found.append((int(cells[5], 16), Route(cells[9], address if flags & _GATEWAY else None)))
+            found.append((int(cells[5], 16), NetworkRoute(cells[9], address if flags & _GATEWAY else None)))
     return min(found, key=lambda one: one[0])[1] if found else None
 
 
-def of_macos(text: str) -> Route | None:
+def of_macos(text: str) -> NetworkRoute | None:
     """Out of `route -n get default`."""
     fields = dict(re.findall(r"^\s*(gateway|interface): (\S+)", text, re.MULTILINE))
     if "interface" not in fields:
         return None
-    return Route(fields["interface"], fields.get("gateway"))
+    return NetworkRoute(fields["interface"], fields.get("gateway"))
 
 
 def _text(path: Path) -> str:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.surroundings import Surroundings
+from opskit.checks.run_context import RunContext
 from opskit.config.schema import Config
-from opskit.diagnose.area import Part, Section
-from opskit.diagnose.seen import Seen, seen
+from opskit.diagnose.area import Part, TableSection
+from opskit.diagnose.checked_values import CheckedValues, seen
 from opskit.errors import OpskitError
 from opskit.result import Finding, Status
 from opskit.system.compose import find
@@ -18,7 +18,7 @@ _USUAL_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-com
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
+class ProjectSources:
     """A Compose project and its files, laid over one another."""
 
     name: str | None
@@ -29,16 +29,16 @@ class Project:
         return self.name or self.files[0].parent.name or "project"
 
 
-def projects(config: Config, cwd: Path) -> list[Project]:
+def projects(config: Config, cwd: Path) -> list[ProjectSources]:
     """Those of the configuration; where it names none, the one in the working folder."""
     if config.stack.compose:
         return [
-            Project(name, tuple(config.located(file) for file in files))
+            ProjectSources(name, tuple(config.located(file) for file in files))
             for name, files in config.stack.compose.items()
             if files
         ]
     usual = next((cwd / name for name in _USUAL_FILES if (cwd / name).is_file()), None)
-    return [] if usual is None else [Project(None, (usual,))]
+    return [] if usual is None else [ProjectSources(None, (usual,))]
 
 
 def env_files(config: Config, cwd: Path) -> list[Path]:
@@ -49,13 +49,13 @@ def env_files(config: Config, cwd: Path) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-async def environment_files(around: Surroundings) -> Part:
+async def environment_files(around: RunContext) -> Part:
     """Keys that are there, empty secrets, lines that say nothing; never a value."""
     paths = env_files(around.config, around.cwd)
     looked = await asyncio.gather(*(seen("env_file", around, path=str(path)) for path in paths))
     if not paths:
         note = "none is configured (`stack.env_files`), and there is none beside the Compose files"
-        return Part([], (Section(".env", lines=(note,)),))
+        return Part([], (TableSection(".env", lines=(note,)),))
     rows, data, findings = [], [], []
     for path, one in zip(paths, looked, strict=True):
         rows.append((str(path), one.finding.detail))
@@ -69,10 +69,10 @@ async def environment_files(around: Surroundings) -> Part:
                     "env_file", str(path), Status.WARN, "readable by all", detail, None, f"`chmod 600 {path}`"
                 )
             )
-    return Part(data, (Section(".env", ("file", "what is in it"), tuple(rows)),), tuple(findings))
+    return Part(data, (TableSection(".env", ("file", "what is in it"), tuple(rows)),), tuple(findings))
 
 
-def _of_env(one: Seen) -> dict[str, Any]:
+def _of_env(one: CheckedValues) -> dict[str, Any]:
     if one.values is None:
         return {"problem": one.finding.detail}
     return {
@@ -84,12 +84,12 @@ def _of_env(one: Seen) -> dict[str, Any]:
     }
 
 
-async def compose_files(around: Surroundings, limit_s: float) -> Part:
+async def compose_files(around: RunContext, limit_s: float) -> Part:
     """Whether Compose can read each project, and which services it declares."""
     found = projects(around.config, around.cwd)
     if not found:
         note = "no project is configured (`stack.compose`), and the working folder has no Compose file"
-        return Part([], (Section("compose files", lines=(note,)),))
+        return Part([], (TableSection("compose files", lines=(note,)),))
     looked = await asyncio.gather(*(_valid(project, around, limit_s) for project in found))
     rows, data, findings = [], [], []
     for project, (services, finding) in zip(found, looked, strict=True):
@@ -108,11 +108,11 @@ async def compose_files(around: Surroundings, limit_s: float) -> Part:
         if finding is not None:
             findings.append(finding)
     columns = ("project", "files", "state", "services")
-    return Part(data, (Section("compose files", columns, tuple(rows)),), tuple(findings))
+    return Part(data, (TableSection("compose files", columns, tuple(rows)),), tuple(findings))
 
 
 async def _valid(
-    project: Project, around: Surroundings, limit_s: float
+    project: ProjectSources, around: RunContext, limit_s: float
 ) -> tuple[Sequence[str], Finding | None]:
     missing = [str(path) for path in project.files if not path.is_file()]
     if missing:

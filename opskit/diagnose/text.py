@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from opskit.diagnose.area import Area, Section
+from opskit.diagnose.area import Area, TableSection
 from opskit.result import Finding, Status
 
 #: A wider cell is not padded to: one long path would push every other column away.
@@ -20,7 +20,7 @@ def of_area(area: Area) -> str:
     return "\n".join(lines) + "\n"
 
 
-def of_section(section: Section) -> Iterator[str]:
+def of_section(section: TableSection) -> Iterator[str]:
     yield f"## {section.title}"
     if section.rows:
         yield from _table(section.columns, section.rows)

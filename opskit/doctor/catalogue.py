@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownCause:
     """One kind of cause: its area, and what is looked at to find it."""
 
     id: str
@@ -18,76 +18,98 @@ class Known:
 AREAS = ("configuration", "machine", "network", "docker", "nodes", "agents", "models", "requests", "schedule")
 
 KNOWN = (
-    Known("config-invalid", "configuration", "the configuration file and the variables that opskit reads"),
-    Known("address-invalid", "configuration", "addresses: scheme, host, port, no password"),
-    Known("secret-unset", "configuration", "variables that secrets of the configuration refer to"),
-    Known("env-file-missing", "configuration", "files of `stack.env_files`"),
-    Known("secret-empty", "configuration", "secrets in `stack.env_files`: no value, or a placeholder"),
-    Known("disk-full", "machine", "room for the state folder, Docker and models (`watch.disk_percent`)"),
-    Known("memory-full", "machine", "used memory (`watch.memory_percent`)"),
-    Known("localhost-unresolved", "network", "whether the name localhost leads to this machine"),
-    Known("docker-context-invalid", "docker", "DOCKER_HOST, DOCKER_CONTEXT and the context in use"),
-    Known(
+    KnownCause(
+        "config-invalid", "configuration", "the configuration file and the variables that opskit reads"
+    ),
+    KnownCause("address-invalid", "configuration", "addresses: scheme, host, port, no password"),
+    KnownCause("secret-unset", "configuration", "variables that secrets of the configuration refer to"),
+    KnownCause("env-file-missing", "configuration", "files of `stack.env_files`"),
+    KnownCause("secret-empty", "configuration", "secrets in `stack.env_files`: no value, or a placeholder"),
+    KnownCause("disk-full", "machine", "room for the state folder, Docker and models (`watch.disk_percent`)"),
+    KnownCause("memory-full", "machine", "used memory (`watch.memory_percent`)"),
+    KnownCause("localhost-unresolved", "network", "whether the name localhost leads to this machine"),
+    KnownCause("docker-context-invalid", "docker", "DOCKER_HOST, DOCKER_CONTEXT and the context in use"),
+    KnownCause(
         "docker-host-stale", "docker", "a DOCKER_HOST or context that leads nowhere while Docker is elsewhere"
     ),
-    Known("docker-not-permitted", "docker", "whether this user may use Docker's socket"),
-    Known("docker-silent", "docker", "a daemon that accepts connections and never answers"),
-    Known("docker-down", "docker", "whether a Docker daemon answers"),
-    Known("compose-missing", "docker", "whether there is a Docker Compose on PATH"),
-    Known("compose-broken", "docker", "whether Compose can read the files of `stack.compose`"),
-    Known("compose-variable-unset", "docker", "variables of Compose files without a value"),
-    Known("network-missing", "docker", "the network of `stack.docker_network`"),
-    Known("container-oom-killed", "docker", "containers of the stack that were killed for want of memory"),
-    Known("container-restarting", "docker", "containers of the stack that Docker restarts again and again"),
-    Known("container-stopped", "docker", "containers of the stack that have ended"),
-    Known("container-missing", "docker", "containers of `stack.containers` and services of `stack.compose`"),
-    Known("container-unhealthy", "docker", "health checks of containers of the stack"),
-    Known("container-network-lost", "docker", "containers that share the network of one that was replaced"),
-    Known("health-check-broken", "docker", "health checks that cannot run: their program is missing"),
-    Known("bind-address", "network", "0.0.0.0 or :: where a client needs an address to dial"),
-    Known("localhost-in-container", "network", "containers that look for the host's servers at localhost"),
-    Known("loopback-only", "network", "servers on loopback that containers look for at the host (Linux)"),
-    Known("port-taken", "nodes", "who really holds the port of a node or an agent"),
-    Known("wrong-server", "nodes", "an Ollama address behind which an MLX server answers"),
-    Known("two-servers", "nodes", "two servers on one port: localhost means now this one, now that one"),
-    Known("process-stopped", "nodes", "servers whose process is stopped (SIGSTOP)"),
-    Known(
+    KnownCause("docker-not-permitted", "docker", "whether this user may use Docker's socket"),
+    KnownCause("docker-silent", "docker", "a daemon that accepts connections and never answers"),
+    KnownCause("docker-down", "docker", "whether a Docker daemon answers"),
+    KnownCause("compose-missing", "docker", "whether there is a Docker Compose on PATH"),
+    KnownCause("compose-broken", "docker", "whether Compose can read the files of `stack.compose`"),
+    KnownCause("compose-variable-unset", "docker", "variables of Compose files without a value"),
+    KnownCause("network-missing", "docker", "the network of `stack.docker_network`"),
+    KnownCause(
+        "container-oom-killed", "docker", "containers of the stack that were killed for want of memory"
+    ),
+    KnownCause(
+        "container-restarting", "docker", "containers of the stack that Docker restarts again and again"
+    ),
+    KnownCause("container-stopped", "docker", "containers of the stack that have ended"),
+    KnownCause(
+        "container-missing", "docker", "containers of `stack.containers` and services of `stack.compose`"
+    ),
+    KnownCause("container-unhealthy", "docker", "health checks of containers of the stack"),
+    KnownCause(
+        "container-network-lost", "docker", "containers that share the network of one that was replaced"
+    ),
+    KnownCause("health-check-broken", "docker", "health checks that cannot run: their program is missing"),
+    KnownCause("bind-address", "network", "0.0.0.0 or :: where a client needs an address to dial"),
+    KnownCause(
+        "localhost-in-container", "network", "containers that look for the host's servers at localhost"
+    ),
+    KnownCause(
+        "loopback-only", "network", "servers on loopback that containers look for at the host (Linux)"
+    ),
+    KnownCause("port-taken", "nodes", "who really holds the port of a node or an agent"),
+    KnownCause("wrong-server", "nodes", "an Ollama address behind which an MLX server answers"),
+    KnownCause("two-servers", "nodes", "two servers on one port: localhost means now this one, now that one"),
+    KnownCause("process-stopped", "nodes", "servers whose process is stopped (SIGSTOP)"),
+    KnownCause(
         "node-wedged", "nodes", "nodes with green health pages that give no token; busy ones are left alone"
     ),
-    Known(
+    KnownCause(
         "node-unreachable", "nodes", "nodes on hosts that cannot be reached, or whose name does not resolve"
     ),
-    Known("node-unauthorised", "nodes", "nodes that want a key"),
-    Known("node-down", "nodes", "nodes where nothing listens"),
-    Known("node-failing", "nodes", "nodes that answer with errors"),
-    Known(
+    KnownCause("node-unauthorised", "nodes", "nodes that want a key"),
+    KnownCause("node-down", "nodes", "nodes where nothing listens"),
+    KnownCause("node-failing", "nodes", "nodes that answer with errors"),
+    KnownCause(
         "model-unusable", "models", "models that a server holds and cannot run: file, template, architecture"
     ),
-    Known("no-model", "models", "nodes without a model that can chat"),
-    Known("model-missing", "models", "models that the configuration names and no node holds"),
-    Known("model-too-large", "models", "models that are wanted, are not loaded and do not fit in memory"),
-    Known("ollama-memory", "models", "OLLAMA_NUM_PARALLEL x OLLAMA_CONTEXT_LENGTH against the memory"),
-    Known("ollama-one-model", "models", "OLLAMA_MAX_LOADED_MODELS=1 with several models in use"),
-    Known("ollama-keep-alive", "models", "OLLAMA_KEEP_ALIVE=0: each request loads its model anew"),
-    Known("ollama-kv-cache", "models", "OLLAMA_KV_CACHE_TYPE without OLLAMA_FLASH_ATTENTION"),
-    Known("ollama-setting-invalid", "models", "OLLAMA_* values that the server ignores"),
-    Known("shell-settings-ignored", "models", "OLLAMA_* of this shell that the running server does not have"),
-    Known("num-ctx-differs", "requests", "clients that ask one model with different num_ctx: it reloads"),
-    Known(
+    KnownCause("no-model", "models", "nodes without a model that can chat"),
+    KnownCause("model-missing", "models", "models that the configuration names and no node holds"),
+    KnownCause(
+        "model-too-large", "models", "models that are wanted, are not loaded and do not fit in memory"
+    ),
+    KnownCause("ollama-memory", "models", "OLLAMA_NUM_PARALLEL x OLLAMA_CONTEXT_LENGTH against the memory"),
+    KnownCause("ollama-one-model", "models", "OLLAMA_MAX_LOADED_MODELS=1 with several models in use"),
+    KnownCause("ollama-keep-alive", "models", "OLLAMA_KEEP_ALIVE=0: each request loads its model anew"),
+    KnownCause("ollama-kv-cache", "models", "OLLAMA_KV_CACHE_TYPE without OLLAMA_FLASH_ATTENTION"),
+    KnownCause("ollama-setting-invalid", "models", "OLLAMA_* values that the server ignores"),
+    KnownCause(
+        "shell-settings-ignored", "models", "OLLAMA_* of this shell that the running server does not have"
+    ),
+    KnownCause(
+        "num-ctx-differs", "requests", "clients that ask one model with different num_ctx: it reloads"
+    ),
+    KnownCause(
         "context-truncated", "requests", "prompts that are cut: the loaded context, Ollama's log, `--deep`"
     ),
-    Known("mlx-idle", "requests", "an MLX server that gets no work while Ollama does, and why"),
-    Known("clock-skew", "machine", "the clocks of nodes, agents and Docker (`watch.clock_skew_s`)"),
-    Known("agent-down", "agents", "agents where nothing listens"),
-    Known("agent-wedged", "agents", "agents that accept connections and never answer"),
-    Known("agent-failing", "agents", "agents that answer with errors"),
-    Known(
+    KnownCause("mlx-idle", "requests", "an MLX server that gets no work while Ollama does, and why"),
+    KnownCause("clock-skew", "machine", "the clocks of nodes, agents and Docker (`watch.clock_skew_s`)"),
+    KnownCause("agent-down", "agents", "agents where nothing listens"),
+    KnownCause("agent-wedged", "agents", "agents that accept connections and never answer"),
+    KnownCause("agent-failing", "agents", "agents that answer with errors"),
+    KnownCause(
         "recovery-gave-up", "schedule", "targets that recovery has given up after repairs that did not help"
     ),
-    Known("job-not-loaded", "schedule", "a recovery job that is installed and not loaded"),
-    Known("job-environment", "schedule", "what works in this shell and not in the scheduler's environment"),
-    Known("job-failing", "schedule", "a recovery job whose last run failed"),
-    Known("check-failed", "machine", "checks that failed for a reason that none of the above explains"),
+    KnownCause("job-not-loaded", "schedule", "a recovery job that is installed and not loaded"),
+    KnownCause(
+        "job-environment", "schedule", "what works in this shell and not in the scheduler's environment"
+    ),
+    KnownCause("job-failing", "schedule", "a recovery job whose last run failed"),
+    KnownCause("check-failed", "machine", "checks that failed for a reason that none of the above explains"),
 )
 RANKS = {known.id: rank for rank, known in enumerate(KNOWN)}
 AREA_OF = {known.id: known.area for known in KNOWN}

@@ -20,7 +20,7 @@ _PLAIN = re.compile(r"[\w./:~+-]{0,200}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class UrlParts:
     """Where a URL leads; its user, password, path and query are dropped."""
 
     scheme: str
@@ -43,7 +43,7 @@ class Environment:
 
     names: frozenset[str] = frozenset()
     settings: Mapping[str, str] = field(default_factory=dict)
-    places: Mapping[str, Place] = field(default_factory=dict)
+    places: Mapping[str, UrlParts] = field(default_factory=dict)
 
 
 def known(variables: Mapping[str, str]) -> Environment:
@@ -60,7 +60,7 @@ def known(variables: Mapping[str, str]) -> Environment:
     return Environment(names, settings, places)
 
 
-def place_of(text: str) -> Place | None:
+def place_of(text: str) -> UrlParts | None:
     """Where a URL leads; None for what is none."""
     try:
         parts = urlsplit(text)
@@ -69,4 +69,4 @@ def place_of(text: str) -> Place | None:
         return None
     if not parts.scheme or not host or "://" not in text or not host.isprintable():
         return None
-    return Place(parts.scheme, host, port or {"http": 80, "https": 443}.get(parts.scheme))
+    return UrlParts(parts.scheme, host, port or {"http": 80, "https": 443}.get(parts.scheme))

@@ -28,7 +28,7 @@ class ConfigProblem:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class PortHolder:
     """Who listens on a port of this machine, at one address.
 
     `words` names it for people: process, unit or container. `environment` None: it may not be looked at.
@@ -218,7 +218,7 @@ class Evidence:
     findings: tuple[Finding, ...] = ()
     nodes: tuple[NodeFacts, ...] = ()
     agents: tuple[AgentFacts, ...] = ()
-    holders: Mapping[int, tuple[Holder, ...]] = field(default_factory=dict)
+    holders: Mapping[int, tuple[PortHolder, ...]] = field(default_factory=dict)
     disks: tuple[DiskFacts, ...] = ()
     memory_used_percent: float | None = None
     memory_available_bytes: int | None = None

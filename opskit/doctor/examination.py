@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from opskit.checks import runner
+from opskit.checks.run_context import RunContext
 from opskit.checks.spec import Check
-from opskit.checks.surroundings import Surroundings
 from opskit.config.defaults import running_in_docker
-from opskit.config.load import Loaded, ensure_state_dir, load
+from opskit.config.load import LoadedConfig, ensure_state_dir, load
 from opskit.config.problems import InvalidConfigError
 from opskit.doctor.areas import every
 from opskit.doctor.diagnosis import Diagnosis, diagnosed
 from opskit.doctor.environment import known
 from opskit.doctor.evidence import ConfigProblem, Evidence
-from opskit.doctor.looks.board import Board
-from opskit.doctor.plan import Subject, checks
+from opskit.doctor.looks.board import FactBoard
+from opskit.doctor.plan import ExaminationScope, checks
 from opskit.result import Finding, Status
 
 #: No configuration is found from here.
@@ -25,10 +25,10 @@ _NOWHERE = Path("/nonexistent")
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class ExaminationTarget:
     """What is examined, and from where. `problems` are those of the configuration that was asked for."""
 
-    loaded: Loaded
+    loaded: LoadedConfig
     environ: Mapping[str, str]
     cwd: Path
     platform: str
@@ -46,7 +46,7 @@ def patient(
     platform: str,
     deep: bool = False,
     in_docker: bool | None = None,
-) -> Patient:
+) -> ExaminationTarget:
     """Whoever stands here. A configuration that cannot be used is a finding, not the end.
 
     What is wrong in the environment is left out; a file with a mistake is passed over as a whole. Raises
@@ -64,12 +64,12 @@ def patient(
         )
         wrong = {one.path for one in exc.problems}
         loaded = _without(wrong, path, environ, cwd, in_docker=in_docker)
-    return Patient(loaded, environ, cwd, platform, problems, path, in_docker, deep)
+    return ExaminationTarget(loaded, environ, cwd, platform, problems, path, in_docker, deep)
 
 
 def _without(
     wrong: set[str], path: str | None, environ: Mapping[str, str], cwd: Path, *, in_docker: bool
-) -> Loaded:
+) -> LoadedConfig:
     """The configuration without the variables, or the file, that hold mistakes."""
     kept = {name: value for name, value in environ.items() if name not in wrong}
     if wrong <= set(environ):
@@ -82,7 +82,10 @@ def _without(
 
 
 async def examine(
-    who: Patient, *, begins: Callable[[int], None] = lambda _: None, told: runner.Told = lambda _: None
+    who: ExaminationTarget,
+    *,
+    begins: Callable[[int], None] = lambda _: None,
+    told: runner.Told = lambda _: None,
 ) -> Diagnosis:
     """Look at everything and diagnose. `begins` hears how many checks there are, `told` of each finding.
 
@@ -94,16 +97,19 @@ async def examine(
 
 
 async def gather(
-    who: Patient, *, begins: Callable[[int], None] = lambda _: None, told: runner.Told = lambda _: None
+    who: ExaminationTarget,
+    *,
+    begins: Callable[[int], None] = lambda _: None,
+    told: runner.Told = lambda _: None,
 ) -> Evidence:
     """All facts, once. Every look has its own deadline and cannot end the others."""
     config = who.loaded.config
     locks = Path(ensure_state_dir(config.state_dir))
-    board = Board()
+    board = FactBoard()
     home = Path(who.environ.get("HOME") or "~").expanduser()
-    asked = checks(Subject(config, who.loaded.origins, who.environ, home, who.deep), board)
+    asked = checks(ExaminationScope(config, who.loaded.origins, who.environ, home, who.deep), board)
     begins(len(asked))
-    around = Surroundings(config, who.environ, locks=locks, cwd=who.cwd, config_path=who.config_path)
+    around = RunContext(config, who.environ, locks=locks, cwd=who.cwd, config_path=who.config_path)
     async with around:
         findings = await runner.run(asked, around, told=told)
     memory = board.memory

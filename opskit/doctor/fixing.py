@@ -11,10 +11,10 @@ from typing import Any
 from opskit.config.load import ensure_state_dir
 from opskit.doctor.cause import Cause, Fix
 from opskit.doctor.diagnosis import Diagnosis
-from opskit.doctor.examination import Patient, examine
+from opskit.doctor.examination import ExaminationTarget, examine
 from opskit.recovery.executor import Executor, executing
-from opskit.recovery.outcome import Outcome, Result
-from opskit.recovery.step import Command, Condition, Repair, Seen
+from opskit.recovery.outcome import Outcome, RepairResult
+from opskit.recovery.step import Command, Condition, Repair, TargetObservation
 
 #: How long a fix may run, and how often its effect is looked for.
 _COMMAND_S = 60.0
@@ -42,7 +42,7 @@ def fixable(diagnosis: Diagnosis) -> list[Cause]:
 
 
 async def fix(
-    who: Patient, diagnosis: Diagnosis, ask: Ask, *, patience_s: float | None = None
+    who: ExaminationTarget, diagnosis: Diagnosis, ask: Ask, *, patience_s: float | None = None
 ) -> tuple[Diagnosis, list[Fixed]]:
     """Make the safe fixes that `ask` allows, one by one; the diagnosis at the end, and what was done.
 
@@ -68,7 +68,7 @@ async def fix(
 class _Fixing:
     """One fix; `diagnosis` is the newest examination."""
 
-    def __init__(self, who: Patient, cause: Cause, fix: Fix, diagnosis: Diagnosis) -> None:
+    def __init__(self, who: ExaminationTarget, cause: Cause, fix: Fix, diagnosis: Diagnosis) -> None:
         self._who = who
         self._cause = cause
         self._fix = fix
@@ -76,14 +76,14 @@ class _Fixing:
 
     async def run(self, executor: Executor, patience_s: float | None) -> Outcome:
         cause = self._cause
-        seen = Seen(self._fix.target or cause.key, Condition.BROKEN, cause.id, cause.title)
+        seen = TargetObservation(self._fix.target or cause.key, Condition.BROKEN, cause.id, cause.title)
         repair = Repair(
             (Command(_itself(self._fix.command), _COMMAND_S),),
             precondition=cause.title,
             undo=self._fix.undo,
             settle_s=patience_s,
         )
-        outcome = Outcome("doctor", seen.target, Result.FAILED, seen.state, seen.cause, code=cause.code)
+        outcome = Outcome("doctor", seen.target, RepairResult.FAILED, seen.state, seen.cause, code=cause.code)
         return await executor.repair(
             seen, repair, outcome, evidence=self._evidence, look_again=self._look_again
         )
@@ -91,16 +91,16 @@ class _Fixing:
     async def _evidence(self) -> Mapping[str, Any]:
         return {"cause": self._cause.key, "shown": list(self._cause.evidence)}
 
-    async def _look_again(self, settle_s: float) -> Seen:
+    async def _look_again(self, settle_s: float) -> TargetObservation:
         """Examine everything: at once, and until the cause is gone or the time is over."""
         until = time.monotonic() + settle_s
         while True:
             self.diagnosis = await examine(self._who)
             target, cause = self._fix.target or self._cause.key, self._cause
             if cause.key not in _keys(self.diagnosis):
-                return Seen(target, Condition.HEALTHY)
+                return TargetObservation(target, Condition.HEALTHY)
             if time.monotonic() >= until:
-                return Seen(target, Condition.BROKEN, cause.id, cause.title)
+                return TargetObservation(target, Condition.BROKEN, cause.id, cause.title)
             await asyncio.sleep(_AGAIN_S)
 
 
@@ -108,7 +108,7 @@ def _fixed(cause: Cause, fix: Fix, outcome: Outcome) -> Fixed:
     """What a person is shown: the complaint of the command, or why it was not run."""
     failed = next((ran.said for ran in outcome.ran if ran.exit != 0), "")
     detail = failed or ("" if outcome.ran else outcome.cause)
-    return Fixed(cause.key, fix.text, outcome.result is Result.REPAIRED, detail)
+    return Fixed(cause.key, fix.text, outcome.result is RepairResult.REPAIRED, detail)
 
 
 def _keys(diagnosis: Diagnosis) -> set[str]:

@@ -20,13 +20,13 @@ from opskit.doctor.looks import (
     ports,
     schedule,
 )
-from opskit.doctor.looks.board import Board
+from opskit.doctor.looks.board import FactBoard
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ExaminationScope:
     """What is examined. `deep` permits one prompt to a loaded model of each Ollama node."""
 
     config: Config
@@ -36,7 +36,7 @@ class Subject:
     deep: bool = False
 
 
-def checks(subject: Subject, board: Board) -> list[Check]:
+def checks(subject: ExaminationScope, board: FactBoard) -> list[Check]:
     """All checks; each leaves its facts on the board."""
     config = subject.config
     stack, watch = config.stack, config.watch
@@ -73,7 +73,7 @@ def located(config: Config, files: tuple[str, ...]) -> tuple[Path, ...]:
     return tuple(config.located(path).absolute() for path in files)
 
 
-def docker_wanted(subject: Subject) -> bool:
+def docker_wanted(subject: ExaminationScope) -> bool:
     """Whether a person told of Docker: in the configuration, or by the variables that say where it is."""
     stack, origins = subject.config.stack, subject.origins
     return (
@@ -86,7 +86,7 @@ def docker_wanted(subject: Subject) -> bool:
     )
 
 
-def models_folder(subject: Subject) -> Path:
+def models_folder(subject: ExaminationScope) -> Path:
     """Where Ollama keeps its models, as far as this shell knows."""
     told = subject.environ.get("OLLAMA_MODELS", "").strip()
     return Path(told) if told.startswith("/") else subject.home / ".ollama/models"

@@ -10,7 +10,7 @@ from opskit.errors import CATALOGUE, Exit
 _SPACES = re.compile(r"[\s_-]+")
 
 
-class Kind(StrEnum):
+class ExplanationKind(StrEnum):
     """What sort of word is explained. One word may be of two kinds: `wedged` is a fault and a state."""
 
     CODE = "code"
@@ -21,14 +21,14 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Explanation:
     """One explanation, each text a single line.
 
     `code` is the application code under which a failed run reports it, `http_status` the status seen with it
     on the wire, `exit` what the command that meets it exits with. `see` names other keys of the catalogue.
     """
 
-    kind: Kind
+    kind: ExplanationKind
     key: str
     title: str
     cause: str
@@ -57,11 +57,11 @@ def plain(key: str) -> str:
     return _SPACES.sub("_", key.strip().lower())
 
 
-def of_codes() -> tuple[Entry, ...]:
+def of_codes() -> tuple[Explanation, ...]:
     """The application codes, as `opskit.errors` has them."""
     return tuple(
-        Entry(
-            Kind.CODE,
+        Explanation(
+            ExplanationKind.CODE,
             spec.code,
             spec.title,
             spec.cause,

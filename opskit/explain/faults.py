@@ -3,7 +3,7 @@
 `http_status` is what the wire shows with it; a connection that breaks shows none.
 """
 
-from opskit.explain.entry import Entry, Kind
+from opskit.explain.entry import Explanation, ExplanationKind
 from opskit.llm.faults import FaultKind
 
 
@@ -15,8 +15,8 @@ def _fault(
     code: str = "MODEL_004",
     status: int | None = None,
     see: tuple[str, ...] = (),
-) -> Entry:
-    return Entry(Kind.FAULT, kind.value, title, cause, remedy, code, status, see=see)
+) -> Explanation:
+    return Explanation(ExplanationKind.FAULT, kind.value, title, cause, remedy, code, status, see=see)
 
 
 _CONNECTION = (
@@ -277,4 +277,4 @@ _SERVER = (
     ),
 )
 
-FAULTS: tuple[Entry, ...] = _CONNECTION + _TIMES + _SERVER
+FAULTS: tuple[Explanation, ...] = _CONNECTION + _TIMES + _SERVER

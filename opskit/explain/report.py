@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from opskit.explain.catalogue import ENTRIES
-from opskit.explain.entry import Entry
-from opskit.explain.search import Match, explain, near
+from opskit.explain.entry import Explanation
+from opskit.explain.search import ExplanationMatch, explain, near
 from opskit.result import Finding, Report, Status
 from opskit.tags import preview
 
@@ -18,7 +18,7 @@ class Explained:
     """What was found for a text; without matches the report fails and names what may have been meant."""
 
     report: Report
-    matches: tuple[Match, ...]
+    matches: tuple[ExplanationMatch, ...]
     near: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -59,12 +59,12 @@ def listing() -> dict[str, Any]:
     }
 
 
-def rows(entries: Sequence[Entry] = ENTRIES) -> list[tuple[str, ...]]:
+def rows(entries: Sequence[Explanation] = ENTRIES) -> list[tuple[str, ...]]:
     """Each explanation on one row: kind, key, title, HTTP status, exit status."""
     return [(e.kind.value, e.key, e.title, str(e.http_status or ""), str(int(e.exit))) for e in entries]
 
 
-def lines(match: Match) -> tuple[str, ...]:
+def lines(match: ExplanationMatch) -> tuple[str, ...]:
     """One explanation for a person: its name first, then what lies behind it and what to type."""
     entry = match.entry
     told = [f"exit status {int(entry.exit)}"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from opskit.explain import signs
 from opskit.explain.catalogue import ENTRIES, entry_of, named
-from opskit.explain.entry import Entry, Kind, plain
+from opskit.explain.entry import Explanation, ExplanationKind, plain
 
 #: A question of so few words may name what it asks for anywhere: `mlx wedged`.
 QUESTION_WORDS = 4
@@ -19,30 +19,30 @@ _TRACEBACK = "Traceback (most recent call last)"
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class ExplanationMatch:
     """An explanation, and what in the text asked for it."""
 
-    entry: Entry
+    entry: Explanation
     why: str
 
     def as_json(self) -> dict[str, Any]:
         return {**self.entry.as_json(), "why": self.why}
 
 
-def explain(text: str) -> tuple[Match, ...]:
+def explain(text: str) -> tuple[ExplanationMatch, ...]:
     """The explanations of a key, a short question, an error line, a traceback or a piece of a log."""
     question = text.strip()
     exact = _asked(question)
     if exact:
         return exact
-    best: dict[tuple[Kind, str], signs.Sign] = {}
+    best: dict[tuple[ExplanationKind, str], signs.Sign] = {}
     for sign in _signs(question):
         known = best.get((sign.kind, sign.key))
         if known is None or sign.weight > known.weight:
             best[sign.kind, sign.key] = sign
     ordered = sorted(best.values(), key=lambda sign: -sign.weight)
     found = ((entry_of(sign.kind, sign.key), sign.why) for sign in ordered)
-    matches = tuple(Match(entry, why) for entry, why in found if entry is not None)
+    matches = tuple(ExplanationMatch(entry, why) for entry, why in found if entry is not None)
     return matches or _words(question)
 
 
@@ -58,29 +58,31 @@ def near(text: str) -> tuple[str, ...]:
     return tuple(found)[:5]
 
 
-def _asked(question: str) -> tuple[Match, ...]:
+def _asked(question: str) -> tuple[ExplanationMatch, ...]:
     """The whole question is one key or one status."""
     entries = named(question)
     if entries:
-        return tuple(Match(entry, "its name") for entry in entries)
+        return tuple(ExplanationMatch(entry, "its name") for entry in entries)
     status = _STATUS.fullmatch(question)
     if status is None:
         return ()
     entries = named(status[1])
     if entries:
-        return tuple(Match(entry, "its number") for entry in entries)
+        return tuple(ExplanationMatch(entry, "its number") for entry in entries)
     sign = signs.of_number(int(status[1]))
     entry = entry_of(sign.kind, sign.key)
-    return (Match(entry, sign.why),) if entry else ()
+    return (ExplanationMatch(entry, sign.why),) if entry else ()
 
 
-def _words(question: str) -> tuple[Match, ...]:
+def _words(question: str) -> tuple[ExplanationMatch, ...]:
     """Words of a short question that are keys."""
     words = _WORD.findall(question)
     if "\n" in question or len(words) > QUESTION_WORDS:
         return ()
     found = {
-        (entry.kind, entry.key): Match(entry, f"the word {word}") for word in words for entry in named(word)
+        (entry.kind, entry.key): ExplanationMatch(entry, f"the word {word}")
+        for word in words
+        for entry in named(word)
     }
     return tuple(found.values())
 

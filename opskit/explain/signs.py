@@ -13,12 +13,12 @@ from enum import StrEnum
 
 from opskit import tags
 from opskit.explain import words
-from opskit.explain.entry import Kind
+from opskit.explain.entry import ExplanationKind
 from opskit.explain.statuses import STATUSES
 from opskit.explain.verdicts import STATES
 from opskit.llm.faults import FaultKind, classify
 from opskit.llm.verdict import Verdict
-from opskit.providers.base import CallError, Cause
+from opskit.providers.base import CallCause, CallError
 from opskit.providers.failures import error_text
 
 #: How sure a sign is. A code or a tagged field is a statement, a bare status is the least that can be said.
@@ -32,7 +32,7 @@ _STATES = frozenset(entry.key for entry in STATES)
 class Sign:
     """One thing that the text shows. `why` tells in which words, for a person."""
 
-    kind: Kind
+    kind: ExplanationKind
     key: str
     weight: int
     why: str
@@ -41,7 +41,7 @@ class Sign:
 def of_line(line: str) -> Iterator[Sign]:
     """What one line shows."""
     for found in words.CODE.finditer(line):
-        yield Sign(Kind.CODE, found[1].upper(), SAID, f"the text holds {found[1]}")
+        yield Sign(ExplanationKind.CODE, found[1].upper(), SAID, f"the text holds {found[1]}")
     told = tuple(_told(line))
     yield from told
     if told:
@@ -66,7 +66,9 @@ def of_body(text: str) -> Iterator[Sign]:
 
 def of_number(status: int) -> Sign:
     """What the router makes of a status that has no explanation of its own."""
-    return Sign(Kind.FAULT, _bare(status).value, BY_STATUS, f"what the router makes of HTTP {status}")
+    return Sign(
+        ExplanationKind.FAULT, _bare(status).value, BY_STATUS, f"what the router makes of HTTP {status}"
+    )
 
 
 def _told(line: str) -> Iterator[Sign]:
@@ -86,11 +88,14 @@ def _told(line: str) -> Iterator[Sign]:
     for pattern in (words.ROW, words.REMEDY):
         row = pattern.search(line)
         if row and row[1] in _STATES:
-            yield Sign(Kind.STATE, row[1], SAID, f"a probe shows {row[1]}")
+            yield Sign(ExplanationKind.STATE, row[1], SAID, f"a probe shows {row[1]}")
 
 
 def _word(word: object, why: str) -> Iterator[Sign]:
-    vocabularies: tuple[tuple[Kind, type[StrEnum]], ...] = ((Kind.FAULT, FaultKind), (Kind.VERDICT, Verdict))
+    vocabularies: tuple[tuple[ExplanationKind, type[StrEnum]], ...] = (
+        (ExplanationKind.FAULT, FaultKind),
+        (ExplanationKind.VERDICT, Verdict),
+    )
     for kind, vocabulary in vocabularies:
         if word in {member.value for member in vocabulary}:
             yield Sign(kind, str(word), SAID, why)
@@ -107,19 +112,23 @@ def _shown(text: str) -> Iterator[Sign]:
     for cause, phase, pattern in words.CONNECTION:
         if found := pattern.search(text):
             fault = classify(CallError(cause, text, phase=phase))
-            yield Sign(Kind.FAULT, fault.kind.value, CONNECTION, f"the text says {_quoted(found[0])}")
+            yield Sign(
+                ExplanationKind.FAULT, fault.kind.value, CONNECTION, f"the text says {_quoted(found[0])}"
+            )
             rest = pattern.sub(" ", rest)
     if not statuses:
         fault_of_text = _by_text(text if rest == text else words.CLIENT_ADDRESS.sub(" ", rest))
         if fault_of_text:
-            yield Sign(Kind.FAULT, fault_of_text.value, TEXT, "servers are known to say this")
+            yield Sign(ExplanationKind.FAULT, fault_of_text.value, TEXT, "servers are known to say this")
 
 
 def _of_status(status: int, text: str) -> Iterator[Sign]:
-    yield Sign(Kind.STATUS, str(status), STATUS, f"the text says HTTP {status}")
-    kind = classify(CallError(Cause.STATUS, text, status=status)).kind
+    yield Sign(ExplanationKind.STATUS, str(status), STATUS, f"the text says HTTP {status}")
+    kind = classify(CallError(CallCause.STATUS, text, status=status)).kind
     if kind not in (_bare(status), _unknown(status)) or kind is _by_text(text):
-        yield Sign(Kind.FAULT, kind.value, TEXT, f"servers are known to say this with HTTP {status}")
+        yield Sign(
+            ExplanationKind.FAULT, kind.value, TEXT, f"servers are known to say this with HTTP {status}"
+        )
     elif str(status) not in _EXPLAINED:
         yield of_number(status)
 
@@ -127,19 +136,19 @@ def _of_status(status: int, text: str) -> Iterator[Sign]:
 def _by_text(text: str) -> FaultKind | None:
     """The fault that the text alone gives away: one that no bare status would be."""
     for status in (200, 503, 404, 400):
-        kind = classify(CallError(Cause.IN_BAND, text, status=status, phase="stream")).kind
+        kind = classify(CallError(CallCause.IN_BAND, text, status=status, phase="stream")).kind
         if kind is not _bare(status):
             return kind
     return None
 
 
 def _bare(status: int) -> FaultKind:
-    return classify(CallError(Cause.STATUS, "", status=status)).kind
+    return classify(CallError(CallCause.STATUS, "", status=status)).kind
 
 
 def _unknown(status: int) -> FaultKind:
     """What a text that nobody knows means under this status."""
-    return classify(CallError(Cause.STATUS, "?", status=status)).kind
+    return classify(CallError(CallCause.STATUS, "?", status=status)).kind
 
 
 def _quoted(found: str) -> str:

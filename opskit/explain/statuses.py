@@ -5,7 +5,7 @@ Sources: wire facts A1 to A6 (Ollama), B1 and B2 (mlx_lm.server), C (OpenRouter,
 
 from http import HTTPStatus
 
-from opskit.explain.entry import Entry, Kind
+from opskit.explain.entry import Explanation, ExplanationKind
 
 #: Statuses that nginx, Ollama and others use without a registration.
 PHRASES = {status.value: status.phrase for status in HTTPStatus if status >= 400} | {
@@ -14,11 +14,13 @@ PHRASES = {status.value: status.phrase for status in HTTPStatus if status >= 400
 }
 
 
-def _status(number: int, cause: str, remedy: str, code: str, *see: str) -> Entry:
-    return Entry(Kind.STATUS, str(number), PHRASES[number], cause, remedy, code, number, see=see)
+def _status(number: int, cause: str, remedy: str, code: str, *see: str) -> Explanation:
+    return Explanation(
+        ExplanationKind.STATUS, str(number), PHRASES[number], cause, remedy, code, number, see=see
+    )
 
 
-STATUSES: tuple[Entry, ...] = (
+STATUSES: tuple[Explanation, ...] = (
     _status(
         400,
         "the server could not use the request: JSON that does not parse, a prompt longer than the context, a "

@@ -4,12 +4,12 @@ States are named by their words: `opskit.checks` stands beside this package, not
 """
 
 from opskit.errors import CATALOGUE, Exit
-from opskit.explain.entry import Entry, Kind
+from opskit.explain.entry import Explanation, ExplanationKind
 from opskit.llm.verdict import Verdict
 
 
-def _verdict(kind: Verdict, title: str, cause: str, remedy: str, *see: str) -> Entry:
-    return Entry(Kind.VERDICT, kind.value, title, cause, remedy, "MODEL_004", see=see)
+def _verdict(kind: Verdict, title: str, cause: str, remedy: str, *see: str) -> Explanation:
+    return Explanation(ExplanationKind.VERDICT, kind.value, title, cause, remedy, "MODEL_004", see=see)
 
 
 def _state(
@@ -20,12 +20,12 @@ def _state(
     code: str | None = None,
     exit_: Exit = Exit.FAILED,
     see: tuple[str, ...] = (),
-) -> Entry:
+) -> Explanation:
     status = CATALOGUE[code].http_status if code else None
-    return Entry(Kind.STATE, key, title, cause, remedy, code, status, exit_, see)
+    return Explanation(ExplanationKind.STATE, key, title, cause, remedy, code, status, exit_, see)
 
 
-VERDICTS: tuple[Entry, ...] = (
+VERDICTS: tuple[Explanation, ...] = (
     _verdict(
         Verdict.EMPTY,
         "the answer is empty",
@@ -60,7 +60,7 @@ VERDICTS: tuple[Entry, ...] = (
     ),
 )
 
-STATES: tuple[Entry, ...] = (
+STATES: tuple[Explanation, ...] = (
     _state(
         "ok",
         "it works",

@@ -7,9 +7,9 @@ import re
 
 from opskit import tags
 from opskit.errors import CATALOGUE
-from opskit.explain.entry import Kind
+from opskit.explain.entry import ExplanationKind
 from opskit.explain.statuses import PHRASES
-from opskit.providers.base import Cause
+from opskit.providers.base import CallCause
 from opskit.providers.failures import Phase
 
 
@@ -34,9 +34,9 @@ STATUS = tuple(
 )
 
 #: Kernel, Python, Go, Node and curl say the same thing in their own words.
-CONNECTION: tuple[tuple[Cause, Phase, re.Pattern[str]], ...] = (
+CONNECTION: tuple[tuple[CallCause, Phase, re.Pattern[str]], ...] = (
     (
-        Cause.REFUSED,
+        CallCause.REFUSED,
         "connect",
         _any(
             "connection refused",
@@ -48,7 +48,7 @@ CONNECTION: tuple[tuple[Cause, Phase, re.Pattern[str]], ...] = (
         ),
     ),
     (
-        Cause.RESET,
+        CallCause.RESET,
         "request",
         _any(
             "connection reset",
@@ -60,7 +60,7 @@ CONNECTION: tuple[tuple[Cause, Phase, re.Pattern[str]], ...] = (
         ),
     ),
     (
-        Cause.NAME,
+        CallCause.NAME,
         "connect",
         _any(
             "name or service not known",
@@ -75,17 +75,17 @@ CONNECTION: tuple[tuple[Cause, Phase, re.Pattern[str]], ...] = (
         ),
     ),
     (
-        Cause.UNREACHABLE,
+        CallCause.UNREACHABLE,
         "connect",
         _any("no route to host", "network is unreachable", "EHOSTUNREACH", "ENETUNREACH"),
     ),
     (
-        Cause.TLS,
+        CallCause.TLS,
         "connect",
         _any("certificate.verify.failed", r"\bSSLError\b", r"\bx509: ", r"\btls: ", "wrong version number"),
     ),
     (
-        Cause.TIMEOUT,
+        CallCause.TIMEOUT,
         "connect",
         _any(
             "connect(?:ion)? timed out",
@@ -97,7 +97,7 @@ CONNECTION: tuple[tuple[Cause, Phase, re.Pattern[str]], ...] = (
         ),
     ),
     (
-        Cause.TIMEOUT,
+        CallCause.TIMEOUT,
         "request",
         _any(
             "read timed out",
@@ -109,7 +109,7 @@ CONNECTION: tuple[tuple[Cause, Phase, re.Pattern[str]], ...] = (
         ),
     ),
     (
-        Cause.CLOSED,
+        CallCause.CLOSED,
         "request",
         _any(
             "empty reply from server",
@@ -121,7 +121,7 @@ CONNECTION: tuple[tuple[Cause, Phase, re.Pattern[str]], ...] = (
         ),
     ),
     (
-        Cause.CLOSED,
+        CallCause.CLOSED,
         "stream",
         _any(
             "peer closed connection without",
@@ -133,21 +133,21 @@ CONNECTION: tuple[tuple[Cause, Phase, re.Pattern[str]], ...] = (
             "ended prematurely",
         ),
     ),
-    (Cause.PAYLOAD, "request", _any("JSONDecodeError", r"received HTTP/0\.9", "BadStatusLine")),
+    (CallCause.PAYLOAD, "request", _any("JSONDecodeError", r"received HTTP/0\.9", "BadStatusLine")),
 )
 
 #: Sentences with a meaning of their own that the classifier of calls does not need to know.
-SENTENCES: tuple[tuple[Kind, str, re.Pattern[str]], ...] = (
+SENTENCES: tuple[tuple[ExplanationKind, str, re.Pattern[str]], ...] = (
     (
-        Kind.CODE,
+        ExplanationKind.CODE,
         "DOCKER_001",
         _any("cannot connect to the docker daemon", "is the docker daemon running"),
     ),
-    (Kind.CODE, "DOCKER_002", _any("no such container")),
-    (Kind.FAULT, "unauthorised", _any("(invalid|incorrect|missing) API[ -]key")),
-    (Kind.FAULT, "out_of_memory", _any(r"\bOOM-?killed", "out of memory: killed process")),
+    (ExplanationKind.CODE, "DOCKER_002", _any("no such container")),
+    (ExplanationKind.FAULT, "unauthorised", _any("(invalid|incorrect|missing) API[ -]key")),
+    (ExplanationKind.FAULT, "out_of_memory", _any(r"\bOOM-?killed", "out of memory: killed process")),
     (
-        Kind.STATUS,
+        ExplanationKind.STATUS,
         "499",
         _any("client connection closed before .{1,40} finished loading", r"aborting load\b"),
     ),

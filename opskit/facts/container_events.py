@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from opskit.facts.container import Container, docker_time
 from opskit.system.docker_objects import DockerObjects
-from opskit.system.docker_records import Happening
+from opskit.system.docker_records import DockerEvent
 
 #: As many events as Docker keeps, of all kinds together; each run of a health check makes three.
 KEPT_EVENTS = 256
@@ -24,7 +24,7 @@ class ContainerEvents:
     """
 
     now: datetime
-    events: Sequence[Happening] = ()
+    events: Sequence[DockerEvent] = ()
     complete: bool = True
     own_repairs: Mapping[str, Sequence[datetime]] = field(default_factory=dict)
 
@@ -57,7 +57,7 @@ async def read_container_events(
     return ContainerEvents(now, events, len(events) < KEPT_EVENTS, repairs)
 
 
-def may_be_stopping(container: Container, events: Iterable[Happening], now: datetime) -> bool:
+def may_be_stopping(container: Container, events: Iterable[DockerEvent], now: datetime) -> bool:
     """Tell whether a container ended a moment ago by what may be a `docker stop` that is not told yet. Pure.
 
     `docker kill` sends SIGKILL at once, a stop the container's own signal first.

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from opskit.errors import OpskitError
-from opskit.llm.plan import Skipped, Wish
+from opskit.llm.plan import ModelRequest, Skipped
 from opskit.providers.base import Message, Usage
 
 
@@ -18,7 +18,7 @@ class Ask:
     """
 
     messages: tuple[Message, ...]
-    wish: Wish = field(default_factory=Wish)
+    wish: ModelRequest = field(default_factory=ModelRequest)
     max_tokens: int | None = None
     temperature: float | None = None
     length_is_fine: bool = False
@@ -47,7 +47,7 @@ class Session:
     failed: set[tuple[str, str]] = field(default_factory=set)
 
 
-class Outcome(StrEnum):
+class AttemptOutcome(StrEnum):
     OK = "ok"
     FAULT = "fault"
     REJECTED = "rejected"
@@ -63,7 +63,7 @@ class Attempt:
 
     node: str
     model: str
-    outcome: Outcome
+    outcome: AttemptOutcome
     fault: str | None
     detail: str
     seconds: float

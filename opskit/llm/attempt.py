@@ -12,7 +12,7 @@ from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.loads import Loads, load_budget_s
 from opskit.llm.plan import Candidate
 from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
-from opskit.llm.watch import Watch
+from opskit.llm.wait_timer import WaitTimer
 from opskit.providers.base import (
     DEFAULT_MODEL,
     CallError,
@@ -34,7 +34,7 @@ _ASK_AFTER = 0.8
 
 
 @dataclass(slots=True)
-class Trial:
+class AttemptState:
     """What one attempt has come to; filled while it runs."""
 
     candidate: Candidate
@@ -66,7 +66,7 @@ class _Stopped(Exception):  # noqa: N818 - a signal, not an error
         super().__init__(fault.detail)
 
 
-class Asker:
+class AttemptRunner:
     """Makes attempts. Knows budgets, loads and which models are giving tokens; chooses nothing."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Asker:
         node: Node,
         candidate: Candidate,
         ask: Ask,
-        trial: Trial,
+        trial: AttemptState,
         *,
         deadline: float,
         patience_s: float | None,
@@ -137,7 +137,7 @@ class Asker:
         finally:
             trial.ended = self._clock()
 
-    def _take(self, piece: str, ask: Ask, trial: Trial, hold_back: int | None) -> str:
+    def _take(self, piece: str, ask: Ask, trial: AttemptState, hold_back: int | None) -> str:
         before = len(trial.text)
         trial.text += piece
         grown = before // _LOOP_STEP != len(trial.text) // _LOOP_STEP
@@ -158,7 +158,7 @@ class Asker:
         self,
         provider: Provider,
         candidate: Candidate,
-        trial: Trial,
+        trial: AttemptState,
         patience_s: float | None,
         num_ctx: int | None,
     ) -> float:
@@ -196,7 +196,7 @@ class Asker:
         if not candidate.resident and not provider.kind.loads_on_demand:
             # The load happens inside the request, unseen.
             first_s += load_budget_s(budgets, candidate.size_bytes)
-        with contextlib.closing(Watch()) as watch:
+        with contextlib.closing(WaitTimer()) as watch:
             async with contextlib.aclosing(provider.stream(request)) as stream:
                 event = await self._first(watch, stream, provider, key, first_s, deadline)
                 self._left.pop(key, None)
@@ -216,7 +216,7 @@ class Asker:
                 yield event
 
     async def _next(
-        self, watch: Watch, stream: AsyncGenerator[Event, None], wait_s: float, deadline: float
+        self, watch: WaitTimer, stream: AsyncGenerator[Event, None], wait_s: float, deadline: float
     ) -> Event:
         left = deadline - self._clock()
         try:
@@ -232,7 +232,7 @@ class Asker:
 
     async def _first(
         self,
-        watch: Watch,
+        watch: WaitTimer,
         stream: AsyncGenerator[Event, None],
         provider: Provider,
         key: tuple[str, str],

@@ -13,13 +13,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from opskit.config.schema import Config
-from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Outcome
+from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer
 from opskit.llm.catalog import NodeView
 from opskit.llm.faults import FaultKind
 from opskit.llm.one_token import is_overdue, may_be_asked
-from opskit.llm.plan import Wish
+from opskit.llm.plan import ModelRequest
 from opskit.llm.router import Router
-from opskit.llm.selection import Examinee, Load
+from opskit.llm.selection import ExaminedModel, Load
 from opskit.result import Status
 from opskit.system.host import is_loopback
 from opskit.tags import correlated
@@ -32,14 +32,14 @@ THINKING_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ExamResult:
     """How one model did.
 
     `state` is ok, slow, a fault, a verdict, or unloaded. Times are of the warm request, its load apart:
     `load_s` None means that nothing had to be loaded, or that it cannot be told.
     """
 
-    examinee: Examinee
+    examinee: ExaminedModel
     status: Status
     state: str
     detail: str
@@ -81,10 +81,10 @@ class Result:
 
 async def examine(
     router: Router,
-    examinees: Sequence[Examinee],
+    examinees: Sequence[ExaminedModel],
     config: Config,
-    on_start: Callable[[Examinee], None] = lambda _: None,
-) -> list[Result]:
+    on_start: Callable[[ExaminedModel], None] = lambda _: None,
+) -> list[ExamResult]:
     """The results, in the order given.
 
     Machines are tested side by side, the models of one machine one after the other: two at once would slow
@@ -94,7 +94,7 @@ async def examine(
     for index, who in enumerate(examinees):
         url = config.node(who.node).url
         lanes.setdefault("" if is_loopback(url) else urlsplit(url).hostname or "", []).append(index)
-    results: dict[int, Result] = {}
+    results: dict[int, ExamResult] = {}
 
     async def work(lane: list[int]) -> None:
         for index in lane:
@@ -105,11 +105,11 @@ async def examine(
     return [results[index] for index in range(len(examinees))]
 
 
-async def _examine(router: Router, who: Examinee, config: Config) -> Result:
+async def _examine(router: Router, who: ExaminedModel, config: Config) -> ExamResult:
     view = await _fresh(router, who.node)
     if who.load is Load.NONE and not _still_loaded(view, who.model):
         detail = "it was unloaded before its turn, and is not loaded again for a test"
-        return Result(who, Status.SKIP, "unloaded", detail)
+        return ExamResult(who, Status.SKIP, "unloaded", detail)
     with correlated():
         tokens = MAX_TOKENS
         said = await _ask(router, who, tokens)
@@ -154,9 +154,9 @@ def _still_loaded(view: NodeView | None, model: str) -> bool:
     return held is not None and (may_be_asked(held) or is_overdue(held))
 
 
-async def _ask(router: Router, who: Examinee, max_tokens: int) -> Answer | NoAnswer:
+async def _ask(router: Router, who: ExaminedModel, max_tokens: int) -> Answer | NoAnswer:
     """Ask this model on this node and no other."""
-    wish = Wish(model=who.model, node=who.node)
+    wish = ModelRequest(model=who.model, node=who.node)
     ask = Ask.of(
         QUESTION, wish=wish, max_tokens=max_tokens, temperature=0.0, length_is_fine=True, max_fallbacks=0
     )
@@ -177,11 +177,11 @@ def _was_thinking(said: Answer | NoAnswer) -> bool:
         isinstance(said, NoAnswer)
         and last is not None
         and last.finish_reason == "length"
-        and (last.outcome is Outcome.REJECTED)
+        and (last.outcome is AttemptOutcome.REJECTED)
     )
 
 
-def _success(who: Examinee, answer: Answer, load_s: float | None, *, slow_s: float) -> Result:
+def _success(who: ExaminedModel, answer: Answer, load_s: float | None, *, slow_s: float) -> ExamResult:
     attempt = answer.attempts[-1]
     loading = attempt.load_s or 0.0
     first_s = (attempt.first_token_s or 0.0) - loading
@@ -189,7 +189,7 @@ def _success(who: Examinee, answer: Answer, load_s: float | None, *, slow_s: flo
     total_s = attempt.seconds - loading
     slow = sign_s > slow_s
     text = " ".join(answer.text.split())
-    return Result(
+    return ExamResult(
         who,
         Status.WARN if slow else Status.PASS,
         "slow" if slow else "ok",
@@ -214,14 +214,16 @@ def _speed(answer: Answer, spoke_s: float) -> float | None:
     return (tokens - 1) / spoke_s if tokens > 1 and spoke_s > 0 else None
 
 
-def _failure(who: Examinee, refused: NoAnswer, load_s: float | None, view: NodeView | None) -> Result:
+def _failure(
+    who: ExaminedModel, refused: NoAnswer, load_s: float | None, view: NodeView | None
+) -> ExamResult:
     last = _last(refused)
     if last is None:
         state = view.fault.kind.value if view is not None and view.fault is not None else "unavailable"
-        return Result(who, Status.FAIL, state, refused.message, refused.code, load_s)
+        return ExamResult(who, Status.FAIL, state, refused.message, refused.code, load_s)
     # An answer that the server could not parse says as little against the model as one that is no answer.
-    rejected = last.outcome is Outcome.REJECTED or last.fault == FaultKind.UNPARSABLE_ANSWER
-    return Result(
+    rejected = last.outcome is AttemptOutcome.REJECTED or last.fault == FaultKind.UNPARSABLE_ANSWER
+    return ExamResult(
         who,
         Status.WARN if rejected else Status.FAIL,
         last.fault or "unknown",

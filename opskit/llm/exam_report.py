@@ -7,13 +7,13 @@ from typing import Any
 
 from opskit.config.schema import Config
 from opskit.llm.catalog import NodeView, Snapshot
-from opskit.llm.exam import Result
+from opskit.llm.exam import ExamResult
 from opskit.llm.faults import FaultKind
 from opskit.llm.fit import Fit
 from opskit.llm.health import Health
-from opskit.llm.plan import Situation, Skipped, Wish, plan
+from opskit.llm.plan import ModelRequest, PlanContext, Skipped, plan
 from opskit.llm.remedies import fault_remedy
-from opskit.llm.selection import Selection
+from opskit.llm.selection import ModelSelection
 from opskit.llm.verdict import Verdict
 from opskit.providers.kinds import ServerKind
 from opskit.result import Finding, Report, Status
@@ -57,30 +57,30 @@ class Recommendation:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ExamOutcome:
     """An examination that is over, ready to be shown in any form."""
 
-    selection: Selection
-    results: tuple[Result, ...]
+    selection: ModelSelection
+    results: tuple[ExamResult, ...]
     recommendations: tuple[Recommendation, ...]
     unread: tuple[Finding, ...] = ()
 
     @property
-    def working(self) -> list[Result]:
+    def working(self) -> list[ExamResult]:
         return [result for result in self.results if result.works]
 
     @property
-    def tested(self) -> list[Result]:
+    def tested(self) -> list[ExamResult]:
         return [result for result in self.results if result.status is not Status.SKIP]
 
     @property
-    def soonest(self) -> Result | None:
+    def soonest(self) -> ExamResult | None:
         """Whoever had its whole answer ready first."""
         timed = [result for result in self.working if result.total_s is not None]
         return min(timed, key=lambda result: result.total_s or 0.0, default=None)
 
     @property
-    def quickest(self) -> Result | None:
+    def quickest(self) -> ExamResult | None:
         """Whoever gives most tokens a second."""
         timed = [result for result in self.working if result.tokens_per_s is not None]
         return max(timed, key=lambda result: result.tokens_per_s or 0.0, default=None)
@@ -99,7 +99,7 @@ class Outcome:
         }
 
 
-def report(outcome: Outcome, views: Sequence[NodeView]) -> Report:
+def report(outcome: ExamOutcome, views: Sequence[NodeView]) -> Report:
     """The findings: nodes that were not read, each model, those that were not tested, and the sum of it."""
     kinds = {view.name: view.likely_kind for view in views}
     return Report(
@@ -115,7 +115,7 @@ def report(outcome: Outcome, views: Sequence[NodeView]) -> Report:
 
 
 def recommend(
-    results: Sequence[Result], views: Sequence[NodeView], config: Config, categories: Collection[str]
+    results: Sequence[ExamResult], views: Sequence[NodeView], config: Config, categories: Collection[str]
 ) -> tuple[Recommendation, ...]:
     """The first of the working models in the router's own order, for each kind of work."""
     working = {result.key: result for result in results if result.works}
@@ -130,8 +130,8 @@ def recommend(
     fits = Fit(True, "it has just answered")
     found: list[Recommendation] = []
     for category in categories:
-        situation = Situation(snapshot, Health(config.circuit), (), {}, 0.0, lambda _view, _model: fits)
-        order = plan(Wish(category=category), config.router, situation).candidates
+        situation = PlanContext(snapshot, Health(config.circuit), (), {}, 0.0, lambda _view, _model: fits)
+        order = plan(ModelRequest(category=category), config.router, situation).candidates
         if not order:
             why = "no tested model works" if not working else "the working models are used only by name"
             found.append(Recommendation(category, None, None, "", why))
@@ -146,7 +146,7 @@ def recommend(
     return tuple(found)
 
 
-def summary(outcome: Outcome) -> list[str]:
+def summary(outcome: ExamOutcome) -> list[str]:
     """The end of a test in sentences: who works, who is fastest, whom to use for what."""
     if not outcome.tested:
         return []
@@ -162,7 +162,7 @@ def summary(outcome: Outcome) -> list[str]:
     return lines
 
 
-def cells(result: Result) -> list[str]:
+def cells(result: ExamResult) -> list[str]:
     """One row under COLUMNS."""
     return [
         result.examinee.node,
@@ -179,7 +179,7 @@ def cells(result: Result) -> list[str]:
 COLUMNS = ("node", "model", "result", "load", "first token", "total", "tokens", "tokens/s")
 
 
-def markdown(outcome: Outcome, findings: Sequence[Finding], *, at: datetime, version: str) -> str:
+def markdown(outcome: ExamOutcome, findings: Sequence[Finding], *, at: datetime, version: str) -> str:
     """The whole outcome as a document. Foreign text cannot become markup in it."""
     lines = [
         "# Model test",
@@ -238,7 +238,7 @@ def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.2f} s"
 
 
-def _tested(result: Result, kind: ServerKind) -> Finding:
+def _tested(result: ExamResult, kind: ServerKind) -> Finding:
     who = result.examinee
     slow = "`opskit models loaded` shows whether it is partly on the CPU" if result.state == "slow" else None
     return Finding(
@@ -275,7 +275,7 @@ def _skipped(skip: Skipped) -> Finding:
     return Finding("model", f"{skip.node}/{skip.model}", Status.SKIP, "not tested", skip.why)
 
 
-def _sum(outcome: Outcome) -> Finding:
+def _sum(outcome: ExamOutcome) -> Finding:
     tested, working = outcome.tested, outcome.working
     if not tested:
         return Finding(
@@ -306,7 +306,7 @@ def _sum(outcome: Outcome) -> Finding:
     )
 
 
-def _why_nothing(outcome: Outcome) -> str:
+def _why_nothing(outcome: ExamOutcome) -> str:
     chosen = outcome.selection
     reasons = [f"{skip.model}: {skip.why}" for skip in (*chosen.absent, *chosen.skipped)]
     reasons += [f"{result.examinee}: {result.detail}" for result in outcome.results]
@@ -321,7 +321,7 @@ def _all(count: int) -> str:
     return "the one model" if count == 1 else f"all {count} models"
 
 
-def _remedy(result: Result, kind: ServerKind) -> str | None:
+def _remedy(result: ExamResult, kind: ServerKind) -> str | None:
     """What to type next, by the fault and the kind of server."""
     model, node, state = result.examinee.model, result.examinee.node, result.state
     again = f"`opskit models test --node {node} --model {model}`"

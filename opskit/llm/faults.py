@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from opskit.llm import fault_texts as texts
-from opskit.providers.base import CallError, Cause, without_reason
+from opskit.providers.base import CallCause, CallError, without_reason
 
 
 class FaultKind(StrEnum):
@@ -191,23 +191,23 @@ def classify(error: CallError) -> Fault:
 
 def _kind(error: CallError) -> FaultKind:
     match error.cause:
-        case Cause.REFUSED:
+        case CallCause.REFUSED:
             return FaultKind.REFUSED
-        case Cause.UNREACHABLE | Cause.NAME | Cause.TLS:
+        case CallCause.UNREACHABLE | CallCause.NAME | CallCause.TLS:
             return FaultKind.UNREACHABLE
-        case Cause.TIMEOUT:
+        case CallCause.TIMEOUT:
             return FaultKind.CONNECT_TIMEOUT if error.phase == "connect" else FaultKind.FIRST_TOKEN_TIMEOUT
-        case Cause.RESET:
+        case CallCause.RESET:
             return FaultKind.RESET
-        case Cause.CLOSED:
+        case CallCause.CLOSED:
             return FaultKind.TRUNCATED if error.phase == "stream" else FaultKind.EMPTY_REPLY
-        case Cause.ENDED:
+        case CallCause.ENDED:
             return FaultKind.TRUNCATED
-        case Cause.PAYLOAD:
+        case CallCause.PAYLOAD:
             return FaultKind.BAD_PAYLOAD
-        case Cause.NOT_LISTED:
+        case CallCause.NOT_LISTED:
             return FaultKind.NOT_LISTED
-        case Cause.STATUS | Cause.IN_BAND:
+        case CallCause.STATUS | CallCause.IN_BAND:
             return _by_status(error)
 
 

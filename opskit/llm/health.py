@@ -12,7 +12,7 @@ from opskit.config.schema import CircuitConfig
 from opskit.llm.faults import Fault, Scope
 
 
-class State(StrEnum):
+class CircuitState(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
@@ -27,10 +27,10 @@ class Circuit:
     open_for_s: float = 0.0
     reason: str = ""
 
-    def state(self, now: float) -> State:
+    def state(self, now: float) -> CircuitState:
         if self.opened_at is None:
-            return State.CLOSED
-        return State.OPEN if now - self.opened_at < self.open_for_s else State.HALF_OPEN
+            return CircuitState.CLOSED
+        return CircuitState.OPEN if now - self.opened_at < self.open_for_s else CircuitState.HALF_OPEN
 
     def succeed(self) -> None:
         """One good answer closes it and forgets the past."""
@@ -43,9 +43,9 @@ class Circuit:
         self.failures += 1
         self.reason = reason
         state = self.state(now)
-        if state is State.CLOSED and not at_once and self.failures < config.failures:
+        if state is CircuitState.CLOSED and not at_once and self.failures < config.failures:
             return
-        grown = self.open_for_s * 2 if state is State.HALF_OPEN else self.open_for_s
+        grown = self.open_for_s * 2 if state is CircuitState.HALF_OPEN else self.open_for_s
         wanted = max(config.open_s, grown, rest_s or 0.0)
         self.opened_at = now
         self.open_for_s = min(wanted, max(config.open_max_s, rest_s or 0.0))
@@ -63,15 +63,15 @@ class Health:
     models: dict[tuple[str, str], Circuit] = field(default_factory=dict)
     overloaded_until: dict[str, float] = field(default_factory=dict)
 
-    def state(self, node: str, model: str, now: float) -> State:
+    def state(self, node: str, model: str, now: float) -> CircuitState:
         """The worse of the node's and the model's."""
         states = [
             c.state(now) for c in (self.nodes.get(node), self.models.get((node, model))) if c is not None
         ]
-        for state in (State.OPEN, State.HALF_OPEN):
+        for state in (CircuitState.OPEN, CircuitState.HALF_OPEN):
             if state in states:
                 return state
-        return State.CLOSED
+        return CircuitState.CLOSED
 
     def why(self, node: str, model: str, now: float) -> str:
         """One line for a person, empty when both are closed."""
@@ -79,7 +79,7 @@ class Health:
             (node, self.nodes.get(node)),
             (f"{model} on {node}", self.models.get((node, model))),
         ):
-            if circuit is not None and circuit.state(now) is not State.CLOSED:
+            if circuit is not None and circuit.state(now) is not CircuitState.CLOSED:
                 return f"{name} is resting for {circuit.remaining_s(now):.1f} s more: {circuit.reason}"
         return ""
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from opskit.providers.base import (
+    CallCause,
     CallError,
-    Cause,
     ChatRequest,
     End,
     Message,
@@ -148,7 +148,7 @@ async def loading_evidence(provider: Provider, model: Resident) -> str:
         await asyncio.sleep(_LOOK_S / 2)
         second = await _listed(provider, model)
     except CallError as error:
-        if error.cause is not Cause.TIMEOUT:
+        if error.cause is not CallCause.TIMEOUT:
             return ""
         try:
             await provider.version()

@@ -15,12 +15,12 @@ from opskit.config.schema import RouterConfig, Source
 from opskit.llm.catalog import NodeView, Snapshot
 from opskit.llm.faults import FaultKind
 from opskit.llm.fit import Fit
-from opskit.llm.health import Health, State
+from opskit.llm.health import CircuitState, Health
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ModelRequest:
     """What a request wants of the choice.
 
     `source` is the back end a task's block was given (SPEC B10). `fallback` is True once a model has failed.
@@ -63,7 +63,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class PlanContext:
     """Everything the choice depends on, at one moment."""
 
     snapshot: Snapshot
@@ -74,7 +74,7 @@ class Situation:
     fits: Callable[[NodeView, ModelInfo], Fit]
 
 
-def plan(wish: Wish, router: RouterConfig, situation: Situation) -> Plan:
+def plan(wish: ModelRequest, router: RouterConfig, situation: PlanContext) -> Plan:
     """All models of all nodes, judged. No I/O, no randomness."""
     ranked: list[tuple[tuple[float, ...], Candidate]] = []
     skipped: list[Skipped] = []
@@ -125,14 +125,14 @@ def same_model(wanted: str, name: str) -> bool:
     return wanted in (name, name.removesuffix(":latest"))
 
 
-def _refusal(wish: Wish, view: NodeView, model: ModelInfo, situation: Situation) -> str | None:
+def _refusal(wish: ModelRequest, view: NodeView, model: ModelInfo, situation: PlanContext) -> str | None:
     if wish.model is not None and not same_model(wish.model, model.name):
         return "another model was asked for by name"
     if model.cloud and wish.model is None:
         return "it runs in the cloud; ask for it by name"
     if (view.name, model.name) in situation.failed:
         return "it failed in this session"
-    if situation.health.state(view.name, model.name, situation.now) is not State.CLOSED:
+    if situation.health.state(view.name, model.name, situation.now) is not CircuitState.CLOSED:
         return situation.health.why(view.name, model.name, situation.now)
     fitting = situation.fits(view, model)
     return fitting.reason if fitting.ok is False else None
@@ -147,7 +147,9 @@ class _Choice:
     why: str
 
 
-def _choice(wish: Wish, router: RouterConfig, view: NodeView, model: ModelInfo, *, loaded: bool) -> _Choice:
+def _choice(
+    wish: ModelRequest, router: RouterConfig, view: NodeView, model: ModelInfo, *, loaded: bool
+) -> _Choice:
     if wish.model is not None:
         return _Choice(0, (0.0,), "it was asked for by name")
     if model.name == DEFAULT_MODEL:
@@ -161,7 +163,9 @@ def _choice(wish: Wish, router: RouterConfig, view: NodeView, model: ModelInfo, 
     return _as_first(wish, router, model, power, loaded=loaded)
 
 
-def _as_first(wish: Wish, router: RouterConfig, model: ModelInfo, power: float, *, loaded: bool) -> _Choice:
+def _as_first(
+    wish: ModelRequest, router: RouterConfig, model: ModelInfo, power: float, *, loaded: bool
+) -> _Choice:
     patterns, reason = router.categories.get(wish.category, ()), f"it suits {wish.category}"
     if wish.category == "default" and not patterns:
         patterns, reason = router.power, "it is among the most powerful"
@@ -172,7 +176,7 @@ def _as_first(wish: Wish, router: RouterConfig, model: ModelInfo, power: float, 
 
 
 def _as_fallback(
-    wish: Wish, router: RouterConfig, view: NodeView, model: ModelInfo, power: float, *, loaded: bool
+    wish: ModelRequest, router: RouterConfig, view: NodeView, model: ModelInfo, power: float, *, loaded: bool
 ) -> _Choice:
     position = _position(router.fallbacks(view.source), model.name)
     if position is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from opskit.config.schema import NodeConfig
 from opskit.llm.answer import Attempt, NoAnswer
 from opskit.llm.faults import SERVER_IS_WELL, FaultKind
-from opskit.llm.plan import Plan, Wish, same_model
+from opskit.llm.plan import ModelRequest, Plan, same_model
 from opskit.llm.remedies import fault_remedy
 from opskit.providers.kinds import OPENAI, expected_kind
 
@@ -26,7 +26,7 @@ _DECISIVE = SERVER_IS_WELL | {FaultKind.UNAUTHORISED, FaultKind.NOT_INSTALLED, F
 
 def refusal(
     choice: Plan,
-    wish: Wish,
+    wish: ModelRequest,
     attempts: Sequence[Attempt],
     *,
     seconds: float,
@@ -92,7 +92,9 @@ def _reason(attempt: Attempt) -> str:
     return f"{attempt.fault} ({attempt.detail})"
 
 
-def _without_attempts(choice: Plan, wish: Wish, nodes: Sequence[NodeConfig]) -> tuple[str, str, str | None]:
+def _without_attempts(
+    choice: Plan, wish: ModelRequest, nodes: Sequence[NodeConfig]
+) -> tuple[str, str, str | None]:
     down = {s.node: s.why for s in choice.skipped if not s.model}
     listed = [s for s in choice.skipped if s.model]
     if wish.model is not None and listed:

@@ -14,15 +14,15 @@ from dataclasses import replace
 
 from opskit.config.schema import Budgets, CircuitConfig, RouterConfig
 from opskit.llm.answer import Answer, Ask, Session
-from opskit.llm.attempt import Asker, Trial
+from opskit.llm.attempt import AttemptRunner, AttemptState
 from opskit.llm.catalog import Catalog, NodeView
-from opskit.llm.course import Course
 from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import LOADED, Fit, fit
 from opskit.llm.health import Health
 from opskit.llm.loads import Loads
-from opskit.llm.plan import Candidate, Plan, Situation, Wish, plan, same_model
+from opskit.llm.plan import Candidate, ModelRequest, Plan, PlanContext, plan, same_model
 from opskit.llm.refusal import refusal
+from opskit.llm.request_state import RequestState
 from opskit.llm.trials import Trials
 from opskit.providers.base import ModelInfo
 from opskit.providers.node import Node
@@ -59,7 +59,7 @@ class Router:
         self.catalog = Catalog(nodes, ttl_s=router.catalog_ttl_s, clock=clock)
         self.health = Health(circuit)
         self._loads = Loads(budgets, self._loaded)
-        self._asker = Asker(router, budgets, self._loads, clock)
+        self._asker = AttemptRunner(router, budgets, self._loads, clock)
         self._trials = Trials(self._nodes, self.health, budgets, clock)
 
     async def chat(self, ask: Ask, session: Session | None = None) -> Answer:
@@ -81,7 +81,7 @@ class Router:
             async for item in items:
                 yield item
 
-    async def explain(self, wish: Wish, session: Session | None = None) -> Plan:
+    async def explain(self, wish: ModelRequest, session: Session | None = None) -> Plan:
         """Who would be asked in which order, and why the others would not; asks nobody for an answer."""
         await self.catalog.snapshot(wait_for_all=True)
         return await self._plan(wish, session or Session())
@@ -109,7 +109,7 @@ class Router:
     async def _route(
         self, ask: Ask, session: Session, *, hold_back: int | None
     ) -> AsyncGenerator[str | Answer, None]:
-        course = Course(ask, self._clock())
+        course = RequestState(ask, self._clock())
         deadline = course.started + self._budgets.total_s
         allowed = self._config.max_fallbacks if ask.max_fallbacks is None else ask.max_fallbacks
         while len(course.attempts) <= allowed and self._clock() < deadline:
@@ -117,7 +117,7 @@ class Router:
             candidate = left[0] if left else await self._patient(course, deadline)
             if candidate is None:
                 break
-            trial = Trial(candidate, self._clock())
+            trial = AttemptState(candidate, self._clock())
             hurry = course.wish.model is None and any(c.resident for c in left[1:])
             async with contextlib.aclosing(
                 self._attempt(
@@ -146,7 +146,7 @@ class Router:
             nodes=[node.config for node in self._nodes.values()],
         )
 
-    async def _left(self, course: Course, session: Session) -> list[Candidate]:
+    async def _left(self, course: RequestState, session: Session) -> list[Candidate]:
         """Who may still be asked, best first.
 
         A model that was asked for by name and is known, but failed or rests, gives way to the others; one
@@ -171,7 +171,7 @@ class Router:
         self.catalog.saw_resident(node, model)
         self.catalog.residency_changed(node)
 
-    def _open(self, choice: Plan, course: Course) -> list[Candidate]:
+    def _open(self, choice: Plan, course: RequestState) -> list[Candidate]:
         """USE_MLX_FALLBACK=false switches the MLX leg of fallback off (SPEC A6)."""
         first = not course.is_fallback
         return [
@@ -182,8 +182,8 @@ class Router:
 
     async def _attempt(
         self,
-        course: Course,
-        trial: Trial,
+        course: RequestState,
+        trial: AttemptState,
         *,
         deadline: float,
         patience_s: float | None,
@@ -238,7 +238,7 @@ class Router:
         course.record(trial)
         self._tell(trial)
 
-    def _learn(self, course: Course, trial: Trial, session: Session) -> None:
+    def _learn(self, course: RequestState, trial: AttemptState, session: Session) -> None:
         """Enter a failure into health, session, catalog and course."""
         candidate, fault, now = trial.candidate, trial.fault, self._clock()
         course.avoid(trial, now)
@@ -253,11 +253,11 @@ class Router:
         elif fault.is_crash or fault.kind is FaultKind.LOAD_TIMEOUT:
             self.catalog.residency_changed(candidate.node)
 
-    async def _plan(self, wish: Wish, session: Session, *, rested: bool = False) -> Plan:
+    async def _plan(self, wish: ModelRequest, session: Session, *, rested: bool = False) -> Plan:
         """The order as things stand; `rested` leaves the circuits out of it."""
         snapshot = await self.catalog.snapshot()
         health = Health(self.health.config) if rested else self.health
-        situation = Situation(snapshot, health, session.failed, self._in_flight, self._clock(), self.fits)
+        situation = PlanContext(snapshot, health, session.failed, self._in_flight, self._clock(), self.fits)
         choice = plan(wish, self._config, situation)
         if not choice.candidates and (not snapshot.complete or any(v.fault for v in snapshot.nodes)):
             situation = replace(situation, snapshot=await self.catalog.snapshot(wait_for_all=True))
@@ -267,14 +267,14 @@ class Router:
             self._warn_of_mlx(situation)
         return choice
 
-    def _unknown(self, wish: Wish, choice: Plan) -> bool:
+    def _unknown(self, wish: ModelRequest, choice: Plan) -> bool:
         """Nobody lists the model that was asked for, or it does not fit: do not guess another."""
         if choice.candidates:
             return False
         listed = [s for s in choice.skipped if s.model and wish.model and same_model(wish.model, s.model)]
         return not listed or all("does not fit" in s.why for s in listed)
 
-    async def _patient(self, course: Course, deadline: float) -> Candidate | None:
+    async def _patient(self, course: RequestState, deadline: float) -> Candidate | None:
         """Wait for the first model that asked to be waited for, within the queue budget."""
         waiting = course.next_waiting()
         if waiting is None:
@@ -293,7 +293,7 @@ class Router:
             self._memory_seen = (self._clock(), value)
         return value
 
-    def _warn_of_mlx(self, situation: Situation) -> None:
+    def _warn_of_mlx(self, situation: PlanContext) -> None:
         """SPEC B10: MLX missing is told once in five minutes, not on every call."""
         missing = [
             view
@@ -310,7 +310,7 @@ class Router:
                 detail=f"MLX is not there: {fault.detail if fault else ''}",
             )
 
-    def _tell(self, trial: Trial) -> None:
+    def _tell(self, trial: AttemptState) -> None:
         """The log lines of a finished attempt (SPEC A1)."""
         candidate = trial.candidate
         where: dict[str, Value] = {

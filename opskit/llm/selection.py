@@ -32,7 +32,7 @@ class Which:
 
 
 @dataclass(frozen=True, slots=True)
-class Examinee:
+class ExaminedModel:
     """A model that is to be tested. `shown` is its name for people; `budget_s` how long its load may take."""
 
     node: str
@@ -49,24 +49,24 @@ class Examinee:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ModelSelection:
     """Who is tested and who is not.
 
     `absent` was asked for by name and cannot be tested. `unloaded` and `untold` count models that would have
     to be loaded, or of which that cannot be told.
     """
 
-    examinees: tuple[Examinee, ...]
+    examinees: tuple[ExaminedModel, ...]
     skipped: tuple[Skipped, ...] = ()
     absent: tuple[Skipped, ...] = ()
     unloaded: int = 0
     untold: int = 0
 
     @property
-    def replacements(self) -> tuple[Examinee, ...]:
+    def replacements(self) -> tuple[ExaminedModel, ...]:
         return tuple(who for who in self.examinees if who.load is Load.REPLACES)
 
-    def without_replacements(self) -> "Selection":
+    def without_replacements(self) -> "ModelSelection":
         """Nothing that would push a resident MLX model out."""
         declined = tuple(
             Skipped(who.node, who.model, "it would replace the resident model") for who in self.replacements
@@ -94,19 +94,19 @@ def select(
     config: Config,
     fits: Callable[[NodeView, ModelInfo], Fit],
     started_with: Mapping[str, str],
-) -> Selection:
+) -> ModelSelection:
     """Who is to be tested. Pure.
 
     `started_with` names the model behind DEFAULT_MODEL of a node, where that is known. Of each node the
     loaded models come first, before a load can push them out, then the small before the large.
     """
-    examinees: list[Examinee] = []
+    examinees: list[ExaminedModel] = []
     skipped: list[Skipped] = []
     absent: list[Skipped] = []
     unloaded = untold = 0
     found: set[str] = set()
     for view in views:
-        here: list[Examinee] = []
+        here: list[ExaminedModel] = []
         alias = started_with.get(view.name)
         for model in view.models:
             if model.name == alias:
@@ -136,7 +136,7 @@ def select(
         for name in dict.fromkeys(which.models)
         if name not in found
     ]
-    return Selection(tuple(examinees), tuple(skipped), tuple(absent), unloaded, untold)
+    return ModelSelection(tuple(examinees), tuple(skipped), tuple(absent), unloaded, untold)
 
 
 def _is(name: str, model: ModelInfo, alias: str | None) -> bool:
@@ -158,10 +158,10 @@ def _examinee(
     alias: str | None,
     config: Config,
     fits: Callable[[NodeView, ModelInfo], Fit],
-) -> Examinee:
+) -> ExaminedModel:
     shown = f"{alias} (default)" if alias and model.name == DEFAULT_MODEL else model.name
     if view.is_resident(model) and not model.cloud:
-        return Examinee(view.name, model.name, shown, Load.NONE, model.size_bytes)
+        return ExaminedModel(view.name, model.name, shown, Load.NONE, model.size_bytes)
     load = Load.LOADS
     if view.likely_kind.naming_swaps:
         load = Load.REPLACES
@@ -175,13 +175,13 @@ def _examinee(
     if tight and (room.need_bytes or 0) > (room.have_bytes or 0) - held:
         may_unload = tuple(loaded.name for loaded in view.resident)
     reason = room.reason if room.ok is None else ""
-    return Examinee(view.name, model.name, shown, load, model.size_bytes, budget_s, reason, may_unload)
+    return ExaminedModel(view.name, model.name, shown, load, model.size_bytes, budget_s, reason, may_unload)
 
 
 def _objection(
     view: NodeView,
     model: ModelInfo,
-    who: Examinee,
+    who: ExaminedModel,
     fits: Callable[[NodeView, ModelInfo], Fit],
     *,
     named: bool,
@@ -202,7 +202,7 @@ def _objection(
     return room.reason if room.ok is False else None
 
 
-def _announced(who: Examinee) -> str:
+def _announced(who: ExaminedModel) -> str:
     size = f" ({gib(who.size_bytes)})" if who.size_bytes else ""
     match who.load:
         case Load.REPLACES:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Coroutine, Mapping
 
 from opskit.config.schema import Budgets
 from opskit.llm.faults import Fault, FaultKind, classify
-from opskit.llm.health import Circuit, Health, State
+from opskit.llm.health import Circuit, CircuitState, Health
 from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import is_overdue, may_be_asked, one_token
-from opskit.llm.plan import Situation
+from opskit.llm.plan import PlanContext
 from opskit.providers.base import CallError
 from opskit.providers.node import Node
 
@@ -29,14 +29,14 @@ class Trials:
         self._clock = clock
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
 
-    def start_due(self, situation: Situation) -> None:
+    def start_due(self, situation: PlanContext) -> None:
         """Start a trial for every circuit whose rest is over. Costs the caller nothing."""
         now = situation.now
         for name, circuit in self._health.nodes.items():
-            if circuit.state(now) is State.HALF_OPEN:
+            if circuit.state(now) is CircuitState.HALF_OPEN:
                 self._start((name, ""), self._try_node(name, circuit))
         for (name, model), circuit in self._health.models.items():
-            if circuit.state(now) is State.HALF_OPEN:
+            if circuit.state(now) is CircuitState.HALF_OPEN:
                 self._start((name, model), self._try_model(name, model, circuit))
 
     async def aclose(self) -> None:

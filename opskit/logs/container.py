@@ -4,19 +4,19 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
 from opskit.errors import OpskitError
-from opskit.logs.crowd import Crowd
+from opskit.logs.follow_buffer import entries
 from opskit.logs.following import Follower
-from opskit.logs.frames import Lines
-from opskit.logs.outbox import entries
-from opskit.logs.reading import Reading, frames_of, newest_message
+from opskit.logs.frames import LineJoiner
+from opskit.logs.multi_follower import MultiFollower
+from opskit.logs.reading import ContainerReading, frames_of, newest_message
 from opskit.logs.resume import Position
-from opskit.logs.selection import Selection, chosen
-from opskit.logs.source import Batch, Source, Unreadable, Window
+from opskit.logs.selection import ContainerSelector, chosen
+from opskit.logs.source import Batch, LogSource, Unreadable, Window
 from opskit.system.docker import Docker
 from opskit.system.docker_records import ListedContainer, LoggedContainer, LogQuery
 
 
-async def containers(*specs: str, follow: bool = False, docker: Docker | None = None) -> list[Source]:
+async def containers(*specs: str, follow: bool = False, docker: Docker | None = None) -> list[LogSource]:
     """The sources that `specs` mean: names, ids, globs, `label:KEY=VALUE`, `compose:PROJECT[/SERVICE]`.
 
     One ContainerSource for each container; with `follow` a spec that may come to mean further containers
@@ -25,7 +25,7 @@ async def containers(*specs: str, follow: bool = False, docker: Docker | None = 
     """
     door = docker or Docker()
     there = await door.containers()
-    sources: list[Source] = []
+    sources: list[LogSource] = []
     seen: set[str] = set()
     for spec in specs:
         found, wanted = chosen(spec, there)
@@ -59,7 +59,7 @@ class ContainerSource:
         async with self._docker:
             container = await self._look()
             frames = frames_of(container)
-            lines = Lines(tty=container.tty)
+            lines = LineJoiner(tty=container.tty)
             query = LogQuery(_ns(window.since), _ns(window.until), window.tail)
             async with self._docker.logs(container.id, query) as stream:
                 while piece := await stream.piece():
@@ -83,15 +83,15 @@ class ContainerSource:
             finally:
                 await follower.aclose()
 
-    async def _reading(self, container: LoggedContainer, window: Window) -> Reading:
+    async def _reading(self, container: LoggedContainer, window: Window) -> ContainerReading:
         since_ns = _ns(window.since)
         if window.tail == 0:
             # Docker would tell nothing of what it left out; after a break the place must be known.
             newest = await newest_message(self._docker, container)
             floor_ns = newest.at_ns + 1 if newest is not None else None
-            return Reading.of(container, None, Position(floor_ns))
+            return ContainerReading.of(container, None, Position(floor_ns))
         position = Position(since_ns, tailed=window.tail is not None)
-        return Reading.of(container, LogQuery(since_ns, tail=window.tail), position)
+        return ContainerReading.of(container, LogQuery(since_ns, tail=window.tail), position)
 
     async def _look(self) -> LoggedContainer:
         """The container that was chosen, else the one that has its name now."""
@@ -104,7 +104,7 @@ class ContainerGroup:
     Its entries bear the names of their containers.
     """
 
-    def __init__(self, docker: Docker, wanted: Selection, there: Iterable[ListedContainer]) -> None:
+    def __init__(self, docker: Docker, wanted: ContainerSelector, there: Iterable[ListedContainer]) -> None:
         self._docker = docker
         self._wanted = wanted
         self._there = list(there)
@@ -127,7 +127,7 @@ class ContainerGroup:
     async def follow(self, window: Window) -> AsyncGenerator[Batch, None]:
         """The lines that are there, then those that come; of newcomers all that they have written."""
         async with self._docker:
-            crowd = Crowd(self._docker, self._wanted, self._member)
+            crowd = MultiFollower(self._docker, self._wanted, self._member)
             try:
                 async for batch in crowd.batches(self._there, window):
                     yield batch

@@ -7,7 +7,7 @@ of one (`ValueError: ...`). The same rules work forward over a stream and both w
 import re
 from collections.abc import Iterable, Iterator
 
-from opskit.logs.record import Entry
+from opskit.logs.record import LogEntry
 
 #: More continuation lines than this are not one event.
 MAX_LINES = 2000
@@ -37,7 +37,7 @@ class Grouper:
     """Joins the lines of one source into events. `push` gives the events that are complete."""
 
     def __init__(self) -> None:
-        self._pending: list[Entry] = []
+        self._pending: list[LogEntry] = []
         self._in_traceback = False
 
     @property
@@ -45,7 +45,7 @@ class Grouper:
         """Whether an event waits for its end."""
         return bool(self._pending)
 
-    def push(self, line: Entry) -> Entry | None:
+    def push(self, line: LogEntry) -> LogEntry | None:
         """The event before this line, when this line begins another."""
         room = 0 < len(self._pending) < MAX_LINES
         if room and continues(line.raw, in_traceback=self._in_traceback):
@@ -57,17 +57,17 @@ class Grouper:
         self._in_traceback = opens_traceback(line.raw)
         return done
 
-    def flush(self) -> Entry | None:
+    def flush(self) -> LogEntry | None:
         """The event that is still open, if any."""
         lines, self._pending, self._in_traceback = self._pending, [], False
         if not lines:
             return None
         if len(lines) == 1:
             return lines[0]
-        return Entry(lines[0].source, b"\n".join(line.raw for line in lines), lines[0].at)
+        return LogEntry(lines[0].source, b"\n".join(line.raw for line in lines), lines[0].at)
 
 
-def grouped(lines: Iterable[Entry]) -> Iterator[Entry]:
+def grouped(lines: Iterable[LogEntry]) -> Iterator[LogEntry]:
     """The events of one source."""
     grouper = Grouper()
     for line in lines:

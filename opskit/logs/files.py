@@ -7,7 +7,7 @@ from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.logs.blocks import MAX_LINE, blocks, open_log, readable, tail_offset
-from opskit.logs.record import Entry, timestamp
+from opskit.logs.record import LogEntry, timestamp
 from opskit.logs.source import Batch, LeftOut, Note, Window
 
 #: How often a followed file is looked at; local files have no event that all systems share.
@@ -68,7 +68,7 @@ class FileSource:
         for block in self.blocks(window.tail):
             batch: Batch = []
             for line in block.removesuffix(b"\n").split(b"\n"):
-                batch.append(Entry(self.name, line, timestamp(line)))
+                batch.append(LogEntry(self.name, line, timestamp(line)))
                 if len(batch) >= _BATCH:
                     yield batch
                     batch = []
@@ -205,11 +205,11 @@ class _Reader:
         if len(self._rest) > MAX_LINE:
             lines.append(self._rest)
             self._rest = b""
-        return [Entry(self._name, line, timestamp(line)) for line in lines]
+        return [LogEntry(self._name, line, timestamp(line)) for line in lines]
 
     def _flush(self) -> Batch:
         rest, self._rest = self._rest, b""
-        return [Entry(self._name, rest, timestamp(rest))] if rest else []
+        return [LogEntry(self._name, rest, timestamp(rest))] if rest else []
 
     def _replaced(self) -> bool:
         try:

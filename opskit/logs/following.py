@@ -12,16 +12,16 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 
 from opskit.errors import OpskitError
+from opskit.logs.follow_buffer import FollowBuffer
 from opskit.logs.frames import FrameError
 from opskit.logs.lifecycle import note
 from opskit.logs.outage import Outage
-from opskit.logs.outbox import Outbox
-from opskit.logs.reading import Reading, frames_of, try_out
+from opskit.logs.reading import ContainerReading, frames_of, try_out
 from opskit.logs.resume import Position
 from opskit.logs.source import Batch, Note
 from opskit.logs.watching import watch
 from opskit.system.docker import Docker
-from opskit.system.docker_records import Happening, LoggedContainer, LogQuery
+from opskit.system.docker_records import DockerEvent, LoggedContainer, LogQuery
 from opskit.system.docker_streams import LogStream
 
 #: Small pieces are let gather for this long: at many lines a second one wake-up then reads dozens of them.
@@ -45,7 +45,7 @@ class Follower:
         docker: Docker,
         shown: str,
         container: LoggedContainer,
-        reading: Reading,
+        reading: ContainerReading,
         *,
         stays: bool = True,
         now: Callable[[], float] = time.time,
@@ -57,7 +57,7 @@ class Follower:
         self._readings = {container.id: reading}
         self._stays = stays
         self._now = now
-        self._outbox = Outbox(shown)
+        self._outbox = FollowBuffer(shown)
         self._others: deque[str] = deque()
         self._wake = asyncio.Event()
         self._outage = Outage(self._tell)
@@ -132,7 +132,7 @@ class Follower:
                 follow = False
         await self._outbox.lines(reading.lines.finish())
 
-    async def _pass(self, container: LoggedContainer, reading: Reading, *, follow: bool) -> None:
+    async def _pass(self, container: LoggedContainer, reading: ContainerReading, *, follow: bool) -> None:
         """One look at the log, to its end or, with `follow`, to that of the container."""
         for query in reading.queries():
             async with self._docker.logs(container.id, replace(query, follow=follow)) as stream:
@@ -147,7 +147,7 @@ class Follower:
                         reading.query = None
 
     async def _pump(
-        self, stream: LogStream, container: LoggedContainer, reading: Reading, query: LogQuery
+        self, stream: LogStream, container: LoggedContainer, reading: ContainerReading, query: LogQuery
     ) -> bool:
         """Pass on what the stream brings until it ends; False when it does not reach back far enough."""
         frames = frames_of(container)
@@ -239,10 +239,10 @@ class Follower:
         while container.id in self._others:
             self._others.remove(container.id)
         if container.id not in self._readings:
-            self._readings[container.id] = Reading.of(container, LogQuery(), Position())
+            self._readings[container.id] = ContainerReading.of(container, LogQuery(), Position())
         return container
 
-    def _happened(self, happening: Happening) -> None:
+    def _happened(self, happening: DockerEvent) -> None:
         self._outbox.note(note(self._shown, happening), last=happening.action == "die")
         if happening.action == "start" and happening.id != self._container.id:
             self._others.append(happening.id)

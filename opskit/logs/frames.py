@@ -23,7 +23,7 @@ _FIXED = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z ")
 _FIXED_BYTES = 31
 
 
-class Message(NamedTuple):
+class StreamMessage(NamedTuple):
     """`stream` is 1 for stdout and for a terminal, 2 for stderr, 3 for the daemon's own complaints.
 
     `ends` tells whether a line end stood behind it; `text` is without it.
@@ -35,7 +35,7 @@ class Message(NamedTuple):
     ends: bool
 
 
-class Line(NamedTuple):
+class StreamLine(NamedTuple):
     """A whole line, without its end, and the time of its first message."""
 
     at_ns: int
@@ -56,11 +56,11 @@ class Framed:
         self._long: tuple[int, int, int] | None = None
         self._at_ns = 0
 
-    def feed(self, piece: bytes) -> list[Message]:
+    def feed(self, piece: bytes) -> list[StreamMessage]:
         """The messages that are complete now. Raises FrameError."""
         data = self._rest + piece if self._rest else piece
         place, size = 0, len(data)
-        messages: list[Message] = []
+        messages: list[StreamMessage] = []
         while True:
             if self._long is None:
                 if size - place < _FRAME.size:
@@ -86,12 +86,12 @@ class Framed:
                     self._at_ns, text = self._times.split(text, self._at_ns)
                 self._long = (stream, left - (end - place), number + 1) if left > end - place else None
             ends = self._long is None and text.endswith(b"\n")
-            messages.append(Message(self._at_ns, stream, text[:-1] if ends else text, ends))
+            messages.append(StreamMessage(self._at_ns, stream, text[:-1] if ends else text, ends))
             place = end
         self._rest = data[place:]
         return messages
 
-    def finish(self) -> list[Message]:
+    def finish(self) -> list[StreamMessage]:
         """What is left when the log ended properly: half a frame is no message."""
         self._rest = b""
         return []
@@ -109,10 +109,10 @@ class Bare:
         self._rest = b""
         self._at_ns = 0
 
-    def feed(self, piece: bytes) -> list[Message]:
+    def feed(self, piece: bytes) -> list[StreamMessage]:
         """The messages that are complete now."""
         *lines, rest = (self._rest + piece if self._rest else piece).split(b"\n")
-        messages: list[Message] = []
+        messages: list[StreamMessage] = []
         for line in lines:
             parts = self._parts(line)
             messages += [self._message(part, ends=False) for part in parts[:-1]]
@@ -125,14 +125,14 @@ class Bare:
         self._rest = rest
         return messages
 
-    def finish(self) -> list[Message]:
+    def finish(self) -> list[StreamMessage]:
         """What is left when the log ended properly."""
         rest, self._rest = self._rest, b""
         return [self._message(rest, ends=False)] if rest else []
 
-    def _message(self, raw: bytes, *, ends: bool) -> Message:
+    def _message(self, raw: bytes, *, ends: bool) -> StreamMessage:
         self._at_ns, text = self._times.split(raw, self._at_ns)
-        return Message(self._at_ns, 1, text, ends)
+        return StreamMessage(self._at_ns, 1, text, ends)
 
     @staticmethod
     def _parts(line: bytes) -> list[bytes]:
@@ -147,7 +147,7 @@ class Bare:
         return [*parts, line[begin:]]
 
 
-class Lines:
+class LineJoiner:
     """Joins the messages of long lines; all messages of one line have the same time.
 
     A line above `limit_bytes` is given out at once, cut and marked, and the rest of it is dropped.
@@ -158,9 +158,9 @@ class Lines:
         self._limit_bytes = limit_bytes
         self._open: dict[int, _Long] = {}
 
-    def feed(self, messages: Iterable[Message]) -> list[Line]:
+    def feed(self, messages: Iterable[StreamMessage]) -> list[StreamLine]:
         """The lines that are complete now."""
-        lines: list[Line] = []
+        lines: list[StreamLine] = []
         for at_ns, stream, text, ends in messages:
             long = self._open.get(stream)
             if long is not None and long.at_ns != at_ns:
@@ -169,22 +169,22 @@ class Lines:
                 long = None
             if long is None:
                 if ends and len(text) <= self._limit_bytes:
-                    lines.append(Line(at_ns, stream, self._text(text)))
+                    lines.append(StreamLine(at_ns, stream, self._text(text)))
                     continue
                 long = self._open[stream] = _Long(at_ns)
             if long.add(text, self._limit_bytes):
-                lines.append(Line(at_ns, stream, long.cut(self._limit_bytes)))
+                lines.append(StreamLine(at_ns, stream, long.cut(self._limit_bytes)))
             if ends:
                 lines += self._closed(stream)
         return lines
 
-    def finish(self) -> list[Line]:
+    def finish(self) -> list[StreamLine]:
         """The lines whose end will not come."""
         return [line for stream in list(self._open) for line in self._closed(stream)]
 
-    def _closed(self, stream: int) -> list[Line]:
+    def _closed(self, stream: int) -> list[StreamLine]:
         long = self._open.pop(stream)
-        return [] if long.is_cut else [Line(long.at_ns, stream, self._text(b"".join(long.parts)))]
+        return [] if long.is_cut else [StreamLine(long.at_ns, stream, self._text(b"".join(long.parts)))]
 
     def _text(self, text: bytes) -> bytes:
         """A terminal ends lines with CR LF."""

@@ -1,7 +1,7 @@
 """What Docker's events of a container mean in words."""
 
 from opskit.logs.source import Note
-from opskit.system.docker_records import Happening
+from opskit.system.docker_records import DockerEvent
 
 #: The events that are told of, and those that are only listened to.
 ACTIONS = (
@@ -20,12 +20,12 @@ ACTIONS = (
 )
 
 
-def note(shown: str, happening: Happening) -> Note:
+def note(shown: str, happening: DockerEvent) -> Note:
     """The note for an event."""
     return Note(shown, happening.at_ns / 1e9, _text(happening))
 
 
-def _text(happening: Happening) -> str:
+def _text(happening: DockerEvent) -> str:
     said = happening.attributes
     match happening.action:
         case "create":

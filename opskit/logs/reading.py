@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from opskit.errors import OpskitError
-from opskit.logs.frames import Bare, Framed, Lines, Message
+from opskit.logs.frames import Bare, Framed, LineJoiner, StreamMessage
 from opskit.logs.resume import Position
 from opskit.system.docker import Docker
 from opskit.system.docker_records import LoggedContainer, LogQuery
@@ -16,16 +16,16 @@ _ANSWER_S = 5.0
 
 
 @dataclass(slots=True)
-class Reading:
+class ContainerReading:
     """The reading of one container. `query` is what to ask first, None once something has come."""
 
     query: LogQuery | None
     position: Position
-    lines: Lines
+    lines: LineJoiner
 
     @classmethod
     def of(cls, container: LoggedContainer, query: LogQuery | None, position: Position) -> Self:
-        return cls(query, position, Lines(tty=container.tty))
+        return cls(query, position, LineJoiner(tty=container.tty))
 
     def queries(self) -> Iterator[LogQuery]:
         """What to ask, in turn, until one reaches back far enough."""
@@ -48,13 +48,13 @@ def frames_of(container: LoggedContainer) -> Bare | Framed:
     return Bare() if container.tty else Framed()
 
 
-async def newest_message(docker: Docker, container: LoggedContainer) -> Message | None:
+async def newest_message(docker: Docker, container: LoggedContainer) -> StreamMessage | None:
     """The last message of a container's log, which Docker finds at once however long the log is.
 
     Raises OpskitError(DOCKER_001) when Docker does not answer.
     """
     frames = frames_of(container)
-    messages: list[Message] = []
+    messages: list[StreamMessage] = []
     async with docker.logs(container.id, LogQuery(tail=1)) as stream:
         while piece := await stream.piece(_ANSWER_S):
             messages += frames.feed(piece)
@@ -64,7 +64,7 @@ async def newest_message(docker: Docker, container: LoggedContainer) -> Message 
     return messages[-1] if messages else None
 
 
-async def try_out(docker: Docker, container: LoggedContainer, reading: Reading) -> None:
+async def try_out(docker: Docker, container: LoggedContainer, reading: ContainerReading) -> None:
     """Find out whether a silent log is silent, or its stream dead: ask for the last message.
 
     Raises OpskitError(DOCKER_001) when no answer comes, or when a message stands there that never came.

@@ -74,7 +74,7 @@ _MOST_DIGITS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """One event of one source: a line and the lines that continue it, joined by LF, without the last LF.
 
     `at` is epoch seconds: from the line, else from where it was read (Docker), else None.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from opskit.errors import UsageError
 from opskit.logs.calls import ModelCall, RequestCalls, State
-from opskit.logs.record import Entry, Facts, Level, facts
+from opskit.logs.record import Facts, Level, LogEntry, facts
 from opskit.logs.request_search import Search
 
 #: A silence longer than this is worth a mark.
@@ -15,7 +15,7 @@ MIN_PREFIX = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TimelineLine:
     """One event of the story. `since_s`: seconds after the line before it, `gap` when that is a long silence.
 
     `text` is for people, on one line, without time, level and tag where they are known; `raw` is what stands
@@ -40,7 +40,7 @@ class Story:
     """
 
     correlation_id: str
-    lines: tuple[Line, ...]
+    lines: tuple[TimelineLine, ...]
     attempts: tuple[ModelCall, ...]
     sources: tuple[str, ...]
     started: float | None
@@ -56,11 +56,11 @@ class Story:
         return called or self.state == "answered"
 
     @property
-    def gaps(self) -> tuple[Line, ...]:
+    def gaps(self) -> tuple[TimelineLine, ...]:
         return tuple(line for line in self.lines if line.gap)
 
 
-def story(entries: Iterable[Entry], identifier: str, *, gap_s: float = GAP_S) -> Story:
+def story(entries: Iterable[LogEntry], identifier: str, *, gap_s: float = GAP_S) -> Story:
     """The story of the request whose id is, or begins with, `identifier`; case does not matter.
 
     `entries` are lines or whole events, those of one source in their order, sources in any. Lines that
@@ -78,15 +78,15 @@ def story(entries: Iterable[Entry], identifier: str, *, gap_s: float = GAP_S) ->
     return _told(*search.chosen(), gap_s)
 
 
-def _told(name: str, entries: list[Entry], gap_s: float) -> Story:
+def _told(name: str, entries: list[LogEntry], gap_s: float) -> Story:
     read = [(entry, facts(entry.raw)) for entry in entries]
     timed = _timed(read)
-    lines: list[Line] = []
+    lines: list[TimelineLine] = []
     before: float | None = None
     for at, entry, said in timed:
         since = None if at is None or before is None else at - before
         lines.append(
-            Line(
+            TimelineLine(
                 entry.source,
                 at,
                 since,
@@ -118,10 +118,10 @@ def _told(name: str, entries: list[Entry], gap_s: float) -> Story:
     )
 
 
-Timed = tuple[float | None, Entry, Facts]
+Timed = tuple[float | None, LogEntry, Facts]
 
 
-def _timed(read: Sequence[tuple[Entry, Facts]]) -> list[Timed]:
+def _timed(read: Sequence[tuple[LogEntry, Facts]]) -> list[Timed]:
     """In the order of time. A line without one stays behind the line before it in its source."""
     last: dict[str, float | None] = {}
     placed: list[tuple[float, int, Timed]] = []
@@ -135,7 +135,7 @@ def _timed(read: Sequence[tuple[Entry, Facts]]) -> list[Timed]:
     return [timed for _, _, timed in placed]
 
 
-def _text(entry: Entry, said: Facts) -> str:
+def _text(entry: LogEntry, said: Facts) -> str:
     """The message; of a tagged line its fields, except the id, which every line has."""
     text = said.message or entry.raw.partition(b"\n")[0].decode("utf-8", "replace")
     if said.form == "tagged" and said.fields:

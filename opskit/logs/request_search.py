@@ -5,21 +5,21 @@ from dataclasses import dataclass, replace
 
 from opskit.errors import UsageError
 from opskit.logs.events import continues, opens_traceback
-from opskit.logs.record import Entry, facts, without_prefix
+from opskit.logs.record import LogEntry, facts, without_prefix
 
 _MAX_CANDIDATES = 20
 _UUID = re.compile(rb"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
 
 
 @dataclass(slots=True)
-class Event:
+class RequestEvent:
     """A line of the story with the lines that continue it."""
 
     number: int
-    entries: list[Entry]
+    entries: list[LogEntry]
     in_traceback: bool
 
-    def joined(self) -> Entry:
+    def joined(self) -> LogEntry:
         raw = b"\n".join(entry.raw for entry in self.entries)
         return replace(self.entries[0], raw=raw)
 
@@ -35,19 +35,19 @@ class Search:
         self._spellings = {text.encode() for text in (identifier, self.wanted, identifier.upper())}
         word = re.escape(self.wanted.encode())
         self._word = re.compile(rb"(?<![\w-])" + word + rb"(?![\w-])", re.IGNORECASE)
-        self._found: dict[str, list[Event]] = {}
-        self._mentions: list[Event] = []
+        self._found: dict[str, list[RequestEvent]] = {}
+        self._mentions: list[RequestEvent] = []
         #: The last event of each source and compose service, while it may go on.
-        self._open: dict[tuple[str, str | None], Event] = {}
+        self._open: dict[tuple[str, str | None], RequestEvent] = {}
         self._count = 0
 
-    def look_at(self, entry: Entry) -> None:
+    def look_at(self, entry: LogEntry) -> None:
         if any(spelling in entry.raw for spelling in self._spellings):
             self._take(entry)
         elif self._open:
             self._continue(entry)
 
-    def chosen(self) -> tuple[str, list[Entry]]:
+    def chosen(self) -> tuple[str, list[LogEntry]]:
         """The one id that fits and its events. Raises UsageError when there is none, or more than one."""
         names = sorted(self._found)
         if self.wanted in self._found:
@@ -67,12 +67,12 @@ class Search:
             )
         return name, [event.joined() for event in sorted(events, key=lambda event: event.number)]
 
-    def _take(self, entry: Entry) -> None:
+    def _take(self, entry: LogEntry) -> None:
         service, line = without_prefix(entry.raw)
         place = (entry.source, service)
         self._open.pop(place, None)
         self._count += 1
-        event = Event(self._count, [entry], b"Traceback (most recent call last)" in line)
+        event = RequestEvent(self._count, [entry], b"Traceback (most recent call last)" in line)
         names = self._names(entry.raw)
         for name in names:
             # Of more ids than can be told only the names matter, and those of the exact one.
@@ -91,7 +91,7 @@ class Search:
             names.add(said.lower())
         return {name for name in names if name.startswith(self.wanted)}
 
-    def _continue(self, entry: Entry) -> None:
+    def _continue(self, entry: LogEntry) -> None:
         """A line without the id joins the event that it continues, or closes it."""
         service, line = without_prefix(entry.raw)
         event = self._open.get((entry.source, service))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.logs.files import FileSource, files, rotated
-from opskit.logs.source import Source, UnreadableSource
+from opskit.logs.source import LogSource, UnreadableSource
 from opskit.logs.streams import JournalSource, StdinSource
 
 #: SPEC A7: the agent whose log people watch.
@@ -20,7 +20,7 @@ _CONTAINERS = ("label:", "compose:", "container:")
 
 async def resolve(
     specs: Sequence[str], own_log: Path, *, follow: bool = False
-) -> tuple[list[Source], list[str]]:
+) -> tuple[list[LogSource], list[str]]:
     """The sources of `specs`, and notes on what was left out; without any spec, the default ones.
 
     The defaults are our own log and the container of Victoria, each if it is there. Of several that are named
@@ -28,7 +28,7 @@ async def resolve(
     """
     if not specs:
         return await _defaults(own_log, follow=follow)
-    found: list[Source] = []
+    found: list[LogSource] = []
     for spec in specs:
         try:
             found += await _one(spec, own_log, follow=follow)
@@ -39,7 +39,7 @@ async def resolve(
     return found, []
 
 
-async def _one(spec: str, own_log: Path, *, follow: bool) -> list[Source]:
+async def _one(spec: str, own_log: Path, *, follow: bool) -> list[LogSource]:
     if spec == "-":
         return [StdinSource()]
     if spec == "self":
@@ -60,17 +60,17 @@ async def _one(spec: str, own_log: Path, *, follow: bool) -> list[Source]:
         ) from error
 
 
-def _own(own_log: Path, *, follow: bool) -> list[Source]:
+def _own(own_log: Path, *, follow: bool) -> list[LogSource]:
     if follow:
         return [FileSource(own_log, "opskit")]
-    generations: list[Source] = [FileSource(path, "opskit") for path in rotated(own_log) if path.exists()]
+    generations: list[LogSource] = [FileSource(path, "opskit") for path in rotated(own_log) if path.exists()]
     if not generations:
         raise OpskitError("LOG_001", f"there is no {own_log} yet", remedy="`opskit run` writes it")
     return generations
 
 
-async def _defaults(own_log: Path, *, follow: bool) -> tuple[list[Source], list[str]]:
-    found: list[Source] = []
+async def _defaults(own_log: Path, *, follow: bool) -> tuple[list[LogSource], list[str]]:
+    found: list[LogSource] = []
     notes: list[str] = []
     for spec in ("self", DEFAULT_CONTAINER):
         try:
@@ -86,7 +86,7 @@ async def _defaults(own_log: Path, *, follow: bool) -> tuple[list[Source], list[
     return found, notes
 
 
-async def _containers(spec: str, *, follow: bool) -> list[Source]:
+async def _containers(spec: str, *, follow: bool) -> list[LogSource]:
     from opskit.logs.container import containers
 
     return await containers(spec, follow=follow)

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from opskit.logs.frames import Message
+from opskit.logs.frames import StreamMessage
 
 #: How far the order of stdout and stderr in a log may differ from the order of their times.
 SLACK_NS = 1_000_000_000
@@ -33,7 +33,7 @@ class _Place:
     `had` counts the messages of this very time, `again` those of them still to be skipped.
     """
 
-    last: Message
+    last: StreamMessage
     had: int = 1
     again: int = 0
     caught_up: bool = True
@@ -44,7 +44,7 @@ class _Place:
         self.again = self.had
         self.caught_up = False
 
-    def is_new(self, message: Message) -> bool:
+    def is_new(self, message: StreamMessage) -> bool:
         at_ns, last_ns = message.at_ns, self.last.at_ns
         if self.caught_up and at_ns <= last_ns and self._comes_again(message):
             self.reopened()
@@ -73,7 +73,7 @@ class _Place:
         if len(self._recent) > _RECENT:
             self._known.discard(self._recent.popleft())
 
-    def _comes_again(self, message: Message) -> bool:
+    def _comes_again(self, message: StreamMessage) -> bool:
         if message.at_ns < self.last.at_ns:
             return message.at_ns in self._known
         # Two lines of one nanosecond do not exist. Parts of a line share a time, and so do lines where a log
@@ -107,7 +107,7 @@ class Position:
         """Whether nothing has been read yet."""
         return not self._places
 
-    def has(self, message: Message) -> bool:
+    def has(self, message: StreamMessage) -> bool:
         """Whether this message has been read, or was never wanted."""
         place = self._places.get(message.stream)
         if place is not None and message.at_ns <= place.last.at_ns:
@@ -120,11 +120,11 @@ class Position:
         for place in self._places.values():
             place.reopened()
 
-    def news(self, messages: Iterable[Message]) -> list[Message]:
+    def news(self, messages: Iterable[StreamMessage]) -> list[StreamMessage]:
         """Those that have not been here before, in their order."""
         return [message for message in messages if self._is_new(message)]
 
-    def _is_new(self, message: Message) -> bool:
+    def _is_new(self, message: StreamMessage) -> bool:
         place = self._places.get(message.stream)
         if place is not None:
             return place.is_new(message)

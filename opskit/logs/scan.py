@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from opskit.errors import OpskitError, OutputError
 from opskit.logs.blocks import next_event
 from opskit.logs.events import grouped, may_continue, span
-from opskit.logs.record import Entry, timestamp
-from opskit.logs.select import Selection
+from opskit.logs.record import LogEntry, timestamp
+from opskit.logs.select import EntryFilter
 from opskit.system.output import write_all
 
 #: Smaller files are not worth a second process.
@@ -25,7 +25,7 @@ _TOKEN_BYTES = 8
 _MAYBE = bytes(chr(byte).isalpha() or chr(byte) in " \t\r\n_" if byte < 128 else False for byte in range(256))
 
 
-def hits(block: bytes, selection: Selection) -> list[tuple[int, int]]:
+def hits(block: bytes, selection: EntryFilter) -> list[tuple[int, int]]:
     """Offsets of the events in a block that hold a line found by the finder, each once, in order."""
     finder = selection.finder
     if finder is None:
@@ -46,7 +46,7 @@ def hits(block: bytes, selection: Selection) -> list[tuple[int, int]]:
     return found
 
 
-def plain_lines(block: bytes | bytearray, size: int, selection: Selection) -> bytes:
+def plain_lines(block: bytes | bytearray, size: int, selection: EntryFilter) -> bytes:
     """The wanted lines of block[:size] as they stand, each alone; for a selection that is plain."""
     view = memoryview(block)
     if selection.finder is None:
@@ -63,7 +63,7 @@ def plain_lines(block: bytes | bytearray, size: int, selection: Selection) -> by
     return _ended(b"".join(found))
 
 
-def plain_events(block: bytes | bytearray, size: int, selection: Selection) -> bytes:
+def plain_events(block: bytes | bytearray, size: int, selection: EntryFilter) -> bytes:
     """The wanted events of block[:size] as they stand, continued lines included; for a plain selection."""
     whole = bytes(memoryview(block)[:size])
     return _ended(b"".join([whole[start:end] for start, end in hits(whole, selection)]))
@@ -74,7 +74,7 @@ def _ended(text: bytes) -> bytes:
     return text + b"\n" if text and not text.endswith(b"\n") else text
 
 
-def entries(source: str, blocks: Iterable[bytes], selection: Selection) -> Iterator[Entry]:
+def entries(source: str, blocks: Iterable[bytes], selection: EntryFilter) -> Iterator[LogEntry]:
     """The wanted events of one source. One without a time gets that of the last timed line before it."""
     last: float | None = None
     for block in blocks:
@@ -85,19 +85,19 @@ def entries(source: str, blocks: Iterable[bytes], selection: Selection) -> Itera
                 at = _time_before(block, start) or last
             else:
                 last = at
-            entry = Entry(source, raw, at)
+            entry = LogEntry(source, raw, at)
             if selection.accepts(entry):
                 yield entry
         last = _time_before(block, len(block)) or last
 
 
-Find = Callable[[bytes | bytearray, int, Selection], bytes]
+Find = Callable[[bytes | bytearray, int, EntryFilter], bytes]
 #: Writes every n-th piece of a file, in turn with the others: takes the token and passes it on.
 Work = Callable[[int, "Turn"], None]
 
 
 def write_plain(
-    descriptor: int, start: int, size: int, selection: Selection, out: int, *, find: Find, workers: int
+    descriptor: int, start: int, size: int, selection: EntryFilter, out: int, *, find: Find, workers: int
 ) -> int:
     """Write what `find` finds in a file to descriptor `out`, in order; gives its number of bytes.
 
@@ -118,11 +118,11 @@ def write_plain(
     return _in_turn(work, workers, pieces=-(-(size - start) // _CHUNK))
 
 
-def lines_of(source: str, blocks: Iterable[bytes]) -> Iterator[Entry]:
+def lines_of(source: str, blocks: Iterable[bytes]) -> Iterator[LogEntry]:
     """Every event of a source, wanted or not."""
     for block in blocks:
         yield from grouped(
-            Entry(source, line, timestamp(line)) for line in block.removesuffix(b"\n").split(b"\n")
+            LogEntry(source, line, timestamp(line)) for line in block.removesuffix(b"\n").split(b"\n")
         )
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Protocol
 
 from opskit.errors import UsageError
-from opskit.logs.record import LEVELS, Entry, Facts, Level, facts
+from opskit.logs.record import LEVELS, Facts, Level, LogEntry, facts
 from opskit.logs.tag_names import STANDARD_TAGS, is_tag, tag_pattern
 
 _LEVEL_WORDS: dict[Level, str] = {
@@ -23,7 +23,7 @@ _LEVEL_WORDS: dict[Level, str] = {
 }
 
 
-class Match(Protocol):
+class LineMatch(Protocol):
     """As far as a match is used here: `re` and RE2 agree on it."""
 
     def start(self) -> int: ...
@@ -33,12 +33,12 @@ class Match(Protocol):
 class Pattern(Protocol):
     """A compiled byte pattern of either engine."""
 
-    def search(self, text: bytes, /) -> Match | None: ...
-    def finditer(self, text: bytes, /) -> Iterator[Match]: ...
+    def search(self, text: bytes, /) -> LineMatch | None: ...
+    def finditer(self, text: bytes, /) -> Iterator[LineMatch]: ...
 
 
 @dataclass(frozen=True)
-class Selection:
+class EntryFilter:
     """All conditions must hold. Empty ones hold always.
 
     `tags` may hold `*`; `level` means at least; `identifier` is a correlation id or its beginning; times are
@@ -67,7 +67,7 @@ class Selection:
             return re.compile(words.encode())
         return None
 
-    def matches(self, block: bytes | bytearray, size: int) -> Iterator[Match]:
+    def matches(self, block: bytes | bytearray, size: int) -> Iterator[LineMatch]:
         """What the finder finds in block[:size]. RE2 wants bytes of its own."""
         finder = self.finder
         if finder is None:
@@ -92,7 +92,7 @@ class Selection:
     def needs_time(self) -> bool:
         return self.since is not None or self.until is not None
 
-    def accepts(self, entry: Entry) -> bool:
+    def accepts(self, entry: LogEntry) -> bool:
         """The whole condition, on a whole entry."""
         if not self._timely(entry.at):
             return False

@@ -13,7 +13,7 @@ _ID_CHARS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ContainerSelector:
     """What a spec asks for. `labels` must all hold (a value of None: the key alone); `glob` is for names."""
 
     spec: str
@@ -27,7 +27,7 @@ class Selection:
         return all(key in labels and value in (None, labels[key]) for key, value in self.labels.items())
 
 
-def selection(spec: str) -> Selection | None:
+def selection(spec: str) -> ContainerSelector | None:
     """What a spec asks for when it may mean several containers; None for the name of one.
 
     Raises OpskitError(DOCKER_002) for a prefix without anything behind it.
@@ -39,17 +39,19 @@ def selection(spec: str) -> Selection | None:
         )
     if kind == "label" and rest:
         key, given, value = rest.partition("=")
-        return Selection(spec, {key: value if given else None})
+        return ContainerSelector(spec, {key: value if given else None})
     if kind == "compose" and rest:
         project, _, service = rest.partition("/")
         labels: dict[str, str | None] = {PROJECT: project} if project else {}
-        return Selection(spec, labels | ({SERVICE: service} if service else {}))
+        return ContainerSelector(spec, labels | ({SERVICE: service} if service else {}))
     if any(char in spec for char in "*?["):
-        return Selection(spec, {}, spec)
+        return ContainerSelector(spec, {}, spec)
     return None
 
 
-def chosen(spec: str, there: Iterable[ListedContainer]) -> tuple[list[ListedContainer], Selection | None]:
+def chosen(
+    spec: str, there: Iterable[ListedContainer]
+) -> tuple[list[ListedContainer], ContainerSelector | None]:
     """The containers that a spec means, and the selection that newcomers must match, if it is one.
 
     A name is a container's, else a compose service's, else the start of an id. Raises
@@ -61,7 +63,7 @@ def chosen(spec: str, there: Iterable[ListedContainer]) -> tuple[list[ListedCont
         named = [one for one in known if spec in (one.name, one.id)]
         if named:
             return named, None
-        wanted = Selection(spec, {SERVICE: spec})
+        wanted = ContainerSelector(spec, {SERVICE: spec})
     found = [one for one in known if wanted.matches(one.name, one.labels)]
     if found:
         return found, wanted

@@ -64,7 +64,7 @@ Sighting = tuple[float | None, str, bytes]
 
 
 @dataclass(slots=True)
-class Seen:
+class ShapeCount:
     """How often a shape was seen, from when to when, and the first message of it."""
 
     count: int
@@ -72,7 +72,7 @@ class Seen:
     last: float | None
     sample: Sighting
 
-    def merge(self, other: "Seen") -> None:
+    def merge(self, other: "ShapeCount") -> None:
         self.count += other.count
         if other.first is not None:
             self.first = other.first if self.first is None else min(self.first, other.first)
@@ -92,14 +92,14 @@ class Shapes:
 
     total: int = 0
     other: int = 0
-    seen: dict[str, Seen] = field(default_factory=dict)
+    seen: dict[str, ShapeCount] = field(default_factory=dict)
 
     def add(self, at: float | None, source: str, message: bytes) -> None:
         self.total += 1
         key = shape(message)
         known = self.seen.get(key)
         if known is None:
-            self.seen[key] = Seen(1, at, at, (at, source, message[:MAX_MESSAGE]))
+            self.seen[key] = ShapeCount(1, at, at, (at, source, message[:MAX_MESSAGE]))
             if len(self.seen) > MAX_SHAPES:
                 self._give_up()
             return
@@ -120,13 +120,13 @@ class Shapes:
         for key, theirs in other.seen.items():
             ours = self.seen.get(key)
             if ours is None:
-                self.seen[key] = Seen(theirs.count, theirs.first, theirs.last, theirs.sample)
+                self.seen[key] = ShapeCount(theirs.count, theirs.first, theirs.last, theirs.sample)
             else:
                 ours.merge(theirs)
         if len(self.seen) > MAX_SHAPES:
             self._give_up()
 
-    def top(self, count: int) -> Iterator[tuple[str, Seen]]:
+    def top(self, count: int) -> Iterator[tuple[str, ShapeCount]]:
         """The most frequent first; equals by name."""
         yield from sorted(self.seen.items(), key=lambda pair: (-pair[1].count, pair[0]))[:count]
 

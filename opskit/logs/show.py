@@ -11,10 +11,10 @@ from opskit.errors import OpskitError
 from opskit.logs.blocks import torn
 from opskit.logs.events import Grouper
 from opskit.logs.files import FileSource
-from opskit.logs.record import Entry
+from opskit.logs.record import LogEntry
 from opskit.logs.scan import entries, lines_of
-from opskit.logs.select import Selection
-from opskit.logs.source import Batch, Note, Source, Unreadable, Window
+from opskit.logs.select import EntryFilter
+from opskit.logs.source import Batch, LogSource, Note, Unreadable, Window
 
 #: While following, lines of different sources that come within this time are put in the order of their times.
 SETTLE_S = 0.1
@@ -28,11 +28,11 @@ class Break:
     source: str
 
 
-Shown = Entry | Note | Break
+Shown = LogEntry | Note | Break
 
 
 async def once(
-    sources: Sequence[Source], selection: Selection, window: Window, context: int = 0
+    sources: Sequence[LogSource], selection: EntryFilter, window: Window, context: int = 0
 ) -> AsyncGenerator[Shown, None]:
     """What is there now, merged by time. A source that cannot be read is an Unreadable among the others."""
     streams = [_one(source, selection, window, context) for source in sources]
@@ -47,7 +47,7 @@ async def once(
 
 
 async def followed(
-    sources: Sequence[Source], selection: Selection, window: Window
+    sources: Sequence[LogSource], selection: EntryFilter, window: Window
 ) -> AsyncGenerator[Shown, None]:
     """What is there and what comes, until the caller stops or every source has ended.
 
@@ -56,7 +56,7 @@ async def followed(
     """
     queue: asyncio.Queue[tuple[int, Batch | None]] = asyncio.Queue(_QUEUE)
 
-    async def pump(number: int, source: Source) -> None:
+    async def pump(number: int, source: LogSource) -> None:
         try:
             async with contextlib.aclosing(source.follow(window)) as batches:
                 async for batch in batches:
@@ -79,7 +79,9 @@ async def followed(
 
 
 async def _settled(
-    queue: asyncio.Queue[tuple[int, Batch | None]], pumps: Sequence[asyncio.Task[None]], selection: Selection
+    queue: asyncio.Queue[tuple[int, Batch | None]],
+    pumps: Sequence[asyncio.Task[None]],
+    selection: EntryFilter,
 ) -> AsyncGenerator[Shown, None]:
     """Entries in the order of their times as far as they come together; events once they are complete."""
     clock = asyncio.get_running_loop().time
@@ -126,7 +128,7 @@ class _Desk:
         self._latest = [float("-inf")] * sources
         self._count = 0
 
-    def put(self, source: int, item: Entry | Note, now: float) -> None:
+    def put(self, source: int, item: LogEntry | Note, now: float) -> None:
         if not self.items:
             self.since = now
         if item.at is not None:
@@ -139,7 +141,7 @@ class _Desk:
         return [item for _, _, item in ready]
 
 
-def _events(grouper: Grouper, item: Entry | Note) -> Iterator[Entry | Note]:
+def _events(grouper: Grouper, item: LogEntry | Note) -> Iterator[LogEntry | Note]:
     if isinstance(item, Note):
         last = grouper.flush()
         if last is not None:
@@ -152,7 +154,7 @@ def _events(grouper: Grouper, item: Entry | Note) -> Iterator[Entry | Note]:
 
 
 async def _one(
-    source: Source, selection: Selection, window: Window, context: int
+    source: LogSource, selection: EntryFilter, window: Window, context: int
 ) -> AsyncGenerator[Shown, None]:
     try:
         async with contextlib.aclosing(_readable(source, selection, window, context)) as items:
@@ -163,7 +165,7 @@ async def _one(
 
 
 async def _readable(
-    source: Source, selection: Selection, window: Window, context: int
+    source: LogSource, selection: EntryFilter, window: Window, context: int
 ) -> AsyncGenerator[Shown, None]:
     if isinstance(source, FileSource):
         content = source.blocks(window.tail)
@@ -194,11 +196,11 @@ async def _readable(
             yield shown
 
 
-def _timed(entry: Entry, at: float | None) -> Entry:
-    return Entry(entry.source, entry.raw, at)
+def _timed(entry: LogEntry, at: float | None) -> LogEntry:
+    return LogEntry(entry.source, entry.raw, at)
 
 
-def _with_context(events: Iterable[Entry], selection: Selection, context: int) -> Iterator[Shown]:
+def _with_context(events: Iterable[LogEntry], selection: EntryFilter, context: int) -> Iterator[Shown]:
     surround, last = _Surround(selection, context), None
     for event in events:
         last = event.at if event.at is not None else last
@@ -208,15 +210,15 @@ def _with_context(events: Iterable[Entry], selection: Selection, context: int) -
 class _Surround:
     """Passes wanted entries on, with `context` entries around each; a Break where entries were left out."""
 
-    def __init__(self, selection: Selection, context: int) -> None:
+    def __init__(self, selection: EntryFilter, context: int) -> None:
         self._selection = selection
         self._context = context
-        self._before: deque[Entry] = deque(maxlen=context)
+        self._before: deque[LogEntry] = deque(maxlen=context)
         self._after = 0
         self._skipped = 0
         self._begun = False
 
-    def push(self, event: Entry) -> Iterator[Shown]:
+    def push(self, event: LogEntry) -> Iterator[Shown]:
         if self._selection.accepts(event):
             if self._context and self._begun and self._skipped > len(self._before):
                 yield Break(event.source)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from opskit.errors import OpskitError
-from opskit.logs.record import Entry
+from opskit.logs.record import LogEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Unreadable(Note):
         return cls(source, None, error.message, error)
 
 
-Batch = list[Entry | Note]
+Batch = list[LogEntry | Note]
 
 
 class UnreadableSource:
@@ -72,7 +72,7 @@ class UnreadableSource:
         raise self._error
 
 
-class Source(Protocol):
+class LogSource(Protocol):
     """A source of lines. Entries here are single lines; grouping of continued lines comes later.
 
     Lines come in batches, in the order in which they stand in the source. What a source cannot do (missing,

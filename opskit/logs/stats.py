@@ -16,7 +16,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from opskit.logs.stats_counts import Counts
-from opskit.logs.stats_lines import HEAD, TAGS, Lines
+from opskit.logs.stats_lines import HEAD, TAGS, LineCounter
 
 _FREQUENT = (re.compile(rb"ERR(?:OR)?\b"), re.compile(rb"WARN(?:ING)?\b"))
 #: The first byte of a match tells a duration (`elapsed`, `took`) from a sign of an error.
@@ -40,7 +40,7 @@ _UNITS = {
 
 
 @dataclass(slots=True)
-class Tally(Counts):
+class LogTally(Counts):
     """Counts that grow by what is fed.
 
     Cutting the input between events and merging the parts in any order gives the same as feeding it whole,
@@ -49,7 +49,7 @@ class Tally(Counts):
     ends of the blocks), shapes beyond `MAX_SHAPES`, requests beyond `MAX_OPEN`. Percentiles are within 1 %.
     """
 
-    _reader: Lines | None = field(default=None, init=False, repr=False, compare=False)
+    _reader: LineCounter | None = field(default=None, init=False, repr=False, compare=False)
 
     def feed(self, block: bytes, source: str = "", at: float | None = None) -> None:
         """Count a block of whole lines; the last LF may be missing.
@@ -65,7 +65,7 @@ class Tally(Counts):
             block += b"\n"
         reader = self._reader
         if reader is None:
-            reader = self._reader = Lines(self)
+            reader = self._reader = LineCounter(self)
         lines, first, last = self.timeline.spread(block, reader.clock, at)
         self.lines += lines
         self.sources[source] += lines
@@ -79,7 +79,7 @@ class Tally(Counts):
         """Travels between processes without its reader."""
         return (_restored, tuple(getattr(self, name) for name in Counts.__slots__))
 
-    def _read_signs(self, reader: Lines, block: bytes, source: str, at: float | None) -> None:
+    def _read_signs(self, reader: LineCounter, block: bytes, source: str, at: float | None) -> None:
         """Read every line with a tag, a level word or a traceback once, in their order."""
         # Offsets, doubled; those of tags are odd.
         signs = [found.start() * 2 + 1 for found in TAGS.finditer(block)]
@@ -108,7 +108,7 @@ class Tally(Counts):
             else:
                 done = 1 + read(block, start, end, offset, at, source)
 
-    def _read_durations(self, reader: Lines, block: bytes, source: str, at: float | None) -> None:
+    def _read_durations(self, reader: LineCounter, block: bytes, source: str, at: float | None) -> None:
         threshold = self.limits.slow_entry_s
         # A slow one is looked for only if it would be kept: in JSON its line need not be seen to count it.
         kept_from = self.slow[0].seconds if len(self.slow) >= self.limits.keep else threshold
@@ -134,7 +134,7 @@ class Tally(Counts):
 
     def _note_slow(
         self,
-        reader: Lines,
+        reader: LineCounter,
         block: bytes,
         offset: int,
         text: bytes,
@@ -163,8 +163,8 @@ def _rare() -> Any:
     return re2.compile(_RARE, options)
 
 
-def _restored(*values: object) -> Tally:
-    return Tally(*values)  # type: ignore[arg-type]
+def _restored(*values: object) -> LogTally:
+    return LogTally(*values)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=16384)

@@ -19,7 +19,7 @@ MAX_OPEN = 20_000
 
 
 @dataclass(slots=True)
-class Place:
+class CallStats:
     """The calls of one model on one node.
 
     `seconds` is of answers, `tokens` and `token_micros` (millionths of a second) of those answers that say
@@ -64,7 +64,7 @@ class Place:
         self.faults[fault] += 1
         self.crashes += crash
 
-    def merge(self, other: "Place") -> None:
+    def merge(self, other: "CallStats") -> None:
         self.calls += other.calls
         self.ok += other.ok
         self.fallbacks += other.fallbacks
@@ -81,38 +81,38 @@ class Place:
 class Places:
     """By node and model, as the log names them. `[FALLBACK]` lines name where a request came from."""
 
-    pairs: dict[tuple[bytes, bytes], Place] = field(default_factory=dict)
+    pairs: dict[tuple[bytes, bytes], CallStats] = field(default_factory=dict)
 
-    def at(self, node: bytes, model: bytes) -> Place:
+    def at(self, node: bytes, model: bytes) -> CallStats:
         place = self.pairs.get((node, model))
         if place is None:
             if len(self.pairs) >= MAX_PLACES:
                 node = model = OTHER
-            place = self.pairs.setdefault((node, model), Place())
+            place = self.pairs.setdefault((node, model), CallStats())
         return place
 
     def merge(self, other: "Places") -> None:
         for (node, model), place in other.pairs.items():
             self.at(node, model).merge(place)
 
-    def total(self) -> Place:
-        whole = Place()
+    def total(self) -> CallStats:
+        whole = CallStats()
         for place in self.pairs.values():
             whole.merge(place)
         return whole
 
-    def by_model(self) -> dict[str, Place]:
+    def by_model(self) -> dict[str, CallStats]:
         """Leaves out lines that name a node only: they are no calls of a model."""
         return self._by(1)
 
-    def by_node(self) -> dict[str, Place]:
+    def by_node(self) -> dict[str, CallStats]:
         return self._by(0)
 
-    def _by(self, index: int) -> dict[str, Place]:
-        found: dict[str, Place] = {}
+    def _by(self, index: int) -> dict[str, CallStats]:
+        found: dict[str, CallStats] = {}
         for key, place in sorted(self.pairs.items()):
             if key[index] != UNKNOWN or key == (UNKNOWN, UNKNOWN):
-                found.setdefault(key[index].decode("utf-8", "replace"), Place()).merge(place)
+                found.setdefault(key[index].decode("utf-8", "replace"), CallStats()).merge(place)
         return found
 
 
@@ -166,7 +166,7 @@ class Ended:
 
 
 @dataclass(slots=True)
-class Requests:
+class RequestStats:
     """Requests by correlation id, from their first to their last tagged line.
 
     Order and place of a cut make no difference while at most MAX_OPEN requests are kept open; beyond it those
@@ -191,7 +191,7 @@ class Requests:
         first, last, had = known
         self.open[identifier] = (min(first, at), max(last, at), had | bits)
 
-    def merge(self, other: "Requests") -> None:
+    def merge(self, other: "RequestStats") -> None:
         self.announced += other.announced
         self.named += other.named
         self.closed.merge(other.closed, self.keep)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from opskit.logs.quantiles import Sketch
 from opskit.logs.shape import Shapes
-from opskit.logs.stats_calls import Places, Requests
+from opskit.logs.stats_calls import Places, RequestStats
 from opskit.logs.stats_timeline import Timeline
 
 #: So much of a slow line is kept.
@@ -14,7 +14,7 @@ PREVIEW = 240
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CountLimits:
     """From when on something is slow (SPEC C5, C7), in seconds, and how many slow ones are kept."""
 
     slow_entry_s: float = 10.0
@@ -40,7 +40,7 @@ class Counts:
     `timed` is of every entry that says a duration and is not tagged: the requests of a log without tags.
     """
 
-    limits: Limits = field(default_factory=Limits)
+    limits: CountLimits = field(default_factory=CountLimits)
     lines: int = 0
     size_bytes: int = 0
     first: float | None = None
@@ -50,7 +50,7 @@ class Counts:
     tags: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     places: Places = field(default_factory=Places)
-    requests: Requests = field(default_factory=Requests)
+    requests: RequestStats = field(default_factory=RequestStats)
     timed: Sketch = field(default_factory=Sketch)
     timed_slow: int = 0
     slow: list[Slow] = field(default_factory=list)

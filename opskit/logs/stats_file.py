@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from opskit.logs.blocks import blocks, event_cut, next_event, open_log, readable
-from opskit.logs.stats import Tally
-from opskit.logs.stats_counts import Limits
+from opskit.logs.stats import LogTally
+from opskit.logs.stats_counts import CountLimits
 from opskit.logs.stats_lines import MAX_LINE
 
 #: Smaller files are not worth a second process.
@@ -36,7 +36,7 @@ class Feeder:
     counted in bytes and forgotten.
     """
 
-    def __init__(self, tally: Tally, source: str = "") -> None:
+    def __init__(self, tally: LogTally, source: str = "") -> None:
         self._tally = tally
         self._source = source
         self._pieces: list[bytes] = []
@@ -88,9 +88,9 @@ def tally_file(
     *,
     source: str | None = None,
     workers: int | None = None,
-    limits: Limits | None = None,
+    limits: CountLimits | None = None,
     on_torn: Callable[[], None] = lambda: None,
-) -> Tally:
+) -> LogTally:
     """The tally of one file, packed or not. `source` is its name in the result (the path when None).
 
     `workers` None: one process for each processor, at most MAX_WORKERS, for files from PARALLEL_FROM. What is
@@ -98,7 +98,7 @@ def tally_file(
     OpskitError LOG_001 when the file cannot be read.
     """
     name = str(path) if source is None else source
-    limits = limits or Limits()
+    limits = limits or CountLimits()
     with open_log(path) as stream, readable(path):
         if isinstance(stream, GzipFile):
             # A GzipFile does not close the file that it was given.
@@ -111,8 +111,8 @@ def tally_file(
         return _together(descriptor, path, parts, name, limits)
 
 
-def _unpacked(stream: GzipFile, source: str, limits: Limits, on_torn: Callable[[], None]) -> Tally:
-    tally = Tally(limits)
+def _unpacked(stream: GzipFile, source: str, limits: CountLimits, on_torn: Callable[[], None]) -> LogTally:
+    tally = LogTally(limits)
     feeder = Feeder(tally, source)
     for block in blocks(stream, on_torn=on_torn):
         feeder.push(block)
@@ -144,8 +144,8 @@ def _cut(descriptor: int, at: int, size: int) -> int:
     return min(at, size)
 
 
-def _part(descriptor: int, begin: int, end: int, source: str, limits: Limits) -> Tally:
-    tally = Tally(limits)
+def _part(descriptor: int, begin: int, end: int, source: str, limits: CountLimits) -> LogTally:
+    tally = LogTally(limits)
     feeder = Feeder(tally, source)
     while begin < end:
         piece = os.pread(descriptor, min(_CHUNK, end - begin), begin)
@@ -158,8 +158,8 @@ def _part(descriptor: int, begin: int, end: int, source: str, limits: Limits) ->
 
 
 def _together(
-    descriptor: int, path: Path, parts: Sequence[tuple[int, int]], source: str, limits: Limits
-) -> Tally:
+    descriptor: int, path: Path, parts: Sequence[tuple[int, int]], source: str, limits: CountLimits
+) -> LogTally:
     """The first part here, each other one in a process of its own; what a process loses is made up here."""
     running: list[tuple[BaseProcess, Connection, tuple[int, int]]] = []
     try:
@@ -182,7 +182,7 @@ def _together(
 
 
 def _start(
-    path: Path, begin: int, end: int, source: str, limits: Limits
+    path: Path, begin: int, end: int, source: str, limits: CountLimits
 ) -> tuple[BaseProcess, Connection, tuple[int, int]]:
     # Forking is quick, but only safe without other threads, and never on a Mac.
     safe = sys.platform == "linux" and threading.active_count() == 1
@@ -199,7 +199,7 @@ def _start(
     return process, ours, (begin, end)
 
 
-def _work(connection: Connection, path: str, begin: int, end: int, source: str, limits: Limits) -> None:
+def _work(connection: Connection, path: str, begin: int, end: int, source: str, limits: CountLimits) -> None:
     """A child sends its tally; when it cannot, the parent notices. An interrupt is the parent's affair."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):

@@ -6,7 +6,7 @@ from typing import Any
 
 from opskit.logs.quantiles import rounded
 from opskit.logs.shape import Shapes
-from opskit.logs.stats_calls import Place
+from opskit.logs.stats_calls import CallStats
 from opskit.logs.stats_counts import Counts
 from opskit.logs.stats_timeline import CALLS, ERRORS, LINES
 
@@ -79,11 +79,11 @@ def requests_json(tally: Counts) -> dict[str, Any]:
     }
 
 
-def faults(place: Place) -> list[tuple[str, int]]:
+def faults(place: CallStats) -> list[tuple[str, int]]:
     return [(shown(f), n) for f, n in sorted(place.faults.items(), key=lambda pair: (-pair[1], pair[0]))]
 
 
-def ranked(places: Mapping[str, Place]) -> list[tuple[str, Place]]:
+def ranked(places: Mapping[str, CallStats]) -> list[tuple[str, CallStats]]:
     found = sorted(places.items(), key=lambda pair: (-pair[1].calls, pair[0]))
     return [(shown(name.encode()), place) for name, place in found]
 
@@ -124,7 +124,7 @@ def _shapes_json(shapes: Shapes, top: int) -> dict[str, Any]:
     }
 
 
-def _place_json(place: Place) -> dict[str, Any]:
+def _place_json(place: CallStats) -> dict[str, Any]:
     return {
         "calls": place.calls,
         "ok": place.ok,

@@ -48,7 +48,7 @@ _TRACE_LINES = 2000
 _SHOWN = 500
 
 
-class Lines:
+class LineCounter:
     """Reads the lines that a scan has found in a block. `at` of `read` is for lines without a time."""
 
     def __init__(self, counts: Counts) -> None:

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from opskit.errors import UsageError
 from opskit.logs.shape import Shapes
-from opskit.logs.stats_calls import Place
+from opskit.logs.stats_calls import CallStats
 from opskit.logs.stats_counts import Counts
 from opskit.logs.stats_json import TOP, as_json, buckets, faults, moment, ranked, requests_json, shown
 from opskit.logs.stats_timeline import CALLS, ERRORS, LINES
@@ -141,7 +141,7 @@ def _requests(tally: Counts) -> list[list[str]]:
     return rows
 
 
-def _place_cells(place: Place) -> list[str]:
+def _place_cells(place: CallStats) -> list[str]:
     rate, speed, seconds = place.fallback_rate, place.tokens_per_s, place.seconds
     return [
         str(place.calls),

@@ -4,7 +4,7 @@ import re
 
 from opskit.logs.calls import CallEvent, call_event, number_of, text_of
 from opskit.logs.record import Facts, Level
-from opskit.logs.stats_calls import ANSWERED, ASKED, FAILED, UNKNOWN, Place
+from opskit.logs.stats_calls import ANSWERED, ASKED, FAILED, UNKNOWN, CallStats
 from opskit.logs.stats_counts import PREVIEW, Counts
 from opskit.logs.stats_timeline import CALLS
 
@@ -121,7 +121,7 @@ class Tagged:
             model = found[1]
         self._counts.places.at(_name(node), _name(model)).fallbacks += 1
 
-    def _slow(self, place: Place, seconds: float | None) -> None:
+    def _slow(self, place: CallStats, seconds: float | None) -> None:
         place.slow += seconds is not None and seconds > self._counts.limits.slow_generation_s
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 
 from opskit.errors import OpskitError
-from opskit.logs.record import Entry, timestamp
+from opskit.logs.record import LogEntry, timestamp
 from opskit.logs.source import Batch, Window
 
 _READ = 256 * 1024
@@ -42,7 +42,7 @@ class StdinSource:
                 if batch:
                     yield batch
             if rest:
-                yield [Entry(self.name, rest, timestamp(rest))]
+                yield [LogEntry(self.name, rest, timestamp(rest))]
         finally:
             transport.close()
 
@@ -58,7 +58,7 @@ class StdinSource:
             if batch:
                 yield batch
         if rest:
-            yield [Entry(self.name, rest, timestamp(rest))]
+            yield [LogEntry(self.name, rest, timestamp(rest))]
 
     def _cut(self, text: bytes) -> tuple[bytes, Batch]:
         lines = text.split(b"\n")
@@ -66,7 +66,7 @@ class StdinSource:
         if len(rest) > _LINE_LIMIT:
             lines.append(rest)
             rest = b""
-        return rest, [Entry(self.name, line, timestamp(line)) for line in lines]
+        return rest, [LogEntry(self.name, line, timestamp(line)) for line in lines]
 
 
 class JournalSource:
@@ -111,7 +111,7 @@ class JournalSource:
             while text := await process.stdout.read(_READ):
                 lines = (rest + text).split(b"\n")
                 rest = lines.pop()
-                yield [Entry(self.name, line, timestamp(line)) for line in lines]
+                yield [LogEntry(self.name, line, timestamp(line)) for line in lines]
             trouble = (await process.stderr.read()).decode("utf-8", "replace").strip()
             if await process.wait() != 0 and trouble:
                 raise OpskitError("LOG_001", f"journalctl: {trouble.splitlines()[0]}")

@@ -7,11 +7,11 @@ from opskit.errors import OpskitError
 from opskit.logs.lifecycle import ACTIONS
 from opskit.logs.outage import back_off_s
 from opskit.system.docker import Docker
-from opskit.system.docker_records import Happening
+from opskit.system.docker_records import DockerEvent
 
 
 async def watch(
-    docker: Docker, name: str, *, happened: Callable[[Happening], None], connected: Callable[[], None]
+    docker: Docker, name: str, *, happened: Callable[[DockerEvent], None], connected: Callable[[], None]
 ) -> None:
     """Call `happened` for each event of `name`, and `connected` whenever events may have been missed.
 

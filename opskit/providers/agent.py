@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from opskit.config.schema import AgentConfig, Budgets
-from opskit.providers.base import CallError, Cause
-from opskit.providers.http import HttpNode
+from opskit.providers.base import CallCause, CallError
+from opskit.providers.http import HttpClient
 
 #: The levels that Victoria tells on her status page (SPEC D1).
 LEVELS = ("agent", "enhanced", "initiative")
@@ -42,7 +42,7 @@ class AgentClient:
         self.config = config
         self.name = config.name
         self._budgets = budgets
-        self._http = HttpNode(
+        self._http = HttpClient(
             config.url, api_key=config.api_key, connect_s=budgets.connect_s, metadata_s=budgets.metadata_s
         )
 
@@ -76,7 +76,7 @@ class AgentClient:
                 if task and "output" not in reply:
                     reply = await self._poll(reply, str(task), on_state)
         except TimeoutError as exc:
-            raise CallError(Cause.TIMEOUT, f"the run did not end within {deadline_s:g} s") from exc
+            raise CallError(CallCause.TIMEOUT, f"the run did not end within {deadline_s:g} s") from exc
         return _reply(reply)
 
     async def aclose(self) -> None:
@@ -124,13 +124,13 @@ def levels_of(body: Any) -> dict[str, bool] | None:
 
 def _reply(body: Any) -> AgentReply:
     if not isinstance(body, Mapping):
-        raise CallError(Cause.PAYLOAD, "the agent's answer is not an object", phase="stream", status=200)
+        raise CallError(CallCause.PAYLOAD, "the agent's answer is not an object", phase="stream", status=200)
     knowledge = body.get("knowledge")
     status = str(body.get("status") or "success")
     output = body.get("output")
     if status in ("failed", "error"):
         reason = body.get("error") or body.get("error_message") or output or "the agent gives no reason"
-        raise CallError(Cause.IN_BAND, f"the run failed: {reason}", phase="stream", status=200)
+        raise CallError(CallCause.IN_BAND, f"the run failed: {reason}", phase="stream", status=200)
     if output is not None and not isinstance(output, str):
-        raise CallError(Cause.PAYLOAD, "the agent's output is not text", phase="stream", status=200)
+        raise CallError(CallCause.PAYLOAD, "the agent's output is not text", phase="stream", status=200)
     return AgentReply(output or "", knowledge if isinstance(knowledge, Mapping) else {})

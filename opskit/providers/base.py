@@ -118,7 +118,7 @@ class Slot:
     tokens: int = 0
 
 
-class Cause(StrEnum):
+class CallCause(StrEnum):
     """How a call failed, as the wire shows it. What it means is decided in `opskit.llm.faults`."""
 
     REFUSED = "refused"
@@ -145,7 +145,7 @@ class CallError(Exception):
 
     def __init__(
         self,
-        cause: Cause,
+        cause: CallCause,
         text: str,
         *,
         phase: Literal["connect", "request", "stream"] = "request",

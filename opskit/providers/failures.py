@@ -15,36 +15,36 @@ from typing import Any, Literal
 
 import httpx
 
-from opskit.providers.base import CallError, Cause
+from opskit.providers.base import CallCause, CallError
 
 Phase = Literal["connect", "request", "stream"]
 
 _ERRNO = {
-    errno.ECONNREFUSED: Cause.REFUSED,
-    errno.ECONNRESET: Cause.RESET,
-    errno.EPIPE: Cause.RESET,
-    errno.ECONNABORTED: Cause.RESET,
-    errno.EHOSTUNREACH: Cause.UNREACHABLE,
-    errno.ENETUNREACH: Cause.UNREACHABLE,
-    errno.ENETDOWN: Cause.UNREACHABLE,
-    errno.EADDRNOTAVAIL: Cause.UNREACHABLE,
-    errno.ETIMEDOUT: Cause.TIMEOUT,
+    errno.ECONNREFUSED: CallCause.REFUSED,
+    errno.ECONNRESET: CallCause.RESET,
+    errno.EPIPE: CallCause.RESET,
+    errno.ECONNABORTED: CallCause.RESET,
+    errno.EHOSTUNREACH: CallCause.UNREACHABLE,
+    errno.ENETUNREACH: CallCause.UNREACHABLE,
+    errno.ENETDOWN: CallCause.UNREACHABLE,
+    errno.EADDRNOTAVAIL: CallCause.UNREACHABLE,
+    errno.ETIMEDOUT: CallCause.TIMEOUT,
 }
 #: aiohttp's exceptions by name: it is imported only where it is used.
 _BY_NAME = (
-    (("ServerDisconnectedError", "ClientPayloadError"), Cause.CLOSED),
-    (("ClientResponseError", "BadHttpMessage", "BadStatusLine", "DecodingError"), Cause.PAYLOAD),
-    (("ClientConnectorDNSError",), Cause.NAME),
+    (("ServerDisconnectedError", "ClientPayloadError"), CallCause.CLOSED),
+    (("ClientResponseError", "BadHttpMessage", "BadStatusLine", "DecodingError"), CallCause.PAYLOAD),
+    (("ClientConnectorDNSError",), CallCause.NAME),
 )
 _SENTENCES = {
-    Cause.REFUSED: "nothing listens there",
-    Cause.RESET: "the connection was reset by the server",
-    Cause.UNREACHABLE: "the host cannot be reached (no route)",
-    Cause.NAME: "the host name does not resolve",
-    Cause.TLS: "the TLS handshake failed",
-    Cause.TIMEOUT: "no connection within the time allowed",
-    Cause.CLOSED: "the server closed the connection before the reply was complete",
-    Cause.PAYLOAD: "the server does not speak proper HTTP",
+    CallCause.REFUSED: "nothing listens there",
+    CallCause.RESET: "the connection was reset by the server",
+    CallCause.UNREACHABLE: "the host cannot be reached (no route)",
+    CallCause.NAME: "the host name does not resolve",
+    CallCause.TLS: "the TLS handshake failed",
+    CallCause.TIMEOUT: "no connection within the time allowed",
+    CallCause.CLOSED: "the server closed the connection before the reply was complete",
+    CallCause.PAYLOAD: "the server does not speak proper HTTP",
 }
 
 
@@ -65,42 +65,42 @@ def translated(phase: Phase) -> Iterator[None]:
 
 def _translate(exc: BaseException, phase: Phase) -> CallError:
     cause = _cause(exc)
-    if cause in (Cause.REFUSED, Cause.NAME, Cause.TLS, Cause.UNREACHABLE):
+    if cause in (CallCause.REFUSED, CallCause.NAME, CallCause.TLS, CallCause.UNREACHABLE):
         phase = "connect"
-    elif cause is Cause.TIMEOUT:
+    elif cause is CallCause.TIMEOUT:
         # The only timeout left to the library is that of the connection.
         phase = "connect"
     return CallError(cause, _SENTENCES[cause], phase=phase)
 
 
-def _cause(exc: BaseException) -> Cause:
+def _cause(exc: BaseException) -> CallCause:
     """Errno first, then the inner library's own words; httpx-aiohttp calls any lost connection a timeout."""
     links = list(_chain(exc))
     known = [cause for link in links if (cause := _by_errno(link)) is not None]
     if known:
         # One name may stand for several addresses: a refusal tells more than a missing route to another.
-        return Cause.REFUSED if Cause.REFUSED in known else known[0]
+        return CallCause.REFUSED if CallCause.REFUSED in known else known[0]
     for names, cause in _BY_NAME:
         for link in links:
             if type(link).__name__ in names:
-                return Cause.RESET if "ConnectionResetError" in str(link) else cause
+                return CallCause.RESET if "ConnectionResetError" in str(link) else cause
     for link in links:
         if isinstance(link, httpx.RemoteProtocolError):
             ended = "disconnected" in str(link) or "peer closed" in str(link)
-            return Cause.CLOSED if ended else Cause.PAYLOAD
+            return CallCause.CLOSED if ended else CallCause.PAYLOAD
     if isinstance(exc, httpx.TimeoutException):
-        return Cause.TIMEOUT
+        return CallCause.TIMEOUT
     if isinstance(exc, httpx.ReadError | httpx.WriteError):
-        return Cause.RESET
-    return Cause.UNREACHABLE if isinstance(exc, httpx.ConnectError) else Cause.PAYLOAD
+        return CallCause.RESET
+    return CallCause.UNREACHABLE if isinstance(exc, httpx.ConnectError) else CallCause.PAYLOAD
 
 
-def _by_errno(link: BaseException) -> Cause | None:
+def _by_errno(link: BaseException) -> CallCause | None:
     if isinstance(link, socket.gaierror):
-        return Cause.NAME
+        return CallCause.NAME
     if isinstance(link, ssl.SSLError):
         # "Want" is how a handshake waits, not how it fails.
-        return None if isinstance(link, ssl.SSLWantReadError | ssl.SSLWantWriteError) else Cause.TLS
+        return None if isinstance(link, ssl.SSLWantReadError | ssl.SSLWantWriteError) else CallCause.TLS
     return _ERRNO.get(link.errno or 0) if isinstance(link, OSError) else None
 
 

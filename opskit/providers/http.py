@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from opskit import __version__
-from opskit.providers.base import CallError, Cause, without_reason
+from opskit.providers.base import CallCause, CallError, without_reason
 from opskit.providers.failures import clock_ahead, error_text, retry_after, translated
 from opskit.providers.transport import connecting, trace, transport
 
@@ -18,7 +18,7 @@ _ERROR_BODY_BYTES = 64 * 1024
 _METADATA_BYTES = 16 * 1024 * 1024
 
 
-class HttpNode:
+class HttpClient:
     """An HTTP server at a base URL (no trailing slash, no `/v1`)."""
 
     def __init__(
@@ -123,7 +123,7 @@ class HttpNode:
                 with translated("request"):
                     return await self._client.send(request, stream=True)
             except CallError as error:
-                if again or opened or error.cause not in (Cause.RESET, Cause.CLOSED):
+                if again or opened or error.cause not in (CallCause.RESET, CallCause.CLOSED):
                     raise
                 again = True
 
@@ -144,7 +144,7 @@ async def lines(
             head, *more = chunk.split(b"\n")
             rest += head
             if len(rest) > limit_bytes or any(len(part) > limit_bytes for part in more):
-                raise CallError(Cause.PAYLOAD, f"a line of more than {limit_bytes} bytes", phase="stream")
+                raise CallError(CallCause.PAYLOAD, f"a line of more than {limit_bytes} bytes", phase="stream")
             for part in more:
                 yield bytes(rest.rstrip(b"\r"))
                 rest = bytearray(part)
@@ -157,7 +157,7 @@ def parsed(raw: bytes | str, complaint: str) -> Any:
     try:
         return json.loads(raw)
     except (ValueError, RecursionError) as exc:
-        raise CallError(Cause.PAYLOAD, complaint, phase="stream", status=200) from exc
+        raise CallError(CallCause.PAYLOAD, complaint, phase="stream", status=200) from exc
 
 
 def _encoded(body: Mapping[str, Any] | None) -> bytes | None:
@@ -175,7 +175,7 @@ async def _deadline(timeout_s: float | None) -> AsyncIterator[None]:
         async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError as exc:
-        raise CallError(Cause.TIMEOUT, f"no reply within {timeout_s:g} s") from exc
+        raise CallError(CallCause.TIMEOUT, f"no reply within {timeout_s:g} s") from exc
 
 
 async def _read(response: httpx.Response, limit: int) -> bytes:
@@ -184,7 +184,7 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > limit:
-                raise CallError(Cause.PAYLOAD, f"a reply of more than {limit} bytes", phase="stream")
+                raise CallError(CallCause.PAYLOAD, f"a reply of more than {limit} bytes", phase="stream")
     return bytes(body)
 
 
@@ -196,7 +196,7 @@ async def _status_error(response: httpx.Response) -> CallError:
         raw = b""
     text, error_type = error_text(raw)
     return CallError(
-        Cause.STATUS,
+        CallCause.STATUS,
         text or without_reason(response.status_code),
         status=response.status_code,
         retry_after_s=retry_after(response.headers.get("Retry-After")),

@@ -7,8 +7,17 @@ is locked. A name that it does not list would be answered by its one model all t
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from opskit.providers.base import CallError, Cause, ChatRequest, Event, ModelInfo, Provider, Resident, Slot
-from opskit.providers.http import HttpNode
+from opskit.providers.base import (
+    CallCause,
+    CallError,
+    ChatRequest,
+    Event,
+    ModelInfo,
+    Provider,
+    Resident,
+    Slot,
+)
+from opskit.providers.http import HttpClient
 from opskit.providers.kinds import LLAMACPP
 from opskit.providers.openai import OpenAIStyle, entries
 from opskit.providers.values import count, text
@@ -23,7 +32,7 @@ class LlamaCpp(Provider):
 
     kind = LLAMACPP
 
-    def __init__(self, http: HttpNode, default_model: str | None = None) -> None:
+    def __init__(self, http: HttpClient, default_model: str | None = None) -> None:
         self._http = http
         # Each open connection holds one of its few threads for 5 s, and others wait meanwhile.
         http.keep_alive = False
@@ -71,7 +80,7 @@ class LlamaCpp(Provider):
         try:
             body = await self._http.get_json("/props")
         except CallError as error:
-            if error.cause in (Cause.STATUS, Cause.PAYLOAD) and error.status not in (401, 403, 503):
+            if error.cause in (CallCause.STATUS, CallCause.PAYLOAD) and error.status not in (401, 403, 503):
                 return {}
             raise
         return body if isinstance(body, Mapping) else {}

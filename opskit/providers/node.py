@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Mapping
 
 from opskit.config.schema import Budgets, NodeConfig
-from opskit.providers.base import CallError, Cause, Provider
-from opskit.providers.http import HttpNode, parsed
+from opskit.providers.base import CallCause, CallError, Provider
+from opskit.providers.http import HttpClient, parsed
 from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI
 from opskit.providers.llamacpp import OWNER, SERVER, LlamaCpp
 from opskit.providers.ollama import Ollama
@@ -27,7 +27,7 @@ class Node:
         self.config = config
         self.name = config.name
         self.source = config.source
-        self._http = HttpNode(
+        self._http = HttpClient(
             config.url,
             api_key=config.api_key,
             connect_s=budgets.connect_s,
@@ -59,7 +59,7 @@ class Node:
         await self._http.aclose()
 
 
-async def detect(http: HttpNode, config: NodeConfig) -> Provider:
+async def detect(http: HttpClient, config: NodeConfig) -> Provider:
     """Ask a server what it is. Raises CallError(PAYLOAD) when it answers HTTP but no protocol we know."""
     if config.protocol == "ollama":
         return Ollama(http)
@@ -71,7 +71,7 @@ async def detect(http: HttpNode, config: NodeConfig) -> Provider:
             if http.server == SERVER:
                 # It names itself in every reply, also while it loads or wants a key.
                 return LlamaCpp(http, config.default_model)
-            if error.cause not in (Cause.STATUS, Cause.PAYLOAD) or error.status in (401, 403):
+            if error.cause not in (CallCause.STATUS, CallCause.PAYLOAD) or error.status in (401, 403):
                 raise
             trouble = error
         else:
@@ -86,18 +86,18 @@ async def detect(http: HttpNode, config: NodeConfig) -> Provider:
         if trouble is not None and trouble.status is not None and trouble.status >= 500:
             raise trouble from error
         if error.status == 404:
-            raise CallError(Cause.PAYLOAD, _UNKNOWN, status=404) from error
+            raise CallError(CallCause.PAYLOAD, _UNKNOWN, status=404) from error
         raise
 
 
-async def _openai(http: HttpNode, config: NodeConfig) -> Provider:
+async def _openai(http: HttpClient, config: NodeConfig) -> Provider:
     response = await http.get("/v1/models")
     server = http.server
     if server == SERVER:
         return LlamaCpp(http, config.default_model)
     if response.status_code >= 400:
         raise CallError(
-            Cause.STATUS, f"/v1/models answered {response.status_code}", status=response.status_code
+            CallCause.STATUS, f"/v1/models answered {response.status_code}", status=response.status_code
         )
     # mlx_lm.server without a cache folder fails after its 200 is written (wire facts B1).
     listing = parsed(response.content, _UNKNOWN) if response.content else None
@@ -110,7 +110,7 @@ async def _openai(http: HttpNode, config: NodeConfig) -> Provider:
     if plain and await _is_mlx_lm(http):
         return OpenAIStyle(http, MLX_LM, config.default_model)
     if not isinstance(data, list):
-        raise CallError(Cause.PAYLOAD, _UNKNOWN, phase="stream", status=response.status_code)
+        raise CallError(CallCause.PAYLOAD, _UNKNOWN, phase="stream", status=response.status_code)
     if config.protocol == "auto" and await _is_lmstudio(http):
         return OpenAIStyle(http, LMSTUDIO, config.default_model)
     if config.is_mlx and owners <= {None}:
@@ -119,7 +119,7 @@ async def _openai(http: HttpNode, config: NodeConfig) -> Provider:
     return OpenAIStyle(http, OPENAI, config.default_model)
 
 
-async def _is_mlx_lm(http: HttpNode) -> bool:
+async def _is_mlx_lm(http: HttpClient) -> bool:
     """Whether its health page is that of mlx_lm.server: 200, or 503 once its worker is dead."""
     response = await http.get("/health")
     try:
@@ -129,7 +129,7 @@ async def _is_mlx_lm(http: HttpNode) -> bool:
     return isinstance(body, Mapping) and body.get("status") in ("ok", "unavailable")
 
 
-async def _lists_tags(http: HttpNode) -> bool:
+async def _lists_tags(http: HttpClient) -> bool:
     """Ollama-shaped, though it does not tell its version."""
     try:
         body = await http.get_json("/api/tags")
@@ -138,7 +138,7 @@ async def _lists_tags(http: HttpNode) -> bool:
     return isinstance(body, Mapping) and isinstance(body.get("models"), list)
 
 
-async def _is_lmstudio(http: HttpNode) -> bool:
+async def _is_lmstudio(http: HttpClient) -> bool:
     try:
         body = await http.get_json("/api/v0/models")
     except CallError:

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from opskit.providers.base import (
+    CallCause,
     CallError,
-    Cause,
     ChatRequest,
     End,
     Event,
@@ -26,7 +26,7 @@ from opskit.providers.base import (
     Usage,
 )
 from opskit.providers.failures import error_text
-from opskit.providers.http import HttpNode, lines, parsed
+from opskit.providers.http import HttpClient, lines, parsed
 from opskit.providers.kinds import OLLAMA
 from opskit.providers.reading import StreamReader
 from opskit.providers.values import count, seconds_of_nanoseconds, text
@@ -41,7 +41,7 @@ class Ollama(Provider):
 
     kind = OLLAMA
 
-    def __init__(self, http: HttpNode) -> None:
+    def __init__(self, http: HttpClient) -> None:
         self._http = http
 
     async def version(self) -> str:
@@ -49,7 +49,7 @@ class Ollama(Provider):
         try:
             body = await self._http.get_json("/api/version")
         except CallError as error:
-            if error.cause is not Cause.STATUS or error.status in (401, 403):
+            if error.cause is not CallCause.STATUS or error.status in (401, 403):
                 raise
             body = await self._http.get_json("/api/tags")
         version = body.get("version") if isinstance(body, Mapping) else None
@@ -117,7 +117,7 @@ class Ollama(Provider):
             except (GeneratorExit, asyncio.CancelledError):
                 await chunks.read_on(tokens=tokens, limit=request.max_tokens)
                 raise
-        raise CallError(Cause.ENDED, "the stream ended without `done: true`", phase="stream", status=200)
+        raise CallError(CallCause.ENDED, "the stream ended without `done: true`", phase="stream", status=200)
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -143,7 +143,7 @@ class Ollama(Provider):
 
 def _in_band(chunk: Mapping[str, Any]) -> CallError:
     text, kind = error_text(chunk)
-    return CallError(Cause.IN_BAND, text, phase="stream", status=200, error_type=kind)
+    return CallError(CallCause.IN_BAND, text, phase="stream", status=200, error_type=kind)
 
 
 def _events(chunk: Mapping[str, Any]) -> Iterator[Event]:
@@ -158,7 +158,9 @@ def _events(chunk: Mapping[str, Any]) -> Iterator[Event]:
         if isinstance(content, str) and content:
             yield Token(content)
     elif "done" not in chunk:
-        raise CallError(Cause.PAYLOAD, "a chunk is neither a message nor an end", phase="stream", status=200)
+        raise CallError(
+            CallCause.PAYLOAD, "a chunk is neither a message nor an end", phase="stream", status=200
+        )
     if _is_done(chunk):
         yield End(str(chunk.get("done_reason") or "stop"), _usage(chunk), text(chunk.get("model")))
     elif not isinstance(message, Mapping):
@@ -218,7 +220,7 @@ def _is_json(line: bytes) -> bool:
 def _object(line: bytes) -> Mapping[str, Any]:
     chunk = parsed(line, "the reply is not JSON")
     if not isinstance(chunk, Mapping):
-        raise CallError(Cause.PAYLOAD, "the reply is not an object", phase="stream", status=200)
+        raise CallError(CallCause.PAYLOAD, "the reply is not an object", phase="stream", status=200)
     return chunk
 
 
@@ -228,7 +230,7 @@ def _entries(body: Any, path: str) -> list[Mapping[str, Any]]:
         return []
     if not isinstance(models, list):
         raise CallError(
-            Cause.PAYLOAD, f"{path} answered without a list of models", phase="stream", status=200
+            CallCause.PAYLOAD, f"{path} answered without a list of models", phase="stream", status=200
         )
     return [entry for entry in models if isinstance(entry, Mapping) and _name(entry)]
 

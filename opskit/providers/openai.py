@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from opskit.providers.base import (
     DEFAULT_MODEL,
+    CallCause,
     CallError,
-    Cause,
     ChatRequest,
     End,
     Event,
@@ -28,7 +28,7 @@ from opskit.providers.base import (
     Usage,
 )
 from opskit.providers.failures import error_text
-from opskit.providers.http import HttpNode, lines, parsed
+from opskit.providers.http import HttpClient, lines, parsed
 from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, ServerKind
 from opskit.providers.reading import StreamReader
 from opskit.providers.sse import Comment, Data, Item, events
@@ -41,7 +41,7 @@ _LMSTUDIO_KINDS = ("llm", "vlm")
 class OpenAIStyle(Provider):
     """One server that answers /v1/chat/completions."""
 
-    def __init__(self, http: HttpNode, kind: ServerKind = OPENAI, default_model: str | None = None) -> None:
+    def __init__(self, http: HttpClient, kind: ServerKind = OPENAI, default_model: str | None = None) -> None:
         self._http = http
         self.kind = kind
         self._default = default_model
@@ -52,7 +52,7 @@ class OpenAIStyle(Provider):
         if self.kind is MLX_LM:
             response = await self._http.get("/health")
             if response.status_code >= 500:
-                raise CallError(Cause.STATUS, _ill(response.content), status=response.status_code)
+                raise CallError(CallCause.STATUS, _ill(response.content), status=response.status_code)
         else:
             await self._http.get_json("/v1/models")
         return self.kind.label
@@ -142,7 +142,7 @@ class OpenAIStyle(Provider):
                 "it might be downloaded and swapped in" if self.kind.naming_swaps else "another might answer"
             )
             raise CallError(
-                Cause.NOT_LISTED,
+                CallCause.NOT_LISTED,
                 f"the server does not list {model!r}; a name it does not list is never sent, because {why}",
             )
         return model
@@ -181,7 +181,7 @@ async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
         reason, usage, served = _finish(chunk), _usage(chunk, usage), _served(chunk)
     if reason is None:
         raise CallError(
-            Cause.ENDED, "the stream ended without a finish reason or [DONE]", phase="stream", status=200
+            CallCause.ENDED, "the stream ended without a finish reason or [DONE]", phase="stream", status=200
         )
     yield End(reason, usage, served)
 
@@ -201,7 +201,7 @@ def entries(body: Any) -> list[Mapping[str, Any]]:
     data = body.get("data") if isinstance(body, Mapping) else None
     if not isinstance(data, list):
         raise CallError(
-            Cause.PAYLOAD, "the list of models is not in the OpenAI shape", phase="stream", status=200
+            CallCause.PAYLOAD, "the list of models is not in the OpenAI shape", phase="stream", status=200
         )
     return [entry for entry in data if isinstance(entry, Mapping) and isinstance(entry.get("id"), str)]
 
@@ -219,7 +219,7 @@ def _lmstudio(entry: Mapping[str, Any]) -> ModelInfo:
 def _object(text: str) -> Mapping[str, Any]:
     chunk = parsed(text, "the reply is not JSON")
     if not isinstance(chunk, Mapping):
-        raise CallError(Cause.PAYLOAD, "the reply is not an object", phase="stream", status=200)
+        raise CallError(CallCause.PAYLOAD, "the reply is not an object", phase="stream", status=200)
     return chunk
 
 
@@ -230,7 +230,7 @@ def _raise_in_band(chunk: Mapping[str, Any]) -> None:
         text, kind = error_text(chunk)
         code = error.get("code") if isinstance(error, Mapping) else chunk.get("code")
         raise CallError(
-            Cause.IN_BAND,
+            CallCause.IN_BAND,
             text,
             phase="stream",
             status=code if isinstance(code, int) and 400 <= code < 600 else 200,
@@ -238,13 +238,13 @@ def _raise_in_band(chunk: Mapping[str, Any]) -> None:
         )
     choices = chunk.get("choices")
     if not isinstance(choices, list):
-        raise CallError(Cause.PAYLOAD, "the reply has no choices", phase="stream", status=200)
+        raise CallError(CallCause.PAYLOAD, "the reply has no choices", phase="stream", status=200)
     for choice in choices:
         if isinstance(choice, Mapping) and choice.get("finish_reason") == "error":
             if choice.get("error"):
                 _raise_in_band(choice)
             sentence = "the server ended the answer with an error"
-            raise CallError(Cause.IN_BAND, sentence, phase="stream", status=200)
+            raise CallError(CallCause.IN_BAND, sentence, phase="stream", status=200)
 
 
 def _delta(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[Event]:

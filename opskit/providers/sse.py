@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from opskit.providers.base import CallError, Cause
+from opskit.providers.base import CallCause, CallError
 
 #: An event, or a reply that is no stream, of more than this is refused.
 _MOST_BYTES = 8 * 1024 * 1024
@@ -67,7 +67,9 @@ async def events(rows: AsyncGenerator[bytes, None]) -> AsyncGenerator[Item, None
                 yield Other(line)
             if max(held, other) > _MOST_BYTES:
                 raise CallError(
-                    Cause.PAYLOAD, f"a reply of more than {_MOST_BYTES} bytes without an end", phase="stream"
+                    CallCause.PAYLOAD,
+                    f"a reply of more than {_MOST_BYTES} bytes without an end",
+                    phase="stream",
                 )
     if data:
         yield Data("\n".join(data), event)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from opskit.errors import OpskitError, UsageError
-from opskit.quality.source import Source, in_answer, in_markdown
+from opskit.quality.source import CodeSource, in_answer, in_markdown
 
 #: No model writes more in one piece.
 LIMIT_BYTES = 2 * 1024 * 1024
@@ -22,10 +22,10 @@ _FOREIGN = frozenset({"__pycache__", "node_modules", "site-packages"})
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadSources:
     """What was found. `unread` names the files of folders that could not be judged, each with the reason."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[CodeSource, ...]
     unread: tuple[tuple[str, str], ...] = ()
 
 
@@ -33,13 +33,13 @@ class _Unreadable(Exception):  # noqa: N818 - a reason, turned into an error or 
     """Why a file cannot be judged."""
 
 
-def read(paths: Sequence[str], stdin: BinaryIO) -> Reading:
+def read(paths: Sequence[str], stdin: BinaryIO) -> ReadSources:
     """The Python of every path, in order; `-` is standard input.
 
     Raises UsageError for a path that cannot be used and OpskitError GEN_003 for an answer without code. A
     file found in a folder does neither: it is named in `unread`.
     """
-    sources: list[Source] = []
+    sources: list[CodeSource] = []
     unread: list[tuple[str, str]] = []
     for path in dict.fromkeys(paths):
         if path == STDIN:
@@ -50,10 +50,10 @@ def read(paths: Sequence[str], stdin: BinaryIO) -> Reading:
             unread.extend(problems)
         else:
             sources.extend(_file(Path(path)))
-    return Reading(tuple(sources), tuple(unread))
+    return ReadSources(tuple(sources), tuple(unread))
 
 
-def _file(path: Path) -> tuple[Source, ...]:
+def _file(path: Path) -> tuple[CodeSource, ...]:
     name = shown(path)
     try:
         raw = _bytes(path)
@@ -62,14 +62,14 @@ def _file(path: Path) -> tuple[Source, ...]:
     return _named(raw, name, path.suffix.lower())
 
 
-def _named(raw: bytes, name: str, suffix: str) -> tuple[Source, ...]:
+def _named(raw: bytes, name: str, suffix: str) -> tuple[CodeSource, ...]:
     """What somebody asked for by name must be usable."""
     try:
         text = _text(raw)
     except _Unreadable as exc:
         raise UsageError(f"{name}: {exc}", remedy="pass Python, or Markdown with Python in it") from exc
     if suffix in _PYTHON:
-        return (Source(name, text),)
+        return (CodeSource(name, text),)
     if not text.strip():
         raise UsageError(f"{name}: there is nothing to judge", remedy="pass Python, or Markdown with code")
     found = in_markdown(text, name) if suffix in _MARKDOWN else in_answer(text, name)
@@ -78,12 +78,12 @@ def _named(raw: bytes, name: str, suffix: str) -> tuple[Source, ...]:
     return found
 
 
-def _folder(folder: Path) -> tuple[list[Source], list[tuple[str, str]]]:
-    sources: list[Source] = []
+def _folder(folder: Path) -> tuple[list[CodeSource], list[tuple[str, str]]]:
+    sources: list[CodeSource] = []
     unread: list[tuple[str, str]] = []
     for path in _python_files(folder, lambda exc: unread.append((shown(Path(exc.filename)), _reason(exc)))):
         try:
-            sources.append(Source(shown(path), _text(_bytes(path))))
+            sources.append(CodeSource(shown(path), _text(_bytes(path))))
         except _Unreadable as exc:
             unread.append((shown(path), str(exc)))
     if not sources and not unread:

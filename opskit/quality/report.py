@@ -10,8 +10,8 @@ from typing import Any
 from opskit.quality import ruff
 from opskit.quality.issue import Category, Issue
 from opskit.quality.module import Module, modules
-from opskit.quality.reading import Reading
-from opskit.quality.source import Source
+from opskit.quality.reading import ReadSources
+from opskit.quality.source import CodeSource
 from opskit.quality.syntax import Parsed, parse
 from opskit.result import Finding, Report, Status
 
@@ -46,7 +46,7 @@ class Quality:
     """The judgement. `issues` are all places, the gravest category first, then by file, line and column."""
 
     report: Report
-    sources: tuple[Source, ...]
+    sources: tuple[CodeSource, ...]
     issues: tuple[Issue, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Quality:
         }
 
 
-async def judged(reading: Reading, *, binary: str | None, strict: bool = False) -> Quality:
+async def judged(reading: ReadSources, *, binary: str | None, strict: bool = False) -> Quality:
     """Parse every source and apply the rules of ruff to those that parse.
 
     `binary` None means that ruff is not installed: what only its rules can tell is then inconclusive.
@@ -140,7 +140,7 @@ def _of_sound(parsed: Sequence[Parsed], sound: Sequence[Parsed]) -> str:
     return "" if len(parsed) == len(sound) else f"of the {len(sound)} pieces that parse, {len(parsed)} in all"
 
 
-def _target(sources: Sequence[Source]) -> str:
+def _target(sources: Sequence[CodeSource]) -> str:
     names = list(dict.fromkeys(source.name for source in sources))
     if len(names) != 1:
         return f"{len(names)} files"

@@ -16,7 +16,7 @@ _BEGINS = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CodeSource:
     """One piece of Python. `name` is where it comes from, as a person may read it.
 
     `line` and `column` tell how far into the original text the code begins.
@@ -28,18 +28,18 @@ class Source:
     column: int = 0
 
 
-def in_answer(text: str, name: str) -> tuple[Source, ...]:
+def in_answer(text: str, name: str) -> tuple[CodeSource, ...]:
     """The Python of a text of unknown sort: the text itself, or its code blocks; nothing when it is prose."""
     tree = _tree(text)
     if tree is not None and _does_something(tree):
-        return (Source(name, text),)
+        return (CodeSource(name, text),)
     blocks = in_markdown(text, name)
     if blocks:
         return blocks
-    return (Source(name, text),) if holds_python(text) else ()
+    return (CodeSource(name, text),) if holds_python(text) else ()
 
 
-def in_markdown(text: str, name: str) -> tuple[Source, ...]:
+def in_markdown(text: str, name: str) -> tuple[CodeSource, ...]:
     """The code blocks marked as Python; without such, those without any mark that hold Python.
 
     A block that is still open at the end of the text counts: the answer was cut off.
@@ -50,13 +50,13 @@ def in_markdown(text: str, name: str) -> tuple[Source, ...]:
 
     parser = MarkdownIt("zero").enable(["fence", "list", "blockquote"])
     lines = text.split("\n")
-    marked: list[Source] = []
-    bare: list[Source] = []
+    marked: list[CodeSource] = []
+    bare: list[CodeSource] = []
     for token in parser.parse(text):
         if token.type != "fence" or token.map is None or not token.content.strip():
             continue
         first = token.map[0] + 1
-        source = Source(name, token.content, first, _indent(lines, first, token.content))
+        source = CodeSource(name, token.content, first, _indent(lines, first, token.content))
         language = _INFO.search(token.info)
         if language is None:
             bare.append(source)

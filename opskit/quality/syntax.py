@@ -5,7 +5,7 @@ import warnings
 from dataclasses import dataclass
 
 from opskit.quality.issue import Category, Issue
-from opskit.quality.source import Source
+from opskit.quality.source import CodeSource
 
 #: Python's own door to any module by name; none of ruff's rules looks at it.
 _IMPORT = "__import__"
@@ -16,7 +16,7 @@ _LOADS = "`__import__` loads any module by name"
 class Parsed:
     """One source after parsing, with what the parser and its tree show."""
 
-    source: Source
+    source: CodeSource
     issues: tuple[Issue, ...] = ()
 
     @property
@@ -24,7 +24,7 @@ class Parsed:
         return not any(issue.category is Category.SYNTAX for issue in self.issues)
 
 
-def parse(source: Source) -> Parsed:
+def parse(source: CodeSource) -> Parsed:
     """Never raises: code that cannot be parsed is an issue with its place and a reason on one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -48,12 +48,12 @@ def parse(source: Source) -> Parsed:
     )
 
 
-def _place(source: Source, line: int, column: int, category: Category, rule: str, message: str) -> Issue:
+def _place(source: CodeSource, line: int, column: int, category: Category, rule: str, message: str) -> Issue:
     """An issue at a place of the source, told in lines and columns of the original text."""
     return Issue(source.name, line + source.line, column + source.column, category, rule, message)
 
 
-def _column(source: Source, node: ast.expr) -> int:
+def _column(source: CodeSource, node: ast.expr) -> int:
     """Python counts bytes, people count characters."""
     line = source.code.split("\n")[node.lineno - 1]
     return len(line.encode()[: node.col_offset].decode("utf-8", "replace")) + 1
@@ -65,6 +65,6 @@ def _opens_any_module(called: ast.expr) -> bool:
     )
 
 
-def _broken(source: Source, line: int | None, column: int | None, reason: str) -> Issue:
+def _broken(source: CodeSource, line: int | None, column: int | None, reason: str) -> Issue:
     reason = " ".join(reason.split())[:200]
     return _place(source, max(1, line or 1), max(1, column or 1), Category.SYNTAX, "syntax-error", reason)

@@ -21,7 +21,7 @@ from enum import StrEnum
 from opskit.config.schema import RecoveryConfig
 
 
-class Circuit(StrEnum):
+class RepairCircuit(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
@@ -59,10 +59,10 @@ class Record:
     escalated_at: float | None = None
 
     @property
-    def circuit(self) -> Circuit:
+    def circuit(self) -> RepairCircuit:
         if self.opened_at is None:
-            return Circuit.CLOSED
-        return Circuit.OPEN if self.healthy_since is None else Circuit.HALF_OPEN
+            return RepairCircuit.CLOSED
+        return RepairCircuit.OPEN if self.healthy_since is None else RepairCircuit.HALF_OPEN
 
     @property
     def idle(self) -> bool:
@@ -78,7 +78,7 @@ class Permit:
     """
 
     allowed: bool
-    circuit: Circuit
+    circuit: RepairCircuit
     why: str = ""
     wait_s: float = 0.0
     notices: tuple[Level, ...] = ()
@@ -104,8 +104,8 @@ def judge(record: Record, now: float, rules: RecoveryConfig) -> tuple[Permit, Re
     if wait_s > 0:
         ago_s = now - record.repairs[-1]
         why = f"it was repaired {ago_s:.0f} s ago; the next repair may begin in {wait_s:.0f} s"
-        return Permit(False, Circuit.CLOSED, why, wait_s, tuple(notices)), record
-    return Permit(True, Circuit.CLOSED, notices=tuple(notices)), record
+        return Permit(False, RepairCircuit.CLOSED, why, wait_s, tuple(notices)), record
+    return Permit(True, RepairCircuit.CLOSED, notices=tuple(notices)), record
 
 
 def begun(record: Record, now: float) -> Record:
@@ -180,12 +180,12 @@ def _while_open(
     last = opened if record.tried_at is None else record.tried_at
     wait_s = rules.retry_s - (now - last)
     if wait_s <= 0:
-        return Permit(True, Circuit.HALF_OPEN, notices=tuple(notices)), record
+        return Permit(True, RepairCircuit.HALF_OPEN, notices=tuple(notices)), record
     why = (
         f"{record.row} repairs did not help; given up {_ago(now - opened)} ago, "
         f"the next one is tried in {_ago(wait_s)}"
     )
-    return Permit(False, Circuit.OPEN, why, wait_s, tuple(notices)), record
+    return Permit(False, RepairCircuit.OPEN, why, wait_s, tuple(notices)), record
 
 
 def _used_up(record: Record, now: float, rules: RecoveryConfig) -> bool:

@@ -9,7 +9,7 @@ from opskit.config.schema import Config
 from opskit.facts.container import Container
 from opskit.llm.verdict import judge
 from opskit.providers.base import CallError
-from opskit.providers.http import HttpNode
+from opskit.providers.http import HttpClient
 from opskit.result import Finding, Status
 
 PROMPT = "Reply with the single word ready."
@@ -36,7 +36,7 @@ def address(config: Config, names: Sequence[str], container: Container | None) -
 async def chat(url: str, names: Sequence[str], *, limit_s: float, connect_s: float = 2.0) -> Finding:
     """One question and its judged answer. `names` are the agent's, the first is shown. Never raises."""
     path, body = _question(names)
-    http = HttpNode(url, connect_s=connect_s)
+    http = HttpClient(url, connect_s=connect_s)
     began = time.monotonic()
     try:
         reply = await http.post_json(path, body, timeout_s=limit_s)
@@ -60,7 +60,7 @@ async def chat(url: str, names: Sequence[str], *, limit_s: float, connect_s: flo
 
 async def healthy(url: str, connect_s: float = 2.0) -> bool:
     """Whether `GET /health` answers well."""
-    http = HttpNode(url, connect_s=connect_s)
+    http = HttpClient(url, connect_s=connect_s)
     try:
         return (await http.get("/health")).status_code < 300
     except CallError:

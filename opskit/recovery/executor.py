@@ -21,12 +21,12 @@ from opskit.errors import OpskitError
 from opskit.recovery import budget, pauses
 from opskit.recovery import memory as memories
 from opskit.recovery.audit import Audit
-from opskit.recovery.budget import Circuit, Level
+from opskit.recovery.budget import Level, RepairCircuit
 from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice, Tell
-from opskit.recovery.outcome import Outcome, Ran, Result
-from opskit.recovery.step import Command, Condition, Repair, Seen
+from opskit.recovery.outcome import Outcome, Ran, RepairResult
+from opskit.recovery.step import Command, Condition, Repair, TargetObservation
 from opskit.system.lock import try_lock
 from opskit.system.moment import utc
 from opskit.system.running import running
@@ -35,14 +35,14 @@ LOCK_NAME = "recover.lock"
 #: Gathers what would be gone after a repair.
 Collect = Callable[[], Awaitable[Mapping[str, Any]]]
 #: The target after a repair, watched for so many seconds; None when it is no longer there.
-LookAgain = Callable[[float], Awaitable[Seen | None]]
+LookAgain = Callable[[float], Awaitable[TargetObservation | None]]
 #: Evidence is asked of the same servers that are in trouble.
 _EVIDENCE_S = 15.0
 _AS_SEEN = {
-    Condition.WAITING: Result.WAITING,
-    Condition.LEFT: Result.LEFT,
-    Condition.ABSENT: Result.ABSENT,
-    Condition.UNKNOWN: Result.INCONCLUSIVE,
+    Condition.WAITING: RepairResult.WAITING,
+    Condition.LEFT: RepairResult.LEFT,
+    Condition.ABSENT: RepairResult.ABSENT,
+    Condition.UNKNOWN: RepairResult.INCONCLUSIVE,
 }
 
 
@@ -89,11 +89,17 @@ class Executor:
         return pauses.covering(pauses.read(self._folder, self._clock()), target, *names)
 
     async def repair(
-        self, seen: Seen, repair: Repair, outcome: Outcome, *, evidence: Collect, look_again: LookAgain
+        self,
+        seen: TargetObservation,
+        repair: Repair,
+        outcome: Outcome,
+        *,
+        evidence: Collect,
+        look_again: LookAgain,
     ) -> Outcome:
         """Repair one target, if its pauses and its budget allow, and look whether it helped."""
         if (pause := self.pause_of(seen.target, outcome.step, *seen.names)) is not None:
-            return replace(outcome, result=Result.PAUSED, cause=paused(pause, seen.cause))
+            return replace(outcome, result=RepairResult.PAUSED, cause=paused(pause, seen.cause))
         permit, record = budget.judge(self.memory.of(seen.target), self._clock(), self.rules)
         outcome = replace(outcome, undo=repair.undo)
         if not self.dry:
@@ -101,10 +107,10 @@ class Executor:
             for level in permit.notices:
                 await self.notify(level, outcome, permit.why)
         if not permit.allowed:
-            result = Result.GAVE_UP if permit.circuit is Circuit.OPEN else Result.NOT_YET
+            result = RepairResult.GAVE_UP if permit.circuit is RepairCircuit.OPEN else RepairResult.NOT_YET
             return replace(outcome, result=result, cause=f"{seen.cause}; {permit.why}")
         if self.dry:
-            return replace(outcome, result=Result.WOULD_REPAIR, planned=repair.commands)
+            return replace(outcome, result=RepairResult.WOULD_REPAIR, planned=repair.commands)
         try:
             async with asyncio.timeout(_EVIDENCE_S):
                 collected = await evidence()
@@ -112,11 +118,11 @@ class Executor:
             collected = {"evidence": f"could not be gathered: {str(exc) or 'no answer in time'}"}
         outcome = replace(outcome, evidence={**outcome.evidence, **collected})
         if (pause := self.pause_of(seen.target, outcome.step, *seen.names)) is not None:
-            return replace(outcome, result=Result.PAUSED, cause=paused(pause, seen.cause))
+            return replace(outcome, result=RepairResult.PAUSED, cause=paused(pause, seen.cause))
         return await self._carry_out(seen, repair, outcome, look_again)
 
     async def _carry_out(
-        self, seen: Seen, repair: Repair, outcome: Outcome, look_again: LookAgain
+        self, seen: TargetObservation, repair: Repair, outcome: Outcome, look_again: LookAgain
     ) -> Outcome:
         self.memory.targets[seen.target] = budget.begun(self.memory.of(seen.target), self._clock())
         if repair.mark is not None:
@@ -140,10 +146,10 @@ class Executor:
             raise
         outcome = _after(replace(outcome, ran=tuple(ran)), seen, after)
         self._write("repair_ended", outcome, repair, ran)
-        if outcome.result in (Result.REPAIRED, Result.LEFT):
+        if outcome.result in (RepairResult.REPAIRED, RepairResult.LEFT):
             # What might be repaired is; what is left is somebody's, and delays no later repair.
             await self.note_health(outcome)
-        if outcome.result is Result.REPAIRED:
+        if outcome.result is RepairResult.REPAIRED:
             await self.notify(Level.REPAIRED, outcome, "")
         self.memory.save()
         return outcome
@@ -189,7 +195,7 @@ class Executor:
                 record = replace(record, escalated_at=now)
                 await self.notify(Level.ESCALATION, outcome, "opskit cannot repair this")
             self.memory.targets[outcome.target] = replace(record, healthy_since=None)
-        return replace(outcome, result=Result.MANUAL)
+        return replace(outcome, result=RepairResult.MANUAL)
 
     async def notify(self, level: Level, outcome: Outcome, more: str) -> None:
         """Send one notice about a target."""
@@ -236,9 +242,9 @@ class Executor:
         )
 
 
-def as_seen(seen: Seen) -> Result:
+def as_seen(seen: TargetObservation) -> RepairResult:
     """Return the result of a target that is not to be repaired."""
-    return _AS_SEEN.get(seen.condition, Result.OK)
+    return _AS_SEEN.get(seen.condition, RepairResult.OK)
 
 
 def paused(pause: pauses.Pause, cause: str) -> str:
@@ -248,20 +254,20 @@ def paused(pause: pauses.Pause, cause: str) -> str:
     return f"paused {until}{why}; it is broken: {cause}"
 
 
-def _after(outcome: Outcome, before: Seen, after: Seen | None) -> Outcome:
+def _after(outcome: Outcome, before: TargetObservation, after: TargetObservation | None) -> Outcome:
     """What a repair came to."""
     last = outcome.ran[-1] if outcome.ran else None
     failed = last is not None and last.exit != 0
     if after is None or after.condition is Condition.HEALTHY:
         note = f" (although `{last.command.shown}` said: {last.said})" if failed and last else ""
         cause = f"was {before.state}: {before.cause}{note}"
-        return replace(outcome, result=Result.REPAIRED, state="ok", cause=cause)
+        return replace(outcome, result=RepairResult.REPAIRED, state="ok", cause=cause)
     if failed and last is not None:
         cause = f"{before.cause}; `{last.command.shown}` failed: {last.said}"
-        return replace(outcome, result=Result.FAILED, state=after.state, cause=cause)
+        return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
     if after.condition is Condition.BROKEN or after.condition is Condition.UNKNOWN:
         cause = f"{before.cause}; the repair did not help: {after.cause}"
-        return replace(outcome, result=Result.FAILED, state=after.state, cause=cause)
+        return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
     return replace(
         outcome, result=as_seen(after), state=after.state, cause=f"{before.cause}; now: {after.cause}"
     )

@@ -11,11 +11,11 @@ from typing import Any
 
 from opskit.errors import OpskitError, UsageError
 from opskit.facts.container_survey import read_containers
+from opskit.recovery.compose_projects import ComposeProject, configured
 from opskit.recovery.outcome import Ran
-from opskit.recovery.procedure import Done, Procedure
-from opskit.recovery.rising import risen
+from opskit.recovery.procedure import Procedure, ProcedureResult
+from opskit.recovery.startup import risen
 from opskit.recovery.step import Command
-from opskit.recovery.undertaking import Undertaking, configured
 from opskit.result import Finding, Status
 from opskit.system.docker_records import PROJECT
 
@@ -25,7 +25,7 @@ _UP_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RebuildOptions:
     """How it is done; each phase has its own deadline. `prune_volumes` was confirmed by a person."""
 
     prune_volumes: bool = False
@@ -37,7 +37,7 @@ class Wish:
 class Prospect:
     """What it is going to be about, for a person to agree to."""
 
-    work: Undertaking
+    work: ComposeProject
     containers: tuple[str, ...]
     services: tuple[str, ...]
     volumes: tuple[str, ...]
@@ -94,7 +94,7 @@ async def prospect(it: Procedure, key: str) -> Prospect:
     )
 
 
-async def full(it: Procedure, plan: Prospect, wish: Wish) -> Done:
+async def full(it: Procedure, plan: Prospect, wish: RebuildOptions) -> ProcedureResult:
     """Do it, phase by phase; a phase that fails ends it with what is down now and what to type."""
     phases = _phases(plan, wish)
     for name, commands in phases:
@@ -114,7 +114,7 @@ async def full(it: Procedure, plan: Prospect, wish: Wish) -> Done:
     return it.done(findings)
 
 
-def _phases(plan: Prospect, wish: Wish) -> list[tuple[str, list[Command]]]:
+def _phases(plan: Prospect, wish: RebuildOptions) -> list[tuple[str, list[Command]]]:
     """The commands in order. `down` keeps volumes unless they are to go, and never takes images."""
     work = plan.work
     volumes = ("--volumes",) if wish.prune_volumes else ()
@@ -126,7 +126,7 @@ def _phases(plan: Prospect, wish: Wish) -> list[tuple[str, list[Command]]]:
     return phases
 
 
-def _told(name: str, plan: Prospect, wish: Wish) -> str:
+def _told(name: str, plan: Prospect, wish: RebuildOptions) -> str:
     match name:
         case "down":
             return f"{len(plan.containers)} containers and the networks of {plan.work.name}"
@@ -187,7 +187,7 @@ def _way_back(plan: Prospect) -> list[str]:
     return [f"to go back to what ran before: `{'; '.join([*tags, again])}`"]
 
 
-async def _check_images(it: Procedure, work: Undertaking) -> None:
+async def _check_images(it: Procedure, work: ComposeProject) -> None:
     """What is not built must be here already: nothing is pulled."""
     if work.project is None:
         return
@@ -216,7 +216,7 @@ def _short(identifier: str) -> str:
     return identifier.removeprefix("sha256:")[:12]
 
 
-def warned(plan: Prospect, wish: Wish) -> list[str]:
+def warned(plan: Prospect, wish: RebuildOptions) -> list[str]:
     """What a person agrees to, line by line. Pure."""
     gone = f"{len(plan.containers)} containers ({', '.join(plan.containers) or 'none'}) and their networks"
     lines = [

@@ -9,8 +9,8 @@ from opskit.checks.agents import climb_agent
 from opskit.config.schema import AgentConfig, Config
 from opskit.errors import Exit, OpskitError
 from opskit.providers.agent import LEVELS
-from opskit.recovery.outcome import Run
-from opskit.recovery.run import Wish, recover
+from opskit.recovery.outcome import RecoveryRun
+from opskit.recovery.run import RecoverOptions, recover
 from opskit.recovery.steps.agents import AgentStep
 
 VICTORIA = "victoria"
@@ -20,7 +20,7 @@ VICTORIA = "victoria"
 class Levels:
     """`before` and `now` are what Victoria said of each level; None when she does not tell."""
 
-    run: Run
+    run: RecoveryRun
     before: Mapping[str, bool] | None
     now: Mapping[str, bool] | None
 
@@ -64,7 +64,7 @@ async def levels(
         replace(config, recovery=at_once),
         environ,
         folder,
-        Wish(dry=dry),
+        RecoverOptions(dry=dry),
         steps=lambda ground: [AgentStep(ground, agent, all_levels=True)],
         platform=platform,
         note=note,

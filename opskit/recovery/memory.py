@@ -16,7 +16,7 @@ from opskit.recovery.flapping import History
 from opskit.system.textfile import write_text
 
 if TYPE_CHECKING:
-    from opskit.recovery.outcome import Run
+    from opskit.recovery.outcome import RecoveryRun
 
 FILE_NAME = "recovery.json"
 _SCHEMA = 1
@@ -45,7 +45,7 @@ class Memory:
     def of(self, target: str) -> Record:
         return self.targets.get(target, Record())
 
-    def remember(self, run: "Run") -> None:
+    def remember(self, run: "RecoveryRun") -> None:
         """A run ended: what `opskit status` shows of it, and how each target was. A dry run is forgotten."""
         if run.dry:
             return

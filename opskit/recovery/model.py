@@ -20,12 +20,12 @@ from opskit.llm.plan import same_model
 from opskit.providers.base import CallError
 from opskit.providers.node import Node
 from opskit.recovery.chat import address, chat, healthy
+from opskit.recovery.compose_projects import ComposeProject, configured, labelled
 from opskit.recovery.node_model import anew, reload
-from opskit.recovery.procedure import Done, Procedure
-from opskit.recovery.rising import containers_of, risen, standing
-from opskit.recovery.step import Command, Seen
+from opskit.recovery.procedure import Procedure, ProcedureResult
+from opskit.recovery.startup import containers_of, risen, standing
+from opskit.recovery.step import Command, TargetObservation
 from opskit.recovery.steps.declared import declared, sources
-from opskit.recovery.undertaking import Undertaking, configured, labelled
 from opskit.result import Finding, Status
 from opskit.system.docker_records import SERVICE
 
@@ -35,12 +35,12 @@ _POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ModelService:
     """A service of Compose, or with `work` None a container that something else made."""
 
     container: str | None
     service: str
-    work: Undertaking | None
+    work: ComposeProject | None
     count: int = 1
 
     @property
@@ -56,7 +56,7 @@ class NodeModel:
     model: str | None
 
 
-Target = Service | NodeModel
+Target = ModelService | NodeModel
 
 
 async def found(it: Procedure, name: str) -> Target:
@@ -71,11 +71,11 @@ async def found(it: Procedure, name: str) -> Target:
     target = service or await _node(it, name)
     if target is None:
         raise await _unknown(it, name, problem)
-    it.check_pauses(name, *(target.names if isinstance(target, Service) else (target.node.name,)))
+    it.check_pauses(name, *(target.names if isinstance(target, ModelService) else (target.node.name,)))
     return target
 
 
-def commands(target: Service) -> list[Command]:
+def commands(target: ModelService) -> list[Command]:
     """What is run for a service or a container, in order. Pure."""
     if target.work is None:
         name = target.container or target.service
@@ -101,7 +101,7 @@ def warned(target: Target) -> str:
     )
 
 
-async def recover(it: Procedure, target: Target, *, wait_s: float, url: str | None = None) -> Done:
+async def recover(it: Procedure, target: Target, *, wait_s: float, url: str | None = None) -> ProcedureResult:
     """Do it. `wait_s` is how long the start may take, `url` where to chat instead of what is known."""
     if isinstance(target, NodeModel):
         findings = await (
@@ -128,7 +128,7 @@ async def recover(it: Procedure, target: Target, *, wait_s: float, url: str | No
     return it.done(findings)
 
 
-async def _up(it: Procedure, target: Service, wait_s: float) -> list[Finding]:
+async def _up(it: Procedure, target: ModelService, wait_s: float) -> list[Finding]:
     if target.work is not None:
         return await risen(
             it.ground,
@@ -147,7 +147,7 @@ async def _up(it: Procedure, target: Service, wait_s: float) -> list[Finding]:
     return [Finding("service", target.service, status, state, f"container {target.container} is {words}")]
 
 
-async def _chat(it: Procedure, target: Service, url: str | None, limit_s: float) -> Finding:
+async def _chat(it: Procedure, target: ModelService, url: str | None, limit_s: float) -> Finding:
     """Wait until it says that it is healthy, then ask it."""
     where = url or address(it.ground.config, target.names, await _container(it, target))
     if where is None:
@@ -162,13 +162,13 @@ async def _chat(it: Procedure, target: Service, url: str | None, limit_s: float)
         await asyncio.sleep(_POLL_S)
 
 
-async def _container(it: Procedure, target: Service) -> Container | None:
+async def _container(it: Procedure, target: ModelService) -> Container | None:
     if target.work is None:
         return await read_container(it.ground.door, target.container or "")
     return next(iter(await containers_of(it.ground, target.work.name, target.service)), None)
 
 
-async def _check_image(it: Procedure, target: Service) -> None:
+async def _check_image(it: Procedure, target: ModelService) -> None:
     """What is removed must be there to be made again: nothing is pulled or built here."""
     if target.work is None:
         return
@@ -196,13 +196,13 @@ async def _check_image(it: Procedure, target: Service) -> None:
         )
 
 
-def _back(target: Service) -> str:
+def _back(target: ModelService) -> str:
     logs = f"`docker logs --tail 50 {target.container}`" if target.container else "its log"
     last = commands(target)[-1].shown
     return f"{logs} tells why; to start it again: `{last}`"
 
 
-async def _service(it: Procedure, name: str) -> Service | None:
+async def _service(it: Procedure, name: str) -> ModelService | None:
     container = await read_container(it.ground.door, name)
     if container is None:
         listed = await it.ground.door.containers(labels=[f"{SERVICE}={name}"])
@@ -216,18 +216,18 @@ async def _service(it: Procedure, name: str) -> Service | None:
         return await _declared(it, name)
     project, service = container.project, container.service
     if project is None or service is None:
-        return Service(container.name, container.name, None)
+        return ModelService(container.name, container.name, None)
     count = len(await containers_of(it.ground, project, service))
-    return Service(container.name, service, await labelled(it.ground, container, project), max(1, count))
+    return ModelService(container.name, service, await labelled(it.ground, container, project), max(1, count))
 
 
-async def _declared(it: Procedure, name: str) -> Service | None:
+async def _declared(it: Procedure, name: str) -> ModelService | None:
     """A service of the configured projects that has no container now."""
     for key in it.ground.config.stack.compose:
         files = await sources(it.ground, key)
-        project = files if isinstance(files, Seen) else await declared(it.ground, key, files)
-        if not isinstance(project, Seen) and name in project.services:
-            return Service(None, name, await configured(it.ground, key))
+        project = files if isinstance(files, TargetObservation) else await declared(it.ground, key, files)
+        if not isinstance(project, TargetObservation) and name in project.services:
+            return ModelService(None, name, await configured(it.ground, key))
     return None
 
 

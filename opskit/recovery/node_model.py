@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from opskit.checks.ladder import Climb, climb
+from opskit.checks.ladder import ProbeOptions, climb
 from opskit.checks.state import NodeState
 from opskit.config.schema import NodeConfig
 from opskit.errors import OpskitError
@@ -19,7 +19,7 @@ from opskit.recovery.chat import PROMPT
 from opskit.recovery.outcome import Ran
 from opskit.recovery.procedure import Procedure
 from opskit.recovery.step import Command
-from opskit.recovery.steps.decision import Trouble
+from opskit.recovery.steps.decision import NodeProblem
 from opskit.recovery.steps.nodes import settle_s
 from opskit.recovery.steps.repairing import Repairing
 from opskit.recovery.steps.subject import of_node
@@ -35,14 +35,14 @@ async def anew(it: Procedure, node: NodeConfig, wait_s: float) -> list[Finding]:
     Raises OpskitError RECOVER_004 when nobody is known who would start it again.
     """
     config = it.ground.config
-    before = await climb(node, config, Climb(), it.ground.folder)
+    before = await climb(node, config, ProbeOptions(), it.ground.folder)
     resident = before.evidence.get("resident") or ()
     # Asked for by a person: nothing is too young to be restarted.
     rules = replace(config.recovery, startup_grace_s=0.0, load_grace_s=0.0)
     ground = replace(it.ground, config=replace(config, recovery=rules))
     subject = of_node(node, config)
     repairing = Repairing(ground, subject, settle_s(ground, subject, node))
-    trouble = Trouble("restart", "a restart was asked for", speaks="server" in before.evidence)
+    trouble = NodeProblem("restart", "a restart was asked for", speaks="server" in before.evidence)
     decision = await repairing.decide(trouble)
     repair = await repairing.plan(trouble)
     if repair is None:
@@ -126,7 +126,7 @@ async def _token(it: Procedure, node: NodeConfig, model: str | None, wait_s: flo
     """A judged answer, as soon as the server gives one; else how it stood at last."""
     limit = time.monotonic() + wait_s
     load = model is not None or expected_kind(node.source).loads_on_demand
-    wish = Climb(model=model, load=load, goal=PROMPT, required=True)
+    wish = ProbeOptions(model=model, load=load, goal=PROMPT, required=True)
     while True:
         found = await climb(node, it.ground.config, wish, it.ground.folder)
         if found.state in (NodeState.OK, NodeState.SLOW) and found.evidence.get("answer"):

@@ -18,8 +18,8 @@ from opskit.errors import Exit
 from opskit.recovery import desktop, undelivered
 from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice
-from opskit.recovery.post import Letter, post
 from opskit.recovery.undelivered import Undelivered
+from opskit.recovery.webhook import WebhookRequest, post
 from opskit.system.program import NotStarted, run
 
 #: A ping service keeps the beginning of what it is sent (ops facts 9).
@@ -142,7 +142,7 @@ class Notifier:
         if not self._config.webhook:
             return _off("webhook", "not configured: notices.webhook")
         key = uuid.uuid5(uuid.NAMESPACE_OID, f"{notice.run} {_about(notice)} {notice.at}").hex
-        letter = Letter(_document(notice), "application/json", key)
+        letter = WebhookRequest(_document(notice), "application/json", key)
         return await self._posted("webhook", self._config.webhook, letter)
 
     async def _command(self, notice: Notice) -> Delivery:
@@ -158,9 +158,11 @@ class Notifier:
         except ValueError:
             return Delivery("ping", Sent.FAILED, "its address is no URL such as https://host/path")
         cut = body.encode("utf-8", "replace")[:PING_BODY_BYTES].decode("utf-8", "ignore").encode()
-        return await self._posted("ping", url, Letter(cut, "text/plain; charset=utf-8", uuid.uuid4().hex))
+        return await self._posted(
+            "ping", url, WebhookRequest(cut, "text/plain; charset=utf-8", uuid.uuid4().hex)
+        )
 
-    async def _posted(self, channel: str, url: str, letter: Letter) -> Delivery:
+    async def _posted(self, channel: str, url: str, letter: WebhookRequest) -> Delivery:
         why = await post(url, letter, environ=self._environ, timeout_s=self._config.timeout_s)
         return Delivery(channel, Sent.SENT) if why is None else Delivery(channel, Sent.FAILED, why)
 

@@ -11,7 +11,7 @@ from opskit.recovery.step import Command
 from opskit.result import Finding, Report, Status
 
 
-class Result(StrEnum):
+class RepairResult(StrEnum):
     """How one target ended.
 
     `not_yet` waits for its back-off, `gave_up` has an open circuit, `manual` is broken and nothing that
@@ -34,7 +34,7 @@ class Result(StrEnum):
     @property
     def good(self) -> bool:
         """Whether steps that require it can go on."""
-        return self in (Result.OK, Result.REPAIRED)
+        return self in (RepairResult.OK, RepairResult.REPAIRED)
 
     @property
     def judged(self) -> bool:
@@ -43,20 +43,28 @@ class Result(StrEnum):
 
     @property
     def was_well(self) -> bool:
-        return self is Result.OK
+        return self is RepairResult.OK
 
 
-_WAS_BROKEN = frozenset({Result.REPAIRED, Result.NOT_YET, Result.FAILED, Result.MANUAL, Result.GAVE_UP})
+_WAS_BROKEN = frozenset(
+    {
+        RepairResult.REPAIRED,
+        RepairResult.NOT_YET,
+        RepairResult.FAILED,
+        RepairResult.MANUAL,
+        RepairResult.GAVE_UP,
+    }
+)
 
 
 _STATUS = {
-    Result.OK: Status.PASS,
-    Result.REPAIRED: Status.PASS,
-    Result.WAITING: Status.WARN,
-    Result.LEFT: Status.SKIP,
-    Result.PAUSED: Status.SKIP,
-    Result.ABSENT: Status.SKIP,
-    Result.INCONCLUSIVE: Status.INCONCLUSIVE,
+    RepairResult.OK: Status.PASS,
+    RepairResult.REPAIRED: Status.PASS,
+    RepairResult.WAITING: Status.WARN,
+    RepairResult.LEFT: Status.SKIP,
+    RepairResult.PAUSED: Status.SKIP,
+    RepairResult.ABSENT: Status.SKIP,
+    RepairResult.INCONCLUSIVE: Status.INCONCLUSIVE,
 }
 
 
@@ -87,7 +95,7 @@ class Outcome:
 
     step: str
     target: str
-    result: Result
+    result: RepairResult
     state: str = "ok"
     cause: str = ""
     seconds: float = 0.0
@@ -123,7 +131,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RecoveryRun:
     """One run of recovery."""
 
     identifier: str
@@ -153,13 +161,18 @@ class Run:
         """
         minor = {one.result for one in self.outcomes if one.minor}
         results = {one.result for one in self.outcomes if not one.minor}
-        if Result.GAVE_UP in results:
+        if RepairResult.GAVE_UP in results:
             return Exit.GAVE_UP
-        if results & {Result.FAILED, Result.MANUAL, Result.NOT_YET, Result.WOULD_REPAIR}:
+        if results & {
+            RepairResult.FAILED,
+            RepairResult.MANUAL,
+            RepairResult.NOT_YET,
+            RepairResult.WOULD_REPAIR,
+        }:
             return Exit.FAILED
-        if Result.INCONCLUSIVE in results or not results | minor:
+        if RepairResult.INCONCLUSIVE in results or not results | minor:
             return Exit.INCONCLUSIVE
-        return Exit.REPAIRED if detailed and Result.REPAIRED in results | minor else Exit.OK
+        return Exit.REPAIRED if detailed and RepairResult.REPAIRED in results | minor else Exit.OK
 
     def as_json(self, *, detailed: bool = False) -> dict[str, Any]:
         status = self.exit(detailed=detailed)

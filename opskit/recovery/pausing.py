@@ -15,7 +15,7 @@ _REASON_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PauseChange:
     """`target` is what was asked for; `before` and `after` are all pauses."""
 
     target: str
@@ -47,7 +47,7 @@ def paused(
     for_s: float | None = None,
     reason: str = "",
     force: bool = False,
-) -> Change:
+) -> PauseChange:
     """Pause a target, or everything. The later word wins; a pause that goes on keeps its beginning.
 
     Raises OpskitError RECOVER_002 for an unknown target unless `force`, StateError.
@@ -62,10 +62,10 @@ def paused(
             clean = old.reason
         held[name] = Pause(name, now if old is None else old.since, until, clean)
         after = dict(held)
-    return Change(name, now, before, after)
+    return PauseChange(name, now, before, after)
 
 
-def resumed(config: Config, folder: Path, target: str | None, now: float) -> Change:
+def resumed(config: Config, folder: Path, target: str | None, now: float) -> PauseChange:
     """End the pause of a target, under any of its names, or every pause.
 
     Raises OpskitError RECOVER_002 for a name that is neither known nor paused, StateError.
@@ -77,7 +77,7 @@ def resumed(config: Config, folder: Path, target: str | None, now: float) -> Cha
         for one in [one for one in held if name == ALL or same(one, name)]:
             del held[one]
         after = dict(held)
-    return Change(name, now, before, after)
+    return PauseChange(name, now, before, after)
 
 
 def _known(config: Config, folder: Path) -> list[str]:

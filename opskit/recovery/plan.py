@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from opskit.recovery.ground import Ground
+from opskit.recovery.context import RecoveryContext
 from opskit.recovery.step import Step
 
 
-def steps(ground: Ground) -> Sequence[Step]:
+def steps(ground: RecoveryContext) -> Sequence[Step]:
     """Wi-Fi, internet, Docker, network, Compose projects, model nodes, agents; nothing is looked at yet."""
     from opskit.recovery.steps.agents import agents
     from opskit.recovery.steps.compose_project import compose_projects

@@ -14,8 +14,8 @@ from typing import Any
 from opskit.backup.catalog import running as backup_runs
 from opskit.config.schema import Config
 from opskit.errors import Exit, OpskitError
+from opskit.recovery.context import RecoveryContext
 from opskit.recovery.executor import Executor, executing
-from opskit.recovery.ground import Ground
 from opskit.recovery.outcome import Ran
 from opskit.recovery.step import Command
 from opskit.recovery.steps.hands_off import worked_on
@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ProcedureResult:
     """What a procedure came to. `planned` are commands of a dry run, `notes` what a person should know."""
 
     command: str
@@ -65,7 +65,7 @@ class Procedure:
 
     name: str
     target: str
-    ground: Ground
+    ground: RecoveryContext
     executor: Executor
     say: Say
     began: float
@@ -96,11 +96,11 @@ class Procedure:
                 return done
         return None
 
-    def done(self, findings: Sequence[Finding]) -> Done:
+    def done(self, findings: Sequence[Finding]) -> ProcedureResult:
         """The end; its verdict is audited."""
         took = time.monotonic() - self.began
         ran = self.executor.ran
-        end = Done(self.name, self.target, self.dry, took, findings, ran, self.planned, self.notes)
+        end = ProcedureResult(self.name, self.target, self.dry, took, findings, ran, self.planned, self.notes)
         verdicts = {one.check: [one.target, one.status.value, one.detail] for one in findings}
         self.executor.write(
             "procedure_ended",
@@ -158,5 +158,5 @@ async def procedure(
         ) as executor,
         DockerObjects(environ) as door,
     ):
-        ground = Ground(config, environ, folder, door, executor.memory, clock, platform)
+        ground = RecoveryContext(config, environ, folder, door, executor.memory, clock, platform)
         yield Procedure(name, target, ground, executor, say, time.monotonic())

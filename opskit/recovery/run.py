@@ -7,18 +7,18 @@ from pathlib import Path
 
 from opskit.config.schema import Config
 from opskit.recovery import memory as memories
+from opskit.recovery.context import RecoveryContext
 from opskit.recovery.executor import executing
-from opskit.recovery.ground import Ground
-from opskit.recovery.healer import Healer, chosen
-from opskit.recovery.mending import Mender
-from opskit.recovery.outcome import Run
+from opskit.recovery.outcome import RecoveryRun
+from opskit.recovery.reconciler import Reconciler, chosen
+from opskit.recovery.repairer import Repairer
 from opskit.recovery.step import Step
 
-Steps = Callable[[Ground], Sequence[Step]]
+Steps = Callable[[RecoveryContext], Sequence[Step]]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RecoverOptions:
     """What a run may do. `only` are names of steps, or of families of them such as `compose`."""
 
     dry: bool = False
@@ -30,13 +30,13 @@ async def recover(
     config: Config,
     environ: Mapping[str, str],
     folder: Path,
-    wish: Wish,
+    wish: RecoverOptions,
     *,
     steps: Steps,
     platform: str,
     note: Callable[[str], None] = lambda _text: None,
     clock: Callable[[], float] = time.time,
-) -> Run:
+) -> RecoveryRun:
     """Look at everything, mend what may be mended, remember it, tell people.
 
     `folder` is the state folder. Raises OpskitError RECOVER_001 when another run holds the lock (at once),
@@ -62,9 +62,9 @@ async def recover(
         note=note,
     ) as executor:
         async with DockerObjects(environ) as door:
-            ground = Ground(config, environ, folder, door, executor.memory, clock, platform)
+            ground = RecoveryContext(config, environ, folder, door, executor.memory, clock, platform)
             all_steps = steps(ground)
-            healer = Healer(all_steps, Mender(executor), only=chosen(all_steps, wish.only))
+            healer = Reconciler(all_steps, Repairer(executor), only=chosen(all_steps, wish.only))
             for notifier in notifiers:
                 await notifier.ping_start(executor.run_id)
             run = await healer.run(budget_s=wish.budget_s or config.recovery.budget_s)
@@ -79,7 +79,7 @@ async def recover(
     return run
 
 
-def summary(run: Run) -> str:
+def summary(run: RecoveryRun) -> str:
     """The run in a few lines of text, worst first."""
     lines = [f"{one.target}: {one.result.value} {one.cause}".rstrip() for one in run.outcomes]
     counts = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in run.counts.items())

@@ -10,11 +10,11 @@ from typing import Any
 from opskit.config.schema import RecoveryConfig
 from opskit.errors import Exit
 from opskit.recovery import budget
-from opskit.recovery.budget import Circuit
+from opskit.recovery.budget import RepairCircuit
 from opskit.recovery.flapping import History
 from opskit.recovery.last_run import LastRun, LastTarget
 from opskit.recovery.memory import Memory
-from opskit.recovery.outcome import Result
+from opskit.recovery.outcome import RepairResult
 from opskit.recovery.pauses import ALL, Pause, covering
 from opskit.recovery.span import span
 from opskit.recovery.undelivered import Undelivered, recorded
@@ -24,8 +24,8 @@ from opskit.result import Finding, Report, Status
 MISSED = 2.5
 DEFAULT_INTERVAL_S = 300.0
 _DAY_S = 86_400.0
-_BAD = frozenset({Result.FAILED, Result.MANUAL, Result.GAVE_UP, Result.NOT_YET})
-_OPEN = frozenset({Result.WAITING, Result.INCONCLUSIVE})
+_BAD = frozenset({RepairResult.FAILED, RepairResult.MANUAL, RepairResult.GAVE_UP, RepairResult.NOT_YET})
+_OPEN = frozenset({RepairResult.WAITING, RepairResult.INCONCLUSIVE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +41,16 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TargetStatus:
     """One target. `result` is that of the last run, None when it was not part of it.
 
     `next_try_s` is None while nothing has to wait. `repairs` are those of the last 24 hours.
     """
 
     target: str
-    result: Result | None
+    result: RepairResult | None
     cause: str
-    circuit: Circuit
+    circuit: RepairCircuit
     repairs: int
     next_try_s: float | None
     history: History
@@ -82,7 +82,7 @@ class Overview:
 
     now: float
     last: LastRun | None
-    targets: tuple[Standing, ...]
+    targets: tuple[TargetStatus, ...]
     pauses: tuple[Pause, ...]
     undelivered: tuple[Undelivered, ...]
     repairs: tuple[Mapping[str, Any], ...]
@@ -144,7 +144,7 @@ def shown(pause: Pause, now: float) -> dict[str, Any]:
 
 def standings(
     memory: Memory, last: LastRun | None, pauses: Mapping[str, Pause], rules: RecoveryConfig, now: float
-) -> tuple[Standing, ...]:
+) -> tuple[TargetStatus, ...]:
     """The targets of the last run in its order, then others that have an open circuit or recent repairs."""
     met = {one.target: one for one in (last.targets if last is not None else ())}
     others = [
@@ -153,7 +153,7 @@ def standings(
         if name not in met and (record.opened_at is not None or record.repairs)
     ]
     found = (_standing(name, met.get(name), memory, pauses, rules, now) for name in (*met, *others))
-    return tuple(one for one in found if one.result is not Result.ABSENT or one.repairs)
+    return tuple(one for one in found if one.result is not RepairResult.ABSENT or one.repairs)
 
 
 def _standing(
@@ -163,14 +163,14 @@ def _standing(
     pauses: Mapping[str, Pause],
     rules: RecoveryConfig,
     now: float,
-) -> Standing:
+) -> TargetStatus:
     record = budget.sane(memory.of(name), now, rules)
-    known = {one.value for one in Result}
-    result = Result(met.result) if met is not None and met.result in known else None
-    broken = record.circuit is Circuit.OPEN or result in _BAD
+    known = {one.value for one in RepairResult}
+    result = RepairResult(met.result) if met is not None and met.result in known else None
+    broken = record.circuit is RepairCircuit.OPEN or result in _BAD
     wait_s = budget.next_try_s(record, now, rules) if broken and record.repairs else None
     names = (name,) if met is None else (name, met.step)
-    return Standing(
+    return TargetStatus(
         name,
         result,
         "" if met is None else met.cause,
@@ -225,7 +225,7 @@ def _of_schedule(all_: Overview) -> Sequence[Finding]:
     return (Finding("schedule", schedule.scheduler, Status.WARN, "problem", why, None, schedule.remedy),)
 
 
-def _of_target(one: Standing) -> Finding:
+def _of_target(one: TargetStatus) -> Finding:
     words = [one.cause] if one.cause else []
     if one.next_try_s is not None:
         soon = f"in {span(one.next_try_s)}" if one.next_try_s > 0 else "with the next run"
@@ -237,10 +237,10 @@ def _of_target(one: Standing) -> Finding:
     return Finding("target", one.target, status, state, "; ".join(words), None, remedy, evidence=evidence)
 
 
-def _judged(one: Standing) -> tuple[Status, str, str | None]:
+def _judged(one: TargetStatus) -> tuple[Status, str, str | None]:
     if one.pause is not None:
         return Status.SKIP, "paused", None
-    if one.circuit is Circuit.OPEN:
+    if one.circuit is RepairCircuit.OPEN:
         return (
             Status.FAIL,
             "given up",
@@ -249,7 +249,7 @@ def _judged(one: Standing) -> tuple[Status, str, str | None]:
     if one.result in _BAD:
         status = Status.WARN if one.minor else Status.FAIL
         return status, one.result.value.replace("_", " ") if one.result else "", one.remedy or _AGAIN
-    if one.circuit is Circuit.HALF_OPEN:
+    if one.circuit is RepairCircuit.HALF_OPEN:
         return Status.WARN, "on probation", None
     if one.history.flapping:
         return Status.WARN, "flapping", "its cause outlives its repairs: `opskit doctor`"

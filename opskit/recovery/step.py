@@ -26,7 +26,7 @@ class Condition(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class TargetObservation:
     """One target as it is now.
 
     `target` is the name under which repairs are counted and pauses hold, e.g. `ollama`,
@@ -88,15 +88,15 @@ class Step(Protocol):
     #: Seconds that one look may take before its target counts as not judged.
     look_s: float
 
-    async def look(self) -> Sequence[Seen]:
+    async def look(self) -> Sequence[TargetObservation]:
         """Every target of this step; changes nothing. May hang: the healer keeps the deadline."""
         ...
 
-    async def evidence(self, seen: Seen) -> Mapping[str, Any]:
+    async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
         """What would be gone after a repair: last log lines, memory, loaded models, process state."""
         ...
 
-    async def plan(self, seen: Seen) -> Repair | None:
+    async def plan(self, seen: TargetObservation) -> Repair | None:
         """How to mend a broken target; None when opskit must not (then `seen.remedy` says what to type).
 
         Called again before each attempt; changes nothing.

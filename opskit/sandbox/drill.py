@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from opskit.config.schema import Config, NodeConfig, Source
 from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Session
-from opskit.llm.plan import Wish
+from opskit.llm.plan import ModelRequest
 from opskit.llm.router import Router
 from opskit.providers.base import DEFAULT_MODEL
 from opskit.providers.node import Node
@@ -36,7 +36,7 @@ _SPARE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ScenarioResult:
     """What the caller of one scenario saw. `lost_s` is what the failed attempts cost."""
 
     text: str
@@ -61,9 +61,9 @@ class Stand:
     router: Router
     primary: SimNode
     spare: SimNode | None
-    wish: Wish
+    wish: ModelRequest
 
-    async def ask(self, session: Session | None = None, wish: Wish | None = None) -> Seen:
+    async def ask(self, session: Session | None = None, wish: ModelRequest | None = None) -> ScenarioResult:
         """Ask once, plain or streamed as the scenario says."""
         ask = Ask.of(_GOAL, wish=wish or self.wish)
         began = time.monotonic()
@@ -71,15 +71,15 @@ class Stand:
         try:
             if not self.scenario.streamed:
                 answer = await self.router.chat(ask, session)
-                return Seen(answer.text, answer.attempts, time.monotonic() - began)
+                return ScenarioResult(answer.text, answer.attempts, time.monotonic() - began)
             async with contextlib.aclosing(self.router.stream(ask, session)) as items:
                 async for item in items:
                     if isinstance(item, Answer):
                         text = "".join(shown)
-                        return Seen(text, item.attempts, time.monotonic() - began, shown=text)
+                        return ScenarioResult(text, item.attempts, time.monotonic() - began, shown=text)
                     shown.append(item)
         except NoAnswer as refused:
-            return Seen("", refused.attempts, time.monotonic() - began, refused, "".join(shown))
+            return ScenarioResult("", refused.attempts, time.monotonic() - began, refused, "".join(shown))
         raise AssertionError("a stream ends with an answer or raises")
 
     def strike(self) -> None:
@@ -137,7 +137,7 @@ async def play(scenario: Scenario, config: Config, log: TagLog | None = None) ->
     )
 
 
-def _judge(scenario: Scenario, seen: Seen, config: Config) -> tuple[bool, str]:
+def _judge(scenario: Scenario, seen: ScenarioResult, config: Config) -> tuple[bool, str]:
     """PASS or FAIL, and what was wrong."""
     if seen.ok is not None:
         return seen.ok, seen.note
@@ -157,14 +157,14 @@ def _judge(scenario: Scenario, seen: Seen, config: Config) -> tuple[bool, str]:
     return seen.text in right, f"the right answer of the {scenario.expect} did not arrive"
 
 
-def _told(seen: Seen) -> str:
+def _told(seen: ScenarioResult) -> str:
     if seen.error is not None:
         return f"error {seen.error.code}: {seen.error.message}"
     last = seen.attempts[-1]
     return f"a right answer from {last.model} on {last.node}"
 
 
-async def _once(stand: Stand, config: Config) -> Seen:
+async def _once(stand: Stand, config: Config) -> ScenarioResult:
     """Scan, strike, ask."""
     del config
     await stand.router.catalog.snapshot(wait_for_all=True)
@@ -172,14 +172,14 @@ async def _once(stand: Stand, config: Config) -> Seen:
     return await stand.ask()
 
 
-async def _cold(stand: Stand, config: Config) -> Seen:
+async def _cold(stand: Stand, config: Config) -> ScenarioResult:
     """Strike before anything was scanned."""
     del config
     stand.strike()
     return await stand.ask()
 
 
-async def _again(stand: Stand, config: Config) -> Seen:
+async def _again(stand: Stand, config: Config) -> ScenarioResult:
     """A model that crashed is not asked again in the session: the second request costs nothing."""
     session = Session()
     await stand.router.catalog.snapshot(wait_for_all=True)
@@ -192,7 +192,7 @@ async def _again(stand: Stand, config: Config) -> Seen:
     return replace(seen, note=told)
 
 
-async def _not_blamed(stand: Stand, config: Config) -> Seen:
+async def _not_blamed(stand: Stand, config: Config) -> ScenarioResult:
     """A fault of one request: the next request of the same session is answered by the same model."""
     del config
     session = Session()
@@ -207,7 +207,7 @@ async def _not_blamed(stand: Stand, config: Config) -> Seen:
     return replace(seen, note=f"{_told(seen)}; the next request went to the first model again")
 
 
-async def _give_up(stand: Stand, config: Config) -> Seen:
+async def _give_up(stand: Stand, config: Config) -> ScenarioResult:
     """The caller leaves during the load; the load goes on, and the next request finds it done."""
     del config
     await stand.router.catalog.snapshot(wait_for_all=True)
@@ -224,17 +224,17 @@ async def _give_up(stand: Stand, config: Config) -> Seen:
     return replace(seen, note=f"{_told(seen)}; one load, not aborted")
 
 
-async def _unknown_name(stand: Stand, config: Config) -> Seen:
+async def _unknown_name(stand: Stand, config: Config) -> ScenarioResult:
     """A name that the MLX server does not list must not reach the wire (it would download and swap)."""
     del config
-    seen = await stand.ask(wish=Wish(model="somebody/unknown-model"))
+    seen = await stand.ask(wish=ModelRequest(model="somebody/unknown-model"))
     sent = [r.model for r in stand.primary.requests if r.model is not None]
     if sent or seen.error is None:
         return replace(seen, ok=False, note=f"the server was asked for {sent or 'another model'}")
     return replace(seen, note=f"{_told(seen)}; nothing was sent")
 
 
-async def _flapping(stand: Stand, config: Config) -> Seen:
+async def _flapping(stand: Stand, config: Config) -> ScenarioResult:
     """Down: the spare answers. Up again: the primary is used again, found by a trial, not by a request."""
     await stand.router.catalog.snapshot(wait_for_all=True)
     await stand.primary.stop()
@@ -257,7 +257,7 @@ async def _flapping(stand: Stand, config: Config) -> Seen:
     return replace(down, ok=False, note=f"the primary was not used again within {limit:.0f} s")
 
 
-async def _both_dead(stand: Stand, config: Config) -> Seen:
+async def _both_dead(stand: Stand, config: Config) -> ScenarioResult:
     """Nobody is left: the error names both addresses and comes at once."""
     del config
     await stand.router.catalog.snapshot(wait_for_all=True)
@@ -293,12 +293,12 @@ async def _stand(scenario: Scenario, config: Config, log: TagLog) -> AsyncIterat
                 BIG, 1_000_000_000, resident=scenario.resident, load_s=0.05, parameter_size="32.8B"
             )
             primary = SimulatedOllama(models=[model], reply=_says(_PRIMARY), keep_alive_s=3600.0)
-            wish = Wish(model=BIG)
+            wish = ModelRequest(model=BIG)
         else:
             primary = SimulatedMlx(
                 listed=["lab/primary"], default_model="lab/primary", sizes={}, reply=_says(_PRIMARY)
             )
-            wish = Wish(node=None, model=DEFAULT_MODEL)
+            wish = ModelRequest(node=None, model=DEFAULT_MODEL)
         spare: SimNode | None = None
         if scenario.spare:
             spare = _spare(scenario, config)

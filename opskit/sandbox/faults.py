@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.sandbox.kinds import AGENT_FAULTS, SHOWN_BY, WHOLE_NODE, FaultKind
+from opskit.sandbox.kinds import AGENT_FAULTS, SHOWN_BY, WHOLE_NODE, SandboxFaultKind
 
-__all__ = ["Fault", "FaultBoard", "FaultKind", "check_shown", "format_fault", "parse_fault"]
+__all__ = ["FaultBoard", "SandboxFault", "SandboxFaultKind", "check_shown", "format_fault", "parse_fault"]
 
-K = FaultKind
+K = SandboxFaultKind
 
 _UNCOUNTED = frozenset({K.REFUSE, K.PS_BLOCKS})
 _TAKES = {
@@ -24,7 +24,7 @@ _TAKES = {
         K.BLOB_MISSING, K.BROKEN_TEMPLATE, K.UNKNOWN_ARCHITECTURE, K.BAD_OPTION, K.CONTEXT_EXCEEDED,
         K.UNPARSABLE,
     }),
-    "times": frozenset(FaultKind) - _UNCOUNTED,
+    "times": frozenset(SandboxFaultKind) - _UNCOUNTED,
 }  # fmt: skip
 _FIELD = {
     "times": "times",
@@ -43,7 +43,7 @@ _PARSE: dict[str, Callable[[str], Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class SandboxFault:
     """One fault with its settings; whatever is None has the default of the server that shows it.
 
     Raises:
@@ -51,7 +51,7 @@ class Fault:
 
     """
 
-    kind: FaultKind
+    kind: SandboxFaultKind
     times: int | None = None
     """How many requests meet it; None means every one."""
     seconds: float | None = None
@@ -74,7 +74,7 @@ class Fault:
                 raise ValueError(f"{key} of fault {self.kind} must be at least {least}, not {value}")
 
 
-def parse_fault(spec: str) -> tuple[str, str | None, Fault]:
+def parse_fault(spec: str) -> tuple[str, str | None, SandboxFault]:
     """Read `NODE[:MODEL]=FAULT[,key=value...]` as (node, model, fault).
 
     The model may hold colons but no `=`. Keys are times, seconds, after, retry_after and text; text comes
@@ -97,21 +97,23 @@ def parse_fault(spec: str) -> tuple[str, str | None, Fault]:
     if model and shows is AGENT_FAULTS:
         raise ValueError(f"{node} is an agent, its faults take no model name")
     name, comma, settings = rest.partition(",")
-    if name not in set(FaultKind):
+    if name not in set(SandboxFaultKind):
         raise ValueError(_unknown("fault", name, shows))
-    fault = Fault(FaultKind(name), **_parse_settings(settings if comma else None))
+    fault = SandboxFault(SandboxFaultKind(name), **_parse_settings(settings if comma else None))
     check_shown(fault, model or None, shows, node)
     return node, model or None, fault
 
 
-def format_fault(node: str, model: str | None, fault: Fault) -> str:
+def format_fault(node: str, model: str | None, fault: SandboxFault) -> str:
     """Write the spec that `parse_fault` reads back as these three."""
     target = node if model is None else f"{node}:{model}"
     values = {key: getattr(fault, field) for key, field in _FIELD.items()}
     return ",".join([f"{target}={fault.kind}", *(f"{k}={v}" for k, v in values.items() if v is not None)])
 
 
-def check_shown(fault: Fault, model: str | None, shows: Collection[FaultKind], node: str) -> None:
+def check_shown(
+    fault: SandboxFault, model: str | None, shows: Collection[SandboxFaultKind], node: str
+) -> None:
     """Raise ValueError when a node that shows only `shows` cannot show this fault on this model."""
     if fault.kind not in shows:
         raise ValueError(f"{node} cannot show the fault {fault.kind}; it shows {', '.join(sorted(shows))}")
@@ -143,7 +145,7 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {what} {name!r}; {hint}"
 
 
-Listener = Callable[[str | None, Fault | None], None]
+Listener = Callable[[str | None, SandboxFault | None], None]
 
 
 class FaultBoard:
@@ -153,16 +155,16 @@ class FaultBoard:
     goes before one of the whole node. Names are compared without `:latest`.
     """
 
-    def __init__(self, faults: Iterable[tuple[str | None, Fault]] = ()) -> None:
+    def __init__(self, faults: Iterable[tuple[str | None, SandboxFault]] = ()) -> None:
         self._lock = threading.RLock()
-        self._left: dict[tuple[str | None, FaultKind], tuple[Fault, int | None]] = {}
+        self._left: dict[tuple[str | None, SandboxFaultKind], tuple[SandboxFault, int | None]] = {}
         self._listeners: list[Listener] = []
-        self._shows: Collection[FaultKind] | None = None
+        self._shows: Collection[SandboxFaultKind] | None = None
         self._owner = ""
         for model, fault in faults:
             self.set(model, fault)
 
-    def restrict(self, shows: Collection[FaultKind], owner: str) -> None:
+    def restrict(self, shows: Collection[SandboxFaultKind], owner: str) -> None:
         """From now on refuse what `owner` cannot show.
 
         Raises:
@@ -174,7 +176,7 @@ class FaultBoard:
                 check_shown(fault, model, shows, owner)
             self._shows, self._owner = shows, owner
 
-    def set(self, model: str | None, fault: Fault) -> None:
+    def set(self, model: str | None, fault: SandboxFault) -> None:
         """Hang up a fault, in place of one of the same kind and model.
 
         Raises:
@@ -187,13 +189,15 @@ class FaultBoard:
             self._left[_key(model), fault.kind] = (fault, fault.times)
         self._tell(model, fault)
 
-    def clear(self, kind: FaultKind | None = None) -> None:
+    def clear(self, kind: SandboxFaultKind | None = None) -> None:
         """Take down every fault, or every one of a kind."""
         with self._lock:
             self._left = {} if kind is None else {k: v for k, v in self._left.items() if k[1] != kind}
         self._tell(None, None)
 
-    def take(self, model: str | None, among: Collection[FaultKind] | None = None) -> Fault | None:
+    def take(
+        self, model: str | None, among: Collection[SandboxFaultKind] | None = None
+    ) -> SandboxFault | None:
         """Meet a fault: the first that applies to this model, counted down.
 
         Args:
@@ -212,13 +216,15 @@ class FaultBoard:
                 self._left[key] = (fault, left - 1)
             return fault
 
-    def peek(self, model: str | None, among: Collection[FaultKind] | None = None) -> Fault | None:
+    def peek(
+        self, model: str | None, among: Collection[SandboxFaultKind] | None = None
+    ) -> SandboxFault | None:
         """Return what `take` would, without counting."""
         with self._lock:
             key = self._find(model, among)
             return None if key is None else self._left[key][0]
 
-    def active(self) -> list[tuple[str | None, Fault]]:
+    def active(self) -> list[tuple[str | None, SandboxFault]]:
         """List what hangs there now, in the order it was hung."""
         with self._lock:
             return [(model, fault) for (model, _), (fault, _) in self._left.items()]
@@ -238,15 +244,15 @@ class FaultBoard:
 
         return undo
 
-    def _tell(self, model: str | None, fault: Fault | None) -> None:
+    def _tell(self, model: str | None, fault: SandboxFault | None) -> None:
         with self._lock:
             listeners = list(self._listeners)
         for listener in listeners:
             listener(model, fault)
 
     def _find(
-        self, model: str | None, among: Collection[FaultKind] | None
-    ) -> tuple[str | None, FaultKind] | None:
+        self, model: str | None, among: Collection[SandboxFaultKind] | None
+    ) -> tuple[str | None, SandboxFaultKind] | None:
         for owner in dict.fromkeys((_key(model), None)):
             for key in self._left:
                 if key[0] == owner and (among is None or key[1] in among):

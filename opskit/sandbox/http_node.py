@@ -11,7 +11,7 @@ from typing import NoReturn, Self
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from opskit.sandbox.faults import Fault, FaultBoard, FaultKind
+from opskit.sandbox.faults import FaultBoard, SandboxFault, SandboxFaultKind
 from opskit.sandbox.records import Recorded, json_object, model_named
 from opskit.sandbox.sockets import bound_socket, reset_on_close, url_of
 
@@ -21,7 +21,7 @@ CLEANUP_S = 0.05
 """How long a stop waits for handlers that were already cancelled."""
 
 
-class HttpNode(ABC):
+class SimulatedServer(ABC):
     """What the simulated Ollama and the simulated agents have in common.
 
     A client that goes away cancels its handler. `refuse` closes the listener and every connection, as a
@@ -30,7 +30,13 @@ class HttpNode(ABC):
     """
 
     def __init__(
-        self, name: str, *, shows: Collection[FaultKind], faults: FaultBoard | None, host: str, port: int
+        self,
+        name: str,
+        *,
+        shows: Collection[SandboxFaultKind],
+        faults: FaultBoard | None,
+        host: str,
+        port: int,
     ) -> None:
         self.name = name
         self.host = host
@@ -90,7 +96,7 @@ class HttpNode(ABC):
         self._unsubscribe = self.faults.subscribe(self._on_board_change)
         for model, fault in self.faults.active():
             self._fault_hung(model, fault)
-        if self.faults.peek(None, {FaultKind.REFUSE}) is None:
+        if self.faults.peek(None, {SandboxFaultKind.REFUSE}) is None:
             self._socket.listen(BACKLOG)
             self._listening = True
             await self._accept(self._socket)
@@ -115,7 +121,7 @@ class HttpNode(ABC):
         """Add the endpoints of this kind of server."""
 
     @abstractmethod
-    def _fault_hung(self, model: str | None, fault: Fault) -> None:
+    def _fault_hung(self, model: str | None, fault: SandboxFault) -> None:
         """React to a fault that changes the server's state at once; called in the event loop."""
 
     def _screen(self, request: web.Request) -> web.Response | None:  # noqa: ARG002
@@ -131,7 +137,7 @@ class HttpNode(ABC):
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def _hang_while(self, kind: FaultKind) -> None:
+    async def _hang_while(self, kind: SandboxFaultKind) -> None:
         """Wait until no fault of this kind hangs on the whole node."""
         while self.faults.peek(None, {kind}) is not None:
             await self._board_changed.wait()
@@ -180,7 +186,7 @@ class HttpNode(ABC):
                 {name.lower(): value for name, value in request.headers.items()},
             )
         )
-        if self.faults.take(None, {FaultKind.SILENCE}) is not None:
+        if self.faults.take(None, {SandboxFaultKind.SILENCE}) is not None:
             await self._hang()
         if turned_away := self._screen(request):
             return turned_away
@@ -189,7 +195,7 @@ class HttpNode(ABC):
         except web.HTTPException as problem:
             return self._not_routed(problem)
 
-    def _on_board_change(self, model: str | None, fault: Fault | None) -> None:
+    def _on_board_change(self, model: str | None, fault: SandboxFault | None) -> None:
         try:
             here = asyncio.get_running_loop() is self._loop
         except RuntimeError:
@@ -199,14 +205,14 @@ class HttpNode(ABC):
         else:
             self._loop.call_soon_threadsafe(self._follow_board, model, fault)
 
-    def _follow_board(self, model: str | None, fault: Fault | None) -> None:
+    def _follow_board(self, model: str | None, fault: SandboxFault | None) -> None:
         if self._runner is None:
             return
         self._board_changed.set()
         self._board_changed = asyncio.Event()
         if fault is not None:
             self._fault_hung(model, fault)
-        refused = self.faults.peek(None, {FaultKind.REFUSE}) is not None
+        refused = self.faults.peek(None, {SandboxFaultKind.REFUSE}) is not None
         if refused and self._listening:
             self._close_listener()
             self._drop_connections(self._runner)

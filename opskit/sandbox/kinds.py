@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 
-class FaultKind(StrEnum):
+class SandboxFaultKind(StrEnum):
     """Every fault by the name it has on the command line."""
 
     REFUSE = "refuse"
@@ -44,7 +44,7 @@ class FaultKind(StrEnum):
     CLOSE_BEFORE_DONE = "close-before-done"
 
 
-K = FaultKind
+K = SandboxFaultKind
 
 ANY_NODE = frozenset({
     K.REFUSE, K.SILENCE, K.RESET, K.GARBAGE, K.EMPTY, K.ECHO, K.CUT, K.UNAUTHORISED, K.SLOW_TOKEN,

@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from opskit.sandbox.faults import Fault, FaultBoard, FaultKind
+from opskit.sandbox.faults import FaultBoard, SandboxFault, SandboxFaultKind
 from opskit.sandbox.kinds import MLX_FAULTS
 from opskit.sandbox.mlx_handler import MlxHandler
 from opskit.sandbox.mlx_slot import ModelLoadError, ModelSlot, StoppedError
@@ -162,22 +162,22 @@ class SimulatedMlx:
         self.slot.wake()
 
     def _load(self, model: str) -> None:
-        if fault := self.faults.take(model, {FaultKind.OOM}):
+        if fault := self.faults.take(model, {SandboxFaultKind.OOM}):
             raise ModelLoadError(OUT_OF_MEMORY if fault.text is None else fault.text)
         if model != self.default_model and model not in self.listed:
             raise ModelLoadError(repository_not_found(model))
-        fault = self.faults.take(model, {FaultKind.SLOW_LOAD})
+        fault = self.faults.take(model, {SandboxFaultKind.SLOW_LOAD})
         if fault is None:
             self.pause(self.load_s)
         else:
             self.pause(SLOW_LOAD_S if fault.seconds is None else fault.seconds)
 
-    def _fault_hung(self, model: str | None, fault: Fault) -> None:
-        load_faults = {FaultKind.SLOW_LOAD, FaultKind.OOM}
+    def _fault_hung(self, model: str | None, fault: SandboxFault) -> None:
+        load_faults = {SandboxFaultKind.SLOW_LOAD, SandboxFaultKind.OOM}
         if fault.kind in load_faults and model in {None, self.slot.resident}:
             self.slot.evict()
 
-    def _on_board_change(self, model: str | None, fault: Fault | None) -> None:
+    def _on_board_change(self, model: str | None, fault: SandboxFault | None) -> None:
         if fault is not None:
             self._fault_hung(model, fault)
         self._follow_refusal()
@@ -185,7 +185,7 @@ class SimulatedMlx:
     def _follow_refusal(self) -> None:
         """Close or open the listener as the board says; the port stays bound either way."""
         with self._lock:
-            refused = self.faults.peek(None, {FaultKind.REFUSE}) is not None
+            refused = self.faults.peek(None, {SandboxFaultKind.REFUSE}) is not None
             if refused and self._server is not None:
                 self._end_waits()
                 self._close(self._server)

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 
 from opskit.sandbox import refusals
-from opskit.sandbox.faults import Fault, FaultBoard, FaultKind
+from opskit.sandbox.faults import FaultBoard, SandboxFault, SandboxFaultKind
 from opskit.sandbox.mlx_slot import ModelLoadError, ModelSlot
 from opskit.sandbox.mlx_wire import (
     CHAT_PATHS,
@@ -33,15 +33,15 @@ PREFILL_STEPS = 4
 GARBAGE = "<html><body>upstream</body>"
 
 _BEFORE_LOAD = frozenset({
-    FaultKind.RESET,
-    FaultKind.EMPTY_REPLY,
-    FaultKind.ZOMBIE,
-    FaultKind.UNAUTHORISED,
-    FaultKind.RATE_LIMITED,
-    FaultKind.LOADING_503,
-    FaultKind.NOT_INSTALLED,
-    FaultKind.NOTFOUND_ALL,
-    FaultKind.GARBAGE,
+    SandboxFaultKind.RESET,
+    SandboxFaultKind.EMPTY_REPLY,
+    SandboxFaultKind.ZOMBIE,
+    SandboxFaultKind.UNAUTHORISED,
+    SandboxFaultKind.RATE_LIMITED,
+    SandboxFaultKind.LOADING_503,
+    SandboxFaultKind.NOT_INSTALLED,
+    SandboxFaultKind.NOTFOUND_ALL,
+    SandboxFaultKind.GARBAGE,
     *refusals.MLX,
     *refusals.LLAMA_CPP,
 })  # fmt: skip
@@ -90,7 +90,7 @@ class MlxHandler(BaseHTTPRequestHandler):
         self.state.requests.append(
             Recorded(time.monotonic(), self.command, path, model_named(body), body, headers)
         )
-        if self.state.faults.take(None, {FaultKind.SILENCE}):
+        if self.state.faults.take(None, {SandboxFaultKind.SILENCE}):
             self.state.pause(None)
         return True
 
@@ -151,21 +151,21 @@ class MlxHandler(BaseHTTPRequestHandler):
         except ModelLoadError as exc:
             self._send(404, {"error": str(exc)})
 
-    def _turn_away(self, fault: Fault, model: str) -> None:
+    def _turn_away(self, fault: SandboxFault, model: str) -> None:
         """Show a fault that comes before any model is touched."""
         match fault.kind:
-            case FaultKind.ZOMBIE:
+            case SandboxFaultKind.ZOMBIE:
                 self.state.pause(None)
-            case FaultKind.EMPTY_REPLY:
+            case SandboxFaultKind.EMPTY_REPLY:
                 raise EmptyReplyError
-            case FaultKind.RESET:
+            case SandboxFaultKind.RESET:
                 reset_on_close(self.connection)
                 raise EmptyReplyError
-            case FaultKind.NOT_INSTALLED:
+            case SandboxFaultKind.NOT_INSTALLED:
                 self._send(404, {"error": repository_not_found(model)})
-            case FaultKind.NOTFOUND_ALL:
+            case SandboxFaultKind.NOTFOUND_ALL:
                 self._send(404, {"error": OUT_OF_MEMORY if fault.text is None else fault.text})
-            case FaultKind.GARBAGE:
+            case SandboxFaultKind.GARBAGE:
                 self._send_text(200, GARBAGE if fault.text is None else fault.text)
             case kind if kind in refusals.MLX:
                 status, text = refusals.MLX[kind]
@@ -176,7 +176,7 @@ class MlxHandler(BaseHTTPRequestHandler):
             case _:
                 self._send_gateway_error(fault, model)
 
-    def _send_llama_cpp_error(self, fault: Fault) -> None:
+    def _send_llama_cpp_error(self, fault: SandboxFault) -> None:
         """Answer as llama.cpp's server does: an answer that it cannot parse is an error under a 200."""
         error = dict(refusals.LLAMA_CPP[fault.kind])
         if fault.text is not None:
@@ -187,12 +187,12 @@ class MlxHandler(BaseHTTPRequestHandler):
         self._head(200, "text/event-stream")
         self.wfile.write(b"data: " + json.dumps({"error": error}).encode() + b"\n\n")
 
-    def _send_gateway_error(self, fault: Fault, model: str) -> None:
+    def _send_gateway_error(self, fault: SandboxFault, model: str) -> None:
         """Answer as something in front of the model does: this server itself has no such status."""
         status, kind, message = {
-            FaultKind.UNAUTHORISED: (401, "invalid_request_error", "invalid API key"),
-            FaultKind.RATE_LIMITED: (429, "rate_limit_error", "too many requests"),
-            FaultKind.LOADING_503: (503, "model_loading", f"model {model} is being loaded"),
+            SandboxFaultKind.UNAUTHORISED: (401, "invalid_request_error", "invalid API key"),
+            SandboxFaultKind.RATE_LIMITED: (429, "rate_limit_error", "too many requests"),
+            SandboxFaultKind.LOADING_503: (503, "model_loading", f"model {model} is being loaded"),
         }[fault.kind]
         error = {"message": message if fault.text is None else fault.text, "type": kind, "code": status}
         body: dict[str, Any] = {"error": error}
@@ -223,7 +223,7 @@ class MlxHandler(BaseHTTPRequestHandler):
 
     def _prefill(self, model: str, answer: MlxAnswer) -> None:
         """Take the time a slow first token takes, telling the progress on a stream."""
-        fault = self.state.faults.take(model, {FaultKind.SLOW_TOKEN})
+        fault = self.state.faults.take(model, {SandboxFaultKind.SLOW_TOKEN})
         total = answer.prompt_tokens
         seconds = 0.0 if fault is None else SLOW_TOKEN_S if fault.seconds is None else fault.seconds
         steps = PREFILL_STEPS if fault else 1
@@ -264,10 +264,10 @@ class MlxHandler(BaseHTTPRequestHandler):
         self.wfile.write(raw)
 
     def _send_models(self) -> None:
-        if self.state.faults.peek(None, {FaultKind.UNAUTHORISED}):
+        if self.state.faults.peek(None, {SandboxFaultKind.UNAUTHORISED}):
             self._send(401, {"error": {"message": "invalid API key", "type": "invalid_request_error"}})
             return
-        if fault := self.state.faults.take(None, {FaultKind.GARBAGE_TAGS}):
+        if fault := self.state.faults.take(None, {SandboxFaultKind.GARBAGE_TAGS}):
             self._send_text(200, '{"object": "list", "data": [' if fault.text is None else fault.text)
             return
         parts = self.path.split("/")

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from opskit.sandbox.dialects import Native, OpenAiShaped
-from opskit.sandbox.faults import FaultBoard, FaultKind
-from opskit.sandbox.ollama_engine import OllamaEngine, Question
+from opskit.sandbox.faults import FaultBoard, SandboxFaultKind
+from opskit.sandbox.ollama_engine import ChatCall, OllamaEngine
 from opskit.sandbox.ollama_wire import (
     BadRequestError,
     host_allowed,
@@ -122,13 +122,13 @@ class SimulatedOllama(OllamaEngine):
     async def _tags(self, request: web.Request) -> web.Response:  # noqa: ARG002
         if garbage := self._garbage_list():
             return garbage
-        removed = {FaultKind.NOT_INSTALLED}
+        removed = {SandboxFaultKind.NOT_INSTALLED}
         listed = [model for model in self.models.values() if not self.faults.peek(model.name, removed)]
         entries = [tag_entry(model, self.installed_at) for model in listed]
         return web.json_response({"models": entries})
 
     async def _ps(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        await self._hang_while(FaultKind.PS_BLOCKS)
+        await self._hang_while(SandboxFaultKind.PS_BLOCKS)
         entries = [ps_entry(runner, left_s) for runner, left_s in self.memory.listed()]
         return web.json_response({"models": entries})
 
@@ -138,7 +138,7 @@ class SimulatedOllama(OllamaEngine):
         if not isinstance(name, str):
             raise BadRequestError("model is required")
         model = self.find(name)
-        if model is None or self.faults.peek(model.name, {FaultKind.NOT_INSTALLED}):
+        if model is None or self.faults.peek(model.name, {SandboxFaultKind.NOT_INSTALLED}):
             return web.json_response({"error": not_found(name)}, status=404)
         return web.json_response(show_body(model, self.installed_at))
 
@@ -154,7 +154,7 @@ class SimulatedOllama(OllamaEngine):
         if not isinstance(name, str) or (chat and not name):
             raise BadRequestError("model is required")
         options = parse_options(body)
-        question = Question(
+        question = ChatCall(
             dialect=Native(name, chat=chat),
             name=name,
             messages=messages,
@@ -175,7 +175,7 @@ class SimulatedOllama(OllamaEngine):
             raise BadRequestError("model is required")
         limit = body.get("max_tokens")
         usage = body.get("stream_options")
-        question = Question(
+        question = ChatCall(
             dialect=OpenAiShaped(
                 name, int(time.time()), isinstance(usage, dict) and bool(usage.get("include_usage"))
             ),
@@ -206,7 +206,7 @@ class SimulatedOllama(OllamaEngine):
         return {"id": name, "object": "model", "created": created, "owned_by": "library"}
 
     def _garbage_list(self) -> web.Response | None:
-        fault = self.faults.take(None, {FaultKind.GARBAGE_TAGS})
+        fault = self.faults.take(None, {SandboxFaultKind.GARBAGE_TAGS})
         if fault is None:
             return None
         text = '{"models": [' if fault.text is None else fault.text

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from opskit.sandbox import refusals
 from opskit.sandbox.dialects import Dialect, Native
-from opskit.sandbox.faults import Fault, FaultBoard, FaultKind
-from opskit.sandbox.http_node import HttpNode
+from opskit.sandbox.faults import FaultBoard, SandboxFault, SandboxFaultKind
+from opskit.sandbox.http_node import SimulatedServer
 from opskit.sandbox.kinds import OLLAMA_FAULTS
 from opskit.sandbox.ollama_wire import BUSY, CRASHED, CRASHED_OLD, OUT_OF_MEMORY, Spent, not_found
 from opskit.sandbox.replies import Reply, count_tokens
@@ -33,19 +33,19 @@ RETRY_AFTER_S = 1.0
 GARBAGE = "<html><body>upstream</body>"
 
 _BEFORE_LOAD = frozenset({
-    FaultKind.RESET,
-    FaultKind.UNAUTHORISED,
-    FaultKind.RATE_LIMITED,
-    FaultKind.FAST_503,
-    FaultKind.NOT_INSTALLED,
-    FaultKind.GARBAGE,
+    SandboxFaultKind.RESET,
+    SandboxFaultKind.UNAUTHORISED,
+    SandboxFaultKind.RATE_LIMITED,
+    SandboxFaultKind.FAST_503,
+    SandboxFaultKind.NOT_INSTALLED,
+    SandboxFaultKind.GARBAGE,
     *refusals.OLLAMA,
 })  # fmt: skip
-_CRASHES = {FaultKind.CRASH: CRASHED, FaultKind.CRASH_OLD: CRASHED_OLD}
+_CRASHES = {SandboxFaultKind.CRASH: CRASHED, SandboxFaultKind.CRASH_OLD: CRASHED_OLD}
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ChatCall:
     """A request to generate, whichever endpoint it came by."""
 
     dialect: Dialect
@@ -68,7 +68,7 @@ class _Clock:
     loaded: int
     prefilled: int
 
-    def spent(self, question: Question, tokens: int) -> Spent:
+    def spent(self, question: ChatCall, tokens: int) -> Spent:
         now = time.perf_counter_ns()
         return Spent(
             total_ns=now - self.arrived,
@@ -80,7 +80,7 @@ class _Clock:
         )
 
 
-class OllamaEngine(HttpNode):
+class OllamaEngine(SimulatedServer):
     """Models, memory and generation; the endpoints are in `SimulatedOllama`."""
 
     def __init__(
@@ -115,7 +115,7 @@ class OllamaEngine(HttpNode):
             return None
         return self.models.get(name) or self.models.get(f"{name}:latest")
 
-    async def _answer(self, request: web.Request, question: Question) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, question: ChatCall) -> web.StreamResponse:
         """Answer one question, as well or as badly as the board says."""
         arrived = time.perf_counter_ns()
         model = self.find(question.name)
@@ -132,7 +132,7 @@ class OllamaEngine(HttpNode):
             return _refusal(question, 500, str(problem))
 
     async def _serve(
-        self, request: web.Request, question: Question, model: SimModel, arrived: int
+        self, request: web.Request, question: ChatCall, model: SimModel, arrived: int
     ) -> web.StreamResponse:
         bare = isinstance(question.dialect, Native) and not question.messages
         if bare and question.keep_alive_s == 0:
@@ -145,18 +145,20 @@ class OllamaEngine(HttpNode):
             async with runner.slot():
                 return await self._generate(request, question, runner, arrived)
 
-    async def _turn_away(self, request: web.Request, question: Question, fault: Fault) -> web.StreamResponse:
+    async def _turn_away(
+        self, request: web.Request, question: ChatCall, fault: SandboxFault
+    ) -> web.StreamResponse:
         """Show a fault that comes before any model is touched."""
-        if fault.kind is FaultKind.RESET:
+        if fault.kind is SandboxFaultKind.RESET:
             await self._reset(request)
-        if fault.kind is FaultKind.GARBAGE:
+        if fault.kind is SandboxFaultKind.GARBAGE:
             kind = question.dialect.stream_type if question.stream else "application/json"
             return web.Response(text=GARBAGE if fault.text is None else fault.text, content_type=kind)
         status, text = {
-            FaultKind.UNAUTHORISED: (401, "unauthorized"),
-            FaultKind.RATE_LIMITED: (429, "rate limit exceeded"),
-            FaultKind.FAST_503: (503, BUSY),
-            FaultKind.NOT_INSTALLED: (404, not_found(question.name)),
+            SandboxFaultKind.UNAUTHORISED: (401, "unauthorized"),
+            SandboxFaultKind.RATE_LIMITED: (429, "rate limit exceeded"),
+            SandboxFaultKind.FAST_503: (503, BUSY),
+            SandboxFaultKind.NOT_INSTALLED: (404, not_found(question.name)),
             **refusals.OLLAMA,
         }[fault.kind]
         text = text.replace("{model}", question.name) if fault.text is None else fault.text
@@ -167,11 +169,11 @@ class OllamaEngine(HttpNode):
         return answer
 
     async def _generate(
-        self, request: web.Request, question: Question, runner: Runner, arrived: int
+        self, request: web.Request, question: ChatCall, runner: Runner, arrived: int
     ) -> web.StreamResponse:
         loaded = time.perf_counter_ns()
         name = runner.model.name
-        if fault := self.faults.take(name, {FaultKind.SLOW_TOKEN}):
+        if fault := self.faults.take(name, {SandboxFaultKind.SLOW_TOKEN}):
             await asyncio.sleep(SLOW_TOKEN_S if fault.seconds is None else fault.seconds)
         if fault := self.faults.take(name, _CRASHES):
             runner.dead = True
@@ -187,7 +189,7 @@ class OllamaEngine(HttpNode):
         return await play(request, question, script, clock)
 
     async def _stream(
-        self, request: web.Request, question: Question, script: Script, clock: _Clock
+        self, request: web.Request, question: ChatCall, script: Script, clock: _Clock
     ) -> web.StreamResponse:
         answer = web.StreamResponse()
         answer.content_type = question.dialect.stream_type
@@ -199,7 +201,7 @@ class OllamaEngine(HttpNode):
             if place and self._token_s:
                 await asyncio.sleep(self._token_s)
             await answer.write(question.dialect.piece(token))
-        if fault := self.faults.take(question.name, {FaultKind.CLOSE_BEFORE_DONE}):
+        if fault := self.faults.take(question.name, {SandboxFaultKind.CLOSE_BEFORE_DONE}):
             await self._await_client(END_S if fault.seconds is None else fault.seconds)
         if script.ending is Ending.HANG:
             await self._hang()
@@ -220,7 +222,7 @@ class OllamaEngine(HttpNode):
             raise SlotLostError from gone
 
     async def _whole(
-        self, request: web.Request, question: Question, script: Script, clock: _Clock
+        self, request: web.Request, question: ChatCall, script: Script, clock: _Clock
     ) -> web.StreamResponse:
         if script.ending is Ending.HANG:
             await self._hang()
@@ -234,10 +236,10 @@ class OllamaEngine(HttpNode):
             await self._cut_body(request, answer, script.sent / max(1, len(script.tokens) + 1))
         return answer
 
-    def _fault_hung(self, model: str | None, fault: Fault) -> None:
-        if fault.kind is FaultKind.REFUSE:
+    def _fault_hung(self, model: str | None, fault: SandboxFault) -> None:
+        if fault.kind is SandboxFaultKind.REFUSE:
             self.memory = self._cold_memory()
-        if fault.kind in {FaultKind.SLOW_LOAD, FaultKind.OOM}:
+        if fault.kind in {SandboxFaultKind.SLOW_LOAD, SandboxFaultKind.OOM}:
             found = self.find(model)
             self.memory.drop(found.name if found else model)
 
@@ -250,18 +252,18 @@ class OllamaEngine(HttpNode):
         )
 
     def _begin_load(self, model: SimModel) -> float:
-        if fault := self.faults.take(model.name, {FaultKind.OOM}):
+        if fault := self.faults.take(model.name, {SandboxFaultKind.OOM}):
             raise LoadFailedError(OUT_OF_MEMORY if fault.text is None else fault.text)
-        if fault := self.faults.take(model.name, {FaultKind.SLOW_LOAD}):
+        if fault := self.faults.take(model.name, {SandboxFaultKind.SLOW_LOAD}):
             return SLOW_LOAD_S if fault.seconds is None else fault.seconds
         return model.load_s
 
 
-def _refusal(question: Question, status: int, text: str) -> web.Response:
+def _refusal(question: ChatCall, status: int, text: str) -> web.Response:
     return web.json_response(question.dialect.refusal(status, text), status=status)
 
 
-def _acknowledge(question: Question, reason: str) -> web.Response:
+def _acknowledge(question: ChatCall, reason: str) -> web.Response:
     dialect = question.dialect
     assert isinstance(dialect, Native)  # noqa: S101
     return web.json_response(dialect.acknowledgement(reason))

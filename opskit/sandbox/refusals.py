@@ -5,7 +5,7 @@ Statuses and texts as recorded (wire facts A8, B2 and C); `{model}` is the name 
 
 import json
 
-from opskit.sandbox.kinds import FaultKind
+from opskit.sandbox.kinds import SandboxFaultKind
 
 _CONTEXT = {
     "error": {
@@ -20,39 +20,39 @@ _UNPARSABLE = "The model produced output that does not match the expected peg-na
 
 #: Ollama: (status, text of `error`).
 OLLAMA = {
-    FaultKind.KILLED: (500, "llama-server process has terminated: signal: killed"),
-    FaultKind.BROKEN_FILE: (
+    SandboxFaultKind.KILLED: (500, "llama-server process has terminated: signal: killed"),
+    SandboxFaultKind.BROKEN_FILE: (
         500,
         'tensor "blk.0.ffn_up.weight" offset+size (9437184) exceeds file size (4096)',
     ),
-    FaultKind.BLOB_MISSING: (404, 'model "{model}" not found, try pulling it first'),
-    FaultKind.BROKEN_TEMPLATE: (
+    SandboxFaultKind.BLOB_MISSING: (404, 'model "{model}" not found, try pulling it first'),
+    SandboxFaultKind.BROKEN_TEMPLATE: (
         500,
         'template: :1:10: executing "" at <.Nothing>: can\'t evaluate field Nothing in type map',
     ),
-    FaultKind.UNKNOWN_ARCHITECTURE: (
+    SandboxFaultKind.UNKNOWN_ARCHITECTURE: (
         500,
         "llama-server process has terminated: exit status 1: unknown model architecture: 'brandnew'",
     ),
-    FaultKind.BAD_OPTION: (500, 'option "num_predict" must be of type integer'),
-    FaultKind.CONTEXT_EXCEEDED: (400, json.dumps(_CONTEXT)),
-    FaultKind.UNPARSABLE: (
+    SandboxFaultKind.BAD_OPTION: (500, 'option "num_predict" must be of type integer'),
+    SandboxFaultKind.CONTEXT_EXCEEDED: (400, json.dumps(_CONTEXT)),
+    SandboxFaultKind.UNPARSABLE: (
         500,
         "error parsing tool call: raw='{\"name\":', err=unexpected end of JSON input",
     ),
 }
 #: mlx_lm.server answers 404 with the text of the exception.
 MLX = {
-    FaultKind.BROKEN_FILE: (404, "[load_safetensors] Invalid json header length /models/{model}"),
-    FaultKind.BROKEN_TEMPLATE: (
+    SandboxFaultKind.BROKEN_FILE: (404, "[load_safetensors] Invalid json header length /models/{model}"),
+    SandboxFaultKind.BROKEN_TEMPLATE: (
         404,
         "Cannot use chat template functions because tokenizer.chat_template is not set",
     ),
-    FaultKind.UNKNOWN_ARCHITECTURE: (404, "Model type brandnew not supported."),
-    FaultKind.BAD_OPTION: (400, "max_tokens must be of type int"),
+    SandboxFaultKind.UNKNOWN_ARCHITECTURE: (404, "Model type brandnew not supported."),
+    SandboxFaultKind.BAD_OPTION: (400, "max_tokens must be of type int"),
 }
 #: llama.cpp's server, in whose place the MLX server of the sandbox stands: the error object.
 LLAMA_CPP = {
-    FaultKind.CONTEXT_EXCEEDED: _CONTEXT["error"],
-    FaultKind.UNPARSABLE: {"code": 500, "message": _UNPARSABLE, "type": "server_error"},
+    SandboxFaultKind.CONTEXT_EXCEEDED: _CONTEXT["error"],
+    SandboxFaultKind.UNPARSABLE: {"code": 500, "message": _UNPARSABLE, "type": "server_error"},
 }

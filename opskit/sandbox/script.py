@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from opskit.sandbox.faults import Fault, FaultKind
+from opskit.sandbox.faults import SandboxFault, SandboxFaultKind
 from opskit.sandbox.replies import LOOP_SENTENCE, Reply, last_user_text, tokenise
 
 LOOP_TOKENS = 256
@@ -56,27 +56,27 @@ class Script:
 
 
 GENERATION = frozenset({
-    FaultKind.EMPTY,
-    FaultKind.ECHO,
-    FaultKind.LOOP,
-    FaultKind.LENGTH,
-    FaultKind.CUT,
-    FaultKind.ERROR_INBAND,
-    FaultKind.HANG_MIDSTREAM,
-    FaultKind.DONE_FALSE,
+    SandboxFaultKind.EMPTY,
+    SandboxFaultKind.ECHO,
+    SandboxFaultKind.LOOP,
+    SandboxFaultKind.LENGTH,
+    SandboxFaultKind.CUT,
+    SandboxFaultKind.ERROR_INBAND,
+    SandboxFaultKind.HANG_MIDSTREAM,
+    SandboxFaultKind.DONE_FALSE,
 })  # fmt: skip
 """Faults that are a way of generating: `write_script` plays them."""
 
 _ENDINGS = {
-    FaultKind.CUT: Ending.CUT,
-    FaultKind.ERROR_INBAND: Ending.ERROR,
-    FaultKind.HANG_MIDSTREAM: Ending.HANG,
-    FaultKind.DONE_FALSE: Ending.UNFINISHED,
+    SandboxFaultKind.CUT: Ending.CUT,
+    SandboxFaultKind.ERROR_INBAND: Ending.ERROR,
+    SandboxFaultKind.HANG_MIDSTREAM: Ending.HANG,
+    SandboxFaultKind.DONE_FALSE: Ending.UNFINISHED,
 }
 
 
 def write_script(
-    fault: Fault | None,
+    fault: SandboxFault | None,
     messages: Sequence[Mapping[str, Any]],
     model: str,
     reply: Reply,
@@ -96,16 +96,20 @@ def write_script(
     after = fault.after_tokens if fault else None
     if limit is not None and limit < 0:
         limit = None
-    if fault and kind is FaultKind.LOOP:
+    if fault and kind is SandboxFaultKind.LOOP:
         most = min(n for n in (after, limit, LOOP_TOKENS if after is None else None) if n is not None)
         once = tokenise(fault.text or LOOP_SENTENCE)
         tokens = (once * (most // len(once) + 1))[:most]
         return Script(tokens, len(tokens), "length", Ending.DONE)
-    if kind is FaultKind.EMPTY:
+    if kind is SandboxFaultKind.EMPTY:
         return Script((), 0, "stop", Ending.DONE)
-    said = last_user_text(messages) if kind is FaultKind.ECHO else reply([dict(m) for m in messages], model)
+    said = (
+        last_user_text(messages)
+        if kind is SandboxFaultKind.ECHO
+        else reply([dict(m) for m in messages], model)
+    )
     tokens = tokenise(said)
-    if kind is FaultKind.LENGTH:
+    if kind is SandboxFaultKind.LENGTH:
         shortened = max(1, len(tokens) // 2) if after is None else after
         limit = shortened if limit is None else min(shortened, limit)
     reason = "stop" if limit is None or len(tokens) < limit else "length"

@@ -6,14 +6,14 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from opskit.sandbox.faults import Fault, FaultKind
+from opskit.sandbox.faults import SandboxFault, SandboxFaultKind
 from opskit.sandbox.mlx import SimulatedMlx
 from opskit.sandbox.ollama import SimModel, SimulatedOllama
 from opskit.sandbox.records import SimNode
 from opskit.sandbox.replies import Reply
 from opskit.sandbox.victoria import SimulatedAgent
 
-FaultSpec = tuple[str, str | None, Fault]
+FaultSpec = tuple[str, str | None, SandboxFault]
 """(node, model, fault), as `parse_fault` reads it."""
 
 OLLAMA_MODELS = (
@@ -34,7 +34,7 @@ ADDED_BYTES = 20_000_000_000
 KEEP_ALIVE_S = 86_400.0
 """A stage may stand for hours with nobody talking to it, and shall not empty itself meanwhile."""
 
-_NEEDS_A_LOAD = frozenset({FaultKind.SLOW_LOAD, FaultKind.OOM, FaultKind.NOT_INSTALLED})
+_NEEDS_A_LOAD = frozenset({SandboxFaultKind.SLOW_LOAD, SandboxFaultKind.OOM, SandboxFaultKind.NOT_INSTALLED})
 
 
 class Stage:

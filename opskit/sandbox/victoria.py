@@ -10,8 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from opskit.sandbox.faults import Fault, FaultBoard, FaultKind
-from opskit.sandbox.http_node import HttpNode
+from opskit.sandbox.faults import FaultBoard, SandboxFault, SandboxFaultKind
+from opskit.sandbox.http_node import SimulatedServer
 from opskit.sandbox.kinds import AGENT_FAULTS
 from opskit.sandbox.records import json_object
 from opskit.sandbox.replies import Reply, default_reply
@@ -24,15 +24,17 @@ AFTER_TENTHS = 3
 """Where `cut` cuts: an agent streams nothing, so `after` counts tenths of the body."""
 
 _TEAMWORK = re.compile(r"анализ|проанализ|analy[sz]|report|отч[её]т", re.IGNORECASE)
-_ANSWERING = frozenset({FaultKind.RESET, FaultKind.UNAUTHORISED, FaultKind.GARBAGE, FaultKind.CUT})
-_WORKING = frozenset({FaultKind.CRASH, FaultKind.EMPTY, FaultKind.ECHO})
+_ANSWERING = frozenset(
+    {SandboxFaultKind.RESET, SandboxFaultKind.UNAUTHORISED, SandboxFaultKind.GARBAGE, SandboxFaultKind.CUT}
+)
+_WORKING = frozenset({SandboxFaultKind.CRASH, SandboxFaultKind.EMPTY, SandboxFaultKind.ECHO})
 
 
 class TaskFailedError(Exception):
     """The agent's work broke down; the text is its error."""
 
 
-class SimulatedAgent(HttpNode):
+class SimulatedAgent(SimulatedServer):
     """An agent as far as a client can tell: health, levels, a goal answered at once or as a task."""
 
     def __init__(
@@ -74,8 +76,8 @@ class SimulatedAgent(HttpNode):
         router.add_post("/run", self._run)
         router.add_get("/run/status/{task_id}", self._task_status)
 
-    def _fault_hung(self, model: str | None, fault: Fault) -> None:  # noqa: ARG002
-        if fault.kind is FaultKind.REFUSE:
+    def _fault_hung(self, model: str | None, fault: SandboxFault) -> None:  # noqa: ARG002
+        if fault.kind is SandboxFaultKind.REFUSE:
             self.tasks.clear()
 
     def _not_routed(self, problem: web.HTTPException) -> web.Response:
@@ -97,11 +99,11 @@ class SimulatedAgent(HttpNode):
             missing = {"type": "missing", "loc": ["body", "goal"], "msg": "Field required"}
             return web.json_response({"detail": [missing]}, status=422)
         fault = self.faults.take(None, _ANSWERING)
-        if fault and fault.kind is FaultKind.RESET:
+        if fault and fault.kind is SandboxFaultKind.RESET:
             await self._reset(request)
-        if fault and fault.kind is FaultKind.UNAUTHORISED:
+        if fault and fault.kind is SandboxFaultKind.UNAUTHORISED:
             return _unauthorised(fault)
-        if fault and fault.kind is FaultKind.GARBAGE:
+        if fault and fault.kind is SandboxFaultKind.GARBAGE:
             text = GARBAGE if fault.text is None else fault.text
             return web.Response(text=text, content_type="application/json")
         if _asks_async(request, body):
@@ -117,7 +119,7 @@ class SimulatedAgent(HttpNode):
         return answer
 
     async def _task_status(self, request: web.Request) -> web.Response:
-        if fault := self.faults.peek(None, {FaultKind.UNAUTHORISED}):
+        if fault := self.faults.peek(None, {SandboxFaultKind.UNAUTHORISED}):
             return _unauthorised(fault)
         task = self.tasks.get(request.match_info["task_id"])
         if task is None:
@@ -150,14 +152,14 @@ class SimulatedAgent(HttpNode):
     async def _work(self, goal: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a goal as `output` and `knowledge`."""
         began = time.monotonic()
-        if fault := self.faults.take(None, {FaultKind.SLOW_TOKEN}):
+        if fault := self.faults.take(None, {SandboxFaultKind.SLOW_TOKEN}):
             await asyncio.sleep(SLOW_TOKEN_S if fault.seconds is None else fault.seconds)
         await asyncio.sleep(self._work_s)
         fault = self.faults.take(None, _WORKING)
         kind = fault.kind if fault else None
-        if fault and kind is FaultKind.CRASH:
+        if fault and kind is SandboxFaultKind.CRASH:
             raise TaskFailedError(CRASHED if fault.text is None else fault.text)
-        output = {FaultKind.EMPTY: "", FaultKind.ECHO: goal}.get(kind) if kind else None
+        output = {SandboxFaultKind.EMPTY: "", SandboxFaultKind.ECHO: goal}.get(kind) if kind else None
         if output is None:
             output = self._reply([{"role": "user", "content": goal}], "agent")
         knowledge = {
@@ -179,5 +181,5 @@ def _asks_async(request: web.Request, body: Mapping[str, Any]) -> bool:
     return body.get("async_mode") in {True, "1", "true"} or asked in {"1", "true", "yes", "on"}
 
 
-def _unauthorised(fault: Fault) -> web.Response:
+def _unauthorised(fault: SandboxFault) -> web.Response:
     return web.json_response({"detail": fault.text or "Not authenticated"}, status=401)

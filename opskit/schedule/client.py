@@ -10,8 +10,8 @@ from opskit.errors import OpskitError
 from opskit.recovery.executor import Executor, scheduling
 from opskit.recovery.outcome import Ran
 from opskit.recovery.step import Command
-from opskit.schedule.steps import Folder, Gone, Remove, Run, Step, Write
-from opskit.system.program import Done, NotStarted, run
+from opskit.schedule.steps import Folder, Remove, RunCommand, Step, WaitUntilAbsent, Write
+from opskit.system.program import NotStarted, ProgramResult, run
 from opskit.system.textfile import write_text
 
 #: A scheduler answers in milliseconds; one that takes longer hangs.
@@ -46,7 +46,7 @@ class SchedulerClient:
         stdin: bytes = b"",
         timeout_s: float = ANSWER_S,
         env: Mapping[str, str] | None = None,
-    ) -> Done:
+    ) -> ProgramResult:
         """A question that changes nothing. Raises OpskitError: SCHEDULE_001 where the program is missing,
 
         SCHEDULE_002 at the deadline.
@@ -68,9 +68,9 @@ class SchedulerClient:
             raise AssertionError("a step is carried out inside of `changing`")
         self.done.append(step)
         match step:
-            case Run():
+            case RunCommand():
                 await self._run(step, executor)
-            case Gone():
+            case WaitUntilAbsent():
                 await self._wait(step)
             case _:
                 executor.write("file_changes", change=type(step).__name__.lower(), path=str(step.path))
@@ -83,7 +83,7 @@ class SchedulerClient:
                         remedy=f"make {step.path.parent} writable for yourself, then run it again",
                     ) from exc
 
-    async def _run(self, step: Run, executor: Executor) -> None:
+    async def _run(self, step: RunCommand, executor: Executor) -> None:
         until = time.monotonic() + PATIENCE_S
         while True:
             done = _done(step, await executor.run(Command(step.argv, ANSWER_S), target="schedule"))
@@ -93,7 +93,7 @@ class SchedulerClient:
                 raise Refused(step, done)
             await asyncio.sleep(_POLL_S)
 
-    async def _wait(self, step: Gone) -> None:
+    async def _wait(self, step: WaitUntilAbsent) -> None:
         until = time.monotonic() + PATIENCE_S
         while (await self.ask(step.argv)).exit == 0:
             if time.monotonic() >= until:
@@ -106,17 +106,17 @@ class SchedulerClient:
 class Refused(OpskitError):  # noqa: N818 - it reads as what it is
     """A command of the scheduler failed; `step` and `answer` tell which and how."""
 
-    def __init__(self, step: Run, answer: Done) -> None:
+    def __init__(self, step: RunCommand, answer: ProgramResult) -> None:
         super().__init__("SCHEDULE_002", f"`{' '.join(step.argv)}`: {answer.complaint}")
         self.step = step
         self.answer = answer
 
 
-def _done(step: Run, ran: Ran) -> Done:
+def _done(step: RunCommand, ran: Ran) -> ProgramResult:
     """What the program said; raises OpskitError as `ask` does where it said nothing."""
     if ran.exit is None:
         raise OpskitError("SCHEDULE_002", f"`{' '.join(step.argv[:3])}`: {ran.said}")
-    return Done(ran.exit, "", ran.said)
+    return ProgramResult(ran.exit, "", ran.said)
 
 
 def _write(step: Write | Remove | Folder) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from opskit.schedule.folders import SOUGHT
-from opskit.schedule.look import Seen, Server, denied_by_privacy
+from opskit.schedule.look import ProcessView, ServerReach, denied_by_privacy
 
 _AGAIN = "`opskit schedule install` computes PATH and variables anew from this shell"
 
@@ -19,7 +19,7 @@ class Difference:
     harmful: bool = True
 
 
-def compare(shell: Seen, inside: Seen, *, platform: str) -> tuple[Difference, ...]:
+def compare(shell: ProcessView, inside: ProcessView, *, platform: str) -> tuple[Difference, ...]:
     """The differences that matter, what to do first on top. What is broken in both is none."""
     found = (
         *_config(shell, inside),
@@ -32,7 +32,7 @@ def compare(shell: Seen, inside: Seen, *, platform: str) -> tuple[Difference, ..
     return tuple(sorted(found, key=lambda one: not one.harmful))
 
 
-def _config(shell: Seen, inside: Seen) -> Iterator[Difference]:
+def _config(shell: ProcessView, inside: ProcessView) -> Iterator[Difference]:
     if inside.config_problem and not shell.config_problem:
         yield Difference("configuration", f"the job cannot use it: {inside.config_problem}", _AGAIN)
     elif shell.config != inside.config:
@@ -50,7 +50,7 @@ def _config(shell: Seen, inside: Seen) -> Iterator[Difference]:
         )
 
 
-def _files(shell: Seen, inside: Seen, platform: str) -> Iterator[Difference]:
+def _files(shell: ProcessView, inside: ProcessView, platform: str) -> Iterator[Difference]:
     for path, here in shell.files.items():
         there = inside.files.get(path, "absent")
         if here != "readable" or there == "readable":
@@ -70,7 +70,7 @@ def _files(shell: Seen, inside: Seen, platform: str) -> Iterator[Difference]:
             yield Difference("files", f"the job may not read {path}", f"`ls -l {path}` shows who may")
 
 
-def _programs(shell: Seen, inside: Seen) -> Iterator[Difference]:
+def _programs(shell: ProcessView, inside: ProcessView) -> Iterator[Difference]:
     for name in SOUGHT:
         here, there = shell.programs.get(name), inside.programs.get(name)
         if here and not there:
@@ -86,7 +86,7 @@ def _programs(shell: Seen, inside: Seen) -> Iterator[Difference]:
             )
 
 
-def _docker(shell: Seen, inside: Seen) -> Iterator[Difference]:
+def _docker(shell: ProcessView, inside: ProcessView) -> Iterator[Difference]:
     if inside.docker_problem and not shell.docker_problem:
         where = f" ({inside.docker} instead of {shell.docker})" if inside.docker != shell.docker else ""
         yield Difference(
@@ -100,7 +100,7 @@ def _docker(shell: Seen, inside: Seen) -> Iterator[Difference]:
         )
 
 
-def _servers(shell: Seen, inside: Seen, platform: str) -> Iterator[Difference]:
+def _servers(shell: ProcessView, inside: ProcessView, platform: str) -> Iterator[Difference]:
     for name, here in shell.servers.items():
         there = inside.servers.get(name)
         if there is None:
@@ -118,7 +118,7 @@ def _servers(shell: Seen, inside: Seen, platform: str) -> Iterator[Difference]:
         )
 
 
-def _unreached(name: str, server: Server, platform: str) -> Difference:
+def _unreached(name: str, server: ServerReach, platform: str) -> Difference:
     if denied_by_privacy(server, platform):
         return Difference(
             "servers",
@@ -133,7 +133,7 @@ def _unreached(name: str, server: Server, platform: str) -> Difference:
     )
 
 
-def _surroundings(shell: Seen, inside: Seen) -> Iterator[Difference]:
+def _surroundings(shell: ProcessView, inside: ProcessView) -> Iterator[Difference]:
     if shell.home != inside.home:
         yield Difference(
             "home",

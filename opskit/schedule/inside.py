@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from opskit.schedule.look import Seen, look, seen_from
+from opskit.schedule.look import ProcessView, look, seen_from
 
 MODULE = "opskit.schedule.inside"
 
@@ -21,7 +21,7 @@ def arguments(files: Sequence[str]) -> tuple[str, ...]:
     return ("-m", MODULE, base64.urlsafe_b64encode(json.dumps(list(files)).encode()).decode())
 
 
-def answer(written: str) -> Seen:
+def answer(written: str) -> ProcessView:
     """What the program saw. Raises ValueError for anything else, such as the answer of another version."""
     try:
         return seen_from(json.loads(written.strip().splitlines()[-1]))

@@ -15,13 +15,13 @@ from opskit.schedule.client import Refused, SchedulerClient
 from opskit.schedule.interval import DEFAULT
 from opskit.schedule.job import Job, planned
 from opskit.schedule.launchd import Launchd
-from opskit.schedule.scheduler import Scheduler, State
+from opskit.schedule.scheduler import JobState, Scheduler
 from opskit.schedule.steps import Step
 from opskit.schedule.systemd import Systemd
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SchedulePlace:
     """Where a schedule is made: all that is not configuration. Tests have places of their own."""
 
     environ: Mapping[str, str]
@@ -31,7 +31,7 @@ class Place:
     interpreter: str = sys.executable
 
     @classmethod
-    def here(cls, environ: Mapping[str, str]) -> "Place":
+    def here(cls, environ: Mapping[str, str]) -> "SchedulePlace":
         home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
         # Not resolved: the link to the interpreter is what makes a virtual environment.
         interpreter = str(Path(sys.executable).absolute())
@@ -57,16 +57,16 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ScheduleChange:
     """`steps` were carried out, or would be; none when all was as it should be. `notes` are for people."""
 
     scheduler: Scheduler
     steps: tuple[Step, ...]
-    state: State | None
+    state: JobState | None
     notes: tuple[str, ...] = ()
 
 
-def job_of(config: Config, place: Place, *, every: int = DEFAULT) -> Job:
+def job_of(config: Config, place: SchedulePlace, *, every: int = DEFAULT) -> Job:
     """The job that an installation would write. Raises OpskitError SCHEDULE_004 and CONFIG_001."""
     return planned(
         config,
@@ -78,7 +78,7 @@ def job_of(config: Config, place: Place, *, every: int = DEFAULT) -> Job:
     )
 
 
-async def install(config: Config, place: Place, *, every: int, dry: bool = False) -> Change:
+async def install(config: Config, place: SchedulePlace, *, every: int, dry: bool = False) -> ScheduleChange:
     """Install the job, or bring it up to date; what is right already is left alone.
 
     Raises OpskitError: SCHEDULE_001 without a scheduler, SCHEDULE_002 when it refuses (what was begun is
@@ -91,54 +91,54 @@ async def install(config: Config, place: Place, *, every: int, dry: bool = False
     notes = [_withheld(name, scheduler) for name in carried.withheld(config, place.environ)]
     before = await _before(scheduler, notes, dry=dry)
     if before is not None and _as_wished(scheduler, job, before):
-        return Change(scheduler, (), before, tuple(notes))
+        return ScheduleChange(scheduler, (), before, tuple(notes))
     steps = tuple(scheduler.install(job))
     if dry or before is None:
-        return Change(scheduler, steps, before, tuple(notes))
+        return ScheduleChange(scheduler, steps, before, tuple(notes))
     with client.changing(ensure_state_dir(config.state_dir), "schedule install"):
         after = await _installed(scheduler, client, steps, before)
     if isinstance(scheduler, Systemd) and await scheduler.lingers() is not True:
         notes.append(
             "the timer stops when you log out: `loginctl enable-linger $USER` lets it run without a session"
         )
-    return Change(scheduler, steps, after, tuple(notes))
+    return ScheduleChange(scheduler, steps, after, tuple(notes))
 
 
-async def remove(place: Place, *, dry: bool = False) -> Change:
+async def remove(place: SchedulePlace, *, dry: bool = False) -> ScheduleChange:
     """Take the job out; its log stays. Nothing is done where there is none."""
     scheduler, client = place.scheduler()
     notes: list[str] = []
     before = await _before(scheduler, notes, dry=dry)
     if before is not None and not before.traces:
-        return Change(scheduler, (), before)
+        return ScheduleChange(scheduler, (), before)
     steps = tuple(scheduler.remove())
     if dry or before is None:
-        return Change(scheduler, steps, before, tuple(notes))
+        return ScheduleChange(scheduler, steps, before, tuple(notes))
     with client.changing(place.state_folder, "schedule remove"):
         try:
             for step in steps:
                 await client.do(step)
         except Refused as refused:
             raise await scheduler.explained(refused) from refused
-    return Change(scheduler, steps, await scheduler.state(datetime.now(UTC)))
+    return ScheduleChange(scheduler, steps, await scheduler.state(datetime.now(UTC)))
 
 
-async def start(place: Place) -> Change:
+async def start(place: SchedulePlace) -> ScheduleChange:
     """Start the job now, through its scheduler; one that runs already is left alone."""
     scheduler, client = place.scheduler()
     before = await scheduler.state(datetime.now(UTC))
     if before.running:
-        return Change(scheduler, (), before)
+        return ScheduleChange(scheduler, (), before)
     step = scheduler.start()
     with client.changing(place.state_folder, "schedule run-now"):
         try:
             await client.do(step)
         except Refused as refused:
             raise await scheduler.explained(refused) from refused
-    return Change(scheduler, (step,), before)
+    return ScheduleChange(scheduler, (step,), before)
 
 
-async def _before(scheduler: Scheduler, notes: list[str], *, dry: bool) -> State | None:
+async def _before(scheduler: Scheduler, notes: list[str], *, dry: bool) -> JobState | None:
     """A plan can be shown where no scheduler answers, too."""
     try:
         return await scheduler.state(datetime.now(UTC))
@@ -149,7 +149,7 @@ async def _before(scheduler: Scheduler, notes: list[str], *, dry: bool) -> State
         return None
 
 
-def _as_wished(scheduler: Scheduler, job: Job, state: State) -> bool:
+def _as_wished(scheduler: Scheduler, job: Job, state: JobState) -> bool:
     same = {str(path): text for path, text in state.files.items()} == {
         str(path): text for path, text in scheduler.files(job).items()
     }
@@ -157,8 +157,8 @@ def _as_wished(scheduler: Scheduler, job: Job, state: State) -> bool:
 
 
 async def _installed(
-    scheduler: Scheduler, client: SchedulerClient, steps: Sequence[Step], before: State
-) -> State:
+    scheduler: Scheduler, client: SchedulerClient, steps: Sequence[Step], before: JobState
+) -> JobState:
     try:
         for step in steps:
             await client.do(step)
@@ -174,13 +174,13 @@ async def _installed(
     return state
 
 
-def _checked(state: State) -> State:
+def _checked(state: JobState) -> JobState:
     if not state.loaded:
         raise OpskitError("SCHEDULE_002", "every step went well, and the job is not loaded all the same")
     return state
 
 
-async def _undone(scheduler: Scheduler, client: SchedulerClient, before: State) -> str:
+async def _undone(scheduler: Scheduler, client: SchedulerClient, before: JobState) -> str:
     """What could not be undone; every step is tried."""
     left = []
     for step in scheduler.undo(before):

@@ -14,10 +14,10 @@ from opskit.schedule import plist
 from opskit.schedule.client import Refused, SchedulerClient
 from opskit.schedule.interval import next_slot
 from opskit.schedule.job import LABEL, Job
-from opskit.schedule.scheduler import Name, State, text_of
-from opskit.schedule.steps import Folder, Gone, Remove, Run, Step, Write
+from opskit.schedule.scheduler import JobState, Name, text_of
+from opskit.schedule.steps import Folder, Remove, RunCommand, Step, WaitUntilAbsent, Write
 from opskit.system import launchctl
-from opskit.system.program import Done
+from opskit.system.program import ProgramResult
 
 #: How long a look from inside may take: launchd starts a job at once, and Python in a second.
 _INSIDE_S = 40.0
@@ -47,7 +47,7 @@ class Launchd:
         """A job ends with 78 (EX_CONFIG) when the folder of its output is missing."""
         return self._logs.is_dir()
 
-    async def state(self, now: datetime) -> State:
+    async def state(self, now: datetime) -> JobState:
         text = text_of(self._plist)
         files = {self._plist: text}
         job = plist.read(text) if text is not None else None
@@ -55,11 +55,11 @@ class Launchd:
         if done.exit:
             if not launchctl.absent(done):
                 raise self._silent(done)
-            return State(files, job, disabled=await self._disabled())
+            return JobState(files, job, disabled=await self._disabled())
         known = launchctl.job(done.out)
         disabled = await self._disabled()
         elsewhere = known.path is not None and known.path != str(self._plist)
-        return State(
+        return JobState(
             files,
             job,
             loaded=True,
@@ -78,14 +78,14 @@ class Launchd:
             Folder(self._plist.parent),
             Folder(self._logs),
             Write(self._plist, plist.text(job, self._logs)),
-            Run(("plutil", "-lint", str(self._plist))),
+            RunCommand(("plutil", "-lint", str(self._plist))),
             *self._load(),
         )
 
     def remove(self) -> Sequence[Step]:
         return (*self._unload(), Remove(self._plist))
 
-    def undo(self, before: State) -> Sequence[Step]:
+    def undo(self, before: JobState) -> Sequence[Step]:
         old = before.files[self._plist]
         if old is None:
             return self.remove()
@@ -94,7 +94,7 @@ class Launchd:
 
     def start(self) -> Step:
         """37: it is running already, which is as good."""
-        return Run(("launchctl", "kickstart", self._target), tolerates=lambda done: done.exit == 37)
+        return RunCommand(("launchctl", "kickstart", self._target), tolerates=lambda done: done.exit == 37)
 
     async def explained(self, refused: Refused) -> OpskitError:
         argv, done = refused.step.argv, refused.answer
@@ -122,7 +122,7 @@ class Launchd:
         command = (job.arguments[0], *arguments)
         try:
             await self._client.do(Write(agent, plist.one_shot(label, command, job.environment, output)))
-            await self._client.do(Run(("launchctl", "bootstrap", self._domain, str(agent))))
+            await self._client.do(RunCommand(("launchctl", "bootstrap", self._domain, str(agent))))
             ended = await self._ended(target)
             written = text_of(output) or ""
             if ended.last_exit != 0 or not written.strip():
@@ -137,11 +137,11 @@ class Launchd:
             return written
         finally:
             await self._client.do(
-                Run(("launchctl", "bootout", target), launchctl.absent, why_tolerated=_NOT_LOADED)
+                RunCommand(("launchctl", "bootout", target), launchctl.absent, why_tolerated=_NOT_LOADED)
             )
             shutil.rmtree(folder, ignore_errors=True)
 
-    async def _ended(self, target: str) -> launchctl.Job:
+    async def _ended(self, target: str) -> launchctl.LaunchdJob:
         until = time.monotonic() + _INSIDE_S
         while True:
             known = launchctl.job((await self._ask("print", target)).out)
@@ -155,26 +155,26 @@ class Launchd:
         """37: an operation on the same label is still going on."""
         return (
             *self._unload(),
-            Run(("launchctl", "enable", self._target)),
-            Run(
+            RunCommand(("launchctl", "enable", self._target)),
+            RunCommand(
                 ("launchctl", "bootstrap", self._domain, str(self._plist)),
                 again=lambda done: done.exit == 37,
             ),
-            Run(("launchctl", "print", self._target)),
+            RunCommand(("launchctl", "print", self._target)),
         )
 
     def _unload(self) -> tuple[Step, ...]:
         """36: it is being ended, which is waited for."""
         return (
-            Run(
+            RunCommand(
                 ("launchctl", "bootout", self._target),
                 tolerates=lambda done: launchctl.absent(done) or done.exit == 36,
                 why_tolerated=_NOT_LOADED,
             ),
-            Gone(("launchctl", "print", self._target)),
+            WaitUntilAbsent(("launchctl", "print", self._target)),
         )
 
-    async def _ask(self, *arguments: str) -> Done:
+    async def _ask(self, *arguments: str) -> ProgramResult:
         return await self._client.ask(("launchctl", *arguments))
 
     async def _disabled(self) -> bool:
@@ -215,7 +215,7 @@ class Launchd:
         )
         return ", ".join(f"{what}{'' if good else ' (!)'}" for what, good in facts.items()), remedy
 
-    def _silent(self, done: Done) -> OpskitError:
+    def _silent(self, done: ProgramResult) -> OpskitError:
         return OpskitError(
             "SCHEDULE_001",
             f"launchd has no graphical session of user {self._uid}: {done.complaint}",
@@ -224,7 +224,7 @@ class Launchd:
         )
 
 
-def _holds(known: launchctl.Job, job: Job) -> bool:
+def _holds(known: launchctl.LaunchdJob, job: Job) -> bool:
     """Whether what launchd has loaded is what the file says; it adds variables of its own."""
     arguments = known.arguments in ((), job.arguments)
     return arguments and (not known.environment or job.environment.items() <= known.environment.items())

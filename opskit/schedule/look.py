@@ -27,7 +27,7 @@ Access = Literal["readable", "denied", "absent"]
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerReach:
     """A node or an agent: `problem` is None when it accepts a connection. `loopback` is this machine.
 
     `curl` tells whether Apple's own curl gets through where we do not; None when it was not asked.
@@ -41,7 +41,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ProcessView:
     """What one process sees. `unset` are the secrets of the configuration that hold nothing here."""
 
     path: str = ""
@@ -50,7 +50,7 @@ class Seen:
     encoding: str = ""
     programs: dict[str, str | None] = field(default_factory=dict)
     files: dict[str, Access] = field(default_factory=dict)
-    servers: dict[str, Server] = field(default_factory=dict)
+    servers: dict[str, ServerReach] = field(default_factory=dict)
     config: str | None = None
     config_problem: str = ""
     unset: tuple[str, ...] = ()
@@ -61,17 +61,17 @@ class Seen:
         return asdict(self)
 
 
-def seen_from(document: Mapping[str, Any]) -> Seen:
+def seen_from(document: Mapping[str, Any]) -> ProcessView:
     """What `as_json` wrote. Raises TypeError, KeyError or AttributeError for what it did not."""
     fields = dict(document)
-    fields["servers"] = {name: Server(**one) for name, one in fields["servers"].items()}
+    fields["servers"] = {name: ServerReach(**one) for name, one in fields["servers"].items()}
     fields["unset"] = tuple(fields["unset"])
-    return Seen(**fields)
+    return ProcessView(**fields)
 
 
 async def look(
     config: Config | None, files: Sequence[str], environ: Mapping[str, str], *, platform: str = sys.platform
-) -> Seen:
+) -> ProcessView:
     """Look at `files`, at Docker, and at the servers of the configuration that this environment leads to.
 
     `config` is used where the caller has loaded it already. Loads, starts and changes nothing.
@@ -92,7 +92,7 @@ async def look(
         docker = tasks.create_task(_docker(environ))
         servers = {name: tasks.create_task(_server(url, platform)) for name, url in urls.items()}
     host, docker_problem = docker.result()
-    return Seen(
+    return ProcessView(
         path=environ.get("PATH", ""),
         cwd=str(Path.cwd()),
         home=environ.get("HOME", ""),
@@ -145,13 +145,13 @@ async def _docker(environ: Mapping[str, str]) -> tuple[str, str]:
     return host, ""
 
 
-async def _server(url: str, platform: str) -> Server:
+async def _server(url: str, platform: str) -> ServerReach:
     result = await connects(url, timeout_s=_CONNECT_S)
     loopback = is_loopback(url)
     curl = None
     if platform == "darwin" and not loopback and result.problem == "unreachable":
         curl = await _curl(url)
-    return Server(url, result.problem, result.errno, loopback, curl)
+    return ServerReach(url, result.problem, result.errno, loopback, curl)
 
 
 async def _curl(url: str) -> bool | None:
@@ -166,7 +166,7 @@ async def _curl(url: str) -> bool | None:
     return done.exit == 0
 
 
-def denied_by_privacy(server: Server, platform: str) -> bool:
+def denied_by_privacy(server: ServerReach, platform: str) -> bool:
     """Whether macOS keeps the local network from this program (ops facts 11): EHOSTUNREACH, 65 there."""
     if platform != "darwin" or server.loopback or server.problem != "unreachable":
         return False

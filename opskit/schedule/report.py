@@ -6,7 +6,7 @@ from datetime import datetime
 from opskit.result import Finding, Report, Status
 from opskit.schedule.comparison import Difference
 from opskit.schedule.status import Inside
-from opskit.schedule.status import Status as Schedule
+from opskit.schedule.status import ScheduleStatus as Schedule
 
 TARGET = "opskit-recover"
 

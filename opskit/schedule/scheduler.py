@@ -15,7 +15,7 @@ Name = Literal["launchd", "systemd"]
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class JobState:
     """What the scheduler knows.
 
     `files` are the texts of the installed files, None for one that is missing; `job` is what they say.
@@ -58,7 +58,7 @@ class Scheduler(Protocol):
     def ready(self) -> bool:
         """Whether what the job needs besides its files is there."""
 
-    async def state(self, now: datetime) -> State:
+    async def state(self, now: datetime) -> JobState:
         """What holds now; changes nothing."""
 
     def install(self, job: Job) -> Sequence[Step]:
@@ -67,7 +67,7 @@ class Scheduler(Protocol):
     def remove(self) -> Sequence[Step]:
         """The steps; each does no harm where there is nothing."""
 
-    def undo(self, before: State) -> Sequence[Step]:
+    def undo(self, before: JobState) -> Sequence[Step]:
         """The steps that bring back what was there before an installation that failed."""
 
     def start(self) -> Step:

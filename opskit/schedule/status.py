@@ -12,12 +12,12 @@ from opskit.errors import OpskitError
 from opskit.schedule import inside as inside_program
 from opskit.schedule.client import SchedulerClient
 from opskit.schedule.comparison import Difference, compare
-from opskit.schedule.installation import Place, job_of
+from opskit.schedule.installation import SchedulePlace, job_of
 from opskit.schedule.interval import DEFAULT
 from opskit.schedule.job import GOOD_EXITS, Job
-from opskit.schedule.look import Seen, look
+from opskit.schedule.look import ProcessView, look
 from opskit.schedule.reach import needed
-from opskit.schedule.scheduler import Name, Scheduler, State
+from opskit.schedule.scheduler import JobState, Name, Scheduler
 from opskit.system.program import NotStarted, run
 
 _INSIDE_S = 40.0
@@ -38,8 +38,8 @@ class Inside:
     `problem` says why there is none to compare.
     """
 
-    shell: Seen | None = None
-    job: Seen | None = None
+    shell: ProcessView | None = None
+    job: ProcessView | None = None
     emulated: bool = False
     found: tuple[Difference, ...] = ()
     problem: str = ""
@@ -47,7 +47,7 @@ class Inside:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class ScheduleStatus:
     """`loaded` is None where no scheduler answers. `last_exit` is negative for a signal.
 
     `differences` are sentences: what the job sees otherwise than this shell, and what to do. `problem` is
@@ -78,16 +78,16 @@ class Status:
 
 
 async def status(
-    config: Config, environ: Mapping[str, str], *, inside: bool, place: Place | None = None
-) -> Status:
+    config: Config, environ: Mapping[str, str], *, inside: bool, place: SchedulePlace | None = None
+) -> ScheduleStatus:
     """Ask the scheduler; with `inside`, run a look from where the job runs and compare it with this process.
 
     The look starts a second, temporary job that loads nothing and changes nothing. Never raises for what
     the scheduler says: that is `problem`.
     """
-    place = place or Place.here(environ)
+    place = place or SchedulePlace.here(environ)
     scheduler, client = place.scheduler()
-    state: State | None = None
+    state: JobState | None = None
     silent = ""
     try:
         state = await scheduler.state(datetime.now(UTC))
@@ -107,12 +107,12 @@ async def status(
     if state is None:
         files = () if wished is None else tuple(map(str, scheduler.files(wished)))
         there = bool(files) and all(Path(path).exists() for path in files)
-        return Status(
+        return ScheduleStatus(
             None, there, None, differences=told, problem=silent, remedy=remedy, inside=seen, files=files
         )
     current = wished is not None and not _changed(scheduler, wished, state)
     problem, remedy = _judged(scheduler, state, wished, refused)
-    return Status(
+    return ScheduleStatus(
         scheduler.name,
         state.installed,
         state.loaded,
@@ -132,11 +132,11 @@ async def status(
     )
 
 
-def _every(state: State | None) -> int:
+def _every(state: JobState | None) -> int:
     return DEFAULT if state is None or state.job is None else state.job.every
 
 
-def _changed(scheduler: Scheduler, wished: Job, state: State) -> tuple[str, ...]:
+def _changed(scheduler: Scheduler, wished: Job, state: JobState) -> tuple[str, ...]:
     """What an installation now would write otherwise: names of variables, not their values.
 
     The interval is what a person chose; all else follows from the configuration and this shell.
@@ -152,7 +152,7 @@ def _changed(scheduler: Scheduler, wished: Job, state: State) -> tuple[str, ...]
     return tuple(parts) or ("other settings",)
 
 
-def _judged(scheduler: Scheduler, state: State, wished: Job | None, refused: str) -> tuple[str, str]:
+def _judged(scheduler: Scheduler, state: JobState, wished: Job | None, refused: str) -> tuple[str, str]:
     """The first thing that is wrong, and what to do about it."""
     install = "`opskit schedule install`"
     if not state.traces:
@@ -188,7 +188,12 @@ def _judged(scheduler: Scheduler, state: State, wished: Job | None, refused: str
 
 
 async def _inside(
-    config: Config, place: Place, scheduler: Scheduler, client: SchedulerClient, job: Job | None, silent: str
+    config: Config,
+    place: SchedulePlace,
+    scheduler: Scheduler,
+    client: SchedulerClient,
+    job: Job | None,
+    silent: str,
 ) -> Inside:
     if job is None:
         return Inside(problem="there is no job whose environment could be used")
@@ -210,7 +215,7 @@ async def _inside(
     return Inside(shell, seen, bool(silent), found, seconds=time.monotonic() - began)
 
 
-async def _emulated(place: Place, job: Job, arguments: tuple[str, ...]) -> str:
+async def _emulated(place: SchedulePlace, job: Job, arguments: tuple[str, ...]) -> str:
     """The job's environment and nothing else, in `/`, without a terminal: as a scheduler would start it."""
     import asyncio
 

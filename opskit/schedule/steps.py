@@ -5,20 +5,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from opskit.system.program import Done
+from opskit.system.program import ProgramResult
 
 
-def never(_done: Done) -> bool:
+def never(_done: ProgramResult) -> bool:
     return False
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunCommand:
     """A command. `tolerates` says which failures are none, `again` which are worth another try."""
 
     argv: tuple[str, ...]
-    tolerates: Callable[[Done], bool] = never
-    again: Callable[[Done], bool] = never
+    tolerates: Callable[[ProgramResult], bool] = never
+    again: Callable[[ProgramResult], bool] = never
     why_tolerated: str = ""
 
     @property
@@ -28,7 +28,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class WaitUntilAbsent:
     """Wait until the command fails: what it asks for is gone."""
 
     argv: tuple[str, ...]
@@ -71,4 +71,4 @@ class Folder:
         return f"mkdir -p {shlex.quote(str(self.path))}"
 
 
-Step = Run | Gone | Write | Remove | Folder
+Step = RunCommand | WaitUntilAbsent | Write | Remove | Folder

@@ -11,10 +11,10 @@ from opskit.errors import OpskitError
 from opskit.schedule import units
 from opskit.schedule.client import Refused, SchedulerClient
 from opskit.schedule.job import UNIT, Job
-from opskit.schedule.scheduler import Name, State, text_of
-from opskit.schedule.steps import Folder, Remove, Run, Step, Write
+from opskit.schedule.scheduler import JobState, Name, text_of
+from opskit.schedule.steps import Folder, Remove, RunCommand, Step, Write
 from opskit.system import systemctl
-from opskit.system.program import Done
+from opskit.system.program import ProgramResult
 
 _SERVICE = f"{UNIT}.service"
 _TIMER = f"{UNIT}.timer"
@@ -52,7 +52,7 @@ class Systemd:
     def ready(self) -> bool:
         return True
 
-    async def state(self, now: datetime) -> State:
+    async def state(self, now: datetime) -> JobState:
         files = {path: text_of(path) for path in (self._service, self._timer)}
         texts = [text for text in files.values() if text is not None]
         job = units.read(*texts) if len(texts) == 2 else None
@@ -61,7 +61,7 @@ class Systemd:
         loaded = timer.get("LoadState") == "loaded" and timer.get("ActiveState") == "active"
         result = service.get("Result", "success")
         elsewhere = loaded and timer.get("FragmentPath") not in (None, "", str(self._timer))
-        return State(
+        return JobState(
             files,
             job,
             loaded=loaded,
@@ -99,7 +99,7 @@ class Systemd:
             self._run("reset-failed", _SERVICE, _TIMER, why="nothing may have failed"),
         )
 
-    def undo(self, before: State) -> Sequence[Step]:
+    def undo(self, before: JobState) -> Sequence[Step]:
         if not before.traces:
             return self.remove()
         old = [Remove(path) if text is None else Write(path, text) for path, text in before.files.items()]
@@ -155,11 +155,11 @@ class Systemd:
             )
         return next(iter(systemctl.units(done.out)), {})
 
-    def _run(self, *arguments: str, why: str = "") -> Run:
+    def _run(self, *arguments: str, why: str = "") -> RunCommand:
         argv = ("systemctl", "--user", *arguments)
         if not why:
-            return Run(argv)
-        return Run(argv, tolerates=lambda done: not systemctl.no_bus(done), why_tolerated=why)
+            return RunCommand(argv)
+        return RunCommand(argv, tolerates=lambda done: not systemctl.no_bus(done), why_tolerated=why)
 
 
 def _last_exit(service: dict[str, str]) -> int | None:
@@ -172,7 +172,7 @@ def _last_exit(service: dict[str, str]) -> int | None:
     return -int(status) if code in _SIGNALLED else None
 
 
-def _silent(done: Done) -> OpskitError:
+def _silent(done: ProgramResult) -> OpskitError:
     return OpskitError(
         "SCHEDULE_001",
         f"the systemd of this user does not answer: {done.complaint}",

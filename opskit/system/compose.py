@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.errors import OpskitError
-from opskit.system.program import Done, NotStarted, run
+from opskit.system.program import NotStarted, ProgramResult, run
 
 _NO_DAEMON = (
     "cannot connect to the docker daemon",
@@ -31,7 +31,7 @@ class Compose:
     folder: Path
     env: Mapping[str, str]
 
-    async def __call__(self, *arguments: str) -> Done:
+    async def __call__(self, *arguments: str) -> ProgramResult:
         return await run((*self.command, *arguments), cwd=self.folder, env=self.env)
 
     async def services(self) -> list[str]:
@@ -76,7 +76,7 @@ async def find(
     return Compose(("docker-compose", *rest), modern, folder, environ)
 
 
-def _checked(done: Done) -> Done:
+def _checked(done: ProgramResult) -> ProgramResult:
     if done.exit:
         no_daemon = any(words in done.complaint.lower() for words in _NO_DAEMON)
         raise OpskitError(

@@ -20,7 +20,7 @@ _NOT_A_NAME = re.compile(r"[^-_a-z0-9]")
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ComposeService:
     """One service that `up` would start.
 
     `images` are the names under which its image may be there: a built one is named after its project, with
@@ -46,7 +46,7 @@ class Project:
 
     name: str
     version: str
-    services: Mapping[str, Service] = field(default_factory=dict)
+    services: Mapping[str, ComposeService] = field(default_factory=dict)
     own_networks: tuple[str, ...] = ()
 
 
@@ -144,7 +144,7 @@ def _service(
     networks: Mapping[str, str],
     digest: str,
     blank: set[str],
-) -> Service:
+) -> ComposeService:
     image, built = one.get("image"), one.get("build") is not None
     images = (str(image),) if image else (f"{project_name}-{key}", f"{project_name}_{key}")
     deploy = one.get("deploy") or {}
@@ -154,7 +154,7 @@ def _service(
     needs += [mode.partition(":")[2]] if mode.startswith("service:") else []
     labels = _labels(one.get("labels"))
     joined = () if mode else tuple(one.get("networks") or ("default",))
-    return Service(
+    return ComposeService(
         key,
         images,
         built,

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from opskit.errors import OpskitError
 from opskit.system.docker import Docker
-from opskit.system.docker_records import Happening, happening
+from opskit.system.docker_records import DockerEvent, happening
 
 _LISTS = {"network": "/networks", "volume": "/volumes", "image": "/images/json"}
 _KINDS = {"network": "/networks/{}", "volume": "/volumes/{}", "image": "/images/{}/json"}
@@ -48,7 +48,7 @@ class DockerObjects(Docker):
 
     async def all_past_events(
         self, since: datetime, until: datetime, *, kind: str | None = None
-    ) -> list[Happening]:
+    ) -> list[DockerEvent]:
         """What happened to everything, or to one kind (`container`, `network`, ...), on the daemon's clock.
 
         The daemon keeps its last 256 events of all kinds together: as many as that may not reach back to
@@ -58,7 +58,7 @@ class DockerObjects(Docker):
 
     async def _events(
         self, since: datetime, until: datetime, wanted: Mapping[str, list[str]]
-    ) -> list[Happening]:
+    ) -> list[DockerEvent]:
         asked = {
             "filters": json.dumps(wanted),
             "since": f"{since.timestamp():.6f}",

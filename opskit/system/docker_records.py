@@ -46,7 +46,7 @@ class LoggedContainer(ListedContainer):
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class DockerEvent:
     """One event of a container. `action` is Docker's word without its detail, e.g. `health_status`."""
 
     at_ns: int
@@ -93,10 +93,10 @@ def logged(item: Mapping[str, Any]) -> LoggedContainer:
     )
 
 
-def happening(item: Mapping[str, Any]) -> Happening:
+def happening(item: Mapping[str, Any]) -> DockerEvent:
     actor = item["Actor"]
     attributes = actor.get("Attributes") or {}
     action, _, detail = item["Action"].partition(": ")
-    return Happening(
+    return DockerEvent(
         int(item["timeNano"]), actor["ID"], attributes.get("name", ""), action, detail, attributes
     )

@@ -22,7 +22,7 @@ _DAEMONS = frozenset(
 _PLUGIN_S = 5.0
 
 
-class Kind(StrEnum):
+class RuntimeKind(StrEnum):
     """Who starts and stops the daemon. `service` is the system's, `user_service` one user's (rootless)."""
 
     DESKTOP = "Docker Desktop"
@@ -41,7 +41,7 @@ class Runtime:
     `managed` tells that systemd runs here; without it a service can be neither started nor restarted.
     """
 
-    kind: Kind
+    kind: RuntimeKind
     socket: str | None = None
     profile: str | None = None
     managed: bool = False
@@ -84,24 +84,26 @@ def runtime(host: Host, machine: Machine) -> Runtime:
     mac = machine.platform == "darwin"
     if host.socket is None:
         # Over ssh it is another machine's even when that is this one: its service is not ours to restart.
-        return Runtime(Kind.REMOTE if host.ssh or not _loopback(host.url) else Kind.UNKNOWN, mac=mac)
+        return Runtime(
+            RuntimeKind.REMOTE if host.ssh or not _loopback(host.url) else RuntimeKind.UNKNOWN, mac=mac
+        )
     path = _target(Path(host.socket))
     if (profile := _colima_profile(path, machine)) is not None:
-        return Runtime(Kind.COLIMA, host.socket, profile, mac=mac)
+        return Runtime(RuntimeKind.COLIMA, host.socket, profile, mac=mac)
     if ".orbstack" in path.parts:
-        return Runtime(Kind.ORBSTACK, host.socket, mac=mac)
+        return Runtime(RuntimeKind.ORBSTACK, host.socket, mac=mac)
     if mac:
         in_home = path == machine.home / ".docker/run/docker.sock" or "com.docker.docker" in path.parts
-        kind = Kind.DESKTOP if in_home else _installed(machine)
-        return Runtime(kind, host.socket, "default" if kind is Kind.COLIMA else None, mac=True)
+        kind = RuntimeKind.DESKTOP if in_home else _installed(machine)
+        return Runtime(kind, host.socket, "default" if kind is RuntimeKind.COLIMA else None, mac=True)
     managed = machine.booted.is_dir() and machine.has("systemctl")
     if path == machine.home / ".docker/desktop/docker.sock":
-        return Runtime(Kind.DESKTOP, host.socket, managed=managed)
+        return Runtime(RuntimeKind.DESKTOP, host.socket, managed=managed)
     if machine.runtime_folder and path == _target(Path(machine.runtime_folder)) / "docker.sock":
-        return Runtime(Kind.USER_SERVICE, host.socket, managed=managed)
+        return Runtime(RuntimeKind.USER_SERVICE, host.socket, managed=managed)
     if str(path) in ("/run/docker.sock", "/var/run/docker.sock"):
-        return Runtime(Kind.SERVICE, host.socket, managed=managed)
-    return Runtime(Kind.UNKNOWN, host.socket)
+        return Runtime(RuntimeKind.SERVICE, host.socket, managed=managed)
+    return Runtime(RuntimeKind.UNKNOWN, host.socket)
 
 
 def installed(machine: Machine) -> bool:
@@ -146,18 +148,18 @@ def daemon_age_s() -> float | None:
     return None if began is None else max(0.0, now - began)
 
 
-def _installed(machine: Machine) -> Kind:
+def _installed(machine: Machine) -> RuntimeKind:
     """For the common socket of a Mac that leads nowhere now: the one runtime that is installed."""
     there = [
         kind
         for kind, found in (
-            (Kind.DESKTOP, _app(machine, "Docker")),
-            (Kind.ORBSTACK, _app(machine, "OrbStack") or machine.has("orb")),
-            (Kind.COLIMA, machine.has("colima")),
+            (RuntimeKind.DESKTOP, _app(machine, "Docker")),
+            (RuntimeKind.ORBSTACK, _app(machine, "OrbStack") or machine.has("orb")),
+            (RuntimeKind.COLIMA, machine.has("colima")),
         )
         if found
     ]
-    return there[0] if len(there) == 1 else Kind.UNKNOWN
+    return there[0] if len(there) == 1 else RuntimeKind.UNKNOWN
 
 
 def _app(machine: Machine, name: str) -> bool:

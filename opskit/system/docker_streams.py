@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Self
 
 from opskit.errors import OpskitError
-from opskit.system.docker_records import Happening, happening
+from opskit.system.docker_records import DockerEvent, happening
 
 #: Gives the next bytes, none of them at the end; raises OpskitError(DOCKER_001) for a lost connection.
 Read = Callable[[], Awaitable[bytes]]
@@ -47,12 +47,12 @@ class EventStream:
         self.began_ns = began_ns
         self._read = read
         self._rest = b""
-        self._ready: deque[Happening] = deque()
+        self._ready: deque[DockerEvent] = deque()
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Happening:
+    async def __anext__(self) -> DockerEvent:
         while not self._ready:
             piece = await self._read()
             if not piece:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from opskit.system.program import Done
+from opskit.system.program import ProgramResult
 
 _FIELD = re.compile(r"\t([a-z][a-z /()]*?) = (.+)")
 _BLOCK = re.compile(r"\t([a-z][a-z /()]*?) = \{")
@@ -24,7 +24,7 @@ _NO_SESSION_WORDS = ("could not find domain", "domain does not support specified
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class LaunchdJob:
     """A job that launchd has loaded.
 
     `last_exit` is negative for a signal and None when the job never ended or launchd does not tell;
@@ -45,7 +45,7 @@ class Job:
         return self.pid is not None
 
 
-def job(text: str) -> Job:
+def job(text: str) -> LaunchdJob:
     """The answer of `launchctl print DOMAIN/LABEL`, without the fields of its nested blocks."""
     fields: dict[str, str] = {}
     blocks: dict[str, list[str]] = {}
@@ -59,7 +59,7 @@ def job(text: str) -> Job:
             inside = blocks.setdefault(block[1], [])
         elif found := _FIELD.fullmatch(line):
             fields.setdefault(found[1], found[2].strip())
-    return Job(
+    return LaunchdJob(
         state=fields.get("state", "unknown"),
         pid=_number(fields.get("pid")),
         runs=_number(fields.get("runs")),
@@ -82,17 +82,17 @@ def disabled(text: str, label: str) -> bool:
     return words.get(label) in ("true", "disabled")
 
 
-def absent(done: Done) -> bool:
+def absent(done: ProgramResult) -> bool:
     """Whether a failure only says that the job is not loaded."""
     return done.exit != 0 and not no_session(done) and (done.exit in _ABSENT or _says(done, _ABSENT_WORDS))
 
 
-def no_session(done: Done) -> bool:
+def no_session(done: ProgramResult) -> bool:
     """Whether there is no graphical session of this user, in which agents live."""
     return done.exit != 0 and (done.exit in _NO_SESSION or _says(done, _NO_SESSION_WORDS))
 
 
-def _says(done: Done, words: tuple[str, ...]) -> bool:
+def _says(done: ProgramResult, words: tuple[str, ...]) -> bool:
     said = f"{done.out} {done.err}".lower()
     return any(one in said for one in words)
 

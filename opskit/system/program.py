@@ -20,7 +20,7 @@ _AFTER_KILL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ProgramResult:
     """`exit` is negative for a signal; `cut` tells that there was more output than kept."""
 
     exit: int
@@ -79,7 +79,7 @@ async def run(
     env: Mapping[str, str] | None = None,
     stdin: bytes = b"",
     max_output: int = MAX_OUTPUT,
-) -> Done:
+) -> ProgramResult:
     """Wait for its end. Cancelled, it kills the program with everything it started.
 
     Raises NotStarted.
@@ -112,7 +112,7 @@ async def run(
     finally:
         await _end(transport, output)
     out, err = (bytes(output.kept[fd]).decode("utf-8", "replace") for fd in (1, 2))
-    return Done(transport.get_returncode() or 0, out, err, output.cut)
+    return ProgramResult(transport.get_returncode() or 0, out, err, output.cut)
 
 
 async def _start(starting: "asyncio.Task[_Process]") -> _Process:

@@ -18,7 +18,7 @@ _LAUNCHCTL_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class PortSocket:
     """One socket that accepts connections (TCP) or datagrams (UDP). `pid` None means that it is not told."""
 
     protocol: str
@@ -32,13 +32,13 @@ class SocketTable:
     """What was listened on at `taken` (monotonic seconds). `complete` is False where rights are missing."""
 
     taken: float
-    held: Mapping[tuple[str, int], tuple[Held, ...]] = field(default_factory=dict)
+    held: Mapping[tuple[str, int], tuple[PortSocket, ...]] = field(default_factory=dict)
     complete: bool = True
 
     @classmethod
     def read(cls, taken: float) -> "SocketTable":
         """Blocks for as long as it takes to look at every process."""
-        held: dict[tuple[str, int], list[Held]] = {}
+        held: dict[tuple[str, int], list[PortSocket]] = {}
         complete = True
         try:
             found: list[tuple[Any, int | None]] = [
@@ -53,11 +53,11 @@ class SocketTable:
             if protocol == "udp" and one.raddr:
                 continue
             held.setdefault((protocol, one.laddr.port), []).append(
-                Held(protocol, one.laddr.ip, one.laddr.port, pid)
+                PortSocket(protocol, one.laddr.ip, one.laddr.port, pid)
             )
         return cls(taken, {key: tuple(value) for key, value in held.items()}, complete)
 
-    def at(self, protocol: str, port: int) -> tuple[Held, ...]:
+    def at(self, protocol: str, port: int) -> tuple[PortSocket, ...]:
         return self.held.get((protocol, port), ())
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from opskit.system.program import Done
+from opskit.system.program import ProgramResult
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 _SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(y|month|w|d|h|min|s|ms|us)")
@@ -74,6 +74,6 @@ def next_elapse(timer: Mapping[str, str], *, now: datetime, uptime_s: float) -> 
     return min(found, default=None)
 
 
-def no_bus(done: Done) -> bool:
+def no_bus(done: ProgramResult) -> bool:
     """Whether there is no systemd of this user to talk to."""
     return done.exit != 0 and any(words in f"{done.out} {done.err}".lower() for words in _NO_BUS)

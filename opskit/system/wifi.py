@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from opskit.system.program import Done, NotStarted, run
+from opskit.system.program import NotStarted, ProgramResult, run
 
 Link = Literal["wifi", "wired"]
 _PORT = re.compile(r"^Hardware Port: (?P<name>.+)\nDevice: (?P<device>\S+)", re.MULTILINE)
@@ -39,7 +39,7 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Air:
+class WifiState:
     """`power` is None where it is not told; `route` is the device of the default route."""
 
     ports: tuple[Port, ...]
@@ -56,7 +56,7 @@ class Air:
         return next((port for port in self.ports if port.link == "wired" and port.usable), None)
 
 
-async def of_mac(environ: Mapping[str, str]) -> Air:
+async def of_mac(environ: Mapping[str, str]) -> WifiState:
     """Asks networksetup, ipconfig and route, side by side.
 
     Raises NotStarted where they are missing, TimeoutError when one hangs.
@@ -77,10 +77,10 @@ async def of_mac(environ: Mapping[str, str]) -> Air:
         for port, answer in zip(ports, answers, strict=False)
     )
     power = None if wifi is None else mac_power(answers[-1].out)
-    return Air(found, power, mac_route(route.out))
+    return WifiState(found, power, mac_route(route.out))
 
 
-async def of_network_manager(environ: Mapping[str, str]) -> Air | None:
+async def of_network_manager(environ: Mapping[str, str]) -> WifiState | None:
     """The same from NetworkManager; None when it does not run. It tells no addresses: connected counts."""
     async with asyncio.timeout(5.0):
         try:
@@ -118,7 +118,7 @@ def mac_route(text: str) -> str | None:
     return None if match is None else match["device"]
 
 
-def nm_air(devices: str, radio: str) -> Air:
+def nm_air(devices: str, radio: str) -> WifiState:
     """Out of `nmcli -t -f DEVICE,TYPE,STATE device` and `nmcli -t -f WIFI radio`."""
     ports: list[Port] = []
     for line in devices.splitlines():
@@ -130,8 +130,8 @@ def nm_air(devices: str, radio: str) -> Air:
         link: Link = "wifi" if parts[1] == "wifi" else "wired"
         ports.append(Port(parts[0], link, parts[0], "connected" if connected else None))
     route = next((port.device for port in ports if port.usable), None)
-    return Air(tuple(ports), {"enabled": True, "disabled": False}.get(radio.strip()), route)
+    return WifiState(tuple(ports), {"enabled": True, "disabled": False}.get(radio.strip()), route)
 
 
-async def _ask(environ: Mapping[str, str], *command: str) -> Done:
+async def _ask(environ: Mapping[str, str], *command: str) -> ProgramResult:
     return await run(command, env=environ)

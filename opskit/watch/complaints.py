@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from opskit.logs.record import Entry, Facts, Level
+from opskit.logs.record import Facts, Level, LogEntry
 from opskit.logs.shape import shape
 from opskit.system.moment import utc
 
@@ -54,7 +54,7 @@ class Complaints:
         self.total = 0
         self.not_shown = 0
 
-    def take(self, entry: Entry, said: Facts, at: float) -> Complaint | None:
+    def take(self, entry: LogEntry, said: Facts, at: float) -> Complaint | None:
         """One error; None when it is only counted because too many came since the last round."""
         self.total += 1
         if self._room == 0:
@@ -86,7 +86,7 @@ class Complaints:
         self._kept.append(new)
 
 
-def complaint_text(entry: Entry, said: Facts) -> str:
+def complaint_text(entry: LogEntry, said: Facts) -> str:
     """One line: what was said, and of a traceback its last line, which names the error."""
     fields = said.fields if said.tag is not None else {}
     text = said.message

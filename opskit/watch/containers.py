@@ -14,7 +14,7 @@ from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents
 from opskit.facts.container_survey import read_container, read_containers, survey_containers
 from opskit.logs.outage import back_off_s
 from opskit.system.docker_objects import DockerObjects
-from opskit.system.docker_records import Happening
+from opskit.system.docker_records import DockerEvent
 from opskit.watch.watched_container import WatchedContainer, after, is_news, watched
 
 ACTIONS = ("start", "die", "stop", "oom", "health_status", "destroy", "pause", "unpause")
@@ -53,7 +53,7 @@ class Containers:
         self._wall = wall
         self._records: dict[str, Container] = {}
         self._known: dict[str, WatchedContainer] = {}
-        self._past: deque[Happening] = deque(maxlen=KEPT_EVENTS)
+        self._past: deque[DockerEvent] = deque(maxlen=KEPT_EVENTS)
         self._before = ContainerEvents(datetime.fromtimestamp(wall(), UTC))
         self._peers: Mapping[str, Container] = {}
         self._ahead_s = 0.0
@@ -107,7 +107,7 @@ class Containers:
             if container.running:
                 self._started(container.name)
 
-    async def _take(self, event: Happening) -> None:
+    async def _take(self, event: DockerEvent) -> None:
         self._past.append(event)
         known = self._records.get(event.name)
         if event.action == "destroy":
@@ -141,7 +141,7 @@ class Containers:
             container, assess_container(container, peers=peers, events=events, rules=self._rules, now=now)
         )
 
-    def _forget(self, event: Happening) -> None:
+    def _forget(self, event: DockerEvent) -> None:
         before = self._known.pop(event.name, None)
         self._records.pop(event.name, None)
         if is_news(before, None):

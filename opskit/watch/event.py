@@ -11,7 +11,7 @@ Kind = Literal["tick", "state", "request", "error", "warning", "recovered"]
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class WatchEvent:
     """`at` is epoch seconds; `body` is ready for JSON."""
 
     kind: Kind

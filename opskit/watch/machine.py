@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.checks.inventory import Loaded
+from opskit.checks.inventory import LoadedModel
 from opskit.config.schema import NodeConfig, WatchConfig
 from opskit.llm.fit import gib
 from opskit.system.gauges import Gauges, MemoryUser
@@ -21,7 +21,7 @@ _OLLAMA_PORT = 11434
 
 
 @dataclass(frozen=True, slots=True)
-class Crossing:
+class ThresholdEvent:
     """A value that crossed its limit, in percent."""
 
     change: Change
@@ -30,15 +30,15 @@ class Crossing:
     limit: float
 
 
-class Limits:
+class MachineLimits:
     """The thresholds of a machine. `over` holds the values that are too high now, by target."""
 
     def __init__(self, config: WatchConfig) -> None:
         self._config = config
         self._thresholds: dict[str, Threshold] = {}
-        self.over: dict[str, Crossing] = {}
+        self.over: dict[str, ThresholdEvent] = {}
 
-    def take(self, gauges: Gauges) -> list[Crossing]:
+    def take(self, gauges: Gauges) -> list[ThresholdEvent]:
         """One reading; what it changed."""
         values = [("memory", gauges.memory_percent, Threshold(self._config.memory_percent, MARGIN_PERCENT))]
         values += [
@@ -57,16 +57,16 @@ class Limits:
             threshold = self._thresholds.setdefault(target, fresh)
             change = threshold.take(value)
             if change is not None:
-                found.append(Crossing(change, target, value, threshold.limit))
+                found.append(ThresholdEvent(change, target, value, threshold.limit))
             if threshold.over:
-                self.over[target] = Crossing("warning", target, value, threshold.limit)
+                self.over[target] = ThresholdEvent("warning", target, value, threshold.limit)
             else:
                 self.over.pop(target, None)
         return found
 
 
 def remedy(
-    target: str, users: Sequence[MemoryUser], loaded: Sequence[Loaded], nodes: Sequence[NodeConfig]
+    target: str, users: Sequence[MemoryUser], loaded: Sequence[LoadedModel], nodes: Sequence[NodeConfig]
 ) -> str:
     """The command to type, most relief first. `loaded` are the models in memory, wherever they are."""
     if target == "cpu":

@@ -9,9 +9,9 @@ from pathlib import Path
 from opskit.errors import OpskitError
 from opskit.logs.events import Grouper
 from opskit.logs.files import FileSource
-from opskit.logs.record import Entry
-from opskit.logs.select import Selection
-from opskit.logs.source import Batch, LeftOut, Note, Source, Window
+from opskit.logs.record import LogEntry
+from opskit.logs.select import EntryFilter
+from opskit.logs.source import Batch, LeftOut, LogSource, Note, Window
 
 #: An event whose next line has not come for so long is complete.
 SETTLE_S = 0.1
@@ -22,19 +22,19 @@ HISTORY_LINES = 2000
 _WAIT_S = 1.0
 _SLICE = 500
 
-TAGGED = Selection(tags=("REQUEST", "REQUEST_END", "FALLBACK", "LLM_*"))
-SEVERE = Selection(level="error")
+TAGGED = EntryFilter(tags=("REQUEST", "REQUEST_END", "FALLBACK", "LLM_*"))
+SEVERE = EntryFilter(level="error")
 
 
 @dataclass(slots=True)
-class Tally:
+class ReadTally:
     """What was read: `lines` looked at, `left_out` those that came too fast."""
 
     lines: int = 0
     left_out: int = 0
 
 
-def wanted(entry: Entry) -> bool:
+def wanted(entry: LogEntry) -> bool:
     """Whether an event tells of a request or is an error."""
     if TAGGED.accepts(entry):
         return True
@@ -49,10 +49,10 @@ class Reader:
 
     def __init__(
         self,
-        source: Source,
-        tally: Tally,
+        source: LogSource,
+        tally: ReadTally,
         *,
-        found: Callable[[Entry], None],
+        found: Callable[[LogEntry], None],
         told: Callable[[Note], None],
         tail: int = 0,
     ) -> None:

@@ -23,7 +23,7 @@ State = Literal["running", "done", "failed", "interrupted", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class RequestChange:
     """A request that began or ended. `seconds` is None while it runs; `fault` is a verdict too."""
 
     identifier: str
@@ -123,7 +123,7 @@ class _Open:
     fallback: bool = False
 
 
-class Requests:
+class RequestTracker:
     """`lost_s` is after how long a silence a request is given up; `slow_s` where slow begins (SPEC C7).
 
     `urls` are the addresses of the nodes by name: a call that went to another address is of another server
@@ -143,15 +143,15 @@ class Requests:
         self._slow_s = slow_s
         self._urls = dict(urls or {})
         self._open: OrderedDict[str, _Open] = OrderedDict()
-        self._ended: deque[News] = deque(maxlen=MAX_CALLS)
+        self._ended: deque[RequestChange] = deque(maxlen=MAX_CALLS)
         self._calls: deque[tuple[float, ModelCall]] = deque(maxlen=MAX_CALLS)
 
-    def take(self, said: Facts, at: float) -> list[News]:
+    def take(self, said: Facts, at: float) -> list[RequestChange]:
         """One tagged line; what it makes known. A line without a correlation id tells of no request."""
         if said.tag is None or said.correlation_id is None:
             return []
         identifier = said.correlation_id[:_NAME_CHARS]
-        news: list[News] = []
+        news: list[RequestChange] = []
         request = self._open.get(identifier)
         if request is None:
             if said.tag not in ("REQUEST", "LLM_CALL"):
@@ -174,7 +174,7 @@ class Requests:
             news.append(self._end(request, "done" if state == "answered" else state, at))
         return news
 
-    def expire(self, now: float) -> list[News]:
+    def expire(self, now: float) -> list[RequestChange]:
         """What has ended without a word of its own by `now`."""
         news = []
         for identifier, request in list(self._open.items()):
@@ -209,7 +209,7 @@ class Requests:
     def _is_here(self, call: ModelCall) -> bool:
         return call.url is None or self._urls.get(call.node or "", call.url) == call.url
 
-    def _end(self, request: _Open, state: State, at: float) -> News:
+    def _end(self, request: _Open, state: State, at: float) -> RequestChange:
         news = _news(request, state, at, max(0.0, at - request.began), slow_s=self._slow_s)
         self._ended.append(news)
         return news
@@ -243,10 +243,10 @@ class Requests:
 
 def _news(
     request: _Open, state: State, at: float, seconds: float | None = None, *, slow_s: float = 0.0
-) -> News:
+) -> RequestChange:
     last = request.calls.last
     node, model = ("?", "?") if last is None else _place(last)
-    return News(
+    return RequestChange(
         request.identifier,
         state,
         at,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from opskit.checks.agents import climb_agent
-from opskit.checks.inventory import Loaded, Seen, loaded, look, look_again
+from opskit.checks.inventory import LoadedModel, NodeInventory, loaded, look, look_again
 from opskit.config.schema import AgentConfig, Config
 from opskit.llm.catalog import NodeView
 from opskit.llm.faults import Fault, FaultKind
@@ -20,12 +20,12 @@ RELIST_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TargetReply:
     """What a target told. `at` is monotonic; `loaded_at` is when `loaded` was told, None for never."""
 
     finding: Finding
     at: float
-    loaded: tuple[Loaded, ...] = ()
+    loaded: tuple[LoadedModel, ...] = ()
     loaded_at: float | None = None
     levels: Mapping[str, bool] | None = None
 
@@ -37,7 +37,7 @@ class Target(Protocol):
     name: str
     required: bool
 
-    async def look(self) -> Answer:
+    async def look(self) -> TargetReply:
         """Look at it; ends within its own deadline. Raises nothing for what the target does."""
 
 
@@ -51,11 +51,11 @@ class NodeTarget:
         self.required = required
         self._node = node
         self._deadline_s = whole.budgets.connect_s + whole.budgets.metadata_s
-        self._well: Seen | None = None
+        self._well: NodeInventory | None = None
         self._listed_at = float("-inf")
-        self._loaded: tuple[tuple[Loaded, ...], float | None] = ((), None)
+        self._loaded: tuple[tuple[LoadedModel, ...], float | None] = ((), None)
 
-    async def look(self) -> Answer:
+    async def look(self) -> TargetReply:
         """Its metadata: the list of models now and then, what is loaded each time."""
         began = time.monotonic()
         try:
@@ -64,7 +64,7 @@ class NodeTarget:
         except TimeoutError:
             fault = Fault(FaultKind.FIRST_TOKEN_TIMEOUT, f"no reply within {self._deadline_s:g} s")
             view = NodeView(self.name, self._node.source, fault=fault)
-            seen = Seen(self._node.config, view, time.monotonic() - began)
+            seen = NodeInventory(self._node.config, view, time.monotonic() - began)
         now = time.monotonic()
         if seen.view.fault is not None:
             # Another server may have the port next time.
@@ -79,9 +79,9 @@ class NodeTarget:
         found = report.findings[0]
         if partly is not None and found.status is Status.PASS:
             found = replace(partly, target=found.target, detail=f"{partly.target}: {partly.detail}")
-        return Answer(replace(found, seconds=seen.seconds), now, *self._loaded)
+        return TargetReply(replace(found, seconds=seen.seconds), now, *self._loaded)
 
-    async def _seen(self) -> Seen:
+    async def _seen(self) -> NodeInventory:
         now = time.monotonic()
         if self._well is None or now - self._listed_at >= RELIST_S:
             seen = (await look([self._node]))[0]
@@ -103,15 +103,15 @@ class AgentTarget:
         self._agent = agent
         self._whole = replace(whole, probe=replace(whole.probe, http_s=whole.budgets.metadata_s))
 
-    async def look(self) -> Answer:
+    async def look(self) -> TargetReply:
         """Its own deadlines bound it: connect, status page, and a moment for evidence of a silence."""
         found = await climb_agent(self._agent, self._whole)
         levels: Any = found.evidence.get("levels")
-        return Answer(found, time.monotonic(), levels=levels)
+        return TargetReply(found, time.monotonic(), levels=levels)
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class TargetView:
     """A target as it is shown. Ages are seconds; `age_s` None means that it has not answered yet.
 
     `late` means that the answer to the newest question is awaited: what is shown is the one before.
@@ -120,7 +120,7 @@ class Sight:
     kind: Literal["node", "agent"]
     name: str
     required: bool
-    answer: Answer | None
+    answer: TargetReply | None
     age_s: float | None
     late: bool
 
@@ -142,7 +142,7 @@ class Sight:
         """Whether it is not well: a required target that is only missing has failed too."""
         return self.status is Status.FAIL or self.state in ("refused", "unreachable")
 
-    def loaded_now(self, now: float) -> tuple[tuple[Loaded, ...], float | None]:
+    def loaded_now(self, now: float) -> tuple[tuple[LoadedModel, ...], float | None]:
         """What is loaded, with its expiry counted down to `now` (monotonic), and how old that news is."""
         if self.answer is None or self.answer.loaded_at is None:
             return (), None

@@ -8,9 +8,9 @@ from opskit.errors import Exit
 from opskit.system.gauges import Gauges, MemoryUser
 from opskit.watch import machine
 from opskit.watch.complaints import Complaint
-from opskit.watch.machine import Crossing
+from opskit.watch.machine import ThresholdEvent
 from opskit.watch.requests import Summary
-from opskit.watch.targets import Sight
+from opskit.watch.targets import TargetView
 from opskit.watch.watched_container import WatchedContainer
 
 
@@ -18,7 +18,7 @@ from opskit.watch.watched_container import WatchedContainer
 class Warned:
     """A value over its limit, who uses the memory, and what to type."""
 
-    crossing: Crossing
+    crossing: ThresholdEvent
     users: tuple[MemoryUser, ...]
     remedy: str
 
@@ -47,7 +47,7 @@ class View:
     number: int
     skipped: int
     every_s: float
-    targets: tuple[Sight, ...] = ()
+    targets: tuple[TargetView, ...] = ()
     gauges: Gauges | None = None
     gauges_age_s: float | None = None
     warned: tuple[Warned, ...] = ()
@@ -103,7 +103,7 @@ class View:
         return document
 
 
-def exit_of(targets: Sequence[Sight]) -> Exit:
+def exit_of(targets: Sequence[TargetView]) -> Exit:
     """The exit status that the targets ask for."""
     if any(sight.required and sight.failed for sight in targets):
         return Exit.FAILED

@@ -5,7 +5,7 @@ from typing import Any
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerCondition
 from opskit.facts.container import Container
-from opskit.system.docker_records import Happening
+from opskit.system.docker_records import DockerEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class WatchedContainer:
         }
 
 
-def after(container: Container, event: Happening) -> Container:
+def after(container: Container, event: DockerEvent) -> Container:
     """Return what a container is after an event, as far as the event itself tells."""
     match event.action:
         case "start":

@@ -14,19 +14,19 @@ from typing import Any
 
 from opskit.checks.threads import use_abandonable_threads
 from opskit.config.schema import Config
-from opskit.logs.record import Entry, facts
-from opskit.logs.source import LeftOut, Note, Source
+from opskit.logs.record import LogEntry, facts
+from opskit.logs.source import LeftOut, LogSource, Note
 from opskit.system.docker_objects import DockerObjects
 from opskit.system.gauges import Gauges, MemoryUser, Meter, memory_users
 from opskit.watch.complaints import Complaints
 from opskit.watch.containers import Containers
-from opskit.watch.event import Event, Kind
-from opskit.watch.machine import Crossing, Limits, remedy
-from opskit.watch.question import Question, ask_all
-from opskit.watch.reading import HISTORY_LINES, Reader, Tally
-from opskit.watch.requests import News, Requests
-from opskit.watch.targets import Answer, Sight, Target
-from opskit.watch.ticks import Beat, jump_s
+from opskit.watch.event import Kind, WatchEvent
+from opskit.watch.machine import MachineLimits, ThresholdEvent, remedy
+from opskit.watch.poller import Poller, ask_all
+from opskit.watch.reading import HISTORY_LINES, Reader, ReadTally
+from opskit.watch.requests import RequestChange, RequestTracker
+from opskit.watch.targets import Target, TargetReply, TargetView
+from opskit.watch.ticker import Ticker, jump_s
 from opskit.watch.view import View, Warned
 from opskit.watch.watched_container import WatchedContainer
 
@@ -42,7 +42,7 @@ _NOTES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class WatchParts:
     """What is watched. `own` is the source whose past is read too, `docker` None where nobody asks it.
 
     `default_containers` are followed by their names as soon as they are there; `disks` are folders.
@@ -51,11 +51,11 @@ class Wish:
     areas: frozenset[str]
     every_s: float
     targets: Sequence[Target] = ()
-    sources: Sequence[Source] = ()
-    own: Source | None = None
+    sources: Sequence[LogSource] = ()
+    own: LogSource | None = None
     docker: DockerObjects | None = None
     default_containers: Sequence[str] = ()
-    follow: Callable[[str], Source] | None = None
+    follow: Callable[[str], LogSource] | None = None
     disks: Sequence[str] = ("/",)
 
 
@@ -65,7 +65,7 @@ class Watch:
     def __init__(
         self,
         config: Config,
-        wish: Wish,
+        wish: WatchParts,
         *,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -75,20 +75,20 @@ class Watch:
         self._clock = clock
         self._wall = wall
         self._started = wall()
-        self._targets = [Question[Answer](target.look, clock) for target in wish.targets]
+        self._targets = [Poller[TargetReply](target.look, clock) for target in wish.targets]
         self._meter = Meter(wish.disks)
-        self._gauges = Question[Gauges](self._read_gauges, clock)
-        self._largest = Question[tuple[MemoryUser, ...]](self._read_largest, clock)
-        self._limits = Limits(config.watch)
-        self._requests = Requests(
+        self._gauges = Poller[Gauges](self._read_gauges, clock)
+        self._largest = Poller[tuple[MemoryUser, ...]](self._read_largest, clock)
+        self._limits = MachineLimits(config.watch)
+        self._requests = RequestTracker(
             lost_s=2 * config.budgets.total_s,
             slow_s=config.watch.slow_request_s,
             urls={node.name: node.url for node in config.nodes} | {a.name: a.url for a in config.agents},
         )
         self._complaints = Complaints()
-        self._tally = Tally()
+        self._tally = ReadTally()
         self._notes: deque[str] = deque(maxlen=_NOTES)
-        self._ready: deque[Event] = deque()
+        self._ready: deque[WatchEvent] = deque()
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._followed: set[str] = set()
@@ -101,14 +101,14 @@ class Watch:
         self._room = _REQUESTS_EACH_ROUND
         self._gauges_seen: float | None = None
 
-    async def events(self, count: int | None = None) -> AsyncGenerator[Event, None]:
+    async def events(self, count: int | None = None) -> AsyncGenerator[WatchEvent, None]:
         """What happens, as it happens, and a tick on each beat; ends after `count` ticks.
 
         Close it (`contextlib.aclosing`): that ends every task and connection.
         """
         use_abandonable_threads()
         self._begin()
-        beat = Beat(self._clock(), self._wish.every_s)
+        beat = Ticker(self._clock(), self._wish.every_s)
         due, last = beat.began, (self._wall(), self._clock())
         try:
             while True:
@@ -176,7 +176,7 @@ class Watch:
             )
             self._start(self._containers.run())
 
-    def _follow(self, source: Source, tail: int) -> Reader:
+    def _follow(self, source: LogSource, tail: int) -> Reader:
         self._sources.append(source.name)
         reader = Reader(source, self._tally, found=self._found, told=self._told, tail=tail)
         self._start(reader.run())
@@ -192,7 +192,7 @@ class Watch:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        questions: list[Question[Any]] = [*self._targets, self._gauges, self._largest]
+        questions: list[Poller[Any]] = [*self._targets, self._gauges, self._largest]
         await asyncio.gather(*(question.aclose() for question in questions))
 
     async def _until(self, due: float) -> None:
@@ -216,7 +216,7 @@ class Watch:
         self._number += 1
         self._complaints.next_round()
         self._room = _REQUESTS_EACH_ROUND
-        questions: list[Question[Any]] = list(self._targets)
+        questions: list[Poller[Any]] = list(self._targets)
         if "machine" in self._wish.areas:
             questions.append(self._gauges)
         await asyncio.gather(
@@ -236,14 +236,14 @@ class Watch:
                 async with asyncio.timeout(FIRST_PATIENCE_S):
                     await self._own.caught_up.wait()
 
-    def _asked(self) -> list[tuple[Target, Question[Answer]]]:
+    def _asked(self) -> list[tuple[Target, Poller[TargetReply]]]:
         return list(zip(self._wish.targets, self._targets, strict=True))
 
-    def _sight(self, target: Target, asked: Question[Answer], now: float) -> Sight:
+    def _sight(self, target: Target, asked: Poller[TargetReply], now: float) -> TargetView:
         age = None if asked.at is None else now - asked.at
-        return Sight(target.kind, target.name, target.required, asked.answer, age, asked.late)
+        return TargetView(target.kind, target.name, target.required, asked.answer, age, asked.late)
 
-    def _compare(self, target: Target, asked: Question[Answer]) -> None:
+    def _compare(self, target: Target, asked: Poller[TargetReply]) -> None:
         if asked.answer is None:
             return
         found, key = asked.answer.finding, (target.kind, target.name)
@@ -278,13 +278,13 @@ class Watch:
         for crossing in crossed:
             self._tell_crossing(crossing)
 
-    def _tell_crossing(self, crossing: Crossing) -> None:
+    def _tell_crossing(self, crossing: ThresholdEvent) -> None:
         body = self._warned(crossing).as_json()
         if crossing.change == "recovered":
             body = {key: body[key] for key in ("target", "value_percent", "limit_percent")}
         self._ready.append(self._event(crossing.change, body))
 
-    def _warned(self, crossing: Crossing) -> Warned:
+    def _warned(self, crossing: ThresholdEvent) -> Warned:
         users = self._largest.answer or () if crossing.target == "memory" else ()
         rows = [row for asked in self._targets if asked.answer is not None for row in asked.answer.loaded]
         return Warned(crossing, users, remedy(crossing.target, users, rows, self._config.nodes))
@@ -306,7 +306,7 @@ class Watch:
             self._ready.append(self._event("state", body))
         return now
 
-    def _found(self, entry: Entry) -> None:
+    def _found(self, entry: LogEntry) -> None:
         said = facts(entry.raw)
         # Only our own log has a past that is read; the clocks and zones of others are not relied on.
         own = self._wish.own is not None and entry.source == self._wish.own.name
@@ -321,7 +321,7 @@ class Watch:
         if complaint is not None:
             self._put(self._event("error", complaint.as_json()))
 
-    def _tell_request(self, news: News) -> None:
+    def _tell_request(self, news: RequestChange) -> None:
         if news.at >= self._started and self._room > 0:
             self._room -= 1
             self._put(self._event("request", news.as_json()))
@@ -349,7 +349,7 @@ class Watch:
             "detail": one.detail,
             "restarts": one.restarts,
         }
-        self._put(Event("state", at or self._wall(), body))
+        self._put(WatchEvent("state", at or self._wall(), body))
 
     def _docker_reached(self, problem: str | None) -> None:
         self._notes.append(problem or "connected to Docker")
@@ -367,9 +367,9 @@ class Watch:
             self._followed.add(name)
             self._follow(self._wish.follow(name), 0)
 
-    def _event(self, kind: Kind, body: dict[str, Any]) -> Event:
-        return Event(kind, self._wall(), body)
+    def _event(self, kind: Kind, body: dict[str, Any]) -> WatchEvent:
+        return WatchEvent(kind, self._wall(), body)
 
-    def _put(self, event: Event) -> None:
+    def _put(self, event: WatchEvent) -> None:
         self._ready.append(event)
         self._wake.set()

@@ -12,9 +12,9 @@ import pytest
 
 from opskit.recovery.budget import Record
 from opskit.recovery.memory import Memory
-from opskit.recovery.outcome import Outcome, Result, Run
+from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
 from opskit.recovery.undelivered import Undelivered, record
-from tests.parts.command import Result as Done
+from tests.parts.command import RepairResult as Done
 from tests.parts.command import environment, opskit
 from tests.parts.raw_server import answer, serving
 
@@ -36,7 +36,7 @@ def _state(home: Path) -> Path:
 def _ran(home: Path, *outcomes: Outcome, ago_s: float = 120.0) -> Memory:
     kept = Memory(_state(home) / "recovery.json")
     started = (datetime.now(UTC) - timedelta(seconds=ago_s)).isoformat(timespec="milliseconds")
-    kept.remember(Run("r-1", started.replace("+00:00", "Z"), 1.5, False, outcomes))
+    kept.remember(RecoveryRun("r-1", started.replace("+00:00", "Z"), 1.5, False, outcomes))
     kept.save()
     return kept
 
@@ -178,7 +178,7 @@ def test_status_of_a_recovery_that_never_ran(run: Run_):
 
 def test_status_of_a_stack_that_is_well(run: Run_, tmp_path: Path):
     """Exit 0; columns that have nothing to tell are left out."""
-    _ran(tmp_path, Outcome("ollama", "ollama", Result.OK), Outcome("wifi", "wifi", Result.ABSENT))
+    _ran(tmp_path, Outcome("ollama", "ollama", RepairResult.OK), Outcome("wifi", "wifi", RepairResult.ABSENT))
     done = run("status")
     assert done.status == 0, done.err
     first, _, head, row = done.out.splitlines()
@@ -189,7 +189,7 @@ def test_status_of_a_stack_that_is_well(run: Run_, tmp_path: Path):
 
 def test_status_of_a_target_that_was_given_up(run: Run_, tmp_path: Path):
     """Exit 1, its circuit, its repairs, its next try, its cause."""
-    kept = _ran(tmp_path, Outcome("mlx", "mlx", Result.GAVE_UP, cause="it is wedged"))
+    kept = _ran(tmp_path, Outcome("mlx", "mlx", RepairResult.GAVE_UP, cause="it is wedged"))
     now = datetime.now(UTC).timestamp()
     kept.targets["mlx"] = Record((now - 700, now - 690), 5, opened_at=now - 600, tried_at=now - 600)
     record(kept.facts, Undelivered("webhook", "critical mlx", "it answers HTTP 500", now - 60, now - 60))
@@ -210,7 +210,7 @@ def test_status_of_a_target_that_was_given_up(run: Run_, tmp_path: Path):
 
 def test_status_of_a_healer_that_stopped(run: Run_, tmp_path: Path):
     """Where there is no scheduler an old run is no failure: nobody promised one."""
-    _ran(tmp_path, Outcome("ollama", "ollama", Result.OK), ago_s=86_400)
+    _ran(tmp_path, Outcome("ollama", "ollama", RepairResult.OK), ago_s=86_400)
     done = run("status")
     assert done.status == 0, done.out
     assert "last run: 23 h 59 min ago" in done.out
@@ -227,7 +227,7 @@ def test_status_changes_nothing(run: Run_, tmp_path: Path):
 
 def test_status_imports_nothing_heavy(tmp_path: Path):
     """It is typed all day: no httpx, docker, psutil or asyncio where recovery ran just now."""
-    _ran(tmp_path, Outcome("ollama", "ollama", Result.OK))
+    _ran(tmp_path, Outcome("ollama", "ollama", RepairResult.OK))
     for arguments in (["status", "--json"], ["pause", "ollama", "--for", "1h"], ["resume"]):
         code = (
             f"import sys\nfrom opskit.cli.main import status\nstatus({arguments!r})\n"

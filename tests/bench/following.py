@@ -66,7 +66,7 @@ async def _follow(host: str, spec: str) -> None:
     import resource
 
     from opskit.logs.container import containers
-    from opskit.logs.record import Entry
+    from opskit.logs.record import LogEntry
     from opskit.logs.source import Window
     from opskit.system.docker import Docker
 
@@ -82,7 +82,7 @@ async def _follow(host: str, spec: str) -> None:
             if not began:
                 began, cpu = time.monotonic(), time.process_time()
             for item in batch:
-                if not isinstance(item, Entry):
+                if not isinstance(item, LogEntry):
                     continue
                 if item.raw == b"over":
                     over += 1

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from opskit.logs.blocks import blocks, open_log
-from opskit.logs.stats import Tally
+from opskit.logs.stats import LogTally
 from tests.bench.measure import Figure
 from tests.parts.logfile import write
 
@@ -46,7 +46,7 @@ def _per_core(path: Path) -> Figure:
         text = list(blocks(stream))
     best = float("inf")
     for _ in range(_RUNS):
-        tally = Tally()
+        tally = LogTally()
         began = time.process_time()
         for block in text:
             tally.feed(block, "app")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from opskit.config.schema import Budgets, CircuitConfig, NodeConfig, RouterConfig
 from opskit.llm.answer import Ask, Session
-from opskit.llm.plan import Wish
+from opskit.llm.plan import ModelRequest
 from opskit.llm.router import Router
 from opskit.providers.base import ChatRequest
 from opskit.providers.node import Node
@@ -110,11 +110,11 @@ async def _dead_primary() -> list[Figure]:
                 routed(_node("primary", primary.url), _node("spare", spare.url))
             )
             await router.catalog.snapshot(wait_for_all=True)
-            await _timed(router, Wish(model="small:3b"))
+            await _timed(router, ModelRequest(model="small:3b"))
             await primary.stop()
-            firsts.append(await _timed(router, Wish(model="big:32b")))
-            nexts += [await _timed(router, Wish(model="big:32b")) for _ in range(10)]
-            directs += [await _timed(router, Wish(model="small:3b")) for _ in range(10)]
+            firsts.append(await _timed(router, ModelRequest(model="big:32b")))
+            nexts += [await _timed(router, ModelRequest(model="big:32b")) for _ in range(10)]
+            directs += [await _timed(router, ModelRequest(model="small:3b")) for _ in range(10)]
     direct = statistics.median(directs)
     first_ms, next_ms = ((statistics.median(found) - direct) * 1000 for found in (firsts, nexts))
     return [
@@ -123,7 +123,7 @@ async def _dead_primary() -> list[Figure]:
     ]
 
 
-async def _timed(router: Router, wish: Wish) -> float:
+async def _timed(router: Router, wish: ModelRequest) -> float:
     began = time.perf_counter()
     await router.chat(Ask.of(GOAL, wish=wish), Session())
     return time.perf_counter() - began

@@ -15,7 +15,7 @@ from pytest_httpserver import HTTPServer
 from opskit.errors import OpskitError
 from opskit.logs.container import ContainerGroup, ContainerSource, containers
 from opskit.logs.frames import CUT, LINE_BYTES
-from opskit.logs.record import Entry
+from opskit.logs.record import LogEntry
 from opskit.logs.source import Batch, Note, Window
 from opskit.system.docker import Docker
 from opskit.system.docker_records import PROJECT, SERVICE
@@ -56,14 +56,14 @@ class Listener:
 
     @property
     def lines(self) -> list[bytes]:
-        return [item.raw for item in self.items if isinstance(item, Entry)]
+        return [item.raw for item in self.items if isinstance(item, LogEntry)]
 
     @property
     def notes(self) -> list[str]:
         return [item.text for item in self.items if isinstance(item, Note)]
 
     def lines_of(self, source: str) -> list[bytes]:
-        return [item.raw for item in self.items if isinstance(item, Entry) and item.source == source]
+        return [item.raw for item in self.items if isinstance(item, LogEntry) and item.source == source]
 
     async def until(self, true: Callable[[], Any]) -> None:
         """Return once the condition holds; fails when it never does, or when following failed."""
@@ -110,7 +110,7 @@ async def source_of(docker: Docker, name: str) -> ContainerSource:
 
 async def lines_of(batches: AsyncGenerator[Batch, None]) -> list[bytes]:
     async with contextlib.aclosing(batches):
-        return [item.raw async for batch in batches for item in batch if isinstance(item, Entry)]
+        return [item.raw async for batch in batches for item in batch if isinstance(item, LogEntry)]
 
 
 async def in_turn(*steps: Callable[[], Any]) -> None:
@@ -125,7 +125,9 @@ def talked_since(listener: Listener, starts: int) -> bool:
         for place, item in enumerate(listener.items)
         if isinstance(item, Note) and item.text == "started"
     ]
-    return len(told) >= starts and any(isinstance(item, Entry) for item in listener.items[told[starts - 1] :])
+    return len(told) >= starts and any(
+        isinstance(item, LogEntry) for item in listener.items[told[starts - 1] :]
+    )
 
 
 async def _one_life(container: Any, listener: Listener, starts: int) -> list[bytes]:
@@ -243,7 +245,7 @@ async def test_a_container_that_is_stopped_and_much_later_started_is_followed_on
         await listener.until(lambda: "died with exit code 137" in listener.notes)
         await asyncio.to_thread(made.start)
         await listener.until(lambda: len(listener.lines) == 2 and "started" in listener.notes)
-        said = [item.raw if isinstance(item, Entry) else item.text for item in listener.items]
+        said = [item.raw if isinstance(item, LogEntry) else item.text for item in listener.items]
         assert said[:3] == [b"one", "was sent signal 9", "died with exit code 137"]
         assert sorted(map(str, said[3:])) == ["b'one'", "started"]
 
@@ -343,7 +345,7 @@ async def test_a_consumer_that_stops_makes_docker_wait(box: Engine, cutter: Cutt
             got += batch
             if len(got) >= 60000:
                 break
-    assert [entry.raw.split()[1] for entry in got if isinstance(entry, Entry)] == [
+    assert [entry.raw.split()[1] for entry in got if isinstance(entry, LogEntry)] == [
         b"%d" % number for number in range(1, 60001)
     ]
 

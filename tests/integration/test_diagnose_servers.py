@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from opskit.checks.surroundings import Surroundings
-from opskit.diagnose.diagnosis import Diagnosis, Wanted, diagnose
+from opskit.checks.run_context import RunContext
+from opskit.diagnose.diagnosis import DiagnosticReport, Wanted, diagnose
 from opskit.diagnose.network import Targets
 from opskit.sandbox.stage import Stage
 from tests.parts.checking import configuration
@@ -152,13 +152,13 @@ async def test_what_a_server_repeats_of_a_key_is_masked(tmp_path: Path):
     assert "node-key-1234" not in result.out + result.err
 
 
-async def look(folder: Path, targets: Targets, **env: str) -> Diagnosis:
+async def look(folder: Path, targets: Targets, **env: str) -> DiagnosticReport:
     config = configuration(folder, env)
-    async with Surroundings(config, environment(folder, env), locks=folder, cwd=folder) as around:
+    async with RunContext(config, environment(folder, env), locks=folder, cwd=folder) as around:
         return await diagnose(around, Wanted(("network",), targets=targets))
 
 
-def finding(found: Diagnosis, target: str) -> tuple[str, str]:
+def finding(found: DiagnosticReport, target: str) -> tuple[str, str]:
     return next((one.status.value, one.state) for one in found.report.findings if one.target == target)
 
 

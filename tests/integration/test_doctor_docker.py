@@ -337,7 +337,7 @@ def test_a_socket_that_may_not_be_used(box: Engine, tmp_path: Path):
     code = (
         "import asyncio, json, os, sys\n"
         "from pathlib import Path\n"
-        "from opskit.checks.surroundings import Surroundings\n"
+        "from opskit.checks.run_context import Surroundings\n"
         "from opskit.doctor.examination import examine, patient\n"
         "home = Path(sys.argv[1])\n"
         "def look():\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from opskit.sandbox.faults import Fault, FaultKind
+from opskit.sandbox.faults import SandboxFault, SandboxFaultKind
 from opskit.sandbox.stage import Stage
 from tests.parts.examining import QUIET, cause, examined, keys, on_stage
 from tests.parts.raw_server import free_port
@@ -55,7 +55,7 @@ async def test_localhost_when_opskit_is_in_a_container(tmp_path: Path):
 
 async def test_localhost_that_answers_in_a_container_is_no_mistake(tmp_path: Path):
     """Where others answer at localhost (a shared network, a stack in one container), one is simply down."""
-    async with Stage([("veronica", None, Fault(FaultKind.REFUSE))]) as stage:
+    async with Stage([("veronica", None, SandboxFault(SandboxFaultKind.REFUSE))]) as stage:
         stack = {"containers": {"veronica": []}}
         found = await on_stage(tmp_path, stage, in_docker=True, config={"stack": stack})
     assert keys(found) == ["agent-down:veronica"]

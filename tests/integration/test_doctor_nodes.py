@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from opskit.checks.state import NodeState
-from opskit.sandbox.faults import Fault, FaultKind
+from opskit.sandbox.faults import SandboxFault, SandboxFaultKind
 from opskit.sandbox.ollama import SimModel
 from opskit.sandbox.stage import Stage
 from tests.parts.command import started
@@ -96,7 +96,7 @@ async def test_a_port_where_no_http_is_spoken(tmp_path: Path):
 
 async def test_a_sick_server_is_no_stranger(tmp_path: Path):
     """Ollama that crashes at each request answers with errors; nobody else has its port."""
-    async with Stage([("ollama", None, Fault(FaultKind.CRASH))]) as stage:
+    async with Stage([("ollama", None, SandboxFault(SandboxFaultKind.CRASH))]) as stage:
         found = await on_stage(tmp_path, stage)
     assert keys(found) == ["node-failing:ollama"]
 
@@ -167,7 +167,7 @@ async def test_a_wanted_model_that_nobody_holds(tmp_path: Path):
 
 async def test_a_wedged_node(tmp_path: Path):
     """An MLX server with a green health page and no tokens is wedged."""
-    async with Stage([("mlx", None, Fault(FaultKind.ZOMBIE))]) as stage:
+    async with Stage([("mlx", None, SandboxFault(SandboxFaultKind.ZOMBIE))]) as stage:
         found = await on_stage(tmp_path, stage)
     assert keys(found) == ["node-wedged:mlx"]
 
@@ -175,12 +175,12 @@ async def test_a_wedged_node(tmp_path: Path):
 @pytest.mark.parametrize(
     ("fault", "state"),
     [
-        (Fault(FaultKind.FAST_503), NodeState.BUSY),
-        (Fault(FaultKind.PS_BLOCKS), NodeState.LOADING),
-        (Fault(FaultKind.SLOW_TOKEN, seconds=0.3), NodeState.SLOW),
+        (SandboxFault(SandboxFaultKind.FAST_503), NodeState.BUSY),
+        (SandboxFault(SandboxFaultKind.PS_BLOCKS), NodeState.LOADING),
+        (SandboxFault(SandboxFaultKind.SLOW_TOKEN, seconds=0.3), NodeState.SLOW),
     ],
 )
-async def test_busy_loading_and_slow_are_no_causes(tmp_path: Path, fault: Fault, state: NodeState):
+async def test_busy_loading_and_slow_are_no_causes(tmp_path: Path, fault: SandboxFault, state: NodeState):
     """A node that works, loads or is slow is left alone, and told as what it is."""
     probe = {"first_token_s": 5, "http_s": 1, "slow_first_token_s": 0.05}
     async with Stage([("ollama", None, fault)]) as stage:
@@ -237,14 +237,17 @@ async def test_a_node_that_nobody_asked_for_is_not_missed(tmp_path: Path):
 
 async def test_a_key_that_is_wanted(tmp_path: Path):
     """A server that answers 401 wants a key."""
-    async with Stage([("ollama", None, Fault(FaultKind.UNAUTHORISED))]) as stage:
+    async with Stage([("ollama", None, SandboxFault(SandboxFaultKind.UNAUTHORISED))]) as stage:
         found = await on_stage(tmp_path, stage)
     assert keys(found) == ["node-unauthorised:ollama"]
 
 
 async def test_agents_that_are_down_or_silent(tmp_path: Path):
     """An agent where nothing listens is down, one that accepts and is silent is wedged."""
-    faults = [("victoria", None, Fault(FaultKind.REFUSE)), ("veronica", None, Fault(FaultKind.SILENCE))]
+    faults = [
+        ("victoria", None, SandboxFault(SandboxFaultKind.REFUSE)),
+        ("veronica", None, SandboxFault(SandboxFaultKind.SILENCE)),
+    ]
     async with Stage(faults) as stage:
         stack = {"containers": {"victoria": []}}
         found = await on_stage(tmp_path, stage, config={"stack": stack})
@@ -334,7 +337,7 @@ async def test_clients_with_different_num_ctx(tmp_path: Path):
 @pytest.mark.parametrize(
     ("faults", "env", "calls", "wanted"),
     [
-        ([("mlx", None, Fault(FaultKind.REFUSE))], {}, 5, ["node-down:mlx", "mlx-idle:mlx"]),
+        ([("mlx", None, SandboxFault(SandboxFaultKind.REFUSE))], {}, 5, ["node-down:mlx", "mlx-idle:mlx"]),
         ([], {"USE_MLX_FALLBACK": "false"}, 5, ["mlx-idle:mlx"]),
         ([], {}, 5, []),
         ([], {"USE_MLX_FALLBACK": "false"}, 4, []),
@@ -430,7 +433,10 @@ def _http_date() -> str:
 
 async def test_a_check_that_hangs_ends_at_its_deadline(tmp_path: Path):
     """A server that accepts and never answers costs its own deadline and hides nothing else."""
-    faults = [("ollama", None, Fault(FaultKind.SILENCE)), ("victoria", None, Fault(FaultKind.SILENCE))]
+    faults = [
+        ("ollama", None, SandboxFault(SandboxFaultKind.SILENCE)),
+        ("victoria", None, SandboxFault(SandboxFaultKind.SILENCE)),
+    ]
     async with Stage(faults) as stage:
         found = await on_stage(tmp_path, stage)
     assert keys(found) == ["node-wedged:ollama", "agent-wedged:victoria"]

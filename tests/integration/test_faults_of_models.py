@@ -9,7 +9,7 @@ import pytest
 
 from opskit.config.schema import Budgets, CircuitConfig, NodeConfig, RouterConfig, Source
 from opskit.llm.answer import Ask, NoAnswer, Session
-from opskit.llm.plan import Wish
+from opskit.llm.plan import ModelRequest
 from opskit.llm.router import Router
 from opskit.providers.base import DEFAULT_MODEL
 from opskit.providers.node import Node
@@ -138,7 +138,7 @@ class Asked:
         self.router = Router(
             self.nodes, router=RouterConfig(), budgets=Budgets(), circuit=CircuitConfig(), log=TagLog()
         )
-        self.wish = Wish(model="phi3.5:3.8b" if node == "ollama" else DEFAULT_MODEL)
+        self.wish = ModelRequest(model="phi3.5:3.8b" if node == "ollama" else DEFAULT_MODEL)
         self.session = Session()
 
     async def __aenter__(self) -> Self:

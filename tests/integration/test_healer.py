@@ -17,12 +17,12 @@ from opskit.recovery import pauses
 from opskit.recovery.audit import Audit, last
 from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.executor import Executor
-from opskit.recovery.healer import Healer, chosen
 from opskit.recovery.memory import Memory
-from opskit.recovery.mending import Mender
 from opskit.recovery.notice import Notice
-from opskit.recovery.outcome import Result, Run
-from opskit.recovery.step import Command, Condition, Repair, Seen
+from opskit.recovery.outcome import RecoveryRun, RepairResult
+from opskit.recovery.reconciler import Reconciler, chosen
+from opskit.recovery.repairer import Repairer
+from opskit.recovery.step import Command, Condition, Repair, TargetObservation
 
 TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
 
@@ -43,18 +43,20 @@ class FileStep:
     title: str = "a file"
     looks: list[float] = field(default_factory=list)
 
-    async def look(self) -> Sequence[Seen]:
+    async def look(self) -> Sequence[TargetObservation]:
         self.looks.append(asyncio.get_running_loop().time())
         if self.path.exists():
-            return [Seen(self.name, Condition.HEALTHY)]
+            return [TargetObservation(self.name, Condition.HEALTHY)]
         return [
-            Seen(self.name, self.condition, "missing", f"{self.path.name} is not there", remedy="make it")
+            TargetObservation(
+                self.name, self.condition, "missing", f"{self.path.name} is not there", remedy="make it"
+            )
         ]
 
-    async def evidence(self, seen: Seen) -> Mapping[str, Any]:
+    async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
         return {"siblings": sorted(one.name for one in self.path.parent.iterdir())}
 
-    async def plan(self, seen: Seen) -> Repair | None:
+    async def plan(self, seen: TargetObservation) -> Repair | None:
         if not self.possible:
             return None
         return Repair(
@@ -80,7 +82,7 @@ class World:
 
     async def run(
         self, *steps: Any, dry: bool = False, only: Sequence[str] = (), budget_s: float = 60.0
-    ) -> Run:
+    ) -> RecoveryRun:
         audit = None if dry else Audit(self.folder, LogConfig())
         executor = Executor(
             RecoveryConfig(),
@@ -93,7 +95,9 @@ class World:
             clock=lambda: self.now,
         )
         try:
-            return await Healer(steps, Mender(executor), only=chosen(steps, only)).run(budget_s=budget_s)
+            return await Reconciler(steps, Repairer(executor), only=chosen(steps, only)).run(
+                budget_s=budget_s
+            )
         finally:
             if audit is not None:
                 audit.close()
@@ -105,14 +109,14 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path / "state")
 
 
-def results(run: Run) -> dict[str, Result]:
+def results(run: RecoveryRun) -> dict[str, RepairResult]:
     return {one.target: one.result for one in run.outcomes}
 
 
 async def test_what_is_broken_is_mended_and_audited(world, tmp_path):
     """One repair, its command in the audit with cause and undo, and a healthy second look."""
     run = await world.run(FileStep("file", tmp_path / "a"))
-    assert results(run) == {"file": Result.REPAIRED}
+    assert results(run) == {"file": RepairResult.REPAIRED}
     assert run.exit() is Exit.OK
     assert run.exit(detailed=True) is Exit.REPAIRED
     begins, ends = last(world.folder, 9)
@@ -130,7 +134,7 @@ async def test_a_second_run_changes_nothing(world, tmp_path):
     await world.run(step)
     before = len(world.runner.ran)
     run = await world.run(step)
-    assert results(run) == {"file": Result.OK}
+    assert results(run) == {"file": RepairResult.OK}
     assert len(world.runner.ran) == before == 1
     assert run.mutations == 0
 
@@ -140,7 +144,7 @@ async def test_a_dry_run_changes_remembers_and_tells_nothing(world, tmp_path):
     run = await world.run(
         FileStep("file", tmp_path / "a"), FileStep("no", tmp_path / "b", possible=False), dry=True
     )
-    assert results(run) == {"file": Result.WOULD_REPAIR, "no": Result.MANUAL}
+    assert results(run) == {"file": RepairResult.WOULD_REPAIR, "no": RepairResult.MANUAL}
     assert run.outcomes[0].planned[0].argv[-1] == str(tmp_path / "a")
     assert not (tmp_path / "a").exists()
     assert list(world.folder.iterdir()) == []
@@ -168,7 +172,7 @@ async def test_giving_up_is_exit_5(world, tmp_path):
     for second in (0, 10, 20, 40, 80, 1):
         world.now += second
         run = await world.run(step)
-    assert results(run) == {"file": Result.GAVE_UP}
+    assert results(run) == {"file": RepairResult.GAVE_UP}
     assert run.exit() is Exit.GAVE_UP
     assert "next one is tried in" in run.outcomes[0].cause
 
@@ -180,9 +184,9 @@ async def test_a_requirement_that_cannot_be_mended_blocks_those_above(world, tmp
     beside = FileStep("ollama", tmp_path / "c")
     run = await world.run(below, above, beside)
     assert results(run) == {
-        "docker": Result.MANUAL,
-        "compose": Result.INCONCLUSIVE,
-        "ollama": Result.REPAIRED,
+        "docker": RepairResult.MANUAL,
+        "compose": RepairResult.INCONCLUSIVE,
+        "ollama": RepairResult.REPAIRED,
     }
     assert "because of docker (docker: a is not there)" in run.outcomes[1].cause
     assert run.exit() is Exit.FAILED
@@ -194,17 +198,17 @@ async def test_a_step_is_looked_at_again_once_a_step_below_was_mended(world, tmp
     below = FileStep("docker", shared)
     above = FileStep("compose", shared, requires=("docker",))
     run = await world.run(below, above)
-    assert results(run) == {"docker": Result.REPAIRED, "compose": Result.OK}
+    assert results(run) == {"docker": RepairResult.REPAIRED, "compose": RepairResult.OK}
     assert len(above.looks) == 2
 
 
 @pytest.mark.parametrize(
     ("condition", "result", "status"),
     [
-        (Condition.WAITING, Result.WAITING, Exit.OK),
-        (Condition.LEFT, Result.LEFT, Exit.OK),
-        (Condition.ABSENT, Result.ABSENT, Exit.OK),
-        (Condition.UNKNOWN, Result.INCONCLUSIVE, Exit.INCONCLUSIVE),
+        (Condition.WAITING, RepairResult.WAITING, Exit.OK),
+        (Condition.LEFT, RepairResult.LEFT, Exit.OK),
+        (Condition.ABSENT, RepairResult.ABSENT, Exit.OK),
+        (Condition.UNKNOWN, RepairResult.INCONCLUSIVE, Exit.INCONCLUSIVE),
     ],
 )
 async def test_only_what_is_broken_is_repaired(world, tmp_path, condition, result, status):
@@ -222,10 +226,10 @@ async def test_a_pause_wins(world, tmp_path, name):
     pauses.write(world.folder, {name: pauses.Pause(name, world.now, world.now + 60, "I work on it")})
     step = FileStep("file", tmp_path / "a")
     run = await world.run(step)
-    assert results(run) == {"file": Result.PAUSED}
+    assert results(run) == {"file": RepairResult.PAUSED}
     assert "I work on it" in run.outcomes[0].cause
     world.now += 60
-    assert results(await world.run(step)) == {"file": Result.REPAIRED}
+    assert results(await world.run(step)) == {"file": RepairResult.REPAIRED}
 
 
 async def test_damaged_pauses_stop_everything(world, tmp_path):
@@ -249,13 +253,13 @@ async def test_a_look_that_hangs_ends_with_the_budget(world, tmp_path):
     """The run ends, says so, and what could be judged is judged."""
 
     class Hanging(FileStep):
-        async def look(self) -> Sequence[Seen]:
+        async def look(self) -> Sequence[TargetObservation]:
             await asyncio.Event().wait()
             raise AssertionError
 
     (tmp_path / "b").touch()
     run = await world.run(Hanging("docker", tmp_path / "a"), FileStep("ollama", tmp_path / "b"), budget_s=0.3)
-    assert results(run) == {"docker": Result.INCONCLUSIVE, "ollama": Result.OK}
+    assert results(run) == {"docker": RepairResult.INCONCLUSIVE, "ollama": RepairResult.OK}
     assert "budget of 0.3 s" in run.outcomes[0].cause
 
 
@@ -263,18 +267,18 @@ async def test_a_step_that_fails_itself_is_no_end_of_the_run(world, tmp_path):
     """A mistake of ours says nothing of the target, and the others go on."""
 
     class Wrong(FileStep):
-        async def look(self) -> Sequence[Seen]:
+        async def look(self) -> Sequence[TargetObservation]:
             raise ZeroDivisionError
 
     run = await world.run(Wrong("docker", tmp_path / "a"), FileStep("ollama", tmp_path / "b"))
-    assert results(run) == {"docker": Result.INCONCLUSIVE, "ollama": Result.REPAIRED}
+    assert results(run) == {"docker": RepairResult.INCONCLUSIVE, "ollama": RepairResult.REPAIRED}
     assert run.outcomes[0].code == "BUG_001"
 
 
 async def test_a_command_that_is_missing_is_a_failed_repair(world, tmp_path):
     """The outcome quotes the command and why it did not start."""
     run = await world.run(FileStep("file", tmp_path / "a", program=("no-such-program",)))
-    assert results(run) == {"file": Result.FAILED}
+    assert results(run) == {"file": RepairResult.FAILED}
     assert "`no-such-program" in run.outcomes[0].cause
 
 
@@ -286,7 +290,7 @@ async def test_only_repairs_what_was_asked_for(world, tmp_path):
     )
     other = FileStep("ollama", tmp_path / "c")
     run = await world.run(below, above, other, only=["compose"])
-    assert results(run) == {"docker": Result.INCONCLUSIVE, "compose:x": Result.INCONCLUSIVE}
+    assert results(run) == {"docker": RepairResult.INCONCLUSIVE, "compose:x": RepairResult.INCONCLUSIVE}
     assert other.looks == []
     assert world.runner.ran == []
 
@@ -302,7 +306,7 @@ async def test_the_repair_is_counted_before_its_command_runs(world, tmp_path):
     copy = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])"
     program = (sys.executable, "-c", copy, str(world.folder / "recovery.json"))
     run = await world.run(FileStep("file", tmp_path / "a", program=program))
-    assert results(run) == {"file": Result.REPAIRED}
+    assert results(run) == {"file": RepairResult.REPAIRED}
     seen_by_command = json.loads((tmp_path / "a").read_text())
     assert len(seen_by_command["targets"]["file"]["repairs"]) == 1
 
@@ -311,12 +315,16 @@ async def test_what_nothing_depends_on_is_told_and_does_not_count(world, tmp_pat
     """Without the internet a stack that is well is well: a warning, one notice, exit 0."""
 
     class Internet(FileStep):
-        async def look(self) -> Sequence[Seen]:
-            return [Seen("internet", Condition.BROKEN, "offline", "nothing outside answers", minor=True)]
+        async def look(self) -> Sequence[TargetObservation]:
+            return [
+                TargetObservation(
+                    "internet", Condition.BROKEN, "offline", "nothing outside answers", minor=True
+                )
+            ]
 
     (tmp_path / "b").touch()
     run = await world.run(Internet("internet", tmp_path / "a", possible=False), FileStep("x", tmp_path / "b"))
-    assert results(run) == {"internet": Result.MANUAL, "x": Result.OK}
+    assert results(run) == {"internet": RepairResult.MANUAL, "x": RepairResult.OK}
     assert run.exit() is Exit.OK
     assert run.report.findings[0].status == "warn"
     assert [notice.target for notice in world.notices] == ["internet"]

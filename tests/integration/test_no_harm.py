@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from opskit.checks.ladder import Climb, climb
+from opskit.checks.ladder import ProbeOptions, climb
 from opskit.config.schema import Config, NodeConfig, ProbeConfig
 from opskit.llm.one_token import one_token
 from opskit.providers.base import ChatRequest, Message, Resident, Token
-from opskit.providers.http import HttpNode
+from opskit.providers.http import HttpClient
 from opskit.providers.ollama import Ollama
 from opskit.result import Finding
 from opskit.sandbox.faults import parse_fault
@@ -160,7 +160,7 @@ async def test_an_interrupted_answer_leaves_the_model_serving(tmp_path: Path):
 async def test_a_stream_that_is_left_near_its_limit_is_read_to_its_end(seen: int, limit: int):
     """The last tokens are read on, whoever has heard enough."""
     async with staged(WINDOW) as stage:
-        http = HttpNode(stage.ollama.url)
+        http = HttpClient(stage.ollama.url)
         provider = Ollama(http)
         stream = provider.stream(
             ChatRequest((Message("user", "Say something long"),), MODEL.name, max_tokens=limit)
@@ -176,7 +176,7 @@ async def test_a_stream_that_is_left_in_its_middle_ends_at_once():
     """One more token is waited for, not the whole answer."""
     async with staged() as stage:
         stage.ollama._token_s = 0.02
-        http = HttpNode(stage.ollama.url)
+        http = HttpClient(stage.ollama.url)
         stream = Ollama(http).stream(ChatRequest((Message("user", "hi"),), MODEL.name, max_tokens=4096))
         await anext(stream)
         async with asyncio.timeout(3):
@@ -220,7 +220,7 @@ async def test_an_expiry_is_read_by_the_clock_of_the_server(ahead_s: int, left_s
     reply = reply_json({"models": [entry]}, Date=format_datetime(now, usegmt=True))
     async with serving() as server:
         server.replies["/api/ps"] = reply
-        http = HttpNode(server.url)
+        http = HttpClient(server.url)
         [resident] = await Ollama(http).resident() or ()
         await http.aclose()
     assert resident.expires_at is not None
@@ -241,7 +241,7 @@ async def test_a_probe_that_turns_into_a_load_is_waited_for(tmp_path: Path):
 async def test_a_list_that_is_silent_while_the_server_lives_is_waited_for(tmp_path: Path):
     """While /api/ps hangs and /api/version answers, a runner is being replaced or loaded: nobody leaves."""
     async with staged("ollama=slow-token,seconds=4", "ollama=ps-blocks") as stage:
-        http = HttpNode(stage.ollama.url, metadata_s=0.5)
+        http = HttpClient(stage.ollama.url, metadata_s=0.5)
         got = await one_token(Ollama(http), here(), limit_s=0.5, load_s=20)
         await http.aclose()
     assert got.ended
@@ -251,7 +251,7 @@ async def test_a_list_that_is_silent_while_the_server_lives_is_waited_for(tmp_pa
 async def test_a_server_that_does_not_load_is_left_at_the_limit():
     """Without evidence of a load nobody waits longer than the limit."""
     async with staged("ollama=slow-token,seconds=60") as stage:
-        http = HttpNode(stage.ollama.url)
+        http = HttpClient(stage.ollama.url)
         async with asyncio.timeout(8):
             got = await one_token(Ollama(http), here(), limit_s=0.5, load_s=60)
         await http.aclose()
@@ -261,4 +261,4 @@ async def test_a_server_that_does_not_load_is_left_at_the_limit():
 async def probed(stage: Stage, tmp_path: Path, first_token_s: float = 15.0) -> Finding:
     node = NodeConfig("ollama", stage.ollama.url, "ollama")
     config = Config(str(tmp_path), (node,), (), probe=ProbeConfig(first_token_s=first_token_s))
-    return await climb(node, config, Climb(), tmp_path)
+    return await climb(node, config, ProbeOptions(), tmp_path)

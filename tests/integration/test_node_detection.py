@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from opskit.config.schema import Budgets, NodeConfig
-from opskit.providers.base import CallError, Cause
+from opskit.providers.base import CallCause, CallError
 from opskit.providers.kinds import LLAMACPP, LMSTUDIO, MLX_LM, OLLAMA, OPENAI
 from opskit.providers.node import Node
 from tests.parts.raw_server import Reply, answer, free_port, reply_json, serving
@@ -149,7 +149,7 @@ async def test_a_server_in_python_is_not_taken_for_an_mlx_server(pooled, replies
     async with before(replies, pooled, source=source) as (node, _):
         with pytest.raises(CallError) as caught:
             await node.provider()
-        assert caught.value.cause is Cause.PAYLOAD
+        assert caught.value.cause is CallCause.PAYLOAD
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ async def test_something_else_is_not_taken_for_a_model_server(pooled, replies):
     async with before(replies, pooled) as (node, _):
         with pytest.raises(CallError) as caught:
             await node.provider()
-        assert caught.value.cause is Cause.PAYLOAD
+        assert caught.value.cause is CallCause.PAYLOAD
         assert "neither as Ollama nor in the OpenAI style" in caught.value.text
 
 
@@ -189,7 +189,7 @@ async def test_an_ollama_in_trouble_is_not_called_unknown(pooled):
     async with before({"/api/version": reply}, pooled) as (node, _):
         with pytest.raises(CallError) as caught:
             await node.provider()
-        assert (caught.value.cause, caught.value.status) == (Cause.STATUS, 500)
+        assert (caught.value.cause, caught.value.status) == (CallCause.STATUS, 500)
 
 
 async def test_nobody_there_is_refused(pooled):
@@ -197,7 +197,7 @@ async def test_nobody_there_is_refused(pooled):
     async with at(f"http://127.0.0.1:{free_port()}", pooled) as node:
         with pytest.raises(CallError) as caught:
             await node.provider()
-        assert caught.value.cause is Cause.REFUSED
+        assert caught.value.cause is CallCause.REFUSED
 
 
 async def test_a_silent_server_has_a_deadline(pooled):
@@ -205,7 +205,7 @@ async def test_a_silent_server_has_a_deadline(pooled):
     async with before({"/api/version": Reply(end="silence")}, pooled) as (node, _):
         with pytest.raises(CallError) as caught:
             await node.provider()
-        assert caught.value.cause is Cause.TIMEOUT
+        assert caught.value.cause is CallCause.TIMEOUT
 
 
 async def test_a_configured_protocol_is_not_asked_for(pooled):

@@ -12,8 +12,8 @@ from opskit.recovery.budget import Level
 from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice
 from opskit.recovery.notifier import PING_BODY_BYTES, Notifier
-from opskit.recovery.post import Letter, post
 from opskit.recovery.undelivered import recorded
+from opskit.recovery.webhook import WebhookRequest, post
 from tests.parts.loopback import until
 from tests.parts.raw_server import Reply, answer, free_port, serving
 
@@ -199,7 +199,7 @@ async def test_a_server_that_asks_for_patience_gets_it():
 
 async def test_a_proxy_of_the_environment_is_used_but_never_for_loopback():
     """As curl does it, with NO_PROXY."""
-    letter = Letter(b"{}", "application/json", "k")
+    letter = WebhookRequest(b"{}", "application/json", "k")
     async with serving() as proxy, serving() as server:
         proxy.replies["http://hooks.invalid/x"] = OK
         server.replies["/x"] = OK

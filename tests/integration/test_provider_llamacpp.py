@@ -2,11 +2,11 @@
 
 import pytest
 
-from opskit.checks.ladder import Climb, climb
+from opskit.checks.ladder import ProbeOptions, climb
 from opskit.config.schema import Config, NodeConfig
 from opskit.llm.faults import FaultKind, classify
-from opskit.providers.base import CallError, Cause, End, Resident, Slot
-from opskit.providers.http import HttpNode
+from opskit.providers.base import CallCause, CallError, End, Resident, Slot
+from opskit.providers.http import HttpClient
 from opskit.providers.llamacpp import LlamaCpp
 from opskit.result import Status
 from tests.parts.dialects import DONE, collect, delta, said, sse
@@ -54,7 +54,7 @@ async def server():
 
 @pytest.fixture(params=[False, True], ids=["httpx", "aiohttp"])
 async def provider(server, request):
-    http = HttpNode(server.url, pooled=request.param, metadata_s=1.0)
+    http = HttpClient(server.url, pooled=request.param, metadata_s=1.0)
     yield LlamaCpp(http)
     await http.aclose()
 
@@ -171,7 +171,7 @@ async def test_a_name_that_it_does_not_list_is_not_sent(server, provider):
     """Its one model would answer under any name."""
     with pytest.raises(CallError) as caught:
         await collect(provider, "qwq:32b")
-    assert caught.value.cause is Cause.NOT_LISTED
+    assert caught.value.cause is CallCause.NOT_LISTED
     assert "another might answer" in caught.value.text
     assert not server.bodies("/v1/chat/completions")
 
@@ -180,7 +180,7 @@ async def test_a_probe_of_a_server_that_loads_says_loading(server, tmp_path):
     """From the first page on, and nothing is asked of the model."""
     server.replies = dict.fromkeys((*server.replies, "/api/version"), LOADING)
     node = NodeConfig("llm", server.url, "llamacpp", required=True)
-    found = await climb(node, Config(str(tmp_path), (node,), ()), Climb(), tmp_path)
+    found = await climb(node, Config(str(tmp_path), (node,), ()), ProbeOptions(), tmp_path)
     assert (found.state, found.status) == ("loading", Status.INCONCLUSIVE)
     assert "Loading model" in found.detail
     assert not server.bodies("/v1/chat/completions")

@@ -8,8 +8,8 @@ import pytest
 
 from opskit.llm.faults import FaultKind, classify
 from opskit.providers.base import (
+    CallCause,
     CallError,
-    Cause,
     ChatRequest,
     End,
     Message,
@@ -20,7 +20,7 @@ from opskit.providers.base import (
     Token,
     Usage,
 )
-from opskit.providers.http import HttpNode
+from opskit.providers.http import HttpClient
 from opskit.providers.ollama import Ollama
 from tests.parts.dialects import OLLAMA, collect, finished, said
 from tests.parts.raw_server import answer, reply_json, serving
@@ -32,13 +32,13 @@ token, end = OLLAMA.token, OLLAMA.end
 async def node(request):
     """A server to be scripted, and a provider before it."""
     async with serving() as server:
-        http = HttpNode(server.url, pooled=request.param, metadata_s=1.0)
+        http = HttpClient(server.url, pooled=request.param, metadata_s=1.0)
         yield server, Ollama(http)
         await http.aclose()
 
 
 @asynccontextmanager
-async def refused(cause: Cause):
+async def refused(cause: CallCause):
     with pytest.raises(CallError) as caught:
         yield caught
     assert caught.value.cause is cause
@@ -79,7 +79,7 @@ class TestStream:
         server, ollama = node
         broken = line(error="an error was encountered while running the model: unexpected EOF")
         server.replies["/api/chat"] = answer(token("Hello"), broken, framing="chunked")
-        async with refused(Cause.IN_BAND) as caught:
+        async with refused(CallCause.IN_BAND) as caught:
             await collect(ollama)
         assert classify(caught.value).kind is FaultKind.RUNNER_CRASHED
 
@@ -95,7 +95,7 @@ class TestStream:
         """The guard against repetition and a dead runner both end like this (wire facts A5)."""
         server, ollama = node
         server.replies["/api/chat"] = answer(*parts, framing="chunked")
-        async with refused(Cause.ENDED):
+        async with refused(CallCause.ENDED):
             await collect(ollama)
 
     async def test_blank_lines_and_signs_of_life_do_no_harm(self, node):
@@ -111,7 +111,7 @@ class TestStream:
         """A server that speaks otherwise is not believed."""
         server, ollama = node
         server.replies["/api/chat"] = answer(chunk, end)
-        async with refused(Cause.PAYLOAD):
+        async with refused(CallCause.PAYLOAD):
             await collect(ollama)
 
     @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ class TestLoad:
             reply_json({"error": "cudaMalloc failed: out of memory"}, status="500 Internal Server Error"),
             reply_json({"error": "mlx runner failed: x"}),
         ]
-        async with refused(Cause.STATUS) as caught:
+        async with refused(CallCause.STATUS) as caught:
             await ollama.load("m")
         assert classify(caught.value).kind is FaultKind.OUT_OF_MEMORY
-        async with refused(Cause.IN_BAND):
+        async with refused(CallCause.IN_BAND):
             await ollama.load("m")
 
     @pytest.mark.parametrize(
@@ -169,9 +169,9 @@ class TestLoad:
         server, ollama = node
         server.replies["/api/chat"] = reply_json({"error": text}, status="404 Not Found")
         server.replies["/api/tags"] = reply_json({"models": [{"name": listed, "model": listed}]})
-        async with refused(Cause.STATUS) as loading:
+        async with refused(CallCause.STATUS) as loading:
             await ollama.load("m")
-        async with refused(Cause.STATUS) as asking:
+        async with refused(CallCause.STATUS) as asking:
             await collect(ollama)
         assert {classify(caught.value).kind for caught in (loading, asking)} == {kind}
 
@@ -180,7 +180,7 @@ class TestLoad:
         server, ollama = node
         body = {"error": {"message": "no", "type": "exceed_context_size_error"}}
         server.replies["/api/chat"] = answer(line(**body))
-        async with refused(Cause.IN_BAND) as caught:
+        async with refused(CallCause.IN_BAND) as caught:
             await collect(ollama)
         assert classify(caught.value).kind is FaultKind.CONTEXT_EXCEEDED
 
@@ -235,7 +235,7 @@ class TestMetadata:
         """Not an empty one."""
         server, ollama = node
         server.replies["/api/tags"] = reply_json(body)
-        async with refused(Cause.PAYLOAD):
+        async with refused(CallCause.PAYLOAD):
             await ollama.models()
 
     async def test_a_version_is_asked_without_touching_a_model(self, node):

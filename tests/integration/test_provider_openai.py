@@ -7,8 +7,8 @@ import pytest
 from opskit.llm.faults import FaultKind, classify
 from opskit.providers.base import (
     DEFAULT_MODEL,
+    CallCause,
     CallError,
-    Cause,
     End,
     ModelInfo,
     Progress,
@@ -17,7 +17,7 @@ from opskit.providers.base import (
     Token,
     Usage,
 )
-from opskit.providers.http import HttpNode
+from opskit.providers.http import HttpClient
 from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI
 from opskit.providers.openai import OpenAIStyle
 from tests.parts.dialects import DONE, collect, delta, said, sse
@@ -34,7 +34,7 @@ async def node(request):
     """A server to be scripted, and a way to make providers before it."""
     async with serving() as server:
         server.replies["/v1/models"] = LISTED
-        http = HttpNode(server.url, pooled=request.param, metadata_s=1.0)
+        http = HttpClient(server.url, pooled=request.param, metadata_s=1.0)
         yield server, lambda *args: OpenAIStyle(http, *args)
         await http.aclose()
 
@@ -82,7 +82,7 @@ class TestEnds:
         server, make = node
         server.replies[CHAT] = answer(*parts, framing="chunked")
         error = await failure(make())
-        assert (error.cause, classify(error).kind) == (Cause.ENDED, FaultKind.TRUNCATED)
+        assert (error.cause, classify(error).kind) == (CallCause.ENDED, FaultKind.TRUNCATED)
 
     async def test_the_counts_of_an_extra_chunk(self, node):
         """With `include_usage` they come after the end, in a chunk without choices."""
@@ -157,7 +157,7 @@ class TestErrorsUnderA200:
         server.replies[CHAT] = [answer(before, sse(body)), answer(before, json.dumps(body).encode() + b"\n")]
         for _ in range(2):
             error = await failure(make())
-            assert (error.cause, error.text) == (Cause.IN_BAND, text)
+            assert (error.cause, error.text) == (CallCause.IN_BAND, text)
 
     async def test_a_code_within_the_error_counts_as_its_status(self, node):
         """OpenRouter puts 429 into the body of a 200."""
@@ -170,7 +170,7 @@ class TestErrorsUnderA200:
         """A chunk of another protocol is not believed."""
         server, make = node
         server.replies[CHAT] = answer(sse({"message": {"content": "hi"}}), DONE)
-        assert (await failure(make())).cause is Cause.PAYLOAD
+        assert (await failure(make())).cause is CallCause.PAYLOAD
 
 
 class TestNames:
@@ -182,7 +182,7 @@ class TestNames:
             {"data": [{"id": "m", "type": "llm", "state": "loaded"}]}
         )
         error = await failure(make(kind), "qwq:32b")
-        assert (error.cause, classify(error).kind) == (Cause.NOT_LISTED, FaultKind.NOT_LISTED)
+        assert (error.cause, classify(error).kind) == (CallCause.NOT_LISTED, FaultKind.NOT_LISTED)
         assert {request.method for request in server.seen} == {"GET"}
         assert not any(b"qwq" in request.raw for request in server.seen)
 
@@ -227,7 +227,7 @@ class TestLists:
         assert await make(MLX_LM).models() == (ModelInfo(DEFAULT_MODEL, resident=True),)
         with pytest.raises(CallError) as caught:
             await make(OPENAI).models()
-        assert caught.value.cause is Cause.PAYLOAD
+        assert caught.value.cause is CallCause.PAYLOAD
 
     async def test_lm_studio_tells_what_is_loaded(self, node):
         """Its own list says more; embedding models are left out."""

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opskit.llm.faults import FaultKind, classify
-from opskit.providers.base import CallError, Cause, ChatRequest, End, Message, Token
-from opskit.providers.http import HttpNode
+from opskit.providers.base import CallCause, CallError, ChatRequest, End, Message, Token
+from opskit.providers.http import HttpClient
 from tests.parts.dialects import LLAMACPP, OLLAMA, OPENAI, collect, said, sse
 from tests.parts.raw_server import Reply, answer, free_port, reply_json, serving
 
@@ -27,7 +27,7 @@ pytestmark = [
 
 @asynccontextmanager
 async def connected(url: str, dialect, pooled: bool, **options):
-    http = HttpNode(url, pooled=pooled, **options)
+    http = HttpClient(url, pooled=pooled, **options)
     try:
         yield dialect.provider(http)
     finally:
@@ -50,7 +50,7 @@ async def failure(provider) -> CallError:
     return caught.value
 
 
-def judged(error: CallError) -> tuple[Cause, str, FaultKind]:
+def judged(error: CallError) -> tuple[CallCause, str, FaultKind]:
     return error.cause, error.phase, classify(error).kind
 
 
@@ -59,12 +59,12 @@ class TestNoConnection:
     async def test_nothing_listens(self, dialect, pooled, host):
         """Refused, also by a name that stands for several addresses."""
         async with connected(f"http://{host}:{free_port()}", dialect, pooled) as provider:
-            assert judged(await failure(provider)) == (Cause.REFUSED, "connect", FaultKind.REFUSED)
+            assert judged(await failure(provider)) == (CallCause.REFUSED, "connect", FaultKind.REFUSED)
 
     async def test_the_name_does_not_resolve(self, dialect, pooled):
         """A wrong name is not a refused connection."""
         async with connected("http://no-such-host.invalid:1", dialect, pooled, connect_s=20.0) as provider:
-            assert judged(await failure(provider)) == (Cause.NAME, "connect", FaultKind.UNREACHABLE)
+            assert judged(await failure(provider)) == (CallCause.NAME, "connect", FaultKind.UNREACHABLE)
 
     async def test_a_plain_server_behind_https(self, dialect, pooled):
         """A failed handshake is told as such."""
@@ -72,7 +72,7 @@ class TestNoConnection:
             serving() as server,
             connected(server.url.replace("http:", "https:"), dialect, pooled) as provider,
         ):
-            assert judged(await failure(provider)) == (Cause.TLS, "connect", FaultKind.UNREACHABLE)
+            assert judged(await failure(provider)) == (CallCause.TLS, "connect", FaultKind.UNREACHABLE)
 
     async def test_a_silent_handshake(self, dialect, pooled):
         """A server that accepts and then says nothing costs no more than the time to connect."""
@@ -81,7 +81,7 @@ class TestNoConnection:
             url = server.url.replace("http:", "https:")
             async with connected(url, dialect, pooled, connect_s=0.05) as provider:
                 assert judged(await failure(provider)) == (
-                    Cause.TIMEOUT,
+                    CallCause.TIMEOUT,
                     "connect",
                     FaultKind.CONNECT_TIMEOUT,
                 )
@@ -91,18 +91,18 @@ class TestNoReply:
     async def test_a_reset_before_the_reply(self, dialect, pooled):
         """SPEC A2: a connection reset is a crash."""
         async with speaking(dialect, pooled, Reply(end="reset")) as (provider, _):
-            assert judged(await failure(provider)) == (Cause.RESET, "request", FaultKind.RESET)
+            assert judged(await failure(provider)) == (CallCause.RESET, "request", FaultKind.RESET)
 
     async def test_a_connection_closed_with_zero_bytes(self, dialect, pooled):
         """mlx_lm.server's answer to what it does not expect (wire facts B2): not a timeout, not a refusal."""
         async with speaking(dialect, pooled, Reply()) as (provider, _):
-            assert judged(await failure(provider)) == (Cause.CLOSED, "request", FaultKind.EMPTY_REPLY)
+            assert judged(await failure(provider)) == (CallCause.CLOSED, "request", FaultKind.EMPTY_REPLY)
 
     async def test_headers_that_break_off(self, dialect, pooled):
         """A server that died while it wrote its headers gave no answer."""
         async with speaking(dialect, pooled, Reply([b"HTTP/1.1 200 OK\r\nContent-"])) as (provider, _):
             error = await failure(provider)
-            assert (error.cause, error.phase) == (Cause.CLOSED, "request")
+            assert (error.cause, error.phase) == (CallCause.CLOSED, "request")
 
     @pytest.mark.parametrize(
         "garbage", [b"\x16\x03\x01\x02\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n\r\n", b"+PONG\r\n\r\n"]
@@ -111,7 +111,7 @@ class TestNoReply:
         """Another service took the port: said so, not called down."""
         async with speaking(dialect, pooled, Reply([garbage])) as (provider, _):
             error = await failure(provider)
-            assert (error.cause, classify(error).kind) == (Cause.PAYLOAD, FaultKind.BAD_PAYLOAD)
+            assert (error.cause, classify(error).kind) == (CallCause.PAYLOAD, FaultKind.BAD_PAYLOAD)
 
     async def test_silence_ends_when_the_caller_says(self, dialect, pooled):
         """No deadline of the library's own; a caller who leaves closes the connection."""
@@ -128,7 +128,7 @@ class TestNoReply:
             server.replies[dialect.listing[0]] = Reply(end="silence")
             with pytest.raises(CallError) as caught:
                 await provider.models()
-            assert (caught.value.cause, caught.value.phase) == (Cause.TIMEOUT, "request")
+            assert (caught.value.cause, caught.value.phase) == (CallCause.TIMEOUT, "request")
 
 
 class TestBrokenOff:
@@ -141,19 +141,19 @@ class TestBrokenOff:
             assert await anext(stream) == Token("Hello")
             with pytest.raises(CallError) as caught:
                 await anext(stream)
-            assert judged(caught.value) == (Cause.CLOSED, "stream", FaultKind.TRUNCATED)
+            assert judged(caught.value) == (CallCause.CLOSED, "stream", FaultKind.TRUNCATED)
 
     async def test_a_body_without_a_length_that_is_cut(self, dialect, pooled):
         """HTTP/1.0 shows no cut: only the missing end of the protocol tells (a killed mlx_lm.server)."""
         reply = answer(dialect.token("Hello"), framing="close", end="cut")
         async with speaking(dialect, pooled, reply) as (provider, _):
-            assert judged(await failure(provider)) == (Cause.ENDED, "stream", FaultKind.TRUNCATED)
+            assert judged(await failure(provider)) == (CallCause.ENDED, "stream", FaultKind.TRUNCATED)
 
     async def test_a_reset_in_the_middle(self, dialect, pooled):
         """SPEC A2: a reset is a crash, also within an answer."""
         reply = answer(dialect.token("Hello"), framing="chunked", end="reset")
         async with speaking(dialect, pooled, reply) as (provider, _):
-            assert judged(await failure(provider)) == (Cause.RESET, "stream", FaultKind.RESET)
+            assert judged(await failure(provider)) == (CallCause.RESET, "stream", FaultKind.RESET)
 
     async def test_a_reader_who_leaves_closes_the_connection(self, dialect, pooled):
         """The server is told at once, and no task is left behind."""
@@ -175,7 +175,7 @@ class TestStatus:
         )
         async with speaking(dialect, pooled, reply) as (provider, _):
             error = await failure(provider)
-            assert (error.cause, error.status) == (Cause.STATUS, 500)
+            assert (error.cause, error.status) == (CallCause.STATUS, 500)
             assert error.text == "model runner has unexpectedly stopped"
             assert classify(error).kind is FaultKind.RUNNER_CRASHED
 
@@ -260,12 +260,12 @@ class TestBodies:
         """Something else answers there: a bad payload, not an empty answer."""
         async with speaking(dialect, pooled, answer(page, Content_Type="text/html")) as (provider, _):
             error = await failure(provider)
-            assert (error.cause, classify(error).kind) == (Cause.PAYLOAD, FaultKind.BAD_PAYLOAD)
+            assert (error.cause, classify(error).kind) == (CallCause.PAYLOAD, FaultKind.BAD_PAYLOAD)
 
     async def test_no_body_at_all_is_an_end_without_an_end(self, dialect, pooled):
         """A 200 with nothing behind it is no answer."""
         async with speaking(dialect, pooled, answer(b"")) as (provider, _):
-            assert (await failure(provider)).cause is Cause.ENDED
+            assert (await failure(provider)).cause is CallCause.ENDED
 
     async def test_a_key_is_sent_and_not_told(self, dialect, pooled):
         """The key travels in its header and appears in no error."""
@@ -295,7 +295,7 @@ class TestBodies:
     async def test_a_fresh_connection_that_dies_is_one(self, dialect, pooled):
         """And nothing is sent twice that a server may have worked on."""
         async with speaking(dialect, pooled, Reply()) as (provider, server):
-            assert (await failure(provider)).cause is Cause.CLOSED
+            assert (await failure(provider)).cause is CallCause.CLOSED
             assert len(server.bodies(dialect.path)) == 1
 
     async def test_several_calls_over_one_provider(self, dialect, pooled: bool):
@@ -304,8 +304,8 @@ class TestBodies:
         async with speaking(dialect, pooled, good) as (provider, server):
             server.replies[dialect.path] = [good, Reply(), Reply(end="reset"), good]
             assert said(await collect(provider)) == "fine"
-            assert (await failure(provider)).cause is Cause.CLOSED
-            assert (await failure(provider)).cause is Cause.RESET
+            assert (await failure(provider)).cause is CallCause.CLOSED
+            assert (await failure(provider)).cause is CallCause.RESET
             assert said(await collect(provider)) == "fine"
 
 
@@ -373,7 +373,7 @@ class TestForeignBytes:
         rows = b"{\n" + b'"a": 1,\n' * 300_000 + b'"error": "of many lines"}\n'
         async with asyncio.timeout(60), speaking(dialect, pooled, answer(rows)) as (provider, _):
             error = await failure(provider)
-        assert (error.cause, error.text) == (Cause.IN_BAND, "of many lines")
+        assert (error.cause, error.text) == (CallCause.IN_BAND, "of many lines")
 
 
 class TestLeaving:

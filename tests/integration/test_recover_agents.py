@@ -12,9 +12,9 @@ from urllib.request import urlopen
 import pytest
 
 from opskit.config.schema import AgentConfig
-from opskit.recovery.outcome import Result
+from opskit.recovery.outcome import RepairResult
 from opskit.recovery.steps.agents import agents
-from tests.parts.command import Result as Ended
+from tests.parts.command import RepairResult as Ended
 from tests.parts.command import opskit
 from tests.parts.docker import IMAGE, LABEL, Engine
 from tests.parts.healing import Healing, configured, machine, outcome, written
@@ -94,11 +94,11 @@ async def test_a_level_that_should_be_on_is_brought_back_by_a_restart(
     it = healing(tmp_path, box, port, made.name)
     first = await it.run(agents)
     seen = outcome(first, "victoria")
-    assert seen.result is Result.REPAIRED, seen
+    assert seen.result is RepairResult.REPAIRED, seen
     assert [one.command.shown for one in seen.ran] == [f"docker restart {made.name}"]
     assert "enhanced" in seen.cause
     second = await it.run(agents)
-    assert (outcome(second, "victoria").result, second.mutations) == (Result.OK, 0)
+    assert (outcome(second, "victoria").result, second.mutations) == (RepairResult.OK, 0)
 
 
 async def test_a_level_that_nobody_switched_on_is_well(box: Engine, victoria: Made, tmp_path: Path):
@@ -107,7 +107,7 @@ async def test_a_level_that_nobody_switched_on_is_well(box: Engine, victoria: Ma
     made = victoria(port, since=9)
     answers(port)
     run = await healing(tmp_path, box, port, made.name).run(agents)
-    assert (outcome(run, "victoria").result, run.mutations) == (Result.OK, 0)
+    assert (outcome(run, "victoria").result, run.mutations) == (RepairResult.OK, 0)
 
 
 async def test_a_container_that_crashed_is_started(box: Engine, victoria: Made, tmp_path: Path):
@@ -119,7 +119,7 @@ async def test_a_container_that_crashed_is_started(box: Engine, victoria: Made, 
     made.wait()
     run = await healing(tmp_path, box, port, made.name).run(agents)
     seen = outcome(run, "victoria")
-    assert seen.result is Result.REPAIRED, seen
+    assert seen.result is RepairResult.REPAIRED, seen
     assert [one.command.shown for one in seen.ran] == [f"docker start {made.name}"]
 
 
@@ -131,7 +131,7 @@ async def test_a_container_stopped_by_hand_is_left(box: Engine, victoria: Made, 
     made.stop(timeout=1)
     run = await healing(tmp_path, box, port, made.name).run(agents)
     seen = outcome(run, "victoria")
-    assert (seen.result, run.mutations) == (Result.LEFT, 0), seen
+    assert (seen.result, run.mutations) == (RepairResult.LEFT, 0), seen
     assert "somebody stopped it" in seen.cause
 
 
@@ -142,7 +142,7 @@ async def test_a_container_stopped_by_hand_long_ago_is_started(box: Engine, vict
     answers(port)
     made.stop(timeout=1)
     run = await healing(tmp_path, box, port, made.name, hands_off_s=0.0).run(agents)
-    assert outcome(run, "victoria").result is Result.REPAIRED
+    assert outcome(run, "victoria").result is RepairResult.REPAIRED
 
 
 async def test_a_paused_container_is_left(box: Engine, victoria: Made, tmp_path: Path):
@@ -153,7 +153,7 @@ async def test_a_paused_container_is_left(box: Engine, victoria: Made, tmp_path:
     made.pause()
     run = await healing(tmp_path, box, port, made.name).run(agents)
     made.unpause()
-    assert (outcome(run, "victoria").result, run.mutations) == (Result.LEFT, 0)
+    assert (outcome(run, "victoria").result, run.mutations) == (RepairResult.LEFT, 0)
 
 
 async def test_a_label_forbids_repairs(box: Engine, victoria: Made, tmp_path: Path):
@@ -164,7 +164,7 @@ async def test_a_label_forbids_repairs(box: Engine, victoria: Made, tmp_path: Pa
     made.kill()
     made.wait()
     run = await healing(tmp_path, box, port, made.name).run(agents)
-    assert (outcome(run, "victoria").result, run.mutations) == (Result.LEFT, 0)
+    assert (outcome(run, "victoria").result, run.mutations) == (RepairResult.LEFT, 0)
 
 
 async def test_a_container_of_compose_is_left_to_its_step(box: Engine, victoria: Made, tmp_path: Path):
@@ -175,7 +175,7 @@ async def test_a_container_of_compose_is_left_to_its_step(box: Engine, victoria:
     made.kill()
     made.wait()
     run = await healing(tmp_path, box, port, made.name).run(agents)
-    assert (outcome(run, "victoria").result, run.mutations) == (Result.MANUAL, 0)
+    assert (outcome(run, "victoria").result, run.mutations) == (RepairResult.MANUAL, 0)
     assert "Compose starts it" in outcome(run, "victoria").cause
 
 
@@ -186,20 +186,20 @@ async def test_a_silent_container_that_works_is_busy(box: Engine, victoria: Made
     connected(port)
     it = healing(tmp_path, box, port, made.name)
     run = await it.run(agents)
-    assert (outcome(run, "victoria").result, outcome(run, "victoria").state) == (Result.WAITING, "busy")
+    assert (outcome(run, "victoria").result, outcome(run, "victoria").state) == (RepairResult.WAITING, "busy")
 
 
 async def test_a_container_that_is_missing_is_told(box: Engine, tmp_path: Path):
     """To make it is the business of Compose."""
     run = await healing(tmp_path, box, 9, "no-such-container").run(agents)
-    assert outcome(run, "victoria").result is Result.MANUAL
+    assert outcome(run, "victoria").result is RepairResult.MANUAL
     assert "container no-such-container does not exist" in outcome(run, "victoria").cause
 
 
 async def test_an_agent_of_another_stack_is_absent(box: Engine, tmp_path: Path):
     """Only opskit's default address, no container: this machine has no Victoria."""
     run = await healing(tmp_path, box, 9, "no-such-container", explicit=False).run(agents)
-    assert outcome(run, "victoria").result is Result.ABSENT
+    assert outcome(run, "victoria").result is RepairResult.ABSENT
 
 
 async def test_docker_down_is_the_cause(tmp_path: Path, box: Engine):
@@ -208,7 +208,7 @@ async def test_docker_down_is_the_cause(tmp_path: Path, box: Engine):
     it.environ["DOCKER_HOST"] = f"unix://{tmp_path}/no.sock"
     run = await it.run(agents)
     seen = outcome(run, "victoria")
-    assert (seen.result, run.mutations) == (Result.INCONCLUSIVE, 0)
+    assert (seen.result, run.mutations) == (RepairResult.INCONCLUSIVE, 0)
     assert "no Docker daemon answers" in seen.cause
 
 

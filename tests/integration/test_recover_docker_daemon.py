@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from opskit.recovery.ground import Ground
-from opskit.recovery.outcome import Outcome, Result
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.outcome import Outcome, RepairResult
 from opskit.recovery.step import Step
 from opskit.recovery.steps.docker_daemon import docker_daemon
 from opskit.recovery.steps.docker_repair import KILLED, RESTARTED
@@ -30,9 +30,11 @@ class Impatient(Healing):
     """A door that waits no longer than a test likes to."""
 
     @asynccontextmanager
-    async def ground(self) -> AsyncIterator[Ground]:
+    async def ground(self) -> AsyncIterator[RecoveryContext]:
         async with DockerObjects(self.environ, timeout_s=QUICK_S) as door:
-            yield Ground(self.config, self.environ, self.folder, door, self.memory, self.clock, self.platform)
+            yield RecoveryContext(
+                self.config, self.environ, self.folder, door, self.memory, self.clock, self.platform
+            )
 
 
 @dataclass
@@ -73,7 +75,7 @@ class Place:
         # Neither this machine's applications nor its systemd.
         return replace(found, apps=(self.home / "Applications",), booted=self.home / "systemd")
 
-    def steps(self, ground: Ground) -> list[Step]:
+    def steps(self, ground: RecoveryContext) -> list[Step]:
         return [docker_daemon(ground, patience_s=self.patience_s, machine=self.machine, administrator=False)]
 
     async def look(self) -> Outcome:
@@ -114,7 +116,7 @@ async def test_a_daemon_that_answers_is_well(place: Place, box: Engine):
     """Its version is told, and nothing is run."""
     await place.leads("any/docker.sock", box)
     found = await place.look()
-    assert (found.result, place.healing.runner.ran) == (Result.OK, [])
+    assert (found.result, place.healing.runner.ran) == (RepairResult.OK, [])
     assert found.cause.startswith("Docker 2")
 
 
@@ -144,7 +146,7 @@ async def test_what_is_down_is_started_by_its_own_program(
         await cutter.listen()
 
     found = await place.healed(up)
-    assert found.result is Result.REPAIRED, found
+    assert found.result is RepairResult.REPAIRED, found
     assert [one.command.shown for one in place.healing.runner.ran] == [call]
 
 
@@ -161,7 +163,7 @@ async def test_docker_desktop_is_started_by_its_own_command_where_it_has_one(pla
         await cutter.listen()
 
     found = await place.healed(up)
-    assert found.result is Result.REPAIRED, found
+    assert found.result is RepairResult.REPAIRED, found
     assert place.calls == ["docker desktop version", "docker desktop start --detach"]
 
 
@@ -186,7 +188,7 @@ async def test_a_rootless_service_that_failed_is_started_by_systemd(place: Place
         await cutter.listen()
 
     found = await place.healed(up)
-    assert found.result is Result.REPAIRED, found
+    assert found.result is RepairResult.REPAIRED, found
     assert [one.command.shown for one in place.healing.runner.ran] == ["systemctl --user start docker"]
 
 
@@ -196,7 +198,7 @@ async def test_a_service_that_somebody_stopped_is_left_alone_for_a_while(place: 
     shown = f"ActiveState=inactive\\nResult=success\\nInactiveEnterTimestamp={at}\\n"
     await rootless(place, box, shown)
     found = await place.look()
-    assert (found.result, place.healing.runner.ran) == (Result.LEFT, [])
+    assert (found.result, place.healing.runner.ran) == (RepairResult.LEFT, [])
     assert "somebody stopped docker.service" in found.cause
 
 
@@ -204,7 +206,7 @@ async def test_a_service_that_systemd_starts_is_waited_for(place: Place, box: En
     """What is on its way is not started twice."""
     await rootless(place, box, "ActiveState=activating\\n")
     found = await place.look()
-    assert (found.result, found.state) == (Result.WAITING, "starting")
+    assert (found.result, found.state) == (RepairResult.WAITING, "starting")
 
 
 async def test_a_daemon_that_hangs_is_restarted_once_then_killed_once(place: Place, box: Engine):
@@ -214,17 +216,17 @@ async def test_a_daemon_that_hangs_is_restarted_once_then_killed_once(place: Pla
     place.program("orb")
     cutter.silent = True
     found = await place.healed(lambda: setattr(cutter, "silent", False))
-    assert (found.result, place.calls) == (Result.REPAIRED, ["orb restart docker"])
+    assert (found.result, place.calls) == (RepairResult.REPAIRED, ["orb restart docker"])
     assert found.cause.startswith("was hung: Docker at unix://")
     cutter.silent = True
     (place.home / "calls").unlink()
     found = await place.healed(lambda: setattr(cutter, "silent", False))
-    assert found.result is Result.REPAIRED, found
+    assert found.result is RepairResult.REPAIRED, found
     assert place.calls == ["orb stop", "orb start"]
     assert set(place.healing.memory.marks) == {RESTARTED, KILLED}
     cutter.silent = True
     found = await place.look()
-    assert found.result is Result.MANUAL
+    assert found.result is RepairResult.MANUAL
     assert found.remedy == "quit OrbStack and open it again"
 
 
@@ -233,7 +235,7 @@ async def test_a_hung_daemon_that_only_an_administrator_may_restart_is_told(plac
     cutter = await place.leads("any/docker.sock", box)
     cutter.silent = True
     found = await place.look()
-    assert (found.result, found.state, place.healing.runner.ran) == (Result.MANUAL, "hung", [])
+    assert (found.result, found.state, place.healing.runner.ran) == (RepairResult.MANUAL, "hung", [])
     assert "service docker restart" in (found.remedy or "")
 
 
@@ -251,7 +253,7 @@ async def test_a_slow_daemon_is_not_hung(place: Place, box: Engine):
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         group.create_task(wakes())
         found = await place.look()
-    assert (found.result, found.state, place.calls) == (Result.WAITING, "slow", [])
+    assert (found.result, found.state, place.calls) == (RepairResult.WAITING, "slow", [])
 
 
 async def test_a_daemon_that_was_just_started_is_waited_for(place: Place, box: Engine):
@@ -261,7 +263,7 @@ async def test_a_daemon_that_was_just_started_is_waited_for(place: Place, box: E
     rules = replace(place.healing.config.recovery, startup_grace_s=1e9)
     place.healing.config = replace(place.healing.config, recovery=rules)
     found = await place.look()
-    assert (found.result, found.state) == (Result.WAITING, "starting")
+    assert (found.result, found.state) == (RepairResult.WAITING, "starting")
 
 
 async def test_a_machine_whose_stack_needs_no_docker_has_no_such_step(place: Place, tmp_path: Path):
@@ -269,7 +271,7 @@ async def test_a_machine_whose_stack_needs_no_docker_has_no_such_step(place: Pla
     place.healing.config = configured(tmp_path / "config", {})
     place.healing.environ["DOCKER_HOST"] = f"unix://{place.home}/nothing.sock"
     found = await place.look()
-    assert (found.result, place.healing.runner.ran) == (Result.ABSENT, [])
+    assert (found.result, place.healing.runner.ran) == (RepairResult.ABSENT, [])
 
 
 async def test_a_stack_that_needs_docker_without_docker_is_told(place: Place):
@@ -277,7 +279,7 @@ async def test_a_stack_that_needs_docker_without_docker_is_told(place: Place):
     place.healing.environ["PATH"] = str(place.tools)
     place.healing.environ["DOCKER_HOST"] = f"unix://{place.home}/nothing.sock"
     found = await place.look()
-    assert (found.result, found.state) == (Result.MANUAL, "missing")
+    assert (found.result, found.state) == (RepairResult.MANUAL, "missing")
     assert "install" in (found.remedy or "")
 
 
@@ -285,7 +287,7 @@ async def test_docker_on_another_machine_is_never_repaired(place: Place):
     """An address that is not this machine's is looked at, and left to whoever is there."""
     place.healing.environ["DOCKER_HOST"] = "ssh://nobody@host.invalid"
     found = await place.look()
-    assert (found.result, place.healing.runner.ran) == (Result.MANUAL, [])
+    assert (found.result, place.healing.runner.ran) == (RepairResult.MANUAL, [])
     assert "log in to that machine" in (found.remedy or "")
 
 
@@ -293,5 +295,5 @@ async def test_an_address_that_is_none_is_told(place: Place):
     """A DOCKER_HOST that cannot be used is a matter for a person."""
     place.healing.environ["DOCKER_HOST"] = "ftp://host"
     found = await place.look()
-    assert (found.result, place.healing.runner.ran) == (Result.INCONCLUSIVE, [])
+    assert (found.result, place.healing.runner.ran) == (RepairResult.INCONCLUSIVE, [])
     assert "docker context ls" in (found.remedy or "")

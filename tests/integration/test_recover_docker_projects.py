@@ -20,8 +20,8 @@ from docker.models.containers import Container
 from opskit.facts.container_events import KEPT_EVENTS
 from opskit.recovery import pauses
 from opskit.recovery.command_runner import CommandRunner
-from opskit.recovery.ground import Ground
-from opskit.recovery.outcome import Outcome, Result, Run
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
 from opskit.recovery.step import Step
 from opskit.recovery.steps.compose_project import compose_projects
 from opskit.recovery.steps.docker_daemon import docker_daemon
@@ -35,7 +35,7 @@ WAIT = "trap 'exit 143' TERM; while :; do sleep 1000 & wait $!; done"
 LONG_AGO = {"hands_off_s": 0.001}
 
 
-def steps(ground: Ground) -> Sequence[Step]:
+def steps(ground: RecoveryContext) -> Sequence[Step]:
     return [docker_daemon(ground), docker_network(ground), *compose_projects(ground)]
 
 
@@ -116,7 +116,7 @@ class Stack:
                 await asyncio.sleep(0.02)
         return found
 
-    async def heal(self, *, dry: bool = False, **rules: Any) -> Run:
+    async def heal(self, *, dry: bool = False, **rules: Any) -> RecoveryRun:
         self.healing.config = self.config(**rules)
         return await self.healing.run(steps, dry=dry)
 
@@ -170,7 +170,7 @@ async def test_a_whole_project_is_well_and_nothing_is_done(stack: Stack):
     stack.compose("up", "-d")
     run = await stack.heal()
     found = outcome(run, "compose:app")
-    assert (found.result, found.cause) == (Result.OK, "2 containers of 2 services run")
+    assert (found.result, found.cause) == (RepairResult.OK, "2 containers of 2 services run")
     assert stack.commands == []
     assert run.exit() == 0
 
@@ -183,13 +183,13 @@ async def test_a_killed_container_is_started_and_a_second_run_changes_nothing(st
     stack.docker("kill", stack.container("web").name)
     await stack.until("web", ended)
     found = await stack.healed("compose:app")
-    assert found.result is Result.REPAIRED, found
+    assert found.result is RepairResult.REPAIRED, found
     assert "web ended with exit code 137" in found.cause
     assert stack.commands == [f"docker-compose -f {stack.file} up -d --no-recreate --no-build --no-deps web"]
     assert stack.container("web").status == "running"
     assert stack.container("db").id == before
     again = await stack.heal()
-    assert (again.mutations, outcome(again, "compose:app").result) == (0, Result.OK)
+    assert (again.mutations, outcome(again, "compose:app").result) == (0, RepairResult.OK)
 
 
 async def test_a_crash_is_told_with_its_last_words(stack: Stack):
@@ -208,7 +208,7 @@ async def test_a_missing_container_is_created_and_others_are_not_touched(stack: 
     stack.write({"web": {}, "db": {}})
     stack.compose("up", "-d", "db")
     found = await stack.healed("compose:app", **LONG_AGO)
-    assert found.result is Result.REPAIRED, found
+    assert found.result is RepairResult.REPAIRED, found
     assert "web is not created" in found.cause
     stranger.reload()
     assert stack.container("web").status == "running"
@@ -221,10 +221,10 @@ async def test_a_container_that_was_taken_down_is_left_alone_for_a_while(stack: 
     stack.compose("up", "-d")
     stack.compose("rm", "--stop", "--force", "web")
     found = await stack.healed("compose:app")
-    assert (found.result, stack.commands) == (Result.LEFT, [])
+    assert (found.result, stack.commands) == (RepairResult.LEFT, [])
     assert "somebody removed it" in found.cause
     later = await stack.healed("compose:app", **LONG_AGO)
-    assert later.result is Result.REPAIRED, later
+    assert later.result is RepairResult.REPAIRED, later
 
 
 @pytest.mark.parametrize("lively", [False, True])
@@ -238,7 +238,7 @@ async def test_a_container_that_vanished_is_created_again_at_once(stack: Stack, 
         for _ in range(KEPT_EVENTS):
             other.rename(stack.box.name())
     found = await stack.healed("compose:app")
-    assert found.result is Result.REPAIRED, found
+    assert found.result is RepairResult.REPAIRED, found
     assert "web is not created" in found.cause
 
 
@@ -249,7 +249,7 @@ async def test_a_container_that_ends_well_when_stopped_is_told_too(stack: Stack)
     name = stack.container("web").name
     stack.docker("stop", name)
     found = outcome(await stack.heal(), f"container:{name}")
-    assert (found.result, stack.commands) == (Result.LEFT, [])
+    assert (found.result, stack.commands) == (RepairResult.LEFT, [])
     assert "somebody stopped it" in found.cause
 
 
@@ -265,11 +265,11 @@ async def test_a_container_stopped_by_hand_is_left_alone_for_a_while(stack: Stac
         stack.compose("stop", "-t", "1", "web")
     run = await stack.heal()
     found = outcome(run, f"container:{name}")
-    assert (found.result, stack.commands) == (Result.LEFT, [])
+    assert (found.result, stack.commands) == (RepairResult.LEFT, [])
     assert "somebody stopped it" in found.cause
-    assert outcome(run, "compose:app").result is Result.OK
+    assert outcome(run, "compose:app").result is RepairResult.OK
     later = await stack.healed("compose:app", **LONG_AGO)
-    assert later.result is Result.REPAIRED, later
+    assert later.result is RepairResult.REPAIRED, later
 
 
 async def test_a_stop_that_docker_no_longer_remembers_is_left_alone(stack: Stack):
@@ -283,7 +283,7 @@ async def test_a_stop_that_docker_no_longer_remembers_is_left_alone(stack: Stack
     for _ in range(KEPT_EVENTS):
         noise.rename(stack.box.name())
     found = await stack.healed(f"container:{name}")
-    assert found.result is Result.LEFT, found
+    assert found.result is RepairResult.LEFT, found
     assert "does not remember" in found.cause
 
 
@@ -296,11 +296,11 @@ async def test_an_unhealthy_container_is_restarted(stack: Stack):
     stack.docker("exec", name, "touch", "/ill")
     await stack.until("web", health("unhealthy"))
     found = await stack.healed(f"container:{name}")
-    assert found.result is Result.REPAIRED, found
+    assert found.result is RepairResult.REPAIRED, found
     assert "its health check fails" in found.cause
     assert stack.commands == [f"docker restart {name}"]
     again = await stack.heal()
-    assert (again.mutations, outcome(again, f"container:{name}").result) == (0, Result.OK)
+    assert (again.mutations, outcome(again, f"container:{name}").result) == (0, RepairResult.OK)
 
 
 async def test_a_young_unhealthy_container_is_still_starting(stack: Stack):
@@ -309,7 +309,7 @@ async def test_a_young_unhealthy_container_is_still_starting(stack: Stack):
     stack.compose("up", "-d")
     await stack.until("web", health("unhealthy"))
     found = await stack.healed("compose:app", startup_grace_s=600.0)
-    assert (found.result, stack.commands) == (Result.WAITING, [])
+    assert (found.result, stack.commands) == (RepairResult.WAITING, [])
 
 
 async def test_what_keeps_failing_is_given_up_after_its_budget(stack: Stack):
@@ -323,7 +323,7 @@ async def test_what_keeps_failing_is_given_up_after_its_budget(stack: Stack):
         await stack.until("web", health("unhealthy"))
         results.append((await stack.healed(target, step_s=0.1, max_repairs=2)).result)
     assert len(stack.commands) == 2
-    assert results[-1] is Result.GAVE_UP
+    assert results[-1] is RepairResult.GAVE_UP
     assert [one.level.value for one in stack.healing.notices].count("critical") == 1
 
 
@@ -334,7 +334,7 @@ async def test_a_restart_loop_is_told_with_its_log_and_not_fed(stack: Stack):
     await stack.until("web", lambda found: found.attrs["RestartCount"] >= 3)
     name = stack.container("web").name
     found = await stack.healed(f"container:{name}")
-    assert (found.result, found.state, stack.commands) == (Result.MANUAL, "restarting", [])
+    assert (found.result, found.state, stack.commands) == (RepairResult.MANUAL, "restarting", [])
     assert "no token" in found.evidence["log"]
     assert name in (found.remedy or "")
 
@@ -346,7 +346,7 @@ async def test_a_paused_container_is_left(stack: Stack):
     container = stack.container("web")
     container.pause()
     found = await stack.healed(f"container:{container.name}", **LONG_AGO)
-    assert (found.result, stack.commands) == (Result.LEFT, [])
+    assert (found.result, stack.commands) == (RepairResult.LEFT, [])
 
 
 async def test_a_one_shot_that_did_its_work_is_well(stack: Stack):
@@ -356,7 +356,7 @@ async def test_a_one_shot_that_did_its_work_is_well(stack: Stack):
     stack.compose("run", "-d", "--name", stack.box.name("once"), "web", "sh", "-c", "exit 9")
     await stack.until("job", ended)
     found = await stack.healed("compose:app")
-    assert (found.result, stack.commands) == (Result.OK, [])
+    assert (found.result, stack.commands) == (RepairResult.OK, [])
 
 
 async def test_scaled_services_keep_what_a_person_scaled(stack: Stack):
@@ -366,7 +366,7 @@ async def test_scaled_services_keep_what_a_person_scaled(stack: Stack):
     victim = stack.containers("web")[0]
     stack.docker("kill", victim.name)
     found = await stack.healed("compose:app")
-    assert found.result is Result.REPAIRED, found
+    assert found.result is RepairResult.REPAIRED, found
     assert [one.status for one in stack.containers("web")] == ["running"] * 3
 
 
@@ -401,7 +401,7 @@ async def test_a_file_that_somebody_edits_is_not_deployed(stack: Stack):
     """A Compose file changed in the last `hands_off_s` is left alone, and so is everything of its project."""
     stack.write({"web": {}}, fresh=True)
     found = await stack.healed("compose:app")
-    assert (found.result, stack.commands) == (Result.LEFT, [])
+    assert (found.result, stack.commands) == (RepairResult.LEFT, [])
     assert "docker-compose.yml was changed" in found.cause
 
 
@@ -413,7 +413,7 @@ async def test_a_changed_file_is_told_and_never_deployed(stack: Stack):
     stack.write({"web": {"environment": {"A": "1"}}})
     stack.docker("kill", stack.container("web").name)
     found = await stack.healed("compose:app")
-    assert found.result is Result.REPAIRED, found
+    assert found.result is RepairResult.REPAIRED, found
     assert "web: made of older settings than the files hold now" in found.cause
     assert stack.container("web").id == before
 
@@ -431,7 +431,12 @@ async def test_labels_say_what_a_healer_may_do(stack: Stack):
         await stack.until(name, health("unhealthy"))
     run = await stack.heal()
     found = {name: outcome(run, f"container:{stack.container(name).name}").result for name in "abcd"}
-    assert found == {"a": Result.LEFT, "b": Result.MANUAL, "c": Result.LEFT, "d": Result.LEFT}
+    assert found == {
+        "a": RepairResult.LEFT,
+        "b": RepairResult.MANUAL,
+        "c": RepairResult.LEFT,
+        "d": RepairResult.LEFT,
+    }
     assert stack.commands == [f"docker stop {stack.container('c').name}"]
     later = await stack.heal(**LONG_AGO)
     assert later.mutations == 0
@@ -446,8 +451,8 @@ async def test_a_pause_of_one_service_keeps_it_out_of_the_repair(stack: Stack):
         await stack.until(name, ended)
     pauses.write(stack.healing.folder, {"web": pauses.Pause("web", time.time())})
     run = await stack.heal()
-    assert outcome(run, f"container:{stack.container('web').name}").result is Result.PAUSED
-    assert outcome(run, "compose:app").result is Result.REPAIRED
+    assert outcome(run, f"container:{stack.container('web').name}").result is RepairResult.PAUSED
+    assert outcome(run, "compose:app").result is RepairResult.REPAIRED
     assert (stack.container("web").status, stack.container("db").status) == ("exited", "running")
 
 
@@ -458,7 +463,7 @@ async def test_a_container_whose_network_was_restarted_is_restarted_after_it(sta
     stack.docker("restart", "-t", "1", stack.container("vpn").name)
     name = stack.container("app").name
     found = await stack.healed(f"container:{name}")
-    assert (found.result, stack.commands) == (Result.REPAIRED, [f"docker restart {name}"])
+    assert (found.result, stack.commands) == (RepairResult.REPAIRED, [f"docker restart {name}"])
 
 
 async def test_a_container_whose_network_was_replaced_is_made_anew(stack: Stack):
@@ -468,7 +473,7 @@ async def test_a_container_whose_network_was_replaced_is_made_anew(stack: Stack)
     stack.compose("up", "-d", "--no-deps", "--force-recreate", "vpn")
     old = stack.container("app")
     found = await stack.healed(f"container:{old.name}")
-    assert found.result is Result.REPAIRED, found
+    assert found.result is RepairResult.REPAIRED, found
     new = stack.container("app")
     assert new.attrs["HostConfig"]["NetworkMode"] == f"container:{stack.container('vpn').id}"
     assert (await stack.heal()).mutations == 0
@@ -481,8 +486,8 @@ async def test_both_ends_of_a_shared_network_come_back_in_order(stack: Stack):
     stack.docker("kill", stack.container("vpn").name)
     await stack.until("vpn", ended)
     run = await stack.heal()
-    assert outcome(run, "compose:app").result is Result.REPAIRED
-    assert outcome(run, f"container:{stack.container('app').name}").result is Result.REPAIRED
+    assert outcome(run, "compose:app").result is RepairResult.REPAIRED
+    assert outcome(run, f"container:{stack.container('app').name}").result is RepairResult.REPAIRED
     assert (await stack.heal()).mutations == 0
 
 
@@ -493,7 +498,7 @@ async def test_a_dry_run_shows_the_command_and_runs_nothing(stack: Stack):
     stack.docker("kill", stack.container("web").name)
     await stack.until("web", ended)
     found = outcome(await stack.heal(dry=True), "compose:app")
-    assert found.result is Result.WOULD_REPAIR
+    assert found.result is RepairResult.WOULD_REPAIR
     assert [one.shown for one in found.planned] == [
         f"docker-compose -f {stack.file} up -d --no-recreate --no-build --no-deps web"
     ]
@@ -509,11 +514,11 @@ async def test_broken_files_are_told_and_other_projects_go_on(stack: Stack, tmp_
     config = stack.config(**LONG_AGO)
     stack.healing.config = replace(config, stack=replace(config.stack, compose=compose))
     run = await stack.healing.run(steps)
-    assert outcome(run, "compose:gone").result is Result.MANUAL
+    assert outcome(run, "compose:gone").result is RepairResult.MANUAL
     assert "there is no file" in outcome(run, "compose:gone").cause
-    assert outcome(run, "compose:bad").result is Result.MANUAL
+    assert outcome(run, "compose:bad").result is RepairResult.MANUAL
     assert "imgae" in outcome(run, "compose:bad").cause
-    assert outcome(run, "compose:app").result is Result.REPAIRED
+    assert outcome(run, "compose:app").result is RepairResult.REPAIRED
 
 
 async def test_a_project_of_the_same_name_in_another_folder_is_not_touched(stack: Stack, tmp_path: Path):
@@ -527,7 +532,7 @@ async def test_a_project_of_the_same_name_in_another_folder_is_not_touched(stack
     )
     stack.docker("kill", stack.container("web").name)
     found = await stack.healed("compose:app")
-    assert (found.result, found.state, stack.commands) == (Result.MANUAL, "name taken", [])
+    assert (found.result, found.state, stack.commands) == (RepairResult.MANUAL, "name taken", [])
 
 
 async def test_the_files_are_read_by_compose_once(stack: Stack):
@@ -551,8 +556,8 @@ async def test_a_missing_network_is_created_before_the_projects_that_need_it(sta
     stack.write({"web": {"networks": ["shared"]}}, networks={"shared": {"external": True, "name": name}})
     try:
         run = await stack.heal(**LONG_AGO)
-        assert outcome(run, "network").result is Result.REPAIRED, outcome(run, "network")
-        assert outcome(run, "compose:app").result is Result.REPAIRED, outcome(run, "compose:app")
+        assert outcome(run, "network").result is RepairResult.REPAIRED, outcome(run, "network")
+        assert outcome(run, "compose:app").result is RepairResult.REPAIRED, outcome(run, "compose:app")
         assert stack.commands[0] == f"docker network create {name}"
         assert (await stack.heal()).mutations == 0
     finally:
@@ -568,7 +573,7 @@ async def test_a_network_that_vanished_is_made_again_at_once(stack: Stack):
     stack.docker("network", "rm", stack.network)
     try:
         found = await stack.healed("network")
-        assert (found.result, found.state) == (Result.REPAIRED, "ok")
+        assert (found.result, found.state) == (RepairResult.REPAIRED, "ok")
     finally:
         stack.docker("network", "rm", stack.network)
 
@@ -581,9 +586,9 @@ async def test_a_project_whose_network_is_paused_is_not_started_in_vain(stack: S
     )
     pauses.write(stack.healing.folder, {"network": pauses.Pause("network", time.time())})
     run = await stack.heal(**LONG_AGO)
-    assert outcome(run, "network").result is Result.PAUSED
+    assert outcome(run, "network").result is RepairResult.PAUSED
     found = outcome(run, "compose:app")
-    assert (found.result, stack.commands) == (Result.MANUAL, [])
+    assert (found.result, stack.commands) == (RepairResult.MANUAL, [])
     assert f"there is no network {stack.network}" in found.cause
     assert found.remedy == f"`docker network create {stack.network}`"
 
@@ -593,8 +598,8 @@ async def test_a_network_that_a_project_makes_itself_is_not_made_for_it(stack: S
     stack.network = stack.box.name("net")
     stack.write({"web": {"networks": ["own"]}}, networks={"own": {"name": stack.network}})
     run = await stack.heal(**LONG_AGO)
-    assert outcome(run, "network").result is Result.WAITING
-    assert outcome(run, "compose:app").result is Result.REPAIRED
+    assert outcome(run, "network").result is RepairResult.WAITING
+    assert outcome(run, "compose:app").result is RepairResult.REPAIRED
     assert not any("network create" in one for one in stack.commands)
 
 
@@ -621,7 +626,7 @@ async def test_a_running_pull_is_not_disturbed(stack: Stack, tmp_path: Path):
         found = await stack.healed("compose:app")
     finally:
         puller.communicate(b"\n")
-    assert (found.result, stack.commands) == (Result.LEFT, [])
+    assert (found.result, stack.commands) == (RepairResult.LEFT, [])
     assert f"somebody runs `docker pull` (process {puller.pid})" in found.cause
 
 
@@ -633,7 +638,7 @@ async def test_a_backup_is_not_disturbed(stack: Stack):
     with catalog_of(stack.healing.config).lock():
         found = await stack.healed("compose:app")
     assert (found.result, found.cause.rpartition(": ")[2]) == (
-        Result.LEFT,
+        RepairResult.LEFT,
         "a backup is being made or restored",
     )
 
@@ -680,7 +685,7 @@ async def test_compose_2_is_told_never_to_pull(stack: Stack, tmp_path: Path):
     stack.docker("kill", stack.container("web").name)
     await stack.until("web", ended)
     found = await stack.healed("compose:app")
-    assert found.result is Result.REPAIRED, found
+    assert found.result is RepairResult.REPAIRED, found
     up = "up -d --no-recreate --no-build --pull never --no-deps web"
     assert stack.commands == [f"docker compose -f {stack.file} {up}"]
     assert f"-f {stack.file} {up}" in log.read_text().splitlines()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from opskit.recovery.ground import Ground
-from opskit.recovery.outcome import Outcome, Result
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.outcome import Outcome, RepairResult
 from opskit.recovery.step import Step
 from opskit.recovery.steps.internet import internet
 from opskit.recovery.steps.wifi import wifi
@@ -41,7 +41,7 @@ async def test_wifi_that_is_connected_is_well(tmp_path: Path):
     """Power, an address and a default route: whatever the system says of the network's name."""
     tools = mac.tools(tmp_path / "bin", addresses={"en0": "192.0.2.7"})
     found = await healed(of_mac(tmp_path, tools))
-    assert (found.result, found.cause) == (Result.OK, "en0 is connected")
+    assert (found.result, found.cause) == (RepairResult.OK, "en0 is connected")
 
 
 async def test_the_forms_of_an_old_macos_are_read(tmp_path: Path):
@@ -50,20 +50,20 @@ async def test_the_forms_of_an_old_macos_are_read(tmp_path: Path):
         tmp_path / "bin", ports=mac.PORTABLE_10_6, word="AirPort", addresses={"en1": "192.0.2.7"}, route="en1"
     )
     found = await healed(of_mac(tmp_path, tools))
-    assert (found.result, found.evidence["device"]) == (Result.OK, "en1")
+    assert (found.result, found.evidence["device"]) == (RepairResult.OK, "en1")
 
 
 async def test_a_cable_makes_wifi_unimportant(tmp_path: Path):
     """With an address on a cable, Wi-Fi that is off is nothing to mend."""
     tools = mac.tools(tmp_path / "bin", power="Off", addresses={"en6": "192.0.2.8"}, route="en6")
     found = await healed(of_mac(tmp_path, tools, **ALLOWED))
-    assert (found.result, calls(tools)) == (Result.OK, [])
+    assert (found.result, calls(tools)) == (RepairResult.OK, [])
 
 
 async def test_a_mac_without_wifi_has_no_such_step(tmp_path: Path):
     """What the machine does not have is absent."""
     tools = mac.tools(tmp_path / "bin", ports=mac.WITHOUT_WIFI)
-    assert (await healed(of_mac(tmp_path, tools))).result is Result.ABSENT
+    assert (await healed(of_mac(tmp_path, tools))).result is RepairResult.ABSENT
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ async def test_what_is_missing_is_told_and_not_touched(
     given = {"en0": address} if address else {}
     tools = mac.tools(tmp_path / "bin", power=power, addresses=given, route=route)
     found = await healed(of_mac(tmp_path, tools))
-    assert (found.result, found.state, calls(tools)) == (Result.MANUAL, state, [])
+    assert (found.result, found.state, calls(tools)) == (RepairResult.MANUAL, state, [])
     assert "networksetup -setairportpower en0" in (found.remedy or "")
 
 
@@ -91,20 +91,20 @@ async def test_wifi_is_switched_off_and_on_where_allowed_and_not_again_soon(tmp_
     tools = mac.tools(tmp_path / "bin", addresses={"en0": "169.254.7.7"})
     healing = of_mac(tmp_path, tools, clock=1000.0, **ALLOWED)
     found = await healed(healing)
-    assert found.result is Result.REPAIRED, found
+    assert found.result is RepairResult.REPAIRED, found
     assert calls(tools) == ["-setairportpower en0 off", "-setairportpower en0 on"]
     (tools / "address-en0").unlink()
     healing.clock = lambda: 1600.0
-    assert (await healed(healing)).result is Result.MANUAL
+    assert (await healed(healing)).result is RepairResult.MANUAL
     healing.clock = lambda: 2000.0
-    assert (await healed(healing)).result is Result.REPAIRED
+    assert (await healed(healing)).result is RepairResult.REPAIRED
     assert len(calls(tools)) == 4
 
 
 async def test_wifi_that_is_off_is_only_switched_on(tmp_path: Path):
     """There is nothing to switch off first."""
     tools = mac.tools(tmp_path / "bin", power="Off")
-    assert (await healed(of_mac(tmp_path, tools, **ALLOWED))).result is Result.REPAIRED
+    assert (await healed(of_mac(tmp_path, tools, **ALLOWED))).result is RepairResult.REPAIRED
     assert calls(tools) == ["-setairportpower en0 on"]
 
 
@@ -112,7 +112,7 @@ async def test_a_mac_whose_tools_are_missing_cannot_be_judged(tmp_path: Path):
     """No networksetup is no verdict."""
     healing = of_mac(tmp_path, tmp_path)
     healing.environ["PATH"] = str(tmp_path)
-    assert (await healed(healing)).result is Result.INCONCLUSIVE
+    assert (await healed(healing)).result is RepairResult.INCONCLUSIVE
 
 
 async def test_linux_without_network_manager_has_no_wifi_step(tmp_path: Path):
@@ -128,15 +128,17 @@ async def test_linux_without_network_manager_has_no_wifi_step(tmp_path: Path):
         (
             "wlp2s0:wifi:connected\np2p-dev-wlp2s0:wifi-p2p:disconnected\nlo:loopback:unmanaged",
             "enabled",
-            Result.OK,
+            RepairResult.OK,
         ),
-        ("wlp2s0:wifi:disconnected\nenp3s0:ethernet:connected", "enabled", Result.OK),
-        ("wlp2s0:wifi:disconnected\nenp3s0:ethernet:unavailable", "enabled", Result.MANUAL),
-        ("wlp2s0:wifi:unavailable", "disabled", Result.LEFT),
-        ("enp3s0:ethernet:connected", "missing", Result.ABSENT),
+        ("wlp2s0:wifi:disconnected\nenp3s0:ethernet:connected", "enabled", RepairResult.OK),
+        ("wlp2s0:wifi:disconnected\nenp3s0:ethernet:unavailable", "enabled", RepairResult.MANUAL),
+        ("wlp2s0:wifi:unavailable", "disabled", RepairResult.LEFT),
+        ("enp3s0:ethernet:connected", "missing", RepairResult.ABSENT),
     ],
 )
-async def test_network_manager_is_only_reported(tmp_path: Path, devices: str, radio: str, result: Result):
+async def test_network_manager_is_only_reported(
+    tmp_path: Path, devices: str, radio: str, result: RepairResult
+):
     """On Linux nothing is switched; a radio that a person switched off is left."""
     tools = tmp_path / "bin"
     tools.mkdir()
@@ -177,7 +179,7 @@ def online(tmp_path: Path) -> Healing:
 async def reached(
     tmp_path: Path, addresses: tuple[tuple[str, int], ...], named: tuple[str, int], limit_s: float = 3.0
 ) -> Outcome:
-    def steps(ground: Ground) -> list[Step]:
+    def steps(ground: RecoveryContext) -> list[Step]:
         return [internet(ground, addresses=addresses, named=named, limit_s=limit_s)]
 
     return outcome(await online(tmp_path).run(steps), "internet")
@@ -186,13 +188,13 @@ async def reached(
 async def test_the_internet_is_there_when_a_named_host_answers(tmp_path: Path, listening: tuple[str, int]):
     """A name that is found and answers settles it, whatever the addresses do."""
     found = await reached(tmp_path, (NOBODY,), ("localhost", listening[1]))
-    assert found.result is Result.OK, found
+    assert found.result is RepairResult.OK, found
 
 
 async def test_names_that_are_not_found_are_a_fault_of_dns(tmp_path: Path, listening: tuple[str, int]):
     """An address answers and the name is unknown: the cause says DNS, and nothing is repaired."""
     found = await reached(tmp_path, (NOBODY, listening), ("nobody.invalid", 443))
-    assert (found.result, found.state) == (Result.MANUAL, "no names")
+    assert (found.result, found.state) == (RepairResult.MANUAL, "no names")
     assert "DNS" in found.cause
 
 
@@ -209,7 +211,7 @@ async def test_nothing_at_all_is_offline(tmp_path: Path):
 async def test_one_answer_is_enough(tmp_path: Path, listening: tuple[str, int], silent: tuple[str, int]):
     """A host that drops everything does not hide that another answers, and the wait has its limit."""
     found = await reached(tmp_path, (silent, listening), ("localhost", silent[1]), limit_s=0.3)
-    assert found.result is Result.OK, found
+    assert found.result is RepairResult.OK, found
     assert "localhost does not" in found.cause
 
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from opskit.recovery.audit import last
-from opskit.recovery.outcome import Result
+from opskit.recovery.outcome import RepairResult
 from opskit.recovery.steps.nodes import nodes
 from tests.parts.healing import Healing, configured, machine, outcome
 from tests.parts.server_process import free_port
@@ -71,10 +71,10 @@ async def test_a_dead_server_is_started_and_gives_a_token(
     first = await it.run(nodes)
     left_running.append(it.memory.facts["started:mlx"]["pid"])
     mlx = outcome(first, "mlx")
-    assert mlx.result is Result.REPAIRED, mlx
+    assert mlx.result is RepairResult.REPAIRED, mlx
     assert [one.command.argv[1:4] for one in mlx.ran] == [("-m", "mlx_lm", "server")]
     second = await it.run(nodes)
-    assert (outcome(second, "mlx").result, second.mutations) == (Result.OK, 0)
+    assert (outcome(second, "mlx").result, second.mutations) == (RepairResult.OK, 0)
 
 
 async def test_a_wedged_server_that_opskit_started_is_ended_and_started_anew(
@@ -90,7 +90,7 @@ async def test_a_wedged_server_that_opskit_started_is_ended_and_started_anew(
     run = await it.run(nodes)
     left_running.append(it.memory.facts["started:mlx"]["pid"])
     mlx = outcome(run, "mlx")
-    assert mlx.result is Result.REPAIRED, mlx
+    assert mlx.result is RepairResult.REPAIRED, mlx
     assert mlx.cause.startswith("was wedged")
     assert mlx.ran[0].command.argv[1:4] == ("-m", "opskit.system.end_process", str(pid))
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
@@ -111,7 +111,7 @@ async def test_a_wedged_server_of_a_person_is_not_killed(own_real_mlx, tmp_path:
     server.break_worker()
     run = await healing(tmp_path, server.port).run(nodes)
     mlx = outcome(run, "mlx")
-    assert (mlx.result, mlx.state, run.mutations) == (Result.MANUAL, "wedged", 0)
+    assert (mlx.result, mlx.state, run.mutations) == (RepairResult.MANUAL, "wedged", 0)
     assert f"kill {server.pid}" in (mlx.remedy or "")
     assert server.alive
 
@@ -122,7 +122,7 @@ async def test_a_stopped_server_is_let_go_on(own_real_mlx, tmp_path: Path):
     server.freeze()
     run = await healing(tmp_path, server.port).run(nodes)
     mlx = outcome(run, "mlx")
-    assert mlx.result is Result.REPAIRED, mlx
+    assert mlx.result is RepairResult.REPAIRED, mlx
     assert [one.command.argv for one in mlx.ran] == [("kill", "-CONT", str(server.pid))]
     assert server.alive
 
@@ -132,4 +132,4 @@ async def test_a_server_that_has_just_begun_is_given_its_time(own_real_mlx, tmp_
     server = own_real_mlx()
     server.break_worker()
     run = await healing(tmp_path, server.port, load_grace_s=300.0).run(nodes)
-    assert (outcome(run, "mlx").result, run.mutations) == (Result.WAITING, 0)
+    assert (outcome(run, "mlx").result, run.mutations) == (RepairResult.WAITING, 0)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from opskit.config.schema import NodeConfig
-from opskit.recovery.outcome import Result
+from opskit.recovery.outcome import RepairResult
 from opskit.recovery.steps.nodes import nodes
 from opskit.sandbox.faults import parse_fault
 from opskit.sandbox.ollama import SimModel
@@ -55,30 +55,30 @@ def program(folder: Path, name: str, script: str) -> Path:
 @pytest.mark.parametrize(
     ("fault", "result", "state"),
     [
-        ("mlx=loading-503", Result.WAITING, "loading"),
-        ("ollama=ps-blocks", Result.WAITING, "loading"),
-        ("ollama=fast-503", Result.WAITING, "busy"),
-        ("ollama=rate-limited", Result.WAITING, "busy"),
-        ("ollama=crash,times=1", Result.OK, "ok"),
-        ("mlx=unauthorised", Result.INCONCLUSIVE, "unauthorised"),
-        ("mlx=zombie", Result.MANUAL, "wedged"),
-        ("ollama=crash", Result.MANUAL, "failing"),
-        ("ollama=silence", Result.MANUAL, "wedged"),
-        ("mlx=silence", Result.MANUAL, "wedged"),
-        ("ollama=not-installed", Result.MANUAL, "failing"),
-        ("mlx=cut", Result.MANUAL, "failing"),
-        ("ollama=broken-file", Result.MANUAL, "failing"),
-        ("ollama=context-exceeded", Result.MANUAL, "failing"),
-        ("mlx=unknown-architecture", Result.MANUAL, "failing"),
-        ("mlx=unparsable", Result.OK, "ok"),
-        ("mlx=empty-reply", Result.MANUAL, "failing"),
-        ("ollama=hang-midstream", Result.MANUAL, "wedged"),
-        ("ollama=garbage", Result.MANUAL, "failing"),
-        ("ollama=reset", Result.MANUAL, "failing"),
-        ("ollama=refuse", Result.MANUAL, "refused"),
+        ("mlx=loading-503", RepairResult.WAITING, "loading"),
+        ("ollama=ps-blocks", RepairResult.WAITING, "loading"),
+        ("ollama=fast-503", RepairResult.WAITING, "busy"),
+        ("ollama=rate-limited", RepairResult.WAITING, "busy"),
+        ("ollama=crash,times=1", RepairResult.OK, "ok"),
+        ("mlx=unauthorised", RepairResult.INCONCLUSIVE, "unauthorised"),
+        ("mlx=zombie", RepairResult.MANUAL, "wedged"),
+        ("ollama=crash", RepairResult.MANUAL, "failing"),
+        ("ollama=silence", RepairResult.MANUAL, "wedged"),
+        ("mlx=silence", RepairResult.MANUAL, "wedged"),
+        ("ollama=not-installed", RepairResult.MANUAL, "failing"),
+        ("mlx=cut", RepairResult.MANUAL, "failing"),
+        ("ollama=broken-file", RepairResult.MANUAL, "failing"),
+        ("ollama=context-exceeded", RepairResult.MANUAL, "failing"),
+        ("mlx=unknown-architecture", RepairResult.MANUAL, "failing"),
+        ("mlx=unparsable", RepairResult.OK, "ok"),
+        ("mlx=empty-reply", RepairResult.MANUAL, "failing"),
+        ("ollama=hang-midstream", RepairResult.MANUAL, "wedged"),
+        ("ollama=garbage", RepairResult.MANUAL, "failing"),
+        ("ollama=reset", RepairResult.MANUAL, "failing"),
+        ("ollama=refuse", RepairResult.MANUAL, "refused"),
     ],
 )
-async def test_what_is_seen_of_a_sick_server(over: Healer, fault: str, result: Result, state: str):
+async def test_what_is_seen_of_a_sick_server(over: Healer, fault: str, result: RepairResult, state: str):
     """Busy and loading wait, one crash is forgiven, a stray process is never killed."""
     name = fault.partition("=")[0]
     async with Stage([parse_fault(fault)]) as stage:
@@ -93,14 +93,14 @@ async def test_a_slow_server_is_not_repaired(over: Healer):
         it = over(local("ollama", stage.ollama.url))
         it.config = replace(it.config, probe=replace(it.config.probe, slow_first_token_s=0.0))
         run = await it.run(nodes)
-    assert (outcome(run, "ollama").result, outcome(run, "ollama").state) == (Result.WAITING, "slow")
+    assert (outcome(run, "ollama").result, outcome(run, "ollama").state) == (RepairResult.WAITING, "slow")
 
 
 async def test_a_server_without_a_loaded_model_is_well(over: Healer):
     """Idle is no fault, and nothing is loaded to find out more."""
     async with Stage(ollama_models=[SimModel("phi3.5:3.8b")]) as stage:
         run = await over(local("ollama", stage.ollama.url)).run(nodes)
-    assert outcome(run, "ollama").result is Result.OK
+    assert outcome(run, "ollama").result is RepairResult.OK
     assert "no model is loaded" in outcome(run, "ollama").cause
 
 
@@ -108,20 +108,20 @@ async def test_a_server_without_any_model_is_not_restarted(over: Healer):
     """A restart brings no model; the remedy pulls one."""
     async with Stage(ollama_models=()) as stage:
         run = await over(local("ollama", stage.ollama.url)).run(nodes)
-    assert (outcome(run, "ollama").result, run.mutations) == (Result.MANUAL, 0)
+    assert (outcome(run, "ollama").result, run.mutations) == (RepairResult.MANUAL, 0)
     assert "ollama pull" in (outcome(run, "ollama").remedy or "")
 
 
 async def test_a_default_address_where_nothing_listens_is_no_part_of_the_stack(over: Healer):
     """Nobody wrote the address down and nothing here could start it: absent, not broken."""
     run = await over(local("mlx", NOBODY, explicit=False)).run(nodes)
-    assert outcome(run, "mlx").result is Result.ABSENT
+    assert outcome(run, "mlx").result is RepairResult.ABSENT
 
 
 async def test_a_configured_address_where_nothing_listens_is_told(over: Healer):
     """Somebody wrote it down: it is broken, and the remedy says how opskit could start it."""
     run = await over(local("mlx", NOBODY)).run(nodes)
-    assert outcome(run, "mlx").result is Result.MANUAL
+    assert outcome(run, "mlx").result is RepairResult.MANUAL
     assert "stack.start.mlx" in (outcome(run, "mlx").remedy or "")
 
 
@@ -137,14 +137,14 @@ async def test_another_program_on_the_port_is_named_and_left(over: Healer):
         port = server.sockets[0].getsockname()[1]
         run = await over(local("ollama", f"http://127.0.0.1:{port}")).run(nodes)
     seen = outcome(run, "ollama")
-    assert (seen.result, run.mutations) == (Result.MANUAL, 0)
+    assert (seen.result, run.mutations) == (RepairResult.MANUAL, 0)
     assert f"port {port} is held by process {os.getpid()}" in seen.cause
 
 
 async def test_a_node_on_another_machine_is_looked_at_only(over: Healer):
     """A remote node that does not answer is not ours to mend."""
     run = await over(local("ollama", "http://192.0.2.1:11434")).run(nodes)
-    assert outcome(run, "ollama").result is Result.LEFT
+    assert outcome(run, "ollama").result is RepairResult.LEFT
 
 
 async def test_a_failed_unit_is_restarted_by_systemd(over: Healer, tmp_path: Path):
@@ -182,7 +182,7 @@ async def test_a_unit_that_a_person_stopped_is_left(over: Healer, tmp_path: Path
     it.clock = lambda: 1_795_165_300.0
     run = await it.run(nodes)
     seen = outcome(run, "ollama")
-    assert (seen.result, run.mutations) == (Result.LEFT, 0), seen
+    assert (seen.result, run.mutations) == (RepairResult.LEFT, 0), seen
     assert "100 s ago" in seen.cause
     assert "200 s more" in seen.cause
 
@@ -192,7 +192,7 @@ async def test_a_disabled_unit_is_not_started(over: Healer, tmp_path: Path):
     shown = "LoadState=loaded\nActiveState=inactive\nUnitFileState=disabled\nResult=success\n"
     folder = program(tmp_path / "bin", "systemctl", f"case \"$*\" in *show*) printf '{shown}';; esac")
     run = await over(local("ollama", NOBODY), path=folder).run(nodes)
-    assert (outcome(run, "ollama").result, run.mutations) == (Result.MANUAL, 0)
+    assert (outcome(run, "ollama").result, run.mutations) == (RepairResult.MANUAL, 0)
 
 
 async def test_the_application_is_opened_on_a_mac(over: Healer, tmp_path: Path):
@@ -210,7 +210,7 @@ async def test_a_start_command_that_is_not_there_is_told(over: Healer):
     """A program that cannot be found is a matter of the configuration, not of a repair."""
     it = over(local("mlx", NOBODY), stack={"start": {"mlx": ["no-such-server", "--port", "9"]}})
     run = await it.run(nodes)
-    assert (outcome(run, "mlx").result, run.mutations) == (Result.MANUAL, 0)
+    assert (outcome(run, "mlx").result, run.mutations) == (RepairResult.MANUAL, 0)
     assert "no-such-server" in outcome(run, "mlx").cause
 
 
@@ -220,7 +220,7 @@ async def test_a_dry_run_shows_the_command_and_starts_nothing(over: Healer, tmp_
     it = over(local("mlx", NOBODY), path=folder, stack={"start": {"mlx": ["serve", "--port", "9"]}})
     run = await it.run(nodes, dry=True)
     seen = outcome(run, "mlx")
-    assert seen.result is Result.WOULD_REPAIR
+    assert seen.result is RepairResult.WOULD_REPAIR
     assert [one.shown for one in seen.planned] == [f"{folder}/serve --port 9"]
     assert not (tmp_path / "started").exists()
 
@@ -237,7 +237,7 @@ async def test_a_process_that_does_not_listen_yet_is_starting(over: Healer, tmp_
         it = over(local("mlx", f"http://127.0.0.1:{port}"), path=folder, **content)
         it.config = replace(it.config, recovery=replace(it.config.recovery, startup_grace_s=60.0))
         run = await it.run(nodes)
-        assert (outcome(run, "mlx").result, run.mutations) == (Result.WAITING, 0)
+        assert (outcome(run, "mlx").result, run.mutations) == (RepairResult.WAITING, 0)
         assert "does not listen yet" in outcome(run, "mlx").cause
     finally:
         process.kill()

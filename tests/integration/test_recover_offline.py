@@ -11,9 +11,9 @@ from pytest_httpserver import HTTPServer
 
 from opskit.config.load import load
 from opskit.errors import Exit
-from opskit.recovery.ground import Ground
-from opskit.recovery.outcome import Result, Run
-from opskit.recovery.run import Wish, recover
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.outcome import RecoveryRun, RepairResult
+from opskit.recovery.run import RecoverOptions, recover
 from opskit.recovery.step import Step
 from opskit.recovery.steps.agents import agents
 from opskit.recovery.steps.internet import internet
@@ -31,11 +31,11 @@ async def stage() -> AsyncIterator[Stage]:
         yield made
 
 
-def offline(ground: Ground) -> Sequence[Step]:
+def offline(ground: RecoveryContext) -> Sequence[Step]:
     return [internet(ground, addresses=(DEAD,), named=NAMELESS), *nodes(ground), *agents(ground)]
 
 
-async def run(home: Path, stage: Stage, hook: str, later_s: float) -> Run:
+async def run(home: Path, stage: Stage, hook: str, later_s: float) -> RecoveryRun:
     env = environment(home, {**stage.environment(), "HOOK": hook, "DOCKER_HOST": "unix:///nowhere.sock"})
     (home / "opskit.yaml").write_text("notices: {webhook: '${HOOK}', desktop: false}\n")
     config = load(None, environ=env, cwd=home, in_docker=False).config
@@ -45,7 +45,7 @@ async def run(home: Path, stage: Stage, hook: str, later_s: float) -> Run:
         config,
         {**os.environ, **env},
         state,
-        Wish(),
+        RecoverOptions(),
         steps=offline,
         platform=sys.platform,
         clock=lambda: time.time() + later_s,
@@ -60,8 +60,8 @@ async def test_local_servers_are_left_alone_and_one_notice_is_sent(
     for later_s in (0.0, 300.0, 600.0):
         done = await run(tmp_path, stage, httpserver.url_for("/hook"), later_s)
         found = {one.target: one.result for one in done.outcomes}
-        assert found.pop("internet") is Result.MANUAL
-        assert set(found.values()) == {Result.OK}, found
+        assert found.pop("internet") is RepairResult.MANUAL
+        assert set(found.values()) == {RepairResult.OK}, found
         assert (done.mutations, done.exit()) == (0, Exit.OK)
     told = [request.get_json() for request, _ in httpserver.log]
     assert [(one["level"], one["target"]) for one in told] == [("escalation", "internet")]

@@ -8,11 +8,11 @@ import time
 import httpx
 import pytest
 
-from opskit.sandbox.faults import Fault, FaultBoard, FaultKind
+from opskit.sandbox.faults import FaultBoard, SandboxFault, SandboxFaultKind
 from opskit.sandbox.mlx import SimulatedMlx
 from tests.parts.loopback import dial, exchange, http_request, until
 
-K = FaultKind
+K = SandboxFaultKind
 PHI = "mlx-community/Phi-3.5-mini-instruct-4bit"
 QWEN = "mlx-community/Qwen2.5-7B-Instruct-4bit"
 ASK = [{"role": "user", "content": "describe this system in a sentence"}]
@@ -157,7 +157,7 @@ class TestModels:
 
     async def test_a_swap_waits_for_the_running_answers_and_holds_up_the_next(self, mlx):
         """One slot: the swap drains the batch first, and a later request for the old model queues behind."""
-        mlx.faults.set(PHI, Fault(K.HANG_MIDSTREAM, times=1, after_tokens=1))
+        mlx.faults.set(PHI, SandboxFault(K.HANG_MIDSTREAM, times=1, after_tokens=1))
         reader, writer = await dial(mlx.url)
         writer.write(post(stream=True))
         await reader.readuntil(b'"Here"')
@@ -260,7 +260,7 @@ class TestAnswers:
 class TestFaults:
     async def test_a_zombie_looks_healthy_and_never_answers(self, client, mlx):
         """Health and list stay 200 while every completion hangs with zero bytes."""
-        mlx.faults.set(None, Fault(K.ZOMBIE))
+        mlx.faults.set(None, SandboxFault(K.ZOMBIE))
         reader, writer = await dial(mlx.url)
         writer.write(post())
         await until(lambda: mlx.requests)
@@ -273,10 +273,13 @@ class TestFaults:
     @pytest.mark.parametrize(
         "fault,error",
         [
-            (Fault(K.NOTFOUND_ALL), "[METAL] Command buffer execution failed: Insufficient Memory"),
-            (Fault(K.NOTFOUND_ALL, text="any exception"), "any exception"),
-            (Fault(K.OOM), "[METAL] Command buffer execution failed: Insufficient Memory"),
-            (Fault(K.NOT_INSTALLED), "Repository Not Found for url: https://huggingface.co/api/models/"),
+            (SandboxFault(K.NOTFOUND_ALL), "[METAL] Command buffer execution failed: Insufficient Memory"),
+            (SandboxFault(K.NOTFOUND_ALL, text="any exception"), "any exception"),
+            (SandboxFault(K.OOM), "[METAL] Command buffer execution failed: Insufficient Memory"),
+            (
+                SandboxFault(K.NOT_INSTALLED),
+                "Repository Not Found for url: https://huggingface.co/api/models/",
+            ),
         ],
     )
     async def test_every_early_error_is_404(self, client, mlx, fault, error):
@@ -289,12 +292,12 @@ class TestFaults:
     @pytest.mark.parametrize("stream", [True, False])
     async def test_an_empty_reply_is_a_clean_close_with_zero_bytes(self, mlx, stream):
         """`empty-reply` ends the connection without a status line."""
-        mlx.faults.set(None, Fault(K.EMPTY_REPLY))
+        mlx.faults.set(None, SandboxFault(K.EMPTY_REPLY))
         assert await exchange(mlx.url, post(stream=stream)) == b""
 
     async def test_a_reset_comes_before_any_byte(self, mlx):
         """`reset` ends the completion by RST."""
-        mlx.faults.set(None, Fault(K.RESET))
+        mlx.faults.set(None, SandboxFault(K.RESET))
         with pytest.raises(ConnectionResetError):
             await exchange(mlx.url, post())
 
@@ -307,14 +310,14 @@ class TestFaults:
     ):
         """401, 429 and 503 have an error object, and the latter two say when to come back."""
         wait_s = None if retry_after is None else 3
-        mlx.faults.set(None, Fault(kind, retry_after_s=wait_s))
+        mlx.faults.set(None, SandboxFault(kind, retry_after_s=wait_s))
         reply = await client.post(CHAT, json=chat())
         assert (reply.status_code, reply.headers.get("retry-after")) == (status, retry_after)
         assert reply.json()["error"]["message"]
 
     async def test_a_model_being_loaded_elsewhere_says_so(self, client, mlx):
         """`loading-503` has the error type and the progress of LocalAI."""
-        mlx.faults.set(None, Fault(K.LOADING_503))
+        mlx.faults.set(None, SandboxFault(K.LOADING_503))
         body = (await client.post(CHAT, json=chat())).json()
         assert body["error"]["type"] == "model_loading"
         assert body["loading"]["model"] == PHI
@@ -322,10 +325,10 @@ class TestFaults:
     @pytest.mark.parametrize(
         "fault,said,reason",
         [
-            (Fault(K.EMPTY), None, "stop"),
-            (Fault(K.ECHO), ASK[0]["content"], "stop"),
-            (Fault(K.LOOP, text="again. ", after_tokens=3), "again. again. ", "length"),
-            (Fault(K.LENGTH, after_tokens=2), "Here is", "length"),
+            (SandboxFault(K.EMPTY), None, "stop"),
+            (SandboxFault(K.ECHO), ASK[0]["content"], "stop"),
+            (SandboxFault(K.LOOP, text="again. ", after_tokens=3), "again. again. ", "length"),
+            (SandboxFault(K.LENGTH, after_tokens=2), "Here is", "length"),
         ],
     )
     async def test_a_bad_text_ends_as_a_good_one_does(self, client, mlx, *, fault, said, reason):
@@ -339,7 +342,7 @@ class TestFaults:
     @pytest.mark.parametrize("after", [0, 2])
     async def test_a_cut_stream_looks_like_a_clean_end(self, mlx, after):
         """Without chunks or a length only the missing reason and `[DONE]` tell that the end is missing."""
-        mlx.faults.set(None, Fault(K.CUT, after_tokens=after))
+        mlx.faults.set(None, SandboxFault(K.CUT, after_tokens=after))
         status, _, body = split(await exchange(mlx.url, post(stream=True)))
         assert status == "HTTP/1.0 200 OK"
         assert len(chunks(body)) == after
@@ -347,13 +350,13 @@ class TestFaults:
 
     async def test_a_cut_answer_in_one_piece_is_shorter_than_announced(self, client, mlx):
         """Without a stream, `cut` leaves out the end of the body."""
-        mlx.faults.set(None, Fault(K.CUT))
+        mlx.faults.set(None, SandboxFault(K.CUT))
         with pytest.raises(httpx.RemoteProtocolError):
             await client.post(CHAT, json=chat())
 
     async def test_a_hanging_stream_keeps_its_connection(self, mlx):
         """`hang-midstream` sends its tokens and then nothing."""
-        mlx.faults.set(None, Fault(K.HANG_MIDSTREAM, after_tokens=2))
+        mlx.faults.set(None, SandboxFault(K.HANG_MIDSTREAM, after_tokens=2))
         reader, writer = await dial(mlx.url)
         writer.write(post(stream=True))
         await reader.readuntil(b'" is"}}]}\n\n')
@@ -363,7 +366,7 @@ class TestFaults:
 
     async def test_a_slow_token_shows_progress_meanwhile(self, mlx):
         """`slow-token` sends comments with growing progress before the first chunk."""
-        mlx.faults.set(None, Fault(K.SLOW_TOKEN, seconds=0.02))
+        mlx.faults.set(None, SandboxFault(K.SLOW_TOKEN, seconds=0.02))
         _, _, body = split(await exchange(mlx.url, post(stream=True)))
         comments = [event for event in events(body) if event.startswith(": keepalive ")]
         assert len(comments) > 2
@@ -371,7 +374,7 @@ class TestFaults:
 
     async def test_a_slow_load_sends_nothing_while_health_is_ok(self, client, mlx):
         """`slow-load` makes the next request wait for a load without any byte, and nothing else is served."""
-        mlx.faults.set(None, Fault(K.SLOW_LOAD, seconds=3600))
+        mlx.faults.set(None, SandboxFault(K.SLOW_LOAD, seconds=3600))
         reader, writer = await dial(mlx.url)
         writer.write(post(stream=True))
         await until(lambda: mlx.requests)
@@ -383,7 +386,7 @@ class TestFaults:
     @pytest.mark.parametrize("kind,path", [(K.GARBAGE, CHAT), (K.GARBAGE_TAGS, "/v1/models")])
     async def test_garbage_is_200_and_no_json(self, client, mlx, kind, path):
         """The body cannot be parsed."""
-        mlx.faults.set(None, Fault(kind))
+        mlx.faults.set(None, SandboxFault(kind))
         reply = await (client.get(path) if kind is K.GARBAGE_TAGS else client.post(path, json=chat()))
         assert reply.status_code == 200
         with pytest.raises(ValueError):
@@ -392,7 +395,7 @@ class TestFaults:
     @pytest.mark.parametrize("path", ["/health", "/v1/models", "/nope"])
     async def test_silence_is_kept_on_every_path(self, client, mlx, path):
         """`silence` takes the request and never answers."""
-        mlx.faults.set(None, Fault(K.SILENCE))
+        mlx.faults.set(None, SandboxFault(K.SILENCE))
         with pytest.raises(httpx.ReadTimeout):
             await client.get(path, timeout=0.05)
         assert mlx.requests[-1].path == path
@@ -403,7 +406,7 @@ class TestFaults:
         await until(lambda: not mlx._server.alive())
         reader, writer = await dial(mlx.url)
         await until(mlx._server.alive)
-        mlx.faults.set(None, Fault(K.REFUSE))
+        mlx.faults.set(None, SandboxFault(K.REFUSE))
         async with asyncio.timeout(1):
             assert await reader.read() == b""
         with pytest.raises(ConnectionRefusedError):
@@ -415,7 +418,7 @@ class TestFaults:
 
     async def test_a_server_may_be_refused_from_its_start(self):
         """A board that refuses at the start reserves the port without listening."""
-        board = FaultBoard([(None, Fault(K.REFUSE))])
+        board = FaultBoard([(None, SandboxFault(K.REFUSE))])
         async with SimulatedMlx(listed=[], default_model=PHI, faults=board) as server:
             with pytest.raises(ConnectionRefusedError):
                 await dial(server.url)
@@ -438,7 +441,7 @@ class TestLife:
         before = set(threading.enumerate())
         server = SimulatedMlx(listed=[PHI, QWEN], default_model=PHI, load_s=3600)
         await server.start()
-        server.faults.set(PHI, Fault(K.HANG_MIDSTREAM, times=1, after_tokens=0))
+        server.faults.set(PHI, SandboxFault(K.HANG_MIDSTREAM, times=1, after_tokens=0))
         writers = []
         for place, request in enumerate((post(stream=True), post(model=QWEN), post(), b"POST / HT"), start=1):
             _, writer = await dial(server.url)

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from opskit.sandbox.faults import Fault, FaultBoard, FaultKind
+from opskit.sandbox.faults import FaultBoard, SandboxFault, SandboxFaultKind
 from opskit.sandbox.ollama import SimModel, SimulatedOllama
 from tests.parts.loopback import dial, exchange, http_request, until
 
-K = FaultKind
+K = SandboxFaultKind
 PHI = SimModel("phi3.5:3.8b", resident=True, family="phi3")
 QWEN = SimModel("qwen2.5-coder:7b", 4_700_000_000)
 STUCK = SimModel("stuck:70b", 40_000_000_000, load_s=3600)
@@ -286,7 +286,7 @@ class TestMemory:
 
     async def test_requests_for_one_model_share_its_slots(self, client, ollama):
         """With one slot a second request waits for the first without any error."""
-        ollama.faults.set(PHI.name, Fault(K.HANG_MIDSTREAM, times=1, after_tokens=1))
+        ollama.faults.set(PHI.name, SandboxFault(K.HANG_MIDSTREAM, times=1, after_tokens=1))
         async with client.stream("POST", "/api/chat", json=chat()) as held:
             rows = held.aiter_lines()
             await anext(rows)
@@ -305,7 +305,7 @@ class TestMemory:
 
     async def test_a_reload_waits_for_the_requests_in_progress(self, client, ollama):
         """A busy model is not taken away from the request that uses it."""
-        ollama.faults.set(PHI.name, Fault(K.HANG_MIDSTREAM, times=1, after_tokens=1))
+        ollama.faults.set(PHI.name, SandboxFault(K.HANG_MIDSTREAM, times=1, after_tokens=1))
         async with client.stream("POST", "/api/chat", json=chat()) as held:
             rows = held.aiter_lines()
             await anext(rows)
@@ -342,7 +342,7 @@ class TestStatusFaults:
     )
     async def test_the_status_and_text_are_those_of_the_wire(self, client, ollama, *, kind, status, text):
         """An error before the first byte has its status and a native error string, streamed or not."""
-        ollama.faults.set(PHI.name, Fault(kind))
+        ollama.faults.set(PHI.name, SandboxFault(kind))
         for stream in (True, False):
             reply = await client.post("/api/chat", json=chat(stream=stream))
             assert reply.status_code == status
@@ -350,20 +350,20 @@ class TestStatusFaults:
 
     async def test_rate_limits_say_when_to_come_back(self, client, ollama):
         """429 carries the Retry-After of the fault."""
-        ollama.faults.set(PHI.name, Fault(K.RATE_LIMITED, retry_after_s=7))
+        ollama.faults.set(PHI.name, SandboxFault(K.RATE_LIMITED, retry_after_s=7))
         assert (await client.post("/api/chat", json=chat())).headers["retry-after"] == "7"
 
     @pytest.mark.parametrize("kind, listed", [(K.NOT_INSTALLED, False), (K.BLOB_MISSING, True)])
     async def test_only_a_model_with_a_missing_blob_is_still_listed(self, client, ollama, kind, listed):
         """Both answer 404: the list tells a model that was removed from one whose file is gone."""
-        ollama.faults.set(PHI.name, Fault(kind))
+        ollama.faults.set(PHI.name, SandboxFault(kind))
         assert (await client.post("/api/chat", json=chat())).status_code == 404
         tags = (await client.get("/api/tags")).json()["models"]
         assert (PHI.name in {entry["name"] for entry in tags}) is listed
 
     async def test_a_model_that_died_once_is_loaded_again(self, client, ollama):
         """After one crash the next request pays a load and succeeds."""
-        ollama.faults.set(PHI.name, Fault(K.CRASH, times=1))
+        ollama.faults.set(PHI.name, SandboxFault(K.CRASH, times=1))
         assert (await client.post("/api/chat", json=chat())).status_code == 500
         assert (await client.get("/api/ps")).json()["models"]
         assert (await client.post("/api/chat", json=chat())).status_code == 200
@@ -371,27 +371,27 @@ class TestStatusFaults:
 
     async def test_out_of_memory_leaves_nothing_resident(self, client, ollama):
         """A load that runs out of memory evicts every other model first."""
-        ollama.faults.set(QWEN.name, Fault(K.OOM))
+        ollama.faults.set(QWEN.name, SandboxFault(K.OOM))
         assert (await client.post("/api/chat", json=chat(QWEN.name))).status_code == 500
         assert (await client.get("/api/ps")).json() == {"models": []}
 
     async def test_a_slow_load_is_told_in_the_counts(self, client, ollama):
         """`slow-load` makes even a resident model load, for so long, before any byte."""
-        ollama.faults.set(PHI.name, Fault(K.SLOW_LOAD, seconds=0.05))
+        ollama.faults.set(PHI.name, SandboxFault(K.SLOW_LOAD, seconds=0.05))
         assert (await client.get("/api/ps")).json() == {"models": []}
         reply = await client.post("/api/chat", json=chat(stream=False))
         assert reply.json()["load_duration"] >= 50_000_000
 
     async def test_one_model_fails_and_another_answers(self, client, ollama):
         """A fault of one model is not met by another."""
-        ollama.faults.set(PHI.name, Fault(K.CRASH))
+        ollama.faults.set(PHI.name, SandboxFault(K.CRASH))
         assert (await client.post("/api/chat", json=chat(TINY.name))).status_code == 200
 
 
 class TestTextFaults:
     async def test_garbage_is_200_and_no_json(self, client, ollama):
         """The body of a garbage answer cannot be parsed."""
-        ollama.faults.set(PHI.name, Fault(K.GARBAGE))
+        ollama.faults.set(PHI.name, SandboxFault(K.GARBAGE))
         reply = await client.post("/api/chat", json=chat(stream=False))
         assert reply.status_code == 200
         with pytest.raises(ValueError):
@@ -400,7 +400,7 @@ class TestTextFaults:
     @pytest.mark.parametrize("path", ["/api/tags", "/v1/models"])
     async def test_garbage_lists_are_200_and_no_json(self, client, ollama, path):
         """`garbage-tags` spoils both model lists."""
-        ollama.faults.set(None, Fault(K.GARBAGE_TAGS))
+        ollama.faults.set(None, SandboxFault(K.GARBAGE_TAGS))
         reply = await client.get(path)
         assert reply.status_code == 200
         with pytest.raises(ValueError):
@@ -409,10 +409,10 @@ class TestTextFaults:
     @pytest.mark.parametrize(
         "fault,said,reason",
         [
-            (Fault(K.EMPTY), "", "stop"),
-            (Fault(K.ECHO), ASK[0]["content"], "stop"),
-            (Fault(K.LOOP, text="again. ", after_tokens=3), "again. again. ", "length"),
-            (Fault(K.LENGTH, after_tokens=2), "Here is", "length"),
+            (SandboxFault(K.EMPTY), "", "stop"),
+            (SandboxFault(K.ECHO), ASK[0]["content"], "stop"),
+            (SandboxFault(K.LOOP, text="again. ", after_tokens=3), "again. again. ", "length"),
+            (SandboxFault(K.LENGTH, after_tokens=2), "Here is", "length"),
         ],
     )
     async def test_a_bad_text_ends_as_a_good_one_does(self, client, ollama, fault, said, reason):
@@ -424,7 +424,7 @@ class TestTextFaults:
 
     async def test_an_unfinished_answer_never_says_done(self, client, ollama):
         """`done-false`: the stream just ends, the single object says `done: false`."""
-        ollama.faults.set(PHI.name, Fault(K.DONE_FALSE))
+        ollama.faults.set(PHI.name, SandboxFault(K.DONE_FALSE))
         got = await lines(client, chat())
         assert text(got) == ANSWER
         assert not any(one["done"] for one in got)
@@ -434,18 +434,18 @@ class TestTextFaults:
     @pytest.mark.parametrize("after", [0, 2])
     async def test_a_cut_stream_breaks_after_so_many_tokens(self, client, ollama, after):
         """`cut` sends the headers and so many tokens, then the connection is gone."""
-        ollama.faults.set(PHI.name, Fault(K.CUT, after_tokens=after))
+        ollama.faults.set(PHI.name, SandboxFault(K.CUT, after_tokens=after))
         assert len(await broken(client, chat())) == after
 
     async def test_a_cut_answer_in_one_piece_is_shorter_than_announced(self, client, ollama):
         """Without a stream, `cut` leaves out the end of the body."""
-        ollama.faults.set(PHI.name, Fault(K.CUT))
+        ollama.faults.set(PHI.name, SandboxFault(K.CUT))
         with pytest.raises(httpx.RemoteProtocolError, match="without sending complete"):
             await client.post("/api/chat", json=chat(stream=False))
 
     async def test_an_error_after_tokens_is_a_line_under_200(self, client, ollama):
         """`error-inband`: the last line is an error, and no line is done."""
-        ollama.faults.set(PHI.name, Fault(K.ERROR_INBAND, after_tokens=2))
+        ollama.faults.set(PHI.name, SandboxFault(K.ERROR_INBAND, after_tokens=2))
         got = await lines(client, chat())
         assert [set(one) for one in got[-1:]] == [{"error"}]
         assert [one.get("done") for one in got] == [False, False, None]
@@ -453,12 +453,12 @@ class TestTextFaults:
     @pytest.mark.parametrize("after,stream", [(0, True), (2, False)])
     async def test_an_error_before_the_first_byte_is_500(self, client, ollama, after, stream):
         """The same error with nothing sent yet has its status."""
-        ollama.faults.set(PHI.name, Fault(K.ERROR_INBAND, after_tokens=after))
+        ollama.faults.set(PHI.name, SandboxFault(K.ERROR_INBAND, after_tokens=after))
         assert (await client.post("/api/chat", json=chat(stream=stream))).status_code == 500
 
     async def test_the_openai_stream_loses_the_error(self, client, ollama):
         """On `/v1` an error after the first byte shows as an empty delta, with no reason and no `[DONE]`."""
-        ollama.faults.set(PHI.name, Fault(K.ERROR_INBAND, after_tokens=2))
+        ollama.faults.set(PHI.name, SandboxFault(K.ERROR_INBAND, after_tokens=2))
         reply = await client.post("/v1/chat/completions", json=chat(stream=True))
         events = [json.loads(event.removeprefix("data: ")) for event in reply.text.split("\n\n") if event]
         assert [event["choices"][0]["delta"]["content"] for event in events] == ["Here", " is", ""]
@@ -466,7 +466,7 @@ class TestTextFaults:
 
     async def test_a_hanging_stream_keeps_its_connection(self, client, ollama):
         """`hang-midstream` stops after its tokens, and the connection stays open."""
-        ollama.faults.set(PHI.name, Fault(K.HANG_MIDSTREAM, after_tokens=2))
+        ollama.faults.set(PHI.name, SandboxFault(K.HANG_MIDSTREAM, after_tokens=2))
         got = []
         with pytest.raises(httpx.ReadTimeout):
             async with client.stream("POST", "/api/chat", json=chat(), timeout=0.1) as reply:
@@ -475,14 +475,14 @@ class TestTextFaults:
 
     async def test_a_slow_token_counts_as_prefill(self, client, ollama):
         """`slow-token` delays the headers too, and is told as prompt time."""
-        ollama.faults.set(PHI.name, Fault(K.SLOW_TOKEN, seconds=0.05))
+        ollama.faults.set(PHI.name, SandboxFault(K.SLOW_TOKEN, seconds=0.05))
         assert (await lines(client, chat()))[-1]["prompt_eval_duration"] >= 50_000_000
 
 
 class TestConnectionFaults:
     async def test_a_refused_port_stays_taken_and_comes_back(self, client, ollama):
         """`refuse` refuses new connections, lets nobody else have the port, and ends when cleared."""
-        ollama.faults.set(None, Fault(K.REFUSE))
+        ollama.faults.set(None, SandboxFault(K.REFUSE))
         with pytest.raises(httpx.ConnectError):
             await client.get("/")
         with socket.socket() as other, pytest.raises(OSError):
@@ -495,14 +495,14 @@ class TestConnectionFaults:
         reader, writer = await dial(ollama.url)
         writer.write(http_request("GET", "/api/version"))
         await reader.readuntil(b'"0.33.0"}')
-        ollama.faults.set(None, Fault(K.REFUSE))
+        ollama.faults.set(None, SandboxFault(K.REFUSE))
         async with asyncio.timeout(1):
             assert await reader.read() == b""
         writer.close()
 
     async def test_a_server_may_be_refused_from_its_start(self):
         """A board that refuses at the start reserves the port without listening."""
-        board = FaultBoard([(None, Fault(K.REFUSE))])
+        board = FaultBoard([(None, SandboxFault(K.REFUSE))])
         async with SimulatedOllama(models=MODELS, faults=board) as server:
             with pytest.raises(ConnectionRefusedError):
                 await dial(server.url)
@@ -510,21 +510,21 @@ class TestConnectionFaults:
     @pytest.mark.parametrize("path", ["/", "/api/version", "/api/tags", "/nowhere"])
     async def test_silence_is_kept_on_every_path(self, client, ollama, path):
         """`silence` takes the request and never answers."""
-        ollama.faults.set(None, Fault(K.SILENCE))
+        ollama.faults.set(None, SandboxFault(K.SILENCE))
         with pytest.raises(httpx.ReadTimeout):
             await client.get(path, timeout=0.05)
         assert ollama.requests[-1].path == path
 
     async def test_a_reset_comes_before_any_byte(self, ollama):
         """`reset` ends the completion by RST; other paths still answer."""
-        ollama.faults.set(PHI.name, Fault(K.RESET))
+        ollama.faults.set(PHI.name, SandboxFault(K.RESET))
         with pytest.raises(ConnectionResetError):
             await exchange(ollama.url, http_request("POST", "/api/chat", chat()))
         assert b"200 OK" in await exchange(ollama.url, http_request("GET", "/api/ps", Connection="close"))
 
     async def test_ps_blocks_until_the_fault_is_cleared(self, client, ollama):
         """`ps-blocks` holds `/api/ps` alone, and lets it go when cleared."""
-        ollama.faults.set(None, Fault(K.PS_BLOCKS))
+        ollama.faults.set(None, SandboxFault(K.PS_BLOCKS))
         waiting = asyncio.create_task(client.get("/api/ps"))
         await until(lambda: ollama.requests)
         assert (await client.get("/api/tags")).status_code == 200
@@ -534,7 +534,7 @@ class TestConnectionFaults:
 
     async def test_a_fault_may_be_set_from_another_thread(self, client, ollama):
         """The board follows changes of any thread."""
-        await asyncio.to_thread(ollama.faults.set, None, Fault(K.REFUSE))
+        await asyncio.to_thread(ollama.faults.set, None, SandboxFault(K.REFUSE))
         with pytest.raises(ConnectionRefusedError):
             await dial(ollama.url)
         await asyncio.to_thread(ollama.faults.clear)
@@ -560,8 +560,8 @@ class TestLife:
         before = asyncio.all_tasks()
         server = SimulatedOllama(models=MODELS)
         await server.start()
-        server.faults.set(None, Fault(K.PS_BLOCKS))
-        server.faults.set(PHI.name, Fault(K.HANG_MIDSTREAM))
+        server.faults.set(None, SandboxFault(K.PS_BLOCKS))
+        server.faults.set(PHI.name, SandboxFault(K.HANG_MIDSTREAM))
         writers = []
         for request in (
             http_request("GET", "/api/ps"),

@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from opskit.sandbox.faults import Fault, FaultKind, parse_fault
+from opskit.sandbox.faults import SandboxFault, SandboxFaultKind, parse_fault
 from opskit.sandbox.stage import MLX_DEFAULT, Stage
 from tests.parts.loopback import dial, http_request, until
 
@@ -63,7 +63,7 @@ async def test_a_fault_hits_its_node_and_no_other():
 def test_a_fault_that_cannot_be_shown_is_refused_before_anything_starts(node, hint):
     """The constructor raises ValueError."""
     with pytest.raises(ValueError, match=hint):
-        Stage([(node, None, Fault(FaultKind.CRASH))])
+        Stage([(node, None, SandboxFault(SandboxFaultKind.CRASH))])
 
 
 async def test_fixed_ports_are_taken_and_a_taken_one_leaves_nothing_running():

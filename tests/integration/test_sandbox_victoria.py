@@ -5,11 +5,11 @@ import asyncio
 import httpx
 import pytest
 
-from opskit.sandbox.faults import Fault, FaultKind
+from opskit.sandbox.faults import SandboxFault, SandboxFaultKind
 from opskit.sandbox.victoria import SimulatedAgent
 from tests.parts.loopback import exchange, http_request, until
 
-K = FaultKind
+K = SandboxFaultKind
 GOAL = "What is 6 times 7?"
 
 
@@ -84,7 +84,7 @@ async def test_a_task_is_accepted_and_completes(client, agent, query, field):
 
 async def test_a_slow_task_is_seen_running(client, agent):
     """While the agent works, its task is running and has no output."""
-    agent.faults.set(None, Fault(K.SLOW_TOKEN, seconds=3600))
+    agent.faults.set(None, SandboxFault(K.SLOW_TOKEN, seconds=3600))
     receipt = (await client.post("/run", json={"goal": GOAL, "async_mode": True})).json()
     await until(lambda: agent.tasks[receipt["task_id"]]["status"] == "running")
     task = (await client.get(receipt["status_url"])).json()
@@ -107,7 +107,7 @@ async def test_a_run_without_a_goal_is_422(client, raw):
 
 async def test_a_crash_is_500_or_a_failed_task(client, agent):
     """The same breakdown is a status for who waits and a failed task for who polls."""
-    agent.faults.set(None, Fault(K.CRASH))
+    agent.faults.set(None, SandboxFault(K.CRASH))
     assert (await client.post("/run", json={"goal": GOAL})).status_code == 500
     task = await finished(client, agent)
     assert (task["status"], task["error"], task["output"]) == ("failed", "Internal Server Error", None)
@@ -116,7 +116,7 @@ async def test_a_crash_is_500_or_a_failed_task(client, agent):
 @pytest.mark.parametrize("kind,output", [(K.EMPTY, ""), (K.ECHO, GOAL)])
 async def test_a_bad_answer_is_called_a_success(client, agent, kind, output):
     """An empty or echoed output comes with status success, which is the trap."""
-    agent.faults.set(None, Fault(kind))
+    agent.faults.set(None, SandboxFault(kind))
     body = (await client.post("/run", json={"goal": GOAL})).json()
     assert (body["status"], body["output"]) == ("success", output)
     assert (await finished(client, agent))["output"] == output
@@ -124,7 +124,7 @@ async def test_a_bad_answer_is_called_a_success(client, agent, kind, output):
 
 async def test_garbage_is_200_and_no_json(client, agent):
     """The body cannot be parsed."""
-    agent.faults.set(None, Fault(K.GARBAGE))
+    agent.faults.set(None, SandboxFault(K.GARBAGE))
     reply = await client.post("/run", json={"goal": GOAL})
     assert reply.status_code == 200
     with pytest.raises(ValueError):
@@ -133,7 +133,7 @@ async def test_garbage_is_200_and_no_json(client, agent):
 
 async def test_an_unauthorised_agent_still_shows_its_health(client, agent):
     """401 is for runs and their status, not for `/health`."""
-    agent.faults.set(None, Fault(K.UNAUTHORISED))
+    agent.faults.set(None, SandboxFault(K.UNAUTHORISED))
     assert (await client.post("/run", json={"goal": GOAL})).status_code == 401
     assert (await client.get("/run/status/none")).status_code == 401
     assert (await client.get("/health")).status_code == 200
@@ -141,24 +141,24 @@ async def test_an_unauthorised_agent_still_shows_its_health(client, agent):
 
 async def test_a_cut_answer_is_shorter_than_announced(client, agent):
     """`cut` drops the connection in the middle of the body."""
-    agent.faults.set(None, Fault(K.CUT))
+    agent.faults.set(None, SandboxFault(K.CUT))
     with pytest.raises(httpx.RemoteProtocolError):
         await client.post("/run", json={"goal": GOAL})
 
 
 async def test_a_reset_comes_before_any_byte(agent):
     """`reset` ends the run by RST."""
-    agent.faults.set(None, Fault(K.RESET))
+    agent.faults.set(None, SandboxFault(K.RESET))
     with pytest.raises(ConnectionResetError):
         await exchange(agent.url, http_request("POST", "/run", {"goal": GOAL}))
 
 
 async def test_silence_and_refusal_reach_every_path(client, agent):
     """`silence` never answers, `refuse` never connects, and both end when cleared."""
-    agent.faults.set(None, Fault(K.SILENCE))
+    agent.faults.set(None, SandboxFault(K.SILENCE))
     with pytest.raises(httpx.ReadTimeout):
         await client.get("/health", timeout=0.05)
-    agent.faults.set(None, Fault(K.REFUSE))
+    agent.faults.set(None, SandboxFault(K.REFUSE))
     with pytest.raises(httpx.ConnectError):
         await client.get("/health")
     agent.faults.clear()
@@ -168,7 +168,7 @@ async def test_silence_and_refusal_reach_every_path(client, agent):
 async def test_a_stop_ends_the_tasks_in_progress(client, agent):
     """A stopped agent leaves no work behind, and starts again on its port."""
     before = asyncio.all_tasks()
-    agent.faults.set(None, Fault(K.SLOW_TOKEN, seconds=3600))
+    agent.faults.set(None, SandboxFault(K.SLOW_TOKEN, seconds=3600))
     await client.post("/run", json={"goal": GOAL, "async_mode": True})
     async with asyncio.timeout(0.5):
         await agent.stop()

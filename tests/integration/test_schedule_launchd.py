@@ -14,7 +14,7 @@ import pytest
 from opskit.config.load import load
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
-from opskit.schedule.installation import Place, install, remove, start
+from opskit.schedule.installation import SchedulePlace, install, remove, start
 from opskit.schedule.job import LABEL
 from opskit.schedule.launchd import Launchd
 from opskit.schedule.report import report
@@ -39,12 +39,12 @@ def home(mac: Schedulers) -> Path:
 
 
 @pytest.fixture
-def place(mac: Schedulers, home: Path) -> Place:
-    return Place(environment(home, {"PATH": mac.path}), home, "darwin", UID, sys.executable)
+def place(mac: Schedulers, home: Path) -> SchedulePlace:
+    return SchedulePlace(environment(home, {"PATH": mac.path}), home, "darwin", UID, sys.executable)
 
 
 @pytest.fixture
-def configured(place: Place, home: Path) -> Callable[..., Config]:
+def configured(place: SchedulePlace, home: Path) -> Callable[..., Config]:
     def made(text: str = "") -> Config:
         (home / "opskit.yaml").write_text(text)
         return load(None, environ=place.environ, cwd=home, in_docker=False).config

@@ -11,9 +11,9 @@ import pytest
 from opskit.config.load import load
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
-from opskit.schedule.installation import Place, install, remove, start
+from opskit.schedule.installation import SchedulePlace, install, remove, start
 from opskit.schedule.report import report
-from opskit.schedule.status import Status, status
+from opskit.schedule.status import ScheduleStatus, status
 from tests.parts.command import environment
 from tests.parts.schedulers import Schedulers
 
@@ -34,12 +34,12 @@ def home(linux: Schedulers) -> Path:
 
 
 @pytest.fixture
-def place(linux: Schedulers, home: Path) -> Place:
-    return Place(environment(home, {"PATH": linux.path}), home, "linux", 1000, sys.executable)
+def place(linux: Schedulers, home: Path) -> SchedulePlace:
+    return SchedulePlace(environment(home, {"PATH": linux.path}), home, "linux", 1000, sys.executable)
 
 
 @pytest.fixture
-def configured(place: Place, home: Path) -> Callable[..., Config]:
+def configured(place: SchedulePlace, home: Path) -> Callable[..., Config]:
     def made(text: str = "") -> Config:
         (home / "opskit.yaml").write_text(text)
         return load(None, environ=place.environ, cwd=home, in_docker=False).config
@@ -51,7 +51,9 @@ def units(home: Path) -> dict[str, str]:
     return {one.name: one.read_text() for one in (home / FOLDER).glob("*")}
 
 
-async def asked(configured: Callable[..., Config], place: Place, *, inside: bool = False) -> Status:
+async def asked(
+    configured: Callable[..., Config], place: SchedulePlace, *, inside: bool = False
+) -> ScheduleStatus:
     return await status(configured(), place.environ, inside=inside, place=place)
 
 

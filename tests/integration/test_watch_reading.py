@@ -8,10 +8,10 @@ from pathlib import Path
 from opskit.checks.inventory import look, look_again
 from opskit.config.schema import Budgets, NodeConfig
 from opskit.logs.files import FileSource
-from opskit.logs.record import Entry
+from opskit.logs.record import LogEntry
 from opskit.logs.source import LeftOut, Note, Window
 from opskit.providers.node import Node
-from opskit.watch.reading import Reader, Tally
+from opskit.watch.reading import Reader, ReadTally
 from opskit.watch.targets import NodeTarget
 from tests.parts.checking import configuration
 from tests.parts.loopback import until
@@ -102,7 +102,7 @@ async def test_a_file_that_runs_ahead_is_gone_on_with_near_its_end(tmp_path: Pat
                     if isinstance(item, LeftOut):
                         left_out += item.lines
                     else:
-                        assert isinstance(item, Entry)
+                        assert isinstance(item, LogEntry)
                         assert whole.fullmatch(item.raw)
                         read += 1
     assert read + left_out == written
@@ -113,9 +113,9 @@ async def test_a_reader_keeps_what_belongs_together_and_leaves_the_rest(tmp_path
     """Errors with their tracebacks and tagged lines; the last one without waiting for a next line."""
     path = tmp_path / "app.log"
     path.write_text("ERROR an old one\n")
-    found: list[Entry] = []
+    found: list[LogEntry] = []
     notes: list[Note] = []
-    tally = Tally()
+    tally = ReadTally()
     reader = Reader(FileSource(path), tally, found=found.append, told=notes.append)
     task = asyncio.create_task(reader.run())
     try:
@@ -134,8 +134,8 @@ async def test_a_reader_keeps_what_belongs_together_and_leaves_the_rest(tmp_path
 async def test_a_log_that_does_not_exist_yet_is_waited_for_and_read_from_its_start(tmp_path: Path) -> None:
     """All of it is new."""
     path = tmp_path / "later.log"
-    found: list[Entry] = []
-    reader = Reader(FileSource(path), Tally(), found=found.append, told=lambda _: None)
+    found: list[LogEntry] = []
+    reader = Reader(FileSource(path), ReadTally(), found=found.append, told=lambda _: None)
     task = asyncio.create_task(reader.run())
     try:
         await asyncio.sleep(0)

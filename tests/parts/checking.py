@@ -9,7 +9,7 @@ import yaml
 
 from opskit.checks import runner
 from opskit.checks.checklist import Checklist, load
-from opskit.checks.surroundings import Surroundings
+from opskit.checks.run_context import RunContext
 from opskit.config.load import load as load_config
 from opskit.config.schema import Config
 from opskit.result import Finding
@@ -36,7 +36,7 @@ async def findings(
     **options: Any,
 ) -> list[Finding]:
     environ = {"PATH": os.environ["PATH"], **(env or {})}
-    async with Surroundings(config or configuration(folder), environ, locks=folder, cwd=folder) as around:
+    async with RunContext(config or configuration(folder), environ, locks=folder, cwd=folder) as around:
         return await runner.run(checklist.checks, around, **options)
 
 

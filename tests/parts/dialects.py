@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from opskit.providers.base import ChatRequest, Event, Message, Provider, Token
-from opskit.providers.http import HttpNode
+from opskit.providers.http import HttpClient
 from opskit.providers.llamacpp import LlamaCpp
 from opskit.providers.ollama import Ollama
 from opskit.providers.openai import OpenAIStyle
@@ -23,7 +23,7 @@ class Dialect:
 
     name: str
     path: str
-    provider: Callable[[HttpNode], Provider]
+    provider: Callable[[HttpClient], Provider]
     token: Callable[[str], bytes]
     end: bytes
     listing: tuple[str, Reply]

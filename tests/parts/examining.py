@@ -8,7 +8,7 @@ import yaml
 
 from opskit.doctor.cause import Cause
 from opskit.doctor.diagnosis import Diagnosis
-from opskit.doctor.examination import Patient, examine, patient
+from opskit.doctor.examination import ExaminationTarget, examine, patient
 from opskit.sandbox.stage import Stage
 from tests.parts.command import environment
 
@@ -27,7 +27,7 @@ def someone(
     in_docker: bool = False,
     platform: str = "linux",
     deep: bool = False,
-) -> Patient:
+) -> ExaminationTarget:
     """A patient whose configuration is `config` over QUIET; MLX is off unless `env` says where it is."""
     written = {**QUIET, **(config or {})}
     (folder / "opskit.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")

@@ -14,13 +14,13 @@ from opskit.config.load import load
 from opskit.config.schema import Config
 from opskit.recovery.audit import Audit
 from opskit.recovery.command_runner import CommandRunner
+from opskit.recovery.context import RecoveryContext
 from opskit.recovery.executor import Executor
-from opskit.recovery.ground import Ground
-from opskit.recovery.healer import Healer
 from opskit.recovery.memory import Memory
-from opskit.recovery.mending import Mender
 from opskit.recovery.notice import Notice
-from opskit.recovery.outcome import Outcome, Run
+from opskit.recovery.outcome import Outcome, RecoveryRun
+from opskit.recovery.reconciler import Reconciler
+from opskit.recovery.repairer import Repairer
 from opskit.recovery.step import Step
 from opskit.system.docker_objects import DockerObjects
 from tests.parts.command import environment
@@ -63,13 +63,19 @@ class Healing:
         self.runner = CommandRunner(self.folder, self.environ)
 
     @asynccontextmanager
-    async def ground(self) -> AsyncIterator[Ground]:
+    async def ground(self) -> AsyncIterator[RecoveryContext]:
         async with DockerObjects(self.environ) as door:
-            yield Ground(self.config, self.environ, self.folder, door, self.memory, self.clock, self.platform)
+            yield RecoveryContext(
+                self.config, self.environ, self.folder, door, self.memory, self.clock, self.platform
+            )
 
     async def run(
-        self, steps: Callable[[Ground], Sequence[Step]], *, dry: bool = False, budget_s: float = 120.0
-    ) -> Run:
+        self,
+        steps: Callable[[RecoveryContext], Sequence[Step]],
+        *,
+        dry: bool = False,
+        budget_s: float = 120.0,
+    ) -> RecoveryRun:
         async def tell(notice: Notice) -> None:
             self.notices.append(notice)
 
@@ -86,13 +92,13 @@ class Healing:
                     run_id="run-1",
                     clock=self.clock,
                 )
-                return await Healer(list(steps(ground)), Mender(executor)).run(budget_s=budget_s)
+                return await Reconciler(list(steps(ground)), Repairer(executor)).run(budget_s=budget_s)
         finally:
             if audit is not None:
                 audit.close()
 
 
-def outcome(run: Run, target: str) -> Outcome:
+def outcome(run: RecoveryRun, target: str) -> Outcome:
     return next(one for one in run.outcomes if one.target == target)
 
 

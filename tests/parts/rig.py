@@ -7,9 +7,9 @@ from typing import Any
 
 from opskit.config.schema import Budgets, CircuitConfig, NodeConfig, RouterConfig
 from opskit.llm.answer import Answer, Ask, NoAnswer, Session
-from opskit.llm.plan import Wish
+from opskit.llm.plan import ModelRequest
 from opskit.llm.router import Router
-from opskit.providers.base import CallError, Cause, Provider
+from opskit.providers.base import CallCause, CallError, Provider
 from opskit.providers.node import Node
 from opskit.tags import TaggedLine, TagLog, parse
 
@@ -109,9 +109,9 @@ def tried(outcome: Answer | NoAnswer) -> list[tuple[str, str, str | None]]:
 
 def named(model: str) -> dict[str, Any]:
     """The argument that asks for a model by name."""
-    return {"wish": Wish(model=model)}
+    return {"wish": ModelRequest(model=model)}
 
 
-def fails(cause: Cause, text: str = "", status: int | None = None, **rest: Any) -> tuple[CallError]:
+def fails(cause: CallCause, text: str = "", status: int | None = None, **rest: Any) -> tuple[CallError]:
     """The script of a call that fails; `rest` goes to CallError."""
     return (CallError(cause, text or cause.value, status=status, **rest),)

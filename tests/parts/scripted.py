@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from opskit.providers.base import (
+    CallCause,
     CallError,
-    Cause,
     ChatRequest,
     End,
     Event,
@@ -113,7 +113,7 @@ class Scripted(Provider):
         self.calls.append(request)
         answers = self._scripts.get(request.model)
         if answers is None:
-            raise CallError(Cause.STATUS, f"model {request.model!r} not found", status=404)
+            raise CallError(CallCause.STATUS, f"model {request.model!r} not found", status=404)
         script = answers.pop(0) if len(answers) > 1 else answers[0]
         async with contextlib.aclosing(_play(script)) as events:
             async for event in events:

@@ -21,24 +21,24 @@ from opskit.checks.expectation import compile_expectation
 from opskit.checks.judgement import judged as judged_check
 from opskit.checks.kinds import KINDS
 from opskit.checks.kinds.containers import observed_container
-from opskit.checks.spec import Check, Scene
-from opskit.checks.surroundings import Surroundings
+from opskit.checks.run_context import RunContext
+from opskit.checks.spec import Check, CheckContext
 from opskit.config.schema import Config, RecoveryConfig
 from opskit.diagnose.container import SampledContainer, judged
 from opskit.doctor.areas.containers import causes
 from opskit.doctor.evidence import Evidence, ExaminedContainer
-from opskit.doctor.looks.board import Board
+from opskit.doctor.looks.board import FactBoard
 from opskit.doctor.looks.containers import health
 from opskit.facts.container import container
 from opskit.facts.container_events import ContainerEvents
 from opskit.recovery.step import Condition
-from opskit.recovery.steps.decision import Case, Trouble, decide
-from opskit.recovery.steps.project_state import Known, seen
-from opskit.recovery.steps.situation import Situation
-from opskit.recovery.steps.subject import Subject
+from opskit.recovery.steps.decision import NodeProblem, RepairCase, decide
+from opskit.recovery.steps.project_state import ProjectKnowledge, seen
+from opskit.recovery.steps.situation import RepairContext
+from opskit.recovery.steps.subject import RepairSubject
 from opskit.result import Status
-from opskit.system.compose_model import Project, Service
-from opskit.system.docker_records import Happening
+from opskit.system.compose_model import ComposeService, Project
+from opskit.system.docker_records import DockerEvent
 from opskit.watch.watched_container import watched
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -301,7 +301,7 @@ def past(case: ContainerCase) -> ContainerEvents:
     at_ns = int((NOW - timedelta(seconds=9)).timestamp() * 1e9)
     actions = case.events or ()
     events = [
-        Happening(at_ns + n, case.document["Id"], "p_web_1", action) for n, action in enumerate(actions)
+        DockerEvent(at_ns + n, case.document["Id"], "p_web_1", action) for n, action in enumerate(actions)
     ]
     return ContainerEvents(NOW, events, complete=case.events is not None)
 
@@ -317,9 +317,9 @@ def verify(case: ContainerCase) -> tuple[str, Status]:
 def doctor(case: ContainerCase) -> tuple[ExaminedContainer, str, Status]:
     one = assessed(case)
     examined = ExaminedContainer(one.container, one.assessment)
-    check = health(Board(containers=(examined,)))
-    around = Surroundings(Config("/state", (), ()), {}, locks=Path("/"), cwd=Path("/"))
-    seen_ = asyncio.run(check.kind.observe(check.params, Scene(around, Path("/"), 1.0)))
+    check = health(FactBoard(containers=(examined,)))
+    around = RunContext(Config("/state", (), ()), {}, locks=Path("/"), cwd=Path("/"))
+    seen_ = asyncio.run(check.kind.observe(check.params, CheckContext(around, Path("/"), 1.0)))
     finding = judged_check(check, seen_, 0.0)
     return examined, finding.evidence["conditions"]["p_web_1"], finding.status
 
@@ -327,8 +327,10 @@ def doctor(case: ContainerCase) -> tuple[ExaminedContainer, str, Status]:
 def recover(case: ContainerCase) -> tuple[str, set[Condition], list[str]]:
     """What the project says of it, the conditions that are told, and the services that `up` would start."""
     records = [container(case.document), *([container(case.peer)] if case.peer else [])]
-    services = {name: Service(name, ("i",), networks=()) for name in {one.service or "" for one in records}}
-    known = Known("app", Project("p", "2.0", services), records, NOW, RULES, events=past(case))
+    services = {
+        name: ComposeService(name, ("i",), networks=()) for name in {one.service or "" for one in records}
+    }
+    known = ProjectKnowledge("app", Project("p", "2.0", services), records, NOW, RULES, events=past(case))
     project, *others = seen(known)
     own = [one for one in others if one.target == "container:p_web_1"]
     start = [name for name in project.evidence.get("start", ()) if name == "web"]
@@ -368,9 +370,9 @@ def test_six_commands_say_the_same_of_one_document(case: ContainerCase):
 
     assert watched(None, one, 0.0).condition == case.condition
 
-    subject = Subject("victoria", "http://127.0.0.1:1", True, ("victoria",), ("p_web_1",), ())
-    here = Situation(NOW.timestamp(), "me", 501, containers=(one,))
-    decision = decide(Case(subject, Trouble("refused", "nothing listens"), here, RecoveryConfig()))
+    subject = RepairSubject("victoria", "http://127.0.0.1:1", True, ("victoria",), ("p_web_1",), ())
+    here = RepairContext(NOW.timestamp(), "me", 501, containers=(one,))
+    decision = decide(RepairCase(subject, NodeProblem("refused", "nothing listens"), here, RecoveryConfig()))
     if case.condition is LEFT:
         assert (decision.condition, decision.repair) == (Condition.LEFT, None)
     if case.condition is WAITING:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from opskit.checks.comparison import MISSING
 from opskit.checks.fields import CONFIG, Flag, Seconds, Texts
 from opskit.checks.kinds.http import HttpParams, Url, fetch
-from opskit.checks.spec import Kind, Observation, Scene, Unjudged
+from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
 from opskit.providers.base import CallError
 
 _TASK = "Write a Python function add(a, b) that returns the sum, with a docstring and type hints."
@@ -55,14 +55,14 @@ class AgentParams:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class AgentAddress:
     """Where an agent is, and the headers it wants."""
 
     url: str
     headers: Mapping[str, str]
 
 
-def address(agent: str, url: str | None, scene: Scene) -> Address:
+def address(agent: str, url: str | None, scene: CheckContext) -> AgentAddress:
     """The given address, else that of the configuration, else the agent's usual port on this machine.
 
     Raises Unjudged for an agent that the configuration switches off.
@@ -72,15 +72,17 @@ def address(agent: str, url: str | None, scene: Scene) -> Address:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     if url is not None:
         # A key is for the configured address only.
-        return Address(url.rstrip("/"), headers if known is not None and known.url == url.rstrip("/") else {})
+        return AgentAddress(
+            url.rstrip("/"), headers if known is not None and known.url == url.rstrip("/") else {}
+        )
     if known is not None:
-        return Address(known.url, headers)
+        return AgentAddress(known.url, headers)
     if agent in ("victoria", "veronica"):
         raise Unjudged(f"{agent} is switched off in the configuration", remedy=f"set {agent.upper()}_URL")
-    return Address(f"http://localhost:{APIS[agent].port}", {})
+    return AgentAddress(f"http://localhost:{APIS[agent].port}", {})
 
 
-async def _agent(params: AgentParams, scene: Scene) -> Observation:
+async def _agent(params: AgentParams, scene: CheckContext) -> Observation:
     where = address(params.agent, params.url, scene)
     api = APIS[params.agent]
     paths = params.endpoints or api.looks
@@ -131,7 +133,7 @@ def _summed(rows: Mapping[str, Mapping[str, Any]], left: Sequence[str], seconds:
 
 
 async def _ask(
-    scene: Scene, where: Address, method: str, path: str, body: Any, *, limit_s: float | None
+    scene: CheckContext, where: AgentAddress, method: str, path: str, body: Any, *, limit_s: float | None
 ) -> dict[str, Any]:
     """One endpoint: it is ok with a status below 300 and JSON in its body."""
     request = HttpParams(

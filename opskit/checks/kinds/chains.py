@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from opskit.checks.comparison import MISSING
 from opskit.checks.fields import CONFIG, Flag, Text
-from opskit.checks.kinds.agents import Address, address
+from opskit.checks.kinds.agents import AgentAddress, address
 from opskit.checks.kinds.http import HttpParams, Reply, Url, fetch
-from opskit.checks.spec import Kind, Observation, Scene
+from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.llm.verdict import judge
-from opskit.providers.base import CallError, Cause
+from opskit.providers.base import CallCause, CallError
 from opskit.tags import new_correlation_id
 
 _GOALS = {
@@ -48,19 +48,19 @@ class ChainParams:
         return self.goal or _GOALS[self.chain]
 
 
-async def _chain(params: ChainParams, scene: Scene) -> Observation:
+async def _chain(params: ChainParams, scene: CheckContext) -> Observation:
     began = time.monotonic()
     try:
         return await (_goal if params.chain == "goal" else _code)(params, scene, began)
     except CallError as error:
         values = {"held": False, "error": error.cause.value, "seconds": time.monotonic() - began}
-        settled = ("held",) if error.cause is Cause.REFUSED else ()
+        settled = ("held",) if error.cause is CallCause.REFUSED else ()
         return Observation(
             values, problem=error.text, state=error.cause.value, code="COMM_001", settled=settled
         )
 
 
-async def _send(scene: Scene, where: Address, path: str, body: Any = None) -> Reply:
+async def _send(scene: CheckContext, where: AgentAddress, path: str, body: Any = None) -> Reply:
     method: Literal["GET", "POST"] = "GET" if body is None else "POST"
     return await fetch(scene, HttpParams(f"{where.url}{path}", method, dict(where.headers), send=body))
 
@@ -70,7 +70,7 @@ def _section(reply: Reply) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-async def _goal(params: ChainParams, scene: Scene, began: float) -> Observation:
+async def _goal(params: ChainParams, scene: CheckContext, began: float) -> Observation:
     where = address(params.agent, params.url, scene)
     body = {
         "goal": params.asked,
@@ -112,7 +112,7 @@ async def _goal(params: ChainParams, scene: Scene, began: float) -> Observation:
 
 
 async def _polled(
-    scene: Scene, where: Address, accepted: Mapping[str, Any], task: str
+    scene: CheckContext, where: AgentAddress, accepted: Mapping[str, Any], task: str
 ) -> tuple[Mapping[str, Any], list[str]]:
     """The end of a task, and the states it went through. The check's deadline is the only one."""
     path = accepted.get("status_url")
@@ -131,7 +131,7 @@ async def _polled(
     return last, states
 
 
-async def _code(params: ChainParams, scene: Scene, began: float) -> Observation:
+async def _code(params: ChainParams, scene: CheckContext, began: float) -> Observation:
     generator = address("generator", params.generator, scene)
     reviewer = address("reviewer", params.reviewer, scene)
     made = await _send(scene, generator, "/generate", {"task_description": params.asked})
@@ -168,7 +168,7 @@ async def _code(params: ChainParams, scene: Scene, began: float) -> Observation:
     return Observation(values, detail, state="ok" if values["held"] else "failing", code="REV_001")
 
 
-async def _stats(scene: Scene, where: Address) -> Mapping[str, Any]:
+async def _stats(scene: CheckContext, where: AgentAddress) -> Mapping[str, Any]:
     try:
         return _section(await _send(scene, where, "/stats"))
     except CallError:

@@ -11,7 +11,7 @@ from opskit.checks.container_assessment import (
     assessed,
 )
 from opskit.checks.fields import CONFIG, Text, Texts
-from opskit.checks.spec import Kind, Observation, Scene
+from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.facts.container_survey import read_containers, survey_containers
 
 _STATES = frozenset({"up", "down", "states", "unhealthy", "exited"})
@@ -32,7 +32,7 @@ class ComposeParams:
     one_shot: Texts = ()
 
 
-async def _compose(params: ComposeParams, scene: Scene) -> Observation:
+async def _compose(params: ComposeParams, scene: CheckContext) -> Observation:
     from opskit.system.compose import find
 
     path = scene.path(params.file)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opskit.checks.fields import CONFIG, Text
-from opskit.checks.spec import Kind, Observation, Scene
+from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.errors import ConfigError
 
 
@@ -18,11 +18,11 @@ class ConfigParams:
     file: Text | None = None
 
 
-async def _config(params: ConfigParams, scene: Scene) -> Observation:
+async def _config(params: ConfigParams, scene: CheckContext) -> Observation:
     return await asyncio.to_thread(_look, params, scene)
 
 
-def _look(params: ConfigParams, scene: Scene) -> Observation:
+def _look(params: ConfigParams, scene: CheckContext) -> Observation:
     from opskit.config.load import InvalidConfigError, load
 
     path = str(scene.path(params.file)) if params.file is not None else scene.around.config_path

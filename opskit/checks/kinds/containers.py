@@ -13,7 +13,7 @@ from opskit.checks.container_assessment import (
 )
 from opskit.checks.fields import CONFIG, Text
 from opskit.checks.kinds.machine import NoParams
-from opskit.checks.spec import Kind, Observation, Scene
+from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.errors import OpskitError
 from opskit.facts.container_survey import read_compose_containers, read_containers, survey_containers
 
@@ -21,7 +21,7 @@ from opskit.facts.container_survey import read_compose_containers, read_containe
 _NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
 
 
-async def _daemon(params: NoParams, scene: Scene) -> Observation:
+async def _daemon(params: NoParams, scene: CheckContext) -> Observation:
     del params
     door = await scene.around.docker()
     began = time.monotonic()
@@ -76,7 +76,7 @@ class ContainerParams:
         return self.name or "/".join(part for part in (self.project, self.service) if part)
 
 
-async def _container(params: ContainerParams, scene: Scene) -> Observation:
+async def _container(params: ContainerParams, scene: CheckContext) -> Observation:
     docker = await scene.around.docker()
     if params.name is not None:
         found = await read_containers(docker, [params.name])

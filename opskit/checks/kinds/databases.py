@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from opskit.checks.databases import DatabaseError, Place, as_record, without_password
+from opskit.checks.databases import DatabaseAddress, DatabaseError, as_record, without_password
 from opskit.checks.fields import CONFIG, Text
 from opskit.checks.kinds.network import OWN_SHARE
-from opskit.checks.spec import Kind, Observation, Scene
+from opskit.checks.spec import CheckContext, Kind, Observation
 
 _SETTINGS = """
 SELECT (SELECT setting::int FROM pg_settings WHERE name = 'max_connections'),
@@ -56,18 +56,18 @@ class PoolParams:
     url: Annotated[Text, AfterValidator(_postgres)]
 
 
-def _place(url: str, scene: Scene) -> Place:
+def _place(url: str, scene: CheckContext) -> DatabaseAddress:
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         url = f"sqlite://{scene.path(parts.path).absolute()}"
-    return Place(url, scene.timeout_s * OWN_SHARE)
+    return DatabaseAddress(url, scene.timeout_s * OWN_SHARE)
 
 
-async def _database(params: DatabaseParams, scene: Scene) -> Observation:
+async def _database(params: DatabaseParams, scene: CheckContext) -> Observation:
     return await asyncio.to_thread(_look, params, _place(params.url, scene))
 
 
-def _look(params: DatabaseParams, place: Place) -> Observation:
+def _look(params: DatabaseParams, place: DatabaseAddress) -> Observation:
     began = time.monotonic()
     values: dict[str, Any] = {"connected": False, "error": None}
     try:
@@ -98,11 +98,11 @@ def _look(params: DatabaseParams, place: Place) -> Observation:
     return Observation(values, detail, state="ok")
 
 
-async def _pool(params: PoolParams, scene: Scene) -> Observation:
+async def _pool(params: PoolParams, scene: CheckContext) -> Observation:
     return await asyncio.to_thread(_look_pool, _place(params.url, scene))
 
 
-def _look_pool(place: Place) -> Observation:
+def _look_pool(place: DatabaseAddress) -> Observation:
     began = time.monotonic()
     try:
         with place.opened() as session:

@@ -8,7 +8,7 @@ from typing import Any
 
 from opskit.checks.fields import CONFIG, Text
 from opskit.checks.kinds.containers import DOCKER
-from opskit.checks.spec import Kind, Observation, Scene
+from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.facts.container import docker_time
 
 
@@ -19,7 +19,7 @@ class NamedParams:
     name: Text
 
 
-async def _object(params: NamedParams, scene: Scene, *, kind: str) -> Observation:
+async def _object(params: NamedParams, scene: CheckContext, *, kind: str) -> Observation:
     door = await scene.around.docker()
     found = await door.found(kind, params.name)
     if found is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.checks.fields import CONFIG, Bytes, Text, Texts
-from opskit.checks.spec import Kind, Observation, Scene
+from opskit.checks.spec import CheckContext, Kind, Observation
 
 _TYPES = (
     (stat.S_ISREG, "file"),
@@ -44,7 +44,7 @@ class FileParams:
     max_bytes: Bytes = 1024 * 1024
 
 
-async def _file(params: FileParams, scene: Scene) -> Observation:
+async def _file(params: FileParams, scene: CheckContext) -> Observation:
     path = scene.path(params.path)
     return await asyncio.to_thread(_look, path, params, scene.wanted)
 
@@ -155,7 +155,7 @@ def env_file(text: str) -> EnvFile:
     return EnvFile(tuple(filled), empty, tuple(dict.fromkeys(twice)), tuple(malformed), left)
 
 
-async def _env_file(params: EnvFileParams, scene: Scene) -> Observation:
+async def _env_file(params: EnvFileParams, scene: CheckContext) -> Observation:
     path = scene.path(params.path)
     return await asyncio.to_thread(_look_env, path, params)
 

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from opskit.checks.kinds.machine import PERCENT, NoParams
-from opskit.checks.spec import Kind, NotHere, Observation, Scene, Unjudged
+from opskit.checks.spec import CheckContext, Kind, NotHere, Observation, Unjudged
 from opskit.system.program import run
 
 _NVIDIA = (
@@ -19,7 +19,7 @@ _APPLE = ("/usr/sbin/system_profiler", "-json", "SPDisplaysDataType")
 _MIB = 1024 * 1024
 
 
-async def _gpu(params: NoParams, scene: Scene) -> Observation:
+async def _gpu(params: NoParams, scene: CheckContext) -> Observation:
     del params
     path = scene.around.environ.get("PATH")
     if sys.platform == "darwin":

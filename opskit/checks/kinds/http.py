@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 
 from opskit.checks.comparison import MISSING
 from opskit.checks.fields import CONFIG, AnyText, Bytes, Flag, Text
-from opskit.checks.spec import Kind, Observation, Scene
+from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.providers.base import CallError
 
 _SHOWN_CHARS = 300
@@ -77,7 +77,7 @@ class Reply:
             return MISSING
 
 
-async def fetch(scene: Scene, params: HttpParams) -> Reply:
+async def fetch(scene: CheckContext, params: HttpParams) -> Reply:
     """One request. Raises CallError for one that got no answer; no deadline but the check's."""
     from opskit.providers.failures import translated
 
@@ -96,7 +96,7 @@ async def fetch(scene: Scene, params: HttpParams) -> Reply:
     return Reply(response.status_code, heads, body, truncated, first, time.monotonic() - began)
 
 
-async def _http(params: HttpParams, scene: Scene) -> Observation:
+async def _http(params: HttpParams, scene: CheckContext) -> Observation:
     began = time.monotonic()
     try:
         reply = await fetch(scene, params)

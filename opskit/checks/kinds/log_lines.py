@@ -9,7 +9,7 @@ from typing import Any
 
 from opskit.checks.fields import CONFIG, Seconds, Text
 from opskit.checks.kinds.processes import Pattern
-from opskit.checks.spec import Kind, Observation, Scene
+from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.errors import OpskitError
 
 _SHOWN_CHARS = 300
@@ -54,7 +54,7 @@ class _Tally:
             self.last = entry
 
 
-async def _log(params: LogParams, scene: Scene) -> Observation:
+async def _log(params: LogParams, scene: CheckContext) -> Observation:
     began, now = time.monotonic(), time.time()
     since = now - params.since if params.since is not None else None
     try:
@@ -87,25 +87,25 @@ async def _log(params: LogParams, scene: Scene) -> Observation:
     return Observation(values, detail, state="seen")
 
 
-def _in_file(params: LogParams, scene: Scene, since: float | None) -> _Tally:
+def _in_file(params: LogParams, scene: CheckContext, since: float | None) -> _Tally:
     from opskit.logs.files import FileSource
     from opskit.logs.scan import entries
-    from opskit.logs.select import Selection
+    from opskit.logs.select import EntryFilter
 
     source = FileSource(scene.path(params.path or ""))
     tally = _Tally(since)
-    tally.add(entries(source.name, source.blocks(), Selection(grep=(params.pattern,))))
+    tally.add(entries(source.name, source.blocks(), EntryFilter(grep=(params.pattern,))))
     return tally
 
 
-async def _in_container(params: LogParams, scene: Scene, since: float | None) -> _Tally:
+async def _in_container(params: LogParams, scene: CheckContext, since: float | None) -> _Tally:
     """Docker finds the window itself: it reads a long log from its beginning, a tail at once."""
     from opskit.logs.container import containers
-    from opskit.logs.record import Entry
-    from opskit.logs.select import Selection
+    from opskit.logs.record import LogEntry
+    from opskit.logs.select import EntryFilter
     from opskit.logs.source import Unreadable, Window
 
-    selection = Selection(grep=(params.pattern,))
+    selection = EntryFilter(grep=(params.pattern,))
     window = Window(since=since, tail=None if since is not None else _CONTAINER_TAIL)
     tally = _Tally()
     for source in await containers(params.container or "", docker=await scene.around.docker()):
@@ -113,7 +113,7 @@ async def _in_container(params: LogParams, scene: Scene, since: float | None) ->
             for item in batch:
                 if isinstance(item, Unreadable):
                     raise item.error
-            tally.add(one for one in batch if isinstance(one, Entry) and selection.accepts(one))
+            tally.add(one for one in batch if isinstance(one, LogEntry) and selection.accepts(one))
     return tally
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.checks.fields import CONFIG, Seconds, Text
-from opskit.checks.spec import Kind, Observation, Scene
+from opskit.checks.spec import CheckContext, Kind, Observation
 
 
 def _gib(size: float) -> str:
@@ -20,7 +20,7 @@ class DiskParams:
     path: Text = "/"
 
 
-async def _disk(params: DiskParams, scene: Scene) -> Observation:
+async def _disk(params: DiskParams, scene: CheckContext) -> Observation:
     path = scene.path(params.path)
     try:
         total, free, inodes = await asyncio.to_thread(_space, path)
@@ -55,7 +55,7 @@ class NoParams:
     __pydantic_config__ = CONFIG
 
 
-async def _memory(params: NoParams, scene: Scene) -> Observation:
+async def _memory(params: NoParams, scene: CheckContext) -> Observation:
     del params, scene
     import psutil
 
@@ -85,7 +85,7 @@ class CpuParams:
     sample: Seconds = 0.3
 
 
-async def _cpu(params: CpuParams, scene: Scene) -> Observation:
+async def _cpu(params: CpuParams, scene: CheckContext) -> Observation:
     del scene
     import psutil
 

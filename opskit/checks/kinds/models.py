@@ -6,7 +6,7 @@ from typing import Any
 
 from opskit.checks.fields import CONFIG, Flag, Text
 from opskit.checks.kinds.http import Url, without_secrets
-from opskit.checks.spec import Kind, Observation, Scene, Unjudged
+from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
 from opskit.checks.state import NodeState
 from opskit.config.schema import NodeConfig, Source
 from opskit.llm.verdict import judge
@@ -56,7 +56,7 @@ class ModelParams(NodeParams):
         return f"{self.shown}/{self.model or 'loaded model'}"
 
 
-def _node(params: NodeParams, scene: Scene) -> NodeConfig:
+def _node(params: NodeParams, scene: CheckContext) -> NodeConfig:
     """Raises Unjudged for a node that the configuration does not have."""
     if params.url is not None:
         return NodeConfig(_file_name(params.url), params.url.rstrip("/"), params.source)
@@ -75,10 +75,12 @@ def _file_name(url: str) -> str:
     return "".join(char if char.isalnum() else "-" for char in url.partition("://")[2])[:80]
 
 
-async def _ladder(params: NodeParams, scene: Scene) -> Observation:
-    from opskit.checks.ladder import Climb, climb
+async def _ladder(params: NodeParams, scene: CheckContext) -> Observation:
+    from opskit.checks.ladder import ProbeOptions, climb
 
-    found = await climb(_node(params, scene), scene.around.config, Climb(required=True), scene.around.locks)
+    found = await climb(
+        _node(params, scene), scene.around.config, ProbeOptions(required=True), scene.around.locks
+    )
     return _observed(found, _rungs(found))
 
 
@@ -117,15 +119,15 @@ def _observed(found: Finding, values: Mapping[str, Any]) -> Observation:
     )
 
 
-async def _model(params: ModelParams, scene: Scene) -> Observation:
-    from opskit.checks.ladder import Climb, climb
+async def _model(params: ModelParams, scene: CheckContext) -> Observation:
+    from opskit.checks.ladder import ProbeOptions, climb
 
     config = _node(params, scene)
     if not params.load:
         refusal = await _not_resident(params, config, scene)
         if refusal is not None:
             return refusal
-    wish = Climb(model=params.model, load=params.load, goal=params.prompt, required=True)
+    wish = ProbeOptions(model=params.model, load=params.load, goal=params.prompt, required=True)
     found = await climb(config, scene.around.config, wish, scene.around.locks)
     answer = found.evidence.get("answer")
     verdict = judge(answer, (params.prompt,), length_is_fine=True) if answer is not None else None
@@ -141,7 +143,7 @@ async def _model(params: ModelParams, scene: Scene) -> Observation:
     return _observed(found, values)
 
 
-async def _not_resident(params: ModelParams, config: NodeConfig, scene: Scene) -> Observation | None:
+async def _not_resident(params: ModelParams, config: NodeConfig, scene: CheckContext) -> Observation | None:
     """A check that may not load says so, and does not ask; None when the model is loaded, or nobody knows."""
     from opskit.llm.plan import same_model
     from opskit.providers.node import Node

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from opskit.checks.fields import CONFIG, Port, Text
-from opskit.checks.spec import Kind, Observation, Scene
+from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.errors import OpskitError
 from opskit.system.network import connects
-from opskit.system.sockets import PROXIES, Held, Owner, owner
+from opskit.system.sockets import PROXIES, Owner, PortSocket, owner
 
 #: The kind's own words come a little before the runner's deadline.
 OWN_SHARE = 0.9
@@ -25,7 +25,7 @@ class TcpParams:
     host: Text = "localhost"
 
 
-async def _tcp(params: TcpParams, scene: Scene) -> Observation:
+async def _tcp(params: TcpParams, scene: CheckContext) -> Observation:
     host = f"[{params.host}]" if ":" in params.host else params.host
     result = await connects(f"tcp://{host}:{params.port}", timeout_s=scene.timeout_s * OWN_SHARE)
     where = f"{params.host}:{params.port}"
@@ -72,7 +72,7 @@ class DnsParams:
     family: Literal["any", "ipv4", "ipv6"] = "any"
 
 
-async def _dns(params: DnsParams, scene: Scene) -> Observation:
+async def _dns(params: DnsParams, scene: CheckContext) -> Observation:
     del scene  # the resolver has no deadline of its own; the runner leaves it behind
     family = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}[params.family]
     began = time.monotonic()
@@ -97,7 +97,7 @@ class PortParams:
     protocol: Literal["tcp", "udp"] = "tcp"
 
 
-async def _port(params: PortParams, scene: Scene) -> Observation:
+async def _port(params: PortParams, scene: CheckContext) -> Observation:
     table = await scene.around.sockets(scene.not_before)
     held = table.at(params.protocol, params.port)
     where = f"{params.protocol} port {params.port}"
@@ -123,7 +123,7 @@ async def _port(params: PortParams, scene: Scene) -> Observation:
     return Observation(values, f"{where} is held by {words or 'a process that is not told'}", state="held")
 
 
-async def _free(params: PortParams, scene: Scene, *, complete: bool) -> Observation:
+async def _free(params: PortParams, scene: CheckContext, *, complete: bool) -> Observation:
     """Nothing that this user may see: where sockets are hidden, only a refused connection proves it."""
     where = f"{params.protocol} port {params.port}"
     values = {"listening": False, "addresses": [], "owner": None, "error": None}
@@ -139,14 +139,14 @@ async def _free(params: PortParams, scene: Scene, *, complete: bool) -> Observat
     return Observation(values, problem=f"{where}: {told}", undecided=f"{where}: {told}", state="unknown")
 
 
-def _public(one: Held) -> bool:
+def _public(one: PortSocket) -> bool:
     try:
         return not ipaddress.ip_address(one.address.partition("%")[0]).is_loopback
     except ValueError:
         return False
 
 
-async def _container(port: int, who: Owner | None, scene: Scene) -> str | None:
+async def _container(port: int, who: Owner | None, scene: CheckContext) -> str | None:
     """The container behind a port: the process is inside one, or stands in front of one."""
     if who is None or (who.container is None and who.name not in PROXIES):
         return None

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from opskit.checks.command_line import words
 from opskit.checks.fields import CONFIG, AnyText, Bytes, Text
-from opskit.checks.spec import Kind, Observation, Scene
+from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.system.program import NotStarted, run
 
 
@@ -45,7 +45,7 @@ class ProcessParams:
             raise ValueError("needs name, command (a pattern) or pid_file")
 
 
-async def _process(params: ProcessParams, scene: Scene) -> Observation:
+async def _process(params: ProcessParams, scene: CheckContext) -> Observation:
     pid: int | None = None
     values: dict[str, Any] = {"running": False, "count": 0, "pids": [], "error": None}
     if params.pid_file is not None:
@@ -164,7 +164,7 @@ class CommandParams:
             raise ValueError("there is no command to run")
 
 
-async def _command(params: CommandParams, scene: Scene) -> Observation:
+async def _command(params: CommandParams, scene: CheckContext) -> Observation:
     began = time.monotonic()
     try:
         done = await run(

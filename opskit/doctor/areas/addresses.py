@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.cause import Cause
-from opskit.doctor.environment import Place
+from opskit.doctor.environment import UrlParts
 from opskit.doctor.evidence import Evidence, ExaminedContainer
 from opskit.result import Status
 from opskit.system.host import is_loopback
@@ -55,7 +55,7 @@ def _bound(target: str, told: str, origin: str) -> Cause:
     )
 
 
-def _dialled(one: ExaminedContainer) -> Iterator[tuple[str, Place]]:
+def _dialled(one: ExaminedContainer) -> Iterator[tuple[str, UrlParts]]:
     """The addresses that a container dials; its own bind address, if it is a server, is none of them."""
     for name, place in sorted(one.environment.places.items()):
         if name not in _SERVER_SIDE:

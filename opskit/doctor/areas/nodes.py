@@ -8,7 +8,7 @@ from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.areas.containers import of_member
 from opskit.doctor.cause import Cause, Fix, counted, key_of
-from opskit.doctor.evidence import Evidence, Holder, NodeFacts
+from opskit.doctor.evidence import Evidence, NodeFacts, PortHolder
 from opskit.llm.faults import FaultKind
 from opskit.providers.kinds import expected_kind
 from opskit.system.host import is_loopback
@@ -53,12 +53,12 @@ def check_of(name: str) -> frozenset[str]:
     return frozenset({f"node {name}"})
 
 
-def holders_of(config: NodeConfig | AgentConfig, evidence: Evidence) -> tuple[Holder, ...]:
+def holders_of(config: NodeConfig | AgentConfig, evidence: Evidence) -> tuple[PortHolder, ...]:
     """Who listens on its port, when that is a port of this machine."""
     return evidence.holders.get(endpoint(config.url)[1], ()) if is_loopback(config.url) else ()
 
 
-def who(holders: tuple[Holder, ...]) -> str:
+def who(holders: tuple[PortHolder, ...]) -> str:
     """The holder of a port in words."""
     if not holders:
         return "something"

@@ -8,7 +8,7 @@ from typing import Any
 from opskit.checks.expectation import Expectation
 from opskit.checks.kinds import KINDS
 from opskit.checks.kinds.machine import NoParams
-from opskit.checks.spec import Check, Kind, Observation, Scene
+from opskit.checks.spec import Check, CheckContext, Kind, Observation
 from opskit.doctor.evidence import (
     AgentFacts,
     Call,
@@ -18,24 +18,24 @@ from opskit.doctor.evidence import (
     DockerFacts,
     EnvFileFacts,
     ExaminedContainer,
-    Holder,
     NodeFacts,
+    PortHolder,
     ProjectFacts,
 )
 from opskit.doctor.scheduled import ScheduleFacts
 
-Look = Callable[[Scene], Awaitable[Observation]]
+Look = Callable[[CheckContext], Awaitable[Observation]]
 #: What becomes of an observation of the engine: facts are taken, and a problem is told or not.
 Judge = Callable[[Observation], Observation]
 
 
 @dataclass(slots=True)
-class Board:
+class FactBoard:
     """The facts so far. Each look writes its own field only."""
 
     nodes: dict[str, NodeFacts] = field(default_factory=dict)
     agents: dict[str, AgentFacts] = field(default_factory=dict)
-    holders: dict[int, tuple[Holder, ...]] = field(default_factory=dict)
+    holders: dict[int, tuple[PortHolder, ...]] = field(default_factory=dict)
     disks: list[DiskFacts] = field(default_factory=list)
     memory: Mapping[str, Any] = field(default_factory=dict)
     localhost: tuple[str, ...] | None = None
@@ -63,7 +63,7 @@ def check(
 ) -> Check:
     """A look as a check: it fails with its observation's `problem`, and passes without one."""
 
-    async def observe(params: NoParams, scene: Scene) -> Observation:
+    async def observe(params: NoParams, scene: CheckContext) -> Observation:
         del params
         return await look(scene)
 
@@ -87,7 +87,7 @@ def engine(
     known = KINDS[kind]
     given = known.params(**params)
 
-    async def look(scene: Scene) -> Observation:
+    async def look(scene: CheckContext) -> Observation:
         return judge(await known.observe(given, scene))
 
     return check(

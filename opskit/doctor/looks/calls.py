@@ -9,16 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.spec import Check, NotHere, Observation, Scene
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation
 from opskit.doctor.cause import counted
 from opskit.doctor.evidence import Call, Cut
-from opskit.doctor.looks.board import Board, check
+from opskit.doctor.looks.board import FactBoard, check
 from opskit.errors import OpskitError
 from opskit.logs.calls import TAGS, RequestCalls
 from opskit.logs.files import FileSource
-from opskit.logs.record import Entry, Facts, facts
+from opskit.logs.record import Facts, LogEntry, facts
 from opskit.logs.scan import entries
-from opskit.logs.select import Selection
+from opskit.logs.select import EntryFilter
 from opskit.system.logfile import LOG_NAME
 
 #: How far back requests count. What was wrong yesterday may be mended.
@@ -32,10 +32,10 @@ _OLLAMA_LOGS = (".ollama/logs/server.log",)
 _IMPORTS = ("opskit.logs.select", "opskit.logs.container")
 
 
-def in_files(board: Board, state_dir: Path, home: Path) -> Check:
+def in_files(board: FactBoard, state_dir: Path, home: Path) -> Check:
     """Our own log and Ollama's; what systemd or a container keeps of the latter is read elsewhere."""
 
-    async def look(scene: Scene) -> Observation:
+    async def look(scene: CheckContext) -> Observation:
         del scene
         since = time.time() - WINDOW_S
         states = await asyncio.to_thread(_own, board, state_dir / LOG_NAME, since)
@@ -49,10 +49,10 @@ def in_files(board: Board, state_dir: Path, home: Path) -> Check:
     return check("requests", look, area="requests", target="logs", timeout_s=20.0, imports=_IMPORTS)
 
 
-def in_containers(board: Board) -> Check:
+def in_containers(board: FactBoard) -> Check:
     """What the containers of the stack wrote of their requests; one that cannot be read is passed over."""
 
-    async def look(scene: Scene) -> Observation:
+    async def look(scene: CheckContext) -> Observation:
         since, before = time.time() - WINDOW_S, len(board.calls)
         names = [
             one.name
@@ -77,11 +77,11 @@ def in_containers(board: Board) -> Check:
     )
 
 
-def _own(board: Board, path: Path, since: float) -> Counter[str]:
+def _own(board: FactBoard, path: Path, since: float) -> Counter[str]:
     """Read the calls of our own log; how many requests of it are in which state."""
     if not path.is_file():
         return Counter()
-    found = entries("opskit", FileSource(path).blocks(_LINES), Selection(tags=TAGS, since=since))
+    found = entries("opskit", FileSource(path).blocks(_LINES), EntryFilter(tags=TAGS, since=since))
     lines = list(map(_timed, found))
     board.calls += joined(lines, "opskit")
     requests: dict[str, RequestCalls] = {}
@@ -91,31 +91,31 @@ def _own(board: Board, path: Path, since: float) -> Counter[str]:
     return Counter(request.settled for request in requests.values())
 
 
-def _ollama(board: Board, paths: Iterable[Path], since: float) -> None:
+def _ollama(board: FactBoard, paths: Iterable[Path], since: float) -> None:
     for path in paths:
         if not path.is_file():
             continue
         try:
             source = FileSource(path)
-            selection = Selection(grep=("truncating input prompt",), since=since)
+            selection = EntryFilter(grep=("truncating input prompt",), since=since)
             for entry in entries(source.name, source.blocks(_LINES), selection):
                 _cut(board, entry)
         except OpskitError:
             continue
 
 
-async def _client(board: Board, door: Any, name: str, since: float) -> None:
+async def _client(board: FactBoard, door: Any, name: str, since: float) -> None:
     from opskit.logs.container import containers
     from opskit.logs.source import Window
 
-    selection = Selection(tags=TAGS)
+    selection = EntryFilter(tags=TAGS)
     found: list[Facts] = []
     try:
         async with asyncio.timeout(_CONTAINER_S):
             for source in await containers(name, docker=door):
                 async for batch in source.read(Window(since=since, tail=_CONTAINER_LINES)):
                     for one in batch:
-                        if not isinstance(one, Entry):
+                        if not isinstance(one, LogEntry):
                             continue
                         if b"truncating input prompt" in one.raw:
                             _cut(board, one)
@@ -126,13 +126,13 @@ async def _client(board: Board, door: Any, name: str, since: float) -> None:
     board.calls += joined(found, name)
 
 
-def _cut(board: Board, entry: Entry) -> None:
+def _cut(board: FactBoard, entry: LogEntry) -> None:
     match = _CUT.search(entry.raw.decode("utf-8", "replace"))
     if match is not None:
         board.cuts.append(Cut(entry.source, int(match[1]), int(match[2])))
 
 
-def _timed(entry: Entry) -> Facts:
+def _timed(entry: LogEntry) -> Facts:
     read = facts(entry.raw)
     return read if read.at is not None else replace(read, at=entry.at)
 

@@ -4,15 +4,15 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from opskit.checks.spec import Check, Observation, Scene
+from opskit.checks.spec import Check, CheckContext, Observation
 from opskit.doctor.evidence import ProjectFacts
-from opskit.doctor.looks.board import Board, check
+from opskit.doctor.looks.board import FactBoard, check
 
 
-def compose(board: Board, name: str, files: tuple[Path, ...]) -> Check:
+def compose(board: FactBoard, name: str, files: tuple[Path, ...]) -> Check:
     """Whether Compose can read the files of one project, laid over one another. No daemon is needed."""
 
-    async def look(scene: Scene) -> Observation:
+    async def look(scene: CheckContext) -> Observation:
         from opskit.system.compose import find
         from opskit.system.program import NotStarted
 

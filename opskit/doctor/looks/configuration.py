@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from opskit.checks.spec import Check, Observation
 from opskit.doctor.evidence import EnvFileFacts
-from opskit.doctor.looks.board import Board, engine
+from opskit.doctor.looks.board import FactBoard, engine
 
 
 def configuration() -> Check:
@@ -20,7 +20,7 @@ def configuration() -> Check:
     return engine("config", {}, judge, name="configuration", area="configuration", target="opskit")
 
 
-def env_file(board: Board, path: str) -> Check:
+def env_file(board: FactBoard, path: str) -> Check:
     def judge(seen: Observation) -> Observation:
         empty = tuple(seen.values.get("empty_secrets") or ())
         placeholders = tuple(seen.values.get("placeholders") or ())

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from opskit.checks.container_assessment import ContainerCondition, ContainerRules, assessed
 from opskit.checks.kinds.containers import DOCKER
-from opskit.checks.spec import Check, NotHere, Observation, Scene
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation
 from opskit.doctor.cause import counted
 from opskit.doctor.environment import known
 from opskit.doctor.evidence import ExaminedContainer
-from opskit.doctor.looks.board import Board, check
+from opskit.doctor.looks.board import FactBoard, check
 from opskit.facts.container import Container
 from opskit.facts.container_survey import read_containers, survey_containers
 from opskit.system.docker_records import PROJECT
@@ -21,10 +21,10 @@ _FOLDER = "com.docker.compose.project.working_dir"
 _MOST_STRANGERS = 100
 
 
-def containers(board: Board, projects: Mapping[str, tuple[Path, ...]]) -> Check:
+def containers(board: FactBoard, projects: Mapping[str, tuple[Path, ...]]) -> Check:
     """The containers of the stack, and any other that runs and has the stack's addresses in its variables."""
 
-    async def look(scene: Scene) -> Observation:
+    async def look(scene: CheckContext) -> Observation:
         config = scene.around.config
         door = await scene.around.docker()
         names = {name for listed in config.stack.containers.values() for name in listed}
@@ -61,10 +61,10 @@ def containers(board: Board, projects: Mapping[str, tuple[Path, ...]]) -> Check:
     )
 
 
-def health(board: Board) -> Check:
+def health(board: FactBoard) -> Check:
     """Whether those containers are well."""
 
-    async def look(scene: Scene) -> Observation:
+    async def look(scene: CheckContext) -> Observation:
         del scene
         if not board.containers:
             raise NotHere("no container belongs to the stack")

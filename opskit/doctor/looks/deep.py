@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import replace
 
-from opskit.checks.spec import Scene
+from opskit.checks.spec import CheckContext
 from opskit.doctor.evidence import NodeFacts
 from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import may_be_asked, one_token
@@ -24,7 +24,7 @@ def words_for(num_ctx: int | None, loaded: int | None) -> int:
     return max(1, min(MOST_WORDS, int(wanted * _SHARE)))
 
 
-async def asked(facts: NodeFacts, scene: Scene) -> NodeFacts:
+async def asked(facts: NodeFacts, scene: CheckContext) -> NodeFacts:
     """The facts with what was sent and what was read. A model that is not loaded is not asked."""
     chosen = min(facts.resident, key=lambda one: one.size_bytes or 0, default=None)
     if chosen is None or not may_be_asked(chosen):

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from opskit.checks.kinds.containers import DOCKER
-from opskit.checks.spec import Check, NotHere, Observation, Scene
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.doctor.evidence import ClockFacts, DockerFacts
-from opskit.doctor.looks.board import Board, check, engine
+from opskit.doctor.looks.board import FactBoard, check, engine
 from opskit.errors import OpskitError
 from opskit.system.docker_objects import DockerObjects
 from opskit.system.network import connects
@@ -24,10 +24,10 @@ _CONNECT_S = 1.0
 _OTHER_S = 2.0
 
 
-def daemon(board: Board, *, wanted: bool) -> Check:
+def daemon(board: FactBoard, *, wanted: bool) -> Check:
     """`wanted`: something that is configured needs Docker. Else its absence is no news."""
 
-    async def look(scene: Scene) -> Observation:
+    async def look(scene: CheckContext) -> Observation:
         facts = await asyncio.to_thread(_door, scene.around.environ)
         board.docker = facts
         if not facts.invalid:
@@ -156,7 +156,7 @@ def _clock(info: Mapping[str, Any], where: str) -> ClockFacts | None:
     return ClockFacts("Docker", where, (theirs - datetime.now(UTC)).total_seconds())
 
 
-def network(board: Board, name: str) -> Check:
+def network(board: FactBoard, name: str) -> Check:
     def judge(seen: Observation) -> Observation:
         board.network_exists = bool(seen.values["exists"])
         return replace(seen, problem="" if board.network_exists else seen.detail)

@@ -8,9 +8,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from opskit.checks.kinds.http import HttpParams, fetch
-from opskit.checks.spec import Check, NotHere, Observation, Scene
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation
 from opskit.doctor.evidence import ClockFacts, DiskFacts
-from opskit.doctor.looks.board import Board, check, engine, nearest
+from opskit.doctor.looks.board import FactBoard, check, engine, nearest
 from opskit.providers.base import CallError
 
 _CLOCK_S = 2.0
@@ -18,7 +18,7 @@ _CLOCK_S = 2.0
 _HALF_S = 0.5
 
 
-def memory(board: Board, limit: float) -> Check:
+def memory(board: FactBoard, limit: float) -> Check:
     def judge(seen: Observation) -> Observation:
         board.memory = seen.values
         full = float(seen.values["used_percent"]) >= limit
@@ -27,13 +27,13 @@ def memory(board: Board, limit: float) -> Check:
     return engine("memory", {}, judge, name="memory", area="machine", target="this machine")
 
 
-def disk(board: Board, what: str, path: Path, limit: float, *, requires: tuple[str, ...] = ()) -> Check:
+def disk(board: FactBoard, what: str, path: Path, limit: float, *, requires: tuple[str, ...] = ()) -> Check:
     """`what` is the use of the path: "state", "models", "docker"; the last is known once Docker told it."""
     from opskit.checks.kinds import KINDS
 
     kind = KINDS["disk"]
 
-    async def look(scene: Scene) -> Observation:
+    async def look(scene: CheckContext) -> Observation:
         asked = Path(board.docker.root or "") if what == "docker" else path
         if what == "docker" and (board.docker.root is None or not asked.exists()):
             raise NotHere("Docker keeps its data on another machine")
@@ -50,7 +50,7 @@ def disk(board: Board, what: str, path: Path, limit: float, *, requires: tuple[s
                  requires=requires, timeout_s=kind.timeout_s)  # fmt: skip
 
 
-def localhost(board: Board) -> Check:
+def localhost(board: FactBoard) -> Check:
     def judge(seen: Observation) -> Observation:
         board.localhost = tuple(seen.values.get("addresses") or ())
         astray = not _is_here(board.localhost)
@@ -64,10 +64,10 @@ def _is_here(addresses: tuple[str, ...]) -> bool:
     return bool(addresses) and all(one == "::1" or one.startswith("127.") for one in addresses)
 
 
-def clocks(board: Board, places: Mapping[str, str], limit_s: float) -> Check:
+def clocks(board: FactBoard, places: Mapping[str, str], limit_s: float) -> Check:
     """`places` are addresses that answer HTTP, by what they are. What tells no time is passed over."""
 
-    async def look(scene: Scene) -> Observation:
+    async def look(scene: CheckContext) -> Observation:
         await asyncio.gather(*(_clock(board, scene, what, url) for what, url in places.items()))
         if not board.clocks:
             raise NotHere("nothing that answers tells its time")
@@ -86,7 +86,7 @@ def clocks(board: Board, places: Mapping[str, str], limit_s: float) -> Check:
     )
 
 
-async def _clock(board: Board, scene: Scene, what: str, url: str) -> None:
+async def _clock(board: FactBoard, scene: CheckContext, what: str, url: str) -> None:
     began = time.time()
     try:
         async with asyncio.timeout(_CLOCK_S):

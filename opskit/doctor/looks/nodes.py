@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from opskit.checks.agents import climb_agent
-from opskit.checks.ladder import Climb, climb
-from opskit.checks.spec import Check, NotHere, Observation, Scene
+from opskit.checks.ladder import ProbeOptions, climb
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.evidence import AgentFacts, NodeFacts
 from opskit.doctor.looks import deep
-from opskit.doctor.looks.board import Board, check
+from opskit.doctor.looks.board import FactBoard, check
 from opskit.llm.catalog import generates
 from opskit.llm.faults import FaultKind, classify
 from opskit.providers.agent import AgentClient
@@ -27,13 +27,13 @@ _SHOWN_MODELS = 8
 _SPARE_S = 10.0
 
 
-def node(board: Board, config: NodeConfig, *, limit_s: float, ask: bool) -> Check:
+def node(board: FactBoard, config: NodeConfig, *, limit_s: float, ask: bool) -> Check:
     """The ladder of one node, and what it says of itself; `ask` sends the one prompt of `--deep`."""
 
-    async def look(scene: Scene) -> Observation:
+    async def look(scene: CheckContext) -> Observation:
         whole = scene.around.config
         climbed, read = await asyncio.gather(
-            climb(config, whole, Climb(), scene.around.locks), _read(config, scene)
+            climb(config, whole, ProbeOptions(), scene.around.locks), _read(config, scene)
         )
         state = _state(climbed)
         process = climbed.evidence.get("process") or {}
@@ -60,8 +60,8 @@ def node(board: Board, config: NodeConfig, *, limit_s: float, ask: bool) -> Chec
     )
 
 
-def agent(board: Board, config: AgentConfig, *, limit_s: float) -> Check:
-    async def look(scene: Scene) -> Observation:
+def agent(board: FactBoard, config: AgentConfig, *, limit_s: float) -> Check:
+    async def look(scene: CheckContext) -> Observation:
         whole = scene.around.config
         climbed = await climb_agent(config, whole)
         state = _state(climbed)
@@ -124,7 +124,7 @@ def _judged(found: Finding, state: NodeState, *, explicit: bool) -> Observation:
     )
 
 
-async def _read(config: NodeConfig, scene: Scene) -> NodeFacts:
+async def _read(config: NodeConfig, scene: CheckContext) -> NodeFacts:
     """What the server is and what it holds, by its metadata alone."""
     whole = scene.around.config
     node = Node(config, replace(whole.budgets, metadata_s=whole.probe.http_s))

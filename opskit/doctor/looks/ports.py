@@ -3,21 +3,21 @@
 import asyncio
 from collections.abc import Mapping
 
-from opskit.checks.spec import Check, NotHere, Observation, Scene
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation
 from opskit.doctor.environment import Environment, known
-from opskit.doctor.evidence import Holder
-from opskit.doctor.looks.board import Board, check
+from opskit.doctor.evidence import PortHolder
+from opskit.doctor.looks.board import FactBoard, check
 from opskit.errors import OpskitError
 from opskit.facts.container_survey import read_container
-from opskit.system.sockets import PROXIES, Held, owner
+from opskit.system.sockets import PROXIES, PortSocket, owner
 
 _DOCKER_S = 3.0
 
 
-def ports(board: Board, wanted: Mapping[str, int]) -> Check:
+def ports(board: FactBoard, wanted: Mapping[str, int]) -> Check:
     """`wanted` are ports of this machine by whose they should be."""
 
-    async def look(scene: Scene) -> Observation:
+    async def look(scene: CheckContext) -> Observation:
         if not wanted:
             raise NotHere("no node or agent is on this machine")
         table = await scene.around.sockets(scene.not_before)
@@ -31,16 +31,16 @@ def ports(board: Board, wanted: Mapping[str, int]) -> Check:
     return check("ports", look, area="network", target="ports", imports=("psutil",))
 
 
-async def _holder(held: Held, scene: Scene) -> Holder:
+async def _holder(held: PortSocket, scene: CheckContext) -> PortHolder:
     if held.pid is None:
-        return Holder(held.address, None, "a process that is not told")
+        return PortHolder(held.address, None, "a process that is not told")
     from opskit.system.variables import ancestry, started
 
     who, seen, family = await asyncio.gather(
         asyncio.to_thread(owner, held.pid), asyncio.to_thread(started, held.pid), asyncio.to_thread(ancestry)
     )
     if who is None:
-        return Holder(held.address, held.pid, f"process {held.pid}")
+        return PortHolder(held.address, held.pid, f"process {held.pid}")
     container, environment = None, None
     if who.container is not None or who.name in PROXIES:
         container, environment = await _container(held.port, who.container, scene)
@@ -48,7 +48,7 @@ async def _holder(held: Held, scene: Scene) -> Holder:
     if environment is None and seen is not None and seen.variables is not None and not ours:
         environment = known(seen.variables)
     words = f"process {held.pid} ({who.name})" + (f" of {who.unit}" if who.unit else "")
-    return Holder(
+    return PortHolder(
         held.address,
         held.pid,
         f"container {container}" if container else words,
@@ -62,7 +62,7 @@ async def _holder(held: Held, scene: Scene) -> Holder:
 
 
 async def _container(
-    port: int, identifier: str | None, scene: Scene
+    port: int, identifier: str | None, scene: CheckContext
 ) -> tuple[str | None, Environment | None]:
     """The container behind a port, with its variables; its bare id when Docker does not answer."""
     try:

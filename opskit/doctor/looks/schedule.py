@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
-from opskit.checks.spec import Check, NotHere, Observation, Scene
-from opskit.doctor.looks.board import Board, check
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation
+from opskit.doctor.looks.board import FactBoard, check
 from opskit.doctor.scheduled import ScheduleFacts, causes
-from opskit.recovery.budget import Circuit
+from opskit.recovery.budget import RepairCircuit
 from opskit.recovery.memory import load
-from opskit.schedule.status import Status, status
+from opskit.schedule.status import ScheduleStatus, status
 
 #: A job that is started and ends; its scheduler's own limit is a little less.
 _LIMIT_S = 50.0
 
 
-def schedule(board: Board, state_dir: Path) -> Check:
+def schedule(board: FactBoard, state_dir: Path) -> Check:
     """A job that is not installed is no news, and no second look is made from inside one."""
 
-    async def look(scene: Scene) -> Observation:
+    async def look(scene: CheckContext) -> Observation:
         around = scene.around
         given_up = _given_up(state_dir)
         outside = await status(around.config, around.environ, inside=False)
@@ -31,7 +31,7 @@ def schedule(board: Board, state_dir: Path) -> Check:
     return check("recovery job", look, area="schedule", timeout_s=_LIMIT_S)
 
 
-def facts(told: Status, given_up: tuple[str, ...]) -> ScheduleFacts:
+def facts(told: ScheduleStatus, given_up: tuple[str, ...]) -> ScheduleFacts:
     """What counts of a status: differences that do no harm are left to `opskit schedule status`."""
     found = () if told.inside is None else told.inside.found
     return ScheduleFacts(
@@ -50,4 +50,4 @@ def _given_up(state_dir: Path) -> tuple[str, ...]:
     if not (state_dir / "recovery.json").is_file():
         return ()
     memory, _ = load(state_dir)
-    return tuple(name for name, one in sorted(memory.targets.items()) if one.circuit is Circuit.OPEN)
+    return tuple(name for name, one in sorted(memory.targets.items()) if one.circuit is RepairCircuit.OPEN)

@@ -9,12 +9,12 @@ from opskit.config.schema import AgentConfig
 from opskit.errors import OpskitError
 from opskit.facts.container import Container, docker_time
 from opskit.providers.agent import LEVELS
-from opskit.recovery.ground import Ground
-from opskit.recovery.step import LOOK_S, Condition, Repair, Seen
-from opskit.recovery.steps.decision import Trouble
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.step import LOOK_S, Condition, Repair, TargetObservation
+from opskit.recovery.steps.decision import NodeProblem
+from opskit.recovery.steps.diagnostics import gathered, some
 from opskit.recovery.steps.repairing import Repairing
 from opskit.recovery.steps.subject import of_agent
-from opskit.recovery.steps.testimony import gathered, some
 from opskit.result import Finding
 
 #: Which variable of Victoria's container switches which level on (SPEC D1); the agent itself always is.
@@ -22,7 +22,7 @@ SWITCHES = {"enhanced": "USE_VICTORIA_ENHANCED", "initiative": "ENABLE_EVENT_MON
 _TRUE = ("true", "1", "yes", "on")
 
 
-def agents(ground: Ground) -> list["AgentStep"]:
+def agents(ground: RecoveryContext) -> list["AgentStep"]:
     """A step for each agent of the configuration."""
     return [AgentStep(ground, agent) for agent in ground.config.agents]
 
@@ -36,7 +36,7 @@ class AgentStep:
     requires: tuple[str, ...] = ()
     look_s = LOOK_S
 
-    def __init__(self, ground: Ground, agent: AgentConfig, *, all_levels: bool = False) -> None:
+    def __init__(self, ground: RecoveryContext, agent: AgentConfig, *, all_levels: bool = False) -> None:
         self.name = agent.name
         self.title = agent.name.capitalize()
         compose = [f"compose:{name}" for name in ground.config.stack.compose]
@@ -46,23 +46,23 @@ class AgentStep:
         self._all_levels = all_levels
         self._subject = of_agent(agent, ground.config)
         self._repairing = Repairing(ground, self._subject)
-        self._trouble: Trouble | None = None
+        self._trouble: NodeProblem | None = None
 
-    async def look(self) -> Sequence[Seen]:
+    async def look(self) -> Sequence[TargetObservation]:
         """Ask for its status, and give it no work."""
         found = await climb_agent(self._agent, self._ground.config)
         await self._repairing.note_start()
         return [await self._judged(found)]
 
-    async def evidence(self, seen: Seen) -> Mapping[str, Any]:
+    async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
         del seen
         return await gathered(self._ground, self._subject, await self._repairing.situation(), None)
 
-    async def plan(self, seen: Seen) -> Repair | None:
+    async def plan(self, seen: TargetObservation) -> Repair | None:
         del seen
         return None if self._trouble is None else await self._repairing.plan(self._trouble)
 
-    async def _judged(self, found: Finding) -> Seen:
+    async def _judged(self, found: Finding) -> TargetObservation:
         state, self._trouble = NodeState(found.state), None
         told = some(found.evidence, "url", "ladder", "levels", "process")
         names = self._subject.containers
@@ -70,25 +70,31 @@ class AgentStep:
             levels = found.evidence.get("levels")
             if levels is None and self._all_levels:
                 why = f"{found.detail}; it does not tell its levels"
-                return Seen(self.name, Condition.UNKNOWN, "no levels", why, names, told)
+                return TargetObservation(self.name, Condition.UNKNOWN, "no levels", why, names, told)
             self._trouble = await self._levels_off(levels) if levels else None
             if self._trouble is None:
                 condition = Condition.HEALTHY if state is NodeState.OK else Condition.WAITING
-                return Seen(self.name, condition, found.state, found.detail, names, told, found.remedy)
+                return TargetObservation(
+                    self.name, condition, found.state, found.detail, names, told, found.remedy
+                )
         elif state in (NodeState.BUSY, NodeState.LOADING):
-            return Seen(self.name, Condition.WAITING, found.state, found.detail, names, told, found.remedy)
+            return TargetObservation(
+                self.name, Condition.WAITING, found.state, found.detail, names, told, found.remedy
+            )
         elif state is NodeState.UNAUTHORISED:
-            return Seen(self.name, Condition.UNKNOWN, found.state, found.detail, names, told, found.remedy)
+            return TargetObservation(
+                self.name, Condition.UNKNOWN, found.state, found.detail, names, told, found.remedy
+            )
         else:
             self._trouble = trouble(found)
             if state is NodeState.WEDGED and (busy := await self._busy()):
                 why = f"{found.detail}, but {busy}"
-                return Seen(self.name, Condition.WAITING, "busy", why, names, told, found.remedy)
+                return TargetObservation(self.name, Condition.WAITING, "busy", why, names, told, found.remedy)
         if not self._subject.local and not self._agent.required:
             return self._far(found, told)
         decision = await self._repairing.decide(self._trouble)
         broken = decision.condition is Condition.BROKEN
-        return Seen(
+        return TargetObservation(
             self.name,
             decision.condition,
             decision.state,
@@ -99,16 +105,16 @@ class AgentStep:
             CODES.get(state, "COMM_001") if broken else None,
         )
 
-    def _far(self, found: Finding, told: Mapping[str, Any]) -> Seen:
+    def _far(self, found: Finding, told: Mapping[str, Any]) -> TargetObservation:
         """Not well, and on another machine: not ours to mend."""
         names = self._subject.containers
         if not self._subject.explicit:
             why = f"{found.detail}, and nobody configured it"
-            return Seen(self.name, Condition.ABSENT, "absent", why, names, told, found.remedy)
+            return TargetObservation(self.name, Condition.ABSENT, "absent", why, names, told, found.remedy)
         why = f"{found.detail}; it is on another machine, and not required"
-        return Seen(self.name, Condition.LEFT, found.state, why, names, told, found.remedy)
+        return TargetObservation(self.name, Condition.LEFT, found.state, why, names, told, found.remedy)
 
-    async def _levels_off(self, levels: Mapping[str, bool]) -> Trouble | None:
+    async def _levels_off(self, levels: Mapping[str, bool]) -> NodeProblem | None:
         """The trouble of levels that should be on; None when those that are off were never switched on."""
         off = [level for level in LEVELS if not levels.get(level)]
         if not off:
@@ -119,7 +125,7 @@ class AgentStep:
             return None
         noun = "level is" if len(wanted) == 1 else "levels are"
         detail = f"the {noun} off: {', '.join(wanted)}"
-        return Trouble("level off", detail, speaks=True)
+        return NodeProblem("level off", detail, speaks=True)
 
     async def _busy(self) -> str:
         """What shows that a silent agent is working, in words; nothing when it is not."""
@@ -143,10 +149,10 @@ def switched_on(level: str, containers: Sequence[Container]) -> bool:
     return any(one.variables.get(switch, "").strip().lower() in _TRUE for one in containers)
 
 
-def trouble(found: Finding) -> Trouble:
+def trouble(found: Finding) -> NodeProblem:
     """What a look's finding means for a repair. Pure."""
     speaks = any(rung["rung"] == "http" and rung["status"] == "pass" for rung in found.evidence["ladder"])
-    return Trouble(found.state, found.detail, speaks, remedy=found.remedy)
+    return NodeProblem(found.state, found.detail, speaks, remedy=found.remedy)
 
 
 def cores_of(stats: Mapping[str, Any]) -> float:

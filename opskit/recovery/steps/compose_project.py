@@ -18,12 +18,12 @@ from opskit.errors import OpskitError
 from opskit.facts.container import Container
 from opskit.facts.container_survey import read_compose_containers, read_container
 from opskit.recovery import pauses
-from opskit.recovery.ground import Ground
-from opskit.recovery.step import LOOK_S, Command, Condition, Repair, Seen, Step
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.step import LOOK_S, Command, Condition, Repair, Step, TargetObservation
 from opskit.recovery.steps import hands_off, project_state
 from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.declared import Sources, declared, sources
-from opskit.recovery.steps.project_state import Known, assessments, is_drifted
+from opskit.recovery.steps.project_state import ProjectKnowledge, assessments, is_drifted
 from opskit.system.compose_model import Project
 
 _UP_S = 120.0
@@ -35,7 +35,7 @@ _LINE_CHARS = 300
 
 @dataclass(slots=True)
 class _Project:
-    ground: Ground
+    ground: RecoveryContext
     key: str
     name: str
     title: str
@@ -43,12 +43,12 @@ class _Project:
     look_s = LOOK_S
     after: tuple[str, ...]
 
-    async def look(self) -> Sequence[Seen]:
+    async def look(self) -> Sequence[TargetObservation]:
         found = await sources(self.ground, self.key)
-        if isinstance(found, Seen):
+        if isinstance(found, TargetObservation):
             return [found]
         project = await declared(self.ground, self.key, found)
-        if isinstance(project, Seen):
+        if isinstance(project, TargetObservation):
             return [project]
         containers = await self._containers(project.name)
         if (other := _elsewhere(containers, found)) is not None:
@@ -58,7 +58,7 @@ class _Project:
             known = await self._in_trouble(known, found)
         return [await self._with_log(one) for one in project_state.seen(known)]
 
-    async def evidence(self, seen: Seen) -> Mapping[str, Any]:
+    async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
         """The last lines of what has ended or runs badly."""
         if seen.target.startswith("container:"):
             return {"log": await self._log(seen.target.partition(":")[2])}
@@ -68,7 +68,7 @@ class _Project:
         logs = await asyncio.gather(*(self._log(name) for name in names))
         return {"logs": dict(zip(names, logs, strict=True))}
 
-    async def plan(self, seen: Seen) -> Repair | None:
+    async def plan(self, seen: TargetObservation) -> Repair | None:
         if seen.target == self.name:
             return await self._start(seen)
         if not seen.target.startswith("container:"):
@@ -76,7 +76,7 @@ class _Project:
         one = await read_container(self.ground.door, seen.target.partition(":")[2])
         return None if one is None else await self._mend(one, seen)
 
-    async def _start(self, seen: Seen) -> Repair | None:
+    async def _start(self, seen: TargetObservation) -> Repair | None:
         """One `up` for everything that is to be started. Pulls nothing: Compose 1 has no option for that,
 
         but every image is known to be there.
@@ -91,7 +91,7 @@ class _Project:
         undo = shlex.join((*compose.command, "stop", *names))
         return Repair((Command(up, _UP_S, str(compose.folder)),), seen.cause, undo)
 
-    async def _mend(self, one: Container, seen: Seen) -> Repair | None:
+    async def _mend(self, one: Container, seen: TargetObservation) -> Repair | None:
         if one.action == "stop":
             command = Command(("docker", "stop", one.name), one.stop_timeout_s + _STOP_MARGIN_S)
             return Repair((command,), f"{seen.cause}; its label says to stop it", f"docker start {one.name}")
@@ -105,14 +105,16 @@ class _Project:
             return None
         return Repair((container_restart(one),), seen.cause, f"docker stop {one.name}")
 
-    async def _anew(self, one: Container, seen: Seen) -> Repair | None:
+    async def _anew(self, one: Container, seen: TargetObservation) -> Repair | None:
         """A container bears the id of the one whose network it shares: only a new one gets the new id.
 
         Never where that would deploy other settings, or where the other does not run yet.
         """
         found = await sources(self.ground, self.key)
-        project = None if isinstance(found, Seen) else await declared(self.ground, self.key, found)
-        if project is None or isinstance(project, Seen):
+        project = (
+            None if isinstance(found, TargetObservation) else await declared(self.ground, self.key, found)
+        )
+        if project is None or isinstance(project, TargetObservation):
             return None
         service = project.services.get(one.service or "")
         if service is None or is_drifted(project, one) or one.compose_version != project.version:
@@ -127,7 +129,7 @@ class _Project:
         command = Command(up, one.stop_timeout_s + _UP_S, str(compose.folder))
         return Repair((command,), seen.cause, shlex.join((*compose.command, "stop", service.name)))
 
-    async def _in_trouble(self, known: Known, found: Sources) -> Known:
+    async def _in_trouble(self, known: ProjectKnowledge, found: Sources) -> ProjectKnowledge:
         """The same with everything that decides whether it may be touched."""
         events, busy = await asyncio.gather(
             hands_off.past_events(self.ground, known.containers),
@@ -159,11 +161,11 @@ class _Project:
             paused=frozenset(paused),
         )
 
-    def _known(self, found: Sources, project: Project, containers: Sequence[Container]) -> Known:
+    def _known(self, found: Sources, project: Project, containers: Sequence[Container]) -> ProjectKnowledge:
         rules = self.ground.config.recovery
         program = "docker-compose" if project.version.startswith("1.") else "docker compose"
         files = " ".join(f"-f {shlex.quote(str(path))}" for path in found.files)
-        return Known(
+        return ProjectKnowledge(
             self.key,
             project,
             containers,
@@ -172,10 +174,10 @@ class _Project:
             remembered=frozenset(self.ground.memory.targets),
         )
 
-    def _taken(self, project: Project, folder: str) -> Seen:
+    def _taken(self, project: Project, folder: str) -> TargetObservation:
         cause = f"the project name {project.name} is also that of {folder}, whose containers run"
         remedy = "give one of the two a name of its own: `COMPOSE_PROJECT_NAME=...` in its `.env`"
-        return Seen(self.name, Condition.BROKEN, "name taken", cause, (self.key,), remedy=remedy)
+        return TargetObservation(self.name, Condition.BROKEN, "name taken", cause, (self.key,), remedy=remedy)
 
     async def _containers(self, project: str) -> list[Container]:
         """Those of `up`: nobody wants one of `compose run` back. Raises OpskitError DOCKER_*."""
@@ -202,7 +204,7 @@ class _Project:
         ]
         return await find(files, env=self.ground.environ)
 
-    async def _with_log(self, seen: Seen) -> Seen:
+    async def _with_log(self, seen: TargetObservation) -> TargetObservation:
         """What nothing can be done about is told with the container's own last words."""
         if seen.state != ContainerState.LOOPING or not seen.target.startswith("container:"):
             return seen
@@ -212,7 +214,7 @@ class _Project:
 
     async def _log(self, name: str) -> list[str]:
         from opskit.logs.container import ContainerSource
-        from opskit.logs.record import Entry
+        from opskit.logs.record import LogEntry
         from opskit.logs.source import Window
 
         lines: list[str] = []
@@ -220,7 +222,7 @@ class _Project:
             async with asyncio.timeout(_LOG_S):
                 container = await self.ground.door.inspect(name)
                 async for batch in ContainerSource(self.ground.door, container).read(Window(tail=_LOG_LINES)):
-                    lines += [_line(one.raw) for one in batch if isinstance(one, Entry)]
+                    lines += [_line(one.raw) for one in batch if isinstance(one, LogEntry)]
         except TimeoutError:
             lines.append("(the log could not be read in time)")
         except OpskitError as error:
@@ -235,7 +237,7 @@ _NOTHING_NEW = {
 }
 
 
-def compose_projects(ground: Ground) -> list[Step]:
+def compose_projects(ground: RecoveryContext) -> list[Step]:
     """A step for each project of `stack.compose`, one after the other as they stand there."""
     steps: list[Step] = []
     before = "network"

@@ -8,10 +8,10 @@ from opskit.checks.container_assessment import AssessedContainer, ContainerState
 from opskit.config.schema import RecoveryConfig
 from opskit.facts.container import Container
 from opskit.recovery.step import Command, Condition, Repair
-from opskit.recovery.steps.holder import Holder
-from opskit.recovery.steps.resting import Resting
-from opskit.recovery.steps.situation import Situation
-from opskit.recovery.steps.subject import Subject
+from opskit.recovery.steps.inactive_service import InactiveService
+from opskit.recovery.steps.port_owner import PortOwner
+from opskit.recovery.steps.situation import RepairContext
+from opskit.recovery.steps.subject import RepairSubject
 from opskit.system.running import Running
 from opskit.system.services import Service, quit_command, restart_command
 
@@ -22,7 +22,7 @@ _MARGIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class NodeProblem:
     """What is wrong with a server.
 
     `speaks` tells that it answered in its protocol, so that whoever holds the port is the server that is
@@ -50,22 +50,22 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class RepairCase:
     """One server in trouble, where it stands, and by which rules.
 
     `settle_s` is how long it may take to be well after its start, None for the configuration's; `folder` is
     where its start command runs.
     """
 
-    subject: Subject
-    trouble: Trouble
-    situation: Situation
+    subject: RepairSubject
+    trouble: NodeProblem
+    situation: RepairContext
     rules: RecoveryConfig
     settle_s: float | None = None
     folder: str | None = None
 
 
-def decide(case: Case) -> Decision:
+def decide(case: RepairCase) -> Decision:
     """The repair, or the reason why there is none."""
     subject, trouble, held = case.subject, case.trouble, case.situation.holder
     if not subject.local:
@@ -88,12 +88,12 @@ def decide(case: Case) -> Decision:
     return _nobody(case)
 
 
-def _behind(held: Holder, container: Container) -> bool:
+def _behind(held: PortOwner, container: Container) -> bool:
     """Whether the port can be the container's: a process of the machine may hold it instead."""
     return held.container == container.name or held.process is None
 
 
-def _in_containers(case: Case, containers: list[AssessedContainer]) -> Decision:
+def _in_containers(case: RepairCase, containers: list[AssessedContainer]) -> Decision:
     for one in containers:
         if (decision := _hindered(case, one)) is not None:
             return decision
@@ -107,7 +107,7 @@ def _in_containers(case: Case, containers: list[AssessedContainer]) -> Decision:
     return _mend(case, commands, states, f"a restart loses nothing that is kept in volumes; {logs}")
 
 
-def _hindered(case: Case, one: AssessedContainer) -> Decision | None:
+def _hindered(case: RepairCase, one: AssessedContainer) -> Decision | None:
     """Return why a container is not restarted for its server; None when it may be."""
     trouble, container, assessment = case.trouble, one.container, one.assessment
     name = container.name
@@ -142,7 +142,7 @@ def container_start(container: Container) -> Command:
     return Command(("docker", "start", container.name), _MARGIN_S)
 
 
-def _held(case: Case, held: Holder) -> Decision:
+def _held(case: RepairCase, held: PortOwner) -> Decision:
     subject, trouble, process = case.subject, case.trouble, held.process
     if process is not None and process.traced:
         why = f"{trouble.detail}; a debugger holds {held.words}"
@@ -160,12 +160,12 @@ def _held(case: Case, held: Holder) -> Decision:
     return _by_owner(case, held.service, held.words)
 
 
-def _is_it(case: Case, held: Holder) -> bool:
+def _is_it(case: RepairCase, held: PortOwner) -> bool:
     """Whether the holder is the server that is meant, although it does not answer as such."""
     return case.situation.program is not None or case.subject.known(*held.known_by)
 
 
-def _stray(case: Case, held: Holder) -> Decision:
+def _stray(case: RepairCase, held: PortOwner) -> Decision:
     """A process that nothing keeps: only one that opskit started itself is ended."""
     program = case.situation.program
     if program is not None and case.situation.ours:
@@ -178,7 +178,7 @@ def _stray(case: Case, held: Holder) -> Decision:
     return _by_hand(case, why, f"`kill {held.process.pid}`,{again}")
 
 
-def _starting(case: Case, program: Running) -> Decision:
+def _starting(case: RepairCase, program: Running) -> Decision:
     """Its process is there, its port is not."""
     age = max(0.0, case.situation.now - program.began)
     words = f"process {program.pid} ({program.name})"
@@ -192,7 +192,7 @@ def _starting(case: Case, program: Running) -> Decision:
     return _by_hand(case, why, f"`kill {program.pid}`, then `opskit recover`")
 
 
-def _wake(case: Case, process: Running, words: str) -> Decision:
+def _wake(case: RepairCase, process: Running, words: str) -> Decision:
     """Let a stopped process go on; nothing of it is lost."""
     why = f"{words} is stopped (SIGSTOP or Ctrl-Z)"
     stopped = replace(case, trouble=replace(case.trouble, state="stopped", detail=why))
@@ -201,7 +201,7 @@ def _wake(case: Case, process: Running, words: str) -> Decision:
     return _mend(stopped, (wake,), "it goes on where it was", undo, short=True, tell=False)
 
 
-def _anew(case: Case, program: Running) -> Decision:
+def _anew(case: RepairCase, program: Running) -> Decision:
     """End the server that opskit started, and start it as it was."""
     start = _start(case)
     if start is None:
@@ -212,7 +212,7 @@ def _anew(case: Case, program: Running) -> Decision:
     return _mend(case, (Command(end, _END_S), start), why, _end_it(case))
 
 
-def _at_rest(case: Case, rest: Resting) -> Decision:
+def _at_rest(case: RepairCase, rest: InactiveService) -> Decision:
     trouble = case.trouble
     if rest.state == "activating":
         return Decision(Condition.WAITING, "starting", f"{trouble.detail}; {rest.words} is on its way")
@@ -226,7 +226,7 @@ def _at_rest(case: Case, rest: Resting) -> Decision:
     return _by_owner(case, rest.service, rest.words)
 
 
-def _by_owner(case: Case, service: Service, words: str) -> Decision:
+def _by_owner(case: RepairCase, service: Service, words: str) -> Decision:
     """Its own keeper restarts it; nothing is killed past it."""
     user, uid = case.situation.user, case.situation.uid
     command = restart_command(service, user=user, uid=uid)
@@ -239,7 +239,7 @@ def _by_owner(case: Case, service: Service, words: str) -> Decision:
     return _mend(case, commands, f"{words} keeps it", "a restart of a service keeps its files and models")
 
 
-def _nobody(case: Case) -> Decision:
+def _nobody(case: RepairCase) -> Decision:
     """Nothing listens, and nothing that is known would start it, except the start command."""
     subject, trouble, now = case.subject, case.trouble, case.situation
     if subject.start:
@@ -263,7 +263,7 @@ def _nobody(case: Case) -> Decision:
     return _by_hand(case, why, f"start it, or set `{name}` so that opskit can ({trouble.remedy or name})")
 
 
-def _start(case: Case) -> Command | None:
+def _start(case: RepairCase) -> Command | None:
     """The start command with an absolute program; None when it is not there."""
     if case.situation.start_found is None:
         return None
@@ -271,22 +271,22 @@ def _start(case: Case) -> Command | None:
     return Command((program, *case.subject.start[1:]), cwd=case.folder, detached=True)
 
 
-def _missing_program(case: Case) -> Decision:
+def _missing_program(case: RepairCase) -> Decision:
     program = case.subject.start[0]
     why = f"{case.trouble.detail}; the program that would start it is not found: {program}"
     return _by_hand(case, why, f"give its whole path in `stack.start.{case.subject.name}`")
 
 
-def _end_it(case: Case) -> str:
+def _end_it(case: RepairCase) -> str:
     return f"end the process that listens on port {case.subject.port}"
 
 
-def _grace_s(case: Case) -> float:
+def _grace_s(case: RepairCase) -> float:
     return max(case.rules.startup_grace_s, case.trouble.fresh_s)
 
 
 def _mend(
-    case: Case,
+    case: RepairCase,
     commands: tuple[Command, ...],
     precondition: str,
     undo: str,
@@ -301,5 +301,5 @@ def _mend(
     return Decision(Condition.BROKEN, case.trouble.state, told, repair, remedy=shown)
 
 
-def _by_hand(case: Case, cause: str, remedy: str | None) -> Decision:
+def _by_hand(case: RepairCase, cause: str, remedy: str | None) -> Decision:
     return Decision(Condition.BROKEN, case.trouble.state, cause, remedy=remedy)

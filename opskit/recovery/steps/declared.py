@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from opskit.recovery.ground import Ground
-from opskit.recovery.step import Condition, Seen
-from opskit.system.compose_model import Project, Service, further_files, old_name, project, variables
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.step import Condition, TargetObservation
+from opskit.system.compose_model import ComposeService, Project, further_files, old_name, project, variables
 from opskit.system.program import NotStarted
 
 _ASK_S = 30.0
@@ -47,7 +47,7 @@ class Sources:
         return self.files[0].parent
 
 
-async def sources(ground: Ground, name: str) -> Sources | Seen:
+async def sources(ground: RecoveryContext, name: str) -> Sources | TargetObservation:
     """The files as they are now; what is seen of the project when one cannot be read."""
     files = tuple(ground.config.located(path).absolute() for path in ground.config.stack.compose[name])
     try:
@@ -61,7 +61,7 @@ async def sources(ground: Ground, name: str) -> Sources | Seen:
         return _unusable(name, "unreadable", why, remedy)
 
 
-async def declared(ground: Ground, name: str, found: Sources) -> Project | Seen:
+async def declared(ground: RecoveryContext, name: str, found: Sources) -> Project | TargetObservation:
     """The services that `up` would start, from memory when nothing changed; or why they cannot be told."""
     key = f"compose:{name}"
     if (known := _remembered(ground.memory.facts.get(key), found.digest)) is not None:
@@ -72,7 +72,9 @@ async def declared(ground: Ground, name: str, found: Sources) -> Project | Seen:
     except NotStarted as error:
         return _unusable(name, "no compose", error.message, error.remedy, code=error.code)
     except TimeoutError:
-        return Seen(key, Condition.UNKNOWN, "timeout", f"Compose did not read its files within {_ASK_S:g} s")
+        return TargetObservation(
+            key, Condition.UNKNOWN, "timeout", f"Compose did not read its files within {_ASK_S:g} s"
+        )
     except ValueError as exc:
         remedy = f"`docker compose {_shown(found.files)} config -q` shows what is wrong"
         return _unusable(name, "invalid", str(exc), remedy)
@@ -80,7 +82,7 @@ async def declared(ground: Ground, name: str, found: Sources) -> Project | Seen:
     return asked
 
 
-async def _ask(ground: Ground, found: Sources) -> Project:
+async def _ask(ground: RecoveryContext, found: Sources) -> Project:
     """Raises NotStarted without Compose, ValueError when it does not accept the files."""
     from opskit.system.compose import find
 
@@ -167,7 +169,7 @@ def _remembered(fact: Any, digest: str) -> Project | None:
             return None
         kept = fact["project"]
         services = {
-            str(name): Service(
+            str(name): ComposeService(
                 str(one["name"]),
                 tuple(one["images"]),
                 bool(one["built"]),
@@ -185,8 +187,12 @@ def _remembered(fact: Any, digest: str) -> Project | None:
         return None
 
 
-def _unusable(name: str, state: str, cause: str, remedy: str | None, code: str | None = None) -> Seen:
-    return Seen(f"compose:{name}", Condition.BROKEN, state, cause, names=(name,), remedy=remedy, code=code)
+def _unusable(
+    name: str, state: str, cause: str, remedy: str | None, code: str | None = None
+) -> TargetObservation:
+    return TargetObservation(
+        f"compose:{name}", Condition.BROKEN, state, cause, names=(name,), remedy=remedy, code=code
+    )
 
 
 def _shown(files: Sequence[Path]) -> str:

@@ -13,13 +13,13 @@ from typing import Any
 
 from opskit.config.schema import StackConfig
 from opskit.errors import OpskitError
-from opskit.recovery.ground import Ground
-from opskit.recovery.step import LOOK_S, Condition, Repair, Seen, Step
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.step import LOOK_S, Condition, Repair, Step, TargetObservation
 from opskit.recovery.steps.docker_repair import KILLED, RESTARTED, plan
-from opskit.recovery.steps.holder import unit_properties
+from opskit.recovery.steps.port_owner import unit_properties
 from opskit.system import docker_runtime
 from opskit.system.docker_host import Host, resolve, start_remedy
-from opskit.system.docker_runtime import Kind, Machine, Runtime
+from opskit.system.docker_runtime import Machine, Runtime, RuntimeKind
 from opskit.system.systemctl import instant
 
 TARGET = "docker"
@@ -32,7 +32,7 @@ _DOWN_ERRNO = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ECONNRESET
 
 @dataclass(slots=True)
 class _Daemon:
-    ground: Ground
+    ground: RecoveryContext
     patience_s: float
     machine: Machine
     administrator: bool
@@ -44,24 +44,26 @@ class _Daemon:
     known: Runtime | None = None
     """What runs the daemon, once it was asked for."""
 
-    async def look(self) -> Sequence[Seen]:
+    async def look(self) -> Sequence[TargetObservation]:
         try:
             version = await self.ground.door.version()
         except OpskitError as error:
             return [await self._troubled(error)]
-        return [Seen(TARGET, Condition.HEALTHY, "ok", f"Docker {version.get('Version')} answers")]
+        return [
+            TargetObservation(TARGET, Condition.HEALTHY, "ok", f"Docker {version.get('Version')} answers")
+        ]
 
-    async def evidence(self, seen: Seen) -> Mapping[str, Any]:
+    async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
         del seen
         age_s = await self._age_s()
         return {"daemon_age_s": None if age_s is None else round(age_s)}
 
-    async def plan(self, seen: Seen) -> Repair | None:
+    async def plan(self, seen: TargetObservation) -> Repair | None:
         runtime = await self._runtime()
         if runtime is None or seen.state not in ("down", "hung"):
             return None
         desktop_command, processes = False, []
-        if runtime.kind is Kind.DESKTOP and runtime.mac:
+        if runtime.kind is RuntimeKind.DESKTOP and runtime.mac:
             desktop_command = await docker_runtime.has_desktop_command(self.ground.environ)
             processes = await asyncio.to_thread(docker_runtime.desktop_processes)
         now, marks = self.ground.clock(), self.ground.memory.marks
@@ -76,7 +78,7 @@ class _Daemon:
             administrator=self.administrator,
         )
 
-    async def _troubled(self, error: OpskitError) -> Seen:
+    async def _troubled(self, error: OpskitError) -> TargetObservation:
         """Why it did not answer, and whether that is anybody's fault."""
         state = state_of(error)
         runtime = await self._runtime()
@@ -88,23 +90,23 @@ class _Daemon:
                 else "Docker is not installed"
             )
             cause = f"{there}, and nothing of the stack is configured to run in it"
-            return Seen(TARGET, Condition.ABSENT, "absent", cause, evidence=evidence)
+            return TargetObservation(TARGET, Condition.ABSENT, "absent", cause, evidence=evidence)
         if state == "down" and not docker_runtime.installed(self.machine):
             remedy = (
                 "install it: `apt-get install docker.io docker-compose`, Docker Desktop, OrbStack or Colima"
             )
-            return Seen(
+            return TargetObservation(
                 TARGET, Condition.BROKEN, "missing", "Docker is not installed", remedy=remedy, code=error.code
             )
         condition, cause = Condition.BROKEN, error.message
         if state == "hung":
             age_s = await self._age_s()
             if await self._answers_late():
-                return Seen(
+                return TargetObservation(
                     TARGET, Condition.WAITING, "slow", "Docker answers, but slowly", evidence=evidence
                 )
             if age_s is not None and age_s < self.ground.config.recovery.startup_grace_s:
-                return Seen(
+                return TargetObservation(
                     TARGET,
                     Condition.WAITING,
                     "starting",
@@ -116,16 +118,18 @@ class _Daemon:
         elif runtime is not None and runtime.managed and (theirs := await self._unit(runtime)) is not None:
             return replace(theirs, evidence=evidence)
         remedy = self._remedy(state, runtime) or error.remedy
-        return Seen(TARGET, condition, state, cause, evidence=evidence, remedy=remedy, code=error.code)
+        return TargetObservation(
+            TARGET, condition, state, cause, evidence=evidence, remedy=remedy, code=error.code
+        )
 
-    async def _unit(self, runtime: Runtime) -> Seen | None:
+    async def _unit(self, runtime: Runtime) -> TargetObservation | None:
         """What systemd says of a service that is down: stopped by somebody lately, or on its way."""
-        user = runtime.kind is not Kind.SERVICE
-        name = "docker-desktop.service" if runtime.kind is Kind.DESKTOP else "docker.service"
+        user = runtime.kind is not RuntimeKind.SERVICE
+        name = "docker-desktop.service" if runtime.kind is RuntimeKind.DESKTOP else "docker.service"
         shown = await unit_properties(self.ground, name, *_WANTED, user=user)
         state, ended = shown.get("ActiveState"), instant(shown.get("InactiveEnterTimestamp", ""))
         if state == "activating":
-            return Seen(TARGET, Condition.WAITING, "starting", f"{name} is being started")
+            return TargetObservation(TARGET, Condition.WAITING, "starting", f"{name} is being started")
         if state != "inactive" or shown.get("Result") != "success" or ended is None:
             return None
         left_s = self.ground.config.recovery.hands_off_s - (self.ground.clock() - ended.timestamp())
@@ -133,7 +137,7 @@ class _Daemon:
             return None
         why = f"somebody stopped {name}; left alone for {left_s:.0f} s more"
         remedy = f"`systemctl {'--user ' if user else ''}start {name.removesuffix('.service')}` starts it now"
-        return Seen(TARGET, Condition.LEFT, "down", why, remedy=remedy)
+        return TargetObservation(TARGET, Condition.LEFT, "down", why, remedy=remedy)
 
     async def _answers_late(self) -> bool:
         from opskit.system.docker_objects import DockerObjects
@@ -160,16 +164,16 @@ class _Daemon:
     def _remedy(self, state: str, runtime: Runtime | None) -> str | None:
         if runtime is None or state not in ("down", "hung"):
             return None
-        if runtime.kind is Kind.REMOTE:
+        if runtime.kind is RuntimeKind.REMOTE:
             return (
                 "log in to that machine and start Docker there; `docker context ls` shows which one is in use"
             )
         word = "start" if state == "down" else "restart"
-        if runtime.kind in (Kind.SERVICE, Kind.UNKNOWN) and not runtime.mac:
+        if runtime.kind in (RuntimeKind.SERVICE, RuntimeKind.UNKNOWN) and not runtime.mac:
             if runtime.managed:
                 return f"`sudo systemctl {word} docker`"
             return f"`sudo service docker {word}`, or start `dockerd` as it was started before"
-        if runtime.kind is Kind.USER_SERVICE:
+        if runtime.kind is RuntimeKind.USER_SERVICE:
             return f"`systemctl --user {word} docker`"
         if state == "down":
             return start_remedy(self.ground.platform)
@@ -177,7 +181,7 @@ class _Daemon:
 
 
 def docker_daemon(
-    ground: Ground,
+    ground: RecoveryContext,
     *,
     patience_s: float = _PATIENCE_S,
     machine: Machine | None = None,

@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from opskit.recovery.step import Command, Repair, Seen
-from opskit.system.docker_runtime import Kind, Runtime
+from opskit.recovery.step import Command, Repair, TargetObservation
+from opskit.system.docker_runtime import Runtime, RuntimeKind
 
 #: Marks of the memory: when Docker was last restarted, and when it was last killed.
 RESTARTED, KILLED = "docker restarted", "docker killed"
@@ -15,7 +15,7 @@ _COMMAND_S = 120.0
 
 def plan(
     runtime: Runtime,
-    seen: Seen,
+    seen: TargetObservation,
     *,
     rungs: Sequence[str],
     desktop_command: bool,
@@ -51,37 +51,37 @@ _Commands = list[tuple[str, ...]]
 
 def _start(runtime: Runtime, *, desktop_command: bool, administrator: bool) -> _Commands:
     match runtime.kind:
-        case Kind.DESKTOP if runtime.mac:
+        case RuntimeKind.DESKTOP if runtime.mac:
             opened = (
                 ("docker", "desktop", "start", "--detach") if desktop_command else ("open", "-ga", "Docker")
             )
             return [opened]
-        case Kind.DESKTOP:
+        case RuntimeKind.DESKTOP:
             return [("systemctl", "--user", "start", "docker-desktop")] if runtime.managed else []
-        case Kind.ORBSTACK:
+        case RuntimeKind.ORBSTACK:
             return [("orb", "start")]
-        case Kind.COLIMA:
+        case RuntimeKind.COLIMA:
             return [("colima", "start", "--profile", runtime.profile or "default")]
-        case Kind.SERVICE:
+        case RuntimeKind.SERVICE:
             return [("systemctl", "start", "docker")] if runtime.managed and administrator else []
-        case Kind.USER_SERVICE:
+        case RuntimeKind.USER_SERVICE:
             return [("systemctl", "--user", "start", "docker")] if runtime.managed else []
     return []
 
 
 def _restart(runtime: Runtime, *, desktop_command: bool, administrator: bool) -> _Commands:
     match runtime.kind:
-        case Kind.DESKTOP if runtime.mac:
+        case RuntimeKind.DESKTOP if runtime.mac:
             return [("docker", "desktop", "restart", "--detach")] if desktop_command else []
-        case Kind.DESKTOP:
+        case RuntimeKind.DESKTOP:
             return [("systemctl", "--user", "restart", "docker-desktop")] if runtime.managed else []
-        case Kind.ORBSTACK:
+        case RuntimeKind.ORBSTACK:
             return [("orb", "restart", "docker")]
-        case Kind.COLIMA:
+        case RuntimeKind.COLIMA:
             return [("colima", "restart", "--profile", runtime.profile or "default")]
-        case Kind.SERVICE:
+        case RuntimeKind.SERVICE:
             return [("systemctl", "restart", "docker")] if runtime.managed and administrator else []
-        case Kind.USER_SERVICE:
+        case RuntimeKind.USER_SERVICE:
             return [("systemctl", "--user", "restart", "docker")] if runtime.managed else []
     return []
 
@@ -91,13 +91,13 @@ def _kill(runtime: Runtime, processes: Sequence[tuple[int, float]]) -> _Commands
     if not runtime.mac:
         return []
     match runtime.kind:
-        case Kind.DESKTOP:
+        case RuntimeKind.DESKTOP:
             ending = (sys.executable, "-m", "opskit.system.end_process")
             ended = [(*ending, str(pid), f"{began:.2f}") for pid, began in processes]
             return [*ended, ("open", "-ga", "Docker")]
-        case Kind.ORBSTACK:
+        case RuntimeKind.ORBSTACK:
             return [("orb", "stop"), ("orb", "start")]
-        case Kind.COLIMA:
+        case RuntimeKind.COLIMA:
             profile = runtime.profile or "default"
             return [
                 ("colima", "stop", "--force", "--profile", profile),
@@ -108,12 +108,12 @@ def _kill(runtime: Runtime, processes: Sequence[tuple[int, float]]) -> _Commands
 
 def _undo(runtime: Runtime) -> str:
     match runtime.kind:
-        case Kind.DESKTOP:
+        case RuntimeKind.DESKTOP:
             return "docker desktop stop" if runtime.mac else "systemctl --user stop docker-desktop"
-        case Kind.ORBSTACK:
+        case RuntimeKind.ORBSTACK:
             return "orb stop"
-        case Kind.COLIMA:
+        case RuntimeKind.COLIMA:
             return f"colima stop --profile {runtime.profile or 'default'}"
-        case Kind.USER_SERVICE:
+        case RuntimeKind.USER_SERVICE:
             return "systemctl --user stop docker"
     return "systemctl stop docker"

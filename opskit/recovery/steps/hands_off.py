@@ -7,12 +7,12 @@ from opskit.checks.stopped_by_hand import until
 from opskit.facts.container import Container
 from opskit.facts.container_events import ContainerEvents, read_container_events
 from opskit.facts.container_survey import repairs_by_container
-from opskit.recovery.ground import Ground
+from opskit.recovery.context import RecoveryContext
 from opskit.recovery.steps.declared import Sources
 from opskit.system.handiwork import Worker, workers
 
 
-async def past_events(ground: Ground, containers: Sequence[Container]) -> ContainerEvents:
+async def past_events(ground: RecoveryContext, containers: Sequence[Container]) -> ContainerEvents:
     """Read what Docker remembers, and when opskit repaired these containers. Raises OpskitError DOCKER_*."""
     return await read_container_events(
         ground.door,
@@ -23,14 +23,14 @@ async def past_events(ground: Ground, containers: Sequence[Container]) -> Contai
     )
 
 
-def own_repairs(ground: Ground) -> dict[str, tuple[float, ...]]:
+def own_repairs(ground: RecoveryContext) -> dict[str, tuple[float, ...]]:
     """Return when this run and earlier ones repaired each container, in epoch seconds."""
     return repairs_by_container(
         {name: record.repairs for name, record in ground.memory.targets.items()}, ground.config
     )
 
 
-async def busy(ground: Ground, found: Sources) -> str | None:
+async def busy(ground: RecoveryContext, found: Sources) -> str | None:
     """Why nothing of a project is touched now; None when nobody is at it."""
     rules = ground.config.recovery
     ago_s = ground.clock() - found.changed
@@ -73,7 +73,7 @@ def first_missed(
     return f"Docker does not remember whether somebody removed it{until(ago_s, hands_off_s)}"
 
 
-def _backup_runs(ground: Ground) -> bool:
+def _backup_runs(ground: RecoveryContext) -> bool:
     from opskit.backup.catalog import running
 
     return running(ground.config)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.recovery.ground import Ground
-from opskit.recovery.step import LOOK_S, Condition, Repair, Seen, Step
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.step import LOOK_S, Condition, Repair, Step, TargetObservation
 
 TARGET = "internet"
 LIMIT_S = 3.0
@@ -19,7 +19,7 @@ NAME: Target = ("dns.google", 443)
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class InternetAnswer:
     """What answered: one of the addresses, the name's lookup, and the host of that name."""
 
     address: bool
@@ -38,21 +38,21 @@ class _Internet:
     look_s = LOOK_S
     after: tuple[str, ...] = ("wifi",)
 
-    async def look(self) -> Sequence[Seen]:
+    async def look(self) -> Sequence[TargetObservation]:
         """Ends with the first answer that settles it, after `limit_s` at the latest."""
         return [judge(await _reach(self.addresses, self.named, self.limit_s), self.named[0])]
 
-    async def evidence(self, seen: Seen) -> Mapping[str, Any]:
+    async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
         del seen
         return {}
 
-    async def plan(self, seen: Seen) -> Repair | None:
+    async def plan(self, seen: TargetObservation) -> Repair | None:
         del seen
         return None
 
 
 def internet(
-    ground: Ground,
+    ground: RecoveryContext,
     *,
     addresses: tuple[Target, ...] = ADDRESSES,
     named: Target = NAME,
@@ -63,12 +63,12 @@ def internet(
     return _Internet(addresses, named, limit_s)
 
 
-def judge(reached: Reached, name: str) -> Seen:
+def judge(reached: InternetAnswer, name: str) -> TargetObservation:
     """Which part is missing. Pure."""
     if reached.named:
-        return Seen(TARGET, Condition.HEALTHY, "ok", "addresses and names answer")
+        return TargetObservation(TARGET, Condition.HEALTHY, "ok", "addresses and names answer")
     if reached.address and reached.found:
-        return Seen(TARGET, Condition.HEALTHY, "ok", f"addresses answer; {name} does not")
+        return TargetObservation(TARGET, Condition.HEALTHY, "ok", f"addresses answer; {name} does not")
     if reached.address:
         state, cause = "no names", f"addresses answer, but the name {name} cannot be found: DNS fails"
         remedy = "check the name server: `scutil --dns` on a Mac, `resolvectl status` on Linux"
@@ -78,10 +78,10 @@ def judge(reached: Reached, name: str) -> Seen:
     else:
         state, cause = "offline", "no address outside answers, and no name can be found"
         remedy = "check Wi-Fi, the cable and the router; what runs on this machine does not need it"
-    return Seen(TARGET, Condition.BROKEN, state, cause, remedy=remedy, minor=True)
+    return TargetObservation(TARGET, Condition.BROKEN, state, cause, remedy=remedy, minor=True)
 
 
-async def _reach(addresses: tuple[Target, ...], named: Target, limit_s: float) -> Reached:
+async def _reach(addresses: tuple[Target, ...], named: Target, limit_s: float) -> InternetAnswer:
     by_address = asyncio.create_task(_any_answers(addresses))
     found = asyncio.create_task(_found(*named))
     by_name = asyncio.create_task(_any_found_answers(found))
@@ -96,7 +96,7 @@ async def _reach(addresses: tuple[Target, ...], named: Target, limit_s: float) -
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return Reached(*(not task.cancelled() and bool(task.result()) for task in tasks))
+    return InternetAnswer(*(not task.cancelled() and bool(task.result()) for task in tasks))
 
 
 async def _found(host: str, port: int) -> tuple[Target, ...]:

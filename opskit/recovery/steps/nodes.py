@@ -7,25 +7,25 @@ restarted by whoever keeps it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opskit.checks.ladder import Climb, climb, limit_s
+from opskit.checks.ladder import ProbeOptions, climb, limit_s
 from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import NodeConfig
 from opskit.llm.faults import SERVER_IS_WELL
 from opskit.llm.loads import load_budget_s
 from opskit.providers.kinds import expected_kind
-from opskit.recovery.ground import Ground
-from opskit.recovery.step import Condition, Repair, Seen
-from opskit.recovery.steps.decision import Trouble
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.step import Condition, Repair, TargetObservation
+from opskit.recovery.steps.decision import NodeProblem
+from opskit.recovery.steps.diagnostics import gathered, some
 from opskit.recovery.steps.repairing import Repairing
-from opskit.recovery.steps.subject import Subject, of_node, weights_bytes
-from opskit.recovery.steps.testimony import gathered, some
+from opskit.recovery.steps.subject import RepairSubject, of_node, weights_bytes
 from opskit.result import Finding
 
 _TITLES = {"mlx": "MLX API server", "ollama": "Ollama"}
 _WAITING = (NodeState.SLOW, NodeState.BUSY, NodeState.LOADING)
 
 
-def nodes(ground: Ground) -> list["NodeStep"]:
+def nodes(ground: RecoveryContext) -> list["NodeStep"]:
     """A step for each node of the configuration; one on another machine is looked at and never repaired."""
     return [NodeStep(ground, node) for node in ground.config.nodes]
 
@@ -35,7 +35,7 @@ class NodeStep:
 
     requires: tuple[str, ...] = ()
 
-    def __init__(self, ground: Ground, node: NodeConfig) -> None:
+    def __init__(self, ground: RecoveryContext, node: NodeConfig) -> None:
         self.name = node.name
         self.title = _TITLES.get(node.name, f"model node {node.name}")
         # A node may live in a container; Docker being down does not keep others from being mended.
@@ -45,9 +45,9 @@ class NodeStep:
         self._node = node
         self._subject = of_node(node, ground.config)
         self._repairing = Repairing(ground, self._subject, settle_s(ground, self._subject, node))
-        self._trouble: Trouble | None = None
+        self._trouble: NodeProblem | None = None
 
-    async def look(self) -> Sequence[Seen]:
+    async def look(self) -> Sequence[TargetObservation]:
         """Ask a resident model for a token; loads, pins and swaps nothing."""
         found = await self._climb()
         if found.state == NodeState.FAILING:
@@ -59,47 +59,51 @@ class NodeStep:
         seen = await self._judged(found, told)
         return [seen]
 
-    async def evidence(self, seen: Seen) -> Mapping[str, Any]:
+    async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
         del seen
         now = await self._repairing.situation()
         return await gathered(self._ground, self._subject, now, self._node)
 
-    async def plan(self, seen: Seen) -> Repair | None:
+    async def plan(self, seen: TargetObservation) -> Repair | None:
         del seen
         return None if self._trouble is None else await self._repairing.plan(self._trouble)
 
     async def _climb(self) -> Finding:
-        return await climb(self._node, self._ground.config, Climb(), self._ground.folder)
+        return await climb(self._node, self._ground.config, ProbeOptions(), self._ground.folder)
 
-    async def _judged(self, found: Finding, told: Mapping[str, Any]) -> Seen:
+    async def _judged(self, found: Finding, told: Mapping[str, Any]) -> TargetObservation:
         state, self._trouble = NodeState(found.state), None
         names = self._subject.containers
         if state is NodeState.OK:
-            return Seen(self.name, Condition.HEALTHY, "ok", found.detail, names, told)
+            return TargetObservation(self.name, Condition.HEALTHY, "ok", found.detail, names, told)
         if state in _WAITING:
-            return Seen(self.name, Condition.WAITING, found.state, found.detail, names, told, found.remedy)
+            return TargetObservation(
+                self.name, Condition.WAITING, found.state, found.detail, names, told, found.remedy
+            )
         if state is NodeState.UNAUTHORISED:
-            return Seen(self.name, Condition.UNKNOWN, found.state, found.detail, names, told, found.remedy)
+            return TargetObservation(
+                self.name, Condition.UNKNOWN, found.state, found.detail, names, told, found.remedy
+            )
         self._trouble = trouble(found, self._ground.config.recovery.load_grace_s)
         if not self._subject.local and not self._node.required:
             return self._far(found, told)
         decision = await self._repairing.decide(self._trouble)
         code = CODES.get(state) if decision.condition is Condition.BROKEN else None
-        return Seen(
+        return TargetObservation(
             self.name, decision.condition, decision.state, decision.cause, names, told, decision.remedy, code
         )
 
-    def _far(self, found: Finding, told: Mapping[str, Any]) -> Seen:
+    def _far(self, found: Finding, told: Mapping[str, Any]) -> TargetObservation:
         """Not well, and on another machine: not ours to mend."""
         names = self._subject.containers
         if not self._subject.explicit:
             why = f"{found.detail}, and nobody configured it"
-            return Seen(self.name, Condition.ABSENT, "absent", why, names, told, found.remedy)
+            return TargetObservation(self.name, Condition.ABSENT, "absent", why, names, told, found.remedy)
         why = f"{found.detail}; it is on another machine, and not required"
-        return Seen(self.name, Condition.LEFT, found.state, why, names, told, found.remedy)
+        return TargetObservation(self.name, Condition.LEFT, found.state, why, names, told, found.remedy)
 
 
-def trouble(found: Finding, load_grace_s: float) -> Trouble:
+def trouble(found: Finding, load_grace_s: float) -> NodeProblem:
     """What a probe's finding means for a repair. Pure."""
     empty = found.state == NodeState.FAILING and found.evidence.get("models") == []
     # A broken file, template or request stays what it is after a restart.
@@ -107,10 +111,10 @@ def trouble(found: Finding, load_grace_s: float) -> Trouble:
     speaks = "server" in found.evidence
     # Nothing listens: it may be starting. Something listens and gives no token: it may be loading.
     fresh_s = 0.0 if found.state == NodeState.REFUSED else load_grace_s
-    return Trouble(found.state, found.detail, speaks, not hopeless, found.remedy, fresh_s)
+    return NodeProblem(found.state, found.detail, speaks, not hopeless, found.remedy, fresh_s)
 
 
-def settle_s(ground: Ground, subject: Subject, node: NodeConfig) -> float | None:
+def settle_s(ground: RecoveryContext, subject: RepairSubject, node: NodeConfig) -> float | None:
     """How long a restarted node may take where it loads its model first; None for the usual time."""
     config = ground.config
     if expected_kind(node.source).loads_on_demand:

@@ -15,14 +15,14 @@ from opskit.checks.container_assessment import (
 from opskit.checks.stopped_by_hand import removed_by_hand
 from opskit.facts.container import Container, action_of
 from opskit.facts.container_events import ContainerEvents
-from opskit.recovery.step import Condition, Seen
-from opskit.system.compose_model import Project, Service
+from opskit.recovery.step import Condition, TargetObservation
+from opskit.system.compose_model import ComposeService, Project
 
 _Assessments = Mapping[str, ContainerAssessment]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ProjectKnowledge:
     """Everything that is known of one project. `name` is the configuration's.
 
     `events` is None while everything seems well, and nobody asked. `busy` is why nothing of the project is
@@ -67,7 +67,7 @@ class _Plan:
     remedies: list[str] = field(default_factory=list)
 
 
-def assessments(known: Known) -> dict[str, ContainerAssessment]:
+def assessments(known: ProjectKnowledge) -> dict[str, ContainerAssessment]:
     """Assess each container; by its id."""
     peers = {one.id: one for one in known.containers}
     return {
@@ -76,7 +76,7 @@ def assessments(known: Known) -> dict[str, ContainerAssessment]:
     }
 
 
-def fallen(known: Known, found: _Assessments) -> dict[str, str]:
+def fallen(known: ProjectKnowledge, found: _Assessments) -> dict[str, str]:
     """The services that `up` would start, and what is wrong with each."""
     result: dict[str, str] = {}
     for name, service in known.project.services.items():
@@ -91,7 +91,7 @@ def fallen(known: Known, found: _Assessments) -> dict[str, str]:
     return result
 
 
-def is_well(known: Known, found: _Assessments) -> bool:
+def is_well(known: ProjectKnowledge, found: _Assessments) -> bool:
     """Whether there is nothing to ask Docker's past for: what ended well, somebody may have stopped."""
     usual = (ContainerCondition.WELL, ContainerCondition.WAITING)
     if fallen(known, found) or any(one.condition not in usual for one in found.values()):
@@ -103,7 +103,7 @@ def is_well(known: Known, found: _Assessments) -> bool:
     )
 
 
-def seen(known: Known) -> list[Seen]:
+def seen(known: ProjectKnowledge) -> list[TargetObservation]:
     """The project itself, then each container of which there is something to say."""
     found = assessments(known)
     down = fallen(known, found)
@@ -114,12 +114,14 @@ def seen(known: Known) -> list[Seen]:
     for name in sorted(known.paused & down.keys()):
         if not known.of(name):
             result.append(
-                Seen(f"{known.target}/{name}", Condition.BROKEN, "down", f"it {down[name]}", names=(name,))
+                TargetObservation(
+                    f"{known.target}/{name}", Condition.BROKEN, "down", f"it {down[name]}", names=(name,)
+                )
             )
     return result
 
 
-def _planned(known: Known, found: _Assessments, down: Mapping[str, str]) -> _Plan:
+def _planned(known: ProjectKnowledge, found: _Assessments, down: Mapping[str, str]) -> _Plan:
     plan = _Plan()
     gone: Mapping[str, str] = {}
     if known.events is not None:
@@ -156,7 +158,7 @@ def _planned(known: Known, found: _Assessments, down: Mapping[str, str]) -> _Pla
     return plan
 
 
-def _leave_dependants(services: Mapping[str, Service], plan: _Plan) -> None:
+def _leave_dependants(services: Mapping[str, ComposeService], plan: _Plan) -> None:
     """What needs a service that is not started would only fail, or start it too."""
     changed = True
     while changed:
@@ -177,7 +179,9 @@ def _left(containers: Sequence[Container], found: _Assessments) -> str:
     return next((one.left for one in down if one.left), "")
 
 
-def _project(known: Known, found: _Assessments, down: Mapping[str, str], plan: _Plan) -> Seen:
+def _project(
+    known: ProjectKnowledge, found: _Assessments, down: Mapping[str, str], plan: _Plan
+) -> TargetObservation:
     notes = _notes(known)
     evidence: dict[str, Any] = {
         "project": known.project.name,
@@ -194,15 +198,17 @@ def _project(known: Known, found: _Assessments, down: Mapping[str, str], plan: _
         evidence |= {"start": plan.start, "scale": _scale(known, plan.start)}
         remedy = "; ".join(dict.fromkeys(plan.remedies)) or f"`{known.command} up -d {' '.join(plan.start)}`"
         cause = "; ".join([*words, *notes])
-        return Seen(known.target, Condition.BROKEN, "down", cause, names, evidence, remedy)
+        return TargetObservation(known.target, Condition.BROKEN, "down", cause, names, evidence, remedy)
     if bare:
         cause = "; ".join([*(f"{name} {down[name]}: {why}" for name, why in bare.items()), *notes])
         remedy = f"`{known.command} up -d {' '.join(bare)}` starts it now"
-        return Seen(known.target, Condition.LEFT, "down", cause, names, evidence, remedy)
+        return TargetObservation(known.target, Condition.LEFT, "down", cause, names, evidence, remedy)
     starting = [one for one in known.containers if found[one.id].state is ContainerState.STARTING]
     if starting:
         words = [f"{one.name}: {found[one.id].detail}" for one in starting]
-        return Seen(known.target, Condition.WAITING, "starting", "; ".join([*words, *notes]), names, evidence)
+        return TargetObservation(
+            known.target, Condition.WAITING, "starting", "; ".join([*words, *notes]), names, evidence
+        )
     running = sum(one.running for one in known.containers)
     cause = "; ".join(
         [
@@ -210,10 +216,12 @@ def _project(known: Known, found: _Assessments, down: Mapping[str, str], plan: _
             *notes,
         ]
     )
-    return Seen(known.target, Condition.HEALTHY, "ok", cause, names, evidence)
+    return TargetObservation(known.target, Condition.HEALTHY, "ok", cause, names, evidence)
 
 
-def _container(known: Known, one: Container, found: _Assessments, plan: _Plan) -> list[Seen]:
+def _container(
+    known: ProjectKnowledge, one: Container, found: _Assessments, plan: _Plan
+) -> list[TargetObservation]:
     """Nothing for one that is well, unless it was repaired before: then its health counts."""
     assessment = found[one.id]
     target = f"container:{one.name}"
@@ -225,10 +233,10 @@ def _container(known: Known, one: Container, found: _Assessments, plan: _Plan) -
         **assessment.evidence,
     }
 
-    def said(condition: Condition, why: str = "") -> list[Seen]:
+    def said(condition: Condition, why: str = "") -> list[TargetObservation]:
         words = "; ".join(filter(None, (assessment.detail, why)))
         remedy = None if condition in (Condition.HEALTHY, Condition.WAITING) else assessment.remedy
-        return [Seen(target, condition, str(assessment.state), words, names, evidence, remedy)]
+        return [TargetObservation(target, condition, str(assessment.state), words, names, evidence, remedy)]
 
     match assessment.state:
         case ContainerState.UP | ContainerState.ENDED if not assessment.left:
@@ -265,7 +273,7 @@ def is_drifted(project: Project, one: Container) -> bool:
     return None not in (one.config_hash, service.digest) and one.config_hash != service.digest
 
 
-def _notes(known: Known) -> list[str]:
+def _notes(known: ProjectKnowledge) -> list[str]:
     """What is told and never acted on."""
     drifted = sorted({one.service or "" for one in known.containers if is_drifted(known.project, one)})
     notes = []
@@ -285,7 +293,7 @@ def _notes(known: Known) -> list[str]:
     return notes
 
 
-def _scale(known: Known, services: Collection[str]) -> dict[str, int]:
+def _scale(known: ProjectKnowledge, services: Collection[str]) -> dict[str, int]:
     """Services of which a person runs more than the file says: `up` would end the rest."""
     return {
         name: len(known.of(name))

@@ -2,41 +2,43 @@
 
 import asyncio
 
-from opskit.recovery.ground import Ground
+from opskit.recovery.context import RecoveryContext
 from opskit.recovery.step import Repair
 from opskit.recovery.steps import situation as situations
-from opskit.recovery.steps.decision import Case, Decision, Trouble, decide
-from opskit.recovery.steps.situation import Situation
-from opskit.recovery.steps.subject import Subject, folder_of, remember
+from opskit.recovery.steps.decision import Decision, NodeProblem, RepairCase, decide
+from opskit.recovery.steps.situation import RepairContext
+from opskit.recovery.steps.subject import RepairSubject, folder_of, remember
 from opskit.system.running import SAME_START_S, Running, like
 
 
 class Repairing:
     """One server's repair within a run."""
 
-    def __init__(self, ground: Ground, subject: Subject, settle_s: float | None = None) -> None:
+    def __init__(
+        self, ground: RecoveryContext, subject: RepairSubject, settle_s: float | None = None
+    ) -> None:
         self._ground = ground
         self._subject = subject
         self._settle_s = settle_s
         self._planned_at: float | None = None
         self._starts = False
 
-    async def situation(self) -> Situation:
+    async def situation(self) -> RepairContext:
         return await situations.situation(self._ground, self._subject)
 
-    async def decide(self, trouble: Trouble) -> Decision:
+    async def decide(self, trouble: NodeProblem) -> Decision:
         """The decision of this moment; what this very run started is given the time to start."""
         now = await self.situation()
         rules = self._ground.config.recovery
         if self._just_started(now):
             fresh_s = max(trouble.fresh_s, self._settle_s or rules.step_s)
-            trouble = Trouble(
+            trouble = NodeProblem(
                 trouble.state, trouble.detail, trouble.speaks, trouble.curable, trouble.remedy, fresh_s
             )
         folder = folder_of(self._ground.config)
-        return decide(Case(self._subject, trouble, now, rules, self._settle_s, folder))
+        return decide(RepairCase(self._subject, trouble, now, rules, self._settle_s, folder))
 
-    async def plan(self, trouble: Trouble) -> Repair | None:
+    async def plan(self, trouble: NodeProblem) -> Repair | None:
         """The repair of this moment, which is about to be made."""
         repair = (await self.decide(trouble)).repair
         if repair is not None:
@@ -53,7 +55,7 @@ class Repairing:
         if fresh:
             remember(self._ground, self._subject, fresh[-1].pid, fresh[-1].began)
 
-    def _just_started(self, now: Situation) -> bool:
+    def _just_started(self, now: RepairContext) -> bool:
         process = now.holder.process if now.holder is not None else now.program
         return process is not None and self._is_fresh(process)
 

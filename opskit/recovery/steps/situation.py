@@ -10,17 +10,17 @@ from opskit.backup.catalog import running as backup_runs
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
 from opskit.errors import OpskitError
 from opskit.facts.container_survey import read_containers, survey_containers
-from opskit.recovery.ground import Ground
+from opskit.recovery.context import RecoveryContext
 from opskit.recovery.steps.hands_off import own_repairs, worked_on
-from opskit.recovery.steps.holder import Holder, holder
-from opskit.recovery.steps.resting import Resting, resting
-from opskit.recovery.steps.subject import Subject, started_by_us
+from opskit.recovery.steps.inactive_service import InactiveService, resting
+from opskit.recovery.steps.port_owner import PortOwner, holder
+from opskit.recovery.steps.subject import RepairSubject, started_by_us
 from opskit.system.handiwork import workers
 from opskit.system.running import SAME_START_S, Running, is_like, like
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class RepairContext:
     """`program` is a process that runs exactly the start command, on the port or not yet.
 
     `ours` tells that a repair of opskit started it. `containers` are those of the stack behind this
@@ -32,18 +32,18 @@ class Situation:
     now: float
     user: str
     uid: int
-    holder: Holder | None = None
+    holder: PortOwner | None = None
     containers: tuple[AssessedContainer, ...] = ()
     docker_says: str = ""
     docker_installed: bool = True
-    resting: Resting | None = None
+    resting: InactiveService | None = None
     program: Running | None = None
     ours: bool = False
     start_found: str | None = None
     at_work: str = ""
 
 
-async def situation(ground: Ground, subject: Subject) -> Situation:
+async def situation(ground: RecoveryContext, subject: RepairSubject) -> RepairContext:
     """As it is now. Looks only; never raises for what it finds."""
     held, (containers, problem) = await asyncio.gather(holder(ground, subject), _containers(ground, subject))
     path = ground.environ.get("PATH")
@@ -56,7 +56,7 @@ async def situation(ground: Ground, subject: Subject) -> Situation:
             rest = await resting(ground, subject)
     elif held.process is not None and is_like(held.process.command, subject.start, path):
         program = held.process
-    return Situation(
+    return RepairContext(
         ground.clock(),
         getpass.getuser(),
         os.geteuid(),
@@ -72,7 +72,7 @@ async def situation(ground: Ground, subject: Subject) -> Situation:
     )
 
 
-async def _at_work(ground: Ground, subject: Subject, *, in_containers: bool) -> str:
+async def _at_work(ground: RecoveryContext, subject: RepairSubject, *, in_containers: bool) -> str:
     """A pull keeps a model server from being restarted; work with Docker, and backups, containers."""
     found = await asyncio.to_thread(workers, ground.environ.get("DOCKER_HOST"))
     with_docker = [one for one in found if one.work.words.startswith("docker")]
@@ -84,7 +84,9 @@ async def _at_work(ground: Ground, subject: Subject, *, in_containers: bool) -> 
     return worked_on([*pulled, *touched], ground.config.recovery.hands_off_s) or ""
 
 
-async def _containers(ground: Ground, subject: Subject) -> tuple[tuple[AssessedContainer, ...], str]:
+async def _containers(
+    ground: RecoveryContext, subject: RepairSubject
+) -> tuple[tuple[AssessedContainer, ...], str]:
     """Read the containers of that server and assess them; or why Docker does not tell."""
     try:
         containers = await read_containers(ground.door, subject.containers)
@@ -96,6 +98,6 @@ async def _containers(ground: Ground, subject: Subject) -> tuple[tuple[AssessedC
     return tuple(assessed(survey, ContainerRules.of(ground.config.recovery))), ""
 
 
-def _is_ours(ground: Ground, subject: Subject, program: Running) -> bool:
+def _is_ours(ground: RecoveryContext, subject: RepairSubject, program: Running) -> bool:
     kept = started_by_us(ground, subject)
     return kept is not None and kept[0] == program.pid and abs(kept[1] - program.began) < SAME_START_S

@@ -7,13 +7,13 @@ from typing import Any
 
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.providers.kinds import ServerKind, expected_kind
-from opskit.recovery.ground import Ground
+from opskit.recovery.context import RecoveryContext
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class RepairSubject:
     """`start` is the command of the configuration, empty without one; `containers` those of the stack.
 
     `services` are names under which a service may be installed (`ollama.service`, `brew install ollama`);
@@ -43,9 +43,9 @@ class Subject:
         return any(word in text for word in self.known_by)
 
 
-def of_node(node: NodeConfig, config: Config) -> Subject:
+def of_node(node: NodeConfig, config: Config) -> RepairSubject:
     kind = expected_kind(node.source)
-    return Subject(
+    return RepairSubject(
         node.name,
         node.url,
         node.explicit,
@@ -57,8 +57,8 @@ def of_node(node: NodeConfig, config: Config) -> Subject:
     )
 
 
-def of_agent(agent: AgentConfig, config: Config) -> Subject:
-    return Subject(
+def of_agent(agent: AgentConfig, config: Config) -> RepairSubject:
+    return RepairSubject(
         agent.name,
         agent.url,
         agent.explicit,
@@ -89,7 +89,7 @@ def _folder(value: str, config: Config) -> Path:
     return Path(folder_of(config)) / value
 
 
-def started_by_us(ground: Ground, subject: Subject) -> tuple[int, float] | None:
+def started_by_us(ground: RecoveryContext, subject: RepairSubject) -> tuple[int, float] | None:
     """Process id and start of the server that an earlier repair started; None when there is none."""
     kept: Any = ground.memory.facts.get(_key(subject))
     try:
@@ -98,11 +98,11 @@ def started_by_us(ground: Ground, subject: Subject) -> tuple[int, float] | None:
         return None
 
 
-def remember(ground: Ground, subject: Subject, pid: int, began: float) -> None:
+def remember(ground: RecoveryContext, subject: RepairSubject, pid: int, began: float) -> None:
     """Keep that this process is one that a repair started."""
     ground.memory.facts[_key(subject)] = {"pid": pid, "began": began}
 
 
-def _key(subject: Subject) -> str:
+def _key(subject: RepairSubject) -> str:
     """Where the healer keeps the server that it started, too."""
     return f"started:{subject.name}"

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.recovery.ground import Ground
-from opskit.recovery.step import LOOK_S, Command, Condition, Repair, Seen, Step
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.step import LOOK_S, Command, Condition, Repair, Step, TargetObservation
 from opskit.system.program import NotStarted
 
 TARGET = "wifi"
@@ -20,14 +20,14 @@ _SETTLE_S = 45.0
 
 @dataclass(slots=True)
 class _Wifi:
-    ground: Ground
+    ground: RecoveryContext
     name: str = TARGET
     title: str = "Wi-Fi"
     requires: tuple[str, ...] = ()
     look_s = LOOK_S
     after: tuple[str, ...] = ()
 
-    async def look(self) -> Sequence[Seen]:
+    async def look(self) -> Sequence[TargetObservation]:
         from opskit.system import wifi
 
         ground = self.ground
@@ -37,18 +37,20 @@ class _Wifi:
             else:
                 found = await wifi.of_network_manager(ground.environ)
                 if found is None:
-                    return [Seen(TARGET, Condition.ABSENT, "absent", "NetworkManager does not run")]
+                    return [
+                        TargetObservation(TARGET, Condition.ABSENT, "absent", "NetworkManager does not run")
+                    ]
                 air = found
         except (NotStarted, TimeoutError) as exc:
             why = getattr(exc, "message", "the system's network tools gave no answer within 5 s")
-            return [Seen(TARGET, Condition.UNKNOWN, "unknown", why)]
+            return [TargetObservation(TARGET, Condition.UNKNOWN, "unknown", why)]
         return [judge(air, mac=ground.platform == "darwin")]
 
-    async def evidence(self, seen: Seen) -> Mapping[str, Any]:
+    async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
         del seen
         return {}
 
-    async def plan(self, seen: Seen) -> Repair | None:
+    async def plan(self, seen: TargetObservation) -> Repair | None:
         rules, now = self.ground.config.recovery, self.ground.clock()
         if self.ground.platform != "darwin" or not rules.wifi_toggle:
             return None
@@ -65,21 +67,23 @@ class _Wifi:
         )
 
 
-def wifi(ground: Ground) -> Step | None:
+def wifi(ground: RecoveryContext) -> Step | None:
     """The step, None on a machine without macOS's or NetworkManager's tools."""
     if ground.platform != "darwin" and shutil.which("nmcli", path=ground.environ.get("PATH")) is None:
         return None
     return _Wifi(ground)
 
 
-def judge(air: Any, *, mac: bool) -> Seen:
+def judge(air: Any, *, mac: bool) -> TargetObservation:
     """Whether the machine is on its network. `air` is an `opskit.system.wifi.Air`. Pure."""
     port = air.wifi
     if port is None:
-        return Seen(TARGET, Condition.ABSENT, "absent", "this machine has no Wi-Fi")
+        return TargetObservation(TARGET, Condition.ABSENT, "absent", "this machine has no Wi-Fi")
     facts = {"device": port.device, "power": air.power, "route": air.route}
     if air.wired is not None:
-        return Seen(TARGET, Condition.HEALTHY, "ok", f"{air.wired.name} has the network", evidence=facts)
+        return TargetObservation(
+            TARGET, Condition.HEALTHY, "ok", f"{air.wired.name} has the network", evidence=facts
+        )
     remedy = (
         f"`networksetup -setairportpower {port.device} off`, then `on`; or set `recovery.wifi_toggle: true`"
         if mac
@@ -88,7 +92,9 @@ def judge(air: Any, *, mac: bool) -> Seen:
     if air.power is False:
         if not mac:
             cause = "it is switched off, and there is no cable"
-            return Seen(TARGET, Condition.LEFT, "off", cause, evidence=facts, remedy="`nmcli radio wifi on`")
+            return TargetObservation(
+                TARGET, Condition.LEFT, "off", cause, evidence=facts, remedy="`nmcli radio wifi on`"
+            )
         state, cause = "off", "Wi-Fi is switched off, and there is no cable"
         remedy = f"`networksetup -setairportpower {port.device} on`, or set `recovery.wifi_toggle: true`"
     elif not port.usable:
@@ -100,5 +106,9 @@ def judge(air: Any, *, mac: bool) -> Seen:
             f"{port.device} has the address {port.address}, but there is no default route",
         )
     else:
-        return Seen(TARGET, Condition.HEALTHY, "ok", f"{port.device} is connected", evidence=facts)
-    return Seen(TARGET, Condition.BROKEN, state, cause, evidence=facts, remedy=remedy, minor=True)
+        return TargetObservation(
+            TARGET, Condition.HEALTHY, "ok", f"{port.device} is connected", evidence=facts
+        )
+    return TargetObservation(
+        TARGET, Condition.BROKEN, state, cause, evidence=facts, remedy=remedy, minor=True
+    )

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from opskit.checks.inventory import Seen, loaded, model_in_command, node_finding
+from opskit.checks.inventory import NodeInventory, loaded, model_in_command, node_finding
 from opskit.config.schema import NodeConfig
 from opskit.llm.catalog import NodeView
 from opskit.llm.faults import Fault, FaultKind
@@ -20,7 +20,9 @@ GIB = 1024**3
 def seen(*resident, fault=None, explicit=True, required=False, source="ollama"):
     node = NodeConfig(source, "http://127.0.0.1:1", source, explicit=explicit, required=required)
     models = tuple(ModelInfo(one.name) for one in resident)
-    return Seen(node, NodeView(source, source, expected_kind(source), models, resident, fault=fault), 0.1)
+    return NodeInventory(
+        node, NodeView(source, source, expected_kind(source), models, resident, fault=fault), 0.1
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import pytest
 from opskit.checks import runner
 from opskit.checks.expectation import compile_expectation
 from opskit.checks.fields import CONFIG
-from opskit.checks.spec import Check, Kind, NotHere, Observation, Scene, Severity, Unjudged
-from opskit.checks.surroundings import Surroundings
+from opskit.checks.run_context import RunContext
+from opskit.checks.spec import Check, CheckContext, Kind, NotHere, Observation, Severity, Unjudged
 from opskit.errors import OpskitError
 from opskit.result import Finding, Report
 from tests.parts.checking import configuration, statuses
@@ -28,30 +28,30 @@ class Nothing:
     __pydantic_config__ = CONFIG
 
 
-def kind(observe: Callable[[Any, Scene], Awaitable[Observation]]) -> Kind:
+def kind(observe: Callable[[Any, CheckContext], Awaitable[Observation]]) -> Kind:
     return Kind("test", "a kind of this test", Nothing, YIELDS, {"good": True}, observe, lambda _: "here")
 
 
-def check(name: str, observe: Callable[[Any, Scene], Awaitable[Observation]], **more: Any) -> Check:
+def check(name: str, observe: Callable[[Any, CheckContext], Awaitable[Observation]], **more: Any) -> Check:
     expect = compile_expectation({"good": True}, YIELDS, (), lambda *_: None)
     return Check(name, kind(observe), Nothing(), expect, **more)
 
 
-async def good(_params: Any, _scene: Scene) -> Observation:
+async def good(_params: Any, _scene: CheckContext) -> Observation:
     return Observation({"good": True}, "it is well")
 
 
-async def bad(_params: Any, _scene: Scene) -> Observation:
+async def bad(_params: Any, _scene: CheckContext) -> Observation:
     return Observation({"good": False}, "it is not well", remedy="mend it")
 
 
-async def hangs(_params: Any, _scene: Scene) -> Observation:
+async def hangs(_params: Any, _scene: CheckContext) -> Observation:
     await asyncio.Event().wait()
     raise AssertionError
 
 
 async def run(folder: Path, *checks: Check, **options: Any) -> list[Finding]:
-    async with Surroundings(configuration(folder), {}, locks=folder, cwd=folder) as around:
+    async with RunContext(configuration(folder), {}, locks=folder, cwd=folder) as around:
         return await runner.run(checks, around, **options)
 
 
@@ -85,8 +85,8 @@ async def test_requirements_run_before_those_that_wait(tmp_path: Path):
     """A check begins only after all it requires, even when it stands above them."""
     ended: list[str] = []
 
-    def noting(name: str) -> Callable[[Any, Scene], Awaitable[Observation]]:
-        async def observe(params: Any, scene: Scene) -> Observation:
+    def noting(name: str) -> Callable[[Any, CheckContext], Awaitable[Observation]]:
+        async def observe(params: Any, scene: CheckContext) -> Observation:
             ended.append(name)
             return await good(params, scene)
 
@@ -105,7 +105,7 @@ async def test_no_more_checks_run_at_once_than_allowed(tmp_path: Path):
     """`max_concurrent` is kept."""
     running, most = 0, 0
 
-    async def observe(params: Any, scene: Scene) -> Observation:
+    async def observe(params: Any, scene: CheckContext) -> Observation:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -128,7 +128,7 @@ async def test_a_check_that_refuses_to_be_cancelled_is_left_behind(tmp_path: Pat
     """The run goes on although the check swallows its cancellation."""
     release = asyncio.Event()
 
-    async def stubborn(params: Any, scene: Scene) -> Observation:
+    async def stubborn(params: Any, scene: CheckContext) -> Observation:
         while not release.is_set():
             try:
                 await release.wait()
@@ -145,7 +145,7 @@ async def test_a_thread_that_hangs_is_left_behind(tmp_path: Path):
     """A blocking call that never returns delays neither its check nor the run."""
     release = threading.Event()
 
-    async def blocked(params: Any, scene: Scene) -> Observation:
+    async def blocked(params: Any, scene: CheckContext) -> Observation:
         await asyncio.to_thread(release.wait)
         return await good(params, scene)
 
@@ -187,7 +187,7 @@ async def test_what_a_kind_raises_becomes_a_finding(
 ):
     """Missing preconditions and mistakes of ours are answers, not the end of the run."""
 
-    async def observe(_params: Any, _scene: Scene) -> Observation:
+    async def observe(_params: Any, _scene: CheckContext) -> Observation:
         raise raised
 
     found = await run(tmp_path, check("a", observe), check("b", good))
@@ -198,7 +198,7 @@ async def test_what_a_kind_raises_becomes_a_finding(
 async def test_a_mistake_of_ours_is_told_as_one(tmp_path: Path):
     """The finding has the code of a bug and the traceback as evidence."""
 
-    async def observe(_params: Any, _scene: Scene) -> Observation:
+    async def observe(_params: Any, _scene: CheckContext) -> Observation:
         return Observation({"good": 1 / 0})
 
     (found,) = await run(tmp_path, check("a", observe))
@@ -206,11 +206,11 @@ async def test_a_mistake_of_ours_is_told_as_one(tmp_path: Path):
     assert "ZeroDivisionError" in found.evidence["traceback"][-1]
 
 
-def after(attempts: int) -> Callable[[Any, Scene], Awaitable[Observation]]:
+def after(attempts: int) -> Callable[[Any, CheckContext], Awaitable[Observation]]:
     """Bad until it has been asked so often."""
     asked = 0
 
-    async def observe(params: Any, scene: Scene) -> Observation:
+    async def observe(params: Any, scene: CheckContext) -> Observation:
         nonlocal asked
         asked += 1
         return await (good if asked > attempts else bad)(params, scene)
@@ -251,7 +251,7 @@ async def test_a_last_attempt_that_is_cut_short_hides_no_finding(tmp_path: Path)
     """When the time of the whole run ends in the middle of an attempt, the failure seen before is told."""
     asked = 0
 
-    async def once(params: Any, scene: Scene) -> Observation:
+    async def once(params: Any, scene: CheckContext) -> Observation:
         nonlocal asked
         asked += 1
         return await (bad if asked == 1 else hangs)(params, scene)
@@ -264,7 +264,7 @@ async def test_what_passed_is_not_asked_again(tmp_path: Path):
     """A repeated run leaves alone what is well."""
     asked = 0
 
-    async def counted(params: Any, scene: Scene) -> Observation:
+    async def counted(params: Any, scene: CheckContext) -> Observation:
         nonlocal asked
         asked += 1
         return await good(params, scene)
@@ -295,7 +295,7 @@ async def test_the_remedy_of_the_checklist_wins(tmp_path: Path):
 async def test_a_problem_fails_unless_its_error_is_expected(tmp_path: Path):
     """When nothing could be seen, an expectation of something else does not pass by accident."""
 
-    async def refused(_params: Any, _scene: Scene) -> Observation:
+    async def refused(_params: Any, _scene: CheckContext) -> Observation:
         return Observation({"good": True, "error": "refused"}, problem="nothing listens")
 
     (found,) = await run(tmp_path, check("a", refused))
@@ -305,7 +305,7 @@ async def test_a_problem_fails_unless_its_error_is_expected(tmp_path: Path):
 async def test_an_undecided_mismatch_is_inconclusive(tmp_path: Path):
     """A kind that could not look closely enough does not call it a failure."""
 
-    async def busy(_params: Any, _scene: Scene) -> Observation:
+    async def busy(_params: Any, _scene: CheckContext) -> Observation:
         return Observation({"good": False}, "busy", undecided="it is busy")
 
     (found,) = await run(tmp_path, check("a", busy))
@@ -316,7 +316,7 @@ async def test_a_cancelled_run_leaves_no_check_behind(tmp_path: Path):
     """Ctrl-C reaches the checks that are on their way."""
     started, ended = asyncio.Event(), asyncio.Event()
 
-    async def observe(_params: Any, _scene: Scene) -> Observation:
+    async def observe(_params: Any, _scene: CheckContext) -> Observation:
         started.set()
         try:
             await asyncio.Event().wait()

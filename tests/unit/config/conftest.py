@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from opskit.config.load import InvalidConfigError, Loaded, Problem, load
+from opskit.config.load import InvalidConfigError, LoadedConfig, Problem, load
 
-Load = Callable[..., Loaded]
+Load = Callable[..., LoadedConfig]
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def configured(tmp_path: Path) -> Load:
         environ: Mapping[str, str] | None = None,
         *,
         in_docker: bool = False,
-    ) -> Loaded:
+    ) -> LoadedConfig:
         if text is not None:
             content = text if isinstance(text, bytes) else text.encode()
             (tmp_path / "opskit.yaml").write_bytes(content)

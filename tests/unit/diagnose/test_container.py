@@ -11,7 +11,7 @@ from opskit.checks.container_assessment import AssessedContainer, ContainerRules
 from opskit.config.schema import StackConfig
 from opskit.diagnose.container import SampledContainer, Use, cells, described, judged, ports, readable, use_of
 from opskit.diagnose.docker_here import missing, of_stack
-from opskit.diagnose.stack_files import Project
+from opskit.diagnose.stack_files import ProjectSources
 from opskit.facts.container import container
 from opskit.system.docker_records import ListedContainer
 
@@ -124,7 +124,7 @@ def one(name: str, project: str | None = None) -> ListedContainer:
 def test_the_stack_is_its_projects_and_names_and_what_shares_a_project():
     """Project names are compared as Compose writes them; without any of them all are shown."""
     there = [one("a", "knowledge-os"), one("b", "web"), one("c", "web"), one("d")]
-    projects = [Project("Knowledge OS-".replace(" OS-", "-OS"), ())]
+    projects = [ProjectSources("Knowledge OS-".replace(" OS-", "-OS"), ())]
     assert [c.name for c in of_stack(there, projects, {"x": ("b",)})] == ["a", "b", "c"]
     assert [c.name for c in of_stack(there, [], {"x": ("nobody",)})] == ["a", "b", "c", "d"]
 

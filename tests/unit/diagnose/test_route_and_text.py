@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.diagnose import quantities, text
-from opskit.diagnose.api import Answer, part
-from opskit.diagnose.area import Area, Section
+from opskit.diagnose.api import EndpointReply, part
+from opskit.diagnose.area import Area, TableSection
 from opskit.diagnose.diagnosis import AREAS, areas_of
 from opskit.diagnose.endpoints import servers
-from opskit.diagnose.network import Reached, internet_finding, own_names
+from opskit.diagnose.network import ConnectionAttempt, internet_finding, own_names
 from opskit.diagnose.ports import expected
 from opskit.diagnose.redaction import Redactor
-from opskit.diagnose.route import Route, of_linux, of_linux_6, of_macos
+from opskit.diagnose.route import NetworkRoute, of_linux, of_linux_6, of_macos
 from opskit.providers.kinds import LMSTUDIO
 from opskit.system.network import TcpResult
 
@@ -35,7 +35,7 @@ destination: default
 
 def test_the_route_of_linux_with_the_lowest_metric_counts():
     """One that is down does not, whatever its metric."""
-    assert of_linux(LINUX) == Route("eth0", "192.0.2.1")
+    assert of_linux(LINUX) == NetworkRoute("eth0", "192.0.2.1")
     assert of_linux(LINUX.splitlines()[0]) is None
 
 
@@ -44,13 +44,13 @@ def test_the_route_of_ipv6_is_read():
     row = "{} 00 {} 00 {} 00000400 00000001 00000000 {} {}"
     zero, gateway = "0" * 32, "fe80" + "0" * 27 + "1"
     assert of_linux_6(row.format(zero, zero, zero, "00200200", "lo")) is None
-    assert of_linux_6(row.format(zero, zero, gateway, "00000003", "eth0")) == Route("eth0", "fe80::1")
+    assert of_linux_6(row.format(zero, zero, gateway, "00000003", "eth0")) == NetworkRoute("eth0", "fe80::1")
 
 
 def test_the_route_of_a_mac_is_read():
     """A VPN has no gateway."""
-    assert of_macos(MACOS) == Route("en1", "192.168.1.1")
-    assert of_macos("interface: utun4\n") == Route("utun4", None)
+    assert of_macos(MACOS) == NetworkRoute("en1", "192.168.1.1")
+    assert of_macos("interface: utun4\n") == NetworkRoute("utun4", None)
     assert of_macos("route: writing to routing socket: not in table\n") is None
 
 
@@ -84,7 +84,8 @@ def test_a_server_that_nobody_named_may_be_absent():
     """One that was named may not."""
     asked = servers(CONFIG, {})
     answers = [
-        Answer(one, one.paths[0], 0.1, error="refused", detail="nothing listens there") for one in asked
+        EndpointReply(one, one.paths[0], 0.1, error="refused", detail="nothing listens there")
+        for one in asked
     ]
     verdicts = {one.target.split()[0]: one.status.value for one in part(answers, asked, slow_s=5).findings}
     assert verdicts == {"ollama": "skip", "far": "fail", "victoria": "fail", "generator": "skip",
@@ -99,8 +100,8 @@ def test_a_server_that_nobody_named_may_be_absent():
 def test_what_the_internet_means(named: str | None, addressed: str | None, state: str):
     """A name that is reached proves all of it; an address alone accuses the resolver."""
     tried = [
-        Reached("by name", "a:1", TcpResult(0.1, named)),
-        Reached("by address", "1:1", TcpResult(0.1, addressed)),
+        ConnectionAttempt("by name", "a:1", TcpResult(0.1, named)),
+        ConnectionAttempt("by address", "1:1", TcpResult(0.1, addressed)),
     ]
     assert internet_finding(tried, routed=True).state == state
 
@@ -125,21 +126,21 @@ CELLS = st.text(max_size=12)
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=6))
 def test_a_plain_table_has_a_line_for_each_row(rows: list[tuple[str, str]]):
     """Line ends and control characters in cells break no line."""
-    lines = list(text.of_section(Section("t", ("one", "two"), tuple(rows))))
+    lines = list(text.of_section(TableSection("t", ("one", "two"), tuple(rows))))
     assert len(lines) == len(rows) + 2
     assert all(line.isprintable() for line in lines)
 
 
 def test_columns_of_a_plain_table_are_in_line():
     """Wide characters count twice."""
-    lines = list(text.of_section(Section("t", ("a", "b"), (("界", "x"), ("yy", "x")))))
+    lines = list(text.of_section(TableSection("t", ("a", "b"), (("界", "x"), ("yy", "x")))))
     assert lines[1:] == ["a   b", "界  x", "yy  x"]
 
 
 def test_an_area_is_redacted_as_a_whole():
     """Tables, lines, data and findings; a key over several lines of a log too."""
     lines = ("-----BEGIN PRIVATE KEY-----", "MIIabc", "-----END PRIVATE KEY-----", "after")
-    area = Area("x", 0.0, {"a": "geheim-1"}, (Section("t", ("c",), (("geheim-1",),), lines),))
+    area = Area("x", 0.0, {"a": "geheim-1"}, (TableSection("t", ("c",), (("geheim-1",),), lines),))
     shown = area.redacted(Redactor(["geheim-1"]))
     assert shown.data == {"a": "***"}
     assert shown.sections[0].rows == (("***",),)

@@ -10,7 +10,7 @@ from opskit.config.schema import AgentConfig, Config, NodeConfig, RecoveryConfig
 from opskit.doctor.areas import every
 from opskit.doctor.attribution import order
 from opskit.doctor.environment import known
-from opskit.doctor.evidence import Evidence, ExaminedContainer, Holder, NodeFacts
+from opskit.doctor.evidence import Evidence, ExaminedContainer, NodeFacts, PortHolder
 from opskit.facts.container import Container, PublishedPort
 from opskit.providers import kinds
 from opskit.providers.base import ModelInfo
@@ -50,8 +50,8 @@ def container(
     return ExaminedContainer(record, assessment, environment=known(variables or {}))
 
 
-def holder(address: str = "127.0.0.1", *, pid: int = 7, **about: Any) -> Holder:
-    return Holder(address, pid, **{"words": f"process {pid} (ollama)", "name": "ollama", **about})
+def holder(address: str = "127.0.0.1", *, pid: int = 7, **about: Any) -> PortHolder:
+    return PortHolder(address, pid, **{"words": f"process {pid} (ollama)", "name": "ollama", **about})
 
 
 def keys(evidence: Evidence) -> list[str]:

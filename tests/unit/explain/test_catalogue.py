@@ -6,24 +6,24 @@ from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import NodeConfig
 from opskit.errors import CATALOGUE, Exit
 from opskit.explain.catalogue import ENTRIES, entry_of, named
-from opskit.explain.entry import Entry, Kind
-from opskit.llm.answer import Attempt, Outcome
+from opskit.explain.entry import Explanation, ExplanationKind
+from opskit.llm.answer import Attempt, AttemptOutcome
 from opskit.llm.faults import FaultKind, classify
-from opskit.llm.plan import Plan, Wish
+from opskit.llm.plan import ModelRequest, Plan
 from opskit.llm.refusal import refusal
 from opskit.llm.verdict import Verdict
-from opskit.providers.base import CallError, Cause
+from opskit.providers.base import CallCause, CallError
 
 #: SPEC C13, and those of this stack.
 STATUSES = (400, 401, 403, 404, 408, 411, 429, 499, 500, 502, 503, 504)
 CODES_OF_THE_STACK = [f"{kind}_00{n}" for kind in ("MODEL", "GEN", "REV", "COMM", "VAL") for n in (1, 2, 3)]
 
 WORDS = [
-    *((Kind.CODE, code) for code in CATALOGUE),
-    *((Kind.STATUS, str(status)) for status in STATUSES),
-    *((Kind.FAULT, kind.value) for kind in FaultKind),
-    *((Kind.VERDICT, verdict.value) for verdict in Verdict),
-    *((Kind.STATE, state.value) for state in NodeState),
+    *((ExplanationKind.CODE, code) for code in CATALOGUE),
+    *((ExplanationKind.STATUS, str(status)) for status in STATUSES),
+    *((ExplanationKind.FAULT, kind.value) for kind in FaultKind),
+    *((ExplanationKind.VERDICT, verdict.value) for verdict in Verdict),
+    *((ExplanationKind.STATE, state.value) for state in NodeState),
 ]
 names = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.kind.value}-{entry.key}")
 
@@ -37,11 +37,11 @@ def test_every_word_of_opskit_is_explained(kind, key):
 @pytest.mark.parametrize("code", CODES_OF_THE_STACK)
 def test_the_codes_of_the_stack_are_explained(code):
     """SPEC C13: the fifteen application codes are there."""
-    assert entry_of(Kind.CODE, code) is not None
+    assert entry_of(ExplanationKind.CODE, code) is not None
 
 
 @names
-def test_an_explanation_says_what_and_why_and_what_to_do(entry: Entry):
+def test_an_explanation_says_what_and_why_and_what_to_do(entry: Explanation):
     """Title, cause and remedy are there, each on one line."""
     for text in (entry.title, entry.cause, entry.remedy):
         assert text.strip()
@@ -49,14 +49,14 @@ def test_an_explanation_says_what_and_why_and_what_to_do(entry: Entry):
 
 
 @names
-def test_an_explanation_refers_to_what_exists(entry: Entry):
+def test_an_explanation_refers_to_what_exists(entry: Explanation):
     """The code it is reported as and all it points to can be looked up in turn."""
     assert entry.code is None or entry.code in CATALOGUE
     assert all(named(key) for key in entry.see)
 
 
 @names
-def test_a_key_explains_itself_once(entry: Entry):
+def test_a_key_explains_itself_once(entry: Explanation):
     """No two explanations of one kind share a key."""
     assert [e for e in ENTRIES if (e.kind, e.key) == (entry.kind, entry.key)] == [entry]
 
@@ -64,7 +64,7 @@ def test_a_key_explains_itself_once(entry: Entry):
 @pytest.mark.parametrize("code", CATALOGUE)
 def test_a_code_is_explained_in_the_words_of_the_error_catalogue(code):
     """There is one truth about a code: texts and statuses come from `opskit.errors`."""
-    entry, spec = entry_of(Kind.CODE, code), CATALOGUE[code]
+    entry, spec = entry_of(ExplanationKind.CODE, code), CATALOGUE[code]
     assert entry is not None
     assert (entry.title, entry.cause, entry.remedy) == (spec.title, spec.cause, spec.remedy)
     assert (entry.http_status, entry.exit) == (spec.http_status, spec.exit)
@@ -74,22 +74,22 @@ def test_a_code_is_explained_in_the_words_of_the_error_catalogue(code):
 def test_a_fault_is_reported_under_the_code_that_a_run_gives_it(kind):
     """The code in the explanation is the one with which the router refuses after such an attempt."""
     fault = kind.value
-    attempt = Attempt("ollama", "small:3b", Outcome.FAULT, fault, "", 0.1, fallback=False)
+    attempt = Attempt("ollama", "small:3b", AttemptOutcome.FAULT, fault, "", 0.1, fallback=False)
     node = NodeConfig("ollama", "http://localhost:11434", "ollama")
-    given = refusal(Plan((), ()), Wish(), [attempt], seconds=0.1, partial="", nodes=[node])
-    entry = entry_of(Kind.FAULT, fault) or entry_of(Kind.VERDICT, fault)
+    given = refusal(Plan((), ()), ModelRequest(), [attempt], seconds=0.1, partial="", nodes=[node])
+    entry = entry_of(ExplanationKind.FAULT, fault) or entry_of(ExplanationKind.VERDICT, fault)
     assert entry is not None
     assert entry.code == given.code
 
 
 @pytest.mark.parametrize(
-    "kind", [k for k in FaultKind if (e := entry_of(Kind.FAULT, k.value)) and e.http_status]
+    "kind", [k for k in FaultKind if (e := entry_of(ExplanationKind.FAULT, k.value)) and e.http_status]
 )
 def test_the_status_of_a_fault_is_one_of_the_http_errors(kind):
     """A fault that is told by a status names one that can be explained as well."""
-    entry = entry_of(Kind.FAULT, kind.value)
+    entry = entry_of(ExplanationKind.FAULT, kind.value)
     assert entry is not None
-    assert entry_of(Kind.STATUS, str(entry.http_status)) is not None
+    assert entry_of(ExplanationKind.STATUS, str(entry.http_status)) is not None
 
 
 @pytest.mark.parametrize(
@@ -97,15 +97,15 @@ def test_the_status_of_a_fault_is_one_of_the_http_errors(kind):
 )
 def test_the_status_of_a_fault_is_classified_as_that_fault(kind):
     """Where a bare status says it all, the explanation names that status."""
-    entry = entry_of(Kind.FAULT, kind.value)
+    entry = entry_of(ExplanationKind.FAULT, kind.value)
     assert entry is not None
-    assert classify(CallError(Cause.STATUS, "", status=entry.http_status)).kind is kind
+    assert classify(CallError(CallCause.STATUS, "", status=entry.http_status)).kind is kind
 
 
 @pytest.mark.parametrize("state", NodeState)
 def test_a_state_has_the_code_of_its_findings(state):
     """The code in the explanation is the one that `probe` prints."""
-    entry = entry_of(Kind.STATE, state.value)
+    entry = entry_of(ExplanationKind.STATE, state.value)
     assert entry is not None
     assert entry.code == CODES.get(state)
     assert (entry.exit is Exit.FAILED) is (state in CODES)
@@ -119,4 +119,4 @@ def test_a_key_may_be_written_in_any_way(key):
 
 def test_a_word_of_two_kinds_gives_both():
     """`wedged` is a state of a node and a fault of a call: the state comes first."""
-    assert [entry.kind for entry in named("wedged")] == [Kind.STATE, Kind.FAULT]
+    assert [entry.kind for entry in named("wedged")] == [ExplanationKind.STATE, ExplanationKind.FAULT]

@@ -6,12 +6,12 @@ import pytest
 
 from opskit.llm.catalog import GRACE_S, RESIDENCY_TTL_S, Catalog, generates
 from opskit.llm.faults import FaultKind
-from opskit.providers.base import CallError, Cause, ModelInfo
+from opskit.providers.base import CallCause, CallError, ModelInfo
 from tests.parts.rig import node
 from tests.parts.scripted import Pause, Scripted, says
 
-REFUSED = CallError(Cause.REFUSED, "refused", phase="connect")
-SILENT = CallError(Cause.TIMEOUT, "no reply within 3 s")
+REFUSED = CallError(CallCause.REFUSED, "refused", phase="connect")
+SILENT = CallError(CallCause.TIMEOUT, "no reply within 3 s")
 
 
 def holding(*names: str, **rest) -> Scripted:

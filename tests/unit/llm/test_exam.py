@@ -10,8 +10,8 @@ from opskit.llm.catalog import NodeView
 from opskit.llm.exam import MAX_TOKENS, THINKING_TOKENS, examine
 from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import GIB, Fit
-from opskit.llm.selection import Examinee, Load, Which, select
-from opskit.providers.base import DEFAULT_MODEL, Cause, End, ModelInfo, Reasoning, Resident, Token, Usage
+from opskit.llm.selection import ExaminedModel, Load, Which, select
+from opskit.providers.base import DEFAULT_MODEL, CallCause, End, ModelInfo, Reasoning, Resident, Token, Usage
 from opskit.providers.kinds import MLX_LM, OLLAMA, OPENAI
 from opskit.result import Status
 from tests.parts.rig import fails
@@ -144,7 +144,7 @@ class TestWhatIsAnnounced:
 
 
 def who(node, model, load=Load.NONE):
-    return Examinee(node, model, model, load)
+    return ExaminedModel(node, model, model, load)
 
 
 async def results_of(built, *examinees, on_start=lambda _: None):
@@ -198,13 +198,13 @@ class TestWhatFails:
         ("script", "state", "status", "code"),
         [
             (
-                fails(Cause.STATUS, "model runner has unexpectedly stopped", 500),
+                fails(CallCause.STATUS, "model runner has unexpectedly stopped", 500),
                 "runner_crashed",
                 "fail",
                 "MODEL_004",
             ),
             (
-                fails(Cause.STATUS, "cudaMalloc failed: out of memory", 500),
+                fails(CallCause.STATUS, "cudaMalloc failed: out of memory", 500),
                 "out_of_memory",
                 "fail",
                 "MODEL_003",
@@ -223,7 +223,7 @@ class TestWhatFails:
 
     async def test_a_failed_model_does_not_keep_the_next_from_its_test(self, rig):
         """Not even when the fault was the whole node's."""
-        node = Scripted({"a": [fails(Cause.REFUSED, phase="connect")], "b": [says(GOOD)]})
+        node = Scripted({"a": [fails(CallCause.REFUSED, phase="connect")], "b": [says(GOOD)]})
         results = await results_of(rig({"ollama": node}), who("ollama", "a"), who("ollama", "b"))
         assert [result.state for result in results] == ["refused", "ok"]
 

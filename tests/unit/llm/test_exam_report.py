@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from opskit.config.schema import Config, NodeConfig
 from opskit.errors import CATALOGUE, Exit
 from opskit.llm.catalog import NodeView
-from opskit.llm.exam import Result
-from opskit.llm.exam_report import Outcome, cells, escaped, markdown, recommend, report, summary
+from opskit.llm.exam import ExamResult
+from opskit.llm.exam_report import ExamOutcome, cells, escaped, markdown, recommend, report, summary
 from opskit.llm.faults import FaultKind
 from opskit.llm.plan import Skipped
-from opskit.llm.selection import Examinee, Load, Selection
+from opskit.llm.selection import ExaminedModel, Load, ModelSelection
 from opskit.llm.verdict import Verdict
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo, Resident
 from opskit.providers.kinds import OLLAMA
@@ -31,13 +31,13 @@ def result(model, state="ok", *, node="ollama", total_s=1.0, speed=None, code=No
     status = {"ok": Status.PASS, "slow": Status.WARN, "unloaded": Status.SKIP}.get(state)
     if status is None:
         status = Status.WARN if state in set(Verdict) else Status.FAIL
-    asked = Examinee(node, model, model, Load.NONE)
-    return Result(asked, status, state, detail, code, total_s=total_s, tokens_per_s=speed)
+    asked = ExaminedModel(node, model, model, Load.NONE)
+    return ExamResult(asked, status, state, detail, code, total_s=total_s, tokens_per_s=speed)
 
 
 def outcome(*results, selection=None, recommendations=(), unread=()):
-    whole = selection or Selection(tuple(one.examinee for one in results))
-    return Outcome(whole, results, tuple(recommendations), tuple(unread))
+    whole = selection or ModelSelection(tuple(one.examinee for one in results))
+    return ExamOutcome(whole, results, tuple(recommendations), tuple(unread))
 
 
 def ollama(*names, resident=()):
@@ -98,7 +98,7 @@ class TestFindings:
 
     def test_nothing_tested_is_inconclusive_with_a_hint(self):
         """Exit 3, and the next command is `--all`."""
-        made = report(outcome(selection=Selection((), unloaded=2)), VIEWS)
+        made = report(outcome(selection=ModelSelection((), unloaded=2)), VIEWS)
         assert made.exit is Exit.INCONCLUSIVE
         assert "--all" in (made.findings[-1].remedy or "")
 
@@ -111,7 +111,7 @@ class TestFindings:
         """Absent models are MODEL_001, those too large MODEL_003; the others count all the same."""
         absent = (Skipped("", "nope", "no node lists it"), Skipped("ollama", "huge", "it does not fit: ..."))
         tested = result("a")
-        made = report(outcome(tested, selection=Selection((tested.examinee,), absent=absent)), VIEWS)
+        made = report(outcome(tested, selection=ModelSelection((tested.examinee,), absent=absent)), VIEWS)
         assert [(f.target, f.code) for f in made.findings if f.status is Status.FAIL] == [
             ("nope", "MODEL_001"),
             ("ollama/huge", "MODEL_003"),
@@ -160,7 +160,9 @@ class TestMarkdown:
         advice = recommend(tested, [ollama("good", "bad")], CONFIG, ["coding"])
         skipped = (Skipped("ollama", "huge", "it does not fit"),)
         made = outcome(
-            *tested, selection=Selection(tuple(r.examinee for r in tested), skipped), recommendations=advice
+            *tested,
+            selection=ModelSelection(tuple(r.examinee for r in tested), skipped),
+            recommendations=advice,
         )
         text = markdown(made, report(made, VIEWS).findings, at=AT, version="1.2.3")
         assert "2026-01-02 03:04:05 UTC, opskit 1.2.3." in text
@@ -193,5 +195,5 @@ class TestMarkdown:
 
     def test_names_of_servers_defaults_are_shown_for_people(self):
         """A row shows the name behind DEFAULT_MODEL."""
-        asked = Examinee("mlx", DEFAULT_MODEL, "org/phi (default)", Load.NONE)
-        assert cells(Result(asked, Status.PASS, "ok", ""))[:3] == ["mlx", "org/phi (default)", "ok"]
+        asked = ExaminedModel("mlx", DEFAULT_MODEL, "org/phi (default)", Load.NONE)
+        assert cells(ExamResult(asked, Status.PASS, "ok", ""))[:3] == ["mlx", "org/phi (default)", "ok"]

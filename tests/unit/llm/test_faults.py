@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from opskit.llm.faults import ACTIONS, OF_ONE_MODEL, OF_ONE_REQUEST, Action, Fault, FaultKind, Scope, classify
-from opskit.providers.base import CallError, Cause, without_reason
+from opskit.providers.base import CallCause, CallError, without_reason
 from opskit.providers.failures import error_text
 
 K = FaultKind
@@ -385,24 +385,24 @@ EXPECTED = {
 
 #: (cause, phase, kind): what the connection itself shows.
 WIRE = [
-    (Cause.REFUSED, "connect", K.REFUSED),
-    (Cause.NAME, "connect", K.UNREACHABLE),
-    (Cause.UNREACHABLE, "connect", K.UNREACHABLE),
-    (Cause.TLS, "connect", K.UNREACHABLE),
-    (Cause.TIMEOUT, "connect", K.CONNECT_TIMEOUT),
-    (Cause.TIMEOUT, "request", K.FIRST_TOKEN_TIMEOUT),
-    (Cause.RESET, "request", K.RESET),
-    (Cause.RESET, "stream", K.RESET),
-    (Cause.CLOSED, "request", K.EMPTY_REPLY),
-    (Cause.CLOSED, "stream", K.TRUNCATED),
-    (Cause.ENDED, "stream", K.TRUNCATED),
-    (Cause.PAYLOAD, "stream", K.BAD_PAYLOAD),
-    (Cause.NOT_LISTED, "request", K.NOT_LISTED),
+    (CallCause.REFUSED, "connect", K.REFUSED),
+    (CallCause.NAME, "connect", K.UNREACHABLE),
+    (CallCause.UNREACHABLE, "connect", K.UNREACHABLE),
+    (CallCause.TLS, "connect", K.UNREACHABLE),
+    (CallCause.TIMEOUT, "connect", K.CONNECT_TIMEOUT),
+    (CallCause.TIMEOUT, "request", K.FIRST_TOKEN_TIMEOUT),
+    (CallCause.RESET, "request", K.RESET),
+    (CallCause.RESET, "stream", K.RESET),
+    (CallCause.CLOSED, "request", K.EMPTY_REPLY),
+    (CallCause.CLOSED, "stream", K.TRUNCATED),
+    (CallCause.ENDED, "stream", K.TRUNCATED),
+    (CallCause.PAYLOAD, "stream", K.BAD_PAYLOAD),
+    (CallCause.NOT_LISTED, "request", K.NOT_LISTED),
 ]
 
 errors = st.builds(
     CallError,
-    st.sampled_from(Cause),
+    st.sampled_from(CallCause),
     st.text() | st.sampled_from([text for _, text, _ in EXAMPLES]),
     phase=st.sampled_from(["connect", "request", "stream"]),
     status=st.none() | st.integers(0, 999),
@@ -415,7 +415,7 @@ class TestRecordedExamples:
     @pytest.mark.parametrize("status, text, kind", EXAMPLES)
     def test_a_recorded_answer_has_its_meaning(self, status, text, kind):
         """Each error that was read in a server's source or off the wire is told apart."""
-        assert classify(CallError(Cause.STATUS, text, status=status)).kind is kind
+        assert classify(CallError(CallCause.STATUS, text, status=status)).kind is kind
 
     @pytest.mark.parametrize("cause, phase, kind", WIRE)
     def test_a_broken_connection_has_its_meaning(self, cause, phase, kind):
@@ -425,19 +425,19 @@ class TestRecordedExamples:
     @pytest.mark.parametrize("text, kind", IN_BAND)
     def test_an_error_within_a_stream_means_the_same(self, text, kind):
         """Under a 200 the text alone tells every kind that no status told."""
-        assert classify(CallError(Cause.IN_BAND, text, phase="stream", status=200)).kind is kind
+        assert classify(CallError(CallCause.IN_BAND, text, phase="stream", status=200)).kind is kind
 
     @pytest.mark.parametrize("status, body, kind", BODIES)
     def test_the_type_of_an_error_body_outranks_its_sentence(self, status, body, kind):
         """`error.type` and `error.code` are read, also from JSON in a string and under a 200."""
         text, error_type = error_text(body)
-        cause = Cause.IN_BAND if status == 200 else Cause.STATUS
+        cause = CallCause.IN_BAND if status == 200 else CallCause.STATUS
         assert classify(CallError(cause, text, status=status, error_type=error_type)).kind is kind
 
     def test_a_runner_that_was_killed_is_probably_out_of_memory(self):
         """Nobody saw who sent the signal: the detail says `probably`, and where the kernel writes it."""
         fault = classify(
-            CallError(Cause.STATUS, "llama runner process has terminated: signal: killed", status=500)
+            CallError(CallCause.STATUS, "llama runner process has terminated: signal: killed", status=500)
         )
         assert "probably" in fault.detail
         assert "journalctl -k" in fault.detail
@@ -445,12 +445,12 @@ class TestRecordedExamples:
     def test_a_lack_of_memory_that_is_told_is_not_called_probable(self):
         """What the server says outright is passed on as it is."""
         text = "cudaMalloc failed: out of memory"
-        assert classify(CallError(Cause.STATUS, text, status=500)).detail == text
+        assert classify(CallError(CallCause.STATUS, text, status=500)).detail == text
 
     def test_a_model_being_staged_is_loading_by_its_type(self):
         """LocalAI says `model_loading` as a type, whatever the sentence."""
         error = CallError(
-            Cause.STATUS, "please wait", status=503, error_type="model_loading", retry_after_s=7.0
+            CallCause.STATUS, "please wait", status=503, error_type="model_loading", retry_after_s=7.0
         )
         assert classify(error) == Fault(K.LOADING, "please wait", 503, 7.0)
 
@@ -463,18 +463,18 @@ class TestCrashes:
     @pytest.mark.parametrize("status", [200, 400, 404, 500, 502])
     def test_the_texts_of_the_specification_are_crashes(self, text, status):
         """SPEC A2: these texts are a crash under any status, and the model joins the failed set."""
-        fault = classify(CallError(Cause.STATUS, text, status=status))
+        fault = classify(CallError(CallCause.STATUS, text, status=status))
         assert fault.is_crash
         assert fault.action.session
 
     @pytest.mark.parametrize("text", ["", without_reason(500), "Internal Server Error"])
     def test_a_500_without_a_reason_is_a_crash(self, text):
         """SPEC A2: nothing says that it is anything else."""
-        assert classify(CallError(Cause.STATUS, text, status=500)).is_crash
+        assert classify(CallError(CallCause.STATUS, text, status=500)).is_crash
 
     def test_a_500_with_an_unknown_reason_is_no_crash(self):
         """The next model is asked and the circuit counts it, but the session does not lose the model."""
-        fault = classify(CallError(Cause.STATUS, "whatever", status=500))
+        fault = classify(CallError(CallCause.STATUS, "whatever", status=500))
         assert fault.kind is K.SERVER_ERROR
         assert not fault.is_crash
         assert not fault.action.session
@@ -485,26 +485,26 @@ class TestCrashes:
     )
     def test_a_500_of_a_model_or_a_request_is_no_crash(self, status, text, kind):
         """The runner did not die of it, whatever else the text says."""
-        assert not classify(CallError(Cause.STATUS, text, status=status)).is_crash
+        assert not classify(CallError(CallCause.STATUS, text, status=status)).is_crash
 
     @pytest.mark.parametrize("phase", ["request", "stream"])
     def test_a_connection_reset_is_a_crash(self, phase):
         """SPEC A2: also a connection reset, before an answer or within it."""
-        fault = classify(CallError(Cause.RESET, "reset", phase=phase))
+        fault = classify(CallError(CallCause.RESET, "reset", phase=phase))
         assert fault.is_crash
         assert fault.action.session
 
     @pytest.mark.parametrize("status, text", [(503, "server busy"), (429, "slow down"), (401, "no key")])
     def test_busy_and_locked_out_are_no_crashes(self, status, text):
         """A model is not lost for the session because its server is busy."""
-        fault = classify(CallError(Cause.STATUS, text, status=status))
+        fault = classify(CallError(CallCause.STATUS, text, status=status))
         assert not fault.is_crash
         assert not fault.action.session
 
 
 class TestProperties:
     @given(errors)
-    @example(CallError(Cause.STATUS, "", status=None))
+    @example(CallError(CallCause.STATUS, "", status=None))
     def test_classifying_never_raises_and_is_deterministic(self, error):
         """Any failure has one meaning, with its evidence kept."""
         fault = classify(error)

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from opskit.config.schema import CircuitConfig
 from opskit.llm.faults import ACTIONS, Fault, FaultKind, Scope
-from opskit.llm.health import Circuit, Health, State
+from opskit.llm.health import Circuit, CircuitState, Health
 
 CONFIG = CircuitConfig(failures=2, open_s=5.0, open_max_s=40.0, overload_s=10.0)
 BY_COUNT = [k for k, a in ACTIONS.items() if a.counts and not a.at_once and a.scope is Scope.MODEL]
@@ -29,8 +29,8 @@ class CircuitMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         before = self.circuit.state(self.now)
         self.now += seconds
-        if before is State.CLOSED:
-            assert self.circuit.state(self.now) is State.CLOSED
+        if before is CircuitState.CLOSED:
+            assert self.circuit.state(self.now) is CircuitState.CLOSED
 
     @rule(at_once=st.booleans())
     def fail(self, at_once: bool) -> None:
@@ -38,13 +38,13 @@ class CircuitMachine(RuleBasedStateMachine):
         self.circuit.fail(self.now, CONFIG, at_once=at_once, reason="r")
         self.failures_since_success += 1
         after = self.circuit.state(self.now)
-        if at_once or before is not State.CLOSED or self.failures_since_success >= CONFIG.failures:
-            assert after is State.OPEN
+        if at_once or before is not CircuitState.CLOSED or self.failures_since_success >= CONFIG.failures:
+            assert after is CircuitState.OPEN
         else:
-            assert after is State.CLOSED
-        if before is State.HALF_OPEN:
+            assert after is CircuitState.CLOSED
+        if before is CircuitState.HALF_OPEN:
             assert self.circuit.open_for_s == min(rest * 2, CONFIG.open_max_s)
-        if before is State.OPEN:
+        if before is CircuitState.OPEN:
             assert self.circuit.open_for_s == rest
 
     @rule()
@@ -53,18 +53,18 @@ class CircuitMachine(RuleBasedStateMachine):
         self.failures_since_success = 0
         assert self.circuit == Circuit()
 
-    @precondition(lambda self: self.circuit.state(self.now) is State.OPEN)
+    @precondition(lambda self: self.circuit.state(self.now) is CircuitState.OPEN)
     @rule()
     def rest_is_over_exactly_then(self) -> None:
         end = self.circuit.opened_at + self.circuit.open_for_s
-        assert self.circuit.state(end - 1e-6) is State.OPEN
-        assert self.circuit.state(end + 1e-9) is State.HALF_OPEN
+        assert self.circuit.state(end - 1e-6) is CircuitState.OPEN
+        assert self.circuit.state(end + 1e-9) is CircuitState.HALF_OPEN
         assert self.circuit.remaining_s(end + 1e-9) == 0.0
 
     @invariant()
     def never_open_without_a_failure(self) -> None:
         if self.failures_since_success == 0:
-            assert self.circuit.state(self.now) is State.CLOSED
+            assert self.circuit.state(self.now) is CircuitState.CLOSED
 
     @invariant()
     def the_rest_is_bounded(self) -> None:
@@ -81,7 +81,7 @@ def test_fast_failures_open_like_slow_ones(kinds):
     health = Health(CONFIG)
     for kind in kinds:
         health.failed("n", "m", Fault(kind, "at once"), 0.0)
-    assert health.state("n", "m", 0.0) is State.OPEN
+    assert health.state("n", "m", 0.0) is CircuitState.OPEN
 
 
 @pytest.mark.parametrize("kind", AT_ONCE)
@@ -89,8 +89,8 @@ def test_some_faults_open_at_the_first(kind):
     """Nobody runs twice into a refused connection or a wedged model."""
     health = Health(CONFIG)
     health.failed("n", "m", Fault(kind, "x"), 0.0)
-    assert health.state("n", "m", 0.0) is State.OPEN
-    assert health.state("n", "m", CONFIG.open_s) is State.HALF_OPEN
+    assert health.state("n", "m", 0.0) is CircuitState.OPEN
+    assert health.state("n", "m", CONFIG.open_s) is CircuitState.HALF_OPEN
 
 
 @pytest.mark.parametrize("kind", NEVER)
@@ -99,7 +99,7 @@ def test_some_faults_never_open(kind):
     health = Health(CONFIG)
     for _ in range(10):
         health.failed("n", "m", Fault(kind, "x"), 0.0)
-    assert health.state("n", "m", 0.0) is State.CLOSED
+    assert health.state("n", "m", 0.0) is CircuitState.CLOSED
     assert health.why("n", "m", 0.0) == ""
 
 
@@ -110,8 +110,8 @@ def test_a_fault_rests_what_it_speaks_of(kind):
     for _ in range(CONFIG.failures):
         health.failed("n", "m", Fault(kind, "x"), 0.0)
     whole = ACTIONS[kind].scope is Scope.NODE
-    assert (health.state("n", "other", 0.0) is State.OPEN) is whole
-    assert health.state("elsewhere", "m", 0.0) is State.CLOSED
+    assert (health.state("n", "other", 0.0) is CircuitState.OPEN) is whole
+    assert health.state("elsewhere", "m", 0.0) is CircuitState.CLOSED
 
 
 @given(st.floats(0.0, 1000.0))
@@ -129,15 +129,15 @@ def test_a_rate_limit_that_names_its_end_rests_the_node_at_once():
     """One 429 with Retry-After is enough: asking again before can only fail."""
     health = Health(CONFIG)
     health.failed("n", "m", Fault(FaultKind.RATE_LIMITED, "x", 429, 30.0), 0.0)
-    assert health.state("n", "m", 29.9) is State.OPEN
-    assert health.state("n", "m", 30.0) is State.HALF_OPEN
+    assert health.state("n", "m", 29.9) is CircuitState.OPEN
+    assert health.state("n", "m", 30.0) is CircuitState.HALF_OPEN
 
 
 def test_an_overloaded_node_is_only_put_back():
     """SPEC B10: one busy answer opens no circuit, it puts the node behind the others for a while."""
     health = Health(CONFIG)
     health.failed("n", "m", Fault(FaultKind.BUSY, "x", 503), 0.0)
-    assert health.state("n", "m", 0.0) is State.CLOSED
+    assert health.state("n", "m", 0.0) is CircuitState.CLOSED
     assert health.overloaded("n", 9.9)
     assert not health.overloaded("n", 10.0)
 
@@ -148,7 +148,7 @@ def test_a_success_forgets_everything():
     for kind in (FaultKind.REFUSED, FaultKind.WEDGED, FaultKind.BUSY):
         health.failed("n", "m", Fault(kind, "x"), 0.0)
     health.succeeded("n", "m")
-    assert health.state("n", "m", 0.0) is State.CLOSED
+    assert health.state("n", "m", 0.0) is CircuitState.CLOSED
     assert not health.overloaded("n", 0.0)
 
 

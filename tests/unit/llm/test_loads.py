@@ -8,7 +8,7 @@ from opskit.config.schema import Budgets
 from opskit.llm.faults import FaultKind
 from opskit.llm.fit import GIB
 from opskit.llm.loads import Loads, load_budget_s
-from opskit.providers.base import CallError, Cause
+from opskit.providers.base import CallCause, CallError
 from tests.parts.scripted import Pause, Scripted, says
 
 BUDGETS = Budgets(load_s=60.0, load_s_per_gib=20.0)
@@ -72,7 +72,7 @@ async def test_a_finished_load_is_told(loads):
 
 async def test_a_failed_load_tells_why_and_the_next_one_starts_anew(loads):
     """A fault of one load is not remembered as the fault of all."""
-    provider = loading(CallError(Cause.STATUS, "cudaMalloc failed: out of memory", status=500))
+    provider = loading(CallError(CallCause.STATUS, "cudaMalloc failed: out of memory", status=500))
     assert (await ensure(loads, provider)).kind is FaultKind.OUT_OF_MEMORY
     assert (await ensure(loads, provider)).kind is FaultKind.OUT_OF_MEMORY
     assert provider.loads == ["m", "m"]
@@ -81,14 +81,14 @@ async def test_a_failed_load_tells_why_and_the_next_one_starts_anew(loads):
 @pytest.mark.parametrize(
     "error, kind",
     [
-        (CallError(Cause.STATUS, "gateway timeout", status=504), FaultKind.LOAD_TIMEOUT),
+        (CallError(CallCause.STATUS, "gateway timeout", status=504), FaultKind.LOAD_TIMEOUT),
         (
-            CallError(Cause.STATUS, "timed out waiting for llama-server to start - x", status=500),
+            CallError(CallCause.STATUS, "timed out waiting for llama-server to start - x", status=500),
             FaultKind.LOAD_TIMEOUT,
         ),
-        (CallError(Cause.CLOSED, "closed"), FaultKind.EMPTY_REPLY),
-        (CallError(Cause.RESET, "reset"), FaultKind.RESET),
-        (CallError(Cause.REFUSED, "refused", phase="connect"), FaultKind.REFUSED),
+        (CallError(CallCause.CLOSED, "closed"), FaultKind.EMPTY_REPLY),
+        (CallError(CallCause.RESET, "reset"), FaultKind.RESET),
+        (CallError(CallCause.REFUSED, "refused", phase="connect"), FaultKind.REFUSED),
     ],
 )
 async def test_a_load_fails_by_its_own_name(loads, error, kind):

@@ -9,12 +9,12 @@ from opskit.llm.catalog import NodeView, Snapshot
 from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import Fit
 from opskit.llm.health import Health
-from opskit.llm.plan import Plan, Situation, Wish, plan, same_model
+from opskit.llm.plan import ModelRequest, Plan, PlanContext, plan, same_model
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo, Resident
 from opskit.providers.kinds import MLX_LM, OLLAMA, OPENAI, ServerKind
 
 ROUTER = RouterConfig()
-FALLBACK = Wish(fallback=True)
+FALLBACK = ModelRequest(fallback=True)
 
 
 def view(
@@ -30,8 +30,8 @@ def mlx(*models: str | ModelInfo) -> NodeView:
 
 def situation(
     *views: NodeView, health: Health | None = None, failed=(), in_flight=None, fits=None
-) -> Situation:
-    return Situation(
+) -> PlanContext:
+    return PlanContext(
         Snapshot(views, 1, complete=True),
         health or Health(CircuitConfig()),
         failed,
@@ -55,24 +55,27 @@ class TestFirstChoice:
         there = situation(
             view("ollama", "llama3:8b", "qwen2.5-coder:7b", loaded=("llama3:8b", "qwen2.5-coder:7b"))
         )
-        assert order(plan(Wish(category="coding"), ROUTER, there))[0] == "qwen2.5-coder:7b"
+        assert order(plan(ModelRequest(category="coding"), ROUTER, there))[0] == "qwen2.5-coder:7b"
 
     def test_a_loaded_model_of_the_category_outranks_a_better_one_that_must_be_loaded(self):
         """SPEC B9: a load costs a minute."""
         there = situation(view("ollama", "qwen2.5-coder:32b", "starcoder:7b", loaded=("starcoder:7b",)))
-        assert order(plan(Wish(category="coding"), ROUTER, there)) == ["starcoder:7b", "qwen2.5-coder:32b"]
+        assert order(plan(ModelRequest(category="coding"), ROUTER, there)) == [
+            "starcoder:7b",
+            "qwen2.5-coder:32b",
+        ]
 
     def test_a_model_of_the_category_outranks_a_loaded_stranger(self):
         """A first choice prefers the right model to the quick one."""
         there = situation(view("ollama", "phi3.5:3.8b", "codellama:7b", loaded=("phi3.5:3.8b",)))
-        assert order(plan(Wish(category="coding"), ROUTER, there))[0] == "codellama:7b"
+        assert order(plan(ModelRequest(category="coding"), ROUTER, there))[0] == "codellama:7b"
 
     def test_without_a_category_the_most_powerful_comes_first(self):
         """SPEC D4: in the order of the power list, then by size."""
         there = situation(
             view("ollama", "phi3:mini", "llama3.3:70b", ModelInfo("big", size_bytes=9), "command-r-plus:104b")
         )
-        found = order(plan(Wish(), ROUTER, there))
+        found = order(plan(ModelRequest(), ROUTER, there))
         assert found == ["command-r-plus:104b", "llama3.3:70b", "big", "phi3:mini"]
 
     def test_fast_work_prefers_the_smaller_model(self):
@@ -80,12 +83,12 @@ class TestFirstChoice:
         there = situation(
             view("ollama", ModelInfo("big", parameters=70e9), ModelInfo("small", parameters=1e9))
         )
-        assert order(plan(Wish(category="fast"), ROUTER, there)) == ["small", "big"]
+        assert order(plan(ModelRequest(category="fast"), ROUTER, there)) == ["small", "big"]
 
     def test_an_mlx_server_answers_with_the_model_it_was_started_with(self):
         """Its resident model comes first, any other of its names last: it would be swapped in."""
         there = situation(mlx("mlx-community/Qwen-Coder-32B"), view("ollama", "llama3:8b"))
-        assert order(plan(Wish(category="coding"), ROUTER, there)) == [
+        assert order(plan(ModelRequest(category="coding"), ROUTER, there)) == [
             DEFAULT_MODEL,
             "llama3:8b",
             "mlx-community/Qwen-Coder-32B",
@@ -95,15 +98,15 @@ class TestFirstChoice:
         """With `prefer_resident` off the better model is worth its load."""
         there = situation(view("ollama", "qwen2.5-coder:32b", "starcoder:7b", loaded=("starcoder:7b",)))
         router = RouterConfig(prefer_resident=False)
-        assert order(plan(Wish(category="coding"), router, there))[0] == "qwen2.5-coder:32b"
+        assert order(plan(ModelRequest(category="coding"), router, there))[0] == "qwen2.5-coder:32b"
 
     def test_the_source_of_a_task_comes_first_inside_its_tier(self):
         """SPEC B10: a block's back end is preferred, and does not outrank the category."""
         both = situation(view("mlx", "a", loaded=("a",)), view("ollama", "a", loaded=("a",)))
-        assert nodes(plan(Wish(source="ollama"), ROUTER, both)) == ["ollama", "mlx"]
-        assert nodes(plan(Wish(source="mlx"), ROUTER, both)) == ["mlx", "ollama"]
+        assert nodes(plan(ModelRequest(source="ollama"), ROUTER, both)) == ["ollama", "mlx"]
+        assert nodes(plan(ModelRequest(source="mlx"), ROUTER, both)) == ["mlx", "ollama"]
         coder = situation(view("mlx", "coder", loaded=("coder",)), view("ollama", "a", loaded=("a",)))
-        assert order(plan(Wish(category="coding", source="ollama"), ROUTER, coder)) == ["coder", "a"]
+        assert order(plan(ModelRequest(category="coding", source="ollama"), ROUTER, coder)) == ["coder", "a"]
 
 
 class TestFallback:
@@ -136,7 +139,7 @@ class TestTraffic:
         health = Health(CircuitConfig())
         health.failed("mlx", "a", Fault(FaultKind.BUSY, "busy", 503), 0.0)
         there = situation(view("mlx", "a", loaded=("a",)), view("ollama", "a", loaded=("a",)), health=health)
-        assert nodes(plan(Wish(), ROUTER, there)) == ["ollama", "mlx"]
+        assert nodes(plan(ModelRequest(), ROUTER, there)) == ["ollama", "mlx"]
 
     @pytest.mark.parametrize(
         "first, second, expected",
@@ -149,18 +152,18 @@ class TestTraffic:
             view("ollama2", "a", loaded=("a",)),
             in_flight={"ollama1": first, "ollama2": second},
         )
-        assert nodes(plan(Wish(), ROUTER, there))[0] == expected
+        assert nodes(plan(ModelRequest(), ROUTER, there))[0] == expected
 
     def test_a_batching_server_has_more_slots(self):
         """mlx_lm.server works on eight at once: seven in flight are no queue."""
         there = situation(mlx(), in_flight={"mlx": 7})
         other = situation(mlx(), view("ollama", "a", loaded=("a",)), in_flight={"mlx": 8})
-        assert nodes(plan(Wish(), ROUTER, there)) == ["mlx"]
-        assert nodes(plan(Wish(category="x"), ROUTER, other))[0] == "mlx"
+        assert nodes(plan(ModelRequest(), ROUTER, there)) == ["mlx"]
+        assert nodes(plan(ModelRequest(category="x"), ROUTER, other))[0] == "mlx"
 
 
 class TestRefusals:
-    def reason(self, wish: Wish, there: Situation, model: str) -> str:
+    def reason(self, wish: ModelRequest, there: PlanContext, model: str) -> str:
         choice = plan(wish, ROUTER, there)
         assert model not in order(choice)
         return next(skipped.why for skipped in choice.skipped if skipped.model == model)
@@ -168,53 +171,58 @@ class TestRefusals:
     def test_a_model_asked_for_by_name_is_the_only_one(self):
         """Nobody else answers in its place unasked."""
         there = situation(view("ollama", "a", "b"), view("mlx", "a"))
-        choice = plan(Wish(model="a"), ROUTER, there)
+        choice = plan(ModelRequest(model="a"), ROUTER, there)
         assert sorted(nodes(choice)) == ["mlx", "ollama"]
         assert set(order(choice)) == {"a"}
-        assert self.reason(Wish(model="a"), there, "b") == "another model was asked for by name"
+        assert self.reason(ModelRequest(model="a"), there, "b") == "another model was asked for by name"
 
     def test_a_node_asked_for_by_name_is_the_only_one(self):
         """Other nodes are not even judged."""
-        choice = plan(Wish(node="mlx"), ROUTER, situation(view("ollama", "a"), view("mlx", "b")))
+        choice = plan(ModelRequest(node="mlx"), ROUTER, situation(view("ollama", "a"), view("mlx", "b")))
         assert order(choice) == ["b"]
         assert choice.skipped == ()
 
     def test_a_cloud_model_is_only_used_by_name(self):
         """A local toolkit sends nothing to a cloud unasked."""
         there = situation(view("ollama", ModelInfo("gpt-oss:120b-cloud", cloud=True)))
-        assert "cloud" in self.reason(Wish(), there, "gpt-oss:120b-cloud")
-        assert order(plan(Wish(model="gpt-oss:120b-cloud"), ROUTER, there)) == ["gpt-oss:120b-cloud"]
+        assert "cloud" in self.reason(ModelRequest(), there, "gpt-oss:120b-cloud")
+        assert order(plan(ModelRequest(model="gpt-oss:120b-cloud"), ROUTER, there)) == ["gpt-oss:120b-cloud"]
 
     def test_a_model_that_does_not_fit_says_what_it_needs(self):
         """The numbers go into the refusal."""
         there = situation(
             view("ollama", "big"), fits=lambda _v, _m: Fit(False, "needs 40, 8 can be had", 40, 8)
         )
-        assert self.reason(Wish(), there, "big") == "needs 40, 8 can be had"
+        assert self.reason(ModelRequest(), there, "big") == "needs 40, 8 can be had"
 
     def test_a_model_that_failed_in_this_session_is_left_out(self):
         """SPEC A3: on that node, for this session."""
         there = situation(view("ollama", "a"), view("mlx", "a"), failed={("mlx", "a")})
-        assert nodes(plan(Wish(), ROUTER, there)) == ["ollama"]
-        assert self.reason(Wish(node="mlx"), there, "a") == "it failed in this session"
+        assert nodes(plan(ModelRequest(), ROUTER, there)) == ["ollama"]
+        assert self.reason(ModelRequest(node="mlx"), there, "a") == "it failed in this session"
 
     def test_a_resting_model_says_why_and_until_when(self):
         """An open circuit is explained, not hidden."""
         health = Health(CircuitConfig(open_s=5.0))
         health.failed("ollama", "a", Fault(FaultKind.WEDGED, "no token"), 0.0)
         there = situation(view("ollama", "a", "b"), health=health)
-        assert self.reason(Wish(), there, "a") == "a on ollama is resting for 5.0 s more: wedged: no token"
+        assert (
+            self.reason(ModelRequest(), there, "a")
+            == "a on ollama is resting for 5.0 s more: wedged: no token"
+        )
 
     def test_a_half_open_circuit_is_not_tried_by_a_request(self):
         """Whether a model is mended is found out by the router itself."""
         health = Health(CircuitConfig(open_s=5.0))
         health.failed("ollama", "a", Fault(FaultKind.WEDGED, "no token"), -6.0)
-        assert order(plan(Wish(), ROUTER, situation(view("ollama", "a", "b"), health=health))) == ["b"]
+        assert order(plan(ModelRequest(), ROUTER, situation(view("ollama", "a", "b"), health=health))) == [
+            "b"
+        ]
 
     def test_a_node_that_is_down_is_told_once(self):
         """The node's fault stands for all its models."""
         down = NodeView("mlx", "mlx", fault=Fault(FaultKind.REFUSED, "nothing listens"))
-        choice = plan(Wish(), ROUTER, situation(down, view("ollama", "a")))
+        choice = plan(ModelRequest(), ROUTER, situation(down, view("ollama", "a")))
         assert [(s.node, s.model, s.why) for s in choice.skipped] == [("mlx", "", "refused: nothing listens")]
 
 
@@ -236,7 +244,7 @@ views = st.builds(
     st.sampled_from([OLLAMA, MLX_LM, OPENAI]),
 )
 wishes = st.builds(
-    Wish,
+    ModelRequest,
     model=st.none() | models,
     category=st.sampled_from(["default", "coding", "fast", "reasoning", "unknown"]),
     source=st.none() | st.sampled_from(["mlx", "ollama"]),

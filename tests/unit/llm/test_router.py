@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from opskit.llm.answer import Session
-from opskit.providers.base import DEFAULT_MODEL, Cause, End, Reasoning, Token
+from opskit.providers.base import DEFAULT_MODEL, CallCause, End, Reasoning, Token
 from tests.parts.rig import fails, named, tried
 from tests.parts.scripted import Pause, Scripted, says
 
@@ -14,8 +14,8 @@ GOOD = "It keeps colliding entries in a list per bucket."
 GIB = 1024**3
 
 
-CRASH = fails(Cause.STATUS, "model runner has unexpectedly stopped", 500)
-REFUSED = fails(Cause.REFUSED, phase="connect")
+CRASH = fails(CallCause.STATUS, "model runner has unexpectedly stopped", 500)
+REFUSED = fails(CallCause.REFUSED, phase="connect")
 
 
 class TestWhoIsAsked:
@@ -106,22 +106,22 @@ class TestFailover:
         "script, why",
         [
             (REFUSED, "refused"),
-            (fails(Cause.NAME, phase="connect"), "unreachable"),
-            (fails(Cause.TIMEOUT, phase="connect"), "connect_timeout"),
-            (fails(Cause.RESET), "reset"),
-            (fails(Cause.CLOSED), "empty_reply"),
+            (fails(CallCause.NAME, phase="connect"), "unreachable"),
+            (fails(CallCause.TIMEOUT, phase="connect"), "connect_timeout"),
+            (fails(CallCause.RESET), "reset"),
+            (fails(CallCause.CLOSED), "empty_reply"),
             (CRASH, "runner_crashed"),
-            (fails(Cause.STATUS, "out of memory", 500), "out_of_memory"),
-            (fails(Cause.STATUS, "server busy", 503), "busy"),
-            (fails(Cause.STATUS, "slow down", 429), "rate_limited"),
-            (fails(Cause.STATUS, "model 'a' not found", 404), "not_installed"),
-            (fails(Cause.STATUS, "who are you", 401), "unauthorised"),
-            (fails(Cause.STATUS, "no", 400), "bad_request"),
-            (fails(Cause.STATUS, "generation thread died", 404), "wedged"),
-            (fails(Cause.PAYLOAD), "bad_payload"),
-            (fails(Cause.NOT_LISTED), "not_listed"),
-            ((Token(GOOD), *fails(Cause.ENDED)), "truncated"),
-            ((Token(GOOD), *fails(Cause.IN_BAND, "mlx runner failed", 200)), "runner_crashed"),
+            (fails(CallCause.STATUS, "out of memory", 500), "out_of_memory"),
+            (fails(CallCause.STATUS, "server busy", 503), "busy"),
+            (fails(CallCause.STATUS, "slow down", 429), "rate_limited"),
+            (fails(CallCause.STATUS, "model 'a' not found", 404), "not_installed"),
+            (fails(CallCause.STATUS, "who are you", 401), "unauthorised"),
+            (fails(CallCause.STATUS, "no", 400), "bad_request"),
+            (fails(CallCause.STATUS, "generation thread died", 404), "wedged"),
+            (fails(CallCause.PAYLOAD), "bad_payload"),
+            (fails(CallCause.NOT_LISTED), "not_listed"),
+            ((Token(GOOD), *fails(CallCause.ENDED)), "truncated"),
+            ((Token(GOOD), *fails(CallCause.IN_BAND, "mlx runner failed", 200)), "runner_crashed"),
             ((Token(GOOD), Pause(None)), "idle_timeout"),
             ((Token(GOOD),), "truncated"),
             ((), "truncated"),
@@ -183,7 +183,7 @@ class TestFailover:
         """MODEL_002 and MODEL_003 name their causes, MODEL_004 is for the mixed ones."""
         silent = Scripted({"a": [(Pause(None),)]})
         assert (await rig({"ollama": silent}).refused(GOAL)).code == "MODEL_002"
-        hungry = Scripted({"a": [fails(Cause.STATUS, "out of memory", 500)]})
+        hungry = Scripted({"a": [fails(CallCause.STATUS, "out of memory", 500)]})
         assert (await rig({"ollama": hungry}).refused(GOAL)).code == "MODEL_003"
         echoing = Scripted({"a": [says(GOAL)]})
         refusal = await rig({"ollama": echoing}).refused(GOAL)

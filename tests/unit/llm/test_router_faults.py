@@ -3,26 +3,26 @@
 import pytest
 
 from opskit.llm.answer import Session
-from opskit.providers.base import Cause, Token
+from opskit.providers.base import CallCause, Token
 from tests.parts.rig import fails, named, tried
 from tests.parts.scripted import Scripted, says
 
 GOAL = "Explain in one plain sentence how a hash table deals with collisions."
 GOOD = "It keeps colliding entries in a list per bucket."
 
-CONTEXT = fails(Cause.STATUS, "request (671 tokens) exceeds the available context size (256 tokens)", 400)
-OPTION = fails(Cause.STATUS, 'option "num_predict" must be of type integer', 500)
+CONTEXT = fails(CallCause.STATUS, "request (671 tokens) exceeds the available context size (256 tokens)", 400)
+OPTION = fails(CallCause.STATUS, 'option "num_predict" must be of type integer', 500)
 UNPARSABLE = (
     Token("It "),
     *fails(
-        Cause.IN_BAND, "The model produced output that does not match the expected peg-native format", 500
+        CallCause.IN_BAND, "The model produced output that does not match the expected peg-native format", 500
     ),
 )
-BROKEN_FILE = fails(Cause.STATUS, "invalid file magic", 500)
-TEMPLATE = fails(Cause.STATUS, 'template: :1:10: executing "" at <.X>: cannot evaluate field X', 500)
-TOO_NEW = fails(Cause.STATUS, "unknown model architecture: 'brandnew'", 500)
-UNKNOWN_500 = fails(Cause.STATUS, "something that nobody has seen yet", 500)
-NO_KEY = fails(Cause.STATUS, "Invalid API Key", 401)
+BROKEN_FILE = fails(CallCause.STATUS, "invalid file magic", 500)
+TEMPLATE = fails(CallCause.STATUS, 'template: :1:10: executing "" at <.X>: cannot evaluate field X', 500)
+TOO_NEW = fails(CallCause.STATUS, "unknown model architecture: 'brandnew'", 500)
+UNKNOWN_500 = fails(CallCause.STATUS, "something that nobody has seen yet", 500)
+NO_KEY = fails(CallCause.STATUS, "Invalid API Key", 401)
 
 OF_THE_REQUEST = [
     (CONTEXT, "context_exceeded"),

@@ -1,13 +1,13 @@
 """What a name means to the router, and what it learns from bad texts."""
 
 from opskit.llm.answer import Session
-from opskit.providers.base import Cause
+from opskit.providers.base import CallCause
 from tests.parts.rig import fails, named, tried
 from tests.parts.scripted import Scripted, says
 
 GOAL = "Explain in one plain sentence how a hash table deals with collisions."
 GOOD = "It keeps colliding entries in a list per bucket."
-CRASH = fails(Cause.STATUS, "model runner has unexpectedly stopped", 500)
+CRASH = fails(CallCause.STATUS, "model runner has unexpectedly stopped", 500)
 
 
 async def test_a_named_model_is_sought_on_its_other_nodes_first(rig):
@@ -27,7 +27,7 @@ async def test_a_named_model_that_failed_everywhere_gives_way(rig):
 
 async def test_a_model_that_cannot_chat_is_asked_once(rig):
     """`does not support chat` speaks of the model: the session does not ask it again."""
-    one = Scripted({"m:7b": [fails(Cause.STATUS, '"m:7b" does not support chat', 400)]})
+    one = Scripted({"m:7b": [fails(CallCause.STATUS, '"m:7b" does not support chat', 400)]})
     two, session = Scripted({"n:7b": [says(GOOD)]}), Session()
     router = rig({"mlx": one, "ollama": two})
     first, second = await router.ask(GOAL, session), await router.ask(GOAL, session)

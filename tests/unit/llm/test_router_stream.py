@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from opskit.llm.answer import Answer, Ask, NoAnswer
 from opskit.llm.verdict import Verdict, judge
-from opskit.providers.base import Cause, End, Reasoning, Token
+from opskit.providers.base import CallCause, End, Reasoning, Token
 from tests.parts.rig import Rig, fails, tried
 from tests.parts.scripted import Pause, Scripted, says
 from tests.parts.virtual_time import VirtualLoop
@@ -41,9 +41,9 @@ async def test_an_answer_comes_in_pieces_and_ends_with_who_gave_it(rig):
         says(""),
         word_by_word("<think> let me see </think>"),
         (Reasoning("hm"), End("stop")),
-        word_by_word("Short but", end=fails(Cause.ENDED)),
+        word_by_word("Short but", end=fails(CallCause.ENDED)),
         word_by_word("Short but", end=(Pause(None),)),
-        fails(Cause.STATUS, "boom", 500),
+        fails(CallCause.STATUS, "boom", 500),
         (Token("Cut off"), End("length")),
     ],
 )
@@ -58,10 +58,10 @@ async def test_nothing_of_a_failed_answer_is_passed_on(rig, script):
 @pytest.mark.parametrize(
     "end, why",
     [
-        (fails(Cause.ENDED), "truncated"),
-        (fails(Cause.CLOSED, phase="stream"), "truncated"),
-        (fails(Cause.RESET, phase="stream"), "reset"),
-        (fails(Cause.IN_BAND, "mlx runner failed", 200), "runner_crashed"),
+        (fails(CallCause.ENDED), "truncated"),
+        (fails(CallCause.CLOSED, phase="stream"), "truncated"),
+        (fails(CallCause.RESET, phase="stream"), "reset"),
+        (fails(CallCause.IN_BAND, "mlx runner failed", 200), "runner_crashed"),
         ((Pause(None),), "idle_timeout"),
         ((End("length"),), "cut_off"),
         ((), "truncated"),
@@ -118,9 +118,9 @@ def test_whatever_a_model_says_only_one_honest_text_is_passed_on(first, end, goa
     last = {
         "stop": (End("stop"),),
         "length": (End("length"),),
-        "ended": fails(Cause.ENDED),
+        "ended": fails(CallCause.ENDED),
         "hangs": (Pause(None),),
-        "crash": fails(Cause.STATUS, "x", 500),
+        "crash": fails(CallCause.STATUS, "x", 500),
     }[end]
     prompt = "".join(goal)
 

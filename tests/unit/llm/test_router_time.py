@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from opskit.llm.answer import Session
-from opskit.llm.plan import Wish
-from opskit.providers.base import DEFAULT_MODEL, Cause, End, Progress, Reasoning, Token
+from opskit.llm.plan import ModelRequest
+from opskit.providers.base import DEFAULT_MODEL, CallCause, End, Progress, Reasoning, Token
 from opskit.providers.kinds import OLLAMA
 from tests.parts.rig import fails, named, tried
 from tests.parts.scripted import Pause, Scripted, says
@@ -59,11 +59,11 @@ class TestLoads:
             load={"qwen2.5-coder:32b": (Pause(50.0),)},
         )
         built = rig({"ollama": one}, load_patience_s=10.0)
-        answer = await built.ask(GOAL, wish=Wish(category="coding"))
+        answer = await built.ask(GOAL, wish=ModelRequest(category="coding"))
         assert tried(answer) == [("ollama", "qwen2.5-coder:32b", "loading"), ("ollama", "b", None)]
         assert answer.seconds == pytest.approx(10.0)
         await asyncio.sleep(60.0)
-        assert (await built.ask(GOAL, wish=Wish(category="coding"))).model == "qwen2.5-coder:32b"
+        assert (await built.ask(GOAL, wish=ModelRequest(category="coding"))).model == "qwen2.5-coder:32b"
         assert one.loads == ["qwen2.5-coder:32b"]
 
     async def test_the_time_of_a_load_is_not_the_request_s(self, rig):
@@ -149,7 +149,7 @@ class TestSilence:
     async def test_a_dead_generation_thread_is_wedged(self, rig):
         """mlx_lm.server's health page says 503 then."""
         one = Scripted({DEFAULT_MODEL: [SILENCE]})
-        one.health = fails(Cause.STATUS, "unavailable", 503)
+        one.health = fails(CallCause.STATUS, "unavailable", 503)
         refusal = await rig({"mlx": one}).refused(GOAL)
         assert tried(refusal) == [("mlx", DEFAULT_MODEL, "wedged")]
         assert "generation thread" in refusal.message
@@ -208,14 +208,14 @@ class TestQueues:
 
     async def test_a_rate_limit_is_waited_for_when_nobody_else_is_there(self, rig):
         """As long as the server asked for, and not a second less."""
-        limited = fails(Cause.STATUS, "slow down", 429, retry_after_s=7.0)
+        limited = fails(CallCause.STATUS, "slow down", 429, retry_after_s=7.0)
         answer = await rig({"openai": Scripted({"a": [limited, ANSWER]})}).ask(GOAL)
         assert tried(answer) == [("openai", "a", "rate_limited"), ("openai", "a", None)]
         assert answer.seconds == pytest.approx(7.0)
 
     async def test_a_rate_limit_is_not_waited_for_when_another_node_is_there(self, rig):
         """And the limited node's other models are not tried either."""
-        limited = fails(Cause.STATUS, "slow down", 429, retry_after_s=7.0)
+        limited = fails(CallCause.STATUS, "slow down", 429, retry_after_s=7.0)
         nodes = {
             "openai": Scripted({"llama3.3:70b": [limited], "c": [ANSWER]}),
             "ollama": Scripted({"b": [ANSWER]}),
@@ -226,13 +226,13 @@ class TestQueues:
 
     async def test_a_rate_limit_longer_than_a_queue_is_refused_at_once(self, rig):
         """An hour is not waited for."""
-        limited = fails(Cause.STATUS, "slow down", 429, retry_after_s=3600.0)
+        limited = fails(CallCause.STATUS, "slow down", 429, retry_after_s=3600.0)
         refusal = await rig({"openai": Scripted({"a": [limited]})}).refused(GOAL)
         assert refusal.seconds == 0.0
 
     async def test_a_busy_server_is_asked_again_when_nobody_else_is_there(self, rig):
         """A full queue empties."""
-        busy = fails(Cause.STATUS, "server busy, please try again.", 503)
+        busy = fails(CallCause.STATUS, "server busy, please try again.", 503)
         answer = await rig({"ollama": Scripted({"a": [busy, ANSWER]})}).ask(GOAL)
         assert tried(answer) == [("ollama", "a", "busy"), ("ollama", "a", None)]
 
@@ -287,7 +287,7 @@ class TestRests:
 
     async def test_fast_failures_attract_no_traffic(self, rig):
         """A node that fails in no time gets two requests, not two hundred."""
-        broken = Scripted({"llama3.3:70b": [fails(Cause.STATUS, "bad gateway", 502)]})
+        broken = Scripted({"llama3.3:70b": [fails(CallCause.STATUS, "bad gateway", 502)]})
         built = rig({"ollama1": broken, "ollama2": Scripted({"b": [ANSWER]})}, open_s=5.0)
         for _ in range(50):
             assert (await built.ask(GOAL, Session())).node == "ollama2"

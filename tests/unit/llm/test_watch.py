@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from opskit.llm.watch import Watch
+from opskit.llm.wait_timer import WaitTimer
 
 
 async def _after(seconds: float, value: str = "done") -> str:
@@ -15,7 +15,7 @@ async def _after(seconds: float, value: str = "done") -> str:
 
 async def test_a_result_in_time_is_returned() -> None:
     """Work that ends in time gives its result."""
-    with contextlib.closing(Watch()) as watch:
+    with contextlib.closing(WaitTimer()) as watch:
         assert await watch.wait(_after(0.0), 1.0) == "done"
 
 
@@ -29,7 +29,7 @@ async def test_late_work_is_cancelled() -> None:
         finally:
             ended.set()
 
-    with contextlib.closing(Watch()) as watch, pytest.raises(TimeoutError):
+    with contextlib.closing(WaitTimer()) as watch, pytest.raises(TimeoutError):
         await watch.wait(late(), 0.01)
     assert ended.is_set()
     task = asyncio.current_task()
@@ -39,7 +39,7 @@ async def test_late_work_is_cancelled() -> None:
 
 async def test_each_wait_has_its_own_time() -> None:
     """A long limit after a short one, and a short one after a long one, both hold."""
-    with contextlib.closing(Watch()) as watch:
+    with contextlib.closing(WaitTimer()) as watch:
         assert await watch.wait(_after(0.0), 0.05) == "done"
         assert await watch.wait(_after(0.1), 1.0) == "done"
         with pytest.raises(TimeoutError):
@@ -48,7 +48,7 @@ async def test_each_wait_has_its_own_time() -> None:
 
 async def test_it_does_not_interrupt_between_waits() -> None:
     """The timer of an earlier wait leaves later work alone that it does not watch."""
-    with contextlib.closing(Watch()) as watch:
+    with contextlib.closing(WaitTimer()) as watch:
         await watch.wait(_after(0.0), 0.02)
         assert await _after(0.1) == "done"
 
@@ -61,7 +61,7 @@ async def test_more_time_can_be_given() -> None:
         asked.append(1)
         return 0.03 if len(asked) < 3 else None
 
-    with contextlib.closing(Watch()) as watch:
+    with contextlib.closing(WaitTimer()) as watch:
         assert await watch.wait(_after(0.05), 0.01, lambda: 1.0) == "done"
         with pytest.raises(TimeoutError):
             await watch.wait(_after(5.0), 0.01, more)
@@ -72,7 +72,7 @@ async def test_a_cancellation_from_outside_is_a_cancellation() -> None:
     """Cancelling the waiting task raises CancelledError, not TimeoutError."""
 
     async def waiting() -> None:
-        with contextlib.closing(Watch()) as watch:
+        with contextlib.closing(WaitTimer()) as watch:
             await watch.wait(asyncio.Event().wait(), 5.0)
 
     task = asyncio.create_task(waiting())
@@ -89,7 +89,7 @@ async def test_an_exception_passes() -> None:
         return
         yield
 
-    with contextlib.closing(Watch()) as watch, pytest.raises(StopAsyncIteration):
+    with contextlib.closing(WaitTimer()) as watch, pytest.raises(StopAsyncIteration):
         await watch.wait(anext(nothing()), 1.0)
 
 
@@ -106,7 +106,7 @@ async def test_work_that_answers_its_cancellation_otherwise_leaves_the_task_clea
 
     task = asyncio.current_task()
     assert task is not None
-    with contextlib.closing(Watch()) as watch:
+    with contextlib.closing(WaitTimer()) as watch:
         with pytest.raises(ValueError):
             await watch.wait(stubborn(fails=True), 0.01)
         assert task.cancelling() == 0

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from opskit.doctor.looks.calls import joined
 from opskit.errors import UsageError
 from opskit.logs.docker_time import Times
-from opskit.logs.record import Entry, facts, timestamp
+from opskit.logs.record import LogEntry, facts, timestamp
 from opskit.logs.request import story
-from opskit.logs.stats import Tally
+from opskit.logs.stats import LogTally
 from opskit.logs.stats_json import as_json
 from opskit.logs.stats_report import as_markdown
 from opskit.system.moment import EARLIEST_S, LATEST_S, epoch_s, utc
-from opskit.watch.requests import Requests
+from opskit.watch.requests import RequestTracker
 
 ID = "8979fe84-3a15-468c-96c9-758325391ded"
 NS = 1763629171255000000
@@ -95,7 +95,7 @@ def test_no_line_ends_its_reader(lines: list[bytes]) -> None:
 @given(LOGS)
 def test_no_line_ends_statistics(lines: list[bytes]) -> None:
     """`logs stats` counts every line and draws its reports."""
-    tally = Tally()
+    tally = LogTally()
     tally.feed(b"\n".join(lines) + b"\n", "a.log")
     assert tally.lines == b"\n".join(lines).count(b"\n") + 1
     assert as_markdown(tally)
@@ -106,12 +106,12 @@ def test_no_line_ends_statistics(lines: list[bytes]) -> None:
 @given(LOGS)
 def test_no_line_ends_a_request(lines: list[bytes]) -> None:
     """`logs request`, `watch` and `doctor` join the calls of what can be read."""
-    entries = [Entry("a.log", line, timestamp(line)) for line in lines]
+    entries = [LogEntry("a.log", line, timestamp(line)) for line in lines]
     try:
         assert story(entries, ID).lines
     except UsageError:
         assert not any(ID.encode() in line.lower() for line in lines)
-    requests = Requests()
+    requests = RequestTracker()
     for entry in entries:
         requests.take(facts(entry.raw), entry.at or 0.0)
     assert requests.summary(0.0).as_json()

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from opskit.logs.blocks import blocks, next_event, tail_offset
 from opskit.logs.events import grouped, may_continue, span
-from opskit.logs.record import Entry
+from opskit.logs.record import LogEntry
 from opskit.logs.scan import entries, hits, lines_of
-from opskit.logs.select import Selection
+from opskit.logs.select import EntryFilter
 
 HEAD = b"2026-11-20T08:00:00Z ERROR it failed\n"
 TRACE = b'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\nValueError: no\n'
@@ -31,7 +31,7 @@ LINES = st.sampled_from(
 
 
 def texts(block: bytes) -> list[bytes]:
-    return [e.raw for e in grouped(Entry("s", line) for line in block.removesuffix(b"\n").split(b"\n"))]
+    return [e.raw for e in grouped(LogEntry("s", line) for line in block.removesuffix(b"\n").split(b"\n"))]
 
 
 def test_a_traceback_stays_with_its_line():
@@ -51,7 +51,7 @@ def test_an_exception_name_alone_is_a_line_of_its_own():
 def test_a_match_inside_a_traceback_brings_the_whole_event():
     """Searching for the exception shows the line that failed and its trace."""
     block = NEXT + HEAD + TRACE + NEXT
-    [(start, end)] = hits(block, Selection(grep=("ValueError",)))
+    [(start, end)] = hits(block, EntryFilter(grep=("ValueError",)))
     assert block[start:end] == HEAD + TRACE
 
 
@@ -139,5 +139,5 @@ def test_a_huge_line_is_taken_in_pieces():
 def test_an_entry_without_a_time_has_that_of_the_line_before():
     """Times are inherited inside a source."""
     block = HEAD + b"words without a time, LLM\n" + NEXT
-    [entry] = entries("s", [block], Selection(grep=("LLM",), since=1.0))
+    [entry] = entries("s", [block], EntryFilter(grep=("LLM",), since=1.0))
     assert entry.at is not None

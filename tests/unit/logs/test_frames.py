@@ -8,13 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.logs.docker_time import Times
-from opskit.logs.frames import CUT, LINE_BYTES, Bare, Framed, FrameError, Line, Lines, Message
+from opskit.logs.frames import (
+    CUT,
+    LINE_BYTES,
+    Bare,
+    Framed,
+    FrameError,
+    LineJoiner,
+    StreamLine,
+    StreamMessage,
+)
 from tests.unit.logs.wire import framed, on_terminal, stamp
 
 _NS = 1_795_168_580_785_245_755
 TEXT = st.binary(max_size=40).map(lambda raw: raw.replace(b"\n", b""))
 MESSAGES = st.lists(
-    st.builds(Message, st.integers(_NS, _NS + 10**12), st.sampled_from([1, 2]), TEXT, st.booleans()),
+    st.builds(StreamMessage, st.integers(_NS, _NS + 10**12), st.sampled_from([1, 2]), TEXT, st.booleans()),
     max_size=30,
 )
 
@@ -37,7 +46,7 @@ def test_a_terminal_cut_anywhere_gives_the_same_messages(messages, cuts):
     at_ns, sent = _NS, []
     for message in messages:
         at_ns += message.at_ns - _NS
-        sent.append(Message(at_ns, 1, message.text or b"-", message.ends))
+        sent.append(StreamMessage(at_ns, 1, message.text or b"-", message.ends))
     reader = Bare()
     got = [m for piece in pieces(on_terminal(sent), cuts) for m in reader.feed(piece)]
     assert got + reader.finish() == sent
@@ -46,50 +55,53 @@ def test_a_terminal_cut_anywhere_gives_the_same_messages(messages, cuts):
 def test_one_byte_at_a_time():
     """The SDK hands a terminal over like this."""
     raw = stamp(_NS) + b"one\r\n" + stamp(_NS + 1) + b"two\r\n"
-    reader, lines = Bare(), Lines(tty=True)
+    reader, lines = Bare(), LineJoiner(tty=True)
     got = [line for at in range(len(raw)) for line in lines.feed(reader.feed(raw[at : at + 1]))]
-    assert got == [Line(_NS, 1, b"one"), Line(_NS + 1, 1, b"two")]
+    assert got == [StreamLine(_NS, 1, b"one"), StreamLine(_NS + 1, 1, b"two")]
 
 
 def test_a_line_of_several_messages_is_one_line():
     """Docker cuts at 16 KiB and repeats the time; the other stream may come in between."""
     part = b"a" * 16384
     messages = [
-        Message(_NS, 1, part, False),
-        Message(_NS + 5, 2, b"err", True),
-        Message(_NS, 1, part, False),
-        Message(_NS, 1, b"end", True),
+        StreamMessage(_NS, 1, part, False),
+        StreamMessage(_NS + 5, 2, b"err", True),
+        StreamMessage(_NS, 1, part, False),
+        StreamMessage(_NS, 1, b"end", True),
     ]
-    assert Lines().feed(messages) == [Line(_NS + 5, 2, b"err"), Line(_NS, 1, part + part + b"end")]
+    assert LineJoiner().feed(messages) == [
+        StreamLine(_NS + 5, 2, b"err"),
+        StreamLine(_NS, 1, part + part + b"end"),
+    ]
 
 
 def test_a_process_that_dies_within_a_line_does_not_spoil_the_next_one():
     """What it left is a line of its own; with a terminal too, where nothing stands between the two."""
-    messages = [Message(_NS, 1, b"half", False), Message(_NS + 9, 1, b"whole", True)]
-    want = [Line(_NS, 1, b"half"), Line(_NS + 9, 1, b"whole")]
-    assert Lines().feed(Framed().feed(framed(messages))) == want
-    assert Lines(tty=True).feed(Bare().feed(on_terminal(messages))) == want
+    messages = [StreamMessage(_NS, 1, b"half", False), StreamMessage(_NS + 9, 1, b"whole", True)]
+    want = [StreamLine(_NS, 1, b"half"), StreamLine(_NS + 9, 1, b"whole")]
+    assert LineJoiner().feed(Framed().feed(framed(messages))) == want
+    assert LineJoiner(tty=True).feed(Bare().feed(on_terminal(messages))) == want
 
 
 def test_a_time_that_a_program_writes_into_its_line_does_not_cut_it():
     """It is older than the moment at which Docker reads it."""
     text = b"started at " + stamp(_NS - 1) + b"and " + b"x" * 80
     (message,) = Bare().feed(stamp(_NS) + text + b"\n")
-    assert message == Message(_NS, 1, text, True)
+    assert message == StreamMessage(_NS, 1, text, True)
 
 
 @pytest.mark.parametrize("tty", [False, True], ids=["framed", "terminal"])
 def test_a_line_of_100_mb_is_cut_and_marked_in_little_memory(tty):
     """It comes at once as its first megabyte and a mark, and the line after it is whole."""
-    part = [Message(_NS, 1, b"a" * 16384, False)]
+    part = [StreamMessage(_NS, 1, b"a" * 16384, False)]
     raw = on_terminal(part) if tty else framed(part)
-    reader, lines, got = (Bare() if tty else Framed()), Lines(tty=tty), []
+    reader, lines, got = (Bare() if tty else Framed()), LineJoiner(tty=tty), []
     tracemalloc.start()
     for _ in range(6400):
         got += lines.feed(reader.feed(raw))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    end = [Message(_NS, 1, b"end", True), Message(_NS + 1, 1, b"next", True)]
+    end = [StreamMessage(_NS, 1, b"end", True), StreamMessage(_NS + 1, 1, b"next", True)]
     got += lines.feed(reader.feed(on_terminal(end) if tty else framed(end)))
     assert [line.text for line in got] == [b"a" * LINE_BYTES + CUT % LINE_BYTES, b"next"]
     assert peak < 5 * LINE_BYTES
@@ -99,12 +111,12 @@ def test_one_frame_of_100_mb_is_taken_in_parts():
     """Docker makes none, other engines may."""
     size = 100 * 1024 * 1024
     body = b"b" * (1024 * 1024)
-    reader, lines = Framed(), Lines()
+    reader, lines = Framed(), LineJoiner()
     got = lines.feed(reader.feed(framed([]) + b"\x01\0\0\0" + (size + 32).to_bytes(4, "big") + stamp(_NS)))
     for _ in range(100):
         got += lines.feed(reader.feed(body))
     got += lines.feed(reader.feed(b"\n"))
-    got += lines.feed(reader.feed(framed([Message(_NS + 1, 1, b"next", True)])))
+    got += lines.feed(reader.feed(framed([StreamMessage(_NS + 1, 1, b"next", True)])))
     assert [(line.at_ns, line.text[:3], len(line.text) < 2 * LINE_BYTES) for line in got] == [
         (_NS, b"bbb", True),
         (_NS + 1, b"nex", True),

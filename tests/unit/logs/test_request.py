@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.errors import UsageError
-from opskit.logs.record import Entry
+from opskit.logs.record import LogEntry
 from opskit.logs.request import story
 from opskit.tags import format_line
 
@@ -18,11 +18,11 @@ BEGIN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC).timestamp()
 
 def tagged(tag, after_s, identifier=ID, source="opskit", **fields):
     at = datetime.fromtimestamp(BEGIN + after_s, UTC)
-    return Entry(source, format_line(tag, {"correlation_id": identifier, **fields}, at).encode())
+    return LogEntry(source, format_line(tag, {"correlation_id": identifier, **fields}, at).encode())
 
 
 def line(text, source="agent", at=None):
-    return Entry(source, text.encode(), at)
+    return LogEntry(source, text.encode(), at)
 
 
 WHOLE = [
@@ -205,7 +205,7 @@ class TestIdentifier:
 )
 def test_the_story_does_not_depend_on_how_sources_are_mixed(order, names):
     """Whatever comes first from which source, the lines are told by their times."""
-    entries = [Entry(name, entry.raw) for name, entry in zip(names, WHOLE, strict=True)]
+    entries = [LogEntry(name, entry.raw) for name, entry in zip(names, WHOLE, strict=True)]
     told = story([entries[index] for index in order], ID)
     assert [entry.raw for entry in told.lines] == [entry.raw for entry in WHOLE]
     assert [attempt.outcome for attempt in told.attempts] == ["fault", "ok"]
@@ -214,5 +214,5 @@ def test_the_story_does_not_depend_on_how_sources_are_mixed(order, names):
 @given(raws=st.lists(st.binary(max_size=60), max_size=8))
 def test_any_bytes_in_a_line_of_the_request_are_told(raws):
     """Invalid UTF-8 and control characters neither raise nor reach the text."""
-    told = story([Entry("x", ID.encode() + b" " + raw.replace(b"\n", b"")) for raw in [b"", *raws]], ID)
+    told = story([LogEntry("x", ID.encode() + b" " + raw.replace(b"\n", b"")) for raw in [b"", *raws]], ID)
     assert all(entry.text.isprintable() for entry in told.lines)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opskit.logs.frames import Bare, Framed, Lines, Message
+from opskit.logs.frames import Bare, Framed, LineJoiner, StreamMessage
 from opskit.logs.resume import SLACK_NS, Position
 from tests.unit.logs.wire import framed, on_terminal
 
@@ -35,14 +35,14 @@ STEPS = st.lists(
 )
 
 
-def log_of(steps: list[Step], *, tty: bool, coarse: bool = False) -> list[Message]:
+def log_of(steps: list[Step], *, tty: bool, coarse: bool = False) -> list[StreamMessage]:
     """What Docker keeps: each stream in the order of its times, the streams against each other not quite.
 
     Lines share a time only where times are `coarse`, in microseconds; parts of a line always do.
     """
     now = {1: _START_NS, 2: _START_NS - SLACK_NS // 4}
     ended = {1: True, 2: True}
-    log: list[Message] = []
+    log: list[StreamMessage] = []
     for step in steps:
         stream = 1 if tty else step.stream
         if ended[stream]:
@@ -51,11 +51,11 @@ def log_of(steps: list[Step], *, tty: bool, coarse: bool = False) -> list[Messag
             # Fine times that end in zeros are one in a thousand, and pass for coarse ones.
             now[stream] += not coarse and now[stream] % 1000 == 0
         ended[stream] = step.ends
-        log.append(Message(now[stream], stream, step.text or b"-", step.ends))
+        log.append(StreamMessage(now[stream], stream, step.text or b"-", step.ends))
     return log
 
 
-def asked(log: list[Message], since_ns: int | None) -> list[Message]:
+def asked(log: list[StreamMessage], since_ns: int | None) -> list[StreamMessage]:
     return [message for message in log if since_ns is None or message.at_ns >= since_ns]
 
 
@@ -65,7 +65,7 @@ def test_any_cut_of_the_stream_and_a_reconnect_give_every_message_once(data, ste
     """Wherever the connection breaks, however often and however long, each message comes exactly once."""
     log = log_of(steps, tty=tty, coarse=coarse)
     position = Position()
-    got: list[Message] = []
+    got: list[StreamMessage] = []
     for _ in range(data.draw(st.integers(0, 5), label="breaks")):
         there = data.draw(st.integers(0, len(log)), label="written so far")
         seen = asked(log[:there], position.since_ns)
@@ -85,9 +85,9 @@ def test_any_cut_of_the_stream_and_a_reconnect_give_every_message_once(data, ste
 def test_a_cut_within_a_long_line_does_not_tear_it(data, steps):
     """The parts of a line that came before a break and those that come after it become one line."""
     log = log_of(steps, tty=False)
-    whole = Lines()
+    whole = LineJoiner()
     expected = whole.feed(log) + whole.finish()
-    position, lines, got = Position(), Lines(), []
+    position, lines, got = Position(), LineJoiner(), []
     for place in sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=4), label="cuts")):
         position.reopened()
         got += lines.feed(position.news(asked(log[:place], position.since_ns)))
@@ -117,7 +117,7 @@ def test_lines_that_the_daemon_itself_sends_twice_come_once(data, steps):
     """At a rotation Docker may go some lines back within a stream, and then on."""
     log = log_of([Step(step.stream, step.after_ns, step.text, True) for step in steps], tty=False)
     position = Position()
-    got: list[Message] = []
+    got: list[StreamMessage] = []
     begin = 0
     for place in sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=4), label="rotations")):
         got += position.news(log[begin:place])
@@ -128,27 +128,27 @@ def test_lines_that_the_daemon_itself_sends_twice_come_once(data, steps):
 
 def test_the_end_of_a_log_is_not_searched_for_older_lines_of_the_other_stream():
     """After a tail of stdout, a reconnect does not bring up stderr from before it."""
-    old = Message(_START_NS, 2, b"old", True)
-    new = Message(_START_NS + 5, 1, b"new", True)
+    old = StreamMessage(_START_NS, 2, b"old", True)
+    new = StreamMessage(_START_NS + 5, 1, b"new", True)
     position = Position(tailed=True)
     assert position.news([new]) == [new]
     position.reopened()
-    later = Message(_START_NS + 9, 2, b"later", True)
+    later = StreamMessage(_START_NS + 9, 2, b"later", True)
     assert position.news([old, new, later]) == [later]
 
 
 def test_a_clock_set_back_loses_nothing_while_connected():
     """Messages that are older than the last one are new when they stand behind it."""
-    first, second = Message(_START_NS, 1, b"a", True), Message(_START_NS - 10**12, 1, b"b", True)
+    first, second = StreamMessage(_START_NS, 1, b"a", True), StreamMessage(_START_NS - 10**12, 1, b"b", True)
     position = Position()
     assert position.news([first, second]) == [first, second]
     position.reopened()
-    third = Message(_START_NS - 10**12 + 1, 1, b"c", True)
+    third = StreamMessage(_START_NS - 10**12 + 1, 1, b"c", True)
     assert third in position.news([second, third])
 
 
 def test_times_are_asked_for_without_loss():
     """Nanoseconds survive: a float of the same time would not hold them."""
     position = Position()
-    position.news([Message(_START_NS + 1, 1, b"", True)])
+    position.news([StreamMessage(_START_NS + 1, 1, b"", True)])
     assert position.since_ns == _START_NS + 1 - SLACK_NS

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.errors import UsageError
-from opskit.logs.record import Entry
-from opskit.logs.select import Selection, checked_tags, compiled
+from opskit.logs.record import LogEntry
+from opskit.logs.select import EntryFilter, checked_tags, compiled
 from opskit.logs.tag_names import STANDARD_TAGS
 from opskit.logs.when import moment
 from opskit.tags import Tag
@@ -17,7 +17,7 @@ LINE = b"2026-11-20T08:00:00.5Z [LLM_ERROR] correlation_id=8979fe84-3a15-468c-96
 
 
 def wanted(line: bytes, **conditions) -> bool:
-    return Selection(**conditions).accepts(Entry("s", line, 100.0))
+    return EntryFilter(**conditions).accepts(LogEntry("s", line, 100.0))
 
 
 class TestTags:
@@ -58,9 +58,9 @@ class TestConditions:
 
     def test_an_entry_without_time_is_outside_every_window(self):
         """Nothing is guessed."""
-        assert not Selection(since=1.0).accepts(Entry("s", b"x", None))
-        assert Selection(since=1.0, until=3.0).accepts(Entry("s", b"x", 2.0))
-        assert not Selection(until=2.0).accepts(Entry("s", b"x", 2.0))
+        assert not EntryFilter(since=1.0).accepts(LogEntry("s", b"x", None))
+        assert EntryFilter(since=1.0, until=3.0).accepts(LogEntry("s", b"x", 2.0))
+        assert not EntryFilter(until=2.0).accepts(LogEntry("s", b"x", 2.0))
 
     @given(
         line=st.binary(max_size=80).filter(lambda b: b"\n" not in b),
@@ -71,16 +71,16 @@ class TestConditions:
     def test_the_finder_finds_whatever_is_wanted(self, line, conditions):
         """What is accepted is found by the fast search: it may find more, never less."""
         for text in (line, line + LINE, b"ERROR " + line):
-            selection = Selection(**conditions)
-            if selection.accepts(Entry("s", text, 1.0)):
+            selection = EntryFilter(**conditions)
+            if selection.accepts(LogEntry("s", text, 1.0)):
                 assert selection.finder.search(text)
 
     def test_a_plain_selection_needs_no_second_look(self):
         """Only a single condition that the finder decides is plain."""
-        assert Selection(tags=("LLM_*",)).is_plain
-        assert not Selection(tags=("LLM_*",), exclude=("x",)).is_plain
-        assert not Selection(grep=("a", "b")).is_plain
-        assert not Selection(tags=("LLM_*",), since=1.0).is_plain
+        assert EntryFilter(tags=("LLM_*",)).is_plain
+        assert not EntryFilter(tags=("LLM_*",), exclude=("x",)).is_plain
+        assert not EntryFilter(grep=("a", "b")).is_plain
+        assert not EntryFilter(tags=("LLM_*",), since=1.0).is_plain
 
 
 class TestPatterns:

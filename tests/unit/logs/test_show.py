@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.logs.files import FileSource, files, rotated
-from opskit.logs.record import Entry
-from opskit.logs.select import Selection
+from opskit.logs.record import LogEntry
+from opskit.logs.select import EntryFilter
 from opskit.logs.show import Break, followed, once
 from opskit.logs.source import Note, Window
 
-ANY = Selection()
+ANY = EntryFilter()
 
 
 class Given:
@@ -42,7 +42,8 @@ def test_merging_keeps_each_source_and_follows_time(times):
     """By time across sources; inside a source as it stands, even when its clock goes backwards."""
     sources = [
         Given(
-            f"s{number}", [Entry(f"s{number}", f"{number}.{i}".encode(), at) for i, at in enumerate(column)]
+            f"s{number}",
+            [LogEntry(f"s{number}", f"{number}.{i}".encode(), at) for i, at in enumerate(column)],
         )
         for number, column in enumerate(times)
     ]
@@ -57,15 +58,15 @@ def test_merging_keeps_each_source_and_follows_time(times):
 
 async def test_context_is_shown_once():
     """-C: neighbours of each match, overlapping ones once, a break where events were left out."""
-    lines = [Entry("s", f"line {n}{'!' if n in (2, 4, 9) else ''}".encode(), float(n)) for n in range(12)]
-    found = await shown([Given("s", lines)], Selection(grep=("!",)), context=1)
+    lines = [LogEntry("s", f"line {n}{'!' if n in (2, 4, 9) else ''}".encode(), float(n)) for n in range(12)]
+    found = await shown([Given("s", lines)], EntryFilter(grep=("!",)), context=1)
     words = ["--" if isinstance(item, Break) else item.raw.decode().split()[1].strip("!") for item in found]
     assert words == ["1", "2", "3", "4", "5", "--", "8", "9", "10"]
 
 
 async def test_a_follower_groups_and_ends(tmp_path: Path):
     """Followed sources that end: their last event is not lost."""
-    lines = [Entry("s", b"2026-11-20T08:00:00Z ERROR x", 1.0), Entry("s", b"  more", None)]
+    lines = [LogEntry("s", b"2026-11-20T08:00:00Z ERROR x", 1.0), LogEntry("s", b"  more", None)]
     found = [item async for item in followed([Given("s", lines)], ANY, Window())]
     assert [item.raw for item in found] == [b"2026-11-20T08:00:00Z ERROR x\n  more"]
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.logs.record import facts
-from opskit.logs.stats import Tally
-from opskit.logs.stats_counts import Limits
+from opskit.logs.stats import LogTally
+from opskit.logs.stats_counts import CountLimits
 from opskit.logs.stats_json import as_json
 from tests.parts.logfile import write
 
@@ -18,7 +18,7 @@ ID = "25a0b2f7-6a3c-4e0a-9d0a-2f1b3c4d5e6f"
 
 
 def tally_of(text, **options):
-    counted = Tally(**options)
+    counted = LogTally(**options)
     counted.feed(text if isinstance(text, bytes) else text.encode(), "app")
     return counted
 
@@ -93,7 +93,7 @@ class TestMerging:
             cuts = [0, *sorted(chance.sample(starts, 6)), len(lines)]
             parts = [tally_of(b"".join(lines[a:b])) for a, b in itertools.pairwise(cuts)]
             chance.shuffle(parts)
-            merged = Tally()
+            merged = LogTally()
             for part in parts:
                 merged.merge(pickle.loads(pickle.dumps(part)))
             assert comparable(merged) == comparable(tally_of(text))
@@ -103,7 +103,7 @@ class TestMerging:
         """Down to one event a part, in an order that has nothing to do with time."""
         events = data.draw(st.lists(st.sampled_from(EVENTS), max_size=12))
         whole = tally_of(b"".join(events))
-        merged = Tally()
+        merged = LogTally()
         for event in data.draw(st.permutations(events)):
             merged.merge(tally_of(event))
         assert comparable(merged) == comparable(whole)
@@ -209,7 +209,7 @@ class TestLevels:
     def test_of_many_slow_entries_the_slowest_are_kept(self):
         """All are counted, twenty are shown."""
         text = "".join(f'{{"duration": {n}}}\n' for n in range(100))
-        counted = Tally()
+        counted = LogTally()
         for line in text.splitlines():
             counted.feed(line.encode())
         assert counted.slow_total == 89
@@ -217,7 +217,7 @@ class TestLevels:
 
     def test_thresholds_are_the_caller_s(self):
         """A strict reader may call half a second slow."""
-        counted = tally_of('{"duration": 0.6}\n{"duration": 0.4}\n', limits=Limits(slow_entry_s=0.5))
+        counted = tally_of('{"duration": 0.6}\n{"duration": 0.4}\n', limits=CountLimits(slow_entry_s=0.5))
         assert counted.slow_total == 1
 
 
@@ -279,7 +279,7 @@ class TestTimeline:
 
     def test_a_long_log_has_wider_buckets(self):
         """Years in minutes would be millions of buckets."""
-        counted = Tally()
+        counted = LogTally()
         for day in range(0, 20_000, 1):
             counted.timeline.add(day * 86_400.0, 0)
         assert len(counted.timeline.buckets) <= 12_000
@@ -297,7 +297,7 @@ class TestTimeline:
 
     def test_a_time_for_lines_without_one(self):
         """Docker knows when a line came, though the line does not say."""
-        counted = Tally()
+        counted = LogTally()
         counted.feed(b"ERROR:    Exception in ASGI application\n", "web", 1772366400.0)
         assert counted.timeline.buckets[1772366400 // 60][1] == 1
 
@@ -312,4 +312,4 @@ def test_any_bytes_are_counted(lines, sign):
 
 def test_an_empty_block_is_nothing():
     """Feeding nothing counts nothing."""
-    assert as_json(tally_of(b"")) == as_json(Tally())
+    assert as_json(tally_of(b"")) == as_json(LogTally())

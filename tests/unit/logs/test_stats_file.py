@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from opskit.errors import OpskitError
 from opskit.logs import stats_file
-from opskit.logs.stats import Tally
+from opskit.logs.stats import LogTally
 from opskit.logs.stats_file import Feeder, tally_file
 from opskit.logs.stats_json import as_json
 from tests.parts.logfile import write
@@ -38,7 +38,7 @@ class TestFiles:
         """Tallied by one process or by several, the result is that of the whole text."""
         truth, path = log
         monkeypatch.setattr(stats_file, "PARALLEL_FROM", 0)
-        whole = Tally()
+        whole = LogTally()
         whole.feed(path.read_bytes(), str(path))
         counted = tally_file(path, workers=workers)
         assert exact(counted) == exact(whole)
@@ -103,7 +103,7 @@ class TestFeeder:
         """In the middle of a line, of a traceback, of a character."""
         text = TEXT * data.draw(st.integers(1, 3))
         cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
-        counted, whole = Tally(), Tally()
+        counted, whole = LogTally(), LogTally()
         feeder = Feeder(counted, "x")
         for begin, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
             feeder.push(text[begin:end])
@@ -115,7 +115,7 @@ class TestFeeder:
 
     def test_a_line_without_end_takes_no_memory(self):
         """Only its head is held, and what follows it is read again."""
-        counted = Tally()
+        counted = LogTally()
         feeder = Feeder(counted)
         feeder.push(b"first\nERROR a ")
         for _ in range(40):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.errors import UsageError
-from opskit.logs.stats import Tally
+from opskit.logs.stats import LogTally
 from opskit.logs.stats_report import as_json, as_markdown, rows_by, sparkline, summary
 
 LOG = """2026-03-01T12:00:00.000Z [REQUEST] correlation_id=ID method=RUN
@@ -22,7 +22,7 @@ LOG = """2026-03-01T12:00:00.000Z [REQUEST] correlation_id=ID method=RUN
 
 @pytest.fixture
 def tally():
-    counted = Tally()
+    counted = LogTally()
     counted.feed(LOG.encode(), "app.log")
     return counted
 
@@ -30,7 +30,7 @@ def tally():
 class TestJson:
     def test_the_keys_are_always_the_same(self, tally):
         """An empty log has every key of a full one."""
-        assert as_json(Tally()).keys() == as_json(tally).keys()
+        assert as_json(LogTally()).keys() == as_json(tally).keys()
         json.dumps(as_json(tally), allow_nan=False)
 
     def test_everything_counted_is_told(self, tally):
@@ -50,7 +50,7 @@ class TestJson:
 
     def test_without_tags_durations_stand_for_requests(self):
         """An API that logs JSON has requests too (SPEC C7)."""
-        counted = Tally()
+        counted = LogTally()
         counted.feed(b'{"duration": 6.5}\n{"duration": 0.5}\n')
         told = as_json(counted)["requests"]
         assert (told["told_by"], told["total"], told["slow"]) == ("durations", 2, 1)
@@ -69,7 +69,7 @@ class TestTables:
 
     def test_an_empty_log_has_an_overview_only(self):
         """No table without rows."""
-        assert [table.heading for table in summary(Tally())] == ["Log"]
+        assert [table.heading for table in summary(LogTally())] == ["Log"]
 
     @pytest.mark.parametrize(
         ("key", "first"),
@@ -100,7 +100,7 @@ class TestTables:
 class TestMarkdown:
     def test_foreign_text_cannot_become_markup(self):
         """A message with a bar, a link and a line break stays text in its cell."""
-        counted = Tally()
+        counted = LogTally()
         counted.feed(b"2026-03-01 12:00:00 ERROR a | b [x](y) <b>\r\x1b[31m\n")
         text = as_markdown(counted)
         assert "a \\| b \\[x\\]\\(y\\) \\<b\\>" in text
@@ -109,7 +109,7 @@ class TestMarkdown:
     @given(st.binary(max_size=200))
     def test_any_log_makes_a_document(self, text):
         """Each row of a table has as many bars as its head."""
-        counted = Tally()
+        counted = LogTally()
         counted.feed(b"ERROR " + text, "x|y")
         for line in as_markdown(counted).splitlines():
             assert all(char.isprintable() for char in line)

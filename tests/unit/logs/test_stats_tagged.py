@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.logs.stats import Tally
+from opskit.logs.stats import LogTally
 from opskit.logs.stats_calls import UNKNOWN
 from opskit.logs.stats_json import as_json
 from opskit.tags import format_line
@@ -15,7 +15,7 @@ AT = "2026-03-01T12:00:00.000Z"
 
 
 def tally_of(*lines):
-    counted = Tally()
+    counted = LogTally()
     counted.feed("".join(f"{line}\n" for line in lines).encode(), "agent")
     return counted
 
@@ -170,7 +170,7 @@ class TestOurs:
 
 def test_memory_is_bounded_by_requests_and_places():
     """A log of a year has more requests and, when names are garbage, more models than fit."""
-    counted = Tally()
+    counted = LogTally()
     lines = [
         f"2026-03-01T12:{n // 60 % 60:02d}:{n % 60:02d}.000Z [{tag}] correlation_id={n:08d}{ID[8:]} "
         f"node=a model=m{n // 10} seconds=1 status=200"

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from opskit.logs.frames import Message
+from opskit.logs.frames import StreamMessage
 
 
 def stamp(at_ns: int) -> bytes:
@@ -13,17 +13,17 @@ def stamp(at_ns: int) -> bytes:
     return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z ".encode()
 
 
-def _bare(message: Message) -> bytes:
+def _bare(message: StreamMessage) -> bytes:
     return stamp(message.at_ns) + message.text + (b"\n" if message.ends else b"")
 
 
-def framed(messages: Iterable[Message]) -> bytes:
+def framed(messages: Iterable[StreamMessage]) -> bytes:
     """As from a container without a terminal."""
     return b"".join(
         struct.pack(">BxxxL", message.stream, len(_bare(message))) + _bare(message) for message in messages
     )
 
 
-def on_terminal(messages: Iterable[Message]) -> bytes:
+def on_terminal(messages: Iterable[StreamMessage]) -> bytes:
     """As from a container with a terminal."""
     return b"".join(map(_bare, messages))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.providers.base import CallError, Cause
+from opskit.providers.base import CallCause, CallError
 from opskit.providers.http import lines
 from opskit.providers.sse import Comment, Data, Other, events
 
@@ -101,7 +101,7 @@ async def test_a_line_beyond_the_bound_is_refused():
     """No server can fill the memory with one line."""
     with pytest.raises(CallError) as caught:
         [line async for line in lines(response([b"x" * 60, b"y" * 60]), limit_bytes=100)]
-    assert caught.value.cause is Cause.PAYLOAD
+    assert caught.value.cause is CallCause.PAYLOAD
 
 
 async def test_data_without_an_end_is_refused():
@@ -109,7 +109,7 @@ async def test_data_without_an_end_is_refused():
     for row in (b"data: " + b"x" * 65536 + b"\n", b"x" * 65536 + b"\n"):
         with pytest.raises(CallError) as caught:
             await read([row] * 200)
-        assert caught.value.cause is Cause.PAYLOAD
+        assert caught.value.cause is CallCause.PAYLOAD
 
 
 async def test_a_long_line_in_small_pieces_is_read_once():

@@ -5,9 +5,9 @@ import pytest
 from opskit.errors import Exit
 from opskit.quality import ruff
 from opskit.quality.issue import Category
-from opskit.quality.reading import Reading
+from opskit.quality.reading import ReadSources
 from opskit.quality.report import Quality, judged
-from opskit.quality.source import Source
+from opskit.quality.source import CodeSource
 from opskit.result import Status
 
 GOOD = 'def f(a: int) -> int:\n    """Double it."""\n    return a * 2\n'
@@ -17,8 +17,8 @@ DANGEROUS = f"{GOOD}\n\neval(f(1))\n"
 
 
 async def of(*codes: str, binary: str | None = ruff.find(), strict: bool = False) -> Quality:
-    sources = tuple(Source(f"{number}.py", code) for number, code in enumerate(codes))
-    return await judged(Reading(sources), binary=binary, strict=strict)
+    sources = tuple(CodeSource(f"{number}.py", code) for number, code in enumerate(codes))
+    return await judged(ReadSources(sources), binary=binary, strict=strict)
 
 
 def statuses(quality: Quality) -> dict[str, Status]:
@@ -80,7 +80,9 @@ async def test_the_import_function_is_found_without_ruff():
 
 async def test_a_file_that_could_not_be_read_leaves_the_question_open():
     """A folder with an unreadable file is not judged clean."""
-    quality = await judged(Reading((Source("a.py", GOOD),), (("b.py", "it is binary"),)), binary=ruff.find())
+    quality = await judged(
+        ReadSources((CodeSource("a.py", GOOD),), (("b.py", "it is binary"),)), binary=ruff.find()
+    )
     assert quality.report.exit is Exit.INCONCLUSIVE
     assert quality.report.findings[-1].target == "b.py"
 

@@ -5,14 +5,14 @@ import pytest
 from opskit.quality import ruff
 from opskit.quality.issue import Category, Issue
 from opskit.quality.module import modules
-from opskit.quality.source import Source, in_markdown
+from opskit.quality.source import CodeSource, in_markdown
 from opskit.quality.syntax import parse
 
 RUFF = ruff.find() or "ruff is not installed"
 
 
 async def judge(code: str, name: str = "code.py") -> list[Issue]:
-    parsed = parse(Source(name, code))
+    parsed = parse(CodeSource(name, code))
     (module,) = modules([parsed])
     return [*parsed.issues, *await ruff.judge(RUFF, module)]
 
@@ -37,7 +37,7 @@ async def in_category(code: str, category: Category) -> list[tuple[str, int]]:
 )
 def test_code_that_does_not_parse_is_told_with_its_place(code, line):
     """A syntax error has line, column and a reason on one line, however broken the code is."""
-    parsed = parse(Source("x.py", code))
+    parsed = parse(CodeSource("x.py", code))
     (issue,) = parsed.issues
     assert not parsed.parses
     assert (issue.category, issue.line) == (Category.SYNTAX, line)
@@ -185,7 +185,7 @@ async def test_rules_that_take_too_long_are_stopped(tmp_path):
     hanging = tmp_path / "ruff"
     hanging.write_text("#!/bin/sh\nexec sleep 60\n")
     hanging.chmod(0o755)
-    (module,) = modules([parse(Source("a.py", "x = 1\n"))])
+    (module,) = modules([parse(CodeSource("a.py", "x = 1\n"))])
     with pytest.raises(ruff.NotJudged, match="stopped"):
         await ruff.judge(str(hanging), module, timeout_s=0.2)
 
@@ -196,6 +196,6 @@ async def test_rules_that_fail_are_told(tmp_path, script):
     failing = tmp_path / "ruff"
     failing.write_text(f"#!/bin/sh\n{script}\n")
     failing.chmod(0o755)
-    (module,) = modules([parse(Source("a.py", "x = 1\n"))])
+    (module,) = modules([parse(CodeSource("a.py", "x = 1\n"))])
     with pytest.raises(ruff.NotJudged):
         await ruff.judge(str(failing), module)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from opskit.config.schema import RecoveryConfig
 from opskit.recovery import budget
-from opskit.recovery.budget import Circuit, Level, Record
+from opskit.recovery.budget import Level, Record, RepairCircuit
 
 RULES = RecoveryConfig()
 START = 1_750_000_000.0
@@ -60,7 +60,7 @@ def test_ten_failures_in_a_row_give_five_repairs_and_one_critical_notice():
     target.stay_broken(3000)
     assert target.repairs == [0, 10, 30, 70, 150]
     assert target.times(Level.CRITICAL) == [151]
-    assert target.record.circuit is Circuit.OPEN
+    assert target.record.circuit is RepairCircuit.OPEN
 
 
 def test_an_open_circuit_reminds_and_tries_once_an_hour():
@@ -89,10 +89,10 @@ def test_six_hundred_seconds_of_health_close_the_circuit(every_s):
     target.stay_broken(1800, every_s)
     target.stay_well(599, every_s)
     assert target.record.opened_at is not None
-    assert target.record.circuit is Circuit.HALF_OPEN
+    assert target.record.circuit is RepairCircuit.HALF_OPEN
     target.stay_well(600, every_s)
     assert target.times(Level.RECOVERED) == [1800 + 600]
-    assert target.record.circuit is Circuit.CLOSED
+    assert target.record.circuit is RepairCircuit.CLOSED
     assert target.record.row == 0
     target.repairs.clear()
     assert target.broken()

@@ -18,13 +18,13 @@ from opskit.recovery import memory
 from opskit.recovery.budget import Record
 from opskit.recovery.flapping import History
 from opskit.recovery.memory import FILE_NAME, Memory, load
-from opskit.recovery.outcome import Outcome, Result, Run
+from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
 
 FULL = Record((1.0, 2.5), 2, None, 3.0, 4.0, 5.0, 6.0)
 
 
-def _run(*outcomes: Outcome, dry: bool = False) -> Run:
-    return Run("r-1", "2026-11-21T09:30:00.000Z", 2.0, dry, outcomes)
+def _run(*outcomes: Outcome, dry: bool = False) -> RecoveryRun:
+    return RecoveryRun("r-1", "2026-11-21T09:30:00.000Z", 2.0, dry, outcomes)
 
 
 def _full(folder: Path) -> Memory:
@@ -166,7 +166,14 @@ def test_a_folder_that_is_gone_is_an_expected_failure(tmp_path: Path):
 def test_a_run_is_remembered_with_how_each_target_was():
     """What had to be mended was broken; what could not be judged says nothing."""
     kept = Memory(Path("unused"))
-    for result in (Result.OK, Result.REPAIRED, Result.OK, Result.INCONCLUSIVE, Result.PAUSED, Result.GAVE_UP):
+    for result in (
+        RepairResult.OK,
+        RepairResult.REPAIRED,
+        RepairResult.OK,
+        RepairResult.INCONCLUSIVE,
+        RepairResult.PAUSED,
+        RepairResult.GAVE_UP,
+    ):
         kept.remember(_run(Outcome("nodes", "ollama", result)))
     assert kept.histories["ollama"].states == "+-+-"
     assert kept.last_run is not None
@@ -176,14 +183,14 @@ def test_a_run_is_remembered_with_how_each_target_was():
 def test_a_target_of_two_steps_was_well_only_if_both_say_so():
     """One run is one state."""
     kept = Memory(Path("unused"))
-    kept.remember(_run(Outcome("a", "x", Result.FAILED), Outcome("b", "x", Result.OK)))
+    kept.remember(_run(Outcome("a", "x", RepairResult.FAILED), Outcome("b", "x", RepairResult.OK)))
     assert kept.histories["x"].states == "-"
 
 
 def test_a_dry_run_is_forgotten():
     """It mended nothing, and may not say that recovery ran."""
     kept = Memory(Path("unused"))
-    kept.remember(_run(Outcome("a", "x", Result.OK), dry=True))
+    kept.remember(_run(Outcome("a", "x", RepairResult.OK), dry=True))
     assert (kept.last_run, kept.histories) == (None, {})
 
 
@@ -192,7 +199,7 @@ def test_targets_that_come_and_go_do_not_fill_the_file():
     kept = Memory(Path("unused"), {"old": replace(FULL, opened_at=None)})
     for number in range(700):
         kept.targets[f"c-{number}"] = Record(healthy_since=1.0)
-        kept.remember(_run(Outcome("a", f"c-{number}", Result.OK)))
+        kept.remember(_run(Outcome("a", f"c-{number}", RepairResult.OK)))
     assert set(kept.targets) == {"old", "c-699"}
     assert len(kept.histories) == 500
     assert "c-699" in kept.histories

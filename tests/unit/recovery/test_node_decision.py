@@ -14,19 +14,19 @@ from opskit.config.schema import RecoveryConfig
 from opskit.facts.container import Container
 from opskit.facts.container_events import ContainerEvents
 from opskit.recovery.step import Condition
-from opskit.recovery.steps.decision import Case, Decision, Trouble, container_restart, decide
-from opskit.recovery.steps.holder import Holder
-from opskit.recovery.steps.resting import Resting
-from opskit.recovery.steps.situation import Situation
-from opskit.recovery.steps.subject import Subject
-from opskit.system.docker_records import Happening
+from opskit.recovery.steps.decision import Decision, NodeProblem, RepairCase, container_restart, decide
+from opskit.recovery.steps.inactive_service import InactiveService
+from opskit.recovery.steps.port_owner import PortOwner
+from opskit.recovery.steps.situation import RepairContext
+from opskit.recovery.steps.subject import RepairSubject
+from opskit.system.docker_records import DockerEvent
 from opskit.system.running import Running
 from opskit.system.services import Service
 
 NOW = 1_800_000_000.0
-SUBJECT = Subject("ollama", "http://127.0.0.1:11434", True, ("ollama",), (), (), ("ollama",))
-WEDGED = Trouble("wedged", "no token in 15.0 s", speaks=True, fresh_s=300.0)
-REFUSED = Trouble("refused", "nothing listens on 127.0.0.1:11434")
+SUBJECT = RepairSubject("ollama", "http://127.0.0.1:11434", True, ("ollama",), (), (), ("ollama",))
+WEDGED = NodeProblem("wedged", "no token in 15.0 s", speaks=True, fresh_s=300.0)
+REFUSED = NodeProblem("refused", "nothing listens on 127.0.0.1:11434")
 
 
 def process(**more: Any) -> Running:
@@ -44,8 +44,8 @@ def process(**more: Any) -> Running:
     return Running(**{**given, **more})
 
 
-def held(service: Service | None = None, **more: Any) -> Holder:
-    return Holder(11434, process(**more), service or Service("stray", None, "user", "me"))
+def held(service: Service | None = None, **more: Any) -> PortOwner:
+    return PortOwner(11434, process(**more), service or Service("stray", None, "user", "me"))
 
 
 def container(
@@ -54,7 +54,7 @@ def container(
     """A container of the server, assessed; `stopped` tells that a person has just stopped it."""
     now = datetime.fromtimestamp(NOW, UTC)
     events = ContainerEvents(
-        now, [Happening(int(NOW * 1e9), "i", name, "stop")] if more.pop("stopped", False) else []
+        now, [DockerEvent(int(NOW * 1e9), "i", name, "stop")] if more.pop("stopped", False) else []
     )
     started = None if status == "created" else now - timedelta(seconds=age_s)
     finished = now if status == "exited" else None
@@ -72,9 +72,16 @@ def container(
 
 
 def decided(
-    trouble: Trouble = WEDGED, subject: Subject = SUBJECT, *, uid: int = 501, user: str = "me", **now: Any
+    trouble: NodeProblem = WEDGED,
+    subject: RepairSubject = SUBJECT,
+    *,
+    uid: int = 501,
+    user: str = "me",
+    **now: Any,
 ) -> Decision:
-    return decide(Case(subject, trouble, Situation(NOW, user, uid, **now), RecoveryConfig(), None, "/srv"))
+    return decide(
+        RepairCase(subject, trouble, RepairContext(NOW, user, uid, **now), RecoveryConfig(), None, "/srv")
+    )
 
 
 def commands(decision: Decision) -> list[str]:
@@ -179,7 +186,7 @@ def test_a_pull_is_not_broken_off():
 
 def test_what_a_restart_does_not_cure_is_not_restarted():
     """No model is installed."""
-    trouble = Trouble("failing", "no model", True, curable=False, remedy="`ollama pull NAME`")
+    trouble = NodeProblem("failing", "no model", True, curable=False, remedy="`ollama pull NAME`")
     found = decided(trouble, holder=held(Service("brew", "ollama", "user", "me")))
     assert (found.repair, found.remedy) == (None, "`ollama pull NAME`")
 
@@ -235,13 +242,13 @@ def test_a_process_on_the_port_of_a_stopped_container_is_not_the_container():
 
 def test_an_application_at_rest_is_opened():
     """Nothing is quit that does not run."""
-    found = decided(REFUSED, resting=Resting(Service("app", "Ollama")))
+    found = decided(REFUSED, resting=InactiveService(Service("app", "Ollama")))
     assert commands(found) == ["open -ga Ollama"]
 
 
 def test_an_activating_unit_is_waited_for():
     """systemd is at it."""
-    rest = Resting(Service("systemd", "ollama.service", "user"), "activating")
+    rest = InactiveService(Service("systemd", "ollama.service", "user"), "activating")
     assert decided(REFUSED, resting=rest).condition is Condition.WAITING
 
 
@@ -274,12 +281,12 @@ SITUATIONS = st.fixed_dictionaries(
                 held(),
                 held(Service("brew", "ollama", "user", "me")),
                 held(Service("systemd", "nginx.service", "system", "root"), name="nginx", command=("nginx",)),
-                Holder(11434),
+                PortOwner(11434),
             ]
         ),
         "containers": st.sampled_from([(), (container(status="exited"),), (container(),)]),
         "docker_says": st.sampled_from(["", "it hangs"]),
-        "resting": st.sampled_from([None, Resting(Service("app", "Ollama"))]),
+        "resting": st.sampled_from([None, InactiveService(Service("app", "Ollama"))]),
         "program": st.sampled_from([None, process(), process(status="stopped")]),
         "ours": st.booleans(),
         "start_found": st.sampled_from([None, "/bin/ollama"]),
@@ -291,7 +298,7 @@ TROUBLES = st.sampled_from(
 
 
 @given(SITUATIONS, TROUBLES, st.booleans(), st.booleans())
-def test_every_decision_is_sound(now: dict[str, Any], trouble: Trouble, explicit: bool, starts: bool):
+def test_every_decision_is_sound(now: dict[str, Any], trouble: NodeProblem, explicit: bool, starts: bool):
     """Only what is broken has a repair; what has none has a reason; no bare kill but for `-CONT`."""
     subject = replace(SUBJECT, explicit=explicit, start=("ollama", "serve") if starts else ())
     if not starts:

@@ -5,44 +5,51 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.errors import Exit
-from opskit.recovery.outcome import Outcome, Ran, Result, Run
+from opskit.recovery.outcome import Outcome, Ran, RecoveryRun, RepairResult
 from opskit.recovery.step import Command
 from opskit.result import Status
 
 COMMAND = Command(("docker", "restart", "a b"), cwd="/srv")
-GOOD = (Result.OK, Result.REPAIRED, Result.WAITING, Result.LEFT, Result.PAUSED, Result.ABSENT)
+GOOD = (
+    RepairResult.OK,
+    RepairResult.REPAIRED,
+    RepairResult.WAITING,
+    RepairResult.LEFT,
+    RepairResult.PAUSED,
+    RepairResult.ABSENT,
+)
 
 
-def _run(*results: Result, dry: bool = False) -> Run:
+def _run(*results: RepairResult, dry: bool = False) -> RecoveryRun:
     outcomes = [Outcome("step", f"t{number}", result) for number, result in enumerate(results)]
-    return Run("r", "2026-11-21T09:30:00.000Z", 1.0, dry, outcomes)
+    return RecoveryRun("r", "2026-11-21T09:30:00.000Z", 1.0, dry, outcomes)
 
 
 @pytest.mark.parametrize(
     ("results", "plain", "detailed"),
     [
         ((), Exit.INCONCLUSIVE, Exit.INCONCLUSIVE),
-        ((Result.OK,), Exit.OK, Exit.OK),
-        ((Result.OK, Result.REPAIRED), Exit.OK, Exit.REPAIRED),
-        ((Result.WAITING,), Exit.OK, Exit.OK),
-        ((Result.PAUSED, Result.LEFT, Result.ABSENT), Exit.OK, Exit.OK),
-        ((Result.OK, Result.INCONCLUSIVE), Exit.INCONCLUSIVE, Exit.INCONCLUSIVE),
-        ((Result.REPAIRED, Result.INCONCLUSIVE), Exit.INCONCLUSIVE, Exit.INCONCLUSIVE),
-        ((Result.INCONCLUSIVE, Result.FAILED), Exit.FAILED, Exit.FAILED),
-        ((Result.MANUAL,), Exit.FAILED, Exit.FAILED),
-        ((Result.NOT_YET,), Exit.FAILED, Exit.FAILED),
-        ((Result.WOULD_REPAIR,), Exit.FAILED, Exit.FAILED),
-        ((Result.FAILED, Result.GAVE_UP, Result.INCONCLUSIVE), Exit.GAVE_UP, Exit.GAVE_UP),
+        ((RepairResult.OK,), Exit.OK, Exit.OK),
+        ((RepairResult.OK, RepairResult.REPAIRED), Exit.OK, Exit.REPAIRED),
+        ((RepairResult.WAITING,), Exit.OK, Exit.OK),
+        ((RepairResult.PAUSED, RepairResult.LEFT, RepairResult.ABSENT), Exit.OK, Exit.OK),
+        ((RepairResult.OK, RepairResult.INCONCLUSIVE), Exit.INCONCLUSIVE, Exit.INCONCLUSIVE),
+        ((RepairResult.REPAIRED, RepairResult.INCONCLUSIVE), Exit.INCONCLUSIVE, Exit.INCONCLUSIVE),
+        ((RepairResult.INCONCLUSIVE, RepairResult.FAILED), Exit.FAILED, Exit.FAILED),
+        ((RepairResult.MANUAL,), Exit.FAILED, Exit.FAILED),
+        ((RepairResult.NOT_YET,), Exit.FAILED, Exit.FAILED),
+        ((RepairResult.WOULD_REPAIR,), Exit.FAILED, Exit.FAILED),
+        ((RepairResult.FAILED, RepairResult.GAVE_UP, RepairResult.INCONCLUSIVE), Exit.GAVE_UP, Exit.GAVE_UP),
     ],
 )
-def test_the_worst_target_decides(results: tuple[Result, ...], plain: Exit, detailed: Exit):
+def test_the_worst_target_decides(results: tuple[RepairResult, ...], plain: Exit, detailed: Exit):
     """Given up, then broken, then not judged, then repaired, then well."""
     assert _run(*results).exit() is plain
     assert _run(*results).exit(detailed=True) is detailed
 
 
-@given(st.lists(st.sampled_from(Result)))
-def test_document_and_exit_status_never_disagree(results: list[Result]):
+@given(st.lists(st.sampled_from(RepairResult)))
+def test_document_and_exit_status_never_disagree(results: list[RepairResult]):
     """`ok` is exit 0 or 4; the status word follows."""
     for detailed in (False, True):
         content = _run(*results).as_json(detailed=detailed)
@@ -53,19 +60,19 @@ def test_document_and_exit_status_never_disagree(results: list[Result]):
 
 
 @given(st.lists(st.sampled_from(GOOD), min_size=1))
-def test_good_ends_are_never_a_failure(results: list[Result]):
+def test_good_ends_are_never_a_failure(results: list[RepairResult]):
     """What waits, is paused, left alone or not there fails no timer."""
     assert _run(*results).exit() is Exit.OK
 
 
 def test_only_what_is_well_lets_others_go_on():
     """A step that requires it needs it well, now."""
-    assert {result for result in Result if result.good} == {Result.OK, Result.REPAIRED}
+    assert {result for result in RepairResult if result.good} == {RepairResult.OK, RepairResult.REPAIRED}
 
 
 def test_evidence_cannot_hide_the_result():
     """A step may call its evidence as it likes."""
-    outcome = Outcome("s", "t", Result.FAILED, evidence={"result": "ok", "log": "boom"})
+    outcome = Outcome("s", "t", RepairResult.FAILED, evidence={"result": "ok", "log": "boom"})
     assert outcome.as_finding().evidence == {"result": "failed", "log": "boom"}
 
 
@@ -73,7 +80,7 @@ def test_a_finding_tells_commands_undo_and_remedy():
     """What was run can be copied from it."""
     ran = Ran(COMMAND, 1, 0.25, "no such container")
     outcome = Outcome(
-        "s", "t", Result.FAILED, "down", "it is down", ran=(ran,), undo="stop it", remedy="help"
+        "s", "t", RepairResult.FAILED, "down", "it is down", ran=(ran,), undo="stop it", remedy="help"
     )
     finding = outcome.as_finding()
     assert finding.status is Status.FAIL
@@ -92,7 +99,7 @@ def test_a_finding_tells_commands_undo_and_remedy():
 
 def test_a_dry_run_plans_and_changes_nothing():
     """Its commands are planned ones, and its mutations are none."""
-    outcome = Outcome("s", "t", Result.WOULD_REPAIR, planned=(COMMAND,))
-    run = Run("r", "2026-11-21T09:30:00.000Z", 1.0, True, [outcome])
+    outcome = Outcome("s", "t", RepairResult.WOULD_REPAIR, planned=(COMMAND,))
+    run = RecoveryRun("r", "2026-11-21T09:30:00.000Z", 1.0, True, [outcome])
     assert run.mutations == 0
     assert run.as_json()["findings"][0]["evidence"]["planned"] == ["docker restart 'a b'"]

@@ -9,7 +9,7 @@ import pytest
 
 from opskit.checks.container_assessment import ContainerState, fresh_health
 from opskit.facts.container import Container, HealthCheckRun, action_of, container, docker_time
-from opskit.recovery.rising import standing
+from opskit.recovery.startup import standing
 from opskit.recovery.steps.agents import cores_of, switched_on
 from opskit.recovery.steps.subject import weights_bytes
 from opskit.system.running import is_like

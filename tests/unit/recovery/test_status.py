@@ -16,7 +16,7 @@ from opskit.recovery.budget import Record
 from opskit.recovery.flapping import History
 from opskit.recovery.last_run import last_run
 from opskit.recovery.memory import FILE_NAME, Memory
-from opskit.recovery.outcome import Outcome, Result, Run
+from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
 from opskit.recovery.overview import overview
 from opskit.recovery.pauses import Pause
 from opskit.recovery.status import Overview, Schedule
@@ -31,12 +31,12 @@ LOADED = Schedule("systemd", installed=True)
 def memory(tmp_path: Path) -> Memory:
     """Recovery ran two minutes ago, and ollama was well."""
     kept = Memory(tmp_path / FILE_NAME)
-    _ran(kept, Outcome("ollama", "ollama", Result.OK))
+    _ran(kept, Outcome("ollama", "ollama", RepairResult.OK))
     return kept
 
 
 def _ran(kept: Memory, *outcomes: Outcome, started: str = STARTED) -> None:
-    kept.remember(Run("r-1", started, 10.0, False, outcomes))
+    kept.remember(RecoveryRun("r-1", started, 10.0, False, outcomes))
 
 
 def _look(kept: Memory, schedule: Schedule | None = None, now: float = NOW) -> Overview:
@@ -66,20 +66,20 @@ def test_recovery_that_never_ran_is_inconclusive(tmp_path: Path):
 @pytest.mark.parametrize(
     ("result", "status"),
     [
-        (Result.FAILED, Exit.FAILED),
-        (Result.MANUAL, Exit.FAILED),
-        (Result.NOT_YET, Exit.FAILED),
-        (Result.GAVE_UP, Exit.FAILED),
-        (Result.INCONCLUSIVE, Exit.INCONCLUSIVE),
-        (Result.OK, Exit.OK),
-        (Result.REPAIRED, Exit.OK),
-        (Result.WAITING, Exit.OK),
-        (Result.LEFT, Exit.OK),
-        (Result.PAUSED, Exit.OK),
-        (Result.ABSENT, Exit.OK),
+        (RepairResult.FAILED, Exit.FAILED),
+        (RepairResult.MANUAL, Exit.FAILED),
+        (RepairResult.NOT_YET, Exit.FAILED),
+        (RepairResult.GAVE_UP, Exit.FAILED),
+        (RepairResult.INCONCLUSIVE, Exit.INCONCLUSIVE),
+        (RepairResult.OK, Exit.OK),
+        (RepairResult.REPAIRED, Exit.OK),
+        (RepairResult.WAITING, Exit.OK),
+        (RepairResult.LEFT, Exit.OK),
+        (RepairResult.PAUSED, Exit.OK),
+        (RepairResult.ABSENT, Exit.OK),
     ],
 )
-def test_the_last_run_decides_the_exit_status(memory: Memory, result: Result, status: Exit):
+def test_the_last_run_decides_the_exit_status(memory: Memory, result: RepairResult, status: Exit):
     """Broken is 1, not judged is 3."""
     _ran(memory, Outcome("mlx", "mlx", result))
     assert _look(memory).report.exit is status
@@ -142,7 +142,9 @@ def test_a_target_for_a_person_keeps_its_remedy(memory: Memory):
     """What the run said to type is said again."""
     _ran(
         memory,
-        Outcome("mlx", "mlx", Result.MANUAL, cause="it is not installed", remedy="`pip install mlx-lm`"),
+        Outcome(
+            "mlx", "mlx", RepairResult.MANUAL, cause="it is not installed", remedy="`pip install mlx-lm`"
+        ),
     )
     assert _finding(_look(memory), "target", "mlx")["remedy"] == "`pip install mlx-lm`"
 
@@ -232,7 +234,7 @@ def test_a_last_run_that_makes_no_sense_is_none(content):
 
 def test_the_last_run_of_a_run_is_read_back(memory: Memory):
     """What is written by one end is understood by the other."""
-    _ran(memory, Outcome("mlx", "mlx", Result.FAILED, cause="it is wedged"))
+    _ran(memory, Outcome("mlx", "mlx", RepairResult.FAILED, cause="it is wedged"))
     found = last_run(memory.last_run)
     assert found is not None
     assert (found.run, found.seconds, found.exit) == ("r-1", 10.0, 1)

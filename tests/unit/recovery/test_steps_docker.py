@@ -8,11 +8,11 @@ import pytest
 
 from opskit.config.schema import StackConfig
 from opskit.errors import OpskitError
-from opskit.recovery.step import Condition, Seen
+from opskit.recovery.step import Condition, TargetObservation
 from opskit.recovery.steps.docker_daemon import state_of, used
 from opskit.recovery.steps.docker_repair import KILLED, RESTARTED, plan
 from opskit.system.docker_host import Host
-from opskit.system.docker_runtime import Kind, Machine, Runtime, runtime
+from opskit.system.docker_runtime import Machine, Runtime, RuntimeKind, runtime
 
 
 def of(tmp_path: Path, platform: str = "darwin", **given: object) -> Machine:
@@ -27,15 +27,15 @@ def unix(path: Path | str) -> Host:
 @pytest.mark.parametrize(
     ("socket", "kind"),
     [
-        (".docker/run/docker.sock", Kind.DESKTOP),
-        (".orbstack/run/docker.sock", Kind.ORBSTACK),
-        (".colima/default/docker.sock", Kind.COLIMA),
-        (".colima/docker.sock", Kind.COLIMA),
-        (".config/colima/work/docker.sock", Kind.COLIMA),
-        (".lima/x/docker.sock", Kind.UNKNOWN),
+        (".docker/run/docker.sock", RuntimeKind.DESKTOP),
+        (".orbstack/run/docker.sock", RuntimeKind.ORBSTACK),
+        (".colima/default/docker.sock", RuntimeKind.COLIMA),
+        (".colima/docker.sock", RuntimeKind.COLIMA),
+        (".config/colima/work/docker.sock", RuntimeKind.COLIMA),
+        (".lima/x/docker.sock", RuntimeKind.UNKNOWN),
     ],
 )
-def test_a_socket_in_the_home_folder_tells_its_runtime(tmp_path: Path, socket: str, kind: Kind):
+def test_a_socket_in_the_home_folder_tells_its_runtime(tmp_path: Path, socket: str, kind: RuntimeKind):
     """By where it lies, whether anything listens there or not."""
     assert runtime(unix(tmp_path / socket), of(tmp_path)).kind is kind
 
@@ -44,19 +44,21 @@ def test_the_common_socket_of_a_mac_is_followed(tmp_path: Path):
     """`/var/run/docker.sock` is a link to the runtime that made it last, also when that is down."""
     link = tmp_path / "docker.sock"
     link.symlink_to(tmp_path / ".orbstack/run/docker.sock")
-    assert runtime(unix(link), of(tmp_path)).kind is Kind.ORBSTACK
+    assert runtime(unix(link), of(tmp_path)).kind is RuntimeKind.ORBSTACK
 
 
 @pytest.mark.parametrize(
     ("apps", "kind"),
     [
-        (["Docker"], Kind.DESKTOP),
-        (["OrbStack"], Kind.ORBSTACK),
-        (["Docker", "OrbStack"], Kind.UNKNOWN),
-        ([], Kind.UNKNOWN),
+        (["Docker"], RuntimeKind.DESKTOP),
+        (["OrbStack"], RuntimeKind.ORBSTACK),
+        (["Docker", "OrbStack"], RuntimeKind.UNKNOWN),
+        ([], RuntimeKind.UNKNOWN),
     ],
 )
-def test_a_socket_that_is_not_there_is_that_of_the_only_runtime(tmp_path: Path, apps: list[str], kind: Kind):
+def test_a_socket_that_is_not_there_is_that_of_the_only_runtime(
+    tmp_path: Path, apps: list[str], kind: RuntimeKind
+):
     """With two of them installed it cannot be told which one a person means."""
     for app in apps:
         (tmp_path / "Applications" / f"{app}.app").mkdir(parents=True)
@@ -66,20 +68,20 @@ def test_a_socket_that_is_not_there_is_that_of_the_only_runtime(tmp_path: Path, 
 def test_linux_services_are_told_apart(tmp_path: Path):
     """The system's socket, one user's, and Docker Desktop's."""
     linux = of(tmp_path, "linux", runtime_folder=str(tmp_path / "run"))
-    assert runtime(unix("/var/run/docker.sock"), linux).kind is Kind.SERVICE
-    assert runtime(unix(tmp_path / "run/docker.sock"), linux).kind is Kind.USER_SERVICE
-    assert runtime(unix(tmp_path / ".docker/desktop/docker.sock"), linux).kind is Kind.DESKTOP
+    assert runtime(unix("/var/run/docker.sock"), linux).kind is RuntimeKind.SERVICE
+    assert runtime(unix(tmp_path / "run/docker.sock"), linux).kind is RuntimeKind.USER_SERVICE
+    assert runtime(unix(tmp_path / ".docker/desktop/docker.sock"), linux).kind is RuntimeKind.DESKTOP
 
 
 @pytest.mark.parametrize(
     ("host", "kind"),
     [
-        (Host("ssh://me@there", ssh="ssh://me@there"), Kind.REMOTE),
-        (Host("tcp://192.0.2.1:2375", url="http://192.0.2.1:2375"), Kind.REMOTE),
-        (Host("tcp://127.0.0.1:2375", url="http://127.0.0.1:2375"), Kind.UNKNOWN),
+        (Host("ssh://me@there", ssh="ssh://me@there"), RuntimeKind.REMOTE),
+        (Host("tcp://192.0.2.1:2375", url="http://192.0.2.1:2375"), RuntimeKind.REMOTE),
+        (Host("tcp://127.0.0.1:2375", url="http://127.0.0.1:2375"), RuntimeKind.UNKNOWN),
     ],
 )
-def test_addresses_are_not_services_of_this_machine(tmp_path: Path, host: Host, kind: Kind):
+def test_addresses_are_not_services_of_this_machine(tmp_path: Path, host: Host, kind: RuntimeKind):
     """Neither is repaired."""
     found = runtime(host, of(tmp_path, "linux"))
     assert found.kind is kind
@@ -94,15 +96,15 @@ def commands(
     desktop: bool = True,
     root: bool = True,
 ) -> list[str] | None:
-    seen = Seen("docker", Condition.BROKEN, state, "why")
+    seen = TargetObservation("docker", Condition.BROKEN, state, "why")
     made = plan(found, seen, rungs=rungs, desktop_command=desktop, processes=[(7, 12.5)], administrator=root)
     return None if made is None else [one.shown.partition("-m ")[2] or one.shown for one in made.commands]
 
 
 def cases() -> Iterator[tuple[Runtime, str, dict[str, object], list[str] | None]]:
-    desktop, orb = Runtime(Kind.DESKTOP, mac=True), Runtime(Kind.ORBSTACK, mac=True)
-    colima = Runtime(Kind.COLIMA, profile="work", mac=True)
-    service, bare = Runtime(Kind.SERVICE, managed=True), Runtime(Kind.SERVICE)
+    desktop, orb = Runtime(RuntimeKind.DESKTOP, mac=True), Runtime(RuntimeKind.ORBSTACK, mac=True)
+    colima = Runtime(RuntimeKind.COLIMA, profile="work", mac=True)
+    service, bare = Runtime(RuntimeKind.SERVICE, managed=True), Runtime(RuntimeKind.SERVICE)
     last: dict[str, object] = {"rungs": (KILLED,)}
     yield desktop, "down", {}, ["docker desktop start --detach"]
     yield desktop, "down", {"desktop": False}, ["open -ga Docker"]
@@ -121,14 +123,14 @@ def cases() -> Iterator[tuple[Runtime, str, dict[str, object], list[str] | None]
     yield service, "hung", last, None
     yield bare, "down", {}, None
     yield (
-        Runtime(Kind.USER_SERVICE, managed=True),
+        Runtime(RuntimeKind.USER_SERVICE, managed=True),
         "hung",
         {"root": False},
         ["systemctl --user restart docker"],
     )
-    yield Runtime(Kind.DESKTOP, managed=True), "down", {}, ["systemctl --user start docker-desktop"]
-    yield Runtime(Kind.REMOTE), "hung", {}, None
-    yield Runtime(Kind.UNKNOWN), "down", {}, None
+    yield Runtime(RuntimeKind.DESKTOP, managed=True), "down", {}, ["systemctl --user start docker-desktop"]
+    yield Runtime(RuntimeKind.REMOTE), "hung", {}, None
+    yield Runtime(RuntimeKind.UNKNOWN), "down", {}, None
 
 
 @pytest.mark.parametrize(("found", "state", "given", "wanted"), list(cases()))

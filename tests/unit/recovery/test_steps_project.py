@@ -11,11 +11,11 @@ from opskit.checks.container_assessment import ContainerRules
 from opskit.checks.stopped_by_hand import removed_by_hand, stopped_by_hand
 from opskit.facts.container import Container, HealthCheckRun
 from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents, may_be_stopping
-from opskit.recovery.step import Condition, Seen
+from opskit.recovery.step import Condition, TargetObservation
 from opskit.recovery.steps.hands_off import first_missed, worked_on
-from opskit.recovery.steps.project_state import Known, assessments, fallen, is_well, seen
-from opskit.system.compose_model import Project, Service
-from opskit.system.docker_records import Happening
+from opskit.recovery.steps.project_state import ProjectKnowledge, assessments, fallen, is_well, seen
+from opskit.system.compose_model import ComposeService, Project
+from opskit.system.docker_records import DockerEvent
 from opskit.system.handiwork import Work, Worker
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -27,8 +27,8 @@ def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
 
 
-def event(action: str, seconds: float, *, of: str = "i", **attributes: str) -> Happening:
-    return Happening(
+def event(action: str, seconds: float, *, of: str = "i", **attributes: str) -> DockerEvent:
+    return DockerEvent(
         int(ago(seconds).timestamp() * 1e9), of, attributes.get("name", "n"), action, attributes=attributes
     )
 
@@ -51,18 +51,18 @@ def killed(service: str = "web", **given_: Any) -> Container:
     return container(service, **{**base, **given_})
 
 
-def service(name: str = "web", **given_: Any) -> Service:
-    return Service(name, (f"image-{name}",), digest=f"digest-{name}", **given_)
+def service(name: str = "web", **given_: Any) -> ComposeService:
+    return ComposeService(name, (f"image-{name}",), digest=f"digest-{name}", **given_)
 
 
-def known(units: list[Container], services: list[Service], **given_: Any) -> Known:
+def known(units: list[Container], services: list[ComposeService], **given_: Any) -> ProjectKnowledge:
     project = Project("p", "2.27.0", {one.name: one for one in services}, ("p_default",))
-    return Known(
+    return ProjectKnowledge(
         "app", project, units, NOW, ContainerRules(120.0, HANDS_OFF_S, "docker compose -f /x"), **given_
     )
 
 
-def first(found: Known) -> Seen:
+def first(found: ProjectKnowledge) -> TargetObservation:
     return seen(found)[0]
 
 
@@ -153,7 +153,7 @@ def test_whoever_is_at_work_wins():
         ([event("die", 10)], False, False),
     ],
 )
-def test_a_stop_by_hand_is_told_from_a_crash(events: list[Happening], *, whole: bool, left: bool):
+def test_a_stop_by_hand_is_told_from_a_crash(events: list[DockerEvent], *, whole: bool, left: bool):
     """Only the last end counts, and what Docker forgot is not held against a person."""
     found = stopped_by_hand(killed(id="i"), ContainerEvents(NOW, events, whole), HANDS_OFF_S)
     assert bool(found) is left
@@ -171,7 +171,7 @@ def test_a_stop_by_hand_is_told_from_a_crash(events: list[Happening], *, whole: 
     ],
 )
 def test_an_end_of_this_moment_is_waited_for_where_it_may_be_a_stop(
-    events: list[Happening], *, by_kill: bool, waits: bool
+    events: list[DockerEvent], *, by_kill: bool, waits: bool
 ):
     """The event of a stop comes a moment after the end; a kill or a crash is judged at once."""
     assert may_be_stopping(killed(id="i", stops_by_kill=by_kill), events, NOW) is waits

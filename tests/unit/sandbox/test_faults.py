@@ -6,30 +6,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.sandbox.faults import Fault, FaultBoard, FaultKind, format_fault, parse_fault
+from opskit.sandbox.faults import FaultBoard, SandboxFault, SandboxFaultKind, format_fault, parse_fault
 from opskit.sandbox.kinds import AGENT_FAULTS, MLX_FAULTS, OLLAMA_FAULTS, SHOWN_BY, WHOLE_NODE
 
-K = FaultKind
+K = SandboxFaultKind
 
 
 def test_a_model_name_may_hold_colons():
     """Only the first colon parts the node from the model."""
-    assert parse_fault("ollama:big:32b=crash") == ("ollama", "big:32b", Fault(K.CRASH))
+    assert parse_fault("ollama:big:32b=crash") == ("ollama", "big:32b", SandboxFault(K.CRASH))
 
 
 def test_without_a_model_the_fault_is_of_the_whole_node():
     """A spec without a colon names no model."""
-    assert parse_fault("mlx=zombie") == ("mlx", None, Fault(K.ZOMBIE))
+    assert parse_fault("mlx=zombie") == ("mlx", None, SandboxFault(K.ZOMBIE))
 
 
 @pytest.mark.parametrize(
     "spec,fault",
     [
-        ("ollama:m=crash,times=1", Fault(K.CRASH, times=1)),
-        ("ollama:m=slow-load,seconds=5", Fault(K.SLOW_LOAD, seconds=5.0)),
-        ("ollama=rate-limited,retry_after=2,times=3", Fault(K.RATE_LIMITED, times=3, retry_after_s=2.0)),
-        ("mlx=cut,after=0", Fault(K.CUT, after_tokens=0)),
-        ("mlx=notfound-all,text=a, b=c", Fault(K.NOTFOUND_ALL, text="a, b=c")),
+        ("ollama:m=crash,times=1", SandboxFault(K.CRASH, times=1)),
+        ("ollama:m=slow-load,seconds=5", SandboxFault(K.SLOW_LOAD, seconds=5.0)),
+        (
+            "ollama=rate-limited,retry_after=2,times=3",
+            SandboxFault(K.RATE_LIMITED, times=3, retry_after_s=2.0),
+        ),
+        ("mlx=cut,after=0", SandboxFault(K.CUT, after_tokens=0)),
+        ("mlx=notfound-all,text=a, b=c", SandboxFault(K.NOTFOUND_ALL, text="a, b=c")),
     ],
 )
 def test_settings_follow_the_fault(spec, fault):
@@ -68,7 +71,7 @@ def test_a_bad_spec_is_refused_with_its_reason(spec, hint):
 
 def test_every_fault_is_shown_by_some_node():
     """No kind exists in the grammar alone."""
-    assert set(FaultKind) == OLLAMA_FAULTS | MLX_FAULTS | AGENT_FAULTS
+    assert set(SandboxFaultKind) == OLLAMA_FAULTS | MLX_FAULTS | AGENT_FAULTS
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1)
@@ -91,11 +94,11 @@ def specs(draw):
     }.items():
         value = draw(st.none() | values)
         try:
-            Fault(kind, **{field: value})
+            SandboxFault(kind, **{field: value})
         except ValueError:
             continue
         settings[field] = value
-    return node, model, Fault(kind, **settings)
+    return node, model, SandboxFault(kind, **settings)
 
 
 @given(specs())
@@ -107,40 +110,40 @@ def test_a_written_fault_is_read_back_the_same(spec):
 @given(st.integers(1, 20), st.integers(0, 30))
 def test_a_counted_fault_is_met_exactly_that_often(times, requests):
     """A fault with `times` disappears after so many requests, and not before."""
-    board = FaultBoard([(None, Fault(K.CRASH, times=times))])
+    board = FaultBoard([(None, SandboxFault(K.CRASH, times=times))])
     met = [board.take("m") is not None for _ in range(requests)]
     assert met == [at < times for at in range(requests)]
 
 
 def test_a_fault_of_the_model_goes_before_one_of_the_node():
     """The nearer fault is met first, the other one afterwards."""
-    board = FaultBoard([(None, Fault(K.EMPTY)), ("m", Fault(K.CRASH, times=1))])
+    board = FaultBoard([(None, SandboxFault(K.EMPTY)), ("m", SandboxFault(K.CRASH, times=1))])
     assert [board.take("m").kind, board.take("m").kind, board.take("n").kind] == [K.CRASH, K.EMPTY, K.EMPTY]
 
 
 def test_only_the_kinds_asked_for_are_met_and_counted():
     """A look for other kinds neither finds nor counts a fault."""
-    board = FaultBoard([("m", Fault(K.CRASH, times=1))])
+    board = FaultBoard([("m", SandboxFault(K.CRASH, times=1))])
     assert board.take("m", {K.EMPTY}) is None
     assert board.take("m", {K.CRASH}) is not None
 
 
 def test_looking_does_not_count():
     """`peek` leaves a fault as often as it was."""
-    board = FaultBoard([("m", Fault(K.CRASH, times=1))])
+    board = FaultBoard([("m", SandboxFault(K.CRASH, times=1))])
     assert board.peek("m") == board.peek("m") == board.take("m")
     assert board.peek("m") is None
 
 
 def test_the_latest_tag_may_be_left_out():
     """A fault on `m` is met by `m:latest` and the other way round."""
-    assert FaultBoard([("m", Fault(K.CRASH))]).take("m:latest") is not None
-    assert FaultBoard([("m:latest", Fault(K.CRASH))]).take("m") is not None
+    assert FaultBoard([("m", SandboxFault(K.CRASH))]).take("m:latest") is not None
+    assert FaultBoard([("m:latest", SandboxFault(K.CRASH))]).take("m") is not None
 
 
 def test_clear_takes_down_one_kind_or_all():
     """`clear` with a kind leaves the others."""
-    board = FaultBoard([("m", Fault(K.CRASH)), (None, Fault(K.EMPTY))])
+    board = FaultBoard([("m", SandboxFault(K.CRASH)), (None, SandboxFault(K.EMPTY))])
     board.clear(K.CRASH)
     assert [fault.kind for _, fault in board.active()] == [K.EMPTY]
     board.clear()
@@ -152,25 +155,25 @@ def test_a_board_of_a_server_refuses_what_it_cannot_show():
     board = FaultBoard()
     board.restrict(MLX_FAULTS, "mlx")
     with pytest.raises(ValueError, match="mlx cannot show"):
-        board.set(None, Fault(K.CRASH))
+        board.set(None, SandboxFault(K.CRASH))
     with pytest.raises(ValueError, match="ollama cannot show"):
-        FaultBoard([(None, Fault(K.ZOMBIE))]).restrict(OLLAMA_FAULTS, "ollama")
+        FaultBoard([(None, SandboxFault(K.ZOMBIE))]).restrict(OLLAMA_FAULTS, "ollama")
 
 
 def test_listeners_hear_of_changes_until_they_leave():
     """A subscriber gets each change, and none after its undo."""
     board, heard = FaultBoard(), []
     leave = board.subscribe(lambda model, fault: heard.append((model, fault)))
-    board.set("m", Fault(K.CRASH))
+    board.set("m", SandboxFault(K.CRASH))
     board.clear()
     leave()
-    board.set("m", Fault(K.EMPTY))
-    assert heard == [("m", Fault(K.CRASH)), (None, None)]
+    board.set("m", SandboxFault(K.EMPTY))
+    assert heard == [("m", SandboxFault(K.CRASH)), (None, None)]
 
 
 def test_threads_share_the_count():
     """However many threads ask at once, a counted fault is met exactly `times` times."""
-    board = FaultBoard([(None, Fault(K.CRASH, times=100))])
+    board = FaultBoard([(None, SandboxFault(K.CRASH, times=100))])
     met = []
 
     def ask():

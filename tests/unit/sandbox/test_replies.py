@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.sandbox.faults import Fault, FaultKind
+from opskit.sandbox.faults import SandboxFault, SandboxFaultKind
 from opskit.sandbox.replies import default_reply, tokenise
 from opskit.sandbox.script import Ending, write_script
 
@@ -62,6 +62,8 @@ def test_a_limit_is_kept_and_told(limit):
 @given(st.integers(0, 500), st.integers(0, 500) | st.none())
 def test_a_loop_ends_at_the_nearer_limit(after, limit):
     """A loop has exactly as many tokens as the fault or the request allows."""
-    script = write_script(Fault(FaultKind.LOOP, after_tokens=after), [], "m", default_reply, limit)
+    script = write_script(
+        SandboxFault(SandboxFaultKind.LOOP, after_tokens=after), [], "m", default_reply, limit
+    )
     assert len(script.tokens) == min(after, after if limit is None else limit)
     assert (script.reason, script.ending) == ("length", Ending.DONE)

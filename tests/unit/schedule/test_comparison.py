@@ -6,9 +6,9 @@ import pytest
 
 from opskit.schedule.comparison import Difference, compare
 from opskit.schedule.inside import answer
-from opskit.schedule.look import Seen, Server, denied_by_privacy
+from opskit.schedule.look import ProcessView, ServerReach, denied_by_privacy
 
-SHELL = Seen(
+SHELL = ProcessView(
     path="/opt/bin:/usr/bin",
     cwd="/home/me",
     home="/home/me",
@@ -16,15 +16,15 @@ SHELL = Seen(
     programs={"docker": "/opt/bin/docker", "orb": None},
     files={"/srv/compose.yml": "readable", "/gone": "absent"},
     servers={
-        "ollama": Server("http://127.0.0.1:11434"),
-        "gpu": Server("http://192.168.1.20:11434", loopback=False),
+        "ollama": ServerReach("http://127.0.0.1:11434"),
+        "gpu": ServerReach("http://192.168.1.20:11434", loopback=False),
     },
     config="/home/me/opskit.yaml",
     docker="unix:///run/docker.sock",
 )
 
 
-def only(inside: Seen, platform: str = "linux") -> Difference:
+def only(inside: ProcessView, platform: str = "linux") -> Difference:
     (found,) = compare(SHELL, inside, platform=platform)
     return found
 
@@ -68,7 +68,7 @@ def test_denied_is_not_absent(access, platform: str, words: str) -> None:
 
 def test_the_local_network_privacy_of_macos_is_recognised() -> None:
     """Errno 65 for a host of the local network that the shell reaches is macOS, not the network."""
-    gpu = Server("http://192.168.1.20:11434", "unreachable", 65, loopback=False)
+    gpu = ServerReach("http://192.168.1.20:11434", "unreachable", 65, loopback=False)
     inside = replace(SHELL, servers={**SHELL.servers, "gpu": gpu})
     assert "macOS keeps the local network" in only(inside, "darwin").text
     assert "Local Network" in only(inside, "darwin").remedy
@@ -78,14 +78,14 @@ def test_the_local_network_privacy_of_macos_is_recognised() -> None:
 @pytest.mark.parametrize(
     "server, denied",
     [
-        (Server("http://10.0.0.2", "unreachable", 65, loopback=False), True),
-        (Server("http://10.0.0.2", "unreachable", None, loopback=False, curl=True), True),
-        (Server("http://10.0.0.2", "unreachable", 51, loopback=False, curl=False), False),
-        (Server("http://10.0.0.2", "refused", 61, loopback=False), False),
-        (Server("http://localhost", "unreachable", 65, loopback=True), False),
+        (ServerReach("http://10.0.0.2", "unreachable", 65, loopback=False), True),
+        (ServerReach("http://10.0.0.2", "unreachable", None, loopback=False, curl=True), True),
+        (ServerReach("http://10.0.0.2", "unreachable", 51, loopback=False, curl=False), False),
+        (ServerReach("http://10.0.0.2", "refused", 61, loopback=False), False),
+        (ServerReach("http://localhost", "unreachable", 65, loopback=True), False),
     ],
 )
-def test_only_an_unreachable_host_of_the_network_is_denied(server: Server, denied: bool) -> None:
+def test_only_an_unreachable_host_of_the_network_is_denied(server: ServerReach, denied: bool) -> None:
     """Loopback is never denied, and a refusal is an answer."""
     assert denied_by_privacy(server, "darwin") is denied
 
@@ -100,12 +100,12 @@ def test_only_an_unreachable_host_of_the_network_is_denied(server: Server, denie
         (replace(SHELL, home="/var/root"), "home"),
         (replace(SHELL, encoding="US-ASCII"), "locale"),
         (replace(SHELL, unset=("KEY",)), "secrets"),
-        (replace(SHELL, servers={**SHELL.servers, "mlx": Server("http://127.0.0.1:1")}), "servers"),
+        (replace(SHELL, servers={**SHELL.servers, "mlx": ServerReach("http://127.0.0.1:1")}), "servers"),
         (replace(SHELL, servers={"gpu": SHELL.servers["gpu"]}), "servers"),
-        (replace(SHELL, servers={**SHELL.servers, "ollama": Server("http://127.0.0.1:2")}), "servers"),
+        (replace(SHELL, servers={**SHELL.servers, "ollama": ServerReach("http://127.0.0.1:2")}), "servers"),
     ],
 )
-def test_each_difference_has_its_topic_and_a_remedy(inside: Seen, topic: str) -> None:
+def test_each_difference_has_its_topic_and_a_remedy(inside: ProcessView, topic: str) -> None:
     """One difference yields one sentence, and something to do about it."""
     found = only(inside)
     assert found.topic == topic

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.system import launchctl, systemctl
-from opskit.system.program import Done
+from opskit.system.program import ProgramResult
 
 #: The form of macOS 10.15.
 OLD = """dev.opskit.recover = {
@@ -76,7 +76,7 @@ NEW = """gui/501/dev.opskit.recover = {
 """
 
 
-def ended(line: str) -> launchctl.Job:
+def ended(line: str) -> launchctl.LaunchdJob:
     return launchctl.job(f"x = {{\n\tstate = not running\n\truns = 1\n\t{line}\n}}\n")
 
 
@@ -142,7 +142,7 @@ def test_no_answer_is_a_crash(text: str) -> None:
 )
 def test_absence_is_told_from_other_failures(status: int, text: str, absent: bool, no_session: bool) -> None:
     """Only a job that is not there is ignored; a missing session has words of its own."""
-    done = Done(status, "", text)
+    done = ProgramResult(status, "", text)
     assert (launchctl.absent(done), launchctl.no_session(done)) == (absent, no_session)
 
 
@@ -218,5 +218,5 @@ def test_the_next_run_of_a_monotonic_timer() -> None:
 )
 def test_a_missing_systemd_is_recognised(text: str) -> None:
     """No bus means no scheduler, not a job that is not there."""
-    assert systemctl.no_bus(Done(1, "", text))
-    assert not systemctl.no_bus(Done(1, "", "Unit x.service not found."))
+    assert systemctl.no_bus(ProgramResult(1, "", text))
+    assert not systemctl.no_bus(ProgramResult(1, "", "Unit x.service not found."))

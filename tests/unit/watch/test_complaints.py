@@ -1,16 +1,16 @@
 """Errors of the logs, gathered and bounded."""
 
-from opskit.logs.record import Entry, facts
+from opskit.logs.record import LogEntry, facts
 from opskit.watch.complaints import EACH_ROUND, KEPT, Complaints, complaint_text
 
 
 def take(complaints: Complaints, raw: bytes, at: float = 1.0):
-    entry = Entry("app.log", raw)
+    entry = LogEntry("app.log", raw)
     return complaints.take(entry, facts(raw), at)
 
 
 def text(raw: bytes) -> str:
-    return complaint_text(Entry("a", raw), facts(raw))
+    return complaint_text(LogEntry("a", raw), facts(raw))
 
 
 def test_equal_ones_are_counted_instead_of_shown_again() -> None:

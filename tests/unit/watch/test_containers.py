@@ -10,7 +10,7 @@ from opskit.checks.container_assessment import (
 )
 from opskit.facts.container import Container, HealthCheckRun
 from opskit.facts.container_events import ContainerEvents
-from opskit.system.docker_records import Happening
+from opskit.system.docker_records import DockerEvent
 from opskit.watch.watched_container import WatchedContainer, after, is_news, watched
 
 AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -18,18 +18,18 @@ RULES = ContainerRules(grace_s=0.0, hands_off_s=300.0)
 CHECKED = (HealthCheckRun(ended=AT, exit_code=1, output="no disk"),)
 
 
-def event(action: str, detail: str = "", **attributes: str) -> Happening:
-    return Happening(int(AT.timestamp() * 1e9), "id", "web", action, detail, attributes)
+def event(action: str, detail: str = "", **attributes: str) -> DockerEvent:
+    return DockerEvent(int(AT.timestamp() * 1e9), "id", "web", action, detail, attributes)
 
 
-def assessed(container: Container, *past: Happening) -> AssessedContainer:
+def assessed(container: Container, *past: DockerEvent) -> AssessedContainer:
     events = ContainerEvents(AT, past)
     return AssessedContainer(
         container, assess_container(container, peers={}, events=events, rules=RULES, now=AT)
     )
 
 
-def through(*events: Happening, health: bool = False) -> tuple[WatchedContainer | None, list[str]]:
+def through(*events: DockerEvent, health: bool = False) -> tuple[WatchedContainer | None, list[str]]:
     """The last state, and the states that were news."""
     test = ("CMD", "true") if health else ()
     log = CHECKED if health else ()

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from opskit.checks.inventory import Loaded
+from opskit.checks.inventory import LoadedModel
 from opskit.config.schema import NodeConfig, WatchConfig
 from opskit.providers import kinds
 from opskit.providers.base import Resident
 from opskit.system.gauges import DiskGauge, Gauges, MemoryUser, Meter, memory_users
-from opskit.watch.machine import CPU_HOLD, Limits, remedy
+from opskit.watch.machine import CPU_HOLD, MachineLimits, remedy
 
 GIB = 1024**3
 WELL = Gauges(40.0, 16 * GIB, 9 * GIB, 0.0, 0, 10.0, 8, 0.5, (DiskGauge("/", 50.0, 100 * GIB),))
@@ -17,17 +17,17 @@ OLLAMA = NodeConfig("ollama", "http://localhost:11434", "ollama")
 FAR = NodeConfig("far", "http://192.168.1.9:11434", "ollama")
 
 
-def row(node: str, name: str, gib: float, kind: kinds.ServerKind = kinds.OLLAMA) -> Loaded:
-    return Loaded(node, Resident(name, round(gib * GIB)), name, None, kind)
+def row(node: str, name: str, gib: float, kind: kinds.ServerKind = kinds.OLLAMA) -> LoadedModel:
+    return LoadedModel(node, Resident(name, round(gib * GIB)), name, None, kind)
 
 
-def crossed(limits: Limits, **changes) -> list[tuple[str, str]]:
+def crossed(limits: MachineLimits, **changes) -> list[tuple[str, str]]:
     return [(one.change, one.target) for one in limits.take(replace(WELL, **changes))]
 
 
 def test_each_gauge_has_its_limit() -> None:
     """Memory at 80 % and disks at 90 % at once, the processor only when it stays full."""
-    limits = Limits(WatchConfig())
+    limits = MachineLimits(WatchConfig())
     assert crossed(limits) == []
     assert crossed(limits, memory_percent=80.0) == [("warning", "memory")]
     assert crossed(limits, memory_percent=76.0) == []
@@ -41,7 +41,7 @@ def test_each_gauge_has_its_limit() -> None:
 
 def test_the_first_reading_has_no_processor() -> None:
     """One moment tells no share of time."""
-    assert crossed(Limits(WatchConfig(cpu_percent=1.0)), cpu_percent=None) == []
+    assert crossed(MachineLimits(WatchConfig(cpu_percent=1.0)), cpu_percent=None) == []
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_first_reading_has_no_processor() -> None:
         ([], [], "`opskit models loaded`"),
     ],
 )
-def test_the_remedy_is_a_command(loaded: list[Loaded], users: list[MemoryUser], command: str) -> None:
+def test_the_remedy_is_a_command(loaded: list[LoadedModel], users: list[MemoryUser], command: str) -> None:
     """The largest model of this machine, else the largest process; names are quoted."""
     assert remedy("memory", users, loaded, [OLLAMA, FAR]).startswith(command)
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from opskit.watch.question import Question, ask_all
+from opskit.watch.poller import Poller, ask_all
 
 
 class Slow:
@@ -23,8 +23,8 @@ class Slow:
 
 
 @asynccontextmanager
-async def question(ask: Callable[[], Awaitable[int]]) -> AsyncIterator[Question[int]]:
-    one = Question(ask, asyncio.get_running_loop().time)
+async def question(ask: Callable[[], Awaitable[int]]) -> AsyncIterator[Poller[int]]:
+    one = Poller(ask, asyncio.get_running_loop().time)
     try:
         yield one
     finally:

@@ -5,24 +5,28 @@ from hypothesis import strategies as st
 
 from opskit.logs.record import facts
 from opskit.tags import format_line
-from opskit.watch.requests import MAX_OPEN, SETTLE_S, News, Requests
+from opskit.watch.requests import MAX_OPEN, SETTLE_S, RequestChange, RequestTracker
 
 ID = "8979fe84-3a15-468c-96c9-758325391ded"
 OTHER = "00000000-3a15-468c-96c9-758325391ded"
 
 
-def said(requests: Requests, tag: str, at: float, identifier: str = ID, **fields) -> list[News]:
+def said(
+    requests: RequestTracker, tag: str, at: float, identifier: str = ID, **fields
+) -> list[RequestChange]:
     line = format_line(tag, {"correlation_id": identifier, **fields})
     return requests.take(facts(line.encode()), at)
 
 
-def call(requests: Requests, at: float, model: str = "m", *, node: str = "ollama", **rest) -> list[News]:
+def call(
+    requests: RequestTracker, at: float, model: str = "m", *, node: str = "ollama", **rest
+) -> list[RequestChange]:
     return said(requests, "LLM_CALL", at, node=node, model=model, **{"fallback": False, **rest})
 
 
 def test_a_request_runs_and_is_done() -> None:
     """Its beginning and its end are news, with goal, place and seconds."""
-    requests = Requests()
+    requests = RequestTracker()
     (began,) = said(requests, "REQUEST", 10.0, goal="add")
     call(requests, 10.1)
     assert requests.summary(10.2).running == 1
@@ -35,7 +39,7 @@ def test_a_request_runs_and_is_done() -> None:
 
 def test_a_fallback_saves_the_request() -> None:
     """A failed call that is followed by another is a failure of the model, not of the request."""
-    requests = Requests()
+    requests = RequestTracker()
     call(requests, 0.0, "big")
     said(requests, "LLM_CRASH", 1.0, node="ollama", model="big", fault="runner_crashed")
     assert requests.expire(1.0 + SETTLE_S / 2) == []
@@ -53,7 +57,7 @@ def test_a_fallback_saves_the_request() -> None:
 
 def test_a_failure_without_a_fallback_is_the_end() -> None:
     """Told once nothing followed for a while, with the fault."""
-    requests = Requests()
+    requests = RequestTracker()
     call(requests, 0.0)
     said(requests, "LLM_ERROR", 1.0, node="ollama", model="m", fault="reset")
     (failed,) = requests.expire(1.0 + SETTLE_S)
@@ -63,7 +67,7 @@ def test_a_failure_without_a_fallback_is_the_end() -> None:
 
 def test_a_call_through_an_agent_ends_with_the_outer_answer() -> None:
     """The agent's own calls bear the same id; her answer names no model."""
-    requests = Requests()
+    requests = RequestTracker()
     call(requests, 0.0, "agent", node="victoria")
     call(requests, 0.5, "m")
     assert said(requests, "LLM_RESPONSE", 2.0, node="ollama", model="m", seconds=1.5) == []
@@ -73,7 +77,7 @@ def test_a_call_through_an_agent_ends_with_the_outer_answer() -> None:
 
 def test_an_error_beside_the_call_ends_nothing() -> None:
     """A node that is not there is told with the same tag."""
-    requests = Requests()
+    requests = RequestTracker()
     call(requests, 0.0)
     said(requests, "LLM_ERROR", 0.1, node="mlx", fault="refused")
     assert requests.expire(0.1 + 2 * SETTLE_S) == []
@@ -82,7 +86,7 @@ def test_an_error_beside_the_call_ends_nothing() -> None:
 
 def test_silence_makes_a_request_lost() -> None:
     """A process that was killed tells no end: it is neither done nor failed."""
-    requests = Requests(lost_s=600)
+    requests = RequestTracker(lost_s=600)
     call(requests, 0.0)
     assert requests.expire(599.0) == []
     (lost,) = requests.expire(600.0)
@@ -91,7 +95,7 @@ def test_silence_makes_a_request_lost() -> None:
 
 def test_the_window_moves() -> None:
     """What ended before it is forgotten."""
-    requests = Requests(window_s=300)
+    requests = RequestTracker(window_s=300)
     call(requests, 0.0)
     said(requests, "LLM_RESPONSE", 7.0, node="ollama", model="m", seconds=7.0)
     assert (requests.summary(8.0).done, requests.summary(8.0).slow) == (1, 1)
@@ -101,7 +105,7 @@ def test_the_window_moves() -> None:
 
 def test_a_flood_of_requests_is_bounded() -> None:
     """The oldest open one is given up, and told as lost."""
-    requests = Requests()
+    requests = RequestTracker()
     for number in range(MAX_OPEN):
         assert call(requests, 1.0, identifier=f"{number:08d}-3a15-468c-96c9-758325391ded") is not None
     assert requests.summary(1.0).running <= MAX_OPEN
@@ -121,7 +125,7 @@ _LINES = st.lists(
 @given(_LINES)
 def test_whatever_the_lines_every_request_ends_once(lines: list[tuple[str, str, str | None, float]]) -> None:
     """Each one that is open is ended by time at the latest, and running and ended ones add up."""
-    requests, at, ends = Requests(lost_s=600), 0.0, 0
+    requests, at, ends = RequestTracker(lost_s=600), 0.0, 0
     for tag, identifier, model, passed in lines:
         at += passed
         news = said(requests, tag, at, identifier, node="n", **({"model": model} if model else {}))

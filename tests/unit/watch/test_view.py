@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.checks.container_assessment import ContainerCondition
-from opskit.checks.inventory import Loaded
+from opskit.checks.inventory import LoadedModel
 from opskit.cli.watch_view import LEAST, Line, cells, columns, lines
 from opskit.providers.base import Resident
 from opskit.result import Finding, Status
 from opskit.system.gauges import DiskGauge, Gauges, MemoryUser
 from opskit.watch.complaints import Complaint
-from opskit.watch.machine import Crossing
+from opskit.watch.machine import ThresholdEvent
 from opskit.watch.requests import ModelRow, Summary
-from opskit.watch.targets import Answer, Sight
+from opskit.watch.targets import TargetReply, TargetView
 from opskit.watch.view import View, Warned, exit_of
 from opskit.watch.watched_container import WatchedContainer
 
@@ -28,16 +28,16 @@ def sight(
     status: Status = Status.PASS,
     *,
     required: bool = False,
-    loaded: Sequence[Loaded] = (),
+    loaded: Sequence[LoadedModel] = (),
     late: bool = False,
     age_s: float = 0.1,
     detail: str = "1 model is loaded",
-) -> Sight:
+) -> TargetView:
     found = Finding("node", name, status, state, detail, remedy="start it: `ollama serve`", seconds=0.01)
-    return Sight("node", name, required, Answer(found, 99.9, tuple(loaded), 99.9), age_s, late)
+    return TargetView("node", name, required, TargetReply(found, 99.9, tuple(loaded), 99.9), age_s, late)
 
 
-UNKNOWN = Sight("node", "mlx", False, None, None, True)
+UNKNOWN = TargetView("node", "mlx", False, None, None, True)
 REFUSED = sight("mlx", "refused", Status.SKIP)
 
 
@@ -56,14 +56,14 @@ REFUSED = sight("mlx", "refused", Status.SKIP)
         ([REFUSED, UNKNOWN], 3),
     ],
 )
-def test_the_exit_status_is_the_last_state(targets: list[Sight], status: int) -> None:
+def test_the_exit_status_is_the_last_state(targets: list[TargetView], status: int) -> None:
     """A required target that is not well fails; only other ones are no failure; nothing seen is 3."""
     assert exit_of(targets) == status
 
 
 def view(**changes) -> View:
-    model = Loaded("ollama", Resident("phi3.5:3.8b", 2 * GIB, 2 * GIB), "phi3.5:3.8b", 100.0)
-    crossing = Crossing("warning", "memory", 91.0, 80.0)
+    model = LoadedModel("ollama", Resident("phi3.5:3.8b", 2 * GIB, 2 * GIB), "phi3.5:3.8b", 100.0)
+    crossing = ThresholdEvent("warning", "memory", 91.0, 80.0)
     row = ModelRow("ollama", "phi3.5:3.8b", 1, 12, 2, 1, 1, 0.8, 12.0, "runner_crashed")
     whole = {
         "targets": (sight(loaded=[model]), sight("mlx", "refused", Status.WARN, late=True, age_s=7.0)),

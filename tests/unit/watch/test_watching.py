@@ -7,9 +7,9 @@ from typing import Literal
 
 from opskit.config.schema import Config
 from opskit.result import Finding, Status
-from opskit.watch.event import Event
-from opskit.watch.targets import Answer
-from opskit.watch.watching import FIRST_PATIENCE_S, Watch, Wish
+from opskit.watch.event import WatchEvent
+from opskit.watch.targets import TargetReply
+from opskit.watch.watching import FIRST_PATIENCE_S, Watch, WatchParts
 
 
 class Scripted:
@@ -22,12 +22,12 @@ class Scripted:
         self.required = False
         self._states = list(states)
 
-    async def look(self) -> Answer:
+    async def look(self) -> TargetReply:
         state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
         if state is None:
             await asyncio.Event().wait()
         finding = Finding("node", self.name, Status.PASS, state or "")
-        return Answer(finding, asyncio.get_running_loop().time())
+        return TargetReply(finding, asyncio.get_running_loop().time())
 
 
 class Clocks:
@@ -46,11 +46,11 @@ class Clocks:
 
 def watch(targets: Sequence[Scripted], clocks: Clocks) -> Watch:
     config = Config("/nonexistent", (), ())
-    wish = Wish(frozenset({"nodes"}), 5.0, targets)
+    wish = WatchParts(frozenset({"nodes"}), 5.0, targets)
     return Watch(config, wish, clock=clocks.steady, wall=clocks.wall)
 
 
-async def watched(targets: Sequence[Scripted], count: int) -> list[tuple[float, Event]]:
+async def watched(targets: Sequence[Scripted], count: int) -> list[tuple[float, WatchEvent]]:
     """The events of so many looks, each with the time at which it came."""
     clocks = Clocks()
     began = clocks.steady()

@@ -21,7 +21,7 @@ _PASSING = (408, 425, 429)
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class WebhookRequest:
     """What is posted. `key` is the same for each try, so that a receiver can drop a second copy."""
 
     body: bytes
@@ -38,7 +38,9 @@ class _Refusal(Exception):  # noqa: N818 - an answer, not an error
         self.wait_s = wait_s
 
 
-async def post(url: str, letter: Letter, *, environ: Mapping[str, str], timeout_s: float) -> str | None:
+async def post(
+    url: str, letter: WebhookRequest, *, environ: Mapping[str, str], timeout_s: float
+) -> str | None:
     """None when the server took it (2xx), else why not. `timeout_s` bounds all tries together.
 
     Refused and broken connections, 5xx, 408, 425 and 429 are tried again after a pause, or after what
@@ -57,7 +59,7 @@ async def post(url: str, letter: Letter, *, environ: Mapping[str, str], timeout_
 
 
 async def _tried(
-    url: str, letter: Letter, environ: Mapping[str, str], timeout_s: float, said: list[str]
+    url: str, letter: WebhookRequest, environ: Mapping[str, str], timeout_s: float, said: list[str]
 ) -> str | None:
     until = asyncio.get_running_loop().time() + timeout_s
     for number in range(_TRIES):
@@ -76,7 +78,7 @@ async def _tried(
     return said[-1] + (f", {len(said)} times" if len(said) > 1 else "")
 
 
-async def _delivered(url: str, letter: Letter, environ: Mapping[str, str], timeout_s: float) -> None:
+async def _delivered(url: str, letter: WebhookRequest, environ: Mapping[str, str], timeout_s: float) -> None:
     """One try with its redirections. Raises _Refusal."""
     for _ in range(_HOPS + 1):
         moved = await _sent(url, letter, environ, timeout_s)
@@ -86,7 +88,7 @@ async def _delivered(url: str, letter: Letter, environ: Mapping[str, str], timeo
     raise _Refusal("it redirects again and again")
 
 
-async def _sent(url: str, letter: Letter, environ: Mapping[str, str], timeout_s: float) -> str | None:
+async def _sent(url: str, letter: WebhookRequest, environ: Mapping[str, str], timeout_s: float) -> str | None:
     """Where it has moved to, None when it was taken. The body of the answer is not read. Raises _Refusal."""
     from opskit.providers.base import CallError
     from opskit.providers.failures import retry_after, translated

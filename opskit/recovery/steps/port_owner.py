@@ -6,20 +6,20 @@ import time
 from dataclasses import dataclass
 
 from opskit.errors import OpskitError
-from opskit.recovery.ground import Ground
-from opskit.recovery.steps.subject import Subject
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.steps.subject import RepairSubject
 from opskit.system.network import connects
 from opskit.system.program import NotStarted, run
 from opskit.system.running import Running, running
 from opskit.system.services import Service, service_of
-from opskit.system.sockets import PROXIES, Held, Owner, SocketTable, owner
+from opskit.system.sockets import PROXIES, Owner, PortSocket, SocketTable, owner
 
 _HERE = ("127.", "::1", "0.0.0.0", "::")  # noqa: S104 - addresses that are compared
 _ASK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class PortOwner:
     """What listens on a port. `process` and `service` None mean that this user may not see them."""
 
     port: int
@@ -47,7 +47,7 @@ class Holder:
         return (*kept, self.process.name, *self.process.command) if self.process is not None else kept
 
 
-async def holder(ground: Ground, subject: Subject) -> Holder | None:
+async def holder(ground: RecoveryContext, subject: RepairSubject) -> PortOwner | None:
     """None when nothing on this machine listens where the subject's address leads."""
     table = await asyncio.to_thread(SocketTable.read, time.monotonic())
     held = [one for one in table.at("tcp", subject.port) if _here(one)]
@@ -59,24 +59,24 @@ async def holder(ground: Ground, subject: Subject) -> Holder | None:
     found = await asyncio.to_thread(owner, pid)
     process = await asyncio.to_thread(running, pid)
     if found is None or process is None:
-        return Holder(subject.port)
-    return Holder(subject.port, process, await _kept(ground, subject, found, process))
+        return PortOwner(subject.port)
+    return PortOwner(subject.port, process, await _kept(ground, subject, found, process))
 
 
-def _here(one: Held) -> bool:
+def _here(one: PortSocket) -> bool:
     return one.address.startswith(_HERE)
 
 
-async def _hidden(ground: Ground, subject: Subject) -> Holder | None:
+async def _hidden(ground: RecoveryContext, subject: RepairSubject) -> PortOwner | None:
     """Without the rights to see whose socket it is: of a container's port Docker itself knows."""
     name = await _published(ground, subject.port, None)
     if name is not None:
-        return Holder(subject.port, None, Service("container", name, "system"))
+        return PortOwner(subject.port, None, Service("container", name, "system"))
     answer = await connects(subject.url, timeout_s=ground.config.budgets.connect_s)
-    return None if answer.problem == "refused" else Holder(subject.port)
+    return None if answer.problem == "refused" else PortOwner(subject.port)
 
 
-async def _kept(ground: Ground, subject: Subject, found: Owner, process: Running) -> Service:
+async def _kept(ground: RecoveryContext, subject: RepairSubject, found: Owner, process: Running) -> Service:
     name = None
     if found.container is not None or found.name in PROXIES:
         name = await _published(ground, subject.port, found.container)
@@ -90,14 +90,14 @@ async def _kept(ground: Ground, subject: Subject, found: Owner, process: Running
     return Service("stray", None, service.domain, service.user)
 
 
-async def _published(ground: Ground, port: int, container: str | None) -> str | None:
+async def _published(ground: RecoveryContext, port: int, container: str | None) -> str | None:
     try:
         return await ground.door.holder_of(port, container)
     except OpskitError:
         return None
 
 
-async def unit_properties(ground: Ground, unit: str, *names: str, user: bool) -> dict[str, str]:
+async def unit_properties(ground: RecoveryContext, unit: str, *names: str, user: bool) -> dict[str, str]:
     """What `systemctl show` tells of a unit, times in UTC; nothing when there is no systemd to ask."""
     program = shutil.which("systemctl", path=ground.environ.get("PATH"))
     if program is None:

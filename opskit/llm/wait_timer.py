@@ -16,7 +16,7 @@ def _expire() -> float | None:
     return None
 
 
-class Watch:
+class WaitTimer:
     """For one task at a time. Close it when done: `with contextlib.closing(Watch()) as watch`."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-class Question(Generic[T]):
+class Poller(Generic[T]):
     """`ask` must end by itself: it carries its own deadline. `clock` gives monotonic seconds.
 
     `answer` is the last one, `at` when it came; `late` means that an answer is awaited for longer than a
@@ -52,7 +52,7 @@ class Question(Generic[T]):
             self._task = None
 
 
-async def ask_all(questions: Sequence[Question[Any]], patience_s: float) -> None:
+async def ask_all(questions: Sequence[Poller[Any]], patience_s: float) -> None:
     """Ask all side by side, and wait a moment for the answers: never for one that was late before."""
     for one in questions:
         one.settle()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.facts.container import Container
-from opskit.recovery.ground import Ground
-from opskit.recovery.step import Command, Seen
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.step import Command, TargetObservation
 from opskit.recovery.steps.declared import declared, sources
 from opskit.system.compose import Compose, find
 from opskit.system.compose_model import Project
@@ -15,7 +15,7 @@ from opskit.system.program import NotStarted
 
 
 @dataclass(frozen=True, slots=True)
-class Undertaking:
+class ComposeProject:
     """`key` is the name in the configuration, None for a project that was found by its containers' labels."""
 
     compose: Compose
@@ -38,19 +38,19 @@ class Undertaking:
         return Command(self.compose.command).shown
 
 
-async def configured(ground: Ground, key: str) -> Undertaking:
+async def configured(ground: RecoveryContext, key: str) -> ComposeProject:
     """A project of `stack.compose`. Raises OpskitError RECOVER_004 when its files cannot be used."""
     found = await sources(ground, key)
-    if isinstance(found, Seen):
+    if isinstance(found, TargetObservation):
         raise _unusable(key, found)
     project = await declared(ground, key, found)
-    if isinstance(project, Seen):
+    if isinstance(project, TargetObservation):
         raise _unusable(key, project)
     compose = await _found(ground, found.files, None)
-    return Undertaking(compose, project.name, key, project)
+    return ComposeProject(compose, project.name, key, project)
 
 
-async def labelled(ground: Ground, container: Container, project: str) -> Undertaking:
+async def labelled(ground: RecoveryContext, container: Container, project: str) -> ComposeProject:
     """The project that made a container, by what Compose wrote on it. Raises OpskitError RECOVER_004."""
     folder = Path(container.folder or "/")
     files = [folder / file for file in container.config_files]
@@ -62,15 +62,15 @@ async def labelled(ground: Ground, container: Container, project: str) -> Undert
     if container.env_file:
         with_file = (*compose.command, "--env-file", container.env_file)
         compose = replace(compose, command=with_file)
-    return Undertaking(compose, project)
+    return ComposeProject(compose, project)
 
 
-async def _found(ground: Ground, files: Sequence[Path], project: str | None) -> Compose:
+async def _found(ground: RecoveryContext, files: Sequence[Path], project: str | None) -> Compose:
     try:
         return await find(files, project=project, env=ground.environ)
     except NotStarted as error:
         raise OpskitError("RECOVER_004", error.message, remedy=error.remedy) from error
 
 
-def _unusable(key: str, seen: Seen) -> OpskitError:
+def _unusable(key: str, seen: TargetObservation) -> OpskitError:
     return OpskitError("RECOVER_004", f"Compose project {key}: {seen.cause}", remedy=seen.remedy)

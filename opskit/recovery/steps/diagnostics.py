@@ -12,12 +12,12 @@ from typing import Any
 
 from opskit.config.schema import NodeConfig
 from opskit.errors import OpskitError
-from opskit.logs.frames import Bare, Framed, Lines
+from opskit.logs.frames import Bare, Framed, LineJoiner
 from opskit.providers.base import CallError
 from opskit.providers.node import Node
-from opskit.recovery.ground import Ground
-from opskit.recovery.steps.situation import Situation
-from opskit.recovery.steps.subject import Subject
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.steps.situation import RepairContext
+from opskit.recovery.steps.subject import RepairSubject
 from opskit.system.docker_records import LogQuery
 from opskit.system.host import available_memory_bytes
 from opskit.system.program import NotStarted, run
@@ -32,7 +32,7 @@ _SOURCE_S = 4.0
 
 
 async def gathered(
-    ground: Ground, subject: Subject, now: Situation, node: NodeConfig | None
+    ground: RecoveryContext, subject: RepairSubject, now: RepairContext, node: NodeConfig | None
 ) -> dict[str, Any]:
     """What can be told of a server before it is restarted; empty parts are left out."""
     logs, resident = await asyncio.gather(_logs(ground, subject, now), _resident(ground, node))
@@ -63,7 +63,7 @@ async def gathered(
     return {name: value for name, value in told.items() if value not in (None, [], {})}
 
 
-async def _logs(ground: Ground, subject: Subject, now: Situation) -> dict[str, list[str]]:
+async def _logs(ground: RecoveryContext, subject: RepairSubject, now: RepairContext) -> dict[str, list[str]]:
     """The last lines of each log there is, by its name."""
     home = Path(ground.environ.get("HOME", "/"))
     files = {}
@@ -87,7 +87,7 @@ async def _logs(ground: Ground, subject: Subject, now: Situation) -> dict[str, l
     return {name: lines for name, lines in found.items() if lines}
 
 
-async def _resident(ground: Ground, node: NodeConfig | None) -> list[str] | str | None:
+async def _resident(ground: RecoveryContext, node: NodeConfig | None) -> list[str] | str | None:
     """What the server says is loaded; its silence is evidence too."""
     if node is None:
         return None
@@ -102,11 +102,11 @@ async def _resident(ground: Ground, node: NodeConfig | None) -> list[str] | str 
     return None if found is None else [one.name for one in found]
 
 
-async def container_tail(ground: Ground, name: str, lines: int = LINES) -> list[str]:
+async def container_tail(ground: RecoveryContext, name: str, lines: int = LINES) -> list[str]:
     """The last lines of a container's log. Raises OpskitError DOCKER_*."""
     item = await ground.door.inspect(name)
     reader: Bare | Framed = Bare() if item.tty else Framed()
-    joined, found, read_bytes = Lines(tty=item.tty), [], 0
+    joined, found, read_bytes = LineJoiner(tty=item.tty), [], 0
     async with ground.door.logs(item.id, LogQuery(tail=lines)) as stream:
         while (piece := await stream.piece(_SOURCE_S)) and read_bytes < _LOG_BYTES:
             read_bytes += len(piece)
@@ -132,7 +132,7 @@ def shown(lines: Sequence[str]) -> list[str]:
     return [line if len(line) <= _LINE_CHARS else line[:_LINE_CHARS] + "..." for line in lines]
 
 
-async def _said(ground: Ground, command: Sequence[str]) -> list[str]:
+async def _said(ground: RecoveryContext, command: Sequence[str]) -> list[str]:
     done = await run(command, env=ground.environ)
     return shown(done.out.splitlines()[-LINES:]) if done.exit == 0 else []
 

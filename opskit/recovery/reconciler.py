@@ -10,9 +10,9 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from opskit.recovery.mending import Mender
-from opskit.recovery.outcome import Outcome, Result, Run
-from opskit.recovery.step import Seen, Step
+from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
+from opskit.recovery.repairer import Repairer
+from opskit.recovery.step import Step, TargetObservation
 from opskit.system.moment import utc
 
 
@@ -21,7 +21,7 @@ class _State:
     """One step of the run: what was seen before its turn came, and what became of it."""
 
     step: Step
-    early: "asyncio.Task[Sequence[Seen]]"
+    early: "asyncio.Task[Sequence[TargetObservation]]"
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     outcomes: list[Outcome] = field(default_factory=list)
 
@@ -31,26 +31,26 @@ class _State:
 
     @property
     def absent(self) -> bool:
-        return bool(self.outcomes) and all(one.result is Result.ABSENT for one in self.outcomes)
+        return bool(self.outcomes) and all(one.result is RepairResult.ABSENT for one in self.outcomes)
 
     @property
     def changed(self) -> bool:
         return any(one.ran for one in self.outcomes)
 
 
-class Healer:
+class Reconciler:
     """One run over `steps`, whose requirements must be among them.
 
     `only` are the steps that may be repaired; all when empty. What they require is looked at, no more.
     """
 
-    def __init__(self, steps: Sequence[Step], mender: Mender, *, only: Collection[str] = ()) -> None:
+    def __init__(self, steps: Sequence[Step], mender: Repairer, *, only: Collection[str] = ()) -> None:
         self._steps = {step.name: step for step in _needed(steps, only)}
         self._mender = mender
         self._only = frozenset(only)
         self._states: dict[str, _State] = {}
 
-    async def run(self, *, budget_s: float) -> Run:
+    async def run(self, *, budget_s: float) -> RecoveryRun:
         """Look, mend, look again. Ends within `budget_s`; never raises for what a step does."""
         began = time.monotonic()
         started = utc(time.time())
@@ -76,9 +76,9 @@ class Healer:
                 raise failure
         outcomes = [one for state in self._states.values() for one in state.outcomes]
         took = time.monotonic() - began
-        return Run(self._mender.run_id, started, took, self._mender.dry, outcomes)
+        return RecoveryRun(self._mender.run_id, started, took, self._mender.dry, outcomes)
 
-    def _early(self) -> "list[asyncio.Task[Sequence[Seen]]]":
+    def _early(self) -> "list[asyncio.Task[Sequence[TargetObservation]]]":
         return [state.early for state in self._states.values()]
 
     async def _turn(self, state: _State) -> None:
@@ -100,12 +100,12 @@ class Healer:
             may_repair = not self._only or step.name in self._only
             await self._treat_all(state, seen, may_repair=may_repair)
             if not state.outcomes:
-                nothing = Outcome(step.name, step.name, Result.ABSENT, "absent", "nothing to look at")
+                nothing = Outcome(step.name, step.name, RepairResult.ABSENT, "absent", "nothing to look at")
                 state.outcomes.append(nothing)
         finally:
             state.ended.set()
 
-    async def _treat_all(self, state: _State, seen: Sequence[Seen], *, may_repair: bool) -> None:
+    async def _treat_all(self, state: _State, seen: Sequence[TargetObservation], *, may_repair: bool) -> None:
         """Every target once. A repair makes what was seen of the others stale."""
         treated: set[str] = set()
         while waiting := [one for one in seen if one.target not in treated]:
@@ -161,7 +161,9 @@ def _needed(steps: Sequence[Step], only: Collection[str]) -> list[Step]:
 def _blocked(step: Step, causes: Sequence[_State]) -> Outcome:
     names = " and ".join(state.step.name for state in causes)
     if all(state.absent for state in causes):
-        return Outcome(step.name, step.name, Result.ABSENT, "absent", f"{names} is not used on this machine")
+        return Outcome(
+            step.name, step.name, RepairResult.ABSENT, "absent", f"{names} is not used on this machine"
+        )
     words = "; ".join(
         f"{one.target}: {one.cause or one.state}"
         for state in causes
@@ -172,10 +174,10 @@ def _blocked(step: Step, causes: Sequence[_State]) -> Outcome:
 
 
 def _unjudged(step: Step, why: str) -> Outcome:
-    return Outcome(step.name, step.name, Result.INCONCLUSIVE, "not judged", why)
+    return Outcome(step.name, step.name, RepairResult.INCONCLUSIVE, "not judged", why)
 
 
-async def _dropped(task: "asyncio.Task[Sequence[Seen]]") -> None:
+async def _dropped(task: "asyncio.Task[Sequence[TargetObservation]]") -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.wait({task})

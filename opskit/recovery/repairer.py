@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from opskit.errors import OpskitError
 from opskit.recovery.executor import Executor, as_seen, paused
-from opskit.recovery.outcome import Outcome, Result
-from opskit.recovery.step import Condition, Seen, Step
+from opskit.recovery.outcome import Outcome, RepairResult
+from opskit.recovery.step import Condition, Step, TargetObservation
 
 T = TypeVar("T")
 #: Plans ask the same servers that are in trouble.
@@ -21,7 +21,7 @@ _POLL_LAST_S = 2.0
 _HOPELESS_S = 20.0
 
 
-class Mender:
+class Repairer:
     """Treats one target after the other for the healer. `deadline` is when the run ends (monotonic)."""
 
     def __init__(self, executor: Executor) -> None:
@@ -36,15 +36,17 @@ class Mender:
     def run_id(self) -> str:
         return self.executor.run_id
 
-    async def look(self, step: Step, limit_s: float) -> Sequence[Seen]:
+    async def look(self, step: Step, limit_s: float) -> Sequence[TargetObservation]:
         """What a step sees; what hangs or fails is a target that could not be judged."""
         try:
             return await _bounded(step.look(), limit_s)
         except TimeoutError:
-            return [Seen(step.name, Condition.UNKNOWN, "timeout", f"no result within {limit_s:g} s")]
+            return [
+                TargetObservation(step.name, Condition.UNKNOWN, "timeout", f"no result within {limit_s:g} s")
+            ]
         except OpskitError as error:
             return [
-                Seen(
+                TargetObservation(
                     step.name,
                     Condition.UNKNOWN,
                     "unknown",
@@ -56,9 +58,11 @@ class Mender:
         except Exception as exc:  # noqa: BLE001 - the runner of steps is an edge (STYLE 6)
             trace = {"traceback": traceback.format_exception(exc)[-6:]}
             why = f"opskit itself failed in this step: {type(exc).__name__}: {exc}"
-            return [Seen(step.name, Condition.UNKNOWN, "bug", why, evidence=trace, code="BUG_001")]
+            return [
+                TargetObservation(step.name, Condition.UNKNOWN, "bug", why, evidence=trace, code="BUG_001")
+            ]
 
-    async def treat(self, step: Step, seen: Seen, *, may_repair: bool) -> Outcome:
+    async def treat(self, step: Step, seen: TargetObservation, *, may_repair: bool) -> Outcome:
         """What becomes of one target."""
         began = time.monotonic()
         outcome = Outcome(
@@ -77,23 +81,25 @@ class Mender:
         elif seen.condition is Condition.BROKEN:
             if not may_repair:
                 why = f"{seen.cause}; not repaired, because other steps were asked for"
-                outcome = replace(outcome, result=Result.INCONCLUSIVE, cause=why)
+                outcome = replace(outcome, result=RepairResult.INCONCLUSIVE, cause=why)
             else:
                 outcome = await self._repair(step, seen, outcome)
         return replace(outcome, seconds=time.monotonic() - began)
 
-    async def _repair(self, step: Step, seen: Seen, outcome: Outcome) -> Outcome:
+    async def _repair(self, step: Step, seen: TargetObservation, outcome: Outcome) -> Outcome:
         if (pause := self.executor.pause_of(seen.target, step.name, *seen.names)) is not None:
-            return replace(outcome, result=Result.PAUSED, cause=paused(pause, seen.cause))
+            return replace(outcome, result=RepairResult.PAUSED, cause=paused(pause, seen.cause))
         try:
             repair = await _bounded(step.plan(seen), _PLAN_S)
         except TimeoutError:
             return replace(
-                outcome, result=Result.INCONCLUSIVE, cause=f"{seen.cause}; no repair could be planned in time"
+                outcome,
+                result=RepairResult.INCONCLUSIVE,
+                cause=f"{seen.cause}; no repair could be planned in time",
             )
         except OpskitError as error:
             why = f"{seen.cause}; no repair could be planned: {error.message}"
-            return replace(outcome, result=Result.MANUAL, cause=why, remedy=seen.remedy or error.remedy)
+            return replace(outcome, result=RepairResult.MANUAL, cause=why, remedy=seen.remedy or error.remedy)
         if repair is None:
             return await self.executor.leave_to_person(outcome)
         return await self.executor.repair(
@@ -104,7 +110,7 @@ class Mender:
             look_again=lambda settle_s: self._settled(step, seen.target, settle_s),
         )
 
-    async def _settled(self, step: Step, target: str, settle_s: float) -> Seen | None:
+    async def _settled(self, step: Step, target: str, settle_s: float) -> TargetObservation | None:
         """The target once it is well, or as it was last seen; None when it is no longer there."""
         limit = min(time.monotonic() + settle_s, self.deadline)
         pause_s, broken_since = _POLL_FIRST_S, None

@@ -7,7 +7,7 @@ from typing import Any
 
 from opskit.errors import OpskitError
 from opskit.logs.outage import back_off_s
-from opskit.logs.selection import Selection
+from opskit.logs.selection import ContainerSelector
 from opskit.logs.source import Batch, Unreadable, Window
 from opskit.system.docker import Docker
 from opskit.system.docker_records import ListedContainer
@@ -19,13 +19,13 @@ _NO_CONTAINER = "DOCKER_002"
 Follow = Callable[[ListedContainer, Window], AsyncGenerator[Batch, None]]
 
 
-class Crowd:
+class MultiFollower:
     """One task for each container and one that watches for newcomers; all give to one short queue.
 
     `follow` must end when its container is removed and its name is free.
     """
 
-    def __init__(self, docker: Docker, wanted: Selection, follow: Follow) -> None:
+    def __init__(self, docker: Docker, wanted: ContainerSelector, follow: Follow) -> None:
         self._docker = docker
         self._wanted = wanted
         self._follow = follow

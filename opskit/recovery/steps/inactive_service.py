@@ -5,9 +5,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from opskit.recovery.ground import Ground
-from opskit.recovery.steps.holder import unit_properties
-from opskit.recovery.steps.subject import Subject
+from opskit.recovery.context import RecoveryContext
+from opskit.recovery.steps.port_owner import unit_properties
+from opskit.recovery.steps.subject import RepairSubject
 from opskit.system.program import NotStarted, run
 from opskit.system.services import Domain, Service, at_rest
 from opskit.system.systemctl import instant
@@ -21,7 +21,7 @@ _LAUNCHCTL_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Resting:
+class InactiveService:
     """`state` is systemd's word (inactive, failed, activating), empty elsewhere.
 
     `stopped_s` is how long ago systemd stopped it cleanly, as after `systemctl stop`; None when it failed or
@@ -37,7 +37,7 @@ class Resting:
         return f"{self.service.name}{f' ({self.state})' if self.state else ''}"
 
 
-async def resting(ground: Ground, subject: Subject) -> Resting | None:
+async def resting(ground: RecoveryContext, subject: RepairSubject) -> InactiveService | None:
     """None when nothing that is installed on this machine would run it. Starts nothing."""
     for name in subject.services:
         found = await (_on_mac if ground.platform == "darwin" else _on_linux)(ground, name)
@@ -46,7 +46,7 @@ async def resting(ground: Ground, subject: Subject) -> Resting | None:
     return None
 
 
-async def _on_linux(ground: Ground, name: str) -> Resting | None:
+async def _on_linux(ground: RecoveryContext, name: str) -> InactiveService | None:
     unit = f"{name}.service"
     scopes: tuple[tuple[Domain, bool], ...] = (("user", True), ("system", False))
     for domain, user in scopes:
@@ -57,7 +57,7 @@ async def _on_linux(ground: Ground, name: str) -> Resting | None:
         state, ended = shown.get("ActiveState", ""), instant(shown.get("InactiveEnterTimestamp", ""))
         clean = state == "inactive" and shown.get("Result") == "success" and ended is not None
         ago = max(0.0, ground.clock() - ended.timestamp()) if clean and ended is not None else None
-        return Resting(service, state, ago)
+        return InactiveService(service, state, ago)
     return None
 
 
@@ -65,7 +65,7 @@ def _switched_on(shown: dict[str, str]) -> bool:
     return shown.get("LoadState") == "loaded" and shown.get("UnitFileState") in _ON
 
 
-async def _on_mac(ground: Ground, name: str) -> Resting | None:
+async def _on_mac(ground: RecoveryContext, name: str) -> InactiveService | None:
     home = Path(ground.environ.get("HOME", "/"))
     agents = home / "Library" / "LaunchAgents"
     installed = any((agents / f"{prefix}{name}.plist").is_file() for prefix in _BREW)
@@ -77,10 +77,10 @@ async def _on_mac(ground: Ground, name: str) -> Resting | None:
         labels=await _labels(ground),
         applications=[str(one) for folder in folders for one in folder.glob("*.app")],
     )
-    return None if service is None else Resting(service)
+    return None if service is None else InactiveService(service)
 
 
-async def _labels(ground: Ground) -> list[str]:
+async def _labels(ground: RecoveryContext) -> list[str]:
     """The jobs that launchd has loaded for this user."""
     try:
         async with asyncio.timeout(_LAUNCHCTL_S):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class Ticker:
     """Looks are due at `began`, `began + every_s`, ... on any steady clock."""
 
     began: float

@@ -10,14 +10,14 @@ from opskit.checks.checklist import default_expectation
 from opskit.checks.fields import validated
 from opskit.checks.judgement import LATE
 from opskit.checks.kinds import KINDS
+from opskit.checks.run_context import RunContext
 from opskit.checks.runner import observed
 from opskit.checks.spec import Check
-from opskit.checks.surroundings import Surroundings
 from opskit.result import Finding, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CheckedValues:
     """`values` is None where nothing could be seen; the finding then says why."""
 
     finding: Finding
@@ -25,8 +25,8 @@ class Seen:
 
 
 async def seen(
-    kind: str, around: Surroundings, *, timeout_s: float = 5.0, folder: Path = Path(), **given: Any
-) -> Seen:
+    kind: str, around: RunContext, *, timeout_s: float = 5.0, folder: Path = Path(), **given: Any
+) -> CheckedValues:
     """What a check of this kind would see now. `given` are its parameters, which must be right."""
     found = KINDS[kind]
     for module in found.imports:
@@ -37,7 +37,7 @@ async def seen(
     if finding.state == LATE:
         # What did not answer here was not seen; a checklist would call it failed.
         finding = replace(finding, status=Status.INCONCLUSIVE)
-    return Seen(finding, values)
+    return CheckedValues(finding, values)
 
 
 def _never(at: tuple[Any, ...], message: str) -> None:

@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass, field, replace
 
-from opskit.llm.answer import Answer, Ask, Attempt, Outcome
-from opskit.llm.attempt import Trial
+from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome
+from opskit.llm.attempt import AttemptState
 from opskit.llm.faults import Fault, FaultKind, Scope
-from opskit.llm.plan import Candidate, Wish
+from opskit.llm.plan import Candidate, ModelRequest
 
 
 @dataclass(slots=True)
-class Course:
+class RequestState:
     """One request under way. Times are of the router's clock."""
 
     ask: Ask
     started: float
-    wish: Wish = field(init=False)
+    wish: ModelRequest = field(init=False)
     attempts: list[Attempt] = field(default_factory=list)
     shown: str = ""
     _tried: set[tuple[str, str]] = field(default_factory=set)
@@ -36,12 +36,12 @@ class Course:
         """From now on any model will do, the dependable first."""
         self.wish = replace(self.wish, model=None, fallback=True)
 
-    def record(self, trial: Trial) -> None:
+    def record(self, trial: AttemptState) -> None:
         self.attempts.append(_attempt(trial, fallback=self.is_fallback))
         if trial.committed and not trial.ok:
             self.shown = trial.text
 
-    def avoid(self, trial: Trial, now: float) -> None:
+    def avoid(self, trial: AttemptState, now: float) -> None:
         """After a failure: not this model again, not this node when the fault was the node's."""
         candidate, fault = trial.candidate, trial.fault
         self._tried.add((candidate.node, candidate.model))
@@ -58,7 +58,7 @@ class Course:
         self._waiting.sort(key=lambda pair: pair[0])
         return self._waiting.pop(0) if self._waiting else None
 
-    def answer(self, trial: Trial, now: float) -> Answer:
+    def answer(self, trial: AttemptState, now: float) -> Answer:
         return Answer(
             trial.text,
             trial.candidate.node,
@@ -70,16 +70,16 @@ class Course:
         )
 
 
-def _attempt(trial: Trial, *, fallback: bool) -> Attempt:
+def _attempt(trial: AttemptState, *, fallback: bool) -> Attempt:
     candidate = trial.candidate
     if trial.ok:
-        outcome, fault, detail = Outcome.OK, None, candidate.why
+        outcome, fault, detail = AttemptOutcome.OK, None, candidate.why
     elif trial.verdict is not None:
-        outcome, fault = Outcome.REJECTED, trial.verdict.value
+        outcome, fault = AttemptOutcome.REJECTED, trial.verdict.value
         detail = f"{len(trial.text)} characters, {trial.verdict.value}"
     else:
         found = trial.fault or Fault(FaultKind.SERVER_ERROR, "")
-        outcome, fault, detail = Outcome.FAULT, found.kind.value, found.detail
+        outcome, fault, detail = AttemptOutcome.FAULT, found.kind.value, found.detail
     return Attempt(
         candidate.node,
         trial.served or candidate.model,

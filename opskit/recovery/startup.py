@@ -20,9 +20,9 @@ from opskit.checks.container_assessment import (
 from opskit.errors import OpskitError
 from opskit.facts.container import Container, docker_time
 from opskit.facts.container_survey import read_compose_containers
-from opskit.recovery.ground import Ground
+from opskit.recovery.context import RecoveryContext
 from opskit.recovery.procedure import Say
-from opskit.recovery.steps.testimony import container_tail
+from opskit.recovery.steps.diagnostics import container_tail
 from opskit.result import Finding, Status
 
 #: What has no health check is well once it has run so long.
@@ -36,7 +36,7 @@ _PASSING = (ContainerState.STARTING, ContainerState.UNHEALTHY, ContainerState.RE
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ServiceStanding:
     """One container at one moment. `assessment` None means that it runs and has to prove that it stays."""
 
     container: Container
@@ -63,7 +63,7 @@ class Standing:
         return self.assessment.words or self.assessment.state.value
 
 
-async def containers_of(ground: Ground, project: str, service: str | None = None) -> list[Container]:
+async def containers_of(ground: RecoveryContext, project: str, service: str | None = None) -> list[Container]:
     """The containers of a project, or of one service of it. Raises OpskitError DOCKER_*."""
     containers = await read_compose_containers(ground.door, project, service)
     return sorted(
@@ -72,7 +72,7 @@ async def containers_of(ground: Ground, project: str, service: str | None = None
 
 
 async def risen(
-    ground: Ground,
+    ground: RecoveryContext,
     project: str,
     services: Sequence[str],
     *,
@@ -112,27 +112,31 @@ async def risen(
     ]
 
 
-async def standings(ground: Ground, project: str, narrow: str | None) -> Mapping[str, list[Standing]]:
+async def standings(
+    ground: RecoveryContext, project: str, narrow: str | None
+) -> Mapping[str, list[ServiceStanding]]:
     """How each container stands, by service."""
     containers = await containers_of(ground, project, narrow)
     peers = {one.id: one for one in containers}
     now = docker_time((await ground.door.info()).get("SystemTime")) or datetime.now(UTC)
-    found: dict[str, list[Standing]] = {}
+    found: dict[str, list[ServiceStanding]] = {}
     for one in containers:
         found.setdefault(one.service or "", []).append(standing(one, peers, now))
     return found
 
 
-def standing(container: Container, peers: Mapping[str, Container], now: datetime) -> Standing:
+def standing(container: Container, peers: Mapping[str, Container], now: datetime) -> ServiceStanding:
     """How one container stands. Pure."""
     assessment = assess_container(container, peers=peers, events=None, rules=_RULES, now=now)
     unproven = assessment.state is ContainerState.UP and assessment.health is None
     if unproven and assessment.age_s is not None and assessment.age_s < STABLE_S:
-        return Standing(container, None)
-    return Standing(container, assessment)
+        return ServiceStanding(container, None)
+    return ServiceStanding(container, assessment)
 
 
-async def _finding(ground: Ground, name: str, those: Sequence[Standing], limit_s: float) -> Finding:
+async def _finding(
+    ground: RecoveryContext, name: str, those: Sequence[ServiceStanding], limit_s: float
+) -> Finding:
     if not those:
         remedy = "`docker compose ps --all` shows what is there"
         return Finding("service", name, Status.FAIL, "missing", "it has no container", "DOCKER_002", remedy)
@@ -157,7 +161,7 @@ async def _finding(ground: Ground, name: str, those: Sequence[Standing], limit_s
     )
 
 
-async def _tail(ground: Ground, name: str) -> list[str]:
+async def _tail(ground: RecoveryContext, name: str) -> list[str]:
     try:
         return await container_tail(ground, name, 10)
     except OpskitError as error:

@@ -10,7 +10,7 @@ from opskit.system.docker_objects import DockerObjects
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class RecoveryContext:
     """`folder` is the state folder, `clock` gives seconds since the epoch, `platform` is `sys.platform`.
 
     Steps may keep marks and facts in `memory`; the healer saves it.

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from opskit.logs.frames import Line
-from opskit.logs.record import Entry
+from opskit.logs.frames import StreamLine
+from opskit.logs.record import LogEntry
 from opskit.logs.source import Batch, Note
 
 _ROOM_BYTES = 512 * 1024
@@ -16,17 +16,17 @@ _QUIET_S = 0.25
 _COMPLAINTS = 3
 
 
-def entries(shown: str, lines: Sequence[Line]) -> Batch:
+def entries(shown: str, lines: Sequence[StreamLine]) -> Batch:
     """Lines as entries of a source; complaints of the daemon become notes."""
     return [
         Note(shown, at_ns / 1e9, f"Docker: {text.decode('utf-8', 'replace')}")
         if stream == _COMPLAINTS
-        else Entry(shown, text, at_ns / 1e9)
+        else LogEntry(shown, text, at_ns / 1e9)
         for at_ns, stream, text in lines
     ]
 
 
-class Outbox:
+class FollowBuffer:
     """One batch that grows until it is taken. When it is full the writer waits.
 
     Notes are put between the lines by their time; the writer sets `quiet` while it waits for more lines.
@@ -64,7 +64,7 @@ class Outbox:
         if self._timer is None:
             self._later()
 
-    async def lines(self, lines: Sequence[Line]) -> None:
+    async def lines(self, lines: Sequence[StreamLine]) -> None:
         """Give out lines, and before each the notes that are older."""
         if not lines:
             return

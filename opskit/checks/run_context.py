@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opskit.system.sockets import SocketTable
 
 
-class Surroundings:
+class RunContext:
     """Everything is opened on first use and closed with the run; an async context manager.
 
     Entering it makes the running loop use threads that may be left behind.
