@@ -31,8 +31,9 @@ def health(one: Container) -> str:
     return str(one.attrs["State"]["Health"]["Status"])
 
 
-def check(command: str) -> dict[str, Any]:
-    return {"test": ["CMD", "sh", "-c", command], "interval": 20_000_000, "retries": 1}
+def check(command: str, interval_ms: int = 20) -> dict[str, Any]:
+    """A health check. Each run leaves three of the 256 events by which Docker tells who stopped what."""
+    return {"test": ["CMD", "sh", "-c", command], "interval": interval_ms * 1_000_000, "retries": 1}
 
 
 def configured(folder: Path, *names: str, grace_s: float = 60.0, **stack: Any) -> Path:
@@ -53,8 +54,8 @@ def by_name(result: Result) -> dict[str, dict[str, Any]]:
 
 def test_each_container_is_judged_by_its_state(box: Engine, tmp_path: Path):
     """Healthy, unhealthy, ended well and badly, restarting, stopped by hand: each with its own verdict."""
-    well = box.run("echo ready; sleep 1000", healthcheck=check("true"), mem_limit="64m")
-    sick = box.run("sleep 1000", healthcheck=check("echo no disk; exit 1"))
+    well = box.run("echo ready; sleep 1000", healthcheck=check("true", 1000), mem_limit="64m")
+    sick = box.run("sleep 1000", healthcheck=check("echo no disk; exit 1", 1000))
     done, failed = box.run("exit 0"), box.run("echo out of paper >&2; exit 7")
     flapping = box.run("exit 3", restart_policy={"Name": "always"})
     stopped = box.run("sleep 1000")
