@@ -14,7 +14,7 @@ import pytest
 from opskit.config.schema import AgentConfig
 from opskit.recovery.outcome import RepairResult
 from opskit.recovery.steps.agents import agents
-from tests.parts.command import RepairResult as Ended
+from tests.parts.command import Result as Ended
 from tests.parts.command import opskit
 from tests.parts.docker import IMAGE, LABEL, Engine
 from tests.parts.healing import Healing, configured, machine, outcome, written
