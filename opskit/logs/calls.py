@@ -20,7 +20,8 @@ State = Literal["running", "answered", "failed", "interrupted"]
 _STATES: dict[str, State] = {"answered": "answered", "failed": "failed", "interrupted": "interrupted"}
 #: The tags that tell of a request.
 TAGS = ("REQUEST", "REQUEST_END", "LLM_CALL", "LLM_RESPONSE", "LLM_ERROR", "LLM_CRASH", "LLM_PARSE")
-_MODEL = re.compile(r"\bmodel:?\s+([\w./:@-]*\w)", re.IGNORECASE)
+#: "model runner has unexpectedly stopped" is what Ollama says of any model.
+_MODEL = re.compile(r"\bmodel:?\s+(?!runner\b)([\w./:@-]*\w)", re.IGNORECASE)
 _FALLS_BACK = re.compile(r"(?:retry|fallback)[\w/ ]*:\s*true", re.IGNORECASE)
 _SUCCEEDS = re.compile("success|✅", re.IGNORECASE)
 _TOOK = re.compile(r"\b(\d{1,9}(?:\.\d{1,9})?) ?(ms|s|sec|seconds)\b")

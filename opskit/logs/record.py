@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 from opskit.logs.tag_names import STANDARD_TAGS, tag_pattern
@@ -143,11 +144,13 @@ def _tagged(line: bytes, tag: re.Match[bytes]) -> Facts:
     identifier = fields.get("correlation_id")
     if not isinstance(identifier, str):
         identifier = _identifier(line)
+    when = _TIME.search(line, 0, _HEAD)
     # Only what stands in front of the tag is the line's own level; behind it is content, previews included.
-    level = _level(line[:begin]) if begin else None
+    timed_only = when is not None and when.start() == 0 and begin - when.end() <= 1
+    level = None if timed_only or not begin else _level(line[:begin])
     return Facts(
         "tagged",
-        timestamp(line),
+        None if when is None else _epoch(when),
         level or _TAG_LEVELS.get(name, "info"),
         name,
         identifier,
@@ -236,15 +239,22 @@ def json_time(value: Any, read: Callable[[bytes], float | None] = timestamp) -> 
 
 
 def _epoch(found: re.Match[bytes]) -> float | None:
-    try:
-        moment = datetime.fromisoformat(f"{found['date'].decode()}T{found['time'].decode()}+00:00")
-    except ValueError:
+    date, time, fraction, zone = found.groups()
+    second = _second(date, time)
+    if second is None:
         return None
-    fraction = found["fraction"]
-    seconds = moment.timestamp() + (int(fraction) / 10 ** len(fraction) if fraction else 0.0)
-    zone = found["zone"]
+    seconds = second + (int(fraction) / 10 ** len(fraction) if fraction else 0.0)
     if zone and zone != b"Z":
         digits = zone[1:].replace(b":", b"")
         offset = int(digits[:2]) * 3600 + int(digits[2:]) * 60
         seconds -= offset if zone[:1] == b"+" else -offset
     return seconds if EARLIEST_S <= seconds < LATEST_S else None
+
+
+@lru_cache(maxsize=1024)
+def _second(date: bytes, time: bytes) -> float | None:
+    """Lines that follow each other mostly share their second."""
+    try:
+        return datetime.fromisoformat(f"{date.decode()}T{time.decode()}+00:00").timestamp()
+    except ValueError:
+        return None

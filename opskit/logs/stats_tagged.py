@@ -6,7 +6,7 @@ from opskit.logs.calls import CallEvent, call_event, number_of, text_of
 from opskit.logs.record import Facts, Level
 from opskit.logs.stats_calls import ANSWERED, ASKED, FAILED, UNKNOWN, CallStats
 from opskit.logs.stats_counts import PREVIEW, Counts
-from opskit.logs.stats_timeline import CALLS
+from opskit.logs.stats_timeline import CALLS, ERRORS
 
 # What our own router and engine write most, as far as it counts: an order of fields that need not hold.
 _WHO = rb'correlation_id=((?!null )[^\s"]{1,64})'
@@ -15,14 +15,20 @@ _OURS = re.compile(
     rb"\[(?:LLM_CALL\] " + _WHO + _WHERE + rb" fallback=(true|false) "
     rb"|LLM_RESPONSE\] " + _WHO + _WHERE + rb" seconds=(\d{1,8}(?:\.\d{1,9})?)"
     rb" status=200 first_token_s=\S+ tokens=(\d{1,9}) "
-    rb"|REQUEST\] " + _WHO + rb" method=)"
+    rb"|REQUEST\] " + _WHO + rb" method="
+    rb"|FALLBACK\] " + _WHO + rb" from_node=((?!null )[^\s\"]{1,120}) from_model=((?!null )[^\s\"]{1,120})"
+    rb" to_node=[^\s\"]+ to_model=[^\s\"]+ why=([a-z_]{1,80})$"
+    rb"|REQUEST_END\] " + _WHO + rb" outcome=([a-z]{1,20}) "
+    rb"|LLM_(ERROR|CRASH)\] " + _WHO + _WHERE + rb" seconds=(\d{1,8}(?:\.\d{1,9})?) fault=([a-z_]{1,80})"
+    rb" status=\S+ detail=(?:\"([ !#-\[\]-~]*)\"|([!#-\[\]-~]+))$)"
 )
-_CALL_GROUP, _RESPONSE_GROUP = 4, 9
+_CALL, _RESPONSE, _REQUEST, _FALLBACK, _END = 4, 9, 10, 14, 16
 _ANNOUNCES = re.compile(r"\b(?:GET|POST|PUT|PATCH|DELETE|RUN)\b")
 _FROM = re.compile(r"(\S+)\s*(?:→|->|=>)\s*\S")
 _MAX_NAME = 120
 _MAX_ID = 64
-_REQUEST_BITS = {"answered": ANSWERED, "failed": FAILED}
+#: Interrupted is neither answered nor failed.
+_REQUEST_BITS = {b"answered": ANSWERED, b"failed": FAILED}
 
 
 class Tagged:
@@ -39,18 +45,18 @@ class Tagged:
         found = _OURS.match(block, at, end)
         if found is None:
             return False
-        groups, kind = found.groups(), found.lastindex
+        group, kind = found.group, found.lastindex
         counts = self._counts
-        if kind == _CALL_GROUP:
-            identifier, node, model, fallback = groups[:4]
+        if kind == _CALL:
+            identifier, node, model, fallback = group(1, 2, 3, 4)
             place = counts.places.at(node, model)
             place.calls += 1
             place.fallback_calls += fallback == b"true"
             counts.timeline.add(when, CALLS)
             counts.tags["LLM_CALL"] += 1
             counts.requests.saw(identifier.lower(), when, 0)
-        elif kind == _RESPONSE_GROUP:
-            identifier, node, model, took, tokens = groups[4:9]
+        elif kind == _RESPONSE:
+            identifier, node, model, took, tokens = group(5, 6, 7, 8, 9)
             place = counts.places.at(node, model)
             seconds = float(took)
             place.answered(seconds, int(tokens))
@@ -59,9 +65,31 @@ class Tagged:
             counts.requests.saw(identifier.lower(), when, ANSWERED)
             if seconds > counts.limits.slow_entry_s:
                 counts.saw_slow(seconds, when, source, block[at : min(end, at + PREVIEW)])
-        else:
+        elif kind == _REQUEST:
             counts.tags["REQUEST"] += 1
-            counts.requests.saw(groups[9].lower(), when, ASKED)
+            counts.requests.saw(group(10).lower(), when, ASKED)
+        elif kind == _FALLBACK:
+            identifier, node, model, why = group(11, 12, 13, 14)
+            counts.tags["FALLBACK"] += 1
+            counts.places.at(node, model).fallbacks += 1
+            counts.requests.saw(identifier.lower(), when, 0)
+            counts.warnings.add(when, source, b"[FALLBACK] " + why)
+        elif kind == _END:
+            counts.tags["REQUEST_END"] += 1
+            counts.requests.saw(group(15).lower(), when, _REQUEST_BITS.get(group(16), 0))
+        else:
+            tag, identifier, node, model, took, fault, quoted, bare = found.groups()[16:]
+            place = counts.places.at(node, model)
+            seconds = float(took)
+            place.failed_with(fault, crash=tag == b"CRASH")
+            self._slow(place, seconds)
+            counts.tags["LLM_CRASH" if tag == b"CRASH" else "LLM_ERROR"] += 1
+            counts.requests.saw(identifier.lower(), when, FAILED)
+            if seconds > counts.limits.slow_entry_s:
+                counts.saw_slow(seconds, when, source, block[at : min(end, at + PREVIEW)])
+            detail = quoted if bare is None else bare
+            counts.errors.add(when, source, b"[LLM_%b] %b: %b" % (tag, fault, detail[:_MAX_NAME]))
+            counts.timeline.add(when, ERRORS)
         return True
 
     def read(self, said: Facts, text: bytes, at: float | None, source: str) -> tuple[Level | None, bytes]:
@@ -76,18 +104,20 @@ class Tagged:
         if said.tag == "REQUEST":
             bits = self._request(said)
         elif said.tag == "REQUEST_END":
-            bits = _REQUEST_BITS.get(text_of(said.fields, "outcome"), 0)
+            bits = _REQUEST_BITS.get(_bytes(text_of(said.fields, "outcome")), 0)
         elif said.tag == "FALLBACK":
             self._fallback(said)
         if said.correlation_id is not None:
             counts.requests.saw(_bytes(said.correlation_id)[:_MAX_ID].lower(), at, bits)
-        seconds = number_of(said.fields.get("seconds"))
+        # The seconds of a request are those between its lines.
+        seconds = None if said.tag == "REQUEST_END" else number_of(said.fields.get("seconds"))
         if seconds is not None and seconds > counts.limits.slow_entry_s:
             counts.saw_slow(seconds, at, source, text[:PREVIEW])
         if event is not None and event.kind == "fault":
             return "error", _bytes(_failure(said, event))
-        said_why = text_of(said.fields, "verdict", "why")
-        return said.level, _bytes(said_why or _prose(said))
+        if said.level not in ("warning", "error", "critical"):
+            return None, b""
+        return said.level, _bytes(text_of(said.fields, "verdict", "why") or _prose(said))
 
     def _request(self, said: Facts) -> int:
         """Others announce a request on one line and tell its id on another."""

@@ -11,6 +11,7 @@ MINUTE_S = 60
 MAX_BUCKETS = 12_000
 LINES, ERRORS, CALLS = range(3)
 _LONGEST_MINUTE_S = 61.0
+_POINT = ord(".")
 
 _TIME = re.compile(
     rb"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d):(\d\d)(?:[.,](\d{1,9}))?\d*\s?(Z|[+-]\d\d:?\d\d)?"
@@ -47,9 +48,10 @@ class Clock:
         base = self._minutes.get(text[start : start + 16])
         if base is None or text[start + 23 : start + 25] not in _NO_ZONE:
             return None
+        digits = text[start + 17 : start + 23]
         try:
-            seconds = float(text[start + 17 : start + 23].replace(b",", b"."))
-        except ValueError:
+            seconds = float(digits if digits[2] == _POINT else digits.replace(b",", b"."))
+        except (ValueError, IndexError):
             return None
         return base + seconds if 0.0 <= seconds < _LONGEST_MINUTE_S else None
 

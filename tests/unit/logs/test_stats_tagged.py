@@ -12,6 +12,7 @@ from opskit.tags import format_line
 ID = "25a0b2f7-6a3c-4e0a-9d0a-2f1b3c4d5e6f"
 ENDED = "seconds=31.25 status=200 first_token_s=0.5 tokens=77 preview=x"
 AT = "2026-03-01T12:00:00.000Z"
+LONG = "y" * 200
 
 
 def tally_of(*lines):
@@ -132,6 +133,18 @@ class TestOurs:
         assert (ended.total, ended.answered, ended.failed, ended.slow) == (2, 0, 1, 1)
         assert ended.slowest == [(7.5, 1772366400.0, ID.encode())]
 
+    @pytest.mark.parametrize(
+        ("outcome", "answered", "failed"), [("answered", 1, 0), ("failed", 0, 1), ("interrupted", 0, 0)]
+    )
+    def test_the_last_line_of_a_request_says_how_it_ended(self, outcome, answered, failed):
+        """Also where no model was called; it is no slow entry beside the call."""
+        counted = tally_of(
+            f"{AT} [REQUEST] correlation_id={ID} method=RUN",
+            f"{AT} [REQUEST_END] correlation_id={ID} outcome={outcome} seconds=31.5",
+        )
+        ended = counted.requests.ended()
+        assert (ended.total, ended.answered, ended.failed, counted.slow_total) == (1, answered, failed, 0)
+
     def test_lines_without_an_id_are_no_request_of_their_own(self):
         """`correlation_id=null` is how our log says that there is none."""
         counted = tally_of(f"{AT} [LLM_CALL] correlation_id=null node=a model=m fallback=false attempt=1")
@@ -159,6 +172,10 @@ class TestOurs:
             f"[LLM_CALL] correlation_id={ID} node=a model=m fallback=true attempt=2",
             f"[LLM_RESPONSE] correlation_id={ID} node=a model=m {ENDED}",
             f"[REQUEST] correlation_id={ID} method=RUN goal=x",
+            f"[FALLBACK] correlation_id={ID} from_node=a from_model=m to_node=b to_model=n why=refused",
+            f"[LLM_ERROR] correlation_id={ID} node=a model=m seconds=31.5 fault=busy status=503 detail=full",
+            f'[LLM_CRASH] correlation_id={ID} node=a model=m seconds=1 fault=reset status=9 detail="{LONG}"',
+            f"[REQUEST_END] correlation_id={ID} outcome=answered node=a model=m seconds=31.5",
         ],
     )
     def test_the_fast_way_counts_like_the_slow_one(self, line):
