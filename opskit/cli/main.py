@@ -95,13 +95,14 @@ def _failed(exc: Exception, *, debug: bool, as_json: bool) -> int:
 
 def _handed_over(code: int) -> int:
     """Hand over what was printed; the exit status, which is another one where that cannot be done."""
-    from opskit.cli import interrupt, render, streams
+    from opskit.cli import interrupt, streams
 
     try:
         streams.finish()
     except BrokenPipeError:
         code = _broken_pipe()
     except Exception as exc:
+        from opskit.cli import render
         from opskit.errors import OutputError
 
         if not isinstance(exc, OutputError):
