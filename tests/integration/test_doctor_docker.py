@@ -70,9 +70,13 @@ async def test_a_container_that_keeps_restarting(box: Engine, tmp_path: Path):
 async def test_a_container_killed_for_want_of_memory(box: Engine, tmp_path: Path):
     """The kernel's kill is told with the limit of the container."""
     hungry = "x=a; while true; do x=$x$x; done"
-    made = box.run(hungry, mem_limit="12m", memswap_limit="12m")
-    made.wait(timeout=LIMIT_S)
-    made.reload()
+    # Docker hears of the kill beside the end, and forgets it when the end comes first.
+    for _ in range(8):
+        made = box.run(hungry, mem_limit="12m", memswap_limit="12m")
+        made.wait(timeout=LIMIT_S)
+        made.reload()
+        if made.attrs["State"]["OOMKilled"]:
+            break
     if not made.attrs["State"]["OOMKilled"]:
         pytest.skip("this kernel does not tell Docker of its kills (no memory controller)")
     found = await look(box, tmp_path, {"victoria": [made.name]})
@@ -337,7 +341,6 @@ def test_a_socket_that_may_not_be_used(box: Engine, tmp_path: Path):
     code = (
         "import asyncio, json, os, sys\n"
         "from pathlib import Path\n"
-        "from opskit.checks.run_context import Surroundings\n"
         "from opskit.doctor.examination import examine, patient\n"
         "home = Path(sys.argv[1])\n"
         "def look():\n"
