@@ -45,7 +45,7 @@ class ContainerState(StrEnum):
 
     `up` is well; `ended` is a one-shot that did its work. `down` has stopped, or was never started.
     `unhealthy` fails its health check, `cut_off` has lost its network namespace; a restart mends both.
-    `orphaned` shares the namespace of a container that was replaced, and is made anew. `looping` and `dead`
+    `orphaned` shares the namespace of a container that was replaced, and is recreated. `looping` and `dead`
     are for a person. `starting` and `removing` change by themselves, `paused` is a person's doing. The health
     check of an `unchecked` one cannot run, so a restart would not help.
     """

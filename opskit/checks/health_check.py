@@ -100,7 +100,7 @@ def health_check_remedy(container: Container, fault: HealthCheckFault) -> str:
     """Return what a person does about it: the check is wrong, so no restart helps."""
     if container.service is None:
         return (
-            f"make {container.name} anew with a `--health-cmd` that its image can run, or `--no-healthcheck`"
+            f"recreate {container.name} with a `--health-cmd` that its image can run, or `--no-healthcheck`"
         )
     wanted = f"{fault.program or 'its command'} {fault.reason.partition(':')[0]}"
     return (
