@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from opskit.config.schema import Config
@@ -16,6 +17,7 @@ from opskit.errors import StateError
 
 if TYPE_CHECKING:
     from opskit.engine import Engine
+    from opskit.facts.survey import Survey
     from opskit.llm.router import Router
     from opskit.providers.agent import AgentClient
     from opskit.providers.node import Node
@@ -26,7 +28,8 @@ class App:
     """A configuration, wired; an async context manager that closes what was made of it.
 
     Tagged lines go to the log in the state folder and to `sinks`; with a `log` of its own nothing is written
-    there. `pooled` is for many requests at once. `clock` is monotonic seconds.
+    there. `pooled` is for many requests at once. `clock` is monotonic seconds. `environ`, `cwd` and
+    `config_path` are those of the command, for what it surveys.
     """
 
     def __init__(
@@ -37,8 +40,14 @@ class App:
         log: "TagLog | None" = None,
         pooled: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        environ: Mapping[str, str] = MappingProxyType({}),
+        cwd: Path = Path(),
+        config_path: str | None = None,
     ) -> None:
         self.config = config
+        self.environ = environ
+        self.cwd = cwd
+        self.config_path = config_path
         self.clock = clock
         self._sinks = sinks
         self._log = log
@@ -55,6 +64,22 @@ class App:
     def folder(self) -> Path:
         """The state folder, made where it is missing. Raises StateError when it cannot be written."""
         return ensure_state_dir(self.config.state_dir)
+
+    @cached_property
+    def survey(self) -> "Survey":
+        """What this command reads, each fact once."""
+        from opskit.facts.survey import Survey
+
+        survey = Survey(
+            self.config,
+            self.environ,
+            state_folder=self.folder,
+            cwd=self.cwd,
+            config_path=self.config_path,
+        )
+        survey.open()
+        self._closing.push_async_callback(survey.aclose)
+        return survey
 
     @cached_property
     def nodes(self) -> "tuple[Node, ...]":

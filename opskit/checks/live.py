@@ -7,21 +7,19 @@ from typing import Any
 from opskit.checks.checklist import default_expectation
 from opskit.checks.fields import validated
 from opskit.checks.kinds import KINDS
-from opskit.checks.run_context import RunContext
 from opskit.checks.runner import observed
 from opskit.checks.spec import Check, Kind
 from opskit.config.problems import dotted, printable
 from opskit.config.shape import unknown
 from opskit.config.substitute import FromEnvironment
 from opskit.errors import OpskitError, UsageError
+from opskit.facts.survey import Survey
 from opskit.result import Status
 
 _HINT = "`opskit verify --kinds` shows kinds and their parameters"
 
 
-async def recorded(
-    kind: str, given: Sequence[str], around: RunContext, *, name: str | None
-) -> dict[str, Any]:
+async def recorded(kind: str, given: Sequence[str], around: Survey, *, name: str | None) -> dict[str, Any]:
     """The check as it would stand in a checklist. `given` are `parameter=value`.
 
     Raises UsageError for parameters that cannot be used, and OpskitError when there is nothing to record:

@@ -1,152 +1,156 @@
-"""`opskit probe`: all ladders side by side, and the question that decides: is there a chain that answers?"""
+"""`opskit probe`: nodes and agents are probed at once, and the chain says whether a request is answered.
 
-import asyncio
-import time
+Its checks run on the runner of every checklist; what they come to is judged by the probes themselves.
+"""
+
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
-from opskit.checks.agents import climb_agent, cycle, skipped_cycle
-from opskit.checks.ladder import ProbeOptions, climb
+from opskit.checks import runner
+from opskit.checks.agent_probe import probe_agent, run_cycle
+from opskit.checks.node_probe import NodeProbe, ProbeOptions, limit_s, probe_node
+from opskit.checks.spec import CheckContext, assessing, assessment
 from opskit.checks.state import NodeState
-from opskit.config.schema import Config, NodeConfig
+from opskit.config.schema import AgentConfig, Config, NodeConfig
+from opskit.facts.survey import Survey
 from opskit.result import Finding, Report, Status
 
 #: Small, harmless, and its right answer is not in the question's beginning.
 CYCLE_GOAL = "Reply with the single word ready."
 _STANDARD_NODES = ("ollama", "mlx")
 _STANDARD_AGENTS = ("victoria", "veronica")
+_CYCLE_AGENT = "victoria"
+#: States in which a node answers, though no token was seen.
+_ALIVE = (NodeState.OK, NodeState.IDLE, NodeState.BUSY, NodeState.LOADING)
+#: The state of a cycle that is not worth a line.
+_NOT_ASKED = "not asked"
+#: The probes end by themselves; this much later the runner ends them.
+_SPARE_S = 10.0
 
 
-async def probe(
-    config: Config,
-    *,
-    use_mlx: bool = False,
-    model: str | None = None,
-    goal: str | None = None,
-    load: bool = False,
-    locks: Path,
-) -> Report:
-    """Probe everything at once; the whole takes as long as the slowest ladder, plus the cycle.
+@dataclass(frozen=True, slots=True)
+class ProbeRequest:
+    """What `probe` is asked for.
 
     `use_mlx` makes MLX the node that must answer, and the one that `model` and `goal` are tried on (SPEC A5).
     """
+
+    use_mlx: bool = False
+    model: str | None = None
+    goal: str | None = None
+    load: bool = False
+
+    def options(self, node: NodeConfig) -> ProbeOptions:
+        """What the probe of one node may do."""
+        if self.use_mlx and not node.is_mlx:
+            return ProbeOptions()
+        return ProbeOptions(self.model, self.load, self.goal, required=self.use_mlx)
+
+    def is_demanded(self, node: NodeConfig) -> bool:
+        """Tell whether a flag asks for this very node, which must then answer itself."""
+        return node.is_mlx if self.use_mlx else self.model is not None
+
+
+async def probe(survey: Survey, request: ProbeRequest) -> Report:
+    """Probe everything at once; the whole takes as long as the slowest probe, plus the cycle."""
+    config = survey.config
+    limit = limit_s(config, may_load=request.load or request.model is not None) + _SPARE_S
+    agents = [
+        assessing(_AGENT, agent, timeout_s=2 * config.probe.http_s + _SPARE_S) for agent in config.agents
+    ]
     nodes = [
-        climb(
-            node,
-            config,
-            _wish(node, use_mlx=use_mlx, model=model, goal=goal, load=load),
-            locks,
-        )
-        for node in config.nodes
+        assessing(_NODE, _NodeParams(node, request.options(node)), timeout_s=limit) for node in config.nodes
     ]
-    agents = [climb_agent(agent, config) for agent in config.agents]
-    found = await asyncio.gather(*nodes, *agents)
-    node_findings, agent_findings = found[: len(nodes)], found[len(nodes) :]
-    missing = [
-        _not_configured("node", name, required=use_mlx and name == "mlx")
-        for name in _STANDARD_NODES
-        if all(node.name != name for node in config.nodes)
-    ]
-    missing += [
-        _not_configured("agent", name, required=False)
-        for name in _STANDARD_AGENTS
-        if config.agent(name) is None
-    ]
-    cycles = await _cycles(config, agent_findings, node_findings, goal=goal, load=load)
-    findings = [*agent_findings, *node_findings, *missing, *cycles]
-    # What was asked for by flag must itself be proven; otherwise any node or the cycle will do.
-    required = [
-        finding
-        for node, finding in zip(config.nodes, node_findings, strict=True)
-        if (use_mlx and node.is_mlx) or (not use_mlx and model is not None)
-    ]
-    findings.append(_chain(required or node_findings, [] if required else cycles))
-    return Report("probe", findings)
+    probes = [check.name for check in (*agents, *nodes)]
+    victoria = config.agent(_CYCLE_AGENT)
+    cycle = [] if victoria is None else [assessing(_CYCLE, _CycleParams(victoria, request), after=probes)]
+    chain = assessing(_CHAIN, request, after=[*probes, *(check.name for check in cycle)])
+    findings = await runner.run([*agents, *nodes, *cycle, chain], survey)
+    through = findings[len(probes) : -1]
+    asked = [finding for finding in through if finding.state != _NOT_ASKED]
+    return Report("probe", [*findings[: len(probes)], *_missing(config, request), *asked, findings[-1]])
 
 
-def _wish(
-    node: NodeConfig, *, use_mlx: bool, model: str | None, goal: str | None, load: bool
-) -> ProbeOptions:
-    tested = not use_mlx or node.is_mlx
-    return ProbeOptions(
-        model=model if tested else None,
-        load=load and tested,
-        goal=goal if tested else None,
-        required=use_mlx and node.is_mlx,
-    )
+async def _node(params: "_NodeParams", context: CheckContext) -> Finding:
+    return (await context.around.get(probe_node, params.node, params.options)).finding()
 
 
-async def _cycles(
-    config: Config,
-    agent_findings: Sequence[Finding],
-    node_findings: Sequence[Finding],
-    *,
-    goal: str | None,
-    load: bool,
-) -> list[Finding]:
+async def _agent(agent: AgentConfig, context: CheckContext) -> Finding:
+    return (await context.around.get(probe_agent, agent)).finding()
+
+
+async def _cycle(params: "_CycleParams", context: CheckContext) -> Finding:
     """The request cycle through Victoria, when she is there and it would load nothing behind one's back."""
-    victoria = config.agent("victoria")
-    answers = any(
-        f.target == "victoria" and f.state in (NodeState.OK.value, NodeState.SLOW.value)
-        for f in agent_findings
-    )
-    if victoria is None or not answers:
-        return []
-    up = [f for f in node_findings if f.evidence.get("models")]
-    if up and not any(f.evidence.get("resident") for f in up) and goal is None and not load:
-        return [skipped_cycle("victoria", "no model is loaded, and a request would load one")]
-    return [await cycle(victoria, config, goal or CYCLE_GOAL)]
+    survey, request, agent = context.around, params.request, params.agent
+    if not (await survey.get(probe_agent, agent)).is_well:
+        return Finding("cycle", agent.name, Status.SKIP, _NOT_ASKED)
+    probes = await _probes(survey, request)
+    up = [probe for probe in probes if probe.facts.models]
+    loaded = any(probe.facts.resident and probe.facts.residency_known for probe in up)
+    if up and not loaded and request.goal is None and not request.load:
+        why = "no model is loaded, and a request would load one"
+        return Finding("cycle", agent.name, Status.SKIP, "", why, remedy="`opskit probe --load` runs it")
+    return await survey.get(run_cycle, agent, request.goal or CYCLE_GOAL)
 
 
-def _chain(nodes: Sequence[Finding], cycles: Sequence[Finding]) -> Finding:
+async def _chain(request: ProbeRequest, context: CheckContext) -> Finding:
     """Whether a request can be answered at all. A missing optional service is no failure; this is."""
-    began = time.monotonic()
-    proven = [f for f in nodes if f.state in (NodeState.OK.value, NodeState.SLOW.value) and _gave_token(f)]
-    through = [f for f in cycles if f.status is Status.PASS]
-    alive = [
-        f
-        for f in nodes
-        if f.state in (NodeState.OK.value, NodeState.BUSY.value, NodeState.LOADING.value)
-        and not _gave_token(f)
-        and f.evidence.get("lists_it") is not False
-    ]
+    survey = context.around
+    probes = await _probes(survey, request)
+    # What was asked for by flag must itself be proven; otherwise any node or the cycle will do.
+    demanded = [probe for probe in probes if request.is_demanded(probe.config)]
+    cycles = [] if demanded else list(survey.known(run_cycle).values())
+    return assess_chain(demanded or probes, cycles)
+
+
+async def _probes(survey: Survey, request: ProbeRequest) -> list[NodeProbe]:
+    """The probes of this run, in the order of the configuration."""
+    return [await survey.get(probe_node, node, request.options(node)) for node in survey.config.nodes]
+
+
+def assess_chain(probes: Sequence[NodeProbe], cycles: Sequence[Finding]) -> Finding:
+    """Judge whether a request is answered, by the probes of nodes and the cycles through agents. Pure."""
+    proven = [probe for probe in probes if probe.is_well and probe.first_token_s is not None]
+    through = [cycle for cycle in cycles if cycle.status is Status.PASS]
     if proven or through:
-        by = [f"{f.evidence['model']} on {f.target}" for f in proven] + [
-            f"the cycle through {f.target}" for f in through
-        ]
-        slow = bool(proven) and all(f.state == NodeState.SLOW.value for f in proven) and not through
-        return Finding(
-            "chain",
-            "chain",
-            Status.WARN if slow else Status.PASS,
-            NodeState.SLOW.value if slow else NodeState.OK.value,
-            f"a request is answered: {', '.join(by)}",
-            seconds=time.monotonic() - began,
-        )
+        by = [f"{probe.model} on {probe.config.name}" for probe in proven]
+        by += [f"the cycle through {cycle.target}" for cycle in through]
+        slow = not through and all(probe.state is NodeState.SLOW for probe in proven)
+        status, state = (Status.WARN, NodeState.SLOW) if slow else (Status.PASS, NodeState.OK)
+        return Finding("chain", "chain", status, state.value, f"a request is answered: {', '.join(by)}")
+    told = "; ".join(f"{probe.config.name}: {probe.detail}" for probe in probes)
+    alive = [probe for probe in probes if probe.state in _ALIVE and probe.listed]
     if alive:
+        told = "; ".join(f"{probe.config.name}: {probe.detail}" for probe in alive)
         return Finding(
             "chain",
             "chain",
             Status.INCONCLUSIVE,
-            alive[0].state,
-            "nodes answer, but no token was seen: " + "; ".join(f"{f.target}: {f.detail}" for f in alive),
+            alive[0].state.shown,
+            f"nodes answer, but no token was seen: {told}",
             "MODEL_002",
-            alive[0].remedy,
+            alive[0].advice(),
         )
+    remedy = next((advice for probe in probes if (advice := probe.advice())), None)
     return Finding(
         "chain",
         "chain",
         Status.FAIL,
         NodeState.FAILING.value,
-        "no model answers: "
-        + ("; ".join(f"{f.target}: {f.detail}" for f in nodes) or "no node is configured"),
+        f"no model answers: {told or 'no node is configured'}",
         "MODEL_001",
-        next((f.remedy for f in nodes if f.remedy), "`opskit config init`, then name a node"),
+        remedy or "`opskit config init`, then name a node",
     )
 
 
-def _gave_token(finding: Finding) -> bool:
-    return "first_token_s" in finding.evidence
+def _missing(config: Config, request: ProbeRequest) -> list[Finding]:
+    """The usual nodes and agents that the configuration switches off."""
+    nodes = [name for name in _STANDARD_NODES if all(node.name != name for node in config.nodes)]
+    agents = [name for name in _STANDARD_AGENTS if config.agent(name) is None]
+    return [
+        *(_not_configured("node", name, required=request.use_mlx and name == "mlx") for name in nodes),
+        *(_not_configured("agent", name, required=False) for name in agents),
+    ]
 
 
 def _not_configured(kind: str, name: str, *, required: bool) -> Finding:
@@ -159,3 +163,21 @@ def _not_configured(kind: str, name: str, *, required: bool) -> Finding:
         "MODEL_001" if required else None,
         f"set {name.upper()}_URL" if kind == "agent" else f"set {name.upper()}_API_URL",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _NodeParams:
+    node: NodeConfig
+    options: ProbeOptions
+
+
+@dataclass(frozen=True, slots=True)
+class _CycleParams:
+    agent: AgentConfig
+    request: ProbeRequest
+
+
+_NODE = assessment("node", _NodeParams, _node, lambda params: str(params.node.name))
+_AGENT = assessment("agent", AgentConfig, _agent, lambda agent: str(agent.name))
+_CYCLE = assessment("cycle", _CycleParams, _cycle, lambda params: str(params.agent.name))
+_CHAIN = assessment("chain", ProbeRequest, _chain, lambda _: "chain")

@@ -1,11 +1,9 @@
 """What to type next, for each state of a node or an agent: exact commands, not advice."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.providers.kinds import EXAMPLE_MODEL, ServerKind, expected_kind
+from opskit.system.process import Listener
 
 
 def node_remedy(
@@ -13,7 +11,7 @@ def node_remedy(
     state: NodeState,
     *,
     model: str | None,
-    process: Mapping[str, Any] | None,
+    process: Listener | None,
     kind: ServerKind | None = None,
 ) -> str | None:
     """None when nothing is to be done. `kind` is what the server turned out to be, where it is known."""
@@ -61,13 +59,13 @@ def agent_remedy(agent: AgentConfig, state: NodeState) -> str | None:
             return f"set {agent.name.upper()}_URL"
 
 
-def _wake(node: NodeConfig, process: Mapping[str, Any] | None, kind: ServerKind) -> str:
-    if process is not None and process.get("stopped"):
-        return f"`kill -CONT {process['pid']}` lets it go on"
+def _wake(node: NodeConfig, process: Listener | None, kind: ServerKind) -> str:
+    if process is not None and process.stopped:
+        return f"`kill -CONT {process.pid}` lets it go on"
     if kind.unload:
         unload = kind.unload_hint("MODEL")
         return f"`opskit models loaded`, then {unload}; if that hangs, restart it: `{kind.restart}`"
-    pid = f"`kill {process['pid']}`, then " if process is not None else ""
+    pid = f"`kill {process.pid}`, then " if process is not None else ""
     return f"restart it: {pid}{kind.start_hint(node.url)}"
 
 

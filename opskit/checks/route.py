@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from opskit.checks.inventory import NodeInventory, as_news, node_finding, started_with
+from opskit.checks.node_assessment import as_news, assess_fault
 from opskit.config.schema import Config
+from opskit.facts.node import started_with
 from opskit.llm.answer import Session
 from opskit.llm.plan import Candidate, ModelRequest, Plan, Skipped
 from opskit.llm.refusal import refusal
@@ -69,7 +70,7 @@ async def explain(router: Router, config: Config, wish: ModelRequest) -> tuple[R
     for node in config.nodes:
         view = router.catalog.view(node.name)
         if view is not None and view.fault is not None:
-            unread.append(as_news(node_finding(NodeInventory(node, view, 0.0))))
+            unread.append(as_news(assess_fault(node, view.fault, view.kind, 0.0)))
         elif view is not None and view.serves_default and (name := await started_with(node)):
             defaults[node.name] = name
     route = Route(wish, choice.candidates, tuple(fallbacks), choice.skipped, defaults)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from opskit.checks import judgement
-from opskit.checks.run_context import RunContext
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, Unjudged
 from opskit.errors import OpskitError
+from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
 
 MAX_CONCURRENT = 50
@@ -23,7 +23,7 @@ Told = Callable[[Finding], None]
 
 async def run(
     checks: Sequence[Check],
-    around: RunContext,
+    around: Survey,
     *,
     max_concurrent: int = MAX_CONCURRENT,
     retry_timeout_s: float = 0.0,
@@ -50,7 +50,7 @@ async def run(
 @dataclass(slots=True)
 class _Run:
     checks: dict[str, Check]
-    around: RunContext
+    around: Survey
     max_concurrent: int
     told: Told
     started: float
@@ -68,13 +68,13 @@ class _Run:
     async def pass_over(self, limit: float | None) -> None:
         """Judge everything that has no finding yet. After `limit` (monotonic) nothing new begins."""
         waiting = {
-            name: sum(other not in self.findings for other in set(check.requires))
+            name: sum(other not in self.findings for other in _before(check))
             for name, check in self.checks.items()
             if name not in self.findings
         }
         dependants: dict[str, list[str]] = {}
         for name in waiting:
-            for other in set(self.checks[name].requires):
+            for other in _before(self.checks[name]):
                 dependants.setdefault(other, []).append(name)
         ready: asyncio.Queue[str | None] = asyncio.Queue()
         for name, count in waiting.items():
@@ -110,7 +110,7 @@ class _Run:
             return judgement.blocked(check, causes)
         if limit is not None and time.monotonic() >= limit and check.name in self._last:
             return self._last[check.name]
-        fresh = bool(check.requires) or check.name in self._tries
+        fresh = bool(check.requires or check.after) or check.name in self._tries
         finding = None
         for attempt in range(check.retries + 1):
             if attempt:
@@ -130,13 +130,14 @@ class _Run:
         return finding if tries == 1 else replace(finding, evidence={**finding.evidence, "attempts": tries})
 
 
-async def observed(check: Check, around: RunContext) -> tuple[Finding, Mapping[str, Any] | None]:
+async def observed(check: Check, around: Survey) -> tuple[Finding, Mapping[str, Any] | None]:
     """One look, with all the values that were seen; None where nothing was."""
     kept: list[Observation] = []
 
-    async def keeping(params: Any, scene: CheckContext) -> Observation:
+    async def keeping(params: Any, scene: CheckContext) -> Observation | Finding:
         seen = await check.kind.observe(params, scene)
-        kept.append(seen)
+        if isinstance(seen, Observation):
+            kept.append(seen)
         return seen
 
     for module in check.kind.imports:
@@ -146,11 +147,15 @@ async def observed(check: Check, around: RunContext) -> tuple[Finding, Mapping[s
     return finding, kept[0].values if kept and not kept[0].problem else None
 
 
+def _before(check: Check) -> set[str]:
+    return {*check.requires, *check.after}
+
+
 def _over(limit: float | None) -> bool:
     return limit is not None and time.monotonic() >= limit
 
 
-async def _attempt(check: Check, around: RunContext, not_before: float, limit: float | None) -> Finding:
+async def _attempt(check: Check, around: Survey, not_before: float, limit: float | None) -> Finding:
     """One look under the deadline, which is kept from outside: the look may hang wherever it likes."""
     allowed = check.timeout_s if limit is None else min(check.timeout_s, max(0.01, limit - time.monotonic()))
     wanted = frozenset(check.expect.matchers)
@@ -170,7 +175,7 @@ async def _attempt(check: Check, around: RunContext, not_before: float, limit: f
     return _outcome(check, look, time.monotonic() - began)
 
 
-def _outcome(check: Check, look: "asyncio.Future[Observation]", seconds: float) -> Finding:
+def _outcome(check: Check, look: "asyncio.Future[Observation | Finding]", seconds: float) -> Finding:
     """Foreign exceptions end here: a kind that fails must not end the run."""
     try:
         seen = look.result()
@@ -180,4 +185,4 @@ def _outcome(check: Check, look: "asyncio.Future[Observation]", seconds: float) 
         return judgement.absent(check, why, seconds)
     except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - one of the four edges (STYLE 6)
         return judgement.broken(check, exc, "".join(traceback.format_exception(exc)), seconds)
-    return judgement.judged(check, seen, seconds)
+    return seen if isinstance(seen, Finding) else judgement.judged(check, seen, seconds)

@@ -1,16 +1,17 @@
 """What a check is made of: a kind, what it saw, and the check itself as a checklist describes it."""
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opskit.checks.expectation import Expectation
+from opskit.result import Finding
 
 if TYPE_CHECKING:
-    from opskit.checks.run_context import RunContext
+    from opskit.facts.survey import Survey
 
 
 class Severity(StrEnum):
@@ -72,7 +73,7 @@ class NotHere(Exception):  # noqa: N818 - an answer, not an error
 class CheckContext:
     """One attempt of one check: where it runs, what is expected, and since when its facts must be fresh."""
 
-    around: "RunContext"
+    around: "Survey"
     folder: Path
     timeout_s: float
     wanted: frozenset[str] = frozenset()
@@ -83,7 +84,8 @@ class CheckContext:
         return self.folder / Path(text).expanduser()
 
 
-Observe = Callable[[Any, CheckContext], Awaitable[Observation]]
+#: A kind whose facts have an assessment of their own gives the finding itself.
+Observe = Callable[[Any, CheckContext], Awaitable[Observation | Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,10 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check, ready to run. `where` is `file:line`, `retries` come on top of the first attempt."""
+    """One check, ready to run. `where` is `file:line`, `retries` come on top of the first attempt.
+
+    It is judged after the checks of `requires` and of `after`; unlike those, these may end as they like.
+    """
 
     name: str
     kind: Kind
@@ -116,6 +121,7 @@ class Check:
     where: str = ""
     folder: Path = field(default_factory=Path)
     requires: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     retries: int = 0
     delay_s: float = 1.0
     timeout_s: float = 10.0
@@ -127,3 +133,38 @@ class Check:
     @property
     def target(self) -> str:
         return self.kind.target(self.params)
+
+
+def assessment(
+    name: str,
+    params: type,
+    assess: Callable[[Any, CheckContext], Awaitable[Finding]],
+    target: Callable[[Any], str],
+    *,
+    imports: tuple[str, ...] = (),
+) -> Kind:
+    """A kind that no checklist names: it reads facts and gives their assessment."""
+    return Kind(name, "", params, {}, {}, assess, target, imports=imports)
+
+
+def assessing(
+    kind: Kind,
+    params: Any,
+    *,
+    name: str = "",
+    requires: Sequence[str] = (),
+    after: Sequence[str] = (),
+    timeout_s: float | None = None,
+    tags: tuple[str, ...] = (),
+) -> Check:
+    """A check of such a kind; its usual name is that of the kind and its target."""
+    return Check(
+        name or f"{kind.name} {kind.target(params)}",
+        kind,
+        params,
+        Expectation({}),
+        requires=tuple(requires),
+        after=tuple(after),
+        timeout_s=kind.timeout_s if timeout_s is None else timeout_s,
+        tags=tags,
+    )

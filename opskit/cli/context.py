@@ -60,7 +60,7 @@ async def opened(path: str | None, *, verbose: bool = False, sandbox: bool = Fal
 
     async with configured(path, sandbox=sandbox) as config:
         sinks = [_to_stderr] if verbose or config.debug else []
-        async with App(config, sinks=sinks) as app:
+        async with App(config, sinks=sinks, environ=os.environ, cwd=Path.cwd(), config_path=path) as app:
             yield app
 
 

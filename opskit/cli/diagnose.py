@@ -73,16 +73,16 @@ def diagnose(
 async def _diagnose(
     wanted: "Wanted", bundle: Path | None, *, force: bool, sandbox: bool, config: str | None
 ) -> "tuple[DiagnosticReport, Written | None]":
-    from opskit.checks.run_context import RunContext
-    from opskit.checks.threads import children_without_threads
     from opskit.config.load import load
     from opskit.diagnose.bundle import write
     from opskit.diagnose.diagnosis import diagnose as look
+    from opskit.facts.survey import Survey
+    from opskit.system.threads import children_without_threads
 
     with children_without_threads():
         async with context.configured(config, sandbox=sandbox) as loaded:
-            around = RunContext(
-                loaded, os.environ, locks=Path(loaded.state_dir), cwd=Path.cwd(), config_path=config
+            around = Survey(
+                loaded, os.environ, state_folder=Path(loaded.state_dir), cwd=Path.cwd(), config_path=config
             )
             async with around:
                 result = await look(around, wanted)

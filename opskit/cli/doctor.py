@@ -88,9 +88,9 @@ async def _doctor(
     from contextlib import AsyncExitStack
     from dataclasses import replace
 
-    from opskit.checks.threads import children_without_threads
     from opskit.doctor.examination import patient
     from opskit.doctor.fixing import fix
+    from opskit.system.threads import children_without_threads
 
     who = patient(config, environ=os.environ, cwd=Path.cwd(), platform=sys.platform, deep=deep)
     async with AsyncExitStack() as stack:

@@ -14,7 +14,7 @@ from opskit.result import Finding, Report, Status
 
 if TYPE_CHECKING:
     from opskit.app import App
-    from opskit.checks.inventory import Installed, LoadedModel
+    from opskit.checks.model_rows import InstalledModel, LoadedModel
     from opskit.checks.route import Route
     from opskit.llm.exam_report import ExamOutcome
     from opskit.llm.selection import ModelSelection, Which
@@ -47,7 +47,7 @@ def show_list(
     if json:
         render.document({**report.as_json(), "models": [row.as_json() for row in rows]})
     else:
-        from opskit.checks.inventory import INSTALLED_COLUMNS
+        from opskit.checks.model_rows import INSTALLED_COLUMNS
 
         _table(INSTALLED_COLUMNS, [row.cells() for row in rows])
         _tell(report.findings)
@@ -69,7 +69,7 @@ def show_loaded(
     if json:
         render.document({**report.as_json(), "models": [row.as_json() for row in rows]})
     else:
-        from opskit.checks.inventory import LOADED_COLUMNS
+        from opskit.checks.model_rows import LOADED_COLUMNS
 
         _table(LOADED_COLUMNS, [row.cells() for row in rows])
         if not rows:
@@ -166,11 +166,12 @@ def show_route(
 
 async def _list(
     node: str | None, *, sandbox: bool, config: str | None, verbose: bool
-) -> "tuple[list[Installed], Report]":
-    from opskit.checks.inventory import installed, look
+) -> "tuple[list[InstalledModel], Report]":
+    from opskit.checks.model_rows import installed
+    from opskit.facts.node import read_all_metadata
 
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
-        return installed(await look(_nodes(root, node)), root.router.fits)
+        return installed(await read_all_metadata(_nodes(root, node)), root.router.fits)
 
 
 async def _loaded(
@@ -178,10 +179,11 @@ async def _loaded(
 ) -> "tuple[list[LoadedModel], Report]":
     from datetime import UTC, datetime
 
-    from opskit.checks.inventory import loaded, look
+    from opskit.checks.model_rows import loaded
+    from opskit.facts.node import read_all_metadata
 
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
-        return loaded(await look(_nodes(root, node)), datetime.now(UTC))
+        return loaded(await read_all_metadata(_nodes(root, node)), datetime.now(UTC))
 
 
 async def _test(
@@ -194,8 +196,9 @@ async def _test(
     config: str | None,
     verbose: bool,
 ) -> "tuple[ExamOutcome, Report]":
-    from opskit.checks.inventory import look, unread
+    from opskit.checks.node_assessment import unread
     from opskit.cli.inputs import name_of_category
+    from opskit.facts.node import read_all_metadata
     from opskit.llm.exam import examine
     from opskit.llm.exam_report import ExamOutcome, recommend, report
     from opskit.llm.selection import select
@@ -203,9 +206,9 @@ async def _test(
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
         categories = root.config.router.categories
         category = name_of_category(which.category, categories)
-        seen = await look(nodes := _nodes(root, node))
-        views = [one.view for one in seen]
-        names = {one.view.name: one.started_with for one in seen if one.started_with}
+        facts = await read_all_metadata(nodes := _nodes(root, node))
+        views = [node.view for node in facts]
+        names = {node.config.name: node.started_with for node in facts if node.started_with}
         chosen = select(which, views, root.config, root.router.fits, names)
         for text in chosen.announcement():
             render.note(render.printable(text))
@@ -215,11 +218,12 @@ async def _test(
                 root.router, chosen.examinees, root.config, lambda who: bar.step(str(who))
             )
         # A load may have pushed models out: look again, but not where there was no answer before.
-        told = [one.view.name for one in seen if one.view.fault is None and one.silence is None]
-        again = {one.view.name: one.view for one in await look([n for n in nodes if n.name in told])}
+        answered = {node.config.name for node in facts if node.error is None and node.silence is None}
+        reread = await read_all_metadata([node for node in nodes if node.name in answered])
+        again = {node.config.name: node.view for node in reread}
         after = [again.get(view.name, view) for view in views]
         advice = recommend(results, after, root.config, [category] if category else list(categories))
-        outcome = ExamOutcome(chosen, tuple(results), advice, tuple(unread(seen)))
+        outcome = ExamOutcome(chosen, tuple(results), advice, tuple(unread(facts)))
         judged = report(outcome, views)
     return outcome, judged if markdown is None else _written(markdown, outcome, judged)
 

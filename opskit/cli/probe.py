@@ -40,7 +40,7 @@ def probe(
         _probe(use_mlx, model, goal, load=load, sandbox=sandbox, config=config, verbose=verbose)
     )
     if verbose and not json:
-        _rungs(report)
+        _stages(report)
     render.report(report, as_json=json)
     raise typer.Exit(int(report.exit))
 
@@ -55,6 +55,7 @@ async def _probe(
     config: str | None,
     verbose: bool,
 ) -> "Report":
+    from opskit.checks.probe import ProbeRequest
     from opskit.checks.probe import probe as run_probe
     from opskit.cli.inputs import checked_goal, name_of_model
 
@@ -65,10 +66,11 @@ async def _probe(
             goal = checked_goal(goal, loaded.limits.goal_bytes)
         if verbose:
             render.note(f"probing {len(loaded.nodes)} nodes and {len(loaded.agents)} agents")
-        return await run_probe(loaded, use_mlx=use_mlx, model=model, goal=goal, load=load, locks=root.folder)
+        request = ProbeRequest(use_mlx=use_mlx, model=model, goal=goal, load=load)
+        return await run_probe(root.survey, request)
 
 
-def _rungs(report: "Report") -> None:
+def _stages(report: "Report") -> None:
     for finding in report.findings:
         for rung in finding.evidence.get("ladder", ()):
             render.note(

@@ -71,7 +71,6 @@ def recover(
 async def _recover(wish: "RecoverOptions", path: str | None) -> "RecoveryRun":
     import os
 
-    from opskit.checks.threads import use_abandonable_threads
     from opskit.cli import render
     from opskit.config.load import ensure_state_dir
     from opskit.recovery.plan import steps
@@ -79,7 +78,6 @@ async def _recover(wish: "RecoverOptions", path: str | None) -> "RecoveryRun":
 
     loaded = context.load_config(path)
     folder = ensure_state_dir(loaded.state_dir)
-    use_abandonable_threads()
     return await heal(loaded, os.environ, folder, wish, steps=steps, platform=sys.platform, note=render.note)
 
 

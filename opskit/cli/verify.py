@@ -127,11 +127,11 @@ async def _verify(
 
     from opskit.checks import checklist, runner
     from opskit.checks.choice import choose
-    from opskit.checks.run_context import RunContext
     from opskit.checks.shipped import ChecklistError
-    from opskit.checks.threads import children_without_threads
     from opskit.config.load import ensure_state_dir
+    from opskit.facts.survey import Survey
     from opskit.result import Report
+    from opskit.system.threads import children_without_threads
 
     files = options.files or [DEFAULT_LIST]
     if not options.files:
@@ -150,7 +150,7 @@ async def _verify(
             verify_view.listing(checks, chosen, as_json=as_json)
             return None
         locks = Path(ensure_state_dir(loaded.state_dir))
-        around = RunContext(loaded, environ, locks=locks, cwd=cwd, config_path=config)
+        around = Survey(loaded, environ, state_folder=locks, cwd=cwd, config_path=config)
         with children_without_threads():
             async with around:
                 findings = await runner.run(
@@ -175,13 +175,13 @@ async def _add(
     import os
 
     from opskit.checks.live import appended, recorded
-    from opskit.checks.run_context import RunContext
     from opskit.config.load import ensure_state_dir
+    from opskit.facts.survey import Survey
 
     async with context.configured(config, sandbox=sandbox) as loaded:
         environ = {**os.environ, **_addresses(loaded)}
         locks = Path(ensure_state_dir(loaded.state_dir))
-        async with RunContext(loaded, environ, locks=locks, cwd=Path.cwd(), config_path=config) as around:
+        async with Survey(loaded, environ, state_folder=locks, cwd=Path.cwd(), config_path=config) as around:
             check = await recorded(kind, given, around, name=name)
     if output is None:
         return appended("", check)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from opskit.checks.quantity import duration_s
 from opskit.cli import context, keys, render, watch_view
 from opskit.config.schema import Config
 from opskit.errors import Exit, UsageError
+from opskit.facts.survey import Survey
 from opskit.logs.files import FileSource
 from opskit.logs.resolve import resolve
 from opskit.logs.source import LogSource
@@ -60,7 +61,12 @@ async def run(asked: WatchOptions, config: str | None, *, sandbox: bool, json: b
     """Watch until it ends, is quit or is interrupted; the status of the last look."""
     live = not json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     async with context.opened(config, sandbox=sandbox) as root:
-        watch = Watch(root.config, await _wish(asked, root))
+        # A watch asks often: it waits for a page as long as for any metadata.
+        probe = replace(root.config.probe, http_s=root.config.budgets.metadata_s)
+        survey = Survey(
+            replace(root.config, probe=probe), os.environ, state_folder=root.folder, cwd=Path.cwd()
+        )
+        watch = Watch(root.config, await _wish(asked, root, survey))
         if live:
             await _draw(watch, asked.count)
             _summarise(watch.view())
@@ -72,7 +78,7 @@ async def run(asked: WatchOptions, config: str | None, *, sandbox: bool, json: b
         return watch.view().exit
 
 
-async def _wish(asked: WatchOptions, root: App) -> WatchParts:
+async def _wish(asked: WatchOptions, root: App, survey: Survey) -> WatchParts:
     """The parts of a watch. Raises OpskitError for a source that is not there."""
     config = root.config
     areas, named = _areas(asked.only, config)
@@ -86,7 +92,7 @@ async def _wish(asked: WatchOptions, root: App) -> WatchParts:
         if chosen("nodes", node.name)
     ]
     targets += [
-        AgentTarget(agent, config, required=agent.required or agent.name in named)
+        AgentTarget(agent, survey, required=agent.required or agent.name in named)
         for agent in config.agents
         if chosen("agents", agent.name)
     ]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from opskit.checks.inventory import LoadedModel
+from opskit.checks.model_rows import LoadedModel
 from opskit.llm.fit import gib
 from opskit.watch.complaints import Complaint
 from opskit.watch.requests import Summary

@@ -9,12 +9,12 @@ from typing import Any
 
 from opskit.checks.comparison import MISSING
 from opskit.checks.kinds.http import HttpParams, Reply, fetch, without_secrets
-from opskit.checks.run_context import RunContext
 from opskit.checks.spec import CheckContext
 from opskit.config.schema import Budgets, NodeConfig
 from opskit.diagnose.area import Area, Look, Part, TableSection, gathered
 from opskit.diagnose.endpoints import EndpointServer, servers
 from opskit.diagnose.quantities import seconds, size
+from opskit.facts.survey import Survey
 from opskit.providers.base import CallError
 from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.providers.node import Node
@@ -64,13 +64,13 @@ class EndpointReply:
         }
 
 
-async def area(around: RunContext) -> Area:
+async def area(around: Survey) -> Area:
     """Ask everything at once, each request under `probe.http_s`."""
     limit_s = around.config.probe.http_s
     return await gathered("api", [Look("endpoints", "endpoints", _endpoints(around), 2 * limit_s + 5.0)])
 
 
-async def _endpoints(around: RunContext) -> Part:
+async def _endpoints(around: Survey) -> Part:
     config = around.config
     kinds = await asyncio.gather(*(_kind(node, config.budgets) for node in config.nodes))
     asked = servers(config, dict(zip((node.name for node in config.nodes), kinds, strict=True)))
@@ -162,7 +162,7 @@ def _cells(one: EndpointReply, finding: Finding) -> tuple[str, ...]:
     )
 
 
-async def _ask(around: RunContext, server: EndpointServer, path: str, limit_s: float) -> EndpointReply:
+async def _ask(around: Survey, server: EndpointServer, path: str, limit_s: float) -> EndpointReply:
     params = HttpParams(f"{server.url}{path}", headers=dict(server.headers), max_bytes=_MAX_BYTES)
     began = time.monotonic()
     try:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from opskit import __version__
-from opskit.checks.run_context import RunContext
 from opskit.config.origins import Origin, shown
 from opskit.diagnose import compose_text, text
 from opskit.diagnose.archive import Member, Written, written
@@ -22,6 +21,7 @@ from opskit.diagnose.redaction import MASK, Redactor
 from opskit.diagnose.stack_files import projects
 from opskit.errors import OpskitError
 from opskit.facts.container import container
+from opskit.facts.survey import Survey
 from opskit.logs.record import LogEntry
 from opskit.recovery.audit import FILE_NAME as AUDIT_NAME
 from opskit.result import Finding, Status
@@ -65,7 +65,7 @@ whatever looks like a key, a token, a cookie or a password. Look through it befo
 async def write(
     path: Path,
     diagnosis: DiagnosticReport,
-    around: RunContext,
+    around: Survey,
     origins: Mapping[str, Origin],
     *,
     force: bool,
@@ -82,7 +82,7 @@ async def write(
 
 
 async def _members(
-    diagnosis: DiagnosticReport, around: RunContext, origins: Mapping[str, Origin]
+    diagnosis: DiagnosticReport, around: Survey, origins: Mapping[str, Origin]
 ) -> list[Member]:
     items, problem = await _inspected(around)
     known = await asyncio.to_thread(known_secrets, around.config, around.environ, around.cwd)
@@ -114,7 +114,7 @@ def _areas(diagnosis: DiagnosticReport) -> Iterator[Member]:
         yield Member(f"areas/{area.name}.txt", _encoded(text.of_area(area)))
 
 
-def _configuration(around: RunContext, origins: Mapping[str, Origin], redactor: Redactor) -> Iterator[Member]:
+def _configuration(around: Survey, origins: Mapping[str, Origin], redactor: Redactor) -> Iterator[Member]:
     values = list(shown(around.config, origins))
     rows = [{"key": one.key, "value": one.value, "origin": str(one.origin)} for one in values]
     yield _document("configuration.json", {"path": around.config.path, "values": redactor.value(rows)})
@@ -154,7 +154,7 @@ def _log(name: str, masked: str, whole_bytes: int | None = None, note: str = "")
     return Member(name, raw, note)
 
 
-async def _inspected(around: RunContext) -> tuple[list[Mapping[str, Any]], str | None]:
+async def _inspected(around: Survey) -> tuple[list[Mapping[str, Any]], str | None]:
     if await asyncio.to_thread(not_installed, around.environ):
         return [], None
     try:
@@ -168,9 +168,7 @@ async def _inspected(around: RunContext) -> tuple[list[Mapping[str, Any]], str |
     return [one for one in found if one is not None], None
 
 
-async def _containers(
-    around: RunContext, items: Sequence[Mapping[str, Any]], redactor: Redactor
-) -> list[Member]:
+async def _containers(around: Survey, items: Sequence[Mapping[str, Any]], redactor: Redactor) -> list[Member]:
     if not items:
         return []
     door, gate = await around.docker(), asyncio.Semaphore(_AT_ONCE)
@@ -216,7 +214,7 @@ def without_values(item: Mapping[str, Any]) -> dict[str, Any]:
     return {**item, "Config": config}
 
 
-def _compose(around: RunContext, redactor: Redactor) -> Iterator[Member]:
+def _compose(around: Survey, redactor: Redactor) -> Iterator[Member]:
     for project in projects(around.config, around.cwd):
         for number, path in enumerate(project.files, 1):
             name = f"compose/{_safe(project.shown)}/{number}-{_safe(path.name)}"

@@ -10,9 +10,9 @@ from opskit.checks.checklist import default_expectation
 from opskit.checks.fields import validated
 from opskit.checks.judgement import LATE
 from opskit.checks.kinds import KINDS
-from opskit.checks.run_context import RunContext
 from opskit.checks.runner import observed
 from opskit.checks.spec import Check
+from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
 
 
@@ -25,7 +25,7 @@ class CheckedValues:
 
 
 async def seen(
-    kind: str, around: RunContext, *, timeout_s: float = 5.0, folder: Path = Path(), **given: Any
+    kind: str, around: Survey, *, timeout_s: float = 5.0, folder: Path = Path(), **given: Any
 ) -> CheckedValues:
     """What a check of this kind would see now. `given` are its parameters, which must be right."""
     found = KINDS[kind]

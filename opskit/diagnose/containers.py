@@ -8,7 +8,6 @@ from typing import Any
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
 from opskit.checks.kinds.docker_things import network_values
-from opskit.checks.run_context import RunContext
 from opskit.diagnose.area import Area, Look, Part, TableSection, gathered
 from opskit.diagnose.container import (
     COLUMNS,
@@ -27,6 +26,7 @@ from opskit.diagnose.stack_files import projects
 from opskit.errors import OpskitError
 from opskit.facts.container import Container, container
 from opskit.facts.container_survey import survey_containers
+from opskit.facts.survey import Survey
 from opskit.logs.container import ContainerSource
 from opskit.logs.record import LogEntry
 from opskit.logs.source import Window
@@ -45,7 +45,7 @@ _LINE_CHARS = 2000
 _LOG_BYTES = 1024 * 1024
 
 
-async def area(around: RunContext, lines: int) -> Area:
+async def area(around: Survey, lines: int) -> Area:
     """Everything of Docker that belongs to the stack. A daemon that does not answer is told once."""
     if await asyncio.to_thread(not_installed, around.environ) and not around.config.stack.compose:
         told = "Docker is not installed, and no Compose project is configured"
@@ -85,7 +85,7 @@ async def _inspected(door: DockerObjects, mine: Sequence[ListedContainer]) -> li
 
 
 async def _containers(
-    around: RunContext,
+    around: Survey,
     door: DockerObjects,
     inspected: "asyncio.Future[list[Mapping[str, Any]]]",
     there: Sequence[ListedContainer],

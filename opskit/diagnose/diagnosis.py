@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from opskit import __version__
-from opskit.checks.run_context import RunContext
 from opskit.config.schema import Config
 from opskit.diagnose import api, containers, models, network, system
 from opskit.diagnose.area import Area, Part, unseen
@@ -18,6 +17,7 @@ from opskit.diagnose.redaction import Redactor
 from opskit.diagnose.secrets import of_config, of_env_file, of_variables
 from opskit.diagnose.stack_files import env_files, projects
 from opskit.errors import OpskitError
+from opskit.facts.survey import Survey
 from opskit.result import SCHEMA_VERSION, Finding, Report, Status
 
 AREAS = ("system", "containers", "api", "network", "models")
@@ -89,7 +89,7 @@ class DiagnosticReport:
         }
 
 
-async def diagnose(around: RunContext, wanted: Wanted) -> DiagnosticReport:
+async def diagnose(around: Survey, wanted: Wanted) -> DiagnosticReport:
     """Look at all areas at once. Never raises for what is found: what hangs or fails is told as such."""
     began = time.monotonic()
     load = await system.load(around) if "system" in wanted.areas else Part(None)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from opskit import __version__
-from opskit.checks.run_context import RunContext
 from opskit.config.schema import WatchConfig
 from opskit.diagnose.area import Part, TableSection
 from opskit.diagnose.checked_values import seen
 from opskit.diagnose.docker_here import not_installed
 from opskit.diagnose.quantities import age, share, size
 from opskit.errors import OpskitError
+from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
 from opskit.system.host import up_s
 from opskit.system.program import NotStarted, run
@@ -24,7 +24,7 @@ from opskit.system.program import NotStarted, run
 _UNLOAD = "`opskit models loaded` shows models; `ollama stop NAME` unloads one"
 
 
-async def host(around: RunContext) -> Part:
+async def host(around: Survey) -> Part:
     """What machine this is, and for how long it has been up."""
     uptime = await asyncio.to_thread(up_s)
     data = {
@@ -59,7 +59,7 @@ def system_name() -> str:
         return platform.system()
 
 
-async def load(around: RunContext) -> Part:
+async def load(around: Survey) -> Part:
     """Memory, swap and processor."""
     memory, cpu = await asyncio.gather(seen("memory", around), seen("cpu", around))
     limits = around.config.watch
@@ -93,7 +93,7 @@ async def load(around: RunContext) -> Part:
     return Part(data, (TableSection("load", ("what", "used", ""), tuple(rows)),), tuple(findings))
 
 
-async def disks(around: RunContext) -> Part:
+async def disks(around: Survey) -> Part:
     """The disks behind the folders that matter; those on the same one share a row."""
     folders = await _folders(around)
     looked = await asyncio.gather(*(seen("disk", around, path=str(path)) for path in folders.values()))
@@ -128,7 +128,7 @@ async def disks(around: RunContext) -> Part:
     return Part(data, (TableSection("disks", ("folder", "path", "used", ""), tuple(rows)),), tuple(findings))
 
 
-async def graphics(around: RunContext) -> Part:
+async def graphics(around: Survey) -> Part:
     """GPUs; a machine without one is fine."""
     found = await seen("gpu", around, timeout_s=10.0)
     if found.values is None:
@@ -149,7 +149,7 @@ async def graphics(around: RunContext) -> Part:
     return Part(gpus, (TableSection("gpu", ("name", "used", "memory", "temperature"), rows),))
 
 
-async def versions(around: RunContext) -> Part:
+async def versions(around: Survey) -> Part:
     """Docker and Compose, as they are found from here."""
     daemon, compose = await asyncio.gather(
         seen("docker_daemon", around, timeout_s=6.0), compose_version(around)
@@ -180,7 +180,7 @@ async def versions(around: RunContext) -> Part:
     return Part(data, (TableSection("versions", ("program", "version"), tuple(rows)),), tuple(findings))
 
 
-async def compose_version(around: RunContext) -> str | None:
+async def compose_version(around: Survey) -> str | None:
     """What Compose says of itself; None when there is none."""
     where = around.environ.get("PATH")
     docker, old = shutil.which("docker", path=where), shutil.which("docker-compose", path=where)
@@ -196,7 +196,7 @@ async def compose_version(around: RunContext) -> str | None:
     return None
 
 
-async def _folders(around: RunContext) -> dict[str, Path]:
+async def _folders(around: Survey) -> dict[str, Path]:
     found = {"root": Path("/"), "state": _there(Path(around.config.state_dir))}
     try:
         door = await around.docker()

@@ -3,11 +3,12 @@
 from datetime import UTC, datetime
 
 from opskit.app import App
-from opskit.checks.inventory import INSTALLED_COLUMNS, LOADED_COLUMNS, NodeInventory, installed, loaded, look
+from opskit.checks.model_rows import INSTALLED_COLUMNS, LOADED_COLUMNS, installed, loaded
 from opskit.checks.route import Route, explain
-from opskit.checks.run_context import RunContext
 from opskit.diagnose.area import Area, Look, Part, TableSection, gathered
 from opskit.diagnose.quantities import seconds
+from opskit.facts.node import NodeFacts, read_all_metadata
+from opskit.facts.survey import Survey
 from opskit.llm.exam import ExamResult, examine
 from opskit.llm.plan import ModelRequest
 from opskit.llm.selection import Which, select
@@ -17,7 +18,7 @@ from opskit.tags import TagLog
 _ASKED_COLUMNS = ("node", "model", "state", "first token", "total", "tokens/s", "answer")
 
 
-async def area(around: RunContext, *, ask: bool) -> Area:
+async def area(around: Survey, *, ask: bool) -> Area:
     """Metadata alone, unless `ask`: then each model that is loaded answers one short question."""
     limit_s = 2 * around.config.budgets.metadata_s + 5.0
     if not ask:
@@ -29,7 +30,7 @@ async def area(around: RunContext, *, ask: bool) -> Area:
         return await gathered("models", looks)
 
 
-def _looks(app: App, around: RunContext, limit_s: float) -> list[Look]:
+def _looks(app: App, around: Survey, limit_s: float) -> list[Look]:
     return [
         Look("inventory", "models", _inventory(app), limit_s),
         Look("route", "who would answer", _route(app, around), limit_s),
@@ -37,11 +38,11 @@ def _looks(app: App, around: RunContext, limit_s: float) -> list[Look]:
 
 
 async def _inventory(app: App) -> Part:
-    seen = await look(app.nodes)
-    rows, report = installed(seen, app.router.fits)
-    held, held_report = loaded(seen, datetime.now(UTC))
+    nodes_read = await read_all_metadata(app.nodes)
+    rows, report = installed(nodes_read, app.router.fits)
+    held, held_report = loaded(nodes_read, datetime.now(UTC))
     data = {"installed": [row.as_json() for row in rows], "loaded": [row.as_json() for row in held]}
-    nodes = tuple(_node_row(one) for one in seen)
+    nodes = tuple(_node_row(one) for one in nodes_read)
     sections = (
         TableSection("nodes", ("node", "address", "server", "state", "seconds"), nodes),
         TableSection(
@@ -67,19 +68,19 @@ async def _inventory(app: App) -> Part:
     return Part(data, sections, tuple(findings.values()))
 
 
-def _node_row(one: NodeInventory) -> tuple[str, ...]:
-    fault = one.view.fault
+def _node_row(node: NodeFacts) -> tuple[str, ...]:
+    fault = node.fault
     state = "answers" if fault is None else f"{fault.kind.value}: {fault.detail}"
     return (
-        one.node.name,
-        one.node.url,
-        one.view.kind.name if one.view.kind else "?",
+        node.config.name,
+        node.config.url,
+        node.kind.name if node.kind else "?",
         state,
-        seconds(one.seconds),
+        seconds(node.seconds),
     )
 
 
-async def _route(app: App, around: RunContext) -> Part:
+async def _route(app: App, around: Survey) -> Part:
     """Who would be asked for a plain goal, and who would follow."""
     asked = around.config.victoria_model
     route, report = await explain(app.router, app.config, ModelRequest(model=asked, category="default"))
@@ -101,9 +102,9 @@ def _after(route: Route) -> tuple[str, ...]:
 
 async def _answers(app: App) -> Part:
     """A short question to every model that is loaded, to none that is not."""
-    seen = await look(app.nodes)
-    names = {one.view.name: one.started_with for one in seen if one.started_with}
-    chosen = select(Which(), [one.view for one in seen], app.config, app.router.fits, names)
+    nodes_read = await read_all_metadata(app.nodes)
+    names = {node.config.name: node.started_with for node in nodes_read if node.started_with}
+    chosen = select(Which(), [node.view for node in nodes_read], app.config, app.router.fits, names)
     results = await examine(app.router, chosen.examinees, app.config)
     none = () if results else ("no model is known to be loaded, so none was asked",)
     findings = tuple(

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from opskit.checks.run_context import RunContext
 from opskit.config.defaults import running_in_docker
 from opskit.config.schema import AgentConfig, Config, NodeConfig, StackConfig
 from opskit.diagnose.area import Area, Look, Part, TableSection, gathered, unseen
@@ -18,6 +17,7 @@ from opskit.diagnose.docker_here import not_installed
 from opskit.diagnose.quantities import seconds
 from opskit.diagnose.route import default_route
 from opskit.errors import OpskitError
+from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
 from opskit.system.network import TcpResult, connects, endpoint
 
@@ -51,7 +51,7 @@ class ConnectionAttempt:
     wanted: bool = True
 
 
-async def area(around: RunContext, targets: Targets) -> Area:
+async def area(around: Survey, targets: Targets) -> Area:
     """Everything at once; a resolver that is dead costs its own deadline and nothing else."""
     looks = [
         Look("internet", "internet", _internet(around, targets), _REACH_S + 2.0),
@@ -63,7 +63,7 @@ async def area(around: RunContext, targets: Targets) -> Area:
     return await gathered("network", looks)
 
 
-async def _internet(around: RunContext, targets: Targets) -> Part:
+async def _internet(around: Survey, targets: Targets) -> Part:
     looked = asyncio.gather(
         *(_reach("by name", where) for where in targets.named),
         *(_reach("by address", where) for where in targets.by_address),
@@ -103,7 +103,7 @@ def internet_finding(tried: Sequence[ConnectionAttempt], *, routed: bool) -> Fin
     return Finding("network", "internet", Status.WARN, "offline", detail, "COMM_002", remedy)
 
 
-async def _names(around: RunContext, targets: Targets) -> Part:
+async def _names(around: Survey, targets: Targets) -> Part:
     """Names as programs of this machine resolve them, each under a deadline of its own."""
     public = {urlsplit(f"//{target}").hostname or target for target in targets.named}
     names = [*own_names(around.config, in_docker=running_in_docker()), *sorted(public)]
@@ -140,7 +140,7 @@ def _why(one: CheckedValues) -> str:
     )
 
 
-async def _ports(around: RunContext) -> Part:
+async def _ports(around: Survey) -> Part:
     members = _members(around.config)
     limit = min(_REACH_S, around.config.budgets.connect_s)
     results = await asyncio.gather(*(connects(one.url, timeout_s=limit) for one in members))
@@ -174,7 +174,7 @@ def _port_finding(one: ConnectionAttempt) -> Finding:
     return Finding("port", one.name, status, problem, detail, code, remedy, one.result.seconds)
 
 
-async def _docker_networks(around: RunContext) -> Part:
+async def _docker_networks(around: Survey) -> Part:
     try:
         found = await networks(await around.docker())
     except OpskitError as error:

@@ -3,10 +3,10 @@
 import asyncio
 from typing import Any
 
-from opskit.checks.run_context import RunContext
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.diagnose.area import Part, TableSection
 from opskit.diagnose.checked_values import seen
+from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
@@ -38,7 +38,7 @@ def expected(config: Config) -> dict[int, str]:
     return {port: ", ".join(names) or f"{USUAL[port]}, usually" for port, names in sorted(found.items())}
 
 
-async def ports(around: RunContext) -> Part:
+async def ports(around: Survey) -> Part:
     """One reading of the socket table; the owner of each port by process, unit or container."""
     wanted = expected(around.config)
     looked = await asyncio.gather(*(seen("port", around, port=port) for port in wanted))

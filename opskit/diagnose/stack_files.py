@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.run_context import RunContext
 from opskit.config.schema import Config
 from opskit.diagnose.area import Part, TableSection
 from opskit.diagnose.checked_values import CheckedValues, seen
 from opskit.errors import OpskitError
+from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
 from opskit.system.compose import find
 
@@ -49,7 +49,7 @@ def env_files(config: Config, cwd: Path) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-async def environment_files(around: RunContext) -> Part:
+async def environment_files(around: Survey) -> Part:
     """Keys that are there, empty secrets, lines that say nothing; never a value."""
     paths = env_files(around.config, around.cwd)
     looked = await asyncio.gather(*(seen("env_file", around, path=str(path)) for path in paths))
@@ -84,7 +84,7 @@ def _of_env(one: CheckedValues) -> dict[str, Any]:
     }
 
 
-async def compose_files(around: RunContext, limit_s: float) -> Part:
+async def compose_files(around: Survey, limit_s: float) -> Part:
     """Whether Compose can read each project, and which services it declares."""
     found = projects(around.config, around.cwd)
     if not found:
@@ -112,7 +112,7 @@ async def compose_files(around: RunContext, limit_s: float) -> Part:
 
 
 async def _valid(
-    project: ProjectSources, around: RunContext, limit_s: float
+    project: ProjectSources, around: Survey, limit_s: float
 ) -> tuple[Sequence[str], Finding | None]:
     missing = [str(path) for path in project.files if not path.is_file()]
     if missing:

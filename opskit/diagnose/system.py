@@ -1,22 +1,22 @@
 """The system area: the machine, who holds which port, and the files of the stack (SPEC C2)."""
 
-from opskit.checks.run_context import RunContext
 from opskit.diagnose import machine
 from opskit.diagnose.area import Area, Look, Part, gathered, looked
 from opskit.diagnose.ports import ports
 from opskit.diagnose.stack_files import compose_files, environment_files
+from opskit.facts.survey import Survey
 
 _SHORT_S = 8.0
 _PROGRAMS_S = 15.0
 _COMPOSE_S = 20.0
 
 
-async def load(around: RunContext) -> Part:
+async def load(around: Survey) -> Part:
     """Memory and processor, to be looked at before anything else: looking is work too."""
     return await looked("system", Look("load", "load", machine.load(around), _SHORT_S))
 
 
-async def area(around: RunContext, load: Part) -> Area:
+async def area(around: Survey, load: Part) -> Area:
     """Everything but `load`, which was seen before."""
     return await gathered(
         "system",

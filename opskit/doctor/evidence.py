@@ -46,7 +46,7 @@ class PortHolder:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeFacts:
+class ExaminedNode:
     """One model node. `trouble` is why the server could not be recognised; `kind` what it is.
 
     `state` and `detail` are the end of its ladder; `model_fault`, with its `remedy`, is a fault of the model
@@ -78,7 +78,7 @@ class NodeFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentFacts:
+class ExaminedAgent:
     """One agent. `known` tells whether what answers there speaks as an agent does; None: nothing answered."""
 
     config: AgentConfig
@@ -216,8 +216,8 @@ class Evidence:
     notes: tuple[str, ...] = ()
     shell: Environment = field(default_factory=Environment)
     findings: tuple[Finding, ...] = ()
-    nodes: tuple[NodeFacts, ...] = ()
-    agents: tuple[AgentFacts, ...] = ()
+    nodes: tuple[ExaminedNode, ...] = ()
+    agents: tuple[ExaminedAgent, ...] = ()
     holders: Mapping[int, tuple[PortHolder, ...]] = field(default_factory=dict)
     disks: tuple[DiskFacts, ...] = ()
     memory_used_percent: float | None = None

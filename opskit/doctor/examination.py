@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from opskit.checks import runner
-from opskit.checks.run_context import RunContext
 from opskit.checks.spec import Check
 from opskit.config.defaults import running_in_docker
 from opskit.config.load import LoadedConfig, ensure_state_dir, load
@@ -18,6 +17,7 @@ from opskit.doctor.environment import known
 from opskit.doctor.evidence import ConfigProblem, Evidence
 from opskit.doctor.looks.board import FactBoard
 from opskit.doctor.plan import ExaminationScope, checks
+from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
 
 #: No configuration is found from here.
@@ -109,7 +109,7 @@ async def gather(
     home = Path(who.environ.get("HOME") or "~").expanduser()
     asked = checks(ExaminationScope(config, who.loaded.origins, who.environ, home, who.deep), board)
     begins(len(asked))
-    around = RunContext(config, who.environ, locks=locks, cwd=who.cwd, config_path=who.config_path)
+    around = Survey(config, who.environ, state_folder=locks, cwd=who.cwd, config_path=who.config_path)
     async with around:
         findings = await runner.run(asked, around, told=told)
     memory = board.memory

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from opskit.checks.ladder import limit_s
+from opskit.checks.node_probe import limit_s
 from opskit.checks.spec import Check
 from opskit.config.origins import Origin
 from opskit.config.schema import Config

@@ -14,7 +14,7 @@ from opskit.config.schema import Source
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.providers.base import DEFAULT_MODEL, CallError, ModelInfo, Resident
 from opskit.providers.kinds import ServerKind, expected_kind
-from opskit.providers.node import Node
+from opskit.providers.node import Node, read_contents
 
 RESIDENCY_TTL_S = 10.0
 #: Older news of what is loaded are not believed: servers unload idle models after minutes (wire facts A3).
@@ -215,7 +215,7 @@ class Catalog:
         node = self._nodes[name]
         try:
             provider = await node.provider()
-            models, resident, known = await self._contents(node)
+            contents = await read_contents(provider, residency_grace_s=GRACE_S)
         except CallError as error:
             fault = classify(error)
             seen = self._views.get(name)
@@ -232,28 +232,15 @@ class Catalog:
                 name,
                 node.source,
                 kind=provider.kind,
-                models=tuple(model for model in models if generates(model)),
-                resident=resident,
-                residency_known=known,
+                models=tuple(model for model in contents.models if generates(model)),
+                resident=contents.resident or (),
+                residency_known=contents.resident is not None,
                 at=self._clock(),
             )
         )
         self._looked_at[name] = self._clock()
-        if not known:
+        if contents.resident is None:
             self._renew_residency(name)
-
-    async def _contents(self, node: Node) -> tuple[tuple[ModelInfo, ...], tuple[Resident, ...], bool]:
-        """List and residency at once; a residency that stalls (a load, A2) does not hold the list back."""
-        provider = await node.provider()
-        residency = asyncio.create_task(self._resident(node))
-        try:
-            models = await provider.models()
-            await asyncio.wait({residency}, timeout=GRACE_S)
-            resident, known = residency.result() if residency.done() else ((), False)
-        finally:
-            residency.cancel()
-            await asyncio.gather(residency, return_exceptions=True)
-        return models, resident, known
 
     async def _resident(self, node: Node) -> tuple[tuple[Resident, ...], bool]:
         try:

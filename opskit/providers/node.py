@@ -5,10 +5,12 @@ or something Ollama-shaped.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from opskit.config.schema import Budgets, NodeConfig
-from opskit.providers.base import CallCause, CallError, Provider
+from opskit.providers.base import CallCause, CallError, ModelInfo, Provider, Resident
 from opskit.providers.http import HttpClient, parsed
 from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI
 from opskit.providers.llamacpp import OWNER, SERVER, LlamaCpp
@@ -57,6 +59,53 @@ class Node:
 
     async def aclose(self) -> None:
         await self._http.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContents:
+    """What a server holds.
+
+    `resident` is None when the server cannot tell what is loaded, or did not; `silence` is then why it did
+    not: a failed call, or None where it never tells or was not waited for.
+    """
+
+    models: tuple[ModelInfo, ...]
+    resident: tuple[Resident, ...] | None
+    silence: CallError | None = None
+    models_s: float = 0.0
+    resident_s: float = 0.0
+
+
+async def read_contents(provider: Provider, *, residency_grace_s: float | None = None) -> NodeContents:
+    """Ask a server for its models and for what is loaded, at once.
+
+    A residency that stalls (a load, wire facts A2) does not hold the list back longer than
+    `residency_grace_s` (None: as long as its own deadline). Raises CallError when there is no list.
+    """
+    began = time.monotonic()
+    ended: dict[str, float] = {}
+
+    async def resident() -> tuple[Resident, ...] | None:
+        try:
+            return await provider.resident()
+        finally:
+            ended["resident"] = time.monotonic() - began
+
+    residency = asyncio.create_task(resident())
+    try:
+        models = tuple(await provider.models())
+        models_s = time.monotonic() - began
+        await asyncio.wait({residency}, timeout=residency_grace_s)
+        loaded, silence = None, None
+        if residency.done():
+            error = residency.exception()
+            if error is not None and not isinstance(error, CallError):
+                raise error
+            loaded, silence = (residency.result(), None) if error is None else (None, error)
+    finally:
+        residency.cancel()
+        await asyncio.gather(residency, return_exceptions=True)
+    return NodeContents(models, loaded, silence, models_s, ended.get("resident", time.monotonic() - began))
 
 
 async def detect(http: HttpClient, config: NodeConfig) -> Provider:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.config.schema import Config
+from opskit.facts.survey import Survey
 from opskit.recovery.memory import Memory
 from opskit.system.docker_objects import DockerObjects
 
@@ -19,6 +20,7 @@ class RecoveryContext:
     config: Config
     environ: Mapping[str, str]
     folder: Path
+    survey: Survey
     door: DockerObjects
     memory: Memory
     clock: Callable[[], float]

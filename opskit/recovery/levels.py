@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.agents import climb_agent
 from opskit.config.schema import AgentConfig, Config
 from opskit.errors import Exit, OpskitError
+from opskit.facts.agent import read_agent
+from opskit.facts.survey import Survey
 from opskit.providers.agent import LEVELS
 from opskit.recovery.outcome import RecoveryRun
 from opskit.recovery.run import RecoverOptions, recover
@@ -58,7 +59,7 @@ async def levels(
         raise OpskitError(
             "RECOVER_002", "there is no Victoria in the configuration", remedy="set VICTORIA_URL"
         )
-    before = await _told(agent, config)
+    before = await _told(agent, config, folder)
     at_once = replace(config.recovery, backoff_s=0.001, backoff_max_s=0.001, retry_s=0.001)
     run = await recover(
         replace(config, recovery=at_once),
@@ -69,7 +70,7 @@ async def levels(
         platform=platform,
         note=note,
     )
-    return Levels(run, before, await _told(agent, config) if run.mutations else before)
+    return Levels(run, before, await _told(agent, config, folder) if run.mutations else before)
 
 
 def rows(found: Levels) -> list[tuple[str, str, str]]:
@@ -81,7 +82,6 @@ def rows(found: Levels) -> list[tuple[str, str, str]]:
     return [(level, word(found.before, level), word(found.now, level)) for level in LEVELS]
 
 
-async def _told(agent: AgentConfig, config: Config) -> Mapping[str, bool] | None:
-    found = await climb_agent(agent, config)
-    told = found.evidence.get("levels")
-    return dict(told) if isinstance(told, Mapping) else None
+async def _told(agent: AgentConfig, config: Config, folder: Path) -> Mapping[str, bool] | None:
+    async with Survey(config, {}, state_folder=folder, cwd=folder) as survey:
+        return (await read_agent(survey, agent)).levels

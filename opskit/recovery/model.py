@@ -16,9 +16,8 @@ from opskit.config.schema import NodeConfig
 from opskit.errors import OpskitError
 from opskit.facts.container import Container
 from opskit.facts.container_survey import read_container
+from opskit.facts.node import read_node
 from opskit.llm.plan import same_model
-from opskit.providers.base import CallError
-from opskit.providers.node import Node
 from opskit.recovery.chat import address, chat, healthy
 from opskit.recovery.compose_projects import ComposeProject, configured, labelled
 from opskit.recovery.node_model import anew, reload
@@ -245,13 +244,8 @@ async def _node(it: Procedure, name: str) -> NodeModel | None:
 
 async def _models(it: Procedure, node: NodeConfig) -> list[str]:
     """What a node holds; nothing when it does not answer."""
-    asked = Node(node, it.ground.config.budgets)
-    try:
-        return [one.name for one in await (await asked.provider()).models()]
-    except CallError:
-        return []
-    finally:
-        await asked.aclose()
+    facts = await it.ground.survey.get(read_node, node)
+    return [model.name for model in facts.models or ()]
 
 
 async def _unknown(it: Procedure, name: str, problem: OpskitError | None) -> OpskitError:

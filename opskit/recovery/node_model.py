@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from opskit.checks.ladder import ProbeOptions, climb
-from opskit.checks.state import NodeState
+from opskit.checks.node_probe import ProbeOptions, probe_node
 from opskit.config.schema import NodeConfig
 from opskit.errors import OpskitError
+from opskit.facts.node import read_node
 from opskit.llm.loads import load_budget_s
 from opskit.providers.base import CallError, Provider
 from opskit.providers.kinds import expected_kind
@@ -35,14 +35,13 @@ async def anew(it: Procedure, node: NodeConfig, wait_s: float) -> list[Finding]:
     Raises OpskitError RECOVER_004 when nobody is known who would start it again.
     """
     config = it.ground.config
-    before = await climb(node, config, ProbeOptions(), it.ground.folder)
-    resident = before.evidence.get("resident") or ()
+    before = await read_node(it.ground.survey, node)
     # Asked for by a person: nothing is too young to be restarted.
     rules = replace(config.recovery, startup_grace_s=0.0, load_grace_s=0.0)
     ground = replace(it.ground, config=replace(config, recovery=rules))
     subject = of_node(node, config)
     repairing = Repairing(ground, subject, settle_s(ground, subject, node))
-    trouble = NodeProblem("restart", "a restart was asked for", speaks="server" in before.evidence)
+    trouble = NodeProblem("restart", "a restart was asked for", speaks=before.version is not None)
     decision = await repairing.decide(trouble)
     repair = await repairing.plan(trouble)
     if repair is None:
@@ -54,10 +53,20 @@ async def anew(it: Procedure, node: NodeConfig, wait_s: float) -> list[Finding]:
     if failed is not None:
         detail = f"`{failed.command.shown}` failed: {failed.said}"
         it.notes.append(f"to go back: {repair.undo}")
-        return [Finding("restart", node.name, Status.FAIL, "failed", detail, "MODEL_001", before.remedy)]
+        return [
+            Finding(
+                "restart",
+                node.name,
+                Status.FAIL,
+                "failed",
+                detail,
+                "MODEL_001",
+                f"`opskit probe` shows how {node.name} is",
+            )
+        ]
     # What was loaded before is loaded again; a server that loads only at its start loads its own.
     on_demand = expected_kind(node.source).loads_on_demand
-    wanted = next((str(name) for name in resident if on_demand), None)
+    wanted = next((model.name for model in before.resident if on_demand), None)
     it.say(f"waiting for a token of {node.name}, for {wait_s:.0f} s at most")
     finding = await _token(it, node, wanted, wait_s)
     await repairing.note_start()
@@ -128,12 +137,12 @@ async def _token(it: Procedure, node: NodeConfig, model: str | None, wait_s: flo
     load = model is not None or expected_kind(node.source).loads_on_demand
     wish = ProbeOptions(model=model, load=load, goal=PROMPT, required=True)
     while True:
-        found = await climb(node, it.ground.config, wish, it.ground.folder)
-        if found.state in (NodeState.OK, NodeState.SLOW) and found.evidence.get("answer"):
-            detail = f"{found.detail}; it answered {found.evidence['answer'][:60]!r}"
-            return replace(found, detail=detail, remedy=None)
-        if time.monotonic() + _POLL_S > limit or found.evidence.get("models") == []:
-            return replace(found, status=Status.FAIL)
+        probe = await probe_node(it.ground.survey, node, wish)
+        if probe.is_well and probe.answer:
+            detail = f"{probe.detail}; it answered {probe.answer[:60]!r}"
+            return replace(probe.finding(), detail=detail, remedy=None)
+        if time.monotonic() + _POLL_S > limit or probe.facts.models == ():
+            return replace(probe.finding(), status=Status.FAIL)
         await asyncio.sleep(_POLL_S)
 
 

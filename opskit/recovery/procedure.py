@@ -14,13 +14,13 @@ from typing import Any
 from opskit.backup.catalog import running as backup_runs
 from opskit.config.schema import Config
 from opskit.errors import Exit, OpskitError
+from opskit.facts.survey import Survey
 from opskit.recovery.context import RecoveryContext
 from opskit.recovery.executor import Executor, executing
 from opskit.recovery.outcome import Ran
 from opskit.recovery.step import Command
 from opskit.recovery.steps.hands_off import worked_on
 from opskit.result import Finding, Report
-from opskit.system.docker_objects import DockerObjects
 from opskit.system.handiwork import workers
 from opskit.system.moment import utc
 
@@ -156,7 +156,8 @@ async def procedure(
         executing(
             config, environ, folder, source=f"recover {name}", dry=dry, clock=clock, note=say
         ) as executor,
-        DockerObjects(environ) as door,
+        Survey(config, environ, state_folder=folder, cwd=folder) as survey,
     ):
-        ground = RecoveryContext(config, environ, folder, door, executor.memory, clock, platform)
+        docker = await survey.docker()
+        ground = RecoveryContext(config, environ, folder, survey, docker, executor.memory, clock, platform)
         yield Procedure(name, target, ground, executor, say, time.monotonic())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.config.schema import Config
+from opskit.facts.survey import Survey
 from opskit.recovery import memory as memories
 from opskit.recovery.context import RecoveryContext
 from opskit.recovery.executor import executing
@@ -43,7 +44,6 @@ async def recover(
     RECOVER_002 for an unknown name in `only`, StateError when state cannot be read or written.
     """
     from opskit.recovery.notifier import Notifier
-    from opskit.system.docker_objects import DockerObjects
 
     notifiers: list[Notifier] = []
 
@@ -61,8 +61,11 @@ async def recover(
         clock=clock,
         note=note,
     ) as executor:
-        async with DockerObjects(environ) as door:
-            ground = RecoveryContext(config, environ, folder, door, executor.memory, clock, platform)
+        async with Survey(config, environ, state_folder=folder, cwd=folder) as survey:
+            docker = await survey.docker()
+            ground = RecoveryContext(
+                config, environ, folder, survey, docker, executor.memory, clock, platform
+            )
             all_steps = steps(ground)
             healer = Reconciler(all_steps, Repairer(executor), only=chosen(all_steps, wish.only))
             for notifier in notifiers:

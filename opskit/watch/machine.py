@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.checks.inventory import LoadedModel
+from opskit.checks.model_rows import LoadedModel
 from opskit.config.schema import NodeConfig, WatchConfig
 from opskit.llm.fit import gib
 from opskit.system.gauges import Gauges, MemoryUser

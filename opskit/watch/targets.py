@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
-from opskit.checks.agents import climb_agent
-from opskit.checks.inventory import LoadedModel, NodeInventory, loaded, look, look_again
+from opskit.checks.agent_probe import probe_agent
+from opskit.checks.model_rows import LoadedModel, loaded
 from opskit.config.schema import AgentConfig, Config
-from opskit.llm.catalog import NodeView
-from opskit.llm.faults import Fault, FaultKind
+from opskit.facts.node import NodeFacts, ReadingStep, read_metadata, with_default
+from opskit.facts.survey import Survey
+from opskit.providers.base import CallCause, CallError
 from opskit.providers.node import Node
 from opskit.result import Finding, Status
 
@@ -51,7 +52,7 @@ class NodeTarget:
         self.required = required
         self._node = node
         self._deadline_s = whole.budgets.connect_s + whole.budgets.metadata_s
-        self._well: NodeInventory | None = None
+        self._well: NodeFacts | None = None
         self._listed_at = float("-inf")
         self._loaded: tuple[tuple[LoadedModel, ...], float | None] = ((), None)
 
@@ -60,18 +61,18 @@ class NodeTarget:
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._deadline_s):
-                seen = await self._seen()
+                facts = await self._read()
         except TimeoutError:
-            fault = Fault(FaultKind.FIRST_TOKEN_TIMEOUT, f"no reply within {self._deadline_s:g} s")
-            view = NodeView(self.name, self._node.source, fault=fault)
-            seen = NodeInventory(self._node.config, view, time.monotonic() - began)
+            error = CallError(CallCause.TIMEOUT, f"no reply within {self._deadline_s:g} s")
+            took_s = time.monotonic() - began
+            facts = NodeFacts(config=self._node.config, failed=ReadingStep.HTTP, error=error, http_s=took_s)
         now = time.monotonic()
-        if seen.view.fault is not None:
+        if facts.failed is not None:
             # Another server may have the port next time.
             self._well = None
             self._node.forget()
-        rows, report = loaded([seen], datetime.now(UTC))
-        if seen.view.fault is None and seen.view.residency_known:
+        rows, report = loaded([facts], datetime.now(UTC))
+        if facts.failed is None and facts.residency_known:
             self._loaded = (tuple(rows), now)
         partly = next(
             (f for f in report.findings[1:] if f.check == "resident" and f.status is Status.WARN), None
@@ -79,17 +80,17 @@ class NodeTarget:
         found = report.findings[0]
         if partly is not None and found.status is Status.PASS:
             found = replace(partly, target=found.target, detail=f"{partly.target}: {partly.detail}")
-        return TargetReply(replace(found, seconds=seen.seconds), now, *self._loaded)
+        return TargetReply(replace(found, seconds=facts.seconds), now, *self._loaded)
 
-    async def _seen(self) -> NodeInventory:
+    async def _read(self) -> NodeFacts:
         now = time.monotonic()
         if self._well is None or now - self._listed_at >= RELIST_S:
-            seen = (await look([self._node]))[0]
+            facts = await with_default(await read_metadata(self._node))
             self._listed_at = now
         else:
-            seen = await look_again(self._node, self._well)
-        self._well = seen
-        return seen
+            facts = await read_metadata(self._node, self._well)
+        self._well = facts
+        return facts
 
 
 class AgentTarget:
@@ -97,17 +98,16 @@ class AgentTarget:
 
     kind: Literal["node", "agent"] = "agent"
 
-    def __init__(self, agent: AgentConfig, whole: Config, *, required: bool) -> None:
+    def __init__(self, agent: AgentConfig, survey: Survey, *, required: bool) -> None:
         self.name = agent.name
         self.required = required
         self._agent = agent
-        self._whole = replace(whole, probe=replace(whole.probe, http_s=whole.budgets.metadata_s))
+        self._survey = survey
 
     async def look(self) -> TargetReply:
         """Its own deadlines bound it: connect, status page, and a moment for evidence of a silence."""
-        found = await climb_agent(self._agent, self._whole)
-        levels: Any = found.evidence.get("levels")
-        return TargetReply(found, time.monotonic(), levels=levels)
+        probe = await probe_agent(self._survey, self._agent)
+        return TargetReply(probe.finding(), time.monotonic(), levels=probe.facts.levels)
 
 
 @dataclass(frozen=True, slots=True)

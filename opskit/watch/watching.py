@@ -12,12 +12,12 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.checks.threads import use_abandonable_threads
 from opskit.config.schema import Config
 from opskit.logs.record import LogEntry, facts
 from opskit.logs.source import LeftOut, LogSource, Note
 from opskit.system.docker_objects import DockerObjects
 from opskit.system.gauges import Gauges, MemoryUser, Meter, memory_users
+from opskit.system.threads import use_abandonable_threads
 from opskit.watch.complaints import Complaints
 from opskit.watch.containers import Containers
 from opskit.watch.event import Kind, WatchEvent

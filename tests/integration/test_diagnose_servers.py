@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from opskit.checks.run_context import RunContext
 from opskit.diagnose.diagnosis import DiagnosticReport, Wanted, diagnose
 from opskit.diagnose.network import Targets
+from opskit.facts.survey import Survey
 from opskit.sandbox.stage import Stage
 from tests.parts.checking import configuration
 from tests.parts.command import Result, environment, opskit
@@ -154,7 +154,7 @@ async def test_what_a_server_repeats_of_a_key_is_masked(tmp_path: Path):
 
 async def look(folder: Path, targets: Targets, **env: str) -> DiagnosticReport:
     config = configuration(folder, env)
-    async with RunContext(config, environment(folder, env), locks=folder, cwd=folder) as around:
+    async with Survey(config, environment(folder, env), state_folder=folder, cwd=folder) as around:
         return await diagnose(around, Wanted(("network",), targets=targets))
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from opskit.checks.ladder import ProbeOptions, climb
+from opskit.checks.node_probe import ProbeOptions, probe_node
 from opskit.config.schema import Config, NodeConfig, ProbeConfig
+from opskit.facts.survey import Survey
 from opskit.llm.one_token import one_token
 from opskit.providers.base import ChatRequest, Message, Resident, Token
 from opskit.providers.http import HttpClient
@@ -261,4 +262,5 @@ async def test_a_server_that_does_not_load_is_left_at_the_limit():
 async def probed(stage: Stage, tmp_path: Path, first_token_s: float = 15.0) -> Finding:
     node = NodeConfig("ollama", stage.ollama.url, "ollama")
     config = Config(str(tmp_path), (node,), (), probe=ProbeConfig(first_token_s=first_token_s))
-    return await climb(node, config, ProbeOptions(), tmp_path)
+    async with Survey(config, {}, state_folder=tmp_path, cwd=tmp_path) as survey:
+        return (await probe_node(survey, node, ProbeOptions())).finding()

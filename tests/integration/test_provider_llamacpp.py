@@ -2,8 +2,9 @@
 
 import pytest
 
-from opskit.checks.ladder import ProbeOptions, climb
+from opskit.checks.node_probe import ProbeOptions, probe_node
 from opskit.config.schema import Config, NodeConfig
+from opskit.facts.survey import Survey
 from opskit.llm.faults import FaultKind, classify
 from opskit.providers.base import CallCause, CallError, End, Resident, Slot
 from opskit.providers.http import HttpClient
@@ -180,7 +181,9 @@ async def test_a_probe_of_a_server_that_loads_says_loading(server, tmp_path):
     """From the first page on, and nothing is asked of the model."""
     server.replies = dict.fromkeys((*server.replies, "/api/version"), LOADING)
     node = NodeConfig("llm", server.url, "llamacpp", required=True)
-    found = await climb(node, Config(str(tmp_path), (node,), ()), ProbeOptions(), tmp_path)
+    config = Config(str(tmp_path), (node,), ())
+    async with Survey(config, {}, state_folder=tmp_path, cwd=tmp_path) as survey:
+        found = (await probe_node(survey, node, ProbeOptions())).finding()
     assert (found.state, found.status) == ("loading", Status.INCONCLUSIVE)
     assert "Loading model" in found.detail
     assert not server.bodies("/v1/chat/completions")

@@ -18,7 +18,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from opskit.checks import runner
-from opskit.checks.run_context import RunContext
+from opskit.facts.survey import Survey, read_sockets
 from opskit.result import Finding
 from tests.parts.checking import check, configuration, findings, statuses, written
 from tests.parts.raw_server import RawServer, Reply, answer, serving
@@ -165,12 +165,12 @@ async def test_sockets_are_read_once_for_all_port_checks(tmp_path: Path, listeni
     ports = [{"name": f"p{n}", "kind": "port", "with": {"port": listening}} for n in range(5)]
     late = {"name": "late", "kind": "port", "with": {"port": listening}, "requires": ["p0"]}
     checklist = written(tmp_path, *ports, late)
-    async with RunContext(configuration(tmp_path), {}, locks=tmp_path, cwd=tmp_path) as around:
+    async with Survey(configuration(tmp_path), {}, state_folder=tmp_path, cwd=tmp_path) as around:
         before = time.monotonic()
         await runner.run(checklist.checks[:5], around)
-        first = await around.sockets(before)
+        first = await around.get(read_sockets, not_before=before)
         await runner.run(checklist.checks, around)
-        assert (await around.sockets(before)) is not first
+        assert (await around.get(read_sockets, not_before=before)) is not first
 
 
 @pytest.fixture

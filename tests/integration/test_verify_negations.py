@@ -22,8 +22,8 @@ from pytest_httpserver import HTTPServer
 
 from opskit.checks import runner
 from opskit.checks.kinds import KINDS
-from opskit.checks.run_context import RunContext
 from opskit.config.schema import Config, ProbeConfig
+from opskit.facts.survey import Survey
 from opskit.result import Finding
 from opskit.sandbox.faults import parse_fault
 from opskit.sandbox.stage import Stage
@@ -457,7 +457,7 @@ async def test_a_port_that_other_users_may_hold_is_asked(tmp_path: Path):
                 for wanted in (True, False)
             ),
         )
-        async with RunContext(configuration(tmp_path), {}, locks=tmp_path, cwd=tmp_path) as around:
+        async with Survey(configuration(tmp_path), {}, state_folder=tmp_path, cwd=tmp_path) as around:
             around._sockets = SocketTable(math.inf, complete=False)
             found = await runner.run(checklist.checks, around)
     assert [one.status for one in found] == ["pass", "fail", "fail", "pass", "inconclusive", "inconclusive"]

@@ -5,8 +5,8 @@ import re
 from contextlib import aclosing
 from pathlib import Path
 
-from opskit.checks.inventory import look, look_again
 from opskit.config.schema import Budgets, NodeConfig
+from opskit.facts.node import read_all_metadata, read_metadata
 from opskit.logs.files import FileSource
 from opskit.logs.record import LogEntry
 from opskit.logs.source import LeftOut, Note, Window
@@ -54,8 +54,8 @@ async def test_a_second_look_sees_what_a_first_would(tmp_path: Path) -> None:
         replies(server)
         node = Node(NodeConfig("ollama", server.url, "ollama"), Budgets())
         try:
-            (first,) = await look([node])
-            second = await look_again(node, first)
+            (first,) = await read_all_metadata([node])
+            second = await read_metadata(node, first)
         finally:
             await node.aclose()
     assert (second.view, second.silence, second.started_with) == (

@@ -9,9 +9,9 @@ import yaml
 
 from opskit.checks import runner
 from opskit.checks.checklist import Checklist, load
-from opskit.checks.run_context import RunContext
 from opskit.config.load import load as load_config
 from opskit.config.schema import Config
+from opskit.facts.survey import Survey
 from opskit.result import Finding
 from tests.parts.command import environment
 
@@ -36,7 +36,7 @@ async def findings(
     **options: Any,
 ) -> list[Finding]:
     environ = {"PATH": os.environ["PATH"], **(env or {})}
-    async with RunContext(config or configuration(folder), environ, locks=folder, cwd=folder) as around:
+    async with Survey(config or configuration(folder), environ, state_folder=folder, cwd=folder) as around:
         return await runner.run(checklist.checks, around, **options)
 
 

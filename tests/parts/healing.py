@@ -12,6 +12,7 @@ import yaml
 
 from opskit.config.load import load
 from opskit.config.schema import Config
+from opskit.facts.survey import Survey
 from opskit.recovery.audit import Audit
 from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.context import RecoveryContext
@@ -22,7 +23,6 @@ from opskit.recovery.outcome import Outcome, RecoveryRun
 from opskit.recovery.reconciler import Reconciler
 from opskit.recovery.repairer import Repairer
 from opskit.recovery.step import Step
-from opskit.system.docker_objects import DockerObjects
 from tests.parts.command import environment
 
 #: Nothing is young, and the next repair may follow at once.
@@ -64,9 +64,11 @@ class Healing:
 
     @asynccontextmanager
     async def ground(self) -> AsyncIterator[RecoveryContext]:
-        async with DockerObjects(self.environ) as door:
+        folder = self.folder
+        async with Survey(self.config, self.environ, state_folder=folder, cwd=folder) as survey:
+            docker = await survey.docker()
             yield RecoveryContext(
-                self.config, self.environ, self.folder, door, self.memory, self.clock, self.platform
+                self.config, self.environ, folder, survey, docker, self.memory, self.clock, self.platform
             )
 
     async def run(

@@ -21,7 +21,6 @@ from opskit.checks.expectation import compile_expectation
 from opskit.checks.judgement import judged as judged_check
 from opskit.checks.kinds import KINDS
 from opskit.checks.kinds.containers import observed_container
-from opskit.checks.run_context import RunContext
 from opskit.checks.spec import Check, CheckContext
 from opskit.config.schema import Config, RecoveryConfig
 from opskit.diagnose.container import SampledContainer, judged
@@ -31,6 +30,7 @@ from opskit.doctor.looks.board import FactBoard
 from opskit.doctor.looks.containers import health
 from opskit.facts.container import container
 from opskit.facts.container_events import ContainerEvents
+from opskit.facts.survey import Survey
 from opskit.recovery.step import Condition
 from opskit.recovery.steps.decision import NodeProblem, RepairCase, decide
 from opskit.recovery.steps.project_state import ProjectKnowledge, seen
@@ -318,7 +318,7 @@ def doctor(case: ContainerCase) -> tuple[ExaminedContainer, str, Status]:
     one = assessed(case)
     examined = ExaminedContainer(one.container, one.assessment)
     check = health(FactBoard(containers=(examined,)))
-    around = RunContext(Config("/state", (), ()), {}, locks=Path("/"), cwd=Path("/"))
+    around = Survey(Config("/state", (), ()), {}, state_folder=Path("/"), cwd=Path("/"))
     seen_ = asyncio.run(check.kind.observe(check.params, CheckContext(around, Path("/"), 1.0)))
     finding = judged_check(check, seen_, 0.0)
     return examined, finding.evidence["conditions"]["p_web_1"], finding.status

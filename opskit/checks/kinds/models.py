@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opskit.checks.fields import CONFIG, Flag, Text
 from opskit.checks.kinds.http import Url, without_secrets
@@ -10,14 +10,16 @@ from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
 from opskit.checks.state import NodeState
 from opskit.config.schema import NodeConfig, Source
 from opskit.llm.verdict import judge
-from opskit.providers.base import CallError
-from opskit.result import Finding, Status
+from opskit.result import Status
+
+if TYPE_CHECKING:
+    from opskit.checks.node_probe import NodeProbe
 
 PROMPT = "Reply with the single word ready."
 #: A climb ends by itself long before; but a server that loads the model again is not left (wire facts A8).
 _LIMIT_S = 1800.0
 _OPEN = (Status.INCONCLUSIVE, Status.SKIP)
-_NOT_ASKED = (NodeState.UNREACHABLE.shown, NodeState.UNAUTHORISED.shown)
+_NOT_ASKED = (NodeState.UNREACHABLE, NodeState.UNAUTHORISED)
 #: Values that only a node which was asked for a token can tell.
 _OF_A_TOKEN = {"token", "first_token_s", "answered", "answer", "verdict", "seconds", "error"}
 
@@ -76,51 +78,50 @@ def _file_name(url: str) -> str:
 
 
 async def _ladder(params: NodeParams, scene: CheckContext) -> Observation:
-    from opskit.checks.ladder import ProbeOptions, climb
+    from opskit.checks.node_probe import ProbeOptions, probe_node
 
-    found = await climb(
-        _node(params, scene), scene.around.config, ProbeOptions(required=True), scene.around.locks
-    )
-    return _observed(found, _rungs(found))
+    probe = await probe_node(scene.around, _node(params, scene), ProbeOptions(required=True))
+    return _observed(probe, _values(probe))
 
 
-def _rungs(found: Finding) -> dict[str, Any]:
-    rungs = found.evidence.get("ladder", ())
-    passed = [rung["rung"] for rung in rungs if rung["status"] == Status.PASS]
+def _values(probe: "NodeProbe") -> dict[str, Any]:
+    passed = [stage.name for stage in probe.stages if stage.status is Status.PASS]
+    evidence = probe.evidence()
     return {
-        "token": "first_token_s" in found.evidence,
-        "state": found.state,
+        "token": probe.first_token_s is not None,
+        "state": probe.state.shown,
         "reached": passed[-1] if passed else None,
         "rungs": passed,
-        "first_token_s": found.evidence.get("first_token_s"),
-        "model": found.evidence.get("model"),
+        "first_token_s": evidence.get("first_token_s"),
+        "model": probe.model,
         # What the node did not tell is not there, rather than empty.
-        **{key: found.evidence[key] for key in ("models", "resident") if key in found.evidence},
-        "server": found.evidence.get("server"),
-        "seconds": found.seconds,
+        **{key: evidence[key] for key in ("models", "resident") if key in evidence},
+        "server": probe.facts.version,
+        "seconds": probe.seconds,
         "error": None,
     }
 
 
-def _observed(found: Finding, values: Mapping[str, Any]) -> Observation:
-    """What a climb tells. Of a node that was not asked, or could not be, its silence tells nothing."""
-    undecided = found.detail if found.status in _OPEN else ""
-    unasked = undecided or found.state in _NOT_ASKED
+def _observed(probe: "NodeProbe", values: Mapping[str, Any]) -> Observation:
+    """What a probe tells. Of a node that was not asked, or could not be, its silence tells nothing."""
+    finding = probe.finding()
+    undecided = probe.detail if probe.status in _OPEN else ""
+    unasked = undecided or probe.state in _NOT_ASKED
     return Observation(
         values,
-        found.detail,
-        problem=found.detail if unasked else "",
+        probe.detail,
+        problem=probe.detail if unasked else "",
         settled=values.keys() - _OF_A_TOKEN if unasked else (),
         undecided=undecided,
-        state=found.state,
-        code=found.code,
-        remedy=found.remedy,
-        evidence={key: found.evidence[key] for key in ("ladder", "process") if key in found.evidence},
+        state=finding.state,
+        code=finding.code,
+        remedy=finding.remedy,
+        evidence={key: finding.evidence[key] for key in ("ladder", "process") if key in finding.evidence},
     )
 
 
 async def _model(params: ModelParams, scene: CheckContext) -> Observation:
-    from opskit.checks.ladder import ProbeOptions, climb
+    from opskit.checks.node_probe import ProbeOptions, probe_node
 
     config = _node(params, scene)
     if not params.load:
@@ -128,39 +129,34 @@ async def _model(params: ModelParams, scene: CheckContext) -> Observation:
         if refusal is not None:
             return refusal
     wish = ProbeOptions(model=params.model, load=params.load, goal=params.prompt, required=True)
-    found = await climb(config, scene.around.config, wish, scene.around.locks)
-    answer = found.evidence.get("answer")
+    probe = await probe_node(scene.around, config, wish)
+    answer = probe.answer
     verdict = judge(answer, (params.prompt,), length_is_fine=True) if answer is not None else None
-    values = _rungs(found)
+    values = _values(probe)
     if "resident" in values:
         values["resident"] = values["model"] in values["resident"]
     values |= {
-        "loaded": found.evidence.get("loaded") is not None,
-        "answered": answer is not None and verdict is None and found.status in (Status.PASS, Status.WARN),
+        "loaded": probe.loaded is not None,
+        "answered": answer is not None and verdict is None and probe.is_well,
         "answer": answer,
         "verdict": verdict.value if verdict else None,
     }
-    return _observed(found, values)
+    return _observed(probe, values)
 
 
 async def _not_resident(params: ModelParams, config: NodeConfig, scene: CheckContext) -> Observation | None:
     """A check that may not load says so, and does not ask; None when the model is loaded, or nobody knows."""
+    from opskit.facts.node import read_node
     from opskit.llm.plan import same_model
-    from opskit.providers.node import Node
 
     if params.model is None:
         return None
-    node = Node(config, scene.around.config.budgets)
-    try:
-        provider = await node.provider()
-        resident = await provider.resident()
-        listed = [model.name for model in await provider.models()]
-    except CallError:
-        # The ladder says better what is wrong.
+    facts = await scene.around.get(read_node, config, not_before=scene.not_before)
+    if facts.models is None or facts.silence is not None:
+        # The probe says better what is wrong.
         return None
-    finally:
-        await node.aclose()
-    if resident is not None and any(same_model(params.model, one.name) for one in resident):
+    listed = [model.name for model in facts.models]
+    if any(same_model(params.model, model.name) for model in facts.resident):
         return None
     values: dict[str, Any] = {
         "token": False,
@@ -170,12 +166,12 @@ async def _not_resident(params: ModelParams, config: NodeConfig, scene: CheckCon
         "error": None,
     }
     if not any(same_model(params.model, name) for name in listed):
-        remedy = provider.kind.pull_hint(params.model) or None
+        remedy = facts.likely_kind.pull_hint(params.model) or None
         detail = f"{config.name} does not hold {params.model}"
         return Observation(values, detail, state="missing", code="MODEL_001", remedy=remedy)
-    why = "is not loaded" if resident is not None else "may not be loaded (the server does not tell)"
+    why = "is not loaded" if facts.residency_known else "may not be loaded (the server does not tell)"
     detail = f"{params.model} {why}, and this check may not load it (`load: true` lets it)"
-    settled = ("resident", "models") if resident is not None else ("models",)
+    settled = ("resident", "models") if facts.residency_known else ("models",)
     return Observation(values, problem=detail, settled=settled, undecided=detail, state="not loaded")
 
 
@@ -202,7 +198,7 @@ KINDS = (
         _ladder,
         lambda p: str(p.shown),
         _LIMIT_S,
-        imports=("opskit.checks.ladder", "opskit.llm.plan"),
+        imports=("opskit.checks.node_probe", "opskit.llm.plan"),
     ),
     Kind(
         "model",
@@ -220,6 +216,6 @@ KINDS = (
         _model,
         lambda p: str(p.shown_model),
         _LIMIT_S,
-        imports=("opskit.checks.ladder", "opskit.llm.plan"),
+        imports=("opskit.checks.node_probe", "opskit.llm.plan"),
     ),
 )

@@ -10,6 +10,7 @@ from typing import Literal
 from opskit.checks.fields import CONFIG, Port, Text
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.errors import OpskitError
+from opskit.facts.survey import read_sockets
 from opskit.system.network import connects
 from opskit.system.sockets import PROXIES, Owner, PortSocket, owner
 
@@ -98,7 +99,7 @@ class PortParams:
 
 
 async def _port(params: PortParams, scene: CheckContext) -> Observation:
-    table = await scene.around.sockets(scene.not_before)
+    table = await scene.around.get(read_sockets, not_before=scene.not_before)
     held = table.at(params.protocol, params.port)
     where = f"{params.protocol} port {params.port}"
     if not held:

@@ -8,7 +8,7 @@ from opskit.checks.state import NodeState
 from opskit.doctor.areas.containers import of_member
 from opskit.doctor.areas.nodes import holders_of, stopped, taken
 from opskit.doctor.cause import Cause, key_of
-from opskit.doctor.evidence import AgentFacts, Evidence
+from opskit.doctor.evidence import Evidence, ExaminedAgent
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
@@ -18,7 +18,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             yield cause
 
 
-def _of(agent: AgentFacts, evidence: Evidence) -> Cause | None:
+def _of(agent: ExaminedAgent, evidence: Evidence) -> Cause | None:
     config, state = agent.config, agent.state
     if state is NodeState.FAILING and agent.known is False:
         return taken(config, config.name, f"it answers, but not as an agent: {agent.detail}", evidence)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from opskit.checks.state import NodeState
 from opskit.doctor.areas.models import keys_of
 from opskit.doctor.cause import Cause, counted, listing
-from opskit.doctor.evidence import Call, Evidence, ExaminedContainer, NodeFacts
+from opskit.doctor.evidence import Call, Evidence, ExaminedContainer, ExaminedNode
 from opskit.result import Status
 
 #: So many requests in the last hour are work, and a share that never reaches MLX is no accident.
@@ -39,7 +39,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
         yield cause
 
 
-def _why(base: Cause, node: NodeFacts, tried: list[Call], evidence: Evidence) -> Cause | None:
+def _why(base: Cause, node: ExaminedNode, tried: list[Call], evidence: Evidence) -> Cause | None:
     idle = "MLX is idle while Ollama works: "
     if node.state in _GONE:
         remedy = f"start it: {node.likely_kind.start_hint(node.config.url)}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from opskit.checks.state import NodeState
 from opskit.doctor.areas.nodes import check_of
 from opskit.doctor.cause import Cause, counted, key_of, listing
-from opskit.doctor.evidence import Evidence, NodeFacts
+from opskit.doctor.evidence import Evidence, ExaminedNode
 from opskit.llm.fit import Fit, fit
 from opskit.llm.plan import same_model
 from opskit.providers.base import ModelInfo
@@ -25,7 +25,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
         yield from _too_large(evidence, node)
 
 
-def _empty(node: NodeFacts) -> Cause:
+def _empty(node: ExaminedNode) -> Cause:
     return Cause(
         "no-model",
         node.config.name,
@@ -37,7 +37,7 @@ def _empty(node: NodeFacts) -> Cause:
     )
 
 
-def _wanted(evidence: Evidence, up: list[NodeFacts]) -> Iterator[Cause]:
+def _wanted(evidence: Evidence, up: list[ExaminedNode]) -> Iterator[Cause]:
     """What the configuration names must be somewhere. A silent node might hold it: then nothing is said."""
     for node in up:
         model = node.config.default_model
@@ -50,11 +50,11 @@ def _wanted(evidence: Evidence, up: list[NodeFacts]) -> Iterator[Cause]:
             yield _missing(model, "VICTORIA_MODEL", up)
 
 
-def _lists_all(node: NodeFacts) -> bool:
+def _lists_all(node: ExaminedNode) -> bool:
     return node.kind is not None and node.kind.lists_every_model
 
 
-def _missing(model: str, told_by: str, nodes: list[NodeFacts]) -> Cause:
+def _missing(model: str, told_by: str, nodes: list[ExaminedNode]) -> Cause:
     names = [node.config.name for node in nodes]
     pull = next((hint for node in nodes if (hint := node.likely_kind.pull_hint(model))), "")
     return Cause(
@@ -68,7 +68,7 @@ def _missing(model: str, told_by: str, nodes: list[NodeFacts]) -> Cause:
     )
 
 
-def _too_large(evidence: Evidence, node: NodeFacts) -> Iterator[Cause]:
+def _too_large(evidence: Evidence, node: ExaminedNode) -> Iterator[Cause]:
     """A model that somebody named, or any at all when none of them could be loaded."""
     models = [one for one in node.models or () if not one.cloud]
     resident = {one.name for one in node.resident}
@@ -93,7 +93,7 @@ def _too_large(evidence: Evidence, node: NodeFacts) -> Iterator[Cause]:
         yield _large(node, smallest.name, title, rooms[smallest.name])
 
 
-def _large(node: NodeFacts, model: str, title: str, room: Fit) -> Cause:
+def _large(node: ExaminedNode, model: str, title: str, room: Fit) -> Cause:
     kind = node.likely_kind
     return Cause(
         "model-too-large",
@@ -108,7 +108,7 @@ def _large(node: NodeFacts, model: str, title: str, room: Fit) -> Cause:
     )
 
 
-def _fit(evidence: Evidence, node: NodeFacts, model: ModelInfo) -> Fit:
+def _fit(evidence: Evidence, node: ExaminedNode, model: ModelInfo) -> Fit:
     router = evidence.config.router
     # A server in a container or on another machine has a memory of its own.
     return fit(
@@ -122,7 +122,7 @@ def _fit(evidence: Evidence, node: NodeFacts, model: ModelInfo) -> Fit:
     )
 
 
-def _held(node: NodeFacts, model: str) -> bool:
+def _held(node: ExaminedNode, model: str) -> bool:
     return any(same_model(model, one.name) for one in node.models or ())
 
 

@@ -8,11 +8,12 @@ from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.areas.containers import of_member
 from opskit.doctor.cause import Cause, Fix, counted, key_of
-from opskit.doctor.evidence import Evidence, NodeFacts, PortHolder
+from opskit.doctor.evidence import Evidence, ExaminedNode, PortHolder
 from opskit.llm.faults import FaultKind
 from opskit.providers.kinds import expected_kind
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
+from opskit.system.process import Listener
 
 #: How a server looks that is none of ours: no protocol that we know, no HTTP, or an end without a word.
 _STRANGER = frozenset({FaultKind.BAD_PAYLOAD, FaultKind.EMPTY_REPLY, FaultKind.RESET})
@@ -98,7 +99,7 @@ def stopped(
     )
 
 
-def _of(node: NodeFacts, evidence: Evidence) -> Iterator[Cause]:
+def _of(node: ExaminedNode, evidence: Evidence) -> Iterator[Cause]:
     config, name = node.config, node.config.name
     holders = holders_of(config, evidence)
     halted = next((one for one in holders if one.stopped and one.pid is not None), None)
@@ -128,7 +129,7 @@ def _of(node: NodeFacts, evidence: Evidence) -> Iterator[Cause]:
         yield cause
 
 
-def _is_stranger(node: NodeFacts) -> bool:
+def _is_stranger(node: ExaminedNode) -> bool:
     trouble = node.trouble
     if trouble is None or node.state is not NodeState.FAILING:
         return False
@@ -136,9 +137,9 @@ def _is_stranger(node: NodeFacts) -> bool:
     return trouble.kind in _STRANGER or (trouble.kind is FaultKind.SERVER_ERROR and trouble.status == 404)
 
 
-def _condition(node: NodeFacts, evidence: Evidence) -> Cause | None:
+def _condition(node: ExaminedNode, evidence: Evidence) -> Cause | None:
     config, state = node.config, node.state
-    process = {"pid": node.pid, "stopped": node.stopped} if node.pid is not None else None
+    process = None if node.pid is None else Listener(node.pid, "", (), node.stopped, 0.0)
     remedy = node_remedy(config, state, model=None, process=process, kind=node.kind) or ""
     base = Cause(
         "node-failing",

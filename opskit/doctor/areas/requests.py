@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from opskit.doctor.cause import Cause, counted, key_of, listing
-from opskit.doctor.evidence import Evidence, NodeFacts
+from opskit.doctor.evidence import Evidence, ExaminedNode
 from opskit.result import Status
 from opskit.system.network import endpoint
 
@@ -19,7 +19,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
     yield from _told_by_log(evidence)
 
 
-def _cut(node: NodeFacts) -> Iterator[Cause]:
+def _cut(node: ExaminedNode) -> Iterator[Cause]:
     told = []
     wanted = node.config.num_ctx
     for one in node.resident:
@@ -103,7 +103,7 @@ def _differing(evidence: Evidence) -> Iterator[Cause]:
             )
 
 
-def _standing(node: NodeFacts, evidence: Evidence) -> Iterator[tuple[str, int]]:
+def _standing(node: ExaminedNode, evidence: Evidence) -> Iterator[tuple[str, int]]:
     """What clients are set up to ask with: the configuration, and variables of containers."""
     if node.config.num_ctx is not None:
         yield f"`nodes.{node.config.name}.num_ctx`", node.config.num_ctx

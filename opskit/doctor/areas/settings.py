@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from opskit.doctor.areas.nodes import check_of, holders_of
 from opskit.doctor.cause import Cause, listing
-from opskit.doctor.evidence import Evidence, NodeFacts
+from opskit.doctor.evidence import Evidence, ExaminedNode
 from opskit.llm.fit import gib
 from opskit.result import Status
 
@@ -35,7 +35,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
         yield from _unreached(node, settings, evidence)
 
 
-def _settings(node: NodeFacts, evidence: Evidence) -> Mapping[str, str] | None:
+def _settings(node: ExaminedNode, evidence: Evidence) -> Mapping[str, str] | None:
     """Those of the process or container behind an Ollama node; None where they cannot be seen."""
     if node.kind is None or not node.kind.settings_prefix:
         return None
@@ -43,7 +43,7 @@ def _settings(node: NodeFacts, evidence: Evidence) -> Mapping[str, str] | None:
     return next((one.environment.settings for one in holders if one.environment is not None), None)
 
 
-def _fights(node: NodeFacts, settings: Mapping[str, str], evidence: Evidence) -> Iterator[Cause]:
+def _fights(node: ExaminedNode, settings: Mapping[str, str], evidence: Evidence) -> Iterator[Cause]:
     name = node.config.name
     too_much = _memory(node, settings, evidence)
     if too_much is not None:
@@ -76,7 +76,7 @@ def _fights(node: NodeFacts, settings: Mapping[str, str], evidence: Evidence) ->
     yield from _cache(node, settings)
 
 
-def _cache(node: NodeFacts, settings: Mapping[str, str]) -> Iterator[Cause]:
+def _cache(node: ExaminedNode, settings: Mapping[str, str]) -> Iterator[Cause]:
     kind = settings.get("OLLAMA_KV_CACHE_TYPE", "").lower()
     flash = settings.get("OLLAMA_FLASH_ATTENTION", "").lower()
     if kind not in _CACHE_SHARE or (flash and flash not in _OFF):
@@ -92,7 +92,7 @@ def _cache(node: NodeFacts, settings: Mapping[str, str]) -> Iterator[Cause]:
     )
 
 
-def _memory(node: NodeFacts, settings: Mapping[str, str], evidence: Evidence) -> Cause | None:
+def _memory(node: ExaminedNode, settings: Mapping[str, str], evidence: Evidence) -> Cause | None:
     """Weights and cache of a model with these settings, against all memory of the machine.
 
     Only where both settings are there and the server tells the shape of the model; of several models the
@@ -132,7 +132,7 @@ def _memory(node: NodeFacts, settings: Mapping[str, str], evidence: Evidence) ->
     )
 
 
-def _ignored(node: NodeFacts, settings: Mapping[str, str]) -> Iterator[Cause]:
+def _ignored(node: ExaminedNode, settings: Mapping[str, str]) -> Iterator[Cause]:
     wrong = [
         f"{key}={settings[key]}" for key in _NUMBERS if settings.get(key) and _number(settings, key) is None
     ]
@@ -147,7 +147,7 @@ def _ignored(node: NodeFacts, settings: Mapping[str, str]) -> Iterator[Cause]:
         )
 
 
-def _unreached(node: NodeFacts, settings: Mapping[str, str], evidence: Evidence) -> Iterator[Cause]:
+def _unreached(node: ExaminedNode, settings: Mapping[str, str], evidence: Evidence) -> Iterator[Cause]:
     shell = evidence.shell.settings
     differing = [key for key in _SERVER if shell.get(key) and shell[key] != settings.get(key, "")]
     if differing:
@@ -165,7 +165,7 @@ def _unreached(node: NodeFacts, settings: Mapping[str, str], evidence: Evidence)
         )
 
 
-def _model_switches(node: NodeFacts, evidence: Evidence) -> list[str]:
+def _model_switches(node: ExaminedNode, evidence: Evidence) -> list[str]:
     """The models of this node's requests in order, repetitions left out."""
     found: list[str] = []
     calls = [one for one in evidence.calls if one.node == node.config.name and one.model]

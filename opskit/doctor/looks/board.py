@@ -3,22 +3,22 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from opskit.checks.expectation import Expectation
 from opskit.checks.kinds import KINDS
 from opskit.checks.kinds.machine import NoParams
 from opskit.checks.spec import Check, CheckContext, Kind, Observation
 from opskit.doctor.evidence import (
-    AgentFacts,
     Call,
     ClockFacts,
     Cut,
     DiskFacts,
     DockerFacts,
     EnvFileFacts,
+    ExaminedAgent,
     ExaminedContainer,
-    NodeFacts,
+    ExaminedNode,
     PortHolder,
     ProjectFacts,
 )
@@ -33,8 +33,8 @@ Judge = Callable[[Observation], Observation]
 class FactBoard:
     """The facts so far. Each look writes its own field only."""
 
-    nodes: dict[str, NodeFacts] = field(default_factory=dict)
-    agents: dict[str, AgentFacts] = field(default_factory=dict)
+    nodes: dict[str, ExaminedNode] = field(default_factory=dict)
+    agents: dict[str, ExaminedAgent] = field(default_factory=dict)
     holders: dict[int, tuple[PortHolder, ...]] = field(default_factory=dict)
     disks: list[DiskFacts] = field(default_factory=list)
     memory: Mapping[str, Any] = field(default_factory=dict)
@@ -88,7 +88,7 @@ def engine(
     given = known.params(**params)
 
     async def look(scene: CheckContext) -> Observation:
-        return judge(await known.observe(given, scene))
+        return judge(cast("Observation", await known.observe(given, scene)))
 
     return check(
         name,

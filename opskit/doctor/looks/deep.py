@@ -4,7 +4,7 @@ import secrets
 from dataclasses import replace
 
 from opskit.checks.spec import CheckContext
-from opskit.doctor.evidence import NodeFacts
+from opskit.doctor.evidence import ExaminedNode
 from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import may_be_asked, one_token
 from opskit.providers.base import CallError, Message
@@ -24,7 +24,7 @@ def words_for(num_ctx: int | None, loaded: int | None) -> int:
     return max(1, min(MOST_WORDS, int(wanted * _SHARE)))
 
 
-async def asked(facts: NodeFacts, scene: CheckContext) -> NodeFacts:
+async def asked(facts: ExaminedNode, scene: CheckContext) -> ExaminedNode:
     """The facts with what was sent and what was read. A model that is not loaded is not asked."""
     chosen = min(facts.resident, key=lambda one: one.size_bytes or 0, default=None)
     if chosen is None or not may_be_asked(chosen):
@@ -35,7 +35,7 @@ async def asked(facts: NodeFacts, scene: CheckContext) -> NodeFacts:
     budgets = scene.around.config.budgets
     node = Node(facts.config, budgets)
     try:
-        with try_lock(scene.around.locks / f"probe-{facts.config.name}.lock") as mine:
+        with try_lock(scene.around.state_folder / f"probe-{facts.config.name}.lock") as mine:
             if not mine:
                 return facts
             got = await one_token(

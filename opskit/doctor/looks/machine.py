@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import cast
 
 from opskit.checks.kinds.http import HttpParams, fetch
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation
@@ -38,7 +39,7 @@ def disk(board: FactBoard, what: str, path: Path, limit: float, *, requires: tup
         if what == "docker" and (board.docker.root is None or not asked.exists()):
             raise NotHere("Docker keeps its data on another machine")
         place = nearest(asked)
-        seen = await kind.observe(kind.params(path=str(place)), scene)
+        seen = cast("Observation", await kind.observe(kind.params(path=str(place)), scene))
         if seen.problem:
             return seen
         used = float(seen.values["used_percent"])

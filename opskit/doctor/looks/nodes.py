@@ -1,24 +1,17 @@
-"""Looks at model nodes and agents: their ladders, what they are, what they hold. Nothing is loaded."""
+"""Looks at model nodes and agents: their probes, what they are, what they hold. Nothing is loaded."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
 
-from opskit.checks.agents import climb_agent
-from opskit.checks.ladder import ProbeOptions, climb
+from opskit.checks.agent_probe import AgentProbe, probe_agent
+from opskit.checks.node_probe import NodeProbe, ProbeOptions, probe_node
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
-from opskit.doctor.evidence import AgentFacts, NodeFacts
+from opskit.doctor.evidence import ExaminedAgent, ExaminedNode
 from opskit.doctor.looks import deep
 from opskit.doctor.looks.board import FactBoard, check
-from opskit.llm.catalog import generates
-from opskit.llm.faults import FaultKind, classify
-from opskit.providers.agent import AgentClient
+from opskit.facts.node import ReadingStep
 from opskit.providers.base import CallError, ModelInfo, Provider
-from opskit.providers.node import Node
-from opskit.result import Finding, Status
 
 _GONE = (NodeState.REFUSED, NodeState.UNREACHABLE)
 _OPEN = (NodeState.IDLE, NodeState.BUSY, NodeState.LOADING)
@@ -28,27 +21,15 @@ _SPARE_S = 10.0
 
 
 def node(board: FactBoard, config: NodeConfig, *, limit_s: float, ask: bool) -> Check:
-    """The ladder of one node, and what it says of itself; `ask` sends the one prompt of `--deep`."""
+    """The probe of one node, and what it says of itself; `ask` sends the one prompt of `--deep`."""
 
     async def look(scene: CheckContext) -> Observation:
-        whole = scene.around.config
-        climbed, read = await asyncio.gather(
-            climb(config, whole, ProbeOptions(), scene.around.locks), _read(config, scene)
-        )
-        state = _state(climbed)
-        process = climbed.evidence.get("process") or {}
-        facts = replace(
-            read,
-            state=state,
-            detail=climbed.detail,
-            pid=process.get("pid"),
-            stopped=bool(process.get("stopped")),
-            **_model_fault(climbed),
-        )
+        probe = await scene.around.get(probe_node, config, ProbeOptions())
+        facts = await _examined(probe, scene)
         board.nodes[config.name] = facts
-        if ask and state in (NodeState.OK, NodeState.SLOW) and _may_cut(facts):
+        if ask and probe.is_well and _may_cut(facts):
             board.nodes[config.name] = await deep.asked(facts, scene)
-        return _judged(climbed, state, explicit=config.explicit or config.required)
+        return _judged(probe)
 
     return check(
         f"node {config.name}",
@@ -62,13 +43,10 @@ def node(board: FactBoard, config: NodeConfig, *, limit_s: float, ask: bool) -> 
 
 def agent(board: FactBoard, config: AgentConfig, *, limit_s: float) -> Check:
     async def look(scene: CheckContext) -> Observation:
-        whole = scene.around.config
-        climbed = await climb_agent(config, whole)
-        state = _state(climbed)
-        async with AgentClient(config, whole.budgets) as client:
-            known = await _is_agent(client, state)
-        board.agents[config.name] = AgentFacts(config, state, climbed.detail, known)
-        return _judged(climbed, state, explicit=config.explicit or config.required)
+        probe = await scene.around.get(probe_agent, config)
+        known = None if probe.state is not NodeState.FAILING else not probe.facts.is_stranger
+        board.agents[config.name] = ExaminedAgent(config, probe.state, probe.detail, known)
+        return _judged(probe)
 
     return check(
         f"agent {config.name}",
@@ -80,75 +58,50 @@ def agent(board: FactBoard, config: AgentConfig, *, limit_s: float) -> Check:
     )
 
 
-async def _is_agent(client: AgentClient, state: NodeState) -> bool | None:
-    """Whether what answers speaks as agents do: a JSON object at /status or /health (SPEC D1, C1)."""
-    if state is not NodeState.FAILING:
-        return None if state in (*_GONE, NodeState.WEDGED) else True
-    try:
-        await client.status()
-    except CallError as error:
-        # An agent that is ill answers 5xx; a stranger has no such page, or does not speak JSON or HTTP.
-        return error.status is not None and error.status >= 500
-    return True
-
-
-def _model_fault(climbed: Finding) -> dict[str, Any]:
-    fault = climbed.evidence.get("fault")
-    if fault is None:
-        return {}
-    asked = climbed.evidence.get("model", "")
-    return {"model_fault": FaultKind(fault), "asked": asked, "remedy": climbed.remedy or ""}
-
-
-def _state(found: Finding) -> NodeState:
-    state = NodeState(found.state)
-    idle = state is NodeState.OK and found.status is not Status.PASS
-    return NodeState.IDLE if idle else state
-
-
-def _judged(found: Finding, state: NodeState, *, explicit: bool) -> Observation:
-    if state in _GONE and not explicit:
-        raise NotHere(f"{found.detail}; nobody asked for it")
-    values: Mapping[str, Any] = {"state": state.value}
-    evidence = {"ladder": found.evidence.get("ladder", [])}
-    well = state in (NodeState.OK, NodeState.SLOW)
+def _judged(probe: NodeProbe | AgentProbe) -> Observation:
+    config, state, finding = probe.config, probe.state, probe.finding()
+    if state in _GONE and not (config.explicit or config.required):
+        raise NotHere(f"{probe.detail}; nobody asked for it")
     return Observation(
-        values,
-        found.detail,
-        problem="" if well else found.detail,
-        undecided=found.detail if state in _OPEN else "",
-        state=found.state,
-        code=found.code,
-        remedy=found.remedy,
-        evidence=evidence,
+        {"state": state.value},
+        probe.detail,
+        problem="" if probe.is_well else probe.detail,
+        undecided=probe.detail if state in _OPEN else "",
+        state=finding.state,
+        code=finding.code,
+        remedy=finding.remedy,
+        evidence={"ladder": finding.evidence["ladder"]},
     )
 
 
-async def _read(config: NodeConfig, scene: CheckContext) -> NodeFacts:
+async def _examined(probe: NodeProbe, scene: CheckContext) -> ExaminedNode:
     """What the server is and what it holds, by its metadata alone."""
-    whole = scene.around.config
-    node = Node(config, replace(whole.budgets, metadata_s=whole.probe.http_s))
-    facts = NodeFacts(config, NodeState.OK)
-    try:
-        try:
-            provider = await node.provider()
-        except CallError as error:
-            return replace(facts, trouble=classify(error))
-        facts = replace(facts, kind=provider.kind)
-        try:
-            models = tuple(filter(generates, await provider.models()))
-            resident = await provider.resident() or ()
-        except CallError:
-            return facts
-        facts = replace(facts, models=models, resident=resident)
-        names = {one.name for one in resident}
-        wanted = sorted(models, key=lambda one: (one.name not in names, one.size_bytes or 0))
-        return replace(facts, shapes=await _shapes(provider, wanted[:_SHOWN_MODELS]))
-    finally:
-        await node.aclose()
+    facts, process = probe.facts, probe.process
+    trouble = facts.fault if facts.failed in (ReadingStep.TCP, ReadingStep.HTTP) else None
+    shapes: dict[str, int] = {}
+    if facts.models is not None:
+        names = {model.name for model in facts.resident}
+        wanted = sorted(facts.models, key=lambda model: (model.name not in names, model.size_bytes or 0))
+        provider = await scene.around.node(facts.config).provider()
+        shapes = await _shapes(provider, wanted[:_SHOWN_MODELS])
+    return ExaminedNode(
+        facts.config,
+        probe.state,
+        probe.detail,
+        facts.kind,
+        trouble,
+        facts.models,
+        facts.resident,
+        None if process is None else process.pid,
+        process is not None and process.stopped,
+        probe.fault,
+        probe.model or "" if probe.fault else "",
+        probe.advice() or "" if probe.fault else "",
+        shapes,
+    )
 
 
-def _may_cut(facts: NodeFacts) -> bool:
+def _may_cut(facts: ExaminedNode) -> bool:
     """Whether a long prompt would be cut without an error."""
     return facts.kind is not None and facts.kind.context_per_request
 

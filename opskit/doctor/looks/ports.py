@@ -9,6 +9,7 @@ from opskit.doctor.evidence import PortHolder
 from opskit.doctor.looks.board import FactBoard, check
 from opskit.errors import OpskitError
 from opskit.facts.container_survey import read_container
+from opskit.facts.survey import read_sockets
 from opskit.system.sockets import PROXIES, PortSocket, owner
 
 _DOCKER_S = 3.0
@@ -20,7 +21,7 @@ def ports(board: FactBoard, wanted: Mapping[str, int]) -> Check:
     async def look(scene: CheckContext) -> Observation:
         if not wanted:
             raise NotHere("no node or agent is on this machine")
-        table = await scene.around.sockets(scene.not_before)
+        table = await scene.around.get(read_sockets, not_before=scene.not_before)
         for port in sorted(set(wanted.values())):
             held = dict.fromkeys(table.at("tcp", port))
             board.holders[port] = tuple(await asyncio.gather(*(_holder(one, scene) for one in held)))

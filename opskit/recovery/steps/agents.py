@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opskit.checks.agents import climb_agent
+from opskit.checks.agent_probe import AgentProbe, probe_agent
 from opskit.checks.state import CODES, WORKING_CORES, NodeState
 from opskit.config.schema import AgentConfig
 from opskit.errors import OpskitError
@@ -50,9 +50,9 @@ class AgentStep:
 
     async def look(self) -> Sequence[TargetObservation]:
         """Ask for its status, and give it no work."""
-        found = await climb_agent(self._agent, self._ground.config)
+        probe = await probe_agent(self._ground.survey, self._agent)
         await self._repairing.note_start()
-        return [await self._judged(found)]
+        return [await self._judged(probe)]
 
     async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
         del seen
@@ -62,12 +62,13 @@ class AgentStep:
         del seen
         return None if self._trouble is None else await self._repairing.plan(self._trouble)
 
-    async def _judged(self, found: Finding) -> TargetObservation:
-        state, self._trouble = NodeState(found.state), None
+    async def _judged(self, probe: AgentProbe) -> TargetObservation:
+        state, self._trouble = probe.state, None
+        found = probe.finding()
         told = some(found.evidence, "url", "ladder", "levels", "process")
         names = self._subject.containers
         if state in (NodeState.OK, NodeState.SLOW):
-            levels = found.evidence.get("levels")
+            levels = probe.facts.levels
             if levels is None and self._all_levels:
                 why = f"{found.detail}; it does not tell its levels"
                 return TargetObservation(self.name, Condition.UNKNOWN, "no levels", why, names, told)
@@ -86,7 +87,7 @@ class AgentStep:
                 self.name, Condition.UNKNOWN, found.state, found.detail, names, told, found.remedy
             )
         else:
-            self._trouble = trouble(found)
+            self._trouble = trouble(probe)
             if state is NodeState.WEDGED and (busy := await self._busy()):
                 why = f"{found.detail}, but {busy}"
                 return TargetObservation(self.name, Condition.WAITING, "busy", why, names, told, found.remedy)
@@ -149,10 +150,10 @@ def switched_on(level: str, containers: Sequence[Container]) -> bool:
     return any(one.variables.get(switch, "").strip().lower() in _TRUE for one in containers)
 
 
-def trouble(found: Finding) -> NodeProblem:
-    """What a look's finding means for a repair. Pure."""
-    speaks = any(rung["rung"] == "http" and rung["status"] == "pass" for rung in found.evidence["ladder"])
-    return NodeProblem(found.state, found.detail, speaks, remedy=found.remedy)
+def trouble(probe: AgentProbe) -> NodeProblem:
+    """What a probe means for a repair. Pure."""
+    speaks = probe.facts.page is not None
+    return NodeProblem(probe.state.shown, probe.detail, speaks, remedy=probe.advice())
 
 
 def cores_of(stats: Mapping[str, Any]) -> float:

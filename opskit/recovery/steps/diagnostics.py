@@ -12,9 +12,8 @@ from typing import Any
 
 from opskit.config.schema import NodeConfig
 from opskit.errors import OpskitError
+from opskit.facts.node import read_node
 from opskit.logs.frames import Bare, Framed, LineJoiner
-from opskit.providers.base import CallError
-from opskit.providers.node import Node
 from opskit.recovery.context import RecoveryContext
 from opskit.recovery.steps.situation import RepairContext
 from opskit.recovery.steps.subject import RepairSubject
@@ -91,15 +90,15 @@ async def _resident(ground: RecoveryContext, node: NodeConfig | None) -> list[st
     """What the server says is loaded; its silence is evidence too."""
     if node is None:
         return None
-    asked = Node(node, ground.config.budgets)
     try:
         async with asyncio.timeout(_SOURCE_S):
-            found = await (await asked.provider()).resident()
-    except (CallError, TimeoutError) as problem:
-        return f"not told: {str(problem) or 'no answer'}"
-    finally:
-        await asked.aclose()
-    return None if found is None else [one.name for one in found]
+            facts = await read_node(ground.survey, node)
+    except TimeoutError:
+        return "not told: no answer"
+    problem = facts.error or facts.silence
+    if problem is not None:
+        return f"not told: {problem}"
+    return [model.name for model in facts.resident] if facts.residency_known else None
 
 
 async def container_tail(ground: RecoveryContext, name: str, lines: int = LINES) -> list[str]:

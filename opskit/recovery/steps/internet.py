@@ -101,7 +101,7 @@ async def _reach(addresses: tuple[Target, ...], named: Target, limit_s: float) -
 
 async def _found(host: str, port: int) -> tuple[Target, ...]:
     """The addresses of a name, none when it cannot be found."""
-    from opskit.checks.threads import Abandonable
+    from opskit.system.threads import Abandonable
 
     pool = Abandonable()
     try:

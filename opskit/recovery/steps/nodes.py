@@ -7,10 +7,9 @@ restarted by whoever keeps it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opskit.checks.ladder import ProbeOptions, climb, limit_s
+from opskit.checks.node_probe import NodeProbe, ProbeOptions, limit_s, probe_node
 from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import NodeConfig
-from opskit.llm.faults import SERVER_IS_WELL
 from opskit.llm.loads import load_budget_s
 from opskit.providers.kinds import expected_kind
 from opskit.recovery.context import RecoveryContext
@@ -49,15 +48,14 @@ class NodeStep:
 
     async def look(self) -> Sequence[TargetObservation]:
         """Ask a resident model for a token; loads, pins and swaps nothing."""
-        found = await self._climb()
-        if found.state == NodeState.FAILING:
+        probe = await self._probe()
+        if probe.state is NodeState.FAILING:
             # A runner that crashed is brought back by the next request (wire facts A6): one bad answer is
             # not enough to restart a server.
-            found = await self._climb()
+            probe = await self._probe()
         await self._repairing.note_start()
-        told = some(found.evidence, "url", "ladder", "model", "resident", "first_token_s", "process")
-        seen = await self._judged(found, told)
-        return [seen]
+        told = some(probe.evidence(), "url", "ladder", "model", "resident", "first_token_s", "process")
+        return [await self._judged(probe, told)]
 
     async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
         del seen
@@ -68,13 +66,14 @@ class NodeStep:
         del seen
         return None if self._trouble is None else await self._repairing.plan(self._trouble)
 
-    async def _climb(self) -> Finding:
-        return await climb(self._node, self._ground.config, ProbeOptions(), self._ground.folder)
+    async def _probe(self) -> NodeProbe:
+        return await probe_node(self._ground.survey, self._node, ProbeOptions())
 
-    async def _judged(self, found: Finding, told: Mapping[str, Any]) -> TargetObservation:
-        state, self._trouble = NodeState(found.state), None
+    async def _judged(self, probe: NodeProbe, told: Mapping[str, Any]) -> TargetObservation:
+        state, self._trouble = probe.state, None
+        found = probe.finding()
         names = self._subject.containers
-        if state is NodeState.OK:
+        if state in (NodeState.OK, NodeState.IDLE):
             return TargetObservation(self.name, Condition.HEALTHY, "ok", found.detail, names, told)
         if state in _WAITING:
             return TargetObservation(
@@ -84,7 +83,7 @@ class NodeStep:
             return TargetObservation(
                 self.name, Condition.UNKNOWN, found.state, found.detail, names, told, found.remedy
             )
-        self._trouble = trouble(found, self._ground.config.recovery.load_grace_s)
+        self._trouble = trouble(probe, self._ground.config.recovery.load_grace_s)
         if not self._subject.local and not self._node.required:
             return self._far(found, told)
         decision = await self._repairing.decide(self._trouble)
@@ -103,15 +102,13 @@ class NodeStep:
         return TargetObservation(self.name, Condition.LEFT, found.state, why, names, told, found.remedy)
 
 
-def trouble(found: Finding, load_grace_s: float) -> NodeProblem:
-    """What a probe's finding means for a repair. Pure."""
-    empty = found.state == NodeState.FAILING and found.evidence.get("models") == []
-    # A broken file, template or request stays what it is after a restart.
-    hopeless = empty or found.evidence.get("fault") in SERVER_IS_WELL
-    speaks = "server" in found.evidence
+def trouble(probe: NodeProbe, load_grace_s: float) -> NodeProblem:
+    """What a probe means for a repair. Pure."""
     # Nothing listens: it may be starting. Something listens and gives no token: it may be loading.
-    fresh_s = 0.0 if found.state == NodeState.REFUSED else load_grace_s
-    return NodeProblem(found.state, found.detail, speaks, not hopeless, found.remedy, fresh_s)
+    fresh_s = 0.0 if probe.state is NodeState.REFUSED else load_grace_s
+    return NodeProblem(
+        probe.state.shown, probe.detail, probe.speaks, not probe.server_is_well, probe.advice(), fresh_s
+    )
 
 
 def settle_s(ground: RecoveryContext, subject: RepairSubject, node: NodeConfig) -> float | None:

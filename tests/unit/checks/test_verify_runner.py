@@ -14,9 +14,9 @@ import pytest
 from opskit.checks import runner
 from opskit.checks.expectation import compile_expectation
 from opskit.checks.fields import CONFIG
-from opskit.checks.run_context import RunContext
 from opskit.checks.spec import Check, CheckContext, Kind, NotHere, Observation, Severity, Unjudged
 from opskit.errors import OpskitError
+from opskit.facts.survey import Survey
 from opskit.result import Finding, Report
 from tests.parts.checking import configuration, statuses
 
@@ -51,7 +51,7 @@ async def hangs(_params: Any, _scene: CheckContext) -> Observation:
 
 
 async def run(folder: Path, *checks: Check, **options: Any) -> list[Finding]:
-    async with RunContext(configuration(folder), {}, locks=folder, cwd=folder) as around:
+    async with Survey(configuration(folder), {}, state_folder=folder, cwd=folder) as around:
         return await runner.run(checks, around, **options)
 
 
@@ -158,7 +158,7 @@ def test_a_process_ends_although_a_thread_hangs(tmp_path: Path):
     """asyncio.run returns and the interpreter exits while a check still blocks in its thread."""
     code = (
         "import asyncio, threading\n"
-        "from opskit.checks.threads import use_abandonable_threads\n"
+        "from opskit.system.threads import use_abandonable_threads\n"
         "async def main():\n"
         "    use_abandonable_threads()\n"
         "    waiting = asyncio.ensure_future(asyncio.to_thread(threading.Event().wait))\n"

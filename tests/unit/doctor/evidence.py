@@ -10,7 +10,7 @@ from opskit.config.schema import AgentConfig, Config, NodeConfig, RecoveryConfig
 from opskit.doctor.areas import every
 from opskit.doctor.attribution import order
 from opskit.doctor.environment import known
-from opskit.doctor.evidence import Evidence, ExaminedContainer, NodeFacts, PortHolder
+from opskit.doctor.evidence import Evidence, ExaminedContainer, ExaminedNode, PortHolder
 from opskit.facts.container import Container, PublishedPort
 from opskit.providers import kinds
 from opskit.providers.base import ModelInfo
@@ -25,8 +25,8 @@ GIB = 1024**3
 def well(**changes: Any) -> Evidence:
     config = Config("/state", (OLLAMA, MLX), (VICTORIA,))
     nodes = (
-        NodeFacts(OLLAMA, NodeState.OK, kind=kinds.OLLAMA, models=(MODEL,)),
-        NodeFacts(MLX, NodeState.OK, kind=kinds.MLX_LM, models=(ModelInfo("default_model"),)),
+        ExaminedNode(OLLAMA, NodeState.OK, kind=kinds.OLLAMA, models=(MODEL,)),
+        ExaminedNode(MLX, NodeState.OK, kind=kinds.MLX_LM, models=(ModelInfo("default_model"),)),
     )
     base = Evidence(config, datetime.now(UTC), nodes=nodes, memory_total_bytes=64 * GIB,
                     memory_available_bytes=32 * GIB)  # fmt: skip

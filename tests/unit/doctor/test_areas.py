@@ -8,7 +8,7 @@ from opskit.checks.state import NodeState
 from opskit.doctor.areas import every
 from opskit.doctor.cause import Cause
 from opskit.doctor.environment import known
-from opskit.doctor.evidence import Call, DockerFacts, NodeFacts
+from opskit.doctor.evidence import Call, DockerFacts, ExaminedNode
 from opskit.doctor.looks.calls import joined
 from opskit.doctor.looks.compose import unset_variables
 from opskit.doctor.looks.deep import MOST_WORDS, words_for
@@ -111,7 +111,7 @@ def test_localhost_in_a_container(variables, about, wanted: bool):
 )  # fmt: skip
 def test_settings_that_fight(settings, wanted: list[str]):
     """A model of 4 GiB whose cache costs 56 KiB a token, on a machine of 64 GiB."""
-    node = NodeFacts(OLLAMA, NodeState.OK, kind=kinds.OLLAMA, models=(MODEL,), shapes={"m:7b": 57_344})
+    node = ExaminedNode(OLLAMA, NodeState.OK, kind=kinds.OLLAMA, models=(MODEL,), shapes={"m:7b": 57_344})
     found = well(nodes=(node,), holders={11434: (holder(environment=known(settings)),)})
     assert keys(found) == wanted
 
@@ -126,7 +126,7 @@ def test_the_context_of_a_model_that_has_no_more():
     """A model that was trained with less than `num_ctx` is not cut by anybody's mistake."""
     config = replace(OLLAMA, num_ctx=8192)
     small = ModelInfo("s:1b", GIB, context_length=2048)
-    node = NodeFacts(config, NodeState.OK, kind=kinds.OLLAMA, models=(small,),
+    node = ExaminedNode(config, NodeState.OK, kind=kinds.OLLAMA, models=(small,),
                      resident=(Resident("s:1b", GIB, GIB, 2048),))  # fmt: skip
     assert keys(well(nodes=(node,))) == []
 
@@ -182,7 +182,7 @@ def test_every_cause_says_what_it_is_and_what_to_do():
     """Whatever is found has a title, evidence and a remedy."""
     evidence = well(
         memory_used_percent=99.0,
-        nodes=(NodeFacts(OLLAMA, NodeState.WEDGED, "no token"),),
+        nodes=(ExaminedNode(OLLAMA, NodeState.WEDGED, "no token"),),
         containers=(
             container(status="exited", exit_code=3),
             container("b", oom_killed=True, status="exited"),

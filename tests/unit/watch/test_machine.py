@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from opskit.checks.inventory import LoadedModel
+from opskit.checks.model_rows import LoadedModel
 from opskit.config.schema import NodeConfig, WatchConfig
 from opskit.providers import kinds
 from opskit.providers.base import Resident

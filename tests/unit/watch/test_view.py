@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.checks.container_assessment import ContainerCondition
-from opskit.checks.inventory import LoadedModel
+from opskit.checks.model_rows import LoadedModel
 from opskit.cli.watch_view import LEAST, Line, cells, columns, lines
 from opskit.providers.base import Resident
 from opskit.result import Finding, Status

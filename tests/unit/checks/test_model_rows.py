@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from opskit.checks.inventory import NodeInventory, loaded, model_in_command, node_finding
+from opskit.checks.model_rows import loaded
+from opskit.checks.node_assessment import assess_fault
 from opskit.config.schema import NodeConfig
-from opskit.llm.catalog import NodeView
+from opskit.facts.node import NodeFacts, model_in_command
 from opskit.llm.faults import Fault, FaultKind
 from opskit.providers.base import ModelInfo, Resident
 from opskit.providers.kinds import expected_kind
@@ -17,11 +18,18 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GIB = 1024**3
 
 
-def seen(*resident, fault=None, explicit=True, required=False, source="ollama"):
-    node = NodeConfig(source, "http://127.0.0.1:1", source, explicit=explicit, required=required)
+def facts(*resident, source="ollama"):
+    """A node as it was read, with these models in memory."""
+    node = NodeConfig(source, "http://127.0.0.1:1", source)
     models = tuple(ModelInfo(one.name) for one in resident)
-    return NodeInventory(
-        node, NodeView(source, source, expected_kind(source), models, resident, fault=fault), 0.1
+    return NodeFacts(
+        config=node,
+        kind=expected_kind(source),
+        version="1",
+        models=models,
+        resident=resident,
+        residency_known=True,
+        http_s=0.1,
     )
 
 
@@ -58,7 +66,7 @@ def test_the_default_model_is_read_from_mlx_command_lines_only(command, model):
 def test_the_time_left_is_told_in_one_unit(left, share, shown):
     """From seconds to never; a moment ago counts as now."""
     expires = None if left is None else NOW + left
-    [row], _ = loaded([seen(Resident("a", 100, share, 4096, expires))], NOW)
+    [row], _ = loaded([facts(Resident("a", 100, share, 4096, expires))], NOW)
     assert row.cells()[-1] == shown
 
 
@@ -69,7 +77,7 @@ def test_the_time_left_is_told_in_one_unit(left, share, shown):
 def test_only_a_split_model_is_a_warning(vram, status, share):
     """All on the GPU and all on the CPU are as somebody chose; a part on each is slow by accident."""
     size = None if vram is None else vram * GIB
-    [row], report = loaded([seen(Resident("a", 10 * GIB, size))], NOW)
+    [row], report = loaded([facts(Resident("a", 10 * GIB, size))], NOW)
     finding = report.findings[-1]
     assert (finding.target, finding.status, row.cells()[3]) == ("ollama/a", status, share)
     assert bool(finding.remedy) == (status is Status.WARN)
@@ -77,7 +85,7 @@ def test_only_a_split_model_is_a_warning(vram, status, share):
 
 def test_a_model_that_stays_is_not_infinite_in_json():
     """JSON has no infinity: `stays` says it."""
-    [row], _ = loaded([seen(Resident("a", 1, 1, None, NOW + timedelta(days=100_000)))], NOW)
+    [row], _ = loaded([facts(Resident("a", 1, 1, None, NOW + timedelta(days=100_000)))], NOW)
     assert row.expires_in_s == math.inf
     assert (row.as_json()["expires_in_s"], row.as_json()["stays"]) == (None, True)
 
@@ -96,7 +104,8 @@ def test_a_model_that_stays_is_not_infinite_in_json():
 )
 def test_a_node_that_was_not_read_says_why(kind, given, status, state):
     """An absent default is no news, silence is not called wedged, and each has a next step."""
-    finding = node_finding(seen(fault=Fault(kind, "as it came"), **given))
+    node = NodeConfig("ollama", "http://127.0.0.1:1", "ollama", **{"explicit": True, **given})
+    finding = assess_fault(node, Fault(kind, "as it came"), None, 0.1)
     assert (finding.status, finding.state) == (status, state)
     assert "as it came" in finding.detail
     assert finding.remedy

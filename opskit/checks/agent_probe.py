@@ -1,0 +1,159 @@
+"""The probe of an agent: tcp, http, its levels, and the full request cycle through it (SPEC A5, D1, D2)."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from opskit.checks.probe_stages import ProbeFailed, ProbeStage, Stages, process_json
+from opskit.checks.remedies import agent_remedy
+from opskit.checks.state import CODES, NodeState, state_of
+from opskit.config.schema import AgentConfig, Config
+from opskit.facts.agent import AgentFacts, read_agent
+from opskit.facts.survey import Survey
+from opskit.llm.faults import FaultKind, classify
+from opskit.llm.verdict import judge
+from opskit.providers.agent import AgentClient
+from opskit.providers.base import CallError
+from opskit.result import Finding, Status
+from opskit.system.process import Listener
+from opskit.tags import new_correlation_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentProbe:
+    """What the probe of one agent came to."""
+
+    config: AgentConfig
+    facts: AgentFacts
+    state: NodeState
+    detail: str
+    stages: tuple[ProbeStage, ...] = ()
+    process: Listener | None = None
+    seconds: float = 0.0
+
+    @property
+    def is_well(self) -> bool:
+        return self.state in (NodeState.OK, NodeState.SLOW)
+
+    @property
+    def status(self) -> Status:
+        match self.state:
+            case NodeState.OK:
+                return Status.PASS
+            case NodeState.SLOW | NodeState.BUSY:
+                return Status.WARN
+            case NodeState.REFUSED | NodeState.UNREACHABLE if not self.config.required:
+                return Status.WARN if self.config.explicit else Status.SKIP
+            case _:
+                return Status.FAIL
+
+    def advice(self) -> str | None:
+        """What to type next; None when nothing is to be done."""
+        return agent_remedy(self.config, self.state)
+
+    def finding(self) -> Finding:
+        status = self.status
+        code = CODES.get(self.state) if status in (Status.FAIL, Status.WARN) else None
+        return Finding(
+            "agent",
+            self.config.name,
+            status,
+            self.state.shown,
+            self.detail,
+            code,
+            self.advice(),
+            self.seconds,
+            self.evidence(),
+        )
+
+    def evidence(self) -> dict[str, Any]:
+        """What readers of `--json` get; what is not known is left out."""
+        known: dict[str, Any] = {"url": self.config.url, "ladder": [stage.as_json() for stage in self.stages]}
+        if self.facts.levels:
+            known["levels"] = self.facts.levels
+        if self.process is not None:
+            known["process"] = process_json(self.process)
+        return known
+
+
+async def probe_agent(survey: Survey, config: AgentConfig) -> AgentProbe:
+    """Probe an agent by its status page, and give it no work. Never raises for what the agent does."""
+    began = time.monotonic()
+    facts = await survey.get(read_agent, config, not_before=began)
+    stages = Stages(config)
+    try:
+        state, detail = await _judge(stages, facts, survey.config)
+    except ProbeFailed as failed:
+        state, detail = failed.state, failed.detail
+    return AgentProbe(
+        config=config,
+        facts=facts,
+        state=state,
+        detail=detail,
+        stages=tuple(stages.passed),
+        process=stages.process,
+        seconds=time.monotonic() - began,
+    )
+
+
+async def _judge(stages: Stages, facts: AgentFacts, whole: Config) -> tuple[NodeState, str]:
+    """The stages tcp, http and levels. Raises ProbeFailed where one ends the probe."""
+    stages.connected(facts.tcp, whole.budgets.connect_s)
+    if facts.error is not None:
+        state, detail = await stages.reason(facts.error, facts.http_s)
+        stages.add("http", Status.FAIL, facts.http_s, detail)
+        raise ProbeFailed(state, detail)
+    stages.add("http", Status.PASS, facts.http_s, "its status page answers")
+    detail = f"its status page answers in {facts.http_s:.2f} s"
+    if levels := facts.levels:
+        shown = ", ".join(f"{level} {'on' if value else 'off'}" for level, value in levels.items())
+        stages.add("levels", Status.PASS if all(levels.values()) else Status.WARN, 0.0, shown)
+        detail = f"{detail}; levels: {shown}"
+    return NodeState.SLOW if facts.http_s > whole.probe.slow_http_s else NodeState.OK, detail
+
+
+async def run_cycle(survey: Survey, config: AgentConfig, goal: str) -> Finding:
+    """Send a goal through an agent and judge the answer that comes back."""
+    whole = survey.config
+    began = time.monotonic()
+    name = config.name
+    try:
+        async with AgentClient(config, whole.budgets) as agent:
+            reply = await agent.run(goal, session_id=new_correlation_id(), deadline_s=whole.probe.cycle_s)
+    except CallError as error:
+        fault = classify(error)
+        late = fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT
+        state = NodeState.BUSY if late else state_of(fault)
+        return Finding(
+            "cycle",
+            name,
+            Status.INCONCLUSIVE if late else Status.FAIL,
+            state.shown,
+            f"the full cycle through {name} failed: {fault.detail}",
+            "COMM_003" if late else "GEN_001",
+            agent_remedy(config, NodeState.FAILING),
+            time.monotonic() - began,
+        )
+    took = time.monotonic() - began
+    verdict = judge(reply.output, (goal,))
+    if verdict is not None:
+        return Finding(
+            "cycle",
+            name,
+            Status.FAIL,
+            NodeState.FAILING.value,
+            f"the answer through {name} is no answer: {verdict.value}",
+            "GEN_001",
+            agent_remedy(config, NodeState.FAILING),
+            took,
+            {"output": reply.output[:500]},
+        )
+    return Finding(
+        "cycle",
+        name,
+        Status.PASS,
+        NodeState.OK.value,
+        f"a goal went through {name} and came back as an answer (method {reply.method})",
+        seconds=took,
+        evidence={"output": reply.output[:500], "method": reply.method},
+    )

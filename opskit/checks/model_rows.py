@@ -1,0 +1,200 @@
+"""Models as `models list`, `models loaded` and others show them: rows for a table, and what is amiss."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from opskit.checks.node_assessment import (
+    as_news,
+    assess_contents,
+    assess_residency,
+    assess_whole,
+)
+from opskit.facts.node import NodeFacts
+from opskit.llm.catalog import NodeView
+from opskit.llm.fit import Fit, gib
+from opskit.providers.base import ModelInfo, Resident
+from opskit.providers.kinds import ServerKind
+from opskit.result import Finding, Report, Status
+
+#: An expiry this far away means for ever.
+_FOR_EVER_S = 365 * 86_400.0
+INSTALLED_COLUMNS = ("node", "model", "size", "params", "quant", "loaded", "fits", "context")
+LOADED_COLUMNS = ("node", "model", "memory", "on GPU", "context", "expires in")
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledModel:
+    """A model that a node holds. `loaded` None means that it cannot be told."""
+
+    node: str
+    model: ModelInfo
+    shown: str
+    loaded: bool | None
+    fit: Fit
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "node": self.node,
+            "model": self.model.name,
+            "name": self.shown,
+            "size_bytes": self.model.size_bytes,
+            "parameters": self.model.parameters,
+            "quantization": self.model.quantization,
+            "context_length": self.model.context_length,
+            "loaded": self.loaded,
+            "cloud": self.model.cloud,
+            "fits": self.fit.ok,
+            "fit": self.fit.reason,
+        }
+
+    def cells(self) -> list[str]:
+        """One row under INSTALLED_COLUMNS."""
+        model = self.model
+        fits = {True: "yes", None: "?"}.get(self.fit.ok) or self.fit.reason.replace("it does not fit", "no")
+        return [
+            self.node,
+            self.shown,
+            _size(model.size_bytes),
+            _billions(model.parameters),
+            model.quantization or "?",
+            "-" if model.cloud else {True: "yes", False: "no", None: "?"}[self.loaded],
+            "in the cloud" if model.cloud else fits,
+            str(model.context_length or "?"),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in memory. `expires_in_s` is infinite for one that stays, None when nothing is told.
+
+    `kind` is the server that holds it.
+    """
+
+    node: str
+    resident: Resident
+    shown: str
+    expires_in_s: float | None
+    kind: ServerKind | None = None
+
+    @property
+    def gpu_share(self) -> float | None:
+        """The part in GPU memory, 0 to 1."""
+        size, vram = self.resident.size_bytes, self.resident.size_vram_bytes
+        return min(1.0, vram / size) if size and vram is not None else None
+
+    def as_json(self) -> dict[str, Any]:
+        stays = self.expires_in_s == math.inf
+        share = self.gpu_share
+        return {
+            "node": self.node,
+            "model": self.resident.name,
+            "name": self.shown,
+            "size_bytes": self.resident.size_bytes,
+            "size_vram_bytes": self.resident.size_vram_bytes,
+            "gpu_share": None if share is None else round(share, 4),
+            "context_length": self.resident.context_length,
+            "expires_in_s": None if self.expires_in_s is None or stays else round(self.expires_in_s, 1),
+            "stays": stays,
+        }
+
+    def cells(self) -> list[str]:
+        """One row under LOADED_COLUMNS."""
+        share = self.gpu_share
+        return [
+            self.node,
+            self.shown,
+            _size(self.resident.size_bytes),
+            "?" if share is None else f"{share:.0%}",
+            str(self.resident.context_length or "?"),
+            _remaining(self.expires_in_s),
+        ]
+
+
+def installed(
+    nodes: Sequence[NodeFacts], fits: Callable[[NodeView, ModelInfo], Fit]
+) -> tuple[list[InstalledModel], Report]:
+    """Return what there is to choose from."""
+    rows = [_installed(node, model, fits) for node in nodes for model in node.distinct_models]
+    findings = [
+        assess_contents(node) if node.silence is None else as_news(assess_residency(node)) for node in nodes
+    ]
+    return rows, Report("models list", [*findings, *assess_whole(nodes)])
+
+
+def loaded(nodes: Sequence[NodeFacts], now: datetime) -> tuple[list[LoadedModel], Report]:
+    """Return what is in memory. A model that is partly on the CPU is a warning: it is many times slower."""
+    rows: list[LoadedModel] = []
+    findings: list[Finding] = []
+    for node in nodes:
+        of_node = [_loaded(node, resident, now) for resident in node.resident]
+        rows += of_node
+        findings.append(assess_residency(node))
+        findings += [_resident_finding(row) for row in of_node]
+    return rows, Report("models loaded", [*findings, *assess_whole(nodes)])
+
+
+def _installed(
+    node: NodeFacts, model: ModelInfo, fits: Callable[[NodeView, ModelInfo], Fit]
+) -> InstalledModel:
+    name, shown = node.config.name, node.shown(model.name)
+    if model.cloud:
+        return InstalledModel(name, model, shown, None, Fit(None, "it runs in the cloud"))
+    return InstalledModel(name, model, shown, node.view.is_resident(model), fits(node.view, model))
+
+
+def _loaded(node: NodeFacts, resident: Resident, now: datetime) -> LoadedModel:
+    remaining_s: float | None = None
+    if resident.expires_at is not None:
+        remaining_s = max(0.0, (resident.expires_at - now).total_seconds())
+        remaining_s = math.inf if remaining_s > _FOR_EVER_S else remaining_s
+    return LoadedModel(node.config.name, resident, node.shown(resident.name), remaining_s, node.kind)
+
+
+def _resident_finding(row: LoadedModel) -> Finding:
+    share, size = row.gpu_share, row.resident.size_bytes
+    target = f"{row.node}/{row.resident.name}"
+    if share is None or size is None:
+        return Finding("resident", target, Status.PASS, "ok", "it is loaded")
+    if share == 0:
+        return Finding("resident", target, Status.PASS, "ok", f"{gib(size)}, all of it on the CPU")
+    if share == 1:
+        return Finding("resident", target, Status.PASS, "ok", f"{gib(size)}, all of it on the GPU")
+    return Finding(
+        "resident",
+        target,
+        Status.WARN,
+        "partly on the CPU",
+        f"only {share:.0%} of its {gib(size)} is on the GPU, the rest is on the CPU: expect it to be slow",
+        None,
+        "free GPU memory (`opskit models loaded`), lower its context (`num_ctx`) or take a smaller "
+        f"quantisation; then {_unload(row)} and ask it again",
+    )
+
+
+def _unload(row: LoadedModel) -> str:
+    unload = row.kind.unload_hint(row.resident.name) if row.kind is not None else ""
+    return unload or "load it again"
+
+
+def _size(size_bytes: int | None) -> str:
+    return gib(size_bytes) if size_bytes else "?"
+
+
+def _billions(parameters: float | None) -> str:
+    if parameters is None:
+        return "?"
+    return f"{parameters / 1e9:.3g}B" if parameters >= 1e9 else f"{parameters / 1e6:.3g}M"
+
+
+def _remaining(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    if seconds == math.inf:
+        return "never"
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"

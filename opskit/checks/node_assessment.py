@@ -1,0 +1,118 @@
+"""What the metadata of a node says of its condition: pure. A probe has more evidence, and judges better."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from opskit.checks.remedies import node_remedy
+from opskit.checks.state import CODES, NodeState, state_of
+from opskit.config.schema import NodeConfig
+from opskit.facts.node import NodeFacts
+from opskit.llm.faults import Fault, FaultKind, classify
+from opskit.providers.kinds import ServerKind
+from opskit.result import Finding, Status
+
+
+def assess_contents(facts: NodeFacts) -> Finding:
+    """A node that lists models passes; one that could not be read says why, and what to type next."""
+    node, fault = facts.config, facts.fault
+    if fault is not None:
+        return assess_fault(node, fault, facts.kind, facts.seconds)
+    count = len(facts.distinct_models)
+    if count == 0:
+        return Finding(
+            "node",
+            node.name,
+            Status.WARN,
+            "empty",
+            "no model that can chat is installed",
+            "MODEL_001",
+            facts.likely_kind.fill,
+            facts.seconds,
+        )
+    detail = f"{count} model{'s' if count > 1 else ''}"
+    return Finding("node", node.name, Status.PASS, "ok", detail, seconds=facts.seconds)
+
+
+def assess_residency(facts: NodeFacts) -> Finding:
+    """A node that tells what is loaded passes; one that never tells is skipped."""
+    node, fault = facts.config, facts.fault
+    if fault is not None:
+        return assess_fault(node, fault, facts.kind, facts.seconds)
+    silence = None if facts.silence is None else classify(facts.silence)
+    if silence is None and not facts.residency_known:
+        detail = "it never tells what is loaded"
+        return Finding("node", node.name, Status.SKIP, "ok", detail, seconds=facts.seconds)
+    if silence is None:
+        count = len(facts.resident)
+        detail = f"{count} model{'s are' if count > 1 else ' is'} loaded" if count else "no model is loaded"
+        return Finding("node", node.name, Status.PASS, "ok", detail, seconds=facts.seconds)
+    detail, state = f"it does not tell what is loaded: {silence.detail}", state_of(silence)
+    if silence.kind is FaultKind.FIRST_TOKEN_TIMEOUT:
+        detail = f"it does not tell what is loaded ({silence.detail})"
+        if not facts.likely_kind.loads_on_demand:
+            return _silent(node, detail, facts.seconds)
+        # Ollama holds /api/ps for the whole load of an MLX-engine runner (wire facts A2).
+        detail, state = f"{detail}: a model is being loaded", NodeState.LOADING
+    return Finding(
+        "node",
+        node.name,
+        Status.INCONCLUSIVE,
+        state.shown,
+        detail,
+        CODES.get(state),
+        node_remedy(node, state, model=None, process=None, kind=facts.kind),
+        facts.seconds,
+    )
+
+
+def assess_fault(node: NodeConfig, fault: Fault, kind: ServerKind | None, seconds: float) -> Finding:
+    """A node whose metadata could not be read."""
+    state = state_of(fault)
+    detail = f"{node.url}: {fault.detail}"
+    if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT and fault.status is None:
+        return _silent(node, detail, seconds)
+    status = Status.FAIL
+    if state in (NodeState.BUSY, NodeState.LOADING):
+        status = Status.INCONCLUSIVE
+    elif state in (NodeState.REFUSED, NodeState.UNREACHABLE) and not node.required:
+        status = Status.WARN if node.explicit else Status.SKIP
+    code = CODES.get(state) if status in (Status.FAIL, Status.WARN) else None
+    remedy = node_remedy(node, state, model=None, process=None, kind=kind)
+    return Finding("node", node.name, status, state.shown, detail, code, remedy, seconds)
+
+
+def assess_whole(nodes: Sequence[NodeFacts]) -> list[Finding]:
+    """A finding where no node at all could be read: that is a failure, whoever was expected to be there."""
+    if any(node.failed is None for node in nodes):
+        return []
+    detail = "no node could be read" if nodes else "no node is configured"
+    first = next((assess_contents(node).remedy for node in nodes), None)
+    remedy = first or "`opskit config init`, or set OLLAMA_API_URL or MLX_API_URL"
+    return [Finding("catalog", "models", Status.FAIL, "failing", detail, "MODEL_001", remedy)]
+
+
+def as_news(finding: Finding) -> Finding:
+    """The same, where something else decides: a node that could not be read is told, and fails nothing."""
+    if finding.status in (Status.FAIL, Status.INCONCLUSIVE):
+        return replace(finding, status=Status.WARN)
+    return finding
+
+
+def unread(nodes: Sequence[NodeFacts]) -> list[Finding]:
+    """The nodes that did not tell everything, as news."""
+    findings = [as_news(assess_residency(node)) for node in nodes]
+    return [finding for finding in findings if finding.status is not Status.PASS]
+
+
+def _silent(node: NodeConfig, detail: str, seconds: float) -> Finding:
+    """So short a silence does not tell a busy server from a wedged one; a probe has the evidence."""
+    return Finding(
+        "node",
+        node.name,
+        Status.INCONCLUSIVE,
+        "silent",
+        f"{detail}: it is busy, loading or wedged",
+        "MODEL_002",
+        "`opskit probe --verbose` tells which",
+        seconds,
+    )

@@ -1,0 +1,385 @@
+"""The probe of one model node: tcp, http, models listed, model resident, first token (ops facts 0.1).
+
+A probe does no harm: it asks only a resident model, for one token, by the rules of `opskit.llm.one_token`.
+Nothing is loaded or swapped unless asked for.
+"""
+
+import asyncio
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from opskit.checks.probe_stages import ProbeFailed, ProbeStage, Stages, process_json
+from opskit.checks.probe_token import ask_for_answer, ask_for_token
+from opskit.checks.remedies import node_remedy
+from opskit.checks.state import CODES, NodeState
+from opskit.config.schema import Config, NodeConfig
+from opskit.facts.node import NodeFacts, ReadingStep, read_node
+from opskit.facts.survey import Survey
+from opskit.llm.faults import SERVER_IS_WELL, FaultKind, classify
+from opskit.llm.fit import GIB, Fit, fit, gib
+from opskit.llm.loads import load_budget_s
+from opskit.llm.one_token import may_be_asked
+from opskit.llm.plan import same_model
+from opskit.llm.remedies import fault_remedy
+from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, ModelInfo, Provider, Resident
+from opskit.result import Finding, Status
+from opskit.system.host import available_memory_bytes, is_loopback
+from opskit.system.lock import try_lock
+from opskit.system.process import Listener
+
+#: Weights of models that are loaded on one machine are hardly larger.
+_LARGEST_BYTES = 60 * GIB
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeOptions:
+    """What a probe may do. `model` and `load` are the permissions to load; `goal` asks for a whole answer."""
+
+    model: str | None = None
+    load: bool = False
+    goal: str | None = None
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeProbe:
+    """What the probe of one node came to.
+
+    `model` was asked and `first_token_s` says that it gave a token; `answer` is its whole answer where a goal
+    was given. `fault` is one of that model that no restart of the server mends. `loaded` is a model that the
+    probe loaded. `listed` False means that the wanted model is not among those of the node. `slots` are all
+    and busy ones, where every slot was looked at.
+    """
+
+    config: NodeConfig
+    options: ProbeOptions
+    facts: NodeFacts
+    state: NodeState
+    detail: str
+    remedy: str | None = None
+    stages: tuple[ProbeStage, ...] = ()
+    process: Listener | None = None
+    model: str | None = None
+    first_token_s: float | None = None
+    answer: str | None = None
+    fault: FaultKind | None = None
+    loaded: str | None = None
+    listed: bool = True
+    slots: tuple[int, int] | None = None
+    seconds: float = 0.0
+
+    @property
+    def is_well(self) -> bool:
+        return self.state in (NodeState.OK, NodeState.SLOW)
+
+    @property
+    def speaks(self) -> bool:
+        """Tell whether the server answers in its protocol, whatever else is wrong."""
+        return self.facts.version is not None
+
+    @property
+    def server_is_well(self) -> bool:
+        """Tell whether what is wrong is not the server's: a restart would not help."""
+        holds_none = self.state is NodeState.FAILING and self.facts.models == ()
+        return holds_none or self.fault is not None
+
+    @property
+    def status(self) -> Status:
+        required = self.config.required or self.options.required
+        match self.state:
+            case NodeState.OK:
+                return Status.PASS
+            case NodeState.SLOW:
+                return Status.WARN
+            case NodeState.IDLE | NodeState.BUSY | NodeState.LOADING:
+                return Status.INCONCLUSIVE if required or self.options.load else Status.SKIP
+            case NodeState.REFUSED | NodeState.UNREACHABLE if not required:
+                return Status.WARN if self.config.explicit else Status.SKIP
+            case _:
+                return Status.FAIL
+
+    def advice(self) -> str | None:
+        """What to type next; None when nothing is to be done."""
+        return self.remedy or node_remedy(
+            self.config, self.state, model=self.model, process=self.process, kind=self.facts.kind
+        )
+
+    def finding(self) -> Finding:
+        status = self.status
+        code = CODES.get(self.state) if status in (Status.FAIL, Status.WARN) else None
+        return Finding(
+            "node",
+            self.config.name,
+            status,
+            self.state.shown,
+            self.detail,
+            code,
+            self.advice(),
+            self.seconds,
+            self.evidence(),
+        )
+
+    def evidence(self) -> dict[str, Any]:
+        """What readers of `--json` get; what is not known is left out."""
+        facts = self.facts
+        known = {
+            "server": facts.version,
+            "models": None if facts.models is None else [model.name for model in facts.models],
+            "resident": [model.name for model in facts.resident] if facts.residency_known else None,
+            "lists_it": None if self.listed else False,
+            "loaded": self.loaded,
+            "slots": None if self.slots is None else {"total": self.slots[0], "busy": self.slots[1]},
+            "first_token_s": None if self.first_token_s is None else round(self.first_token_s, 4),
+            "model": self.model,
+            "answer": None if self.answer is None else self.answer[:500],
+            "process": None if self.process is None else process_json(self.process),
+            "fault": None if self.fault is None else self.fault.value,
+        }
+        stages = [stage.as_json() for stage in self.stages]
+        known = {key: value for key, value in known.items() if value is not None}
+        return {"url": self.config.url, "ladder": stages, **known}
+
+
+async def probe_node(survey: Survey, config: NodeConfig, options: ProbeOptions) -> NodeProbe:
+    """Probe a node as far as it goes; where it ended and why. Never raises for what the server does."""
+    began = time.monotonic()
+    probing = _Probing(survey, config, options)
+    limit = limit_s(survey.config, may_load=options.load or options.model is not None)
+    state, detail, remedy = NodeState.OK, "", None
+    try:
+        async with asyncio.timeout(limit):
+            state, detail = await probing.run()
+    except ProbeFailed as failed:
+        state, detail, remedy = failed.state, failed.detail, failed.remedy
+        probing.fault = failed.fault
+    except TimeoutError:
+        state, detail = NodeState.WEDGED, f"the probe was ended after {limit:.0f} s"
+    return NodeProbe(
+        config=config,
+        options=options,
+        facts=probing.facts,
+        state=state,
+        detail=detail,
+        remedy=remedy,
+        stages=tuple(probing.stages.passed),
+        process=probing.stages.process,
+        model=probing.model,
+        first_token_s=probing.first_token_s,
+        answer=probing.answer,
+        fault=probing.fault,
+        loaded=probing.loaded,
+        listed=probing.listed,
+        slots=probing.slots,
+        seconds=time.monotonic() - began,
+    )
+
+
+def limit_s(config: Config, *, may_load: bool = False) -> float:
+    """Return the seconds within which a probe has ended by itself.
+
+    Every probe has room for a load: a request may turn into one, and a server that loads is not left.
+    """
+    asking_s = 2 * config.probe.http_s + 2 * config.probe.first_token_s + config.probe.cycle_s
+    loads_s = load_budget_s(config.budgets, _LARGEST_BYTES)
+    return asking_s + loads_s * (2 if may_load else 1)
+
+
+@dataclass(slots=True)
+class _Probing:
+    """One probe under way."""
+
+    survey: Survey
+    config: NodeConfig
+    options: ProbeOptions
+    facts: NodeFacts = field(init=False)
+    stages: Stages = field(init=False)
+    model: str | None = None
+    first_token_s: float | None = None
+    answer: str | None = None
+    fault: FaultKind | None = None
+    loaded: str | None = None
+    listed: bool = True
+    slots: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        self.facts = NodeFacts(config=self.config)
+        self.stages = Stages(self.config)
+
+    async def run(self) -> tuple[NodeState, str]:
+        """The state and its reason at the end of all stages. Raises ProbeFailed where one ends the probe."""
+        whole = self.survey.config
+        self.facts = await self.survey.get(read_node, self.config, not_before=time.monotonic())
+        await self._judge_facts()
+        provider = await self.survey.node(self.config).provider()
+        chosen = await self._choose(provider)
+        with try_lock(self.survey.state_folder / f"probe-{self.config.name}.lock") as mine:
+            if not mine:
+                self.stages.add("first token", Status.SKIP, 0.0, "another probe is asking this node just now")
+                raise ProbeFailed(NodeState.BUSY, "another probe is asking this node just now")
+            loads_at_start = self.loaded is not None and not provider.kind.loads_on_demand
+            try:
+                got = await ask_for_token(
+                    self.stages, provider, chosen, whole, loads_at_start=loads_at_start, slots=self._saw_slots
+                )
+            except ProbeFailed as failed:
+                raise self._of_model(failed, chosen.name) from failed
+            self.model, self.first_token_s = chosen.name, got.seconds
+            if self.options.goal is not None:
+                await self._test_directly(provider, chosen, self.options.goal)
+        if self.facts.http_s > whole.probe.slow_http_s and got.state is NodeState.OK:
+            return NodeState.SLOW, f"its health page took {self.facts.http_s:.1f} s; {got.detail}"
+        return got.state, got.detail
+
+    def _saw_slots(self, total: int, busy: int) -> None:
+        self.slots = (total, busy)
+
+    async def _judge_facts(self) -> None:
+        """The stages that cost the server nothing: tcp, http, models, resident. Raises ProbeFailed."""
+        facts, stages = self.facts, self.stages
+        if facts.tcp is not None:
+            stages.connected(facts.tcp, self.survey.config.budgets.connect_s)
+        if facts.failed is ReadingStep.HTTP and facts.error is not None:
+            state, detail = await stages.reason(facts.error, facts.http_s)
+            stages.add("http", Status.FAIL, facts.http_s, detail)
+            raise ProbeFailed(state, detail)
+        stages.add("http", Status.PASS, facts.http_s, facts.version or "")
+        if facts.failed is ReadingStep.MODELS and facts.error is not None:
+            state, detail = await stages.reason(facts.error, facts.models_s)
+            stages.add("models", Status.FAIL, facts.models_s, detail)
+            raise ProbeFailed(state, f"its list of models cannot be read: {detail}")
+        names = [model.name for model in facts.models or ()]
+        if not names:
+            stages.add("models", Status.FAIL, facts.models_s, "no model that can chat is installed")
+            raise ProbeFailed(NodeState.FAILING, "the server runs, but no model that can chat is installed")
+        stages.add("models", Status.PASS, facts.models_s, f"{len(names)}: {_some(names)}")
+        await self._judge_residency()
+
+    async def _judge_residency(self) -> None:
+        facts, stages, silence = self.facts, self.stages, self.facts.silence
+        if silence is not None and silence.cause is CallCause.TIMEOUT and facts.likely_kind.loads_on_demand:
+            # Ollama holds /api/ps for the whole load of an MLX-engine runner (wire facts A2).
+            detail = f"/api/ps is silent for {facts.resident_s:.1f} s: a model is being loaded"
+            stages.add("resident", Status.INCONCLUSIVE, facts.resident_s, detail)
+            raise ProbeFailed(NodeState.LOADING, detail)
+        if silence is not None and silence.cause is not CallCause.STATUS:
+            state, detail = await stages.reason(silence, facts.resident_s)
+            stages.add("resident", Status.FAIL, facts.resident_s, detail)
+            raise ProbeFailed(state, detail)
+        # One that lists models and cannot say which is loaded is neither well nor ill for that alone.
+        if facts.resident:
+            detail = _some([_described(model) for model in facts.resident])
+            stages.add("resident", Status.PASS, facts.resident_s, detail)
+        else:
+            stages.add("resident", Status.SKIP, facts.resident_s, self._nothing_loaded())
+
+    def _nothing_loaded(self, *, which: str = "what") -> str:
+        if self.facts.residency_known:
+            return "no model is loaded"
+        return f"the server does not tell {which} is loaded"
+
+    async def _choose(self, provider: Provider) -> Resident:
+        """The model to ask; loads it only when the options allow. Raises ProbeFailed when there is none."""
+        facts, wanted, resident = self.facts, self.options.model, self.facts.resident
+        models = facts.models or ()
+        if wanted is not None:
+            model = next((model for model in models if same_model(wanted, model.name)), None)
+            if model is None:
+                pull = provider.kind.pull_hint("NAME")
+                remedy = "`opskit models list` shows the names" + (f"; {pull} installs one" if pull else "")
+                self.listed = False
+                raise ProbeFailed(NodeState.IDLE, f"it does not list {wanted}", remedy)
+            loaded = next((loaded for loaded in resident if loaded.name == model.name), None)
+            return loaded or await self._load(provider, model)
+        if resident:
+            return _steadiest(resident)
+        if self.options.load:
+            fitting = [model for model in models if not model.cloud and self._fit(model).ok is not False]
+            if not fitting:
+                raise ProbeFailed(NodeState.IDLE, "none of its models fits in the free memory")
+            smallest = min(fitting, key=lambda model: (model.size_bytes or 0, model.parameters or 0))
+            return await self._load(provider, smallest)
+        nothing = self._nothing_loaded(which="which model")
+        detail = f"{nothing}, so no token was asked for: a probe does not load"
+        self.stages.add("first token", Status.SKIP, 0.0, detail)
+        raise ProbeFailed(NodeState.IDLE, detail)
+
+    async def _load(self, provider: Provider, model: ModelInfo) -> Resident:
+        room = self._fit(model)
+        if room.ok is False:
+            self.stages.add("load", Status.FAIL, 0.0, f"{model.name}: {room.reason}")
+            raise ProbeFailed(NodeState.FAILING, f"{model.name} was not loaded: {room.reason}")
+        began = time.monotonic()
+        if provider.kind.loads_on_demand:
+            budget = load_budget_s(self.survey.config.budgets, model.size_bytes)
+            try:
+                async with asyncio.timeout(budget):
+                    await provider.load(model.name)
+            except TimeoutError as exc:
+                detail = f"{model.name} was not loaded within {budget:.0f} s"
+                self.stages.add("load", Status.FAIL, budget, detail)
+                raise ProbeFailed(NodeState.LOADING, detail) from exc
+            except CallError as error:
+                fault = classify(error)
+                detail = f"loading {model.name} failed: {fault.kind.value}: {fault.detail}"
+                self.stages.add("load", Status.FAIL, time.monotonic() - began, detail)
+                raise self._of_model(ProbeFailed.of(fault, detail), model.name) from error
+        took = time.monotonic() - began
+        self.stages.add("load", Status.PASS, took, f"{model.name} loaded in {took:.1f} s")
+        self.loaded = model.name
+        return Resident(model.name)
+
+    async def _test_directly(self, provider: Provider, chosen: Resident, goal: str) -> None:
+        """The direct model test of SPEC A5: a whole answer without Victoria, judged like any answer."""
+
+        def heard(text: str) -> None:
+            self.answer = text
+
+        try:
+            await ask_for_answer(self.stages, provider, chosen, self.survey.config, goal, heard)
+        except ProbeFailed as failed:
+            raise self._of_model(failed, chosen.name) from failed
+
+    def _of_model(self, failed: ProbeFailed, model: str) -> ProbeFailed:
+        """A fault of the model or of the request has a remedy that is better than that of the state."""
+        if failed.fault not in SERVER_IS_WELL:
+            return ProbeFailed(failed.state, failed.detail, failed.remedy)
+        self.model = model
+        remedy = fault_remedy(
+            failed.fault,
+            model=model,
+            node=self.config.name,
+            server=self.facts.likely_kind,
+            again="`opskit probe`",
+        )
+        return ProbeFailed(failed.state, failed.detail, remedy, fault=failed.fault)
+
+    def _fit(self, model: ModelInfo) -> Fit:
+        whole = self.survey.config
+        return fit(
+            model.size_bytes,
+            resident=any(loaded.name == model.name for loaded in self.facts.resident),
+            local=is_loopback(self.config.url),
+            available_bytes=available_memory_bytes(),
+            resident_bytes=[loaded.size_bytes or 0 for loaded in self.facts.resident],
+            factor=whole.router.memory_factor,
+            reserve_bytes=whole.router.memory_reserve_bytes,
+        )
+
+
+def _steadiest(resident: tuple[Resident, ...]) -> Resident:
+    """Of several loaded models that may be asked the smallest: it answers soonest and disturbs least."""
+    return min(resident, key=lambda model: (not may_be_asked(model), model.size_bytes or math.inf))
+
+
+def _described(resident: Resident) -> str:
+    size = resident.size_bytes
+    partly = size is not None and resident.size_vram_bytes is not None and 0 < resident.size_vram_bytes < size
+    name = "the model it was started with" if resident.name == DEFAULT_MODEL else resident.name
+    return name + (f" ({gib(size)}{', partly on the CPU' if partly else ''})" if size else "")
+
+
+def _some(names: list[str], limit: int = 4) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,111 @@
+"""A probe under way: its stages, how it ends early, and what a failed call says of the server."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from opskit.checks.state import NodeState, judge_silence, state_of
+from opskit.config.schema import AgentConfig, NodeConfig
+from opskit.llm.faults import Fault, FaultKind, classify
+from opskit.providers.base import CallCause, CallError
+from opskit.result import Status
+from opskit.system.host import is_loopback
+from opskit.system.network import TcpResult, endpoint
+from opskit.system.process import Listener, listener
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeStage:
+    """One stage of a probe: tcp, http, models, resident, first token, ..."""
+
+    name: str
+    status: Status
+    seconds: float
+    detail: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "rung": self.name,
+            "status": self.status.value,
+            "seconds": round(self.seconds, 4),
+            "detail": self.detail,
+        }
+
+
+class ProbeFailed(Exception):  # noqa: N818 - the probe ends here, which is a result
+    """The probe ends in this state, by `fault` where a request to a model failed."""
+
+    def __init__(
+        self, state: NodeState, detail: str, remedy: str | None = None, *, fault: FaultKind | None = None
+    ) -> None:
+        self.state = state
+        self.detail = detail
+        self.remedy = remedy
+        self.fault = fault
+        super().__init__(detail)
+
+    @classmethod
+    def of(cls, fault: Fault, detail: str) -> "ProbeFailed":
+        """The end of a probe at a fault of a call."""
+        return cls(state_of(fault), detail, fault=fault.kind)
+
+
+@dataclass(slots=True)
+class Stages:
+    """The stages of one probe so far, and the process behind its port where it was looked at."""
+
+    target: NodeConfig | AgentConfig
+    passed: list[ProbeStage] = field(default_factory=list)
+    process: Listener | None = None
+
+    def add(self, name: str, status: Status, seconds: float, detail: str) -> None:
+        self.passed.append(ProbeStage(name, status, seconds, detail))
+
+    def connected(self, tcp: TcpResult, limit_s: float) -> None:
+        """Add the first stage. Raises ProbeFailed when nothing accepts a connection."""
+        host, port = endpoint(self.target.url)
+        if tcp.problem is None:
+            self.add("tcp", Status.PASS, tcp.seconds, f"{host}:{port} accepts connections")
+            return
+        sentences = {
+            "refused": (NodeState.REFUSED, f"nothing listens on {host}:{port}"),
+            "timeout": (
+                NodeState.UNREACHABLE,
+                f"{host}:{port} does not answer within {limit_s:g} s (host down, or a firewall)",
+            ),
+            "name": (NodeState.UNREACHABLE, f"the name {host} does not resolve"),
+            "unreachable": (NodeState.UNREACHABLE, f"there is no route to {host}:{port}"),
+        }
+        state, detail = sentences[tcp.problem]
+        self.add("tcp", Status.FAIL, tcp.seconds, detail)
+        raise ProbeFailed(state, detail)
+
+    async def reason(self, error: CallError, took_s: float) -> tuple[NodeState, str]:
+        """Return the state behind a failed call; silence after an accepted connection needs evidence."""
+        fault = classify(error)
+        if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT and error.cause is CallCause.TIMEOUT:
+            state, detail = judge_silence(
+                progress_seen=False, others_served=False, process=await self.look_at_process(), seconds=took_s
+            )
+            return state, detail.replace("no token in", "it accepts connections and answers nothing for")
+        return state_of(fault), _plain(fault)
+
+    async def look_at_process(self) -> Listener | None:
+        """Return the process behind the port, when it is one of this machine; it is kept."""
+        if not is_loopback(self.target.url):
+            return None
+        self.process = await listener(endpoint(self.target.url)[1]) or self.process
+        return self.process
+
+
+def process_json(process: Listener) -> dict[str, Any]:
+    return {
+        "pid": process.pid,
+        "name": process.name,
+        "stopped": process.stopped,
+        "cpu_cores": round(process.cpu, 2),
+    }
+
+
+def _plain(fault: Fault) -> str:
+    status = f"HTTP {fault.status}: " if fault.status and fault.status != 200 else ""
+    return f"{status}{fault.detail}"

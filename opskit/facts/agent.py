@@ -1,0 +1,62 @@
+"""One agent as its status page tells of it (SPEC D1). It is given no work."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from opskit.config.schema import AgentConfig
+from opskit.facts.connection import not_connected
+from opskit.facts.survey import Survey
+from opskit.llm.faults import Fault, classify
+from opskit.providers.agent import AgentClient, levels_of
+from opskit.providers.base import CallError
+from opskit.system.network import TcpResult, connects
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFacts:
+    """One agent as it answered in one reading.
+
+    `page` is its status page, None where it did not answer with one; `error` is then the failed call.
+    """
+
+    config: AgentConfig
+    tcp: TcpResult
+    page: Mapping[str, Any] | None = None
+    error: CallError | None = None
+    http_s: float = 0.0
+
+    @property
+    def levels(self) -> dict[str, bool] | None:
+        """Those of Victoria; None where it tells none."""
+        return levels_of(self.page)
+
+    @property
+    def fault(self) -> Fault | None:
+        """Why there is no status page; None where there is one."""
+        return None if self.error is None else classify(self.error)
+
+    @property
+    def is_stranger(self) -> bool:
+        """Tell whether something answers there that is no agent (SPEC D1, C1).
+
+        An agent that is ill answers 5xx; a stranger has no such page, or does not speak JSON or HTTP.
+        """
+        error = self.error
+        return error is not None and self.tcp.problem is None and (error.status or 0) < 500
+
+
+async def read_agent(survey: Survey, config: AgentConfig) -> AgentFacts:
+    """Connect, then read the status page of an agent. Never raises for what the agent does."""
+    tcp = await connects(config.url, timeout_s=survey.config.budgets.connect_s)
+    facts = AgentFacts(config=config, tcp=tcp)
+    if tcp.problem is not None:
+        return replace(facts, error=not_connected(config.url, tcp))
+    began = time.monotonic()
+    try:
+        async with AgentClient(config, survey.config.budgets) as agent:
+            page = await agent.status(timeout_s=survey.config.probe.http_s)
+    except CallError as error:
+        return replace(facts, error=error, http_s=time.monotonic() - began)
+    return replace(facts, page=page, http_s=time.monotonic() - began)

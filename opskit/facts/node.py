@@ -1,0 +1,202 @@
+"""One model server as it answers: what it is, what it holds, what is loaded. Nothing is generated."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import PurePath
+
+from opskit.config.schema import NodeConfig
+from opskit.facts.connection import not_connected
+from opskit.facts.survey import Survey
+from opskit.llm.catalog import NodeView, generates
+from opskit.llm.faults import Fault, classify
+from opskit.providers.base import DEFAULT_MODEL, CallError, ModelInfo, Resident
+from opskit.providers.kinds import ServerKind, expected_kind
+from opskit.providers.node import Node, NodeContents, read_contents
+from opskit.system.host import is_loopback
+from opskit.system.network import TcpResult, connects, endpoint
+
+
+class ReadingStep(StrEnum):
+    """How far the reading of a node came, in this order."""
+
+    TCP = "tcp"
+    HTTP = "http"
+    MODELS = "models"
+    RESIDENT = "resident"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """One node as it answered in one reading.
+
+    `failed` is the first step that did not work, and `error` the call that failed. A residency that is not
+    told fails nothing: `silence` is the call that failed, None too where the server never tells. `models` are
+    those that can chat, None where the list was not read; `resident` those of them that are loaded, known
+    only with `residency_known`. `started_with` is the model behind DEFAULT_MODEL, where that can be told.
+    """
+
+    config: NodeConfig
+    tcp: TcpResult | None = None
+    kind: ServerKind | None = None
+    version: str | None = None
+    models: tuple[ModelInfo, ...] | None = None
+    resident: tuple[Resident, ...] = ()
+    residency_known: bool = False
+    started_with: str | None = None
+    failed: ReadingStep | None = None
+    error: CallError | None = None
+    silence: CallError | None = None
+    http_s: float = 0.0
+    models_s: float = 0.0
+    resident_s: float = 0.0
+
+    @property
+    def likely_kind(self) -> ServerKind:
+        """What it is, or where it did not tell what it is configured as."""
+        return self.kind or expected_kind(self.config.source)
+
+    @property
+    def fault(self) -> Fault | None:
+        """Why the reading ended early; None where it did not."""
+        return None if self.error is None else classify(self.error)
+
+    @property
+    def seconds(self) -> float:
+        """How long the reading took."""
+        connect_s = 0.0 if self.tcp is None else self.tcp.seconds
+        return connect_s + self.http_s + max(self.models_s, self.resident_s)
+
+    @property
+    def distinct_models(self) -> tuple[ModelInfo, ...]:
+        """Each model once: the default one may be listed a second time under its own name."""
+        return tuple(model for model in self.models or () if model.name != self.started_with)
+
+    @property
+    def view(self) -> NodeView:
+        """The same as the catalogue of the router keeps it."""
+        if self.failed is not None:
+            return NodeView(self.config.name, self.config.source, self.kind, fault=self.fault)
+        return NodeView(
+            self.config.name,
+            self.config.source,
+            self.kind,
+            self.models or (),
+            self.resident,
+            residency_known=self.residency_known,
+        )
+
+    def shown(self, model: str) -> str:
+        """A model's name for people."""
+        return f"{self.started_with} (default)" if model == DEFAULT_MODEL and self.started_with else model
+
+
+async def read_node(survey: Survey, config: NodeConfig) -> NodeFacts:
+    """Connect, then read the metadata of a node. Never raises for what the server does."""
+    tcp = await connects(config.url, timeout_s=survey.config.budgets.connect_s)
+    if tcp.problem is not None:
+        return NodeFacts(config=config, tcp=tcp, failed=ReadingStep.TCP, error=not_connected(config.url, tcp))
+    node = survey.node(config)
+    # Another server may have taken the port since this run last asked.
+    node.forget()
+    return replace(await read_metadata(node), tcp=tcp)
+
+
+async def read_metadata(node: Node, before: NodeFacts | None = None) -> NodeFacts:
+    """Read what a node says of itself. Never raises for what the server does.
+
+    With `before`, for those who look often, its list of models and what it was started with are taken over:
+    mlx_lm.server reads its whole cache for each list (wire facts B1).
+    """
+    facts = NodeFacts(config=node.config)
+    began = time.monotonic()
+    try:
+        provider = await node.provider()
+        facts = replace(facts, kind=provider.kind)
+        version = await provider.version()
+        facts = replace(facts, version=version, http_s=time.monotonic() - began)
+    except CallError as error:
+        took_s = time.monotonic() - began
+        return replace(facts, failed=ReadingStep.HTTP, error=error, http_s=took_s)
+    began = time.monotonic()
+    try:
+        if before is not None and before.models is not None:
+            contents = await _read_residency(node, before.models)
+        else:
+            contents = await read_contents(provider)
+    except CallError as error:
+        took_s = time.monotonic() - began
+        return replace(facts, failed=ReadingStep.MODELS, error=error, models_s=took_s)
+    facts = with_contents(facts, contents)
+    if before is not None and before.models is not None:
+        return replace(facts, started_with=before.started_with)
+    return facts
+
+
+def with_contents(facts: NodeFacts, contents: NodeContents) -> NodeFacts:
+    """Return the facts with what a server holds. Pure."""
+    models = tuple(filter(generates, contents.models))
+    names = {model.name for model in models}
+    resident = contents.resident
+    if resident is None:
+        resident = tuple(Resident(model.name) for model in models if model.resident)
+    return replace(
+        facts,
+        models=models,
+        resident=tuple(model for model in resident if model.name in names),
+        residency_known=contents.resident is not None or (bool(resident) and contents.silence is None),
+        silence=contents.silence,
+        models_s=contents.models_s,
+        resident_s=contents.resident_s,
+    )
+
+
+async def _read_residency(node: Node, models: tuple[ModelInfo, ...]) -> NodeContents:
+    began = time.monotonic()
+    try:
+        resident = await (await node.provider()).resident()
+    except CallError as error:
+        return NodeContents(models, None, error, resident_s=time.monotonic() - began)
+    return NodeContents(models, resident, resident_s=time.monotonic() - began)
+
+
+async def read_all_metadata(nodes: Sequence[Node]) -> tuple[NodeFacts, ...]:
+    """Read all nodes at once, with the models that they answer with when none is named."""
+
+    async def read(node: Node) -> NodeFacts:
+        return await with_default(await read_metadata(node))
+
+    return tuple(await asyncio.gather(*map(read, nodes)))
+
+
+async def with_default(facts: NodeFacts) -> NodeFacts:
+    """Return the facts with the name of the model that a server answers with when none is named."""
+    if not any(model.name == DEFAULT_MODEL for model in facts.models or ()):
+        return facts
+    return replace(facts, started_with=await started_with(facts.config))
+
+
+async def started_with(node: NodeConfig) -> str | None:
+    """Return the model that mlx_lm.server loads when a request names none; it does not tell itself."""
+    if node.default_model is not None:
+        return node.default_model
+    if not is_loopback(node.url):
+        return None
+    from opskit.system.process import command_line_of
+
+    return model_in_command(await command_line_of(endpoint(node.url)[1]) or ())
+
+
+def model_in_command(command: Sequence[str]) -> str | None:
+    """Return the `--model` of an `mlx_lm.server` command line; None for any other process. Pure."""
+    names = {PurePath(word).name for word in command}
+    if not names & {"mlx_lm", "mlx_lm.server"} and not any("mlx_lm/server" in word for word in command):
+        return None
+    for word, following in zip(command, [*command[1:], ""], strict=True):
+        if word == "--model" and following:
+            return following
+        if word.startswith("--model="):
+            return word.removeprefix("--model=") or None
+    return None

@@ -1,0 +1,154 @@
+"""The survey of one run: what was read, each fact once, and the connections with which it is read."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, cast
+
+from opskit.config.schema import Config, NodeConfig
+from opskit.system.threads import use_abandonable_threads
+
+if TYPE_CHECKING:
+    import httpx
+
+    from opskit.providers.node import Node
+    from opskit.system.docker_objects import DockerObjects
+    from opskit.system.sockets import SocketTable
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+#: A collector reads one fact: `async def read_thing(survey, *arguments) -> Thing`.
+Collector = Callable[["Survey", *Ts], Awaitable[T]]
+
+
+class Survey:
+    """Reads each fact once in a run; an async context manager that closes every connection it opened.
+
+    Facts are kept by their collector and its arguments, which must be hashable. `state_folder` holds the
+    locks of probes. Entering it makes the running loop use threads that may be left behind.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        *,
+        state_folder: Path,
+        cwd: Path,
+        config_path: str | None = None,
+    ) -> None:
+        self.config = config
+        self.environ = environ
+        self.state_folder = state_folder
+        self.cwd = cwd
+        self.config_path = config_path
+        self._stack = contextlib.AsyncExitStack()
+        self._clients: dict[bool, httpx.AsyncClient] = {}
+        self._nodes: dict[NodeConfig, Node] = {}
+        self._docker: DockerObjects | None = None
+        self._readings: dict[Hashable, _KeptFact] = {}
+
+    def open(self) -> None:
+        """Prepare the running loop; entering the survey does this too."""
+        use_abandonable_threads()
+
+    async def aclose(self) -> None:
+        """Close every connection that was opened."""
+        await self._stack.aclose()
+
+    async def __aenter__(self) -> Self:
+        self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def get(self, collector: Collector[*Ts, T], *args: *Ts, not_before: float = 0.0) -> T:
+        """Return a fact: read now, or what this run read at `not_before` (monotonic seconds) or later.
+
+        Whoever asks while it is being read waits for that reading. Raises what the collector raises; a
+        reading that failed, or was cut off, is not kept.
+        """
+        key = (collector, *args)
+        reading = self._readings.setdefault(key, _KeptFact())
+        async with reading.lock:
+            if not reading.known or reading.began < not_before:
+                began = time.monotonic()
+                reading.fact = await collector(self, *args)
+                reading.began, reading.known = began, True
+            return cast("T", reading.fact)
+
+    def known(self, collector: Collector[*Ts, T]) -> dict[tuple[*Ts], T]:
+        """Return what this run has read with a collector, by its arguments. Reads nothing."""
+        return {
+            key[1:]: reading.fact
+            for key, reading in self._readings.items()
+            if reading.known and isinstance(key, tuple) and key[0] is collector
+        }
+
+    def node(self, config: NodeConfig) -> "Node":
+        """Return the client of a model server, one for each address; its metadata has `probe.http_s`."""
+        from opskit.providers.node import Node
+
+        if config not in self._nodes:
+            budgets = replace(self.config.budgets, metadata_s=self.config.probe.http_s)
+            self._nodes[config] = node = Node(config, budgets)
+            self._stack.push_async_callback(node.aclose)
+        return self._nodes[config]
+
+    def client(self, *, insecure: bool = False, secure: bool = False) -> "httpx.AsyncClient":
+        """Return an HTTP client without timeouts of its own: deadlines are the runner's.
+
+        `secure` is for https with certificates checked; `insecure` takes any certificate.
+        """
+        import httpx
+
+        from opskit import __version__
+        from opskit.providers.transport import transport
+
+        checked = secure and not insecure
+        if checked not in self._clients:
+            client = httpx.AsyncClient(
+                transport=transport("https://" if checked else "http://", pooled=False),
+                timeout=httpx.Timeout(None),
+                trust_env=False,
+                # A kept connection may be dead, which would say nothing of the server now.
+                headers={"User-Agent": f"opskit/{__version__}", "Connection": "close"},
+            )
+            self._stack.push_async_callback(client.aclose)
+            self._clients[checked] = client
+        return self._clients[checked]
+
+    async def docker(self) -> "DockerObjects":
+        """Return the client of Docker; its questions raise OpskitError DOCKER_*."""
+        if self._docker is None:
+            from opskit.system.docker_objects import DockerObjects
+
+            docker = DockerObjects(self.environ)
+            self._docker = docker
+            await self._stack.enter_async_context(docker)
+        return self._docker
+
+
+class _KeptFact:
+    """One fact that is read, or will be. `began` is monotonic."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.known = False
+        self.began = 0.0
+        self.fact: Any = None
+
+
+async def read_sockets(survey: Survey) -> "SocketTable":
+    """Read all sockets that are listened on."""
+    del survey
+    from opskit.system.sockets import SocketTable
+
+    return await asyncio.to_thread(SocketTable.read, time.monotonic())
