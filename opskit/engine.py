@@ -185,8 +185,8 @@ class Engine:
                 yield outcome
                 return
             failed = outcome
-        wish = ModelRequest(model=goal.model or self.config.victoria_model, category=category)
-        ask = Ask.of(goal.text, wish=wish)
+        request = ModelRequest(model=goal.model or self.config.victoria_model, category=category)
+        ask = Ask.of(goal.text, request=request)
         try:
             async with contextlib.aclosing(self._answers(ask, session, pieces=pieces)) as items:
                 async for item in items:

@@ -23,7 +23,7 @@ class Route:
     rules count (SPEC A3, A4): `fallbacks` is that order, cut where the router gives up.
     """
 
-    wish: ModelRequest
+    request: ModelRequest
     candidates: tuple[Candidate, ...]
     fallbacks: tuple[Candidate, ...]
     skipped: tuple[Skipped, ...]
@@ -36,8 +36,8 @@ class Route:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "category": self.wish.category,
-            "asked_for": self.wish.model,
+            "category": self.request.category,
+            "asked_for": self.request.model,
             "models": [self._json(rank, one) for rank, one in enumerate(self.candidates, 1)],
             "fallbacks": [self._json(rank, one) for rank, one in enumerate(self.fallbacks, 1)],
             "skipped": [{"node": s.node, "model": s.model or None, "why": s.why} for s in self.skipped],
@@ -55,13 +55,13 @@ class Route:
         }
 
 
-async def explain(router: Router, config: Config, wish: ModelRequest) -> tuple[Route, Report]:
+async def explain(router: Router, config: Config, request: ModelRequest) -> tuple[Route, Report]:
     """The route of a request made now. Loads nothing."""
-    choice = await router.explain(wish)
+    choice = await router.explain(request)
     fallbacks: Sequence[Candidate] = ()
     if choice.candidates:
         first = choice.candidates[0]
-        after = replace(wish, model=None, fallback=True)
+        after = replace(request, model=None, fallback=True)
         follows = await router.explain(after, Session({(first.node, first.model)}))
         allowed = [one for one in follows.candidates if config.router.may_fall_back_to(one.source)]
         fallbacks = allowed[: config.router.max_fallbacks]
@@ -73,7 +73,7 @@ async def explain(router: Router, config: Config, wish: ModelRequest) -> tuple[R
             unread.append(as_news(assess_fault(node, view.fault, view.kind, 0.0)))
         elif view is not None and view.serves_default and (name := await started_with(node)):
             defaults[node.name] = name
-    route = Route(wish, choice.candidates, tuple(fallbacks), choice.skipped, defaults)
+    route = Route(request, choice.candidates, tuple(fallbacks), choice.skipped, defaults)
     return route, Report("models route", [_verdict(route, config), *unread])
 
 
@@ -81,8 +81,8 @@ def _verdict(route: Route, config: Config) -> Finding:
     if route.candidates:
         first = route.candidates[0]
         detail = f"{route.shown(first.node, first.model)} on {first.node}: {first.why}"
-        return Finding("route", route.wish.category, Status.PASS, "ok", detail)
-    refused = refusal(Plan((), route.skipped), route.wish, [], seconds=0.0, partial="", nodes=config.nodes)
+        return Finding("route", route.request.category, Status.PASS, "ok", detail)
+    refused = refusal(Plan((), route.skipped), route.request, [], seconds=0.0, partial="", nodes=config.nodes)
     return Finding(
-        "route", route.wish.category, Status.FAIL, "failing", refused.message, refused.code, refused.remedy
+        "route", route.request.category, Status.FAIL, "failing", refused.message, refused.code, refused.remedy
     )

@@ -330,7 +330,7 @@ def _tell(findings: Sequence[Finding]) -> None:
 
 
 def _print_route(found: "Route") -> None:
-    render.line(f"category: {found.wish.category}")
+    render.line(f"category: {found.request.category}")
     rows = [
         [str(number), one.node, found.shown(one.node, one.model), one.why]
         for number, one in enumerate(found.candidates, 1)

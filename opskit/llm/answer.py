@@ -18,7 +18,7 @@ class Ask:
     """
 
     messages: tuple[Message, ...]
-    wish: ModelRequest = field(default_factory=ModelRequest)
+    request: ModelRequest = field(default_factory=ModelRequest)
     max_tokens: int | None = None
     temperature: float | None = None
     length_is_fine: bool = False

@@ -89,13 +89,13 @@ class AttemptRunner:
         node: Node,
         candidate: Candidate,
         ask: Ask,
-        trial: AttemptState,
+        state: AttemptState,
         *,
         deadline: float,
         patience_s: float | None,
         hold_back: int | None,
     ) -> AsyncGenerator[str, None]:
-        """Yield text that may be shown; the outcome is left in `trial`.
+        """Yield text that may be shown; the outcome is left in `state`.
 
         `hold_back` None shows nothing before the whole text has been judged; otherwise text is passed on
         once it has that many characters and can no longer turn out to be empty or an echo. `deadline` is of
@@ -105,60 +105,60 @@ class AttemptRunner:
             provider = await node.provider()
             # A resident model keeps the context it was loaded with: another would reload it (wire facts A3).
             num_ctx = candidate.num_ctx or node.config.num_ctx
-            waited = await self._loaded(provider, candidate, trial, patience_s, num_ctx)
+            waited = await self._loaded(provider, candidate, state, patience_s, num_ctx)
             async with contextlib.aclosing(
                 self._events(provider, candidate, ask, deadline + waited, num_ctx)
             ) as events:
                 async for event in events:
-                    if trial.first_sign_s is None and isinstance(event, Token | Reasoning):
-                        trial.first_sign_s = self._clock() - trial.started
+                    if state.first_sign_s is None and isinstance(event, Token | Reasoning):
+                        state.first_sign_s = self._clock() - state.started
                     if isinstance(event, Token):
-                        if trial.first_token_s is None:
-                            trial.first_token_s = self._clock() - trial.started
-                        shown = self._take(event.text, ask, trial, hold_back)
+                        if state.first_token_s is None:
+                            state.first_token_s = self._clock() - state.started
+                        shown = self._take(event.text, ask, state, hold_back)
                         if shown:
                             yield shown
-                        if trial.verdict is not None:
+                        if state.verdict is not None:
                             return
                     elif isinstance(event, End):
-                        trial.usage, trial.finish_reason = event.usage, event.reason
+                        state.usage, state.finish_reason = event.usage, event.reason
                         if candidate.model == DEFAULT_MODEL:
-                            trial.served = event.model
-            trial.verdict = judge(
-                trial.text, ask.prompts, finish_reason=trial.finish_reason, length_is_fine=ask.length_is_fine
+                            state.served = event.model
+            state.verdict = judge(
+                state.text, ask.prompts, finish_reason=state.finish_reason, length_is_fine=ask.length_is_fine
             )
-            if trial.ok and not trial.committed and hold_back is not None:
-                trial.committed = True
-                yield trial.text
+            if state.ok and not state.committed and hold_back is not None:
+                state.committed = True
+                yield state.text
         except CallError as error:
-            trial.fault = classify(error)
+            state.fault = classify(error)
         except _Stopped as stop:
-            trial.fault = stop.fault
+            state.fault = stop.fault
         finally:
-            trial.ended = self._clock()
+            state.ended = self._clock()
 
-    def _take(self, piece: str, ask: Ask, trial: AttemptState, hold_back: int | None) -> str:
-        before = len(trial.text)
-        trial.text += piece
-        grown = before // _LOOP_STEP != len(trial.text) // _LOOP_STEP
+    def _take(self, piece: str, ask: Ask, state: AttemptState, hold_back: int | None) -> str:
+        before = len(state.text)
+        state.text += piece
+        grown = before // _LOOP_STEP != len(state.text) // _LOOP_STEP
         # A goal that itself asks for repetition is judged at the end.
-        if grown and runs_away(trial.text, ask.prompts):
-            trial.verdict = Verdict.LOOP
+        if grown and runs_away(state.text, ask.prompts):
+            state.verdict = Verdict.LOOP
             return ""
         if hold_back is None:
             return ""
-        if trial.committed:
+        if state.committed:
             return piece
-        if not may_be_shown(trial.text, ask.prompts, hold_back):
+        if not may_be_shown(state.text, ask.prompts, hold_back):
             return ""
-        trial.committed = True
-        return trial.text
+        state.committed = True
+        return state.text
 
     async def _loaded(
         self,
         provider: Provider,
         candidate: Candidate,
-        trial: AttemptState,
+        state: AttemptState,
         patience_s: float | None,
         num_ctx: int | None,
     ) -> float:
@@ -174,10 +174,10 @@ class AttemptRunner:
             patience_s=patience_s,
             num_ctx=num_ctx,
         )
-        trial.load_s = self._clock() - before
+        state.load_s = self._clock() - before
         if fault is not None:
             raise _Stopped(fault)
-        return trial.load_s
+        return state.load_s
 
     async def _events(
         self, provider: Provider, candidate: Candidate, ask: Ask, deadline: float, num_ctx: int | None

@@ -156,9 +156,14 @@ def _still_loaded(view: NodeView | None, model: str) -> bool:
 
 async def _ask(router: Router, who: ExaminedModel, max_tokens: int) -> Answer | NoAnswer:
     """Ask this model on this node and no other."""
-    wish = ModelRequest(model=who.model, node=who.node)
+    request = ModelRequest(model=who.model, node=who.node)
     ask = Ask.of(
-        QUESTION, wish=wish, max_tokens=max_tokens, temperature=0.0, length_is_fine=True, max_fallbacks=0
+        QUESTION,
+        request=request,
+        max_tokens=max_tokens,
+        temperature=0.0,
+        length_is_fine=True,
+        max_fallbacks=0,
     )
     try:
         return await router.chat(ask)

@@ -8,6 +8,7 @@ Inside each tier an overloaded node (SPEC B10) comes later, and a longer queue a
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
@@ -46,13 +47,28 @@ class Candidate:
     num_ctx: int | None = None
 
 
+class SkipReason(StrEnum):
+    """Why a model, or a whole node, may not be asked."""
+
+    NODE_FAULT = "node_fault"
+    NOT_ASKED_FOR = "not_asked_for"
+    CLOUD = "cloud"
+    FAILED_BEFORE = "failed_before"
+    CIRCUIT_OPEN = "circuit_open"
+    TOO_LARGE = "too_large"
+
+
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A model, or a whole node (`model` empty), that may not be asked, and why; `fault` is the node's."""
+    """A model, or a whole node (`model` empty), that may not be asked, and why in words.
+
+    `fault` is the node's; `reason` is given by the plan of a request.
+    """
 
     node: str
     model: str
     why: str
+    reason: SkipReason | None = None
     fault: FaultKind | None = None
 
 
@@ -74,28 +90,29 @@ class PlanContext:
     fits: Callable[[NodeView, ModelInfo], Fit]
 
 
-def plan(wish: ModelRequest, router: RouterConfig, situation: PlanContext) -> Plan:
+def plan(request: ModelRequest, router: RouterConfig, situation: PlanContext) -> Plan:
     """All models of all nodes, judged. No I/O, no randomness."""
     ranked: list[tuple[tuple[float, ...], Candidate]] = []
     skipped: list[Skipped] = []
     for view in situation.snapshot.nodes:
-        if wish.node is not None and view.name != wish.node:
+        if request.node is not None and view.name != request.node:
             continue
         if view.fault is not None:
             why = f"{view.fault.kind.value}: {view.fault.detail}"
-            skipped.append(Skipped(view.name, "", why, view.fault.kind))
+            skipped.append(Skipped(view.name, "", why, SkipReason.NODE_FAULT, view.fault.kind))
             continue
         for model in view.models:
-            refusal = _refusal(wish, view, model, situation)
+            refusal = _refusal(request, view, model, situation)
             if refusal is not None:
-                skipped.append(Skipped(view.name, model.name, refusal))
+                reason, why = refusal
+                skipped.append(Skipped(view.name, model.name, why, reason))
                 continue
             resident = view.is_resident(model)
             loaded = bool(resident) or not router.prefer_resident
-            choice = _choice(wish, router, view, model, loaded=loaded)
+            choice = _choice(request, router, view, model, loaded=loaded)
             key = (
                 choice.tier,
-                0 if wish.source in (None, view.source) else 1,
+                0 if request.source in (None, view.source) else 1,
                 1 if situation.health.overloaded(view.name, situation.now) else 0,
                 0 if loaded else 1,
                 situation.in_flight.get(view.name, 0) // view.likely_kind.slots,
@@ -125,17 +142,19 @@ def same_model(wanted: str, name: str) -> bool:
     return wanted in (name, name.removesuffix(":latest"))
 
 
-def _refusal(wish: ModelRequest, view: NodeView, model: ModelInfo, situation: PlanContext) -> str | None:
-    if wish.model is not None and not same_model(wish.model, model.name):
-        return "another model was asked for by name"
-    if model.cloud and wish.model is None:
-        return "it runs in the cloud; ask for it by name"
+def _refusal(
+    request: ModelRequest, view: NodeView, model: ModelInfo, situation: PlanContext
+) -> tuple[SkipReason, str] | None:
+    if request.model is not None and not same_model(request.model, model.name):
+        return SkipReason.NOT_ASKED_FOR, "another model was asked for by name"
+    if model.cloud and request.model is None:
+        return SkipReason.CLOUD, "it runs in the cloud; ask for it by name"
     if (view.name, model.name) in situation.failed:
-        return "it failed in this session"
+        return SkipReason.FAILED_BEFORE, "it failed in this session"
     if situation.health.state(view.name, model.name, situation.now) is not CircuitState.CLOSED:
-        return situation.health.why(view.name, model.name, situation.now)
+        return SkipReason.CIRCUIT_OPEN, situation.health.why(view.name, model.name, situation.now)
     fitting = situation.fits(view, model)
-    return fitting.reason if fitting.ok is False else None
+    return (SkipReason.TOO_LARGE, fitting.reason) if fitting.ok is False else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,26 +167,26 @@ class _Choice:
 
 
 def _choice(
-    wish: ModelRequest, router: RouterConfig, view: NodeView, model: ModelInfo, *, loaded: bool
+    request: ModelRequest, router: RouterConfig, view: NodeView, model: ModelInfo, *, loaded: bool
 ) -> _Choice:
-    if wish.model is not None:
+    if request.model is not None:
         return _Choice(0, (0.0,), "it was asked for by name")
     if model.name == DEFAULT_MODEL:
         return _Choice(1, (-1.0,), "it is the model this server was started with")
-    power = _power(router, model, wish.category)
+    power = _power(router, model, request.category)
     if view.likely_kind.naming_swaps:
         # One slot: any other name replaces the resident model (wire facts B3).
         return _Choice(6, (power,), "it would replace the resident model of this server")
-    if wish.fallback:
-        return _as_fallback(wish, router, view, model, power, loaded=loaded)
-    return _as_first(wish, router, model, power, loaded=loaded)
+    if request.fallback:
+        return _as_fallback(request, router, view, model, power, loaded=loaded)
+    return _as_first(request, router, model, power, loaded=loaded)
 
 
 def _as_first(
-    wish: ModelRequest, router: RouterConfig, model: ModelInfo, power: float, *, loaded: bool
+    request: ModelRequest, router: RouterConfig, model: ModelInfo, power: float, *, loaded: bool
 ) -> _Choice:
-    patterns, reason = router.categories.get(wish.category, ()), f"it suits {wish.category}"
-    if wish.category == "default" and not patterns:
+    patterns, reason = router.categories.get(request.category, ()), f"it suits {request.category}"
+    if request.category == "default" and not patterns:
         patterns, reason = router.power, "it is among the most powerful"
     position = _position(patterns, model.name)
     if position is not None:
@@ -176,7 +195,13 @@ def _as_first(
 
 
 def _as_fallback(
-    wish: ModelRequest, router: RouterConfig, view: NodeView, model: ModelInfo, power: float, *, loaded: bool
+    request: ModelRequest,
+    router: RouterConfig,
+    view: NodeView,
+    model: ModelInfo,
+    power: float,
+    *,
+    loaded: bool,
 ) -> _Choice:
     position = _position(router.fallbacks(view.source), model.name)
     if position is not None:
@@ -184,8 +209,8 @@ def _as_fallback(
         return _Choice(1 if loaded else 2, place, f"it is fallback {position + 1} of {view.source}")
     if loaded:
         return _Choice(1, (float(len(router.order)), power), "it is there")
-    if _position(router.categories.get(wish.category, ()), model.name) is not None:
-        return _Choice(3, (power,), f"it suits {wish.category}")
+    if _position(router.categories.get(request.category, ()), model.name) is not None:
+        return _Choice(3, (power,), f"it suits {request.category}")
     return _Choice(4, (power,), "it is there")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from opskit.config.schema import NodeConfig
 from opskit.llm.answer import Attempt, NoAnswer
 from opskit.llm.faults import SERVER_IS_WELL, FaultKind
-from opskit.llm.plan import ModelRequest, Plan, same_model
+from opskit.llm.plan import ModelRequest, Plan, SkipReason, same_model
 from opskit.llm.remedies import fault_remedy
 from opskit.providers.kinds import OPENAI, expected_kind
 
@@ -26,7 +26,7 @@ _DECISIVE = SERVER_IS_WELL | {FaultKind.UNAUTHORISED, FaultKind.NOT_INSTALLED, F
 
 def refusal(
     choice: Plan,
-    wish: ModelRequest,
+    request: ModelRequest,
     attempts: Sequence[Attempt],
     *,
     seconds: float,
@@ -37,7 +37,7 @@ def refusal(
     if attempts:
         code, message, remedy = _after_attempts(attempts, partial, nodes)
     else:
-        code, message, remedy = _without_attempts(choice, wish, nodes)
+        code, message, remedy = _without_attempts(choice, request, nodes)
     return NoAnswer(
         code,
         message,
@@ -93,21 +93,21 @@ def _reason(attempt: Attempt) -> str:
 
 
 def _without_attempts(
-    choice: Plan, wish: ModelRequest, nodes: Sequence[NodeConfig]
+    choice: Plan, request: ModelRequest, nodes: Sequence[NodeConfig]
 ) -> tuple[str, str, str | None]:
     down = {s.node: s.why for s in choice.skipped if not s.model}
     listed = [s for s in choice.skipped if s.model]
-    if wish.model is not None and listed:
-        same = [s for s in listed if same_model(wish.model, s.model)]
+    if request.model is not None and listed:
+        same = [s for s in listed if same_model(request.model, s.model)]
         if same:
             why = "; ".join(f"on {s.node} {s.why}" for s in same)
-            code = "MODEL_003" if any("does not fit" in s.why for s in same) else "MODEL_001"
-            return code, f"{wish.model} cannot be used: {why}", None
-        near = difflib.get_close_matches(wish.model, sorted({s.model for s in listed}), n=3, cutoff=0.4)
+            code = "MODEL_003" if any(s.reason is SkipReason.TOO_LARGE for s in same) else "MODEL_001"
+            return code, f"{request.model} cannot be used: {why}", None
+        near = difflib.get_close_matches(request.model, sorted({s.model for s in listed}), n=3, cutoff=0.4)
         hint = f"; near names: {', '.join(near)}" if near else ""
         return (
             "MODEL_001",
-            f"no node lists a model named {wish.model!r}{hint}",
+            f"no node lists a model named {request.model!r}{hint}",
             "`opskit models list` shows the names; `ollama pull NAME` installs one",
         )
     if listed:

@@ -1,4 +1,4 @@
-"""The course of one request: what was asked, who was tried, who may still be."""
+"""The state of one request: what was asked, who was tried, who may still be."""
 
 from dataclasses import dataclass, field, replace
 
@@ -10,46 +10,49 @@ from opskit.llm.plan import Candidate, ModelRequest
 
 @dataclass(slots=True)
 class RequestState:
-    """One request under way. Times are of the router's clock."""
+    """One request under way. Times are of the router's clock.
+
+    `partial` is the text that was shown before an attempt broke off.
+    """
 
     ask: Ask
     started: float
-    wish: ModelRequest = field(init=False)
+    request: ModelRequest = field(init=False)
     attempts: list[Attempt] = field(default_factory=list)
-    shown: str = ""
+    partial: str = ""
     _tried: set[tuple[str, str]] = field(default_factory=set)
     _dead: set[str] = field(default_factory=set)
     _waiting: list[tuple[float, Candidate]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.wish = self.ask.wish
+        self.request = self.ask.request
 
     @property
     def is_fallback(self) -> bool:
         """Whether what comes next is a fallback: after a failure, or instead of a resting model."""
-        return bool(self.attempts) or self.wish.fallback
+        return bool(self.attempts) or self.request.fallback
 
     def may_try(self, candidate: Candidate) -> bool:
         return candidate.node not in self._dead and (candidate.node, candidate.model) not in self._tried
 
     def give_way(self) -> None:
         """From now on any model will do, the dependable first."""
-        self.wish = replace(self.wish, model=None, fallback=True)
+        self.request = replace(self.request, model=None, fallback=True)
 
-    def record(self, trial: AttemptState) -> None:
-        self.attempts.append(_attempt(trial, fallback=self.is_fallback))
-        if trial.committed and not trial.ok:
-            self.shown = trial.text
+    def record(self, attempt: AttemptState) -> None:
+        self.attempts.append(_attempt(attempt, fallback=self.is_fallback))
+        if attempt.committed and not attempt.ok:
+            self.partial = attempt.text
 
-    def avoid(self, trial: AttemptState, now: float) -> None:
+    def avoid(self, attempt: AttemptState, now: float) -> None:
         """After a failure: not this model again, not this node when the fault was the node's."""
-        candidate, fault = trial.candidate, trial.fault
+        candidate, fault = attempt.candidate, attempt.fault
         self._tried.add((candidate.node, candidate.model))
         if fault is not None and fault.action.scope is Scope.NODE:
             self._dead.add(candidate.node)
         if fault is not None and fault.action.wait:
             self._waiting.append((now + (fault.retry_after_s or 1.0), candidate))
-        if self.wish.model is None:
+        if self.request.model is None:
             # A model that was named may still stand on another node; the router gives way after that.
             self.give_way()
 
@@ -58,38 +61,38 @@ class RequestState:
         self._waiting.sort(key=lambda pair: pair[0])
         return self._waiting.pop(0) if self._waiting else None
 
-    def answer(self, trial: AttemptState, now: float) -> Answer:
+    def answer(self, attempt: AttemptState, now: float) -> Answer:
         return Answer(
-            trial.text,
-            trial.candidate.node,
-            trial.served or trial.candidate.model,
+            attempt.text,
+            attempt.candidate.node,
+            attempt.served or attempt.candidate.model,
             tuple(self.attempts),
             now - self.started,
-            trial.usage,
-            trial.finish_reason,
+            attempt.usage,
+            attempt.finish_reason,
         )
 
 
-def _attempt(trial: AttemptState, *, fallback: bool) -> Attempt:
-    candidate = trial.candidate
-    if trial.ok:
+def _attempt(attempt: AttemptState, *, fallback: bool) -> Attempt:
+    candidate = attempt.candidate
+    if attempt.ok:
         outcome, fault, detail = AttemptOutcome.OK, None, candidate.why
-    elif trial.verdict is not None:
-        outcome, fault = AttemptOutcome.REJECTED, trial.verdict.value
-        detail = f"{len(trial.text)} characters, {trial.verdict.value}"
+    elif attempt.verdict is not None:
+        outcome, fault = AttemptOutcome.REJECTED, attempt.verdict.value
+        detail = f"{len(attempt.text)} characters, {attempt.verdict.value}"
     else:
-        found = trial.fault or Fault(FaultKind.SERVER_ERROR, "")
+        found = attempt.fault or Fault(FaultKind.SERVER_ERROR, "")
         outcome, fault, detail = AttemptOutcome.FAULT, found.kind.value, found.detail
     return Attempt(
         candidate.node,
-        trial.served or candidate.model,
+        attempt.served or candidate.model,
         outcome,
         fault,
         detail,
-        trial.seconds,
+        attempt.seconds,
         fallback,
-        trial.first_token_s,
-        trial.load_s,
-        trial.first_sign_s,
-        trial.finish_reason,
+        attempt.first_token_s,
+        attempt.load_s,
+        attempt.first_sign_s,
+        attempt.finish_reason,
     )

@@ -20,7 +20,7 @@ from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import LOADED, Fit, fit
 from opskit.llm.health import Health
 from opskit.llm.loads import Loads
-from opskit.llm.plan import Candidate, ModelRequest, Plan, PlanContext, plan, same_model
+from opskit.llm.plan import Candidate, ModelRequest, Plan, PlanContext, SkipReason, plan, same_model
 from opskit.llm.refusal import refusal
 from opskit.llm.request_state import RequestState
 from opskit.llm.trials import Trials
@@ -59,7 +59,7 @@ class Router:
         self.catalog = Catalog(nodes, ttl_s=router.catalog_ttl_s, clock=clock)
         self.health = Health(circuit)
         self._loads = Loads(budgets, self._loaded)
-        self._asker = AttemptRunner(router, budgets, self._loads, clock)
+        self._runner = AttemptRunner(router, budgets, self._loads, clock)
         self._trials = Trials(self._nodes, self.health, budgets, clock)
 
     async def chat(self, ask: Ask, session: Session | None = None) -> Answer:
@@ -81,10 +81,10 @@ class Router:
             async for item in items:
                 yield item
 
-    async def explain(self, wish: ModelRequest, session: Session | None = None) -> Plan:
+    async def explain(self, request: ModelRequest, session: Session | None = None) -> Plan:
         """Who would be asked in which order, and why the others would not; asks nobody for an answer."""
         await self.catalog.snapshot(wait_for_all=True)
-        return await self._plan(wish, session or Session())
+        return await self._plan(request, session or Session())
 
     def fits(self, view: NodeView, model: ModelInfo) -> Fit:
         """Whether a model fits in the memory of its node, as far as can be told."""
@@ -109,20 +109,20 @@ class Router:
     async def _route(
         self, ask: Ask, session: Session, *, hold_back: int | None
     ) -> AsyncGenerator[str | Answer, None]:
-        course = RequestState(ask, self._clock())
-        deadline = course.started + self._budgets.total_s
+        state = RequestState(ask, self._clock())
+        deadline = state.started + self._budgets.total_s
         allowed = self._config.max_fallbacks if ask.max_fallbacks is None else ask.max_fallbacks
-        while len(course.attempts) <= allowed and self._clock() < deadline:
-            left = await self._left(course, session)
-            candidate = left[0] if left else await self._patient(course, deadline)
+        while len(state.attempts) <= allowed and self._clock() < deadline:
+            candidates = await self._remaining(state, session)
+            candidate = candidates[0] if candidates else await self._wait_for_one(state, deadline)
             if candidate is None:
                 break
-            trial = AttemptState(candidate, self._clock())
-            hurry = course.wish.model is None and any(c.resident for c in left[1:])
+            attempt = AttemptState(candidate, self._clock())
+            hurry = state.request.model is None and any(c.resident for c in candidates[1:])
             async with contextlib.aclosing(
                 self._attempt(
-                    course,
-                    trial,
+                    state,
+                    attempt,
                     deadline=deadline,
                     patience_s=self._budgets.load_patience_s if hurry else None,
                     hold_back=hold_back,
@@ -130,69 +130,69 @@ class Router:
             ) as pieces:
                 async for piece in pieces:
                     yield piece
-            if trial.ok:
-                yield course.answer(trial, self._clock())
+            if attempt.ok:
+                yield state.answer(attempt, self._clock())
                 return
-            self._learn(course, trial, session)
-            if trial.committed:
+            self._learn(state, attempt, session)
+            if attempt.committed:
                 break
-            deadline += trial.load_s or 0.0
+            deadline += attempt.load_s or 0.0
         raise refusal(
-            await self._plan(ask.wish, session),
-            ask.wish,
-            course.attempts,
-            seconds=self._clock() - course.started,
-            partial=course.shown,
+            await self._plan(ask.request, session),
+            ask.request,
+            state.attempts,
+            seconds=self._clock() - state.started,
+            partial=state.partial,
             nodes=[node.config for node in self._nodes.values()],
         )
 
-    async def _left(self, course: RequestState, session: Session) -> list[Candidate]:
+    async def _remaining(self, state: RequestState, session: Session) -> list[Candidate]:
         """Who may still be asked, best first.
 
         A model that was asked for by name and is known, but failed or rests, gives way to the others; one
         that nobody lists, or that does not fit, does not: no other is guessed. Resting models come last of
         all, when there is nobody else.
         """
-        choice = await self._plan(course.wish, session)
-        left = self._open(choice, course)
-        named = course.wish.model is not None
+        choice = await self._plan(state.request, session)
+        candidates = self._open(choice, state)
+        named = state.request.model is not None
         # A model that was tried was known, though it may have been removed since.
-        known = bool(course.attempts) or not self._unknown(course.wish, choice)
-        if not left and named and course.ask.max_fallbacks is None and known:
-            course.give_way()
-            left = self._open(await self._plan(course.wish, session), course)
-        if not left:
-            wish = course.ask.wish if named else course.wish
-            left = self._open(await self._plan(wish, session, rested=True), course)
-        return left
+        known = bool(state.attempts) or not self._unknown(state.request, choice)
+        if not candidates and named and state.ask.max_fallbacks is None and known:
+            state.give_way()
+            candidates = self._open(await self._plan(state.request, session), state)
+        if not candidates:
+            request = state.ask.request if named else state.request
+            candidates = self._open(await self._plan(request, session, rested=True), state)
+        return candidates
 
     def _loaded(self, node: str, model: str) -> None:
         """A load may have pushed another model out."""
         self.catalog.saw_resident(node, model)
         self.catalog.residency_changed(node)
 
-    def _open(self, choice: Plan, course: RequestState) -> list[Candidate]:
+    def _open(self, choice: Plan, state: RequestState) -> list[Candidate]:
         """USE_MLX_FALLBACK=false switches the MLX leg of fallback off (SPEC A6)."""
-        first = not course.is_fallback
+        first = not state.is_fallback
         return [
             c
             for c in choice.candidates
-            if course.may_try(c) and (first or self._config.may_fall_back_to(c.source))
+            if state.may_try(c) and (first or self._config.may_fall_back_to(c.source))
         ]
 
     async def _attempt(
         self,
-        course: RequestState,
-        trial: AttemptState,
+        state: RequestState,
+        attempt: AttemptState,
         *,
         deadline: float,
         patience_s: float | None,
         hold_back: int | None,
     ) -> AsyncGenerator[str, None]:
-        """One attempt, entered in health, log and course when it ends."""
-        candidate, ask = trial.candidate, course.ask
-        if course.attempts:
-            last = course.attempts[-1]
+        """One attempt, noted in health, log and state when it ends."""
+        candidate, ask = attempt.candidate, state.ask
+        if state.attempts:
+            last = state.attempts[-1]
             self._log.write(
                 Tag.FALLBACK,
                 from_node=last.node,
@@ -206,8 +206,8 @@ class Router:
             Tag.LLM_CALL,
             node=candidate.node,
             model=candidate.model,
-            fallback=course.is_fallback,
-            attempt=len(course.attempts) + 1,
+            fallback=state.is_fallback,
+            attempt=len(state.attempts) + 1,
             resident=candidate.resident,
             max_tokens=ask.max_tokens or self._config.max_tokens,
             temperature=ask.temperature,
@@ -218,11 +218,11 @@ class Router:
         self._in_flight[candidate.node] += 1
         try:
             async with contextlib.aclosing(
-                self._asker.attempt(
+                self._runner.attempt(
                     self._nodes[candidate.node],
                     candidate,
                     ask,
-                    trial,
+                    attempt,
                     deadline=deadline,
                     patience_s=patience_s,
                     hold_back=hold_back,
@@ -232,18 +232,18 @@ class Router:
                     yield piece
         finally:
             self._in_flight[candidate.node] -= 1
-        if trial.ok:
+        if attempt.ok:
             self.health.succeeded(candidate.node, candidate.model)
             self.catalog.saw_resident(candidate.node, candidate.model)
-        course.record(trial)
-        self._tell(trial)
+        state.record(attempt)
+        self._tell(attempt)
 
-    def _learn(self, course: RequestState, trial: AttemptState, session: Session) -> None:
-        """Enter a failure into health, session, catalog and course."""
-        candidate, fault, now = trial.candidate, trial.fault, self._clock()
-        course.avoid(trial, now)
+    def _learn(self, state: RequestState, attempt: AttemptState, session: Session) -> None:
+        """Note a failure in health, session, catalog and state."""
+        candidate, fault, now = attempt.candidate, attempt.fault, self._clock()
+        state.avoid(attempt, now)
         if fault is None:
-            self.health.rejected(candidate.node, candidate.model, str(trial.verdict), now)
+            self.health.rejected(candidate.node, candidate.model, str(attempt.verdict), now)
             return
         self.health.failed(candidate.node, candidate.model, fault, now)
         if fault.action.session:
@@ -253,30 +253,32 @@ class Router:
         elif fault.is_crash or fault.kind is FaultKind.LOAD_TIMEOUT:
             self.catalog.residency_changed(candidate.node)
 
-    async def _plan(self, wish: ModelRequest, session: Session, *, rested: bool = False) -> Plan:
+    async def _plan(self, request: ModelRequest, session: Session, *, rested: bool = False) -> Plan:
         """The order as things stand; `rested` leaves the circuits out of it."""
         snapshot = await self.catalog.snapshot()
         health = Health(self.health.config) if rested else self.health
         situation = PlanContext(snapshot, health, session.failed, self._in_flight, self._clock(), self.fits)
-        choice = plan(wish, self._config, situation)
+        choice = plan(request, self._config, situation)
         if not choice.candidates and (not snapshot.complete or any(v.fault for v in snapshot.nodes)):
             situation = replace(situation, snapshot=await self.catalog.snapshot(wait_for_all=True))
-            choice = plan(wish, self._config, situation)
+            choice = plan(request, self._config, situation)
         if not rested:
             self._trials.start_due(situation)
             self._warn_of_mlx(situation)
         return choice
 
-    def _unknown(self, wish: ModelRequest, choice: Plan) -> bool:
+    def _unknown(self, request: ModelRequest, choice: Plan) -> bool:
         """Nobody lists the model that was asked for, or it does not fit: do not guess another."""
         if choice.candidates:
             return False
-        listed = [s for s in choice.skipped if s.model and wish.model and same_model(wish.model, s.model)]
-        return not listed or all("does not fit" in s.why for s in listed)
+        listed = [
+            s for s in choice.skipped if s.model and request.model and same_model(request.model, s.model)
+        ]
+        return not listed or all(s.reason is SkipReason.TOO_LARGE for s in listed)
 
-    async def _patient(self, course: RequestState, deadline: float) -> Candidate | None:
+    async def _wait_for_one(self, state: RequestState, deadline: float) -> Candidate | None:
         """Wait for the first model that asked to be waited for, within the queue budget."""
-        waiting = course.next_waiting()
+        waiting = state.next_waiting()
         if waiting is None:
             return None
         ready_at, candidate = waiting
@@ -310,30 +312,30 @@ class Router:
                 detail=f"MLX is not there: {fault.detail if fault else ''}",
             )
 
-    def _tell(self, trial: AttemptState) -> None:
+    def _tell(self, attempt: AttemptState) -> None:
         """The log lines of a finished attempt (SPEC A1)."""
-        candidate = trial.candidate
+        candidate = attempt.candidate
         where: dict[str, Value] = {
             "node": candidate.node,
             "model": candidate.model,
-            "seconds": round(trial.seconds, 3),
+            "seconds": round(attempt.seconds, 3),
         }
-        if trial.ok:
-            preview = self._log.preview(trial.text)
+        if attempt.ok:
+            preview = self._log.preview(attempt.text)
             self._log.write(
                 Tag.LLM_RESPONSE,
                 **where,
                 status=200,
-                first_token_s=None if trial.first_token_s is None else round(trial.first_token_s, 3),
-                tokens=trial.usage.completion_tokens,
+                first_token_s=None if attempt.first_token_s is None else round(attempt.first_token_s, 3),
+                tokens=attempt.usage.completion_tokens,
                 preview=preview,
             )
             return
-        if trial.verdict is not None:
+        if attempt.verdict is not None:
             self._log.write(
-                Tag.LLM_PARSE, **where, verdict=trial.verdict.value, preview=self._log.preview(trial.text)
+                Tag.LLM_PARSE, **where, verdict=attempt.verdict.value, preview=self._log.preview(attempt.text)
             )
             return
-        fault = trial.fault or Fault(FaultKind.SERVER_ERROR, "")
+        fault = attempt.fault or Fault(FaultKind.SERVER_ERROR, "")
         tag = Tag.LLM_CRASH if fault.is_crash else Tag.LLM_ERROR
         self._log.write(tag, **where, fault=fault.kind.value, status=fault.status, detail=fault.detail)

@@ -123,7 +123,7 @@ async def _dead_primary() -> list[Figure]:
     ]
 
 
-async def _timed(router: Router, wish: ModelRequest) -> float:
+async def _timed(router: Router, request: ModelRequest) -> float:
     began = time.perf_counter()
-    await router.chat(Ask.of(GOAL, wish=wish), Session())
+    await router.chat(Ask.of(GOAL, request=request), Session())
     return time.perf_counter() - began

@@ -138,7 +138,7 @@ class Asked:
         self.router = Router(
             self.nodes, router=RouterConfig(), budgets=Budgets(), circuit=CircuitConfig(), log=TagLog()
         )
-        self.wish = ModelRequest(model="phi3.5:3.8b" if node == "ollama" else DEFAULT_MODEL)
+        self.request = ModelRequest(model="phi3.5:3.8b" if node == "ollama" else DEFAULT_MODEL)
         self.session = Session()
 
     async def __aenter__(self) -> Self:
@@ -154,7 +154,7 @@ class Asked:
         """The attempts of one request as (node, fault)."""
         attempts: Any
         try:
-            attempts = (await self.router.chat(Ask.of(GOAL, wish=self.wish), self.session)).attempts
+            attempts = (await self.router.chat(Ask.of(GOAL, request=self.request), self.session)).attempts
         except NoAnswer as refused:
             attempts = refused.attempts
         return [(attempt.node, attempt.fault) for attempt in attempts]

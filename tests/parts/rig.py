@@ -109,7 +109,7 @@ def tried(outcome: Answer | NoAnswer) -> list[tuple[str, str, str | None]]:
 
 def named(model: str) -> dict[str, Any]:
     """The argument that asks for a model by name."""
-    return {"wish": ModelRequest(model=model)}
+    return {"request": ModelRequest(model=model)}
 
 
 def fails(cause: CallCause, text: str = "", status: int | None = None, **rest: Any) -> tuple[CallError]:

@@ -163,8 +163,8 @@ class TestTraffic:
 
 
 class TestRefusals:
-    def reason(self, wish: ModelRequest, there: PlanContext, model: str) -> str:
-        choice = plan(wish, ROUTER, there)
+    def reason(self, request: ModelRequest, there: PlanContext, model: str) -> str:
+        choice = plan(request, ROUTER, there)
         assert model not in order(choice)
         return next(skipped.why for skipped in choice.skipped if skipped.model == model)
 
@@ -253,11 +253,11 @@ wishes = st.builds(
 
 
 @given(st.lists(views, max_size=3, unique_by=lambda view: view.name), wishes)
-def test_every_model_is_either_a_candidate_or_has_a_reason(found, wish):
+def test_every_model_is_either_a_candidate_or_has_a_reason(found, request):
     """Nothing is lost and nothing is listed twice, and the order is the same each time."""
     there = situation(*found)
-    choice = plan(wish, ROUTER, there)
+    choice = plan(request, ROUTER, there)
     judged = [(c.node, c.model) for c in choice.candidates] + [(s.node, s.model) for s in choice.skipped]
     assert sorted(judged) == sorted((v.name, m.name) for v in found for m in v.models)
     assert all(skipped.why for skipped in choice.skipped)
-    assert plan(wish, ROUTER, there) == choice
+    assert plan(request, ROUTER, there) == choice

@@ -59,11 +59,11 @@ class TestLoads:
             load={"qwen2.5-coder:32b": (Pause(50.0),)},
         )
         built = rig({"ollama": one}, load_patience_s=10.0)
-        answer = await built.ask(GOAL, wish=ModelRequest(category="coding"))
+        answer = await built.ask(GOAL, request=ModelRequest(category="coding"))
         assert tried(answer) == [("ollama", "qwen2.5-coder:32b", "loading"), ("ollama", "b", None)]
         assert answer.seconds == pytest.approx(10.0)
         await asyncio.sleep(60.0)
-        assert (await built.ask(GOAL, wish=ModelRequest(category="coding"))).model == "qwen2.5-coder:32b"
+        assert (await built.ask(GOAL, request=ModelRequest(category="coding"))).model == "qwen2.5-coder:32b"
         assert one.loads == ["qwen2.5-coder:32b"]
 
     async def test_the_time_of_a_load_is_not_the_request_s(self, rig):
