@@ -1,6 +1,5 @@
 """Faults a simulated server can show: their settings, their grammar and the board they hang on."""
 
-import difflib
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opskit.sandbox.kinds import AGENT_FAULTS, SHOWN_BY, WHOLE_NODE, SandboxFaultKind
+from opskit.text import did_you_mean
 
 __all__ = ["FaultBoard", "SandboxFault", "SandboxFaultKind", "check_shown", "format_fault", "parse_fault"]
 
@@ -139,10 +139,7 @@ def _parse_settings(settings: str | None) -> dict[str, Any]:
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    names = sorted(str(one) for one in known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return f"unknown {what} {name!r}; {hint}"
+    return f"unknown {what} {name!r}; {did_you_mean(name, [str(known_name) for known_name in known])}"
 
 
 Listener = Callable[[str | None, SandboxFault | None], None]

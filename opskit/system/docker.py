@@ -8,7 +8,6 @@ container), DOCKER_003 (the daemon refused).
 
 import asyncio
 import contextlib
-import difflib
 import errno
 import functools
 import json
@@ -24,6 +23,7 @@ from opskit.system.docker_host import Host, resolve, start_remedy
 from opskit.system.docker_records import ListedContainer, LoggedContainer, LogQuery, listed, logged
 from opskit.system.docker_ssh import Tunnel
 from opskit.system.docker_streams import EventStream, LogStream, daemon_clock_ns
+from opskit.text import near_names
 
 _NO_ACCESS = (
     "use Docker as a user of the group `docker` (`sudo usermod -aG docker $USER`, then log in again), "
@@ -220,7 +220,7 @@ class Docker:
 
 def no_such(name: str, names: Iterable[str]) -> OpskitError:
     """The error for a container that nobody knows, naming those of `names` that come near."""
-    near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.5)
+    near = near_names(name, names)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return OpskitError("DOCKER_002", f"no container {name!r}{hint}")
 
