@@ -33,7 +33,8 @@ def size_bytes(text: str) -> int | None:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         return None
-    return round(float(match[1]) * (1024 if match[3] else 1000) ** _POWERS[(match[2] or "").lower()])
+    factor: int = (1024 if match[3] else 1000) ** _POWERS[(match[2] or "").lower()]
+    return round(float(match[1]) * factor)
 
 
 def span(seconds: float, *, rounded: bool = False) -> str:

@@ -9,7 +9,7 @@ from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
-    from opskit.sandbox.stage import FaultSpec
+    from opskit.sandbox.faults import FaultSpec
 
 app = typer.Typer(no_args_is_help=True, help="A simulated stack on loopback, with faults to switch on.")
 
@@ -43,7 +43,7 @@ def faults(config: ConfigOption = None, json: JsonOption = False, debug: DebugOp
     """List the faults and which server can show each."""
     del debug, config  # debug is read by main; every command takes --config
     from opskit.result import SCHEMA_VERSION
-    from opskit.sandbox.kinds import SHOWN_BY, SandboxFaultKind
+    from opskit.sandbox.faults import SHOWN_BY, SandboxFaultKind
 
     rows = [
         (kind.value, ", ".join(node for node, kinds in SHOWN_BY.items() if kind in kinds))

@@ -18,43 +18,37 @@ Expect = Literal["spare", "primary", "broken", "error", "either"]
 class Scenario:
     """One fault and its right outcome.
 
-    `faults` are specs for the primary, without its name (`crash,times=1`). `first` are the faults or verdicts
+    `fault` is a spec for the primary, without its name (`crash,times=1`). `first` are the faults or verdicts
     that the first attempt may be recorded with, empty when it must succeed. `expect`: the spare's answer, the
-    primary's own, a stream that breaks with an explicit error, or an honest error. `special` names a player
-    of its own for what one request cannot show.
+    primary's own, a stream that breaks with an explicit error, or an honest error. `player` names how it is
+    played: `once` for what one request can show.
     """
 
     name: str
     injected: str
     primary: Literal["ollama", "mlx"] = "ollama"
-    faults: tuple[str, ...] = ()
+    fault: str = ""
     first: frozenset[str] = frozenset()
     expect: Expect = "spare"
     resident: bool = True
     streamed: bool = False
     spare: bool = True
     waits: bool = False
-    special: str = ""
+    player: str = "once"
 
 
 def _scenario(name: str, injected: str, fault: str, *first: F | Verdict, **rest: object) -> Scenario:
-    faults = (fault,) if fault else ()
-    return Scenario(name, injected, faults=faults, first=frozenset(f.value for f in first), **rest)  # type: ignore[arg-type]
+    return Scenario(name, injected, fault=fault, first=frozenset(f.value for f in first), **rest)  # type: ignore[arg-type]
 
 
 SCENARIOS: tuple[Scenario, ...] = (
     _scenario("refused", "Ollama's port closes", "refuse", F.REFUSED),
     _scenario(
-        "silence",
-        "Ollama accepts and never answers",
-        "silence",
-        F.FIRST_TOKEN_TIMEOUT,
-        F.WEDGED,
-        waits=True,
+        "silence", "Ollama accepts and never answers", "silence", F.FIRST_TOKEN_TIMEOUT, F.WEDGED, waits=True
     ),
     _scenario("reset", "Ollama resets the connection", "reset", F.RESET),
     _scenario("crash-once", "the model runner dies once", "crash,times=1", F.RUNNER_CRASHED),
-    _scenario("crash", "the model runner dies every time", "crash", F.RUNNER_CRASHED, special="again"),
+    _scenario("crash", "the model runner dies every time", "crash", F.RUNNER_CRASHED, player="again"),
     _scenario("crash-old", "the runner dies with the text of old builds", "crash-old", F.RUNNER_CRASHED),
     _scenario("oom", "loading the model runs out of memory", "oom", F.OUT_OF_MEMORY, resident=False),
     _scenario("killed", "the kernel kills the runner: signal: killed", "killed", F.OUT_OF_MEMORY),
@@ -72,29 +66,24 @@ SCENARIOS: tuple[Scenario, ...] = (
         "500 once for an option of the wrong type",
         "bad-option,times=1",
         F.BAD_REQUEST,
-        special="not-blamed",
+        player="not-blamed",
     ),
     _scenario(
         "context-exceeded",
         "400 once, the prompt is longer than the context",
         "context-exceeded,times=1",
         F.CONTEXT_EXCEEDED,
-        special="not-blamed",
+        player="not-blamed",
     ),
     _scenario(
         "unparsable",
         "500 once, one answer cannot be parsed",
         "unparsable,times=1",
         F.UNPARSABLE_ANSWER,
-        special="not-blamed",
+        player="not-blamed",
     ),
     _scenario(
-        "slow-load",
-        "loading takes 2 s",
-        "slow-load,seconds=2",
-        expect="primary",
-        resident=False,
-        waits=True,
+        "slow-load", "loading takes 2 s", "slow-load,seconds=2", expect="primary", resident=False, waits=True
     ),
     _scenario(
         "give-up-during-load",
@@ -103,7 +92,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         expect="primary",
         resident=False,
         waits=True,
-        special="give-up",
+        player="give-up",
     ),
     _scenario("fast-503", "Ollama answers 503 server busy at once", "fast-503", F.BUSY),
     _scenario(
@@ -128,7 +117,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "ps-blocks",
         expect="either",
         waits=True,
-        special="cold",
+        player="cold",
     ),
     _scenario("garbage", "200 with a body that is no JSON", "garbage", F.BAD_PAYLOAD),
     _scenario("unauthorised", "401", "unauthorised", F.UNAUTHORISED),
@@ -172,14 +161,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     _scenario(
         "slow-token", "the first token takes 2 s", "slow-token,seconds=2", expect="primary", waits=True
     ),
-    _scenario(
-        "mlx-zombie",
-        "MLX: health 200, no tokens",
-        "zombie",
-        F.WEDGED,
-        primary="mlx",
-        waits=True,
-    ),
+    _scenario("mlx-zombie", "MLX: health 200, no tokens", "zombie", F.WEDGED, primary="mlx", waits=True),
     _scenario(
         "mlx-404",
         "MLX: 404 for everything",
@@ -213,7 +195,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "context-exceeded,times=1",
         F.CONTEXT_EXCEEDED,
         primary="mlx",
-        special="not-blamed",
+        player="not-blamed",
     ),
     _scenario(
         "llama-unparsable",
@@ -221,7 +203,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "unparsable,times=1",
         F.UNPARSABLE_ANSWER,
         primary="mlx",
-        special="not-blamed",
+        player="not-blamed",
     ),
     _scenario("mlx-empty-reply", "MLX: closed without a byte", "empty-reply", F.EMPTY_REPLY, primary="mlx"),
     _scenario(
@@ -237,14 +219,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         "",
         primary="mlx",
         expect="error",
-        special="unknown-name",
+        player="unknown-name",
     ),
-    _scenario(
-        "flapping",
-        "Ollama goes away and comes back",
-        "",
-        waits=True,
-        special="flapping",
-    ),
-    _scenario("both-dead", "both ports close", "refuse", expect="error", special="both-dead"),
+    _scenario("flapping", "Ollama goes away and comes back", "", waits=True, player="flapping"),
+    _scenario("both-dead", "both ports close", "refuse", expect="error", player="both-dead"),
 )

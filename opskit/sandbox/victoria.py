@@ -10,16 +10,12 @@ from typing import Any
 
 from aiohttp import web
 
-from opskit.sandbox.faults import FaultBoard, SandboxFault, SandboxFaultKind
-from opskit.sandbox.http_node import SimulatedServer
-from opskit.sandbox.kinds import AGENT_FAULTS
-from opskit.sandbox.records import json_object
-from opskit.sandbox.replies import Reply, default_reply
+from opskit.sandbox.faults import AGENT_FAULTS, FaultBoard, SandboxFault, SandboxFaultKind
+from opskit.sandbox.generation import Reply, default_reply
+from opskit.sandbox.server import GARBAGE, SLOW_TOKEN_S, SimulatedWebServer, json_object
 
 LEVELS = {"agent": True, "enhanced": True, "initiative": True}
 CRASHED = "Internal Server Error"
-GARBAGE = "<html><body>upstream</body>"
-SLOW_TOKEN_S = 2.0
 AFTER_TENTHS = 3
 """Where `cut` cuts: an agent streams nothing, so `after` counts tenths of the body."""
 
@@ -34,7 +30,7 @@ class TaskFailedError(Exception):
     """The agent's work broke down; the text is its error."""
 
 
-class SimulatedAgent(SimulatedServer):
+class SimulatedAgent(SimulatedWebServer):
     """An agent as far as a client can tell: health, levels, a goal answered at once or as a task."""
 
     def __init__(
@@ -48,22 +44,12 @@ class SimulatedAgent(SimulatedServer):
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        """Describe the server; nothing listens before `start`.
+        """Nothing listens before `start`.
 
-        Args:
-            name: `victoria` or `veronica`, shown in its answers.
-            faults: shared from outside, or a board of its own.
-            reply: what it answers to a goal.
-            levels: `victoria_levels` of `/status`; all on when absent.
-            work_s: how long a goal takes.
-            host: loopback address to bind.
-            port: 0 for a free one.
-
-        Raises:
-            ValueError: the board holds a fault that an agent cannot show.
-
+        `name` is `victoria` or `veronica`, `reply` what it answers to a goal, `work_s` how long a goal takes,
+        `levels` the `victoria_levels` of `/status`. Raises ValueError for a fault that an agent cannot show.
         """
-        super().__init__(name, shows=AGENT_FAULTS, faults=faults, host=host, port=port)
+        super().__init__(name, AGENT_FAULTS, faults, host, port)
         self.levels = dict(LEVELS if levels is None else levels)
         self.tasks: dict[str, dict[str, Any]] = {}
         """What `/run/status/{task_id}` tells of each task."""
@@ -76,9 +62,8 @@ class SimulatedAgent(SimulatedServer):
         router.add_post("/run", self._run)
         router.add_get("/run/status/{task_id}", self._task_status)
 
-    def _fault_hung(self, model: str | None, fault: SandboxFault) -> None:  # noqa: ARG002
-        if fault.kind is SandboxFaultKind.REFUSE:
-            self.tasks.clear()
+    def _begin(self) -> None:
+        self.tasks.clear()
 
     def _not_routed(self, problem: web.HTTPException) -> web.Response:
         answer = super()._not_routed(problem)
@@ -104,8 +89,7 @@ class SimulatedAgent(SimulatedServer):
         if fault and fault.kind is SandboxFaultKind.UNAUTHORISED:
             return _unauthorised(fault)
         if fault and fault.kind is SandboxFaultKind.GARBAGE:
-            text = GARBAGE if fault.text is None else fault.text
-            return web.Response(text=text, content_type="application/json")
+            return web.Response(text=fault.text_or(GARBAGE), content_type="application/json")
         if _asks_async(request, body):
             answer = self._queue(goal, body)
         else:
@@ -153,12 +137,12 @@ class SimulatedAgent(SimulatedServer):
         """Answer a goal as `output` and `knowledge`."""
         began = time.monotonic()
         if fault := self.faults.take(None, {SandboxFaultKind.SLOW_TOKEN}):
-            await asyncio.sleep(SLOW_TOKEN_S if fault.seconds is None else fault.seconds)
+            await asyncio.sleep(fault.seconds_or(SLOW_TOKEN_S))
         await asyncio.sleep(self._work_s)
         fault = self.faults.take(None, _WORKING)
         kind = fault.kind if fault else None
         if fault and kind is SandboxFaultKind.CRASH:
-            raise TaskFailedError(CRASHED if fault.text is None else fault.text)
+            raise TaskFailedError(fault.text_or(CRASHED))
         output = {SandboxFaultKind.EMPTY: "", SandboxFaultKind.ECHO: goal}.get(kind) if kind else None
         if output is None:
             output = self._reply([{"role": "user", "content": goal}], "agent")

@@ -403,9 +403,9 @@ class TestFaults:
     async def test_a_refused_port_comes_back_with_the_model_of_the_start(self, client, mlx):
         """`refuse` acts as a dead process, open connections included; cleared, it is as after a start."""
         await client.post(CHAT, json=chat(model=QWEN))
-        await until(lambda: not mlx._server.alive())
+        await until(lambda: not mlx.connections)
         reader, writer = await dial(mlx.url)
-        await until(mlx._server.alive)
+        await until(lambda: mlx.connections)
         mlx.faults.set(None, SandboxFault(K.REFUSE))
         async with asyncio.timeout(1):
             assert await reader.read() == b""
@@ -447,7 +447,7 @@ class TestLife:
             _, writer = await dial(server.url)
             writer.write(request)
             writers.append(writer)
-            await until(lambda place=place: len(server._server.alive()) == place)
+            await until(lambda place=place: server.connections == place)
         await until(lambda: len(server.requests) == 3)
         began = time.monotonic()
         await server.stop()

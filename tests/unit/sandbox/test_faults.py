@@ -6,8 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.sandbox.faults import FaultBoard, SandboxFault, SandboxFaultKind, format_fault, parse_fault
-from opskit.sandbox.kinds import AGENT_FAULTS, MLX_FAULTS, OLLAMA_FAULTS, SHOWN_BY, WHOLE_NODE
+from opskit.sandbox.faults import (
+    AGENT_FAULTS,
+    MLX_FAULTS,
+    OLLAMA_FAULTS,
+    SHOWN_BY,
+    WHOLE_NODE,
+    FaultBoard,
+    SandboxFault,
+    SandboxFaultKind,
+    format_fault,
+    parse_fault,
+)
 
 K = SandboxFaultKind
 
