@@ -14,7 +14,7 @@ from opskit.config.schema import Config
 if TYPE_CHECKING:
     import httpx
 
-    from opskit.system.docker_objects import DockerObjects
+    from opskit.system.docker import Docker
     from opskit.system.sockets import SocketTable
 
 
@@ -40,7 +40,7 @@ class RunContext:
         self.config_path = config_path
         self._stack = contextlib.AsyncExitStack()
         self._clients: dict[bool, httpx.AsyncClient] = {}
-        self._docker: DockerObjects | None = None
+        self._docker: Docker | None = None
         self._sockets: SocketTable | None = None
         self._looking = asyncio.Lock()
 
@@ -76,12 +76,12 @@ class RunContext:
             self._clients[checked] = client
         return self._clients[checked]
 
-    async def docker(self) -> "DockerObjects":
+    async def docker(self) -> "Docker":
         """The door to Docker; its questions raise OpskitError DOCKER_*."""
         if self._docker is None:
-            from opskit.system.docker_objects import DockerObjects
+            from opskit.system.docker import Docker
 
-            door = DockerObjects(self.environ)
+            door = Docker(self.environ)
             self._docker = door
             await self._stack.enter_async_context(door)
         return self._docker

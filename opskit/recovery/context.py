@@ -6,7 +6,7 @@ from pathlib import Path
 
 from opskit.config.schema import Config
 from opskit.recovery.memory import Memory
-from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker import Docker
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class RecoveryContext:
     config: Config
     environ: Mapping[str, str]
     folder: Path
-    door: DockerObjects
+    door: Docker
     memory: Memory
     clock: Callable[[], float]
     platform: str

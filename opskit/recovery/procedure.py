@@ -20,7 +20,7 @@ from opskit.recovery.outcome import Ran
 from opskit.recovery.step import Command
 from opskit.recovery.steps.hands_off import worked_on
 from opskit.result import Finding, Report
-from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker import Docker
 from opskit.system.handiwork import workers
 from opskit.system.moment import utc
 
@@ -156,7 +156,7 @@ async def procedure(
         executing(
             config, environ, folder, source=f"recover {name}", dry=dry, clock=clock, note=say
         ) as executor,
-        DockerObjects(environ) as door,
+        Docker(environ) as door,
     ):
         ground = RecoveryContext(config, environ, folder, door, executor.memory, clock, platform)
         yield Procedure(name, target, ground, executor, say, time.monotonic())

@@ -43,7 +43,7 @@ async def recover(
     RECOVER_002 for an unknown name in `only`, StateError when state cannot be read or written.
     """
     from opskit.recovery.notifier import Notifier
-    from opskit.system.docker_objects import DockerObjects
+    from opskit.system.docker import Docker
 
     notifiers: list[Notifier] = []
 
@@ -61,7 +61,7 @@ async def recover(
         clock=clock,
         note=note,
     ) as executor:
-        async with DockerObjects(environ) as door:
+        async with Docker(environ) as door:
             ground = RecoveryContext(config, environ, folder, door, executor.memory, clock, platform)
             all_steps = steps(ground)
             healer = Reconciler(all_steps, Repairer(executor), only=chosen(all_steps, wish.only))

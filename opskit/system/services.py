@@ -47,7 +47,7 @@ class Service:
 def service_of(owner: Owner, *, platform: str, container: str | None = None) -> Service:
     """Who keeps the process that holds a port.
 
-    `container` is the name that Docker tells for the port (`DockerObjects.holder_of`): processes that hold
+    `container` is the name that Docker tells for the port (`Docker.holder_of`): processes that hold
     ports for containers do not tell which.
     """
     if container or owner.container or owner.name in PROXIES:

@@ -22,7 +22,7 @@ from opskit.recovery.outcome import Outcome, RecoveryRun
 from opskit.recovery.reconciler import Reconciler
 from opskit.recovery.repairer import Repairer
 from opskit.recovery.step import Step
-from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker import Docker
 from tests.parts.command import environment
 
 #: Nothing is young, and the next repair may follow at once.
@@ -64,7 +64,7 @@ class Healing:
 
     @asynccontextmanager
     async def ground(self) -> AsyncIterator[RecoveryContext]:
-        async with DockerObjects(self.environ) as door:
+        async with Docker(self.environ) as door:
             yield RecoveryContext(
                 self.config, self.environ, self.folder, door, self.memory, self.clock, self.platform
             )
