@@ -12,7 +12,7 @@ from opskit.providers.kinds import OPENAI, ServerKind, expected_kind
 from opskit.result import Status
 from opskit.system.host import is_loopback
 from opskit.system.network import connects, endpoint
-from opskit.system.process import Listener, listener
+from opskit.system.sockets import Listener, listener
 
 
 @dataclass(slots=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,9 +9,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
-
 from opskit.system.docker_host import Host
+from opskit.system.process import find_processes
 from opskit.system.program import NotStarted, run
 
 _APP = "/Docker.app/Contents/"
@@ -122,30 +120,18 @@ async def has_desktop_command(environ: Mapping[str, str]) -> bool:
 
 
 def desktop_processes() -> list[tuple[int, float]]:
-    """The processes of Docker Desktop on a Mac, by the application that they were started from.
+    """Return the processes of Docker Desktop on a Mac, by the application that they were started from.
 
     Each with the moment at which it began (seconds since the epoch), so that no other is mistaken for it.
     """
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if _APP in process.exe():
-                found.append((process.pid, process.create_time()))
-        except psutil.Error:
-            continue
-    return sorted(found)
+    processes, _ = find_processes(program=lambda path: _APP in path)
+    return sorted((process.pid, process.began) for process in processes)
 
 
 def daemon_age_s() -> float | None:
-    """How long ago the youngest process began that serves a Docker socket, or will; None without one."""
-    now, began = time.time(), None
-    for process in psutil.process_iter():
-        try:
-            if process.name() in _DAEMONS:
-                began = max(began or 0.0, process.create_time())
-        except psutil.Error:
-            continue
-    return None if began is None else max(0.0, now - began)
+    """Return the age of the youngest process that serves a Docker socket, or will; None without one."""
+    processes, _ = find_processes(names=_DAEMONS)
+    return processes[-1].age_s() if processes else None
 
 
 def _installed(machine: Machine) -> RuntimeKind:

@@ -7,7 +7,7 @@ epoch. Exits 0 when it is gone, 1 when it is still there or may not be ended, 2 
 
 import sys
 
-from opskit.system.running import end
+from opskit.system.process import end
 
 #: How long a server may take to end by itself.
 PATIENCE_S = 10.0

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import psutil
+from opskit.system.process import find_processes, variables_of
 
 #: Options of `docker` and of `docker compose` that take the next argument for their value.
 _VALUED = frozenset(
@@ -43,20 +43,18 @@ class Worker:
 
 
 def workers(docker_host: str | None) -> list[Worker]:
-    """Everybody's, the oldest first. Blocks while every process is looked at.
+    """Return everybody's, the oldest first. Blocks while every process is looked at.
 
     `docker_host` is our DOCKER_HOST: who plainly works with another daemon is left out.
     """
-    now, found = time.time(), []
-    for process in psutil.process_iter():
-        try:
-            work = work_of(process.cmdline())
-            if work is None or _elsewhere(process, work, docker_host):
-                continue
-            found.append(Worker(process.pid, work, max(0.0, now - process.create_time())))
-        except psutil.Error:
-            continue
-    return sorted(found, key=lambda one: -one.age_s)
+    now = time.time()
+    processes, _ = find_processes(command=lambda line: work_of(line) is not None)
+    workers = [(process, work_of(process.command)) for process in processes]
+    return [
+        Worker(process.pid, work, process.age_s(now))
+        for process, work in workers
+        if work is not None and not _elsewhere(process.pid, work, docker_host)
+    ]
 
 
 def work_of(command: Sequence[str]) -> Work | None:
@@ -102,10 +100,6 @@ def _verb(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
     return "", ()
 
 
-def _elsewhere(process: psutil.Process, work: Work, docker_host: str | None) -> bool:
-    if work.words.startswith("ollama"):
-        return False
-    try:
-        return (process.environ().get("DOCKER_HOST") or None) != (docker_host or None)
-    except psutil.AccessDenied:
-        return False
+def _elsewhere(pid: int, work: Work, docker_host: str | None) -> bool:
+    variables = None if work.words.startswith("ollama") else variables_of(pid)
+    return variables is not None and (variables.get("DOCKER_HOST") or None) != (docker_host or None)

@@ -17,7 +17,7 @@ from opskit.config.schema import Config
 from opskit.logs.record import LogEntry, facts
 from opskit.logs.source import LeftOut, LogSource, Note
 from opskit.system.docker import Docker
-from opskit.system.gauges import Gauges, MemoryUser, Meter, memory_users
+from opskit.system.host import Gauges, MemoryUser, Meter, memory_users
 from opskit.watch.complaints import Complaints
 from opskit.watch.containers import Containers
 from opskit.watch.event import Kind, WatchEvent

@@ -16,7 +16,7 @@ from opskit.recovery.steps.inactive_service import InactiveService, resting
 from opskit.recovery.steps.port_owner import PortOwner, holder
 from opskit.recovery.steps.subject import RepairSubject, started_by_us
 from opskit.system.handiwork import workers
-from opskit.system.running import SAME_START_S, Running, is_like, like
+from opskit.system.process import SAME_START_S, Process, is_like, processes_like
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class RepairContext:
     docker_says: str = ""
     docker_installed: bool = True
     resting: InactiveService | None = None
-    program: Running | None = None
+    program: Process | None = None
     ours: bool = False
     start_found: str | None = None
     at_work: str = ""
@@ -50,7 +50,7 @@ async def situation(ground: RecoveryContext, subject: RepairSubject) -> RepairCo
     program, rest = None, None
     if held is None:
         if subject.start:
-            found = await asyncio.to_thread(like, subject.start, path)
+            found = await asyncio.to_thread(processes_like, subject.start, path)
             program = found[0] if found else None
         if not containers and program is None:
             rest = await resting(ground, subject)
@@ -98,6 +98,6 @@ async def _containers(
     return tuple(assessed(survey, ContainerRules.of(ground.config.recovery))), ""
 
 
-def _is_ours(ground: RecoveryContext, subject: RepairSubject, program: Running) -> bool:
+def _is_ours(ground: RecoveryContext, subject: RepairSubject, program: Process) -> bool:
     kept = started_by_us(ground, subject)
     return kept is not None and kept[0] == program.pid and abs(kept[1] - program.began) < SAME_START_S

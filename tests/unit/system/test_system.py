@@ -13,7 +13,7 @@ import pytest
 from opskit.system.host import available_memory_bytes, is_loopback
 from opskit.system.lock import try_lock
 from opskit.system.network import connects, endpoint
-from opskit.system.process import listener
+from opskit.system.sockets import listener
 
 _SERVER = (
     "import socket, sys\n"

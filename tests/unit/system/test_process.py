@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from opskit.system.end_process import main
-from opskit.system.running import end, like, running
+from opskit.system.process import end, processes_like, read_process
 
 #: Tells that it is ready, then waits; with an argument it ignores SIGTERM.
 SERVE = """import signal, sys
@@ -85,14 +85,14 @@ def test_wrong_arguments_are_a_usage_error():
 
 def test_processes_are_found_by_their_whole_command(serving: subprocess.Popen[bytes]):
     """The same program with other arguments is another one."""
-    assert serving.pid in [one.pid for one in like([sys.executable, "-c", SERVE], None)]
-    assert serving.pid not in [one.pid for one in like([sys.executable, "-c", SERVE, "deaf"], None)]
+    assert serving.pid in [one.pid for one in processes_like([sys.executable, "-c", SERVE], None)]
+    assert serving.pid not in [one.pid for one in processes_like([sys.executable, "-c", SERVE, "deaf"], None)]
 
 
 def test_a_process_is_described(serving: subprocess.Popen[bytes]):
     """Its state, its memory and its parent."""
-    found = running(serving.pid)
+    found = read_process(serving.pid)
     assert found is not None
     assert (found.stopped, found.traced, found.rss_bytes > 0) == (False, False, True)
     assert found.parent == psutil.Process().pid
-    assert running(2**22 + 1) is None
+    assert read_process(2**22 + 1) is None
