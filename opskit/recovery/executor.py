@@ -28,8 +28,8 @@ from opskit.recovery.notice import Notice, Tell
 from opskit.recovery.outcome import Outcome, Ran, RepairResult
 from opskit.recovery.step import Command, Condition, Repair, TargetObservation
 from opskit.system.lock import try_lock
-from opskit.system.moment import utc
 from opskit.system.process import read_process
+from opskit.text import utc
 
 LOCK_NAME = "recover.lock"
 #: Gathers what would be gone after a repair.

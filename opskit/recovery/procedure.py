@@ -22,7 +22,7 @@ from opskit.recovery.steps.hands_off import worked_on
 from opskit.result import Finding, Report
 from opskit.system.docker import Docker
 from opskit.system.handiwork import workers
-from opskit.system.moment import utc
+from opskit.text import utc
 
 #: Narrates: one line for what begins now.
 Say = Callable[[str], None]

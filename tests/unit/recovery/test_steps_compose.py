@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.system.compose_model import further_files, old_name, project, references_of, unset, variables
+from opskit.system.compose import further_files, old_name, project, references_of, unset, variables
 from opskit.system.handiwork import Work, work_of
 
 RAW = """

@@ -14,7 +14,7 @@ from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents, may_be_s
 from opskit.recovery.step import Condition, TargetObservation
 from opskit.recovery.steps.hands_off import first_missed, worked_on
 from opskit.recovery.steps.project_state import ProjectKnowledge, assessments, fallen, is_well, seen
-from opskit.system.compose_model import ComposeService, Project
+from opskit.system.compose import ComposeService, Project
 from opskit.system.docker_records import DockerEvent
 from opskit.system.handiwork import Work, Worker
 
