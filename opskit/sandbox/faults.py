@@ -105,9 +105,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
 class SandboxFault:
     """One fault with its settings; whatever is None has the default of the server that shows it.
 
-    Raises:
-        ValueError: a number out of range, or a setting this kind does not have.
-
+    Raises ValueError for a number out of range and for a setting that this kind does not have.
     """
 
     kind: SandboxFaultKind
@@ -150,10 +148,8 @@ def parse_fault(spec: str) -> FaultSpec:
     The model may hold colons but no `=`. Keys are times, seconds, after, retry_after and text; text comes
     last, because it runs to the end of the spec.
 
-    Raises:
-        ValueError: not of that form, an unknown name (near ones are suggested), or a fault the node or the
-            model cannot show.
-
+    Raises ValueError when it is not of that form, for an unknown name (near ones are suggested), and for a
+    fault that the node or the model cannot show.
     """
     target, equals, rest = spec.partition("=")
     if not equals:
@@ -172,13 +168,6 @@ def parse_fault(spec: str) -> FaultSpec:
     fault = SandboxFault(SandboxFaultKind(name), **_parse_settings(settings if comma else None))
     check_shown(fault, model or None, shows, node)
     return node, model or None, fault
-
-
-def format_fault(node: str, model: str | None, fault: SandboxFault) -> str:
-    """Write the spec that `parse_fault` reads back as these three."""
-    target = node if model is None else f"{node}:{model}"
-    values = {key: getattr(fault, field) for key, (field, _) in _SETTINGS.items()}
-    return ",".join([f"{target}={fault.kind}", *(f"{k}={v}" for k, v in values.items() if v is not None)])
 
 
 def check_shown(

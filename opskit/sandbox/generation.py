@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from opskit.sandbox.faults import SandboxFault, SandboxFaultKind
+from opskit.sandbox.faults import SandboxFault
+from opskit.sandbox.faults import SandboxFaultKind as K
 
 Reply = Callable[[list[dict[str, Any]], str], str]
 """(messages, model) -> the whole answer."""
@@ -160,20 +161,12 @@ class Script:
 
 
 _ENDINGS = {
-    SandboxFaultKind.CUT: Ending.CUT,
-    SandboxFaultKind.ERROR_INBAND: Ending.ERROR,
-    SandboxFaultKind.HANG_MIDSTREAM: Ending.HANG,
-    SandboxFaultKind.DONE_FALSE: Ending.UNFINISHED,
+    K.CUT: Ending.CUT,
+    K.ERROR_INBAND: Ending.ERROR,
+    K.HANG_MIDSTREAM: Ending.HANG,
+    K.DONE_FALSE: Ending.UNFINISHED,
 }
-GENERATION = frozenset(
-    {
-        *_ENDINGS,
-        SandboxFaultKind.EMPTY,
-        SandboxFaultKind.ECHO,
-        SandboxFaultKind.LOOP,
-        SandboxFaultKind.LENGTH,
-    }
-)
+GENERATION = frozenset({*_ENDINGS, K.EMPTY, K.ECHO, K.LOOP, K.LENGTH})
 """Faults that are a way of generating: `write_script` plays them."""
 
 
@@ -192,18 +185,18 @@ def write_script(
     after = fault.after_tokens if fault else None
     if limit is not None and limit < 0:
         limit = None
-    if fault and kind is SandboxFaultKind.LOOP:
+    if fault and kind is K.LOOP:
         most = min(n for n in (after, limit, LOOP_TOKENS if after is None else None) if n is not None)
         once = tokenise(fault.text or LOOP_SENTENCE)
         tokens = (once * (most // len(once) + 1))[:most]
         return Script(tokens, len(tokens), "length", Ending.DONE)
-    if kind is SandboxFaultKind.EMPTY:
+    if kind is K.EMPTY:
         return Script((), 0, "stop", Ending.DONE)
-    if kind is SandboxFaultKind.ECHO:
+    if kind is K.ECHO:
         tokens = tokenise(last_user_text(messages))
     else:
         tokens = tokenise(reply([dict(message) for message in messages], model))
-    if kind is SandboxFaultKind.LENGTH:
+    if kind is K.LENGTH:
         shortened = max(1, len(tokens) // 2) if after is None else after
         limit = shortened if limit is None else min(shortened, limit)
     reason = "stop" if limit is None or len(tokens) < limit else "length"

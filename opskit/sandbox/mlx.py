@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from opskit.sandbox.faults import MLX_FAULTS, FaultBoard, SandboxFault, SandboxFaultKind
+from opskit.sandbox import mlx_wire as wire
+from opskit.sandbox.faults import MLX_FAULTS, FaultBoard, SandboxFault
+from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.generation import (
     GENERATION,
     Ending,
@@ -21,22 +23,7 @@ from opskit.sandbox.generation import (
     default_reply,
     write_script,
 )
-from opskit.sandbox.mlx_wire import (
-    CHAT_PATHS,
-    DONE,
-    GATEWAY_ERRORS,
-    LLAMA_CPP_ERRORS,
-    OUT_OF_MEMORY,
-    REFUSALS,
-    TEXT_PATH,
-    InvalidRequestError,
-    MlxAnswer,
-    check_request,
-    keepalive,
-    messages_of,
-    models_body,
-    token_limit,
-)
+from opskit.sandbox.mlx_wire import InvalidRequestError, MlxAnswer
 from opskit.sandbox.server import GARBAGE, MAX_BODY_BYTES, SLOW_LOAD_S, SLOW_TOKEN_S, SimulatedServer, reset
 
 RETRY_AFTER_S = 5.0
@@ -44,18 +31,9 @@ PREFILL_STEPS = 4
 FIRST_WITH_400 = (0, 32, 2)
 """The release that answers 400 to an invalid parameter; before it the connection just closed."""
 
-_GENERATING = {*CHAT_PATHS, TEXT_PATH}
-_BEFORE_LOAD = frozenset(
-    {
-        SandboxFaultKind.RESET,
-        SandboxFaultKind.EMPTY_REPLY,
-        SandboxFaultKind.ZOMBIE,
-        SandboxFaultKind.GARBAGE,
-        *REFUSALS,
-        *GATEWAY_ERRORS,
-        *LLAMA_CPP_ERRORS,
-    }
-)
+_GENERATING = {*wire.CHAT_PATHS, wire.TEXT_PATH}
+_ERRORS = {*wire.REFUSALS, *wire.GATEWAY_ERRORS, *wire.LLAMA_CPP_ERRORS}
+_BEFORE_LOAD = frozenset({K.RESET, K.EMPTY_REPLY, K.ZOMBIE, K.GARBAGE, *_ERRORS})
 
 
 class ModelLoadError(Exception):
@@ -176,16 +154,16 @@ class SimulatedMlx(SimulatedServer):
         return [writer.transport for writer in self._writers]
 
     def _fault_set(self, model: str | None, fault: SandboxFault) -> None:
-        loading = {SandboxFaultKind.SLOW_LOAD, SandboxFaultKind.OOM}
+        loading = {K.SLOW_LOAD, K.OOM}
         if fault.kind in loading and model in {None, self.slot.resident}:
             self.slot.resident = None
 
     async def _load(self, model: str) -> None:
-        if fault := self.faults.take(model, {SandboxFaultKind.OOM}):
-            raise ModelLoadError(fault.text_or(OUT_OF_MEMORY))
+        if fault := self.faults.take(model, {K.OOM}):
+            raise ModelLoadError(fault.text_or(wire.OUT_OF_MEMORY))
         if model != self.default_model and model not in self.listed:
-            raise ModelLoadError(REFUSALS[SandboxFaultKind.NOT_INSTALLED][1].replace("{model}", model))
-        fault = self.faults.take(model, {SandboxFaultKind.SLOW_LOAD})
+            raise ModelLoadError(wire.REFUSALS[K.NOT_INSTALLED][1].replace("{model}", model))
+        fault = self.faults.take(model, {K.SLOW_LOAD})
         await asyncio.sleep(fault.seconds_or(SLOW_LOAD_S) if fault else self.load_s)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -233,7 +211,7 @@ class MlxExchange(BaseHTTPRequestHandler):
             reads_body = self.command == "POST" and self.path in _GENERATING and length.isdigit()
             raw = await self.reader.readexactly(min(int(length), MAX_BODY_BYTES)) if reads_body else b""
             self.node.record(self.command, self.path.partition("?")[0], raw, self.headers.items())
-            if self.node.faults.take(None, {SandboxFaultKind.SILENCE}):
+            if self.node.faults.take(None, {K.SILENCE}):
                 await self.node.hang()
             with contextlib.suppress(EmptyReplyError):
                 await self._respond(raw)
@@ -283,7 +261,7 @@ class MlxExchange(BaseHTTPRequestHandler):
         if not isinstance(body, dict):
             return self._send(400, {"error": "Request should be a JSON dictionary"})
         try:
-            check_request(self.path, body)
+            wire.check_request(self.path, body)
         except InvalidRequestError as exc:
             if not self.node.answers_invalid:
                 raise EmptyReplyError from exc
@@ -305,26 +283,26 @@ class MlxExchange(BaseHTTPRequestHandler):
     async def _turn_away(self, fault: SandboxFault, model: str) -> None:
         """Show a fault that comes before any model is touched."""
         match fault.kind:
-            case SandboxFaultKind.ZOMBIE:
+            case K.ZOMBIE:
                 await self.node.hang()
-            case SandboxFaultKind.EMPTY_REPLY:
+            case K.EMPTY_REPLY:
                 raise EmptyReplyError
-            case SandboxFaultKind.RESET:
+            case K.RESET:
                 reset(self.writer.transport)
                 raise EmptyReplyError
-            case SandboxFaultKind.GARBAGE:
+            case K.GARBAGE:
                 self._send_text(200, fault.text_or(GARBAGE))
-            case kind if kind in REFUSALS:
-                status, text = REFUSALS[kind]
+            case kind if kind in wire.REFUSALS:
+                status, text = wire.REFUSALS[kind]
                 self._send(status, {"error": fault.text_or(text.replace("{model}", model))})
-            case kind if kind in LLAMA_CPP_ERRORS:
+            case kind if kind in wire.LLAMA_CPP_ERRORS:
                 self._send_llama_cpp_error(fault)
             case _:
                 self._send_gateway_error(fault, model)
 
     def _send_llama_cpp_error(self, fault: SandboxFault) -> None:
         """Answer as llama.cpp's server does: an answer that it cannot parse is an error under a 200."""
-        error = dict(LLAMA_CPP_ERRORS[fault.kind])
+        error = dict(wire.LLAMA_CPP_ERRORS[fault.kind])
         error["message"] = fault.text_or(str(error["message"]))
         if error["code"] != 500:
             self._send(400, {"error": error})
@@ -333,7 +311,7 @@ class MlxExchange(BaseHTTPRequestHandler):
         self.wfile.write(b"data: " + json.dumps({"error": error}).encode() + b"\n\n")
 
     def _send_gateway_error(self, fault: SandboxFault, model: str) -> None:
-        status, kind, text = GATEWAY_ERRORS[fault.kind]
+        status, kind, text = wire.GATEWAY_ERRORS[fault.kind]
         message = fault.text_or(text.replace("{model}", model))
         body: dict[str, Any] = {"error": {"message": message, "type": kind, "code": status}}
         if status == 503:
@@ -341,9 +319,9 @@ class MlxExchange(BaseHTTPRequestHandler):
         self._send(status, body, {} if status == 401 else {"Retry-After": fault.retry_after(RETRY_AFTER_S)})
 
     async def _generate(self, body: dict[str, Any], sent: str, model: str) -> None:
-        messages = messages_of(self.path, body)
+        messages = wire.messages_of(self.path, body)
         fault = self.node.faults.take(model, GENERATION)
-        script = write_script(fault, messages, model, self.node.reply, token_limit(body))
+        script = write_script(fault, messages, model, self.node.reply, wire.token_limit(body))
         answer = MlxAnswer(
             self.path,
             sent,
@@ -362,13 +340,13 @@ class MlxExchange(BaseHTTPRequestHandler):
 
     async def _prefill(self, model: str, answer: MlxAnswer) -> None:
         """Take the time a slow first token takes, telling the progress on a stream."""
-        fault = self.node.faults.take(model, {SandboxFaultKind.SLOW_TOKEN})
+        fault = self.node.faults.take(model, {K.SLOW_TOKEN})
         total = answer.prompt_tokens
         seconds = fault.seconds_or(SLOW_TOKEN_S) if fault else 0.0
         steps = PREFILL_STEPS if fault else 1
         for step in range(1, steps + 1):
             if answer.stream:
-                self.wfile.write(keepalive(total * (step - 1) // steps if fault else total, total))
+                self.wfile.write(wire.keepalive(total * (step - 1) // steps if fault else total, total))
                 await self._flush()
             if fault:
                 await asyncio.sleep(seconds / steps)
@@ -390,7 +368,7 @@ class MlxExchange(BaseHTTPRequestHandler):
                 raise EmptyReplyError
             if options["include_usage"]:
                 self.wfile.write(answer.usage_event(_counted(script)))
-        self.wfile.write(DONE)
+        self.wfile.write(wire.DONE)
 
     async def _whole(self, answer: MlxAnswer, script: Script) -> None:
         if script.ending is Ending.HANG:
@@ -405,16 +383,16 @@ class MlxExchange(BaseHTTPRequestHandler):
         self.wfile.write(raw)
 
     def _send_models(self) -> None:
-        if self.node.faults.peek(None, {SandboxFaultKind.UNAUTHORISED}):
+        if self.node.faults.peek(None, {K.UNAUTHORISED}):
             self._send(401, {"error": {"message": "invalid API key", "type": "invalid_request_error"}})
             return
-        if fault := self.node.faults.take(None, {SandboxFaultKind.GARBAGE_TAGS}):
+        if fault := self.node.faults.take(None, {K.GARBAGE_TAGS}):
             self._send_text(200, fault.text_or('{"object": "list", "data": ['))
             return
         parts = self.path.split("/")
         only = "/".join(parts[3:]) if len(parts) > 3 else None
         names = [name for name in self.node.listed if only is None or name == only]
-        self._send(200, models_body(names, self.created))
+        self._send(200, wire.models_body(names, self.created))
 
     def _send(self, status: int, body: dict[str, Any], more: dict[str, str] | None = None) -> None:
         self._head(status, after=more)

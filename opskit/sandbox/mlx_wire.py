@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from opskit.sandbox.faults import SandboxFaultKind
+from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.ollama_wire import CONTEXT_EXCEEDED
 
 MAX_TOKENS = 512
@@ -18,29 +18,26 @@ OUT_OF_MEMORY = (
     "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"
 )
 REFUSALS = {
-    SandboxFaultKind.NOT_INSTALLED: (
+    K.NOT_INSTALLED: (
         404,
         "Repository Not Found for url: https://huggingface.co/api/models/{model}/revision/main.",
     ),
-    SandboxFaultKind.NOTFOUND_ALL: (404, OUT_OF_MEMORY),
-    SandboxFaultKind.BROKEN_FILE: (404, "[load_safetensors] Invalid json header length /models/{model}"),
-    SandboxFaultKind.BROKEN_TEMPLATE: (
-        404,
-        "Cannot use chat template functions because tokenizer.chat_template is not set",
-    ),
-    SandboxFaultKind.UNKNOWN_ARCHITECTURE: (404, "Model type brandnew not supported."),
-    SandboxFaultKind.BAD_OPTION: (400, "max_tokens must be of type int"),
+    K.NOTFOUND_ALL: (404, OUT_OF_MEMORY),
+    K.BROKEN_FILE: (404, "[load_safetensors] Invalid json header length /models/{model}"),
+    K.BROKEN_TEMPLATE: (404, "Cannot use chat template functions because tokenizer.chat_template is not set"),
+    K.UNKNOWN_ARCHITECTURE: (404, "Model type brandnew not supported."),
+    K.BAD_OPTION: (400, "max_tokens must be of type int"),
 }
 """What it answers before any model is touched: status and `error`, nearly always 404 (wire facts B2)."""
 GATEWAY_ERRORS = {
-    SandboxFaultKind.UNAUTHORISED: (401, "invalid_request_error", "invalid API key"),
-    SandboxFaultKind.RATE_LIMITED: (429, "rate_limit_error", "too many requests"),
-    SandboxFaultKind.LOADING_503: (503, "model_loading", "model {model} is being loaded"),
+    K.UNAUTHORISED: (401, "invalid_request_error", "invalid API key"),
+    K.RATE_LIMITED: (429, "rate_limit_error", "too many requests"),
+    K.LOADING_503: (503, "model_loading", "model {model} is being loaded"),
 }
 """What something in front of the model answers, as this server has no such status: status, type, message."""
 LLAMA_CPP_ERRORS = {
-    SandboxFaultKind.CONTEXT_EXCEEDED: CONTEXT_EXCEEDED["error"],
-    SandboxFaultKind.UNPARSABLE: {
+    K.CONTEXT_EXCEEDED: CONTEXT_EXCEEDED["error"],
+    K.UNPARSABLE: {
         "code": 500,
         "message": "The model produced output that does not match the expected peg-native format",
         "type": "server_error",

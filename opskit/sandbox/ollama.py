@@ -2,14 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from opskit.sandbox.faults import OLLAMA_FAULTS, FaultBoard, SandboxFault, SandboxFaultKind
+from opskit.sandbox import ollama_wire as wire
+from opskit.sandbox.faults import OLLAMA_FAULTS, FaultBoard, SandboxFault
+from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.generation import (
     GENERATION,
     Ending,
@@ -27,25 +30,7 @@ from opskit.sandbox.ollama_memory import (
     SimModel,
     SlotLostError,
 )
-from opskit.sandbox.ollama_wire import (
-    CRASHED,
-    CRASHED_OLD,
-    OUT_OF_MEMORY,
-    REFUSALS,
-    BadRequestError,
-    Dialect,
-    Native,
-    OpenAiShaped,
-    Spent,
-    host_allowed,
-    list_of_objects,
-    parse_body,
-    parse_keep_alive,
-    parse_options,
-    ps_entry,
-    show_body,
-    tag_entry,
-)
+from opskit.sandbox.ollama_wire import BadRequestError, Dialect, Native, OpenAiShaped, Spent
 from opskit.sandbox.server import GARBAGE, SLOW_LOAD_S, SLOW_TOKEN_S, SimulatedWebServer
 
 __all__ = ["SimModel", "SimulatedOllama"]
@@ -54,24 +39,23 @@ KEEP_ALIVE_S = 300.0
 END_S = 0.05
 """How long the end of an answer follows its last token with the fault close-before-done."""
 RETRY_AFTER_S = 1.0
-_BEFORE_LOAD = frozenset({SandboxFaultKind.RESET, SandboxFaultKind.GARBAGE, *REFUSALS})
-_CRASHES = {SandboxFaultKind.CRASH: CRASHED, SandboxFaultKind.CRASH_OLD: CRASHED_OLD}
+_BEFORE_LOAD = frozenset({K.RESET, K.GARBAGE, *wire.REFUSALS})
+_CRASHES = {K.CRASH: wire.CRASHED, K.CRASH_OLD: wire.CRASHED_OLD}
 
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A request to generate, whichever endpoint it came by."""
+    """A request to generate, whichever endpoint it came by.
+
+    Without `messages` it is a bare load or unload. `keep_alive_s` None is the server's own.
+    """
 
     dialect: Dialect
-    name: str
-    """The model as sent."""
     messages: Sequence[Mapping[str, Any]]
-    """Empty for a bare load or unload."""
     stream: bool
     limit: int | None
     options: Mapping[str, Any]
     keep_alive_s: float | None
-    """None: the server's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +121,12 @@ class SimulatedOllama(SimulatedWebServer):
         router.add_get("/api/version", self._version)
         router.add_get("/api/tags", self._tags)
         router.add_get("/api/ps", self._ps, allow_head=False)
-        router.add_post("/api/show", self._guarded(self._show))
-        router.add_post("/api/chat", self._guarded(self._native))
-        router.add_post("/api/generate", self._guarded(self._native))
+        router.add_post("/api/show", self._show)
+        router.add_post("/api/chat", self._native)
+        router.add_post("/api/generate", self._native)
         router.add_get("/v1/models", self._openai_models, allow_head=False)
         router.add_get("/v1/models/{model:.+}", self._openai_model, allow_head=False)
-        router.add_post("/v1/chat/completions", self._guarded(self._openai_chat))
+        router.add_post("/v1/chat/completions", self._openai_chat)
 
     def _not_routed(self, problem: web.HTTPException) -> web.Response:
         answer = super()._not_routed(problem)
@@ -150,20 +134,16 @@ class SimulatedOllama(SimulatedWebServer):
         answer.text = texts.get(problem.status, problem.text or "")
         return answer
 
-    def _guarded(
-        self, handler: Callable[[web.Request, bytes], Awaitable[web.StreamResponse]]
-    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        async def guarded(request: web.Request) -> web.StreamResponse:
-            try:
-                return await handler(request, await request.read())
-            except BadRequestError as problem:
-                shaped = request.path.startswith("/v1/")
-                return _refusal(OpenAiShaped("") if shaped else Native("", chat=True), 400, str(problem))
-
-        return guarded
+    @web.middleware
+    async def _front(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await super()._front(request, handler)
+        except BadRequestError as problem:
+            shaped = request.path.startswith("/v1/")
+            return _refusal(OpenAiShaped("") if shaped else Native("", chat=True), 400, str(problem))
 
     def _screen(self, request: web.Request) -> web.Response | None:
-        return None if host_allowed(request.headers.get("Host", "")) else web.Response(status=403)
+        return None if wire.host_allowed(request.headers.get("Host", "")) else web.Response(status=403)
 
     async def _alive(self, request: web.Request) -> web.Response:  # noqa: ARG002
         return web.Response(text="Ollama is running")
@@ -174,52 +154,51 @@ class SimulatedOllama(SimulatedWebServer):
     async def _tags(self, request: web.Request) -> web.Response:  # noqa: ARG002
         if garbage := self._garbage_list():
             return garbage
-        removed = {SandboxFaultKind.NOT_INSTALLED}
+        removed = {K.NOT_INSTALLED}
         listed = [model for model in self.models.values() if not self.faults.peek(model.name, removed)]
-        entries = [tag_entry(model, self.installed_at) for model in listed]
+        entries = [wire.tag_entry(model, self.installed_at) for model in listed]
         return web.json_response({"models": entries})
 
     async def _ps(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        await self._hang_while(SandboxFaultKind.PS_BLOCKS)
-        entries = [ps_entry(runner, left_s) for runner, left_s in self.memory.listed()]
+        await self._hang_while(K.PS_BLOCKS)
+        entries = [wire.ps_entry(runner, left_s) for runner, left_s in self.memory.listed()]
         return web.json_response({"models": entries})
 
-    async def _show(self, request: web.Request, raw: bytes) -> web.Response:  # noqa: ARG002
-        body = parse_body(raw)
+    async def _show(self, request: web.Request) -> web.Response:
+        body = wire.parse_body(await request.read())
         name = body.get("model") or body.get("name")
         if not isinstance(name, str):
             raise BadRequestError("model is required")
         model = self.find(name)
-        if model is None or self.faults.peek(model.name, {SandboxFaultKind.NOT_INSTALLED}):
+        if model is None or self.faults.peek(model.name, {K.NOT_INSTALLED}):
             return _not_found(Native(name, chat=True))
-        return web.json_response(show_body(model, self.installed_at))
+        return web.json_response(wire.show_body(model, self.installed_at))
 
-    async def _native(self, request: web.Request, raw: bytes) -> web.StreamResponse:
-        body = parse_body(raw)
+    async def _native(self, request: web.Request) -> web.StreamResponse:
+        body = wire.parse_body(await request.read())
         chat = request.path == "/api/chat"
         if chat:
-            messages = list_of_objects(body, "messages")
+            messages = wire.list_of_objects(body, "messages")
         else:
             prompt = body.get("prompt") or ""
             messages = [{"role": "user", "content": prompt}] if prompt else []
         name = body.get("model") or ""
         if not isinstance(name, str) or (chat and not name):
             raise BadRequestError("model is required")
-        options = parse_options(body)
+        options = wire.parse_options(body)
         question = ChatCall(
             dialect=Native(name, chat=chat),
-            name=name,
             messages=messages,
             stream=body.get("stream") is not False,
             limit=options.get("num_predict"),
             options=options,
-            keep_alive_s=parse_keep_alive(body.get("keep_alive")),
+            keep_alive_s=wire.parse_keep_alive(body.get("keep_alive")),
         )
         return await self._answer(request, question)
 
-    async def _openai_chat(self, request: web.Request, raw: bytes) -> web.StreamResponse:
-        body = parse_body(raw)
-        messages = list_of_objects(body, "messages")
+    async def _openai_chat(self, request: web.Request) -> web.StreamResponse:
+        body = wire.parse_body(await request.read())
+        messages = wire.list_of_objects(body, "messages")
         if not messages:
             raise BadRequestError("[] is too short - 'messages'")
         name = body.get("model")
@@ -231,7 +210,6 @@ class SimulatedOllama(SimulatedWebServer):
             dialect=OpenAiShaped(
                 name, int(time.time()), isinstance(usage, dict) and bool(usage.get("include_usage"))
             ),
-            name=name,
             messages=messages,
             stream=body.get("stream") is True,
             limit=limit if isinstance(limit, int) else None,
@@ -257,7 +235,7 @@ class SimulatedOllama(SimulatedWebServer):
         return {"id": name, "object": "model", "created": created, "owned_by": "library"}
 
     def _garbage_list(self) -> web.Response | None:
-        fault = self.faults.take(None, {SandboxFaultKind.GARBAGE_TAGS})
+        fault = self.faults.take(None, {K.GARBAGE_TAGS})
         if fault is None:
             return None
         return web.Response(text=fault.text_or('{"models": ['), content_type="application/json")
@@ -271,44 +249,39 @@ class SimulatedOllama(SimulatedWebServer):
     async def _answer(self, request: web.Request, question: ChatCall) -> web.StreamResponse:
         """Answer one question, as well or as badly as the board says."""
         arrived = time.perf_counter_ns()
-        model = self.find(question.name)
+        model = self.find(question.dialect.model)
         if model is None:
             return _not_found(question.dialect)
         if "completion" not in model.capabilities:
             doing = "generate" if request.path == "/api/generate" else "chat"
-            return _refusal(question.dialect, 400, f'"{question.name}" does not support {doing}')
+            return _refusal(question.dialect, 400, f'"{question.dialect.model}" does not support {doing}')
         if fault := self.faults.take(model.name, _BEFORE_LOAD):
             return await self._turn_away(request, question, fault)
-        try:
-            return await self._serve(request, question, model, arrived)
-        except LoadFailedError as problem:
-            return _refusal(question.dialect, 500, str(problem))
-
-    async def _serve(
-        self, request: web.Request, question: ChatCall, model: SimModel, arrived: int
-    ) -> web.StreamResponse:
-        bare = isinstance(question.dialect, Native) and not question.messages
+        bare = question.dialect if isinstance(question.dialect, Native) and not question.messages else None
         if bare and question.keep_alive_s == 0:
             self.memory.unload(model.name)
-            return _acknowledge(question, "unload")
+            return web.json_response(bare.acknowledgement("unload"))
         options = RunnerOptions.of(question.options, model)
-        async with self.memory.hold(model, options, question.keep_alive_s) as runner:
-            if bare:
-                return _acknowledge(question, "load")
-            async with runner.slot():
-                return await self._generate(request, question, runner, arrived)
+        try:
+            async with self.memory.hold(model, options, question.keep_alive_s) as runner:
+                if bare:
+                    return web.json_response(bare.acknowledgement("load"))
+                async with runner.slot():
+                    return await self._generate(request, question, runner, arrived)
+        except LoadFailedError as problem:
+            return _refusal(question.dialect, 500, str(problem))
 
     async def _turn_away(
         self, request: web.Request, question: ChatCall, fault: SandboxFault
     ) -> web.StreamResponse:
         """Show a fault that comes before any model is touched."""
-        if fault.kind is SandboxFaultKind.RESET:
+        if fault.kind is K.RESET:
             await self._reset(request)
-        if fault.kind is SandboxFaultKind.GARBAGE:
+        if fault.kind is K.GARBAGE:
             kind = question.dialect.stream_type if question.stream else "application/json"
             return web.Response(text=fault.text_or(GARBAGE), content_type=kind)
-        status, text = REFUSALS[fault.kind]
-        text = fault.text_or(text.replace("{model}", question.name))
+        status, text = wire.REFUSALS[fault.kind]
+        text = fault.text_or(text.replace("{model}", question.dialect.model))
         answer = _refusal(question.dialect, status, text)
         if status == 429:
             answer.headers["Retry-After"] = fault.retry_after(RETRY_AFTER_S)
@@ -319,13 +292,13 @@ class SimulatedOllama(SimulatedWebServer):
     ) -> web.StreamResponse:
         loaded = time.perf_counter_ns()
         name = runner.model.name
-        if fault := self.faults.take(name, {SandboxFaultKind.SLOW_TOKEN}):
+        if fault := self.faults.take(name, {K.SLOW_TOKEN}):
             await asyncio.sleep(fault.seconds_or(SLOW_TOKEN_S))
         if fault := self.faults.take(name, _CRASHES):
             runner.dead = True
             return _refusal(question.dialect, 500, fault.text_or(_CRASHES[fault.kind]))
         fault = self.faults.take(name, GENERATION)
-        script = write_script(fault, question.messages, question.name, self._reply, question.limit)
+        script = write_script(fault, question.messages, question.dialect.model, self._reply, question.limit)
         clock = _Clock(arrived, loaded, time.perf_counter_ns())
         if script.ending is Ending.ERROR:
             runner.dead = True
@@ -347,7 +320,7 @@ class SimulatedOllama(SimulatedWebServer):
             if place and self._token_s:
                 await asyncio.sleep(self._token_s)
             await answer.write(question.dialect.piece(token))
-        if fault := self.faults.take(question.name, {SandboxFaultKind.CLOSE_BEFORE_DONE}):
+        if fault := self.faults.take(question.dialect.model, {K.CLOSE_BEFORE_DONE}):
             await self._await_client(fault.seconds_or(END_S))
         if script.ending is Ending.HANG:
             await self.hang()
@@ -391,14 +364,14 @@ class SimulatedOllama(SimulatedWebServer):
         )
 
     def _fault_set(self, model: str | None, fault: SandboxFault) -> None:
-        if fault.kind in {SandboxFaultKind.SLOW_LOAD, SandboxFaultKind.OOM}:
+        if fault.kind in {K.SLOW_LOAD, K.OOM}:
             installed = self.find(model)
             self.memory.drop(installed.name if installed else model)
 
     def _begin_load(self, model: SimModel) -> float:
-        if fault := self.faults.take(model.name, {SandboxFaultKind.OOM}):
-            raise LoadFailedError(fault.text_or(OUT_OF_MEMORY))
-        if fault := self.faults.take(model.name, {SandboxFaultKind.SLOW_LOAD}):
+        if fault := self.faults.take(model.name, {K.OOM}):
+            raise LoadFailedError(fault.text_or(wire.OUT_OF_MEMORY))
+        if fault := self.faults.take(model.name, {K.SLOW_LOAD}):
             return fault.seconds_or(SLOW_LOAD_S)
         return model.load_s
 
@@ -408,11 +381,5 @@ def _refusal(dialect: Dialect, status: int, text: str) -> web.Response:
 
 
 def _not_found(dialect: Dialect) -> web.Response:
-    status, text = REFUSALS[SandboxFaultKind.NOT_INSTALLED]
+    status, text = wire.REFUSALS[K.NOT_INSTALLED]
     return _refusal(dialect, status, text.replace("{model}", dialect.model))
-
-
-def _acknowledge(question: ChatCall, reason: str) -> web.Response:
-    dialect = question.dialect
-    assert isinstance(dialect, Native)  # noqa: S101
-    return web.json_response(dialect.acknowledgement(reason))

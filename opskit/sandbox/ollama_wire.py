@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
-from opskit.sandbox.faults import SandboxFaultKind
+from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.ollama_memory import FOREVER_S, Runner, SimModel
 
 CRASHED = (
@@ -34,30 +34,24 @@ CONTEXT_EXCEEDED = {
 }
 """The error object of llama.cpp's server, which Ollama hands on as a text."""
 REFUSALS = {
-    SandboxFaultKind.UNAUTHORISED: (401, "unauthorized"),
-    SandboxFaultKind.RATE_LIMITED: (429, "rate limit exceeded"),
-    SandboxFaultKind.FAST_503: (503, "server busy, please try again.  maximum pending requests exceeded"),
-    SandboxFaultKind.NOT_INSTALLED: (404, "model '{model}' not found"),
-    SandboxFaultKind.KILLED: (500, "llama-server process has terminated: signal: killed"),
-    SandboxFaultKind.BROKEN_FILE: (
-        500,
-        'tensor "blk.0.ffn_up.weight" offset+size (9437184) exceeds file size (4096)',
-    ),
-    SandboxFaultKind.BLOB_MISSING: (404, 'model "{model}" not found, try pulling it first'),
-    SandboxFaultKind.BROKEN_TEMPLATE: (
+    K.UNAUTHORISED: (401, "unauthorized"),
+    K.RATE_LIMITED: (429, "rate limit exceeded"),
+    K.FAST_503: (503, "server busy, please try again.  maximum pending requests exceeded"),
+    K.NOT_INSTALLED: (404, "model '{model}' not found"),
+    K.KILLED: (500, "llama-server process has terminated: signal: killed"),
+    K.BROKEN_FILE: (500, 'tensor "blk.0.ffn_up.weight" offset+size (9437184) exceeds file size (4096)'),
+    K.BLOB_MISSING: (404, 'model "{model}" not found, try pulling it first'),
+    K.BROKEN_TEMPLATE: (
         500,
         'template: :1:10: executing "" at <.Nothing>: can\'t evaluate field Nothing in type map',
     ),
-    SandboxFaultKind.UNKNOWN_ARCHITECTURE: (
+    K.UNKNOWN_ARCHITECTURE: (
         500,
         "llama-server process has terminated: exit status 1: unknown model architecture: 'brandnew'",
     ),
-    SandboxFaultKind.BAD_OPTION: (500, 'option "num_predict" must be of type integer'),
-    SandboxFaultKind.CONTEXT_EXCEEDED: (400, json.dumps(CONTEXT_EXCEEDED)),
-    SandboxFaultKind.UNPARSABLE: (
-        500,
-        "error parsing tool call: raw='{\"name\":', err=unexpected end of JSON input",
-    ),
+    K.BAD_OPTION: (500, 'option "num_predict" must be of type integer'),
+    K.CONTEXT_EXCEEDED: (400, json.dumps(CONTEXT_EXCEEDED)),
+    K.UNPARSABLE: (500, "error parsing tool call: raw='{\"name\":', err=unexpected end of JSON input"),
 }
 """What it answers instead of touching a model: status and `error`, as recorded (wire facts A4, A8)."""
 

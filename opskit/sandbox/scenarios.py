@@ -41,6 +41,15 @@ def _scenario(name: str, injected: str, fault: str, *first: F | Verdict, **rest:
     return Scenario(name, injected, fault=fault, first=frozenset(f.value for f in first), **rest)  # type: ignore[arg-type]
 
 
+def _mlx(name: str, injected: str, fault: str, *first: F | Verdict, **rest: object) -> Scenario:
+    return _scenario(name, injected, fault, *first, primary="mlx", **rest)
+
+
+def _not_blamed(name: str, injected: str, fault: str, first: F, **rest: object) -> Scenario:
+    """A fault of one request: the model is asked again."""
+    return _scenario(name, injected, f"{fault},times=1", first, player="not-blamed", **rest)
+
+
 SCENARIOS: tuple[Scenario, ...] = (
     _scenario("refused", "Ollama's port closes", "refuse", F.REFUSED),
     _scenario(
@@ -61,27 +70,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         "unknown-architecture",
         F.UNKNOWN_ARCHITECTURE,
     ),
-    _scenario(
-        "bad-option",
-        "500 once for an option of the wrong type",
-        "bad-option,times=1",
-        F.BAD_REQUEST,
-        player="not-blamed",
-    ),
-    _scenario(
+    _not_blamed("bad-option", "500 once for an option of the wrong type", "bad-option", F.BAD_REQUEST),
+    _not_blamed(
         "context-exceeded",
         "400 once, the prompt is longer than the context",
-        "context-exceeded,times=1",
+        "context-exceeded",
         F.CONTEXT_EXCEEDED,
-        player="not-blamed",
     ),
-    _scenario(
-        "unparsable",
-        "500 once, one answer cannot be parsed",
-        "unparsable,times=1",
-        F.UNPARSABLE_ANSWER,
-        player="not-blamed",
-    ),
+    _not_blamed("unparsable", "500 once, one answer cannot be parsed", "unparsable", F.UNPARSABLE_ANSWER),
     _scenario(
         "slow-load", "loading takes 2 s", "slow-load,seconds=2", expect="primary", resident=False, waits=True
     ),
@@ -161,8 +157,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     _scenario(
         "slow-token", "the first token takes 2 s", "slow-token,seconds=2", expect="primary", waits=True
     ),
-    _scenario("mlx-zombie", "MLX: health 200, no tokens", "zombie", F.WEDGED, primary="mlx", waits=True),
-    _scenario(
+    _mlx("mlx-zombie", "MLX: health 200, no tokens", "zombie", F.WEDGED, waits=True),
+    _mlx(
         "mlx-404",
         "MLX: 404 for everything",
         "notfound-all",
@@ -170,54 +166,40 @@ SCENARIOS: tuple[Scenario, ...] = (
         F.OUT_OF_MEMORY,
         F.NOT_INSTALLED,
         F.WEDGED,
-        primary="mlx",
     ),
-    _scenario(
-        "mlx-broken-file", "MLX: 404, broken weights", "broken-file", F.BROKEN_MODEL_FILE, primary="mlx"
-    ),
-    _scenario(
-        "mlx-broken-template",
-        "MLX: 404, no chat template",
-        "broken-template",
-        F.BROKEN_TEMPLATE,
-        primary="mlx",
-    ),
-    _scenario(
+    _mlx("mlx-broken-file", "MLX: 404, broken weights", "broken-file", F.BROKEN_MODEL_FILE),
+    _mlx("mlx-broken-template", "MLX: 404, no chat template", "broken-template", F.BROKEN_TEMPLATE),
+    _mlx(
         "mlx-unknown-architecture",
         "MLX: 404, the server is too old for the model",
         "unknown-architecture",
         F.UNKNOWN_ARCHITECTURE,
-        primary="mlx",
     ),
-    _scenario(
+    _not_blamed(
         "llama-context-exceeded",
         "llama.cpp: 400 once, the prompt is longer than the context",
-        "context-exceeded,times=1",
+        "context-exceeded",
         F.CONTEXT_EXCEEDED,
         primary="mlx",
-        player="not-blamed",
     ),
-    _scenario(
+    _not_blamed(
         "llama-unparsable",
         "llama.cpp: an error under a 200 once, one answer cannot be parsed",
-        "unparsable,times=1",
+        "unparsable",
         F.UNPARSABLE_ANSWER,
         primary="mlx",
-        player="not-blamed",
     ),
-    _scenario("mlx-empty-reply", "MLX: closed without a byte", "empty-reply", F.EMPTY_REPLY, primary="mlx"),
-    _scenario(
+    _mlx("mlx-empty-reply", "MLX: closed without a byte", "empty-reply", F.EMPTY_REPLY),
+    _mlx(
         "mlx-loading",
         "MLX: 503 with Retry-After: 1 while a model is staged",
         "loading-503,retry_after=1",
         F.LOADING,
-        primary="mlx",
     ),
-    _scenario(
+    _mlx(
         "mlx-unknown-name",
         "MLX is asked for a name it does not list",
         "",
-        primary="mlx",
         expect="error",
         player="unknown-name",
     ),

@@ -14,7 +14,8 @@ from typing import Any, NoReturn, Self
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from opskit.sandbox.faults import FaultBoard, SandboxFault, SandboxFaultKind
+from opskit.sandbox.faults import FaultBoard, SandboxFault
+from opskit.sandbox.faults import SandboxFaultKind as K
 
 GARBAGE = "<html><body>upstream</body>"
 SLOW_LOAD_S = 5.0
@@ -49,7 +50,7 @@ class SimulatedServer(ABC):
     """
 
     def __init__(
-        self, name: str, shows: Collection[SandboxFaultKind], faults: FaultBoard | None, host: str, port: int
+        self, name: str, shows: Collection[K], faults: FaultBoard | None, host: str, port: int
     ) -> None:
         """Raises ValueError when the board holds a fault that is not among `shows`. Port 0 is a free one."""
         self.name = name
@@ -182,7 +183,7 @@ class SimulatedServer(ABC):
 
     @property
     def _refused(self) -> bool:
-        return self.faults.peek(None, {SandboxFaultKind.REFUSE}) is not None
+        return self.faults.peek(None, {K.REFUSE}) is not None
 
     async def _accept(self, sock: socket.socket) -> None:
         if self._running and sock is self._socket:
@@ -248,7 +249,7 @@ class SimulatedWebServer(SimulatedServer):
     async def _front(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self._spawn(asyncio.current_task())
         self.record(request.method, request.path, await request.read(), request.headers.items())
-        if self.faults.take(None, {SandboxFaultKind.SILENCE}) is not None:
+        if self.faults.take(None, {K.SILENCE}) is not None:
             await self.hang()
         if turned_away := self._screen(request):
             return turned_away
@@ -257,7 +258,7 @@ class SimulatedWebServer(SimulatedServer):
         except web.HTTPException as problem:
             return self._not_routed(problem)
 
-    async def _hang_while(self, kind: SandboxFaultKind) -> None:
+    async def _hang_while(self, kind: K) -> None:
         """Wait until no fault of this kind is set for the whole node."""
         while self.faults.peek(None, {kind}) is not None:
             await self._board_changed.wait()

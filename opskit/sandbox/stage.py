@@ -6,7 +6,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from opskit.sandbox.faults import FaultSpec, SandboxFaultKind
+from opskit.sandbox.faults import FaultSpec
+from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.generation import Reply
 from opskit.sandbox.mlx import SimulatedMlx
 from opskit.sandbox.ollama import SimModel, SimulatedOllama
@@ -31,7 +32,7 @@ ADDED_BYTES = 20_000_000_000
 KEEP_ALIVE_S = 86_400.0
 """A stage may stand for hours with nobody talking to it, and shall not empty itself meanwhile."""
 
-_NEEDS_A_LOAD = frozenset({SandboxFaultKind.SLOW_LOAD, SandboxFaultKind.OOM, SandboxFaultKind.NOT_INSTALLED})
+_NEEDS_A_LOAD = frozenset({K.SLOW_LOAD, K.OOM, K.NOT_INSTALLED})
 
 
 class Stage:

@@ -10,7 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from opskit.sandbox.faults import AGENT_FAULTS, FaultBoard, SandboxFault, SandboxFaultKind
+from opskit.sandbox.faults import AGENT_FAULTS, FaultBoard, SandboxFault
+from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.generation import Reply, default_reply
 from opskit.sandbox.server import GARBAGE, SLOW_TOKEN_S, SimulatedWebServer, json_object
 
@@ -20,10 +21,8 @@ AFTER_TENTHS = 3
 """Where `cut` cuts: an agent streams nothing, so `after` counts tenths of the body."""
 
 _TEAMWORK = re.compile(r"анализ|проанализ|analy[sz]|report|отч[её]т", re.IGNORECASE)
-_ANSWERING = frozenset(
-    {SandboxFaultKind.RESET, SandboxFaultKind.UNAUTHORISED, SandboxFaultKind.GARBAGE, SandboxFaultKind.CUT}
-)
-_WORKING = frozenset({SandboxFaultKind.CRASH, SandboxFaultKind.EMPTY, SandboxFaultKind.ECHO})
+_ANSWERING = frozenset({K.RESET, K.UNAUTHORISED, K.GARBAGE, K.CUT})
+_WORKING = frozenset({K.CRASH, K.EMPTY, K.ECHO})
 
 
 class TaskFailedError(Exception):
@@ -84,11 +83,11 @@ class SimulatedAgent(SimulatedWebServer):
             missing = {"type": "missing", "loc": ["body", "goal"], "msg": "Field required"}
             return web.json_response({"detail": [missing]}, status=422)
         fault = self.faults.take(None, _ANSWERING)
-        if fault and fault.kind is SandboxFaultKind.RESET:
+        if fault and fault.kind is K.RESET:
             await self._reset(request)
-        if fault and fault.kind is SandboxFaultKind.UNAUTHORISED:
+        if fault and fault.kind is K.UNAUTHORISED:
             return _unauthorised(fault)
-        if fault and fault.kind is SandboxFaultKind.GARBAGE:
+        if fault and fault.kind is K.GARBAGE:
             return web.Response(text=fault.text_or(GARBAGE), content_type="application/json")
         if _asks_async(request, body):
             answer = self._queue(goal, body)
@@ -103,7 +102,7 @@ class SimulatedAgent(SimulatedWebServer):
         return answer
 
     async def _task_status(self, request: web.Request) -> web.Response:
-        if fault := self.faults.peek(None, {SandboxFaultKind.UNAUTHORISED}):
+        if fault := self.faults.peek(None, {K.UNAUTHORISED}):
             return _unauthorised(fault)
         task = self.tasks.get(request.match_info["task_id"])
         if task is None:
@@ -136,14 +135,14 @@ class SimulatedAgent(SimulatedWebServer):
     async def _work(self, goal: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a goal as `output` and `knowledge`."""
         began = time.monotonic()
-        if fault := self.faults.take(None, {SandboxFaultKind.SLOW_TOKEN}):
+        if fault := self.faults.take(None, {K.SLOW_TOKEN}):
             await asyncio.sleep(fault.seconds_or(SLOW_TOKEN_S))
         await asyncio.sleep(self._work_s)
         fault = self.faults.take(None, _WORKING)
         kind = fault.kind if fault else None
-        if fault and kind is SandboxFaultKind.CRASH:
+        if fault and kind is K.CRASH:
             raise TaskFailedError(fault.text_or(CRASHED))
-        output = {SandboxFaultKind.EMPTY: "", SandboxFaultKind.ECHO: goal}.get(kind) if kind else None
+        output = {K.EMPTY: "", K.ECHO: goal}.get(kind) if kind else None
         if output is None:
             output = self._reply([{"role": "user", "content": goal}], "agent")
         knowledge = {
