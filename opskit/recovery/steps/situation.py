@@ -15,7 +15,7 @@ from opskit.recovery.steps.hands_off import own_repairs, worked_on
 from opskit.recovery.steps.inactive_service import InactiveService, resting
 from opskit.recovery.steps.port_owner import PortOwner, holder
 from opskit.recovery.steps.subject import RepairSubject, started_by_us
-from opskit.system.handiwork import workers
+from opskit.system.manual_commands import manual_commands
 from opskit.system.process import SAME_START_S, Process, is_like, processes_like
 
 
@@ -74,10 +74,10 @@ async def situation(ground: RecoveryContext, subject: RepairSubject) -> RepairCo
 
 async def _at_work(ground: RecoveryContext, subject: RepairSubject, *, in_containers: bool) -> str:
     """A pull keeps a model server from being restarted; work with Docker, and backups, containers."""
-    found = await asyncio.to_thread(workers, ground.environ.get("DOCKER_HOST"))
-    with_docker = [one for one in found if one.work.words.startswith("docker")]
+    found = await asyncio.to_thread(manual_commands, ground.environ.get("DOCKER_HOST"))
+    with_docker = [one for one in found if one.command.words.startswith("docker")]
     program = subject.kind.program if subject.kind is not None else ""
-    pulled = [one for one in found if program and one.work.words.startswith(program)]
+    pulled = [one for one in found if program and one.command.words.startswith(program)]
     touched = with_docker if in_containers else []
     if in_containers and await asyncio.to_thread(backup_runs, ground.config):
         return "a backup is being made or restored"

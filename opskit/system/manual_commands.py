@@ -1,4 +1,4 @@
-"""What people are doing to Docker or to models on this machine just now, by the processes that do it."""
+"""Commands that people run just now which change containers or models, by their processes."""
 
 import time
 from collections.abc import Sequence
@@ -26,55 +26,55 @@ _BEFORE = ("sudo", "env", "nice", "bash", "sh", "python")
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One command that changes things. `stays` tells that it lives for as long as its containers do."""
+class ManualCommand:
+    """What a command line changes. `stays` tells that it lives for as long as its containers do."""
 
     words: str
     stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
-    """A process with its work; `age_s` is how long ago it began."""
+class RunningCommand:
+    """A process that runs such a command; `age_s` is how long ago it began."""
 
     pid: int
-    work: Work
+    command: ManualCommand
     age_s: float
 
 
-def workers(docker_host: str | None) -> list[Worker]:
-    """Return everybody's, the oldest first. Blocks while every process is looked at.
+def manual_commands(docker_host: str | None) -> list[RunningCommand]:
+    """Return those of every user, the oldest first. Blocks while every process is looked at.
 
     `docker_host` is our DOCKER_HOST: who plainly works with another daemon is left out.
     """
     now = time.time()
-    processes, _ = find_processes(command=lambda line: work_of(line) is not None)
-    workers = [(process, work_of(process.command)) for process in processes]
+    processes, _ = find_processes(command=lambda line: manual_command(line) is not None)
+    candidates = [(process, manual_command(process.command)) for process in processes]
     return [
-        Worker(process.pid, work, process.age_s(now))
-        for process, work in workers
-        if work is not None and not _elsewhere(process.pid, work, docker_host)
+        RunningCommand(process.pid, command, process.age_s(now))
+        for process, command in candidates
+        if command is not None and not _elsewhere(process.pid, command, docker_host)
     ]
 
 
-def work_of(command: Sequence[str]) -> Work | None:
-    """What a command line does, in two or three words without its arguments, which may be secrets. Pure."""
+def manual_command(line: Sequence[str]) -> ManualCommand | None:
+    """Return what a command line does, in a few words without its arguments, which may be secrets. Pure."""
     # A script has its interpreter in front.
-    for place, word in enumerate(command[:3]):
+    for place, word in enumerate(line[:3]):
         name = word.rpartition("/")[2]
         if name in ("docker", "docker-compose", "docker-buildx", "ollama"):
-            return _work(name, command[place + 1 :])
+            return _command(name, line[place + 1 :])
         if not word.startswith("-") and not name.startswith(_BEFORE):
             return None
     return None
 
 
-def _work(name: str, arguments: Sequence[str]) -> Work | None:
+def _command(name: str, arguments: Sequence[str]) -> ManualCommand | None:
     verb, rest = _verb(arguments)
     if name == "ollama":
-        return Work(f"ollama {verb}") if verb in _OLLAMA else None
+        return ManualCommand(f"ollama {verb}") if verb in _OLLAMA else None
     if name == "docker" and verb == "compose":
-        return _work("docker-compose", rest)
+        return _command("docker-compose", rest)
     if (name == "docker" and verb in ("image", "buildx", "builder")) or verb == "buildx":
         verb, rest = _verb(rest)
         verb = "build" if verb == "bake" else verb
@@ -82,11 +82,11 @@ def _work(name: str, arguments: Sequence[str]) -> Work | None:
         # The plug-in is called with its own name again.
         verb, rest = _verb(rest)
     if name in ("docker", "docker-buildx"):
-        return Work(f"docker {verb}") if verb in _DOCKER else None
+        return ManualCommand(f"docker {verb}") if verb in _DOCKER else None
     if verb not in _COMPOSE:
         return None
     stays = verb in ("up", "run", "watch") and not any(word in _DETACHED for word in rest)
-    return Work(f"docker compose {verb}", stays)
+    return ManualCommand(f"docker compose {verb}", stays)
 
 
 def _verb(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -100,6 +100,6 @@ def _verb(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
     return "", ()
 
 
-def _elsewhere(pid: int, work: Work, docker_host: str | None) -> bool:
-    variables = None if work.words.startswith("ollama") else variables_of(pid)
+def _elsewhere(pid: int, command: ManualCommand, docker_host: str | None) -> bool:
+    variables = None if command.words.startswith("ollama") else variables_of(pid)
     return variables is not None and (variables.get("DOCKER_HOST") or None) != (docker_host or None)
