@@ -151,7 +151,7 @@ def parse_fault(spec: str) -> FaultSpec:
     Raises ValueError when it is not of that form, for an unknown name (near ones are suggested), and for a
     fault that the node or the model cannot show.
     """
-    target, equals, rest = spec.partition("=")
+    target, equals, setting = spec.partition("=")
     if not equals:
         raise ValueError(f"{spec!r} is not of the form NODE[:MODEL]=FAULT[,key=value...]")
     node, colon, model = target.partition(":")
@@ -162,7 +162,7 @@ def parse_fault(spec: str) -> FaultSpec:
         raise ValueError(f"{spec!r} has a colon but no model name after it")
     if model and shows is AGENT_FAULTS:
         raise ValueError(f"{node} is an agent, its faults take no model name")
-    name, comma, settings = rest.partition(",")
+    name, comma, settings = setting.partition(",")
     if name not in set(SandboxFaultKind):
         raise ValueError(_unknown("fault", name, shows))
     fault = SandboxFault(SandboxFaultKind(name), **_parse_settings(settings if comma else None))

@@ -41,6 +41,8 @@ END_S = 0.05
 RETRY_AFTER_S = 1.0
 _BEFORE_LOAD = frozenset({K.RESET, K.GARBAGE, *wire.REFUSALS})
 _CRASHES = {K.CRASH: wire.CRASHED, K.CRASH_OLD: wire.CRASHED_OLD}
+_Stages = tuple[int, int, int]
+"""When a request arrived, its model was loaded and its prompt was read, in `time.perf_counter_ns`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +58,6 @@ class ChatCall:
     limit: int | None
     options: Mapping[str, Any]
     keep_alive_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Clock:
-    """When the stages of one generation began, in `time.perf_counter_ns`."""
-
-    arrived: int
-    loaded: int
-    prefilled: int
-
-    def spent(self, question: ChatCall, tokens: int) -> Spent:
-        now = time.perf_counter_ns()
-        return Spent(
-            total_ns=now - self.arrived,
-            load_ns=self.loaded - self.arrived,
-            prompt_tokens=count_tokens(question.messages),
-            prompt_ns=self.prefilled - self.loaded,
-            tokens=tokens,
-            tokens_ns=now - self.prefilled if tokens else 0,
-        )
 
 
 class SimulatedOllama(SimulatedWebServer):
@@ -299,16 +281,16 @@ class SimulatedOllama(SimulatedWebServer):
             return _refusal(question.dialect, 500, fault.text_or(_CRASHES[fault.kind]))
         fault = self.faults.take(name, GENERATION)
         script = write_script(fault, question.messages, question.dialect.model, self._reply, question.limit)
-        clock = _Clock(arrived, loaded, time.perf_counter_ns())
+        stages = (arrived, loaded, time.perf_counter_ns())
         if script.ending is Ending.ERROR:
             runner.dead = True
             if not question.stream or not script.sent:
                 return _refusal(question.dialect, 500, script.error)
         play = self._stream if question.stream else self._whole
-        return await play(request, question, script, clock)
+        return await play(request, question, script, stages)
 
     async def _stream(
-        self, request: web.Request, question: ChatCall, script: Script, clock: _Clock
+        self, request: web.Request, question: ChatCall, script: Script, stages: _Stages
     ) -> web.StreamResponse:
         answer = web.StreamResponse()
         answer.content_type = question.dialect.stream_type
@@ -329,7 +311,7 @@ class SimulatedOllama(SimulatedWebServer):
         if script.ending is Ending.ERROR:
             await answer.write(question.dialect.failure(script.error))
         if script.ending is Ending.DONE:
-            await answer.write(question.dialect.end(script.reason, clock.spent(question, len(tokens))))
+            await answer.write(question.dialect.end(script.reason, _spent(question, stages, len(tokens))))
         await answer.write_eof()
         return answer
 
@@ -341,7 +323,7 @@ class SimulatedOllama(SimulatedWebServer):
             raise SlotLostError from gone
 
     async def _whole(
-        self, request: web.Request, question: ChatCall, script: Script, clock: _Clock
+        self, request: web.Request, question: ChatCall, script: Script, stages: _Stages
     ) -> web.StreamResponse:
         if script.ending is Ending.HANG:
             await self.hang()
@@ -349,7 +331,7 @@ class SimulatedOllama(SimulatedWebServer):
         finished = script.ending is not Ending.UNFINISHED
         reason = script.reason if finished else None
         text = script.sent_text if not finished else script.text
-        body = question.dialect.whole(text, reason, clock.spent(question, len(script.tokens)))
+        body = question.dialect.whole(text, reason, _spent(question, stages, len(script.tokens)))
         answer = web.json_response(body)
         if script.ending is Ending.CUT:
             await self._cut_body(request, answer, script.sent / max(1, len(script.tokens) + 1))
@@ -374,6 +356,10 @@ class SimulatedOllama(SimulatedWebServer):
         if fault := self.faults.take(model.name, {K.SLOW_LOAD}):
             return fault.seconds_or(SLOW_LOAD_S)
         return model.load_s
+
+
+def _spent(question: ChatCall, stages: _Stages, tokens: int) -> Spent:
+    return Spent(*stages, time.perf_counter_ns(), count_tokens(question.messages), tokens)
 
 
 def _refusal(dialect: Dialect, status: int, text: str) -> web.Response:

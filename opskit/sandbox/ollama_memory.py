@@ -136,8 +136,8 @@ class Residency:
         """List what is in memory with the seconds it has left, the longest first."""
         self._expire()
         now = self._clock()
-        left = [(runner, runner.expires - now) for runner in self._runners.values()]
-        return sorted(left, key=lambda pair: -pair[1])
+        remaining = [(runner, runner.expires - now) for runner in self._runners.values()]
+        return sorted(remaining, key=lambda pair: -pair[1])
 
     def drop(self, name: str | None = None) -> None:
         """Take one model out of memory at once, or all of them."""

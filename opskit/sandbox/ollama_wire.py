@@ -68,24 +68,24 @@ class BadRequestError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a generation cost, as its last line tells it. Durations in nanoseconds."""
+    """What a generation cost: tokens, and when its stages began and it ended, in `time.perf_counter_ns`."""
 
-    total_ns: int
-    load_ns: int = 0
-    prompt_tokens: int = 0
-    prompt_ns: int = 0
-    tokens: int = 0
-    tokens_ns: int = 0
+    arrived: int
+    loaded: int
+    prefilled: int
+    ended: int
+    prompt_tokens: int
+    tokens: int
 
     def fields(self) -> dict[str, int]:
-        """Name them as on the wire; whatever is zero is absent."""
+        """Name durations and counts as on the wire; whatever is zero is absent."""
         named = {
-            "total_duration": self.total_ns,
-            "load_duration": self.load_ns,
+            "total_duration": self.ended - self.arrived,
+            "load_duration": self.loaded - self.arrived,
             "prompt_eval_count": self.prompt_tokens,
-            "prompt_eval_duration": self.prompt_ns,
+            "prompt_eval_duration": self.prefilled - self.loaded,
             "eval_count": self.tokens,
-            "eval_duration": self.tokens_ns,
+            "eval_duration": self.ended - self.prefilled if self.tokens else 0,
         }
         return {name: value for name, value in named.items() if value}
 
@@ -255,8 +255,8 @@ class Native:
         return {"error": error} | ({"signin_url": "https://ollama.com/connect"} if status == 401 else {})
 
     def _head(self, text: str) -> dict[str, Any]:
-        said = {"message": {"role": "assistant", "content": text}} if self.chat else {"response": text}
-        return {"model": self.model, "created_at": timestamp()} | said
+        content = {"message": {"role": "assistant", "content": text}} if self.chat else {"response": text}
+        return {"model": self.model, "created_at": timestamp()} | content
 
 
 @dataclass(frozen=True, slots=True)

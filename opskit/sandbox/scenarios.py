@@ -37,17 +37,17 @@ class Scenario:
     player: str = "once"
 
 
-def _scenario(name: str, injected: str, fault: str, *first: F | Verdict, **rest: object) -> Scenario:
-    return Scenario(name, injected, fault=fault, first=frozenset(f.value for f in first), **rest)  # type: ignore[arg-type]
+def _scenario(name: str, injected: str, fault: str, *first: F | Verdict, **settings: object) -> Scenario:
+    return Scenario(name, injected, fault=fault, first=frozenset(f.value for f in first), **settings)  # type: ignore[arg-type]
 
 
-def _mlx(name: str, injected: str, fault: str, *first: F | Verdict, **rest: object) -> Scenario:
-    return _scenario(name, injected, fault, *first, primary="mlx", **rest)
+def _mlx(name: str, injected: str, fault: str, *first: F | Verdict, **settings: object) -> Scenario:
+    return _scenario(name, injected, fault, *first, primary="mlx", **settings)
 
 
-def _not_blamed(name: str, injected: str, fault: str, first: F, **rest: object) -> Scenario:
+def _not_blamed(name: str, injected: str, fault: str, first: F, **settings: object) -> Scenario:
     """A fault of one request: the model is asked again."""
-    return _scenario(name, injected, f"{fault},times=1", first, player="not-blamed", **rest)
+    return _scenario(name, injected, f"{fault},times=1", first, player="not-blamed", **settings)
 
 
 SCENARIOS: tuple[Scenario, ...] = (

@@ -243,7 +243,9 @@ class SimulatedWebServer(SimulatedServer):
         await self._runner.cleanup()
 
     def _transports(self) -> Iterable[asyncio.BaseTransport | None]:
-        return [one.transport for one in self._runner.server.connections] if self._runner.server else ()
+        return (
+            [handler.transport for handler in self._runner.server.connections] if self._runner.server else ()
+        )
 
     @web.middleware
     async def _front(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -160,8 +160,8 @@ class SimulatedAgent(SimulatedWebServer):
 
 
 def _asks_async(request: web.Request, body: Mapping[str, Any]) -> bool:
-    asked = request.query.get("async_mode", "").lower()
-    return body.get("async_mode") in {True, "1", "true"} or asked in {"1", "true", "yes", "on"}
+    parameter = request.query.get("async_mode", "").lower()
+    return body.get("async_mode") in {True, "1", "true"} or parameter in {"1", "true", "yes", "on"}
 
 
 def _unauthorised(fault: SandboxFault) -> web.Response:

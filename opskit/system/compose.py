@@ -50,9 +50,9 @@ class Compose:
         return await run((*self.command, *arguments), cwd=self.folder, env=self.env)
 
     async def services(self) -> list[str]:
-        """Names of the services that the files declare. Raises ValueError, with compose's complaint, when
+        """Return the names of the services that the files declare.
 
-        the files are not valid.
+        Raises ValueError, with the complaint of Compose, when the files are not valid.
         """
         done = await self("config", "--services")
         if done.exit:
@@ -60,7 +60,7 @@ class Compose:
         return sorted(done.out.split())
 
     async def container_ids(self) -> list[str]:
-        """The containers of the project, stopped ones too. Raises OpskitError DOCKER_*."""
+        """Return the ids of the project's containers, stopped ones too. Raises OpskitError DOCKER_*."""
         everything = ("--all",) if self.modern else ()
         return _checked(await self("ps", *everything, "-q")).out.split()
 
@@ -68,7 +68,7 @@ class Compose:
 async def find(
     files: Sequence[Path], *, project: str | None = None, env: Mapping[str, str] | None = None
 ) -> Compose:
-    """The plug-in when there is one, else the program `docker-compose`; nothing is changed.
+    """Find the plug-in when there is one, else the program `docker-compose`; nothing is changed.
 
     `files` are laid over one another in order, at least one. Raises NotStarted (HOST_001) when there is
     neither program.
@@ -76,19 +76,20 @@ async def find(
     environ = dict(os.environ if env is None else env)
     paths = [path.absolute() for path in files]
     folder = paths[0].parent
-    rest = [argument for path in paths for argument in ("-f", str(path))]
-    rest += ["-p", project] if project else []
-    where = environ.get("PATH")
-    docker, old = shutil.which("docker", path=where), shutil.which("docker-compose", path=where)
+    options = [argument for path in paths for argument in ("-f", str(path))]
+    options += ["-p", project] if project else []
+    search_path = environ.get("PATH")
+    docker = shutil.which("docker", path=search_path)
+    old = shutil.which("docker-compose", path=search_path)
     if docker is not None and (await run((docker, "compose", "version"), env=environ)).exit == 0:
-        return Compose(("docker", "compose", *rest), True, folder, environ)
+        return Compose(("docker", "compose", *options), True, folder, environ)
     if old is None:
         missing = NotStarted("there is neither `docker compose` nor `docker-compose`")
         missing.remedy = "install the compose plug-in: `apt-get install docker-compose`, or Docker Desktop"
         raise missing
     version = await run((old, "version", "--short"), env=environ)
     modern = version.out.strip().lstrip("v").startswith("2")
-    return Compose(("docker-compose", *rest), modern, folder, environ)
+    return Compose(("docker-compose", *options), modern, folder, environ)
 
 
 def _checked(done: ProgramResult) -> ProgramResult:
@@ -144,113 +145,115 @@ def project(
     try:
         content = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
         declared = content["services"] or {}
-        found = str(content.get("name") or name or "")
+        project_name = str(content.get("name") or name or "")
+        declared_networks = {key: item or {} for key, item in (content.get("networks") or {}).items()}
         networks = {
-            key: str((one or {}).get("name") or f"{found}_{key}")
-            for key, one in (content.get("networks") or {}).items()
+            key: str(item.get("name") or f"{project_name}_{key}") for key, item in declared_networks.items()
         }
-        own = [
-            networks[key]
-            for key, one in (content.get("networks") or {}).items()
-            if not (one or {}).get("external")
-        ]
+        own = [networks[key] for key, item in declared_networks.items() if not item.get("external")]
         hashes = dict(pair for line in digests.splitlines() if len(pair := line.split()) == 2)
         blank = unset(complaints)
         references = references_of(raw, list(declared)) if blank else {}
         services = {
             key: _service(
-                key, declared[key], found, networks, hashes[key], blank & references.get(key, set())
+                key,
+                declared[key],
+                project_name,
+                networks,
+                digest=hashes[key],
+                blank=blank & references.get(key, set()),
             )
             for key in hashes
             if key in declared
         }
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as exc:
         raise ValueError(f"what `compose config` wrote cannot be read ({type(exc).__name__})") from exc
-    return Project(found, version, services, tuple(dict.fromkeys((*own, f"{found}_default"))))
+    return Project(project_name, version, services, tuple(dict.fromkeys((*own, f"{project_name}_default"))))
 
 
 def unset(complaints: str) -> set[str]:
-    """The variables without a value, out of Compose's warnings."""
+    """Return the variables without a value, out of Compose's warnings."""
     return set(_UNSET.findall(complaints))
 
 
 def references_of(raw: str, services: list[str]) -> dict[str, set[str]]:
-    """The variables that each service's own declaration mentions; files are separated as YAML documents."""
-    found: dict[str, set[str]] = {name: set() for name in services}
+    """Return the variables that each service's own declaration mentions, of files as YAML documents."""
+    references: dict[str, set[str]] = {name: set() for name in services}
     try:
         for document in yaml.safe_load_all(raw):
             for name in services:
-                text = json.dumps((document or {}).get("services", {}).get(name), default=str)
-                found[name] |= {a or b for a, b in _REFERENCE.findall(text)}
+                declaration = (document or {}).get("services", {}).get(name)
+                references[name] |= variables(json.dumps(declaration, default=str))
     except (yaml.YAMLError, AttributeError, RecursionError):
         return {name: set() for name in services}
-    return found
+    return references
 
 
 def variables(raw: str) -> set[str]:
-    """Every variable that a file mentions anywhere; more is no harm."""
-    return {a or b for a, b in _REFERENCE.findall(raw)}
+    """Return every variable that a text mentions anywhere; more is no harm."""
+    return {bare or braced for bare, braced in _REFERENCE.findall(raw)}
 
 
 def further_files(raw: str) -> set[str]:
-    """Paths that the files point to as they stand there: environment files, includes, bases."""
-    found: set[str] = set()
+    """Return paths that the files point to as they stand there: environment files, includes, bases."""
+    paths: set[str] = set()
 
-    def collect(value: Any, *, named: bool) -> None:
+    def collect(value: Any, *, names_file: bool) -> None:
         if isinstance(value, str):
-            if named:
-                found.add(value)
+            if names_file:
+                paths.add(value)
         elif isinstance(value, Mapping):
-            for key, one in value.items():
-                collect(one, named=key in _FILE_KEYS)
+            for key, item in value.items():
+                collect(item, names_file=key in _FILE_KEYS)
         elif isinstance(value, list):
-            for one in value:
-                collect(one, named=named)
+            for item in value:
+                collect(item, names_file=names_file)
 
     try:
         for document in yaml.safe_load_all(raw):
-            collect(document, named=False)
+            collect(document, names_file=False)
     except (yaml.YAMLError, RecursionError):
         return set()
-    return found
+    return paths
 
 
 def old_name(folder_name: str, chosen: str | None) -> str:
-    """The project's name as Compose 1 decides it: COMPOSE_PROJECT_NAME, else the folder's name."""
+    """Return the project's name as Compose 1 decides it: COMPOSE_PROJECT_NAME, else the folder's name."""
     return _NOT_A_NAME.sub("", (chosen or folder_name).lower()) or "default"
 
 
 def _service(
     key: str,
-    one: Mapping[str, Any],
+    item: Mapping[str, Any],
     project_name: str,
     networks: Mapping[str, str],
+    *,
     digest: str,
     blank: set[str],
 ) -> ComposeService:
-    image, built = one.get("image"), one.get("build") is not None
-    images = (str(image),) if image else (f"{project_name}-{key}", f"{project_name}_{key}")
-    deploy = one.get("deploy") or {}
+    image = item.get("image")
+    deploy = item.get("deploy") or {}
     replicas = deploy.get("replicas") if deploy.get("mode", "replicated") == "replicated" else None
-    mode = str(one.get("network_mode") or "")
-    needs = [str(name) for name in one.get("depends_on") or ()]
+    mode = str(item.get("network_mode") or "")
+    needs = [str(name) for name in item.get("depends_on") or ()]
     needs += [mode.partition(":")[2]] if mode.startswith("service:") else []
-    labels = _labels(one.get("labels"))
-    joined = () if mode else tuple(one.get("networks") or ("default",))
+    joined = () if mode else tuple(item.get("networks") or ("default",))
     return ComposeService(
-        key,
-        images,
-        built,
-        int(one.get("scale", 1) if replicas is None else replicas),
-        tuple(dict.fromkeys(needs)),
-        tuple(networks.get(name, f"{project_name}_{name}") for name in joined),
-        labels,
-        digest,
-        tuple(sorted(blank)),
+        name=key,
+        images=(str(image),) if image else (f"{project_name}-{key}", f"{project_name}_{key}"),
+        built=item.get("build") is not None,
+        replicas=int(item.get("scale", 1) if replicas is None else replicas),
+        needs=tuple(dict.fromkeys(needs)),
+        networks=tuple(networks.get(name, f"{project_name}_{name}") for name in joined),
+        labels=_labels(item.get("labels")),
+        digest=digest,
+        blank=tuple(sorted(blank)),
     )
 
 
 def _labels(given: Any) -> dict[str, str]:
-    pairs = given.items() if isinstance(given, Mapping) else (str(one).split("=", 1) for one in given or ())
-    known = {str(key): str(value) for key, value in pairs}
-    return {key: value for key, value in known.items() if key.startswith(_HEALERS)}
+    pairs = (
+        given.items() if isinstance(given, Mapping) else (str(label).split("=", 1) for label in given or ())
+    )
+    labels = {str(key): str(value) for key, value in pairs}
+    return {key: value for key, value in labels.items() if key.startswith(_HEALERS)}

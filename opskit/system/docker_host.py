@@ -128,9 +128,9 @@ class Tunnel:
         finally:
             connection.close()
         try:
-            said = await process.stderr.read(_STDERR_BYTES) if process.stderr is not None else b""
+            error = await process.stderr.read(_STDERR_BYTES) if process.stderr is not None else b""
             if await process.wait():
-                self.complaint = " ".join(said.decode("utf-8", "replace").split())
+                self.complaint = " ".join(error.decode("utf-8", "replace").split())
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
@@ -148,9 +148,9 @@ def _ssh_command(url: str) -> list[str]:
 
 
 def _host(address: str, tls: ssl.SSLContext | None) -> Host:
-    scheme, _, rest = address.partition("://")
+    scheme, _, location = address.partition("://")
     if scheme in ("http+unix", "unix"):
-        path = "/" + rest.lstrip("/")
+        path = "/" + location.lstrip("/")
         return Host(f"unix://{path}", socket=path)
     if scheme == "ssh":
         return Host(address, ssh=address)

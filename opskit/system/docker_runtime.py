@@ -107,7 +107,11 @@ def runtime(host: Host, machine: Machine) -> Runtime:
 def installed(machine: Machine) -> bool:
     """Whether there is any Docker on this machine: its command line, its daemon, or a Mac's runtime."""
     programs = ("docker", "dockerd", "orb", "colima")
-    return any(machine.has(one) for one in programs) or _app(machine, "Docker") or _app(machine, "OrbStack")
+    return (
+        any(machine.has(program) for program in programs)
+        or _app(machine, "Docker")
+        or _app(machine, "OrbStack")
+    )
 
 
 async def has_desktop_command(environ: Mapping[str, str]) -> bool:
@@ -136,16 +140,16 @@ def daemon_age_s() -> float | None:
 
 def _installed(machine: Machine) -> RuntimeKind:
     """For the common socket of a Mac that leads nowhere now: the one runtime that is installed."""
-    there = [
+    candidates = [
         kind
-        for kind, found in (
+        for kind, is_installed in (
             (RuntimeKind.DESKTOP, _app(machine, "Docker")),
             (RuntimeKind.ORBSTACK, _app(machine, "OrbStack") or machine.has("orb")),
             (RuntimeKind.COLIMA, machine.has("colima")),
         )
-        if found
+        if is_installed
     ]
-    return there[0] if len(there) == 1 else RuntimeKind.UNKNOWN
+    return candidates[0] if len(candidates) == 1 else RuntimeKind.UNKNOWN
 
 
 def _app(machine: Machine, name: str) -> bool:

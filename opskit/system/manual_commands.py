@@ -70,22 +70,22 @@ def manual_command(line: Sequence[str]) -> ManualCommand | None:
 
 
 def _command(name: str, arguments: Sequence[str]) -> ManualCommand | None:
-    verb, rest = _verb(arguments)
+    verb, following = _verb(arguments)
     if name == "ollama":
         return ManualCommand(f"ollama {verb}") if verb in _OLLAMA else None
     if name == "docker" and verb == "compose":
-        return _command("docker-compose", rest)
+        return _command("docker-compose", following)
     if (name == "docker" and verb in ("image", "buildx", "builder")) or verb == "buildx":
-        verb, rest = _verb(rest)
+        verb, following = _verb(following)
         verb = "build" if verb == "bake" else verb
     if name == "docker-compose" and verb == "compose":
         # The plug-in is called with its own name again.
-        verb, rest = _verb(rest)
+        verb, following = _verb(following)
     if name in ("docker", "docker-buildx"):
         return ManualCommand(f"docker {verb}") if verb in _DOCKER else None
     if verb not in _COMPOSE:
         return None
-    stays = verb in ("up", "run", "watch") and not any(word in _DETACHED for word in rest)
+    stays = verb in ("up", "run", "watch") and not any(word in _DETACHED for word in following)
     return ManualCommand(f"docker compose {verb}", stays)
 
 

@@ -113,10 +113,10 @@ async def wifi_of_mac(environ: Mapping[str, str]) -> WifiState:
         )
         ports = mac_ports(listed.out)
         wifi = next((port for port in ports if port.link == "wifi"), None)
-        asked = [_ask(environ, "ipconfig", "getifaddr", port.device) for port in ports]
+        questions = [_ask(environ, "ipconfig", "getifaddr", port.device) for port in ports]
         if wifi is not None:
-            asked.append(_ask(environ, "networksetup", "-getairportpower", wifi.device))
-        answers = await asyncio.gather(*asked)
+            questions.append(_ask(environ, "networksetup", "-getairportpower", wifi.device))
+        answers = await asyncio.gather(*questions)
     addressed = tuple(
         NetworkPort(
             port.device, port.link, port.name, answer.out.strip() or None if answer.exit == 0 else None

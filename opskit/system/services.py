@@ -45,7 +45,7 @@ class Service:
 
 
 def service_of(owner: Owner, *, platform: str, container: str | None = None) -> Service:
-    """Who keeps the process that holds a port.
+    """Return who keeps the process that holds a port.
 
     `container` is the name that Docker tells for the port (`Docker.holder_of`): processes that hold
     ports for containers do not tell which.
@@ -67,7 +67,7 @@ def service_of(owner: Owner, *, platform: str, container: str | None = None) -> 
 
 
 def restart_command(service: Service, *, user: str, uid: int) -> tuple[str, ...] | None:
-    """What its keeper does to restart it; None where there is no keeper, or it is not ours to ask.
+    """Return how its keeper restarts it; None where there is no keeper, or it is not ours to ask.
 
     `user` and `uid` are ours. An application is only opened: a command for one that hangs is
     `quit_command`, first. systemd never asks for a password here: nobody would answer.
@@ -94,7 +94,7 @@ def restart_command(service: Service, *, user: str, uid: int) -> tuple[str, ...]
 
 
 def quit_command(service: Service) -> tuple[str, ...] | None:
-    """How to ask an application to end, so that opening it starts it anew; None for all others."""
+    """Return how to ask an application to end, so that opening it restarts it; None for all others."""
     if service.kind != "app" or service.name is None or '"' in service.name or "\\" in service.name:
         return None
     return ("osascript", "-e", f'quit app "{service.name}"')
@@ -108,7 +108,7 @@ def at_rest(
     units: Mapping[str, Domain] | None = None,
     applications: Collection[str] = (),
 ) -> Service | None:
-    """Who would keep `name` (such as `ollama`) when nothing holds its port; None when nobody is known.
+    """Return who would keep `name` (such as `ollama`) when nothing holds its port; None when nobody is known.
 
     What was started before comes first: a formula with a file, a loaded label, a unit; then an application
     (paths such as `/Applications/Ollama.app`). `brew` are formulas with such a file, `units` tells whose
@@ -117,15 +117,12 @@ def at_rest(
     if name in brew:
         return Service("brew", name)
     foreign = (*_BREW, _OPENED, _APPLE)
-    foreign = (*_BREW, _OPENED, _APPLE)
-    own = next(
-        (one for one in labels if name in one.lower().split(".") and not one.startswith(foreign)), None
-    )
-    if own is not None:
-        return Service("launchd", own)
+    for label in labels:
+        if name in label.lower().split(".") and not label.startswith(foreign):
+            return Service("launchd", label)
     unit = f"{name}.service"
     if units and unit in units:
         return Service("systemd", unit, units[unit])
-    stems = [PurePosixPath(one).stem for one in applications]
+    stems = [PurePosixPath(path).stem for path in applications]
     application = next((stem for stem in stems if stem.lower() == name.lower()), None)
     return None if application is None else Service("app", application)

@@ -53,25 +53,25 @@ def span_s(text: str) -> float | None:
     if text == "0":
         return 0.0
     words = text.split()
-    found = [_SPAN.fullmatch(word) for word in words]
-    if not words or not all(found):
+    parts = [_SPAN.fullmatch(word) for word in words]
+    if not words or not all(parts):
         return None
-    return sum(float(one[1]) * _UNITS_S[one[2]] for one in found if one)
+    return sum(float(part[1]) * _UNITS_S[part[2]] for part in parts if part)
 
 
 def next_elapse(timer: Mapping[str, str], *, now: datetime, uptime_s: float) -> datetime | None:
-    """When a timer fires next, whichever of its clocks comes first.
+    """Return when a timer fires next, whichever of its clocks comes first.
 
     Its monotonic time counts from the start of the machine, without the time that it slept: `uptime_s` is
     the same clock now.
     """
-    found = []
+    times = []
     if at := instant(timer.get("NextElapseUSecRealtime", "")):
-        found.append(at)
+        times.append(at)
     after = span_s(timer.get("NextElapseUSecMonotonic", ""))
     if after is not None and after > 0:
-        found.append(now + timedelta(seconds=after - uptime_s))
-    return min(found, default=None)
+        times.append(now + timedelta(seconds=after - uptime_s))
+    return min(times, default=None)
 
 
 def no_bus(done: ProgramResult) -> bool:
