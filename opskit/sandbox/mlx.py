@@ -145,7 +145,7 @@ class SimulatedMlx(SimulatedServer):
         self.slot = ModelSlot(self.default_model, self._load, self.swaps)
 
     async def _open(self) -> Callable[[], asyncio.BaseProtocol]:
-        return lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), self._serve)
+        return lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), self._connected)
 
     async def _close(self) -> None:
         pass
@@ -166,14 +166,19 @@ class SimulatedMlx(SimulatedServer):
         fault = self.faults.take(model, {K.SLOW_LOAD})
         await asyncio.sleep(fault.seconds_or(SLOW_LOAD_S) if fault else self.load_s)
 
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._spawn(self._loop.create_task(self._serve(reader, writer)))
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request; the connection ends with the answer."""
-        self._spawn(asyncio.current_task())
         self._writers.add(writer)
         try:
-            exchange = MlxExchange(self, reader, writer, await reader.readuntil(b"\r\n\r\n"))
-            await exchange.answer()
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            head = b""
+            while (line := await reader.readline()).strip():
+                head += line
+            await MlxExchange(self, reader, writer, head + line).answer()
+        except (OSError, ValueError):
+            # The client has left, or a line of its request has no end.
             pass
         finally:
             self._writers.discard(writer)
@@ -209,7 +214,7 @@ class MlxExchange(BaseHTTPRequestHandler):
         if self.is_valid:
             length = self.headers.get("Content-Length", "")
             reads_body = self.command == "POST" and self.path in _GENERATING and length.isdigit()
-            raw = await self.reader.readexactly(min(int(length), MAX_BODY_BYTES)) if reads_body else b""
+            raw = await self._body(min(int(length), MAX_BODY_BYTES)) if reads_body else b""
             self.node.record(self.command, self.path.partition("?")[0], raw, self.headers.items())
             if self.node.faults.take(None, {K.SILENCE}):
                 await self.node.hang()
@@ -219,6 +224,12 @@ class MlxExchange(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Log nothing."""
+
+    async def _body(self, length: int) -> bytes:
+        try:
+            return await self.reader.readexactly(length)
+        except asyncio.IncompleteReadError as left:
+            return left.partial
 
     async def _respond(self, raw: bytes) -> None:
         match self.command:
