@@ -35,7 +35,7 @@ _NOT_A_NAME = re.compile(r"[^-_a-z0-9]")
 
 @dataclass(frozen=True, slots=True)
 class Compose:
-    """The program that was found, with the arguments that name the project.
+    """The program of Compose, with the arguments that name the project.
 
     `command` is what a person would type; every path in it is absolute, because the working folder of a
     scheduled job is `/`. Calling it runs `command` with more arguments in the project's folder.
@@ -126,7 +126,7 @@ class ComposeService:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """`version` is that of the Compose that read it; `own_networks` are those that the project makes."""
+    """What the files declare. `version` is of the Compose that read it; `own_networks` the project makes."""
 
     name: str
     version: str

@@ -40,7 +40,7 @@ _NO_ACCESS = (
     "or with sudo"
 )
 _REFUSAL_BYTES = 64 * 1024
-#: What reading a reply raises that is not Docker's.
+#: What reading a reply raises when the server is not Docker.
 _NOT_DOCKER = (ValueError, KeyError, TypeError, AttributeError)
 _LISTS = {"network": "/networks", "volume": "/volumes", "image": "/images/json"}
 _OBJECTS = {"network": "/networks/{}", "volume": "/volumes/{}", "image": "/images/{}/json"}
@@ -59,7 +59,7 @@ class LogStream:
         self._read = read
 
     async def piece(self, timeout_s: float | None = None) -> bytes | None:
-        """The next bytes, none of them at the end; None when nothing came in time, which loses nothing.
+        """Return the next bytes, none at the end; None when nothing came in time, which loses nothing.
 
         Raises OpskitError(DOCKER_001) for a lost connection.
         """
@@ -99,7 +99,7 @@ class EventStream:
 
 
 class Docker:
-    """A daemon. Nothing is connected before the first question.
+    """The client of one daemon. Nothing is connected before the first question.
 
     `async with` keeps connections open between questions; the last one out closes them, so nothing is left
     behind however it is used.
@@ -261,7 +261,7 @@ class Docker:
 
     @contextlib.asynccontextmanager
     async def _open(self, path: str, parameters: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A reply with a good status; a deadline holds until its head is there."""
+        """Open a reply with a good status; a deadline holds until its head is there."""
         async with self:
             async with self._deadline():
                 response = await self._get(path, parameters)
@@ -341,20 +341,20 @@ class Docker:
 
 
 def daemon_clock_ns(date: str | None, now: float | None = None) -> int:
-    """The time on the daemon's clock, not later than it is: our own unless its `Date` header contradicts.
+    """Return the time on the daemon's clock, not later than it is: ours unless its `Date` header contradicts.
 
     In a virtual machine that slept it may be far behind.
     """
-    ours = time.time() if now is None else now
+    local_s = time.time() if now is None else now
     try:
-        theirs = parsedate_to_datetime(date or "").replace(tzinfo=UTC).timestamp()
+        daemon_s = parsedate_to_datetime(date or "").replace(tzinfo=UTC).timestamp()
     except ValueError:
-        return int(ours * 1e9)
-    return int((ours if abs(ours - theirs) < _SAME_S else theirs) * 1e9)
+        return int(local_s * 1e9)
+    return int((local_s if abs(local_s - daemon_s) < _SAME_S else daemon_s) * 1e9)
 
 
 def no_such(name: str, names: Iterable[str]) -> OpskitError:
-    """The error for a container that nobody knows, naming those of `names` that come near."""
+    """Return the error for an unknown container, with those of `names` that come near."""
     near = near_names(name, names)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return OpskitError("DOCKER_002", f"no container {name!r}{hint}")

@@ -34,7 +34,7 @@ class Host:
 
 
 def resolve(environment: Mapping[str, str] | None = None) -> Host:
-    """The host of DOCKER_HOST, else of DOCKER_CONTEXT, else of the context in use. Reads files.
+    """Return the host of DOCKER_HOST, else of DOCKER_CONTEXT, else of the context in use. Reads files.
 
     Raises OpskitError(DOCKER_001) for a context, a certificate or an address that cannot be used.
     """
@@ -53,13 +53,13 @@ def resolve(environment: Mapping[str, str] | None = None) -> Host:
     except (DockerException, ssl.SSLError, OSError, ValueError) as exc:
         raise OpskitError(
             "DOCKER_001",
-            f"the Docker host cannot be told: {exc}",
+            f"the Docker host is not usable: {exc}",
             remedy="check DOCKER_HOST and DOCKER_CONTEXT; `docker context ls` shows what there is",
         ) from exc
 
 
 def start_remedy(platform: str = sys.platform) -> str:
-    """The command that starts Docker on this system."""
+    """Return the command that starts Docker on this system."""
     if platform == "darwin":
         return (
             "start it: `open -ga Docker` (Docker Desktop), `orb start` (OrbStack) or `colima start`; "

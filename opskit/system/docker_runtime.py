@@ -34,9 +34,10 @@ class RuntimeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """`profile` is Colima's. `socket` is where the daemon listens, None when it is not a unix socket.
+    """What runs the daemon.
 
-    `managed` tells that systemd runs here; without it a service can be neither started nor restarted.
+    `profile` is Colima's. `socket` is where the daemon listens, None when it is not a unix socket. `managed`:
+    systemd runs here; without it a service can be neither started nor restarted.
     """
 
     kind: RuntimeKind
@@ -78,10 +79,10 @@ class Machine:
 
 
 def runtime(host: Host, machine: Machine) -> Runtime:
-    """What answers for this address, by where it leads. Looks at links and folders, asks nobody."""
+    """Return what serves this address, by where it leads. Reads links and folders, asks no program."""
     mac = machine.platform == "darwin"
     if host.socket is None:
-        # Over ssh it is another machine's even when that is this one: its service is not ours to restart.
+        # Over ssh it counts as another machine, even when it is this one: its service is not restarted here.
         return Runtime(
             RuntimeKind.REMOTE if host.ssh or not _loopback(host.url) else RuntimeKind.UNKNOWN, mac=mac
         )
@@ -139,7 +140,7 @@ def daemon_age_s() -> float | None:
 
 
 def _installed(machine: Machine) -> RuntimeKind:
-    """For the common socket of a Mac that leads nowhere now: the one runtime that is installed."""
+    """Return the one installed runtime, for the common socket of a Mac while it leads nowhere."""
     candidates = [
         kind
         for kind, is_installed in (
@@ -157,7 +158,7 @@ def _app(machine: Machine, name: str) -> bool:
 
 
 def _colima_profile(path: Path, machine: Machine) -> str | None:
-    """The profile whose folder holds the socket: `~/.colima/PROFILE/docker.sock`, or below COLIMA_HOME."""
+    """Return the profile whose folder holds the socket: `~/.colima/PROFILE`, or below COLIMA_HOME."""
     homes = [machine.home / ".colima", machine.home / ".config/colima"]
     homes += [Path(machine.colima_home)] if machine.colima_home else []
     for home in homes:
@@ -168,7 +169,7 @@ def _colima_profile(path: Path, machine: Machine) -> str | None:
 
 
 def _target(path: Path) -> Path:
-    """Where a link leads, also when nothing is there."""
+    """Return where a link leads, also when nothing is there."""
     try:
         return path.resolve()
     except (OSError, RuntimeError):

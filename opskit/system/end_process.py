@@ -14,7 +14,7 @@ PATIENCE_S = 10.0
 
 
 def main(arguments: list[str]) -> int:
-    """The exit status."""
+    """Return the exit status."""
     try:
         pid, began = arguments
         gone = end(int(pid), float(began), patience_s=PATIENCE_S)

@@ -37,7 +37,7 @@ class DiskGauge:
 
 @dataclass(frozen=True, slots=True)
 class CpuTimes:
-    """Processor time of all cores together since the start of the machine."""
+    """The processor time of all cores together since the start of the machine."""
 
     total_s: float
     idle_s: float

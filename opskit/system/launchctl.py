@@ -1,4 +1,4 @@
-"""What launchctl writes, read: `print` of one job, `print-disabled`, and the answers that mean "not there".
+"""Reads what launchctl writes: `print` of one job, `print-disabled`, and the answers that mean "not there".
 
 The manual says of `print` that it is for people and may change; between macOS 10.15 and 26 the first line,
 the states and the wording of exits did, and the indentation of the job's own fields did not.
@@ -46,7 +46,7 @@ class LaunchdJob:
 
 
 def job(text: str) -> LaunchdJob:
-    """The answer of `launchctl print DOMAIN/LABEL`, without the fields of its nested blocks."""
+    """Read the answer of `launchctl print DOMAIN/LABEL`, without the fields of its nested blocks."""
     fields: dict[str, str] = {}
     blocks: dict[str, list[str]] = {}
     inside: list[str] | None = None
@@ -99,13 +99,13 @@ def _says(done: ProgramResult, words: tuple[str, ...]) -> bool:
 
 
 def _number(text: str | None) -> int | None:
-    """`78: EX_CONFIG` is 78; `(never exited)` is no number."""
+    """Read `78: EX_CONFIG` as 78; `(never exited)` is no number."""
     number = _NUMBER.match(text or "")
     return int(number[0]) if number else None
 
 
 def _last_exit(fields: Mapping[str, str]) -> int | None:
-    """A signal takes the place of the exit code."""
+    """Return the exit code, or the negative signal that took its place."""
     if signal := _SIGNAL.fullmatch(fields.get("last terminating signal", "")):
         return -int(signal[1])
     return _number(fields.get("last exit code"))

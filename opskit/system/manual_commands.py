@@ -27,7 +27,7 @@ _BEFORE = ("sudo", "env", "nice", "bash", "sh", "python")
 
 @dataclass(frozen=True, slots=True)
 class ManualCommand:
-    """What a command line changes. `stays` tells that it lives for as long as its containers do."""
+    """What a command line changes. `stays`: it lives for as long as its containers do."""
 
     words: str
     stays: bool = False
@@ -43,7 +43,7 @@ class RunningCommand:
 
 
 def manual_commands(docker_host: str | None) -> list[RunningCommand]:
-    """Return those of every user, the oldest first. Blocks while every process is looked at.
+    """Return the commands of every user, the oldest first. Blocks while every process is looked at.
 
     `docker_host` is our DOCKER_HOST: who plainly works with another daemon is left out.
     """
@@ -90,7 +90,7 @@ def _command(name: str, arguments: Sequence[str]) -> ManualCommand | None:
 
 
 def _verb(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """The first argument that is no option, and what follows it."""
+    """Return the first argument that is no option, and what follows it."""
     place = 0
     while place < len(arguments):
         word = arguments[place]

@@ -29,9 +29,10 @@ _SELF_ASSIGNED = "169.254."
 
 @dataclass(frozen=True, slots=True)
 class TcpResult:
-    """`problem` is None when a connection was accepted. `seconds` is the time it took either way.
+    """How an attempt to connect ended, and the `seconds` that it took either way.
 
-    `errno` is the system's number for it, where there is one: several addresses may fail in several ways.
+    `problem` is None when the connection was accepted. `errno` is the system's number for it, where there is
+    one: several addresses may fail in several ways.
     """
 
     seconds: float
@@ -40,13 +41,13 @@ class TcpResult:
 
 
 def endpoint(url: str) -> tuple[str, int]:
-    """Host and port of a URL, the scheme's port when it names none."""
+    """Return host and port of a URL, the scheme's port when it names none."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 async def connects(url: str, *, timeout_s: float) -> TcpResult:
-    """Open and close one connection. Says nothing to the server."""
+    """Open and close one connection. No byte is sent to the server."""
     host, port = endpoint(url)
     began = time.monotonic()
     problem: Literal["refused", "timeout", "name", "unreachable"] | None = None
@@ -79,13 +80,13 @@ class NetworkPort:
 
     @property
     def usable(self) -> bool:
-        """Whether it has an address that somebody gave it: 169.254.x.y it gave itself."""
+        """Whether it has an address that was assigned to it: 169.254.x.y it chose itself."""
         return self.address is not None and not self.address.startswith(_SELF_ASSIGNED)
 
 
 @dataclass(frozen=True, slots=True)
 class WifiState:
-    """`power` is None where it is not told; `route` is the device of the default route."""
+    """How the machine is connected. `power` is None when unknown, `route` the device of the default route."""
 
     ports: tuple[NetworkPort, ...]
     power: bool | None = None
@@ -102,7 +103,7 @@ class WifiState:
 
 
 async def wifi_of_mac(environ: Mapping[str, str]) -> WifiState:
-    """Asks networksetup, ipconfig and route, side by side.
+    """Ask networksetup, ipconfig and route, side by side.
 
     Raises NotStarted where they are missing, TimeoutError when one hangs.
     """
@@ -128,7 +129,7 @@ async def wifi_of_mac(environ: Mapping[str, str]) -> WifiState:
 
 
 async def wifi_of_network_manager(environ: Mapping[str, str]) -> WifiState | None:
-    """The same from NetworkManager; None when it does not run. It tells no addresses: connected counts."""
+    """Ask NetworkManager; None when it does not run. It shows no addresses: connected counts."""
     async with asyncio.timeout(5.0):
         try:
             devices, radio = await asyncio.gather(
@@ -141,7 +142,7 @@ async def wifi_of_network_manager(environ: Mapping[str, str]) -> WifiState | Non
 
 
 def mac_ports(text: str) -> tuple[NetworkPort, ...]:
-    """Wi-Fi and cables, out of `networksetup -listallhardwareports`."""
+    """Read Wi-Fi and cables out of `networksetup -listallhardwareports`."""
     ports = []
     for match in _PORT.finditer(text):
         name, device = match["name"].strip(), match["device"]
@@ -154,19 +155,19 @@ def mac_ports(text: str) -> tuple[NetworkPort, ...]:
 
 
 def mac_power(text: str) -> bool | None:
-    """Out of `networksetup -getairportpower`; None for a device that is no Wi-Fi."""
+    """Read `networksetup -getairportpower`; None for a device that is no Wi-Fi."""
     match = _POWER.search(text)
     return None if match is None else match["power"] == "On"
 
 
 def mac_route(text: str) -> str | None:
-    """The device of the default route, out of `route -n get default`; None without one."""
+    """Read the device of the default route out of `route -n get default`; None without one."""
     match = _INTERFACE.search(text)
     return None if match is None else match["device"]
 
 
 def network_manager_state(devices: str, radio: str) -> WifiState:
-    """Out of `nmcli -t -f DEVICE,TYPE,STATE device` and `nmcli -t -f WIFI radio`."""
+    """Read `nmcli -t -f DEVICE,TYPE,STATE device` and `nmcli -t -f WIFI radio`."""
     ports: list[NetworkPort] = []
     for line in devices.splitlines():
         # A colon inside a name is written `\:`.

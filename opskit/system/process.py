@@ -49,7 +49,7 @@ class Process:
 
 
 def read_process(pid: int) -> Process | None:
-    """Return None when it is gone, or may not be looked at."""
+    """Read one process; None when it is gone, or may not be looked at."""
     try:
         return _read(psutil.Process(pid))
     except psutil.Error:
@@ -163,12 +163,12 @@ def end(pid: int, began: float, *, patience_s: float) -> bool:
     except psutil.NoSuchProcess:
         return True
     except psutil.AccessDenied as exc:
-        raise PermissionError(f"process {pid} belongs to somebody else") from exc
+        raise PermissionError(f"process {pid} belongs to another user") from exc
     return True
 
 
 def _gone(process: psutil.Process, limit_s: float) -> bool:
-    """Whether it ends in time. One that nobody reaps (a container's first process may not) has ended too."""
+    """Whether it ends in time. One that is not reaped (by a container's first process) has ended too."""
     limit = time.monotonic() + limit_s
     while (remaining_s := limit - time.monotonic()) > 0:
         try:

@@ -24,7 +24,7 @@ _SAMPLE_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class PortSocket:
-    """One socket that accepts connections (TCP) or datagrams (UDP). `pid` None means that it is not told."""
+    """One socket that accepts connections (TCP) or datagrams (UDP). `pid` is None without the rights."""
 
     protocol: str
     address: str
@@ -34,7 +34,7 @@ class PortSocket:
 
 @dataclass(frozen=True, slots=True)
 class SocketTable:
-    """What was listened on at `taken` (monotonic seconds). `complete` is False where rights are missing."""
+    """The listening sockets at `taken` (monotonic seconds). `complete` is False where rights are missing."""
 
     taken: float
     held: Mapping[tuple[str, int], tuple[PortSocket, ...]] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class SocketTable:
 
     @classmethod
     def read(cls, taken: float) -> "SocketTable":
-        """Blocks for as long as it takes to look at every process."""
+        """Read the table. Blocks while every process is looked at."""
         held: dict[tuple[str, int], list[PortSocket]] = {}
         complete = True
         try:
@@ -96,7 +96,7 @@ class Listener:
 
 
 async def listener(port: int) -> Listener | None:
-    """Watch the process that listens on `port` for a moment; None when it cannot be told.
+    """Watch the process that listens on `port` for a moment; None when it is unknown.
 
     Without the rights to see other users' sockets only our own processes are found.
     """
@@ -104,7 +104,7 @@ async def listener(port: int) -> Listener | None:
 
 
 async def command_line_of(port: int) -> tuple[str, ...] | None:
-    """Return the command line of the process that listens on `port`, at once; None when it cannot be told."""
+    """Return the command line of the process that listens on `port`, at once; None when it is unknown."""
     return await asyncio.to_thread(_command_line_of, port)
 
 
@@ -132,7 +132,7 @@ def _listening_pid(port: int) -> int | None:
 
 
 def owner(pid: int) -> Owner | None:
-    """Return None when the process is gone or may not be looked at."""
+    """Return the owner with this id; None when it is gone or may not be looked at."""
     process = read_process(pid)
     if process is None:
         return None
@@ -145,14 +145,14 @@ def owner(pid: int) -> Owner | None:
 
 
 def groups(text: str) -> tuple[str | None, str | None]:
-    """The systemd unit and the container of a process, out of its `/proc/PID/cgroup`."""
+    """Read the systemd unit and the container of a process out of its `/proc/PID/cgroup`."""
     container = _CONTAINER.search(text)
     units = [unit for unit in _UNIT.findall(text) if not unit.startswith("user@")]
     return (units[-1] if units else None), (container[1] if container else None)
 
 
 def launchd_label(listing: str, pid: int) -> str | None:
-    """The job that runs as `pid`, out of `launchctl list` (PID, status, label)."""
+    """Read the job that runs as `pid` out of `launchctl list` (PID, status, label)."""
     for line in listing.splitlines():
         parts = line.split("\t")
         if len(parts) == 3 and parts[0] == str(pid):
@@ -178,7 +178,7 @@ def _launchd(pid: int) -> str | None:
 
 
 def _process_by_process() -> list[tuple[Any, int | None]]:
-    """On macOS only the sockets of processes that one may look into are shown."""
+    """Return the sockets of the processes that one may look into: macOS shows no others."""
     connections: list[tuple[Any, int | None]] = []
     for process in psutil.process_iter():
         try:
