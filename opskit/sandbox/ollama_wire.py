@@ -153,7 +153,7 @@ def show_body(model: SimModel, modified: datetime) -> dict[str, Any]:
 def parse_keep_alive(value: object) -> float | None:
     """Read `keep_alive` as seconds: a number, or a Go duration such as `10m`; negative is for ever.
 
-    Raises BadRequestError: a string without a unit, or anything else.
+    Raises BadRequestError for a string without a unit, and for anything else.
     """
     if value is None:
         return None
@@ -171,7 +171,7 @@ def parse_keep_alive(value: object) -> float | None:
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
-    """Read a request body. Raises BadRequestError: it is absent, not JSON, or not an object."""
+    """Read a request body. Raises BadRequestError when it is absent, not JSON, or no object."""
     if not raw.strip():
         raise BadRequestError("missing request body")
     try:
@@ -188,7 +188,7 @@ def parse_body(raw: bytes) -> dict[str, Any]:
 def list_of_objects(body: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
     """Read a list such as `messages`; empty when absent.
 
-    Raises BadRequestError: it is something else.
+    Raises BadRequestError when it is something else.
     """
     value = body.get(field)
     if value is None:
@@ -199,7 +199,7 @@ def list_of_objects(body: Mapping[str, Any], field: str) -> list[dict[str, Any]]
 
 
 def parse_options(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Read `options`. Raises BadRequestError: it is no object, or one of its numbers is no number."""
+    """Read `options`. Raises BadRequestError when it, or one of its numbers, is none."""
     options = body.get("options") or {}
     if not isinstance(options, dict):
         raise BadRequestError(f"json: cannot unmarshal {_go_type(options)} into Go struct field .options")

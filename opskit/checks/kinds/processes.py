@@ -102,7 +102,7 @@ def _matching(params: ProcessParams, pid: int | None) -> "tuple[list[Process], i
     processes, hidden = find_processes(
         pids=lambda other: other == pid if pid is not None else other not in us,
         names=None if params.name is None else {params.name},
-        command=matches,
+        command=None if regex is None else matches,
     )
     return sorted(processes, key=lambda process: process.pid), hidden
 
