@@ -375,7 +375,7 @@ class MlxExchange(BaseHTTPRequestHandler):
         self.wfile.write(answer.event("", script.reason))
         options = body.get("stream_options")
         if options is not None:
-            if "include_usage" not in options:
+            if not isinstance(options, dict) or "include_usage" not in options:
                 raise EmptyReplyError
             if options["include_usage"]:
                 self.wfile.write(answer.usage_event(_counted(script)))

@@ -14,6 +14,7 @@ from opskit.checks.command_line import words
 from opskit.checks.fields import CONFIG, AnyText, Bytes, Text
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.system.program import NotStarted, run
+from opskit.text import listing
 
 if TYPE_CHECKING:
     from opskit.system.process import Process
@@ -78,9 +79,8 @@ async def _process(params: ProcessParams, scene: CheckContext) -> Observation:
         return Observation(values, problem=problem, undecided=problem, state="unknown")
     if not processes:
         return Observation(values, f"no process {_described(params)}", state="stopped")
-    first = processes[0]
-    more = f" and {len(processes) - 1} more" if len(processes) > 1 else ""
-    return Observation(values, f"process {first.pid} ({first.name}){more} runs", state="running")
+    shown = listing([f"process {process.pid} ({process.name})" for process in processes], 1)
+    return Observation(values, f"{shown} runs", state="running")
 
 
 def _pid(path: Path) -> int:
