@@ -202,7 +202,7 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {what} {name!r}; {did_you_mean(name, [str(known_name) for known_name in known])}"
 
 
-Listener = Callable[[str | None, SandboxFault | None], None]
+BoardListener = Callable[[str | None, SandboxFault | None], None]
 
 
 class FaultBoard:
@@ -215,7 +215,7 @@ class FaultBoard:
     def __init__(self, faults: Iterable[tuple[str | None, SandboxFault]] = ()) -> None:
         self._lock = threading.RLock()
         self._active: dict[tuple[str | None, SandboxFaultKind], tuple[SandboxFault, int | None]] = {}
-        self._listeners: list[Listener] = []
+        self._listeners: list[BoardListener] = []
         self._shows: Collection[SandboxFaultKind] | None = None
         self._owner = ""
         for model, fault in faults:
@@ -277,7 +277,7 @@ class FaultBoard:
         with self._lock:
             return [(model, fault) for (model, _), (fault, _) in self._active.items()]
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
+    def subscribe(self, listener: BoardListener) -> Callable[[], None]:
         """Call `listener(model, fault)` after each `set`, `(None, None)` after `clear`; returns the undo.
 
         It is called in the thread that made the change.
