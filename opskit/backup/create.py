@@ -25,7 +25,7 @@ from opskit.backup.pattern import Patterns
 from opskit.config.schema import Config
 from opskit.errors import ConfigError, OpskitError
 from opskit.result import Finding, Report, Status
-from opskit.system.compose_model import further_files
+from opskit.system.compose import further_files
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 _ENV_LINE = re.compile(r"^\s*(?:export\s+)?(\w+)\s*=\s*(['\"]?)([^'\"#\n]*)\2", re.MULTILINE)

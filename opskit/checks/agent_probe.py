@@ -15,7 +15,7 @@ from opskit.llm.verdict import judge
 from opskit.providers.agent import AgentClient
 from opskit.providers.base import CallError
 from opskit.result import Finding, Status
-from opskit.system.process import Listener
+from opskit.system.sockets import Listener
 from opskit.tags import new_correlation_id
 
 

@@ -27,7 +27,7 @@ from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, ModelInfo
 from opskit.result import Finding, Status
 from opskit.system.host import available_memory_bytes, is_loopback
 from opskit.system.lock import try_lock
-from opskit.system.process import Listener
+from opskit.system.sockets import Listener
 
 #: Weights of models that are loaded on one machine are hardly larger.
 _LARGEST_BYTES = 60 * GIB

@@ -10,7 +10,7 @@ from opskit.providers.base import CallCause, CallError
 from opskit.result import Status
 from opskit.system.host import is_loopback
 from opskit.system.network import TcpResult, endpoint
-from opskit.system.process import Listener, listener
+from opskit.system.sockets import Listener, listener
 
 
 @dataclass(frozen=True, slots=True)

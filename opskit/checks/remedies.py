@@ -3,7 +3,7 @@
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.providers.kinds import EXAMPLE_MODEL, ServerKind, expected_kind
-from opskit.system.process import Listener
+from opskit.system.sockets import Listener
 
 
 def node_remedy(

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from opskit.llm.faults import Fault, FaultKind
 from opskit.providers.base import Slot
-from opskit.system.process import Listener
+from opskit.system.sockets import Listener
 
 
 class NodeState(StrEnum):

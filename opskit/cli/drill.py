@@ -1,6 +1,5 @@
 """`opskit drill`: does failover work, with this configuration? Played on simulated servers."""
 
-import difflib
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,6 +32,7 @@ def drill(
     del debug  # read by main
     from opskit.sandbox.drill import chosen
     from opskit.sandbox.scenarios import SCENARIOS
+    from opskit.text import near_names
 
     if list_:
         render.table(("scenario", "what is injected"), [(s.name, s.injected) for s in SCENARIOS])
@@ -40,7 +40,7 @@ def drill(
     try:
         scenarios = chosen(only or (), SCENARIOS)
     except KeyError as exc:
-        near = difflib.get_close_matches(str(exc.args[0]), [s.name for s in SCENARIOS], n=3, cutoff=0.4)
+        near = near_names(str(exc.args[0]), (scenario.name for scenario in SCENARIOS))
         hint = f"near names: {', '.join(near)}; " if near else ""
         raise UsageError(
             f"there is no scenario {exc.args[0]!r}", remedy=f"{hint}`opskit drill --list` shows all"

@@ -9,7 +9,7 @@ from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
-    from opskit.sandbox.stage import FaultSpec
+    from opskit.sandbox.faults import FaultSpec
 
 app = typer.Typer(no_args_is_help=True, help="A simulated stack on loopback, with faults to switch on.")
 
@@ -42,24 +42,14 @@ def up(
 def faults(config: ConfigOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """List the faults and which server can show each."""
     del debug, config  # debug is read by main; every command takes --config
-    from opskit.result import SCHEMA_VERSION
-    from opskit.sandbox.kinds import SHOWN_BY, SandboxFaultKind
+    from opskit.sandbox.faults import SHOWN_BY, SandboxFaultKind
 
     rows = [
         (kind.value, ", ".join(node for node, kinds in SHOWN_BY.items() if kind in kinds))
         for kind in SandboxFaultKind
     ]
     if json:
-        render.document(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "command": "sandbox faults",
-                "ok": True,
-                "status": "pass",
-                "findings": [],
-                "faults": {name: nodes.split(", ") for name, nodes in rows},
-            }
-        )
+        _document("sandbox faults", "faults", {name: nodes.split(", ") for name, nodes in rows})
         return
     render.table(("fault", "shown by"), rows)
 
@@ -68,7 +58,6 @@ async def _up(faults: "list[FaultSpec]", *, json: bool) -> None:
     import asyncio
     import signal
 
-    from opskit.result import SCHEMA_VERSION
     from opskit.sandbox.stage import Stage
 
     stop = asyncio.Event()
@@ -82,19 +71,26 @@ async def _up(faults: "list[FaultSpec]", *, json: bool) -> None:
     async with stage:
         environment = stage.environment()
         if json:
-            render.document(
-                {
-                    "schema_version": SCHEMA_VERSION,
-                    "command": "sandbox up",
-                    "ok": True,
-                    "status": "pass",
-                    "findings": [],
-                    "environment": environment,
-                }
-            )
+            _document("sandbox up", "environment", environment)
         else:
             for name, value in environment.items():
                 render.line(f"export {name}={value}")
         render.flush()
         render.note("the sandbox is up; Ctrl-C ends it")
         await stop.wait()
+
+
+def _document(command: str, key: str, content: object) -> None:
+    """Write a report without findings, and its content."""
+    from opskit.result import SCHEMA_VERSION
+
+    render.document(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "command": command,
+            "ok": True,
+            "status": "pass",
+            "findings": [],
+            key: content,
+        }
+    )

@@ -19,7 +19,7 @@ from opskit.facts.survey import Survey
 from opskit.logs.files import FileSource
 from opskit.logs.resolve import resolve
 from opskit.logs.source import LogSource
-from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker import Docker
 from opskit.system.docker_records import ListedContainer
 from opskit.system.logfile import LOG_NAME
 from opskit.watch.targets import AgentTarget, NodeTarget, Target
@@ -97,12 +97,12 @@ async def _wish(asked: WatchOptions, root: App, survey: Survey) -> WatchParts:
         if chosen("agents", agent.name)
     ]
     own, sources, names = await _sources(asked, areas, config)
-    docker = DockerObjects() if "containers" in areas or names else None
+    docker = Docker() if "containers" in areas or names else None
 
     def follow(name: str) -> LogSource:
         from opskit.logs.container import ContainerSource
 
-        return ContainerSource(docker or DockerObjects(), ListedContainer(name, name, "", "running"))
+        return ContainerSource(docker or Docker(), ListedContainer(name, name, "", "running"))
 
     return WatchParts(
         areas,

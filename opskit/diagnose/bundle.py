@@ -25,7 +25,7 @@ from opskit.facts.survey import Survey
 from opskit.logs.record import LogEntry
 from opskit.recovery.audit import FILE_NAME as AUDIT_NAME
 from opskit.result import Finding, Status
-from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker import Docker
 from opskit.system.logfile import LOG_NAME
 
 LOG_BYTES = 1024 * 1024
@@ -187,7 +187,7 @@ async def _containers(around: Survey, items: Sequence[Mapping[str, Any]], redact
 
 
 async def _container_log(
-    door: DockerObjects, item: Mapping[str, Any], redactor: Redactor, gate: asyncio.Semaphore
+    door: Docker, item: Mapping[str, Any], redactor: Redactor, gate: asyncio.Semaphore
 ) -> Member:
     async with gate:
         entries, problem = await log_of(door, container(item), _LOG_LINES, _LOG_S, LOG_BYTES)

@@ -31,7 +31,7 @@ from opskit.logs.container import ContainerSource
 from opskit.logs.record import LogEntry
 from opskit.logs.source import Window
 from opskit.result import Finding, Status
-from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker import Docker
 from opskit.system.docker_records import ListedContainer
 
 #: How many containers are sampled at once: each costs the daemon a second of two threads.
@@ -78,7 +78,7 @@ def unanswered(area_name: str, error: OpskitError) -> Area:
     return Area(area_name, 0.0, {"docker": None}, (TableSection("docker", lines=(text,)),), (finding,))
 
 
-async def _inspected(door: DockerObjects, mine: Sequence[ListedContainer]) -> list[Mapping[str, Any]]:
+async def _inspected(door: Docker, mine: Sequence[ListedContainer]) -> list[Mapping[str, Any]]:
     """All that is told of each; one that was removed meanwhile is left out."""
     found = await asyncio.gather(*(door.named(one.id) for one in mine))
     return [one for one in found if one is not None]
@@ -86,7 +86,7 @@ async def _inspected(door: DockerObjects, mine: Sequence[ListedContainer]) -> li
 
 async def _containers(
     around: Survey,
-    door: DockerObjects,
+    door: Docker,
     inspected: "asyncio.Future[list[Mapping[str, Any]]]",
     there: Sequence[ListedContainer],
     lines: int,
@@ -139,7 +139,7 @@ def secrets_of(items: Sequence[Mapping[str, Any]]) -> frozenset[str]:
 
 
 async def _sampled(
-    door: DockerObjects, one: AssessedContainer, lines: int, gate: asyncio.Semaphore
+    door: Docker, one: AssessedContainer, lines: int, gate: asyncio.Semaphore
 ) -> SampledContainer:
     async with gate:
         use, (log, problem) = await asyncio.gather(
@@ -149,7 +149,7 @@ async def _sampled(
     return SampledContainer(one, use, shown, problem)
 
 
-async def _use(door: DockerObjects, one: Container) -> Use | None:
+async def _use(door: Docker, one: Container) -> Use | None:
     if not one.running:
         return None
     try:
@@ -160,7 +160,7 @@ async def _use(door: DockerObjects, one: Container) -> Use | None:
 
 
 async def log_of(
-    door: DockerObjects, read: Container, lines: int, limit_s: float, limit_bytes: int = _LOG_BYTES
+    door: Docker, read: Container, lines: int, limit_s: float, limit_bytes: int = _LOG_BYTES
 ) -> tuple[list[LogEntry], str | None]:
     """The last lines, at most `limit_bytes` of them, and why there are none or not all."""
     if lines <= 0:
@@ -188,7 +188,7 @@ async def log_of(
     return list(kept), problem
 
 
-async def _images(door: DockerObjects, survey: "asyncio.Future[list[Mapping[str, Any]]]") -> Part:
+async def _images(door: Docker, survey: "asyncio.Future[list[Mapping[str, Any]]]") -> Part:
     found, items = await asyncio.gather(door.all_of("image"), asyncio.shield(survey))
     users: dict[str, list[str]] = {}
     for item in items:
@@ -217,7 +217,7 @@ async def _images(door: DockerObjects, survey: "asyncio.Future[list[Mapping[str,
     return Part(data, (TableSection("images", ("image", "size", "built", "used by"), rows),))
 
 
-async def _volumes(door: DockerObjects, survey: "asyncio.Future[list[Mapping[str, Any]]]") -> Part:
+async def _volumes(door: Docker, survey: "asyncio.Future[list[Mapping[str, Any]]]") -> Part:
     found, items = await asyncio.gather(door.all_of("volume"), asyncio.shield(survey))
     users: dict[str, list[str]] = {}
     for item in items:
@@ -242,7 +242,7 @@ async def _volumes(door: DockerObjects, survey: "asyncio.Future[list[Mapping[str
     return Part(data, (TableSection("volumes", ("volume", "driver", "used by", "where"), rows, none),))
 
 
-async def networks(door: DockerObjects) -> Part:
+async def networks(door: Docker) -> Part:
     """Every Docker network with who is in it."""
     listed = await door.all_of("network")
     found = await asyncio.gather(*(door.found("network", str(one["Id"])) for one in listed))

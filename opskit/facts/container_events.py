@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from opskit.facts.container import Container, docker_time
-from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker import Docker
 from opskit.system.docker_records import DockerEvent
 
 #: As many events as Docker keeps, of all kinds together; each run of a health check makes three.
@@ -30,7 +30,7 @@ class ContainerEvents:
 
 
 async def read_container_events(
-    docker: DockerObjects,
+    docker: Docker,
     containers: Sequence[Container],
     *,
     back_s: float,

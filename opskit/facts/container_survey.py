@@ -11,7 +11,7 @@ from pathlib import Path
 from opskit.config.schema import Config
 from opskit.facts.container import Container, container, docker_time
 from opskit.facts.container_events import ContainerEvents, read_container_events
-from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker import Docker
 from opskit.system.docker_records import PROJECT, SERVICE
 
 #: Where recovery remembers its repairs, in the state folder.
@@ -33,13 +33,13 @@ class ContainerSurvey:
     events: ContainerEvents | None = None
 
 
-async def read_container(docker: DockerObjects, name: str) -> Container | None:
+async def read_container(docker: Docker, name: str) -> Container | None:
     """Read a container by name or id; None when there is none. Raises OpskitError DOCKER_*."""
     item = await docker.named(name)
     return None if item is None else container(item)
 
 
-async def read_containers(docker: DockerObjects, names: Iterable[str]) -> list[Container]:
+async def read_containers(docker: Docker, names: Iterable[str]) -> list[Container]:
     """Read containers in order; one that is not there (any more) is left out. Raises OpskitError DOCKER_*."""
     gate = asyncio.Semaphore(_AT_ONCE)
 
@@ -52,7 +52,7 @@ async def read_containers(docker: DockerObjects, names: Iterable[str]) -> list[C
 
 
 async def read_compose_containers(
-    docker: DockerObjects, project: str | None = None, service: str | None = None
+    docker: Docker, project: str | None = None, service: str | None = None
 ) -> list[Container]:
     """Read the containers of a Compose project or service, those of `compose run` too, stopped ones too."""
     labels = [f"{PROJECT}={project}"] if project else []
@@ -61,7 +61,7 @@ async def read_compose_containers(
 
 
 async def survey_containers(
-    docker: DockerObjects,
+    docker: Docker,
     containers: Sequence[Container],
     config: Config,
     *,
@@ -87,7 +87,7 @@ async def survey_containers(
     return ContainerSurvey(containers=tuple(containers), peers=peers, now=events.now, events=events)
 
 
-async def _peers(docker: DockerObjects, containers: Sequence[Container]) -> dict[str, Container]:
+async def _peers(docker: Docker, containers: Sequence[Container]) -> dict[str, Container]:
     """Read the owners of shared networks, and for what ended with 0 the other containers of its project."""
     peers = {one.id: one for one in containers}
     owners = {one.shares_network_of for one in containers if one.shares_network_of} - peers.keys()

@@ -184,7 +184,7 @@ async def started_with(node: NodeConfig) -> str | None:
         return node.default_model
     if not is_loopback(node.url):
         return None
-    from opskit.system.process import command_line_of
+    from opskit.system.sockets import command_line_of
 
     return model_in_command(await command_line_of(endpoint(node.url)[1]) or ())
 

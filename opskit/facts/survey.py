@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import httpx
 
     from opskit.providers.node import Node
-    from opskit.system.docker_objects import DockerObjects
+    from opskit.system.docker import Docker
     from opskit.system.sockets import SocketTable
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class Survey:
         self._stack = contextlib.AsyncExitStack()
         self._clients: dict[bool, httpx.AsyncClient] = {}
         self._nodes: dict[NodeConfig, Node] = {}
-        self._docker: DockerObjects | None = None
+        self._docker: Docker | None = None
         self._readings: dict[Hashable, _KeptFact] = {}
 
     def open(self) -> None:
@@ -125,12 +125,12 @@ class Survey:
             self._clients[checked] = client
         return self._clients[checked]
 
-    async def docker(self) -> "DockerObjects":
+    async def docker(self) -> "Docker":
         """Return the client of Docker; its questions raise OpskitError DOCKER_*."""
         if self._docker is None:
-            from opskit.system.docker_objects import DockerObjects
+            from opskit.system.docker import Docker
 
-            docker = DockerObjects(self.environ)
+            docker = Docker(self.environ)
             self._docker = docker
             await self._stack.enter_async_context(docker)
         return self._docker

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 
-from opskit.system.moment import EARLIEST_S, LATEST_S
+from opskit.text import EARLIEST_S, LATEST_S
 
 _ANY = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?")
 

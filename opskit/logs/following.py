@@ -20,9 +20,8 @@ from opskit.logs.reading import ContainerReading, frames_of, try_out
 from opskit.logs.resume import Position
 from opskit.logs.source import Batch, Note
 from opskit.logs.watching import watch
-from opskit.system.docker import Docker
+from opskit.system.docker import Docker, LogStream
 from opskit.system.docker_records import DockerEvent, LoggedContainer, LogQuery
-from opskit.system.docker_streams import LogStream
 
 #: Small pieces are let gather for this long: at many lines a second one wake-up then reads dozens of them.
 _GATHER_S = 0.02

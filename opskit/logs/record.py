@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from opskit.logs.tag_names import STANDARD_TAGS, tag_pattern
-from opskit.system.moment import EARLIEST_S, LATEST_S, epoch_s
 from opskit.tags import Value, parse
+from opskit.text import EARLIEST_S, LATEST_S, epoch_s
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from opskit.logs.record import timestamp
-from opskit.system.moment import epoch_s
+from opskit.text import epoch_s
 
 MINUTE_S = 60
 #: More buckets than this are joined in pairs: a week in minutes, a year in hours.

@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 
 from opskit.errors import UsageError
-from opskit.system.moment import EARLIEST_S, LATEST_S
+from opskit.text import EARLIEST_S, LATEST_S
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _AGO = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")

@@ -9,8 +9,7 @@ from opskit.facts.container import Container
 from opskit.recovery.context import RecoveryContext
 from opskit.recovery.step import Command, TargetObservation
 from opskit.recovery.steps.declared import declared, sources
-from opskit.system.compose import Compose, find
-from opskit.system.compose_model import Project
+from opskit.system.compose import Compose, Project, find
 from opskit.system.program import NotStarted
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from opskit.config.schema import Config
 from opskit.facts.survey import Survey
 from opskit.recovery.memory import Memory
-from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker import Docker
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class RecoveryContext:
     environ: Mapping[str, str]
     folder: Path
     survey: Survey
-    door: DockerObjects
+    door: Docker
     memory: Memory
     clock: Callable[[], float]
     platform: str

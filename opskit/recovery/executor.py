@@ -28,8 +28,8 @@ from opskit.recovery.notice import Notice, Tell
 from opskit.recovery.outcome import Outcome, Ran, RepairResult
 from opskit.recovery.step import Command, Condition, Repair, TargetObservation
 from opskit.system.lock import try_lock
-from opskit.system.moment import utc
-from opskit.system.running import running
+from opskit.system.process import read_process
+from opskit.text import utc
 
 LOCK_NAME = "recover.lock"
 #: Gathers what would be gone after a repair.
@@ -221,7 +221,7 @@ class Executor:
 
     def _keep_server(self, target: str, done: Ran) -> None:
         """A server that was started is ours to end, however this run ends."""
-        started = None if done.pid is None else running(done.pid)
+        started = None if done.pid is None else read_process(done.pid)
         if started is not None:
             self.memory.facts[f"started:{target}"] = {"pid": started.pid, "began": started.began}
             self.memory.save()

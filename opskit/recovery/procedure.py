@@ -21,8 +21,8 @@ from opskit.recovery.outcome import Ran
 from opskit.recovery.step import Command
 from opskit.recovery.steps.hands_off import worked_on
 from opskit.result import Finding, Report
-from opskit.system.handiwork import workers
-from opskit.system.moment import utc
+from opskit.system.manual_commands import manual_commands
+from opskit.text import utc
 
 #: Narrates: one line for what begins now.
 Say = Callable[[str], None]
@@ -129,7 +129,7 @@ class Procedure:
         """Raises OpskitError RECOVER_003 while somebody builds, pulls or makes a backup."""
         if await asyncio.to_thread(backup_runs, self.ground.config):
             raise OpskitError("RECOVER_003", "a backup is being made or restored", remedy="wait for its end")
-        found = await asyncio.to_thread(workers, self.ground.environ.get("DOCKER_HOST"))
+        found = await asyncio.to_thread(manual_commands, self.ground.environ.get("DOCKER_HOST"))
         at_work = worked_on(found, self.ground.config.recovery.hands_off_s)
         if at_work is not None:
             raise OpskitError("RECOVER_003", at_work, remedy="wait for its end, or stop it")

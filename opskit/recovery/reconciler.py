@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
 from opskit.recovery.repairer import Repairer
 from opskit.recovery.step import Step, TargetObservation
-from opskit.system.moment import utc
+from opskit.text import utc
 
 
 @dataclass(slots=True)

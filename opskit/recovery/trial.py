@@ -12,7 +12,7 @@ from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice
 from opskit.recovery.notifier import Delivery, Notifier, Sent
 from opskit.result import Finding, Report, Status
-from opskit.system.moment import utc
+from opskit.text import utc
 
 _STATUS = {Sent.SENT: Status.PASS, Sent.FAILED: Status.FAIL, Sent.OFF: Status.SKIP}
 

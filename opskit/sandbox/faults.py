@@ -1,17 +1,82 @@
-"""Faults a simulated server can show: their settings, their grammar and the board they hang on."""
+"""Faults a simulated server can show: kinds, settings, grammar, and the board of those that are set."""
 
-import difflib
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from opskit.sandbox.kinds import AGENT_FAULTS, SHOWN_BY, WHOLE_NODE, SandboxFaultKind
+from opskit.text import did_you_mean
 
-__all__ = ["FaultBoard", "SandboxFault", "SandboxFaultKind", "check_shown", "format_fault", "parse_fault"]
+
+class SandboxFaultKind(StrEnum):
+    """Every fault by the name it has on the command line."""
+
+    REFUSE = "refuse"
+    SILENCE = "silence"
+    RESET = "reset"
+    CRASH = "crash"
+    CRASH_OLD = "crash-old"
+    OOM = "oom"
+    KILLED = "killed"
+    BROKEN_FILE = "broken-file"
+    BLOB_MISSING = "blob-missing"
+    BROKEN_TEMPLATE = "broken-template"
+    UNKNOWN_ARCHITECTURE = "unknown-architecture"
+    BAD_OPTION = "bad-option"
+    CONTEXT_EXCEEDED = "context-exceeded"
+    UNPARSABLE = "unparsable"
+    SLOW_LOAD = "slow-load"
+    FAST_503 = "fast-503"
+    RATE_LIMITED = "rate-limited"
+    NOT_INSTALLED = "not-installed"
+    PS_BLOCKS = "ps-blocks"
+    GARBAGE = "garbage"
+    GARBAGE_TAGS = "garbage-tags"
+    EMPTY = "empty"
+    ECHO = "echo"
+    LOOP = "loop"
+    DONE_FALSE = "done-false"
+    LENGTH = "length"
+    CUT = "cut"
+    ERROR_INBAND = "error-inband"
+    UNAUTHORISED = "unauthorised"
+    ZOMBIE = "zombie"
+    NOTFOUND_ALL = "notfound-all"
+    EMPTY_REPLY = "empty-reply"
+    HANG_MIDSTREAM = "hang-midstream"
+    SLOW_TOKEN = "slow-token"  # noqa: S105
+    LOADING_503 = "loading-503"
+    CLOSE_BEFORE_DONE = "close-before-done"
+
 
 K = SandboxFaultKind
+
+ANY_NODE = frozenset({
+    K.REFUSE, K.SILENCE, K.RESET, K.GARBAGE, K.EMPTY, K.ECHO, K.CUT, K.UNAUTHORISED, K.SLOW_TOKEN,
+})  # fmt: skip
+ANY_MODEL_SERVER = ANY_NODE | {
+    K.OOM, K.SLOW_LOAD, K.RATE_LIMITED, K.NOT_INSTALLED, K.GARBAGE_TAGS, K.LOOP, K.LENGTH, K.HANG_MIDSTREAM,
+    K.BROKEN_FILE, K.BROKEN_TEMPLATE, K.UNKNOWN_ARCHITECTURE, K.BAD_OPTION, K.CONTEXT_EXCEEDED, K.UNPARSABLE,
+}  # fmt: skip
+OLLAMA_FAULTS = ANY_MODEL_SERVER | {
+    K.CRASH, K.CRASH_OLD, K.FAST_503, K.PS_BLOCKS, K.DONE_FALSE, K.ERROR_INBAND, K.CLOSE_BEFORE_DONE,
+    K.KILLED, K.BLOB_MISSING,
+}  # fmt: skip
+MLX_FAULTS = ANY_MODEL_SERVER | {K.ZOMBIE, K.NOTFOUND_ALL, K.EMPTY_REPLY, K.LOADING_503}
+AGENT_FAULTS = ANY_NODE | {K.CRASH}
+
+SHOWN_BY = {
+    "ollama": OLLAMA_FAULTS,
+    "mlx": MLX_FAULTS,
+    "victoria": AGENT_FAULTS,
+    "veronica": AGENT_FAULTS,
+}
+"""Node names of the grammar, each with the faults it can show."""
+
+WHOLE_NODE = frozenset({K.REFUSE, K.SILENCE, K.PS_BLOCKS, K.GARBAGE_TAGS, K.ZOMBIE})
+"""Faults of a process rather than of a model: they take no model name."""
 
 _UNCOUNTED = frozenset({K.REFUSE, K.PS_BLOCKS})
 _TAKES = {
@@ -26,29 +91,21 @@ _TAKES = {
     }),
     "times": frozenset(SandboxFaultKind) - _UNCOUNTED,
 }  # fmt: skip
-_FIELD = {
-    "times": "times",
-    "seconds": "seconds",
-    "after": "after_tokens",
-    "retry_after": "retry_after_s",
-    "text": "text",
+_SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "times": ("times", int),
+    "seconds": ("seconds", float),
+    "after": ("after_tokens", int),
+    "retry_after": ("retry_after_s", float),
+    "text": ("text", str),
 }
-_PARSE: dict[str, Callable[[str], Any]] = {
-    "times": int,
-    "seconds": float,
-    "after": int,
-    "retry_after": float,
-    "text": str,
-}
+"""The settings by their name in a spec: the field, and how its value is read."""
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxFault:
     """One fault with its settings; whatever is None has the default of the server that shows it.
 
-    Raises:
-        ValueError: a number out of range, or a setting this kind does not have.
-
+    Raises ValueError for a number out of range and for a setting that this kind does not have.
     """
 
     kind: SandboxFaultKind
@@ -60,32 +117,41 @@ class SandboxFault:
     text: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse settings that would be ignored."""
-        for key, field in _FIELD.items():
+        for key, (field, _) in _SETTINGS.items():
             value = getattr(self, field)
             if value is None:
                 continue
             if self.kind not in _TAKES[key]:
                 raise ValueError(f"fault {self.kind} takes no {key}")
-            if isinstance(value, str):
-                continue
             least = 1 if key == "times" else 0
-            if not math.isfinite(value) or value < least:
+            if key != "text" and (not math.isfinite(value) or value < least):
                 raise ValueError(f"{key} of fault {self.kind} must be at least {least}, not {value}")
 
+    def text_or(self, default: str) -> str:
+        return default if self.text is None else self.text
 
-def parse_fault(spec: str) -> tuple[str, str | None, SandboxFault]:
-    """Read `NODE[:MODEL]=FAULT[,key=value...]` as (node, model, fault).
+    def seconds_or(self, default_s: float) -> float:
+        return default_s if self.seconds is None else self.seconds
+
+    def retry_after(self, default_s: float) -> str:
+        """Return the value of the header Retry-After."""
+        return f"{default_s if self.retry_after_s is None else self.retry_after_s:g}"
+
+
+FaultSpec = tuple[str, str | None, SandboxFault]
+"""(node, model, fault)."""
+
+
+def parse_fault(spec: str) -> FaultSpec:
+    """Read `NODE[:MODEL]=FAULT[,key=value...]`.
 
     The model may hold colons but no `=`. Keys are times, seconds, after, retry_after and text; text comes
     last, because it runs to the end of the spec.
 
-    Raises:
-        ValueError: not of that form, an unknown name (near ones are suggested), or a fault the node or the
-            model cannot show.
-
+    Raises ValueError when it is not of that form, for an unknown name (near ones are suggested), and for a
+    fault that the node or the model cannot show.
     """
-    target, equals, rest = spec.partition("=")
+    target, equals, setting = spec.partition("=")
     if not equals:
         raise ValueError(f"{spec!r} is not of the form NODE[:MODEL]=FAULT[,key=value...]")
     node, colon, model = target.partition(":")
@@ -96,19 +162,12 @@ def parse_fault(spec: str) -> tuple[str, str | None, SandboxFault]:
         raise ValueError(f"{spec!r} has a colon but no model name after it")
     if model and shows is AGENT_FAULTS:
         raise ValueError(f"{node} is an agent, its faults take no model name")
-    name, comma, settings = rest.partition(",")
+    name, comma, settings = setting.partition(",")
     if name not in set(SandboxFaultKind):
         raise ValueError(_unknown("fault", name, shows))
     fault = SandboxFault(SandboxFaultKind(name), **_parse_settings(settings if comma else None))
     check_shown(fault, model or None, shows, node)
     return node, model or None, fault
-
-
-def format_fault(node: str, model: str | None, fault: SandboxFault) -> str:
-    """Write the spec that `parse_fault` reads back as these three."""
-    target = node if model is None else f"{node}:{model}"
-    values = {key: getattr(fault, field) for key, field in _FIELD.items()}
-    return ",".join([f"{target}={fault.kind}", *(f"{k}={v}" for k, v in values.items() if v is not None)])
 
 
 def check_shown(
@@ -122,98 +181,87 @@ def check_shown(
 
 
 def _parse_settings(settings: str | None) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     while settings is not None:
         key, equals, tail = settings.partition("=")
-        if not equals or key not in _FIELD:
-            raise ValueError(_unknown("fault setting", key, _FIELD))
+        if not equals or key not in _SETTINGS:
+            raise ValueError(_unknown("fault setting", key, _SETTINGS))
+        field, parse = _SETTINGS[key]
         value, comma, after = (tail, "", "") if key == "text" else tail.partition(",")
-        if _FIELD[key] in found:
+        if field in values:
             raise ValueError(f"fault setting {key} is given twice")
         try:
-            found[_FIELD[key]] = _PARSE[key](value)
+            values[field] = parse(value)
         except ValueError as exc:
             raise ValueError(f"fault setting {key} must be a number, not {value!r}") from exc
         settings = after if comma else None
-    return found
+    return values
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    names = sorted(str(one) for one in known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return f"unknown {what} {name!r}; {hint}"
+    return f"unknown {what} {name!r}; {did_you_mean(name, [str(known_name) for known_name in known])}"
 
 
-Listener = Callable[[str | None, SandboxFault | None], None]
+BoardListener = Callable[[str | None, SandboxFault | None], None]
 
 
 class FaultBoard:
     """The faults one server shows now; changed at any time, from any thread.
 
-    Several may hang together, one of each kind for each model (None: the whole node). A model's own fault
+    Several may be set together, one of each kind for each model (None: the whole node). A model's own fault
     goes before one of the whole node. Names are compared without `:latest`.
     """
 
     def __init__(self, faults: Iterable[tuple[str | None, SandboxFault]] = ()) -> None:
         self._lock = threading.RLock()
-        self._left: dict[tuple[str | None, SandboxFaultKind], tuple[SandboxFault, int | None]] = {}
-        self._listeners: list[Listener] = []
+        self._active: dict[tuple[str | None, SandboxFaultKind], tuple[SandboxFault, int | None]] = {}
+        self._listeners: list[BoardListener] = []
         self._shows: Collection[SandboxFaultKind] | None = None
         self._owner = ""
         for model, fault in faults:
             self.set(model, fault)
 
     def restrict(self, shows: Collection[SandboxFaultKind], owner: str) -> None:
-        """From now on refuse what `owner` cannot show.
-
-        Raises:
-            ValueError: such a fault hangs there already.
-
-        """
+        """Refuse from now on what `owner` cannot show. Raises ValueError when such a fault is set already."""
         with self._lock:
-            for (model, _), (fault, _) in self._left.items():
+            for (model, _), (fault, _) in self._active.items():
                 check_shown(fault, model, shows, owner)
             self._shows, self._owner = shows, owner
 
     def set(self, model: str | None, fault: SandboxFault) -> None:
-        """Hang up a fault, in place of one of the same kind and model.
+        """Set a fault, in place of one of the same kind and model.
 
-        Raises:
-            ValueError: the server of this board cannot show it.
-
+        Raises ValueError when the server of this board cannot show it.
         """
         with self._lock:
             if self._shows is not None:
                 check_shown(fault, model, self._shows, self._owner)
-            self._left[_key(model), fault.kind] = (fault, fault.times)
-        self._tell(model, fault)
+            self._active[_key(model), fault.kind] = (fault, fault.times)
+        self._notify(model, fault)
 
     def clear(self, kind: SandboxFaultKind | None = None) -> None:
-        """Take down every fault, or every one of a kind."""
+        """Remove every fault, or every one of a kind."""
         with self._lock:
-            self._left = {} if kind is None else {k: v for k, v in self._left.items() if k[1] != kind}
-        self._tell(None, None)
+            self._active = {} if kind is None else {k: v for k, v in self._active.items() if k[1] != kind}
+        self._notify(None, None)
 
     def take(
         self, model: str | None, among: Collection[SandboxFaultKind] | None = None
     ) -> SandboxFault | None:
-        """Meet a fault: the first that applies to this model, counted down.
+        """Meet the first fault that applies to a request for this model, and count it down.
 
-        Args:
-            model: the model of the request; None meets only faults of the whole node.
-            among: the kinds that matter at this point of the request; all when absent.
-
+        `model` None meets only faults of the whole node. `among` are the kinds that matter at this point of
+        the request; all when absent.
         """
         with self._lock:
             key = self._find(model, among)
             if key is None:
                 return None
-            fault, left = self._left[key]
-            if left == 1:
-                del self._left[key]
-            elif left is not None:
-                self._left[key] = (fault, left - 1)
+            fault, times = self._active[key]
+            if times == 1:
+                del self._active[key]
+            elif times is not None:
+                self._active[key] = (fault, times - 1)
             return fault
 
     def peek(
@@ -222,14 +270,14 @@ class FaultBoard:
         """Return what `take` would, without counting."""
         with self._lock:
             key = self._find(model, among)
-            return None if key is None else self._left[key][0]
+            return None if key is None else self._active[key][0]
 
     def active(self) -> list[tuple[str | None, SandboxFault]]:
-        """List what hangs there now, in the order it was hung."""
+        """List what is set now, in the order in which it was set."""
         with self._lock:
-            return [(model, fault) for (model, _), (fault, _) in self._left.items()]
+            return [(model, fault) for (model, _), (fault, _) in self._active.items()]
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
+    def subscribe(self, listener: BoardListener) -> Callable[[], None]:
         """Call `listener(model, fault)` after each `set`, `(None, None)` after `clear`; returns the undo.
 
         It is called in the thread that made the change.
@@ -244,7 +292,7 @@ class FaultBoard:
 
         return undo
 
-    def _tell(self, model: str | None, fault: SandboxFault | None) -> None:
+    def _notify(self, model: str | None, fault: SandboxFault | None) -> None:
         with self._lock:
             listeners = list(self._listeners)
         for listener in listeners:
@@ -254,7 +302,7 @@ class FaultBoard:
         self, model: str | None, among: Collection[SandboxFaultKind] | None
     ) -> tuple[str | None, SandboxFaultKind] | None:
         for owner in dict.fromkeys((_key(model), None)):
-            for key in self._left:
+            for key in self._active:
                 if key[0] == owner and (among is None or key[1] in among):
                     return key
         return None

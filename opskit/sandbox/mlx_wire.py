@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from opskit.sandbox.faults import SandboxFaultKind as K
+from opskit.sandbox.ollama_wire import CONTEXT_EXCEEDED
+
 MAX_TOKENS = 512
 CHAT_PATHS = ("/v1/chat/completions", "/chat/completions")
 TEXT_PATH = "/v1/completions"
@@ -14,6 +17,33 @@ OUT_OF_MEMORY = (
     "[METAL] Command buffer execution failed: Insufficient Memory "
     "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"
 )
+REFUSALS = {
+    K.NOT_INSTALLED: (
+        404,
+        "Repository Not Found for url: https://huggingface.co/api/models/{model}/revision/main.",
+    ),
+    K.NOTFOUND_ALL: (404, OUT_OF_MEMORY),
+    K.BROKEN_FILE: (404, "[load_safetensors] Invalid json header length /models/{model}"),
+    K.BROKEN_TEMPLATE: (404, "Cannot use chat template functions because tokenizer.chat_template is not set"),
+    K.UNKNOWN_ARCHITECTURE: (404, "Model type brandnew not supported."),
+    K.BAD_OPTION: (400, "max_tokens must be of type int"),
+}
+"""What it answers before any model is touched: status and `error`, nearly always 404 (wire facts B2)."""
+GATEWAY_ERRORS = {
+    K.UNAUTHORISED: (401, "invalid_request_error", "invalid API key"),
+    K.RATE_LIMITED: (429, "rate_limit_error", "too many requests"),
+    K.LOADING_503: (503, "model_loading", "model {model} is being loaded"),
+}
+"""What something in front of the model answers, as this server has no such status: status, type, message."""
+LLAMA_CPP_ERRORS = {
+    K.CONTEXT_EXCEEDED: CONTEXT_EXCEEDED["error"],
+    K.UNPARSABLE: {
+        "code": 500,
+        "message": "The model produced output that does not match the expected peg-native format",
+        "type": "server_error",
+    },
+}
+"""The error objects of llama.cpp's server, in whose place the MLX server of the sandbox stands."""
 DONE = b"data: [DONE]\n\n"
 
 _NUMBER = (float, int)
@@ -50,7 +80,7 @@ def check_request(path: str, body: Mapping[str, Any]) -> None:
         given["max_tokens"] = given["max_completion_tokens"]
     for name, default, types, least, most in _RULES:
         if not isinstance(given.get(name, default), types):
-            wanted = types.__name__ if isinstance(types, type) else tuple(one.__name__ for one in types)
+            wanted = types.__name__ if isinstance(types, type) else tuple(kind.__name__ for kind in types)
             raise InvalidRequestError(f"{name} must be of type {wanted}")
         value: Any = given.get(name, default)
         if least is not None and value < least:
@@ -84,15 +114,7 @@ def token_limit(body: Mapping[str, Any]) -> int:
 
 def models_body(names: list[str], created: int) -> dict[str, Any]:
     """Write the list of models."""
-    return {
-        "object": "list",
-        "data": [{"id": name, "object": "model", "created": created} for name in names],
-    }
-
-
-def repository_not_found(model: str) -> str:
-    """Say that the hub has no such repository, as an answer to a name that is not in the cache."""
-    return f"Repository Not Found for url: https://huggingface.co/api/models/{model}/revision/main."
+    return {"object": "list", "data": [{"id": name, "object": "model", "created": created} for name in names]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +181,7 @@ def keepalive(done: int, total: int) -> bytes:
 
 
 def _are_messages(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+    return isinstance(value, list) and all(isinstance(message, dict) for message in value)
 
 
 def _data(packet: dict[str, Any]) -> bytes:

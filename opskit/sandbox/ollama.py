@@ -1,40 +1,73 @@
-"""A simulated Ollama server: its endpoints."""
+"""A simulated Ollama server: its endpoints, and how it answers from the first check to the last byte."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from opskit.sandbox.dialects import Native, OpenAiShaped
-from opskit.sandbox.faults import FaultBoard, SandboxFaultKind
-from opskit.sandbox.ollama_engine import ChatCall, OllamaEngine
-from opskit.sandbox.ollama_wire import (
-    BadRequestError,
-    host_allowed,
-    list_of_objects,
-    not_found,
-    parse_body,
-    parse_keep_alive,
-    parse_options,
-    ps_entry,
-    show_body,
-    tag_entry,
+from opskit.sandbox import ollama_wire as wire
+from opskit.sandbox.faults import OLLAMA_FAULTS, FaultBoard, SandboxFault
+from opskit.sandbox.faults import SandboxFaultKind as K
+from opskit.sandbox.generation import (
+    GENERATION,
+    Ending,
+    Reply,
+    Script,
+    count_tokens,
+    default_reply,
+    write_script,
 )
-from opskit.sandbox.replies import Reply, default_reply
-from opskit.sandbox.residency import SimModel
+from opskit.sandbox.ollama_memory import (
+    LoadFailedError,
+    Residency,
+    Runner,
+    RunnerOptions,
+    SimModel,
+    SlotLostError,
+)
+from opskit.sandbox.ollama_wire import BadRequestError, Dialect, Native, OpenAiShaped, Spent
+from opskit.sandbox.server import GARBAGE, SLOW_LOAD_S, SLOW_TOKEN_S, SimulatedWebServer
 
 __all__ = ["SimModel", "SimulatedOllama"]
 
 KEEP_ALIVE_S = 300.0
+END_S = 0.05
+"""How long the end of an answer follows its last token with the fault close-before-done."""
+RETRY_AFTER_S = 1.0
+_BEFORE_LOAD = frozenset({K.RESET, K.GARBAGE, *wire.REFUSALS})
+_CRASHES = {K.CRASH: wire.CRASHED, K.CRASH_OLD: wire.CRASHED_OLD}
+_Stages = tuple[int, int, int]
+"""When a request arrived, its model was loaded and its prompt was read, in `time.perf_counter_ns`."""
 
 
-class SimulatedOllama(OllamaEngine):
+@dataclass(frozen=True, slots=True)
+class ChatCall:
+    """A request to generate, whichever endpoint it came by.
+
+    Without `messages` it is a bare load or unload. `keep_alive_s` None is the server's own.
+    """
+
+    dialect: Dialect
+    messages: Sequence[Mapping[str, Any]]
+    stream: bool
+    limit: int | None
+    options: Mapping[str, Any]
+    keep_alive_s: float | None
+
+
+class SimulatedOllama(SimulatedWebServer):
     """Ollama as far as a client can tell: lists, loads, queues, streams, and its ways to fail.
 
     `memory` tells what is resident and which loads were aborted. A restart begins with the models marked
     as resident.
     """
+
+    memory: Residency
 
     def __init__(
         self,
@@ -49,47 +82,33 @@ class SimulatedOllama(OllamaEngine):
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        """Describe the server; nothing listens before `start`.
+        """Nothing listens before `start`.
 
-        Args:
-            models: everything installed.
-            faults: shared from outside, or a board of its own.
-            reply: what the models say.
-            num_parallel: requests one model serves at once.
-            version: for `/api/version`.
-            token_s: pause between tokens.
-            keep_alive_s: how long an idle model stays; negative is for ever.
-            host: loopback address to bind.
-            port: 0 for a free one.
-
-        Raises:
-            ValueError: the board holds a fault that Ollama cannot show.
-
+        `models` are installed, `num_parallel` requests are served at once by each, `token_s` is the pause
+        between tokens, `keep_alive_s` how long an idle model stays (negative: for ever). Raises ValueError
+        for a fault that Ollama cannot show.
         """
-        super().__init__(
-            models=models,
-            faults=faults,
-            reply=reply or default_reply,
-            num_parallel=num_parallel,
-            token_s=token_s,
-            keep_alive_s=keep_alive_s,
-            host=host,
-            port=port,
-        )
+        super().__init__("ollama", OLLAMA_FAULTS, faults, host, port)
+        self.models = {model.name: model for model in models}
         self.version = version
         self.installed_at = datetime.now(UTC)
+        self._reply = reply or default_reply
+        self._num_parallel = num_parallel
+        self._token_s = token_s
+        self._keep_alive_s = keep_alive_s
+        self._begin()
 
     def _add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/", self._alive)
         router.add_get("/api/version", self._version)
         router.add_get("/api/tags", self._tags)
         router.add_get("/api/ps", self._ps, allow_head=False)
-        router.add_post("/api/show", self._guarded(self._show))
-        router.add_post("/api/chat", self._guarded(self._native))
-        router.add_post("/api/generate", self._guarded(self._native))
+        router.add_post("/api/show", self._show)
+        router.add_post("/api/chat", self._native)
+        router.add_post("/api/generate", self._native)
         router.add_get("/v1/models", self._openai_models, allow_head=False)
         router.add_get("/v1/models/{model:.+}", self._openai_model, allow_head=False)
-        router.add_post("/v1/chat/completions", self._guarded(self._openai_chat))
+        router.add_post("/v1/chat/completions", self._openai_chat)
 
     def _not_routed(self, problem: web.HTTPException) -> web.Response:
         answer = super()._not_routed(problem)
@@ -97,21 +116,16 @@ class SimulatedOllama(OllamaEngine):
         answer.text = texts.get(problem.status, problem.text or "")
         return answer
 
-    def _guarded(
-        self, handler: Callable[[web.Request, bytes], Awaitable[web.StreamResponse]]
-    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        async def guarded(request: web.Request) -> web.StreamResponse:
-            try:
-                return await handler(request, await request.read())
-            except BadRequestError as problem:
-                shaped = request.path.startswith("/v1/")
-                dialect = OpenAiShaped("", 0, include_usage=False) if shaped else Native("", chat=True)
-                return web.json_response(dialect.refusal(400, str(problem)), status=400)
-
-        return guarded
+    @web.middleware
+    async def _front(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await super()._front(request, handler)
+        except BadRequestError as problem:
+            shaped = request.path.startswith("/v1/")
+            return _refusal(OpenAiShaped("") if shaped else Native("", chat=True), 400, str(problem))
 
     def _screen(self, request: web.Request) -> web.Response | None:
-        return None if host_allowed(request.headers.get("Host", "")) else web.Response(status=403)
+        return None if wire.host_allowed(request.headers.get("Host", "")) else web.Response(status=403)
 
     async def _alive(self, request: web.Request) -> web.Response:  # noqa: ARG002
         return web.Response(text="Ollama is running")
@@ -122,52 +136,51 @@ class SimulatedOllama(OllamaEngine):
     async def _tags(self, request: web.Request) -> web.Response:  # noqa: ARG002
         if garbage := self._garbage_list():
             return garbage
-        removed = {SandboxFaultKind.NOT_INSTALLED}
+        removed = {K.NOT_INSTALLED}
         listed = [model for model in self.models.values() if not self.faults.peek(model.name, removed)]
-        entries = [tag_entry(model, self.installed_at) for model in listed]
+        entries = [wire.tag_entry(model, self.installed_at) for model in listed]
         return web.json_response({"models": entries})
 
     async def _ps(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        await self._hang_while(SandboxFaultKind.PS_BLOCKS)
-        entries = [ps_entry(runner, left_s) for runner, left_s in self.memory.listed()]
+        await self._hang_while(K.PS_BLOCKS)
+        entries = [wire.ps_entry(runner, left_s) for runner, left_s in self.memory.listed()]
         return web.json_response({"models": entries})
 
-    async def _show(self, request: web.Request, raw: bytes) -> web.Response:  # noqa: ARG002
-        body = parse_body(raw)
+    async def _show(self, request: web.Request) -> web.Response:
+        body = wire.parse_body(await request.read())
         name = body.get("model") or body.get("name")
         if not isinstance(name, str):
             raise BadRequestError("model is required")
         model = self.find(name)
-        if model is None or self.faults.peek(model.name, {SandboxFaultKind.NOT_INSTALLED}):
-            return web.json_response({"error": not_found(name)}, status=404)
-        return web.json_response(show_body(model, self.installed_at))
+        if model is None or self.faults.peek(model.name, {K.NOT_INSTALLED}):
+            return _not_found(Native(name, chat=True))
+        return web.json_response(wire.show_body(model, self.installed_at))
 
-    async def _native(self, request: web.Request, raw: bytes) -> web.StreamResponse:
-        body = parse_body(raw)
+    async def _native(self, request: web.Request) -> web.StreamResponse:
+        body = wire.parse_body(await request.read())
         chat = request.path == "/api/chat"
         if chat:
-            messages = list_of_objects(body, "messages")
+            messages = wire.list_of_objects(body, "messages")
         else:
             prompt = body.get("prompt") or ""
             messages = [{"role": "user", "content": prompt}] if prompt else []
         name = body.get("model") or ""
         if not isinstance(name, str) or (chat and not name):
             raise BadRequestError("model is required")
-        options = parse_options(body)
+        options = wire.parse_options(body)
         question = ChatCall(
             dialect=Native(name, chat=chat),
-            name=name,
             messages=messages,
             stream=body.get("stream") is not False,
             limit=options.get("num_predict"),
             options=options,
-            keep_alive_s=parse_keep_alive(body.get("keep_alive")),
+            keep_alive_s=wire.parse_keep_alive(body.get("keep_alive")),
         )
         return await self._answer(request, question)
 
-    async def _openai_chat(self, request: web.Request, raw: bytes) -> web.StreamResponse:
-        body = parse_body(raw)
-        messages = list_of_objects(body, "messages")
+    async def _openai_chat(self, request: web.Request) -> web.StreamResponse:
+        body = wire.parse_body(await request.read())
+        messages = wire.list_of_objects(body, "messages")
         if not messages:
             raise BadRequestError("[] is too short - 'messages'")
         name = body.get("model")
@@ -179,7 +192,6 @@ class SimulatedOllama(OllamaEngine):
             dialect=OpenAiShaped(
                 name, int(time.time()), isinstance(usage, dict) and bool(usage.get("include_usage"))
             ),
-            name=name,
             messages=messages,
             stream=body.get("stream") is True,
             limit=limit if isinstance(limit, int) else None,
@@ -197,8 +209,7 @@ class SimulatedOllama(OllamaEngine):
         name = request.match_info["model"]
         model = self.find(name)
         if model is None:
-            refusal = OpenAiShaped(name, 0, include_usage=False).refusal(404, not_found(name))
-            return web.json_response(refusal, status=404)
+            return _not_found(OpenAiShaped(name))
         return web.json_response(self._openai_entry(model.name))
 
     def _openai_entry(self, name: str) -> dict[str, object]:
@@ -206,8 +217,155 @@ class SimulatedOllama(OllamaEngine):
         return {"id": name, "object": "model", "created": created, "owned_by": "library"}
 
     def _garbage_list(self) -> web.Response | None:
-        fault = self.faults.take(None, {SandboxFaultKind.GARBAGE_TAGS})
+        fault = self.faults.take(None, {K.GARBAGE_TAGS})
         if fault is None:
             return None
-        text = '{"models": [' if fault.text is None else fault.text
-        return web.Response(text=text, content_type="application/json")
+        return web.Response(text=fault.text_or('{"models": ['), content_type="application/json")
+
+    def find(self, name: str | None) -> SimModel | None:
+        """Return the installed model of this name; without a tag it is the `latest` one."""
+        if not name:
+            return None
+        return self.models.get(name) or self.models.get(f"{name}:latest")
+
+    async def _answer(self, request: web.Request, question: ChatCall) -> web.StreamResponse:
+        """Answer one question, as well or as badly as the board says."""
+        arrived = time.perf_counter_ns()
+        model = self.find(question.dialect.model)
+        if model is None:
+            return _not_found(question.dialect)
+        if "completion" not in model.capabilities:
+            doing = "generate" if request.path == "/api/generate" else "chat"
+            return _refusal(question.dialect, 400, f'"{question.dialect.model}" does not support {doing}')
+        if fault := self.faults.take(model.name, _BEFORE_LOAD):
+            return await self._turn_away(request, question, fault)
+        bare = question.dialect if isinstance(question.dialect, Native) and not question.messages else None
+        if bare and question.keep_alive_s == 0:
+            self.memory.unload(model.name)
+            return web.json_response(bare.acknowledgement("unload"))
+        options = RunnerOptions.of(question.options, model)
+        try:
+            async with self.memory.hold(model, options, question.keep_alive_s) as runner:
+                if bare:
+                    return web.json_response(bare.acknowledgement("load"))
+                async with runner.slot():
+                    return await self._generate(request, question, runner, arrived)
+        except LoadFailedError as problem:
+            return _refusal(question.dialect, 500, str(problem))
+
+    async def _turn_away(
+        self, request: web.Request, question: ChatCall, fault: SandboxFault
+    ) -> web.StreamResponse:
+        """Show a fault that comes before any model is touched."""
+        if fault.kind is K.RESET:
+            await self._reset(request)
+        if fault.kind is K.GARBAGE:
+            kind = question.dialect.stream_type if question.stream else "application/json"
+            return web.Response(text=fault.text_or(GARBAGE), content_type=kind)
+        status, text = wire.REFUSALS[fault.kind]
+        text = fault.text_or(text.replace("{model}", question.dialect.model))
+        answer = _refusal(question.dialect, status, text)
+        if status == 429:
+            answer.headers["Retry-After"] = fault.retry_after(RETRY_AFTER_S)
+        return answer
+
+    async def _generate(
+        self, request: web.Request, question: ChatCall, runner: Runner, arrived: int
+    ) -> web.StreamResponse:
+        loaded = time.perf_counter_ns()
+        name = runner.model.name
+        if fault := self.faults.take(name, {K.SLOW_TOKEN}):
+            await asyncio.sleep(fault.seconds_or(SLOW_TOKEN_S))
+        if fault := self.faults.take(name, _CRASHES):
+            runner.dead = True
+            return _refusal(question.dialect, 500, fault.text_or(_CRASHES[fault.kind]))
+        fault = self.faults.take(name, GENERATION)
+        script = write_script(fault, question.messages, question.dialect.model, self._reply, question.limit)
+        stages = (arrived, loaded, time.perf_counter_ns())
+        if script.ending is Ending.ERROR:
+            runner.dead = True
+            if not question.stream or not script.sent:
+                return _refusal(question.dialect, 500, script.error)
+        play = self._stream if question.stream else self._whole
+        return await play(request, question, script, stages)
+
+    async def _stream(
+        self, request: web.Request, question: ChatCall, script: Script, stages: _Stages
+    ) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        answer.content_type = question.dialect.stream_type
+        tokens = script.tokens[: script.sent]
+        if tokens and self._token_s:
+            await asyncio.sleep(self._token_s)
+        await answer.prepare(request)
+        for place, token in enumerate(tokens):
+            if place and self._token_s:
+                await asyncio.sleep(self._token_s)
+            await answer.write(question.dialect.piece(token))
+        if fault := self.faults.take(question.dialect.model, {K.CLOSE_BEFORE_DONE}):
+            await self._await_client(fault.seconds_or(END_S))
+        if script.ending is Ending.HANG:
+            await self.hang()
+        if script.ending is Ending.CUT:
+            await self._cut(request)
+        if script.ending is Ending.ERROR:
+            await answer.write(question.dialect.failure(script.error))
+        if script.ending is Ending.DONE:
+            await answer.write(question.dialect.end(script.reason, _spent(question, stages, len(tokens))))
+        await answer.write_eof()
+        return answer
+
+    async def _await_client(self, seconds: float) -> None:
+        """Let the moment between the last token and the end pass; a client that leaves now blocks a slot."""
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError as gone:
+            raise SlotLostError from gone
+
+    async def _whole(
+        self, request: web.Request, question: ChatCall, script: Script, stages: _Stages
+    ) -> web.StreamResponse:
+        if script.ending is Ending.HANG:
+            await self.hang()
+        await asyncio.sleep(self._token_s * script.sent)
+        finished = script.ending is not Ending.UNFINISHED
+        reason = script.reason if finished else None
+        text = script.sent_text if not finished else script.text
+        body = question.dialect.whole(text, reason, _spent(question, stages, len(script.tokens)))
+        answer = web.json_response(body)
+        if script.ending is Ending.CUT:
+            await self._cut_body(request, answer, script.sent / max(1, len(script.tokens) + 1))
+        return answer
+
+    def _begin(self) -> None:
+        self.memory = Residency(
+            self.models.values(),
+            num_parallel=self._num_parallel,
+            keep_alive_s=self._keep_alive_s,
+            load_s=self._begin_load,
+        )
+
+    def _fault_set(self, model: str | None, fault: SandboxFault) -> None:
+        if fault.kind in {K.SLOW_LOAD, K.OOM}:
+            installed = self.find(model)
+            self.memory.drop(installed.name if installed else model)
+
+    def _begin_load(self, model: SimModel) -> float:
+        if fault := self.faults.take(model.name, {K.OOM}):
+            raise LoadFailedError(fault.text_or(wire.OUT_OF_MEMORY))
+        if fault := self.faults.take(model.name, {K.SLOW_LOAD}):
+            return fault.seconds_or(SLOW_LOAD_S)
+        return model.load_s
+
+
+def _spent(question: ChatCall, stages: _Stages, tokens: int) -> Spent:
+    return Spent(*stages, time.perf_counter_ns(), count_tokens(question.messages), tokens)
+
+
+def _refusal(dialect: Dialect, status: int, text: str) -> web.Response:
+    return web.json_response(dialect.refusal(status, text), status=status)
+
+
+def _not_found(dialect: Dialect) -> web.Response:
+    status, text = wire.REFUSALS[K.NOT_INSTALLED]
+    return _refusal(dialect, status, text.replace("{model}", dialect.model))

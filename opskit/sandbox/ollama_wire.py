@@ -1,4 +1,7 @@
-"""The native JSON of Ollama: model lists, answers, errors, and how it reads a request. No I/O."""
+"""The JSON of Ollama: lists, answers in its own NDJSON and in the OpenAI shape of `/v1`, errors, requests.
+
+No I/O.
+"""
 
 import ipaddress
 import json
@@ -6,9 +9,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
-from opskit.sandbox.residency import FOREVER_S, Runner, SimModel
+from opskit.sandbox.faults import SandboxFaultKind as K
+from opskit.sandbox.ollama_memory import FOREVER_S, Runner, SimModel
 
 CRASHED = (
     "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
@@ -19,13 +23,43 @@ OUT_OF_MEMORY = (
     "llama-server reported out-of-memory during startup: "
     "ggml_backend_cuda_buffer_type_alloc_buffer: cudaMalloc failed: out of memory"
 )
-BUSY = "server busy, please try again.  maximum pending requests exceeded"
+CONTEXT_EXCEEDED = {
+    "error": {
+        "code": 400,
+        "message": "request (5120 tokens) exceeds the available context size (4096 tokens)",
+        "type": "exceed_context_size_error",
+        "n_prompt_tokens": 5120,
+        "n_ctx": 4096,
+    }
+}
+"""The error object of llama.cpp's server, which Ollama hands on as a text."""
+REFUSALS = {
+    K.UNAUTHORISED: (401, "unauthorized"),
+    K.RATE_LIMITED: (429, "rate limit exceeded"),
+    K.FAST_503: (503, "server busy, please try again.  maximum pending requests exceeded"),
+    K.NOT_INSTALLED: (404, "model '{model}' not found"),
+    K.KILLED: (500, "llama-server process has terminated: signal: killed"),
+    K.BROKEN_FILE: (500, 'tensor "blk.0.ffn_up.weight" offset+size (9437184) exceeds file size (4096)'),
+    K.BLOB_MISSING: (404, 'model "{model}" not found, try pulling it first'),
+    K.BROKEN_TEMPLATE: (
+        500,
+        'template: :1:10: executing "" at <.Nothing>: can\'t evaluate field Nothing in type map',
+    ),
+    K.UNKNOWN_ARCHITECTURE: (
+        500,
+        "llama-server process has terminated: exit status 1: unknown model architecture: 'brandnew'",
+    ),
+    K.BAD_OPTION: (500, 'option "num_predict" must be of type integer'),
+    K.CONTEXT_EXCEEDED: (400, json.dumps(CONTEXT_EXCEEDED)),
+    K.UNPARSABLE: (500, "error parsing tool call: raw='{\"name\":', err=unexpected end of JSON input"),
+}
+"""What it answers instead of touching a model: status and `error`, as recorded (wire facts A4, A8)."""
 
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _DURATION = re.compile(rf"[+-]?(?:{_PART.pattern})+")
-_NAMES = ("localhost",)
 _SUFFIXES = (".localhost", ".local", ".internal")
+_ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 
 
 class BadRequestError(ValueError):
@@ -34,24 +68,24 @@ class BadRequestError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a generation cost, as its last line tells it. Durations in nanoseconds."""
+    """What a generation cost: tokens, and when its stages began and it ended, in `time.perf_counter_ns`."""
 
-    total_ns: int
-    load_ns: int = 0
-    prompt_tokens: int = 0
-    prompt_ns: int = 0
-    tokens: int = 0
-    tokens_ns: int = 0
+    arrived: int
+    loaded: int
+    prefilled: int
+    ended: int
+    prompt_tokens: int
+    tokens: int
 
     def fields(self) -> dict[str, int]:
-        """Name them as on the wire; whatever is zero is absent."""
+        """Name durations and counts as on the wire; whatever is zero is absent."""
         named = {
-            "total_duration": self.total_ns,
-            "load_duration": self.load_ns,
+            "total_duration": self.ended - self.arrived,
+            "load_duration": self.loaded - self.arrived,
             "prompt_eval_count": self.prompt_tokens,
-            "prompt_eval_duration": self.prompt_ns,
+            "prompt_eval_duration": self.prefilled - self.loaded,
             "eval_count": self.tokens,
-            "eval_duration": self.tokens_ns,
+            "eval_duration": self.ended - self.prefilled if self.tokens else 0,
         }
         return {name: value for name, value in named.items() if value}
 
@@ -119,9 +153,7 @@ def show_body(model: SimModel, modified: datetime) -> dict[str, Any]:
 def parse_keep_alive(value: object) -> float | None:
     """Read `keep_alive` as seconds: a number, or a Go duration such as `10m`; negative is for ever.
 
-    Raises:
-        BadRequestError: a string without a unit, or anything else.
-
+    Raises BadRequestError for a string without a unit, and for anything else.
     """
     if value is None:
         return None
@@ -139,12 +171,7 @@ def parse_keep_alive(value: object) -> float | None:
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
-    """Read a request body.
-
-    Raises:
-        BadRequestError: it is absent, not JSON, or not an object.
-
-    """
+    """Read a request body. Raises BadRequestError when it is absent, not JSON, or no object."""
     if not raw.strip():
         raise BadRequestError("missing request body")
     try:
@@ -161,25 +188,18 @@ def parse_body(raw: bytes) -> dict[str, Any]:
 def list_of_objects(body: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
     """Read a list such as `messages`; empty when absent.
 
-    Raises:
-        BadRequestError: it is something else.
-
+    Raises BadRequestError when it is something else.
     """
     value = body.get(field)
     if value is None:
         return []
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise BadRequestError(f"json: cannot unmarshal {_go_type(value)} into Go struct field .{field}")
     return value
 
 
 def parse_options(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Read `options`.
-
-    Raises:
-        BadRequestError: it is no object, or one of its numbers is no number.
-
-    """
+    """Read `options`. Raises BadRequestError when it, or one of its numbers, is none."""
     options = body.get("options") or {}
     if not isinstance(options, dict):
         raise BadRequestError(f"json: cannot unmarshal {_go_type(options)} into Go struct field .options")
@@ -190,11 +210,6 @@ def parse_options(body: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def not_found(model: str) -> str:
-    """Say that a model is not installed."""
-    return f"model '{model}' not found"
-
-
 def host_allowed(header: str) -> bool:
     """Tell whether the guard against DNS rebinding lets this Host header through."""
     host = header.rsplit(":", 1)[0] if re.search(r":\d+$", header) else header
@@ -202,8 +217,99 @@ def host_allowed(header: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return host in {"", *_NAMES} or host.endswith(_SUFFIXES)
+        return host in {"", "localhost"} or host.endswith(_SUFFIXES)
     return address.is_loopback or address.is_private or address.is_unspecified
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """`/api/chat` and `/api/generate`."""
+
+    model: str
+    chat: bool
+
+    stream_type: ClassVar = "application/x-ndjson"
+
+    def piece(self, text: str) -> bytes:
+        return _line(self._head(text) | {"done": False})
+
+    def end(self, reason: str, spent: Spent) -> bytes:
+        return _line(self.whole("", reason, spent))
+
+    def failure(self, error: str) -> bytes:
+        """Write the error as a line of its own; no `done` follows."""
+        return _line({"error": error})
+
+    def whole(self, text: str, reason: str | None, spent: Spent) -> dict[str, Any]:
+        """Write one object; an unfinished one says `done: false`."""
+        if reason is None:
+            return self._head(text) | {"done": False}
+        return self._head(text) | {"done": True, "done_reason": reason} | spent.fields()
+
+    def acknowledgement(self, reason: str) -> dict[str, Any]:
+        """Write the answer to a bare load or unload: no counts, never streamed."""
+        return self._head("") | {"done": True, "done_reason": reason}
+
+    def refusal(self, status: int, error: str) -> dict[str, Any]:
+        """Write a bare string; 401 also carries where to sign in."""
+        return {"error": error} | ({"signin_url": "https://ollama.com/connect"} if status == 401 else {})
+
+    def _head(self, text: str) -> dict[str, Any]:
+        content = {"message": {"role": "assistant", "content": text}} if self.chat else {"response": text}
+        return {"model": self.model, "created_at": timestamp()} | content
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAiShaped:
+    """`/v1/chat/completions`, which loses every error that comes after the first byte."""
+
+    model: str
+    created: int = 0
+    include_usage: bool = False
+    answer_id: str = "chatcmpl-1"
+
+    stream_type: ClassVar = "text/event-stream"
+
+    def piece(self, text: str) -> bytes:
+        return self._event(self.model, text, None)
+
+    def end(self, reason: str, spent: Spent) -> bytes:
+        """Write the event with the reason, the usage if it was asked for, and the end mark."""
+        events = self._event(self.model, "", reason)
+        if self.include_usage:
+            events += _data(self._head("chat.completion.chunk") | {"choices": [], "usage": _usage(spent)})
+        return events + b"data: [DONE]\n\n"
+
+    def failure(self, error: str) -> bytes:  # noqa: ARG002
+        """Write an empty delta of a nameless model: the error is not in it, and no end mark follows."""
+        return self._event("", "", None)
+
+    def whole(self, text: str, reason: str | None, spent: Spent) -> dict[str, Any]:
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": reason}
+        return self._head("chat.completion") | {"choices": [choice], "usage": _usage(spent)}
+
+    def refusal(self, status: int, error: str) -> dict[str, Any]:
+        kind = _ERROR_TYPES.get(status, "api_error")
+        return {"error": {"message": error, "type": kind, "param": None, "code": None}}
+
+    def _event(self, model: str, text: str, reason: str | None) -> bytes:
+        delta = {"role": "assistant", "content": text}
+        choice = {"index": 0, "delta": delta, "finish_reason": reason}
+        return _data(self._head("chat.completion.chunk") | {"model": model, "choices": [choice]})
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": self.answer_id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": "fp_ollama",
+        }
+
+
+Dialect = Native | OpenAiShaped
+"""How one request is answered."""
 
 
 def _go_complaint(problem: json.JSONDecodeError) -> str:
@@ -217,3 +323,19 @@ def _go_type(value: object) -> str:
         return "bool"
     names: dict[type, str] = {list: "array", str: "string", int: "number", float: "number", dict: "object"}
     return names.get(type(value), "null")
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _data(value: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+def _usage(spent: Spent) -> dict[str, int]:
+    return {
+        "prompt_tokens": spent.prompt_tokens,
+        "completion_tokens": spent.tokens,
+        "total_tokens": spent.prompt_tokens + spent.tokens,
+    }

@@ -18,43 +18,46 @@ Expect = Literal["spare", "primary", "broken", "error", "either"]
 class Scenario:
     """One fault and its right outcome.
 
-    `faults` are specs for the primary, without its name (`crash,times=1`). `first` are the faults or verdicts
+    `fault` is a spec for the primary, without its name (`crash,times=1`). `first` are the faults or verdicts
     that the first attempt may be recorded with, empty when it must succeed. `expect`: the spare's answer, the
-    primary's own, a stream that breaks with an explicit error, or an honest error. `special` names a player
-    of its own for what one request cannot show.
+    primary's own, a stream that breaks with an explicit error, or an honest error. `player` names how it is
+    played: `once` for what one request can show.
     """
 
     name: str
     injected: str
     primary: Literal["ollama", "mlx"] = "ollama"
-    faults: tuple[str, ...] = ()
+    fault: str = ""
     first: frozenset[str] = frozenset()
     expect: Expect = "spare"
     resident: bool = True
     streamed: bool = False
     spare: bool = True
     waits: bool = False
-    special: str = ""
+    player: str = "once"
 
 
-def _scenario(name: str, injected: str, fault: str, *first: F | Verdict, **rest: object) -> Scenario:
-    faults = (fault,) if fault else ()
-    return Scenario(name, injected, faults=faults, first=frozenset(f.value for f in first), **rest)  # type: ignore[arg-type]
+def _scenario(name: str, injected: str, fault: str, *first: F | Verdict, **settings: object) -> Scenario:
+    return Scenario(name, injected, fault=fault, first=frozenset(f.value for f in first), **settings)  # type: ignore[arg-type]
+
+
+def _mlx(name: str, injected: str, fault: str, *first: F | Verdict, **settings: object) -> Scenario:
+    return _scenario(name, injected, fault, *first, primary="mlx", **settings)
+
+
+def _not_blamed(name: str, injected: str, fault: str, first: F, **settings: object) -> Scenario:
+    """A fault of one request: the model is asked again."""
+    return _scenario(name, injected, f"{fault},times=1", first, player="not-blamed", **settings)
 
 
 SCENARIOS: tuple[Scenario, ...] = (
     _scenario("refused", "Ollama's port closes", "refuse", F.REFUSED),
     _scenario(
-        "silence",
-        "Ollama accepts and never answers",
-        "silence",
-        F.FIRST_TOKEN_TIMEOUT,
-        F.WEDGED,
-        waits=True,
+        "silence", "Ollama accepts and never answers", "silence", F.FIRST_TOKEN_TIMEOUT, F.WEDGED, waits=True
     ),
     _scenario("reset", "Ollama resets the connection", "reset", F.RESET),
     _scenario("crash-once", "the model runner dies once", "crash,times=1", F.RUNNER_CRASHED),
-    _scenario("crash", "the model runner dies every time", "crash", F.RUNNER_CRASHED, special="again"),
+    _scenario("crash", "the model runner dies every time", "crash", F.RUNNER_CRASHED, player="again"),
     _scenario("crash-old", "the runner dies with the text of old builds", "crash-old", F.RUNNER_CRASHED),
     _scenario("oom", "loading the model runs out of memory", "oom", F.OUT_OF_MEMORY, resident=False),
     _scenario("killed", "the kernel kills the runner: signal: killed", "killed", F.OUT_OF_MEMORY),
@@ -67,34 +70,16 @@ SCENARIOS: tuple[Scenario, ...] = (
         "unknown-architecture",
         F.UNKNOWN_ARCHITECTURE,
     ),
-    _scenario(
-        "bad-option",
-        "500 once for an option of the wrong type",
-        "bad-option,times=1",
-        F.BAD_REQUEST,
-        special="not-blamed",
-    ),
-    _scenario(
+    _not_blamed("bad-option", "500 once for an option of the wrong type", "bad-option", F.BAD_REQUEST),
+    _not_blamed(
         "context-exceeded",
         "400 once, the prompt is longer than the context",
-        "context-exceeded,times=1",
+        "context-exceeded",
         F.CONTEXT_EXCEEDED,
-        special="not-blamed",
     ),
+    _not_blamed("unparsable", "500 once, one answer cannot be parsed", "unparsable", F.UNPARSABLE_ANSWER),
     _scenario(
-        "unparsable",
-        "500 once, one answer cannot be parsed",
-        "unparsable,times=1",
-        F.UNPARSABLE_ANSWER,
-        special="not-blamed",
-    ),
-    _scenario(
-        "slow-load",
-        "loading takes 2 s",
-        "slow-load,seconds=2",
-        expect="primary",
-        resident=False,
-        waits=True,
+        "slow-load", "loading takes 2 s", "slow-load,seconds=2", expect="primary", resident=False, waits=True
     ),
     _scenario(
         "give-up-during-load",
@@ -103,7 +88,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         expect="primary",
         resident=False,
         waits=True,
-        special="give-up",
+        player="give-up",
     ),
     _scenario("fast-503", "Ollama answers 503 server busy at once", "fast-503", F.BUSY),
     _scenario(
@@ -128,7 +113,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "ps-blocks",
         expect="either",
         waits=True,
-        special="cold",
+        player="cold",
     ),
     _scenario("garbage", "200 with a body that is no JSON", "garbage", F.BAD_PAYLOAD),
     _scenario("unauthorised", "401", "unauthorised", F.UNAUTHORISED),
@@ -172,15 +157,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     _scenario(
         "slow-token", "the first token takes 2 s", "slow-token,seconds=2", expect="primary", waits=True
     ),
-    _scenario(
-        "mlx-zombie",
-        "MLX: health 200, no tokens",
-        "zombie",
-        F.WEDGED,
-        primary="mlx",
-        waits=True,
-    ),
-    _scenario(
+    _mlx("mlx-zombie", "MLX: health 200, no tokens", "zombie", F.WEDGED, waits=True),
+    _mlx(
         "mlx-404",
         "MLX: 404 for everything",
         "notfound-all",
@@ -188,63 +166,43 @@ SCENARIOS: tuple[Scenario, ...] = (
         F.OUT_OF_MEMORY,
         F.NOT_INSTALLED,
         F.WEDGED,
-        primary="mlx",
     ),
-    _scenario(
-        "mlx-broken-file", "MLX: 404, broken weights", "broken-file", F.BROKEN_MODEL_FILE, primary="mlx"
-    ),
-    _scenario(
-        "mlx-broken-template",
-        "MLX: 404, no chat template",
-        "broken-template",
-        F.BROKEN_TEMPLATE,
-        primary="mlx",
-    ),
-    _scenario(
+    _mlx("mlx-broken-file", "MLX: 404, broken weights", "broken-file", F.BROKEN_MODEL_FILE),
+    _mlx("mlx-broken-template", "MLX: 404, no chat template", "broken-template", F.BROKEN_TEMPLATE),
+    _mlx(
         "mlx-unknown-architecture",
         "MLX: 404, the server is too old for the model",
         "unknown-architecture",
         F.UNKNOWN_ARCHITECTURE,
-        primary="mlx",
     ),
-    _scenario(
+    _not_blamed(
         "llama-context-exceeded",
         "llama.cpp: 400 once, the prompt is longer than the context",
-        "context-exceeded,times=1",
+        "context-exceeded",
         F.CONTEXT_EXCEEDED,
         primary="mlx",
-        special="not-blamed",
     ),
-    _scenario(
+    _not_blamed(
         "llama-unparsable",
         "llama.cpp: an error under a 200 once, one answer cannot be parsed",
-        "unparsable,times=1",
+        "unparsable",
         F.UNPARSABLE_ANSWER,
         primary="mlx",
-        special="not-blamed",
     ),
-    _scenario("mlx-empty-reply", "MLX: closed without a byte", "empty-reply", F.EMPTY_REPLY, primary="mlx"),
-    _scenario(
+    _mlx("mlx-empty-reply", "MLX: closed without a byte", "empty-reply", F.EMPTY_REPLY),
+    _mlx(
         "mlx-loading",
         "MLX: 503 with Retry-After: 1 while a model is staged",
         "loading-503,retry_after=1",
         F.LOADING,
-        primary="mlx",
     ),
-    _scenario(
+    _mlx(
         "mlx-unknown-name",
         "MLX is asked for a name it does not list",
         "",
-        primary="mlx",
         expect="error",
-        special="unknown-name",
+        player="unknown-name",
     ),
-    _scenario(
-        "flapping",
-        "Ollama goes away and comes back",
-        "",
-        waits=True,
-        special="flapping",
-    ),
-    _scenario("both-dead", "both ports close", "refuse", expect="error", special="both-dead"),
+    _scenario("flapping", "Ollama goes away and comes back", "", waits=True, player="flapping"),
+    _scenario("both-dead", "both ports close", "refuse", expect="error", player="both-dead"),
 )

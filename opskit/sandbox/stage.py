@@ -6,15 +6,13 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from opskit.sandbox.faults import SandboxFault, SandboxFaultKind
+from opskit.sandbox.faults import FaultSpec
+from opskit.sandbox.faults import SandboxFaultKind as K
+from opskit.sandbox.generation import Reply
 from opskit.sandbox.mlx import SimulatedMlx
 from opskit.sandbox.ollama import SimModel, SimulatedOllama
-from opskit.sandbox.records import SimNode
-from opskit.sandbox.replies import Reply
+from opskit.sandbox.server import SimulatedServer
 from opskit.sandbox.victoria import SimulatedAgent
-
-FaultSpec = tuple[str, str | None, SandboxFault]
-"""(node, model, fault), as `parse_fault` reads it."""
 
 OLLAMA_MODELS = (
     SimModel("phi3.5:3.8b", resident=True, load_s=0.05, family="phi3"),
@@ -34,7 +32,7 @@ ADDED_BYTES = 20_000_000_000
 KEEP_ALIVE_S = 86_400.0
 """A stage may stand for hours with nobody talking to it, and shall not empty itself meanwhile."""
 
-_NEEDS_A_LOAD = frozenset({SandboxFaultKind.SLOW_LOAD, SandboxFaultKind.OOM, SandboxFaultKind.NOT_INSTALLED})
+_NEEDS_A_LOAD = frozenset({K.SLOW_LOAD, K.OOM, K.NOT_INSTALLED})
 
 
 class Stage:
@@ -57,28 +55,16 @@ class Stage:
         """Build the stack with its faults; nothing listens before entry.
 
         A model that only a fault names is added to its server: to Ollama with 20 GB and resident, unless
-        the fault is one of loading, so that it is met at once.
-
-        Args:
-            faults: what to show, and where.
-            ollama_models: what Ollama has installed.
-            mlx_default: what the MLX server was started with.
-            mlx_sizes: what the MLX server lists, with bytes.
-            reply: what every model and agent says.
-            num_parallel: requests one Ollama model serves at once.
-            mlx_load_s: how long a swap takes on the MLX server.
-            token_s: pause between tokens of the model servers.
-            host: loopback address to bind.
-            ports: fixed ports by node name; free ones for the others.
-
-        Raises:
-            ValueError: an unknown node, or a fault the node cannot show.
-
+        the fault is one of loading, so that it is met at once. `mlx_sizes` are what the MLX server lists,
+        with bytes; `num_parallel` is for each model of Ollama; `ports` are fixed ports by node name. Raises
+        ValueError for an unknown node and for a fault that the node cannot show.
         """
         specs = list(faults)
         at = dict(ports or {})
         sizes = dict(MLX_SIZES if mlx_sizes is None else mlx_sizes)
-        listed = list(dict.fromkeys([*sizes, *(m for node, m, _ in specs if node == "mlx" and m)]))
+        listed = list(
+            dict.fromkeys([*sizes, *(model for node, model, _ in specs if node == "mlx" and model)])
+        )
         self.ollama = SimulatedOllama(
             models=_with_named(ollama_models, specs),
             reply=reply,
@@ -100,8 +86,8 @@ class Stage:
         )
         self.victoria = SimulatedAgent("victoria", reply=reply, host=host, port=at.pop("victoria", 0))
         self.veronica = SimulatedAgent("veronica", reply=reply, host=host, port=at.pop("veronica", 0))
-        servers: tuple[SimNode, ...] = (self.ollama, self.mlx, self.victoria, self.veronica)
-        self.nodes: Mapping[str, SimNode] = {server.name: server for server in servers}
+        servers: tuple[SimulatedServer, ...] = (self.ollama, self.mlx, self.victoria, self.veronica)
+        self.nodes: Mapping[str, SimulatedServer] = {server.name: server for server in servers}
         for node in [*at, *(node for node, _, _ in specs)]:
             if node not in self.nodes:
                 raise ValueError(f"unknown node {node!r}; known: {', '.join(self.nodes)}")
@@ -121,7 +107,6 @@ class Stage:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop all of them, whatever their handlers are doing."""
         await self._stop()
 
     def environment(self) -> dict[str, str]:
@@ -138,14 +123,14 @@ class Stage:
 
 
 def _with_named(models: Sequence[SimModel], specs: Iterable[FaultSpec]) -> list[SimModel]:
-    found = {model.name: model for model in models}
+    installed = {model.name: model for model in models}
     for node, name, fault in specs:
         if node != "ollama" or name is None:
             continue
-        known = found.get(name) or found.get(f"{name}:latest")
+        known = installed.get(name) or installed.get(f"{name}:latest")
         if known is None:
             resident = fault.kind not in _NEEDS_A_LOAD
-            found[name] = SimModel(name, ADDED_BYTES, resident=resident, parameter_size="32.8B")
+            installed[name] = SimModel(name, ADDED_BYTES, resident=resident, parameter_size="32.8B")
         elif known.size_bytes == ADDED_BYTES and fault.kind in _NEEDS_A_LOAD:
-            found[known.name] = replace(known, resident=False)
-    return list(found.values())
+            installed[known.name] = replace(known, resident=False)
+    return list(installed.values())

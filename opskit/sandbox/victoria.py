@@ -10,31 +10,26 @@ from typing import Any
 
 from aiohttp import web
 
-from opskit.sandbox.faults import FaultBoard, SandboxFault, SandboxFaultKind
-from opskit.sandbox.http_node import SimulatedServer
-from opskit.sandbox.kinds import AGENT_FAULTS
-from opskit.sandbox.records import json_object
-from opskit.sandbox.replies import Reply, default_reply
+from opskit.sandbox.faults import AGENT_FAULTS, FaultBoard, SandboxFault
+from opskit.sandbox.faults import SandboxFaultKind as K
+from opskit.sandbox.generation import Reply, default_reply
+from opskit.sandbox.server import GARBAGE, SLOW_TOKEN_S, SimulatedWebServer, json_object
 
 LEVELS = {"agent": True, "enhanced": True, "initiative": True}
 CRASHED = "Internal Server Error"
-GARBAGE = "<html><body>upstream</body>"
-SLOW_TOKEN_S = 2.0
 AFTER_TENTHS = 3
 """Where `cut` cuts: an agent streams nothing, so `after` counts tenths of the body."""
 
 _TEAMWORK = re.compile(r"анализ|проанализ|analy[sz]|report|отч[её]т", re.IGNORECASE)
-_ANSWERING = frozenset(
-    {SandboxFaultKind.RESET, SandboxFaultKind.UNAUTHORISED, SandboxFaultKind.GARBAGE, SandboxFaultKind.CUT}
-)
-_WORKING = frozenset({SandboxFaultKind.CRASH, SandboxFaultKind.EMPTY, SandboxFaultKind.ECHO})
+_ANSWERING = frozenset({K.RESET, K.UNAUTHORISED, K.GARBAGE, K.CUT})
+_WORKING = frozenset({K.CRASH, K.EMPTY, K.ECHO})
 
 
 class TaskFailedError(Exception):
     """The agent's work broke down; the text is its error."""
 
 
-class SimulatedAgent(SimulatedServer):
+class SimulatedAgent(SimulatedWebServer):
     """An agent as far as a client can tell: health, levels, a goal answered at once or as a task."""
 
     def __init__(
@@ -48,22 +43,12 @@ class SimulatedAgent(SimulatedServer):
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        """Describe the server; nothing listens before `start`.
+        """Nothing listens before `start`.
 
-        Args:
-            name: `victoria` or `veronica`, shown in its answers.
-            faults: shared from outside, or a board of its own.
-            reply: what it answers to a goal.
-            levels: `victoria_levels` of `/status`; all on when absent.
-            work_s: how long a goal takes.
-            host: loopback address to bind.
-            port: 0 for a free one.
-
-        Raises:
-            ValueError: the board holds a fault that an agent cannot show.
-
+        `name` is `victoria` or `veronica`, `reply` what it answers to a goal, `work_s` how long a goal takes,
+        `levels` the `victoria_levels` of `/status`. Raises ValueError for a fault that an agent cannot show.
         """
-        super().__init__(name, shows=AGENT_FAULTS, faults=faults, host=host, port=port)
+        super().__init__(name, AGENT_FAULTS, faults, host, port)
         self.levels = dict(LEVELS if levels is None else levels)
         self.tasks: dict[str, dict[str, Any]] = {}
         """What `/run/status/{task_id}` tells of each task."""
@@ -76,9 +61,8 @@ class SimulatedAgent(SimulatedServer):
         router.add_post("/run", self._run)
         router.add_get("/run/status/{task_id}", self._task_status)
 
-    def _fault_hung(self, model: str | None, fault: SandboxFault) -> None:  # noqa: ARG002
-        if fault.kind is SandboxFaultKind.REFUSE:
-            self.tasks.clear()
+    def _begin(self) -> None:
+        self.tasks.clear()
 
     def _not_routed(self, problem: web.HTTPException) -> web.Response:
         answer = super()._not_routed(problem)
@@ -99,13 +83,12 @@ class SimulatedAgent(SimulatedServer):
             missing = {"type": "missing", "loc": ["body", "goal"], "msg": "Field required"}
             return web.json_response({"detail": [missing]}, status=422)
         fault = self.faults.take(None, _ANSWERING)
-        if fault and fault.kind is SandboxFaultKind.RESET:
+        if fault and fault.kind is K.RESET:
             await self._reset(request)
-        if fault and fault.kind is SandboxFaultKind.UNAUTHORISED:
+        if fault and fault.kind is K.UNAUTHORISED:
             return _unauthorised(fault)
-        if fault and fault.kind is SandboxFaultKind.GARBAGE:
-            text = GARBAGE if fault.text is None else fault.text
-            return web.Response(text=text, content_type="application/json")
+        if fault and fault.kind is K.GARBAGE:
+            return web.Response(text=fault.text_or(GARBAGE), content_type="application/json")
         if _asks_async(request, body):
             answer = self._queue(goal, body)
         else:
@@ -119,7 +102,7 @@ class SimulatedAgent(SimulatedServer):
         return answer
 
     async def _task_status(self, request: web.Request) -> web.Response:
-        if fault := self.faults.peek(None, {SandboxFaultKind.UNAUTHORISED}):
+        if fault := self.faults.peek(None, {K.UNAUTHORISED}):
             return _unauthorised(fault)
         task = self.tasks.get(request.match_info["task_id"])
         if task is None:
@@ -152,14 +135,14 @@ class SimulatedAgent(SimulatedServer):
     async def _work(self, goal: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a goal as `output` and `knowledge`."""
         began = time.monotonic()
-        if fault := self.faults.take(None, {SandboxFaultKind.SLOW_TOKEN}):
-            await asyncio.sleep(SLOW_TOKEN_S if fault.seconds is None else fault.seconds)
+        if fault := self.faults.take(None, {K.SLOW_TOKEN}):
+            await asyncio.sleep(fault.seconds_or(SLOW_TOKEN_S))
         await asyncio.sleep(self._work_s)
         fault = self.faults.take(None, _WORKING)
         kind = fault.kind if fault else None
-        if fault and kind is SandboxFaultKind.CRASH:
-            raise TaskFailedError(CRASHED if fault.text is None else fault.text)
-        output = {SandboxFaultKind.EMPTY: "", SandboxFaultKind.ECHO: goal}.get(kind) if kind else None
+        if fault and kind is K.CRASH:
+            raise TaskFailedError(fault.text_or(CRASHED))
+        output = {K.EMPTY: "", K.ECHO: goal}.get(kind) if kind else None
         if output is None:
             output = self._reply([{"role": "user", "content": goal}], "agent")
         knowledge = {
@@ -177,8 +160,8 @@ class SimulatedAgent(SimulatedServer):
 
 
 def _asks_async(request: web.Request, body: Mapping[str, Any]) -> bool:
-    asked = request.query.get("async_mode", "").lower()
-    return body.get("async_mode") in {True, "1", "true"} or asked in {"1", "true", "yes", "on"}
+    parameter = request.query.get("async_mode", "").lower()
+    return body.get("async_mode") in {True, "1", "true"} or parameter in {"1", "true", "yes", "on"}
 
 
 def _unauthorised(fault: SandboxFault) -> web.Response:

@@ -128,15 +128,15 @@ def _with(environ: Mapping[str, str], config: Config | None) -> Mapping[str, str
 
 async def _docker(environ: Mapping[str, str]) -> tuple[str, str]:
     """The address of the daemon, and why it does not answer."""
+    from opskit.system.docker import Docker
     from opskit.system.docker_host import resolve
-    from opskit.system.docker_objects import DockerObjects
 
     try:
         host = (await asyncio.to_thread(resolve, environ)).shown
     except OpskitError as error:
         return "", error.message
     try:
-        async with asyncio.timeout(_DOCKER_S), DockerObjects(environ, timeout_s=_DOCKER_S) as door:
+        async with asyncio.timeout(_DOCKER_S), Docker(environ, timeout_s=_DOCKER_S) as door:
             await door.version()
     except TimeoutError:
         return host, f"no answer within {_DOCKER_S:g} s"

@@ -1,10 +1,19 @@
-"""Docker Compose, version 1 or 2: which program it is, and one project told to it by absolute paths."""
+"""Docker Compose, version 1 or 2: the program, one project given by absolute paths, and what it declares.
 
+What the files declare is read out of the configuration that Compose itself resolves (1: YAML, 2: JSON).
+Only what is needed to compare with the containers that are there is kept: resolved environments hold secrets.
+"""
+
+import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from opskit.errors import OpskitError
 from opskit.system.program import NotStarted, ProgramResult, run
@@ -16,11 +25,17 @@ _NO_DAEMON = (
     "connection aborted",
     "error while fetching server api version",
 )
+_UNSET = re.compile(r'The \\?"?([A-Za-z_][A-Za-z0-9_]*)\\?"? variable is not set')
+_REFERENCE = re.compile(r"(?<!\$)\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*))")
+#: Keys whose values name further files.
+_FILE_KEYS = frozenset({"env_file", "extends", "include", "file", "path"})
+_HEALERS = ("opskit.", "autoheal")
+_NOT_A_NAME = re.compile(r"[^-_a-z0-9]")
 
 
 @dataclass(frozen=True, slots=True)
 class Compose:
-    """The program that was found, with the arguments that name the project.
+    """The program of Compose, with the arguments that name the project.
 
     `command` is what a person would type; every path in it is absolute, because the working folder of a
     scheduled job is `/`. Calling it runs `command` with more arguments in the project's folder.
@@ -35,9 +50,9 @@ class Compose:
         return await run((*self.command, *arguments), cwd=self.folder, env=self.env)
 
     async def services(self) -> list[str]:
-        """Names of the services that the files declare. Raises ValueError, with compose's complaint, when
+        """Return the names of the services that the files declare.
 
-        the files are not valid.
+        Raises ValueError, with the complaint of Compose, when the files are not valid.
         """
         done = await self("config", "--services")
         if done.exit:
@@ -45,7 +60,7 @@ class Compose:
         return sorted(done.out.split())
 
     async def container_ids(self) -> list[str]:
-        """The containers of the project, stopped ones too. Raises OpskitError DOCKER_*."""
+        """Return the ids of the project's containers, stopped ones too. Raises OpskitError DOCKER_*."""
         everything = ("--all",) if self.modern else ()
         return _checked(await self("ps", *everything, "-q")).out.split()
 
@@ -53,7 +68,7 @@ class Compose:
 async def find(
     files: Sequence[Path], *, project: str | None = None, env: Mapping[str, str] | None = None
 ) -> Compose:
-    """The plug-in when there is one, else the program `docker-compose`; nothing is changed.
+    """Find the plug-in when there is one, else the program `docker-compose`; nothing is changed.
 
     `files` are laid over one another in order, at least one. Raises NotStarted (HOST_001) when there is
     neither program.
@@ -61,19 +76,20 @@ async def find(
     environ = dict(os.environ if env is None else env)
     paths = [path.absolute() for path in files]
     folder = paths[0].parent
-    rest = [argument for path in paths for argument in ("-f", str(path))]
-    rest += ["-p", project] if project else []
-    where = environ.get("PATH")
-    docker, old = shutil.which("docker", path=where), shutil.which("docker-compose", path=where)
+    options = [argument for path in paths for argument in ("-f", str(path))]
+    options += ["-p", project] if project else []
+    search_path = environ.get("PATH")
+    docker = shutil.which("docker", path=search_path)
+    old = shutil.which("docker-compose", path=search_path)
     if docker is not None and (await run((docker, "compose", "version"), env=environ)).exit == 0:
-        return Compose(("docker", "compose", *rest), True, folder, environ)
+        return Compose(("docker", "compose", *options), True, folder, environ)
     if old is None:
         missing = NotStarted("there is neither `docker compose` nor `docker-compose`")
         missing.remedy = "install the compose plug-in: `apt-get install docker-compose`, or Docker Desktop"
         raise missing
     version = await run((old, "version", "--short"), env=environ)
     modern = version.out.strip().lstrip("v").startswith("2")
-    return Compose(("docker-compose", *rest), modern, folder, environ)
+    return Compose(("docker-compose", *options), modern, folder, environ)
 
 
 def _checked(done: ProgramResult) -> ProgramResult:
@@ -85,3 +101,159 @@ def _checked(done: ProgramResult) -> ProgramResult:
             remedy="`docker version` shows whether the daemon answers",
         )
     return done
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeService:
+    """One service that `up` would start.
+
+    `images` are the names under which its image may be there: a built one is named after its project, with
+    `-` by Compose 2 and `_` by 1. `needs` are the services that it must not be started without. `labels` are
+    those that speak to healers. `digest` is Compose's own, which it writes on the containers that it makes.
+    `blank` are variables that have no value here: a new container would be made without them.
+    """
+
+    name: str
+    images: tuple[str, ...]
+    built: bool = False
+    replicas: int = 1
+    needs: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    digest: str | None = None
+    blank: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What the files declare. `version` is of the Compose that read it; `own_networks` the project makes."""
+
+    name: str
+    version: str
+    services: Mapping[str, ComposeService] = field(default_factory=dict)
+    own_networks: tuple[str, ...] = ()
+
+
+def project(
+    text: str, digests: str, *, name: str | None, version: str, complaints: str = "", raw: str = ""
+) -> Project:
+    """Read `compose config` and `compose config --hash '*'`.
+
+    `name` is for Compose 1, whose configuration does not hold it. `complaints` is what it wrote to its
+    standard error, `raw` the files as they are. Raises ValueError for what is no configuration.
+    """
+    try:
+        content = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+        declared = content["services"] or {}
+        project_name = str(content.get("name") or name or "")
+        declared_networks = {key: item or {} for key, item in (content.get("networks") or {}).items()}
+        networks = {
+            key: str(item.get("name") or f"{project_name}_{key}") for key, item in declared_networks.items()
+        }
+        own = [networks[key] for key, item in declared_networks.items() if not item.get("external")]
+        hashes = dict(pair for line in digests.splitlines() if len(pair := line.split()) == 2)
+        blank = unset(complaints)
+        references = references_of(raw, list(declared)) if blank else {}
+        services = {
+            key: _service(
+                key,
+                declared[key],
+                project_name,
+                networks,
+                digest=hashes[key],
+                blank=blank & references.get(key, set()),
+            )
+            for key in hashes
+            if key in declared
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as exc:
+        raise ValueError(f"what `compose config` wrote cannot be read ({type(exc).__name__})") from exc
+    return Project(project_name, version, services, tuple(dict.fromkeys((*own, f"{project_name}_default"))))
+
+
+def unset(complaints: str) -> set[str]:
+    """Return the variables without a value, out of Compose's warnings."""
+    return set(_UNSET.findall(complaints))
+
+
+def references_of(raw: str, services: list[str]) -> dict[str, set[str]]:
+    """Return the variables that each service's own declaration mentions, of files as YAML documents."""
+    references: dict[str, set[str]] = {name: set() for name in services}
+    try:
+        for document in yaml.safe_load_all(raw):
+            for name in services:
+                declaration = (document or {}).get("services", {}).get(name)
+                references[name] |= variables(json.dumps(declaration, default=str))
+    except (yaml.YAMLError, AttributeError, RecursionError):
+        return {name: set() for name in services}
+    return references
+
+
+def variables(raw: str) -> set[str]:
+    """Return every variable that a text mentions anywhere; more is no harm."""
+    return {bare or braced for bare, braced in _REFERENCE.findall(raw)}
+
+
+def further_files(raw: str) -> set[str]:
+    """Return paths that the files point to as they stand there: environment files, includes, bases."""
+    paths: set[str] = set()
+
+    def collect(value: Any, *, names_file: bool) -> None:
+        if isinstance(value, str):
+            if names_file:
+                paths.add(value)
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                collect(item, names_file=key in _FILE_KEYS)
+        elif isinstance(value, list):
+            for item in value:
+                collect(item, names_file=names_file)
+
+    try:
+        for document in yaml.safe_load_all(raw):
+            collect(document, names_file=False)
+    except (yaml.YAMLError, RecursionError):
+        return set()
+    return paths
+
+
+def old_name(folder_name: str, chosen: str | None) -> str:
+    """Return the project's name as Compose 1 decides it: COMPOSE_PROJECT_NAME, else the folder's name."""
+    return _NOT_A_NAME.sub("", (chosen or folder_name).lower()) or "default"
+
+
+def _service(
+    key: str,
+    item: Mapping[str, Any],
+    project_name: str,
+    networks: Mapping[str, str],
+    *,
+    digest: str,
+    blank: set[str],
+) -> ComposeService:
+    image = item.get("image")
+    deploy = item.get("deploy") or {}
+    replicas = deploy.get("replicas") if deploy.get("mode", "replicated") == "replicated" else None
+    mode = str(item.get("network_mode") or "")
+    needs = [str(name) for name in item.get("depends_on") or ()]
+    needs += [mode.partition(":")[2]] if mode.startswith("service:") else []
+    joined = () if mode else tuple(item.get("networks") or ("default",))
+    return ComposeService(
+        name=key,
+        images=(str(image),) if image else (f"{project_name}-{key}", f"{project_name}_{key}"),
+        built=item.get("build") is not None,
+        replicas=int(item.get("scale", 1) if replicas is None else replicas),
+        needs=tuple(dict.fromkeys(needs)),
+        networks=tuple(networks.get(name, f"{project_name}_{name}") for name in joined),
+        labels=_labels(item.get("labels")),
+        digest=digest,
+        blank=tuple(sorted(blank)),
+    )
+
+
+def _labels(given: Any) -> dict[str, str]:
+    pairs = (
+        given.items() if isinstance(given, Mapping) else (str(label).split("=", 1) for label in given or ())
+    )
+    labels = {str(key): str(value) for key, value in pairs}
+    return {key: value for key, value in labels.items() if key.startswith(_HEALERS)}

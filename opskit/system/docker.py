@@ -1,4 +1,4 @@
-"""The door to Docker: containers, their logs and their events, over the daemon's own HTTP API.
+"""The client of Docker: containers, logs, events, networks, volumes and images over the daemon's HTTP API.
 
 The SDK only says where the daemon is. Its streams block a thread each and hand TTY logs over byte by byte;
 here they are asynchronous, read no faster than they are consumed, and closed at once when cancelled. Every
@@ -8,11 +8,14 @@ container), DOCKER_003 (the daemon refused).
 
 import asyncio
 import contextlib
-import difflib
 import errno
 import functools
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -20,23 +23,83 @@ from urllib.parse import quote
 import aiohttp
 
 from opskit.errors import OpskitError
-from opskit.system.docker_host import Host, resolve, start_remedy
-from opskit.system.docker_records import ListedContainer, LoggedContainer, LogQuery, listed, logged
-from opskit.system.docker_ssh import Tunnel
-from opskit.system.docker_streams import EventStream, LogStream, daemon_clock_ns
+from opskit.system.docker_host import Host, Tunnel, resolve, start_remedy
+from opskit.system.docker_records import (
+    DockerEvent,
+    ListedContainer,
+    LoggedContainer,
+    LogQuery,
+    happening,
+    listed,
+    logged,
+)
+from opskit.text import near_names
 
 _NO_ACCESS = (
     "use Docker as a user of the group `docker` (`sudo usermod -aG docker $USER`, then log in again), "
     "or with sudo"
 )
 _REFUSAL_BYTES = 64 * 1024
-#: What reading a reply raises that is not Docker's.
+#: What reading a reply raises when the server is not Docker.
 _NOT_DOCKER = (ValueError, KeyError, TypeError, AttributeError)
+_LISTS = {"network": "/networks", "volume": "/volumes", "image": "/images/json"}
+_OBJECTS = {"network": "/networks/{}", "volume": "/volumes/{}", "image": "/images/{}/json"}
+#: Clocks nearer than this cannot be told apart by a time in whole seconds.
+_SAME_S = 1.5
 _SILENT = "restart Docker; after sleep its virtual machine may hang until the application is quit and opened"
+
+#: Gives the next bytes, none of them at the end; raises OpskitError(DOCKER_001) for a lost connection.
+Read = Callable[[], Awaitable[bytes]]
+
+
+class LogStream:
+    """The bytes of a log as they come in."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+
+    async def piece(self, timeout_s: float | None = None) -> bytes | None:
+        """Return the next bytes, none at the end; None when nothing came in time, which loses nothing.
+
+        Raises OpskitError(DOCKER_001) for a lost connection.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._read()
+        except TimeoutError:
+            return None
+
+
+class EventStream:
+    """Events, one after another. `began_ns` is the time on the daemon's clock since which they are complete.
+
+    Raises OpskitError(DOCKER_001) when the connection is lost or the daemon ends.
+    """
+
+    def __init__(self, read: Read, began_ns: int) -> None:
+        self.began_ns = began_ns
+        self._read = read
+        self._incomplete = b""
+        self._ready: deque[DockerEvent] = deque()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> DockerEvent:
+        while not self._ready:
+            piece = await self._read()
+            if not piece:
+                raise OpskitError("DOCKER_001", "the Docker daemon ended its events")
+            *lines, self._incomplete = (self._incomplete + piece).split(b"\n")
+            try:
+                self._ready.extend(happening(json.loads(line)) for line in lines if line.strip())
+            except (ValueError, KeyError, TypeError, AttributeError) as exc:
+                raise OpskitError("DOCKER_001", "an event from Docker makes no sense") from exc
+        return self._ready.popleft()
 
 
 class Docker:
-    """A daemon. Nothing is connected before the first question.
+    """The client of one daemon. Nothing is connected before the first question.
 
     `async with` keeps connections open between questions; the last one out closes them, so nothing is left
     behind however it is used.
@@ -67,41 +130,101 @@ class Docker:
         if tunnel is not None:
             await tunnel.aclose()
 
+    async def version(self) -> Mapping[str, Any]:
+        return await self._mapping("/version")
+
+    async def info(self) -> Mapping[str, Any]:
+        return await self._mapping("/info")
+
     async def containers(self, *, labels: Iterable[str] = ()) -> list[ListedContainer]:
-        """All containers, stopped ones too, by name. `labels` are `key` or `key=value`; all must hold."""
-        filters = {"label": list(labels)}
-        found = await self._json("/containers/json", {"all": "1", "filters": json.dumps(filters)})
-        with self._translated():
-            return sorted(map(listed, found), key=lambda one: one.name)
+        """Return all containers, stopped ones too, by name.
 
-    async def inspect(self, name: str) -> LoggedContainer:
-        """One container by name, id or the unique start of an id.
-
-        Raises OpskitError(DOCKER_002), with near names, when there is none.
+        `labels` are `key` or `key=value`; all must hold.
         """
-        found = await self.look(name)
-        if found is None:
-            raise no_such(name, [one.name for one in await self.containers()])
-        return found
+        filters = {"label": list(labels)}
+        items = await self._json("/containers/json", {"all": "1", "filters": json.dumps(filters)})
+        with self._translated():
+            return sorted(map(listed, items), key=lambda container: container.name)
+
+    async def named(self, name: str) -> Mapping[str, Any] | None:
+        """Return what `docker inspect` shows of a container by name or id; None when there is none."""
+        return await self._mapping_or_none(f"/containers/{_quoted(name)}/json")
 
     async def look(self, name: str) -> LoggedContainer | None:
-        """The same, None when there is no such container."""
-        try:
-            found = await self._json(f"/containers/{_quoted(name)}/json", {})
-        except OpskitError as error:
-            if error.code != "DOCKER_002":
-                raise
-            return None
+        """Return what reading the log of a container needs; None when there is none."""
+        item = await self.named(name)
         with self._translated():
-            return logged(found)
+            return None if item is None else logged(item)
+
+    async def inspect(self, name: str) -> LoggedContainer:
+        """Return the same. Raises OpskitError(DOCKER_002), with near names, when there is none."""
+        container = await self.look(name)
+        if container is None:
+            raise no_such(name, [other.name for other in await self.containers()])
+        return container
+
+    async def stats(self, identifier: str) -> Mapping[str, Any]:
+        """Return what a container uses just now. Docker samples twice for it, which takes a second or two."""
+        return await self._mapping(f"/containers/{_quoted(identifier)}/stats", {"stream": "false"})
+
+    async def holder_of(self, port: int, container: str | None) -> str | None:
+        """Return the name of the container with the id `container`, or, without one, of that on the port."""
+        for item in await self._json("/containers/json", {}):
+            ports = {entry.get("PublicPort") for entry in item.get("Ports") or ()}
+            if item["Id"] == container if container is not None else port in ports:
+                return str(item["Names"][0]).lstrip("/") if item.get("Names") else str(item["Id"])
+        return None
+
+    async def found(self, kind: str, name: str) -> Mapping[str, Any] | None:
+        """Return a network, a volume or an image; None when there is none."""
+        return await self._mapping_or_none(_OBJECTS[kind].format(_quoted(name)))
+
+    async def all_of(self, kind: str) -> list[Mapping[str, Any]]:
+        """Return all networks, volumes or images, as Docker lists them; a network without its members."""
+        items = await self._json(_LISTS[kind], {})
+        with self._translated():
+            return [dict(item) for item in (items["Volumes"] if kind == "volume" else items) or ()]
+
+    async def all_past_events(
+        self, since: datetime, until: datetime, *, kind: str | None = None
+    ) -> list[DockerEvent]:
+        """Return what happened to everything, or to one kind (`container`, `network`), on the daemon's clock.
+
+        The daemon keeps its last 256 events of all kinds together: as many as that may not reach back to
+        `since`. Health checks fill them, with three events each.
+        """
+        parameters = {
+            "filters": json.dumps({} if kind is None else {"type": [kind]}),
+            "since": f"{since.timestamp():.6f}",
+            "until": f"{until.timestamp():.6f}",
+        }
+        async with self, self._deadline(), self._open("/events", parameters) as response:
+            with self._translated():
+                lines = (await response.content.read()).splitlines()
+                return [happening(json.loads(line)) for line in lines if line.strip()]
+
+    @contextlib.asynccontextmanager
+    async def events(
+        self, filters: Mapping[str, list[str]], *, since_ns: int | None = None
+    ) -> AsyncIterator[EventStream]:
+        """Follow what happens to containers from now on, or from `since_ns` (the daemon keeps the last 256).
+
+        Docker matches names in `filters` by their beginning.
+        """
+        parameters = {"filters": json.dumps({"type": ["container"], **filters})}
+        if since_ns is not None:
+            parameters["since"] = _seconds(since_ns)
+        async with self._open("/events", parameters) as response:
+            began_ns = daemon_clock_ns(response.headers.get("Date"))
+            yield EventStream(functools.partial(self._read, response), began_ns)
 
     @contextlib.asynccontextmanager
     async def logs(self, identifier: str, query: LogQuery) -> AsyncIterator[LogStream]:
-        """The log in Docker's own framing, every message with its time in front.
+        """Read the log in Docker's own framing, every message with its time in front.
 
         With `follow` it ends when the container stops.
         """
-        asked = {
+        parameters = {
             "stdout": "1",
             "stderr": "1",
             "timestamps": "1",
@@ -109,51 +232,48 @@ class Docker:
             "tail": "all" if query.tail is None else str(query.tail),
         }
         if query.since_ns is not None:
-            asked["since"] = seconds(query.since_ns)
+            parameters["since"] = _seconds(query.since_ns)
         if query.until_ns is not None:
-            asked["until"] = seconds(query.until_ns)
-        async with self._open(f"/containers/{_quoted(identifier)}/logs", asked) as response:
+            parameters["until"] = _seconds(query.until_ns)
+        async with self._open(f"/containers/{_quoted(identifier)}/logs", parameters) as response:
             yield LogStream(functools.partial(self._read, response))
-
-    @contextlib.asynccontextmanager
-    async def events(
-        self, filters: Mapping[str, list[str]], *, since_ns: int | None = None
-    ) -> AsyncIterator[EventStream]:
-        """What happens to containers from now on, or from `since_ns` (the daemon keeps the last 256).
-
-        Docker matches names in `filters` by their beginning.
-        """
-        asked = {"filters": json.dumps({"type": ["container"], **filters})}
-        if since_ns is not None:
-            asked["since"] = seconds(since_ns)
-        async with self._open("/events", asked) as response:
-            began_ns = daemon_clock_ns(response.headers.get("Date"))
-            yield EventStream(functools.partial(self._read, response), began_ns)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         with self._translated():
             return await response.content.readany()
 
-    async def _json(self, path: str, asked: Mapping[str, str]) -> Any:
-        async with self, self._deadline(), self._open(path, asked) as response:
+    async def _mapping(self, path: str, parameters: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+        reply: Mapping[str, Any] = await self._json(path, parameters or {})
+        return reply
+
+    async def _mapping_or_none(self, path: str) -> Mapping[str, Any] | None:
+        try:
+            return await self._mapping(path)
+        except OpskitError as error:
+            if error.code != "DOCKER_002":
+                raise
+            return None
+
+    async def _json(self, path: str, parameters: Mapping[str, str]) -> Any:
+        async with self, self._deadline(), self._open(path, parameters) as response:
             with self._translated():
                 return await response.json(content_type=None)
 
     @contextlib.asynccontextmanager
-    async def _open(self, path: str, asked: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A reply with a good status; a deadline holds until its head is there."""
+    async def _open(self, path: str, parameters: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Open a reply with a good status; a deadline holds until its head is there."""
         async with self:
             async with self._deadline():
-                response = await self._asked(path, asked)
+                response = await self._get(path, parameters)
             try:
                 yield response
             finally:
                 response.close()
 
-    async def _asked(self, path: str, asked: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def _get(self, path: str, parameters: Mapping[str, str]) -> aiohttp.ClientResponse:
         session = await self._connected()
         with self._translated():
-            response = await session.get(f"{self._url}{path}", params=asked)
+            response = await session.get(f"{self._url}{path}", params=parameters)
             if response.status < 400:
                 return response
             async with response:
@@ -195,6 +315,10 @@ class Docker:
     def _shown(self) -> str:
         return self._host.shown if self._host is not None else "its socket"
 
+    @property
+    def _complaint(self) -> str:
+        return f": {self._tunnel.complaint}" if self._tunnel is not None and self._tunnel.complaint else ""
+
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -208,27 +332,38 @@ class Docker:
         if getattr(exc, "errno", None) in (errno.EACCES, errno.EPERM):
             return OpskitError("DOCKER_001", f"no permission to use {self._shown}", remedy=_NO_ACCESS)
         if isinstance(exc, aiohttp.ClientConnectorError):
-            said = self._tunnel.complaint if self._tunnel is not None else ""
-            message = f"no Docker daemon answers at {self._shown}" + (f": {said}" if said else "")
+            message = f"no Docker daemon answers at {self._shown}{self._complaint}"
         elif isinstance(exc, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):
-            said = self._tunnel.complaint if self._tunnel is not None else ""
-            message = f"the connection to Docker at {self._shown} was lost" + (f": {said}" if said else "")
+            message = f"the connection to Docker at {self._shown} was lost{self._complaint}"
         else:
             message = f"what answers at {self._shown} does not speak Docker's API"
         return OpskitError("DOCKER_001", message, remedy=start_remedy())
 
 
+def daemon_clock_ns(date: str | None, now: float | None = None) -> int:
+    """Return the time on the daemon's clock, not later than it is: ours unless its `Date` header contradicts.
+
+    In a virtual machine that slept it may be far behind.
+    """
+    local_s = time.time() if now is None else now
+    try:
+        daemon_s = parsedate_to_datetime(date or "").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return int(local_s * 1e9)
+    return int((local_s if abs(local_s - daemon_s) < _SAME_S else daemon_s) * 1e9)
+
+
 def no_such(name: str, names: Iterable[str]) -> OpskitError:
-    """The error for a container that nobody knows, naming those of `names` that come near."""
-    near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.5)
+    """Return the error for an unknown container, with those of `names` that come near."""
+    near = near_names(name, names)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return OpskitError("DOCKER_002", f"no container {name!r}{hint}")
 
 
-def seconds(at_ns: int) -> str:
-    """A time as Docker's API reads it without loss: `seconds.nanoseconds`."""
-    whole, rest = divmod(max(0, at_ns), 1_000_000_000)
-    return f"{whole}.{rest:09d}"
+def _seconds(at_ns: int) -> str:
+    """Write a time as Docker's API reads it without loss: `seconds.nanoseconds`."""
+    whole_s, fraction_ns = divmod(max(0, at_ns), 1_000_000_000)
+    return f"{whole_s}.{fraction_ns:09d}"
 
 
 def _quoted(name: str) -> str:
@@ -237,9 +372,9 @@ def _quoted(name: str) -> str:
 
 def _refusal(status: int, body: bytes) -> OpskitError:
     try:
-        said = str(json.loads(body)["message"])
+        message = str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
-        said = body.decode("utf-8", "replace").strip()[:300]
+        message = body.decode("utf-8", "replace").strip()[:300]
     if status == 404:
-        return OpskitError("DOCKER_002", said or "Docker knows nothing of that name")
-    return OpskitError("DOCKER_003", f"Docker answered {status}: {said}")
+        return OpskitError("DOCKER_002", message or "Docker knows nothing of that name")
+    return OpskitError("DOCKER_003", f"Docker answered {status}: {message}")

@@ -1,4 +1,4 @@
-"""What Docker tells of containers, as records of our own."""
+"""Records of containers, events and log queries of Docker."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ SERVICE = "com.docker.compose.service"
 
 @dataclass(frozen=True, slots=True)
 class ListedContainer:
-    """One container as a listing tells of it, running or not.
+    """One container of a listing, running or not.
 
     `state` is Docker's word: created, running, paused, exited, dead...
     """
@@ -33,7 +33,7 @@ class ListedContainer:
 
 @dataclass(frozen=True, slots=True)
 class LoggedContainer(ListedContainer):
-    """What reading a container's log needs beside: how it is framed, and which run of it this is."""
+    """A container whose log is read: how the log is framed, and which run of the container this is."""
 
     tty: bool = False
     running: bool = False
@@ -63,7 +63,7 @@ class DockerEvent:
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """Which lines of a container: times in nanoseconds since the epoch, both inclusive."""
+    """Which lines of a log are asked for: times in nanoseconds since the epoch, both inclusive."""
 
     since_ns: int | None = None
     until_ns: int | None = None

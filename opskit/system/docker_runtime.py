@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,9 +9,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
-
 from opskit.system.docker_host import Host
+from opskit.system.process import find_processes
 from opskit.system.program import NotStarted, run
 
 _APP = "/Docker.app/Contents/"
@@ -36,9 +34,10 @@ class RuntimeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """`profile` is Colima's. `socket` is where the daemon listens, None when it is not a unix socket.
+    """What runs the daemon.
 
-    `managed` tells that systemd runs here; without it a service can be neither started nor restarted.
+    `profile` is Colima's. `socket` is where the daemon listens, None when it is not a unix socket. `managed`:
+    systemd runs here; without it a service can be neither started nor restarted.
     """
 
     kind: RuntimeKind
@@ -80,10 +79,10 @@ class Machine:
 
 
 def runtime(host: Host, machine: Machine) -> Runtime:
-    """What answers for this address, by where it leads. Looks at links and folders, asks nobody."""
+    """Return what serves this address, by where it leads. Reads links and folders, asks no program."""
     mac = machine.platform == "darwin"
     if host.socket is None:
-        # Over ssh it is another machine's even when that is this one: its service is not ours to restart.
+        # Over ssh it counts as another machine, even when it is this one: its service is not restarted here.
         return Runtime(
             RuntimeKind.REMOTE if host.ssh or not _loopback(host.url) else RuntimeKind.UNKNOWN, mac=mac
         )
@@ -109,7 +108,11 @@ def runtime(host: Host, machine: Machine) -> Runtime:
 def installed(machine: Machine) -> bool:
     """Whether there is any Docker on this machine: its command line, its daemon, or a Mac's runtime."""
     programs = ("docker", "dockerd", "orb", "colima")
-    return any(machine.has(one) for one in programs) or _app(machine, "Docker") or _app(machine, "OrbStack")
+    return (
+        any(machine.has(program) for program in programs)
+        or _app(machine, "Docker")
+        or _app(machine, "OrbStack")
+    )
 
 
 async def has_desktop_command(environ: Mapping[str, str]) -> bool:
@@ -122,44 +125,32 @@ async def has_desktop_command(environ: Mapping[str, str]) -> bool:
 
 
 def desktop_processes() -> list[tuple[int, float]]:
-    """The processes of Docker Desktop on a Mac, by the application that they were started from.
+    """Return the processes of Docker Desktop on a Mac, by the application that they were started from.
 
     Each with the moment at which it began (seconds since the epoch), so that no other is mistaken for it.
     """
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if _APP in process.exe():
-                found.append((process.pid, process.create_time()))
-        except psutil.Error:
-            continue
-    return sorted(found)
+    processes, _ = find_processes(program=lambda path: _APP in path)
+    return sorted((process.pid, process.began) for process in processes)
 
 
 def daemon_age_s() -> float | None:
-    """How long ago the youngest process began that serves a Docker socket, or will; None without one."""
-    now, began = time.time(), None
-    for process in psutil.process_iter():
-        try:
-            if process.name() in _DAEMONS:
-                began = max(began or 0.0, process.create_time())
-        except psutil.Error:
-            continue
-    return None if began is None else max(0.0, now - began)
+    """Return the age of the youngest process that serves a Docker socket, or will; None without one."""
+    processes, _ = find_processes(names=_DAEMONS)
+    return processes[-1].age_s() if processes else None
 
 
 def _installed(machine: Machine) -> RuntimeKind:
-    """For the common socket of a Mac that leads nowhere now: the one runtime that is installed."""
-    there = [
+    """Return the one installed runtime, for the common socket of a Mac while it leads nowhere."""
+    candidates = [
         kind
-        for kind, found in (
+        for kind, is_installed in (
             (RuntimeKind.DESKTOP, _app(machine, "Docker")),
             (RuntimeKind.ORBSTACK, _app(machine, "OrbStack") or machine.has("orb")),
             (RuntimeKind.COLIMA, machine.has("colima")),
         )
-        if found
+        if is_installed
     ]
-    return there[0] if len(there) == 1 else RuntimeKind.UNKNOWN
+    return candidates[0] if len(candidates) == 1 else RuntimeKind.UNKNOWN
 
 
 def _app(machine: Machine, name: str) -> bool:
@@ -167,7 +158,7 @@ def _app(machine: Machine, name: str) -> bool:
 
 
 def _colima_profile(path: Path, machine: Machine) -> str | None:
-    """The profile whose folder holds the socket: `~/.colima/PROFILE/docker.sock`, or below COLIMA_HOME."""
+    """Return the profile whose folder holds the socket: `~/.colima/PROFILE`, or below COLIMA_HOME."""
     homes = [machine.home / ".colima", machine.home / ".config/colima"]
     homes += [Path(machine.colima_home)] if machine.colima_home else []
     for home in homes:
@@ -178,7 +169,7 @@ def _colima_profile(path: Path, machine: Machine) -> str | None:
 
 
 def _target(path: Path) -> Path:
-    """Where a link leads, also when nothing is there."""
+    """Return where a link leads, also when nothing is there."""
     try:
         return path.resolve()
     except (OSError, RuntimeError):

@@ -7,14 +7,14 @@ epoch. Exits 0 when it is gone, 1 when it is still there or may not be ended, 2 
 
 import sys
 
-from opskit.system.running import end
+from opskit.system.process import end
 
 #: How long a server may take to end by itself.
 PATIENCE_S = 10.0
 
 
 def main(arguments: list[str]) -> int:
-    """The exit status."""
+    """Return the exit status."""
     try:
         pid, began = arguments
         gone = end(int(pid), float(began), patience_s=PATIENCE_S)

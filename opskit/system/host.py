@@ -1,13 +1,138 @@
-"""Memory and age of this machine, and whether an address is this machine."""
+"""The machine: how full its memory, processor and disks are, its age, and which addresses are its own.
+
+psutil is imported where it is used: an address is looked at by commands that need nothing else from here.
+"""
 
 import ipaddress
+import os
 import socket
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryGauge:
+    """`available_bytes` is what a new process can have without swapping."""
+
+    total_bytes: int
+    available_bytes: int
+    used_percent: float
+    swap_total_bytes: int
+    swap_used_percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class DiskGauge:
+    """Room on a disk for an ordinary user, as `df` counts it."""
+
+    path: str
+    used_percent: float
+    free_bytes: int
+    total_bytes: int = 0
+    inodes_free_percent: float = 100.0
+    device: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTimes:
+    """The processor time of all cores together since the start of the machine."""
+
+    total_s: float
+    idle_s: float
+
+    def used_percent(self, before: "CpuTimes") -> float | None:
+        """Return the share used since an earlier reading; None when no time has passed."""
+        total_s = self.total_s - before.total_s
+        if total_s <= 0:
+            return None
+        return max(0.0, min(100.0, 100.0 * (1 - (self.idle_s - before.idle_s) / total_s)))
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """One reading. `cpu_percent` is since the reading before, None at the first."""
+
+    memory_percent: float
+    memory_total_bytes: int
+    memory_available_bytes: int
+    swap_percent: float
+    swap_total_bytes: int
+    cpu_percent: float | None
+    cores: int
+    load_1: float
+    disks: tuple[DiskGauge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUser:
+    """A process and its resident memory: all that can be read of every process at once."""
+
+    pid: int
+    name: str
+    rss_bytes: int
+
+
+class Meter:
+    """Reads the gauges; remembers processor times from one reading to the next. For one thread at a time."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        """`paths` name disks by any folder on them; those on the same disk are shown once."""
+        self._paths = tuple(paths)
+        self._before: CpuTimes | None = None
+
+    def read(self) -> Gauges:
+        """Blocks where a disk does. A folder that cannot be looked at is left out."""
+        memory, times = read_memory(), read_cpu_times()
+        used_percent = None if self._before is None else times.used_percent(self._before)
+        self._before = times
+        return Gauges(
+            memory_percent=memory.used_percent,
+            memory_total_bytes=memory.total_bytes,
+            memory_available_bytes=memory.available_bytes,
+            swap_percent=memory.swap_used_percent,
+            swap_total_bytes=memory.swap_total_bytes,
+            cpu_percent=None if used_percent is None else round(used_percent, 1),
+            cores=os.cpu_count() or 1,
+            load_1=os.getloadavg()[0],
+            disks=self._disks(),
+        )
+
+    def _disks(self) -> tuple[DiskGauge, ...]:
+        disks: dict[int, DiskGauge] = {}
+        for path in self._paths:
+            try:
+                disk = read_disk(path)
+            except OSError:
+                continue
+            disks.setdefault(disk.device, disk)
+        return tuple(disks.values())
+
+
+def read_memory() -> MemoryGauge:
+    import psutil
+
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    return MemoryGauge(
+        int(memory.total), int(memory.available), float(memory.percent), int(swap.total), float(swap.percent)
+    )
+
+
+def memory_users(count: int) -> tuple[MemoryUser, ...]:
+    """Return the processes with the most resident memory, largest first, as far as one may look into them."""
+    import psutil
+
+    users = []
+    for process in psutil.process_iter(["name", "memory_info"]):
+        memory = process.info["memory_info"]
+        if memory is not None:
+            users.append(MemoryUser(process.pid, process.info["name"] or "?", int(memory.rss)))
+    return tuple(sorted(users, key=lambda user: (-user.rss_bytes, user.pid))[:count])
+
+
 def available_memory_bytes() -> int | None:
-    """What a new process can have without swapping; None when the system does not tell."""
+    """Return what a new process can have without swapping; None when the system does not tell."""
     import psutil
 
     try:
@@ -16,8 +141,31 @@ def available_memory_bytes() -> int | None:
         return None
 
 
+def read_disk(path: str) -> DiskGauge:
+    """Read the disk that holds a path. Blocks where the disk does. Raises OSError."""
+    device, space = os.stat(path).st_dev, os.statvfs(path)  # noqa: PTH116 - one call beside the other
+    total = (space.f_blocks - space.f_bfree + space.f_bavail) * space.f_frsize
+    free = space.f_bavail * space.f_frsize
+    return DiskGauge(
+        path=path,
+        used_percent=round(100.0 * (1 - free / total), 1) if total else 0.0,
+        free_bytes=free,
+        total_bytes=total,
+        inodes_free_percent=round(100.0 * space.f_favail / space.f_files, 1) if space.f_files else 100.0,
+        device=device,
+    )
+
+
+def read_cpu_times() -> CpuTimes:
+    import psutil
+
+    times = psutil.cpu_times()
+    # Guest time, the ninth and tenth, is part of user time already.
+    return CpuTimes(sum(times[:8]), times.idle + getattr(times, "iowait", 0.0))
+
+
 def up_s() -> float | None:
-    """How long this machine has been up; None when the system does not tell."""
+    """Return how long this machine has been up; None when the system does not tell."""
     import psutil
 
     try:
@@ -27,7 +175,7 @@ def up_s() -> float | None:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL points at this machine by a loopback name or address. No name is looked up."""
+    """Tell whether a URL points at this machine by a loopback name or address. No name is looked up."""
     host = urlsplit(url).hostname or ""
     if host in ("localhost", "host.docker.internal") or host.endswith(".localhost"):
         return host != "host.docker.internal"

@@ -1,4 +1,4 @@
-"""What launchctl writes, read: `print` of one job, `print-disabled`, and the answers that mean "not there".
+"""Reads what launchctl writes: `print` of one job, `print-disabled`, and the answers that mean "not there".
 
 The manual says of `print` that it is for people and may change; between macOS 10.15 and 26 the first line,
 the states and the wording of exits did, and the indentation of the job's own fields did not.
@@ -46,7 +46,7 @@ class LaunchdJob:
 
 
 def job(text: str) -> LaunchdJob:
-    """The answer of `launchctl print DOMAIN/LABEL`, without the fields of its nested blocks."""
+    """Read the answer of `launchctl print DOMAIN/LABEL`, without the fields of its nested blocks."""
     fields: dict[str, str] = {}
     blocks: dict[str, list[str]] = {}
     inside: list[str] | None = None
@@ -57,8 +57,8 @@ def job(text: str) -> LaunchdJob:
             inside.append(line.removeprefix("\t\t"))
         elif block := _BLOCK.fullmatch(line):
             inside = blocks.setdefault(block[1], [])
-        elif found := _FIELD.fullmatch(line):
-            fields.setdefault(found[1], found[2].strip())
+        elif field_line := _FIELD.fullmatch(line):
+            fields.setdefault(field_line[1], field_line[2].strip())
     return LaunchdJob(
         state=fields.get("state", "unknown"),
         pid=_number(fields.get("pid")),
@@ -78,7 +78,8 @@ def _pairs(lines: list[str]) -> list[tuple[str, str]]:
 
 def disabled(text: str, label: str) -> bool:
     """Whether `launchctl print-disabled DOMAIN` has the label off: `true` until macOS 12, then a word."""
-    words = {found["label"]: found["word"] for line in text.splitlines() if (found := _DISABLED.match(line))}
+    lines = (_DISABLED.match(line) for line in text.splitlines())
+    words = {match["label"]: match["word"] for match in lines if match}
     return words.get(label) in ("true", "disabled")
 
 
@@ -93,18 +94,18 @@ def no_session(done: ProgramResult) -> bool:
 
 
 def _says(done: ProgramResult, words: tuple[str, ...]) -> bool:
-    said = f"{done.out} {done.err}".lower()
-    return any(one in said for one in words)
+    output = f"{done.out} {done.err}".lower()
+    return any(phrase in output for phrase in words)
 
 
 def _number(text: str | None) -> int | None:
-    """`78: EX_CONFIG` is 78; `(never exited)` is no number."""
-    found = _NUMBER.match(text or "")
-    return int(found[0]) if found else None
+    """Read `78: EX_CONFIG` as 78; `(never exited)` is no number."""
+    number = _NUMBER.match(text or "")
+    return int(number[0]) if number else None
 
 
 def _last_exit(fields: Mapping[str, str]) -> int | None:
-    """A signal takes the place of the exit code."""
+    """Return the exit code, or the negative signal that took its place."""
     if signal := _SIGNAL.fullmatch(fields.get("last terminating signal", "")):
         return -int(signal[1])
     return _number(fields.get("last exit code"))

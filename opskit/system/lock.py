@@ -12,7 +12,7 @@ _POLL_S = 0.01
 
 @contextlib.contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """True when the lock was free and is now held, False when another process holds it. Never waits."""
+    """Take the lock: True when it was free, False when another process holds it. Never waits."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -27,7 +27,7 @@ def try_lock(path: Path) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def wait_lock(path: Path, patience_s: float) -> Iterator[bool]:
-    """As `try_lock`, asked again until the holder lets go; False when it did not within `patience_s`.
+    """Take the lock once its holder lets go; False when it did not within `patience_s`.
 
     It is asked again every 10 ms, because the system's own wait has no end.
     """

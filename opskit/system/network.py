@@ -1,19 +1,38 @@
-"""The lowest rung of every ladder: does something accept a TCP connection there?"""
+"""The network: whether a TCP connection is accepted, and how this machine reaches others (Wi-Fi, cable).
+
+The name of the Wi-Fi network is never asked: macOS 15 does not tell it to programs, and answers "not
+associated" while it is (ops facts 12).
+"""
 
 import asyncio
 import contextlib
+import re
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from opskit.system.program import NotStarted, ProgramResult, run
+
+Link = Literal["wifi", "wired"]
+_PORT = re.compile(r"^Hardware Port: (?P<name>.+)\nDevice: (?P<device>\S+)", re.MULTILINE)
+#: macOS wrote AirPort until 10.6.
+_WIFI_NAMES = ("wi-fi", "airport")
+#: Ports that carry no traffic of this machine by themselves, whatever address they have.
+_NOT_WIRED = ("bridge", "bluetooth", "firewire")
+_POWER = re.compile(r"^(?:Wi-Fi|AirPort) Power \(\S+\): (?P<power>On|Off)\s*$", re.MULTILINE)
+_INTERFACE = re.compile(r"^\s*interface: (?P<device>\S+)", re.MULTILINE)
+_SELF_ASSIGNED = "169.254."
+
 
 @dataclass(frozen=True, slots=True)
 class TcpResult:
-    """`problem` is None when a connection was accepted. `seconds` is the time it took either way.
+    """How an attempt to connect ended, and the `seconds` that it took either way.
 
-    `errno` is the system's number for it, where there is one: several addresses may fail in several ways.
+    `problem` is None when the connection was accepted. `errno` is the system's number for it, where there is
+    one: several addresses may fail in several ways.
     """
 
     seconds: float
@@ -22,13 +41,13 @@ class TcpResult:
 
 
 def endpoint(url: str) -> tuple[str, int]:
-    """Host and port of a URL, the scheme's port when it names none."""
+    """Return host and port of a URL, the scheme's port when it names none."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 async def connects(url: str, *, timeout_s: float) -> TcpResult:
-    """Open and close one connection. Says nothing to the server."""
+    """Open and close one connection. No byte is sent to the server."""
     host, port = endpoint(url)
     began = time.monotonic()
     problem: Literal["refused", "timeout", "name", "unreachable"] | None = None
@@ -48,3 +67,119 @@ async def connects(url: str, *, timeout_s: float) -> TcpResult:
         problem = "refused" if refused else "unreachable"
         number = exc.errno
     return TcpResult(time.monotonic() - began, problem, number)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPort:
+    """One network device of the machine. `name` is what the system calls it, e.g. `USB 10/100/1000 LAN`."""
+
+    device: str
+    link: Link
+    name: str
+    address: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it has an address that was assigned to it: 169.254.x.y it chose itself."""
+        return self.address is not None and not self.address.startswith(_SELF_ASSIGNED)
+
+
+@dataclass(frozen=True, slots=True)
+class WifiState:
+    """How the machine is connected. `power` is None when unknown, `route` the device of the default route."""
+
+    ports: tuple[NetworkPort, ...]
+    power: bool | None = None
+    route: str | None = None
+
+    @property
+    def wifi(self) -> NetworkPort | None:
+        return next((port for port in self.ports if port.link == "wifi"), None)
+
+    @property
+    def wired(self) -> NetworkPort | None:
+        """A cable that has an address."""
+        return next((port for port in self.ports if port.link == "wired" and port.usable), None)
+
+
+async def wifi_of_mac(environ: Mapping[str, str]) -> WifiState:
+    """Ask networksetup, ipconfig and route, side by side.
+
+    Raises NotStarted where they are missing, TimeoutError when one hangs.
+    """
+    async with asyncio.timeout(5.0):
+        listed, route = await asyncio.gather(
+            _ask(environ, "networksetup", "-listallhardwareports"),
+            _ask(environ, "route", "-n", "get", "default"),
+        )
+        ports = mac_ports(listed.out)
+        wifi = next((port for port in ports if port.link == "wifi"), None)
+        questions = [_ask(environ, "ipconfig", "getifaddr", port.device) for port in ports]
+        if wifi is not None:
+            questions.append(_ask(environ, "networksetup", "-getairportpower", wifi.device))
+        answers = await asyncio.gather(*questions)
+    addressed = tuple(
+        NetworkPort(
+            port.device, port.link, port.name, answer.out.strip() or None if answer.exit == 0 else None
+        )
+        for port, answer in zip(ports, answers, strict=False)
+    )
+    power = None if wifi is None else mac_power(answers[-1].out)
+    return WifiState(addressed, power, mac_route(route.out))
+
+
+async def wifi_of_network_manager(environ: Mapping[str, str]) -> WifiState | None:
+    """Ask NetworkManager; None when it does not run. It shows no addresses: connected counts."""
+    async with asyncio.timeout(5.0):
+        try:
+            devices, radio = await asyncio.gather(
+                _ask(environ, "nmcli", "-t", "-f", "DEVICE,TYPE,STATE", "device"),
+                _ask(environ, "nmcli", "-t", "-f", "WIFI", "radio"),
+            )
+        except NotStarted:
+            return None
+    return None if devices.exit else network_manager_state(devices.out, radio.out)
+
+
+def mac_ports(text: str) -> tuple[NetworkPort, ...]:
+    """Read Wi-Fi and cables out of `networksetup -listallhardwareports`."""
+    ports = []
+    for match in _PORT.finditer(text):
+        name, device = match["name"].strip(), match["device"]
+        low = name.lower()
+        if low in _WIFI_NAMES:
+            ports.append(NetworkPort(device, "wifi", name))
+        elif not any(word in low for word in _NOT_WIRED):
+            ports.append(NetworkPort(device, "wired", name))
+    return tuple(ports)
+
+
+def mac_power(text: str) -> bool | None:
+    """Read `networksetup -getairportpower`; None for a device that is no Wi-Fi."""
+    match = _POWER.search(text)
+    return None if match is None else match["power"] == "On"
+
+
+def mac_route(text: str) -> str | None:
+    """Read the device of the default route out of `route -n get default`; None without one."""
+    match = _INTERFACE.search(text)
+    return None if match is None else match["device"]
+
+
+def network_manager_state(devices: str, radio: str) -> WifiState:
+    """Read `nmcli -t -f DEVICE,TYPE,STATE device` and `nmcli -t -f WIFI radio`."""
+    ports: list[NetworkPort] = []
+    for line in devices.splitlines():
+        # A colon inside a name is written `\:`.
+        parts = re.split(r"(?<!\\):", line)
+        if len(parts) < 3 or parts[1] not in ("wifi", "ethernet") or parts[2] == "unmanaged":
+            continue
+        connected = parts[2].split(" ")[0] == "connected"
+        link: Link = "wifi" if parts[1] == "wifi" else "wired"
+        ports.append(NetworkPort(parts[0], link, parts[0], "connected" if connected else None))
+    route = next((port.device for port in ports if port.usable), None)
+    return WifiState(tuple(ports), {"enabled": True, "disabled": False}.get(radio.strip()), route)
+
+
+async def _ask(environ: Mapping[str, str], *command: str) -> ProgramResult:
+    return await run(command, env=environ)

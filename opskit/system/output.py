@@ -1,4 +1,4 @@
-"""Standard output as a descriptor: a failure to write is told apart from every other failure."""
+"""Standard output as a descriptor: a failure to write is kept apart from every other failure."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class OutputFile(io.FileIO):
-    """A descriptor of somebody else's to write to: it stays open when this is closed.
+    """A descriptor to write to that stays open when this file is closed.
 
     Raises BrokenPipeError when the reader has gone, OutputError for everything else that cannot be written.
     """
@@ -45,7 +45,7 @@ def write_all(descriptor: int, data: "Buffer") -> int:
 
 
 def reader_has_left(descriptor: int) -> bool:
-    """Whether nobody will read what is written to this pipe; False for what is no pipe."""
+    """Whether the reader of this pipe has left; False for what is no pipe."""
     poll = select.poll()
     poll.register(descriptor, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

@@ -1,118 +1,207 @@
-"""Evidence about the process behind a port of this machine: what it is, and whether it works or sleeps."""
+"""Processes of this machine: one record, one way to read it, and how one is ended without hitting another."""
 
-import asyncio
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import psutil
 
-_SAMPLE_S = 0.3
+#: Two readings of when one process began may differ: the clock is set, and its grain is coarse.
+SAME_START_S = 2.0
+#: An interpreter and one option of it may stand before a script (`#!/usr/bin/python3 -I`).
+_BEFORE_SCRIPT = 2
+_LOOK_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
-    """Who listens on a port.
+class Process:
+    """One process at one moment. `began` is seconds since the epoch, `status` psutil's word for its state.
 
-    `cpu` is in cores, its children's included; `stopped` is SIGSTOP or a debugger.
+    `cpu_s` is the processor time that it has used so far.
     """
 
     pid: int
+    parent: int | None
     name: str
     command: tuple[str, ...]
-    stopped: bool
-    cpu: float
+    user: str
+    status: str
+    began: float
+    cpu_s: float
+    rss_bytes: int
+
+    @property
+    def stopped(self) -> bool:
+        """By SIGSTOP or Ctrl-Z."""
+        return self.status == psutil.STATUS_STOPPED
+
+    @property
+    def traced(self) -> bool:
+        """Held by a debugger."""
+        return self.status == psutil.STATUS_TRACING_STOP
+
+    def age_s(self, now: float | None = None) -> float:
+        """How long it has been running; a clock that was set back makes nothing younger than 0."""
+        return max(0.0, (time.time() if now is None else now) - self.began)
 
 
-async def listener(port: int) -> Listener | None:
-    """The process that listens on `port`, watched for a moment; None when it cannot be told.
-
-    Without the rights to see other users' sockets only our own processes are found.
-    """
-    return await asyncio.to_thread(_listener, port)
-
-
-async def command_line_of(port: int) -> tuple[str, ...] | None:
-    """The command line of the process that listens on `port`, at once; None when it cannot be told."""
-    return await asyncio.to_thread(_command_line_of, port)
-
-
-def _command_line_of(port: int) -> tuple[str, ...] | None:
-    pid = _owner(port)
-    if pid is None:
-        return None
+def read_process(pid: int) -> Process | None:
+    """Read one process; None when it is gone, or may not be looked at."""
     try:
-        return tuple(psutil.Process(pid).cmdline())
+        return _read(psutil.Process(pid))
     except psutil.Error:
         return None
 
 
-def _listener(port: int) -> Listener | None:
-    pid = _owner(port)
-    if pid is None:
+def find_processes(
+    *,
+    pids: Callable[[int], bool] | None = None,
+    names: Collection[str] | None = None,
+    program: Callable[[str], bool] | None = None,
+    command: Callable[[Sequence[str]], bool] | None = None,
+) -> tuple[list[Process], int]:
+    """Return the processes that fulfil all conditions, the oldest first, and how many may not be looked at.
+
+    `pids` judges the id, `program` the path of the executable, `command` the command line. A process that has
+    ended and was not waited for does not run: it is left out. Blocks while every process is looked at.
+    """
+    processes, hidden = [], 0
+    for process in psutil.process_iter():
+        if pids is not None and not pids(process.pid):
+            continue
+        try:
+            with process.oneshot():
+                if (
+                    (names is None or process.name() in names)
+                    and (program is None or program(process.exe()))
+                    and (command is None or command(process.cmdline()))
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
+                    processes.append(_read(process))
+        except psutil.AccessDenied:
+            hidden += 1
+        except psutil.Error:
+            continue
+    return sorted(processes, key=lambda process: process.began), hidden
+
+
+def processes_like(command: Sequence[str], path: str | None) -> list[Process]:
+    """Return all processes that run exactly this program with exactly these arguments, the oldest first.
+
+    `path` is the PATH on which the program was found.
+    """
+    return find_processes(command=lambda line: is_like(line, command, path))[0]
+
+
+def is_like(line: Sequence[str], command: Sequence[str], path: str | None) -> bool:
+    """Whether a command line is that of `command`: a script has its interpreter in front."""
+    before = len(line) - len(command)
+    if not command or not 0 <= before <= _BEFORE_SCRIPT or list(line[before + 1 :]) != list(command[1:]):
+        return False
+    program = line[before]
+    if program == command[0]:
+        return True
+    installed = shutil.which(command[0], path=path)
+    return installed is not None and os.path.realpath(program) == os.path.realpath(installed)
+
+
+def variables_of(pid: int) -> dict[str, str] | None:
+    """Return the variables that a process was started with, which may hold secrets.
+
+    None when this user may not look at them, and when it is gone.
+    """
+    try:
+        return psutil.Process(pid).environ()
+    except (psutil.Error, OSError):
         return None
+
+
+def ancestry() -> frozenset[int]:
+    """Return the ids of our own process and of those that started it."""
+    try:
+        us = psutil.Process()
+        return frozenset({us.pid, *(parent.pid for parent in us.parents())})
+    except psutil.Error:
+        return frozenset()
+
+
+def cores_used(pid: int, sample_s: float) -> float:
+    """Return how many cores a process and its children use. Blocks for `sample_s`. Raises psutil.Error.
+
+    Our own work is not the server's: a process that hosts us (a test, a sandbox) counts as 0.
+    """
+    if pid in ancestry():
+        return 0.0
+    process = psutil.Process(pid)
+    family = [process, *process.children(recursive=True)]
+    before_s = _cpu_seconds(family)
+    # A process that ends meanwhile ends the sample.
+    with contextlib.suppress(psutil.TimeoutExpired):
+        process.wait(timeout=sample_s)
+    return max(0.0, _cpu_seconds(family) - before_s) / sample_s
+
+
+def end(pid: int, began: float, *, patience_s: float) -> bool:
+    """End the process that began then, and wait until it is gone: SIGTERM, after `patience_s` SIGKILL.
+
+    True when it is gone, also when it was before. What has its id by now is not touched: psutil compares
+    the start again before each signal. Raises PermissionError when this user may not end it.
+    """
     try:
         process = psutil.Process(pid)
-        cpu = _cores(process)
-        return Listener(
-            pid,
-            process.name(),
-            tuple(process.cmdline()),
-            process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP),
-            cpu,
-        )
-    except psutil.Error:
-        return None
+        if abs(process.create_time() - began) >= SAME_START_S:
+            return True
+        process.terminate()
+        # A stopped process would never see the signal.
+        process.resume()
+        if not _gone(process, patience_s):
+            process.kill()
+            return _gone(process, patience_s)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied as exc:
+        raise PermissionError(f"process {pid} belongs to another user") from exc
+    return True
 
 
-def _cores(process: psutil.Process) -> float:
-    """How much the process and its children work. Our own work is not the server's: a process that hosts us
-
-    (a test, a sandbox) counts as 0.
-    """
-    us = psutil.Process()
-    if process in (us, *us.parents()):
-        return 0.0
-    family = [process, *process.children(recursive=True)]
-    before = _cpu_seconds(family)
-    _wait(process)
-    return max(0.0, _cpu_seconds(family) - before) / _SAMPLE_S
-
-
-def _wait(process: psutil.Process) -> None:
-    """Let the sample pass; a process that ends meanwhile ends the wait."""
-    try:
-        process.wait(timeout=_SAMPLE_S)
-    except psutil.TimeoutExpired:
-        return
+def _gone(process: psutil.Process, limit_s: float) -> bool:
+    """Whether it ends in time. One that is not reaped (by a container's first process) has ended too."""
+    limit = time.monotonic() + limit_s
+    while (remaining_s := limit - time.monotonic()) > 0:
+        try:
+            process.wait(timeout=min(_LOOK_AGAIN_S, remaining_s))
+        except psutil.TimeoutExpired:
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                continue
+        return True
+    return False
 
 
-def _cpu_seconds(processes: list[psutil.Process]) -> float:
-    total = 0.0
+def _cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    total_s = 0.0
     for process in processes:
         try:
             times = process.cpu_times()
         except psutil.Error:
             continue
-        total += times.user + times.system
-    return total
+        total_s += times.user + times.system
+    return total_s
 
 
-def _owner(port: int) -> int | None:
-    try:
-        for socket in psutil.net_connections(kind="tcp"):
-            if socket.status == psutil.CONN_LISTEN and socket.laddr and socket.laddr.port == port:
-                return socket.pid
-    except psutil.AccessDenied:
-        return _owner_among_ours(port)
-    return None
-
-
-def _owner_among_ours(port: int) -> int | None:
-    """On macOS sockets are shown process by process, and only of processes one may look into."""
-    for process in psutil.process_iter():
-        try:
-            sockets = process.net_connections(kind="tcp")
-        except psutil.Error:
-            continue
-        if any(s.status == psutil.CONN_LISTEN and s.laddr[1:2] == (port,) for s in sockets):
-            return int(process.pid)
-    return None
+def _read(process: psutil.Process) -> Process:
+    with process.oneshot():
+        times = process.cpu_times()
+        return Process(
+            pid=process.pid,
+            parent=process.ppid(),
+            name=process.name(),
+            command=tuple(process.cmdline()),
+            user=process.username(),
+            status=process.status(),
+            began=process.create_time(),
+            cpu_s=times.user + times.system,
+            rss_bytes=process.memory_info().rss,
+        )

@@ -1,4 +1,4 @@
-"""Running programs: output up to a bound, no shell, and nothing that outlives the one who asked."""
+"""Runs programs: output up to a bound, no shell, and nothing that outlives the caller."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ _AFTER_KILL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ProgramResult:
-    """`exit` is negative for a signal; `cut` tells that there was more output than kept."""
+    """How a program ended. `exit` is negative for a signal; `cut`: there was more output than kept."""
 
     exit: int
     out: str
@@ -30,7 +30,7 @@ class ProgramResult:
 
     @property
     def complaint(self) -> str:
-        """What it said last, on one line."""
+        """The last lines of its output, as one line."""
         return " ".join((self.err.strip() or self.out.strip()).split())[-300:] or f"exit {self.exit}"
 
 
@@ -80,7 +80,7 @@ async def run(
     stdin: bytes = b"",
     max_output: int = MAX_OUTPUT,
 ) -> ProgramResult:
-    """Wait for its end. Cancelled, it kills the program with everything it started.
+    """Run a program to its end. Cancelled, it kills the program with everything it started.
 
     Raises NotStarted.
     """
@@ -116,7 +116,7 @@ async def run(
 
 
 async def _start(starting: "asyncio.Task[_Process]") -> _Process:
-    """The process once it is started, which is never cut off in the middle.
+    """Return the process once it is started; the start is never cut off in the middle.
 
     Cancelled between the fork and the pipes, asyncio would kill the program alone and wait for what the
     program started: for ever, if that keeps the output open.

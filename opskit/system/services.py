@@ -1,7 +1,7 @@
-"""Who keeps the service behind a port running, and how that keeper restarts it. Pure.
+"""Which supervisor keeps the service behind a port running, and how it restarts it. Pure.
 
-A service that is killed comes back only if its keeper wants it to, and one that is started past its keeper
-fights with it for the port; so every restart goes the owner's own way, or not at all.
+A service that is killed comes back only if its supervisor wants it to, and one that is started past its
+supervisor fights with it for the port; so every restart goes through the supervisor, or not at all.
 """
 
 import re
@@ -21,9 +21,9 @@ _BREW = ("homebrew.mxcl.", "sh.brew.")
 _BUNDLE = re.compile(r"/(?P<name>[^/]+)\.app/Contents/")
 #: Labels that launchd gives to applications that a person opened: they are no jobs to restart.
 _OPENED = "application."
-#: What belongs to macOS itself is not ours to restart, though it may hold a port (AirPlay has 5000).
+#: Jobs of macOS itself are never restarted, though it may hold a port (AirPlay has 5000).
 _APPLE = "com.apple."
-#: Units in which the programs of other people run: whatever was started by ssh, cron or recovery itself.
+#: Units in which unrelated programs run: whatever was started by ssh, cron or recovery itself.
 _HOSTS = re.compile(
     r"(sshd?(@.*)?|cron|crond|atd|getty@.*|serial-getty@.*|user@.*|docker|containerd|podman|snapd"
     r"|opskit-recover|opskit-inside-.*)\.service"
@@ -32,7 +32,7 @@ _HOSTS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`name` is a container, an application, a formula, a label or a unit; None when it is not told.
+    """A supervised service. `name` is a container, application, formula, label or unit; None when unknown.
 
     `domain` is `user` for what belongs to a session of `user`. A stray process was started by hand, or by
     something that cannot be asked.
@@ -45,9 +45,9 @@ class Service:
 
 
 def service_of(owner: Owner, *, platform: str, container: str | None = None) -> Service:
-    """Who keeps the process that holds a port.
+    """Return the supervisor of the process that holds a port.
 
-    `container` is the name that Docker tells for the port (`DockerObjects.holder_of`): processes that hold
+    `container` is the name that Docker shows for the port (`Docker.holder_of`): processes that hold
     ports for containers do not tell which.
     """
     if container or owner.container or owner.name in PROXIES:
@@ -67,34 +67,34 @@ def service_of(owner: Owner, *, platform: str, container: str | None = None) -> 
 
 
 def restart_command(service: Service, *, user: str, uid: int) -> tuple[str, ...] | None:
-    """What its keeper does to restart it; None where there is no keeper, or it is not ours to ask.
+    """Return the command that restarts it; None where there is no supervisor, or this user may not ask it.
 
-    `user` and `uid` are ours. An application is only opened: a command for one that hangs is
-    `quit_command`, first. systemd never asks for a password here: nobody would answer.
+    `user` and `uid` are those of this process. An application is only opened: a command for one that hangs is
+    `quit_command`, first. systemd never asks for a password here: no person would answer.
     """
     if service.name is None:
         return None
-    ours = service.user in ("", user)
+    own = service.user in ("", user)
     match service.kind:
         case "container":
             return ("docker", "restart", service.name)
         case "app":
-            return ("open", "-ga", service.name) if ours else None
+            return ("open", "-ga", service.name) if own else None
         case "brew":
-            return ("brew", "services", "restart", service.name) if ours else None
+            return ("brew", "services", "restart", service.name) if own else None
         case "launchd" if service.domain == "system":
             return ("launchctl", "kickstart", "-k", f"system/{service.name}") if uid == 0 else None
         case "launchd":
-            return ("launchctl", "kickstart", "-k", f"gui/{uid}/{service.name}") if ours else None
+            return ("launchctl", "kickstart", "-k", f"gui/{uid}/{service.name}") if own else None
         case "systemd" if service.domain == "user":
-            return ("systemctl", "--user", "restart", service.name) if ours else None
+            return ("systemctl", "--user", "restart", service.name) if own else None
         case "systemd":
             return ("systemctl", "--no-ask-password", "restart", service.name)
     return None
 
 
 def quit_command(service: Service) -> tuple[str, ...] | None:
-    """How to ask an application to end, so that opening it starts it anew; None for all others."""
+    """Return how to ask an application to end, so that opening it restarts it; None for all others."""
     if service.kind != "app" or service.name is None or '"' in service.name or "\\" in service.name:
         return None
     return ("osascript", "-e", f'quit app "{service.name}"')
@@ -108,24 +108,21 @@ def at_rest(
     units: Mapping[str, Domain] | None = None,
     applications: Collection[str] = (),
 ) -> Service | None:
-    """Who would keep `name` (such as `ollama`) when nothing holds its port; None when nobody is known.
+    """Return what would run `name` (such as `ollama`) when nothing holds its port; None when unknown.
 
     What was started before comes first: a formula with a file, a loaded label, a unit; then an application
-    (paths such as `/Applications/Ollama.app`). `brew` are formulas with such a file, `units` tells whose
-    systemd knows a unit.
+    (paths such as `/Applications/Ollama.app`). `brew` are formulas with such a file, `units` maps a
+    unit to the systemd that knows it.
     """
     if name in brew:
         return Service("brew", name)
     foreign = (*_BREW, _OPENED, _APPLE)
-    foreign = (*_BREW, _OPENED, _APPLE)
-    own = next(
-        (one for one in labels if name in one.lower().split(".") and not one.startswith(foreign)), None
-    )
-    if own is not None:
-        return Service("launchd", own)
+    for label in labels:
+        if name in label.lower().split(".") and not label.startswith(foreign):
+            return Service("launchd", label)
     unit = f"{name}.service"
     if units and unit in units:
         return Service("systemd", unit, units[unit])
-    stems = [PurePosixPath(one).stem for one in applications]
+    stems = [PurePosixPath(path).stem for path in applications]
     application = next((stem for stem in stems if stem.lower() == name.lower()), None)
     return None if application is None else Service("app", application)

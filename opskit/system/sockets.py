@@ -1,8 +1,10 @@
-"""Who holds which port of this machine: one reading of the socket table, and one owner in detail."""
+"""Which process holds which port of this machine, and what is known of it."""
 
+import asyncio
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,16 +12,19 @@ from typing import Any
 
 import psutil
 
+from opskit.system.process import cores_used, read_process
+
 #: Processes that hold ports in the name of containers.
 PROXIES = ("docker-proxy", "com.docker.backend", "com.docker.vpnkit", "OrbStack Helper", "limactl")
 _CONTAINER = re.compile(r"(?:docker|libpod|containerd|crio|cri)[-/:]*([0-9a-f]{64})")
 _UNIT = re.compile(r"/([^/]+\.service)(?:/|$)", re.MULTILINE)
 _LAUNCHCTL_S = 3.0
+_SAMPLE_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class PortSocket:
-    """One socket that accepts connections (TCP) or datagrams (UDP). `pid` None means that it is not told."""
+    """One socket that accepts connections (TCP) or datagrams (UDP). `pid` is None without the rights."""
 
     protocol: str
     address: str
@@ -29,7 +34,7 @@ class PortSocket:
 
 @dataclass(frozen=True, slots=True)
 class SocketTable:
-    """What was listened on at `taken` (monotonic seconds). `complete` is False where rights are missing."""
+    """The listening sockets at `taken` (monotonic seconds). `complete` is False where rights are missing."""
 
     taken: float
     held: Mapping[tuple[str, int], tuple[PortSocket, ...]] = field(default_factory=dict)
@@ -37,24 +42,23 @@ class SocketTable:
 
     @classmethod
     def read(cls, taken: float) -> "SocketTable":
-        """Blocks for as long as it takes to look at every process."""
+        """Read the table. Blocks while every process is looked at."""
         held: dict[tuple[str, int], list[PortSocket]] = {}
         complete = True
         try:
-            found: list[tuple[Any, int | None]] = [
-                (one, one.pid) for one in psutil.net_connections(kind="inet")
+            connections: list[tuple[Any, int | None]] = [
+                (connection, connection.pid) for connection in psutil.net_connections(kind="inet")
             ]
         except psutil.AccessDenied:
-            found, complete = _process_by_process(), False
-        for one, pid in found:
-            protocol = "tcp" if one.type == 1 else "udp"
-            if not one.laddr or (protocol == "tcp" and one.status != psutil.CONN_LISTEN):
+            connections, complete = _process_by_process(), False
+        for connection, pid in connections:
+            protocol = "tcp" if connection.type == 1 else "udp"
+            if not connection.laddr or (protocol == "tcp" and connection.status != psutil.CONN_LISTEN):
                 continue
-            if protocol == "udp" and one.raddr:
+            if protocol == "udp" and connection.raddr:
                 continue
-            held.setdefault((protocol, one.laddr.port), []).append(
-                PortSocket(protocol, one.laddr.ip, one.laddr.port, pid)
-            )
+            address, port = connection.laddr.ip, connection.laddr.port
+            held.setdefault((protocol, port), []).append(PortSocket(protocol, address, port, pid))
         return cls(taken, {key: tuple(value) for key, value in held.items()}, complete)
 
     def at(self, protocol: str, port: int) -> tuple[PortSocket, ...]:
@@ -77,30 +81,78 @@ class Owner:
     user_unit: bool = False
 
 
-def owner(pid: int) -> Owner | None:
-    """None when the process is gone or may not be looked at."""
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """The process that listens on a port, and whether it works or sleeps.
+
+    `cpu` is in cores, its children's included; `stopped` is SIGSTOP or a debugger.
+    """
+
+    pid: int
+    name: str
+    command: tuple[str, ...]
+    stopped: bool
+    cpu: float
+
+
+async def listener(port: int) -> Listener | None:
+    """Watch the process that listens on `port` for a moment; None when it is unknown.
+
+    Without the rights to see other users' sockets only our own processes are found.
+    """
+    return await asyncio.to_thread(_listener, port)
+
+
+async def command_line_of(port: int) -> tuple[str, ...] | None:
+    """Return the command line of the process that listens on `port`, at once; None when it is unknown."""
+    return await asyncio.to_thread(_command_line_of, port)
+
+
+def _listener(port: int) -> Listener | None:
+    pid = _listening_pid(port)
     try:
-        process = psutil.Process(pid)
-        with process.oneshot():
-            name, command, user = process.name(), " ".join(process.cmdline()), process.username()
+        cpu = None if pid is None else cores_used(pid, _SAMPLE_S)
     except psutil.Error:
         return None
+    process = None if pid is None else read_process(pid)
+    if process is None or cpu is None:
+        return None
+    stopped = process.stopped or process.traced
+    return Listener(process.pid, process.name, process.command, stopped, cpu)
+
+
+def _command_line_of(port: int) -> tuple[str, ...] | None:
+    pid = _listening_pid(port)
+    process = None if pid is None else read_process(pid)
+    return None if process is None else process.command
+
+
+def _listening_pid(port: int) -> int | None:
+    return next((held.pid for held in SocketTable.read(time.monotonic()).at("tcp", port)), None)
+
+
+def owner(pid: int) -> Owner | None:
+    """Return the owner with this id; None when it is gone or may not be looked at."""
+    process = read_process(pid)
+    if process is None:
+        return None
+    command = " ".join(process.command)
     if sys.platform == "darwin":
-        return Owner(pid, name, command, user, unit=_launchd(pid))
+        return Owner(pid, process.name, command, process.user, unit=_launchd(pid))
     group = _cgroup(pid)
     unit, container = groups(group)
-    return Owner(pid, name, command, user, unit, container, user_unit="/user@" in group)
+    return Owner(pid, process.name, command, process.user, unit, container, user_unit="/user@" in group)
 
 
 def groups(text: str) -> tuple[str | None, str | None]:
-    """The systemd unit and the container of a process, out of its `/proc/PID/cgroup`."""
+    """Read the systemd unit and the container of a process out of its `/proc/PID/cgroup`."""
     container = _CONTAINER.search(text)
     units = [unit for unit in _UNIT.findall(text) if not unit.startswith("user@")]
     return (units[-1] if units else None), (container[1] if container else None)
 
 
 def launchd_label(listing: str, pid: int) -> str | None:
-    """The job that runs as `pid`, out of `launchctl list` (PID, status, label)."""
+    """Read the job that runs as `pid` out of `launchctl list` (PID, status, label)."""
     for line in listing.splitlines():
         parts = line.split("\t")
         if len(parts) == 3 and parts[0] == str(pid):
@@ -126,11 +178,12 @@ def _launchd(pid: int) -> str | None:
 
 
 def _process_by_process() -> list[tuple[Any, int | None]]:
-    """On macOS only the sockets of processes that one may look into are shown."""
-    found: list[tuple[Any, int | None]] = []
+    """Return the sockets of the processes that one may look into: macOS shows no others."""
+    connections: list[tuple[Any, int | None]] = []
     for process in psutil.process_iter():
         try:
-            found += [(one, process.pid) for one in process.net_connections(kind="inet")]
+            own = process.net_connections(kind="inet")
         except psutil.Error:
             continue
-    return found
+        connections += [(connection, process.pid) for connection in own]
+    return connections

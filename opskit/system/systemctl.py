@@ -1,4 +1,4 @@
-"""What systemctl writes, read: `show` of units, with times as instants.
+"""Reads what systemctl writes: `show` of units, with times as instants.
 
 `show` is the form for programs. Ask with TZ=UTC in the environment: it writes times in the caller's zone, and
 abbreviations of zones cannot be read back.
@@ -27,7 +27,7 @@ _NO_BUS = ("failed to connect to bus", "not been booted with systemd", "failed t
 
 
 def units(text: str) -> list[dict[str, str]]:
-    """The properties of each unit, in the order in which `show` was asked."""
+    """Return the properties of each unit, in the order in which `show` was asked."""
     blocks = (block for block in re.split(r"\n{2,}", text.strip()) if block)
     return [dict(_pairs(block)) for block in blocks]
 
@@ -38,7 +38,7 @@ def _pairs(block: str) -> list[tuple[str, str]]:
 
 
 def instant(text: str) -> datetime | None:
-    """`Fri 2026-11-20 09:39:29 UTC`; None for `n/a`, nothing, or another zone."""
+    """Read `Fri 2026-11-20 09:39:29 UTC`; None for `n/a`, nothing, or another zone."""
     words = text.split()
     if len(words) != 4 or words[3] != "UTC":
         return None
@@ -49,31 +49,31 @@ def instant(text: str) -> datetime | None:
 
 
 def span_s(text: str) -> float | None:
-    """`1h 2min 3.5s` in seconds; None for `infinity` and for what is no span."""
+    """Read `1h 2min 3.5s` in seconds; None for `infinity` and for what is no span."""
     if text == "0":
         return 0.0
     words = text.split()
-    found = [_SPAN.fullmatch(word) for word in words]
-    if not words or not all(found):
+    parts = [_SPAN.fullmatch(word) for word in words]
+    if not words or not all(parts):
         return None
-    return sum(float(one[1]) * _UNITS_S[one[2]] for one in found if one)
+    return sum(float(part[1]) * _UNITS_S[part[2]] for part in parts if part)
 
 
 def next_elapse(timer: Mapping[str, str], *, now: datetime, uptime_s: float) -> datetime | None:
-    """When a timer fires next, whichever of its clocks comes first.
+    """Return when a timer fires next, whichever of its clocks comes first.
 
     Its monotonic time counts from the start of the machine, without the time that it slept: `uptime_s` is
     the same clock now.
     """
-    found = []
+    times = []
     if at := instant(timer.get("NextElapseUSecRealtime", "")):
-        found.append(at)
+        times.append(at)
     after = span_s(timer.get("NextElapseUSecMonotonic", ""))
     if after is not None and after > 0:
-        found.append(now + timedelta(seconds=after - uptime_s))
-    return min(found, default=None)
+        times.append(now + timedelta(seconds=after - uptime_s))
+    return min(times, default=None)
 
 
 def no_bus(done: ProgramResult) -> bool:
-    """Whether there is no systemd of this user to talk to."""
+    """Whether this user has no systemd."""
     return done.exit != 0 and any(words in f"{done.out} {done.err}".lower() for words in _NO_BUS)

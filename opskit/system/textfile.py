@@ -33,7 +33,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _target(path: Path) -> Path:
-    """Where a link leads. Raises OSError for a folder, a device and a link that leads to itself."""
+    """Return where a link leads. Raises OSError for a folder, a device and a link that leads to itself."""
     try:
         target = path.resolve()
     except RuntimeError as exc:

@@ -7,7 +7,7 @@ from typing import Any
 
 from opskit.logs.record import Facts, Level, LogEntry
 from opskit.logs.shape import shape
-from opskit.system.moment import utc
+from opskit.text import utc
 
 #: How many are told one by one between two looks; the rest is counted.
 EACH_ROUND = 100

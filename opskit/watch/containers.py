@@ -13,7 +13,7 @@ from opskit.facts.container import Container
 from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents
 from opskit.facts.container_survey import read_container, read_containers, survey_containers
 from opskit.logs.outage import back_off_s
-from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker import Docker
 from opskit.system.docker_records import DockerEvent
 from opskit.watch.watched_container import WatchedContainer, after, is_news, watched
 
@@ -34,7 +34,7 @@ class Containers:
 
     def __init__(
         self,
-        docker: DockerObjects,
+        docker: Docker,
         names: Iterable[str],
         config: Config,
         *,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from opskit.result import SCHEMA_VERSION
-from opskit.system.moment import utc
+from opskit.text import utc
 
 Kind = Literal["tick", "state", "request", "error", "warning", "recovered"]
 

@@ -8,8 +8,7 @@ from typing import Any
 from opskit.checks.model_rows import LoadedModel
 from opskit.config.schema import NodeConfig, WatchConfig
 from opskit.llm.fit import gib
-from opskit.system.gauges import Gauges, MemoryUser
-from opskit.system.host import is_loopback
+from opskit.system.host import Gauges, MemoryUser, is_loopback
 from opskit.watch.threshold import Change, Threshold
 
 #: How far below its limit a value must fall, in percent, before all is well again.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opskit.errors import Exit
-from opskit.system.gauges import Gauges, MemoryUser
+from opskit.system.host import Gauges, MemoryUser
 from opskit.watch import machine
 from opskit.watch.complaints import Complaint
 from opskit.watch.machine import ThresholdEvent

@@ -15,8 +15,8 @@ from typing import Any
 from opskit.config.schema import Config
 from opskit.logs.record import LogEntry, facts
 from opskit.logs.source import LeftOut, LogSource, Note
-from opskit.system.docker_objects import DockerObjects
-from opskit.system.gauges import Gauges, MemoryUser, Meter, memory_users
+from opskit.system.docker import Docker
+from opskit.system.host import Gauges, MemoryUser, Meter, memory_users
 from opskit.system.threads import use_abandonable_threads
 from opskit.watch.complaints import Complaints
 from opskit.watch.containers import Containers
@@ -53,7 +53,7 @@ class WatchParts:
     targets: Sequence[Target] = ()
     sources: Sequence[LogSource] = ()
     own: LogSource | None = None
-    docker: DockerObjects | None = None
+    docker: Docker | None = None
     default_containers: Sequence[str] = ()
     follow: Callable[[str], LogSource] | None = None
     disks: Sequence[str] = ("/",)

@@ -17,7 +17,7 @@ from opskit.recovery.outcome import Outcome, RepairResult
 from opskit.recovery.step import Step
 from opskit.recovery.steps.docker_daemon import docker_daemon
 from opskit.recovery.steps.docker_repair import KILLED, RESTARTED
-from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker import Docker
 from opskit.system.docker_runtime import Machine
 from tests.parts.docker import Cutter, Engine
 from tests.parts.healing import Healing, configured, machine, outcome
@@ -31,7 +31,7 @@ class Impatient(Healing):
 
     @asynccontextmanager
     async def ground(self) -> AsyncIterator[RecoveryContext]:
-        async with DockerObjects(self.environ, timeout_s=QUICK_S) as door:
+        async with Docker(self.environ, timeout_s=QUICK_S) as door:
             yield RecoveryContext(
                 self.config, self.environ, self.folder, door, self.memory, self.clock, self.platform
             )

@@ -403,9 +403,9 @@ class TestFaults:
     async def test_a_refused_port_comes_back_with_the_model_of_the_start(self, client, mlx):
         """`refuse` acts as a dead process, open connections included; cleared, it is as after a start."""
         await client.post(CHAT, json=chat(model=QWEN))
-        await until(lambda: not mlx._server.alive())
+        await until(lambda: not mlx.connections)
         reader, writer = await dial(mlx.url)
-        await until(mlx._server.alive)
+        await until(lambda: mlx.connections)
         mlx.faults.set(None, SandboxFault(K.REFUSE))
         async with asyncio.timeout(1):
             assert await reader.read() == b""
@@ -436,9 +436,11 @@ class TestLife:
         assert mlx.url == url
         assert (await client.get("/health")).status_code == 200
 
-    async def test_a_stop_is_prompt_and_leaves_no_thread(self):
-        """Whatever its threads wait for, a server is gone in half a second and leaves nothing behind."""
-        before = set(threading.enumerate())
+    async def test_a_stop_is_prompt_and_leaves_nothing(self):
+        """Whatever its handlers wait for, a server is gone in half a second, without a word."""
+        complaints = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+        before = set(threading.enumerate()), asyncio.all_tasks()
         server = SimulatedMlx(listed=[PHI, QWEN], default_model=PHI, load_s=3600)
         await server.start()
         server.faults.set(PHI, SandboxFault(K.HANG_MIDSTREAM, times=1, after_tokens=0))
@@ -447,11 +449,12 @@ class TestLife:
             _, writer = await dial(server.url)
             writer.write(request)
             writers.append(writer)
-            await until(lambda place=place: len(server._server.alive()) == place)
+            await until(lambda place=place: server.connections == place)
         await until(lambda: len(server.requests) == 3)
         began = time.monotonic()
         await server.stop()
         assert time.monotonic() - began < 0.5
-        assert set(threading.enumerate()) == before
+        assert (set(threading.enumerate()), asyncio.all_tasks()) == before
+        assert complaints == []
         for writer in writers:
             writer.close()

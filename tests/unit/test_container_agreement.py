@@ -37,7 +37,7 @@ from opskit.recovery.steps.project_state import ProjectKnowledge, seen
 from opskit.recovery.steps.situation import RepairContext
 from opskit.recovery.steps.subject import RepairSubject
 from opskit.result import Status
-from opskit.system.compose_model import ComposeService, Project
+from opskit.system.compose import ComposeService, Project
 from opskit.system.docker_records import DockerEvent
 from opskit.watch.watched_container import watched
 

@@ -153,7 +153,7 @@ _RANK = {
     ContainerCondition.LEFT: 3,
     ContainerCondition.SICK: 4,
 }
-DOCKER = ("opskit.system.docker_objects",)
+DOCKER = ("opskit.system.docker",)
 KINDS = (
     Kind(
         "docker_daemon",

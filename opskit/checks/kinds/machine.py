@@ -3,14 +3,11 @@
 import asyncio
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from opskit.checks.fields import CONFIG, Seconds, Text
 from opskit.checks.spec import CheckContext, Kind, Observation
-
-
-def _gib(size: float) -> str:
-    return f"{size / 1024**3:.1f} GiB"
+from opskit.system.host import read_cpu_times, read_disk, read_memory
+from opskit.text import size
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,31 +20,26 @@ class DiskParams:
 async def _disk(params: DiskParams, scene: CheckContext) -> Observation:
     path = scene.path(params.path)
     try:
-        total, free, inodes = await asyncio.to_thread(_space, path)
+        disk = await asyncio.to_thread(read_disk, str(path))
     except OSError as exc:
         problem = f"{params.path} cannot be looked at: {exc.strerror}"
         return Observation({"error": "unreadable"}, problem=problem, state="unreadable")
-    used = 100.0 * (1 - free / total) if total else 0.0
     values = {
-        "total_bytes": total,
-        "free_bytes": free,
-        "used_percent": round(used, 1),
-        "free_percent": round(100.0 - used, 1),
-        "inodes_free_percent": inodes,
+        "total_bytes": disk.total_bytes,
+        "free_bytes": disk.free_bytes,
+        "used_percent": disk.used_percent,
+        "free_percent": round(100.0 - disk.used_percent, 1),
+        "inodes_free_percent": disk.inodes_free_percent,
         "error": None,
     }
-    detail = f"{_gib(free)} of {_gib(total)} free ({used:.0f} % used)"
+    detail = f"{_room(disk.free_bytes, disk.total_bytes)} free ({disk.used_percent:.0f} % used)"
     return Observation(
         values, detail, state="ok", remedy="`docker system df` and `du -xhd1 /` show what it holds"
     )
 
 
-def _space(path: Path) -> tuple[int, int, float]:
-    found = os.statvfs(path)
-    # What an ordinary user may write, as `df` counts it.
-    inodes = round(100.0 * found.f_favail / found.f_files, 1) if found.f_files else 100.0
-    usable = (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize
-    return usable, found.f_bavail * found.f_frsize, inodes
+def _room(available_bytes: int, total_bytes: int) -> str:
+    return f"{size(available_bytes, precise=True)} of {size(total_bytes, precise=True)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +49,17 @@ class NoParams:
 
 async def _memory(params: NoParams, scene: CheckContext) -> Observation:
     del params, scene
-    import psutil
-
-    memory = psutil.virtual_memory()
-    swap = psutil.swap_memory()
+    memory = read_memory()
     values = {
-        "total_bytes": memory.total,
-        "available_bytes": memory.available,
-        "used_percent": float(memory.percent),
-        "swap_total_bytes": swap.total,
-        "swap_used_percent": float(swap.percent),
+        "total_bytes": memory.total_bytes,
+        "available_bytes": memory.available_bytes,
+        "used_percent": memory.used_percent,
+        "swap_total_bytes": memory.swap_total_bytes,
+        "swap_used_percent": memory.swap_used_percent,
         "error": None,
     }
-    detail = f"{_gib(memory.available)} of {_gib(memory.total)} available ({memory.percent:.0f} % used)"
+    room = _room(memory.available_bytes, memory.total_bytes)
+    detail = f"{room} available ({memory.used_percent:.0f} % used)"
     return Observation(
         values,
         detail,
@@ -87,15 +77,10 @@ class CpuParams:
 
 async def _cpu(params: CpuParams, scene: CheckContext) -> Observation:
     del scene
-    import psutil
-
-    before = psutil.cpu_times()
+    before = read_cpu_times()
     await asyncio.sleep(params.sample)
-    after = psutil.cpu_times()
-    total = sum(after[:8]) - sum(before[:8])
-    idle = after.idle - before.idle + getattr(after, "iowait", 0.0) - getattr(before, "iowait", 0.0)
-    used = max(0.0, min(100.0, 100.0 * (1 - idle / total))) if total > 0 else 0.0
-    count = psutil.cpu_count() or 1
+    used = read_cpu_times().used_percent(before) or 0.0
+    count = os.cpu_count() or 1
     load = os.getloadavg()
     values = {
         "used_percent": round(used, 1),

@@ -1,12 +1,12 @@
 """Kinds that look at processes: process, command."""
 
 import asyncio
-import os
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
@@ -14,6 +14,10 @@ from opskit.checks.command_line import words
 from opskit.checks.fields import CONFIG, AnyText, Bytes, Text
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.system.program import NotStarted, run
+from opskit.text import listing
+
+if TYPE_CHECKING:
+    from opskit.system.process import Process
 
 
 def _pattern(text: str) -> str:
@@ -58,26 +62,25 @@ async def _process(params: ProcessParams, scene: CheckContext) -> Observation:
             values["error"] = "unreadable"
             problem = f"{params.pid_file} cannot be read: {why}"
             return Observation(values, problem=problem, undecided=problem, state="unreadable")
-    found, hidden = await asyncio.to_thread(_matching, params, pid)
+    processes, hidden = await asyncio.to_thread(_matching, params, pid)
     now = time.time()
     values = {
-        "running": bool(found),
-        "count": len(found),
-        "pids": [one["pid"] for one in found],
-        "memory_bytes": sum(one["memory_bytes"] for one in found),
-        "age_s": max((now - one["started"] for one in found), default=0.0),
-        "states": sorted({one["status"] for one in found}),
-        "users": sorted({one["user"] for one in found}),
+        "running": bool(processes),
+        "count": len(processes),
+        "pids": [process.pid for process in processes],
+        "memory_bytes": sum(process.rss_bytes for process in processes),
+        "age_s": max((now - process.began for process in processes), default=0.0),
+        "states": sorted({process.status for process in processes}),
+        "users": sorted({process.user for process in processes}),
         "error": None,
     }
-    if not found and hidden:
+    if not processes and hidden:
         problem = f"no process {_described(params)} is seen; {hidden} processes are hidden from this user"
         return Observation(values, problem=problem, undecided=problem, state="unknown")
-    if not found:
+    if not processes:
         return Observation(values, f"no process {_described(params)}", state="stopped")
-    first = found[0]
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return Observation(values, f"process {first['pid']} ({first['name']}){more} runs", state="running")
+    shown = listing([f"process {process.pid} ({process.name})" for process in processes], 1)
+    return Observation(values, f"{shown} runs", state="running")
 
 
 def _pid(path: Path) -> int:
@@ -85,41 +88,23 @@ def _pid(path: Path) -> int:
     return int(path.read_text(encoding="ascii", errors="replace")[:32])
 
 
-def _matching(params: ProcessParams, pid: int | None) -> tuple[list[dict[str, Any]], int]:
-    """The processes, and the number of those that may be meant but may not be looked at."""
-    import psutil
-
+def _matching(params: ProcessParams, pid: int | None) -> "tuple[list[Process], int]":
+    """Return the processes, and the number of those that may be meant but may not be looked at."""
     from opskit.logs.select import compiled
+    from opskit.system.process import ancestry, find_processes
 
     regex = compiled(params.command) if params.command is not None else None
-    us = {os.getpid(), *(one.pid for one in psutil.Process().parents())}
-    found, hidden = [], 0
-    for process in psutil.process_iter():
-        if (pid is not None and process.pid != pid) or (pid is None and process.pid in us):
-            continue
-        try:
-            with process.oneshot():
-                if params.name is not None and process.name() != params.name:
-                    continue
-                line = " ".join(process.cmdline()) if regex is not None else ""
-                if regex is not None and not regex.search(line.encode("utf-8", "surrogateescape")):
-                    continue
-                found.append(
-                    {
-                        "pid": process.pid,
-                        "name": process.name(),
-                        "status": process.status(),
-                        "user": process.username(),
-                        "memory_bytes": process.memory_info().rss,
-                        "started": process.create_time(),
-                    }
-                )
-        except psutil.AccessDenied:
-            hidden += 1
-        except psutil.Error:
-            continue
-    # What has ended and was not waited for does not run.
-    return [one for one in found if one["status"] != psutil.STATUS_ZOMBIE], hidden
+    us = ancestry()
+
+    def matches(command: Sequence[str]) -> bool:
+        return regex is None or bool(regex.search(" ".join(command).encode("utf-8", "surrogateescape")))
+
+    processes, hidden = find_processes(
+        pids=lambda other: other == pid if pid is not None else other not in us,
+        names=None if params.name is None else {params.name},
+        command=None if regex is None else matches,
+    )
+    return sorted(processes, key=lambda process: process.pid), hidden
 
 
 def _described(params: ProcessParams) -> str:
@@ -214,7 +199,7 @@ KINDS = (
         {"running": True},
         _process,
         _described,
-        imports=("psutil", "opskit.logs.select"),
+        imports=("opskit.system.process", "opskit.logs.select"),
     ),
     Kind(
         "command",

@@ -13,7 +13,7 @@ from opskit.llm.faults import FaultKind
 from opskit.providers.kinds import expected_kind
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
-from opskit.system.process import Listener
+from opskit.system.sockets import Listener
 
 #: How a server looks that is none of ours: no protocol that we know, no HTTP, or an end without a word.
 _STRANGER = frozenset({FaultKind.BAD_PAYLOAD, FaultKind.EMPTY_REPLY, FaultKind.RESET})

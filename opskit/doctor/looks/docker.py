@@ -17,7 +17,7 @@ from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.doctor.evidence import ClockFacts, DockerFacts
 from opskit.doctor.looks.board import FactBoard, check, engine
 from opskit.errors import OpskitError
-from opskit.system.docker_objects import DockerObjects
+from opskit.system.docker import Docker
 from opskit.system.network import connects
 
 _CONNECT_S = 1.0
@@ -120,7 +120,7 @@ async def _absent(facts: DockerFacts, error: OpskitError, environ: Mapping[str, 
 
 
 async def _answers(path: str) -> str | None:
-    async with DockerObjects({"DOCKER_HOST": f"unix://{path}"}, timeout_s=_OTHER_S) as door:
+    async with Docker({"DOCKER_HOST": f"unix://{path}"}, timeout_s=_OTHER_S) as door:
         try:
             await door.version()
         except OpskitError:

@@ -35,10 +35,13 @@ def ports(board: FactBoard, wanted: Mapping[str, int]) -> Check:
 async def _holder(held: PortSocket, scene: CheckContext) -> PortHolder:
     if held.pid is None:
         return PortHolder(held.address, None, "a process that is not told")
-    from opskit.system.variables import ancestry, started
+    from opskit.system.process import ancestry, read_process, variables_of
 
-    who, seen, family = await asyncio.gather(
-        asyncio.to_thread(owner, held.pid), asyncio.to_thread(started, held.pid), asyncio.to_thread(ancestry)
+    who, process, variables, family = await asyncio.gather(
+        asyncio.to_thread(owner, held.pid),
+        asyncio.to_thread(read_process, held.pid),
+        asyncio.to_thread(variables_of, held.pid),
+        asyncio.to_thread(ancestry),
     )
     if who is None:
         return PortHolder(held.address, held.pid, f"process {held.pid}")
@@ -46,8 +49,8 @@ async def _holder(held: PortSocket, scene: CheckContext) -> PortHolder:
     if who.container is not None or who.name in PROXIES:
         container, environment = await _container(held.port, who.container, scene)
     ours = held.pid in family
-    if environment is None and seen is not None and seen.variables is not None and not ours:
-        environment = known(seen.variables)
+    if environment is None and variables is not None and not ours:
+        environment = known(variables)
     words = f"process {held.pid} ({who.name})" + (f" of {who.unit}" if who.unit else "")
     return PortHolder(
         held.address,
@@ -56,7 +59,7 @@ async def _holder(held: PortSocket, scene: CheckContext) -> PortHolder:
         who.name,
         who.unit,
         container,
-        stopped=seen is not None and seen.stopped,
+        stopped=process is not None and (process.stopped or process.traced),
         ours=ours,
         environment=environment,
     )

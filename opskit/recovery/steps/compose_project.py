@@ -24,7 +24,7 @@ from opskit.recovery.steps import hands_off, project_state
 from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.declared import Sources, declared, sources
 from opskit.recovery.steps.project_state import ProjectKnowledge, assessments, is_drifted
-from opskit.system.compose_model import Project
+from opskit.system.compose import Project
 
 _UP_S = 120.0
 _STOP_MARGIN_S = 30.0

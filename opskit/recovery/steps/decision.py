@@ -12,7 +12,7 @@ from opskit.recovery.steps.inactive_service import InactiveService
 from opskit.recovery.steps.port_owner import PortOwner
 from opskit.recovery.steps.situation import RepairContext
 from opskit.recovery.steps.subject import RepairSubject
-from opskit.system.running import Running
+from opskit.system.process import Process
 from opskit.system.services import Service, quit_command, restart_command
 
 _OWNER_S = 60.0
@@ -178,7 +178,7 @@ def _stray(case: RepairCase, held: PortOwner) -> Decision:
     return _by_hand(case, why, f"`kill {held.process.pid}`,{again}")
 
 
-def _starting(case: RepairCase, program: Running) -> Decision:
+def _starting(case: RepairCase, program: Process) -> Decision:
     """Its process is there, its port is not."""
     age = max(0.0, case.situation.now - program.began)
     words = f"process {program.pid} ({program.name})"
@@ -192,7 +192,7 @@ def _starting(case: RepairCase, program: Running) -> Decision:
     return _by_hand(case, why, f"`kill {program.pid}`, then `opskit recover`")
 
 
-def _wake(case: RepairCase, process: Running, words: str) -> Decision:
+def _wake(case: RepairCase, process: Process, words: str) -> Decision:
     """Let a stopped process go on; nothing of it is lost."""
     why = f"{words} is stopped (SIGSTOP or Ctrl-Z)"
     stopped = replace(case, trouble=replace(case.trouble, state="stopped", detail=why))
@@ -201,7 +201,7 @@ def _wake(case: RepairCase, process: Running, words: str) -> Decision:
     return _mend(stopped, (wake,), "it goes on where it was", undo, short=True, tell=False)
 
 
-def _anew(case: RepairCase, program: Running) -> Decision:
+def _anew(case: RepairCase, program: Process) -> Decision:
     """End the server that opskit started, and start it as it was."""
     start = _start(case)
     if start is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from opskit.recovery.context import RecoveryContext
 from opskit.recovery.step import Condition, TargetObservation
-from opskit.system.compose_model import ComposeService, Project, further_files, old_name, project, variables
+from opskit.system.compose import ComposeService, Project, further_files, old_name, project, variables
 from opskit.system.program import NotStarted
 
 _ASK_S = 30.0

@@ -20,7 +20,6 @@ from opskit.recovery.steps.subject import RepairSubject
 from opskit.system.docker_records import LogQuery
 from opskit.system.host import available_memory_bytes
 from opskit.system.program import NotStarted, run
-from opskit.system.running import age_s
 
 LINES = 20
 _LINE_CHARS = 300
@@ -44,7 +43,7 @@ async def gathered(
             "status": process.status,
             "cpu_s": round(process.cpu_s, 2),
             "rss_bytes": process.rss_bytes,
-            "age_s": round(age_s(process, ground.clock()), 1),
+            "age_s": round(process.age_s(ground.clock()), 1),
         },
         "containers": [
             {

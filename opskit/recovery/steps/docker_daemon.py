@@ -140,10 +140,10 @@ class _Daemon:
         return TargetObservation(TARGET, Condition.LEFT, "down", why, remedy=remedy)
 
     async def _answers_late(self) -> bool:
-        from opskit.system.docker_objects import DockerObjects
+        from opskit.system.docker import Docker
 
         try:
-            await DockerObjects(self.ground.environ, timeout_s=self.patience_s).version()
+            await Docker(self.ground.environ, timeout_s=self.patience_s).version()
         except OpskitError:
             return False
         return True

@@ -9,7 +9,7 @@ from opskit.facts.container_events import ContainerEvents, read_container_events
 from opskit.facts.container_survey import repairs_by_container
 from opskit.recovery.context import RecoveryContext
 from opskit.recovery.steps.declared import Sources
-from opskit.system.handiwork import Worker, workers
+from opskit.system.manual_commands import RunningCommand, manual_commands
 
 
 async def past_events(ground: RecoveryContext, containers: Sequence[Container]) -> ContainerEvents:
@@ -39,15 +39,15 @@ async def busy(ground: RecoveryContext, found: Sources) -> str | None:
         return f"{found.newest} was changed {max(0.0, ago_s):.0f} s ago; left alone for {left_s:.0f} s more"
     if await asyncio.to_thread(_backup_runs, ground):
         return "a backup is being made or restored"
-    at_work = await asyncio.to_thread(workers, ground.environ.get("DOCKER_HOST"))
+    at_work = await asyncio.to_thread(manual_commands, ground.environ.get("DOCKER_HOST"))
     return worked_on(at_work, rules.hands_off_s)
 
 
-def worked_on(at_work: Sequence[Worker], hands_off_s: float) -> str | None:
+def worked_on(at_work: Sequence[RunningCommand], hands_off_s: float) -> str | None:
     """What somebody is doing; `up` in the foreground counts only in its first minutes. Pure."""
     for one in at_work:
-        if not one.work.stays or one.age_s < hands_off_s:
-            return f"somebody runs `{one.work.words}` (process {one.pid})"
+        if not one.command.stays or one.age_s < hands_off_s:
+            return f"somebody runs `{one.command.words}` (process {one.pid})"
     return None
 
 

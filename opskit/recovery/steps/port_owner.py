@@ -9,8 +9,8 @@ from opskit.errors import OpskitError
 from opskit.recovery.context import RecoveryContext
 from opskit.recovery.steps.subject import RepairSubject
 from opskit.system.network import connects
+from opskit.system.process import Process, read_process
 from opskit.system.program import NotStarted, run
-from opskit.system.running import Running, running
 from opskit.system.services import Service, service_of
 from opskit.system.sockets import PROXIES, Owner, PortSocket, SocketTable, owner
 
@@ -23,7 +23,7 @@ class PortOwner:
     """What listens on a port. `process` and `service` None mean that this user may not see them."""
 
     port: int
-    process: Running | None = None
+    process: Process | None = None
     service: Service | None = None
 
     @property
@@ -57,7 +57,7 @@ async def holder(ground: RecoveryContext, subject: RepairSubject) -> PortOwner |
     if pid is None:
         return await _hidden(ground, subject)
     found = await asyncio.to_thread(owner, pid)
-    process = await asyncio.to_thread(running, pid)
+    process = await asyncio.to_thread(read_process, pid)
     if found is None or process is None:
         return PortOwner(subject.port)
     return PortOwner(subject.port, process, await _kept(ground, subject, found, process))
@@ -76,7 +76,7 @@ async def _hidden(ground: RecoveryContext, subject: RepairSubject) -> PortOwner 
     return None if answer.problem == "refused" else PortOwner(subject.port)
 
 
-async def _kept(ground: RecoveryContext, subject: RepairSubject, found: Owner, process: Running) -> Service:
+async def _kept(ground: RecoveryContext, subject: RepairSubject, found: Owner, process: Process) -> Service:
     name = None
     if found.container is not None or found.name in PROXIES:
         name = await _published(ground, subject.port, found.container)

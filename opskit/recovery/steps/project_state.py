@@ -16,7 +16,7 @@ from opskit.checks.stopped_by_hand import removed_by_hand
 from opskit.facts.container import Container, action_of
 from opskit.facts.container_events import ContainerEvents
 from opskit.recovery.step import Condition, TargetObservation
-from opskit.system.compose_model import ComposeService, Project
+from opskit.system.compose import ComposeService, Project
 
 _Assessments = Mapping[str, ContainerAssessment]
 

@@ -8,7 +8,7 @@ from opskit.recovery.steps import situation as situations
 from opskit.recovery.steps.decision import Decision, NodeProblem, RepairCase, decide
 from opskit.recovery.steps.situation import RepairContext
 from opskit.recovery.steps.subject import RepairSubject, folder_of, remember
-from opskit.system.running import SAME_START_S, Running, like
+from opskit.system.process import SAME_START_S, Process, processes_like
 
 
 class Repairing:
@@ -50,7 +50,7 @@ class Repairing:
         """After a start was planned: keep which process it became, so that a later repair may end it."""
         if not self._starts:
             return
-        found = await asyncio.to_thread(like, self._subject.start, self._ground.environ.get("PATH"))
+        found = await asyncio.to_thread(processes_like, self._subject.start, self._ground.environ.get("PATH"))
         fresh = [one for one in found if self._is_fresh(one)]
         if fresh:
             remember(self._ground, self._subject, fresh[-1].pid, fresh[-1].began)
@@ -59,5 +59,5 @@ class Repairing:
         process = now.holder.process if now.holder is not None else now.program
         return process is not None and self._is_fresh(process)
 
-    def _is_fresh(self, process: Running) -> bool:
+    def _is_fresh(self, process: Process) -> bool:
         return self._planned_at is not None and process.began > self._planned_at - SAME_START_S

@@ -15,8 +15,8 @@ from opskit.recovery.steps.hands_off import own_repairs, worked_on
 from opskit.recovery.steps.inactive_service import InactiveService, resting
 from opskit.recovery.steps.port_owner import PortOwner, holder
 from opskit.recovery.steps.subject import RepairSubject, started_by_us
-from opskit.system.handiwork import workers
-from opskit.system.running import SAME_START_S, Running, is_like, like
+from opskit.system.manual_commands import manual_commands
+from opskit.system.process import SAME_START_S, Process, is_like, processes_like
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class RepairContext:
     docker_says: str = ""
     docker_installed: bool = True
     resting: InactiveService | None = None
-    program: Running | None = None
+    program: Process | None = None
     ours: bool = False
     start_found: str | None = None
     at_work: str = ""
@@ -50,7 +50,7 @@ async def situation(ground: RecoveryContext, subject: RepairSubject) -> RepairCo
     program, rest = None, None
     if held is None:
         if subject.start:
-            found = await asyncio.to_thread(like, subject.start, path)
+            found = await asyncio.to_thread(processes_like, subject.start, path)
             program = found[0] if found else None
         if not containers and program is None:
             rest = await resting(ground, subject)
@@ -74,10 +74,10 @@ async def situation(ground: RecoveryContext, subject: RepairSubject) -> RepairCo
 
 async def _at_work(ground: RecoveryContext, subject: RepairSubject, *, in_containers: bool) -> str:
     """A pull keeps a model server from being restarted; work with Docker, and backups, containers."""
-    found = await asyncio.to_thread(workers, ground.environ.get("DOCKER_HOST"))
-    with_docker = [one for one in found if one.work.words.startswith("docker")]
+    found = await asyncio.to_thread(manual_commands, ground.environ.get("DOCKER_HOST"))
+    with_docker = [one for one in found if one.command.words.startswith("docker")]
     program = subject.kind.program if subject.kind is not None else ""
-    pulled = [one for one in found if program and one.work.words.startswith(program)]
+    pulled = [one for one in found if program and one.command.words.startswith(program)]
     touched = with_docker if in_containers else []
     if in_containers and await asyncio.to_thread(backup_runs, ground.config):
         return "a backup is being made or restored"
@@ -98,6 +98,6 @@ async def _containers(
     return tuple(assessed(survey, ContainerRules.of(ground.config.recovery))), ""
 
 
-def _is_ours(ground: RecoveryContext, subject: RepairSubject, program: Running) -> bool:
+def _is_ours(ground: RecoveryContext, subject: RepairSubject, program: Process) -> bool:
     kept = started_by_us(ground, subject)
     return kept is not None and kept[0] == program.pid and abs(kept[1] - program.began) < SAME_START_S

@@ -28,14 +28,14 @@ class _Wifi:
     after: tuple[str, ...] = ()
 
     async def look(self) -> Sequence[TargetObservation]:
-        from opskit.system import wifi
+        from opskit.system.network import wifi_of_mac, wifi_of_network_manager
 
         ground = self.ground
         try:
             if ground.platform == "darwin":
-                air = await wifi.of_mac(ground.environ)
+                air = await wifi_of_mac(ground.environ)
             else:
-                found = await wifi.of_network_manager(ground.environ)
+                found = await wifi_of_network_manager(ground.environ)
                 if found is None:
                     return [
                         TargetObservation(TARGET, Condition.ABSENT, "absent", "NetworkManager does not run")
@@ -75,7 +75,7 @@ def wifi(ground: RecoveryContext) -> Step | None:
 
 
 def judge(air: Any, *, mac: bool) -> TargetObservation:
-    """Whether the machine is on its network. `air` is an `opskit.system.wifi.Air`. Pure."""
+    """Whether the machine is on its network. `air` is an `opskit.system.network.WifiState`. Pure."""
     port = air.wifi
     if port is None:
         return TargetObservation(TARGET, Condition.ABSENT, "absent", "this machine has no Wi-Fi")

@@ -4,7 +4,7 @@ import pytest
 
 from opskit.checks.state import NodeState, judge_slots
 from opskit.providers.base import Slot
-from opskit.system.process import Listener
+from opskit.system.sockets import Listener
 
 WRITING, FURTHER, READING = Slot(True, 7, 13, 45), Slot(True, 7, 13, 60), Slot(True, 8, 64, 0)
 

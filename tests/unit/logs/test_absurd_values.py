@@ -15,7 +15,7 @@ from opskit.logs.request import story
 from opskit.logs.stats import LogTally
 from opskit.logs.stats_json import as_json
 from opskit.logs.stats_report import as_markdown
-from opskit.system.moment import EARLIEST_S, LATEST_S, epoch_s, utc
+from opskit.text import EARLIEST_S, LATEST_S, epoch_s, utc
 from opskit.watch.requests import RequestTracker
 
 ID = "8979fe84-3a15-468c-96c9-758325391ded"

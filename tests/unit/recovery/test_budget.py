@@ -231,7 +231,7 @@ def test_no_course_of_events_makes_a_storm(course):
             target.broken()
         else:
             target.well()
-            well_at.append(target.now)
+            well_at.append(target.now - START)
         target.now += seconds
     for earlier, later in zip(target.repairs, target.repairs[1:], strict=False):
         helped = any(earlier <= at < later for at in well_at)

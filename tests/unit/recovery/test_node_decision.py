@@ -20,7 +20,7 @@ from opskit.recovery.steps.port_owner import PortOwner
 from opskit.recovery.steps.situation import RepairContext
 from opskit.recovery.steps.subject import RepairSubject
 from opskit.system.docker_records import DockerEvent
-from opskit.system.running import Running
+from opskit.system.process import Process
 from opskit.system.services import Service
 
 NOW = 1_800_000_000.0
@@ -29,7 +29,7 @@ WEDGED = NodeProblem("wedged", "no token in 15.0 s", speaks=True, fresh_s=300.0)
 REFUSED = NodeProblem("refused", "nothing listens on 127.0.0.1:11434")
 
 
-def process(**more: Any) -> Running:
+def process(**more: Any) -> Process:
     given: dict[str, Any] = {
         "pid": 4321,
         "parent": 1,
@@ -41,7 +41,7 @@ def process(**more: Any) -> Running:
         "cpu_s": 1.0,
         "rss_bytes": 1,
     }
-    return Running(**{**given, **more})
+    return Process(**{**given, **more})
 
 
 def held(service: Service | None = None, **more: Any) -> PortOwner:

@@ -12,7 +12,7 @@ from opskit.facts.container import Container, HealthCheckRun, action_of, contain
 from opskit.recovery.startup import standing
 from opskit.recovery.steps.agents import cores_of, switched_on
 from opskit.recovery.steps.subject import weights_bytes
-from opskit.system.running import is_like
+from opskit.system.process import is_like
 
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 CHECKED = (HealthCheckRun(ended=NOW, exit_code=1),)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.system.compose_model import further_files, old_name, project, references_of, unset, variables
-from opskit.system.handiwork import Work, work_of
+from opskit.system.compose import further_files, old_name, project, references_of, unset, variables
+from opskit.system.manual_commands import ManualCommand, manual_command
 
 RAW = """
 services:
@@ -146,37 +146,37 @@ def test_compose_1_names_a_project_by_its_folder(folder: str, chosen: str | None
 
 
 @pytest.mark.parametrize(
-    ("line", "work"),
+    ("line", "command"),
     [
-        ("docker pull ollama/ollama", Work("docker pull")),
-        ("/usr/local/bin/docker -H tcp://x build --build-arg TOKEN=1 .", Work("docker build")),
-        ("docker image pull x", Work("docker pull")),
-        ("docker buildx build .", Work("docker build")),
-        ("docker buildx bake", Work("docker build")),
+        ("docker pull ollama/ollama", ManualCommand("docker pull")),
+        ("/usr/local/bin/docker -H tcp://x build --build-arg TOKEN=1 .", ManualCommand("docker build")),
+        ("docker image pull x", ManualCommand("docker pull")),
+        ("docker buildx build .", ManualCommand("docker build")),
+        ("docker buildx bake", ManualCommand("docker build")),
         ("docker buildx ls", None),
-        ("sudo docker pull x", Work("docker pull")),
-        ("docker compose -f a.yml -p b up -d", Work("docker compose up")),
-        ("docker compose --profile gpu up", Work("docker compose up", stays=True)),
-        ("/usr/bin/python3 /usr/bin/docker-compose -f a.yml down", Work("docker compose down")),
-        ("/usr/libexec/docker/cli-plugins/docker-compose compose pull", Work("docker compose pull")),
+        ("sudo docker pull x", ManualCommand("docker pull")),
+        ("docker compose -f a.yml -p b up -d", ManualCommand("docker compose up")),
+        ("docker compose --profile gpu up", ManualCommand("docker compose up", stays=True)),
+        ("/usr/bin/python3 /usr/bin/docker-compose -f a.yml down", ManualCommand("docker compose down")),
+        ("/usr/libexec/docker/cli-plugins/docker-compose compose pull", ManualCommand("docker compose pull")),
         ("docker-compose logs -f", None),
         ("docker compose ps", None),
         ("docker ps", None),
         ("docker", None),
-        ("ollama pull llama3", Work("ollama pull")),
+        ("ollama pull llama3", ManualCommand("ollama pull")),
         ("ollama serve", None),
         ("grep docker pull", None),
         ("vim docker-compose.yml", None),
         ("", None),
     ],
 )
-def test_a_command_line_is_known_by_its_verb(line: str, work: Work | None):
+def test_a_command_line_is_known_by_its_verb(line: str, command: ManualCommand | None):
     """Its arguments, which may be secrets, are not kept."""
-    assert work_of(line.split()) == work
+    assert manual_command(line.split()) == command
 
 
 @given(st.lists(st.text(max_size=20), max_size=8))
 def test_any_command_line_can_be_looked_at(words: list[str]):
     """Processes have all kinds of arguments."""
-    work_of(words)
-    work_of(["docker", *words])
+    manual_command(words)
+    manual_command(["docker", *words])

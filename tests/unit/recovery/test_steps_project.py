@@ -14,9 +14,9 @@ from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents, may_be_s
 from opskit.recovery.step import Condition, TargetObservation
 from opskit.recovery.steps.hands_off import first_missed, worked_on
 from opskit.recovery.steps.project_state import ProjectKnowledge, assessments, fallen, is_well, seen
-from opskit.system.compose_model import ComposeService, Project
+from opskit.system.compose import ComposeService, Project
 from opskit.system.docker_records import DockerEvent
-from opskit.system.handiwork import Work, Worker
+from opskit.system.manual_commands import ManualCommand, RunningCommand
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 HANDS_OFF_S = 300.0
@@ -237,10 +237,10 @@ def test_what_is_first_missed_waits_only_where_docker_forgot():
 
 def test_up_in_the_foreground_counts_in_its_first_minutes():
     """It lives for as long as its containers: after that it is no work in progress."""
-    attached = Work("docker compose up", stays=True)
-    assert worked_on([Worker(1, attached, 10.0)], HANDS_OFF_S)
-    assert worked_on([Worker(1, attached, 400.0)], HANDS_OFF_S) is None
-    assert worked_on([Worker(1, Work("docker pull"), 4000.0)], HANDS_OFF_S)
+    attached = ManualCommand("docker compose up", stays=True)
+    assert worked_on([RunningCommand(1, attached, 10.0)], HANDS_OFF_S)
+    assert worked_on([RunningCommand(1, attached, 400.0)], HANDS_OFF_S) is None
+    assert worked_on([RunningCommand(1, ManualCommand("docker pull"), 4000.0)], HANDS_OFF_S)
 
 
 @given(

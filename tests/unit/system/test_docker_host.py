@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from opskit.errors import OpskitError
-from opskit.system.docker import Docker
+from opskit.system.docker import Docker, daemon_clock_ns
 from opskit.system.docker_host import resolve, start_remedy
-from opskit.system.docker_streams import daemon_clock_ns
 
 
 @pytest.fixture

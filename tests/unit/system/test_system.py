@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from opskit.system.host import available_memory_bytes, is_loopback
+from opskit.system.host import CpuTimes, available_memory_bytes, is_loopback, read_disk, read_memory
 from opskit.system.lock import try_lock
 from opskit.system.network import connects, endpoint
-from opskit.system.process import listener
+from opskit.system.sockets import listener
 
 _SERVER = (
     "import socket, sys\n"
@@ -131,3 +131,31 @@ def test_endpoint_has_the_scheme_s_port() -> None:
 def test_memory_is_a_number() -> None:
     """The free memory is known here."""
     assert (available_memory_bytes() or 0) > 0
+
+
+def test_a_memory_reading_is_consistent() -> None:
+    """What can be had is part of what is there."""
+    memory = read_memory()
+    assert 0 < memory.available_bytes <= memory.total_bytes
+    assert 0.0 <= memory.used_percent <= 100.0
+
+
+def test_a_disk_is_counted_as_df_counts_it(tmp_path: Path) -> None:
+    """Room for an ordinary user; a path that is not there is an OSError."""
+    disk = read_disk(str(tmp_path))
+    assert 0 <= disk.free_bytes <= disk.total_bytes
+    assert disk.used_percent == pytest.approx(100.0 * (1 - disk.free_bytes / disk.total_bytes), abs=0.06)
+    assert disk.device == tmp_path.stat().st_dev
+    with pytest.raises(OSError):
+        read_disk(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "used_percent"),
+    [((0, 0), (10, 4), 60.0), ((5, 5), (5, 5), None), ((0, 0), (10, 11), 0.0), ((0, 5), (10, 4), 100.0)],
+)
+def test_processor_use_is_a_share_of_the_time_between(
+    before: tuple[float, float], after: tuple[float, float], used_percent: float | None
+) -> None:
+    """A clock that goes backwards makes neither less than nothing nor more than everything."""
+    assert CpuTimes(*after).used_percent(CpuTimes(*before)) == used_percent

@@ -8,7 +8,7 @@ from opskit.checks.model_rows import LoadedModel
 from opskit.config.schema import NodeConfig, WatchConfig
 from opskit.providers import kinds
 from opskit.providers.base import Resident
-from opskit.system.gauges import DiskGauge, Gauges, MemoryUser, Meter, memory_users
+from opskit.system.host import DiskGauge, Gauges, MemoryUser, Meter, memory_users
 from opskit.watch.machine import CPU_HOLD, MachineLimits, remedy
 
 GIB = 1024**3

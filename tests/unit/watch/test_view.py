@@ -11,7 +11,7 @@ from opskit.checks.model_rows import LoadedModel
 from opskit.cli.watch_view import LEAST, Line, cells, columns, lines
 from opskit.providers.base import Resident
 from opskit.result import Finding, Status
-from opskit.system.gauges import DiskGauge, Gauges, MemoryUser
+from opskit.system.host import DiskGauge, Gauges, MemoryUser
 from opskit.watch.complaints import Complaint
 from opskit.watch.machine import ThresholdEvent
 from opskit.watch.requests import ModelRow, Summary

@@ -8,7 +8,14 @@ import psutil
 import pytest
 
 from opskit.system.end_process import main
-from opskit.system.running import end, like, running
+from opskit.system.process import (
+    ancestry,
+    end,
+    find_processes,
+    processes_like,
+    read_process,
+    variables_of,
+)
 
 #: Tells that it is ready, then waits; with an argument it ignores SIGTERM.
 SERVE = """import signal, sys
@@ -85,14 +92,56 @@ def test_wrong_arguments_are_a_usage_error():
 
 def test_processes_are_found_by_their_whole_command(serving: subprocess.Popen[bytes]):
     """The same program with other arguments is another one."""
-    assert serving.pid in [one.pid for one in like([sys.executable, "-c", SERVE], None)]
-    assert serving.pid not in [one.pid for one in like([sys.executable, "-c", SERVE, "deaf"], None)]
+    assert serving.pid in [process.pid for process in processes_like([sys.executable, "-c", SERVE], None)]
+    assert serving.pid not in [
+        process.pid for process in processes_like([sys.executable, "-c", SERVE, "deaf"], None)
+    ]
 
 
 def test_a_process_is_described(serving: subprocess.Popen[bytes]):
     """Its state, its memory and its parent."""
-    found = running(serving.pid)
-    assert found is not None
-    assert (found.stopped, found.traced, found.rss_bytes > 0) == (False, False, True)
-    assert found.parent == psutil.Process().pid
-    assert running(2**22 + 1) is None
+    process = read_process(serving.pid)
+    assert process is not None
+    assert (process.stopped, process.traced, process.rss_bytes > 0) == (False, False, True)
+    assert process.parent == psutil.Process().pid
+    assert read_process(2**22 + 1) is None
+
+
+def test_processes_are_found_by_all_conditions_together(serving: subprocess.Popen[bytes]):
+    """By id, name, executable and command line; what has ended and was not waited for does not run."""
+    process = read_process(serving.pid)
+    assert process is not None
+    conditions = {
+        "pids": lambda pid: pid == serving.pid,
+        "names": {process.name},
+        "program": lambda path: path == psutil.Process(serving.pid).exe(),
+        "command": lambda line: tuple(line) == process.command,
+    }
+    processes, _ = find_processes(**conditions)
+    assert [process.pid for process in processes] == [serving.pid]
+    for name, other in {"names": {"other"}, "program": lambda _: False, "command": lambda _: False}.items():
+        assert find_processes(**{**conditions, name: other}) == ([], 0)
+    serving.kill()
+    psutil.Process(serving.pid).wait(timeout=5)
+    assert find_processes(pids=lambda pid: pid == serving.pid) == ([], 0)
+
+
+def test_the_oldest_process_comes_first(serving: subprocess.Popen[bytes]):
+    """We began before what we started."""
+    us = psutil.Process().pid
+    processes, _ = find_processes(pids=lambda pid: pid in (us, serving.pid))
+    assert [process.pid for process in processes] == [us, serving.pid]
+    assert processes[0].age_s() >= processes[1].age_s() >= 0.0
+    assert processes[0].age_s(now=0.0) == 0.0
+
+
+def test_variables_are_read_where_they_may_be(serving: subprocess.Popen[bytes]):
+    """None for a process that is not there."""
+    assert variables_of(serving.pid)["PATH"]
+    assert variables_of(2**22 + 1) is None
+
+
+def test_our_ancestors_are_known():
+    """Ourselves and who started us."""
+    us = psutil.Process()
+    assert {us.pid, us.ppid()} <= ancestry()

@@ -62,24 +62,24 @@ class RunnerOptions:
 
 @dataclass(slots=True)
 class Runner:
-    """A model in memory."""
+    """A model in memory. `expires` is on the clock of the residency.
+
+    `stay_s` is how long it stays after a request: what a request said last, for all later ones (wire facts
+    A8). `dead`: its process has crashed; it is still listed, and the next request reloads it. `leaving`: a
+    reload waits for its requests to end; new ones wait for it. `dismissed`: unloaded by a client while
+    busy; it goes with its last request. `blocked`: a request never ends, as its client went before the end.
+    """
 
     model: SimModel
     options: RunnerOptions
     slots: asyncio.Semaphore
     expires: float
-    """On the residency's clock."""
     stay_s: float
-    """How long it stays after a request: what a request said last, for all later ones (wire facts A8)."""
     users: int = 0
     dead: bool = False
-    """Its process has crashed: it is still listed, and the next request reloads it."""
     leaving: bool = False
-    """A reload waits for its requests to end; new ones wait for the reload."""
     dismissed: bool = False
-    """Unloaded by a client while busy: it goes with its last request."""
     blocked: bool = False
-    """A request of it will never end: its client went away between the last token and the end."""
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     @asynccontextmanager
@@ -116,13 +116,8 @@ class Residency:
     ) -> None:
         """Put the models marked as resident in memory.
 
-        Args:
-            models: everything installed.
-            num_parallel: requests served at once by one runner.
-            keep_alive_s: how long a model stays when the request does not say.
-            load_s: how long the load that begins now takes; may raise `LoadFailedError`.
-            clock: monotonic seconds.
-
+        One runner serves `num_parallel` requests at once. `load_s` is how long the load that begins now
+        takes; it may raise `LoadFailedError`. `clock` is monotonic.
         """
         self.keep_alive_s = keep_alive_s
         self.loading: str | None = None
@@ -141,13 +136,13 @@ class Residency:
         """List what is in memory with the seconds it has left, the longest first."""
         self._expire()
         now = self._clock()
-        left = [(runner, runner.expires - now) for runner in self._runners.values()]
-        return sorted(left, key=lambda pair: -pair[1])
+        remaining = [(runner, runner.expires - now) for runner in self._runners.values()]
+        return sorted(remaining, key=lambda pair: -pair[1])
 
     def drop(self, name: str | None = None) -> None:
         """Take one model out of memory at once, or all of them."""
-        for gone in [name] if name is not None else list(self._runners):
-            self._runners.pop(gone, None)
+        for model in [name] if name is not None else list(self._runners):
+            self._runners.pop(model, None)
 
     def unload(self, name: str) -> None:
         """Let a model go: now when idle, else after its requests."""
@@ -164,9 +159,7 @@ class Residency:
     ) -> AsyncIterator[Runner]:
         """Load the model if need be and keep it for the time of the block; its timer restarts after it.
 
-        Raises:
-            LoadFailedError: from `load_s`; nothing else is in memory then.
-
+        Raises LoadFailedError from `load_s`; nothing else is in memory then.
         """
         runner = self._ready(model, options)
         if runner is None:

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.sandbox.faults import SandboxFault, SandboxFaultKind
-from opskit.sandbox.replies import default_reply, tokenise
-from opskit.sandbox.script import Ending, write_script
+from opskit.sandbox.generation import Ending, default_reply, tokenise, write_script
 
 
 def said(goal):
