@@ -62,11 +62,12 @@ async def test_the_owner_of_a_port_is_named(server) -> None:
 
 @pytest.mark.parametrize("server", ["busy"], indirect=True)
 async def test_a_working_process_is_seen_to_work(server) -> None:
-    """A process in a loop uses a good part of a core."""
+    """A process in a loop uses a good part of a core, as soon as the machine has one for it."""
     _, port = server
-    found = await listener(port)
+    async with asyncio.timeout(30):
+        while (found := await listener(port)) is not None and found.cpu <= 0.2:
+            pass
     assert found is not None
-    assert found.cpu > 0.2
 
 
 @pytest.mark.parametrize("server", ["idle"], indirect=True)
