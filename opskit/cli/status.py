@@ -44,9 +44,9 @@ def status(
 def _scheduled(config: "Config") -> "Schedule | None":
     import os
 
-    from opskit.schedule.overdue import scheduled
+    from opskit.schedule.status import recovery_schedule
 
-    return context.run(scheduled(config, os.environ))
+    return context.run(recovery_schedule(config, os.environ))
 
 
 def _test(config: "Config", *, as_json: bool) -> None:

@@ -14,11 +14,10 @@ import pytest
 from opskit.config.load import load
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
-from opskit.schedule.installation import SchedulePlace, install, remove, start
-from opskit.schedule.job import LABEL
+from opskit.schedule.installation import install, remove, scheduler_of, start
+from opskit.schedule.job import LABEL, SchedulePlace
 from opskit.schedule.launchd import Launchd
-from opskit.schedule.report import report
-from opskit.schedule.status import status
+from opskit.schedule.status import report, status
 from tests.parts.command import environment
 from tests.parts.schedulers import UID, Schedulers
 
@@ -326,7 +325,7 @@ async def test_a_shell_that_changed_is_a_difference(home, place, configured) -> 
     await install(configured(), place, every=5)
     other = replace(place, environ={**place.environ, "OLLAMA_API_URL": "http://127.0.0.1:4"})
     found = await status(configured(), other.environ, inside=False, place=other)
-    assert not found.current
+    assert found.state == "differs"
     assert found.problem == "an installation now would write something else: OLLAMA_API_URL"
 
 
@@ -372,7 +371,7 @@ async def test_a_look_that_fails_is_inconclusive(mac, home, place, configured) -
 
 async def test_launchd_is_asked_for_its_own_user(mac, home, configured, place) -> None:
     """The label lives in the session of the user id that is given."""
-    scheduler, _ = place.scheduler()
+    scheduler = scheduler_of(place)
     assert isinstance(scheduler, Launchd)
     await scheduler.state(datetime.now(UTC))
     assert mac.calls[0] == ["launchctl", "print", TARGET]

@@ -11,9 +11,9 @@ import pytest
 from opskit.config.load import load
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
-from opskit.schedule.installation import SchedulePlace, install, remove, start
-from opskit.schedule.report import report
-from opskit.schedule.status import ScheduleStatus, status
+from opskit.schedule.installation import install, remove, start
+from opskit.schedule.job import SchedulePlace
+from opskit.schedule.status import ScheduleStatus, report, status
 from tests.parts.command import environment
 from tests.parts.schedulers import Schedulers
 
