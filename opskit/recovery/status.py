@@ -14,10 +14,10 @@ from opskit.recovery.budget import RepairCircuit
 from opskit.recovery.flapping import History
 from opskit.recovery.last_run import LastRun, LastTarget
 from opskit.recovery.memory import Memory
+from opskit.recovery.notice import Undelivered, recorded
 from opskit.recovery.outcome import RepairResult
 from opskit.recovery.pauses import ALL, Pause, covering
 from opskit.recovery.span import span
-from opskit.recovery.undelivered import Undelivered, recorded
 from opskit.result import Finding, Report, Status
 
 #: So many intervals without a run, and the schedule does not work.

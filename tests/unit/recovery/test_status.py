@@ -16,11 +16,11 @@ from opskit.recovery.budget import Record
 from opskit.recovery.flapping import History
 from opskit.recovery.last_run import last_run
 from opskit.recovery.memory import FILE_NAME, Memory
+from opskit.recovery.notice import Undelivered, record
 from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
 from opskit.recovery.overview import overview
 from opskit.recovery.pauses import Pause
 from opskit.recovery.status import Overview, Schedule
-from opskit.recovery.undelivered import Undelivered, record
 
 NOW = 1_800_000_000.0
 STARTED = "2027-01-15T07:58:00.000Z"  # two minutes before NOW
