@@ -11,8 +11,7 @@ from pathlib import Path
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
 from opskit.recovery.executor import scheduling
-from opskit.recovery.span import span
-from opskit.recovery.status import DEFAULT_INTERVAL_S, Schedule
+from opskit.recovery.status import DEFAULT_INTERVAL_S, Schedule, span
 from opskit.result import Finding, Report, Status
 from opskit.schedule import inside as inside_program
 from opskit.schedule.environment import needed_paths
