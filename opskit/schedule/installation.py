@@ -10,7 +10,7 @@ from opskit.errors import OpskitError
 from opskit.recovery.executor import Executor, scheduling
 from opskit.schedule import environment
 from opskit.schedule.job import SchedulePlace, planned
-from opskit.schedule.scheduler import JobState, Scheduler, ScheduleStep
+from opskit.schedule.scheduler import Scheduler, ScheduleStatus, ScheduleStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class ScheduleChange:
 
     scheduler: Scheduler
     steps: tuple[ScheduleStep, ...]
-    state: JobState | None
+    state: ScheduleStatus | None
     notes: tuple[str, ...] = ()
 
 
@@ -93,7 +93,7 @@ async def start(place: SchedulePlace) -> ScheduleChange:
     return ScheduleChange(scheduler, steps, before)
 
 
-async def _before(scheduler: Scheduler, notes: list[str], *, dry: bool) -> JobState | None:
+async def _before(scheduler: Scheduler, notes: list[str], *, dry: bool) -> ScheduleStatus | None:
     """A plan can be shown where no scheduler answers, too."""
     try:
         return await scheduler.state(datetime.now(UTC))
@@ -105,14 +105,14 @@ async def _before(scheduler: Scheduler, notes: list[str], *, dry: bool) -> JobSt
 
 
 async def _installed(
-    scheduler: Scheduler, executor: Executor, steps: tuple[ScheduleStep, ...], before: JobState
-) -> JobState:
+    scheduler: Scheduler, executor: Executor, steps: tuple[ScheduleStep, ...], before: ScheduleStatus
+) -> ScheduleStatus:
     try:
         await scheduler.carry_out(executor, steps)
         return await _loaded(scheduler)
     except BaseException as exc:
         problems = []
-        for step in scheduler.restore(before.files, loaded=before.loaded):
+        for step in scheduler.restore(before.files, loaded=bool(before.loaded)):
             try:
                 await scheduler.carry_out(executor, (step,))
             except OpskitError as error:
@@ -123,7 +123,7 @@ async def _installed(
         raise OpskitError(exc.code, f"{exc.message}; {end}", remedy=exc.remedy) from exc
 
 
-async def _loaded(scheduler: Scheduler) -> JobState:
+async def _loaded(scheduler: Scheduler) -> ScheduleStatus:
     state = await scheduler.state(datetime.now(UTC))
     if not state.loaded:
         raise OpskitError("SCHEDULE_002", "every step succeeded, and the job is still not loaded")

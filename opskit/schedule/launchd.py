@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,11 @@ from opskit.schedule.job import LABEL, Job, next_start
 from opskit.schedule.scheduler import (
     INSIDE_S,
     ChangeFile,
-    JobState,
     Name,
     Refused,
     RunCommand,
     Scheduler,
+    ScheduleStatus,
     ScheduleStep,
     text_of,
 )
@@ -55,21 +56,20 @@ class Launchd(Scheduler):
     def files(self, job: Job) -> dict[Path, str]:
         return {self._plist: plist_text(job, self._logs)}
 
-    async def state(self, now: datetime) -> JobState:
-        text = text_of(self._plist)
-        files = {self._plist: text}
-        job = read_plist(text) if text is not None else None
+    async def state(self, now: datetime) -> ScheduleStatus:
+        files = self.installed_files()
+        job = read_plist(files[self._plist] or "")
+        status = ScheduleStatus(self.name, files, job, loaded=False, log=self.log)
         printed = await self._ask("print", self._target)
-        if printed.exit and not launchctl.absent(printed):
-            raise self._silent(printed)
         disabled = await self._disabled()
+        if printed.exit and not launchctl.absent(printed):
+            raise self._unreachable(printed)
         if printed.exit:
-            return JobState(files, job, disabled=disabled)
+            return replace(status, disabled=disabled)
         loaded = launchctl.job(printed.out)
         elsewhere = loaded.path is not None and loaded.path != str(self._plist)
-        return JobState(
-            files,
-            job,
+        return replace(
+            status,
             loaded=True,
             disabled=disabled,
             running=loaded.running,
@@ -105,25 +105,47 @@ class Launchd(Scheduler):
 
     def start(self) -> ScheduleStep:
         return RunCommand(
-            ("launchctl", "kickstart", self._target), accepts=lambda result: result.exit == _IN_PROGRESS
+            ("launchctl", "kickstart", self._target),
+            accepts=lambda result: result.exit == _IN_PROGRESS,
+            remedy="load it with `opskit schedule install`",
+        )
+
+    def silence(self, result: ProgramResult) -> OpskitError | None:
+        return self._unreachable(result) if launchctl.no_session(result) else None
+
+    def _unreachable(self, result: ProgramResult) -> OpskitError:
+        return OpskitError(
+            "SCHEDULE_001",
+            f"launchd has no graphical session of user {self._uid}: {result.complaint}",
+            remedy="log in at the screen of this Mac as this user (ssh is not enough), or switch "
+            "automatic log-in on for a Mac without a screen",
         )
 
     async def explained(self, refused: Refused) -> OpskitError:
-        command, result = refused.argv[:2], refused.result
-        if command[0] == "launchctl" and launchctl.no_session(result):
-            return self._silent(result)
-        if command == ("launchctl", "kickstart") and launchctl.absent(result):
-            return OpskitError(
-                "SCHEDULE_002", "the job is not loaded", remedy="load it with `opskit schedule install`"
-            )
-        if command == ("launchctl", "bootstrap") and result.exit == 5:
-            facts, remedy = await self._checked()
-            return OpskitError(
-                "SCHEDULE_002",
-                f"{refused.message}. launchd says this of many things; checked: {facts}",
-                remedy=remedy,
-            )
-        return refused
+        """Explain "5: Input/output error", which launchd says of many things: each is checked."""
+        if refused.argv[:2] != ("launchctl", "bootstrap") or refused.result.exit != 5:
+            return refused
+        loaded = (await self._ask("print", self._target)).exit == 0
+        outside = str(self._home.resolve()).startswith("/Volumes/")
+        checks = (
+            (loaded, "it is not loaded", "it is loaded already",
+             f"remove it by hand: `launchctl bootout {self._target}`, then install again"),
+            (await self._disabled(), "it is not disabled", "it is disabled",
+             f"`launchctl enable {self._target}`, then install again"),
+            (not _owned(self._plist, self._uid), "owner and mode of the file are right",
+             "the file is not yours alone to write",
+             f"`chown $(id -u) {self._plist} && chmod 644 {self._plist}`, then install again"),
+            (outside, "the home folder is on the system's volume", "the home folder is on another volume",
+             "agents on another volume are not loaded at log-in; use a home folder on the system's volume"),
+        )  # fmt: skip
+        facts = ["the plist is valid", "there is a graphical session"]
+        facts += [f"{bad} (!)" if wrong else good for wrong, good, bad, _ in checks]
+        throttled = "launchd may be throttling it: wait 10 s and install again; then log out and in"
+        return OpskitError(
+            "SCHEDULE_002",
+            f"{refused.message}. launchd says this of many things; checked: {', '.join(facts)}",
+            remedy=next((remedy for wrong, _, _, remedy in checks if wrong), throttled),
+        )
 
     async def inside(self, executor: Executor, command: Sequence[str], environment: Mapping[str, str]) -> str:
         """Run a second agent with the same environment once, and take it out again."""
@@ -173,36 +195,6 @@ class Launchd(Scheduler):
     async def _disabled(self) -> bool:
         result = await self._ask("print-disabled", self._domain)
         return result.exit == 0 and launchctl.disabled(result.out, LABEL)
-
-    async def _checked(self) -> tuple[str, str]:
-        """Return what can be wrong behind "5: Input/output error", each checked, and what to do first."""
-        loaded = (await self._ask("print", self._target)).exit == 0
-        session = (await self._ask("print", self._domain)).exit == 0
-        outside = str(self._home.resolve()).startswith("/Volumes/")
-        checks = (
-            (loaded, "it is not loaded", "it is loaded already",
-             f"remove it by hand: `launchctl bootout {self._target}`, then install again"),
-            (await self._disabled(), "it is not disabled", "it is disabled",
-             f"`launchctl enable {self._target}`, then install again"),
-            (not session, "there is a graphical session", "there is no graphical session",
-             "log in at the screen of this Mac, then install again"),
-            (not _owned(self._plist, self._uid), "owner and mode of the file are right",
-             "the file is not yours alone to write",
-             f"`chown $(id -u) {self._plist} && chmod 644 {self._plist}`, then install again"),
-            (outside, "the home folder is on the system's volume", "the home folder is on another volume",
-             "agents on another volume are not loaded at log-in; use a home folder on the system's volume"),
-        )  # fmt: skip
-        facts = ["the plist is valid", *(f"{bad} (!)" if wrong else good for wrong, good, bad, _ in checks)]
-        throttled = "launchd may be throttling it: wait 10 s and install again; then log out and in"
-        return ", ".join(facts), next((remedy for wrong, _, _, remedy in checks if wrong), throttled)
-
-    def _silent(self, result: ProgramResult) -> OpskitError:
-        return OpskitError(
-            "SCHEDULE_001",
-            f"launchd has no graphical session of user {self._uid}: {result.complaint}",
-            remedy="log in at the screen of this Mac as this user (ssh is not enough), or switch "
-            "automatic log-in on for a Mac without a screen",
-        )
 
 
 def plist_text(job: Job, logs: Path) -> str:

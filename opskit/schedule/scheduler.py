@@ -12,8 +12,8 @@ from typing import Literal
 
 from opskit.errors import OpskitError
 from opskit.recovery.executor import Executor
-from opskit.recovery.outcome import Ran
 from opskit.recovery.step import Command
+from opskit.schedule.inside import InsideComparison
 from opskit.schedule.job import Job
 from opskit.system.program import NotStarted, ProgramResult, run
 from opskit.system.textfile import write_text
@@ -75,6 +75,7 @@ class RunCommand:
     accepts: Callable[[ProgramResult], bool] = lambda _result: False
     again: Callable[[ProgramResult], bool] = lambda _result: False
     why_accepted: str = ""
+    remedy: str = ""
     until_absent: bool = False
 
     @property
@@ -91,25 +92,28 @@ ScheduleStep = ChangeFile | RunCommand
 class Refused(OpskitError):  # noqa: N818 - it reads as what it is
     """A command of the scheduler failed; `argv` and `result` say which and how."""
 
-    def __init__(self, argv: Sequence[str], result: ProgramResult) -> None:
+    def __init__(self, step: RunCommand, result: ProgramResult) -> None:
         words = result.complaint if result.exit else f"it still finds the old job after {_PATIENCE_S:g} s"
-        super().__init__("SCHEDULE_002", f"`{' '.join(argv)}`: {words}")
-        self.argv = tuple(argv)
+        super().__init__("SCHEDULE_002", f"`{' '.join(step.argv)}`: {words}", remedy=step.remedy or None)
+        self.argv = step.argv
         self.result = result
 
 
 @dataclass(frozen=True, slots=True)
-class JobState:
-    """What the scheduler knows.
+class ScheduleStatus:
+    """What the scheduler knows of the job. `scheduler` and `loaded` are None where none answers.
 
     `files` are the texts of the installed files, None for one that is missing; `job` is what they say.
     `stale`: the scheduler has not read them since they were changed. `last_exit` is negative for a signal;
-    `trouble` is the scheduler's own word for a bad end. `last_run` is when the last run ended.
+    `trouble` is the scheduler's own word for a bad end. `last_run` is when the last run ended, in UTC.
+    `problem` is empty when the job is loaded, up to date, and ended well or has not run yet; `state` is its
+    word for that.
     """
 
+    scheduler: Name | None
     files: Mapping[Path, str | None]
     job: Job | None = None
-    loaded: bool = False
+    loaded: bool | None = None
     disabled: bool = False
     stale: bool = False
     running: bool = False
@@ -117,6 +121,11 @@ class JobState:
     last_run: datetime | None = None
     next_run: datetime | None = None
     trouble: str = ""
+    log: str = ""
+    state: str = "loaded"
+    problem: str = ""
+    remedy: str = ""
+    inside: InsideComparison | None = None
 
     @property
     def installed(self) -> bool:
@@ -125,7 +134,7 @@ class JobState:
     @property
     def traces(self) -> bool:
         """Whether anything of the job is there."""
-        return self.loaded or any(text is not None for text in self.files.values())
+        return bool(self.loaded) or any(text is not None for text in self.files.values())
 
 
 class Scheduler(ABC):
@@ -147,7 +156,7 @@ class Scheduler(ABC):
         """Return the files that an installation writes."""
 
     @abstractmethod
-    async def state(self, now: datetime) -> JobState:
+    async def state(self, now: datetime) -> ScheduleStatus:
         """Return what holds now; changes nothing."""
 
     @abstractmethod
@@ -167,8 +176,12 @@ class Scheduler(ABC):
         """Return the step that starts the job now."""
 
     @abstractmethod
+    def silence(self, result: ProgramResult) -> OpskitError | None:
+        """Return SCHEDULE_001 for an answer which says that the scheduler cannot be reached."""
+
     async def explained(self, refused: Refused) -> OpskitError:
         """Return the failure of a step in words that say what to do."""
+        return refused
 
     @abstractmethod
     async def inside(self, executor: Executor, command: Sequence[str], environment: Mapping[str, str]) -> str:
@@ -188,11 +201,15 @@ class Scheduler(ABC):
         changes = (ChangeFile(path, files.get(path)) for path in self.paths)
         return (*self.unload(), *changes, *(self.load() if loaded else self.forget()))
 
-    def as_wanted(self, job: Job, state: JobState) -> bool:
+    def installed_files(self) -> dict[Path, str | None]:
+        """Return the texts of the job's files, None for one that is missing."""
+        return {path: text_of(path) for path in self.paths}
+
+    def as_wanted(self, job: Job, state: ScheduleStatus) -> bool:
         """Return whether an installation of this job would change nothing."""
         ready = self.log_folder is None or self.log_folder.is_dir()
         same = dict(self.files(job)) == dict(state.files)
-        return same and ready and state.loaded and not state.disabled and not state.stale
+        return same and ready and bool(state.loaded) and not state.disabled and not state.stale
 
     async def ask(
         self, argv: Sequence[str], *, timeout_s: float = _ANSWER_S, env: Mapping[str, str] | None = None
@@ -203,13 +220,16 @@ class Scheduler(ABC):
         """
         try:
             async with asyncio.timeout(timeout_s):
-                return await run(argv, env=self.environ | dict(env or {}))
+                result = await run(argv, env=self.environ | dict(env or {}))
         except NotStarted as exc:
             raise OpskitError("SCHEDULE_001", f"the scheduler cannot be asked: {exc.message}") from exc
         except TimeoutError as exc:
             raise OpskitError(
                 "SCHEDULE_002", f"`{' '.join(argv[:3])}` did not answer within {timeout_s:g} s"
             ) from exc
+        if (silence := self.silence(result)) is not None:
+            raise silence
+        return result
 
     async def carry_out(self, executor: Executor, steps: Iterable[ScheduleStep]) -> None:
         """Carry out steps in order. Raises OpskitError, explained."""
@@ -229,19 +249,18 @@ class Scheduler(ABC):
                 result = await self.ask(step.argv)
                 done, again = result.exit != 0, True
             else:
-                result = _result(await executor.run(Command(step.argv, _ANSWER_S), target="schedule"))
+                ran = await executor.run(Command(step.argv, _ANSWER_S), target="schedule")
+                if ran.exit is None:
+                    raise OpskitError("SCHEDULE_002", f"`{ran.command.shown}`: {ran.said}")
+                result = ProgramResult(ran.exit, "", ran.said)
+                if (silence := self.silence(result)) is not None:
+                    raise silence
                 done, again = result.exit == 0 or step.accepts(result), step.again(result)
             if done:
                 return
             if not again or time.monotonic() >= deadline:
-                raise Refused(step.argv, result)
+                raise Refused(step, result)
             await asyncio.sleep(_POLL_S)
-
-
-def _result(ran: Ran) -> ProgramResult:
-    if ran.exit is None:
-        raise OpskitError("SCHEDULE_002", f"`{ran.command.shown}`: {ran.said}")
-    return ProgramResult(ran.exit, "", ran.said)
 
 
 def text_of(path: Path) -> str | None:

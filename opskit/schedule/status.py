@@ -4,7 +4,7 @@ import asyncio
 import getpass
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from opskit.schedule.environment import needed_paths
 from opskit.schedule.inside import InsideComparison
 from opskit.schedule.installation import scheduler_of
 from opskit.schedule.job import DEFAULT_MINUTES, GOOD_EXITS, UNIT, Job, SchedulePlace, planned
-from opskit.schedule.scheduler import INSIDE_S, JobState, Name, Scheduler
+from opskit.schedule.scheduler import INSIDE_S, Scheduler, ScheduleStatus
 from opskit.system.program import NotStarted, run
+
+__all__ = ["ScheduleStatus", "recovery_schedule", "report", "status"]
 
 #: A scheduler answers at once or not at all.
 _ANSWER_S = 3.0
@@ -33,36 +35,6 @@ _MEANINGS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduleStatus:
-    """`loaded` is None where no scheduler answers. `last_exit` is negative for a signal.
-
-    `problem` is empty when the job is loaded, up to date, and ended well or has not run yet; `state` is its
-    word for it. Times are UTC, `every` is in minutes.
-    """
-
-    scheduler: Name | None
-    installed: bool
-    loaded: bool | None = None
-    last_exit: int | None = None
-    last_run: datetime | None = None
-    next_run: datetime | None = None
-    running: bool = False
-    every: int | None = None
-    log: str = ""
-    files: tuple[str, ...] = ()
-    state: str = "loaded"
-    problem: str = ""
-    remedy: str = ""
-    inside: InsideComparison | None = None
-
-    @property
-    def differences(self) -> tuple[str, ...]:
-        """What the job sees otherwise than this shell, and what to do, as sentences."""
-        found = () if self.inside is None else self.inside.found
-        return tuple(f"{difference.text}: {difference.remedy}" for difference in found)
-
-
 async def status(
     config: Config, environ: Mapping[str, str], *, inside: bool, place: SchedulePlace | None = None
 ) -> ScheduleStatus:
@@ -73,47 +45,26 @@ async def status(
     """
     place = place or SchedulePlace.here(environ)
     scheduler = scheduler_of(place)
-    state: JobState | None = None
-    silence = remedy = refusal = ""
     try:
-        state = await scheduler.state(datetime.now(UTC))
+        current = await scheduler.state(datetime.now(UTC))
     except OpskitError as error:
-        silence, remedy = error.message, error.remedy
-    installed = None if state is None else state.job
+        files = scheduler.installed_files()
+        current = ScheduleStatus(None, files, problem=error.message, remedy=error.remedy)
     wanted: Job | None = None
+    refusal, minutes = "", DEFAULT_MINUTES if current.job is None else current.job.every
     try:
-        wanted = planned(config, place, every=DEFAULT_MINUTES if installed is None else installed.every)
+        wanted = planned(config, place, every=minutes)
     except OpskitError as error:
         refusal = error.message
-    comparison = None
-    if inside:
-        emulated = state is None
-        comparison = await _inside(config, place, scheduler, installed or wanted, emulated=emulated)
-    if state is None:
-        paths = [] if wanted is None else scheduler.paths
-        return ScheduleStatus(
-            scheduler=None,
-            installed=bool(paths) and all(path.exists() for path in paths),
-            problem=silence,
-            remedy=remedy,
-            inside=comparison,
-        )
-    word, problem, remedy = _judged(scheduler, state, wanted, refusal)
-    return ScheduleStatus(
-        scheduler=scheduler.name,
-        installed=state.installed,
-        loaded=state.loaded,
-        last_exit=state.last_exit,
-        last_run=state.last_run,
-        next_run=state.next_run,
-        running=state.running,
-        every=None if installed is None else installed.every,
-        log=scheduler.log,
-        files=tuple(str(path) for path in state.files),
-        state=word,
-        problem=problem,
-        remedy=remedy,
-        inside=comparison,
+    if current.loaded is not None:
+        word, problem, remedy = _judged(scheduler, current, wanted, refusal)
+        current = replace(current, state=word, problem=problem, remedy=remedy)
+    if not inside:
+        return current
+    emulated = current.loaded is None
+    return replace(
+        current,
+        inside=await _inside(config, place, scheduler, current.job or wanted, emulated=emulated),
     )
 
 
@@ -127,14 +78,16 @@ async def recovery_schedule(config: Config, environ: Mapping[str, str]) -> Sched
     return Schedule(
         scheduler=job.scheduler or "scheduler",
         installed=job.installed,
-        interval_s=DEFAULT_INTERVAL_S if job.every is None else job.every * 60.0,
+        interval_s=DEFAULT_INTERVAL_S if job.job is None else job.job.every * 60.0,
         next_run=None if job.next_run is None else job.next_run.timestamp(),
         problem=job.problem if job.installed else "",
         remedy=job.remedy,
     )
 
 
-def _judged(scheduler: Scheduler, state: JobState, wanted: Job | None, refusal: str) -> tuple[str, str, str]:
+def _judged(
+    scheduler: Scheduler, state: ScheduleStatus, wanted: Job | None, refusal: str
+) -> tuple[str, str, str]:
     """Return the state of the job in a word, the first thing that is wrong, and what to do about it."""
     install = "`opskit schedule install`"
     if not state.traces:
@@ -167,7 +120,7 @@ def _judged(scheduler: Scheduler, state: JobState, wanted: Job | None, refusal: 
     return "loaded", "", ""
 
 
-def _changes(scheduler: Scheduler, wanted: Job, installed: Job, state: JobState) -> list[str]:
+def _changes(scheduler: Scheduler, wanted: Job, installed: Job, state: ScheduleStatus) -> list[str]:
     """Return what an installation now would write otherwise: names of variables, not their values.
 
     The interval is what a person chose; all else follows from the configuration and this shell.
@@ -235,13 +188,13 @@ def _job_finding(job: ScheduleStatus) -> Finding:
     if job.loaded is None:
         detail = job.problem + ("; its files are there" if job.installed else "")
         return Finding("job", UNIT, Status.INCONCLUSIVE, "no scheduler", detail, "SCHEDULE_001", job.remedy)
-    evidence = {"files": list(job.files), "scheduler": job.scheduler}
+    evidence = {"files": list(map(str, job.files)), "scheduler": job.scheduler}
     if job.problem:
         return Finding(
             "job", UNIT, Status.FAIL, job.state, job.problem, "SCHEDULE_002", job.remedy, evidence=evidence
         )
-    every = "hour" if job.every == 60 else f"{job.every} min"
-    detail = f"{job.scheduler} starts it every {every}"
+    minutes = DEFAULT_MINUTES if job.job is None else job.job.every
+    detail = f"{job.scheduler} starts it every {'hour' if minutes == 60 else f'{minutes} min'}"
     return Finding("job", UNIT, Status.PASS, "loaded", detail, evidence=evidence)
 
 

@@ -6,6 +6,7 @@ import re
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -14,13 +15,11 @@ from opskit.recovery.executor import Executor
 from opskit.schedule.job import GOOD_EXITS, UNIT, Job
 from opskit.schedule.scheduler import (
     INSIDE_S,
-    JobState,
     Name,
-    Refused,
     RunCommand,
     Scheduler,
+    ScheduleStatus,
     ScheduleStep,
-    text_of,
 )
 from opskit.system import systemctl
 from opskit.system.program import ProgramResult
@@ -56,18 +55,21 @@ class Systemd(Scheduler):
     def files(self, job: Job) -> dict[Path, str]:
         return dict(zip(self.paths, (service_unit(job), timer_unit(job)), strict=True))
 
-    async def state(self, now: datetime) -> JobState:
-        files = {path: text_of(path) for path in self.paths}
-        service_text, timer_text = files.values()
-        both = service_text is not None and timer_text is not None
+    async def state(self, now: datetime) -> ScheduleStatus:
+        files = self.installed_files()
         timer = await self._show(_TIMER, _TIMER_PROPERTIES)
         service = await self._show(_SERVICE, _SERVICE_PROPERTIES)
         known = timer.get("LoadState") == "loaded"
         loaded = known and timer.get("ActiveState") == "active"
         switched_off = known and timer.get("UnitFileState") == "disabled"
-        return JobState(
-            files,
-            read_units(service_text or "", timer_text or "") if both else None,
+        path, result = timer.get("FragmentPath"), service.get("Result")
+        trouble = "" if result in ("success", "exit-code", "", None) else f"systemd ended it: {result}"
+        if loaded and path and path != str(self.paths[1]):
+            trouble = f"systemd loaded it from {path}"
+        return ScheduleStatus(
+            scheduler=self.name,
+            files=files,
+            job=read_units(*(text or "" for text in files.values())),
             loaded=loaded,
             disabled=timer.get("LoadState") == "masked" or switched_off,
             running=service.get("ActiveState") in ("activating", "active", "deactivating"),
@@ -75,13 +77,9 @@ class Systemd(Scheduler):
             last_run=systemctl.instant(service.get("ExecMainExitTimestamp", "")),
             next_run=systemctl.next_elapse(timer, now=now, uptime_s=time.monotonic()) if loaded else None,
             stale="yes" in (timer.get("NeedDaemonReload"), service.get("NeedDaemonReload")),
-            trouble=self._trouble(timer.get("FragmentPath") if loaded else "", service.get("Result", "")),
+            trouble=trouble,
+            log=self.log,
         )
-
-    def _trouble(self, path: str | None, result: str) -> str:
-        if path and path != str(self.paths[1]):
-            return f"systemd loaded it from {path}"
-        return "" if result in ("success", "exit-code", "") else f"systemd ended it: {result}"
 
     def load(self) -> Sequence[ScheduleStep]:
         """A timer that is active keeps the times that it was started with: it is restarted."""
@@ -96,21 +94,26 @@ class Systemd(Scheduler):
 
     def start(self) -> ScheduleStep:
         """A service that is running stays as it is."""
-        return _run("start", "--no-block", _SERVICE)
+        start = _run("start", "--no-block", _SERVICE)
+        return replace(start, remedy="install it first: `opskit schedule install`")
 
-    async def explained(self, refused: Refused) -> OpskitError:
-        if systemctl.no_bus(refused.result):
-            return _silent(refused.result)
-        if "start" in refused.argv:
-            return OpskitError(
-                "SCHEDULE_002", refused.message, remedy="install it first: `opskit schedule install`"
-            )
-        return refused
+    def silence(self, result: ProgramResult) -> OpskitError | None:
+        if not systemctl.no_bus(result):
+            return None
+        return OpskitError(
+            "SCHEDULE_001",
+            f"the systemd of this user does not answer: {result.complaint}",
+            remedy="log in with a session of this user (`sudo -iu USER` and `su` make none), or run "
+            "`loginctl enable-linger $USER`; without systemd, `opskit recover --quiet-lock` from cron",
+        )
 
     async def runs_without_session(self) -> bool:
         """Whether the user lingers: without it the user's systemd ends with the last session."""
         command = ("loginctl", "show-user", getpass.getuser(), "--property=Linger")
-        result = await self.ask(command)
+        try:
+            result = await self.ask(command)
+        except OpskitError:
+            return False
         return result.exit == 0 and result.out.strip() == "Linger=yes"
 
     async def inside(self, executor: Executor, command: Sequence[str], environment: Mapping[str, str]) -> str:
@@ -123,8 +126,6 @@ class Systemd(Scheduler):
             *command,
         )
         result = await self.ask(argv, timeout_s=INSIDE_S + 5.0)
-        if systemctl.no_bus(result):
-            raise _silent(result)
         if result.exit or not result.out.strip():
             words = f"a look from inside ended with {result.exit}: {result.complaint}"
             raise OpskitError("SCHEDULE_002", words)
@@ -133,8 +134,6 @@ class Systemd(Scheduler):
     async def _show(self, unit: str, properties: str) -> dict[str, str]:
         command = ("systemctl", "--user", "show", unit, f"--property={properties}")
         result = await self.ask(command, env={"TZ": "UTC"})
-        if systemctl.no_bus(result):
-            raise _silent(result)
         if result.exit:
             raise OpskitError("SCHEDULE_002", f"`{' '.join(command[:4])}`: {result.complaint}")
         return next(iter(systemctl.units(result.out)), {})
@@ -227,11 +226,9 @@ def _settings(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _run(*arguments: str, why: str = "") -> RunCommand:
-    """A command of systemctl; with `why` any failure is accepted but that nobody answers."""
+    """A command of systemctl; with `why` any failure is accepted."""
     argv = ("systemctl", "--user", *arguments)
-    if not why:
-        return RunCommand(argv)
-    return RunCommand(argv, accepts=lambda result: not systemctl.no_bus(result), why_accepted=why)
+    return RunCommand(argv, accepts=lambda _result: bool(why), why_accepted=why)
 
 
 def _last_exit(service: dict[str, str]) -> int | None:
@@ -242,12 +239,3 @@ def _last_exit(service: dict[str, str]) -> int | None:
     if code == _EXITED:
         return int(status)
     return -int(status) if code in _SIGNALLED else None
-
-
-def _silent(result: ProgramResult) -> OpskitError:
-    return OpskitError(
-        "SCHEDULE_001",
-        f"the systemd of this user does not answer: {result.complaint}",
-        remedy="log in with a session of this user (`sudo -iu USER` and `su` make none), or run "
-        "`loginctl enable-linger $USER`; without systemd, `opskit recover --quiet-lock` from cron",
-    )

@@ -353,7 +353,9 @@ async def test_what_works_in_the_shell_and_fails_in_the_job_is_told(mac, home, p
     (extra / "orb").chmod(0o755)
     later = replace(place, environ={**place.environ, "PATH": f"{extra}:{place.environ['PATH']}"})
     found = await status(config, later.environ, inside=True, place=later)
-    assert any(f"does not find orb, which is {extra}/orb" in one for one in found.differences)
+    assert found.inside is not None
+    texts = [difference.text for difference in found.inside.found]
+    assert any(f"does not find orb, which is {extra}/orb" in text for text in texts)
     assert report(found, datetime.now(UTC)).exit == 1
 
 

@@ -240,7 +240,8 @@ async def test_the_interval_of_a_person_is_no_difference(place, configured) -> N
     """Installed with another interval than the default, the job is up to date."""
     await install(configured(), place, every=30)
     found = await asked(configured, place)
-    assert (found.problem, found.every) == ("", 30)
+    assert found.job is not None
+    assert (found.problem, found.job.every) == ("", 30)
 
 
 async def test_an_interpreter_that_is_gone_is_named(home, place, configured) -> None:
@@ -274,7 +275,7 @@ async def test_a_denied_file_is_not_an_absent_one(home, place, configured) -> No
     assert found.inside.job is not None
     assert found.inside.job.files[str(home / "there.env")] == "readable"
     assert found.inside.job.files[str(home / "nowhere.env")] == "absent"
-    assert found.differences == ()
+    assert found.inside.found == ()
 
 
 async def test_a_secret_that_only_the_shell_has_is_a_warning(place, configured) -> None:
@@ -283,7 +284,8 @@ async def test_a_secret_that_only_the_shell_has_is_a_warning(place, configured) 
     await install(configured(text), place, every=5)
     shell = replace(place, environ={**place.environ, "ROUTER_KEY": "hush"})
     found = await status(configured(text), shell.environ, inside=True, place=shell)
-    assert any("ROUTER_KEY is set in this shell" in one for one in found.differences)
+    assert found.inside is not None
+    assert any("ROUTER_KEY is set in this shell" in one.text for one in found.inside.found)
     assert "hush" not in str(report(found, datetime.now(UTC)).as_json())
     assert report(found, datetime.now(UTC)).exit == 0
 
