@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,9 +12,10 @@ from opskit.cli.inputs import duration
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 
 if TYPE_CHECKING:
-    from opskit.recovery.full import RebuildOptions
-    from opskit.recovery.levels import Levels
-    from opskit.recovery.procedure import ProcedureResult
+    from contextlib import AbstractAsyncContextManager
+
+    from opskit.config.schema import Config
+    from opskit.recovery.procedure import Procedure, ProcedureResult
 
 DryOption = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Show the commands that would be run; change nothing.")
@@ -50,41 +50,26 @@ def full(
     Nothing is pulled, and nothing of other projects is touched. Exits 0, 1 (a phase or a service failed).
     """
     del debug  # read by main
-    from opskit.recovery.full import RebuildOptions
+    from opskit.recovery.full import RebuildOptions, choose_project, plan_rebuild, rebuild
 
     options = RebuildOptions(
         prune_volumes, duration(build_timeout, "--build-timeout"), duration(wait, "--wait")
     )
-    _end(context.run(_full(project, options, config, yes=yes, dry=dry_run, say=_say(json))), as_json=json)
-
-
-async def _full(
-    project: str | None,
-    options: "RebuildOptions",
-    path: str | None,
-    *,
-    yes: bool,
-    dry: bool,
-    say: Callable[[str], None],
-) -> "ProcedureResult":
-    from opskit.config.load import ensure_state_dir
-    from opskit.recovery.full import choose_project, plan_rebuild, rebuild
-    from opskit.recovery.procedure import procedure
-
-    loaded = context.load_config(path)
+    loaded = context.load_config(config)
     key = choose_project(list(loaded.stack.compose), project)
-    folder = ensure_state_dir(loaded.state_dir)
-    async with procedure(
-        "recover full", key, loaded, os.environ, folder, dry=dry, platform=sys.platform, say=say
-    ) as it:
-        plan = await plan_rebuild(it, key)
-        if not dry:
-            what = plan.warnings(options)
-            render.note("`opskit backup create` keeps a copy of its files first")
-            confirm(what, yes=yes)
-            if options.prune_volumes:
-                type_word(what[-1], plan.project.name, leave_out="--prune-volumes")
-        return await rebuild(it, plan, options)
+
+    async def work() -> "ProcedureResult":
+        async with _procedure("recover full", key, loaded, dry=dry_run, quiet=json) as it:
+            plan = await plan_rebuild(it, key)
+            if not dry_run:
+                what = plan.warnings(options)
+                render.note("`opskit backup create` keeps a copy of its files first")
+                confirm(what, yes=yes)
+                if prune_volumes:
+                    type_word(what[-1], plan.project.name, leave_out="--prune-volumes")
+            return await rebuild(it, plan, options)
+
+    _end(context.run(work()), as_json=json)
 
 
 def model(
@@ -108,40 +93,31 @@ def model(
     """
     del debug  # read by main
     from opskit.cli.inputs import name_of_model
-
-    wait_s, name = duration(wait, "--wait"), name_of_model(name) or name
-    _end(context.run(_model(name, wait_s, url, config, yes=yes, dry=dry_run, say=_say(json))), as_json=json)
-
-
-async def _model(
-    name: str,
-    wait_s: float,
-    url: str | None,
-    path: str | None,
-    *,
-    yes: bool,
-    dry: bool,
-    say: Callable[[str], None],
-) -> "ProcedureResult":
-    from opskit.config.load import ensure_state_dir
     from opskit.config.url import normalise
     from opskit.recovery.model import find, recover
+
+    wait_s, name = duration(wait, "--wait"), name_of_model(name) or name
+    loaded = context.load_config(config)
+    chat_url = None if url is None else normalise(url).url
+
+    async def work() -> "ProcedureResult":
+        async with _procedure("recover model", name, loaded, dry=dry_run, quiet=json) as it:
+            target = await find(it, name)
+            if not dry_run:
+                confirm([target.warning], yes=yes)
+            return await recover(it, target, wait_s=wait_s, url=chat_url)
+
+    _end(context.run(work()), as_json=json)
+
+
+def _procedure(
+    name: str, target: str, config: "Config", *, dry: bool, quiet: bool
+) -> "AbstractAsyncContextManager[Procedure]":
+    from opskit.config.load import ensure_state_dir
     from opskit.recovery.procedure import procedure
 
-    loaded = context.load_config(path)
-    chat_url = None if url is None else normalise(url).url
-    folder = ensure_state_dir(loaded.state_dir)
-    async with procedure(
-        "recover model", name, loaded, os.environ, folder, dry=dry, platform=sys.platform, say=say
-    ) as it:
-        target = await find(it, name)
-        if not dry:
-            confirm([target.warning], yes=yes)
-        return await recover(it, target, wait_s=wait_s, url=chat_url)
-
-
-def _say(quiet: bool) -> Callable[[str], None]:
-    return (lambda _text: None) if quiet else render.note
+    folder, say = ensure_state_dir(config.state_dir), (lambda _text: None) if quiet else render.note
+    return procedure(name, target, config, os.environ, folder, dry=dry, platform=sys.platform, say=say)
 
 
 def _end(result: "ProcedureResult", *, as_json: bool) -> None:
@@ -177,7 +153,13 @@ def levels(
 ) -> None:
     """Check Victoria's three levels; when one is off, restart her container once and wait until it is on."""
     del debug  # read by main
-    result = context.run(_levels(config, dry=dry_run))
+    from opskit.config.load import ensure_state_dir
+    from opskit.recovery.levels import levels as check
+
+    loaded = context.load_config(config)
+    folder = ensure_state_dir(loaded.state_dir)
+    work = check(loaded, os.environ, folder, dry=dry_run, platform=sys.platform, note=render.note)
+    result = context.run(work)
     if json:
         render.document(result.as_json())
     else:
@@ -187,12 +169,3 @@ def levels(
             render.table(("level", "before", "now"), result.rows)
         recover_view.run(result.run, as_json=False, detailed=False, absent=True)
     raise typer.Exit(int(result.exit))
-
-
-async def _levels(path: str | None, *, dry: bool) -> "Levels":
-    from opskit.config.load import ensure_state_dir
-    from opskit.recovery.levels import levels as check
-
-    loaded = context.load_config(path)
-    folder = ensure_state_dir(loaded.state_dir)
-    return await check(loaded, os.environ, folder, dry=dry, platform=sys.platform, note=render.note)

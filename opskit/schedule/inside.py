@@ -27,6 +27,14 @@ from opskit.system.network import connects
 _CONNECT_S = 3.0
 _DOCKER_S = 4.0
 _AGAIN = "`opskit schedule install` computes PATH and variables again from this shell"
+_FULL_DISK_ACCESS = (
+    "move it out of Documents, Desktop and Downloads, or grant the interpreter Full Disk Access "
+    "(System Settings, Privacy & Security)"
+)
+_LOCAL_NETWORK = (
+    "allow the interpreter in System Settings, Privacy & Security, Local Network; where it is not listed, "
+    "reach the node through a tunnel on loopback (`ssh -L`)"
+)
 
 Access = Literal["readable", "denied", "absent"]
 
@@ -78,7 +86,7 @@ class Difference:
 
     topic: str
     text: str
-    remedy: str
+    remedy: str = _AGAIN
     harmful: bool = True
 
 
@@ -214,15 +222,16 @@ def compare(shell: ProcessView, job: ProcessView, *, platform: str) -> tuple[Dif
 
 def _configuration(shell: ProcessView, job: ProcessView) -> Iterator[Difference]:
     if job.config_problem and not shell.config_problem:
-        yield Difference("configuration", f"the job cannot use it: {job.config_problem}", _AGAIN)
+        yield Difference("configuration", f"the job cannot use it: {job.config_problem}")
     elif shell.config != job.config:
-        text = f"the job reads {job.config or 'no file, only defaults'}, this shell {shell.config or 'none'}"
-        remedy = "`opskit schedule install --config FILE` names the file for the job"
-        yield Difference("configuration", text, remedy)
+        yield Difference(
+            "configuration",
+            f"the job reads {job.config or 'no file, only defaults'}, this shell {shell.config or 'none'}",
+            "`opskit schedule install --config FILE` names the file for the job",
+        )
     for name in sorted(set(job.unset) - set(shell.unset)):
-        text = f"{name} is set in this shell and not in the job"
         remedy = "secrets are not written into the schedule: `opskit schedule install` says how to give them"
-        yield Difference("secrets", text, remedy, harmful=False)
+        yield Difference("secrets", f"{name} is set in this shell and not in the job", remedy, harmful=False)
 
 
 def _files(shell: ProcessView, job: ProcessView, platform: str) -> Iterator[Difference]:
@@ -230,68 +239,54 @@ def _files(shell: ProcessView, job: ProcessView, platform: str) -> Iterator[Diff
         there = job.files.get(path, "absent")
         if here != "readable" or there == "readable":
             continue
-        text, remedy = f"the job may not read {path}", f"`ls -l {path}` shows who may"
         if there == "absent":
-            text, remedy = f"{path} is not there for the job", "use a path that every process sees"
-        elif platform == "darwin":
-            text = f"macOS denies the job {path}"
-            remedy = (
-                "move it out of Documents, Desktop and Downloads, or grant the interpreter Full Disk Access "
-                "(System Settings, Privacy & Security)"
+            yield Difference(
+                "files", f"{path} is not there for the job", "use a path that every process sees"
             )
-        yield Difference("files", text, remedy)
+        elif platform == "darwin":
+            yield Difference("files", f"macOS denies the job {path}", _FULL_DISK_ACCESS)
+        else:
+            yield Difference("files", f"the job may not read {path}", f"`ls -l {path}` shows who may")
 
 
 def _programs(shell: ProcessView, job: ProcessView) -> Iterator[Difference]:
     for name, here in shell.programs.items():
         there = job.programs.get(name)
         if here and not there:
-            text = f"the job does not find {name}, which is {here} in this shell"
-            yield Difference("programs", text, _AGAIN)
+            yield Difference("programs", f"the job does not find {name}, which is {here} in this shell")
         elif here and here != there:
             text = f"the job runs {there}, this shell {here}"
             yield Difference("programs", text, f"{_AGAIN}, or remove one", harmful=False)
 
 
 def _docker_daemon(shell: ProcessView, job: ProcessView) -> Iterator[Difference]:
+    here, there = shell.docker or "none", job.docker or "no address"
     if job.docker_problem and not shell.docker_problem:
         where = f" ({job.docker} instead of {shell.docker})" if job.docker != shell.docker else ""
-        text = f"Docker answers this shell and not the job{where}: {job.docker_problem}"
-        yield Difference("docker", text, _AGAIN)
+        yield Difference("docker", f"Docker answers this shell and not the job{where}: {job.docker_problem}")
     elif job.docker != shell.docker:
-        text = f"the job asks Docker at {job.docker or 'no address'}, this shell at {shell.docker or 'none'}"
-        yield Difference("docker", text, _AGAIN)
+        yield Difference("docker", f"the job asks Docker at {there}, this shell at {here}")
 
 
 def _servers(shell: ProcessView, job: ProcessView, platform: str) -> Iterator[Difference]:
     for name, here in shell.servers.items():
         there = job.servers.get(name)
+        reached = f"{name} ({here.url}) is reached from this shell"
         if there is None:
             if not job.config_problem:
-                text = f"the job knows no {name}, which is {here.url} in this shell"
-                yield Difference("servers", text, _AGAIN)
+                yield Difference("servers", f"the job knows no {name}, which is {here.url} in this shell")
         elif there.url != here.url:
-            text = f"{name} is {there.url} for the job and {here.url} here"
-            yield Difference("servers", text, _AGAIN)
+            yield Difference("servers", f"{name} is {there.url} for the job and {here.url} here")
+        elif there.problem and not here.problem and there.denied_by_privacy(platform):
+            text = f"macOS keeps the local network from the job: {reached}"
+            yield Difference("servers", text, _LOCAL_NETWORK)
         elif there.problem and not here.problem:
-            yield _unreached(name, there, platform)
+            remedy = "see whether a proxy, a VPN or a firewall belongs to this session only"
+            yield Difference("servers", f"{reached} and not from the job: {there.problem}", remedy)
     for name in job.servers.keys() - shell.servers.keys():
-        text = f"the job looks after {name} ({job.servers[name].url}), this shell does not"
-        yield Difference("servers", text, _AGAIN)
-
-
-def _unreached(name: str, server: ServerReach, platform: str) -> Difference:
-    if server.denied_by_privacy(platform):
-        return Difference(
-            "servers",
-            f"macOS keeps the local network from the job: {name} ({server.url}) is reached from this shell",
-            "allow the interpreter in System Settings, Privacy & Security, Local Network; where it is not "
-            "listed, reach the node through a tunnel on loopback (`ssh -L`)",
+        yield Difference(
+            "servers", f"the job looks after {name} ({job.servers[name].url}), this shell does not"
         )
-    text = f"{name} ({server.url}) is reached from this shell and not from the job: {server.problem}"
-    return Difference(
-        "servers", text, "see whether a proxy, a VPN or a firewall belongs to this session only"
-    )
 
 
 def _session(shell: ProcessView, job: ProcessView) -> Iterator[Difference]:
