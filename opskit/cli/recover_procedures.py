@@ -87,7 +87,7 @@ def model(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Bring one model back: its service is made anew, its server restarted, or its weights loaded again.
+    """Bring one model back: its service is created again, its server restarted, or its weights loaded again.
 
     Nothing is pulled, built or deleted; a real chat proves it. Exits 0, 1 (not well), 3 (nothing was asked).
     """

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import plistlib
-import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -151,40 +150,38 @@ class Launchd(Scheduler):
         """Run a second agent with the same environment once, and take it out again."""
         label = f"{LABEL}.inside.{os.getpid()}"
         target = f"{self._domain}/{label}"
-        folder = Path(tempfile.mkdtemp(prefix="opskit-inside-"))
-        output, agent = folder / "seen.json", folder / f"{label}.plist"
-        content = {
-            "Label": label,
-            "ProgramArguments": list(command),
-            "EnvironmentVariables": dict(environment),
-            "RunAtLoad": True,
-            "StandardOutPath": str(output),
-            "StandardErrorPath": str(output.with_suffix(".err")),
-            "ProcessType": "Standard",
-        }
-        bootstrap = RunCommand(("launchctl", "bootstrap", self._domain, str(agent)))
-        try:
-            await self.carry_out(executor, (ChangeFile(agent, _dumped(content)), bootstrap))
-            ended = await self._ended(target)
+        bootout = RunCommand(("launchctl", "bootout", target), launchctl.absent)
+        with tempfile.TemporaryDirectory(prefix="opskit-inside-", ignore_cleanup_errors=True) as folder:
+            output, errors, agent = (
+                Path(folder) / name for name in ("out.json", "err.txt", f"{label}.plist")
+            )
+            content = {
+                "Label": label,
+                "ProgramArguments": list(command),
+                "EnvironmentVariables": dict(environment),
+                "RunAtLoad": True,
+                "StandardOutPath": str(output),
+                "StandardErrorPath": str(errors),
+                "ProcessType": "Standard",
+            }
+            bootstrap = RunCommand(("launchctl", "bootstrap", self._domain, str(agent)))
+            try:
+                await self.carry_out(executor, (ChangeFile(agent, _dumped(content)), bootstrap))
+                exit_status = await self._ended(target)
+            finally:
+                await self.carry_out(executor, (bootout,))
             written = text_of(output) or ""
-            if ended.last_exit != 0 or not written.strip():
-                words = " ".join((text_of(output.with_suffix(".err")) or "").split())[-300:]
-                raise OpskitError(
-                    "SCHEDULE_002",
-                    f"a look from inside ended with {ended.last_exit}: {words or 'it wrote nothing'}",
-                )
-            return written
-        finally:
-            bootout = RunCommand(("launchctl", "bootout", target), launchctl.absent)
-            await self.carry_out(executor, (bootout,))
-            shutil.rmtree(folder, ignore_errors=True)
+            if exit_status == 0 and written.strip():
+                return written
+            words = " ".join((text_of(errors) or "").split())[-300:] or "it wrote nothing"
+            raise OpskitError("SCHEDULE_002", f"a look from inside ended with {exit_status}: {words}")
 
-    async def _ended(self, target: str) -> launchctl.LaunchdJob:
+    async def _ended(self, target: str) -> int:
         deadline = time.monotonic() + INSIDE_S
         while True:
             job = launchctl.job((await self._ask("print", target)).out)
             if job.last_exit is not None and not job.running:
-                return job
+                return job.last_exit
             if time.monotonic() >= deadline:
                 raise OpskitError("SCHEDULE_002", f"a look from inside did not end within {INSIDE_S:g} s")
             await asyncio.sleep(_POLL_S)
