@@ -78,9 +78,9 @@ def status(
     from opskit.schedule.status import status as ask
 
     loaded = context.load_config(config)
-    found = report(context.run(ask(loaded, os.environ, inside=not no_inside)), datetime.now(UTC))
-    render.report(found, as_json=json)
-    raise typer.Exit(int(found.exit))
+    content = report(context.run(ask(loaded, os.environ, inside=not no_inside)), datetime.now(UTC))
+    render.report(content, as_json=json)
+    raise typer.Exit(int(content.exit))
 
 
 @app.command("run-now")

@@ -202,8 +202,10 @@ def _targets(
     for name, record in sorted(memory.targets.items()):
         if record.opened_at is not None or record.repairs:
             known.setdefault(name, LastTarget("", name, None, ""))
-    targets = (_target(target, memory, paused, rules, now) for target in known.values())
-    return tuple(one for one in targets if one.result is not RepairResult.ABSENT or one.repairs_24h)
+    targets = (_target(last_target, memory, paused, rules, now) for last_target in known.values())
+    return tuple(
+        target for target in targets if target.result is not RepairResult.ABSENT or target.repairs_24h
+    )
 
 
 def _target(

@@ -188,7 +188,7 @@ class Scheduler(ABC):
         """Return what a program writes that runs where the job runs. Raises OpskitError."""
 
     async def runs_without_session(self) -> bool:
-        """Return whether a start needs a session of the user only where the scheduler itself does."""
+        """Return whether the job also starts while the user is logged out, as far as that can be arranged."""
         return True
 
     def install(self, job: Job) -> Sequence[ScheduleStep]:

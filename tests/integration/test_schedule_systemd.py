@@ -79,6 +79,15 @@ async def test_lingering_is_looked_at_and_told(linux, place, configured) -> None
     assert (await install(configured(), place, every=5)).notes == ()
 
 
+async def test_where_lingering_is_not_known_the_advice_is_given(linux, place, configured) -> None:
+    """A system without loginctl, or one that refuses to say, has its job all the same."""
+    (linux.programs / "loginctl").write_text("#!/bin/sh\necho Failed to connect to bus >&2\nexit 1\n")
+    change = await install(configured(), place, every=5)
+    assert change.state is not None
+    assert change.state.loaded
+    assert any("loginctl enable-linger $USER" in note for note in change.notes)
+
+
 async def test_a_second_installation_changes_nothing(linux, home, place, configured) -> None:
     """No unit is written and nothing is run that changes anything."""
     await install(configured(), place, every=5)
