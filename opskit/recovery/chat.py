@@ -1,5 +1,7 @@
 """A real chat with an agent that has just come up (SPEC C1, C10): status, seconds, and a judged answer."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +14,7 @@ from opskit.providers.base import CallError
 from opskit.providers.http import HttpClient
 from opskit.result import Finding, Status
 
+_POLL_S = 0.5
 PROMPT = "Reply with the single word ready."
 #: Where agents put the text of an answer.
 _TEXTS = ("response", "reply", "answer", "output", "message", "text", "content", "result", "code", "review")
@@ -38,13 +41,17 @@ def address(config: Config, names: Sequence[str], container: Container | None) -
     return f"http://127.0.0.1:{api.port}" if api is not None and container.network_mode == "host" else None
 
 
-async def chat(url: str, names: Sequence[str], *, limit_s: float, connect_s: float = 2.0) -> Finding:
-    """Ask one question and judge the answer. `names` are the agent's, the first is shown. Never raises."""
+async def chat(url: str, names: Sequence[str], *, healthy_s: float, limit_s: float) -> Finding:
+    """Ask one question and judge the answer. `names` are the agent's, the first is shown. Never raises.
+
+    Its `GET /health` may take up to `healthy_s` to answer well, the question itself `limit_s`.
+    """
     api = _api(names)
     path, body = next(iter(api.asks.items())) if api is not None else ("/chat", {"message": PROMPT})
-    http = HttpClient(url, connect_s=connect_s)
-    began = time.monotonic()
+    http = HttpClient(url)
     try:
+        await _wait_until_healthy(http, healthy_s)
+        began = time.monotonic()
         reply = await http.post_json(path, body, timeout_s=limit_s)
     except CallError as error:
         took_s = time.monotonic() - began
@@ -63,15 +70,15 @@ async def chat(url: str, names: Sequence[str], *, limit_s: float, connect_s: flo
     return Finding("chat", names[0], Status.PASS, "ok", why, seconds=took_s, evidence=evidence)
 
 
-async def healthy(url: str, connect_s: float = 2.0) -> bool:
-    """Return whether `GET /health` answers well."""
-    http = HttpClient(url, connect_s=connect_s)
-    try:
-        return (await http.get("/health")).status_code < 300
-    except CallError:
-        return False
-    finally:
-        await http.aclose()
+async def _wait_until_healthy(http: HttpClient, limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
+    while True:
+        with contextlib.suppress(CallError):
+            if (await http.get("/health")).status_code < 300:
+                return
+        if time.monotonic() + _POLL_S > deadline:
+            return
+        await asyncio.sleep(_POLL_S)
 
 
 def text_of(reply: Any) -> str:

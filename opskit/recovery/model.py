@@ -4,7 +4,6 @@ NAME is a container or a Compose service (starcoder-chat), a model node, or a mo
 could not be started again afterwards is not taken down.
 """
 
-import asyncio
 import difflib
 import shlex
 import time
@@ -18,7 +17,7 @@ from opskit.facts.container_survey import read_container
 from opskit.llm.plan import same_model
 from opskit.providers.base import CallError
 from opskit.providers.node import Node
-from opskit.recovery.chat import address, chat, healthy
+from opskit.recovery.chat import address, chat
 from opskit.recovery.compose_projects import ComposeProject, configured, labelled
 from opskit.recovery.node_model import reload_model, restart_server
 from opskit.recovery.procedure import Procedure, ProcedureResult
@@ -30,7 +29,6 @@ from opskit.system.docker_records import SERVICE
 
 _STOP_S = 120.0
 _START_S = 120.0
-_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +156,8 @@ async def _chat(it: Procedure, target: ModelService, url: str | None, limit_s: f
         remedy = "give its address with --url"
         return Finding("chat", target.service, Status.INCONCLUSIVE, "not asked", why, remedy=remedy)
     it.say(f"waiting for {url}/health, then asking it")
-    deadline = time.monotonic() + limit_s
-    while True:
-        if await healthy(url) or time.monotonic() + _POLL_S > deadline:
-            return await chat(url, target.names, limit_s=it.ground.config.budgets.total_s)
-        await asyncio.sleep(_POLL_S)
+    answer_s = it.ground.config.budgets.total_s
+    return await chat(url, target.names, healthy_s=limit_s, limit_s=answer_s)
 
 
 async def _container(it: Procedure, target: ModelService) -> Container | None:

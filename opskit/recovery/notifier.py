@@ -99,7 +99,7 @@ class Notifier:
         for delivery in deliveries:
             self._keep(delivery, notice.subject)
         if not any(delivery.sent is Sent.SENT for delivery in deliveries):
-            del sent_at[notice.subject]
+            sent_at.pop(notice.subject, None)
 
     async def deliver(self, notice: Notice) -> list[Delivery]:
         """Send it to every channel, whatever was sent before; nothing is remembered."""
