@@ -19,7 +19,7 @@ from opskit.schedule.inside import InsideComparison
 from opskit.schedule.installation import scheduler_of
 from opskit.schedule.job import DEFAULT_MINUTES, GOOD_EXITS, UNIT, Job, SchedulePlace, planned
 from opskit.schedule.scheduler import INSIDE_S, Scheduler, ScheduleStatus
-from opskit.system.program import NotStarted, run
+from opskit.system.program import run
 
 __all__ = ["ScheduleStatus", "recovery_schedule", "report", "status"]
 
@@ -62,26 +62,24 @@ async def status(
     if not inside:
         return current
     emulated = current.loaded is None
-    return replace(
-        current,
-        inside=await _inside(config, place, scheduler, current.job or wanted, emulated=emulated),
-    )
+    comparison = await _inside(config, place, scheduler, current.job or wanted, emulated=emulated)
+    return replace(current, inside=comparison)
 
 
 async def recovery_schedule(config: Config, environ: Mapping[str, str]) -> Schedule | None:
     """Return what the status of recovery needs; None when the scheduler does not answer in time."""
     try:
         async with asyncio.timeout(_ANSWER_S):
-            job = await status(config, environ, inside=False)
+            current = await status(config, environ, inside=False)
     except TimeoutError:
         return None
     return Schedule(
-        scheduler=job.scheduler or "scheduler",
-        installed=job.installed,
-        interval_s=DEFAULT_INTERVAL_S if job.job is None else job.job.every * 60.0,
-        next_run=None if job.next_run is None else job.next_run.timestamp(),
-        problem=job.problem if job.installed else "",
-        remedy=job.remedy,
+        scheduler=current.scheduler or "scheduler",
+        installed=current.installed,
+        interval_s=DEFAULT_INTERVAL_S if current.job is None else current.job.every * 60.0,
+        next_run=None if current.next_run is None else current.next_run.timestamp(),
+        problem=current.problem if current.installed else "",
+        remedy=current.remedy,
     )
 
 
@@ -94,10 +92,10 @@ def _judged(
         return "not installed", "it is not installed", install
     if not state.installed:
         return "not installed", "some of its files are missing", install
-    if state.disabled and state.job is not None:
-        return "disabled", "it is switched off", f"{install} switches it on again"
     if state.job is None:
         return "differs", "its files were changed, and cannot be understood", install
+    if state.disabled:
+        return "disabled", "it is switched off", f"{install} switches it on again"
     if not state.loaded:
         return "not loaded", "its files are there, and it is not loaded: nothing starts it", install
     if state.stale:
@@ -165,8 +163,6 @@ async def _emulated(place: SchedulePlace, command: Sequence[str], variables: Map
     try:
         async with asyncio.timeout(INSIDE_S):
             done = await run(command, cwd=Path("/"), env=environ)
-    except NotStarted as error:
-        raise OpskitError("HOST_001", error.message) from error
     except TimeoutError as error:
         raise OpskitError("HOST_001", f"it did not end within {INSIDE_S:g} s") from error
     if done.exit:
@@ -174,49 +170,58 @@ async def _emulated(place: SchedulePlace, command: Sequence[str], variables: Map
     return done.out
 
 
-def report(job: ScheduleStatus, now: datetime) -> Report:
+def report(current: ScheduleStatus, now: datetime) -> Report:
     """Return findings: exit 0 for a job that is loaded and well, 1 for another, 3 for unknown."""
-    findings = [_job_finding(job)]
-    if job.loaded is not None and job.installed:
-        findings.append(_runs_finding(job, now))
-    if job.inside is not None:
-        findings += _inside_findings(job.inside)
+    findings = [_job_finding(current)]
+    if current.loaded is not None and current.installed:
+        findings.append(_runs_finding(current, now))
+    if current.inside is not None:
+        findings += _inside_findings(current.inside)
     return Report("schedule status", findings)
 
 
-def _job_finding(job: ScheduleStatus) -> Finding:
-    if job.loaded is None:
-        detail = job.problem + ("; its files are there" if job.installed else "")
-        return Finding("job", UNIT, Status.INCONCLUSIVE, "no scheduler", detail, "SCHEDULE_001", job.remedy)
-    evidence = {"files": list(map(str, job.files)), "scheduler": job.scheduler}
-    if job.problem:
+def _job_finding(current: ScheduleStatus) -> Finding:
+    if current.loaded is None:
+        detail = current.problem + ("; its files are there" if current.installed else "")
         return Finding(
-            "job", UNIT, Status.FAIL, job.state, job.problem, "SCHEDULE_002", job.remedy, evidence=evidence
+            "job", UNIT, Status.INCONCLUSIVE, "no scheduler", detail, "SCHEDULE_001", current.remedy
         )
-    minutes = DEFAULT_MINUTES if job.job is None else job.job.every
-    detail = f"{job.scheduler} starts it every {'hour' if minutes == 60 else f'{minutes} min'}"
+    evidence = {"files": list(map(str, current.files)), "scheduler": current.scheduler}
+    if current.problem:
+        return Finding(
+            "job",
+            UNIT,
+            Status.FAIL,
+            current.state,
+            current.problem,
+            "SCHEDULE_002",
+            current.remedy,
+            evidence=evidence,
+        )
+    minutes = DEFAULT_MINUTES if current.job is None else current.job.every
+    detail = f"{current.scheduler} starts it every {'hour' if minutes == 60 else f'{minutes} min'}"
     return Finding("job", UNIT, Status.PASS, "loaded", detail, evidence=evidence)
 
 
-def _runs_finding(job: ScheduleStatus, now: datetime) -> Finding:
-    parts = ["it runs now"] if job.running else []
-    if job.last_exit is None:
+def _runs_finding(current: ScheduleStatus, now: datetime) -> Finding:
+    parts = ["it runs now"] if current.running else []
+    if current.last_exit is None:
         parts.append("no run has ended yet")
     else:
-        end = f"signal {-job.last_exit}" if job.last_exit < 0 else f"exit {job.last_exit}"
-        when = "" if job.last_run is None else f" {span((now - job.last_run).total_seconds())} ago"
+        end = f"signal {-current.last_exit}" if current.last_exit < 0 else f"exit {current.last_exit}"
+        when = "" if current.last_run is None else f" {span((now - current.last_run).total_seconds())} ago"
         parts.append(f"last run ended{when} with {end}")
-    if job.next_run is not None:
-        ahead_s = (job.next_run - now).total_seconds()
+    if current.next_run is not None:
+        ahead_s = (current.next_run - now).total_seconds()
         parts.append(f"next in {span(ahead_s)}" if ahead_s > 0 else "the next is due")
     evidence = {
-        "last_exit": job.last_exit,
-        "last_run": None if job.last_run is None else job.last_run.isoformat(),
-        "next_run": None if job.next_run is None else job.next_run.isoformat(),
-        "running": job.running,
-        "log": job.log,
+        "last_exit": current.last_exit,
+        "last_run": None if current.last_run is None else current.last_run.isoformat(),
+        "next_run": None if current.next_run is None else current.next_run.isoformat(),
+        "running": current.running,
+        "log": current.log,
     }
-    state = "running" if job.running else "waiting" if job.loaded else "idle"
+    state = "running" if current.running else "waiting" if current.loaded else "idle"
     return Finding("runs", UNIT, Status.PASS, state, "; ".join(parts), evidence=evidence)
 
 
