@@ -23,6 +23,8 @@ COMMANDS = (
     "pause",
     "resume",
 )
+#: Commands that stand in the module of another one.
+_MODULES = {"resume": "pause"}
 GROUPS = ("models", "logs", "recover", "backup", "schedule", "sandbox", "config")
 
 
@@ -58,7 +60,7 @@ def build(called: str | None = None) -> typer.Typer:
     elif called == "--version":
         wanted = ()
     for name in wanted:
-        module = importlib.import_module(f"opskit.cli.{name}")
+        module = importlib.import_module(f"opskit.cli.{_MODULES.get(name, name)}")
         if name in GROUPS:
             app.add_typer(module.app, name=name)
         else:

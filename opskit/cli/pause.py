@@ -1,11 +1,14 @@
-"""`opskit pause`: what recovery is to leave alone, and for how long."""
+"""`opskit pause` and `opskit resume`: what recovery leaves alone, and for how long."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opskit.cli import context
+from opskit.cli import context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+
+if TYPE_CHECKING:
+    from opskit.recovery.pauses import Pause, PauseChange
 
 
 def pause(
@@ -36,12 +39,77 @@ def pause(
     del debug  # read by main
     import time
 
-    from opskit.cli import pause_view
     from opskit.config.load import ensure_state_dir
-    from opskit.recovery.pausing import paused, wanted_s
+    from opskit.recovery import pauses
 
     loaded = context.load_config(config)
-    limit_s = None if duration is None else wanted_s(duration)
+    for_s = None if duration is None else pauses.pause_s(duration)
     folder = ensure_state_dir(loaded.state_dir)
-    change = paused(loaded, folder, target, time.time(), for_s=limit_s, reason=reason, force=force)
-    pause_view.show("pause", change, as_json=json)
+    change = pauses.pause(loaded, folder, target, time.time(), for_s=for_s, reason=reason, force=force)
+    _show("pause", change, as_json=json)
+    if change.after[change.target].until is None:
+        name = "" if change.target == pauses.ALL else f" {change.target}"
+        render.note(f"warning: this lasts until `opskit resume{name}`; `--for 1h` would end by itself")
+
+
+def resume(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TARGET]",
+            help="What was paused; everything that was when none is named.",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """End a pause, or all of them. What was not paused stays as it is."""
+    del debug  # read by main
+    import time
+
+    from opskit.config.load import ensure_state_dir
+    from opskit.recovery import pauses
+
+    loaded = context.load_config(config)
+    change = pauses.resume(loaded, ensure_state_dir(loaded.state_dir), target, time.time())
+    if not change.changed and not json:
+        all_of_it = change.target == pauses.ALL
+        render.line("nothing was paused" if all_of_it else f"{change.target} was not paused")
+    _show("resume", change, as_json=json)
+
+
+def _show(command: str, change: "PauseChange", *, as_json: bool) -> None:
+    """Print what was done and what holds now, one line each."""
+    if as_json:
+        from opskit.result import SCHEMA_VERSION
+
+        pauses = [pause.as_json(change.now) for pause in change.after.values()]
+        content = {"schema_version": SCHEMA_VERSION, "command": command, "ok": True}
+        content |= {"target": change.target, "changed": change.changed, "pauses": pauses}
+        render.document(content)
+        return
+    for name in change.before:
+        if name not in change.after:
+            render.line(render.printable(f"{_shown(name)} is looked after again"))
+    for pause in change.after.values():
+        render.line(render.printable(_line(pause, change)))
+
+
+def _line(pause: "Pause", change: "PauseChange") -> str:
+    from opskit.recovery.status import moment, span
+
+    until = "until it is resumed"
+    if pause.until is not None:
+        until = f"until {moment(pause.until, change.now)} ({span(round(pause.until - change.now))})"
+    old = change.before.get(pause.target)
+    still = "still " if old is not None and (old == pause or pause.target != change.target) else ""
+    reason = f": {pause.reason}" if pause.reason else ""
+    return f"{_shown(pause.target)} is {still}paused {until}{reason}"
+
+
+def _shown(name: str) -> str:
+    from opskit.recovery.pauses import ALL
+
+    return "everything" if name == ALL else name

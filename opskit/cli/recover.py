@@ -8,9 +8,7 @@ import typer
 from opskit.cli import context
 from opskit.cli.inputs import duration
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
-from opskit.cli.recover_full import full
-from opskit.cli.recover_levels import levels
-from opskit.cli.recover_model import model
+from opskit.cli.recover_procedures import full, levels, model
 from opskit.errors import Exit, OpskitError
 
 if TYPE_CHECKING:

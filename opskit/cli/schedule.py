@@ -32,9 +32,8 @@ def install(
 ) -> None:
     """Install the job and start its timer, or bring it up to date; a second time changes nothing."""
     del debug  # read by main
-    from opskit.schedule.installation import SchedulePlace
     from opskit.schedule.installation import install as install_job
-    from opskit.schedule.interval import minutes_of
+    from opskit.schedule.job import SchedulePlace, minutes_of
 
     minutes = minutes_of(every)
     loaded = context.load_config(config)
@@ -52,8 +51,8 @@ def remove(
 ) -> None:
     """Take the job out of the scheduler and remove its files; its log stays."""
     del debug, config  # every command takes --config; what is installed does not depend on it
-    from opskit.schedule.installation import SchedulePlace
     from opskit.schedule.installation import remove as remove_job
+    from opskit.schedule.job import SchedulePlace
 
     change = context.run(remove_job(SchedulePlace.here(os.environ), dry=dry_run))
     _show("remove", change, "the job and its files are removed", "there is no job to remove", dry_run, json)
@@ -75,20 +74,21 @@ def status(
     del debug  # read by main
     from datetime import UTC, datetime
 
-    from opskit.schedule.report import report
+    from opskit.schedule.status import report
     from opskit.schedule.status import status as ask
 
     loaded = context.load_config(config)
-    found = report(context.run(ask(loaded, os.environ, inside=not no_inside)), datetime.now(UTC))
-    render.report(found, as_json=json)
-    raise typer.Exit(int(found.exit))
+    content = report(context.run(ask(loaded, os.environ, inside=not no_inside)), datetime.now(UTC))
+    render.report(content, as_json=json)
+    raise typer.Exit(int(content.exit))
 
 
 @app.command("run-now")
 def run_now(config: ConfigOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """Start the job now, through its scheduler, and say where its log is."""
     del debug, config  # every command takes --config; the job has its own
-    from opskit.schedule.installation import SchedulePlace, start
+    from opskit.schedule.installation import start
+    from opskit.schedule.job import SchedulePlace
 
     change = context.run(start(SchedulePlace.here(os.environ)))
     log = f"its log: {change.scheduler.log}"

@@ -1,5 +1,8 @@
 """`opskit status`: how recovery stands, and whether it runs at all."""
 
+import os
+import sys
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,34 +31,25 @@ def status(
     del debug  # read by main
     loaded = context.load_config(config)
     if test_notice:
-        _test(loaded, as_json=json)
-    import time
+        from opskit.recovery.trial import trial
 
+        report = context.run(trial(loaded.notices, os.environ, sys.platform, time.time))
+        render.report(report, as_json=json)
+        raise typer.Exit(int(report.exit))
     from opskit.cli import status_view
     from opskit.config.load import ensure_state_dir
-    from opskit.recovery.overview import overview
+    from opskit.recovery.status import overview
 
     folder = ensure_state_dir(loaded.state_dir)
-    found = overview(loaded, folder, time.time(), lambda: _scheduled(loaded))
-    status_view.show(found, as_json=json)
-    raise typer.Exit(int(found.report.exit))
+    content = overview(loaded, folder, time.time(), lambda: _schedule(loaded))
+    if json:
+        render.document(content.as_json())
+    else:
+        status_view.show(content)
+    raise typer.Exit(int(content.report.exit))
 
 
-def _scheduled(config: "Config") -> "Schedule | None":
-    import os
+def _schedule(config: "Config") -> "Schedule | None":
+    from opskit.schedule.status import recovery_schedule
 
-    from opskit.schedule.overdue import scheduled
-
-    return context.run(scheduled(config, os.environ))
-
-
-def _test(config: "Config", *, as_json: bool) -> None:
-    import os
-    import sys
-    import time
-
-    from opskit.recovery.trial import trial
-
-    report = context.run(trial(config.notices, os.environ, sys.platform, time.time))
-    render.report(report, as_json=as_json)
-    raise typer.Exit(int(report.exit))
+    return context.run(recovery_schedule(config, os.environ))

@@ -1,97 +1,79 @@
 """What `opskit status` prints: the last run, the targets, what is unusual, what to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from opskit.cli import render
 from opskit.recovery.budget import RepairCircuit
-from opskit.recovery.span import moment, span
+from opskit.recovery.status import moment, span
 from opskit.result import Status
 
 if TYPE_CHECKING:
     from opskit.recovery.status import Overview, TargetStatus
 
 _COLUMNS = ("target", "result", "circuit", "repairs in 24 h", "next try", "changes")
-#: Columns that are left out while they have nothing to tell.
-_QUIET = frozenset(_COLUMNS[2:])
+_UNUSUAL = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)
 
 
-def show(found: "Overview", *, as_json: bool) -> None:
-    """One document, or a page."""
-    if as_json:
-        render.document(found.as_json())
-        return
-    report = found.report
-    render.line(render.printable(_last_run(found)))
-    if found.targets:
+def show(overview: "Overview") -> None:
+    """Print a page. A column is left out while it has nothing unusual."""
+    findings = overview.report.findings
+    render.line(render.printable(_last_run(overview)))
+    if overview.targets:
         render.line("")
-        _table([_row(one) for one in found.targets])
-    told = [f"{one.target}: {one.cause}" for one in found.targets if one.cause]
-    told += [
-        f"{one.check}: {one.target} {one.detail}"
-        for one in report.findings
-        if one.check not in ("target", "last run")
+        rows = [_row(target) for target in overview.targets]
+        shown = [index for index in range(len(_COLUMNS)) if index < 2 or any(row[index] for row in rows)]
+        render.table([_COLUMNS[index] for index in shown], [[row[index] for index in shown] for row in rows])
+    causes = [f"{target.target}: {target.cause}" for target in overview.targets if target.cause]
+    causes += [
+        f"{finding.check}: {finding.target} {finding.detail}"
+        for finding in findings
+        if finding.check not in ("target", "last run")
     ]
-    for lines in (told, _repairs(found), _advice(found)):
+    repairs = [_repair(line, overview.now) for line in reversed(overview.repairs)]
+    advice = [
+        f"{finding.target} ({finding.state}): {finding.remedy}"
+        for finding in findings
+        if finding.remedy and finding.status in _UNUSUAL
+    ]
+    for lines in (causes, repairs, list(dict.fromkeys(advice))):
         if lines:
             render.line("")
         for text in lines:
             render.line(render.printable(text))
 
 
-def _advice(found: "Overview") -> list[str]:
-    told = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)
-    findings = [one for one in found.report.findings if one.remedy and one.status in told]
-    return list(dict.fromkeys(f"{one.target} ({one.state}): {one.remedy}" for one in findings))
-
-
-def _last_run(found: "Overview") -> str:
-    finding = found.report.findings[0]
-    last = found.last
+def _last_run(overview: "Overview") -> str:
+    finding, last = overview.report.findings[0], overview.last
     if last is None:
         return finding.detail
     counts = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in last.counts.items())
     commands = f"{last.mutations} command{'' if last.mutations == 1 else 's'} in {last.seconds:.1f} s"
-    text = f"last run: {span(found.age_s or 0.0)} ago, exit {last.exit}: {counts}; {commands}"
+    text = f"last run: {span(overview.age_s or 0.0)} ago, exit {last.exit}: {counts}; {commands}"
     if finding.state == "overdue":
         text = f"{finding.detail}\n{text}"
-    schedule = found.schedule
+    schedule = overview.schedule
     if schedule is not None and schedule.next_run is not None:
-        text += f"; the next one at {moment(schedule.next_run, found.now)}"
+        text += f"; the next one at {moment(schedule.next_run, overview.now)}"
     return text
 
 
-def _row(one: "TargetStatus") -> dict[str, str]:
+def _row(target: "TargetStatus") -> tuple[str, ...]:
     """A cell is empty where there is nothing unusual."""
-    changes = f"{one.history.share:.0%}" if one.history.share else ""
-    return {
-        "target": one.target,
-        "result": _result(one),
-        "circuit": "" if one.circuit is RepairCircuit.CLOSED else one.circuit.value.replace("_", " "),
-        "repairs in 24 h": str(one.repairs or ""),
-        "next try": "" if one.next_try_s is None else _soon(one.next_try_s),
-        "changes": f"{changes} flapping" if one.history.flapping else changes,
-    }
-
-
-def _result(one: "TargetStatus") -> str:
-    told = "" if one.result is None else one.result.value.replace("_", " ")
-    return "paused" if one.pause is not None and told in ("", "ok") else told
-
-
-def _soon(seconds: float) -> str:
-    return f"in {span(seconds)}" if seconds >= 1 else "next run"
-
-
-def _table(rows: Sequence[dict[str, str]]) -> None:
-    columns = [name for name in _COLUMNS if name not in _QUIET or any(row[name] for row in rows)]
-    render.table(columns, [[row[name] for name in columns] for row in rows])
-
-
-def _repairs(found: "Overview") -> list[str]:
-    """The last repairs, the newest first."""
-    return [_repair(line, found.now) for line in reversed(found.repairs)]
+    result = "" if target.result is None else target.result.replace("_", " ")
+    next_try = ""
+    if target.next_try_s is not None:
+        next_try = f"in {span(target.next_try_s)}" if target.next_try_s >= 1 else "next run"
+    changes = f"{target.changes_percent:.0f}%" if target.changes_percent else ""
+    return (
+        target.target,
+        "paused" if target.paused and result in ("", "ok") else result,
+        "" if target.circuit is RepairCircuit.CLOSED else target.circuit.replace("_", " "),
+        str(target.repairs_24h or ""),
+        next_try,
+        f"{changes} flapping" if target.flapping else changes,
+    )
 
 
 def _repair(line: Mapping[str, Any], now: float) -> str:
@@ -101,6 +83,6 @@ def _repair(line: Mapping[str, Any], now: float) -> str:
         at = "some time"
     commands = line.get("commands")
     shown = f": `{'; '.join(map(str, commands))}`" if isinstance(commands, list) and commands else ""
-    how = {"repair_ended": str(line.get("result")), "repair_begins": "began, and never ended"}
-    word = how.get(str(line.get("event")), "cut off").replace("_", " ")
-    return f"{at} {line.get('target')} {word}{shown}"
+    ends = {"repair_ended": str(line.get("result")), "repair_begins": "began, and never ended"}
+    end = ends.get(str(line.get("event")), "cut off").replace("_", " ")
+    return f"{at} {line.get('target')} {end}{shown}"

@@ -255,9 +255,10 @@ class RecoveryConfig:
 class NoticeConfig:
     """Who is told when recovery gives up, escalates or heals.
 
-    webhook gets JSON by POST; command gets the same JSON on its standard input; ping is a healthchecks-style
-    address that hears of start and exit status. Addresses are secrets: only as ${NAME}. At most one notice
-    of a target in `min_interval_s`; none may take longer than `timeout_s`.
+    webhook gets JSON by POST, or is the address of a service of apprise such as slack://; command gets the
+    same JSON on its standard input; ping is a healthchecks-style address that hears of start and exit status.
+    Addresses are secrets: only as ${NAME}. At most one notice of a target in `min_interval_s`; none may take
+    longer than `timeout_s`.
     """
 
     desktop: bool = True

@@ -1,5 +1,7 @@
 """The audit: lines for each repair, with its cause, its commands and what came of it (ops facts 9, 14.3)."""
 
+import contextlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +12,6 @@ from opskit.errors import StateError
 from opskit.system.logfile import RotatingLog
 
 FILE_NAME = "audit.jsonl"
-_BLOCK = 64 * 1024
 #: A line for each run every five minutes: a week.
 _SEARCHED = 2000
 
@@ -19,7 +20,7 @@ class Audit:
     """Appends JSON objects, one a line, to a file that rotates."""
 
     def __init__(self, folder: Path, limits: LogConfig) -> None:
-        """Raises StateError when the file cannot be opened: no repair without evidence."""
+        """Open the file. Raises StateError when that fails: no repair without evidence."""
         path = folder / FILE_NAME
         try:
             self._file = RotatingLog(path, max_bytes=limits.max_bytes, backups=limits.backups)
@@ -34,62 +35,46 @@ class Audit:
 
 
 def last(folder: Path, count: int) -> list[Mapping[str, Any]]:
-    """The last lines, oldest first, from rotated files too; what is no JSON object is left out."""
-    found: list[Mapping[str, Any]] = []
+    """Return the last lines, oldest first, from rotated files too; what is no JSON object is left out."""
+    entries: list[Mapping[str, Any]] = []
     for line in _backwards(folder):
-        if len(found) == count:
+        if len(entries) == count:
             break
-        try:
+        with contextlib.suppress(ValueError, RecursionError):
             content = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(content, dict):
-            found.append(content)
-    return found[::-1]
+            if isinstance(content, dict):
+                entries.append(content)
+    return entries[::-1]
 
 
 def last_repairs(folder: Path, count: int) -> list[Mapping[str, Any]]:
-    """The last repairs of about a week, oldest first: how each ended, or that it began and never did."""
-    found: list[Mapping[str, Any]] = []
-    ended: set[tuple[object, object]] = set()
-    for line in reversed(last(folder, _SEARCHED)):
-        event, key = str(line.get("event", "")), (str(line.get("run")), str(line.get("target")))
+    """Return the last repairs of about a week, oldest first: how each ended, or that it never did."""
+    repairs: list[Mapping[str, Any]] = []
+    ended: set[tuple[str, str]] = set()
+    for entry in reversed(last(folder, _SEARCHED)):
+        event, key = str(entry.get("event", "")), (str(entry.get("run")), str(entry.get("target")))
         if event == "repair_begins" and key in ended:
             ended.discard(key)
         elif event.startswith("repair"):
             ended.add(key)
-            found.append(line)
-        if len(found) == count:
+            repairs.append(entry)
+        if len(repairs) == count:
             break
-    return found[::-1]
+    return repairs[::-1]
 
 
 def _backwards(folder: Path) -> Iterator[bytes]:
     """The lines of the newest file from its end, then those of older ones, as far as they are asked for."""
-    number = 0
-    while True:
+    for number in itertools.count():
         path = folder / (f"{FILE_NAME}.{number}" if number else FILE_NAME)
         try:
-            yield from _lines_from_end(path)
+            content = path.read_bytes()
         except OSError:
             if number:
                 return
-        number += 1
-
-
-def _lines_from_end(path: Path) -> Iterator[bytes]:
-    """Raises OSError when there is no such file, or it cannot be read."""
-    with path.open("rb") as stream:
-        at = stream.seek(0, 2)
-        rest = b""
-        while at:
-            begin = max(0, at - _BLOCK)
-            stream.seek(begin)
-            rest = stream.read(at - begin) + rest
-            at = begin
-            first, *whole = rest.split(b"\n")
-            if at:
-                yield from reversed(whole)
-                rest = first
-            else:
-                yield from reversed([first, *whole])
+            continue
+        end = len(content)
+        while end >= 0:
+            begin = content.rfind(b"\n", 0, end) + 1
+            yield content[begin:end]
+            end = begin - 1

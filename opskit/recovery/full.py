@@ -1,10 +1,9 @@
-"""`recover full` (SPEC C14): a Compose project down, cleaned, built anew, up, and judged by its health.
+"""`recover full` (SPEC C14): a Compose project down, cleaned, built again, up, and judged by its health.
 
 Only what is the project's own is removed: its containers and networks, and those images that no name and no
 container holds any more. Never a prune of the whole machine; volumes only when that was asked for and typed.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from opskit.facts.container_survey import read_containers
 from opskit.recovery.compose_projects import ComposeProject, configured
 from opskit.recovery.outcome import Ran
 from opskit.recovery.procedure import Procedure, ProcedureResult
-from opskit.recovery.startup import risen
+from opskit.recovery.startup import wait_until_well
 from opskit.recovery.step import Command
 from opskit.result import Finding, Status
 from opskit.system.docker_records import PROJECT
@@ -34,177 +33,162 @@ class RebuildOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Prospect:
-    """What it is going to be about, for a person to agree to."""
+class RebuildPlan:
+    """What is going to be removed, built and started, for a person to agree to.
 
-    work: ComposeProject
+    `images` are the ids of the images that containers of built services use now, by name: the way back.
+    """
+
+    project: ComposeProject
     containers: tuple[str, ...]
     services: tuple[str, ...]
     volumes: tuple[str, ...]
     built: tuple[str, ...]
     images: Mapping[str, str]
-    """Ids of the images that containers of built services use now, by name: the way back."""
+
+    def warnings(self, options: RebuildOptions) -> list[str]:
+        """Return what a person agrees to, line by line."""
+        volumes = ", ".join(self.volumes) or "none"
+        containers = f"{len(self.containers)} containers ({', '.join(self.containers) or 'none'})"
+        pruned = f"VOLUMES ARE DELETED with all that is in them: {volumes}"
+        return [
+            f"project {self.project.name}: {containers} and their networks are removed",
+            f"built again without cache: {', '.join(self.built) or 'nothing'}",
+            f"started: {', '.join(self.services)}",
+            pruned if options.prune_volumes else f"kept: volumes ({volumes})",
+        ]
+
+    @property
+    def way_back(self) -> str:
+        """How to run what ran before: the images are still there, under their names or by their ids."""
+        tags = [
+            f"docker tag {_short(identifier)} {name}"
+            for name, identifier in self.images.items()
+            if name and not name.startswith("sha256:")
+        ]
+        again = f"{self.project.shown} {' '.join(self.project.up)}"
+        return f"to go back to what ran before: `{'; '.join([*tags, again])}`"
 
 
-def chosen(configured_keys: Sequence[str], name: str | None) -> str:
-    """The project that is meant. Raises OpskitError RECOVER_002, UsageError where it must be named."""
+def choose_project(configured_keys: Sequence[str], name: str | None) -> str:
+    """Return the project that is meant. Raises OpskitError RECOVER_002, UsageError where it must be named."""
     if not configured_keys:
         raise UsageError(
             "no Compose project is configured",
             remedy="name its files in `stack.compose` of the configuration",
         )
     known = ", ".join(configured_keys)
-    if name is not None:
-        if name not in configured_keys:
-            raise OpskitError("RECOVER_002", f"there is no Compose project {name!r}; known: {known}")
-        return name
-    if len(configured_keys) > 1:
+    if name is None and len(configured_keys) > 1:
         raise UsageError(f"there are several Compose projects: {known}", remedy="name one with --project")
-    return configured_keys[0]
+    if name is not None and name not in configured_keys:
+        raise OpskitError("RECOVER_002", f"there is no Compose project {name!r}; known: {known}")
+    return name or configured_keys[0]
 
 
-async def prospect(it: Procedure, key: str) -> Prospect:
-    """Look at everything that the end needs before anything is taken down.
+async def plan_rebuild(it: Procedure, key: str) -> RebuildPlan:
+    """Check everything that the end needs before anything is taken down.
 
-    Raises OpskitError: RECOVER_003 (paused, or somebody is at it), RECOVER_004 (a file is wrong, an image
+    Raises OpskitError: RECOVER_003 (paused, or somebody works on it), RECOVER_004 (a file is wrong, an image
     is missing), DOCKER_*.
     """
     it.check_pauses(f"compose:{key}", key)
-    work = await configured(it.ground, key)
-    if work.project is None:
+    project = await configured(it.ground, key)
+    if project.project is None:
         raise AssertionError("a configured project is declared")
-    door = it.ground.door
-    listed = await door.containers(labels=[f"{PROJECT}={work.name}"])
-    containers = await read_containers(door, [one.id for one in listed])
-    built = tuple(sorted(name for name, one in work.project.services.items() if one.built))
-    images: dict[str, str] = {}
-    for container in containers:
-        if container.service in built:
-            images[container.image] = container.image_id
-    await _check_images(it, work)
-    await it.check_nobody_is_at_it()
-    volumes = [one["Name"] for one in await door.all_of("volume") if _label(one) == work.name]
-    return Prospect(
-        work,
-        tuple(one.name for one in listed),
-        tuple(sorted(work.project.services)),
-        tuple(sorted(volumes)),
-        built,
-        images,
-    )
-
-
-async def full(it: Procedure, plan: Prospect, wish: RebuildOptions) -> ProcedureResult:
-    """Do it, phase by phase; a phase that fails ends it with what is down now and what to type."""
-    phases = _phases(plan, wish)
-    for name, commands in phases:
-        it.say(f"{name}: {_told(name, plan, wish)}")
-        failed = await it.do_all(commands)
-        if failed is not None:
-            return it.done([_failed(it, plan, name, failed)])
-        if name == "down":
-            await _clean(it, plan)
-    if it.dry:
-        return it.done([])
-    findings = await risen(it.ground, plan.work.name, plan.services, limit_s=wish.wait_s, say=it.say)
-    if all(one.status is Status.PASS for one in findings):
-        await _drop_replaced(it, plan)
-    else:
-        it.notes += _way_back(plan)
-    return it.done(findings)
-
-
-def _phases(plan: Prospect, wish: RebuildOptions) -> list[tuple[str, list[Command]]]:
-    """The commands in order. `down` keeps volumes unless they are to go, and never takes images."""
-    work = plan.work
-    volumes = ("--volumes",) if wish.prune_volumes else ()
-    phases = [("down", [work.command("down", "--remove-orphans", *volumes, timeout_s=_DOWN_S)])]
-    if plan.built:
-        build = work.command("build", "--no-cache", *plan.built, timeout_s=wish.build_timeout_s)
-        phases.append(("build", [build]))
-    phases.append(("up", [work.command(*work.up, timeout_s=_UP_S)]))
-    return phases
-
-
-def _told(name: str, plan: Prospect, wish: RebuildOptions) -> str:
-    match name:
-        case "down":
-            return f"{len(plan.containers)} containers and the networks of {plan.work.name}"
-        case "build":
-            return f"{', '.join(plan.built)}, without cache, for {wish.build_timeout_s:.0f} s at most"
-    return f"{', '.join(plan.services)}, without pulling"
-
-
-async def _clean(it: Procedure, plan: Prospect) -> None:
-    """Images of earlier builds of this project that have lost their name. What is in use Docker keeps."""
-    nameless = [
-        str(one["Id"])
-        for one in await it.ground.door.all_of("image")
-        if _label(one) == plan.work.name and not _names(one) and str(one["Id"]) not in plan.images.values()
-    ]
-    for identifier in nameless:
-        await it.do(Command(("docker", "image", "rm", _short(identifier)), _CLEAN_S))
-
-
-async def _drop_replaced(it: Procedure, plan: Prospect) -> None:
-    """All is well: the images that the build replaced are no way back any more.
-
-    Version 1 of Compose writes no labels on images, so they are known by the containers that used them.
-    """
-    there = {str(one["Id"]): one for one in await it.ground.door.all_of("image")}
-    for identifier in dict.fromkeys(plan.images.values()):
-        if identifier in there and not _names(there[identifier]):
-            removal = await it.do(Command(("docker", "image", "rm", _short(identifier)), _CLEAN_S))
-            if removal.exit != 0:
-                it.notes.append(f"the replaced image {_short(identifier)} stays: {removal.said}")
-
-
-def _failed(it: Procedure, plan: Prospect, name: str, failed: Ran) -> Finding:
-    """Which phase failed, what is down because of it, and how to go on or back."""
-    shown = plan.work.shown
-    if name == "down":
-        remedy = f"`{shown} ps --all` shows what is left"
-    elif name == "build":
-        it.notes.append(f"down now: {', '.join(plan.services)}; their volumes were not touched")
-        it.notes += _way_back(plan)
-        remedy = f"mend what the build says, then `opskit recover full --project {plan.work.key}`"
-    else:
-        it.notes.append(f"not all of {', '.join(plan.services)} are up")
-        it.notes += _way_back(plan)
-        remedy = f"`{shown} ps --all`, then `{shown} {' '.join(plan.work.up)}`"
-    detail = f"`{failed.command.shown}` failed: {failed.said}"
-    return Finding("phase", name, Status.FAIL, "failed", detail, "DOCKER_003", remedy, failed.seconds)
-
-
-def _way_back(plan: Prospect) -> list[str]:
-    """How to run what ran before: the images are still there, under their names or by their ids."""
-    tags = [
-        f"docker tag {_short(identifier)} {name}"
-        for name, identifier in plan.images.items()
-        if name and not name.startswith("sha256:")
-    ]
-    again = f"{plan.work.shown} {' '.join(plan.work.up)}"
-    return [f"to go back to what ran before: `{'; '.join([*tags, again])}`"]
-
-
-async def _check_images(it: Procedure, work: ComposeProject) -> None:
-    """What is not built must be here already: nothing is pulled."""
-    if work.project is None:
-        return
-    for name, service in work.project.services.items():
-        if service.built:
-            continue
-        found = await asyncio.gather(*(it.ground.door.found("image", one) for one in service.images))
-        if not any(found):
+    services = project.project.services
+    built = tuple(sorted(name for name, service in services.items() if service.built))
+    docker = it.ground.door
+    listed = await docker.containers(labels=[f"{PROJECT}={project.name}"])
+    containers = await read_containers(docker, [container.id for container in listed])
+    for name, service in services.items():
+        here = [] if service.built else [await docker.found("image", image) for image in service.images]
+        if not service.built and not any(here):
             raise OpskitError(
                 "RECOVER_004",
                 f"service {name} needs the image {service.images[0]}, which is not on this machine",
                 remedy=f"`docker pull {service.images[0]}`, then again",
             )
+    await it.check_nobody_is_at_it()
+    return RebuildPlan(
+        project=project,
+        containers=tuple(container.name for container in listed),
+        services=tuple(sorted(services)),
+        volumes=tuple(sorted(volume["Name"] for volume in await _own(it, "volume", project))),
+        built=built,
+        images={
+            container.image: container.image_id for container in containers if container.service in built
+        },
+    )
 
 
-def _label(item: Mapping[str, Any]) -> str | None:
-    return (item.get("Labels") or {}).get(PROJECT)
+async def rebuild(it: Procedure, plan: RebuildPlan, options: RebuildOptions) -> ProcedureResult:
+    """Do it, phase by phase; a phase that fails ends it with what is down now and what to type.
+
+    Nothing is pulled; `down` keeps volumes unless they are to go, and never takes images.
+    """
+    project, services = plan.project, ", ".join(plan.services)
+    volumes = ("--volumes",) if options.prune_volumes else ()
+    it.say(f"down: {len(plan.containers)} containers and the networks of {project.name}")
+    down = await it.do(project.command("down", "--remove-orphans", *volumes, timeout_s=_DOWN_S))
+    if down.exit != 0:
+        return it.done([_failed("down", down, f"`{project.shown} ps --all` shows what is left")])
+    await _remove_nameless(it, plan)
+    if plan.built:
+        built = ", ".join(plan.built)
+        it.say(f"build: {built}, without cache, for {options.build_timeout_s:.0f} s at most")
+        command = project.command("build", "--no-cache", *plan.built, timeout_s=options.build_timeout_s)
+        build = await it.do(command)
+        if build.exit != 0:
+            it.notes += [f"down now: {services}; their volumes were not touched", plan.way_back]
+            remedy = f"correct what the build says, then `opskit recover full --project {project.key}`"
+            return it.done([_failed("build", build, remedy)])
+    it.say(f"up: {services}, without pulling")
+    up = await it.do(project.command(*project.up, timeout_s=_UP_S))
+    if up.exit != 0:
+        it.notes += [f"not all of {services} are up", plan.way_back]
+        remedy = f"`{project.shown} ps --all`, then `{project.shown} {' '.join(project.up)}`"
+        return it.done([_failed("up", up, remedy)])
+    if it.dry:
+        return it.done([])
+    findings = await wait_until_well(
+        it.ground, project.name, plan.services, limit_s=options.wait_s, say=it.say
+    )
+    if all(finding.status is Status.PASS for finding in findings):
+        await _remove_replaced(it, plan)
+    else:
+        it.notes.append(plan.way_back)
+    return it.done(findings)
+
+
+def _failed(phase: str, ran: Ran, remedy: str) -> Finding:
+    detail = f"`{ran.command.shown}` failed: {ran.said}"
+    return Finding("phase", phase, Status.FAIL, "failed", detail, "DOCKER_003", remedy, ran.seconds)
+
+
+async def _remove_nameless(it: Procedure, plan: RebuildPlan) -> None:
+    """Images of earlier builds of this project that have lost their name. What is in use Docker keeps."""
+    for image in await _own(it, "image", plan.project):
+        if not _names(image) and str(image["Id"]) not in plan.images.values():
+            await it.do(Command(("docker", "image", "rm", _short(str(image["Id"]))), _CLEAN_S))
+
+
+async def _remove_replaced(it: Procedure, plan: RebuildPlan) -> None:
+    """All is well: the images that the build replaced are no way back any more.
+
+    Version 1 of Compose writes no labels on images, so they are known by the containers that used them.
+    """
+    images = {str(image["Id"]): image for image in await it.ground.door.all_of("image")}
+    for identifier in dict.fromkeys(plan.images.values()):
+        if identifier in images and not _names(images[identifier]):
+            removal = await it.do(Command(("docker", "image", "rm", _short(identifier)), _CLEAN_S))
+            if removal.exit != 0:
+                it.notes.append(f"the replaced image {_short(identifier)} stays: {removal.said}")
+
+
+async def _own(it: Procedure, kind: str, project: ComposeProject) -> list[Mapping[str, Any]]:
+    """The volumes or images that carry the label of a project."""
+    objects = await it.ground.door.all_of(kind)
+    return [item for item in objects if (item.get("Labels") or {}).get(PROJECT) == project.name]
 
 
 def _names(image: Mapping[str, Any]) -> list[str]:
@@ -214,18 +198,3 @@ def _names(image: Mapping[str, Any]) -> list[str]:
 
 def _short(identifier: str) -> str:
     return identifier.removeprefix("sha256:")[:12]
-
-
-def warned(plan: Prospect, wish: RebuildOptions) -> list[str]:
-    """What a person agrees to, line by line. Pure."""
-    gone = f"{len(plan.containers)} containers ({', '.join(plan.containers) or 'none'}) and their networks"
-    lines = [
-        f"project {plan.work.name}: {gone} are removed",
-        f"built anew without cache: {', '.join(plan.built) or 'nothing'}",
-        f"started: {', '.join(plan.services)}",
-    ]
-    if wish.prune_volumes:
-        lines.append(f"VOLUMES ARE DELETED with all that is in them: {', '.join(plan.volumes) or 'none'}")
-    else:
-        lines.append(f"kept: volumes ({', '.join(plan.volumes) or 'none'})")
-    return lines

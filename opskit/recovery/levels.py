@@ -14,12 +14,10 @@ from opskit.recovery.outcome import RecoveryRun
 from opskit.recovery.run import RecoverOptions, recover
 from opskit.recovery.steps.agents import AgentStep
 
-VICTORIA = "victoria"
-
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """`before` and `now` are what Victoria said of each level; None when she does not tell."""
+    """`before` and `now` are what Victoria said of each level; None when she does not say."""
 
     run: RecoveryRun
     before: Mapping[str, bool] | None
@@ -27,16 +25,25 @@ class Levels:
 
     @property
     def exit(self) -> Exit:
-        """That of the run; but 1 while a level is off, whatever the reason, and 3 when nobody tells."""
+        """That of the run; but 1 while a level is off, whatever the reason, and 3 when it is unknown."""
         if self.run.exit() is not Exit.OK:
             return self.run.exit()
         if self.now is None:
             return Exit.INCONCLUSIVE
         return Exit.OK if all(self.now.get(level) for level in LEVELS) else Exit.FAILED
 
+    @property
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Each level, before and now, in words."""
+
+        def word(levels: Mapping[str, bool] | None, level: str) -> str:
+            return "not told" if levels is None else "on" if levels.get(level) else "off"
+
+        return [(level, word(self.before, level), word(self.now, level)) for level in LEVELS]
+
     def as_json(self) -> dict[str, Any]:
-        told = {"before": self.before, "now": self.now}
-        content = {**self.run.as_json(), "command": "recover levels", "levels": told}
+        content = {**self.run.as_json(), "command": "recover levels"}
+        content["levels"] = {"before": self.before, "now": self.now}
         return {**content, "ok": self.exit is Exit.OK, "exit": int(self.exit)}
 
 
@@ -54,12 +61,11 @@ async def levels(
     A person asked for it, so what recovery did before does not hold it back; pauses and the lock do. Raises
     OpskitError RECOVER_001, RECOVER_002 when no Victoria is configured, StateError.
     """
-    agent = config.agent(VICTORIA)
+    agent = config.agent("victoria")
     if agent is None:
-        raise OpskitError(
-            "RECOVER_002", "there is no Victoria in the configuration", remedy="set VICTORIA_URL"
-        )
-    before = await _told(agent, config, folder)
+        problem = "there is no Victoria in the configuration"
+        raise OpskitError("RECOVER_002", problem, remedy="set VICTORIA_URL")
+    before = await _levels(agent, config, folder)
     at_once = replace(config.recovery, backoff_s=0.001, backoff_max_s=0.001, retry_s=0.001)
     run = await recover(
         replace(config, recovery=at_once),
@@ -70,18 +76,9 @@ async def levels(
         platform=platform,
         note=note,
     )
-    return Levels(run, before, await _told(agent, config, folder) if run.mutations else before)
+    return Levels(run, before, await _levels(agent, config, folder) if run.mutations else before)
 
 
-def rows(found: Levels) -> list[tuple[str, str, str]]:
-    """Each level, before and now, in words. Pure."""
-
-    def word(told: Mapping[str, bool] | None, level: str) -> str:
-        return "not told" if told is None else "on" if told.get(level) else "off"
-
-    return [(level, word(found.before, level), word(found.now, level)) for level in LEVELS]
-
-
-async def _told(agent: AgentConfig, config: Config, folder: Path) -> Mapping[str, bool] | None:
+async def _levels(agent: AgentConfig, config: Config, folder: Path) -> Mapping[str, bool] | None:
     async with Survey(config, {}, state_folder=folder, cwd=folder) as survey:
         return (await read_agent(survey, agent)).levels

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opskit.errors import StateError
-from opskit.recovery import flapping
 from opskit.recovery.budget import Record
-from opskit.recovery.flapping import History
 from opskit.system.textfile import write_text
 
 if TYPE_CHECKING:
@@ -23,6 +21,41 @@ _SCHEMA = 1
 _MAX_BYTES = 4 * 1024 * 1024
 #: Targets that come and go (containers of CI runs) must not fill the file.
 _HISTORIES = 500
+#: How many states of a target are remembered: 105 minutes of runs every five minutes.
+STATES = 21
+#: The shares of changes at which flapping begins and ends, and the weights of the oldest and newest change.
+HIGH, LOW = 0.30, 0.20
+_OLDEST, _NEWEST = 0.8, 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """How a target was in its last runs, one character for each in which it was judged, the newest last.
+
+    `+` is well, `-` broken. Flapping is judged by the rule of Nagios (ops facts 9): each change counts, a
+    recent one up to half as much again as an old one.
+    """
+
+    states: str = ""
+    flapping: bool = False
+
+    @property
+    def share(self) -> float:
+        """The weighted share of changes, from 0 to 1. A short history holds few changes, so it is small."""
+        possible = STATES - 1
+        states = self.states.rjust(STATES)
+        step = (_NEWEST - _OLDEST) / (possible - 1)
+        changes = (
+            _OLDEST + step * place
+            for place in range(possible)
+            if states[place] != " " and states[place] != states[place + 1]
+        )
+        return min(1.0, sum(changes) / possible)
+
+    def after(self, *, well: bool) -> "History":
+        """Return the history after one more run. What was repaired in a run was broken in it."""
+        states = (self.states + ("+" if well else "-"))[-STATES:]
+        return History(states, History(states).share >= (LOW if self.flapping else HIGH))
 
 
 @dataclass(slots=True)
@@ -46,7 +79,7 @@ class Memory:
         return self.targets.get(target, Record())
 
     def remember(self, run: "RecoveryRun") -> None:
-        """A run ended: what `opskit status` shows of it, and how each target was. A dry run is forgotten."""
+        """Keep what `opskit status` shows of a run, and how each target was. A dry run is forgotten."""
         if run.dry:
             return
         self.last_run = run.as_memory()
@@ -55,7 +88,7 @@ class Memory:
             if outcome.result.judged:
                 judged[outcome.target] = outcome.result.was_well and judged.get(outcome.target, True)
         for name, well in judged.items():
-            self.histories[name] = flapping.noted(self.histories.pop(name, History()), well=well)
+            self.histories[name] = self.histories.pop(name, History()).after(well=well)
         for name in list(self.histories)[:-_HISTORIES]:
             del self.histories[name]
         present = {outcome.target for outcome in run.outcomes}
@@ -73,20 +106,23 @@ class Memory:
             "last_run": self.last_run,
             "histories": {name: asdict(history) for name, history in self.histories.items()},
         }
-        try:
-            write_text(self.path, written(content))
-        except OSError as exc:
-            raise StateError(f"{self.path}: {exc.strerror or 'it cannot be written'}") from exc
+        write_state(self.path, content)
 
 
-def written(content: Mapping[str, Any]) -> str:
-    """JSON for a state file. Names of files that are no UTF-8 come as lone surrogates, and stay escapes."""
+def write_state(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a state file in one step. Raises StateError.
+
+    Names of files that are no UTF-8 come as lone surrogates, and stay escapes.
+    """
     text = json.dumps(content, ensure_ascii=False, indent=1)
-    return text.encode("utf-8", "backslashreplace").decode() + "\n"
+    try:
+        write_text(path, text.encode("utf-8", "backslashreplace").decode() + "\n")
+    except OSError as exc:
+        raise StateError(f"{path}: {exc.strerror or 'it cannot be written'}") from exc
 
 
 def number(value: object) -> float:
-    """A finite number from a file. Raises TypeError or ValueError."""
+    """Return a finite number from a file. Raises TypeError or ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(value)
     try:
@@ -99,7 +135,7 @@ def number(value: object) -> float:
 
 
 def load(folder: Path, *, keep: bool = False) -> tuple[Memory, str | None]:
-    """What is remembered in the state folder, and a note when that could not be read.
+    """Return what is remembered in the state folder, and a note when that could not be read.
 
     A file that cannot be understood is set aside under another name: never fatal, never lost. With `keep` it
     stays where it is, for those who only look.
@@ -127,35 +163,38 @@ def _understood(path: Path, content: Mapping[str, Any]) -> Memory:
         raise TypeError(last_run)
     return Memory(
         path,
-        {str(name): _record(one) for name, one in content["targets"].items()},
-        {str(name): number(at) for name, at in content["marks"].items()},
-        dict(content["facts"].items()),
-        {str(name): number(at) for name, at in content["notices"].items()},
-        last_run,
-        {str(name): _history(one) for name, one in content.get("histories", {}).items()},
+        targets={str(name): _record(record) for name, record in content["targets"].items()},
+        marks={str(name): number(at) for name, at in content["marks"].items()},
+        facts=dict(content["facts"].items()),
+        notices={str(name): number(at) for name, at in content["notices"].items()},
+        last_run=last_run,
+        histories={str(name): _history(history) for name, history in content.get("histories", {}).items()},
     )
 
 
 def _record(content: Mapping[str, Any]) -> Record:
-    known = {one.name for one in fields(Record)}
-    values = {key: content[key] for key in content if key in known}
-    times = [number(at) for at in values.pop("repairs", ())]
+    known = {field.name for field in fields(Record)}
+    values = {name: content[name] for name in content if name in known}
+    repairs = tuple(sorted(number(at) for at in values.pop("repairs", ())))
     row = number(values.pop("row", 0))
     if row < 0 or not row.is_integer():
         raise ValueError(row)
-    rest = {key: None if value is None else number(value) for key, value in values.items()}
-    return Record(tuple(sorted(times)), int(row), **rest)
+    times = {name: None if value is None else number(value) for name, value in values.items()}
+    return Record(repairs, int(row), **times)
 
 
 def _history(content: Mapping[str, Any]) -> History:
-    return flapping.understood(content["states"], flapping=bool(content["flapping"]))
+    states = content["states"]
+    if len(states) > STATES or set(states) - {"+", "-"}:
+        raise ValueError(states)
+    return History(states, bool(content["flapping"]))
 
 
 def _set_aside(path: Path) -> str:
     stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    kept = path.with_name(f"{path.stem}.damaged-{stamp}.json")
+    aside = path.with_name(f"{path.stem}.damaged-{stamp}.json")
     try:
-        path.replace(kept)
+        path.replace(aside)
     except OSError as exc:
         return f"it could not be set aside ({exc.strerror}), and recovery begins without memory"
-    return f"it is kept as {kept.name}, and recovery begins without memory"
+    return f"it is kept as {aside.name}, and recovery begins without memory"

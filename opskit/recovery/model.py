@@ -4,11 +4,9 @@ NAME is a container or a Compose service (starcoder-chat), a model node, or a mo
 could not be started again afterwards is not taken down.
 """
 
-import asyncio
 import difflib
 import shlex
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,11 +16,11 @@ from opskit.facts.container import Container
 from opskit.facts.container_survey import read_container
 from opskit.facts.node import read_node
 from opskit.llm.plan import same_model
-from opskit.recovery.chat import address, chat, healthy
+from opskit.recovery.chat import address, chat
 from opskit.recovery.compose_projects import ComposeProject, configured, labelled
-from opskit.recovery.node_model import anew, reload
+from opskit.recovery.node_model import reload_model, restart_server
 from opskit.recovery.procedure import Procedure, ProcedureResult
-from opskit.recovery.startup import containers_of, risen, standing
+from opskit.recovery.startup import service_containers, standing, wait_until_well
 from opskit.recovery.step import Command, TargetObservation
 from opskit.recovery.steps.declared import declared, sources
 from opskit.result import Finding, Status
@@ -30,21 +28,43 @@ from opskit.system.docker_records import SERVICE
 
 _STOP_S = 120.0
 _START_S = 120.0
-_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class ModelService:
-    """A service of Compose, or with `work` None a container that something else made."""
+    """A service of Compose, or with `project` None a container that something else made."""
 
-    container: str | None
     service: str
-    work: ComposeProject | None
+    container: str | None = None
+    project: ComposeProject | None = None
     count: int = 1
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.service, self.container) if name)
+        return (self.service, self.container) if self.container else (self.service,)
+
+    @property
+    def commands(self) -> list[Command]:
+        """What is run, in order."""
+        project = self.project
+        if project is None:
+            name = self.container or self.service
+            return [Command(("docker", "stop", name), _STOP_S), Command(("docker", "start", name), _START_S)]
+        scale = ("--scale", f"{self.service}={self.count}") if self.count > 1 else ()
+        return [
+            project.command("rm", "--stop", "--force", self.service, timeout_s=_STOP_S),
+            project.command(*project.up, "--no-deps", *scale, self.service, timeout_s=_START_S),
+        ]
+
+    @property
+    def warning(self) -> str:
+        """What a person agrees to."""
+        if self.project is None:
+            return f"container {self.container} is stopped and started; nothing here could create it again"
+        return (
+            f"the containers of {self.service} (project {self.project.name}) are removed and created again; "
+            "volumes stay, what they wrote elsewhere is lost"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,90 +72,71 @@ class NodeModel:
     """A node, with `model` None, or a model that it holds."""
 
     node: NodeConfig
-    model: str | None
+    model: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.node.name,)
+
+    @property
+    def warning(self) -> str:
+        """What a person agrees to."""
+        what = f"model {self.model}" if self.model else "the server"
+        return f"{what} on {self.node.name} is unloaded and loaded again; its requests are cut off"
 
 
-Target = ModelService | NodeModel
+async def find(it: Procedure, name: str) -> ModelService | NodeModel:
+    """Return what NAME is; containers come first.
 
-
-async def found(it: Procedure, name: str) -> Target:
-    """What NAME is; containers come first. Raises OpskitError RECOVER_002 with near names, RECOVER_003."""
-    problem: OpskitError | None = None
+    Raises OpskitError RECOVER_002 with near names, RECOVER_003 for a paused one.
+    """
+    docker_problem = ""
+    target: ModelService | NodeModel | None = None
     try:
-        service = await _service(it, name)
+        target = await _service(it, name)
     except OpskitError as error:
         if error.code != "DOCKER_001":
             raise
-        service, problem = None, error
-    target = service or await _node(it, name)
+        docker_problem = f" ({error.message})"
+    target = target or await _node(it, name)
     if target is None:
-        raise await _unknown(it, name, problem)
-    it.check_pauses(name, *(target.names if isinstance(target, ModelService) else (target.node.name,)))
+        raise await _unknown(it, name, docker_problem)
+    it.check_pauses(name, *target.names)
     return target
 
 
-def commands(target: ModelService) -> list[Command]:
-    """What is run for a service or a container, in order. Pure."""
-    if target.work is None:
-        name = target.container or target.service
-        return [Command(("docker", "stop", name), _STOP_S), Command(("docker", "start", name), _START_S)]
-    scale = ("--scale", f"{target.service}={target.count}") if target.count > 1 else ()
-    work = target.work
-    return [
-        work.command("rm", "--stop", "--force", target.service, timeout_s=_STOP_S),
-        work.command(*work.up, "--no-deps", *scale, target.service, timeout_s=_START_S),
-    ]
-
-
-def warned(target: Target) -> str:
-    """What a person agrees to. Pure."""
-    if isinstance(target, NodeModel):
-        what = f"model {target.model}" if target.model else "the server"
-        return f"{what} on {target.node.name} is unloaded and loaded again; its requests are cut off"
-    if target.work is None:
-        return f"container {target.container} is stopped and started; nothing here could make it anew"
-    return (
-        f"the containers of {target.service} (project {target.work.name}) are removed and made anew; "
-        "volumes stay, what they wrote elsewhere is lost"
-    )
-
-
-async def recover(it: Procedure, target: Target, *, wait_s: float, url: str | None = None) -> ProcedureResult:
+async def recover(
+    it: Procedure, target: ModelService | NodeModel, *, wait_s: float, url: str | None = None
+) -> ProcedureResult:
     """Do it. `wait_s` is how long the start may take, `url` where to chat instead of what is known."""
     if isinstance(target, NodeModel):
-        findings = await (
-            anew(it, target.node, wait_s)
-            if target.model is None
-            else reload(it, target.node, target.model, wait_s)
-        )
-        return it.done(findings)
+        if target.model is None:
+            return it.done(await restart_server(it, target.node, wait_s))
+        return it.done(await reload_model(it, target.node, target.model, wait_s))
     await it.check_nobody_is_at_it()
     await _check_image(it, target)
-    failed = await it.do_all(commands(target))
+    failed = await it.do_all(target.commands)
     if it.dry:
         return it.done([])
     if failed is not None:
         detail = f"`{failed.command.shown}` failed: {failed.said}"
-        it.notes.append(_back(target))
-        return it.done([Finding("start", target.service, Status.FAIL, "failed", detail, "DOCKER_003")])
-    began = time.monotonic()
-    findings = await _up(it, target, wait_s)
-    if findings[0].status is Status.PASS:
-        findings.append(await _chat(it, target, url, max(1.0, wait_s - (time.monotonic() - began))))
-    if any(one.status is Status.FAIL for one in findings):
-        it.notes.append(_back(target))
+        findings = [Finding("start", target.service, Status.FAIL, "failed", detail, "DOCKER_003")]
+    else:
+        began = time.monotonic()
+        findings = await _up(it, target, wait_s)
+        if findings[0].status is Status.PASS:
+            findings.append(await _chat(it, target, url, max(1.0, wait_s - (time.monotonic() - began))))
+    if any(finding.status is Status.FAIL for finding in findings):
+        log = f"`docker logs --tail 50 {target.container}`" if target.container else "its log"
+        it.notes.append(f"{log} tells why; to start it again: `{target.commands[-1].shown}`")
     return it.done(findings)
 
 
 async def _up(it: Procedure, target: ModelService, wait_s: float) -> list[Finding]:
-    if target.work is not None:
-        return await risen(
-            it.ground,
-            target.work.name,
-            [target.service],
-            limit_s=wait_s,
-            say=it.say,
-            narrow=target.service,
+    service = target.service
+    if target.project is not None:
+        return await wait_until_well(
+            it.ground, target.project.name, [service], limit_s=wait_s, say=it.say, only=service
         )
     container = await read_container(it.ground.door, target.container or "")
     now = None if container is None else standing(container, {container.id: container}, datetime.now(UTC))
@@ -143,81 +144,70 @@ async def _up(it: Procedure, target: ModelService, wait_s: float) -> list[Findin
     runs = now is not None and (now.well or not now.final or now.unchecked)
     status, state = (Status.PASS, "running") if runs else (Status.FAIL, "not running")
     words = state if now is None or now.assessment is None or runs else f"{state}: {now.words}"
-    return [Finding("service", target.service, status, state, f"container {target.container} is {words}")]
+    return [Finding("service", service, status, state, f"container {target.container} is {words}")]
 
 
 async def _chat(it: Procedure, target: ModelService, url: str | None, limit_s: float) -> Finding:
     """Wait until it says that it is healthy, then ask it."""
-    where = url or address(it.ground.config, target.names, await _container(it, target))
-    if where is None:
+    url = url or address(it.ground.config, target.names, await _container(it, target))
+    if url is None:
         why = "no port of it is published and its address is not configured, so nothing was asked"
         remedy = "give its address with --url"
         return Finding("chat", target.service, Status.INCONCLUSIVE, "not asked", why, remedy=remedy)
-    it.say(f"waiting for {where}/health, then asking it")
-    limit = time.monotonic() + limit_s
-    while True:
-        if await healthy(where) or time.monotonic() + _POLL_S > limit:
-            return await chat(where, target.names, limit_s=it.ground.config.budgets.total_s)
-        await asyncio.sleep(_POLL_S)
+    it.say(f"waiting for {url}/health, then asking it")
+    answer_s = it.ground.config.budgets.total_s
+    return await chat(url, target.names, healthy_s=limit_s, limit_s=answer_s)
 
 
 async def _container(it: Procedure, target: ModelService) -> Container | None:
-    if target.work is None:
+    if target.project is None:
         return await read_container(it.ground.door, target.container or "")
-    return next(iter(await containers_of(it.ground, target.work.name, target.service)), None)
+    containers = await service_containers(it.ground, target.project.name, target.service)
+    return next(iter(containers), None)
 
 
 async def _check_image(it: Procedure, target: ModelService) -> None:
-    """What is removed must be there to be made again: nothing is pulled or built here."""
-    if target.work is None:
+    """What is removed must be there to be created again: nothing is pulled or built here."""
+    project = target.project
+    if project is None:
         return
     container = await _container(it, target)
-    project = target.work.project
-    names: Sequence[str] = ()
-    if container is not None:
-        names = (container.image,)
-    elif project is not None:
-        names = project.services[target.service].images
-    there = [await it.ground.door.found("image", name) for name in names if name]
-    if not any(there):
+    names: tuple[str, ...] = () if container is None else (container.image,)
+    if container is None and project.project is not None:
+        names = tuple(project.project.services[target.service].images)
+    if not any([await it.ground.door.found("image", name) for name in names if name]):
         raise OpskitError(
             "RECOVER_004",
             f"the image of {target.service} is not on this machine: {', '.join(names)}",
-            remedy=f"`{target.work.shown} build {target.service}`, or pull it; then again",
+            remedy=f"`{project.shown} build {target.service}`, or pull it; then again",
         )
     try:
-        services = await target.work.compose.services()
+        services = await project.compose.services()
     except ValueError as exc:
         raise OpskitError("RECOVER_004", f"Compose does not accept its files: {exc}") from exc
     if target.service not in services:
         raise OpskitError(
-            "RECOVER_004", f"the Compose files of {target.work.name} do not declare {target.service} any more"
+            "RECOVER_004", f"the Compose files of {project.name} do not declare {target.service} any more"
         )
 
 
-def _back(target: ModelService) -> str:
-    logs = f"`docker logs --tail 50 {target.container}`" if target.container else "its log"
-    last = commands(target)[-1].shown
-    return f"{logs} tells why; to start it again: `{last}`"
-
-
 async def _service(it: Procedure, name: str) -> ModelService | None:
-    container = await read_container(it.ground.door, name)
+    docker = it.ground.door
+    container = await read_container(docker, name)
     if container is None:
-        listed = await it.ground.door.containers(labels=[f"{SERVICE}={name}"])
-        projects = {one.project for one in listed}
-        if len(projects) > 1:
-            known = ", ".join(sorted(one.name for one in listed))
-            why = f"several projects have a service {name}"
-            raise OpskitError("RECOVER_002", why, remedy=f"name its container: {known}")
-        container = await read_container(it.ground.door, listed[0].id) if listed else None
+        listed = await docker.containers(labels=[f"{SERVICE}={name}"])
+        if len({item.project for item in listed}) > 1:
+            known = ", ".join(sorted(item.name for item in listed))
+            problem = f"several projects have a service {name}"
+            raise OpskitError("RECOVER_002", problem, remedy=f"name its container: {known}")
+        container = await read_container(docker, listed[0].id) if listed else None
     if container is None:
         return await _declared(it, name)
     project, service = container.project, container.service
     if project is None or service is None:
-        return ModelService(container.name, container.name, None)
-    count = len(await containers_of(it.ground, project, service))
-    return ModelService(container.name, service, await labelled(it.ground, container, project), max(1, count))
+        return ModelService(container.name, container.name)
+    count = max(1, len(await service_containers(it.ground, project, service)))
+    return ModelService(service, container.name, await labelled(it.ground, container, project), count)
 
 
 async def _declared(it: Procedure, name: str) -> ModelService | None:
@@ -226,7 +216,7 @@ async def _declared(it: Procedure, name: str) -> ModelService | None:
         files = await sources(it.ground, key)
         project = files if isinstance(files, TargetObservation) else await declared(it.ground, key, files)
         if not isinstance(project, TargetObservation) and name in project.services:
-            return ModelService(None, name, await configured(it.ground, key))
+            return ModelService(name, project=await configured(it.ground, key))
     return None
 
 
@@ -234,11 +224,11 @@ async def _node(it: Procedure, name: str) -> NodeModel | None:
     nodes = it.ground.config.nodes
     for node in nodes:
         if node.name == name:
-            return NodeModel(node, None)
+            return NodeModel(node)
     for node in nodes:
-        held = next((one for one in await _models(it, node) if same_model(name, one)), None)
-        if held is not None:
-            return NodeModel(node, held)
+        for model in await _models(it, node):
+            if same_model(name, model):
+                return NodeModel(node, model)
     return None
 
 
@@ -248,19 +238,18 @@ async def _models(it: Procedure, node: NodeConfig) -> list[str]:
     return [model.name for model in facts.models or ()]
 
 
-async def _unknown(it: Procedure, name: str, problem: OpskitError | None) -> OpskitError:
+async def _unknown(it: Procedure, name: str, docker_problem: str) -> OpskitError:
     known = [node.name for node in it.ground.config.nodes]
     for node in it.ground.config.nodes:
         known += await _models(it, node)
-    if problem is None:
+    if not docker_problem:
         listed = await it.ground.door.containers()
-        known += [word for one in listed for word in (one.name, one.service) if word]
+        known += [word for item in listed for word in (item.name, item.service) if word]
     near = difflib.get_close_matches(name, dict.fromkeys(known), 3, 0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    told = f" ({problem.message})" if problem is not None else ""
     return OpskitError(
         "RECOVER_002",
-        f"no container, service, node or model is called {name!r}{hint}{told}",
+        f"no container, service, node or model is called {name!r}{hint}{docker_problem}",
         remedy="`opskit models list` and `docker ps --all` show the names"
         + (f"; `opskit recover model {shlex.quote(near[0])}`" if near else ""),
     )

@@ -29,7 +29,7 @@ _POLL_S = 0.5
 _UNLOAD_S = 30.0
 
 
-async def anew(it: Procedure, node: NodeConfig, wait_s: float) -> list[Finding]:
+async def restart_server(it: Procedure, node: NodeConfig, wait_s: float) -> list[Finding]:
     """Restart the server of a node the way its owner does; then wait for a token and judge an answer.
 
     Raises OpskitError RECOVER_004 when nobody is known who would start it again.
@@ -41,9 +41,9 @@ async def anew(it: Procedure, node: NodeConfig, wait_s: float) -> list[Finding]:
     ground = replace(it.ground, config=replace(config, recovery=rules))
     subject = of_node(node, config)
     repairing = Repairing(ground, subject, settle_s(ground, subject, node))
-    trouble = NodeProblem("restart", "a restart was asked for", speaks=before.version is not None)
-    decision = await repairing.decide(trouble)
-    repair = await repairing.plan(trouble)
+    problem = NodeProblem("restart", "a restart was asked for", speaks=before.version is not None)
+    decision = await repairing.decide(problem)
+    repair = await repairing.plan(problem)
     if repair is None:
         remedy = decision.remedy or f"set `stack.start.{node.name}`"
         raise OpskitError("RECOVER_004", f"{node.name}: {decision.cause}", remedy=remedy)
@@ -52,100 +52,90 @@ async def anew(it: Procedure, node: NodeConfig, wait_s: float) -> list[Finding]:
         return []
     if failed is not None:
         detail = f"`{failed.command.shown}` failed: {failed.said}"
-        it.notes.append(f"to go back: {repair.undo}")
-        return [
-            Finding(
-                "restart",
-                node.name,
-                Status.FAIL,
-                "failed",
-                detail,
-                "MODEL_001",
-                f"`opskit probe` shows how {node.name} is",
-            )
-        ]
-    # What was loaded before is loaded again; a server that loads only at its start loads its own.
-    on_demand = expected_kind(node.source).loads_on_demand
-    wanted = next((model.name for model in before.resident if on_demand), None)
-    it.say(f"waiting for a token of {node.name}, for {wait_s:.0f} s at most")
-    finding = await _token(it, node, wanted, wait_s)
-    await repairing.note_start()
+        remedy = f"`opskit probe` shows how {node.name} is"
+        finding = Finding("restart", node.name, Status.FAIL, "failed", detail, "MODEL_001", remedy)
+    else:
+        # What was loaded before is loaded again; a server that loads only at its start loads its own.
+        on_demand = expected_kind(node.source).loads_on_demand
+        loaded = next((model.name for model in before.resident if on_demand), None)
+        it.say(f"waiting for a token of {node.name}, for {wait_s:.0f} s at most")
+        finding = await _answer(it, node, loaded, wait_s)
+        await repairing.note_start()
     if finding.status is Status.FAIL:
         it.notes.append(f"to go back: {repair.undo}")
     return [finding]
 
 
-async def reload(it: Procedure, node: NodeConfig, model: str, wait_s: float) -> list[Finding]:
+async def reload_model(it: Procedure, node: NodeConfig, model: str, wait_s: float) -> list[Finding]:
     """Unload one model and load it again, then judge its answer. The model itself is never deleted.
 
     On a server that only loads at its start this is a restart.
     """
-    asked = Node(node, it.ground.config.budgets)
+    client = Node(node, it.ground.config.budgets)
     try:
-        provider = await asked.provider()
+        provider = await client.provider()
         if not provider.kind.loads_on_demand:
-            return await anew(it, node, wait_s)
-        size = next((one.size_bytes for one in await provider.models() if one.name == model), None)
-        budget_s = max(wait_s, load_budget_s(it.ground.config.budgets, size))
+            return await restart_server(it, node, wait_s)
+        size = next((known.size_bytes for known in await provider.models() if known.name == model), None)
+        load_s = max(wait_s, load_budget_s(it.ground.config.budgets, size))
         unload = _request(node, "/api/generate", {"model": model, "keep_alive": 0}, _UNLOAD_S)
-        load = _request(node, "/api/chat", {"model": model, "messages": []}, budget_s)
+        load = _request(node, "/api/chat", {"model": model, "messages": []}, load_s)
         if it.dry:
             it.planned += [unload, load]
             return []
-        failed = await _asked(it, unload, _unload(provider, model))
-        failed = failed or await _asked(it, load, provider.load(model))
+        failed = await _ask(it, unload, _unloaded(provider, model))
+        failed = failed or await _ask(it, load, provider.load(model))
     except CallError as error:
         why = f"{node.name} does not answer: {error.text}"
         return [Finding("node", node.name, Status.FAIL, error.cause.value, why, "COMM_001")]
     finally:
-        await asked.aclose()
-    if failed is not None:
+        await client.aclose()
+    if failed:
         it.notes.append(f"nothing was deleted; `opskit probe --model {model}` loads it")
         return [Finding("load", model, Status.FAIL, "failed", failed, "MODEL_002")]
-    return [await _token(it, node, model, wait_s)]
-
-
-async def _unload(provider: Provider, model: str) -> None:
-    """Ask for it, and wait until it is gone: a busy one goes after its requests. Raises CallError."""
-    await provider.unload(model)
-    while True:
-        if not any(one.name == model for one in await provider.resident() or ()):
-            return
-        await asyncio.sleep(_POLL_S)
-
-
-async def _asked(it: Procedure, command: Command, work: Awaitable[Any]) -> str | None:
-    """Make one request of the server's API; recorded like a command. What went wrong, None when nothing."""
-    it.say(f"$ {command.shown}")
-    began = time.monotonic()
-    said = ""
-    try:
-        async with asyncio.timeout(command.timeout_s):
-            await work
-    except CallError as error:
-        said = error.text
-    except TimeoutError:
-        said = f"no end within {command.timeout_s:g} s"
-    done = Ran(command, None if said else 0, time.monotonic() - began, said)
-    it.record(done)
-    return f"`{command.shown}`: {said}" if said else None
-
-
-async def _token(it: Procedure, node: NodeConfig, model: str | None, wait_s: float) -> Finding:
-    """A judged answer, as soon as the server gives one; else how it stood at last."""
-    limit = time.monotonic() + wait_s
-    load = model is not None or expected_kind(node.source).loads_on_demand
-    wish = ProbeOptions(model=model, load=load, goal=PROMPT, required=True)
-    while True:
-        probe = await probe_node(it.ground.survey, node, wish)
-        if probe.is_well and probe.answer:
-            detail = f"{probe.detail}; it answered {probe.answer[:60]!r}"
-            return replace(probe.finding(), detail=detail, remedy=None)
-        if time.monotonic() + _POLL_S > limit or probe.facts.models == ():
-            return replace(probe.finding(), status=Status.FAIL)
-        await asyncio.sleep(_POLL_S)
+    return [await _answer(it, node, model, wait_s)]
 
 
 def _request(node: NodeConfig, path: str, body: Mapping[str, Any], timeout_s: float) -> Command:
     """A request of the server's API, shown as one."""
     return Command(("POST", f"{node.url}{path}", json.dumps(body, ensure_ascii=False)), timeout_s)
+
+
+async def _unloaded(provider: Provider, model: str) -> None:
+    """Ask for it, and wait until it is gone: a busy one goes after its requests. Raises CallError."""
+    await provider.unload(model)
+    while True:
+        if all(resident.name != model for resident in await provider.resident() or ()):
+            return
+        await asyncio.sleep(_POLL_S)
+
+
+async def _ask(it: Procedure, request: Command, work: Awaitable[Any]) -> str:
+    """Make one request of the server's API, recorded like a command. Empty when it succeeded."""
+    it.say(f"$ {request.shown}")
+    began, problem = time.monotonic(), ""
+    try:
+        async with asyncio.timeout(request.timeout_s):
+            await work
+    except CallError as error:
+        problem = error.text
+    except TimeoutError:
+        problem = f"no end within {request.timeout_s:g} s"
+    it.record(Ran(request, None if problem else 0, time.monotonic() - began, problem))
+    return f"`{request.shown}`: {problem}" if problem else ""
+
+
+async def _answer(it: Procedure, node: NodeConfig, model: str | None, wait_s: float) -> Finding:
+    """A judged answer, as soon as the server gives one; else how it stood at last."""
+    deadline = time.monotonic() + wait_s
+    load = model is not None or expected_kind(node.source).loads_on_demand
+    options = ProbeOptions(model=model, load=load, goal=PROMPT, required=True)
+    while True:
+        probe = await probe_node(it.ground.survey, node, options)
+        finding = probe.finding()
+        if probe.is_well and probe.answer:
+            detail = f"{probe.detail}; it answered {probe.answer[:60]!r}"
+            return replace(finding, detail=detail, remedy=None)
+        if time.monotonic() + _POLL_S > deadline or probe.facts.models == ():
+            return replace(finding, status=Status.FAIL)
+        await asyncio.sleep(_POLL_S)

@@ -1,11 +1,15 @@
-"""What is told to people when recovery gives up, heals, or needs them."""
+"""A notice to people that recovery gave up, helped, or needs them; and those that reached nobody."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from opskit.recovery.budget import Level
 from opskit.result import SCHEMA_VERSION
+
+#: The fact of the memory that keeps what reached nobody, and how many of them.
+_FACT, _KEPT = "notices_failed", 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +25,50 @@ class Notice:
     run: str
     remedy: str | None = None
 
+    @property
+    def subject(self) -> str:
+        """The notice in two words: the same subject twice is the same news."""
+        return f"{self.level.value} {self.target}"
+
     def as_json(self) -> dict[str, Any]:
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "level": self.level.value,
-            "target": self.target,
-            "title": self.title,
-            "text": self.text,
-            "remedy": self.remedy,
-            "at": self.at,
-            "host": self.host,
-            "run": self.run,
-        }
+        return {"schema_version": SCHEMA_VERSION, **asdict(self), "level": self.level.value}
 
 
 #: Sends a notice wherever the configuration says. Never raises, and ends in bounded time.
 Tell = Callable[[Notice], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """A notice that reached nobody; `first` and `last` are seconds since the epoch."""
+
+    channel: str
+    about: str
+    why: str
+    first: float
+    last: float
+    times: int = 1
+
+
+def recorded(facts: Mapping[str, Any]) -> list[Undelivered]:
+    """Return what the memory keeps, oldest first; what cannot be understood is left out."""
+    content = facts.get(_FACT)
+    notices = []
+    for entry in content if isinstance(content, list) else ():
+        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError):
+            channel, about, why = (str(entry[name]) for name in ("channel", "about", "why"))
+            first, last, times = float(entry["first"]), float(entry["last"]), int(entry["times"])
+            notices.append(Undelivered(channel, about, why, first=first, last=last, times=times))
+    return notices
+
+
+def record(facts: dict[str, Any], failure: Undelivered) -> None:
+    """Add a failure to the memory; the same one again counts, and the newest are kept."""
+    others = []
+    for notice in recorded(facts):
+        if (notice.channel, notice.about, notice.why) == (failure.channel, failure.about, failure.why):
+            first, times = min(notice.first, failure.first), notice.times + failure.times
+            failure = replace(failure, first=first, times=times)
+        else:
+            others.append(notice)
+    facts[_FACT] = [asdict(notice) for notice in [*others, failure][-_KEPT:]]

@@ -1,30 +1,39 @@
-"""Tells people: on the desktop, by a webhook, by a command; and tells a ping service that recovery lives.
+"""Sends notices to the desktop, a webhook and a command, and a ping service the beginning and end of a run.
 
-All channels are asked side by side, each within `timeout_s`. What fails is remembered and never disturbs the
+All channels are used side by side, each within `timeout_s`. What fails is remembered and never disturbs the
 run. Addresses are secrets: they stand in nothing that is said here.
 """
 
 import asyncio
 import json
+import shutil
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from html import escape
+from pathlib import Path
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from opskit.config.schema import NoticeConfig
 from opskit.errors import Exit
-from opskit.recovery import desktop, undelivered
+from opskit.recovery.budget import Level
 from opskit.recovery.memory import Memory
-from opskit.recovery.notice import Notice
-from opskit.recovery.undelivered import Undelivered
-from opskit.recovery.webhook import WebhookRequest, post
+from opskit.recovery.notice import Notice, Undelivered, record
+from opskit.recovery.webhook import NO_URL, WebhookRequest, post
 from opskit.system.program import NotStarted, run
 
 #: A ping service keeps the beginning of what it is sent (ops facts 9).
 PING_BODY_BYTES = 10_000
 _DAY_S = 86_400.0
+_TITLE_CHARS, _TEXT_CHARS = 120, 600
+_SCRIPT = (
+    *("-e", "on run argv"),
+    *("-e", "display notification (item 2 of argv) with title (item 1 of argv)"),
+    *("-e", "end run"),
+)
+_LOUD = (Level.CRITICAL, Level.ESCALATION, Level.REMINDER)
 
 
 class Sent(StrEnum):
@@ -37,7 +46,7 @@ class Sent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """`why` tells why it failed or is off."""
+    """`why` is the reason why it failed or is off."""
 
     channel: str
     sent: Sent
@@ -45,8 +54,12 @@ class Delivery:
     seconds: float = 0.0
 
 
+class ChannelOff(Exception):  # noqa: N818 - an answer, not an error
+    """There is no such channel; the message says why."""
+
+
 class Notifier:
-    """See `opskit.recovery.notice.Tell`. `note` hears a sentence about each notice that went astray.
+    """See `opskit.recovery.notice.Tell`. `note` is called with a sentence about each notice that went astray.
 
     `memory` remembers when a target was last spoken of, and what reached nobody; the caller saves it. `clock`
     gives seconds since the epoch, `platform` is `sys.platform`.
@@ -69,118 +82,122 @@ class Notifier:
         self._note = note
 
     async def __call__(self, notice: Notice) -> None:
-        """Tell it everywhere, unless the same was told within `min_interval_s`.
+        """Send it to every channel, unless the same was sent within `min_interval_s`.
 
         The same is a notice of the same level about the same target: no lesser notice holds back a critical
-        one. What reached nobody does not count as told.
+        one. What reached nobody does not count as sent.
         """
-        notices, key, now = self._memory.notices, f"{notice.level.value} {notice.target}", self._clock()
-        for old in [name for name, at in notices.items() if not 0 <= now - at < self._kept_s]:
-            del notices[old]
-        if key in notices and now - notices[key] < self._config.min_interval_s:
-            self._note(f"{_about(notice)}: not told again within {self._config.min_interval_s:g} s")
+        sent_at, now, interval_s = self._memory.notices, self._clock(), self._config.min_interval_s
+        for subject, at in list(sent_at.items()):
+            if not 0 <= now - at < max(_DAY_S, interval_s):
+                del sent_at[subject]
+        if now - sent_at.get(notice.subject, -interval_s) < interval_s:
+            self._note(f"{notice.subject}: not told again within {interval_s:g} s")
             return
-        notices[key] = now
-        done = await self.deliver(notice)
-        for one in done:
-            if one.sent is Sent.FAILED:
-                self._failed(one.channel, _about(notice), one.why)
-        if done and not any(one.sent is Sent.SENT for one in done):
-            notices.pop(key, None)
+        sent_at[notice.subject] = now
+        deliveries = await self.deliver(notice)
+        for delivery in deliveries:
+            self._keep(delivery, notice.subject)
+        if not any(delivery.sent is Sent.SENT for delivery in deliveries):
+            sent_at.pop(notice.subject, None)
 
     async def deliver(self, notice: Notice) -> list[Delivery]:
-        """Tell it on every channel, whatever was told before; nothing is remembered."""
-        ways = {"desktop": self._desktop, "webhook": self._webhook, "command": self._command}
+        """Send it to every channel, whatever was sent before; nothing is remembered."""
+        # ASCII: a lone surrogate of a file name has no UTF-8.
+        document = json.dumps(notice.as_json()).encode()
+        channels = {
+            "desktop": self._desktop(notice),
+            "webhook": self._webhook(notice, document),
+            "command": self._command(document),
+        }
         # Not gather: cancelled, it would not wait until each has cleaned up.
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._way(name, way(notice))) for name, way in ways.items()]
+            tasks = [group.create_task(_delivery(channel, work)) for channel, work in channels.items()]
         return [task.result() for task in tasks]
 
     async def deliver_ping(self, text: str) -> Delivery:
         """Leave a line at the ping service that changes nothing there: for a test."""
-        return await self._way("ping", self._ping("log", uuid.uuid4().hex, text))
+        return await _delivery("ping", self._ping("log", uuid.uuid4().hex, text))
 
     async def ping_start(self, run_id: str) -> None:
-        """A run begins."""
-        await self._pinged("start", run_id, "")
+        """Report that a run begins."""
+        self._keep(await _delivery("ping", self._ping("start", run_id, "")), "a run that began")
 
     async def ping_end(self, run_id: str, exit: int, body: str) -> None:  # noqa: A002 - it is one
-        """A run ended with this exit status; `body` is its summary. A repair that helped is a success."""
+        """Report the end of a run; `body` is its summary. A repair that helped is a success."""
         status = Exit.OK if exit == Exit.REPAIRED else exit
-        await self._pinged(str(int(status)), run_id, body)
+        self._keep(await _delivery("ping", self._ping(str(int(status)), run_id, body)), "a run that ended")
 
-    @property
-    def _kept_s(self) -> float:
-        return max(_DAY_S, self._config.min_interval_s)
+    def _keep(self, delivery: Delivery, about: str) -> None:
+        if delivery.sent is Sent.FAILED:
+            now = self._clock()
+            failure = Undelivered(delivery.channel, about, delivery.why, first=now, last=now)
+            record(self._memory.facts, failure)
+            self._note(f"{delivery.channel} was not told of {about}: {delivery.why}")
 
-    async def _pinged(self, kind: str, run_id: str, body: str) -> None:
-        done = await self._way("ping", self._ping(kind, run_id, body))
-        if done.sent is Sent.FAILED:
-            self._failed("ping", "a run that began" if kind == "start" else "a run that ended", done.why)
-
-    async def _way(self, channel: str, work: Awaitable[Delivery]) -> Delivery:
-        """One channel; what nobody expected of it is a failure of that channel alone."""
-        began = time.monotonic()
-        (done,) = await asyncio.gather(work, return_exceptions=True)
-        if isinstance(done, Delivery):
-            return Delivery(channel, done.sent, done.why, time.monotonic() - began)
-        if not isinstance(done, Exception):
-            raise done
-        return Delivery(
-            channel, Sent.FAILED, f"opskit itself failed: {type(done).__name__}", time.monotonic() - began
-        )
-
-    async def _desktop(self, notice: Notice) -> Delivery:
+    async def _desktop(self, notice: Notice) -> str | None:
         if not self._config.desktop:
-            return _off("desktop", "switched off: notices.desktop")
-        argv = desktop.command(notice, self._platform, self._environ)
-        if isinstance(argv, str):
-            return _off("desktop", argv)
-        return await self._program("desktop", argv, b"")
+            raise ChannelOff("switched off: notices.desktop")
+        return await self._program(desktop_command(notice, self._platform, self._environ), b"")
 
-    async def _webhook(self, notice: Notice) -> Delivery:
+    async def _webhook(self, notice: Notice, document: bytes) -> str | None:
         if not self._config.webhook:
-            return _off("webhook", "not configured: notices.webhook")
-        key = uuid.uuid5(uuid.NAMESPACE_OID, f"{notice.run} {_about(notice)} {notice.at}").hex
-        letter = WebhookRequest(_document(notice), "application/json", key)
-        return await self._posted("webhook", self._config.webhook, letter)
+            raise ChannelOff("not configured: notices.webhook")
+        url = str(self._config.webhook)
+        if "://" in url and not url.startswith(("http:", "https:")):
+            return await self._service(url, notice)
+        key = uuid.uuid5(uuid.NAMESPACE_OID, f"{notice.run} {notice.subject} {notice.at}").hex
+        request = WebhookRequest(document, "application/json", key)
+        return await post(url, request, timeout_s=self._config.timeout_s)
 
-    async def _command(self, notice: Notice) -> Delivery:
+    async def _service(self, url: str, notice: Notice) -> str | None:
+        """Send it through a service of apprise, such as `slack://` or `mailto://`."""
+        try:
+            from apprise import Apprise
+        except ImportError:
+            return "services such as slack:// need apprise: `pip install 'opskit[notices]'`"
+        service = Apprise()
+        if not service.add(url):
+            return NO_URL
+        kind = "failure" if notice.level in _LOUD else "info"
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                text = _sentences(notice)
+                taken = await service.async_notify(
+                    title=f"opskit: {notice.title}", body=text, notify_type=kind
+                )
+        except TimeoutError:
+            return f"no answer within {self._config.timeout_s:g} s"
+        return None if taken else "the service did not take it"
+
+    async def _command(self, document: bytes) -> str | None:
         if not self._config.command:
-            return _off("command", "not configured: notices.command")
-        return await self._program("command", self._config.command, _document(notice) + b"\n")
+            raise ChannelOff("not configured: notices.command")
+        return await self._program(self._config.command, document + b"\n")
 
-    async def _ping(self, kind: str, run_id: str, body: str) -> Delivery:
+    async def _ping(self, kind: str, run_id: str, body: str) -> str | None:
         if not self._config.ping:
-            return _off("ping", "not configured: notices.ping")
+            raise ChannelOff("not configured: notices.ping")
         try:
             url = _ping_url(self._config.ping, kind, run_id)
         except ValueError:
-            return Delivery("ping", Sent.FAILED, "its address is no URL such as https://host/path")
+            return NO_URL
         cut = body.encode("utf-8", "replace")[:PING_BODY_BYTES].decode("utf-8", "ignore").encode()
-        return await self._posted(
-            "ping", url, WebhookRequest(cut, "text/plain; charset=utf-8", uuid.uuid4().hex)
-        )
+        request = WebhookRequest(cut, "text/plain; charset=utf-8", uuid.uuid4().hex)
+        return await post(url, request, timeout_s=self._config.timeout_s)
 
-    async def _posted(self, channel: str, url: str, letter: WebhookRequest) -> Delivery:
-        why = await post(url, letter, environ=self._environ, timeout_s=self._config.timeout_s)
-        return Delivery(channel, Sent.SENT) if why is None else Delivery(channel, Sent.FAILED, why)
-
-    async def _program(self, channel: str, argv: tuple[str, ...], stdin: bytes) -> Delivery:
+    async def _program(self, argv: tuple[str, ...], stdin: bytes) -> str | None:
         try:
             async with asyncio.timeout(self._config.timeout_s):
                 done = await run(argv, env=self._environ, stdin=stdin)
         except NotStarted as why:
-            return Delivery(channel, Sent.FAILED, self._harmless(why.message))
+            return self._harmless(why.message)
         except TimeoutError:
-            return Delivery(
-                channel, Sent.FAILED, f"no end within {self._config.timeout_s:g} s; it was killed"
-            )
+            return f"no end within {self._config.timeout_s:g} s; it was killed"
         if done.exit == 0:
-            return Delivery(channel, Sent.SENT)
-        how = f"killed by signal {-done.exit}" if done.exit < 0 else f"exit {done.exit}"
-        said = f": {done.complaint}" if done.err.strip() or done.out.strip() else ""
-        return Delivery(channel, Sent.FAILED, self._harmless(how + said))
+            return None
+        end = f"killed by signal {-done.exit}" if done.exit < 0 else f"exit {done.exit}"
+        return self._harmless(f"{end}: {done.complaint}" if done.err.strip() or done.out.strip() else end)
 
     def _harmless(self, text: str) -> str:
         """Foreign words without our addresses: a command may well repeat what it was given."""
@@ -189,23 +206,53 @@ class Notifier:
                 text = text.replace(str(secret), "***")
         return text
 
-    def _failed(self, channel: str, about: str, why: str) -> None:
-        now = self._clock()
-        undelivered.record(self._memory.facts, Undelivered(channel, about, why, now, now))
-        self._note(f"{channel} was not told of {about}: {why}")
+
+async def _delivery(channel: str, work: Awaitable[str | None]) -> Delivery:
+    """Wait for one channel; what nobody expected of it is a failure of that channel alone."""
+    began = time.monotonic()
+    (why,) = await asyncio.gather(work, return_exceptions=True)
+    if isinstance(why, ChannelOff):
+        sent, why = Sent.OFF, str(why)
+    elif isinstance(why, Exception):
+        sent, why = Sent.FAILED, f"opskit itself failed: {type(why).__name__}"
+    elif isinstance(why, BaseException):
+        raise why
+    else:
+        sent = Sent.FAILED if why else Sent.SENT
+    return Delivery(channel, sent, why or "", time.monotonic() - began)
 
 
-def _about(notice: Notice) -> str:
-    return f"{notice.level.value} {notice.target}"
+def desktop_command(notice: Notice, platform: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the program that shows a notice to who is logged in: `osascript` on a Mac, else `notify-send`.
+
+    Foreign text is always an argument, never part of a script. Raises ChannelOff where there is no desktop.
+    """
+    name = "osascript" if platform == "darwin" else "notify-send"
+    program = shutil.which(name, path=environ.get("PATH", ""))
+    if program is None:
+        raise ChannelOff(f"there is no {name}")
+    # No option begins like this title, so that nothing of the text is taken for one.
+    title, text = _plain(f"opskit: {notice.title}", _TITLE_CHARS), _plain(_sentences(notice), _TEXT_CHARS)
+    if platform == "darwin":
+        return (program, *_SCRIPT, title, text)
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    bus = runtime.startswith("/") and (Path(runtime) / "bus").exists()  # where libdbus looks for it
+    if not bus and not environ.get("DBUS_SESSION_BUS_ADDRESS"):
+        raise ChannelOff("there is no desktop session (no session bus)")
+    urgency = "critical" if notice.level in _LOUD else "normal"
+    # The body is markup, in which notify-send itself replaces escapes such as \n.
+    body = escape(text, quote=False).replace("\\", "\\\\")
+    return (program, "--app-name=opskit", f"--urgency={urgency}", "--", title, body)
 
 
-def _off(channel: str, why: str) -> Delivery:
-    return Delivery(channel, Sent.OFF, why)
+def _sentences(notice: Notice) -> str:
+    return " ".join(part for part in (notice.text, notice.remedy) if part)
 
 
-def _document(notice: Notice) -> bytes:
-    # ASCII: a lone surrogate of a file name has no UTF-8.
-    return json.dumps(notice.as_json()).encode()
+def _plain(text: str, most: int) -> str:
+    """Valid text on one line: desktops refuse what is no UTF-8, arguments a zero byte."""
+    clean = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return clean if len(clean) <= most else clean[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _ping_url(url: str, kind: str, run_id: str) -> str:

@@ -6,14 +6,16 @@ each repair, so that a pause holds even in the middle of a run.
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from opskit.errors import OpskitError, StateError
-from opskit.recovery.memory import number, written
+from opskit.checks.quantity import duration_s
+from opskit.config.schema import Config
+from opskit.errors import OpskitError, StateError, UsageError
+from opskit.recovery.memory import Memory, load, number, write_state
 from opskit.system.lock import wait_lock
-from opskit.system.textfile import write_text
 
 FILE_NAME = "pauses.json"
 _LOCK_NAME = "pauses.lock"
@@ -21,6 +23,10 @@ _LOCK_NAME = "pauses.lock"
 _PATIENCE_S = 5.0
 #: The name that means everything.
 ALL = "all"
+#: The steps that are there whatever the configuration says.
+_STEPS = ("wifi", "internet", "docker", "network")
+_MAX_S = 365 * 86_400.0
+_NAME_CHARS, _REASON_CHARS = 200, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +41,91 @@ class Pause:
     def holds(self, now: float) -> bool:
         return self.until is None or now < self.until
 
+    def as_json(self, now: float) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "since": self.since,
+            "until": self.until,
+            "left_s": None if self.until is None else round(self.until - now),
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PauseChange:
+    """`target` is the name that was given; `before` and `after` are all pauses."""
+
+    target: str
+    now: float
+    before: Mapping[str, Pause]
+    after: Mapping[str, Pause]
+
+    @property
+    def changed(self) -> bool:
+        return self.before != self.after
+
+
+def pause(
+    config: Config,
+    folder: Path,
+    target: str | None,
+    now: float,
+    *,
+    for_s: float | None = None,
+    reason: str = "",
+    force: bool = False,
+) -> PauseChange:
+    """Pause a target, or everything. The later pause wins; one that goes on keeps its beginning.
+
+    Raises OpskitError RECOVER_002 for an unknown target unless `force`, StateError.
+    """
+    name = ALL if target is None else chosen(target, _known(config, folder), force=force)
+    until = None if for_s is None else now + for_s
+    clean = " ".join("".join(char if char.isprintable() else " " for char in reason).split())[:_REASON_CHARS]
+    with changing(folder, now) as pauses:
+        before = dict(pauses)
+        old = pauses.get(name)
+        if old is not None and old.until is None and until is None and not clean:
+            clean = old.reason
+        pauses[name] = Pause(name, now if old is None else old.since, until, clean)
+        return PauseChange(name, now, before, dict(pauses))
+
+
+def resume(config: Config, folder: Path, target: str | None, now: float) -> PauseChange:
+    """End the pause of a target, under any of its names, or every pause.
+
+    Raises OpskitError RECOVER_002 for a name that is neither known nor paused, StateError.
+    """
+    with changing(folder, now) as pauses:
+        before = dict(pauses)
+        known = [*pauses, *_known(config, folder)]
+        name = ALL if target is None else chosen(target, known, command="resume")
+        for paused in before:
+            if name == ALL or same(paused, name):
+                del pauses[paused]
+        return PauseChange(name, now, before, dict(pauses))
+
+
+def pause_s(text: str) -> float:
+    """Return how long to pause. Raises UsageError for what is no duration, or longer than a year."""
+    seconds = duration_s(text)
+    if not seconds or seconds > _MAX_S:
+        raise UsageError(
+            f"--for {text[:40]!r} is no duration of up to a year", remedy="write 30m, 1h, 1h30m or 2d"
+        )
+    return seconds
+
 
 def read(folder: Path, now: float) -> dict[str, Pause]:
-    """The pauses that hold now, by target.
+    """Return the pauses that hold now, by target.
 
-    Raises StateError for a file that cannot be understood: to heal against a person's word would be worse
-    than not to heal.
+    Raises StateError for a file that cannot be understood: to repair against a person's word would be worse
+    than not to repair.
     """
     path = folder / FILE_NAME
     try:
         content = json.loads(path.read_bytes())
-        found = [Pause(str(name), *_times(one), str(one.get("reason", ""))) for name, one in content.items()]
+        pauses = [_pause(str(name), entry) for name, entry in content.items()]
     except FileNotFoundError:
         return {}
     except OSError as exc:
@@ -55,27 +135,30 @@ def read(folder: Path, now: float) -> dict[str, Pause]:
             f"{path} is damaged, so it is not known what is paused",
             remedy=f"remove {path}, then pause again what has to be left alone (`opskit pause TARGET`)",
         ) from exc
-    return {one.target: one for one in found if one.holds(now)}
+    return {pause.target: pause for pause in pauses if pause.holds(now)}
+
+
+def _pause(name: str, entry: Mapping[str, Any]) -> Pause:
+    until = entry["until"]
+    reason = str(entry.get("reason", ""))
+    return Pause(name, number(entry["since"]), None if until is None else number(until), reason)
 
 
 def write(folder: Path, pauses: Mapping[str, Pause]) -> None:
     """Replace all pauses in one step. Raises StateError."""
     content = {
-        one.target: {"since": one.since, "until": one.until, "reason": one.reason}
-        for one in sorted(pauses.values(), key=lambda one: one.target)
+        pause.target: {"since": pause.since, "until": pause.until, "reason": pause.reason}
+        for pause in sorted(pauses.values(), key=lambda pause: pause.target)
     }
-    try:
-        write_text(folder / FILE_NAME, written(content))
-    except OSError as exc:
-        raise StateError(f"{folder / FILE_NAME}: {exc.strerror or 'it cannot be written'}") from exc
+    write_state(folder / FILE_NAME, content)
 
 
 @contextlib.contextmanager
 def changing(folder: Path, now: float, *, patience_s: float = _PATIENCE_S) -> Iterator[dict[str, Pause]]:
-    """The pauses that hold now, to be changed in place and written at the end.
+    """Yield the pauses that hold now, to be changed in place and written at the end.
 
-    Who changes them at the same time waits, so that neither loses the other's word. Raises StateError, and
-    OpskitError RECOVER_001 when the other does not end within `patience_s`.
+    Who changes them at the same time waits, so that no change is lost. Raises StateError, and OpskitError
+    RECOVER_001 when the other does not end within `patience_s`.
     """
     with wait_lock(folder / _LOCK_NAME, patience_s) as mine:
         if not mine:
@@ -88,22 +171,63 @@ def changing(folder: Path, now: float, *, patience_s: float = _PATIENCE_S) -> It
 
 
 def covering(pauses: Mapping[str, Pause], *names: str) -> Pause | None:
-    """The pause that covers one of these names, the pause of everything first."""
+    """Return the pause that covers one of these names, the pause of everything first."""
     if ALL in pauses:
         return pauses[ALL]
-    return next((pauses[one] for name in names for one in pauses if same(one, name)), None)
+    return next((pauses[paused] for name in names for paused in pauses if same(paused, name)), None)
 
 
-def same(one: str, other: str) -> bool:
-    """Whether two names mean the same: `victoria-agent` is `container:victoria-agent` too.
+def same(first: str, second: str) -> bool:
+    """Return whether two names mean the same: `victoria-agent` is `container:victoria-agent` too.
 
     Names of two kinds differ: `container:web` is not `compose:web`.
     """
-    return (
-        one == other or (one.partition(":")[2] or one) == other or (other.partition(":")[2] or other) == one
+    return first == second or _bare(first) == second or _bare(second) == first
+
+
+def _bare(name: str) -> str:
+    return name.partition(":")[2] or name
+
+
+def _known(config: Config, folder: Path) -> list[str]:
+    memory, _ = load(folder, keep=True)
+    return known_names(config, memory)
+
+
+def known_names(config: Config, memory: Memory) -> list[str]:
+    """Return what may be paused: steps, projects, nodes, agents, containers, what recovery has met. Pure."""
+    targets = (memory.last_run or {}).get("targets")
+    entries = [entry for entry in targets if isinstance(entry, dict)] if isinstance(targets, list) else []
+    names = (
+        *_STEPS,
+        *(f"compose:{name}" for name in config.stack.compose),
+        *(node.name for node in config.nodes),
+        *(agent.name for agent in config.agents),
+        *(f"container:{name}" for group in config.stack.containers.values() for name in group),
+        *memory.targets,
+        *(str(entry.get(key, "")) for entry in entries for key in ("step", "target")),
     )
+    return [name for name in dict.fromkeys(names) if name]
 
 
-def _times(content: Mapping[str, object]) -> tuple[float, float | None]:
-    since, until = content["since"], content["until"]
-    return number(since), None if until is None else number(until)
+def chosen(name: str, among: Iterable[str], *, force: bool = False, command: str = "pause") -> str:
+    """Return the name as it is kept. Raises OpskitError RECOVER_002, with near names, for an unknown one.
+
+    With `force` any name will do; `command` is for the remedy. Raises UsageError for what cannot be a name.
+    """
+    if not name.strip() or not name.isprintable() or len(name) > _NAME_CHARS:
+        raise UsageError("that is no name of a target", remedy="`opskit status` lists the targets")
+    name = name.strip()
+    names = list(among)
+    if name == ALL or force or any(same(name, known) for known in names):
+        return name
+    import difflib
+
+    bare = {_bare(known): known for known in names}
+    matches = difflib.get_close_matches(name, [*names, *bare], 3, 0.6)
+    near = list(dict.fromkeys(bare.get(match, match) for match in matches))
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    remedy = f"`opskit {command} {near[0]}`" if near else "`opskit recover --dry-run` lists the targets"
+    if command == "pause":
+        remedy += "; `--force` takes a name that is not known yet"
+    raise OpskitError("RECOVER_002", f"there is no target {name!r}; {hint}", remedy=remedy)

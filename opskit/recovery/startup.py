@@ -36,7 +36,7 @@ _PASSING = (ContainerState.STARTING, ContainerState.UNHEALTHY, ContainerState.RE
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceStanding:
+class ContainerStanding:
     """One container at one moment. `assessment` None means that it runs and has to prove that it stays."""
 
     container: Container
@@ -52,6 +52,7 @@ class ServiceStanding:
 
     @property
     def final(self) -> bool:
+        """Whether waiting changes nothing any more."""
         return self.assessment is not None and self.assessment.state not in _PASSING
 
     @property
@@ -63,92 +64,93 @@ class ServiceStanding:
         return self.assessment.words or self.assessment.state.value
 
 
-async def containers_of(ground: RecoveryContext, project: str, service: str | None = None) -> list[Container]:
-    """The containers of a project, or of one service of it. Raises OpskitError DOCKER_*."""
+async def service_containers(
+    ground: RecoveryContext, project: str, service: str | None = None
+) -> list[Container]:
+    """Return the containers of a project, or of one service of it. Raises OpskitError DOCKER_*."""
     containers = await read_compose_containers(ground.door, project, service)
-    return sorted(
-        (one for one in containers if not one.one_off), key=lambda one: (one.service or "", one.name)
-    )
+    lasting = [container for container in containers if not container.one_off]
+    return sorted(lasting, key=lambda container: (container.service or "", container.name))
 
 
-async def risen(
+async def wait_until_well(
     ground: RecoveryContext,
     project: str,
     services: Sequence[str],
     *,
     limit_s: float,
     say: Say,
-    narrow: str | None = None,
+    only: str | None = None,
 ) -> list[Finding]:
-    """A finding for each service once all are well or beyond hope, or when `limit_s` is over.
+    """Return a finding for each service once all are well or beyond hope, or when `limit_s` is over.
 
-    `narrow` is the one service that matters; the others are not looked at. Raises OpskitError DOCKER_*.
+    `only` is the one service that matters; the others are not looked at. Raises OpskitError DOCKER_*.
     """
-    began, pause_s, told = time.monotonic(), _POLL_FIRST_S, ""
+    began, pause_s, said = time.monotonic(), _POLL_FIRST_S, ""
     took_s: dict[str, float] = {}
     while True:
-        found = await standings(ground, project, narrow)
+        standings = await _standings(ground, project, only)
         so_far_s = time.monotonic() - began
-        for name, those in found.items():
-            if all(one.final for one in those):
-                took_s.setdefault(name, so_far_s)
-        missing = [name for name in services if name not in found]
-        waiting = [name for name, those in found.items() if not all(one.final for one in those)]
-        if not waiting and not missing:
-            break
-        line = f"waiting for {', '.join(sorted((*waiting, *missing)))}"
-        if line != told:
+        final = {name for name, members in standings.items() if all(member.final for member in members)}
+        for name in final:
+            took_s.setdefault(name, so_far_s)
+        waiting = sorted({*services, *standings} - final)
+        line = f"waiting for {', '.join(waiting)}"
+        if waiting and line != said:
             say(line)
-            told = line
-        if so_far_s + pause_s > limit_s:
+            said = line
+        if not waiting or so_far_s + pause_s > limit_s:
             break
         await asyncio.sleep(pause_s)
         pause_s = min(_POLL_LAST_S, pause_s * 1.5)
-    return [
-        replace(
-            await _finding(ground, name, found.get(name, ()), limit_s), seconds=took_s.get(name, so_far_s)
-        )
-        for name in sorted({*services, *found})
-    ]
+    findings = []
+    for name in sorted({*services, *standings}):
+        finding = await _finding(ground, name, standings.get(name, ()), limit_s)
+        findings.append(replace(finding, seconds=took_s.get(name, so_far_s)))
+    return findings
 
 
-async def standings(
-    ground: RecoveryContext, project: str, narrow: str | None
-) -> Mapping[str, list[ServiceStanding]]:
+async def _standings(
+    ground: RecoveryContext, project: str, service: str | None
+) -> Mapping[str, list[ContainerStanding]]:
     """How each container stands, by service."""
-    containers = await containers_of(ground, project, narrow)
-    peers = {one.id: one for one in containers}
+    containers = await service_containers(ground, project, service)
+    peers = {container.id: container for container in containers}
     now = docker_time((await ground.door.info()).get("SystemTime")) or datetime.now(UTC)
-    found: dict[str, list[ServiceStanding]] = {}
-    for one in containers:
-        found.setdefault(one.service or "", []).append(standing(one, peers, now))
-    return found
+    standings: dict[str, list[ContainerStanding]] = {}
+    for container in containers:
+        standings.setdefault(container.service or "", []).append(standing(container, peers, now))
+    return standings
 
 
-def standing(container: Container, peers: Mapping[str, Container], now: datetime) -> ServiceStanding:
-    """How one container stands. Pure."""
+def standing(container: Container, peers: Mapping[str, Container], now: datetime) -> ContainerStanding:
+    """Return how one container stands. Pure."""
     assessment = assess_container(container, peers=peers, events=None, rules=_RULES, now=now)
     unproven = assessment.state is ContainerState.UP and assessment.health is None
     if unproven and assessment.age_s is not None and assessment.age_s < STABLE_S:
-        return ServiceStanding(container, None)
-    return ServiceStanding(container, assessment)
+        return ContainerStanding(container, None)
+    return ContainerStanding(container, assessment)
 
 
 async def _finding(
-    ground: RecoveryContext, name: str, those: Sequence[ServiceStanding], limit_s: float
+    ground: RecoveryContext, name: str, members: Sequence[ContainerStanding], limit_s: float
 ) -> Finding:
-    if not those:
+    if not members:
         remedy = "`docker compose ps --all` shows what is there"
         return Finding("service", name, Status.FAIL, "missing", "it has no container", "DOCKER_002", remedy)
-    bad = [one for one in those if not one.well]
+    bad = [member for member in members if not member.well]
     if not bad:
-        words = ", ".join(dict.fromkeys(one.words for one in those))
-        count = f"{len(those)} containers: " if len(those) > 1 else ""
+        words = ", ".join(dict.fromkeys(member.words for member in members))
+        count = f"{len(members)} containers: " if len(members) > 1 else ""
         return Finding("service", name, Status.PASS, "ok", f"{count}{words}")
-    worst = next((one for one in bad if not one.unchecked), bad[0])
+    worst = next((member for member in bad if not member.unchecked), bad[0])
     container, assessment = worst.container.name, worst.assessment
     late = "" if worst.final else f" after {limit_s:.0f} s"
     correct_check = assessment.remedy if assessment is not None and worst.unchecked else None
+    try:
+        log = await container_tail(ground, container, 10)
+    except OpskitError as error:
+        log = [f"(the log could not be read: {error.message})"]
     return Finding(
         "service",
         name,
@@ -157,12 +159,5 @@ async def _finding(
         f"{container}: {worst.words}{late}",
         None if worst.unchecked else "DOCKER_003",
         correct_check or f"`docker logs --tail 50 {container}`",
-        evidence={"log": await _tail(ground, container)},
+        evidence={"log": log},
     )
-
-
-async def _tail(ground: RecoveryContext, name: str) -> list[str]:
-    try:
-        return await container_tail(ground, name, 10)
-    except OpskitError as error:
-        return [f"(the log could not be read: {error.message})"]

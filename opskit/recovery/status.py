@@ -1,31 +1,36 @@
 """How recovery stands: the last run, each target's circuit, pauses, notices that reached nobody.
 
-The healer is watched here as well: one that has not run for long, although it is scheduled, is a failure.
+Recovery is watched here as well: one that has not run for long, although it is scheduled, is a failure.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from opskit.config.schema import RecoveryConfig
-from opskit.errors import Exit
-from opskit.recovery import budget
+from opskit.config.schema import Config, RecoveryConfig
+from opskit.errors import Exit, StateError
+from opskit.recovery import audit, budget, pauses
+from opskit.recovery import memory as memories
 from opskit.recovery.budget import RepairCircuit
-from opskit.recovery.flapping import History
-from opskit.recovery.last_run import LastRun, LastTarget
-from opskit.recovery.memory import Memory
+from opskit.recovery.memory import History, Memory, number
+from opskit.recovery.notice import Undelivered, recorded
 from opskit.recovery.outcome import RepairResult
-from opskit.recovery.pauses import ALL, Pause, covering
-from opskit.recovery.span import span
-from opskit.recovery.undelivered import Undelivered, recorded
+from opskit.recovery.pauses import ALL, Pause
 from opskit.result import Finding, Report, Status
 
-#: So many intervals without a run, and the schedule does not work.
-MISSED = 2.5
 DEFAULT_INTERVAL_S = 300.0
+#: So many intervals without a run, and the schedule does not work.
+_MISSED = 2.5
 _DAY_S = 86_400.0
+#: How many repairs are shown.
+_REPAIRS = 5
 _BAD = frozenset({RepairResult.FAILED, RepairResult.MANUAL, RepairResult.GAVE_UP, RepairResult.NOT_YET})
 _OPEN = frozenset({RepairResult.WAITING, RepairResult.INCONCLUSIVE})
+_AGAIN = "`opskit recover`"
+_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,53 +46,70 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class LastTarget:
+    """One target of the last run; `result` is None when this opskit does not know the word."""
+
+    step: str
+    target: str
+    result: RepairResult | None
+    cause: str
+    remedy: str | None = None
+    minor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The last run, as it is remembered. `ended` is in seconds since the epoch."""
+
+    run: str
+    ended: float
+    seconds: float
+    exit: int
+    counts: Mapping[str, int]
+    mutations: int
+    targets: tuple[LastTarget, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TargetStatus:
     """One target. `result` is that of the last run, None when it was not part of it.
 
-    `next_try_s` is None while nothing has to wait. `repairs` are those of the last 24 hours.
+    `next_try_s` is None while nothing has to wait; `changes_percent` is how often it changed lately.
     """
 
     target: str
     result: RepairResult | None
     cause: str
     circuit: RepairCircuit
-    repairs: int
+    repairs_24h: int
     next_try_s: float | None
-    history: History
-    pause: Pause | None
+    flapping: bool
+    changes_percent: float
+    paused: bool
     remedy: str | None = None
     minor: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "target": self.target,
-            "result": None if self.result is None else self.result.value,
-            "cause": self.cause,
-            "circuit": self.circuit.value,
-            "repairs_24h": self.repairs,
-            "next_try_s": None if self.next_try_s is None else round(self.next_try_s),
-            "flapping": self.history.flapping,
-            "changes_percent": round(100 * self.history.share, 1),
-            "paused": self.pause is not None,
-        }
+        content = asdict(self) | {"next_try_s": None if self.next_try_s is None else round(self.next_try_s)}
+        return {name: value for name, value in content.items() if name not in ("remedy", "minor")}
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
     """What the state folder and the scheduler say at `now`.
 
-    `repairs` are lines of the audit, oldest first. `troubles` are state files that cannot be read: what is
+    `repairs` are lines of the audit, oldest first. `problems` are state files that cannot be read: what is
     wrong, and what to do.
     """
 
     now: float
     last: LastRun | None
-    targets: tuple[TargetStatus, ...]
-    pauses: tuple[Pause, ...]
-    undelivered: tuple[Undelivered, ...]
-    repairs: tuple[Mapping[str, Any], ...]
-    schedule: Schedule | None
-    troubles: tuple[tuple[str, str], ...] = ()
+    targets: tuple[TargetStatus, ...] = ()
+    pauses: tuple[Pause, ...] = ()
+    undelivered: tuple[Undelivered, ...] = ()
+    repairs: tuple[Mapping[str, Any], ...] = ()
+    schedule: Schedule | None = None
+    problems: tuple[tuple[str, str], ...] = ()
 
     @property
     def age_s(self) -> float | None:
@@ -96,184 +118,217 @@ class Overview:
 
     @property
     def report(self) -> Report:
-        findings = [_of_run(self), *_of_schedule(self)]
-        findings += [
-            Finding("state", "state folder", Status.FAIL, "damaged", why, "STATE_001", what)
-            for why, what in self.troubles
-        ]
-        findings += [_of_target(one) for one in self.targets]
-        findings += [_of_pause(one, self.now) for one in self.pauses]
-        findings += [_of_notice(one, self.now) for one in self.undelivered]
-        return Report("status", findings)
+        return Report("status", list(_findings(self)))
 
     def as_json(self) -> dict[str, Any]:
-        last = self.last
+        last_run = None
+        if self.last is not None:
+            last_run = {**asdict(self.last), "age_s": round(self.age_s or 0.0)}
+            del last_run["targets"]
         return {
             **self.report.as_json(),
-            "last_run": None
-            if last is None
-            else {
-                "run": last.run,
-                "ended": last.ended,
-                "age_s": round(self.age_s or 0.0),
-                "seconds": last.seconds,
-                "exit": last.exit,
-                "counts": dict(last.counts),
-                "mutations": last.mutations,
-            },
-            "targets": [one.as_json() for one in self.targets],
-            "pauses": [shown(one, self.now) for one in self.pauses],
+            "last_run": last_run,
+            "targets": [target.as_json() for target in self.targets],
+            "pauses": [pause.as_json(self.now) for pause in self.pauses],
             "undelivered": [
-                {"channel": one.channel, "about": one.about, "why": one.why, "times": one.times}
-                for one in self.undelivered
+                {"channel": notice.channel, "about": notice.about, "why": notice.why, "times": notice.times}
+                for notice in self.undelivered
             ],
             "last_repairs": list(self.repairs),
         }
 
 
-def shown(pause: Pause, now: float) -> dict[str, Any]:
-    """A pause in a document."""
-    return {
-        "target": pause.target,
-        "since": pause.since,
-        "until": pause.until,
-        "left_s": None if pause.until is None else round(pause.until - now),
-        "reason": pause.reason,
-    }
+def overview(config: Config, folder: Path, now: float, ask: Callable[[], Schedule | None]) -> Overview:
+    """Return how recovery stands at `now`. Changes nothing.
 
-
-def standings(
-    memory: Memory, last: LastRun | None, pauses: Mapping[str, Pause], rules: RecoveryConfig, now: float
-) -> tuple[TargetStatus, ...]:
-    """The targets of the last run in its order, then others that have an open circuit or recent repairs."""
-    met = {one.target: one for one in (last.targets if last is not None else ())}
-    others = [
-        name
-        for name, record in sorted(memory.targets.items())
-        if name not in met and (record.opened_at is not None or record.repairs)
-    ]
-    found = (_standing(name, met.get(name), memory, pauses, rules, now) for name in (*met, *others))
-    return tuple(one for one in found if one.result is not RepairResult.ABSENT or one.repairs)
-
-
-def _standing(
-    name: str,
-    met: LastTarget | None,
-    memory: Memory,
-    pauses: Mapping[str, Pause],
-    rules: RecoveryConfig,
-    now: float,
-) -> TargetStatus:
-    record = budget.sane(memory.of(name), now, rules)
-    known = {one.value for one in RepairResult}
-    result = RepairResult(met.result) if met is not None and met.result in known else None
-    broken = record.circuit is RepairCircuit.OPEN or result in _BAD
-    wait_s = budget.next_try_s(record, now, rules) if broken and record.repairs else None
-    names = (name,) if met is None else (name, met.step)
-    return TargetStatus(
-        name,
-        result,
-        "" if met is None else met.cause,
-        record.circuit,
-        budget.within(record, now, _DAY_S),
-        wait_s,
-        memory.histories.get(name, History()),
-        covering(pauses, *names),
-        None if met is None else met.remedy,
-        met is not None and met.minor,
+    `ask` asks the scheduler; it is called only when the last run is so old, or so unknown, that the answer
+    matters: whoever looks often gets an answer at once.
+    """
+    problems: list[tuple[str, str]] = []
+    memory, damage = memories.load(folder, keep=True)
+    if damage is not None:
+        problems.append((damage, "`opskit recover` sets the file aside and begins without memory"))
+    paused: dict[str, Pause] = {}
+    try:
+        paused = pauses.read(folder, now)
+    except StateError as error:
+        problems.append((error.message, error.remedy))
+    last = last_run(memory.last_run)
+    recent = last is not None and now - last.ended <= _MISSED * DEFAULT_INTERVAL_S
+    return Overview(
+        now=now,
+        last=last,
+        targets=_targets(memory, last, paused, config.recovery, now),
+        pauses=tuple(paused.values()),
+        undelivered=tuple(notice for notice in recorded(memory.facts) if now - notice.last < _DAY_S),
+        repairs=tuple(audit.last_repairs(folder, _REPAIRS)),
+        schedule=None if recent else ask(),
+        problems=tuple(problems),
     )
 
 
-def undelivered_lately(memory: Memory, now: float) -> tuple[Undelivered, ...]:
-    """Of the last 24 hours."""
-    return tuple(one for one in recorded(memory.facts) if now - one.last < _DAY_S)
+def last_run(content: Mapping[str, Any] | None) -> LastRun | None:
+    """Return the last run; None when there was none, or when the file makes no sense. Pure."""
+    if content is None:
+        return None
+    try:
+        seconds = number(content["seconds"])
+        return LastRun(
+            run=str(content["run"]),
+            ended=datetime.fromisoformat(content["at"]).timestamp() + seconds,
+            seconds=seconds,
+            exit=int(number(content["exit"])),
+            counts={str(word): int(number(count)) for word, count in content["counts"].items()},
+            mutations=int(number(content["mutations"])),
+            targets=tuple(_last_target(target) for target in content["targets"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return None
 
 
-def _of_run(all_: Overview) -> Finding:
-    last, age_s = all_.last, all_.age_s
-    if last is None and all_.troubles:
-        why = "it is not known whether recovery has run"
-        return Finding("last run", "recovery", Status.INCONCLUSIVE, "unknown", why)
+def _last_target(content: Mapping[str, Any]) -> LastTarget:
+    step, target, word, cause = (str(content[name]) for name in ("step", "target", "result", "cause"))
+    result = RepairResult(word) if word in set(RepairResult) else None
+    remedy = content.get("remedy")
+    minor = content.get("minor") is True
+    return LastTarget(step, target, result, cause, None if remedy is None else str(remedy), minor)
+
+
+def _targets(
+    memory: Memory, last: LastRun | None, paused: Mapping[str, Pause], rules: RecoveryConfig, now: float
+) -> tuple[TargetStatus, ...]:
+    """The targets of the last run in its order, then others that have an open circuit or recent repairs."""
+    known = {target.target: target for target in (last.targets if last is not None else ())}
+    for name, record in sorted(memory.targets.items()):
+        if record.opened_at is not None or record.repairs:
+            known.setdefault(name, LastTarget("", name, None, ""))
+    targets = (_target(last_target, memory, paused, rules, now) for last_target in known.values())
+    return tuple(
+        target for target in targets if target.result is not RepairResult.ABSENT or target.repairs_24h
+    )
+
+
+def _target(
+    last: LastTarget, memory: Memory, paused: Mapping[str, Pause], rules: RecoveryConfig, now: float
+) -> TargetStatus:
+    record = budget.sane(memory.of(last.target), now, rules)
+    broken = record.circuit is RepairCircuit.OPEN or last.result in _BAD
+    history = memory.histories.get(last.target, History())
+    return TargetStatus(
+        target=last.target,
+        result=last.result,
+        cause=last.cause,
+        circuit=record.circuit,
+        repairs_24h=budget.within(record, now, _DAY_S),
+        next_try_s=budget.next_try_s(record, now, rules) if broken and record.repairs else None,
+        flapping=history.flapping,
+        changes_percent=round(100 * history.share, 1),
+        paused=pauses.covering(paused, *(name for name in (last.target, last.step) if name)) is not None,
+        remedy=last.remedy,
+        minor=last.minor,
+    )
+
+
+def _findings(overview: Overview) -> Iterator[Finding]:
+    yield _run_finding(overview)
+    schedule = overview.schedule
+    if schedule is not None and schedule.installed and schedule.problem:
+        why, remedy = schedule.problem, schedule.remedy
+        yield Finding("schedule", schedule.scheduler, Status.WARN, "problem", why, None, remedy)
+    for why, remedy in overview.problems:
+        yield Finding("state", "state folder", Status.FAIL, "damaged", why, "STATE_001", remedy)
+    yield from map(_target_finding, overview.targets)
+    for pause in overview.pauses:
+        yield _pause_finding(pause, overview.now)
+    for notice in overview.undelivered:
+        times = "" if notice.times == 1 else f"{notice.times} times, "
+        last = f"{times}last {span(overview.now - notice.last)} ago"
+        detail = f"was not told of {notice.about} ({last}): {notice.why}"
+        remedy = "`opskit status --test-notice` tries every channel"
+        yield Finding("notice", notice.channel, Status.WARN, "not delivered", detail, None, remedy)
+
+
+def _run_finding(overview: Overview) -> Finding:
+    last, age_s, schedule = overview.last, overview.age_s, overview.schedule
+    status, state, remedy = Status.PASS, "ok", None
     if last is None or age_s is None:
-        return Finding(
-            "last run", "recovery", Status.INCONCLUSIVE, "never ran", "recovery has never run", None,
-            "`opskit recover` runs it once, `opskit schedule install` every five minutes",
-        )  # fmt: skip
-    schedule = all_.schedule
-    if schedule is not None and schedule.installed and age_s > MISSED * schedule.interval_s:
-        why = (
-            f"recovery has not run for {span(age_s)}, although it is to run every {span(schedule.interval_s)}"
-        )
-        why += f": {schedule.problem}" if schedule.problem else ""
+        status, state, detail = Status.INCONCLUSIVE, "unknown", "it is not known whether recovery has run"
+        if not overview.problems:
+            state, detail = "never ran", "recovery has never run"
+            remedy = f"{_AGAIN} runs it once, `opskit schedule install` every five minutes"
+    elif schedule is not None and schedule.installed and age_s > _MISSED * schedule.interval_s:
+        status, state = Status.FAIL, "overdue"
+        every = span(schedule.interval_s)
+        detail = f"recovery has not run for {span(age_s)}, although it is to run every {every}"
+        detail += f": {schedule.problem}" if schedule.problem else ""
         remedy = schedule.remedy or "`opskit schedule status` tells why"
-        return Finding("last run", "recovery", Status.FAIL, "overdue", why, None, remedy)
-    when = f"ended {span(age_s)} ago with status {last.exit}"
-    if last.exit in (Exit.FAILED, Exit.GAVE_UP):
-        state = "gave up" if last.exit == Exit.GAVE_UP else "failed"
-        return Finding("last run", "recovery", Status.FAIL, state, when)
-    if last.exit == Exit.INCONCLUSIVE:
-        remedy = "`opskit recover` shows what could not be judged"
-        return Finding("last run", "recovery", Status.INCONCLUSIVE, "not judged", when, None, remedy)
-    return Finding("last run", "recovery", Status.PASS, "ok", when)
+    else:
+        detail = f"ended {span(age_s)} ago with status {last.exit}"
+        if last.exit in (Exit.FAILED, Exit.GAVE_UP):
+            status, state = Status.FAIL, "gave up" if last.exit == Exit.GAVE_UP else "failed"
+        elif last.exit == Exit.INCONCLUSIVE:
+            status, state = Status.INCONCLUSIVE, "not judged"
+            remedy = f"{_AGAIN} shows what could not be judged"
+    return Finding("last run", "recovery", status, state, detail, None, remedy)
 
 
-def _of_schedule(all_: Overview) -> Sequence[Finding]:
-    schedule = all_.schedule
-    if schedule is None or not schedule.installed or not schedule.problem:
-        return ()
-    why = schedule.problem
-    return (Finding("schedule", schedule.scheduler, Status.WARN, "problem", why, None, schedule.remedy),)
-
-
-def _of_target(one: TargetStatus) -> Finding:
-    words = [one.cause] if one.cause else []
-    if one.next_try_s is not None:
-        soon = f"in {span(one.next_try_s)}" if one.next_try_s > 0 else "with the next run"
+def _target_finding(target: TargetStatus) -> Finding:
+    words = [target.cause] if target.cause else []
+    if target.next_try_s is not None:
+        soon = f"in {span(target.next_try_s)}" if target.next_try_s > 0 else "with the next run"
         words.append(f"the next repair is tried {soon}")
-    if one.history.flapping:
-        words.append(f"it keeps changing ({one.history.share:.0%} of its last runs)")
-    status, state, remedy = _judged(one)
-    evidence = one.as_json()
-    return Finding("target", one.target, status, state, "; ".join(words), None, remedy, evidence=evidence)
+    if target.flapping:
+        words.append(f"it keeps changing ({target.changes_percent:.0f}% of its last runs)")
+    status, state, remedy = _judged(target)
+    detail, evidence = "; ".join(words), target.as_json()
+    return Finding("target", target.target, status, state, detail, None, remedy, evidence=evidence)
 
 
-def _judged(one: TargetStatus) -> tuple[Status, str, str | None]:
-    if one.pause is not None:
+def _judged(target: TargetStatus) -> tuple[Status, str, str | None]:
+    word = "ok" if target.result is None else target.result.replace("_", " ")
+    if target.paused:
         return Status.SKIP, "paused", None
-    if one.circuit is RepairCircuit.OPEN:
-        return (
-            Status.FAIL,
-            "given up",
-            one.remedy or f"mend it by hand (`opskit doctor` looks for the cause), then {_AGAIN}",
-        )
-    if one.result in _BAD:
-        status = Status.WARN if one.minor else Status.FAIL
-        return status, one.result.value.replace("_", " ") if one.result else "", one.remedy or _AGAIN
-    if one.circuit is RepairCircuit.HALF_OPEN:
+    if target.circuit is RepairCircuit.OPEN:
+        by_hand = f"mend it by hand (`opskit doctor` looks for the cause), then {_AGAIN}"
+        return Status.FAIL, "given up", target.remedy or by_hand
+    if target.result in _BAD:
+        return Status.WARN if target.minor else Status.FAIL, word, target.remedy or _AGAIN
+    if target.circuit is RepairCircuit.HALF_OPEN:
         return Status.WARN, "on probation", None
-    if one.history.flapping:
+    if target.flapping:
         return Status.WARN, "flapping", "its cause outlives its repairs: `opskit doctor`"
-    if one.result in _OPEN:
-        return Status.WARN, one.result.value if one.result else "", None
-    good = one.result is None or one.result.good
-    return (Status.PASS, "ok", None) if good else (Status.SKIP, str(one.result).replace("_", " "), None)
+    if target.result in _OPEN:
+        return Status.WARN, word, None
+    good = target.result is None or target.result.good
+    return (Status.PASS, "ok", None) if good else (Status.SKIP, word, None)
 
 
-_AGAIN = "`opskit recover`"
-
-
-def _of_pause(one: Pause, now: float) -> Finding:
-    name = "everything" if one.target == ALL else one.target
-    reason = f": {one.reason}" if one.reason else ""
-    if one.until is not None:
-        return Finding("pause", name, Status.SKIP, "paused", f"for {span(one.until - now)} more{reason}")
-    resume = "`opskit resume`" if one.target == ALL else f"`opskit resume {one.target}`"
-    detail = f"for {span(now - one.since)} now, until it is resumed{reason}"
+def _pause_finding(pause: Pause, now: float) -> Finding:
+    name = "everything" if pause.target == ALL else pause.target
+    reason = f": {pause.reason}" if pause.reason else ""
+    if pause.until is not None:
+        return Finding("pause", name, Status.SKIP, "paused", f"for {span(pause.until - now)} more{reason}")
+    resume = "`opskit resume`" if pause.target == ALL else f"`opskit resume {pause.target}`"
+    detail = f"for {span(now - pause.since)} now, until it is resumed{reason}"
     return Finding("pause", name, Status.WARN, "paused", detail, None, f"{resume} ends it")
 
 
-def _of_notice(one: Undelivered, now: float) -> Finding:
-    times = "" if one.times == 1 else f"{one.times} times, "
-    detail = f"was not told of {one.about} ({times}last {span(now - one.last)} ago): {one.why}"
-    remedy = "`opskit status --test-notice` tries every channel"
-    return Finding("notice", one.channel, Status.WARN, "not delivered", detail, None, remedy)
+def span(seconds: float) -> str:
+    """Return a time as people say it, in at most two units, rounded down: `45 s`, `3 h 5 min`. Pure."""
+    whole = max(0, int(seconds))
+    for (name, size), (smaller, part) in pairwise(_UNITS):
+        if whole >= size:
+            more = whole % size // part
+            # Seconds are news only within the first two minutes.
+            shown = more and (smaller != "s" or whole < 120)
+            return f"{whole // size} {name} {more} {smaller}" if shown else f"{whole // size} {name}"
+    return f"{whole} s"
+
+
+def moment(at: float, now: float) -> str:
+    """Return the time of day here, with its date unless that is today's; words for what no calendar has."""
+    try:
+        there, here = datetime.fromtimestamp(at).astimezone(), datetime.fromtimestamp(now).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return "a time out of the calendar"
+    return there.strftime("%H:%M:%S" if there.date() == here.date() else "%Y-%m-%d %H:%M:%S")

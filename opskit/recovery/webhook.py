@@ -1,10 +1,9 @@
 """One POST to an address that is a secret: tried three times, and never named in what is said about it."""
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from opskit import __version__
 
@@ -18,6 +17,7 @@ _PAUSE_S = 0.25
 _MOVED = (301, 302, 307, 308)
 #: What a server may say once and not again. Other 4xx are about the request and stay.
 _PASSING = (408, 425, 429)
+NO_URL = "its address is no URL such as https://host/path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class WebhookRequest:
 
 
 class _Refusal(Exception):  # noqa: N818 - an answer, not an error
-    """An answer that is no success. `wait_s` is None when asking again is of no use."""
+    """An answer that is no success. `wait_s` is None when another try is of no use."""
 
     def __init__(self, why: str, wait_s: float | None = None) -> None:
         super().__init__(why)
@@ -38,137 +38,101 @@ class _Refusal(Exception):  # noqa: N818 - an answer, not an error
         self.wait_s = wait_s
 
 
-async def post(
-    url: str, letter: WebhookRequest, *, environ: Mapping[str, str], timeout_s: float
-) -> str | None:
-    """None when the server took it (2xx), else why not. `timeout_s` bounds all tries together.
+async def post(url: str, request: WebhookRequest, *, timeout_s: float) -> str | None:
+    """Return None when the server took it (2xx), else why not. `timeout_s` bounds all tries together.
 
     Refused and broken connections, 5xx, 408, 425 and 429 are tried again after a pause, or after what
     Retry-After asks for. A redirection is followed on the same host, by POST again. A server that does not
-    answer is not asked twice: it may have taken the first.
+    answer is not asked twice: it may have taken the first. The proxies of the environment are used as httpx
+    uses them, but not for loopback.
     """
     import opskit.providers.failures  # noqa: F401 - it brings httpx, whose import is not the server's time
 
-    said: list[str] = []
+    refusals: list[str] = []
     try:
         async with asyncio.timeout(timeout_s):
-            return await _tried(url, letter, environ, timeout_s, said)
+            return await _tried(url, request, timeout_s, refusals)
     except TimeoutError:
-        before = f" (before: {said[-1]})" if said else ""
+        before = f" (before: {refusals[-1]})" if refusals else ""
         return f"no answer within {timeout_s:g} s{before}"
 
 
-async def _tried(
-    url: str, letter: WebhookRequest, environ: Mapping[str, str], timeout_s: float, said: list[str]
-) -> str | None:
-    until = asyncio.get_running_loop().time() + timeout_s
-    for number in range(_TRIES):
+async def _tried(url: str, request: WebhookRequest, timeout_s: float, refusals: list[str]) -> str | None:
+    """Try until it is taken. A retry library would wait for a Retry-After that ends after the deadline."""
+    clock = asyncio.get_running_loop().time
+    deadline, pause_s = clock() + timeout_s, min(_PAUSE_S, timeout_s / 20)
+    while len(refusals) < _TRIES:
         try:
-            await _delivered(url, letter, environ, timeout_s)
+            await _deliver(url, request, timeout_s)
         except _Refusal as refusal:
-            said.append(refusal.why)
-            if refusal.wait_s is None or number == _TRIES - 1:
+            refusals.append(refusal.why)
+            if refusal.wait_s is None:
                 break
-            pause_s = max(refusal.wait_s, min(_PAUSE_S, timeout_s / 20) * 3**number)
-            if asyncio.get_running_loop().time() + pause_s >= until:
-                break
-            await asyncio.sleep(pause_s)
+            wait_s = max(refusal.wait_s, pause_s)
         else:
             return None
-    return said[-1] + (f", {len(said)} times" if len(said) > 1 else "")
+        pause_s *= 3
+        if len(refusals) == _TRIES or clock() + wait_s >= deadline:
+            break
+        await asyncio.sleep(wait_s)
+    return refusals[-1] + (f", {len(refusals)} times" if len(refusals) > 1 else "")
 
 
-async def _delivered(url: str, letter: WebhookRequest, environ: Mapping[str, str], timeout_s: float) -> None:
-    """One try with its redirections. Raises _Refusal."""
-    for _ in range(_HOPS + 1):
-        moved = await _sent(url, letter, environ, timeout_s)
-        if moved is None:
-            return
-        url = moved
-    raise _Refusal("it redirects again and again")
-
-
-async def _sent(url: str, letter: WebhookRequest, environ: Mapping[str, str], timeout_s: float) -> str | None:
-    """Where it has moved to, None when it was taken. The body of the answer is not read. Raises _Refusal."""
+async def _deliver(url: str, request: WebhookRequest, timeout_s: float) -> None:
+    """One try with its redirections. The body of the answer is not read. Raises _Refusal."""
     from opskit.providers.base import CallError
     from opskit.providers.failures import retry_after, translated
 
-    parts = _address(url)
-    headers = {"Content-Type": letter.content_type, "Idempotency-Key": letter.key}
-    try:
-        with translated("request"):
-            async with (
-                _client(parts, url, environ, timeout_s) as client,
-                client.stream("POST", url, content=letter.body, headers=headers) as response,
-            ):
-                status, heads = response.status_code, response.headers
-    except CallError as error:
-        raise _Refusal(error.text, 0.0) from None
-    if 200 <= status < 300:
-        return None
-    if status in _MOVED and (location := heads.get("location")):
-        return _moved(parts, url, location)
-    passing = status >= 500 or status in _PASSING
-    wait_s = retry_after(heads.get("retry-after")) or 0.0
-    raise _Refusal(f"it answers HTTP {status}", wait_s if passing else None)
+    headers = {"Content-Type": request.content_type, "Idempotency-Key": request.key}
+    for _ in range(_HOPS + 1):
+        try:
+            async with _client(url, timeout_s) as client:
+                with translated("request"):
+                    async with client.stream("POST", url, content=request.body, headers=headers) as response:
+                        status, answer = response.status_code, response.headers
+        except CallError as error:
+            raise _Refusal(error.text, 0.0) from None
+        if 200 <= status < 300:
+            return
+        if status in _MOVED and (location := answer.get("location")):
+            url = _moved(url, location)
+            continue
+        passing = status >= 500 or status in _PASSING
+        wait_s = retry_after(answer.get("retry-after")) or 0.0
+        raise _Refusal(f"it answers HTTP {status}", wait_s if passing else None)
+    raise _Refusal("it redirects again and again")
 
 
-def _address(url: str) -> SplitResult:
+def _client(url: str, timeout_s: float) -> "httpx.AsyncClient":
     """Raises _Refusal for what cannot be asked."""
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or not url.isprintable() or " " in url:
-        raise _Refusal("its address is no URL such as https://host/path")
-    return parts
-
-
-def _moved(parts: SplitResult, url: str, location: str) -> str:
-    try:
-        target = urlsplit(urljoin(url, location))
-    except ValueError:
-        raise _Refusal("it redirects to an address that is no URL") from None
-    if target.hostname != parts.hostname or target.scheme not in (parts.scheme, "https"):
-        raise _Refusal("it redirects to another host, which is not followed")
-    return target.geturl()
-
-
-def _client(
-    parts: SplitResult, url: str, environ: Mapping[str, str], timeout_s: float
-) -> "httpx.AsyncClient":
-    """Through the proxy of the environment where there is one. Raises _Refusal."""
     import httpx
-
-    from opskit.providers.transport import transport
-
-    proxy = _proxy(parts, environ)
-    # What has connected may take all the time that is left: slow is not dead.
-    timeout = httpx.Timeout(None, connect=timeout_s / _TRIES)
-    headers = {"User-Agent": f"opskit/{__version__}"}
-    if proxy is None:
-        carrier = transport(url, pooled=False)
-        return httpx.AsyncClient(headers=headers, timeout=timeout, transport=carrier, trust_env=False)
-    return httpx.AsyncClient(headers=headers, timeout=timeout, proxy=proxy, trust_env=False)
-
-
-def _proxy(parts: SplitResult, environ: Mapping[str, str]) -> str | None:
-    """As curl does it: `https_proxy`, `all_proxy`, `no_proxy`, in either case; never for loopback."""
-    # The rule of urllib for no_proxy, which typeshed does not know.
-    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
     from opskit.system.host import is_loopback
 
-    host = parts.hostname or ""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not url.isprintable() or " " in url:
+        raise _Refusal(NO_URL)
+    try:
+        return httpx.AsyncClient(
+            headers={"User-Agent": f"opskit/{__version__}"},
+            # What has connected may take all the time that remains: slow is not dead.
+            timeout=httpx.Timeout(None, connect=timeout_s / _TRIES),
+            verify=parts.scheme == "https",
+            trust_env=not is_loopback(url),
+        )
+    except (ImportError, ValueError):
+        raise _Refusal("the proxy of the environment is of a kind that opskit does not speak") from None
 
-    def named(name: str) -> str:
-        return environ.get(name) or environ.get(name.upper()) or ""
 
-    proxy = named(f"{parts.scheme}_proxy") or named("all_proxy")
-    if not proxy or is_loopback(parts.geturl()) or proxy_bypass_environment(host, {"no": named("no_proxy")}):
-        return None
-    proxy = proxy if "://" in proxy else f"http://{proxy}"
-    if urlsplit(proxy).scheme not in ("http", "https"):
-        raise _Refusal("the proxy of the environment is of a kind that opskit does not speak")
-    return proxy
+def _moved(url: str, location: str) -> str:
+    try:
+        source, target = urlsplit(url), urlsplit(urljoin(url, location))
+    except ValueError:
+        raise _Refusal("it redirects to an address that is no URL") from None
+    if target.hostname != source.hostname or target.scheme not in (source.scheme, "https"):
+        raise _Refusal("it redirects to another host, which is not followed")
+    return target.geturl()

@@ -1,4 +1,1 @@
-"""Running opskit every five minutes, from launchd or systemd.
-
-`opskit.schedule.status.status` is what other commands ask.
-"""
+"""Running opskit every few minutes, from launchd or systemd; `status.status` is what other commands ask."""

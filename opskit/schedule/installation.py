@@ -1,59 +1,16 @@
-"""Installing and removing the job: looked at first, done step by step, undone when a step fails."""
+"""Installing and removing the job: checked first, done step by step, undone when a step fails."""
 
-import os
-import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from opskit.config.schema import Config
-from opskit.config.state import default_state_dir, ensure_state_dir
+from opskit.config.state import ensure_state_dir
 from opskit.errors import OpskitError
-from opskit.schedule import carried, reach
-from opskit.schedule.client import Refused, SchedulerClient
-from opskit.schedule.interval import DEFAULT
-from opskit.schedule.job import Job, planned
-from opskit.schedule.launchd import Launchd
-from opskit.schedule.scheduler import JobState, Scheduler
-from opskit.schedule.steps import Step
-from opskit.schedule.systemd import Systemd
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulePlace:
-    """Where a schedule is made: all that is not configuration. Tests have places of their own."""
-
-    environ: Mapping[str, str]
-    home: Path
-    platform: str = sys.platform
-    uid: int = 0
-    interpreter: str = sys.executable
-
-    @classmethod
-    def here(cls, environ: Mapping[str, str]) -> "SchedulePlace":
-        home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
-        # Not resolved: the link to the interpreter is what makes a virtual environment.
-        interpreter = str(Path(sys.executable).absolute())
-        return cls(environ, home, sys.platform, os.getuid(), interpreter)
-
-    @property
-    def state_folder(self) -> Path:
-        """The state folder of this place, whatever a configuration says: what is installed needs none."""
-        chosen = self.environ.get("OPSKIT_STATE_DIR")
-        return ensure_state_dir(chosen or default_state_dir(self.environ))
-
-    def scheduler(self) -> tuple[Scheduler, SchedulerClient]:
-        """Return the scheduler of this system, and the client that it is asked through."""
-        environ = dict(self.environ)
-        if self.platform == "darwin":
-            client = SchedulerClient(environ)
-            return Launchd(client, home=self.home, uid=self.uid), client
-        # A session of cron or sudo lacks it, and the user's systemd is there all the same.
-        if "XDG_RUNTIME_DIR" not in environ and Path(f"/run/user/{self.uid}").is_dir():
-            environ["XDG_RUNTIME_DIR"] = f"/run/user/{self.uid}"
-        client = SchedulerClient(environ)
-        return Systemd(client, home=self.home), client
+from opskit.recovery.executor import Executor, scheduling
+from opskit.schedule import environment
+from opskit.schedule.job import SchedulePlace, planned
+from opskit.schedule.scheduler import Scheduler, ScheduleStatus, ScheduleStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +18,24 @@ class ScheduleChange:
     """`steps` were carried out, or would be; none when all was as it should be. `notes` are for people."""
 
     scheduler: Scheduler
-    steps: tuple[Step, ...]
-    state: JobState | None
+    steps: tuple[ScheduleStep, ...]
+    state: ScheduleStatus | None
     notes: tuple[str, ...] = ()
 
 
-def job_of(config: Config, place: SchedulePlace, *, every: int = DEFAULT) -> Job:
-    """The job that an installation would write. Raises OpskitError SCHEDULE_004 and CONFIG_001."""
-    return planned(
-        config,
-        place.environ,
-        interpreter=place.interpreter,
-        every=every,
-        platform=place.platform,
-        home=place.home,
-    )
+def scheduler_of(place: SchedulePlace) -> Scheduler:
+    """Return the scheduler of this system."""
+    from opskit.schedule.launchd import Launchd
+    from opskit.schedule.systemd import Systemd
+
+    environ = dict(place.environ)
+    if place.platform == "darwin":
+        return Launchd(environ, home=place.home, uid=place.uid)
+    # A session of cron or sudo lacks it, and the user's systemd is there all the same.
+    runtime = f"/run/user/{place.uid}"
+    if "XDG_RUNTIME_DIR" not in environ and Path(runtime).is_dir():
+        environ["XDG_RUNTIME_DIR"] = runtime
+    return Systemd(environ, home=place.home)
 
 
 async def install(config: Config, place: SchedulePlace, *, every: int, dry: bool = False) -> ScheduleChange:
@@ -85,19 +45,21 @@ async def install(config: Config, place: SchedulePlace, *, every: int, dry: bool
     undone), SCHEDULE_003 for a path that macOS denies, SCHEDULE_004 for a secret.
     """
     if place.platform == "darwin":
-        reach.check(config, place.interpreter, home=place.home)
-    job = job_of(config, place, every=every)
-    scheduler, client = place.scheduler()
-    notes = [_withheld(name, scheduler) for name in carried.withheld(config, place.environ)]
+        environment.check_reach(config, place.interpreter, home=place.home)
+    job = planned(config, place, every=every)
+    scheduler = scheduler_of(place)
+    notes = [_withheld(name, scheduler) for name in environment.withheld(config, place.environ)]
     before = await _before(scheduler, notes, dry=dry)
-    if before is not None and _as_wished(scheduler, job, before):
+    if before is not None and scheduler.as_wanted(job, before):
         return ScheduleChange(scheduler, (), before, tuple(notes))
     steps = tuple(scheduler.install(job))
     if dry or before is None:
         return ScheduleChange(scheduler, steps, before, tuple(notes))
-    with client.changing(ensure_state_dir(config.state_dir), "schedule install"):
-        after = await _installed(scheduler, client, steps, before)
-    if isinstance(scheduler, Systemd) and await scheduler.lingers() is not True:
+    with scheduling(
+        scheduler.environ, ensure_state_dir(config.state_dir), source="schedule install"
+    ) as executor:
+        after = await _installed(scheduler, executor, steps, before)
+    if not await scheduler.runs_without_session():
         notes.append(
             "the timer stops when you log out: `loginctl enable-linger $USER` lets it run without a session"
         )
@@ -106,39 +68,32 @@ async def install(config: Config, place: SchedulePlace, *, every: int, dry: bool
 
 async def remove(place: SchedulePlace, *, dry: bool = False) -> ScheduleChange:
     """Take the job out; its log stays. Nothing is done where there is none."""
-    scheduler, client = place.scheduler()
+    scheduler = scheduler_of(place)
     notes: list[str] = []
     before = await _before(scheduler, notes, dry=dry)
     if before is not None and not before.traces:
         return ScheduleChange(scheduler, (), before)
-    steps = tuple(scheduler.remove())
+    steps = tuple(scheduler.restore({}, loaded=False))
     if dry or before is None:
         return ScheduleChange(scheduler, steps, before, tuple(notes))
-    with client.changing(place.state_folder, "schedule remove"):
-        try:
-            for step in steps:
-                await client.do(step)
-        except Refused as refused:
-            raise await scheduler.explained(refused) from refused
+    with scheduling(scheduler.environ, place.state_folder, source="schedule remove") as executor:
+        await scheduler.carry_out(executor, steps)
     return ScheduleChange(scheduler, steps, await scheduler.state(datetime.now(UTC)))
 
 
 async def start(place: SchedulePlace) -> ScheduleChange:
     """Start the job now, through its scheduler; one that runs already is left alone."""
-    scheduler, client = place.scheduler()
+    scheduler = scheduler_of(place)
     before = await scheduler.state(datetime.now(UTC))
     if before.running:
         return ScheduleChange(scheduler, (), before)
-    step = scheduler.start()
-    with client.changing(place.state_folder, "schedule run-now"):
-        try:
-            await client.do(step)
-        except Refused as refused:
-            raise await scheduler.explained(refused) from refused
-    return ScheduleChange(scheduler, (step,), before)
+    steps = (scheduler.start(),)
+    with scheduling(scheduler.environ, place.state_folder, source="schedule run-now") as executor:
+        await scheduler.carry_out(executor, steps)
+    return ScheduleChange(scheduler, steps, before)
 
 
-async def _before(scheduler: Scheduler, notes: list[str], *, dry: bool) -> JobState | None:
+async def _before(scheduler: Scheduler, notes: list[str], *, dry: bool) -> ScheduleStatus | None:
     """A plan can be shown where no scheduler answers, too."""
     try:
         return await scheduler.state(datetime.now(UTC))
@@ -149,46 +104,30 @@ async def _before(scheduler: Scheduler, notes: list[str], *, dry: bool) -> JobSt
         return None
 
 
-def _as_wished(scheduler: Scheduler, job: Job, state: JobState) -> bool:
-    same = {str(path): text for path, text in state.files.items()} == {
-        str(path): text for path, text in scheduler.files(job).items()
-    }
-    return same and state.loaded and not state.disabled and not state.stale and scheduler.ready()
-
-
 async def _installed(
-    scheduler: Scheduler, client: SchedulerClient, steps: Sequence[Step], before: JobState
-) -> JobState:
+    scheduler: Scheduler, executor: Executor, steps: tuple[ScheduleStep, ...], before: ScheduleStatus
+) -> ScheduleStatus:
     try:
-        for step in steps:
-            await client.do(step)
-        state = _checked(await scheduler.state(datetime.now(UTC)))
+        await scheduler.carry_out(executor, steps)
+        return await _loaded(scheduler)
     except BaseException as exc:
-        # The explanation first: it looks at what the undoing takes away.
-        problem = await scheduler.explained(exc) if isinstance(exc, Refused) else exc
-        left = await _undone(scheduler, client, before)
-        if not isinstance(problem, OpskitError):
+        problems = []
+        for step in scheduler.restore(before.files, loaded=bool(before.loaded)):
+            try:
+                await scheduler.carry_out(executor, (step,))
+            except OpskitError as error:
+                problems.append(error.message)
+        if not isinstance(exc, OpskitError):
             raise
-        end = f"undoing it failed too: {left}" if left else "what was begun is undone"
-        raise OpskitError(problem.code, f"{problem.message}; {end}", remedy=problem.remedy) from exc
-    return state
+        end = f"undoing it failed too: {'; '.join(problems)}" if problems else "what was begun is undone"
+        raise OpskitError(exc.code, f"{exc.message}; {end}", remedy=exc.remedy) from exc
 
 
-def _checked(state: JobState) -> JobState:
+async def _loaded(scheduler: Scheduler) -> ScheduleStatus:
+    state = await scheduler.state(datetime.now(UTC))
     if not state.loaded:
-        raise OpskitError("SCHEDULE_002", "every step went well, and the job is not loaded all the same")
+        raise OpskitError("SCHEDULE_002", "every step succeeded, and the job is still not loaded")
     return state
-
-
-async def _undone(scheduler: Scheduler, client: SchedulerClient, before: JobState) -> str:
-    """What could not be undone; every step is tried."""
-    left = []
-    for step in scheduler.undo(before):
-        try:
-            await client.do(step)
-        except OpskitError as error:
-            left.append(error.message)
-    return "; ".join(left)
 
 
 def _withheld(name: str, scheduler: Scheduler) -> str:

@@ -1,64 +1,106 @@
-"""What the scheduler is told to run: one description, from which a plist or the units are written."""
+"""The job that a scheduler is told to run: one description, from which a plist or the units are written."""
 
 import math
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from opskit.checks.quantity import duration_s
 from opskit.config.schema import Config
-from opskit.errors import OpskitError
-from opskit.schedule import carried
-from opskit.schedule.folders import job_path
+from opskit.config.state import default_state_dir, ensure_state_dir
+from opskit.errors import OpskitError, UsageError
+from opskit.schedule.environment import job_path, job_variables
 
 LABEL = "dev.opskit.recover"
 UNIT = "opskit-recover"
 ARGUMENTS = ("-m", "opskit", "recover", "--json", "--quiet-lock")
 #: Statuses of `opskit recover` that are no failure: nothing to do, repaired, another run holds the lock.
 GOOD_EXITS = (0, 4, 75)
+#: Only calendar times survive the sleep of a Mac (ops facts 10), so an hour is cut into equal parts.
+MINUTES = tuple(minutes for minutes in range(1, 61) if 60 % minutes == 0)
+DEFAULT_MINUTES = 5
 #: What `recover` needs beyond its own budget to write down how it ended.
 _AFTER_BUDGET_S = 40
 
 
 @dataclass(frozen=True, slots=True)
+class SchedulePlace:
+    """Where a schedule is made: all that is not configuration. Tests have places of their own."""
+
+    environ: Mapping[str, str]
+    home: Path
+    platform: str = sys.platform
+    uid: int = 0
+    interpreter: str = sys.executable
+
+    @classmethod
+    def here(cls, environ: Mapping[str, str]) -> "SchedulePlace":
+        home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+        # Not resolved: the link to the interpreter is what makes a virtual environment.
+        interpreter = str(Path(sys.executable).absolute())
+        return cls(environ, home, sys.platform, os.getuid(), interpreter)
+
+    @property
+    def state_folder(self) -> Path:
+        """The state folder of this place, whatever a configuration says: what is installed needs none."""
+        return ensure_state_dir(self.environ.get("OPSKIT_STATE_DIR") or default_state_dir(self.environ))
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """`arguments` begin with the absolute interpreter; `limit_s` is when a run that hangs is killed."""
+    """`arguments` begin with the absolute interpreter; `every` is in minutes.
+
+    `limit_s` is when a run that hangs is killed.
+    """
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
-    every: int = 5
+    every: int = DEFAULT_MINUTES
     limit_s: int = 280
 
 
-def planned(
-    config: Config,
-    environ: Mapping[str, str],
-    *,
-    interpreter: str,
-    every: int,
-    platform: str,
-    home: Path,
-) -> Job:
-    """The job for this configuration as this shell sees it. Reads files, changes nothing.
+def planned(config: Config, place: SchedulePlace, *, every: int = DEFAULT_MINUTES) -> Job:
+    """Return the job for this configuration as this shell sees it. Reads files, changes nothing.
 
     The scheduler starts it in `/` without this shell's variables, so the configuration is named by its
     absolute path and PATH is made of the folders in which the programs of recovery really lie. Raises
     OpskitError SCHEDULE_004 for a secret, and CONFIG_001 for what no plist or unit can hold.
     """
     programs = [command[0] for command in (*config.stack.start.values(), config.notices.command) if command]
-    path = job_path(programs, environ, platform=platform, home=home)
-    environment = {"PATH": path, **carried.variables(config, environ)}
+    path = job_path(programs, place.environ, platform=place.platform, home=place.home)
+    environment = {"PATH": path, **job_variables(config, place.environ)}
+    interpreter = place.interpreter
     arguments = (interpreter, *ARGUMENTS)
-    if platform != "darwin" and set(interpreter) & set("\"'\\$"):
+    if place.platform != "darwin" and set(interpreter) & set("\"'\\$"):
         raise OpskitError(
             "CONFIG_001",
             f"systemd starts no program with a quote, a backslash or a dollar in its path: {interpreter}",
             remedy="make the virtual environment in a folder with a plain name",
         )
-    for text in (*arguments, *environment.values()):
-        if not text.isprintable():
-            raise OpskitError(
-                "CONFIG_001",
-                "a path or a variable of the job holds characters that cannot be shown",
-                remedy="rename the folder, or correct the variable; `opskit config show` shows the values",
-            )
+    if not all(text.isprintable() for text in (*arguments, *environment.values())):
+        raise OpskitError(
+            "CONFIG_001",
+            "a path or a variable of the job holds characters that cannot be shown",
+            remedy="rename the folder, or correct the variable; `opskit config show` shows the values",
+        )
     return Job(arguments, environment, every, math.ceil(config.recovery.budget_s) + _AFTER_BUDGET_S)
+
+
+def minutes_of(text: str) -> int:
+    """Return `5m`, `300s` and `1h` as minutes. Raises UsageError, with the list, for what divides no hour."""
+    seconds = duration_s(text)
+    if seconds is None or seconds % 60 or int(seconds) // 60 not in MINUTES:
+        listed = ", ".join("1h" if minutes == 60 else f"{minutes}m" for minutes in MINUTES)
+        raise UsageError(
+            f"--every {text!r} does not divide an hour into equal parts", remedy=f"use one of: {listed}"
+        )
+    return int(seconds) // 60
+
+
+def next_start(every: int, now: datetime) -> datetime:
+    """Return the first start after `now`, whose zone decides: some zones are half an hour off the others."""
+    this_minute = now.replace(second=0, microsecond=0)
+    return this_minute + timedelta(minutes=every - this_minute.minute % every)

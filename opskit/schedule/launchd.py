@@ -2,236 +2,246 @@
 
 import asyncio
 import os
-import shutil
+import plistlib
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from xml.parsers.expat import ExpatError
 
 from opskit.errors import OpskitError
-from opskit.schedule import plist
-from opskit.schedule.client import Refused, SchedulerClient
-from opskit.schedule.interval import next_slot
-from opskit.schedule.job import LABEL, Job
-from opskit.schedule.scheduler import JobState, Name, text_of
-from opskit.schedule.steps import Folder, Remove, RunCommand, Step, WaitUntilAbsent, Write
+from opskit.recovery.executor import Executor
+from opskit.schedule.job import LABEL, Job, next_start
+from opskit.schedule.scheduler import (
+    INSIDE_S,
+    ChangeFile,
+    Name,
+    Refused,
+    RunCommand,
+    Scheduler,
+    ScheduleStatus,
+    ScheduleStep,
+    text_of,
+)
 from opskit.system import launchctl
 from opskit.system.program import ProgramResult
 
-#: How long a look from inside may take: launchd starts a job at once, and Python in a second.
-_INSIDE_S = 40.0
 _POLL_S = 0.1
-_NOT_LOADED = "it is fine when it was not loaded"
+#: Answers of launchctl: the job is being ended; it runs already, or an operation on its label goes on.
+_ENDING, _IN_PROGRESS = 36, 37
 
 
-class Launchd:
+class Launchd(Scheduler):
     """The agents of one user. `uid` names the session, `home` the folder in which agents lie."""
 
     name: Name = "launchd"
 
-    def __init__(self, client: SchedulerClient, *, home: Path, uid: int) -> None:
-        self._client = client
+    def __init__(self, environ: Mapping[str, str], *, home: Path, uid: int) -> None:
+        super().__init__(environ)
         self._home = home
         self._uid = uid
         self._domain = f"gui/{uid}"
         self._target = f"gui/{uid}/{LABEL}"
         self._plist = home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
         self._logs = home / "Library" / "Logs" / "opskit"
+        self.paths = (self._plist,)
+        # A job ends with 78 (EX_CONFIG) when this folder is missing.
+        self.log_folder = self._logs
         self.log = f"tail -n 50 {self._logs / 'recover.err.log'} {self._logs / 'recover.out.log'}"
 
     def files(self, job: Job) -> dict[Path, str]:
-        return {self._plist: plist.text(job, self._logs)}
+        return {self._plist: plist_text(job, self._logs)}
 
-    def ready(self) -> bool:
-        """A job ends with 78 (EX_CONFIG) when the folder of its output is missing."""
-        return self._logs.is_dir()
-
-    async def state(self, now: datetime) -> JobState:
-        text = text_of(self._plist)
-        files = {self._plist: text}
-        job = plist.read(text) if text is not None else None
-        done = await self._ask("print", self._target)
-        if done.exit:
-            if not launchctl.absent(done):
-                raise self._silent(done)
-            return JobState(files, job, disabled=await self._disabled())
-        known = launchctl.job(done.out)
+    async def state(self, now: datetime) -> ScheduleStatus:
+        files = self.installed_files()
+        job = read_plist(files[self._plist] or "")
+        status = ScheduleStatus(self.name, files, job, loaded=False, log=self.log)
+        printed = await self._ask("print", self._target)
         disabled = await self._disabled()
-        elsewhere = known.path is not None and known.path != str(self._plist)
-        return JobState(
-            files,
-            job,
+        if printed.exit and not launchctl.absent(printed):
+            raise self._unreachable(printed)
+        if printed.exit:
+            return replace(status, disabled=disabled)
+        loaded = launchctl.job(printed.out)
+        elsewhere = loaded.path is not None and loaded.path != str(self._plist)
+        return replace(
+            status,
             loaded=True,
             disabled=disabled,
-            running=known.running,
-            last_exit=known.last_exit,
-            last_run=_changed(self._logs / "recover.out.log") if known.runs != 0 else None,
-            next_run=next_slot(job.every, now) if job is not None and not disabled else None,
-            stale=job is not None and not _holds(known, job),
-            trouble=f"launchd loaded it from {known.path}" if elsewhere else known.reason,
+            running=loaded.running,
+            last_exit=loaded.last_exit,
+            last_run=_changed_at(self._logs / "recover.out.log") if loaded.runs != 0 else None,
+            next_run=next_start(job.every, now) if job is not None and not disabled else None,
+            stale=job is not None and not _holds(loaded, job),
+            trouble=f"launchd loaded it from {loaded.path}" if elsewhere else loaded.reason,
         )
 
-    def install(self, job: Job) -> Sequence[Step]:
+    def load(self) -> Sequence[ScheduleStep]:
         """The order matters (ops facts 11): a job that is loaded or disabled cannot be loaded."""
         return (
-            Folder(self._plist.parent),
-            Folder(self._logs),
-            Write(self._plist, plist.text(job, self._logs)),
             RunCommand(("plutil", "-lint", str(self._plist))),
-            *self._load(),
-        )
-
-    def remove(self) -> Sequence[Step]:
-        return (*self._unload(), Remove(self._plist))
-
-    def undo(self, before: JobState) -> Sequence[Step]:
-        old = before.files[self._plist]
-        if old is None:
-            return self.remove()
-        again = self._load() if before.loaded else ()
-        return (*self._unload(), Write(self._plist, old), *again)
-
-    def start(self) -> Step:
-        """37: it is running already, which is as good."""
-        return RunCommand(("launchctl", "kickstart", self._target), tolerates=lambda done: done.exit == 37)
-
-    async def explained(self, refused: Refused) -> OpskitError:
-        argv, done = refused.step.argv, refused.answer
-        if argv[0] == "launchctl" and launchctl.no_session(done):
-            return self._silent(done)
-        if argv[:2] == ("launchctl", "kickstart") and launchctl.absent(done):
-            return OpskitError(
-                "SCHEDULE_002", "the job is not loaded", remedy="load it with `opskit schedule install`"
-            )
-        if argv[:2] == ("launchctl", "bootstrap") and done.exit == 5:
-            checked, remedy = await self._checked()
-            return OpskitError(
-                "SCHEDULE_002",
-                f"{refused.message}. launchd says this of many things; checked: {checked}",
-                remedy=remedy,
-            )
-        return refused
-
-    async def inside(self, job: Job, arguments: Sequence[str]) -> str:
-        """A second agent with the same environment, which runs once and is taken out again."""
-        label = f"{LABEL}.inside.{os.getpid()}"
-        target = f"{self._domain}/{label}"
-        folder = Path(tempfile.mkdtemp(prefix="opskit-inside-"))
-        output, agent = folder / "seen.json", folder / f"{label}.plist"
-        command = (job.arguments[0], *arguments)
-        try:
-            await self._client.do(Write(agent, plist.one_shot(label, command, job.environment, output)))
-            await self._client.do(RunCommand(("launchctl", "bootstrap", self._domain, str(agent))))
-            ended = await self._ended(target)
-            written = text_of(output) or ""
-            if ended.last_exit != 0 or not written.strip():
-                said = " ".join((text_of(output.with_suffix(".err")) or "").split())[-300:]
-                raise OpskitError(
-                    "SCHEDULE_002",
-                    f"a look from inside ended with {ended.last_exit}: {said or 'it wrote nothing'}",
-                )
-        except Refused as refused:
-            raise await self.explained(refused) from refused
-        else:
-            return written
-        finally:
-            await self._client.do(
-                RunCommand(("launchctl", "bootout", target), launchctl.absent, why_tolerated=_NOT_LOADED)
-            )
-            shutil.rmtree(folder, ignore_errors=True)
-
-    async def _ended(self, target: str) -> launchctl.LaunchdJob:
-        until = time.monotonic() + _INSIDE_S
-        while True:
-            known = launchctl.job((await self._ask("print", target)).out)
-            if known.last_exit is not None and not known.running:
-                return known
-            if time.monotonic() >= until:
-                raise OpskitError("SCHEDULE_002", f"a look from inside did not end within {_INSIDE_S:g} s")
-            await asyncio.sleep(_POLL_S)
-
-    def _load(self) -> tuple[Step, ...]:
-        """37: an operation on the same label is still going on."""
-        return (
-            *self._unload(),
+            *self.unload(),
             RunCommand(("launchctl", "enable", self._target)),
             RunCommand(
                 ("launchctl", "bootstrap", self._domain, str(self._plist)),
-                again=lambda done: done.exit == 37,
+                again=lambda result: result.exit == _IN_PROGRESS,
             ),
             RunCommand(("launchctl", "print", self._target)),
         )
 
-    def _unload(self) -> tuple[Step, ...]:
-        """36: it is being ended, which is waited for."""
+    def unload(self) -> Sequence[ScheduleStep]:
         return (
             RunCommand(
                 ("launchctl", "bootout", self._target),
-                tolerates=lambda done: launchctl.absent(done) or done.exit == 36,
-                why_tolerated=_NOT_LOADED,
+                accepts=lambda result: launchctl.absent(result) or result.exit == _ENDING,
+                why_accepted="it is fine when it was not loaded",
             ),
-            WaitUntilAbsent(("launchctl", "print", self._target)),
+            RunCommand(("launchctl", "print", self._target), until_absent=True),
         )
 
-    async def _ask(self, *arguments: str) -> ProgramResult:
-        return await self._client.ask(("launchctl", *arguments))
-
-    async def _disabled(self) -> bool:
-        done = await self._ask("print-disabled", self._domain)
-        return done.exit == 0 and launchctl.disabled(done.out, LABEL)
-
-    async def _checked(self) -> tuple[str, str]:
-        """What can be wrong behind "5: Input/output error", each looked at, and what to do first."""
-        loaded = (await self._ask("print", self._target)).exit == 0
-        disabled = await self._disabled()
-        session = (await self._ask("print", self._domain)).exit == 0
-        owned = _owned(self._plist, self._uid)
-        outside = str(self._home.resolve()).startswith("/Volumes/")
-        facts = {
-            "the plist is valid": True,
-            "it is loaded already" if loaded else "it is not loaded": not loaded,
-            "it is disabled" if disabled else "it is not disabled": not disabled,
-            "there is a graphical session" if session else "there is no graphical session": session,
-            "owner and mode of the file are right"
-            if owned
-            else "the file is not yours alone to write": owned,
-            "the home folder is on another volume"
-            if outside
-            else "the home folder is on the system's volume": (not outside),
-        }
-        remedy = (
-            f"remove it by hand: `launchctl bootout {self._target}`, then install again"
-            if loaded
-            else f"`launchctl enable {self._target}`, then install again"
-            if disabled
-            else "log in at the screen of this Mac, then install again"
-            if not session
-            else f"`chown $(id -u) {self._plist} && chmod 644 {self._plist}`, then install again"
-            if not owned
-            else "agents on another volume are not loaded at log-in; use a home folder on the system's volume"
-            if outside
-            else "launchd may be throttling it: wait 10 s and install again; then log out and in"
+    def start(self) -> ScheduleStep:
+        return RunCommand(
+            ("launchctl", "kickstart", self._target),
+            accepts=lambda result: result.exit == _IN_PROGRESS,
+            remedy="load it with `opskit schedule install`",
         )
-        return ", ".join(f"{what}{'' if good else ' (!)'}" for what, good in facts.items()), remedy
 
-    def _silent(self, done: ProgramResult) -> OpskitError:
+    def silence(self, result: ProgramResult) -> OpskitError | None:
+        return self._unreachable(result) if launchctl.no_session(result) else None
+
+    def _unreachable(self, result: ProgramResult) -> OpskitError:
         return OpskitError(
             "SCHEDULE_001",
-            f"launchd has no graphical session of user {self._uid}: {done.complaint}",
+            f"launchd has no graphical session of user {self._uid}: {result.complaint}",
             remedy="log in at the screen of this Mac as this user (ssh is not enough), or switch "
             "automatic log-in on for a Mac without a screen",
         )
 
+    async def explained(self, refused: Refused) -> OpskitError:
+        """Explain "5: Input/output error", which launchd says of many things: each is checked."""
+        if refused.argv[:2] != ("launchctl", "bootstrap") or refused.result.exit != 5:
+            return refused
+        loaded = (await self._ask("print", self._target)).exit == 0
+        outside = str(self._home.resolve()).startswith("/Volumes/")
+        checks = (
+            (loaded, "it is not loaded", "it is loaded already",
+             f"remove it by hand: `launchctl bootout {self._target}`, then install again"),
+            (await self._disabled(), "it is not disabled", "it is disabled",
+             f"`launchctl enable {self._target}`, then install again"),
+            (not _owned(self._plist, self._uid), "owner and mode of the file are right",
+             "the file is not yours alone to write",
+             f"`chown $(id -u) {self._plist} && chmod 644 {self._plist}`, then install again"),
+            (outside, "the home folder is on the system's volume", "the home folder is on another volume",
+             "agents on another volume are not loaded at log-in; use a home folder on the system's volume"),
+        )  # fmt: skip
+        facts = ["the plist is valid", "there is a graphical session"]
+        facts += [f"{bad} (!)" if wrong else good for wrong, good, bad, _ in checks]
+        throttled = "launchd may be throttling it: wait 10 s and install again; then log out and in"
+        return OpskitError(
+            "SCHEDULE_002",
+            f"{refused.message}. launchd says this of many things; checked: {', '.join(facts)}",
+            remedy=next((remedy for wrong, _, _, remedy in checks if wrong), throttled),
+        )
 
-def _holds(known: launchctl.LaunchdJob, job: Job) -> bool:
+    async def inside(self, executor: Executor, command: Sequence[str], environment: Mapping[str, str]) -> str:
+        """Run a second agent with the same environment once, and take it out again."""
+        label = f"{LABEL}.inside.{os.getpid()}"
+        target = f"{self._domain}/{label}"
+        bootout = RunCommand(("launchctl", "bootout", target), launchctl.absent)
+        with tempfile.TemporaryDirectory(prefix="opskit-inside-", ignore_cleanup_errors=True) as folder:
+            output, errors, agent = (
+                Path(folder) / name for name in ("out.json", "err.txt", f"{label}.plist")
+            )
+            content = {
+                "Label": label,
+                "ProgramArguments": list(command),
+                "EnvironmentVariables": dict(environment),
+                "RunAtLoad": True,
+                "StandardOutPath": str(output),
+                "StandardErrorPath": str(errors),
+                "ProcessType": "Standard",
+            }
+            bootstrap = RunCommand(("launchctl", "bootstrap", self._domain, str(agent)))
+            try:
+                await self.carry_out(executor, (ChangeFile(agent, _dumped(content)), bootstrap))
+                exit_status = await self._ended(target)
+            finally:
+                await self.carry_out(executor, (bootout,))
+            written = text_of(output) or ""
+            if exit_status == 0 and written.strip():
+                return written
+            words = " ".join((text_of(errors) or "").split())[-300:] or "it wrote nothing"
+            raise OpskitError("SCHEDULE_002", f"a look from inside ended with {exit_status}: {words}")
+
+    async def _ended(self, target: str) -> int:
+        deadline = time.monotonic() + INSIDE_S
+        while True:
+            job = launchctl.job((await self._ask("print", target)).out)
+            if job.last_exit is not None and not job.running:
+                return job.last_exit
+            if time.monotonic() >= deadline:
+                raise OpskitError("SCHEDULE_002", f"a look from inside did not end within {INSIDE_S:g} s")
+            await asyncio.sleep(_POLL_S)
+
+    async def _ask(self, *arguments: str) -> ProgramResult:
+        return await self.ask(("launchctl", *arguments))
+
+    async def _disabled(self) -> bool:
+        result = await self._ask("print-disabled", self._domain)
+        return result.exit == 0 and launchctl.disabled(result.out, LABEL)
+
+
+def plist_text(job: Job, logs: Path) -> str:
+    """Return the plist of the job.
+
+    Calendar times, because launchd drops the firings of an interval while the Mac sleeps and makes one of all
+    missed calendar times at wake (ops facts 10). No KeepAlive: the job ends. `Standard`, because background
+    jobs are throttled. AbandonProcessGroup, or launchd would end with the job the servers that it started.
+    """
+    return _dumped(
+        {
+            "Label": LABEL,
+            "ProgramArguments": list(job.arguments),
+            "EnvironmentVariables": dict(job.environment),
+            "StartCalendarInterval": [{"Minute": minute} for minute in range(0, 60, job.every)],
+            "StandardOutPath": str(logs / "recover.out.log"),
+            "StandardErrorPath": str(logs / "recover.err.log"),
+            "ProcessType": "Standard",
+            "AbandonProcessGroup": True,
+        }
+    )
+
+
+def read_plist(text: str) -> Job | None:
+    """Return the job of a plist that opskit wrote, or a person changed; None for any other plist."""
+    try:
+        content = plistlib.loads(text.encode())
+        starts = content["StartCalendarInterval"]
+        arguments = tuple(map(str, content["ProgramArguments"]))
+        environment = {
+            str(name): str(value) for name, value in content.get("EnvironmentVariables", {}).items()
+        }
+        every = 60 // len(starts) if isinstance(starts, list) and starts else 60
+    except (plistlib.InvalidFileException, ExpatError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return Job(arguments, environment, every) if arguments else None
+
+
+def _dumped(content: dict[str, Any]) -> str:
+    return plistlib.dumps(content, sort_keys=False).decode()
+
+
+def _holds(loaded: launchctl.LaunchdJob, job: Job) -> bool:
     """Whether what launchd has loaded is what the file says; it adds variables of its own."""
-    arguments = known.arguments in ((), job.arguments)
-    return arguments and (not known.environment or job.environment.items() <= known.environment.items())
+    same_environment = not loaded.environment or job.environment.items() <= loaded.environment.items()
+    return loaded.arguments in ((), job.arguments) and same_environment
 
 
-def _changed(path: Path) -> datetime | None:
-    """When the last output was written: that is at the end of each run, and launchd does not tell."""
+def _changed_at(path: Path) -> datetime | None:
+    """When the last output was written: that is at the end of each run, which launchd does not report."""
     try:
         return datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except OSError:
@@ -241,7 +251,7 @@ def _changed(path: Path) -> datetime | None:
 def _owned(path: Path, uid: int) -> bool:
     """Whether launchd would take the file: ours, and writable by nobody else."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return False
-    return found.st_uid == uid and not found.st_mode & 0o022
+    return status.st_uid == uid and not status.st_mode & 0o022

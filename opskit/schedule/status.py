@@ -1,80 +1,38 @@
 """What the scheduler knows of the job, and what the job sees otherwise than this process."""
 
+import asyncio
 import getpass
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
+from opskit.recovery.executor import scheduling
+from opskit.recovery.status import DEFAULT_INTERVAL_S, Schedule, span
+from opskit.result import Finding, Report, Status
 from opskit.schedule import inside as inside_program
-from opskit.schedule.client import SchedulerClient
-from opskit.schedule.comparison import Difference, compare
-from opskit.schedule.installation import SchedulePlace, job_of
-from opskit.schedule.interval import DEFAULT
-from opskit.schedule.job import GOOD_EXITS, Job
-from opskit.schedule.look import ProcessView, look
-from opskit.schedule.reach import needed
-from opskit.schedule.scheduler import JobState, Name, Scheduler
-from opskit.system.program import NotStarted, run
+from opskit.schedule.environment import needed_paths
+from opskit.schedule.inside import InsideComparison
+from opskit.schedule.installation import scheduler_of
+from opskit.schedule.job import DEFAULT_MINUTES, GOOD_EXITS, UNIT, Job, SchedulePlace, planned
+from opskit.schedule.scheduler import INSIDE_S, Scheduler, ScheduleStatus
+from opskit.system.program import run
 
-_INSIDE_S = 40.0
+__all__ = ["ScheduleStatus", "recovery_schedule", "report", "status"]
+
+#: A scheduler answers at once or not at all.
+_ANSWER_S = 3.0
 #: What `opskit recover` means by its status; launchd says 78 too when it cannot start the program.
 _MEANINGS = {
-    1: "something is still broken",
-    3: "something could not be judged",
-    5: "it gave something up",
-    70: "a bug of opskit",
-    78: "its configuration, its interpreter or the folder of its log is not right",
+    1: ": something is still broken",
+    3: ": something could not be judged",
+    5: ": it gave something up",
+    70: ": a bug of opskit",
+    78: ": its configuration, its interpreter or the folder of its log is not right",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Inside:
-    """The look from where the job runs. `emulated` where there is no scheduler: its environment, without it.
-
-    `problem` says why there is none to compare.
-    """
-
-    shell: ProcessView | None = None
-    job: ProcessView | None = None
-    emulated: bool = False
-    found: tuple[Difference, ...] = ()
-    problem: str = ""
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleStatus:
-    """`loaded` is None where no scheduler answers. `last_exit` is negative for a signal.
-
-    `differences` are sentences: what the job sees otherwise than this shell, and what to do. `problem` is
-    empty when the job is loaded, up to date, and ended well or has not run yet. Times are UTC.
-    """
-
-    scheduler: Name | None
-    installed: bool
-    loaded: bool | None = None
-    last_exit: int | None = None
-    last_run: datetime | None = None
-    next_run: datetime | None = None
-    differences: tuple[str, ...] = ()
-    problem: str = ""
-    remedy: str = ""
-    running: bool = False
-    disabled: bool = False
-    current: bool = True
-    every: int | None = None
-    log: str = ""
-    files: tuple[str, ...] = ()
-    inside: Inside | None = field(default=None)
-
-    @property
-    def known(self) -> bool:
-        """Whether a scheduler answered."""
-        return self.loaded is not None
 
 
 async def status(
@@ -86,148 +44,210 @@ async def status(
     the scheduler says: that is `problem`.
     """
     place = place or SchedulePlace.here(environ)
-    scheduler, client = place.scheduler()
-    state: JobState | None = None
-    silent = ""
+    scheduler = scheduler_of(place)
     try:
-        state = await scheduler.state(datetime.now(UTC))
+        current = await scheduler.state(datetime.now(UTC))
     except OpskitError as error:
-        silent, remedy = error.message, error.remedy
+        files = scheduler.installed_files()
+        current = ScheduleStatus(None, files, problem=error.message, remedy=error.remedy)
+    wanted: Job | None = None
+    refusal, minutes = "", DEFAULT_MINUTES if current.job is None else current.job.every
     try:
-        wished: Job | None = job_of(config, place, every=_every(state))
-        refused = ""
+        wanted = planned(config, place, every=minutes)
     except OpskitError as error:
-        wished, refused = None, error.message
-    seen = None
-    if inside:
-        seen = await _inside(
-            config, place, scheduler, client, (state.job if state else None) or wished, silent
-        )
-    told = () if seen is None else tuple(f"{one.text}: {one.remedy}" for one in seen.found)
-    if state is None:
-        files = () if wished is None else tuple(map(str, scheduler.files(wished)))
-        there = bool(files) and all(Path(path).exists() for path in files)
-        return ScheduleStatus(
-            None, there, None, differences=told, problem=silent, remedy=remedy, inside=seen, files=files
-        )
-    current = wished is not None and not _changed(scheduler, wished, state)
-    problem, remedy = _judged(scheduler, state, wished, refused)
-    return ScheduleStatus(
-        scheduler.name,
-        state.installed,
-        state.loaded,
-        state.last_exit,
-        state.last_run,
-        state.next_run,
-        told,
-        problem,
-        remedy,
-        running=state.running,
-        disabled=state.disabled,
-        current=current,
-        every=None if state.job is None else state.job.every,
-        log=scheduler.log,
-        files=tuple(str(path) for path in state.files),
-        inside=seen,
+        refusal = error.message
+    if current.loaded is not None:
+        word, problem, remedy = _judged(scheduler, current, wanted, refusal)
+        current = replace(current, state=word, problem=problem, remedy=remedy)
+    if not inside:
+        return current
+    emulated = current.loaded is None
+    comparison = await _inside(config, place, scheduler, current.job or wanted, emulated=emulated)
+    return replace(current, inside=comparison)
+
+
+async def recovery_schedule(config: Config, environ: Mapping[str, str]) -> Schedule | None:
+    """Return what the status of recovery needs; None when the scheduler does not answer in time."""
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            current = await status(config, environ, inside=False)
+    except TimeoutError:
+        return None
+    return Schedule(
+        scheduler=current.scheduler or "scheduler",
+        installed=current.installed,
+        interval_s=DEFAULT_INTERVAL_S if current.job is None else current.job.every * 60.0,
+        next_run=None if current.next_run is None else current.next_run.timestamp(),
+        problem=current.problem if current.installed else "",
+        remedy=current.remedy,
     )
 
 
-def _every(state: JobState | None) -> int:
-    return DEFAULT if state is None or state.job is None else state.job.every
+def _judged(
+    scheduler: Scheduler, state: ScheduleStatus, wanted: Job | None, refusal: str
+) -> tuple[str, str, str]:
+    """Return the state of the job in a word, the first thing that is wrong, and what to do about it."""
+    install = "`opskit schedule install`"
+    if not state.traces:
+        return "not installed", "it is not installed", install
+    if not state.installed:
+        return "not installed", "some of its files are missing", install
+    if state.job is None:
+        return "differs", "its files were changed, and cannot be understood", install
+    if state.disabled:
+        return "disabled", "it is switched off", f"{install} switches it on again"
+    if not state.loaded:
+        return "not loaded", "its files are there, and it is not loaded: nothing starts it", install
+    if state.stale:
+        return "differs", "its files were changed, and the scheduler has not read them", install
+    interpreter = state.job.arguments[0]
+    if not Path(interpreter).exists():
+        return "differs", f"its interpreter {interpreter} is gone", f"{install} names the one of today"
+    if state.trouble:
+        return "failing", state.trouble, f"its log tells more; `{scheduler.log}`"
+    if state.last_exit is not None and state.last_exit not in GOOD_EXITS:
+        end = f"signal {-state.last_exit}" if state.last_exit < 0 else f"exit status {state.last_exit}"
+        problem = f"its last run ended with {end}{_MEANINGS.get(state.last_exit, '')}"
+        return "failing", problem, f"its log tells why; `{scheduler.log}`"
+    if wanted is None:
+        problem = f"an installation now would be refused: {refusal}"
+        return "differs", problem, "correct it, then install again"
+    if changes := _changes(scheduler, wanted, state.job, state):
+        problem = f"an installation now would write something else: {', '.join(changes)}"
+        return "differs", problem, f"`opskit schedule install --dry-run` shows it, {install} writes it"
+    return "loaded", "", ""
 
 
-def _changed(scheduler: Scheduler, wished: Job, state: JobState) -> tuple[str, ...]:
-    """What an installation now would write otherwise: names of variables, not their values.
+def _changes(scheduler: Scheduler, wanted: Job, installed: Job, state: ScheduleStatus) -> list[str]:
+    """Return what an installation now would write otherwise: names of variables, not their values.
 
     The interval is what a person chose; all else follows from the configuration and this shell.
     """
-    if dict(scheduler.files(wished)) == dict(state.files):
-        return ()
-    if state.job is None:
-        return ("everything",)
-    here, there = dict(wished.environment), dict(state.job.environment)
-    parts = [name for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
-    if wished.arguments != state.job.arguments:
-        parts.insert(0, "the command")
-    return tuple(parts) or ("other settings",)
-
-
-def _judged(scheduler: Scheduler, state: JobState, wished: Job | None, refused: str) -> tuple[str, str]:
-    """The first thing that is wrong, and what to do about it."""
-    install = "`opskit schedule install`"
-    if not state.traces:
-        return "it is not installed", install
-    if not state.installed:
-        return "some of its files are missing", install
-    if state.job is None:
-        return "its files were changed, and cannot be understood", install
-    if state.disabled:
-        return "it is switched off", f"{install} switches it on again"
-    if not state.loaded:
-        return "its files are there, and it is not loaded: nothing starts it", install
-    if state.stale:
-        return "its files were changed, and the scheduler has not read them", install
-    interpreter = state.job.arguments[0]
-    if not Path(interpreter).exists():
-        return f"its interpreter {interpreter} is gone", f"{install} names the one of today"
-    if state.trouble:
-        return state.trouble, "its log tells more"
-    if state.last_exit is not None and state.last_exit not in GOOD_EXITS:
-        how = f"signal {-state.last_exit}" if state.last_exit < 0 else f"exit status {state.last_exit}"
-        meaning = f": {_MEANINGS[state.last_exit]}" if state.last_exit in _MEANINGS else ""
-        return f"its last run ended with {how}{meaning}", "its log tells why"
-    if refused:
-        return f"an installation now would be refused: {refused}", "correct it, then install again"
-    if wished is not None and (parts := _changed(scheduler, wished, state)):
-        what = ", ".join(parts)
-        return (
-            f"an installation now would write something else: {what}",
-            f"`opskit schedule install --dry-run` shows it, {install} writes it",
-        )
-    return "", ""
+    if dict(scheduler.files(wanted)) == dict(state.files):
+        return []
+    here, there = dict(wanted.environment), dict(installed.environment)
+    names = [name for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
+    command = ["the command"] if wanted.arguments != installed.arguments else []
+    return [*command, *names] or ["other settings"]
 
 
 async def _inside(
-    config: Config,
-    place: SchedulePlace,
-    scheduler: Scheduler,
-    client: SchedulerClient,
-    job: Job | None,
-    silent: str,
-) -> Inside:
+    config: Config, place: SchedulePlace, scheduler: Scheduler, job: Job | None, *, emulated: bool
+) -> InsideComparison:
     if job is None:
-        return Inside(problem="there is no job whose environment could be used")
-    files = list(dict.fromkeys(str(path) for what, path in needed(config, job.arguments[0]) if what))
-    arguments = inside_program.arguments(files)
+        return InsideComparison(problem="there is no job whose environment could be used")
+    files = list(dict.fromkeys(str(path) for _, path in needed_paths(config, job.arguments[0])))
+    command = (job.arguments[0], *inside_program.arguments(files))
     began = time.monotonic()
-    shell = await look(config, files, place.environ, platform=place.platform)
+    shell = await inside_program.look(config, files, place.environ, platform=place.platform)
     try:
-        if silent:
-            written = await _emulated(place, job, arguments)
+        if emulated:
+            written = await _emulated(place, command, job.environment)
         else:
-            # A second agent of its own, which is taken out again: several may look at once.
-            with client.changing(place.state_folder, "schedule status", exclusive=False):
-                written = await scheduler.inside(job, arguments)
-        seen = inside_program.answer(written)
+            # A second job of its own, which is taken out again: several may look at once.
+            with scheduling(
+                scheduler.environ, place.state_folder, source="schedule status", exclusive=False
+            ) as executor:
+                written = await scheduler.inside(executor, command, job.environment)
+        view = inside_program.view_from(written)
     except (OpskitError, ValueError) as error:
-        return Inside(shell, emulated=bool(silent), problem=f"a look from inside failed: {error}")
-    found = compare(shell, seen, platform=place.platform)
-    return Inside(shell, seen, bool(silent), found, seconds=time.monotonic() - began)
+        return InsideComparison(shell, emulated=emulated, problem=f"a look from inside failed: {error}")
+    differences = inside_program.compare(shell, view, platform=place.platform)
+    return InsideComparison(shell, view, emulated, differences, seconds=time.monotonic() - began)
 
 
-async def _emulated(place: SchedulePlace, job: Job, arguments: tuple[str, ...]) -> str:
+async def _emulated(place: SchedulePlace, command: Sequence[str], variables: Mapping[str, str]) -> str:
     """The job's environment and nothing else, in `/`, without a terminal: as a scheduler would start it."""
-    import asyncio
-
     user = getpass.getuser()
-    environ = {"HOME": str(place.home), "USER": user, "LOGNAME": user, **job.environment}
+    environ = {"HOME": str(place.home), "USER": user, "LOGNAME": user, **variables}
     try:
-        async with asyncio.timeout(_INSIDE_S):
-            done = await run((job.arguments[0], *arguments), cwd=Path("/"), env=environ)
-    except NotStarted as error:
-        raise OpskitError("HOST_001", error.message) from error
+        async with asyncio.timeout(INSIDE_S):
+            done = await run(command, cwd=Path("/"), env=environ)
     except TimeoutError as error:
-        raise OpskitError("HOST_001", f"it did not end within {_INSIDE_S:g} s") from error
+        raise OpskitError("HOST_001", f"it did not end within {INSIDE_S:g} s") from error
     if done.exit:
         raise OpskitError("HOST_001", f"it ended with {done.exit}: {done.complaint}")
     return done.out
+
+
+def report(current: ScheduleStatus, now: datetime) -> Report:
+    """Return findings: exit 0 for a job that is loaded and well, 1 for another, 3 for unknown."""
+    findings = [_job_finding(current)]
+    if current.loaded is not None and current.installed:
+        findings.append(_runs_finding(current, now))
+    if current.inside is not None:
+        findings += _inside_findings(current.inside)
+    return Report("schedule status", findings)
+
+
+def _job_finding(current: ScheduleStatus) -> Finding:
+    if current.loaded is None:
+        detail = current.problem + ("; its files are there" if current.installed else "")
+        return Finding(
+            "job", UNIT, Status.INCONCLUSIVE, "no scheduler", detail, "SCHEDULE_001", current.remedy
+        )
+    evidence = {"files": list(map(str, current.files)), "scheduler": current.scheduler}
+    if current.problem:
+        return Finding(
+            "job",
+            UNIT,
+            Status.FAIL,
+            current.state,
+            current.problem,
+            "SCHEDULE_002",
+            current.remedy,
+            evidence=evidence,
+        )
+    minutes = DEFAULT_MINUTES if current.job is None else current.job.every
+    detail = f"{current.scheduler} starts it every {'hour' if minutes == 60 else f'{minutes} min'}"
+    return Finding("job", UNIT, Status.PASS, "loaded", detail, evidence=evidence)
+
+
+def _runs_finding(current: ScheduleStatus, now: datetime) -> Finding:
+    parts = ["it runs now"] if current.running else []
+    if current.last_exit is None:
+        parts.append("no run has ended yet")
+    else:
+        end = f"signal {-current.last_exit}" if current.last_exit < 0 else f"exit {current.last_exit}"
+        when = "" if current.last_run is None else f" {span((now - current.last_run).total_seconds())} ago"
+        parts.append(f"last run ended{when} with {end}")
+    if current.next_run is not None:
+        ahead_s = (current.next_run - now).total_seconds()
+        parts.append(f"next in {span(ahead_s)}" if ahead_s > 0 else "the next is due")
+    evidence = {
+        "last_exit": current.last_exit,
+        "last_run": None if current.last_run is None else current.last_run.isoformat(),
+        "next_run": None if current.next_run is None else current.next_run.isoformat(),
+        "running": current.running,
+        "log": current.log,
+    }
+    state = "running" if current.running else "waiting" if current.loaded else "idle"
+    return Finding("runs", UNIT, Status.PASS, state, "; ".join(parts), evidence=evidence)
+
+
+def _inside_findings(inside: InsideComparison) -> Iterator[Finding]:
+    evidence = {
+        "emulated": inside.emulated,
+        "shell": None if inside.shell is None else inside.shell.as_json(),
+        "job": None if inside.job is None else inside.job.as_json(),
+    }
+    if inside.job is None:
+        state, remedy = "not seen", "`--no-inside` leaves it out"
+        yield Finding(
+            "inside", UNIT, Status.INCONCLUSIVE, state, inside.problem, remedy=remedy, evidence=evidence
+        )
+        return
+    where = "its environment, emulated" if inside.emulated else "the scheduler"
+    count = (
+        f"{len(inside.job.files)} paths, {len(inside.job.servers)} servers, Docker, programs, configuration"
+    )
+    detail = (
+        f"seen from {where}: {count}; {len(inside.found)} differ from this shell"
+        if inside.found
+        else f"seen from {where}, all is as in this shell: {count}"
+    )
+    seconds = inside.seconds
+    yield Finding("inside", UNIT, Status.PASS, "compared", detail, seconds=seconds, evidence=evidence)
+    for difference in inside.found:
+        level = Status.FAIL if difference.harmful else Status.WARN
+        yield Finding("inside", difference.topic, level, "differs", difference.text, remedy=difference.remedy)

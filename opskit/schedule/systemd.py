@@ -2,36 +2,43 @@
 
 import getpass
 import os
+import re
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from opskit.errors import OpskitError
-from opskit.schedule import units
-from opskit.schedule.client import Refused, SchedulerClient
-from opskit.schedule.job import UNIT, Job
-from opskit.schedule.scheduler import JobState, Name, text_of
-from opskit.schedule.steps import Folder, Remove, RunCommand, Step, Write
+from opskit.recovery.executor import Executor
+from opskit.schedule.job import GOOD_EXITS, UNIT, Job
+from opskit.schedule.scheduler import (
+    INSIDE_S,
+    Name,
+    RunCommand,
+    Scheduler,
+    ScheduleStatus,
+    ScheduleStep,
+)
 from opskit.system import systemctl
 from opskit.system.program import ProgramResult
 
 _SERVICE = f"{UNIT}.service"
 _TIMER = f"{UNIT}.timer"
-_TIMER_ASKED = (
-    *("LoadState", "ActiveState", "UnitFileState", "FragmentPath", "NeedDaemonReload"),
-    *("NextElapseUSecRealtime", "NextElapseUSecMonotonic"),
+_TIMER_PROPERTIES = (
+    "LoadState,ActiveState,UnitFileState,FragmentPath,NeedDaemonReload,"
+    "NextElapseUSecRealtime,NextElapseUSecMonotonic"
 )
-_SERVICE_ASKED = (
-    *("LoadState", "ActiveState", "NeedDaemonReload"),
-    *("Result", "ExecMainCode", "ExecMainStatus", "ExecMainExitTimestamp"),
+_SERVICE_PROPERTIES = (
+    "LoadState,ActiveState,NeedDaemonReload,Result,ExecMainCode,ExecMainStatus,ExecMainExitTimestamp"
 )
 #: `ExecMainCode` of a process that ended by itself (CLD_EXITED), and of one that a signal ended.
 _EXITED, _SIGNALLED = "1", ("2", "3")
-_INSIDE_S = 40.0
+_PLAIN = re.compile(r"[A-Za-z0-9_./:=@,+-]+")
 
 
-class Systemd:
+class Systemd(Scheduler):
     """The user's manager. `home` is the folder in which units lie, whatever this shell's XDG_CONFIG_HOME is:
 
     the manager has an environment of its own.
@@ -40,126 +47,188 @@ class Systemd:
     name: Name = "systemd"
     log = f"journalctl --user -u {_SERVICE} -n 50 --no-pager"
 
-    def __init__(self, client: SchedulerClient, *, home: Path) -> None:
-        self._client = client
-        self._folder = home / ".config" / "systemd" / "user"
-        self._service = self._folder / _SERVICE
-        self._timer = self._folder / _TIMER
+    def __init__(self, environ: Mapping[str, str], *, home: Path) -> None:
+        super().__init__(environ)
+        folder = home / ".config" / "systemd" / "user"
+        self.paths = (folder / _SERVICE, folder / _TIMER)
 
     def files(self, job: Job) -> dict[Path, str]:
-        return {self._service: units.service(job), self._timer: units.timer(job)}
+        return dict(zip(self.paths, (service_unit(job), timer_unit(job)), strict=True))
 
-    def ready(self) -> bool:
-        return True
-
-    async def state(self, now: datetime) -> JobState:
-        files = {path: text_of(path) for path in (self._service, self._timer)}
-        texts = [text for text in files.values() if text is not None]
-        job = units.read(*texts) if len(texts) == 2 else None
-        timer = await self._show(_TIMER, _TIMER_ASKED)
-        service = await self._show(_SERVICE, _SERVICE_ASKED)
-        loaded = timer.get("LoadState") == "loaded" and timer.get("ActiveState") == "active"
-        result = service.get("Result", "success")
-        elsewhere = loaded and timer.get("FragmentPath") not in (None, "", str(self._timer))
-        return JobState(
-            files,
-            job,
+    async def state(self, now: datetime) -> ScheduleStatus:
+        files = self.installed_files()
+        timer = await self._show(_TIMER, _TIMER_PROPERTIES)
+        service = await self._show(_SERVICE, _SERVICE_PROPERTIES)
+        known = timer.get("LoadState") == "loaded"
+        loaded = known and timer.get("ActiveState") == "active"
+        switched_off = known and timer.get("UnitFileState") == "disabled"
+        path, result = timer.get("FragmentPath"), service.get("Result")
+        trouble = "" if result in ("success", "exit-code", "", None) else f"systemd ended it: {result}"
+        if loaded and path and path != str(self.paths[1]):
+            trouble = f"systemd loaded it from {path}"
+        return ScheduleStatus(
+            scheduler=self.name,
+            files=files,
+            job=read_units(*(text or "" for text in files.values())),
             loaded=loaded,
-            disabled=timer.get("LoadState") == "masked"
-            or (timer.get("LoadState") == "loaded" and timer.get("UnitFileState") == "disabled"),
+            disabled=timer.get("LoadState") == "masked" or switched_off,
             running=service.get("ActiveState") in ("activating", "active", "deactivating"),
             last_exit=_last_exit(service),
             last_run=systemctl.instant(service.get("ExecMainExitTimestamp", "")),
             next_run=systemctl.next_elapse(timer, now=now, uptime_s=time.monotonic()) if loaded else None,
             stale="yes" in (timer.get("NeedDaemonReload"), service.get("NeedDaemonReload")),
-            trouble=f"systemd loaded it from {timer['FragmentPath']}"
-            if elsewhere
-            else f"systemd ended it: {result}"
-            if result not in ("success", "exit-code", "")
-            else "",
+            trouble=trouble,
+            log=self.log,
         )
 
-    def install(self, job: Job) -> Sequence[Step]:
-        return (
-            Folder(self._folder),
-            *(Write(path, text) for path, text in self.files(job).items()),
-            self._run("daemon-reload"),
-            # A timer that is active keeps the times that it was started with.
-            self._run("enable", _TIMER),
-            self._run("restart", _TIMER),
-            self._run("is-active", _TIMER),
-        )
+    def load(self) -> Sequence[ScheduleStep]:
+        """A timer that is active keeps the times that it was started with: it is restarted."""
+        return (_run("daemon-reload"), *(_run(verb, _TIMER) for verb in ("enable", "restart", "is-active")))
 
-    def remove(self) -> Sequence[Step]:
-        return (
-            self._run("disable", "--now", _TIMER, why="it is fine when it was not there"),
-            Remove(self._timer),
-            Remove(self._service),
-            self._run("daemon-reload"),
-            self._run("reset-failed", _SERVICE, _TIMER, why="nothing may have failed"),
-        )
+    def unload(self) -> Sequence[ScheduleStep]:
+        return (_run("disable", "--now", _TIMER, why="it is fine when it was not there"),)
 
-    def undo(self, before: JobState) -> Sequence[Step]:
-        if not before.traces:
-            return self.remove()
-        old = [Remove(path) if text is None else Write(path, text) for path, text in before.files.items()]
-        again = (self._run("enable", _TIMER), self._run("restart", _TIMER)) if before.loaded else ()
-        stop = self._run("disable", "--now", _TIMER, why="it may not have been started")
-        return (stop, *old, self._run("daemon-reload"), *again)
+    def forget(self) -> Sequence[ScheduleStep]:
+        failed = _run("reset-failed", _SERVICE, _TIMER, why="nothing may have failed")
+        return (_run("daemon-reload"), failed)
 
-    def start(self) -> Step:
+    def start(self) -> ScheduleStep:
         """A service that is running stays as it is."""
-        return self._run("start", "--no-block", _SERVICE)
+        start = _run("start", "--no-block", _SERVICE)
+        return replace(start, remedy="install it first: `opskit schedule install`")
 
-    async def explained(self, refused: Refused) -> OpskitError:
-        if systemctl.no_bus(refused.answer):
-            return _silent(refused.answer)
-        if "start" in refused.step.argv:
-            return OpskitError(
-                "SCHEDULE_002", refused.message, remedy="install it first: `opskit schedule install`"
-            )
-        return refused
-
-    async def lingers(self) -> bool | None:
-        """Whether the user's systemd runs without a session; None when it cannot be told."""
-        done = await self._client.ask(("loginctl", "show-user", getpass.getuser(), "--property=Linger"))
-        if done.exit:
+    def silence(self, result: ProgramResult) -> OpskitError | None:
+        if not systemctl.no_bus(result):
             return None
-        return done.out.strip() == "Linger=yes"
+        return OpskitError(
+            "SCHEDULE_001",
+            f"the systemd of this user does not answer: {result.complaint}",
+            remedy="log in with a session of this user (`sudo -iu USER` and `su` make none), or run "
+            "`loginctl enable-linger $USER`; without systemd, `opskit recover --quiet-lock` from cron",
+        )
 
-    async def inside(self, job: Job, arguments: Sequence[str]) -> str:
-        environment = [f"--setenv={name}={value}" for name, value in job.environment.items()]
-        command = (
+    async def runs_without_session(self) -> bool:
+        """Whether the user lingers: without it the user's systemd ends with the last session."""
+        command = ("loginctl", "show-user", getpass.getuser(), "--property=Linger")
+        try:
+            result = await self.ask(command)
+        except OpskitError:
+            return False
+        return result.exit == 0 and result.out.strip() == "Linger=yes"
+
+    async def inside(self, executor: Executor, command: Sequence[str], environment: Mapping[str, str]) -> str:
+        del executor  # systemd itself takes the unit out again
+        argv = (
             *("systemd-run", "--user", "--wait", "--pipe", "--collect", "--quiet"),
             f"--unit=opskit-inside-{os.getpid()}",
-            f"--property=RuntimeMaxSec={_INSIDE_S:g}",
-            *environment,
-            job.arguments[0],
-            *arguments,
+            f"--property=RuntimeMaxSec={INSIDE_S:g}",
+            *(f"--setenv={name}={value}" for name, value in environment.items()),
+            *command,
         )
-        done = await self._client.ask(command, timeout_s=_INSIDE_S + 5.0)
-        if systemctl.no_bus(done):
-            raise _silent(done)
-        if done.exit or not done.out.strip():
-            raise OpskitError("SCHEDULE_002", f"a look from inside ended with {done.exit}: {done.complaint}")
-        return done.out
+        result = await self.ask(argv, timeout_s=INSIDE_S + 5.0)
+        if result.exit or not result.out.strip():
+            words = f"a look from inside ended with {result.exit}: {result.complaint}"
+            raise OpskitError("SCHEDULE_002", words)
+        return result.out
 
-    async def _show(self, unit: str, properties: Sequence[str]) -> dict[str, str]:
-        command = ("systemctl", "--user", "show", unit, f"--property={','.join(properties)}")
-        done = await self._client.ask(command, env={"TZ": "UTC"})
-        if done.exit:
-            raise (
-                _silent(done)
-                if systemctl.no_bus(done)
-                else OpskitError("SCHEDULE_002", f"`{' '.join(command[:4])}`: {done.complaint}")
-            )
-        return next(iter(systemctl.units(done.out)), {})
+    async def _show(self, unit: str, properties: str) -> dict[str, str]:
+        command = ("systemctl", "--user", "show", unit, f"--property={properties}")
+        result = await self.ask(command, env={"TZ": "UTC"})
+        if result.exit:
+            raise OpskitError("SCHEDULE_002", f"`{' '.join(command[:4])}`: {result.complaint}")
+        return next(iter(systemctl.units(result.out)), {})
 
-    def _run(self, *arguments: str, why: str = "") -> RunCommand:
-        argv = ("systemctl", "--user", *arguments)
-        if not why:
-            return RunCommand(argv)
-        return RunCommand(argv, tolerates=lambda done: not systemctl.no_bus(done), why_tolerated=why)
+
+def service_unit(job: Job) -> str:
+    """Return the service (ops facts 11).
+
+    KillMode=process, or systemd would end with the run the servers that it started: they live in its control
+    group. 4 (repaired) and 75 (another run holds the lock) are no failures.
+    """
+    good = " ".join(str(status) for status in GOOD_EXITS if status)
+    program, *arguments = job.arguments
+    # Variables are expanded in every word but the first: there a dollar is doubled.
+    command = " ".join((_word(program), *(_word(argument.replace("$", "$$")) for argument in arguments)))
+    environment = "".join(
+        f"Environment={_word(f'{name}={value}')}\n" for name, value in job.environment.items()
+    )
+    return (
+        "[Unit]\n"
+        "Description=Find what is broken in the local LLM stack and mend it (opskit recover)\n"
+        "\n"
+        "[Service]\n"
+        "Type=oneshot\n"
+        f"ExecStart={command}\n"
+        f"{environment}"
+        f"TimeoutStartSec={job.limit_s}\n"
+        f"SuccessExitStatus={good}\n"
+        "KillMode=process\n"
+    )
+
+
+def timer_unit(job: Job) -> str:
+    """Return the timer. It counts from the end of a run, so that runs never overlap."""
+    every = "1h" if job.every == 60 else f"{job.every}min"
+    return (
+        "[Unit]\n"
+        f"Description=opskit recover every {every}\n"
+        "\n"
+        "[Timer]\n"
+        "OnBootSec=2min\n"
+        f"OnUnitInactiveSec={every}\n"
+        "AccuracySec=15s\n"
+        "\n"
+        "[Install]\n"
+        "WantedBy=timers.target\n"
+    )
+
+
+def read_units(service_text: str, timer_text: str) -> Job | None:
+    """Return the job of units that opskit wrote, or a person changed; None for any others."""
+    settings = list(_settings(service_text))
+    values = dict(reversed([*settings, *_settings(timer_text)]))
+    span = re.fullmatch(r"(\d+)(min|h)", values.get("OnUnitInactiveSec", ""))
+    limit = values.get("TimeoutStartSec", "")
+    try:
+        program, *arguments = _words(values.get("ExecStart", ""))
+        pairs = (word for name, value in settings if name == "Environment" for word in _words(value))
+        environment = {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+    except ValueError:
+        return None
+    if span is None:
+        return None
+    return Job(
+        (program, *(argument.replace("$$", "$") for argument in arguments)),
+        environment,
+        int(span[1]) * (60 if span[2] == "h" else 1),
+        int(limit) if limit.isdigit() else 280,
+    )
+
+
+def _word(text: str) -> str:
+    """One word of a setting: `%` begins a specifier, and quotes take the C escapes (systemd.syntax)."""
+    escaped = text.replace("%", "%%")
+    if _PLAIN.fullmatch(text):
+        return escaped
+    return '"' + escaped.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _words(value: str) -> list[str]:
+    """The words of a setting as `_word` wrote them. Raises ValueError for a quote without its end."""
+    return [word.replace("%%", "%") for word in shlex.split(value)]
+
+
+def _settings(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        name, sign, value = line.partition("=")
+        if sign and not line.startswith(("#", ";")):
+            yield name.strip(), value.strip()
+
+
+def _run(*arguments: str, why: str = "") -> RunCommand:
+    """A command of systemctl; with `why` any failure is accepted."""
+    argv = ("systemctl", "--user", *arguments)
+    return RunCommand(argv, accepts=lambda _result: bool(why), why_accepted=why)
 
 
 def _last_exit(service: dict[str, str]) -> int | None:
@@ -170,12 +239,3 @@ def _last_exit(service: dict[str, str]) -> int | None:
     if code == _EXITED:
         return int(status)
     return -int(status) if code in _SIGNALLED else None
-
-
-def _silent(done: ProgramResult) -> OpskitError:
-    return OpskitError(
-        "SCHEDULE_001",
-        f"the systemd of this user does not answer: {done.complaint}",
-        remedy="log in with a session of this user (`sudo -iu USER` and `su` make none), or run "
-        "`loginctl enable-linger $USER`; without systemd, `opskit recover --quiet-lock` from cron",
-    )

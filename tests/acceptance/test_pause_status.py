@@ -12,8 +12,8 @@ import pytest
 
 from opskit.recovery.budget import Record
 from opskit.recovery.memory import Memory
+from opskit.recovery.notice import Undelivered, record
 from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
-from opskit.recovery.undelivered import Undelivered, record
 from tests.parts.command import Result as Done
 from tests.parts.command import environment, opskit
 from tests.parts.raw_server import answer, serving

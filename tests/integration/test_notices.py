@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import uuid
 from pathlib import Path
 
@@ -10,9 +11,8 @@ import pytest
 from opskit.config.schema import NoticeConfig, Secret
 from opskit.recovery.budget import Level
 from opskit.recovery.memory import Memory
-from opskit.recovery.notice import Notice
+from opskit.recovery.notice import Notice, recorded
 from opskit.recovery.notifier import PING_BODY_BYTES, Notifier
-from opskit.recovery.undelivered import recorded
 from opskit.recovery.webhook import WebhookRequest, post
 from tests.parts.loopback import until
 from tests.parts.raw_server import Reply, answer, free_port, serving
@@ -197,23 +197,56 @@ async def test_a_server_that_asks_for_patience_gets_it():
         assert len(server.seen) == 1
 
 
-async def test_a_proxy_of_the_environment_is_used_but_never_for_loopback():
+async def test_a_proxy_of_the_environment_is_used_but_never_for_loopback(monkeypatch: pytest.MonkeyPatch):
     """As curl does it, with NO_PROXY."""
-    letter = WebhookRequest(b"{}", "application/json", "k")
+    request = WebhookRequest(b"{}", "application/json", "k")
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
     async with serving() as proxy, serving() as server:
         proxy.replies["http://hooks.invalid/x"] = OK
         server.replies["/x"] = OK
-        environ = {"HTTP_PROXY": proxy.url, "no_proxy": "direct.invalid"}
-        assert await post("http://hooks.invalid/x", letter, environ=environ, timeout_s=20) is None
-        assert await post(server.url + "/x", letter, environ=environ, timeout_s=20) is None
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("no_proxy", "direct.invalid")
+        assert await post("http://hooks.invalid/x", request, timeout_s=20) is None
+        assert await post(server.url + "/x", request, timeout_s=20) is None
         assert [request.path for request in proxy.seen] == ["http://hooks.invalid/x"]
-        why = await post("http://direct.invalid/x", letter, environ=environ, timeout_s=0.5)
+        why = await post("http://direct.invalid/x", request, timeout_s=0.5)
         assert why is not None
         assert len(proxy.seen) == 1
-        socks = {"all_proxy": "socks5://127.0.0.1:1"}
-        why = await post("http://hooks.invalid/x", letter, environ=socks, timeout_s=20)
+        monkeypatch.delenv("HTTP_PROXY")
+        monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1")
+        why = await post("http://hooks.invalid/x", request, timeout_s=20)
         assert why is not None
         assert "proxy" in why
+
+
+async def test_a_service_of_apprise_gets_the_notice_by_its_address():
+    """`json://` is a service that can be played here; its own words are the title and the sentences."""
+    async with serving() as server:
+        server.replies["/"] = OK
+        desk = Desk(server.url.replace("http://", "json://"))
+        await desk.tell(_notice())
+        (request,) = server.seen
+        assert (request.body["title"], request.body["message"]) == ("opskit: mlx is given up", "it is wedged")
+        assert desk.memory.facts == {}
+
+
+async def test_a_service_that_refuses_is_a_failure_like_others():
+    """The reason never names the address."""
+    async with serving() as server:
+        desk = Desk(server.url.replace("http://", f"json://{TOKEN}@"))
+        await desk.tell(_notice())
+        assert desk.why == "the service did not take it"
+        assert TOKEN not in desk.everything_said()
+
+
+async def test_a_service_that_hangs_is_left():
+    """The run goes on when the time of the channel is over."""
+    async with serving() as server:
+        server.replies["/"] = Reply((), "silence")
+        desk = Desk(server.url.replace("http://", "json://") + "?rto=3", timeout_s=0.5)
+        await desk.tell(_notice())
+        assert desk.why == "no answer within 0.5 s"
 
 
 async def test_the_same_is_told_once_in_its_interval():

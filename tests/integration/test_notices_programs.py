@@ -10,9 +10,8 @@ import pytest
 from opskit.config.schema import NoticeConfig, Secret
 from opskit.recovery.budget import Level
 from opskit.recovery.memory import Memory
-from opskit.recovery.notice import Notice
+from opskit.recovery.notice import Notice, recorded
 from opskit.recovery.notifier import Notifier, Sent
-from opskit.recovery.undelivered import recorded
 from tests.parts.loopback import until
 
 NOTICE = Notice(

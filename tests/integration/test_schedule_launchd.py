@@ -14,11 +14,10 @@ import pytest
 from opskit.config.load import load
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
-from opskit.schedule.installation import SchedulePlace, install, remove, start
-from opskit.schedule.job import LABEL
+from opskit.schedule.installation import install, remove, scheduler_of, start
+from opskit.schedule.job import LABEL, SchedulePlace
 from opskit.schedule.launchd import Launchd
-from opskit.schedule.report import report
-from opskit.schedule.status import status
+from opskit.schedule.status import report, status
 from tests.parts.command import environment
 from tests.parts.schedulers import UID, Schedulers
 
@@ -326,7 +325,7 @@ async def test_a_shell_that_changed_is_a_difference(home, place, configured) -> 
     await install(configured(), place, every=5)
     other = replace(place, environ={**place.environ, "OLLAMA_API_URL": "http://127.0.0.1:4"})
     found = await status(configured(), other.environ, inside=False, place=other)
-    assert not found.current
+    assert found.state == "differs"
     assert found.problem == "an installation now would write something else: OLLAMA_API_URL"
 
 
@@ -354,7 +353,9 @@ async def test_what_works_in_the_shell_and_fails_in_the_job_is_told(mac, home, p
     (extra / "orb").chmod(0o755)
     later = replace(place, environ={**place.environ, "PATH": f"{extra}:{place.environ['PATH']}"})
     found = await status(config, later.environ, inside=True, place=later)
-    assert any(f"does not find orb, which is {extra}/orb" in one for one in found.differences)
+    assert found.inside is not None
+    texts = [difference.text for difference in found.inside.found]
+    assert any(f"does not find orb, which is {extra}/orb" in text for text in texts)
     assert report(found, datetime.now(UTC)).exit == 1
 
 
@@ -372,7 +373,7 @@ async def test_a_look_that_fails_is_inconclusive(mac, home, place, configured) -
 
 async def test_launchd_is_asked_for_its_own_user(mac, home, configured, place) -> None:
     """The label lives in the session of the user id that is given."""
-    scheduler, _ = place.scheduler()
+    scheduler = scheduler_of(place)
     assert isinstance(scheduler, Launchd)
     await scheduler.state(datetime.now(UTC))
     assert mac.calls[0] == ["launchctl", "print", TARGET]

@@ -11,9 +11,9 @@ import pytest
 from opskit.config.load import load
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
-from opskit.schedule.installation import SchedulePlace, install, remove, start
-from opskit.schedule.report import report
-from opskit.schedule.status import ScheduleStatus, status
+from opskit.schedule.installation import install, remove, start
+from opskit.schedule.job import SchedulePlace
+from opskit.schedule.status import ScheduleStatus, report, status
 from tests.parts.command import environment
 from tests.parts.schedulers import Schedulers
 
@@ -77,6 +77,15 @@ async def test_lingering_is_looked_at_and_told(linux, place, configured) -> None
     await remove(place)
     linux.set("lingers")
     assert (await install(configured(), place, every=5)).notes == ()
+
+
+async def test_where_lingering_is_not_known_the_advice_is_given(linux, place, configured) -> None:
+    """A system without loginctl, or one that refuses to say, has its job all the same."""
+    (linux.programs / "loginctl").write_text("#!/bin/sh\necho Failed to connect to bus >&2\nexit 1\n")
+    change = await install(configured(), place, every=5)
+    assert change.state is not None
+    assert change.state.loaded
+    assert any("loginctl enable-linger $USER" in note for note in change.notes)
 
 
 async def test_a_second_installation_changes_nothing(linux, home, place, configured) -> None:
@@ -240,7 +249,8 @@ async def test_the_interval_of_a_person_is_no_difference(place, configured) -> N
     """Installed with another interval than the default, the job is up to date."""
     await install(configured(), place, every=30)
     found = await asked(configured, place)
-    assert (found.problem, found.every) == ("", 30)
+    assert found.job is not None
+    assert (found.problem, found.job.every) == ("", 30)
 
 
 async def test_an_interpreter_that_is_gone_is_named(home, place, configured) -> None:
@@ -274,7 +284,7 @@ async def test_a_denied_file_is_not_an_absent_one(home, place, configured) -> No
     assert found.inside.job is not None
     assert found.inside.job.files[str(home / "there.env")] == "readable"
     assert found.inside.job.files[str(home / "nowhere.env")] == "absent"
-    assert found.differences == ()
+    assert found.inside.found == ()
 
 
 async def test_a_secret_that_only_the_shell_has_is_a_warning(place, configured) -> None:
@@ -283,7 +293,8 @@ async def test_a_secret_that_only_the_shell_has_is_a_warning(place, configured) 
     await install(configured(text), place, every=5)
     shell = replace(place, environ={**place.environ, "ROUTER_KEY": "hush"})
     found = await status(configured(text), shell.environ, inside=True, place=shell)
-    assert any("ROUTER_KEY is set in this shell" in one for one in found.differences)
+    assert found.inside is not None
+    assert any("ROUTER_KEY is set in this shell" in one.text for one in found.inside.found)
     assert "hush" not in str(report(found, datetime.now(UTC)).as_json())
     assert report(found, datetime.now(UTC)).exit == 0
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from opskit.schedule import plist, units
 from opskit.schedule.job import ARGUMENTS, LABEL, UNIT, Job
+from opskit.schedule.launchd import plist_text
+from opskit.schedule.systemd import service_unit, timer_unit
 
 _INTERPRETER = "/opt/opskit/bin/python"
 _LOGS = Path("/Users/me/Library/Logs/opskit")
@@ -19,7 +20,7 @@ def examples() -> dict[str, str]:
         (_INTERPRETER, *ARGUMENTS), {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     )
     return {
-        f"{LABEL}.plist": plist.text(mac, _LOGS),
-        f"systemd/{UNIT}.service": units.service(linux),
-        f"systemd/{UNIT}.timer": units.timer(linux),
+        f"{LABEL}.plist": plist_text(mac, _LOGS),
+        f"systemd/{UNIT}.service": service_unit(linux),
+        f"systemd/{UNIT}.timer": timer_unit(linux),
     }

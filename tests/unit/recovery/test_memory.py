@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from opskit.errors import StateError
 from opskit.recovery import memory
 from opskit.recovery.budget import Record
-from opskit.recovery.flapping import History
-from opskit.recovery.memory import FILE_NAME, Memory, load
+from opskit.recovery.memory import FILE_NAME, History, Memory, load
 from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
 
 FULL = Record((1.0, 2.5), 2, None, 3.0, 4.0, 5.0, 6.0)

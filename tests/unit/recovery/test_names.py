@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from opskit.config.schema import AgentConfig, Config, NodeConfig, StackConfig
 from opskit.errors import OpskitError, UsageError
-from opskit.recovery import names
 from opskit.recovery.budget import Record
 from opskit.recovery.memory import Memory
+from opskit.recovery.pauses import chosen, known_names
 
 CONFIG = Config(
     "/state",
@@ -23,7 +23,7 @@ MEMORY = Memory(
     {"container:db": Record()},
     last_run={"targets": [{"step": "nodes", "target": "mlx"}, 7, {"step": 1}]},
 )
-KNOWN = names.known(CONFIG, MEMORY)
+KNOWN = known_names(CONFIG, MEMORY)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ KNOWN = names.known(CONFIG, MEMORY)
 )  # fmt: skip
 def test_what_recovery_knows_can_be_paused(name: str):
     """Steps, nodes, agents, containers, projects, and what it has met, with and without their kind."""
-    assert names.chosen(name, KNOWN) == name
+    assert chosen(name, KNOWN) == name
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_recovery_knows_can_be_paused(name: str):
 def test_a_typing_error_is_answered_with_near_names(typed: str, meant: str):
     """And with the command to type."""
     with pytest.raises(OpskitError, match=meant) as raised:
-        names.chosen(typed, KNOWN)
+        chosen(typed, KNOWN)
     assert raised.value.code == "RECOVER_002"
     assert f"opskit pause {meant}" in raised.value.remedy
 
@@ -56,19 +56,19 @@ def test_a_typing_error_is_answered_with_near_names(typed: str, meant: str):
 def test_a_name_that_is_near_nothing_lists_them():
     """Nobody has to guess."""
     with pytest.raises(OpskitError, match="known: wifi, internet, docker, network"):
-        names.chosen("xyzzy", KNOWN)
+        chosen("xyzzy", KNOWN)
 
 
 def test_force_takes_a_name_that_is_not_known_yet():
     """A container that will be made tomorrow."""
-    assert names.chosen("container:new", KNOWN, force=True) == "container:new"
+    assert chosen("container:new", KNOWN, force=True) == "container:new"
 
 
 @given(st.text(max_size=300), st.booleans())
 def test_no_text_breaks_it(text: str, force: bool):
     """Any name is taken or refused, and what is taken can be shown on one line."""
     try:
-        found = names.chosen(text, KNOWN, force=force)
+        found = chosen(text, KNOWN, force=force)
     except OpskitError:
         return
     assert found.isprintable()
@@ -79,4 +79,4 @@ def test_no_text_breaks_it(text: str, force: bool):
 def test_what_cannot_be_a_name_is_refused_even_by_force(name: str):
     """A terminal obeys control characters."""
     with pytest.raises(UsageError):
-        names.chosen(name, KNOWN, force=True)
+        chosen(name, KNOWN, force=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.recovery.span import moment, span
+from opskit.recovery.status import moment, span
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,11 @@ from opskit.errors import Exit
 from opskit.recovery import pauses
 from opskit.recovery.audit import Audit
 from opskit.recovery.budget import Record
-from opskit.recovery.flapping import History
-from opskit.recovery.last_run import last_run
-from opskit.recovery.memory import FILE_NAME, Memory
+from opskit.recovery.memory import FILE_NAME, History, Memory
+from opskit.recovery.notice import Undelivered, record
 from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
-from opskit.recovery.overview import overview
 from opskit.recovery.pauses import Pause
-from opskit.recovery.status import Overview, Schedule
-from opskit.recovery.undelivered import Undelivered, record
+from opskit.recovery.status import Overview, Schedule, last_run, overview
 
 NOW = 1_800_000_000.0
 STARTED = "2027-01-15T07:58:00.000Z"  # two minutes before NOW
@@ -228,7 +225,7 @@ _FIELDS = ("run", "at", "seconds", "exit", "counts", "mutations", "targets")
 def test_a_last_run_that_makes_no_sense_is_none(content):
     """Whatever the file holds, nothing is raised and the document can be printed."""
     found = last_run(content)
-    looked = Overview(NOW, found, (), (), (), (), None)
+    looked = Overview(NOW, found)
     assert json.dumps(looked.as_json())
 
 

@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from opskit.schedule.comparison import Difference, compare
-from opskit.schedule.inside import answer
-from opskit.schedule.look import ProcessView, ServerReach, denied_by_privacy
+from opskit.schedule.inside import Difference, ProcessView, ServerReach, compare, view_from
 
 SHELL = ProcessView(
     path="/opt/bin:/usr/bin",
@@ -87,7 +85,7 @@ def test_the_local_network_privacy_of_macos_is_recognised() -> None:
 )
 def test_only_an_unreachable_host_of_the_network_is_denied(server: ServerReach, denied: bool) -> None:
     """Loopback is never denied, and a refusal is an answer."""
-    assert denied_by_privacy(server, "darwin") is denied
+    assert server.denied_by_privacy("darwin") is denied
 
 
 @pytest.mark.parametrize(
@@ -125,4 +123,4 @@ def test_harm_comes_first() -> None:
 def test_an_answer_of_something_else_is_refused(written: str) -> None:
     """An older version behind the same interpreter is no crash."""
     with pytest.raises(ValueError):
-        answer(written)
+        view_from(written)

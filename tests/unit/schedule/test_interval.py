@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.errors import UsageError
-from opskit.schedule.interval import MINUTES, minutes_of, next_slot, slots
+from opskit.schedule.job import MINUTES, minutes_of, next_start
 
 
 @pytest.mark.parametrize(
@@ -28,16 +28,11 @@ def test_anything_else_is_refused_with_the_list(text: str) -> None:
     assert "1m, 2m, 3m, 4m, 5m, 6m, 10m, 12m, 15m, 20m, 30m, 1h" in raised.value.remedy
 
 
-def test_five_minutes_are_twelve_slots() -> None:
-    """The default is the twelve starts of an hour that launchd coalesces at wake."""
-    assert slots(5) == (0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55)
-
-
 @given(st.sampled_from(MINUTES), st.integers(0, 4_000_000_000))
 def test_the_next_start_is_a_slot_within_one_interval(every: int, second: int) -> None:
     """The next start lies ahead, at most one interval, and in a minute of the list."""
     now = datetime.fromtimestamp(second, UTC)
-    found = next_slot(every, now)
+    found = next_start(every, now)
     assert now < found <= now + timedelta(minutes=every)
-    assert found.minute in slots(every)
+    assert found.minute % every == 0
     assert (found.second, found.microsecond) == (0, 0)

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from opskit.errors import OpskitError
-from opskit.schedule import carried, reach
-from opskit.schedule.folders import job_path
-from opskit.schedule.job import Job, planned
+from opskit.schedule.environment import check_reach, denied_folder, job_path, withheld
+from opskit.schedule.job import Job, SchedulePlace, planned
 
 
 def program(folder: Path, name: str) -> str:
@@ -18,14 +17,11 @@ def program(folder: Path, name: str) -> str:
     return str(folder)
 
 
-def plan(configured, environ: dict[str, str], text: str | None = None, **rest) -> Job:
-    settings = {
-        "interpreter": "/opt/venv/bin/python",
-        "every": 5,
-        "platform": "linux",
-        "home": Path("/home/me"),
-    }
-    return planned(configured(text, **environ), environ, **(settings | rest))
+def plan(
+    configured, environ: dict[str, str], text: str | None = None, interpreter: str = "/opt/venv/bin/python"
+) -> Job:
+    place = SchedulePlace(environ, Path("/home/me"), "linux", interpreter=interpreter)
+    return planned(configured(text, **environ), place)
 
 
 def test_the_configuration_is_named_by_its_absolute_path(configured, tmp_path: Path) -> None:
@@ -65,7 +61,7 @@ def test_secrets_of_the_file_are_withheld_and_named(configured) -> None:
     text = "nodes: {router: {url: 'https://openrouter.ai/api', source: openai, api_key: '${ROUTER_KEY}'}}\n"
     environ = {"ROUTER_KEY": "hush", "MLX_API_KEY": "hush"}
     assert "ROUTER_KEY" not in plan(configured, environ, text).environment
-    assert carried.withheld(configured(text, **environ), environ) == ("MLX_API_KEY", "ROUTER_KEY")
+    assert withheld(configured(text, **environ), environ) == ("MLX_API_KEY", "ROUTER_KEY")
 
 
 @pytest.mark.parametrize(
@@ -128,20 +124,20 @@ def test_path_finds_what_the_shell_does_not(tmp_path: Path) -> None:
 )
 def test_denied_folders_are_known(tmp_path: Path, where: str) -> None:
     """Capitals make no difference on a Mac, and neither does depth."""
-    assert reach.denied_folder(tmp_path / where, tmp_path) is not None
+    assert denied_folder(tmp_path / where, tmp_path) is not None
 
 
 @pytest.mark.parametrize("where", ["opskit.yaml", "Documents2/x", "projects/Documents/x", ".config/opskit"])
 def test_other_folders_are_free(tmp_path: Path, where: str) -> None:
     """Only the folders of the home folder itself are denied."""
-    assert reach.denied_folder(tmp_path / where, tmp_path) is None
+    assert denied_folder(tmp_path / where, tmp_path) is None
 
 
 def test_a_link_into_a_denied_folder_is_seen(tmp_path: Path) -> None:
     """The path that the job opens is the one behind the link."""
     (tmp_path / "Documents").mkdir()
     (tmp_path / "stack").symlink_to(tmp_path / "Documents")
-    assert reach.denied_folder(tmp_path / "stack/compose.yml", tmp_path) == "Documents"
+    assert denied_folder(tmp_path / "stack/compose.yml", tmp_path) == "Documents"
 
 
 def test_every_path_of_the_job_is_checked(configured, tmp_path: Path) -> None:
@@ -150,6 +146,6 @@ def test_every_path_of_the_job_is_checked(configured, tmp_path: Path) -> None:
     config = configured(text)
     home = Path("~").expanduser()
     with pytest.raises(OpskitError) as raised:
-        reach.check(config, str(home / "Documents/venv/bin/python"), home=home)
+        check_reach(config, str(home / "Documents/venv/bin/python"), home=home)
     assert raised.value.code == "SCHEDULE_003"
     assert all(one in raised.value.message for one in ("Documents/venv", "os.yml", "Downloads/.env"))

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.schedule import plist
-from opskit.schedule.interval import MINUTES
-from opskit.schedule.job import ARGUMENTS, LABEL, Job
+from opskit.schedule.job import ARGUMENTS, LABEL, MINUTES, Job
+from opskit.schedule.launchd import plist_text, read_plist
 from tests.parts.launchd_examples import examples
 
 _LOGS = Path("/Users/me/Library/Logs/opskit")
@@ -22,7 +21,7 @@ _NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,10}", fullmatch=True)
 def test_the_keys_of_the_agent() -> None:
     """Twelve calendar times, absolute paths, strings only, and nothing that restarts the job."""
     job = Job(("/opt/py", *ARGUMENTS), {"PATH": "/usr/bin"})
-    found = plistlib.loads(plist.text(job, _LOGS).encode())
+    found = plistlib.loads(plist_text(job, _LOGS).encode())
     assert found == {
         "Label": LABEL,
         "ProgramArguments": ["/opt/py", "-m", "opskit", "recover", "--json", "--quiet-lock"],
@@ -43,7 +42,7 @@ def test_the_keys_of_the_agent() -> None:
 def test_what_is_written_is_read_back(arguments: list[str], environment: dict[str, str], every: int) -> None:
     """Whatever can be printed survives XML."""
     job = Job(tuple(arguments), environment, every)
-    assert plist.read(plist.text(job, _LOGS)) == job
+    assert read_plist(plist_text(job, _LOGS)) == job
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,7 @@ def test_what_is_written_is_read_back(arguments: list[str], environment: dict[st
 )
 def test_plists_of_others_are_not_understood(text: str) -> None:
     """What cannot be read is told apart from a job, and is no traceback."""
-    assert plist.read(text) is None
+    assert read_plist(text) is None
 
 
 def test_the_shipped_examples_are_what_the_code_writes() -> None:
@@ -65,7 +64,7 @@ def test_the_shipped_examples_are_what_the_code_writes() -> None:
 def test_another_reader_takes_the_plist(tmp_path: Path) -> None:
     """Where libplist is installed, it reads the same content."""
     path = tmp_path / "job.plist"
-    path.write_text(plist.text(Job(("/a & <b>", *ARGUMENTS), {"PATH": "/ü b"}), _LOGS))
+    path.write_text(plist_text(Job(("/a & <b>", *ARGUMENTS), {"PATH": "/ü b"}), _LOGS))
     program = shutil.which("plistutil")
     content = path.read_bytes()
     if program is not None:

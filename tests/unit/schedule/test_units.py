@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.schedule import units
-from opskit.schedule.interval import MINUTES
-from opskit.schedule.job import ARGUMENTS, Job
+from opskit.schedule.job import ARGUMENTS, MINUTES, Job
+from opskit.schedule.systemd import read_units, service_unit, timer_unit
 
 _TEXT = st.text(st.characters(categories=("L", "N", "P", "S", "Zs"), exclude_characters="\xa0"), max_size=30)
 _PRINTABLE = _TEXT.filter(str.isprintable)
@@ -21,7 +20,7 @@ _NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,10}", fullmatch=True)
 def verify(folder: Path, job: Job, *options: str) -> subprocess.CompletedProcess[str]:
     """`systemd-analyze verify` of both units, which needs no systemd to run."""
     paths = [folder / "opskit-recover.service", folder / "opskit-recover.timer"]
-    for path, text in zip(paths, (units.service(job), units.timer(job)), strict=True):
+    for path, text in zip(paths, (service_unit(job), timer_unit(job)), strict=True):
         path.write_text(text)
     runtime = folder / "runtime"
     runtime.mkdir(mode=0o700, exist_ok=True)
@@ -64,12 +63,12 @@ def test_what_is_written_is_read_back(
 ) -> None:
     """Quotes, backslashes, per cent and dollar signs survive: the units say exactly what the job is."""
     job = Job(("/opt/a b%c/python", *arguments), environment, every, limit_s)
-    assert units.read(units.service(job), units.timer(job)) == job
+    assert read_units(service_unit(job), timer_unit(job)) == job
 
 
 def test_the_settings_of_a_run() -> None:
     """One shot with a deadline; repaired and busy are successes; servers outlive the run."""
-    lines = units.service(Job(("/p", *ARGUMENTS))).splitlines()
+    lines = service_unit(Job(("/p", *ARGUMENTS))).splitlines()
     assert {
         "Type=oneshot",
         "TimeoutStartSec=280",
@@ -81,7 +80,7 @@ def test_the_settings_of_a_run() -> None:
 
 def test_the_settings_of_the_timer() -> None:
     """It starts after boot, counts from the end of a run, and is wanted by the timers."""
-    lines = units.timer(Job(("/p",), every=60)).splitlines()
+    lines = timer_unit(Job(("/p",), every=60)).splitlines()
     assert {"OnBootSec=2min", "OnUnitInactiveSec=1h", "AccuracySec=15s", "WantedBy=timers.target"} <= set(
         lines
     )
@@ -92,4 +91,4 @@ def test_the_settings_of_the_timer() -> None:
 )
 def test_units_of_others_are_not_understood(service: str, timer: str) -> None:
     """What cannot be read is told apart from a job."""
-    assert units.read(service, timer) is None
+    assert read_units(service, timer) is None

@@ -1,0 +1,171 @@
+"""`opskit recover full`, `model` and `levels`: procedures that a person asks for, narrated and judged."""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opskit.cli import context, render
+from opskit.cli.confirm import confirm, type_word
+from opskit.cli.inputs import duration
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from opskit.config.schema import Config
+    from opskit.recovery.procedure import Procedure, ProcedureResult
+
+DryOption = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Show the commands that would be run; change nothing.")
+]
+
+
+def full(
+    project: Annotated[
+        str | None,
+        typer.Option(
+            "--project",
+            help="Which one of `stack.compose`, when there are several.",
+            show_default=False,
+        ),
+    ] = None,
+    prune_volumes: Annotated[
+        bool,
+        typer.Option("--prune-volumes", help="Delete its volumes too; asks for the project's name."),
+    ] = False,
+    build_timeout: Annotated[
+        str, typer.Option("--build-timeout", help="How long the build may take.")
+    ] = "30m",
+    wait: Annotated[str, typer.Option("--wait", help="How long it may take to be healthy.")] = "5m",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, except for volumes.")] = False,
+    dry_run: DryOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Take one project down, clean what is its own, build without cache, start it, and wait for its health.
+
+    Nothing is pulled, and nothing of other projects is touched. Exits 0, 1 (a phase or a service failed).
+    """
+    del debug  # read by main
+    from opskit.recovery.full import RebuildOptions, choose_project, plan_rebuild, rebuild
+
+    options = RebuildOptions(
+        prune_volumes, duration(build_timeout, "--build-timeout"), duration(wait, "--wait")
+    )
+    loaded = context.load_config(config)
+    key = choose_project(list(loaded.stack.compose), project)
+
+    async def work() -> "ProcedureResult":
+        async with _procedure("recover full", key, loaded, dry=dry_run, quiet=json) as it:
+            plan = await plan_rebuild(it, key)
+            if not dry_run:
+                what = plan.warnings(options)
+                render.note("`opskit backup create` keeps a copy of its files first")
+                confirm(what, yes=yes)
+                if prune_volumes:
+                    type_word(what[-1], plan.project.name, leave_out="--prune-volumes")
+            return await rebuild(it, plan, options)
+
+    _end(context.run(work()), as_json=json)
+
+
+def model(
+    name: Annotated[
+        str, typer.Argument(help="A container or service (starcoder-chat), a node, or a model of a node.")
+    ],
+    wait: Annotated[str, typer.Option("--wait", help="How long it may take to be well (5m, 90s).")] = "5m",
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="Where to chat with it, when that is not known.", show_default=False),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: DryOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Bring one model back: its service is created again, its server restarted, or its weights loaded again.
+
+    Nothing is pulled, built or deleted; a real chat proves it. Exits 0, 1 (not well), 3 (nothing was asked).
+    """
+    del debug  # read by main
+    from opskit.cli.inputs import name_of_model
+    from opskit.config.url import normalise
+    from opskit.recovery.model import find, recover
+
+    wait_s, name = duration(wait, "--wait"), name_of_model(name) or name
+    loaded = context.load_config(config)
+    chat_url = None if url is None else normalise(url).url
+
+    async def work() -> "ProcedureResult":
+        async with _procedure("recover model", name, loaded, dry=dry_run, quiet=json) as it:
+            target = await find(it, name)
+            if not dry_run:
+                confirm([target.warning], yes=yes)
+            return await recover(it, target, wait_s=wait_s, url=chat_url)
+
+    _end(context.run(work()), as_json=json)
+
+
+def _procedure(
+    name: str, target: str, config: "Config", *, dry: bool, quiet: bool
+) -> "AbstractAsyncContextManager[Procedure]":
+    from opskit.config.load import ensure_state_dir
+    from opskit.recovery.procedure import procedure
+
+    folder, say = ensure_state_dir(config.state_dir), (lambda _text: None) if quiet else render.note
+    return procedure(name, target, config, os.environ, folder, dry=dry, platform=sys.platform, say=say)
+
+
+def _end(result: "ProcedureResult", *, as_json: bool) -> None:
+    """Print the verdicts, what remains to do, and in a dry run the commands; exit with its status."""
+    if as_json:
+        render.document(result.as_json())
+    elif result.dry:
+        for command in result.planned:
+            render.line(f"would run `{command.shown}`")
+        render.line(f"{result.target}: {_counted(len(result.planned))}; nothing was changed")
+    else:
+        render.findings(result.findings)
+        for finding in result.findings:
+            for text in finding.evidence.get("log", ()):
+                render.line(f"  {finding.target} | {render.printable(str(text))}")
+        for note in result.notes:
+            render.line(f"{result.target}: {render.printable(note)}")
+        bad = [finding.target for finding in result.findings if finding.status == "fail"]
+        verdict = f"not well: {', '.join(bad)}" if bad else "well again"
+        render.line(f"{result.target}: {verdict}; {_counted(len(result.ran))} in {result.seconds:.1f} s")
+    raise typer.Exit(int(result.exit))
+
+
+def _counted(commands: int) -> str:
+    return f"{commands} command{'s' if commands != 1 else ''}"
+
+
+def levels(
+    dry_run: DryOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Check Victoria's three levels; when one is off, restart her container once and wait until it is on."""
+    del debug  # read by main
+    from opskit.config.load import ensure_state_dir
+    from opskit.recovery.levels import levels as check
+
+    loaded = context.load_config(config)
+    folder = ensure_state_dir(loaded.state_dir)
+    work = check(loaded, os.environ, folder, dry=dry_run, platform=sys.platform, note=render.note)
+    result = context.run(work)
+    if json:
+        render.document(result.as_json())
+    else:
+        from opskit.cli import recover_view
+
+        if result.now is not None:
+            render.table(("level", "before", "now"), result.rows)
+        recover_view.run(result.run, as_json=False, detailed=False, absent=True)
+    raise typer.Exit(int(result.exit))
