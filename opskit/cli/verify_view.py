@@ -47,37 +47,37 @@ def kinds(*, as_json: bool) -> None:
     if as_json:
         render.document(_document("kinds", described))
         return
-    for one in described:
-        render.line(f"{one['kind']}: {one['summary']}")
-        for key, what in one["with"].items():
+    for kind in described:
+        render.line(f"{kind['kind']}: {kind['summary']}")
+        for key, what in kind["with"].items():
             render.line(f"    with   {key}: {what}")
-        for key, meaning in one["yields"].items():
+        for key, meaning in kind["yields"].items():
             render.line(f"    yields {key}: {meaning}")
-        render.line(f"    without expect: {one['expects']}; timeout {one['timeout_s']:g} s")
+        render.line(f"    without expect: {kind['expects']}; timeout {kind['timeout_s']:g} s")
 
 
 def shipped_lists(*, as_json: bool) -> None:
-    from opskit.checks.shipped import shipped
+    from opskit.checks.checklist import shipped
 
     names = list(shipped())
     if as_json:
         render.document(_document("checklists", names))
         return
-    for one in names:
-        render.line(one)
+    for name in names:
+        render.line(name)
 
 
 def listing(checklist: "Checklist", chosen: "Sequence[Check]", *, as_json: bool) -> None:
     rows = [
         (
-            one.name,
-            one.kind.name,
-            one.severity.value,
-            ", ".join(one.tags),
-            ", ".join(one.requires),
-            one.target,
+            check.name,
+            check.kind.name,
+            check.severity.value,
+            ", ".join(check.tags),
+            ", ".join(check.requires),
+            check.target,
         )
-        for one in chosen
+        for check in chosen
     ]
     columns = ("check", "kind", "severity", "tags", "requires", "target")
     if as_json:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opskit.app import App
-from opskit.checks.quantity import duration_s
 from opskit.cli import context, keys, render, watch_view
 from opskit.config.schema import Config
 from opskit.errors import Exit, UsageError
 from opskit.logs.files import FileSource
 from opskit.logs.resolve import resolve
 from opskit.logs.source import LogSource
+from opskit.quantity import duration_s
 from opskit.system.docker_objects import DockerObjects
 from opskit.system.docker_records import ListedContainer
 from opskit.system.logfile import LOG_NAME

@@ -10,14 +10,19 @@ from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from opskit.config import defaults, environment
-from opskit.config.origins import Origin, Setting, Settings
-from opskit.config.problems import InvalidConfigError, Problem, printable
+from opskit.config.document import InvalidConfigError, Problem, printable
+from opskit.config.origins import (
+    Origin,
+    Setting,
+    Settings,
+    default_settings,
+    environment_settings,
+    sections,
+)
 from opskit.config.schema import AgentConfig, Config, NodeConfig
-from opskit.config.state import ensure_state_dir
-from opskit.errors import ConfigError
+from opskit.errors import ConfigError, StateError
 
-__all__ = ["InvalidConfigError", "LoadedConfig", "Origin", "Problem", "ensure_state_dir", "load"]
+__all__ = ["InvalidConfigError", "LoadedConfig", "Problem", "ensure_state_dir", "load", "running_in_docker"]
 
 #: No configuration that a person writes comes near.
 MAX_BYTES = 1024 * 1024
@@ -52,24 +57,24 @@ def load(
     problems, or ConfigError CONFIG_002 for a file that cannot be read.
     """
     if in_docker is None:
-        in_docker = defaults.running_in_docker()
+        in_docker = running_in_docker()
     source = _find(path, environ, cwd)
-    layers = defaults.settings(environ, in_docker=in_docker)
+    layers = default_settings(environ, in_docker=in_docker)
     problems: list[Problem] = []
     if source is not None:
         # pydantic and PyYAML are worth their import time only when there is something to read.
-        from opskit.config import file
+        from opskit.config.file import file_settings
         from opskit.config.yaml import parse
 
         try:
-            layer = file.settings(parse(source.content, source.shown), environ, source.path.parent)
+            document = parse(source.content, source.shown)
         except InvalidConfigError as exc:
             problems += exc.problems
         else:
-            layers |= layer.settings
-            problems += layer.problems
-    from_environment, more = environment.settings(environ, cwd)
-    layers |= from_environment
+            settings, problems = file_settings(document, environ, source.path.parent)
+            layers |= settings
+    settings, more = environment_settings(environ, cwd)
+    layers |= settings
     problems += more
     if problems:
         raise InvalidConfigError(problems)
@@ -88,7 +93,7 @@ def _find(path: str | None, environ: Mapping[str, str], cwd: Path) -> _Source | 
                 f"{printable(named, _PATH_CHARS) or 'the path'}: there is no such file", code="CONFIG_002"
             )
         return source
-    return next((found for name in _usual_places(environ) if (found := _read(name, cwd))), None)
+    return next((file for name in _usual_places(environ) if (file := _read(name, cwd))), None)
 
 
 def _usual_places(environ: Mapping[str, str]) -> Iterator[str]:
@@ -126,22 +131,22 @@ def _read(name: str, cwd: Path) -> _Source | None:
 def _build(layers: Settings, path: str | None) -> Config:
     """The tree from the merged layers, which are completed with the defaults of the schema."""
     values: dict[str, Any] = {"path": path}
-    for name, schema in defaults.sections().items():
+    for name, schema in sections().items():
         values[name] = _section(layers, name, schema)
-    for one in fields(Config):
-        if one.name in ("state_dir", "debug", "victoria_model"):
-            values[one.name] = layers.setdefault(one.name, _default(one)).value
-    values["nodes"] = tuple(NodeConfig(**one) for one in _members(layers, "nodes", NodeConfig))
-    values["agents"] = tuple(AgentConfig(**one) for one in _members(layers, "agents", AgentConfig))
+    for field in fields(Config):
+        if field.name in ("state_dir", "debug", "victoria_model"):
+            values[field.name] = layers.setdefault(field.name, _default(field)).value
+    values["nodes"] = tuple(NodeConfig(**node) for node in _members(layers, "nodes", NodeConfig))
+    values["agents"] = tuple(AgentConfig(**agent) for agent in _members(layers, "agents", AgentConfig))
     return Config(**values)
 
 
 def _section(layers: Settings, name: str, schema: type) -> Any:
     values = {}
-    for one in fields(schema):
-        prefix = f"{name}.{one.name}."
+    for field in fields(schema):
+        prefix = f"{name}.{field.name}."
         parts = {key.removeprefix(prefix): layers[key].value for key in layers if key.startswith(prefix)}
-        values[one.name] = parts or layers.setdefault(f"{name}.{one.name}", _default(one)).value
+        values[field.name] = parts or layers.setdefault(f"{name}.{field.name}", _default(field)).value
     return schema(**values)
 
 
@@ -151,11 +156,41 @@ def _members(layers: Settings, group: str, schema: type) -> Iterator[dict[str, A
         if not layers.setdefault(f"{prefix}.enabled", Setting(True)).value:
             continue
         values = {"name": name, "explicit": layers[f"{prefix}.url"].origin.kind != "default"}
-        for one in fields(schema):
-            if one.name not in values:
-                values[one.name] = layers.setdefault(f"{prefix}.{one.name}", _default(one)).value
+        for field in fields(schema):
+            if field.name not in values:
+                values[field.name] = layers.setdefault(f"{prefix}.{field.name}", _default(field)).value
         yield values
 
 
-def _default(one: Field[Any]) -> Setting:
-    return Setting(one.default_factory() if one.default_factory is not MISSING else one.default)
+def _default(field: Field[Any]) -> Setting:
+    return Setting(field.default_factory() if field.default_factory is not MISSING else field.default)
+
+
+def running_in_docker(root: Path = Path("/")) -> bool:
+    """Whether this process lives in a container: Docker's or Podman's marker file, or the first cgroup."""
+    if any((root / marker).exists() for marker in (".dockerenv", "run/.containerenv")):
+        return True
+    try:
+        cgroup = (root / "proc/1/cgroup").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(word in cgroup for word in ("docker", "containerd", "kubepods"))
+
+
+def ensure_state_dir(path: str | Path) -> Path:
+    """Create the folder if need be, for its owner alone, and prove by a real file that it can be written.
+
+    A folder that exists keeps its permissions: it may be shared on purpose. Raises StateError.
+    """
+    import tempfile
+
+    folder = Path(path)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".opskit-") as probe:
+            probe.write(b"opskit")
+            probe.flush()
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or "not a usable path"
+        raise StateError(f"{folder}: {reason}") from exc
+    return folder

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from opskit.config.defaults import AGENTS, NODES, sections
+from opskit.config.origins import AGENTS, NODES, sections
 from opskit.config.schema import Config
 from opskit.errors import UsageError
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from opskit.checks.run_context import RunContext
-from opskit.config.defaults import running_in_docker
+from opskit.config.load import running_in_docker
 from opskit.config.schema import AgentConfig, Config, NodeConfig, StackConfig
 from opskit.diagnose.area import Area, Look, Part, TableSection, gathered, unseen
 from opskit.diagnose.checked_values import CheckedValues, seen

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from opskit.checks.quantity import duration_s
 from opskit.config.schema import Config
 from opskit.errors import UsageError
+from opskit.quantity import duration_s
 from opskit.recovery import memory, names, pauses
 from opskit.recovery.pauses import ALL, Pause, same
 

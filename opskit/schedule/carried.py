@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from opskit.config.environment import URLS
+from opskit.config.origins import URLS
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
 
@@ -60,7 +60,8 @@ def referred(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The variables that the configuration file refers to: those of plain settings, and those of secrets."""
     if config.path is None:
         return (), ()
-    from opskit.config import file, substitute
+    from opskit.config import file
+    from opskit.config.document import names
     from opskit.config.yaml import parse
 
     try:
@@ -70,7 +71,7 @@ def referred(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     plain: dict[str, None] = {}
     secret: dict[str, None] = {}
     for path, text in _texts(document.data, ()):
-        (secret if file.is_secret(path) else plain).update(dict.fromkeys(substitute.names(text)))
+        (secret if file.is_secret(path) else plain).update(dict.fromkeys(names(text)))
     return tuple(plain), tuple(secret)
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from opskit.config.load import ensure_state_dir
+from opskit.config.origins import default_state_dir
 from opskit.config.schema import Config
-from opskit.config.state import default_state_dir, ensure_state_dir
 from opskit.errors import OpskitError
 from opskit.schedule import carried, reach
 from opskit.schedule.client import Refused, SchedulerClient

@@ -2,8 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from opskit.checks.quantity import duration_s
 from opskit.errors import UsageError
+from opskit.quantity import duration_s
 
 #: Only calendar times survive the sleep of a Mac (ops facts 10), so an hour is cut into equal parts.
 MINUTES = tuple(minutes for minutes in range(1, 61) if 60 % minutes == 0)

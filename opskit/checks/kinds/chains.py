@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from opskit.checks.comparison import MISSING
-from opskit.checks.fields import CONFIG, Flag, Text
+from opskit.checks.jsonpath import MISSING
 from opskit.checks.kinds.agents import AgentAddress, address
 from opskit.checks.kinds.http import HttpParams, Reply, Url, fetch
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import CONFIG, Flag, Text
 from opskit.llm.verdict import judge
 from opskit.providers.base import CallCause, CallError
 from opskit.tags import new_correlation_id

@@ -10,8 +10,8 @@ from opskit.checks.container_assessment import (
     ContainerRules,
     assessed,
 )
-from opskit.checks.fields import CONFIG, Text, Texts
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import CONFIG, Text, Texts
 from opskit.facts.container_survey import read_containers, survey_containers
 
 _STATES = frozenset({"up", "down", "states", "unhealthy", "exited"})

@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.checks.fields import CONFIG, Text
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import CONFIG, Text
 from opskit.errors import ConfigError
 
 

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 
 from opskit.checks.databases import DatabaseAddress, DatabaseError, as_record, without_password
-from opskit.checks.fields import CONFIG, Text
 from opskit.checks.kinds.network import OWN_SHARE
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import CONFIG, Text
 
 _SETTINGS = """
 SELECT (SELECT setting::int FROM pg_settings WHERE name = 'max_connections'),

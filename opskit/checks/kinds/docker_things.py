@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from opskit.checks.fields import CONFIG, Text
 from opskit.checks.kinds.containers import DOCKER
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import CONFIG, Text
 from opskit.facts.container import docker_time
 
 

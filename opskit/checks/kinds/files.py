@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.fields import CONFIG, Bytes, Text, Texts
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import CONFIG, Bytes, Text, Texts
 
 _TYPES = (
     (stat.S_ISREG, "file"),

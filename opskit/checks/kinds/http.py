@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from opskit.checks.comparison import MISSING
-from opskit.checks.fields import CONFIG, AnyText, Bytes, Flag, Text
+from opskit.checks.jsonpath import MISSING
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import CONFIG, AnyText, Bytes, Flag, Text
 from opskit.providers.base import CallError
 
 _SHOWN_CHARS = 300

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from opskit.checks.fields import CONFIG, Seconds, Text
 from opskit.checks.kinds.processes import Pattern
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import CONFIG, Seconds, Text
 from opskit.errors import OpskitError
 
 _SHOWN_CHARS = 300

@@ -5,8 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from opskit.checks.fields import CONFIG, Seconds, Text
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import CONFIG, Seconds, Text
 
 
 def _gib(size: float) -> str:

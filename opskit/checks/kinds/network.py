@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from opskit.checks.fields import CONFIG, Port, Text
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import CONFIG, Port, Text
 from opskit.errors import OpskitError
 from opskit.system.network import connects
 from opskit.system.sockets import PROXIES, Owner, PortSocket, owner

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from opskit.checks.comparison import MISSING, written_alike
 from opskit.checks.expectation import compile_expectation, compile_matcher
-from opskit.checks.jsonpath import compile_path
-from opskit.checks.matchers import CannotJudge, Matcher
-from opskit.checks.quantity import duration_s, size_bytes
+from opskit.checks.jsonpath import MISSING, compile_path
+from opskit.checks.matchers import CannotJudge, Matcher, written_alike
 from opskit.checks.versions import compile_range, version
-from opskit.config.substitute import FromEnvironment
+from opskit.config.document import FromEnvironment
+from opskit.quantity import duration_s, size_bytes
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -13,9 +13,9 @@ import pytest
 
 from opskit.checks import runner
 from opskit.checks.expectation import compile_expectation
-from opskit.checks.fields import CONFIG
 from opskit.checks.run_context import RunContext
 from opskit.checks.spec import Check, CheckContext, Kind, NotHere, Observation, Severity, Unjudged
+from opskit.config.fields import CONFIG
 from opskit.errors import OpskitError
 from opskit.result import Finding, Report
 from tests.parts.checking import configuration, statuses

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from opskit.cli.config import app
-from opskit.config.environment import URLS
+from opskit.config.origins import URLS
 from opskit.errors import UsageError
 
 RUNNER = CliRunner()

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.config.problems import InvalidConfigError
-from opskit.config.yaml import Mark, parse, scalar
+from opskit.config.document import InvalidConfigError, Mark, scalar
+from opskit.config.yaml import parse
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
     f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 8)}]\n" for n in range(9)

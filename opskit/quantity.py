@@ -1,10 +1,10 @@
-"""Amounts as people write them: `500ms`, `2s`, `1m30s`, `10GiB`, `200 MB`. Pure."""
+"""Amounts as people write them: `500ms`, `2s`, `1m30s`, `2w`, `10GiB`, `200 MB`. Pure."""
 
 import re
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)? ?(?:ms|s|m|h|d) ?)+")
-_PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)? ?(?:ms|[smhdw]) ?)+")
+_PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|[smhdw])")
 _BYTES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY = {"k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?)b", re.IGNORECASE)
@@ -29,5 +29,5 @@ def size_bytes(text: str) -> int | None:
 
 def amount(text: str) -> float | None:
     """Either of them, as a number to compare with."""
-    found = duration_s(text)
-    return found if found is not None else size_bytes(text)
+    seconds = duration_s(text)
+    return seconds if seconds is not None else size_bytes(text)
