@@ -12,12 +12,14 @@ from typing import Any
 from opskit.checks.check_shape import read_check
 from opskit.checks.spec import Check
 from opskit.config.document import (
+    PATH_CHARS,
     Document,
     InvalidConfigError,
     Path,
     Problem,
     hint,
     printable,
+    read_file,
     substitute,
     unknown,
 )
@@ -30,7 +32,6 @@ MAX_NODES = 400_000
 MAX_BYTES = 16 * 1024 * 1024
 
 _TOP = ("title", "vars", "include", "checks")
-_PATH_CHARS = 4096
 _HELP = "`opskit verify --list FILE` shows names and tags"
 Names = Mapping[str, str]
 
@@ -127,25 +128,11 @@ def _located(name: str, cwd: FilePath) -> tuple[FilePath, str]:
         return lists[name], f"{name}.yaml"
     if not path.exists():
         raise ConfigError(
-            f"{printable(name, _PATH_CHARS)}: there is no such file, and no list of opskit has this name",
+            f"{printable(name, PATH_CHARS)}: there is no such file, and no list of opskit has this name",
             code="CONFIG_002",
             remedy=f"give a path, or one of: {', '.join(lists)}",
         )
-    return path, printable(name, _PATH_CHARS)
-
-
-def _content(path: FilePath, shown: str) -> bytes:
-    """Raises ConfigError CONFIG_002 for what cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or "not a usable path"
-        raise ConfigError(f"{printable(shown, _PATH_CHARS)}: {reason}", code="CONFIG_002") from exc
-    if len(content) > MAX_BYTES:
-        problem = Problem(shown, None, "", f"larger than {MAX_BYTES} bytes: split it with `include`")
-        raise ChecklistError([problem])
-    return content
+    return path, printable(name, PATH_CHARS)
 
 
 @dataclass(slots=True)
@@ -199,7 +186,7 @@ class _Loading:
             return
         self._done.add(real)
         try:
-            document = parse(_content(path, shown), shown, max_nodes=MAX_NODES)
+            document = parse(read_file(path, shown, MAX_BYTES), shown, max_nodes=MAX_NODES)
         except InvalidConfigError as exc:
             self.problems += exc.problems
             return

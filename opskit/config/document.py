@@ -7,11 +7,14 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 
 from opskit.errors import CATALOGUE, ConfigError
 
 Path = tuple[str | int, ...]
 
+#: A path of a file is shown whole: its end is what tells files apart.
+PATH_CHARS = 4096
 _SHOWN_CHARS = 60
 _NULL = re.compile(r"|~|null|Null|NULL")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
@@ -81,6 +84,23 @@ class InvalidConfigError(ConfigError):
         more = f" (and {len(others)} more: opskit config check)" if others else ""
         super().__init__(f"{first}{more}", code=first.code, remedy=first.remedy)
         self.problems = tuple(problems)
+
+
+def read_file(path: FilePath, name: str, max_bytes: int) -> bytes:
+    """The content of a file that is called `name` in messages.
+
+    Raises ConfigError CONFIG_002 for one that cannot be read, InvalidConfigError for one that is too large.
+    """
+    shown = printable(name, PATH_CHARS)
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(max_bytes + 1)
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or "not a usable path"
+        raise ConfigError(f"{shown or 'the path'}: {reason}", code="CONFIG_002") from exc
+    if len(content) > max_bytes:
+        raise InvalidConfigError([Problem(shown, None, "", f"larger than {max_bytes} bytes")])
+    return content
 
 
 @dataclass(frozen=True, slots=True)

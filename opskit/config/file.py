@@ -109,7 +109,7 @@ def _shape(schema: type) -> type[BaseModel]:
 
 
 class _Root(BaseModel):
-    """The keys outside every section."""
+    """The keys outside every section; null says nothing."""
 
     model_config = CONFIG
 
@@ -160,36 +160,30 @@ class _FileReader:
         self._members("agents", agents, AgentConfig, own=AGENTS, taken=others)
         for name, schema in sections().items():
             if name in data:
-                self._section(name, self._validated(_shape(schema), data[name], (name,)))
-        rootless = {key: value for key, value in data.items() if key in _Root.model_fields}
-        self._root(self._validated(_Root, rootless, ()))
+                self._section((name,), self._validated(_shape(schema), data[name], (name,)))
+        root = {key: value for key, value in data.items() if key in _Root.model_fields}
+        values = self._validated(_Root, root, ())
+        if values.get("state_dir") is not None:
+            try:
+                values["state_dir"] = str(folder(values["state_dir"], self.folder))
+            except ValueError as exc:
+                self._report(("state_dir",), str(exc))
+        self._section((), {key: value for key, value in values.items() if value is not None})
 
     def _validated(self, shape: type[BaseModel], raw: object, path: Path) -> dict[str, Any]:
         """The keys that are set, none of them after a problem."""
         model = validated(shape, raw, path, self._report)
         return {} if model is None else model.model_dump(exclude_unset=True)
 
-    def _root(self, values: dict[str, Any]) -> None:
+    def _section(self, path: Path, values: dict[str, Any]) -> None:
         for key, value in values.items():
-            if value is None:
+            if not isinstance(value, dict) or not value:
+                self._set((*path, key), value)
                 continue
-            if key != "state_dir":
-                self._set((key,), value)
-                continue
-            try:
-                self._set((key,), str(folder(value, self.folder)))
-            except ValueError as exc:
-                self._report((key,), str(exc))
-
-    def _section(self, name: str, values: dict[str, Any]) -> None:
-        for key, value in values.items():
-            if isinstance(value, dict) and value:
-                for item, texts in value.items():
-                    # Patterns of models are matched against lower-cased names.
-                    patterns = (name, key) == ("router", "categories")
-                    self._set((name, key, item), tuple(text.lower() for text in texts) if patterns else texts)
-            else:
-                self._set((name, key), value)
+            for name, texts in value.items():
+                # Patterns of models are matched against lower-cased names.
+                patterns = (*path, key) == ("router", "categories")
+                self._set((*path, key, name), tuple(text.lower() for text in texts) if patterns else texts)
 
     def _members(
         self, group: str, members: object, schema: type, *, own: Collection[str], taken: Collection[str]

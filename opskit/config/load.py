@@ -10,7 +10,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from opskit.config.document import InvalidConfigError, Problem, printable
+from opskit.config.document import PATH_CHARS, InvalidConfigError, Problem, printable, read_file
 from opskit.config.origins import (
     Origin,
     Setting,
@@ -26,8 +26,6 @@ __all__ = ["InvalidConfigError", "LoadedConfig", "Problem", "ensure_state_dir", 
 
 #: No configuration that a person writes comes near.
 MAX_BYTES = 1024 * 1024
-#: A path is shown whole: its end is what tells files apart.
-_PATH_CHARS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +84,13 @@ def load(
 def _find(path: str | None, environ: Mapping[str, str], cwd: Path) -> _Source | None:
     """The first file that is there; one that was named must be."""
     named = path if path is not None else environ.get("OPSKIT_CONFIG") or None
-    if named is not None:
-        source = _read(named, cwd)
-        if source is None:
-            raise ConfigError(
-                f"{printable(named, _PATH_CHARS) or 'the path'}: there is no such file", code="CONFIG_002"
-            )
-        return source
-    return next((file for name in _usual_places(environ) if (file := _read(name, cwd))), None)
+    if named is None:
+        return next((file for name in _usual_places(environ) if (file := _read(name, cwd))), None)
+    source = _read(named, cwd)
+    if source is None:
+        shown = printable(named, PATH_CHARS) or "the path"
+        raise ConfigError(f"{shown}: there is no such file", code="CONFIG_002")
+    return source
 
 
 def _usual_places(environ: Mapping[str, str]) -> Iterator[str]:
@@ -112,54 +109,44 @@ def _read(name: str, cwd: Path) -> _Source | None:
     """None when there is no such file; ConfigError when there is one that cannot be read."""
     path = cwd / os.path.expanduser(name)  # noqa: PTH111 - an unknown user stays a name, and is not found
     try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or "not a usable path"
-        raise ConfigError(
-            f"{printable(name, _PATH_CHARS) or 'the path'}: {reason}", code="CONFIG_002"
-        ) from exc
-    if len(content) > MAX_BYTES:
-        raise InvalidConfigError(
-            [Problem(printable(name, _PATH_CHARS), None, "", f"larger than {MAX_BYTES} bytes")]
-        )
-    return _Source(path, printable(name, _PATH_CHARS), content)
+        content = read_file(path, name, MAX_BYTES)
+    except ConfigError as exc:
+        if isinstance(exc.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
+    return _Source(path, printable(name, PATH_CHARS), content)
 
 
 def _build(layers: Settings, path: str | None) -> Config:
     """The tree from the merged layers, which are completed with the defaults of the schema."""
-    values: dict[str, Any] = {"path": path}
-    for name, schema in sections().items():
-        values[name] = _section(layers, name, schema)
-    for field in fields(Config):
-        if field.name in ("state_dir", "debug", "victoria_model"):
-            values[field.name] = layers.setdefault(field.name, _default(field)).value
-    values["nodes"] = tuple(NodeConfig(**node) for node in _members(layers, "nodes", NodeConfig))
-    values["agents"] = tuple(AgentConfig(**agent) for agent in _members(layers, "agents", AgentConfig))
-    return Config(**values)
+    nodes = tuple(_members(layers, "nodes", NodeConfig))
+    agents = tuple(_members(layers, "agents", AgentConfig))
+    config: Config = _record(layers, (), Config, path=path, nodes=nodes, agents=agents)
+    return config
 
 
-def _section(layers: Settings, name: str, schema: type) -> Any:
-    values = {}
-    for field in fields(schema):
-        prefix = f"{name}.{field.name}."
-        parts = {key.removeprefix(prefix): layers[key].value for key in layers if key.startswith(prefix)}
-        values[field.name] = parts or layers.setdefault(f"{name}.{field.name}", _default(field)).value
-    return schema(**values)
-
-
-def _members(layers: Settings, group: str, schema: type) -> Iterator[dict[str, Any]]:
+def _members(layers: Settings, group: str, schema: type) -> Iterator[Any]:
     for name in dict.fromkeys(key.split(".")[1] for key in layers if key.startswith(f"{group}.")):
-        prefix = f"{group}.{name}"
-        if not layers.setdefault(f"{prefix}.enabled", Setting(True)).value:
+        if layers.setdefault(f"{group}.{name}.enabled", Setting(True)).value:
+            explicit = layers[f"{group}.{name}.url"].origin.kind != "default"
+            yield _record(layers, (group, name), schema, name=name, explicit=explicit)
+
+
+def _record(layers: Settings, prefix: tuple[str, ...], schema: type, /, **values: Any) -> Any:
+    """An instance of `schema`: the values at `prefix`, and those that are given."""
+    sections_of_schema = sections() if schema is Config else {}
+    for field in fields(schema):
+        if field.name in values:
             continue
-        values = {"name": name, "explicit": layers[f"{prefix}.url"].origin.kind != "default"}
-        for field in fields(schema):
-            if field.name not in values:
-                values[field.name] = layers.setdefault(f"{prefix}.{field.name}", _default(field)).value
-        yield values
+        if field.name in sections_of_schema:
+            values[field.name] = _record(layers, (field.name,), sections_of_schema[field.name])
+            continue
+        key = ".".join((*prefix, field.name))
+        entries = {
+            name.removeprefix(f"{key}."): layers[name].value for name in layers if name.startswith(f"{key}.")
+        }
+        values[field.name] = entries or layers.setdefault(key, _default(field)).value
+    return schema(**values)
 
 
 def _default(field: Field[Any]) -> Setting:
