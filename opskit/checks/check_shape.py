@@ -1,7 +1,6 @@
 """One check as it stands in a checklist, and the check that it becomes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,24 +10,21 @@ from opskit.checks.expectation import Expectation, compile_expectation
 from opskit.checks.kinds import KINDS
 from opskit.checks.spec import Check, Kind, Severity
 from opskit.config.document import Path, dotted, unknown
-from opskit.config.fields import CONFIG, Count, Report, Seconds, Text, Texts, validated
+from opskit.config.fields import Count, Report, Seconds, Text, Texts, parameters, validated
 
 _MAX_RETRIES = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class RetryShape:
-    __pydantic_config__ = CONFIG
-
     count: Annotated[Count, Field(le=_MAX_RETRIES)]
     delay: Seconds = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class CheckShape:
     """One check as it stands in a checklist; `with` and `expect` belong to its kind."""
 
-    __pydantic_config__ = CONFIG
     #: Keys of a check that are read by its kind.
     OF_THE_KIND: ClassVar = ("with", "expect")
 

@@ -5,9 +5,9 @@ the editors of checklists.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
 from pydantic import (
     BaseModel,
@@ -23,6 +23,7 @@ from opskit.config.document import Path, retyped, unknown
 from opskit.quantity import duration_s, size_bytes
 
 Report = Callable[[Path, str], None]
+T = TypeVar("T")
 
 MAX_SECONDS = 24 * 3600.0
 MAX_COUNT = 2**53
@@ -103,6 +104,14 @@ Bytes = Annotated[
 ]
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def parameters(shape: type[T]) -> type[T]:
+    """Make a frozen dataclass of what may be written in a section of a checklist; other keys are refused."""
+    record = dataclass(frozen=True, slots=True)(shape)
+    record.__pydantic_config__ = CONFIG  # type: ignore[attr-defined]
+    return record
+
+
 @cache
 def adapter(shape: type) -> TypeAdapter[Any]:
     """What checks and describes a frozen dataclass, or a model, of what may be written."""
@@ -142,4 +151,4 @@ def _phrase(kind: str, message: str, path: Path, shape: type) -> str:
 def _keys(shape: Any) -> list[str]:
     if issubclass(shape, BaseModel):
         return list(shape.model_fields)
-    return [field.name for field in fields(shape)]
+    return [key.name for key in fields(shape)]

@@ -4,7 +4,6 @@ from opskit.checks.kinds import (
     agents,
     chains,
     compose,
-    configuration,
     containers,
     databases,
     docker_things,
@@ -34,6 +33,5 @@ _MODULES = (
     agents,
     chains,
     databases,
-    configuration,
 )
 KINDS: dict[str, Kind] = {kind.name: kind for module in _MODULES for kind in module.KINDS}

@@ -5,14 +5,13 @@ import asyncio
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from opskit.checks.jsonpath import MISSING
 from opskit.checks.kinds.agents import AgentAddress, address
 from opskit.checks.kinds.http import HttpParams, Reply, Url, fetch
 from opskit.checks.spec import CheckContext, Kind, Observation
-from opskit.config.fields import CONFIG, Flag, Text
+from opskit.config.fields import Flag, Text, parameters
 from opskit.llm.verdict import judge
 from opskit.providers.base import CallCause, CallError
 from opskit.tags import new_correlation_id
@@ -29,11 +28,9 @@ _POLL_FIRST_S = 0.05
 _POLL_LAST_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class ChainParams:
     """`chain: goal` asks an agent and judges its answer; `chain: code` has code generated and reviewed."""
-
-    __pydantic_config__ = CONFIG
 
     chain: Literal["goal", "code"] = "goal"
     goal: Text | None = None

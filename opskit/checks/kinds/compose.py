@@ -1,7 +1,6 @@
 """The kind that asks Docker Compose, version 1 or 2: the file is valid, its services are up."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from opskit.checks.container_assessment import (
@@ -11,20 +10,18 @@ from opskit.checks.container_assessment import (
     assessed,
 )
 from opskit.checks.spec import CheckContext, Kind, Observation
-from opskit.config.fields import CONFIG, Text, Texts
+from opskit.config.fields import Text, Texts, parameters
 from opskit.facts.container_survey import read_containers, survey_containers
 
 _STATES = frozenset({"up", "down", "states", "unhealthy", "exited"})
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class ComposeParams:
     """`services` are those that must be up, all of the file when none is named; `one_shot` ones may have
 
     ended with 0.
     """
-
-    __pydantic_config__ = CONFIG
 
     file: Text = "docker-compose.yml"
     project: Text | None = None

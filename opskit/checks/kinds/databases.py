@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -11,7 +10,7 @@ from pydantic import AfterValidator
 from opskit.checks.databases import DatabaseAddress, DatabaseError, as_record, without_password
 from opskit.checks.kinds.network import OWN_SHARE
 from opskit.checks.spec import CheckContext, Kind, Observation
-from opskit.config.fields import CONFIG, Text
+from opskit.config.fields import Text, parameters
 
 _SETTINGS = """
 SELECT (SELECT setting::int FROM pg_settings WHERE name = 'max_connections'),
@@ -38,21 +37,17 @@ def _postgres(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class DatabaseParams:
     """A relative SQLite file is written `sqlite:FILE`. A query is only ever run read-only."""
-
-    __pydantic_config__ = CONFIG
 
     url: Annotated[Text, AfterValidator(_sqlite_or_postgres)]
     table: Text | None = None
     query: Text | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class PoolParams:
-    __pydantic_config__ = CONFIG
-
     url: Annotated[Text, AfterValidator(_postgres)]
 
 

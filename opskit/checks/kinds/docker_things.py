@@ -2,20 +2,17 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from opskit.checks.kinds.containers import DOCKER
 from opskit.checks.spec import CheckContext, Kind, Observation
-from opskit.config.fields import CONFIG, Text
+from opskit.config.fields import Text, parameters
 from opskit.facts.container import docker_time
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class NamedParams:
-    __pydantic_config__ = CONFIG
-
     name: Text
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 
 from opskit.checks.jsonpath import MISSING
 from opskit.checks.spec import CheckContext, Kind, Observation
-from opskit.config.fields import CONFIG, AnyText, Bytes, Flag, Text
+from opskit.config.fields import AnyText, Bytes, Flag, Text, parameters
 from opskit.providers.base import CallError
 
 _SHOWN_CHARS = 300
@@ -29,10 +29,8 @@ def _address(text: str) -> str:
 Url = Annotated[Text, AfterValidator(_address)]
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class HttpParams:
-    __pydantic_config__ = CONFIG
-
     url: Url
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
     headers: dict[Text, AnyText] = field(default_factory=dict)

@@ -9,18 +9,16 @@ from typing import Any
 
 from opskit.checks.kinds.processes import Pattern
 from opskit.checks.spec import CheckContext, Kind, Observation
-from opskit.config.fields import CONFIG, Seconds, Text
+from opskit.config.fields import Seconds, Text, parameters
 from opskit.errors import OpskitError
 
 _SHOWN_CHARS = 300
 _CONTAINER_TAIL = 20_000
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class LogParams:
     """`since` is how far back to look; without it the whole file, or the last lines of a container."""
-
-    __pydantic_config__ = CONFIG
 
     pattern: Pattern
     path: Text | None = None

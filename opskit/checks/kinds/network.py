@@ -4,11 +4,11 @@ import asyncio
 import ipaddress
 import socket
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from opskit.checks.spec import CheckContext, Kind, Observation
-from opskit.config.fields import CONFIG, Port, Text
+from opskit.config.fields import Port, Text, parameters
 from opskit.errors import OpskitError
 from opskit.system.network import connects
 from opskit.system.sockets import PROXIES, Owner, PortSocket, owner
@@ -17,10 +17,8 @@ from opskit.system.sockets import PROXIES, Owner, PortSocket, owner
 OWN_SHARE = 0.9
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class TcpParams:
-    __pydantic_config__ = CONFIG
-
     port: Port
     host: Text = "localhost"
 
@@ -64,10 +62,8 @@ def unresolved(name: str, exc: socket.gaierror | UnicodeError) -> Observation:
     return Observation(values, problem=problem, state="resolver error", code="COMM_002")
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class DnsParams:
-    __pydantic_config__ = CONFIG
-
     name: Text
     family: Literal["any", "ipv4", "ipv6"] = "any"
 
@@ -89,10 +85,8 @@ async def _dns(params: DnsParams, scene: CheckContext) -> Observation:
     return Observation(values, f"{params.name} is {', '.join(addresses[:4])}", state="ok")
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class PortParams:
-    __pydantic_config__ = CONFIG
-
     port: Port
     protocol: Literal["tcp", "udp"] = "tcp"
 

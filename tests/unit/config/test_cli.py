@@ -127,10 +127,11 @@ def test_init_writes_for_the_owner_alone_and_does_not_overwrite(folder: Path):
     assert list(folder.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["missing/opskit.yaml", "folder", "a\0b"])
+@pytest.mark.parametrize("name", ["missing/opskit.yaml", "folder", "file/opskit.yaml"])
 def test_init_refuses_a_place_that_cannot_be_written(folder: Path, name: str):
     """One line, and nothing unfinished is left."""
     (folder / "folder").mkdir()
+    (folder / "file").touch()
     result = RUNNER.invoke(app, ["init", "--force", "--path", name])
     assert isinstance(result.exception, UsageError)
-    assert [path.name for path in folder.iterdir()] == ["folder"]
+    assert sorted(path.name for path in folder.iterdir()) == ["file", "folder"]
