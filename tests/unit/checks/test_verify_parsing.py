@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assess_container
-from opskit.checks.databases import without_password
 from opskit.checks.kinds.chains import grown, parses, says_something, source
 from opskit.checks.kinds.compose import states
 from opskit.checks.kinds.containers import container_values
+from opskit.checks.kinds.databases import without_password
 from opskit.checks.kinds.gpu import apple, nvidia
 from opskit.checks.kinds.http import without_secrets
 from opskit.checks.kinds.network import unresolved
@@ -171,7 +171,7 @@ def test_a_missing_driver_is_told_with_the_command_that_installs_it():
     """Without psycopg a PostgreSQL check is inconclusive; nothing else needs it."""
     code = (
         "import sys\nsys.modules['psycopg'] = None\n"
-        "from opskit.checks.databases import driver\nfrom opskit.checks.spec import Unjudged\n"
+        "from opskit.checks.kinds.databases import driver\nfrom opskit.checks.spec import Unjudged\n"
         "try:\n    driver()\nexcept Unjudged as why:\n    print(why.remedy)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
