@@ -6,17 +6,17 @@ from typing import Any
 
 from opskit.checks.jsonpath import MISSING, compile_path
 from opskit.checks.matchers import (
-    AtPath,
-    Contains,
-    Either,
-    Equal,
-    Every,
-    Length,
     Matcher,
-    Negated,
+    at_path,
+    contains,
     differs,
+    either,
+    equal,
+    every,
     has_key,
+    length,
     matching,
+    negated,
     ordered,
     prefix,
     semver,
@@ -53,119 +53,99 @@ class Expectation:
 
 
 def compile_expectation(raw: Any, known: Mapping[str, str], at: Path, report: Report) -> Expectation:
-    """`known` are the values that the kind yields."""
-    matchers: dict[str, Matcher] = {}
+    """`known` are the values that the kind yields. After a mistake, which was reported, it is of no use."""
     if not isinstance(raw, Mapping):
         report(at, "must be a section of `value: matcher` lines")
         return Expectation({})
     if not raw:
         report(at, "is empty: it would pass whatever happens")
+    matchers: dict[str, Matcher] = {}
     for key, wanted in raw.items():
         if key not in known:
             report((*at, key), unknown(str(key), known))
             continue
         compiled = _at_paths if key == JSON and isinstance(wanted, Mapping) else compile_matcher
-        matcher = compiled(wanted, (*at, key), report)
-        if matcher is not None:
-            matchers[key] = matcher
+        matchers[key] = compiled(wanted, (*at, key), report)
     return Expectation(matchers)
 
 
-def compile_matcher(raw: Any, at: Path, report: Report) -> Matcher | None:
-    """A bare value means equal; None after a mistake, which was reported."""
+def compile_matcher(raw: Any, at: Path, report: Report) -> Matcher:
+    """A bare value means equal. After a mistake, which was reported, the matcher is of no use."""
     if raw == []:
         report(at, "an empty list matches nothing in particular: write {equal: []} or {len: 0}")
-        return None
     if not isinstance(raw, Mapping):
-        return Equal(raw)
+        return equal(raw)
     if not raw:
         report(at, "an empty matcher asserts nothing")
-        return None
     matchers = []
     for name, operand in raw.items():
-        place = (*at, name)
-        if name not in MATCHERS:
-            report(place, unknown(str(name), MATCHERS, "matcher"))
-            continue
         try:
-            matcher = _compiled(name, operand, place, report)
+            matchers.append(_compiled(name, operand, (*at, name), report))
         except ValueError as exc:
-            report(place, str(exc))
-            continue
-        if matcher is not None:
-            matchers.append(matcher)
-    return _every(matchers)
+            report((*at, name), str(exc))
+    return every(matchers)
 
 
-def _every(matchers: list[Matcher]) -> Matcher | None:
-    if len(matchers) > 1:
-        return Every(tuple(matchers))
-    return matchers[0] if matchers else None
-
-
-def _compiled(name: str, operand: Any, at: Path, report: Report) -> Matcher | None:
-    """None after a problem, which was reported. Raises ValueError for an operand that cannot be used."""
+def _compiled(name: str, operand: Any, at: Path, report: Report) -> Matcher:
+    """Raises ValueError for an operand that cannot be used."""
     match name:
         case "equal":
-            return Equal(operand)
+            return equal(operand)
         case "gt" | "ge" | "lt" | "le":
             return ordered(name, _number(operand), str(operand))
         case "prefix" | "suffix" | "matches" | "has_key" | "semver":
             return _OF_TEXT[name](_text(operand))
         case "jsonpath":
             return _at_paths(operand, at, report)
+        case "contains":
+            return _contains(operand, at, report)
+        case "len":
+            return length(compile_matcher(operand, at, report))
+        case "not":
+            return negated(compile_matcher(operand, at, report))
         case "all" | "any":
             if not isinstance(operand, list) or not operand:
                 raise ValueError("must be a list of matchers")
-            each = [compile_matcher(raw, (*at, index), report) for index, raw in enumerate(operand)]
-            matchers = tuple(matcher for matcher in each if matcher is not None)
-            if len(matchers) != len(each):
-                return None
-            return Every(matchers) if name == "all" else Either(matchers)
-        case "contains":
-            return _contains(operand, at, report)
-    inner = compile_matcher(operand, at, report)
-    if inner is None:
-        return None
-    return Length(inner) if name == "len" else Negated(inner)
+            inner = [compile_matcher(raw, (*at, index), report) for index, raw in enumerate(operand)]
+            return every(inner) if name == "all" else either(inner)
+    raise ValueError(unknown(str(name), MATCHERS, "matcher"))
 
 
-def _contains(operand: Any, at: Path, report: Report) -> Matcher | None:
+def _contains(operand: Any, at: Path, report: Report) -> Matcher:
+    """Something that contains the operand, or each item of a list."""
     if operand == "" or (isinstance(operand, list) and "" in operand):
         raise ValueError("everything contains an empty text")
-    listed = isinstance(operand, list) and bool(operand)
-    matchers: list[Matcher] = []
-    for index, raw in enumerate(operand if listed else [operand]):
-        inner = compile_matcher(raw, (*at, index) if listed else at, report)
-        if inner is not None:
-            matchers.append(Contains(inner, raw if isinstance(raw, str) else None))
-    return _every(matchers)
+    if not isinstance(operand, list) or not operand:
+        return contains(compile_matcher(operand, at, report), operand if isinstance(operand, str) else None)
+    return every(
+        [
+            contains(compile_matcher(raw, (*at, index), report), raw if isinstance(raw, str) else None)
+            for index, raw in enumerate(operand)
+        ]
+    )
 
 
-def _at_paths(raw: Any, at: Path, report: Report) -> Matcher | None:
+def _at_paths(raw: Any, at: Path, report: Report) -> Matcher:
     """A section of `JSONPath: matcher`; anything that is no path is reported."""
     if not isinstance(raw, Mapping) or not raw:
         report(at, "must be a section of `JSONPath: matcher` lines")
-        return None
-    matchers: list[Matcher] = []
+        return every([])
+    matchers = []
     for text, wanted in raw.items():
-        place = (*at, text)
         try:
             path = compile_path(str(text))
         except ValueError as exc:
-            report(place, str(exc))
-            continue
-        inner = compile_matcher(wanted, place, report)
-        if inner is not None:
-            matchers.append(AtPath(path, inner))
-    return _every(matchers)
+            report((*at, text), str(exc))
+        else:
+            matchers.append(at_path(path, compile_matcher(wanted, (*at, text), report)))
+    return every(matchers)
 
 
 def _matching(pattern: str) -> Matcher:
     from opskit.logs.select import compiled
 
     try:
-        return matching(pattern, compiled(pattern))
+        return matching(pattern, compiled(pattern).search)
     except OpskitError as exc:
         raise ValueError(exc.message) from exc
 

@@ -38,34 +38,31 @@ class PathStep:
 
 @dataclass(frozen=True, slots=True)
 class JsonPath:
-    """A compiled path; `single` when it can mean one place only."""
+    """A compiled path: `steps` that lead to one place, and from `branching` on to any number of them."""
 
     text: str
     steps: tuple[PathStep, ...]
-
-    @property
-    def single(self) -> bool:
-        return all(step.kind != "all" and not step.deep for step in self.steps)
+    branching: tuple[PathStep, ...] = ()
 
     def find(self, document: Any) -> list[Any]:
         """Every value at the path, in document order."""
-        values = [document]
-        for step in self.steps:
-            values = [inner for value in values for inner in _selected(value, step)]
-        return values
+        return _found(_found([document], self.steps), self.branching)
 
     def value(self, document: Any) -> Any:
         """The value at a path that can mean one place only, else the list of values.
 
         MISSING where there is no such place, or only text or a number, which have no members to list.
         """
-        if self.single:
-            return next(iter(self.find(document)), MISSING)
-        first = next(index for index, step in enumerate(self.steps) if step.kind == "all" or step.deep)
-        start = JsonPath(self.text, self.steps[:first]).find(document)
-        if not start or isinstance(start[0], str | int | float):
-            return MISSING
-        return self.find(document)
+        place = next(iter(_found([document], self.steps)), MISSING)
+        if not self.branching:
+            return place
+        return MISSING if isinstance(place, Missing | str | int | float) else _found([place], self.branching)
+
+
+def _found(values: list[Any], steps: tuple[PathStep, ...]) -> list[Any]:
+    for step in steps:
+        values = [inner for value in values for inner in _selected(value, step)]
+    return values
 
 
 def compile_path(text: str) -> JsonPath:
@@ -79,7 +76,8 @@ def compile_path(text: str) -> JsonPath:
             raise ValueError(f"this JSONPath cannot be read from {text[at:][:20]!r} on")
         steps.append(_step(match))
         at = match.end()
-    return JsonPath(text, tuple(steps))
+    fork = next((index for index, step in enumerate(steps) if step.kind == "all" or step.deep), len(steps))
+    return JsonPath(text, tuple(steps[:fork]), tuple(steps[fork:]))
 
 
 def _step(match: re.Match[str]) -> PathStep:

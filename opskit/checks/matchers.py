@@ -7,10 +7,10 @@ Compiled by `opskit.checks.expectation` from what stands in a checklist.
 """
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 from opskit.checks.jsonpath import MISSING, JsonPath
 from opskit.checks.versions import compile_range, version
@@ -25,18 +25,12 @@ _ORDERS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
 }
 
 
-class Matcher(Protocol):
-    """`wish` completes the sentence "expected ..."; `mismatch` is None for a value that matches."""
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """`wish` completes the sentence "expected ..."; `mismatch` gives None for a value that matches."""
 
-    @property
-    def wish(self) -> str: ...
-    def mismatch(self, value: Any) -> str | None: ...
-
-
-class Regex(Protocol):
-    """A compiled byte pattern."""
-
-    def search(self, text: bytes, /) -> object | None: ...
+    wish: str
+    mismatch: Callable[[Any], str | None]
 
 
 class CannotJudge(str):
@@ -91,45 +85,37 @@ def _because(reasons: Iterable[str | None], text: str) -> str:
     return CannotJudge(text) if any(isinstance(reason, CannotJudge) for reason in reasons) else text
 
 
-@dataclass(frozen=True, slots=True)
-class Equal:
+def equal(wanted: Any) -> Matcher:
     """The same value. A number and the text that writes it are neither equal nor told apart."""
+    wish = shown(wanted)
 
-    wanted: Any
-
-    @property
-    def wish(self) -> str:
-        return shown(self.wanted)
-
-    def mismatch(self, value: Any) -> str | None:
+    def mismatch(value: Any) -> str | None:
         if value is MISSING:
-            return None if self.wanted is None else differs(value, self.wish)
-        if same(value, self.wanted):
+            return None if wanted is None else differs(value, wish)
+        if same(value, wanted):
             return None
-        if written_alike(value, self.wanted):
-            return CannotJudge(f"{differs(value, self.wish)} (one is text, the other is not)")
-        return differs(value, self.wish)
+        if written_alike(value, wanted):
+            return CannotJudge(f"{differs(value, wish)} (one is text, the other is not)")
+        return differs(value, wish)
+
+    return Matcher(wish, mismatch)
 
 
-@dataclass(frozen=True, slots=True)
-class Predicate:
+def _test(wish: str, types: str, judges: Callable[[Any], bool], holds: Callable[[Any], bool]) -> Matcher:
     """A test of values of one type; `types` names it in the sentence for all others."""
 
-    wish: str
-    types: str
-    judges: Callable[[Any], bool]
-    holds: Callable[[Any], bool]
+    def mismatch(value: Any) -> str | None:
+        if not judges(value):
+            return _is_no(types, value, wish)
+        return None if holds(value) else differs(value, wish)
 
-    def mismatch(self, value: Any) -> str | None:
-        if not self.judges(value):
-            return _is_no(self.types, value, self.wish)
-        return None if self.holds(value) else differs(value, self.wish)
+    return Matcher(wish, mismatch)
 
 
-def ordered(order: str, bound: float, written: str) -> Predicate:
+def ordered(order: str, bound: float, written: str) -> Matcher:
     """More or less than a number; `written` is how it stands in the checklist."""
     words, compare = _ORDERS[order]
-    return Predicate(f"{words} {written}", "number", _is_number, lambda value: compare(value, bound))
+    return _test(f"{words} {written}", "number", _is_number, lambda value: compare(value, bound))
 
 
 def _is_number(value: Any) -> bool:
@@ -137,18 +123,18 @@ def _is_number(value: Any) -> bool:
     return number and bool(value == value)  # noqa: PLR0124 - NaN
 
 
-def prefix(text: str) -> Predicate:
-    return Predicate(f"a beginning of {shown(text)}", "text", _is_text, lambda value: value.startswith(text))
+def prefix(text: str) -> Matcher:
+    return _test(f"a beginning of {shown(text)}", "text", _is_text, lambda value: value.startswith(text))
 
 
-def suffix(text: str) -> Predicate:
-    return Predicate(f"an end of {shown(text)}", "text", _is_text, lambda value: value.endswith(text))
+def suffix(text: str) -> Matcher:
+    return _test(f"an end of {shown(text)}", "text", _is_text, lambda value: value.endswith(text))
 
 
-def matching(pattern: str, regex: Regex) -> Predicate:
+def matching(pattern: str, search: Callable[[bytes], object | None]) -> Matcher:
     """A pattern that is found somewhere in a text (anchor it with ^ and $)."""
     wish = f"a match of /{pattern}/"
-    return Predicate(wish, "text", _is_text, lambda value: regex.search(_bytes(value)) is not None)
+    return _test(wish, "text", _is_text, lambda value: search(_bytes(value)) is not None)
 
 
 def _is_text(value: Any) -> bool:
@@ -163,122 +149,100 @@ def _bytes(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def has_key(key: str) -> Predicate:
+def has_key(key: str) -> Matcher:
     wish = f"a key {shown(key)}"
-    return Predicate(
+    return _test(
         wish, "section of keys", lambda value: isinstance(value, Mapping), lambda value: key in value
     )
 
 
-def semver(text: str) -> Predicate:
+def semver(text: str) -> Matcher:
     """Raises ValueError for what is no range of versions."""
     wanted = compile_range(text)
 
     def holds(value: str) -> bool:
-        read = version(value)
-        return read is not None and wanted.holds(read)
+        found = version(value)
+        return found is not None and wanted.holds(found)
 
-    def judges(value: Any) -> bool:
+    def is_version(value: Any) -> bool:
         return isinstance(value, str) and version(value) is not None
 
-    return Predicate(f"a version {text}", "version", judges, holds)
+    return _test(f"a version {text}", "version", is_version, holds)
 
 
-@dataclass(frozen=True, slots=True)
-class Contains:
+def contains(inner: Matcher, text: str | None = None) -> Matcher:
     """A text that holds a text, or a list of which at least one item matches."""
+    wish = f"something that contains {inner.wish}"
 
-    inner: Matcher
-    text: str | None = None
-
-    @property
-    def wish(self) -> str:
-        return f"something that contains {self.inner.wish}"
-
-    def mismatch(self, value: Any) -> str | None:
+    def mismatch(value: Any) -> str | None:
         if isinstance(value, str | Mapping):
-            if self.text is None:
-                return _is_no("list", value, self.wish)
-            return None if self.text in value else differs(value, self.wish)
+            if text is None:
+                return _is_no("list", value, wish)
+            return None if text in value else differs(value, wish)
         if not isinstance(value, list | tuple):
-            return _is_no("text or list", value, self.wish)
-        reasons = [self.inner.mismatch(item) for item in value]
-        return None if None in reasons else _because(reasons, differs(value, self.wish))
+            return _is_no("text or list", value, wish)
+        reasons = [inner.mismatch(item) for item in value]
+        return None if None in reasons else _because(reasons, differs(value, wish))
+
+    return Matcher(wish, mismatch)
 
 
-@dataclass(frozen=True, slots=True)
-class Length:
-    inner: Matcher
+def length(inner: Matcher) -> Matcher:
+    wish = f"a length of {inner.wish}"
 
-    @property
-    def wish(self) -> str:
-        return f"a length of {self.inner.wish}"
-
-    def mismatch(self, value: Any) -> str | None:
+    def mismatch(value: Any) -> str | None:
         if not isinstance(value, str | bytes | list | tuple | Mapping):
-            return _is_no("text or list", value, self.wish)
-        reason = self.inner.mismatch(len(value))
+            return _is_no("text or list", value, wish)
+        reason = inner.mismatch(len(value))
         return None if reason is None else _because([reason], f"has a length that {reason}")
 
+    return Matcher(wish, mismatch)
 
-@dataclass(frozen=True, slots=True)
-class AtPath:
+
+def at_path(path: JsonPath, inner: Matcher) -> Matcher:
     """A path that can mean one place is matched against its value, any other against the list of values."""
+    wish = f"{path.text} to be {inner.wish}"
 
-    path: JsonPath
-    inner: Matcher
-
-    @property
-    def wish(self) -> str:
-        return f"{self.path.text} to be {self.inner.wish}"
-
-    def mismatch(self, value: Any) -> str | None:
+    def mismatch(value: Any) -> str | None:
         if value is MISSING:
-            return differs(value, self.wish)
-        reason = self.inner.mismatch(self.path.value(value))
-        return None if reason is None else _because([reason], f"{self.path.text} {reason}")
+            return differs(value, wish)
+        reason = inner.mismatch(path.value(value))
+        return None if reason is None else _because([reason], f"{path.text} {reason}")
+
+    return Matcher(wish, mismatch)
 
 
-@dataclass(frozen=True, slots=True)
-class Every:
-    inner: tuple[Matcher, ...]
+def every(inner: Sequence[Matcher]) -> Matcher:
+    if len(inner) == 1:
+        return inner[0]
 
-    @property
-    def wish(self) -> str:
-        return " and ".join(matcher.wish for matcher in self.inner)
-
-    def mismatch(self, value: Any) -> str | None:
-        reasons = [reason for matcher in self.inner if (reason := matcher.mismatch(value)) is not None]
+    def mismatch(value: Any) -> str | None:
+        reasons = [reason for matcher in inner if (reason := matcher.mismatch(value)) is not None]
         # What was judged tells more than what could not be.
         return min(reasons, key=lambda reason: isinstance(reason, CannotJudge), default=None)
 
-
-@dataclass(frozen=True, slots=True)
-class Either:
-    inner: tuple[Matcher, ...]
-
-    @property
-    def wish(self) -> str:
-        return " or ".join(matcher.wish for matcher in self.inner)
-
-    def mismatch(self, value: Any) -> str | None:
-        reasons = [matcher.mismatch(value) for matcher in self.inner]
-        return None if None in reasons else _because(reasons, differs(value, self.wish))
+    return Matcher(" and ".join(matcher.wish for matcher in inner), mismatch)
 
 
-@dataclass(frozen=True, slots=True)
-class Negated:
+def either(inner: Sequence[Matcher]) -> Matcher:
+    wish = " or ".join(matcher.wish for matcher in inner)
+
+    def mismatch(value: Any) -> str | None:
+        reasons = [matcher.mismatch(value) for matcher in inner]
+        return None if None in reasons else _because(reasons, differs(value, wish))
+
+    return Matcher(wish, mismatch)
+
+
+def negated(inner: Matcher) -> Matcher:
     """What its matcher cannot judge matches no `not` either: a mistyped path must not pass."""
+    wish = f"not {inner.wish}"
 
-    inner: Matcher
-
-    @property
-    def wish(self) -> str:
-        return f"not {self.inner.wish}"
-
-    def mismatch(self, value: Any) -> str | None:
-        reason = self.inner.mismatch(value)
+    def mismatch(value: Any) -> str | None:
+        reason = inner.mismatch(value)
         if reason is None:
             # What is not there and may be null was judged.
-            return str(differs(value, self.wish))
+            return str(differs(value, wish))
         return reason if isinstance(reason, CannotJudge) else None
+
+    return Matcher(wish, mismatch)

@@ -30,7 +30,6 @@ def compiled(raw: Any) -> Matcher:
     problems: list[str] = []
     matcher = compile_matcher(raw, (), lambda _at, message: problems.append(message))
     assert not problems
-    assert matcher is not None
     return matcher
 
 
