@@ -3,11 +3,11 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opskit.cli import context, render, verify_view
+from opskit.cli import context, render
 from opskit.cli.inputs import duration
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
 
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from opskit.checks.checklist import Checklist
+    from opskit.checks.spec import Check
     from opskit.checks.verification import Verification
+    from opskit.result import Report
 
 DEFAULT_LIST = "stack"
+_TABLE_ROWS = 500
 _FORMATS = ("text", "json", "junit", "tap", "nagios", "prometheus", "markdown")
 
 
@@ -79,7 +82,7 @@ def verify(
         render.document(schema_of_checklists())
         return
     if kinds:
-        verify_view.kinds(as_json=json)
+        _print_kinds(as_json=json)
         return
     if add is not None:
         given = _assignments(file or [], "parameter", "write parameter=value")
@@ -87,7 +90,7 @@ def verify(
         return
     form = _format(form, json=json)
     if list_ and not file:
-        verify_view.shipped_lists(as_json=json)
+        _print_lists(as_json=json)
         return
     variables = _assignments(var or [], "variable", "write --var name=value")
     retry_timeout_s = duration(retry_timeout, "--retry-timeout", zero=True)
@@ -99,12 +102,12 @@ def verify(
             checklist = _checklist(verification, file or [DEFAULT_LIST], variables)
             checks = checklist.choose(tags=tag or [], names=name or [])
             if list_:
-                verify_view.listing(checklist, checks, as_json=json)
+                _print_checks(checklist, checks, as_json=json)
                 return 0
             report = await verification.run(
                 checks, max_concurrent=max_concurrent, retry_timeout_s=retry_timeout_s
             )
-        return verify_view.report_in(report, form, output)
+        return _print_report(report, form, output)
 
     if status := context.run(verified()):
         raise typer.Exit(status)
@@ -149,7 +152,7 @@ async def _add(
         render.piece(appended("", check))
         return
     before = output.read_text(encoding="utf-8") if output.is_file() else ""
-    verify_view.written(output, appended(before, check))
+    _written(output, appended(before, check))
     render.note(f"{check['name']}: written to {output}")
 
 
@@ -173,3 +176,86 @@ def _assignments(given: "Sequence[str]", what: str, remedy: str) -> dict[str, st
             raise UsageError(f"{text!r} is no {what}", remedy=remedy)
         values[name] = value
     return values
+
+
+def _print_report(report: "Report", form: str, output: Path | None) -> int:
+    from opskit.checks import formats
+
+    if output is not None:
+        _written(output, formats.FORMATS[form](report))
+        render.note(f"{formats.summary(report)}; written to {output}")
+    elif form == "text" and len(report.findings) <= _TABLE_ROWS:
+        render.report(report, as_json=False)
+        render.line(formats.summary(report))
+    else:
+        render.piece(formats.FORMATS[form](report))
+    return formats.exit_status(report, form)
+
+
+def _written(output: Path, text: str) -> None:
+    from opskit.errors import UsageError
+    from opskit.system.textfile import write_text
+
+    try:
+        write_text(output, text)
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        raise UsageError(f"{output} cannot be written: {reason}", remedy="give another --output") from exc
+
+
+def _print_kinds(*, as_json: bool) -> None:
+    from opskit.checks.schema import kinds as all_kinds
+
+    described = all_kinds()
+    if as_json:
+        render.document(_document("kinds", described))
+        return
+    for kind in described:
+        render.line(f"{kind['kind']}: {kind['summary']}")
+        for key, what in kind["with"].items():
+            render.line(f"    with   {key}: {what}")
+        for key, meaning in kind["yields"].items():
+            render.line(f"    yields {key}: {meaning}")
+        render.line(f"    without expect: {kind['expects']}; timeout {kind['timeout_s']:g} s")
+
+
+def _print_lists(*, as_json: bool) -> None:
+    from opskit.checks.checklist import shipped
+
+    names = list(shipped())
+    if as_json:
+        render.document(_document("checklists", names))
+        return
+    for name in names:
+        render.line(name)
+
+
+def _print_checks(checklist: "Checklist", chosen: "Sequence[Check]", *, as_json: bool) -> None:
+    rows = [
+        (
+            check.name,
+            check.kind.name,
+            check.severity.value,
+            ", ".join(check.tags),
+            ", ".join(check.requires),
+            check.target,
+        )
+        for check in chosen
+    ]
+    columns = ("check", "kind", "severity", "tags", "requires", "target")
+    if as_json:
+        content = [dict(zip(columns, row, strict=True)) for row in rows]
+        render.document({**_document("checks", content), "titles": list(checklist.titles)})
+        return
+    render.table(columns, rows)
+
+
+def _document(key: str, content: Any) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "command": "verify",
+        "ok": True,
+        "status": "pass",
+        "findings": [],
+        key: content,
+    }

@@ -114,8 +114,8 @@ async def _http(params: HttpParams, scene: CheckContext) -> Observation:
         "error": None,
     }
     detail = f"HTTP {reply.status} in {reply.seconds:.3f} s"
-    if "json" in scene.wanted and (found := reply.json) is not MISSING:
-        values["json"] = found
+    if "json" in scene.wanted and (body := reply.json) is not MISSING:
+        values["json"] = body
     elif "json" in scene.wanted:
         detail += "; the body is no JSON"
     if reply.truncated:

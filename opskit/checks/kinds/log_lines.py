@@ -32,7 +32,7 @@ class LogParams:
 
 @dataclass(slots=True)
 class _Tally:
-    """What was found so far; `untimed` counts entries that may lie outside of the window."""
+    """The entries that match; `untimed` counts those that may lie outside of the window."""
 
     since: float | None = None
     untimed: int = 0
@@ -44,12 +44,10 @@ class _Tally:
         for entry in entries:
             if self.since is not None and entry.at is None:
                 self.untimed += 1
-                continue
-            if self.since is not None and entry.at < self.since:
-                continue
-            self.count += 1
-            self.first = self.first or entry
-            self.last = entry
+            elif self.since is None or entry.at >= self.since:
+                self.count += 1
+                self.first = self.first or entry
+                self.last = entry
 
 
 async def _log(params: LogParams, scene: CheckContext) -> Observation:
@@ -76,13 +74,13 @@ async def _log(params: LogParams, scene: CheckContext) -> Observation:
         "error": None,
     }
     window = f" in the last {params.since:g} s" if params.since is not None else ""
-    if not tally.count and tally.untimed:
-        problem = f"/{params.pattern}/ is seen {tally.untimed} times, in lines that tell no time"
+    if tally.count:
+        detail = f"/{params.pattern}/ is seen {tally.count} times{window}, last: {values['last']}"
+        return Observation(values, detail, state="seen")
+    if tally.untimed:
+        problem = f"/{params.pattern}/ is seen {tally.untimed} times, in lines without a time"
         return Observation(values, problem=problem, undecided=problem, state="unknown")
-    if not tally.count:
-        return Observation(values, f"/{params.pattern}/ is not seen{window}", state="not seen")
-    detail = f"/{params.pattern}/ is seen {tally.count} times{window}, last: {values['last']}"
-    return Observation(values, detail, state="seen")
+    return Observation(values, f"/{params.pattern}/ is not seen{window}", state="not seen")
 
 
 def _in_file(params: LogParams, scene: CheckContext, since: float | None) -> _Tally:
@@ -111,7 +109,7 @@ async def _in_container(params: LogParams, scene: CheckContext, since: float | N
             for item in batch:
                 if isinstance(item, Unreadable):
                     raise item.error
-            tally.add(one for one in batch if isinstance(one, LogEntry) and selection.accepts(one))
+            tally.add(item for item in batch if isinstance(item, LogEntry) and selection.accepts(item))
     return tally
 
 

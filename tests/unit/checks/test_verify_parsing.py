@@ -75,15 +75,13 @@ def test_nvidia_smi_is_read():
     """Memory in bytes, and None for what a card does not tell."""
     text = "NVIDIA GeForce RTX 4090, 24564, 2048, 17, 45\nno devices\nT4, 15360, 0, [N/A], 30\n"
     first, second = nvidia(text)
-    assert (first["name"], first["memory_used_bytes"]) == ("NVIDIA GeForce RTX 4090", 2048 * 1024 * 1024)
-    assert second["used_percent"] is None
+    assert (first.name, first.memory_used_bytes) == ("NVIDIA GeForce RTX 4090", 2048 * 1024 * 1024)
+    assert second.used_percent is None
 
 
 def test_system_profiler_is_read():
     """An Apple GPU has a name and shares the machine's memory; broken output is no GPU."""
-    assert (
-        apple('{"SPDisplaysDataType": [{"_name": "x", "sppci_model": "Apple M2"}]}')[0]["name"] == "Apple M2"
-    )
+    assert apple('{"SPDisplaysDataType": [{"_name": "x", "sppci_model": "Apple M2"}]}')[0].name == "Apple M2"
     assert apple("oh no") == []
 
 
