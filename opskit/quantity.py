@@ -11,7 +11,7 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?)b", re.IGNORECASE)
 
 
 def duration_s(text: str) -> float | None:
-    """Seconds; None when `text` is no duration. A bare number is none: it has no unit."""
+    """Return seconds; None when `text` is no duration, such as a number without a unit."""
     word = text.strip()
     if not _DURATION.fullmatch(word):
         return None
@@ -19,7 +19,7 @@ def duration_s(text: str) -> float | None:
 
 
 def size_bytes(text: str) -> int | None:
-    """Bytes, with `KiB` for 1024 and `kB` for 1000; None when `text` is no size."""
+    """Return bytes, with `KiB` for 1024 and `kB` for 1000; None when `text` is no size."""
     match = _SIZE.fullmatch(text.strip())
     if match is None or (match[3] and not match[2]):
         return None
@@ -28,6 +28,6 @@ def size_bytes(text: str) -> int | None:
 
 
 def amount(text: str) -> float | None:
-    """Either of them, as a number to compare with."""
+    """Return the number of a duration or a size, to compare with."""
     seconds = duration_s(text)
     return seconds if seconds is not None else size_bytes(text)

@@ -42,7 +42,7 @@ class CheckShape:
 def read_check(
     raw: Mapping[str, Any], at: Path, report: Report, *, where: str, folder: FilePath
 ) -> Check | None:
-    """The check that `raw` describes, or None after problems, all of which went to `report`."""
+    """Return the check that `raw` describes; None, or an unusable one, after problems in `report`."""
     own = {key: value for key, value in raw.items() if key not in CheckShape.OF_THE_KIND}
     shape = validated(CheckShape, own, at, report)
     name = raw.get("kind")
@@ -80,7 +80,7 @@ def read_check(
 
 
 def default_expectation(kind: Kind) -> Expectation:
-    """What holds for a check that says nothing of it."""
+    """Return the expectation of a check that has none of its own."""
     return compile_expectation(kind.expects, kind.yields, (), _never)
 
 

@@ -1,4 +1,4 @@
-"""Reading checklists: YAML in, checks out, and every mistake told with its file and line."""
+"""Checklists are read from YAML; every mistake is reported with its file and line."""
 
 import fnmatch
 import importlib.resources
@@ -56,7 +56,7 @@ class Checklist:
     checks: tuple[Check, ...]
 
     def choose(self, *, tags: Sequence[str] = (), names: Sequence[str] = ()) -> list[Check]:
-        """The checks that have one of the tags and one of the names (`*` is allowed), with all they require.
+        """Return the checks with one of the tags and one of the names (`*` is allowed), with all they require.
 
         Raises ConfigError for a tag or a name that no check has, and when nothing is chosen.
         """
@@ -102,7 +102,7 @@ def _is_named(name: str, patterns: Iterable[str]) -> bool:
 
 
 def shipped() -> dict[str, FilePath]:
-    """The checklists that come with opskit, by name."""
+    """Return the checklists that come with opskit, by name."""
     inside = FilePath(str(importlib.resources.files("opskit.checks") / "lists"))
     folder = inside if inside.is_dir() else FilePath(__file__).parents[2] / "checks"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
@@ -121,7 +121,7 @@ def load(names: Sequence[str], *, given: Names, environ: Names, cwd: FilePath) -
 
 
 def _located(name: str, cwd: FilePath) -> tuple[FilePath, str]:
-    """The file of a checklist, and what it is called in messages."""
+    """Return the file of a checklist, and its name in messages."""
     path = cwd / FilePath(name).expanduser()
     lists = shipped()
     if name in lists and not path.is_file():
@@ -137,7 +137,7 @@ def _located(name: str, cwd: FilePath) -> tuple[FilePath, str]:
 
 @dataclass(slots=True)
 class _ChecklistFile:
-    """One document, and where its problems go. `broken` are names of checks that could not be read."""
+    """One document and its problems; `broken` are names of checks that could not be read."""
 
     document: Document
     problems: list[Problem]
@@ -180,7 +180,7 @@ class _Loading:
     _places: dict[str, tuple[_ChecklistFile, int]] = field(default_factory=dict)
 
     def file(self, path: FilePath, shown: str, given: Names, parents: tuple[FilePath, ...]) -> None:
-        """One file and what it includes; the second time it is there already."""
+        """Read one file, once, after the files that it includes."""
         real = path.resolve()
         if real in self._done:
             return
@@ -220,7 +220,7 @@ class _Loading:
             self._places[check.name] = file, index
 
     def connect(self) -> None:
-        """What `requires` says must exist and must not go round in a circle."""
+        """Report requirements that do not exist, and a circle of them."""
         for name, check in self.checks.items():
             file, index = self._places[name]
             for number, required in enumerate(check.requires):
@@ -239,7 +239,7 @@ class _Loading:
             file.report(("checks", index, "requires"), f"checks that wait for one another: {way}")
 
     def _variables(self, file: _ChecklistFile, given: Names) -> dict[str, str]:
-        """The variables of one file, each of which may use those above it.
+        """Return the variables of one file, each of which may use those above it.
 
         `given` wins over what the file says: `--var`, or the file that includes this one.
         """
@@ -274,7 +274,7 @@ class _Loading:
 
 
 def filled(value: Any, names: Names, at: Path, report: Report) -> Any:
-    """The value with every `${name}` in it replaced; what has no value is reported."""
+    """Return the value with every `${name}` in it replaced; a name without a value is reported."""
     if isinstance(value, dict):
         return {key: filled(item, names, (*at, key), report) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Expectations as they stand in a checklist, compiled to matchers; every mistake is told with its place."""
+"""Expectations as they stand in a checklist, compiled to matchers; every mistake is reported at its place."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Expectation:
     matchers: Mapping[str, Matcher]
 
     def mismatches(self, values: Mapping[str, Any]) -> list[str]:
-        """A sentence for each value that does not match."""
+        """Return a sentence for each value that does not match."""
         sentences = []
         for key, matcher in self.matchers.items():
             # A value that was not seen is not null.
@@ -53,7 +53,7 @@ class Expectation:
 
 
 def compile_expectation(raw: Any, known: Mapping[str, str], at: Path, report: Report) -> Expectation:
-    """`known` are the values that the kind yields. After a mistake, which was reported, it is of no use."""
+    """Compile an expectation of `known` values; after a reported mistake the result is unusable."""
     if not isinstance(raw, Mapping):
         report(at, "must be a section of `value: matcher` lines")
         return Expectation({})
@@ -70,7 +70,7 @@ def compile_expectation(raw: Any, known: Mapping[str, str], at: Path, report: Re
 
 
 def compile_matcher(raw: Any, at: Path, report: Report) -> Matcher:
-    """A bare value means equal. After a mistake, which was reported, the matcher is of no use."""
+    """Compile a matcher; a bare value means equal. After a reported mistake the result is unusable."""
     if raw == []:
         report(at, "an empty list matches nothing in particular: write {equal: []} or {len: 0}")
     if not isinstance(raw, Mapping):
@@ -112,7 +112,7 @@ def _compiled(name: str, operand: Any, at: Path, report: Report) -> Matcher:
 
 
 def _contains(operand: Any, at: Path, report: Report) -> Matcher:
-    """Something that contains the operand, or each item of a list."""
+    """Compile a matcher for what contains the operand, or each item of a list."""
     if operand == "" or (isinstance(operand, list) and "" in operand):
         raise ValueError("everything contains an empty text")
     if not isinstance(operand, list) or not operand:
@@ -126,7 +126,7 @@ def _contains(operand: Any, at: Path, report: Report) -> Matcher:
 
 
 def _at_paths(raw: Any, at: Path, report: Report) -> Matcher:
-    """A section of `JSONPath: matcher`; anything that is no path is reported."""
+    """Compile a section of `JSONPath: matcher`."""
     if not isinstance(raw, Mapping) or not raw:
         report(at, "must be a section of `JSONPath: matcher` lines")
         return every([])
@@ -151,7 +151,7 @@ def _matching(pattern: str) -> Matcher:
 
 
 def _number(operand: Any) -> float:
-    """A number, or an amount such as 500ms or 10GiB."""
+    """Return a number, or the number of an amount such as 500ms or 10GiB."""
     value = retyped(operand)
     if isinstance(value, str):
         value = amount(value)

@@ -40,7 +40,7 @@ class CannotJudge(str):
 
 
 def shown(value: Any) -> str:
-    """A value in a sentence: short, on one line."""
+    """Return a value as it stands in a sentence: short, on one line."""
     text = repr(str(value)) if isinstance(value, str) else str(value)
     if value is None or isinstance(value, bool):
         text = {None: "null", True: "true", False: "false"}[value]
@@ -48,7 +48,7 @@ def shown(value: Any) -> str:
 
 
 def same(value: Any, wanted: Any) -> bool:
-    """Equality without Python's `True == 1`. Text out of a variable may stand for a number."""
+    """Compare without Python's `True == 1`; text out of a variable may stand for a number."""
     if isinstance(wanted, FromEnvironment) and not isinstance(value, str):
         return same(value, scalar(wanted))
     if isinstance(value, bool) is not isinstance(wanted, bool):
@@ -70,7 +70,7 @@ def written_alike(value: Any, wanted: Any) -> bool:
 
 
 def differs(value: Any, wish: str) -> str:
-    """The sentence for a value that is not what was wished for."""
+    """Return the sentence for a value that does not match."""
     if value is MISSING:
         return CannotJudge(f"is not there, expected {wish}")
     return f"is {shown(value)}, expected {wish}"
@@ -81,12 +81,12 @@ def _is_no(types: str, value: Any, wish: str) -> CannotJudge:
 
 
 def _because(reasons: Iterable[str | None], text: str) -> str:
-    """The text as the reason for those inside; it cannot be judged when one of them cannot."""
+    """Return `text` as a reason which cannot judge when one of the inner reasons cannot."""
     return CannotJudge(text) if any(isinstance(reason, CannotJudge) for reason in reasons) else text
 
 
 def equal(wanted: Any) -> Matcher:
-    """The same value. A number and the text that writes it are neither equal nor told apart."""
+    """Match the same value. A number and the text that writes it are neither equal nor different."""
     wish = shown(wanted)
 
     def mismatch(value: Any) -> str | None:
@@ -102,7 +102,7 @@ def equal(wanted: Any) -> Matcher:
 
 
 def _test(wish: str, types: str, judges: Callable[[Any], bool], holds: Callable[[Any], bool]) -> Matcher:
-    """A test of values of one type; `types` names it in the sentence for all others."""
+    """Match values of one type by a test; `types` names the type in the sentence for all others."""
 
     def mismatch(value: Any) -> str | None:
         if not judges(value):
@@ -113,7 +113,7 @@ def _test(wish: str, types: str, judges: Callable[[Any], bool], holds: Callable[
 
 
 def ordered(order: str, bound: float, written: str) -> Matcher:
-    """More or less than a number; `written` is how it stands in the checklist."""
+    """Match what is more or less than a number; `written` is how it stands in the checklist."""
     words, compare = _ORDERS[order]
     return _test(f"{words} {written}", "number", _is_number, lambda value: compare(value, bound))
 
@@ -132,7 +132,7 @@ def suffix(text: str) -> Matcher:
 
 
 def matching(pattern: str, search: Callable[[bytes], object | None]) -> Matcher:
-    """A pattern that is found somewhere in a text (anchor it with ^ and $)."""
+    """Match a text in which a pattern is somewhere (anchor it with ^ and $)."""
     wish = f"a match of /{pattern}/"
     return _test(wish, "text", _is_text, lambda value: search(_bytes(value)) is not None)
 
@@ -142,7 +142,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _bytes(text: str) -> bytes:
-    """Text for a byte pattern; half a surrogate pair, which JSON may hold, has no bytes of its own."""
+    """Return text for a byte pattern; half a surrogate pair, which JSON may hold, has no bytes."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -171,7 +171,7 @@ def semver(text: str) -> Matcher:
 
 
 def contains(inner: Matcher, text: str | None = None) -> Matcher:
-    """A text that holds a text, or a list of which at least one item matches."""
+    """Match a text that holds a text, or a list of which at least one item matches."""
     wish = f"something that contains {inner.wish}"
 
     def mismatch(value: Any) -> str | None:
@@ -200,7 +200,7 @@ def length(inner: Matcher) -> Matcher:
 
 
 def at_path(path: JsonPath, inner: Matcher) -> Matcher:
-    """A path that can mean one place is matched against its value, any other against the list of values."""
+    """Match the value at a path that can mean one place only, or the list of values at any other."""
     wish = f"{path.text} to be {inner.wish}"
 
     def mismatch(value: Any) -> str | None:
@@ -235,7 +235,7 @@ def either(inner: Sequence[Matcher]) -> Matcher:
 
 
 def negated(inner: Matcher) -> Matcher:
-    """What its matcher cannot judge matches no `not` either: a mistyped path must not pass."""
+    """Match what the inner matcher does not, but nothing it cannot judge: a mistyped path must not pass."""
     wish = f"not {inner.wish}"
 
     def mismatch(value: Any) -> str | None:

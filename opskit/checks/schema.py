@@ -56,7 +56,7 @@ def kinds() -> list[dict[str, Any]]:
 
 
 def _parameters(schema: dict[str, Any]) -> dict[str, str]:
-    """The type of each parameter, and its default, in words."""
+    """Return the type and the default of each parameter in words."""
     words = {}
     for name, parameter in schema.get("properties", {}).items():
         options = [parameter, *parameter.get("anyOf", ())]

@@ -32,20 +32,20 @@ class Verification:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment, with the addresses as the configuration has them, which already knows it."""
+        """The environment with the addresses of the configuration, which already reads the environment."""
         names = {"ollama": "OLLAMA_API_URL", "mlx": "MLX_API_URL"}
         urls = {names[node.name]: node.url for node in self.config.nodes if node.name in names}
         urls |= {f"{agent.name.upper().replace('-', '_')}_URL": agent.url for agent in self.config.agents}
         return {**self.environ, **urls}
 
     def checklist(self, files: Sequence[str], given: Mapping[str, str]) -> checklist.Checklist:
-        """Raises ChecklistError or ConfigError. `given` wins over the variables of the files."""
+        """Read checklists; `given` wins over their variables. Raises ChecklistError or ConfigError."""
         return checklist.load(files, given=given, environ=self.variables, cwd=self.cwd)
 
     async def run(
         self, checks: Sequence[Check], *, max_concurrent: int = 50, retry_timeout_s: float = 0.0
     ) -> Report:
-        """The findings of the checks, in their order."""
+        """Run the checks and return their findings in the same order."""
         with children_without_threads():
             async with self._context() as context:
                 findings = await runner.run(
@@ -56,7 +56,7 @@ class Verification:
     async def recorded(
         self, kind: str, given: Mapping[str, str], *, name: str | None = None
     ) -> dict[str, Any]:
-        """The check of the live state as it would stand in a checklist. `given` are its parameters.
+        """Return a check of the live state as it would stand in a checklist. `given` are its parameters.
 
         Raises UsageError for parameters that cannot be used, and OpskitError when there is nothing to record:
         what is broken now must not become what is expected.
@@ -89,7 +89,7 @@ class Verification:
 
 
 def _probe(kind: Kind, given: Mapping[str, str]) -> tuple[Check, dict[str, Any]]:
-    """A check with the parameters that were given, and these as YAML can write them."""
+    """Return a check with the given parameters, and the parameters as YAML can write them."""
     # Text as from a variable: it may stand for a number or a truth value.
     texts = {key: FromEnvironment(text) for key, text in given.items()}
     problems: list[str] = []
@@ -103,7 +103,7 @@ def _probe(kind: Kind, given: Mapping[str, str]) -> tuple[Check, dict[str, Any]]
 
 
 def appended(text: str, check: Mapping[str, Any]) -> str:
-    """A checklist with one more check; an empty text becomes a checklist."""
+    """Return a checklist with one more check; an empty text becomes a checklist."""
     import yaml
 
     item = yaml.safe_dump([check], allow_unicode=True, sort_keys=False, width=110)

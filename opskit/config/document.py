@@ -27,25 +27,25 @@ _ONLY_NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-)?\}")
 
 
 def printable(text: str, limit: int = _SHOWN_CHARS) -> str:
-    """`text` fit for one line of a terminal: no control characters, not endless."""
+    """Return `text` fit for one line of a terminal: without control characters, and cut at `limit`."""
     clean = "".join(char if char.isprintable() else "?" for char in text)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 def dotted(path: Path) -> str:
-    """The key path as people write it: `nodes.ollama.url`."""
+    """Return the key path as people write it: `nodes.ollama.url`."""
     return ".".join(printable(str(part)) for part in path)
 
 
 def hint(word: str, known: Iterable[str]) -> str:
-    """The name that `word` was probably meant to be, or all names that are known."""
+    """Return the name that `word` was probably meant to be, or all names that are known."""
     names = list(known)
     close = difflib.get_close_matches(printable(word), names, 1)
     return f"did you mean `{close[0]}`?" if close else "known: " + (", ".join(sorted(names)) or "none")
 
 
 def unknown(word: str, known: Iterable[str], what: str = "key") -> str:
-    """The message for a name that does not exist."""
+    """Return the message for a name that does not exist."""
     return f"unknown {what}; {hint(word, known)}"
 
 
@@ -77,7 +77,7 @@ class Problem:
 
 
 class InvalidConfigError(ConfigError):
-    """Every problem that was found at once; the message is the first and says how many follow."""
+    """All problems of a configuration; the message is the first one and says how many follow."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         first, *others = problems
@@ -87,7 +87,7 @@ class InvalidConfigError(ConfigError):
 
 
 def read_file(path: FilePath, name: str, max_bytes: int) -> bytes:
-    """The content of a file that is called `name` in messages.
+    """Return the content of a file that is called `name` in messages.
 
     Raises ConfigError CONFIG_002 for one that cannot be read, InvalidConfigError for one that is too large.
     """
@@ -120,25 +120,25 @@ class Document:
     marks: dict[Path, Mark]
 
     def mark(self, path: Path) -> Mark | None:
-        """The mark of `path`, or of the nearest section that holds it; None for an empty document."""
+        """Return the mark of `path` or of the nearest section around it; None for an empty document."""
         return next((self.marks[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.marks), None)
 
     def where(self, path: Path) -> str:
-        """`file:line` of `path`."""
+        """Return `file:line` of `path`."""
         mark = self.mark(path)
         return f"{self.shown}:{mark.line}" if mark else self.shown
 
     def problem(
         self, path: Path, message: str, *, code: str = "CONFIG_001", remedy: str | None = None
     ) -> Problem:
-        """What is wrong at `path`."""
+        """Return the problem of a value, with the line of its key."""
         mark = self.mark(path)
         line, column = (mark.line, mark.column) if mark else (None, None)
         return Problem(self.shown, line, dotted(path), message, code, remedy, column)
 
 
 def scalar(text: str) -> str | int | float | bool | None:
-    """What an unquoted word means in the core schema of YAML 1.2: `yes`, `0x10` and `1:30` are text."""
+    """Return what an unquoted word means in the core schema of YAML 1.2: `yes` and `1:30` are text."""
     if _NULL.fullmatch(text):
         return None
     if _BOOL.fullmatch(text):
@@ -157,15 +157,15 @@ class FromEnvironment(str):
 
 
 def retyped(value: object) -> object:
-    """The value that text out of a variable stands for; anything else as it is."""
+    """Return the value that text out of a variable stands for, and anything else as it is."""
     return scalar(value) if isinstance(value, FromEnvironment) else value
 
 
 @dataclass(frozen=True, slots=True)
 class Substitution:
-    """`unset` are the variables without a value and without a default; `problem` tells of a broken `${`.
+    """A text with its references replaced; `text` is usable only without `unset` and `problem`.
 
-    `text` is usable only when neither is there.
+    `unset` are the variables without a value and without a default, `problem` is a broken `${`.
     """
 
     text: str
@@ -201,11 +201,11 @@ def substitute(text: str, environ: Mapping[str, str]) -> Substitution:
 
 
 def only_name(text: str) -> str | None:
-    """The variable when `text` is one reference and nothing else, as a secret must be."""
+    """Return the variable when `text` is a single reference and nothing else, as a secret must be."""
     match = _ONLY_NAME.fullmatch(text)
     return match[1] if match else None
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Every variable that `text` refers to, with or without a default, once each."""
+    """Return every variable that `text` refers to, with or without a default, once each."""
     return tuple(dict.fromkeys(match["name"] for match in _REFERENCE.finditer(text) if match["name"]))

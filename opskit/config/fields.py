@@ -56,7 +56,7 @@ _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 
 
 def _amount(read: Callable[[str], float | None], problem: str) -> BeforeValidator:
-    """Text with a unit becomes its number."""
+    """Return the validator that turns text with a unit into its number."""
 
     def number(value: object) -> object:
         value = retyped(value)
@@ -71,7 +71,7 @@ def _amount(read: Callable[[str], float | None], problem: str) -> BeforeValidato
 
 
 def _one_or_more(value: object) -> object:
-    """A list of one may be written without its brackets."""
+    """Accept a list of one item without its brackets."""
     return [value] if isinstance(value, str) else value
 
 
@@ -114,12 +114,12 @@ def parameters(shape: type[T]) -> type[T]:
 
 @cache
 def adapter(shape: type) -> TypeAdapter[Any]:
-    """What checks and describes a frozen dataclass, or a model, of what may be written."""
+    """Return what checks and describes a frozen dataclass or a model."""
     return TypeAdapter(shape)
 
 
 def validated(shape: type, raw: object, at: Path, report: Report) -> Any:
-    """An instance of `shape`, or None after problems, which went to `report`."""
+    """Return an instance of `shape`, or None after problems, which went to `report`."""
     try:
         return adapter(shape).validate_python({} if raw is None else raw)
     except ValidationError as exc:
@@ -134,7 +134,7 @@ def validated(shape: type, raw: object, at: Path, report: Report) -> Any:
 
 
 def _mistyped(path: Path, messages: Mapping[Path, str]) -> bool:
-    """Whether what is missing is there under a mistyped name, which is reported anyway."""
+    """Whether the missing key is there under a mistyped name, which is reported anyway."""
     return any(message.endswith(f"did you mean `{path[-1]}`?") for message in messages.values())
 
 

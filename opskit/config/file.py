@@ -1,4 +1,4 @@
-"""The layer between defaults and environment: what the configuration file says, every problem of it at once.
+"""The layer between defaults and environment: what the configuration file says, with all its problems.
 
 What may stand in it is derived from `opskit.config.schema`. Names carry the rules (house style): a float that
 ends in `_s` is a duration and may be written as `2s`, other floats are positive numbers, integers are counts.
@@ -74,7 +74,7 @@ _CountFromOne = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT), RETYPED]
 
 
 def _annotation(name: str, hint: Any) -> Any:
-    """The check for a field of the schema."""
+    """Return the pydantic type of a field of the schema."""
     simple = {
         bool: Flag,
         int: _CountFromOne if name in _AT_LEAST_ONE else Count,
@@ -99,7 +99,7 @@ def _annotation(name: str, hint: Any) -> Any:
 
 @cache
 def _shape(schema: type) -> type[BaseModel]:
-    """What the section that becomes `schema` may hold; every key is optional."""
+    """Return the model of the section that becomes `schema`; every key is optional."""
     hints = get_type_hints(schema)
     keys: dict[str, Any] = {key: (_annotation(key, hint), None) for key, hint in hints.items()}
     if schema in (NodeConfig, AgentConfig):
@@ -131,7 +131,10 @@ def is_secret(path: Path) -> bool:
 def file_settings(
     document: Document, environ: Mapping[str, str], folder_of_file: FilePath
 ) -> tuple[Settings, list[Problem]]:
-    """What `document` sets, to be used only without problems; a relative `state_dir` is one of its folder."""
+    """Return what `document` sets, and its problems, without which alone the settings are usable.
+
+    A relative `state_dir` belongs to `folder_of_file`.
+    """
     reader = _FileReader(document, environ, folder_of_file)
     reader.read()
     reader.problems.sort(key=lambda problem: (problem.line or 0, problem.column or 0))
@@ -171,7 +174,7 @@ class _FileReader:
         self._section((), {key: value for key, value in values.items() if value is not None})
 
     def _validated(self, shape: type[BaseModel], raw: object, path: Path) -> dict[str, Any]:
-        """The keys that are set, none of them after a problem."""
+        """Return the keys that are set; none after a problem."""
         model = validated(shape, raw, path, self._report)
         return {} if model is None else model.model_dump(exclude_unset=True)
 
@@ -188,7 +191,7 @@ class _FileReader:
     def _members(
         self, group: str, members: object, schema: type, *, own: Collection[str], taken: Collection[str]
     ) -> None:
-        """The nodes or the agents. `own` are there anyway, `taken` are names of the other kind."""
+        """Read the nodes or the agents; `own` exist anyway, `taken` are names of the other kind."""
         if members is None:
             return
         if not isinstance(members, dict):
@@ -204,7 +207,7 @@ class _FileReader:
                 self._member(path, entry, schema, builtin=name in own)
 
     def _member(self, path: Path, entry: object, schema: type, *, builtin: bool) -> None:
-        """One node or agent. null and false switch it off."""
+        """Read one node or agent; null and false switch it off."""
         if entry is None or entry is False:
             self._set((*path, "enabled"), False, at=path)
             return
@@ -223,7 +226,7 @@ class _FileReader:
             self._address(path, address, required=bool(values.get("required")))
 
     def _address(self, path: Path, text: str, *, required: bool) -> None:
-        """An empty address is a variable that holds nothing: the member is off, as in the environment."""
+        """Set the address; an empty one comes from an empty variable and switches the member off."""
         at = (*path, "url")
         if not text.strip() and not required:
             self._set((*path, "enabled"), False, at=at, note="off, because its url is empty")
@@ -279,7 +282,7 @@ class _FileReader:
     def _report(
         self, path: Path, message: str, *, code: str = "CONFIG_001", remedy: str | None = None
     ) -> None:
-        """Only the first problem of a place: what follows from it is no news."""
+        """Report only the first problem of a place: others follow from it."""
         if path not in self._reported:
             self._reported.add(path)
             self.problems.append(self.document.problem(path, message, code=code, remedy=remedy))

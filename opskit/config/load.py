@@ -39,7 +39,7 @@ class LoadedConfig:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A configuration file that was found; `shown` is its name in messages."""
+    """A configuration file that exists; `shown` is its name in messages."""
 
     path: Path
     shown: str
@@ -82,7 +82,7 @@ def load(
 
 
 def _find(path: str | None, environ: Mapping[str, str], cwd: Path) -> _Source | None:
-    """The first file that is there; one that was named must be."""
+    """Return the first file that exists; a file that was named must exist."""
     named = path if path is not None else environ.get("OPSKIT_CONFIG") or None
     if named is None:
         return next((file for name in _usual_places(environ) if (file := _read(name, cwd))), None)
@@ -94,7 +94,7 @@ def _find(path: str | None, environ: Mapping[str, str], cwd: Path) -> _Source | 
 
 
 def _usual_places(environ: Mapping[str, str]) -> Iterator[str]:
-    """`$XDG_CONFIG_HOME` alone when it is set; a relative one does not count (XDG)."""
+    """Yield the usual places: `$XDG_CONFIG_HOME` alone where it is set and absolute (XDG)."""
     yield "opskit.yaml"
     if environ.get("XDG_CONFIG_HOME", "").startswith("/"):
         yield f"{environ['XDG_CONFIG_HOME']}/opskit/config.yaml"
@@ -106,7 +106,7 @@ def _usual_places(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _read(name: str, cwd: Path) -> _Source | None:
-    """None when there is no such file; ConfigError when there is one that cannot be read."""
+    """Return None when there is no such file; raise ConfigError for a file that cannot be read."""
     path = cwd / os.path.expanduser(name)  # noqa: PTH111 - an unknown user stays a name, and is not found
     try:
         content = read_file(path, name, MAX_BYTES)
@@ -118,7 +118,7 @@ def _read(name: str, cwd: Path) -> _Source | None:
 
 
 def _build(layers: Settings, path: str | None) -> Config:
-    """The tree from the merged layers, which are completed with the defaults of the schema."""
+    """Return the tree of the merged layers, which are completed with the defaults of the schema."""
     nodes = tuple(_members(layers, "nodes", NodeConfig))
     agents = tuple(_members(layers, "agents", AgentConfig))
     config: Config = _record(layers, (), Config, path=path, nodes=nodes, agents=agents)
@@ -133,7 +133,7 @@ def _members(layers: Settings, group: str, schema: type) -> Iterator[Any]:
 
 
 def _record(layers: Settings, prefix: tuple[str, ...], schema: type, /, **values: Any) -> Any:
-    """An instance of `schema`: the values at `prefix`, and those that are given."""
+    """Return an instance of `schema` from the values at `prefix` and the given ones."""
     sections_of_schema = sections() if schema is Config else {}
     for field in fields(schema):
         if field.name in values:

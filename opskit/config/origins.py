@@ -1,7 +1,6 @@
 """Where each value comes from: the layers below and above the file, and the values as a person may see them.
 
-Defaults hold when nobody said anything; the environment's variables are those that an existing Knowledge OS
-already sets (SPEC A6, B7, D7).
+The variables of the environment are those that an existing Knowledge OS already sets (SPEC A6, B7, D7).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -60,13 +59,13 @@ Settings = dict[str, Setting]
 
 
 def sections() -> dict[str, type]:
-    """The sections with fixed keys, by name: `budgets` is `Budgets`."""
+    """Return the sections with fixed keys by name: `budgets` is `Budgets`."""
     hints = get_type_hints(Config).items()
     return {name: hint for name, hint in hints if isinstance(hint, type) and is_dataclass(hint)}
 
 
 def default_settings(environ: Mapping[str, str], *, in_docker: bool) -> Settings:
-    """The lowest layer (SPEC B7, D7)."""
+    """Return the lowest layer (SPEC B7, D7)."""
     host = "host.docker.internal" if in_docker else "localhost"
     settings = {"state_dir": Setting(default_state_dir(environ))}
     for name, (source, port) in NODES.items():
@@ -83,7 +82,7 @@ def default_settings(environ: Mapping[str, str], *, in_docker: bool) -> Settings
 
 
 def default_state_dir(environ: Mapping[str, str]) -> str:
-    """`$XDG_STATE_HOME/opskit`, else the system's folder; a relative variable does not count (XDG)."""
+    """Return `$XDG_STATE_HOME/opskit`, else the system's folder; a relative variable is ignored (XDG)."""
     if environ.get("XDG_STATE_HOME", "").startswith("/"):
         return str(Path(environ["XDG_STATE_HOME"]) / "opskit")
     import platformdirs
@@ -92,7 +91,7 @@ def default_state_dir(environ: Mapping[str, str]) -> str:
 
 
 def environment_settings(environ: Mapping[str, str], cwd: Path) -> tuple[Settings, list[Problem]]:
-    """The layer above the file. Apart from URLs, an empty variable says nothing."""
+    """Return the layer above the file. Apart from URLs, an empty variable sets nothing."""
     settings: Settings = {}
     problems: list[Problem] = []
     for target, variables in URLS.items():
@@ -139,7 +138,10 @@ def secret(text: str) -> Secret:
 
 
 def folder(text: str, base: Path) -> Path:
-    """`~` is the home folder and a relative path belongs to `base`. Raises ValueError."""
+    """Return the path of a folder: `~` is the home folder, a relative path belongs to `base`.
+
+    Raises ValueError.
+    """
     try:
         return base / Path(printable_text(text)).expanduser()
     except RuntimeError as exc:
@@ -182,7 +184,7 @@ class Shown:
 
 
 def shown(config: Config, origins: Mapping[str, Origin]) -> Iterator[Shown]:
-    """Every effective value with its origin; secrets are `***`, or `(unset: NAME)`.
+    """Yield every effective value with its origin; secrets are `***`, or `(unset: NAME)`.
 
     A node or an agent that is switched off appears as `nodes.NAME.enabled` false and nothing else.
     """
@@ -211,7 +213,7 @@ _NO_KEYS = {
 
 
 def _leaves(prefix: str, record: Any) -> Iterator[tuple[str, Any]]:
-    """Every value of a record and of the sections and named entries in it, by its key."""
+    """Yield every value of a record, and of the sections and named entries in it, by its key."""
     for field in fields(record):
         if field.name in _NO_KEYS.get(type(record), ()):
             continue

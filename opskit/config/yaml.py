@@ -90,7 +90,7 @@ def _reworded(problem: str) -> str:
 
 
 class _EventReader:
-    """Turns events into plain values, an alias into a copy, within limits that count the copies too."""
+    """Turns events into plain values; aliases become copies, which count for the limits as well."""
 
     def __init__(self, text: str, shown: str, max_nodes: int, loader: Any) -> None:
         self.shown = shown
@@ -165,7 +165,7 @@ class _EventReader:
         return members
 
     def _key(self, event: Event, path: Path) -> str:
-        """The key; an unusable one is reported, and what it holds is read to its end."""
+        """Return the key; an unusable key is reported, and a collection is read to its end."""
         if not isinstance(event, ScalarEvent):
             self._problem(event, path, "a key must be text: put it in quotes")
             self._value(event, (*path, "?"))
@@ -187,7 +187,7 @@ class _EventReader:
         return self._copied(anchored[1], anchored[0], path, event)
 
     def _copied(self, value: object, source: Path, path: Path, event: NodeEvent) -> object:
-        """A copy whose keys have the marks of the original."""
+        """Return a copy whose keys have the marks of the original."""
         if isinstance(value, dict):
             pairs: Any = value.items()
         elif isinstance(value, list):

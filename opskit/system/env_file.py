@@ -17,7 +17,7 @@ class EnvFile:
 
 
 def parse_env_file(text: str) -> EnvFile:
-    """The variables of a file, the last value of each."""
+    """Return the variables of a file, with the last value of each."""
     from dotenv.parser import parse_stream
 
     values: dict[str, str] = {}

@@ -77,10 +77,10 @@ class PoolParams:
 
 
 class DatabaseError(Exception):
-    """What the database said; `phase` is connect or query.
+    """A database refused; `phase` is connect or query.
 
-    `certain` tells of a connection that there is no such database, or that it takes nobody of this name: not
-    only that it could not be reached.
+    `certain` is true of a connection where there is no such database, or where it refuses this name: it was
+    not only out of reach.
     """
 
     def __init__(self, phase: str, message: str, *, certain: bool = False) -> None:
@@ -102,7 +102,7 @@ class DatabaseSession:
         return str(next(iter(rows[0].values())))
 
     def columns(self, table: str) -> list[str]:
-        """Names of the columns of a table or a view (`schema.name` too); empty when there is none."""
+        """Return the columns of a table or a view (`schema.name` too); none where there is none."""
         schema, _, name = table.rpartition(".")
         if self.postgres:
             rows = self.query(_COLUMNS, (name, schema, [schema]))
@@ -111,7 +111,7 @@ class DatabaseSession:
         return [str(value) for row in rows for value in row.values()]
 
     def query(self, text: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        """The rows by column, at most one more than MAX_ROWS."""
+        """Return the rows by column, at most one more than MAX_ROWS."""
         cursor = self.connection.cursor()
         try:
             # Without values psycopg leaves `%` alone.
@@ -131,7 +131,7 @@ class DatabaseSession:
 
 @contextlib.contextmanager
 def opened(url: str, timeout_s: float) -> Iterator[DatabaseSession]:
-    """A session with the database. Raises DatabaseError, or Unjudged when the driver is missing."""
+    """Open a session. Raises DatabaseError, or Unjudged when the driver is missing."""
     parts = urlsplit(url)
     postgres = parts.scheme in _POSTGRES
     connection = _postgres(url, timeout_s) if postgres else _sqlite(Path(parts.path), timeout_s)
@@ -179,7 +179,7 @@ def _postgres(url: str, timeout_s: float) -> Any:
 
 
 def _certain(message: str) -> bool:
-    """Whether a failed connection tells that nobody listens, or that the server takes nobody of this name.
+    """Whether a failed connection proves that nothing listens, or that the server refuses this name.
 
     libpq gives no code for what happens before a session, only text: of the system in the language of the
     user, of the server in its own.
@@ -189,7 +189,7 @@ def _certain(message: str) -> bool:
 
 
 def driver() -> Any:
-    """psycopg, which is an extra. Raises Unjudged with the command that installs it."""
+    """Import psycopg, which is an extra. Raises Unjudged with the command that installs it."""
     try:
         return importlib.import_module("psycopg")
     except ImportError as exc:
@@ -200,7 +200,7 @@ def driver() -> Any:
 
 
 def without_password(url: str) -> str:
-    """A database's address for a report."""
+    """Return the address of a database for a report."""
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         return parts.path or url

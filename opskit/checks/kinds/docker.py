@@ -90,7 +90,7 @@ def _services(containers: Iterable[AssessedContainer]) -> list[str]:
 def states(
     project: Sequence[AssessedContainer], wanted: Sequence[str], one_shot: Sequence[str]
 ) -> dict[str, Any]:
-    """Which services are up: those with a container, all of which are well. Pure.
+    """Return which services are up: all containers of a service, at least one, are well. Pure.
 
     One that has ended well is up only where it is a one-shot.
     """

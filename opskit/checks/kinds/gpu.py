@@ -67,7 +67,7 @@ async def _output(command: tuple[str, ...], path: str | None) -> str:
 
 
 def nvidia(text: str) -> list[Gpu]:
-    """GPUs out of `nvidia-smi --format=csv`."""
+    """Parse GPUs out of `nvidia-smi --format=csv`."""
     gpus = []
     for row in csv.reader(text.splitlines(), skipinitialspace=True):
         if len(row) == 5:
@@ -77,7 +77,7 @@ def nvidia(text: str) -> list[Gpu]:
 
 
 def apple(text: str) -> list[Gpu]:
-    """GPUs out of `system_profiler -json`; they share the machine's memory and report only a name."""
+    """Parse GPUs out of `system_profiler -json`; they share the machine's memory and have only a name."""
     try:
         entries = json.loads(text).get("SPDisplaysDataType", [])
     except (ValueError, AttributeError):

@@ -42,7 +42,7 @@ class HttpParams:
 
 
 def without_secrets(url: str) -> str:
-    """A URL for a report: no user, no password, no query."""
+    """Return a URL for a report, without user, password and query."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
@@ -52,7 +52,7 @@ def without_secrets(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a server answered, as far as it was read. `json` is MISSING when the body is none."""
+    """The answer of a server, as far as it was read. `json` is MISSING when the body is no JSON."""
 
     status: int
     headers: Mapping[str, str]
@@ -76,7 +76,7 @@ class Reply:
 
 
 async def fetch(scene: CheckContext, params: HttpParams) -> Reply:
-    """One request. Raises CallError for one that got no answer; no deadline but the check's."""
+    """Send one request. Raises CallError without an answer; the only deadline is the check's."""
     from opskit.providers.failures import translated
 
     client = scene.around.client(insecure=params.insecure, secure=params.url.startswith("https:"))

@@ -48,7 +48,7 @@ _NO_ADDRESS = {
 
 
 def unresolved(name: str, exc: socket.gaierror | UnicodeError) -> Observation:
-    """What a failed resolution proves: that there is no address, or nothing of the name."""
+    """Judge a failed resolution: it proves that there is no address, or nothing about the name."""
     values = {"resolves": False, "addresses": [], "error": "name"}
     if isinstance(exc, UnicodeError):
         return Observation(values, problem=f"{name} is no host name", state="unresolved", code="COMM_002")
@@ -118,7 +118,7 @@ async def _port(params: PortParams, scene: CheckContext) -> Observation:
 
 
 async def _free(params: PortParams, scene: CheckContext, *, complete: bool) -> Observation:
-    """Nothing that this user may see: where sockets are hidden, only a refused connection proves it."""
+    """Judge a port without a visible socket: where sockets are hidden, only a refusal proves it free."""
     where = f"{params.protocol} port {params.port}"
     values = {"listening": False, "addresses": [], "owner": None, "error": None}
     if complete:
@@ -141,7 +141,7 @@ def _public(listening: PortSocket) -> bool:
 
 
 async def _container(port: int, process: Owner | None, scene: CheckContext) -> str | None:
-    """The container behind a port: the process is inside one, or stands in front of one."""
+    """Return the container behind a port: its process is inside, or is Docker's proxy."""
     if process is None or (process.container is None and process.name not in PROXIES):
         return None
     try:
