@@ -56,7 +56,7 @@ class Checklist:
     checks: tuple[Check, ...]
 
     def choose(self, *, tags: Sequence[str] = (), names: Sequence[str] = ()) -> list[Check]:
-        """Return the checks with one of the tags and one of the names (`*` is allowed), with all they require.
+        """Return the checks with one of the tags and one of the names (`*` is allowed), and all they require.
 
         Raises ConfigError for a tag or a name that no check has, and when nothing is chosen.
         """
