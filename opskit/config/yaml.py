@@ -168,7 +168,8 @@ class _EventReader:
         """Return the key; an unusable key is reported, and a collection is read to its end."""
         if not isinstance(event, ScalarEvent):
             self._problem(event, path, "a key must be text: put it in quotes")
-            self._value(event, (*path, "?"))
+            if not isinstance(event, AliasEvent):
+                self._value(event, (*path, "?"))
             return "?"
         text = str(event.value)
         if event.implicit[0] and text == "<<":

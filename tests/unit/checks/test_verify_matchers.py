@@ -297,7 +297,15 @@ def test_an_expectation_of_a_value_that_no_kind_yields_is_refused():
 
 @pytest.mark.parametrize(
     "text, seconds",
-    [("500ms", 0.5), ("2s", 2.0), ("1m", 60.0), ("1h30m", 5400.0), ("2", None), ("fast", None)],
+    [
+        ("500ms", 0.5),
+        ("2s", 2.0),
+        ("1m", 60.0),
+        ("1h30m", 5400.0),
+        ("1w", 604_800.0),
+        ("2", None),
+        ("fast", None),
+    ],
 )
 def test_durations(text: str, seconds: float | None):
     """Durations have units; a bare number has none."""

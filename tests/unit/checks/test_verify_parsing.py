@@ -88,9 +88,10 @@ def test_system_profiler_is_read():
 def test_an_environment_file_is_read_as_compose_reads_it():
     """Names, empty ones, doubles and broken lines; quotes may span lines; no value is shown by accident."""
     file = parse_env_file(
-        "# note\nexport A=1\nB=\nC='' # empty\nD=\"two\nlines\"\nA=2\n\nnonsense\nE= # nothing\nF=x#y\n1G=x\n"
+        "# note\nexport A=1\nB=\nC='' # empty\nD=\"two\nlines\"\nA=2\n\nnonsense\n"
+        "E= # nothing\nF=x#y\n1G=x\nH=#x\n"
     )
-    assert file.values == {"A": "2", "B": "", "C": "", "D": "two\nlines", "E": "", "F": "x#y"}
+    assert file.values == {"A": "2", "B": "", "C": "", "D": "two\nlines", "E": "", "F": "x#y", "H": "#x"}
     assert (file.repeated, file.malformed) == (("A",), (9, 12))
     assert "two" not in repr(file)
 
