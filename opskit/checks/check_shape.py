@@ -9,8 +9,8 @@ from pydantic import Field
 from opskit.checks.expectation import Expectation, compile_expectation
 from opskit.checks.kinds import KINDS
 from opskit.checks.spec import Check, Kind, Severity
-from opskit.config.document import Path, dotted, unknown
-from opskit.config.fields import Count, Report, Seconds, Text, Texts, parameters, validated
+from opskit.config.document import Path, Report, dotted, unknown
+from opskit.config.fields import Count, Seconds, Text, Texts, parameters, validated
 
 _MAX_RETRIES = 1000
 

@@ -17,13 +17,13 @@ from opskit.config.document import (
     InvalidConfigError,
     Path,
     Problem,
+    Report,
     hint,
     printable,
     read_file,
     substitute,
     unknown,
 )
-from opskit.config.fields import Report
 from opskit.config.yaml import parse
 from opskit.errors import ConfigError
 

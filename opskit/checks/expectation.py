@@ -22,11 +22,10 @@ from opskit.checks.matchers import (
     semver,
     suffix,
 )
-from opskit.config.document import Path, retyped, unknown
+from opskit.config.document import Path, Report, retyped, unknown
 from opskit.errors import OpskitError
 from opskit.quantity import amount
 
-Report = Callable[[Path, str], None]
 MATCHERS = (
     "equal", "gt", "ge", "lt", "le", "contains", "matches", "prefix", "suffix", "len", "has_key", "semver",
     "jsonpath", "all", "any", "not",

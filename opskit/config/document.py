@@ -5,13 +5,15 @@ A problem is told in one line and never quotes a value, which may be a secret.
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
 from opskit.errors import CATALOGUE, ConfigError
 
 Path = tuple[str | int, ...]
+#: Takes the problem of the value at a path.
+Report = Callable[[Path, str], None]
 
 #: A path of a file is shown whole: its end is what tells files apart.
 PATH_CHARS = 4096

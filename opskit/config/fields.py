@@ -19,10 +19,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from opskit.config.document import Path, retyped, unknown
+from opskit.config.document import Path, Report, retyped, unknown
 from opskit.quantity import duration_s, size_bytes
 
-Report = Callable[[Path, str], None]
 T = TypeVar("T")
 
 MAX_SECONDS = 24 * 3600.0
