@@ -3,7 +3,6 @@
 A problem is told in one line and never quotes a value, which may be a secret.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +40,8 @@ def dotted(path: Path) -> str:
 
 def hint(word: str, known: Iterable[str]) -> str:
     """Return the name that `word` was probably meant to be, or all names that are known."""
+    import difflib  # only for a mistake
+
     names = list(known)
     close = difflib.get_close_matches(printable(word), names, 1)
     return f"did you mean `{close[0]}`?" if close else "known: " + (", ".join(sorted(names)) or "none")
