@@ -11,8 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
+from opskit.config.load import ensure_state_dir
 from opskit.config.schema import Config
-from opskit.config.state import ensure_state_dir
 from opskit.errors import StateError
 
 if TYPE_CHECKING:

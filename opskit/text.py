@@ -44,6 +44,12 @@ def size_bytes(text: str) -> int | None:
     return round(float(match[1]) * factor)
 
 
+def amount(text: str) -> float | None:
+    """Return the number of a duration or a size, to compare with; None when `text` is neither."""
+    seconds = duration_s(text)
+    return seconds if seconds is not None else size_bytes(text)
+
+
 def span(seconds: float, *, rounded: bool = False) -> str:
     """Write a duration in at most two units, rounded down: `45 s`, `1 min 30 s`, `3 h 5 min`, `2 d 4 h`.
 

@@ -26,9 +26,9 @@ from opskit.config.schema import Config
 from opskit.errors import ConfigError, OpskitError
 from opskit.result import Finding, Report, Status
 from opskit.system.compose import further_files
+from opskit.system.env_file import parse_env_file
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
-_ENV_LINE = re.compile(r"^\s*(?:export\s+)?(\w+)\s*=\s*(['\"]?)([^'\"#\n]*)\2", re.MULTILINE)
 _UNFIT = {
     stat.S_IFSOCK: "it is a socket",
     stat.S_IFIFO: "it is a FIFO",
@@ -130,10 +130,9 @@ def stack_files(config: Config, environ: Mapping[str, str]) -> dict[Path, str]:
 
 def _values(dotenv: Path) -> dict[str, str]:
     try:
-        lines = _ENV_LINE.finditer(dotenv.read_text("utf-8", "replace"))
+        return parse_env_file(dotenv.read_text("utf-8", "replace")).values
     except OSError:
         return {}
-    return {match[1]: match[3].strip() for match in lines}
 
 
 def _named_in(path: Path, folder: Path, values: Mapping[str, str]) -> list[Path]:

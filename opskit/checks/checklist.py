@@ -1,25 +1,51 @@
-"""Reading checklists: YAML in, checks out, and every mistake told with its file and line."""
+"""Checklists are read from YAML; every mistake is reported with its file and line."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import fnmatch
+import importlib.resources
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path as FilePath
+from typing import Any
 
-from opskit.checks.check_shape import CheckShape
-from opskit.checks.expectation import Expectation, compile_expectation
-from opskit.checks.fields import validated
-from opskit.checks.graph import cycle
-from opskit.checks.kinds import KINDS
-from opskit.checks.shipped import ChecklistError, bytes_of, found
-from opskit.checks.spec import Check, Kind, Severity
-from opskit.checks.variables import Names, filled, resolved
-from opskit.config.problems import InvalidConfigError, Path, Problem, dotted, printable
-from opskit.config.shape import unknown
-from opskit.config.yaml import Document, parse
+from opskit.checks.check_shape import read_check
+from opskit.checks.spec import Check
+from opskit.config.document import (
+    PATH_CHARS,
+    Document,
+    InvalidConfigError,
+    Path,
+    Problem,
+    Report,
+    hint,
+    printable,
+    read_file,
+    substitute,
+    unknown,
+)
+from opskit.config.yaml import parse
 from opskit.errors import ConfigError
 
-#: A checklist may be made by a program: ten thousand checks are well below it, a YAML bomb is not.
+#: A checklist may be made by a program: ten thousand checks are well below these, a YAML bomb is not.
 MAX_NODES = 400_000
+MAX_BYTES = 16 * 1024 * 1024
+
 _TOP = ("title", "vars", "include", "checks")
+_HELP = "`opskit verify --list FILE` shows names and tags"
+Names = Mapping[str, str]
+
+
+class ChecklistError(ConfigError):
+    """Checklists that cannot be used; the message is the first problem and says how many follow."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        first, *others = problems
+        more = f" (and {len(others)} more)" if others else ""
+        super().__init__(
+            f"{first}{more}", remedy=f"{first.advice}; `opskit verify --kinds` lists what there is"
+        )
+        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,127 +55,96 @@ class Checklist:
     titles: tuple[str, ...]
     checks: tuple[Check, ...]
 
+    def choose(self, *, tags: Sequence[str] = (), names: Sequence[str] = ()) -> list[Check]:
+        """Return the checks with one of the tags and one of the names (`*` is allowed), and all they require.
 
-def load(names: Sequence[str], *, given: Names, environ: Mapping[str, str], cwd: FilePath) -> Checklist:
+        Raises ConfigError for a tag or a name that no check has, and when nothing is chosen.
+        """
+        known_tags = {tag for check in self.checks for tag in check.tags}
+        known_names = [check.name for check in self.checks]
+        for tag in tags:
+            if tag not in known_tags:
+                raise ConfigError(
+                    f"no check has the tag {printable(tag)!r}: {hint(tag, known_tags)}", remedy=_HELP
+                )
+        for pattern in names:
+            if not any(_is_named(name, [pattern]) for name in known_names):
+                problem = f"no check is called {printable(pattern)!r}: {hint(pattern, known_names)}"
+                raise ConfigError(problem, remedy=_HELP)
+        chosen = [
+            check.name
+            for check in self.checks
+            if (not tags or set(tags) & set(check.tags)) and (not names or _is_named(check.name, names))
+        ]
+        if not chosen:
+            first = self.checks[0].where if self.checks else "the checklist"
+            raise ConfigError(
+                f"{first}: no check is selected by these tags and names, and nothing checked is not a pass",
+                remedy=_HELP,
+            )
+        wanted = self._with_required(chosen)
+        return [check for check in self.checks if check.name in wanted]
+
+    def _with_required(self, names: Iterable[str]) -> set[str]:
+        requires = {check.name: check.requires for check in self.checks}
+        wanted: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in wanted:
+                wanted.add(name)
+                waiting.extend(requires[name])
+        return wanted
+
+
+def _is_named(name: str, patterns: Iterable[str]) -> bool:
+    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def shipped() -> dict[str, FilePath]:
+    """Return the checklists that come with opskit, by name."""
+    inside = FilePath(str(importlib.resources.files("opskit.checks") / "lists"))
+    folder = inside if inside.is_dir() else FilePath(__file__).parents[2] / "checks"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load(names: Sequence[str], *, given: Names, environ: Names, cwd: FilePath) -> Checklist:
     """Read files, or shipped lists, by name. Raises ChecklistError with every problem, or CONFIG_002."""
-    loading = _Loading(dict(given), environ)
+    loading = _Loading(environ)
     for name in names:
-        path, shown = found(name, cwd)
+        path, shown = _located(name, cwd)
         loading.file(path, shown, given, ())
     loading.connect()
     if loading.problems:
-        raise ChecklistError(sorted(loading.problems, key=lambda one: (one.path, one.line or 0)))
+        raise ChecklistError(sorted(loading.problems, key=lambda problem: (problem.path, problem.line or 0)))
     return Checklist(tuple(loading.titles), tuple(loading.checks.values()))
 
 
-@dataclass(slots=True)
-class _Loading:
-    given: dict[str, str]
-    environ: Mapping[str, str]
-    problems: list[Problem] = field(default_factory=list)
-    titles: list[str] = field(default_factory=list)
-    checks: dict[str, Check] = field(default_factory=dict)
-    _done: set[FilePath] = field(default_factory=set)
-    _places: dict[str, tuple["_ChecklistFile", int]] = field(default_factory=dict)
-
-    def file(self, path: FilePath, shown: str, given: Names, parents: tuple[FilePath, ...]) -> None:
-        """One file and what it includes; the second time it is there already."""
-        real = path.resolve()
-        if real in self._done:
-            return
-        self._done.add(real)
-        try:
-            document = parse(bytes_of(path, shown), shown, max_nodes=MAX_NODES)
-        except InvalidConfigError as exc:
-            self.problems += exc.problems
-            return
-        file = _ChecklistFile(document, self.problems)
-        for key in document.data:
-            if key not in _TOP:
-                file.report((key,), unknown(printable(key), list(_TOP)))
-        names = self._names(file, given)
-        title = document.data.get("title")
-        if title is not None and not isinstance(title, str):
-            file.report(("title",), "must be text")
-        self._include(file, path, names, (*parents, real))
-        if isinstance(title, str):
-            self.titles.append(title)
-        for index, check in file.checks({**self.environ, **names}, path.parent):
-            if check.name in self.checks:
-                first = self.checks[check.name].where
-                file.report(
-                    ("checks", index, "name"), f"{printable(check.name)} is the name of a check at {first}"
-                )
-                continue
-            self.checks[check.name] = check
-            self._places[check.name] = file, index
-
-    def connect(self) -> None:
-        """What `requires` says must exist and must not go round in a circle."""
-        for name, check in self.checks.items():
-            file, index = self._places[name]
-            for number, other in enumerate(check.requires):
-                if other not in self.checks and not file.broken(other):
-                    where = ("checks", index, "requires", number)
-                    file.report(
-                        where,
-                        unknown(printable(other), list(self.checks)).replace(
-                            "unknown key", "unknown check", 1
-                        ),
-                    )
-        circle = cycle({name: check.requires for name, check in self.checks.items()})
-        if circle:
-            file, index = self._places[circle[0]]
-            way = " → ".join(printable(name) for name in [*circle, circle[0]])
-            file.report(("checks", index, "requires"), f"checks that wait for one another: {way}")
-
-    def _names(self, file: "_ChecklistFile", given: Names) -> dict[str, str]:
-        raw = file.document.data.get("vars")
-        if raw is not None and not isinstance(raw, dict):
-            file.report(("vars",), "must be a section of `name: value` lines")
-            raw = None
-        return resolved(raw or {}, given, self.environ, file.report)
-
-    def _include(
-        self, file: "_ChecklistFile", path: FilePath, names: Names, parents: tuple[FilePath, ...]
-    ) -> None:
-        raw = file.document.data.get("include")
-        listed = [raw] if isinstance(raw, str) else raw or []
-        if not isinstance(listed, list):
-            file.report(("include",), "must be a path or a list of paths")
-            return
-        for index, one in enumerate(listed):
-            place: Path = ("include", index) if isinstance(raw, list) else ("include",)
-            if not isinstance(one, str) or not one:
-                file.report(place, "must be a path: text in quotes")
-                continue
-            text = filled(one, {**self.environ, **names}, place, file.report)
-            target = path.parent / text
-            if target.resolve() in parents:
-                file.report(place, f"{printable(text)} includes this file again")
-                continue
-            try:
-                self.file(target, str(FilePath(file.document.shown).parent / text), names, parents)
-            except ConfigError as exc:
-                file.report(place, exc.message)
+def _located(name: str, cwd: FilePath) -> tuple[FilePath, str]:
+    """Return the file of a checklist, and its name in messages."""
+    path = cwd / FilePath(name).expanduser()
+    lists = shipped()
+    if name in lists and not path.is_file():
+        return lists[name], f"{name}.yaml"
+    if not path.exists():
+        raise ConfigError(
+            f"{printable(name, PATH_CHARS)}: there is no such file, and no list of opskit has this name",
+            code="CONFIG_002",
+            remedy=f"give a path, or one of: {', '.join(lists)}",
+        )
+    return path, printable(name, PATH_CHARS)
 
 
 @dataclass(slots=True)
 class _ChecklistFile:
-    """One document, and where its problems go."""
+    """One document and its problems; `broken` are names of checks that could not be read."""
 
     document: Document
     problems: list[Problem]
-    _broken: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
 
     def report(self, at: Path, message: str) -> None:
-        mark = self.document.mark(at)
-        line, column = (mark.line, mark.column) if mark else (None, None)
-        self.problems.append(Problem(self.document.shown, line, dotted(at), message, column=column))
-
-    def broken(self, name: str) -> bool:
-        """Whether there is a check of this name that could not be read: that was told already."""
-        return name in self._broken
+        self.problems.append(self.document.problem(at, message))
 
     def checks(self, names: Names, folder: FilePath) -> Iterator[tuple[int, Check]]:
         raw = self.document.data.get("checks")
@@ -160,73 +155,136 @@ class _ChecklistFile:
         if not isinstance(raw, list) or not raw:
             self.report(("checks",), "must be a list of checks")
             return
-        for index, one in enumerate(raw):
-            check = self._check(index, one, names, folder)
-            if check is not None:
+        for index, entry in enumerate(raw):
+            at: Path = ("checks", index)
+            if not isinstance(entry, dict):
+                self.report(at, "must be a section with `name` and `kind`")
+                continue
+            before = len(self.problems)
+            content = filled(entry, names, at, self.report)
+            where = self.document.where(at)
+            check = read_check(content, at, self.report, where=where, folder=folder)
+            if check is not None and len(self.problems) == before:
                 yield index, check
-            elif isinstance(one, dict):
-                self._broken.add(str(one.get("name")))
-
-    def _check(self, index: int, raw: object, names: Names, folder: FilePath) -> Check | None:
-        at: Path = ("checks", index)
-        if not isinstance(raw, dict):
-            self.report(at, "must be a section with `name` and `kind`")
-            return None
-        before = len(self.problems)
-        content = {key: filled(value, names, (*at, key), self.report) for key, value in raw.items()}
-        own = {key: value for key, value in content.items() if key not in CheckShape.OF_THE_KIND}
-        shape = validated(CheckShape, own, at, self.report)
-        kind = self._kind(content.get("kind"), at)
-        if kind is None:
-            return None
-        params = validated(kind.params, content.get("with"), (*at, "with"), self.report)
-        place, wanted = (*at, "expect"), content.get("expect")
-        expect = (
-            compile_expectation(wanted, kind.yields, place, self.report)
-            if "expect" in content
-            else default_expectation(kind)
-        )
-        if shape is None or params is None or len(self.problems) > before:
-            return None
-        mark = self.document.mark(at)
-        check = Check(
-            shape.name,
-            kind,
-            params,
-            expect,
-            where=f"{self.document.shown}:{mark.line}" if mark else self.document.shown,
-            folder=folder,
-            requires=shape.requires,
-            timeout_s=shape.timeout or kind.timeout_s,
-            severity=Severity(shape.severity),
-            tags=shape.tags,
-            skip=_reason(shape.skip),
-            remedy=shape.remedy,
-        )
-        if shape.retry is None:
-            return check
-        return replace(check, retries=shape.retry.count, delay_s=shape.retry.delay)
-
-    def _kind(self, name: object, at: Path) -> Kind | None:
-        if not isinstance(name, str):
-            return None
-        if name not in KINDS:
-            self.report(
-                (*at, "kind"), unknown(printable(name), list(KINDS)).replace("unknown key", "unknown kind", 1)
-            )
-        return KINDS.get(name)
+            else:
+                self.broken.add(str(entry.get("name")))
 
 
-def default_expectation(kind: Kind) -> Expectation:
-    """What holds for a check that says nothing of it."""
-    return compile_expectation(kind.expects, kind.yields, (), _never)
+@dataclass(slots=True)
+class _Loading:
+    environ: Names
+    problems: list[Problem] = field(default_factory=list)
+    titles: list[str] = field(default_factory=list)
+    checks: dict[str, Check] = field(default_factory=dict)
+    _done: set[FilePath] = field(default_factory=set)
+    _places: dict[str, tuple[_ChecklistFile, int]] = field(default_factory=dict)
+
+    def file(self, path: FilePath, shown: str, given: Names, parents: tuple[FilePath, ...]) -> None:
+        """Read one file, once, after the files that it includes."""
+        real = path.resolve()
+        if real in self._done:
+            return
+        self._done.add(real)
+        try:
+            document = parse(read_file(path, shown, MAX_BYTES), shown, max_nodes=MAX_NODES)
+        except InvalidConfigError as exc:
+            self.problems += exc.problems
+            return
+        file = _ChecklistFile(document, self.problems)
+        for key in document.data:
+            if key not in _TOP:
+                file.report((key,), unknown(key, _TOP))
+        variables = self._variables(file, given)
+        names = {**self.environ, **variables}
+        title = document.data.get("title")
+        if title is not None and not isinstance(title, str):
+            file.report(("title",), "must be text")
+        for at, text in self._included(file, names):
+            target = path.parent / text
+            if target.resolve() in (*parents, real):
+                file.report(at, f"{printable(text)} includes this file again")
+                continue
+            try:
+                self.file(target, str(FilePath(shown).parent / text), variables, (*parents, real))
+            except ConfigError as exc:
+                file.report(at, exc.message)
+        if isinstance(title, str):
+            self.titles.append(title)
+        for index, check in file.checks(names, path.parent):
+            if check.name in self.checks:
+                first = self.checks[check.name].where
+                message = f"{printable(check.name)} is the name of a check at {first}"
+                file.report(("checks", index, "name"), message)
+                continue
+            self.checks[check.name] = check
+            self._places[check.name] = file, index
+
+    def connect(self) -> None:
+        """Report requirements that do not exist, and a circle of them."""
+        for name, check in self.checks.items():
+            file, index = self._places[name]
+            for number, required in enumerate(check.requires):
+                if required not in self.checks and required not in file.broken:
+                    at = ("checks", index, "requires", number)
+                    file.report(at, unknown(required, self.checks, "check"))
+        try:
+            TopologicalSorter({name: check.requires for name, check in self.checks.items()}).prepare()
+        except CycleError as exc:
+            # graphlib names what is required first, and the first name twice.
+            circle = exc.args[1][:0:-1]
+            first = circle.index(min(circle, key=list(self.checks).index))
+            circle = circle[first:] + circle[:first]
+            file, index = self._places[circle[0]]
+            way = " → ".join(printable(name) for name in [*circle, circle[0]])
+            file.report(("checks", index, "requires"), f"checks that wait for one another: {way}")
+
+    def _variables(self, file: _ChecklistFile, given: Names) -> dict[str, str]:
+        """Return the variables of one file, each of which may use those above it.
+
+        `given` wins over what the file says: `--var`, or the file that includes this one.
+        """
+        raw = file.document.data.get("vars")
+        if raw is not None and not isinstance(raw, dict):
+            file.report(("vars",), "must be a section of `name: value` lines")
+            raw = None
+        variables: dict[str, str] = {}
+        for name, value in (raw or {}).items():
+            if name in given:
+                variables[name] = given[name]
+            elif isinstance(value, dict | list) or value is None:
+                file.report(("vars", name), "must be one value")
+            else:
+                text = str(value).lower() if isinstance(value, bool) else str(value)
+                known = ChainMap(variables, dict(given), dict(self.environ))
+                variables[name] = filled(text, known, ("vars", name), file.report)
+        return {**given, **variables}
+
+    def _included(self, file: _ChecklistFile, names: Names) -> Iterator[tuple[Path, str]]:
+        raw = file.document.data.get("include")
+        listed = [raw] if isinstance(raw, str) else raw or []
+        if not isinstance(listed, list):
+            file.report(("include",), "must be a path or a list of paths")
+            return
+        for index, path in enumerate(listed):
+            at: Path = ("include", index) if isinstance(raw, list) else ("include",)
+            if isinstance(path, str) and path:
+                yield at, filled(path, names, at, file.report)
+            else:
+                file.report(at, "must be a path: text in quotes")
 
 
-def _never(at: Path, message: str) -> None:
-    raise AssertionError(f"{dotted(at)}: {message}")
-
-
-def _reason(skip: bool | str) -> str | None:
-    if isinstance(skip, str):
-        return skip
-    return "the checklist skips it" if skip else None
+def filled(value: Any, names: Names, at: Path, report: Report) -> Any:
+    """Return the value with every `${name}` in it replaced; a name without a value is reported."""
+    if isinstance(value, dict):
+        return {key: filled(item, names, (*at, key), report) for key, item in value.items()}
+    if isinstance(value, list):
+        return [filled(item, names, (*at, index), report) for index, item in enumerate(value)]
+    if not isinstance(value, str) or "$" not in value:
+        return value
+    result = substitute(value, names)
+    if result.problem:
+        report(at, result.problem)
+    elif result.unset:
+        name = result.unset[0]
+        report(at, f"{name} is neither in `vars` nor in the environment: write ${{{name}:-default}}")
+    return result.text

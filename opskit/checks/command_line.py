@@ -1,7 +1,7 @@
 """A command that is written as one text, cut into words as a shell cuts it. Pure.
 
 The program is started without a shell. What only a shell understands is refused: as a plain argument it would
-make a check pass, or fail, for a reason that nobody meant.
+make a check pass, or fail, for a reason that nobody meant. (`shlex` does not say which words were quoted.)
 """
 
 import json
@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from opskit.config.substitute import FromEnvironment
+from opskit.config.document import FromEnvironment
 
 _SHOWN_CHARS = 160
 _VARIABLE = r"\$(?:[A-Za-z_][A-Za-z0-9_]*|[0-9{\[@*\#?$!-]|\\\n)"
@@ -60,13 +60,13 @@ class _Word:
 
 def words(text: str) -> tuple[str, ...]:
     """The words of a command line. Raises ValueError, with how to write it, for what needs a shell."""
-    found: list[_Word] = []
+    line: list[_Word] = []
     word: _Word | None = None
     line_break = False
     for match in _PIECE.finditer(text):
         kind = str(match.lastgroup)
         if kind in ("blank", "line"):
-            word, line_break = None, line_break or (kind == "line" and bool(found))
+            word, line_break = None, line_break or (kind == "line" and bool(line))
             continue
         if kind == "joined":
             continue
@@ -78,12 +78,12 @@ def words(text: str) -> tuple[str, ...]:
             raise ValueError(f"cannot be cut into words: nothing follows or closes {match[0]}")
         if word is None:
             word = _Word()
-            found.append(word)
+            line.append(word)
             if match[0][0] in "~#":
                 word.replaced = match
         _extend(word, kind, match)
-    _check(found, text)
-    return tuple(one.text for one in found)
+    _check(line, text)
+    return tuple(word.text for word in line)
 
 
 def _extend(word: _Word, kind: str, match: re.Match[str]) -> None:
@@ -99,16 +99,16 @@ def _extend(word: _Word, kind: str, match: re.Match[str]) -> None:
     word.text += match[kind]
 
 
-def _check(found: Sequence[_Word], text: str) -> None:
+def _check(line: Sequence[_Word], text: str) -> None:
     """Raises ValueError for the first word that a shell would not take as it stands."""
-    for index, word in enumerate(found):
+    for index, word in enumerate(line):
         piece = word.replaced
         # What a shell gets as its script, it replaces itself.
-        if piece is None and not _is_script([one.text for one in found[: index + 1]]):
+        if piece is None and not _is_script([before.text for before in line[: index + 1]]):
             piece = word.replaced_in_quotes
         if piece is not None:
             raise ValueError(_refusal(f"`{_shown(piece)}`", _advice(piece), text))
-    first = found[0].text if found else ""
+    first = line[0].text if line else ""
     assignment = _ASSIGNMENT.fullmatch(first)
     if assignment is not None:
         advice = f"set it by `env: {{{assignment[1]}: value}}`, or "

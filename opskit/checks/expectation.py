@@ -1,36 +1,31 @@
-"""Expectations as they stand in a checklist, compiled to matchers; every mistake is told with its place."""
+"""Expectations as they stand in a checklist, compiled to matchers; every mistake is reported at its place."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.checks.comparison import MISSING
-from opskit.checks.jsonpath import compile_path
+from opskit.checks.jsonpath import MISSING, compile_path
 from opskit.checks.matchers import (
-    AtPath,
-    Contains,
-    Edge,
-    Either,
-    Equal,
-    Every,
-    HasKey,
-    Length,
     Matcher,
-    Matches,
-    Negated,
-    Ordered,
-    Semver,
+    at_path,
+    contains,
     differs,
+    either,
+    equal,
+    every,
+    has_key,
+    length,
+    matching,
+    negated,
+    ordered,
+    prefix,
+    semver,
+    suffix,
 )
-from opskit.checks.quantity import amount
-from opskit.checks.versions import compile_range
-from opskit.config.problems import Path
-from opskit.config.shape import unknown
-from opskit.config.substitute import FromEnvironment
-from opskit.config.yaml import scalar
+from opskit.config.document import Path, Report, retyped, unknown
 from opskit.errors import OpskitError
+from opskit.text import amount
 
-Report = Callable[[Path, str], None]
 MATCHERS = (
     "equal", "gt", "ge", "lt", "le", "contains", "matches", "prefix", "suffix", "len", "has_key", "semver",
     "jsonpath", "all", "any", "not",
@@ -46,150 +41,117 @@ class Expectation:
     matchers: Mapping[str, Matcher]
 
     def mismatches(self, values: Mapping[str, Any]) -> list[str]:
-        """A sentence for each value that does not match."""
-        found = []
+        """Return a sentence for each value that does not match."""
+        sentences = []
         for key, matcher in self.matchers.items():
             # A value that was not seen is not null.
             reason = matcher.mismatch(values[key]) if key in values else differs(MISSING, matcher.wish)
             if reason is not None:
-                found.append(f"{key} {reason}")
-        return found
+                sentences.append(f"{key} {reason}")
+        return sentences
 
 
 def compile_expectation(raw: Any, known: Mapping[str, str], at: Path, report: Report) -> Expectation:
-    """`known` are the values that the kind yields."""
-    matchers: dict[str, Matcher] = {}
+    """Compile an expectation of `known` values; after a reported mistake the result is unusable."""
     if not isinstance(raw, Mapping):
         report(at, "must be a section of `value: matcher` lines")
         return Expectation({})
     if not raw:
         report(at, "is empty: it would pass whatever happens")
+    matchers: dict[str, Matcher] = {}
     for key, wanted in raw.items():
         if key not in known:
-            report((*at, key), unknown(str(key), list(known)))
+            report((*at, key), unknown(str(key), known))
             continue
-        compiled = _paths if key == JSON and isinstance(wanted, Mapping) else compile_matcher
-        matcher = compiled(wanted, (*at, key), report)
-        if matcher is not None:
-            matchers[key] = matcher
+        compiled = _at_paths if key == JSON and isinstance(wanted, Mapping) else compile_matcher
+        matchers[key] = compiled(wanted, (*at, key), report)
     return Expectation(matchers)
 
 
-def compile_matcher(raw: Any, at: Path, report: Report) -> Matcher | None:
-    """A bare value means equal; None after a mistake, which was reported."""
-    if isinstance(raw, Mapping):
-        return _section(raw, at, report)
-    if isinstance(raw, list) and not raw:
+def compile_matcher(raw: Any, at: Path, report: Report) -> Matcher:
+    """Compile a matcher; a bare value means equal. After a reported mistake the result is unusable."""
+    if raw == []:
         report(at, "an empty list matches nothing in particular: write {equal: []} or {len: 0}")
-        return None
-    return Equal(raw)
-
-
-def _section(raw: Mapping[str, Any], at: Path, report: Report) -> Matcher | None:
+    if not isinstance(raw, Mapping):
+        return equal(raw)
     if not raw:
         report(at, "an empty matcher asserts nothing")
-        return None
-    found = []
+    matchers = []
     for name, operand in raw.items():
-        place = (*at, name)
-        if name not in MATCHERS:
-            report(place, unknown(str(name), list(MATCHERS)).replace("unknown key", "unknown matcher"))
-            continue
         try:
-            matcher = _one(name, operand, place, report)
+            matchers.append(_compiled(name, operand, (*at, name), report))
         except ValueError as exc:
-            report(place, str(exc))
-            continue
-        if matcher is not None:
-            found.append(matcher)
-    if not found:
-        return None
-    return found[0] if len(found) == 1 else Every(tuple(found))
+            report((*at, name), str(exc))
+    return every(matchers)
 
 
-def _one(name: str, operand: Any, at: Path, report: Report) -> Matcher | None:
+def _compiled(name: str, operand: Any, at: Path, report: Report) -> Matcher:
     """Raises ValueError for an operand that cannot be used."""
     match name:
         case "equal":
-            return Equal(operand)
+            return equal(operand)
         case "gt" | "ge" | "lt" | "le":
-            return Ordered(name, _number(operand), str(operand))
-        case "prefix" | "suffix":
-            return Edge(name, _text(operand))
-        case "matches":
-            return _matches(_text(operand))
-        case "has_key":
-            return HasKey(_text(operand))
-        case "semver":
-            return Semver(compile_range(_text(operand)))
+            return ordered(name, _number(operand), str(operand))
+        case "prefix" | "suffix" | "matches" | "has_key" | "semver":
+            return _OF_TEXT[name](_text(operand))
         case "jsonpath":
-            return _paths(operand, at, report)
+            return _at_paths(operand, at, report)
+        case "contains":
+            return _contains(operand, at, report)
+        case "len":
+            return length(compile_matcher(operand, at, report))
+        case "not":
+            return negated(compile_matcher(operand, at, report))
         case "all" | "any":
-            return _group(name, operand, at, report)
-    inner = compile_matcher(operand, at, report)
-    if inner is None:
-        return None
-    if name == "len":
-        return Length(inner)
-    if name == "not":
-        return Negated(inner)
-    return _contains(operand, inner, at, report)
+            if not isinstance(operand, list) or not operand:
+                raise ValueError("must be a list of matchers")
+            inner = [compile_matcher(raw, (*at, index), report) for index, raw in enumerate(operand)]
+            return every(inner) if name == "all" else either(inner)
+    raise ValueError(unknown(str(name), MATCHERS, "matcher"))
 
 
-def _contains(operand: Any, inner: Matcher, at: Path, report: Report) -> Matcher | None:
+def _contains(operand: Any, at: Path, report: Report) -> Matcher:
+    """Compile a matcher for what contains the operand, or each item of a list."""
     if operand == "" or (isinstance(operand, list) and "" in operand):
         raise ValueError("everything contains an empty text")
-    if isinstance(operand, list):
-        each = [compile_matcher(one, (*at, n), report) for n, one in enumerate(operand)]
-        pairs = zip(each, operand, strict=True)
-        return Every(tuple(Contains(one, _plain(raw)) for one, raw in pairs if one is not None))
-    return Contains(inner, _plain(operand))
-
-
-def _plain(operand: Any) -> str | None:
-    return operand if isinstance(operand, str) else None
-
-
-def _group(name: str, operand: Any, at: Path, report: Report) -> Matcher | None:
     if not isinstance(operand, list) or not operand:
-        raise ValueError("must be a list of matchers")
-    inner = [compile_matcher(one, (*at, n), report) for n, one in enumerate(operand)]
-    whole = tuple(one for one in inner if one is not None)
-    if len(whole) != len(inner):
-        return None
-    return Every(whole) if name == "all" else Either(whole)
+        return contains(compile_matcher(operand, at, report), operand if isinstance(operand, str) else None)
+    return every(
+        [
+            contains(compile_matcher(raw, (*at, index), report), raw if isinstance(raw, str) else None)
+            for index, raw in enumerate(operand)
+        ]
+    )
 
 
-def _paths(raw: Any, at: Path, report: Report) -> Matcher | None:
-    """A section of `JSONPath: matcher`; anything that is no path is reported."""
+def _at_paths(raw: Any, at: Path, report: Report) -> Matcher:
+    """Compile a section of `JSONPath: matcher`."""
     if not isinstance(raw, Mapping) or not raw:
         report(at, "must be a section of `JSONPath: matcher` lines")
-        return None
-    found = []
+        return every([])
+    matchers = []
     for text, wanted in raw.items():
         try:
             path = compile_path(str(text))
         except ValueError as exc:
             report((*at, text), str(exc))
-            continue
-        inner = compile_matcher(wanted, (*at, text), report)
-        if inner is not None:
-            found.append(AtPath(path, inner))
-    return Every(tuple(found)) if found else None
+        else:
+            matchers.append(at_path(path, compile_matcher(wanted, (*at, text), report)))
+    return every(matchers)
 
 
-def _matches(pattern: str) -> Matcher:
+def _matching(pattern: str) -> Matcher:
     from opskit.logs.select import compiled
 
     try:
-        return Matches(pattern, compiled(pattern))
+        return matching(pattern, compiled(pattern).search)
     except OpskitError as exc:
         raise ValueError(exc.message) from exc
 
 
 def _number(operand: Any) -> float:
-    """A number, or an amount such as 500ms or 10GiB."""
-    value = scalar(operand) if isinstance(operand, FromEnvironment) else operand
+    """Return a number, or the number of an amount such as 500ms or 10GiB."""
+    value = retyped(operand)
     if isinstance(value, str):
         value = amount(value)
     if not isinstance(value, int | float) or isinstance(value, bool) or value != value:  # noqa: PLR0124 - NaN
@@ -201,3 +163,12 @@ def _text(operand: Any) -> str:
     if not isinstance(operand, str) or not operand:
         raise ValueError("must be text: put it in quotes")
     return str(operand)
+
+
+_OF_TEXT: dict[str, Callable[[str], Matcher]] = {
+    "prefix": prefix,
+    "suffix": suffix,
+    "matches": _matching,
+    "has_key": has_key,
+    "semver": semver,
+}

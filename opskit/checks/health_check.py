@@ -140,7 +140,7 @@ def _cannot_judge(exit_code: int, script: str | None, lines: Sequence[str], miss
     return (
         exit_code in (_NOT_EXECUTABLE, _NOT_FOUND)
         or lines[-1] in missing
-        or any("Cannot find module" in one for one in missing)
+        or any("Cannot find module" in line for line in missing)
     )
 
 

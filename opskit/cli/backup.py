@@ -225,8 +225,8 @@ def _catalog(config: str | None) -> "BackupCatalog":
 
 
 def _size(text: str) -> int:
-    from opskit.checks.quantity import size_bytes
     from opskit.errors import UsageError
+    from opskit.text import size_bytes
 
     size = size_bytes(text)
     if not size:

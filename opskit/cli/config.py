@@ -36,13 +36,12 @@ def show(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOpt
                 "command": "config show",
                 "ok": True,
                 "status": Status.PASS.value,
-                "values": [{"key": one.key, "value": one.value, "origin": str(one.origin)} for one in values],
+                "values": [{"key": row.key, "value": row.value, "origin": str(row.origin)} for row in values],
                 "findings": [],
             },
         )
     else:
-        rows = [(one.key, one.text, str(one.origin)) for one in values]
-        render.table(("key", "value", "origin"), rows)
+        render.table(("key", "value", "origin"), [(row.key, row.text, str(row.origin)) for row in values])
 
 
 @app.command()
@@ -55,8 +54,16 @@ def init(
 ) -> None:
     """Write a starter file in which every setting is a comment that shows its default."""
     from opskit.config import starter
+    from opskit.errors import UsageError
+    from opskit.system.textfile import write_text
 
-    starter.write(path, force=force)
+    if os.path.lexists(path) and not force:
+        raise UsageError(f"{path} exists", remedy="give --force to replace it, or --path for another file")
+    try:
+        write_text(path, starter.text(), mode=0o600)
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or "not a usable path"
+        raise UsageError(f"{path}: {reason}", remedy="give a path in a folder that can be written") from exc
     if json:
         from opskit.result import Finding, Report, Status
 

@@ -102,7 +102,7 @@ def name_of_category(given: str | None, known: Collection[str]) -> str | None:
 
 def duration(given: str, option: str, *, zero: bool = False) -> float:
     """Seconds of a text such as 90s or 5m. Raises UsageError, for nothing at all too unless `zero`."""
-    from opskit.checks.quantity import duration_s
+    from opskit.text import duration_s
 
     found = duration_s(given)
     if found is None or (found == 0 and not zero):

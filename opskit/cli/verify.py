@@ -1,21 +1,26 @@
 """`opskit verify`: run a checklist and say what holds, in any of several formats."""
 
+import contextlib
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opskit.cli import context, render, verify_view
+from opskit.cli import context, render
 from opskit.cli.inputs import duration
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from opskit.config.schema import Config
+    from opskit.checks.checklist import Checklist
+    from opskit.checks.spec import Check
+    from opskit.checks.verification import Verification
     from opskit.result import Report
 
 DEFAULT_LIST = "stack"
+_TABLE_ROWS = 500
 _FORMATS = ("text", "json", "junit", "tap", "nagios", "prometheus", "markdown")
 
 
@@ -77,144 +82,180 @@ def verify(
         render.document(schema_of_checklists())
         return
     if kinds:
-        verify_view.kinds(as_json=json)
+        _print_kinds(as_json=json)
         return
     if add is not None:
-        text = context.run(
-            _add(add, file or [], name[0] if name else None, output, sandbox=sandbox, config=config)
-        )
-        render.piece(text)
+        given = _assignments(file or [], "parameter", "write parameter=value")
+        context.run(_add(add, given, name[0] if name else None, output, sandbox=sandbox, config=config))
         return
     form = _format(form, json=json)
-    options = _Options(
-        file or [],
-        tag or [],
-        name or [],
-        _variables(var or []),
-        duration(retry_timeout, "--retry-timeout", zero=True),
-        max_concurrent,
-    )
     if list_ and not file:
-        verify_view.shipped_lists(as_json=json)
+        _print_lists(as_json=json)
         return
-    report = context.run(_verify(options, sandbox=sandbox, config=config, listing=list_, as_json=json))
-    if report is not None:
-        raise typer.Exit(verify_view.report_in(report, form, output))
-
-
-class _Options:
-    def __init__(
-        self,
-        files: "Sequence[str]",
-        tags: "Sequence[str]",
-        names: "Sequence[str]",
-        variables: "Mapping[str, str]",
-        retry_timeout_s: float,
-        max_concurrent: int,
-    ) -> None:
-        self.files = files
-        self.tags = tags
-        self.names = names
-        self.variables = variables
-        self.retry_timeout_s = retry_timeout_s
-        self.max_concurrent = max_concurrent
-
-
-async def _verify(
-    options: _Options, *, sandbox: bool, config: str | None, listing: bool, as_json: bool
-) -> "Report | None":
-    import os
-
-    from opskit.checks import checklist, runner
-    from opskit.checks.choice import choose
-    from opskit.checks.shipped import ChecklistError
-    from opskit.config.load import ensure_state_dir
-    from opskit.facts.survey import Survey
-    from opskit.result import Report
-    from opskit.system.threads import children_without_threads
-
-    files = options.files or [DEFAULT_LIST]
-    if not options.files:
+    variables = _assignments(var or [], "variable", "write --var name=value")
+    retry_timeout_s = duration(retry_timeout, "--retry-timeout", zero=True)
+    if not file:
         render.note(f"no checklist was named: running `{DEFAULT_LIST}`")
+
+    async def verified() -> int:
+        async with _verification(config, sandbox=sandbox) as verification:
+            checklist = _checklist(verification, file or [DEFAULT_LIST], variables)
+            checks = checklist.choose(tags=tag or [], names=name or [])
+            if list_:
+                _print_checks(checklist, checks, as_json=json)
+                return 0
+            report = await verification.run(
+                checks, max_concurrent=max_concurrent, retry_timeout_s=retry_timeout_s
+            )
+        return _print_report(report, form, output)
+
+    if status := context.run(verified()):
+        raise typer.Exit(status)
+
+
+@contextlib.asynccontextmanager
+async def _verification(config: str | None, *, sandbox: bool) -> "AsyncIterator[Verification]":
+    from opskit.checks.verification import Verification
+
     async with context.configured(config, sandbox=sandbox) as loaded:
-        environ = {**os.environ, **_addresses(loaded)}
-        cwd = Path.cwd()
-        try:
-            checks = checklist.load(files, given=options.variables, environ=environ, cwd=cwd)
-        except ChecklistError as exc:
-            for problem in exc.problems[1:20]:
-                render.note(f"also: {problem}")
-            raise
-        chosen = choose(checks, tags=options.tags, names=options.names)
-        if listing:
-            verify_view.listing(checks, chosen, as_json=as_json)
-            return None
-        locks = Path(ensure_state_dir(loaded.state_dir))
-        around = Survey(loaded, environ, state_folder=locks, cwd=cwd, config_path=config)
-        with children_without_threads():
-            async with around:
-                findings = await runner.run(
-                    chosen,
-                    around,
-                    max_concurrent=options.max_concurrent,
-                    retry_timeout_s=options.retry_timeout_s,
-                )
-    return Report("verify", findings)
+        yield Verification(loaded, os.environ, Path.cwd(), config)
+
+
+def _checklist(
+    verification: "Verification", files: "Sequence[str]", variables: "Mapping[str, str]"
+) -> "Checklist":
+    from opskit.checks.checklist import ChecklistError
+
+    try:
+        return verification.checklist(files, variables)
+    except ChecklistError as exc:
+        for problem in exc.problems[1:20]:
+            render.note(f"also: {problem}")
+        raise
 
 
 async def _add(
     kind: str,
-    given: "Sequence[str]",
+    given: "Mapping[str, str]",
     name: str | None,
     output: Path | None,
     *,
     sandbox: bool,
     config: str | None,
-) -> str:
-    """The check as text; with `output` it is put into that checklist, and the text is empty."""
-    import os
+) -> None:
+    """Print the check as text, or put it into the checklist `output`."""
+    from opskit.checks.verification import appended
 
-    from opskit.checks.live import appended, recorded
-    from opskit.config.load import ensure_state_dir
-    from opskit.facts.survey import Survey
-
-    async with context.configured(config, sandbox=sandbox) as loaded:
-        environ = {**os.environ, **_addresses(loaded)}
-        locks = Path(ensure_state_dir(loaded.state_dir))
-        async with Survey(loaded, environ, state_folder=locks, cwd=Path.cwd(), config_path=config) as around:
-            check = await recorded(kind, given, around, name=name)
+    async with _verification(config, sandbox=sandbox) as verification:
+        check = await verification.recorded(kind, given, name=name)
     if output is None:
-        return appended("", check)
+        render.piece(appended("", check))
+        return
     before = output.read_text(encoding="utf-8") if output.is_file() else ""
-    verify_view.written(output, appended(before, check))
+    _written(output, appended(before, check))
     render.note(f"{check['name']}: written to {output}")
-    return ""
-
-
-def _addresses(config: "Config") -> dict[str, str]:
-    """The variables of addresses as the configuration has them, which already knows the environment."""
-    names = {"ollama": "OLLAMA_API_URL", "mlx": "MLX_API_URL"}
-    found = {names[node.name]: node.url for node in config.nodes if node.name in names}
-    return found | {f"{agent.name.upper().replace('-', '_')}_URL": agent.url for agent in config.agents}
 
 
 def _format(form: str, *, json: bool) -> str:
     if form not in _FORMATS:
-        from opskit.config.shape import unknown
+        from opskit.config.document import unknown
         from opskit.errors import UsageError
 
-        hint = unknown(form, list(_FORMATS)).replace("unknown key", "unknown format")
-        raise UsageError(hint, remedy=f"use one of: {', '.join(_FORMATS)}")
+        raise UsageError(unknown(form, _FORMATS, "format"), remedy=f"use one of: {', '.join(_FORMATS)}")
     return "json" if json and form == "text" else form
 
 
-def _variables(given: "Sequence[str]") -> dict[str, str]:
+def _assignments(given: "Sequence[str]", what: str, remedy: str) -> dict[str, str]:
+    """The values of `name=value`, by name."""
     from opskit.errors import UsageError
 
-    found = {}
-    for one in given:
-        key, equals, value = one.partition("=")
-        if not equals or not key.isidentifier():
-            raise UsageError(f"{one!r} is no variable", remedy="write --var name=value")
-        found[key] = value
-    return found
+    values = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"{text!r} is no {what}", remedy=remedy)
+        values[name] = value
+    return values
+
+
+def _print_report(report: "Report", form: str, output: Path | None) -> int:
+    from opskit.checks import formats
+
+    if output is not None:
+        _written(output, formats.FORMATS[form](report))
+        render.note(f"{formats.summary(report)}; written to {output}")
+    elif form == "text" and len(report.findings) <= _TABLE_ROWS:
+        render.report(report, as_json=False)
+        render.line(formats.summary(report))
+    else:
+        render.piece(formats.FORMATS[form](report))
+    return formats.exit_status(report, form)
+
+
+def _written(output: Path, text: str) -> None:
+    from opskit.errors import UsageError
+    from opskit.system.textfile import write_text
+
+    try:
+        write_text(output, text)
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        raise UsageError(f"{output} cannot be written: {reason}", remedy="give another --output") from exc
+
+
+def _print_kinds(*, as_json: bool) -> None:
+    from opskit.checks.schema import kinds as all_kinds
+
+    described = all_kinds()
+    if as_json:
+        render.document(_document("kinds", described))
+        return
+    for kind in described:
+        render.line(f"{kind['kind']}: {kind['summary']}")
+        for key, what in kind["with"].items():
+            render.line(f"    with   {key}: {what}")
+        for key, meaning in kind["yields"].items():
+            render.line(f"    yields {key}: {meaning}")
+        render.line(f"    without expect: {kind['expects']}; timeout {kind['timeout_s']:g} s")
+
+
+def _print_lists(*, as_json: bool) -> None:
+    from opskit.checks.checklist import shipped
+
+    names = list(shipped())
+    if as_json:
+        render.document(_document("checklists", names))
+        return
+    for name in names:
+        render.line(name)
+
+
+def _print_checks(checklist: "Checklist", chosen: "Sequence[Check]", *, as_json: bool) -> None:
+    rows = [
+        (
+            check.name,
+            check.kind.name,
+            check.severity.value,
+            ", ".join(check.tags),
+            ", ".join(check.requires),
+            check.target,
+        )
+        for check in chosen
+    ]
+    columns = ("check", "kind", "severity", "tags", "requires", "target")
+    if as_json:
+        content = [dict(zip(columns, row, strict=True)) for row in rows]
+        render.document({**_document("checks", content), "titles": list(checklist.titles)})
+        return
+    render.table(columns, rows)
+
+
+def _document(key: str, content: Any) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "command": "verify",
+        "ok": True,
+        "status": "pass",
+        "findings": [],
+        key: content,
+    }

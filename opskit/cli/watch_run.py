@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opskit.app import App
-from opskit.checks.quantity import duration_s
 from opskit.cli import context, keys, render, watch_view
 from opskit.config.schema import Config
 from opskit.errors import Exit, UsageError
@@ -22,6 +21,7 @@ from opskit.logs.source import LogSource
 from opskit.system.docker import Docker
 from opskit.system.docker_records import ListedContainer
 from opskit.system.logfile import LOG_NAME
+from opskit.text import duration_s
 from opskit.watch.targets import AgentTarget, NodeTarget, Target
 from opskit.watch.watching import AREAS, Watch, WatchParts
 

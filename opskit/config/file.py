@@ -1,97 +1,197 @@
-"""The layer between: what the configuration file says, every problem of it at once."""
+"""The layer between defaults and environment: what the configuration file says, with all its problems.
 
+What may stand in it is derived from `opskit.config.schema`. Names carry the rules (house style): a float that
+ends in `_s` is a duration and may be written as `2s`, other floats are positive numbers, integers are counts.
+"""
+
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path as FilePath
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from opskit.config import defaults, shape
-from opskit.config.defaults import AGENTS, NODES
-from opskit.config.environment import folder, secret
-from opskit.config.origins import Origin, Setting, Settings
-from opskit.config.problems import Path, Problem, dotted, printable
+from pydantic import AfterValidator, BaseModel, Field, create_model
+
+from opskit.config.document import Document, Path, Problem, only_name, substitute, unknown
+from opskit.config.fields import CONFIG, DURATION, MAX_COUNT, RETYPED, Count, Flag, Text, validated
+from opskit.config.origins import (
+    AGENTS,
+    NODES,
+    Origin,
+    Setting,
+    Settings,
+    folder,
+    printable_text,
+    secret,
+    sections,
+)
 from opskit.config.schema import AgentConfig, NodeConfig, Secret
-from opskit.config.substitute import only_name, substitute
 from opskit.config.url import normalise
-from opskit.config.yaml import Document
 from opskit.errors import ConfigError
 
+MAX_DURATION_S = 365 * 24 * 3600.0
+
 _SECRET_DEPTH = 3  # nodes.NAME.api_key
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_NAME_RULE = "a name is made of a-z, 0-9, _ and -"
+#: Counts for which zero would switch the whole thing off by accident.
+_AT_LEAST_ONE = frozenset(
+    {
+        "failures",
+        "max_tokens",
+        "num_ctx",
+        "goal_bytes",
+        "max_bytes",
+        "max_file_bytes",
+        "max_repairs",
+        "escalate_repairs",
+        "keep",
+    }
+)
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError(_NAME_RULE)
+    return value
+
+
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice:
+        raise ValueError(f"names {twice} twice")
+    return values
+
+
+_Name = Annotated[str, AfterValidator(_name)]
+_Printable = Annotated[Text, AfterValidator(printable_text)]
+_Url = Annotated[str, Field(strict=True), AfterValidator(str)]
+_Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), RETYPED]
+_Duration = Annotated[float, Field(strict=True, gt=0, le=MAX_DURATION_S, allow_inf_nan=False), DURATION]
+_CountFromOne = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT), RETYPED]
+
+
+def _annotation(name: str, hint: Any) -> Any:
+    """Return the pydantic type of a field of the schema."""
+    simple = {
+        bool: Flag,
+        int: _CountFromOne if name in _AT_LEAST_ONE else Count,
+        float: _Duration if name.endswith("_s") and not name.endswith("_per_s") else _Positive,
+        str: _Url if name == "url" else _Printable,
+    }
+    if hint in simple:
+        return simple[hint]
+    if get_origin(hint) is UnionType:
+        (inner,) = (arg for arg in get_args(hint) if arg is not NoneType)
+        # A secret is resolved before it comes here, so that nothing else ever sees it.
+        return Any if inner is Secret else _annotation(name, inner) | None
+    if get_origin(hint) is tuple:
+        item = get_args(hint)[0]
+        if get_origin(item) is Literal:
+            return Annotated[hint, Field(min_length=1), AfterValidator(_distinct)]
+        return tuple[_Printable, ...]
+    if get_origin(hint) is dict:
+        return dict[_Name, tuple[_Printable, ...]]
+    return hint
+
+
+@cache
+def _shape(schema: type) -> type[BaseModel]:
+    """Return the model of the section that becomes `schema`; every key is optional."""
+    hints = get_type_hints(schema)
+    keys: dict[str, Any] = {key: (_annotation(key, hint), None) for key, hint in hints.items()}
+    if schema in (NodeConfig, AgentConfig):
+        del keys["name"], keys["explicit"]
+        keys["enabled"] = (Flag, None)
+    return create_model(schema.__name__, __config__=CONFIG, **keys)
+
+
+class _Root(BaseModel):
+    """The keys outside every section; null says nothing."""
+
+    model_config = CONFIG
+
+    state_dir: _Printable | None = None
+    debug: Flag = False
+    victoria_model: _Printable | None = None
 
 
 def is_secret(path: Path) -> bool:
     """Whether the value at this place is a secret: `nodes.NAME.api_key`, or a Secret of the schema."""
     if len(path) == _SECRET_DEPTH:
         return path[0] in ("nodes", "agents") and path[2] == "api_key"
-    section = defaults.sections().get(str(path[0])) if len(path) == 2 else None
+    section = sections().get(str(path[0])) if len(path) == 2 else None
     if section is None:
         return False
-    return any(one.name == path[1] and one.type == Secret | None for one in fields(section))
+    return any(field.name == path[1] and field.type == Secret | None for field in fields(section))
 
 
-def settings(document: Document, environ: Mapping[str, str], folder_of_file: FilePath) -> "FileLayer":
-    """What `document` sets. A relative `state_dir` belongs to the folder of the file."""
-    layer = FileLayer(document, environ, folder_of_file)
-    layer.read()
-    return layer
+def file_settings(
+    document: Document, environ: Mapping[str, str], folder_of_file: FilePath
+) -> tuple[Settings, list[Problem]]:
+    """Return what `document` sets, and its problems, without which alone the settings are usable.
+
+    A relative `state_dir` belongs to `folder_of_file`.
+    """
+    reader = _FileReader(document, environ, folder_of_file)
+    reader.read()
+    reader.problems.sort(key=lambda problem: (problem.line or 0, problem.column or 0))
+    return reader.settings, reader.problems
 
 
 @dataclass(slots=True)
-class FileLayer:
-    """What was read so far. Use it only when `problems` is empty."""
-
+class _FileReader:
     document: Document
     environ: Mapping[str, str]
     folder: FilePath
     settings: Settings = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    _told: set[Path] = field(default_factory=set)
+    _reported: set[Path] = field(default_factory=set)
     _unset: dict[Path, str] = field(default_factory=dict)
 
     def read(self) -> None:
         data = {key: self._substituted(value, (key,)) for key, value in self.document.data.items()}
-        sections = defaults.sections()
-        rootless = {key: value for key, value in data.items() if key in shape.Root.model_fields}
-        known = [*shape.Root.model_fields, *sections, "nodes", "agents"]
+        known = [*_Root.model_fields, *sections(), "nodes", "agents"]
         for key in data:
             if key not in known:
-                self._report((key,), shape.unknown(printable(key), known))
+                self._report((key,), unknown(key, known))
         nodes, agents = data.get("nodes"), data.get("agents")
         self._members("nodes", nodes, NodeConfig, own=NODES, taken=AGENTS)
         others = {*NODES, *(nodes if isinstance(nodes, dict) else ())}
         self._members("agents", agents, AgentConfig, own=AGENTS, taken=others)
-        for name, schema in sections.items():
+        for name, schema in sections().items():
             if name in data:
-                self._section(name, shape.checked(shape.section(schema), data[name], (name,), self._report))
-        self._root(shape.checked(shape.Root, rootless, (), self._report))
-        self.problems.sort(key=lambda problem: (problem.line or 0, problem.column or 0))
-
-    def _root(self, values: dict[str, Any]) -> None:
-        for key, value in values.items():
-            if value is None:
-                continue
-            if key != "state_dir":
-                self._set((key,), value)
-                continue
+                self._section((name,), self._validated(_shape(schema), data[name], (name,)))
+        root = {key: value for key, value in data.items() if key in _Root.model_fields}
+        values = self._validated(_Root, root, ())
+        if values.get("state_dir") is not None:
             try:
-                self._set((key,), str(folder(value, self.folder)))
+                values["state_dir"] = str(folder(values["state_dir"], self.folder))
             except ValueError as exc:
-                self._report((key,), str(exc))
+                self._report(("state_dir",), str(exc))
+        self._section((), {key: value for key, value in values.items() if value is not None})
 
-    def _section(self, name: str, values: dict[str, Any]) -> None:
+    def _validated(self, shape: type[BaseModel], raw: object, path: Path) -> dict[str, Any]:
+        """Return the keys that are set; none after a problem."""
+        model = validated(shape, raw, path, self._report)
+        return {} if model is None else model.model_dump(exclude_unset=True)
+
+    def _section(self, path: Path, values: dict[str, Any]) -> None:
         for key, value in values.items():
-            if isinstance(value, dict) and value:
-                for item, texts in value.items():
-                    # Patterns of models are matched against lower-cased names.
-                    patterns = (name, key) == ("router", "categories")
-                    self._set((name, key, item), tuple(text.lower() if patterns else text for text in texts))
-            else:
-                self._set((name, key), value)
+            if not isinstance(value, dict) or not value:
+                self._set((*path, key), value)
+                continue
+            for name, texts in value.items():
+                # Patterns of models are matched against lower-cased names.
+                patterns = (*path, key) == ("router", "categories")
+                self._set((*path, key, name), tuple(text.lower() for text in texts) if patterns else texts)
 
     def _members(
         self, group: str, members: object, schema: type, *, own: Collection[str], taken: Collection[str]
     ) -> None:
-        """The nodes or the agents. `own` are there anyway, `taken` are names of the other kind."""
+        """Read the nodes or the agents; `own` exist anyway, `taken` are names of the other kind."""
         if members is None:
             return
         if not isinstance(members, dict):
@@ -99,33 +199,34 @@ class FileLayer:
             return
         for name, entry in members.items():
             path = (group, name)
-            if not shape.NAME.fullmatch(name):
-                self._report(path, "a name is made of a-z, 0-9, _ and -")
+            if not _NAME.fullmatch(name):
+                self._report(path, _NAME_RULE)
             elif name in taken:
                 self._report(path, f"{name} is the name of {'an agent' if group == 'nodes' else 'a node'}")
             else:
                 self._member(path, entry, schema, builtin=name in own)
 
     def _member(self, path: Path, entry: object, schema: type, *, builtin: bool) -> None:
-        """One node or agent. null and false switch it off."""
+        """Read one node or agent; null and false switch it off."""
         if entry is None or entry is False:
             self._set((*path, "enabled"), False, at=path)
             return
         before = len(self.problems)
-        values = shape.checked(shape.section(schema), entry, path, self._report)
+        values = self._validated(_shape(schema), entry, path)
         required_keys = ("url", "source") if schema is NodeConfig else ("url",)
         if len(self.problems) == before and not builtin and values.get("enabled", True):
             for key in required_keys:
                 if key not in values:
                     self._report((*path, key), "is missing")
-        address = values.pop("url", None)
+        # A wrong key does not hide a wrong address beside it.
+        address = values.pop("url", entry.get("url") if isinstance(entry, dict) else None)
         for key, value in values.items():
             self._set((*path, key), value)
-        if address is not None:
+        if isinstance(address, str):
             self._address(path, address, required=bool(values.get("required")))
 
     def _address(self, path: Path, text: str, *, required: bool) -> None:
-        """An empty address is a variable that holds nothing: the member is off, as in the environment."""
+        """Set the address; an empty one comes from an empty variable and switches the member off."""
         at = (*path, "url")
         if not text.strip() and not required:
             self._set((*path, "enabled"), False, at=at, note="off, because its url is empty")
@@ -147,8 +248,8 @@ class FileLayer:
         if not isinstance(value, str):
             return value
         result = substitute(value, self.environ)
-        if result.malformed:
-            self._report(path, "a `${` needs a name and a `}`; a dollar sign is `$$`")
+        if result.problem:
+            self._report(path, result.problem)
         elif result.unset:
             self._report(
                 path,
@@ -175,20 +276,13 @@ class FileLayer:
             return None
 
     def _set(self, path: Path, value: object, *, at: Path | None = None, note: str | None = None) -> None:
-        mark = self.document.mark(at or path)
-        detail = f"{self.document.shown}:{mark.line}" if mark else self.document.shown
-        origin = Origin("file", detail, unset=self._unset.get(path))
+        origin = Origin("file", self.document.where(at or path), unset=self._unset.get(path))
         self.settings[".".join(str(part) for part in path)] = Setting(value, origin, note)
 
     def _report(
         self, path: Path, message: str, *, code: str = "CONFIG_001", remedy: str | None = None
     ) -> None:
-        """Only the first problem of a place: what follows from it is no news."""
-        if path in self._told:
-            return
-        self._told.add(path)
-        mark = self.document.mark(path)
-        line, column = (mark.line, mark.column) if mark else (None, None)
-        self.problems.append(
-            Problem(self.document.shown, line, dotted(path), message, code, remedy, column),
-        )
+        """Report only the first problem of a place: others follow from it."""
+        if path not in self._reported:
+            self._reported.add(path)
+            self.problems.append(self.document.problem(path, message, code=code, remedy=remedy))

@@ -10,19 +10,22 @@ from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from opskit.config import defaults, environment
-from opskit.config.origins import Origin, Setting, Settings
-from opskit.config.problems import InvalidConfigError, Problem, printable
+from opskit.config.document import PATH_CHARS, InvalidConfigError, Problem, printable, read_file
+from opskit.config.origins import (
+    Origin,
+    Setting,
+    Settings,
+    default_settings,
+    environment_settings,
+    sections,
+)
 from opskit.config.schema import AgentConfig, Config, NodeConfig
-from opskit.config.state import ensure_state_dir
-from opskit.errors import ConfigError
+from opskit.errors import ConfigError, StateError
 
-__all__ = ["InvalidConfigError", "LoadedConfig", "Origin", "Problem", "ensure_state_dir", "load"]
+__all__ = ["InvalidConfigError", "LoadedConfig", "Problem", "ensure_state_dir", "load", "running_in_docker"]
 
 #: No configuration that a person writes comes near.
 MAX_BYTES = 1024 * 1024
-#: A path is shown whole: its end is what tells files apart.
-_PATH_CHARS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class LoadedConfig:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A configuration file that was found; `shown` is its name in messages."""
+    """A configuration file that exists; `shown` is its name in messages."""
 
     path: Path
     shown: str
@@ -52,24 +55,24 @@ def load(
     problems, or ConfigError CONFIG_002 for a file that cannot be read.
     """
     if in_docker is None:
-        in_docker = defaults.running_in_docker()
+        in_docker = running_in_docker()
     source = _find(path, environ, cwd)
-    layers = defaults.settings(environ, in_docker=in_docker)
+    layers = default_settings(environ, in_docker=in_docker)
     problems: list[Problem] = []
     if source is not None:
         # pydantic and PyYAML are worth their import time only when there is something to read.
-        from opskit.config import file
+        from opskit.config.file import file_settings
         from opskit.config.yaml import parse
 
         try:
-            layer = file.settings(parse(source.content, source.shown), environ, source.path.parent)
+            document = parse(source.content, source.shown)
         except InvalidConfigError as exc:
             problems += exc.problems
         else:
-            layers |= layer.settings
-            problems += layer.problems
-    from_environment, more = environment.settings(environ, cwd)
-    layers |= from_environment
+            settings, problems = file_settings(document, environ, source.path.parent)
+            layers |= settings
+    settings, more = environment_settings(environ, cwd)
+    layers |= settings
     problems += more
     if problems:
         raise InvalidConfigError(problems)
@@ -79,20 +82,19 @@ def load(
 
 
 def _find(path: str | None, environ: Mapping[str, str], cwd: Path) -> _Source | None:
-    """The first file that is there; one that was named must be."""
+    """Return the first file that exists; a file that was named must exist."""
     named = path if path is not None else environ.get("OPSKIT_CONFIG") or None
-    if named is not None:
-        source = _read(named, cwd)
-        if source is None:
-            raise ConfigError(
-                f"{printable(named, _PATH_CHARS) or 'the path'}: there is no such file", code="CONFIG_002"
-            )
-        return source
-    return next((found for name in _usual_places(environ) if (found := _read(name, cwd))), None)
+    if named is None:
+        return next((file for name in _usual_places(environ) if (file := _read(name, cwd))), None)
+    source = _read(named, cwd)
+    if source is None:
+        shown = printable(named, PATH_CHARS) or "the path"
+        raise ConfigError(f"{shown}: there is no such file", code="CONFIG_002")
+    return source
 
 
 def _usual_places(environ: Mapping[str, str]) -> Iterator[str]:
-    """`$XDG_CONFIG_HOME` alone when it is set; a relative one does not count (XDG)."""
+    """Yield the usual places: `$XDG_CONFIG_HOME` alone where it is set and absolute (XDG)."""
     yield "opskit.yaml"
     if environ.get("XDG_CONFIG_HOME", "").startswith("/"):
         yield f"{environ['XDG_CONFIG_HOME']}/opskit/config.yaml"
@@ -104,58 +106,78 @@ def _usual_places(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _read(name: str, cwd: Path) -> _Source | None:
-    """None when there is no such file; ConfigError when there is one that cannot be read."""
+    """Return None when there is no such file; raise ConfigError for a file that cannot be read."""
     path = cwd / os.path.expanduser(name)  # noqa: PTH111 - an unknown user stays a name, and is not found
     try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or "not a usable path"
-        raise ConfigError(
-            f"{printable(name, _PATH_CHARS) or 'the path'}: {reason}", code="CONFIG_002"
-        ) from exc
-    if len(content) > MAX_BYTES:
-        raise InvalidConfigError(
-            [Problem(printable(name, _PATH_CHARS), None, "", f"larger than {MAX_BYTES} bytes")]
-        )
-    return _Source(path, printable(name, _PATH_CHARS), content)
+        content = read_file(path, name, MAX_BYTES)
+    except ConfigError as exc:
+        if isinstance(exc.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
+    return _Source(path, printable(name, PATH_CHARS), content)
 
 
 def _build(layers: Settings, path: str | None) -> Config:
-    """The tree from the merged layers, which are completed with the defaults of the schema."""
-    values: dict[str, Any] = {"path": path}
-    for name, schema in defaults.sections().items():
-        values[name] = _section(layers, name, schema)
-    for one in fields(Config):
-        if one.name in ("state_dir", "debug", "victoria_model"):
-            values[one.name] = layers.setdefault(one.name, _default(one)).value
-    values["nodes"] = tuple(NodeConfig(**one) for one in _members(layers, "nodes", NodeConfig))
-    values["agents"] = tuple(AgentConfig(**one) for one in _members(layers, "agents", AgentConfig))
-    return Config(**values)
+    """Return the tree of the merged layers, which are completed with the defaults of the schema."""
+    nodes = tuple(_members(layers, "nodes", NodeConfig))
+    agents = tuple(_members(layers, "agents", AgentConfig))
+    config: Config = _record(layers, (), Config, path=path, nodes=nodes, agents=agents)
+    return config
 
 
-def _section(layers: Settings, name: str, schema: type) -> Any:
-    values = {}
-    for one in fields(schema):
-        prefix = f"{name}.{one.name}."
-        parts = {key.removeprefix(prefix): layers[key].value for key in layers if key.startswith(prefix)}
-        values[one.name] = parts or layers.setdefault(f"{name}.{one.name}", _default(one)).value
+def _members(layers: Settings, group: str, schema: type) -> Iterator[Any]:
+    for name in dict.fromkeys(key.split(".")[1] for key in layers if key.startswith(f"{group}.")):
+        if layers.setdefault(f"{group}.{name}.enabled", Setting(True)).value:
+            explicit = layers[f"{group}.{name}.url"].origin.kind != "default"
+            yield _record(layers, (group, name), schema, name=name, explicit=explicit)
+
+
+def _record(layers: Settings, prefix: tuple[str, ...], schema: type, /, **values: Any) -> Any:
+    """Return an instance of `schema` from the values at `prefix` and the given ones."""
+    sections_of_schema = sections() if schema is Config else {}
+    for field in fields(schema):
+        if field.name in values:
+            continue
+        if field.name in sections_of_schema:
+            values[field.name] = _record(layers, (field.name,), sections_of_schema[field.name])
+            continue
+        key = ".".join((*prefix, field.name))
+        entries = {
+            name.removeprefix(f"{key}."): layers[name].value for name in layers if name.startswith(f"{key}.")
+        }
+        values[field.name] = entries or layers.setdefault(key, _default(field)).value
     return schema(**values)
 
 
-def _members(layers: Settings, group: str, schema: type) -> Iterator[dict[str, Any]]:
-    for name in dict.fromkeys(key.split(".")[1] for key in layers if key.startswith(f"{group}.")):
-        prefix = f"{group}.{name}"
-        if not layers.setdefault(f"{prefix}.enabled", Setting(True)).value:
-            continue
-        values = {"name": name, "explicit": layers[f"{prefix}.url"].origin.kind != "default"}
-        for one in fields(schema):
-            if one.name not in values:
-                values[one.name] = layers.setdefault(f"{prefix}.{one.name}", _default(one)).value
-        yield values
+def _default(field: Field[Any]) -> Setting:
+    return Setting(field.default_factory() if field.default_factory is not MISSING else field.default)
 
 
-def _default(one: Field[Any]) -> Setting:
-    return Setting(one.default_factory() if one.default_factory is not MISSING else one.default)
+def running_in_docker(root: Path = Path("/")) -> bool:
+    """Whether this process lives in a container: Docker's or Podman's marker file, or the first cgroup."""
+    if any((root / marker).exists() for marker in (".dockerenv", "run/.containerenv")):
+        return True
+    try:
+        cgroup = (root / "proc/1/cgroup").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(word in cgroup for word in ("docker", "containerd", "kubepods"))
+
+
+def ensure_state_dir(path: str | Path) -> Path:
+    """Create the folder if need be, for its owner alone, and prove by a real file that it can be written.
+
+    A folder that exists keeps its permissions: it may be shared on purpose. Raises StateError.
+    """
+    import tempfile
+
+    folder = Path(path)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".opskit-") as probe:
+            probe.write(b"opskit")
+            probe.flush()
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or "not a usable path"
+        raise StateError(f"{folder}: {reason}") from exc
+    return folder

@@ -1,10 +1,30 @@
-"""Where each value comes from, and the values as a person may see them."""
+"""Where each value comes from: the layers below and above the file, and the values as a person may see them.
 
-from collections.abc import Iterator, Mapping
+The variables of the environment are those that an existing Knowledge OS already sets (SPEC A6, B7, D7).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
 
-from opskit.config.schema import AgentConfig, Config, NodeConfig, Secret
+from opskit.config.document import Problem
+from opskit.config.schema import AgentConfig, Config, NodeConfig, Secret, Source
+from opskit.config.url import normalise
+from opskit.errors import ConfigError
+
+#: Source and port of the nodes, and port of the agents, that are there without being named.
+NODES: dict[str, tuple[Source, int]] = {"ollama": ("ollama", 11434), "mlx": ("mlx", 11435)}
+AGENTS: dict[str, int] = {"victoria": 8010, "veronica": 8011}
+#: The first variable that is set decides; set to nothing, it switches the node or agent off.
+URLS = {
+    "nodes.ollama": ("OLLAMA_API_URL", "OLLAMA_BASE_URL"),
+    "nodes.mlx": ("MLX_API_URL",),
+    "agents.victoria": ("VICTORIA_URL",),
+    "agents.veronica": ("VERONICA_URL",),
+}
+
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +58,109 @@ class Setting:
 Settings = dict[str, Setting]
 
 
+def sections() -> dict[str, type]:
+    """Return the sections with fixed keys by name: `budgets` is `Budgets`."""
+    hints = get_type_hints(Config).items()
+    return {name: hint for name, hint in hints if isinstance(hint, type) and is_dataclass(hint)}
+
+
+def default_settings(environ: Mapping[str, str], *, in_docker: bool) -> Settings:
+    """Return the lowest layer (SPEC B7, D7)."""
+    host = "host.docker.internal" if in_docker else "localhost"
+    settings = {"state_dir": Setting(default_state_dir(environ))}
+    for name, (source, port) in NODES.items():
+        settings[f"nodes.{name}.url"] = Setting(f"http://{host}:{port}")
+        settings[f"nodes.{name}.source"] = Setting(source)
+    for name, port in AGENTS.items():
+        settings[f"agents.{name}.url"] = Setting(f"http://{host}:{port}")
+    for name, schema in sections().items():
+        for key, value in _leaves(name, schema()):
+            if key.count(".") > 1:
+                # Named entries are merged one by one with those of a file.
+                settings[key] = Setting(value)
+    return settings
+
+
+def default_state_dir(environ: Mapping[str, str]) -> str:
+    """Return `$XDG_STATE_HOME/opskit`, else the system's folder; a relative variable is ignored (XDG)."""
+    if environ.get("XDG_STATE_HOME", "").startswith("/"):
+        return str(Path(environ["XDG_STATE_HOME"]) / "opskit")
+    import platformdirs
+
+    return platformdirs.user_state_dir("opskit")
+
+
+def environment_settings(environ: Mapping[str, str], cwd: Path) -> tuple[Settings, list[Problem]]:
+    """Return the layer above the file. Apart from URLs, an empty variable sets nothing."""
+    settings: Settings = {}
+    problems: list[Problem] = []
+    for target, variables in URLS.items():
+        variable = next((name for name in variables if name in environ), None)
+        if variable is None:
+            continue
+        origin = Origin("env", variable)
+        if not environ[variable].strip():
+            ignored = [name for name in variables if name != variable and environ.get(name)]
+            note = f"off, because {variable} is empty; {ignored[0]} is not read" if ignored else None
+            settings[f"{target}.enabled"] = Setting(False, origin, note)
+            continue
+        try:
+            address = normalise(environ[variable])
+        except ConfigError as exc:
+            problems.append(Problem(variable, None, f"{target}.url", exc.message, exc.code, exc.remedy))
+        else:
+            settings[f"{target}.enabled"] = Setting(True, origin)
+            settings[f"{target}.url"] = Setting(address.url, origin, address.note)
+    readers: dict[str, tuple[str, Callable[[str], Any]]] = {
+        "OLLAMA_API_KEY": ("nodes.ollama.api_key", secret),
+        "MLX_API_KEY": ("nodes.mlx.api_key", secret),
+        "USE_MLX_FALLBACK": ("router.use_mlx_fallback", _truth),
+        "VICTORIA_DEBUG": ("debug", _truth),
+        "VICTORIA_MODEL": ("victoria_model", printable_text),
+        "OPSKIT_STATE_DIR": ("state_dir", lambda value: str(folder(value, cwd))),
+    }
+    for variable, (key, read) in readers.items():
+        text = environ.get(variable, "").strip()
+        if not text:
+            continue
+        try:
+            settings[key] = Setting(read(text), Origin("env", variable))
+        except ValueError as exc:
+            problems.append(Problem(variable, None, key, str(exc), remedy=f"correct or unset {variable}"))
+    return settings, problems
+
+
+def secret(text: str) -> Secret:
+    """Raise ValueError, without the value, for what no HTTP header can carry."""
+    if not text.isascii() or not text.isprintable():
+        raise ValueError("holds characters that a key cannot have")
+    return Secret(text)
+
+
+def folder(text: str, base: Path) -> Path:
+    """Return the path of a folder: `~` is the home folder, a relative path belongs to `base`.
+
+    Raises ValueError.
+    """
+    try:
+        return base / Path(printable_text(text)).expanduser()
+    except RuntimeError as exc:
+        raise ValueError("names a home folder that does not exist") from exc
+
+
+def printable_text(text: str) -> str:
+    """Raise ValueError for what a terminal would obey."""
+    if not text.isprintable():
+        raise ValueError("holds characters that cannot be shown")
+    return str(text)
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in _TRUTH:
+        raise ValueError("must be one of true, false, 1, 0, yes, no")
+    return _TRUTH[text.lower()]
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """One line of `opskit config show`."""
@@ -61,11 +184,14 @@ class Shown:
 
 
 def shown(config: Config, origins: Mapping[str, Origin]) -> Iterator[Shown]:
-    """Every effective value with its origin; secrets are `***`, or `(unset: NAME)`.
+    """Yield every effective value with its origin; secrets are `***`, or `(unset: NAME)`.
 
     A node or an agent that is switched off appears as `nodes.NAME.enabled` false and nothing else.
     """
-    for key, value in _leaves(config):
+    members: dict[str, NodeConfig | AgentConfig] = {f"nodes.{node.name}": node for node in config.nodes}
+    members |= {f"agents.{agent.name}": agent for agent in config.agents}
+    leaves = [leaf for prefix, member in members.items() for leaf in _leaves(prefix, member)]
+    for key, value in (*leaves, *_leaves("", config)):
         origin = origins.get(key, DEFAULT)
         if isinstance(value, Secret):
             yield Shown(key, "***", origin)
@@ -73,36 +199,29 @@ def shown(config: Config, origins: Mapping[str, Origin]) -> Iterator[Shown]:
             yield Shown(key, f"(unset: {origin.unset})", origin)
         else:
             yield Shown(key, list(value) if isinstance(value, tuple) else value, origin)
-    present = {f"nodes.{node.name}" for node in config.nodes} | {
-        f"agents.{one.name}" for one in config.agents
-    }
     for key, origin in origins.items():
-        if key.endswith(".enabled") and key.removesuffix(".enabled") not in present:
+        if key.endswith(".enabled") and key.removesuffix(".enabled") not in members:
             yield Shown(key, False, origin)
 
 
-def _leaves(config: Config) -> Iterator[tuple[str, Any]]:
-    for group, members in (("nodes", config.nodes), ("agents", config.agents)):
-        for member in members:
-            yield from _member_leaves(f"{group}.{member.name}", member)
-    for field in fields(config):
-        value = getattr(config, field.name)
+#: What is no key of a file, and the nodes and agents, which are shown by name.
+_NO_KEYS = {
+    NodeConfig: ("name", "explicit"),
+    AgentConfig: ("name", "explicit"),
+    Config: ("nodes", "agents", "path"),
+}
+
+
+def _leaves(prefix: str, record: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every value of a record, and of the sections and named entries in it, by its key."""
+    for field in fields(record):
+        if field.name in _NO_KEYS.get(type(record), ()):
+            continue
+        key = f"{prefix}.{field.name}".removeprefix(".")
+        value = getattr(record, field.name)
         if is_dataclass(value):
-            yield from _section_leaves(field.name, value)
-        elif field.name not in ("nodes", "agents", "path"):
-            yield field.name, value
-
-
-def _section_leaves(section: str, values: Any) -> Iterator[tuple[str, Any]]:
-    for field in fields(values):
-        value = getattr(values, field.name)
-        if isinstance(value, dict):
-            yield from ((f"{section}.{field.name}.{name}", item) for name, item in value.items())
+            yield from _leaves(key, value)
+        elif isinstance(value, dict):
+            yield from ((f"{key}.{name}", item) for name, item in value.items())
         else:
-            yield f"{section}.{field.name}", value
-
-
-def _member_leaves(prefix: str, member: NodeConfig | AgentConfig) -> Iterator[tuple[str, Any]]:
-    for field in fields(member):
-        if field.name not in ("name", "explicit"):
-            yield f"{prefix}.{field.name}", getattr(member, field.name)
+            yield key, value

@@ -5,15 +5,11 @@ Prose begins with `##` and settings with `# `; a setting without its `# ` says w
 
 import inspect
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
-from pathlib import Path
 
-from opskit.config.defaults import AGENTS, NODES, sections
+from opskit.config.origins import AGENTS, NODES, sections
 from opskit.config.schema import Config
-from opskit.errors import UsageError
 
 _HEAD = """\
 ## opskit configuration. Every setting is commented out and shows the value that holds without it:
@@ -46,27 +42,6 @@ _ROOT = {
 
 def text() -> str:
     return "\n".join(_blocks())
-
-
-def write(path: Path, *, force: bool = False) -> None:
-    """Write the starter at once and for its owner alone.
-
-    Raises UsageError when the file is there already and `force` is not given, or when it cannot be written.
-    """
-    if os.path.lexists(path) and not force:
-        raise UsageError(f"{path} exists", remedy="give --force to replace it, or --path for another file")
-    unfinished: Path | None = None
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        unfinished = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text())
-        unfinished.replace(path)
-    except (OSError, ValueError) as exc:
-        if unfinished is not None:
-            unfinished.unlink(missing_ok=True)
-        reason = getattr(exc, "strerror", None) or "not a usable path"
-        raise UsageError(f"{path}: {reason}", remedy="give a path in a folder that can be written") from exc
 
 
 def _blocks() -> Iterator[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.comparison import MISSING
+from opskit.checks.jsonpath import MISSING
 from opskit.checks.kinds.http import HttpParams, Reply, fetch, without_secrets
 from opskit.checks.spec import CheckContext
 from opskit.config.schema import Budgets, NodeConfig

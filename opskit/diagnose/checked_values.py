@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.checklist import default_expectation
-from opskit.checks.fields import validated
+from opskit.checks.check_shape import default_expectation
 from opskit.checks.judgement import LATE
 from opskit.checks.kinds import KINDS
 from opskit.checks.runner import observed
 from opskit.checks.spec import Check
+from opskit.config.fields import validated
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
-from opskit.checks.kinds.docker_things import network_values
+from opskit.checks.kinds.docker import network_values
 from opskit.diagnose.area import Area, Look, Part, TableSection, gathered
 from opskit.diagnose.container import (
     COLUMNS,

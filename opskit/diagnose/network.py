@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from opskit.config.defaults import running_in_docker
+from opskit.config.load import running_in_docker
 from opskit.config.schema import AgentConfig, Config, NodeConfig, StackConfig
 from opskit.diagnose.area import Area, Look, Part, TableSection, gathered, unseen
 from opskit.diagnose.checked_values import CheckedValues, seen

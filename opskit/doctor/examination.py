@@ -8,9 +8,8 @@ from pathlib import Path
 
 from opskit.checks import runner
 from opskit.checks.spec import Check
-from opskit.config.defaults import running_in_docker
-from opskit.config.load import LoadedConfig, ensure_state_dir, load
-from opskit.config.problems import InvalidConfigError
+from opskit.config.document import InvalidConfigError
+from opskit.config.load import LoadedConfig, ensure_state_dir, load, running_in_docker
 from opskit.doctor.areas import every
 from opskit.doctor.diagnosis import Diagnosis, diagnosed
 from opskit.doctor.environment import known

@@ -4,11 +4,8 @@ import re
 from datetime import datetime
 
 from opskit.errors import UsageError
-from opskit.text import EARLIEST_S, LATEST_S
+from opskit.text import EARLIEST_S, LATEST_S, duration_s
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_AGO = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
-_PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _CLOCK = re.compile(r"\d\d?:\d\d(:\d\d)?")
 
 
@@ -23,8 +20,9 @@ def moment(text: str, now: datetime) -> float:
 
 def _moment(text: str, now: datetime) -> float:
     word = text.strip()
-    if _AGO.fullmatch(word):
-        return now.timestamp() - sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(word))
+    ago_s = duration_s(word)
+    if ago_s is not None:
+        return now.timestamp() - ago_s
     try:
         if _CLOCK.fullmatch(word):
             today = datetime.fromisoformat(f"{now:%Y-%m-%d}T{word:0>5}").replace(tzinfo=now.tzinfo)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.quantity import duration_s
 from opskit.config.schema import Config
 from opskit.errors import OpskitError, StateError, UsageError
 from opskit.recovery.memory import Memory, load, number, write_state
 from opskit.system.lock import wait_lock
+from opskit.text import duration_s
 
 FILE_NAME = "pauses.json"
 _LOCK_NAME = "pauses.lock"

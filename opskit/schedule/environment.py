@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from opskit.config.environment import URLS
+from opskit.config.origins import URLS
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
 
@@ -94,7 +94,8 @@ def _referred(config: Config) -> tuple[dict[str, None], dict[str, None]]:
     secret: dict[str, None] = {}
     if config.path is None:
         return plain, secret
-    from opskit.config import file, substitute
+    from opskit.config import file
+    from opskit.config.document import names
     from opskit.config.yaml import parse
 
     try:
@@ -102,7 +103,7 @@ def _referred(config: Config) -> tuple[dict[str, None], dict[str, None]]:
     except OSError:
         return plain, secret
     for path, text in _texts(document.data, ()):
-        (secret if file.is_secret(path) else plain).update(dict.fromkeys(substitute.names(text)))
+        (secret if file.is_secret(path) else plain).update(dict.fromkeys(names(text)))
     return plain, secret
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from opskit.config.load import ensure_state_dir
 from opskit.config.schema import Config
-from opskit.config.state import ensure_state_dir
 from opskit.errors import OpskitError
 from opskit.recovery.executor import Executor, scheduling
 from opskit.schedule import environment

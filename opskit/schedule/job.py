@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from opskit.checks.quantity import duration_s
+from opskit.config.load import ensure_state_dir
+from opskit.config.origins import default_state_dir
 from opskit.config.schema import Config
-from opskit.config.state import default_state_dir, ensure_state_dir
 from opskit.errors import OpskitError, UsageError
 from opskit.schedule.environment import job_path, job_variables
+from opskit.text import duration_s
 
 LABEL = "dev.opskit.recover"
 UNIT = "opskit-recover"

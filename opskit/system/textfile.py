@@ -7,18 +7,19 @@ from pathlib import Path
 def check_writable(path: Path) -> None:
     """Prove that `write_text` can write there; the file itself is left alone. Raises OSError."""
     temporary = _beside(_target(path))
-    os.close(_create(temporary))
+    os.close(_create(temporary, 0o666))
     temporary.unlink()
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, mode: int = 0o666) -> None:
     """Replace the file, or create it, in one step: a reader sees the old text or the new one.
 
     A symbolic link stays a link, and an existing file keeps its permissions. Raises OSError.
+    `mode` is that of a new file, before the umask.
     """
     target = _target(path)
     temporary = _beside(target)
-    handle = _create(temporary)
+    handle = _create(temporary, mode)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
@@ -48,5 +49,5 @@ def _beside(target: Path) -> Path:
     return target.with_name(f".{target.name[:200]}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
 
 
-def _create(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+def _create(path: Path, mode: int) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

@@ -3,11 +3,9 @@
 from opskit.checks.kinds import (
     agents,
     chains,
-    compose,
-    configuration,
     containers,
     databases,
-    docker_things,
+    docker,
     files,
     gpu,
     http,
@@ -27,13 +25,11 @@ _MODULES = (
     machine,
     gpu,
     containers,
-    docker_things,
-    compose,
+    docker,
     log_lines,
     models,
     agents,
     chains,
     databases,
-    configuration,
 )
 KINDS: dict[str, Kind] = {kind.name: kind for module in _MODULES for kind in module.KINDS}

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from opskit.checks.comparison import MISSING
-from opskit.checks.fields import CONFIG, Flag, Seconds, Texts
+from opskit.checks.jsonpath import MISSING
 from opskit.checks.kinds.http import HttpParams, Url, fetch
 from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
+from opskit.config.fields import CONFIG, Flag, Seconds, Texts
 from opskit.providers.base import CallError
 
 _TASK = "Write a Python function add(a, b) that returns the sum, with a docstring and type hints."

@@ -5,14 +5,13 @@ import asyncio
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from opskit.checks.comparison import MISSING
-from opskit.checks.fields import CONFIG, Flag, Text
+from opskit.checks.jsonpath import MISSING
 from opskit.checks.kinds.agents import AgentAddress, address
 from opskit.checks.kinds.http import HttpParams, Reply, Url, fetch
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import Flag, Text, parameters
 from opskit.llm.verdict import judge
 from opskit.providers.base import CallCause, CallError
 from opskit.tags import new_correlation_id
@@ -29,11 +28,9 @@ _POLL_FIRST_S = 0.05
 _POLL_LAST_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class ChainParams:
     """`chain: goal` asks an agent and judges its answer; `chain: code` has code generated and reviewed."""
-
-    __pydantic_config__ = CONFIG
 
     chain: Literal["goal", "code"] = "goal"
     goal: Text | None = None
@@ -44,7 +41,7 @@ class ChainParams:
     reviewer: Url | None = None
 
     @property
-    def asked(self) -> str:
+    def task(self) -> str:
         return self.goal or _GOALS[self.chain]
 
 
@@ -60,61 +57,60 @@ async def _chain(params: ChainParams, scene: CheckContext) -> Observation:
         )
 
 
-async def _send(scene: CheckContext, where: AgentAddress, path: str, body: Any = None) -> Reply:
+async def _send(scene: CheckContext, agent: AgentAddress, path: str, body: Any = None) -> Reply:
     method: Literal["GET", "POST"] = "GET" if body is None else "POST"
-    return await fetch(scene, HttpParams(f"{where.url}{path}", method, dict(where.headers), send=body))
+    return await fetch(scene, HttpParams(f"{agent.url}{path}", method, dict(agent.headers), send=body))
 
 
 def _section(reply: Reply) -> Mapping[str, Any]:
-    found = reply.json
-    return found if isinstance(found, Mapping) else {}
+    body = reply.json
+    return body if isinstance(body, Mapping) else {}
 
 
 async def _goal(params: ChainParams, scene: CheckContext, began: float) -> Observation:
-    where = address(params.agent, params.url, scene)
-    body = {
-        "goal": params.asked,
-        "session_id": new_correlation_id(),
-        "async_mode": params.background,
-    }
-    reply = await _send(scene, where, "/run?async_mode=1" if params.background else "/run", body)
+    agent = address(params.agent, params.url, scene)
+    body = {"goal": params.task, "session_id": new_correlation_id(), "async_mode": params.background}
+    reply = await _send(scene, agent, "/run?async_mode=1" if params.background else "/run", body)
     result = _section(reply)
     states: list[str] = []
-    task = result.get("task_id")
-    if params.background and reply.status == 202 and task:
-        result, states = await _polled(scene, where, result, str(task))
-    output, knowledge = result.get("output"), result.get("knowledge")
-    known = knowledge if isinstance(knowledge, Mapping) else {}
-    verdict = judge(output, (params.asked,)) if isinstance(output, str) else None
+    task_id = result.get("task_id")
+    if params.background and reply.status == 202 and task_id:
+        result, states = await _polled(scene, agent, result, str(task_id))
+    output, knowledge, status = result.get("output"), result.get("knowledge"), result.get("status")
+    work = knowledge if isinstance(knowledge, Mapping) else {}
+    verdict: str | None = "empty"
+    if isinstance(output, str):
+        judged = judge(output, (params.task,))
+        verdict = judged.value if judged else None
+    seconds = time.monotonic() - began
+    held = reply.status < 300 and status in _GOOD and not verdict
     values = {
+        "held": held,
         "http_status": reply.status,
-        "status": result.get("status"),
+        "status": status,
         "output": output,
-        "verdict": verdict.value if verdict else (None if isinstance(output, str) else "empty"),
-        "method": known.get("method"),
-        "departments": known.get("method") in _DEPARTMENTS,
-        "delegated_to": known.get("delegated_to"),
-        "task_id": task,
+        "verdict": verdict,
+        "method": work.get("method"),
+        "departments": work.get("method") in _DEPARTMENTS,
+        "delegated_to": work.get("delegated_to"),
+        "task_id": task_id,
         "states": states,
-        "seconds": time.monotonic() - began,
+        "seconds": seconds,
         "error": None,
     }
-    values["held"] = reply.status < 300 and result.get("status") in _GOOD and not values["verdict"]
-    detail = (
-        f"HTTP {reply.status}, {values['status']}, method {values['method']} in {values['seconds']:.1f} s"
-    )
-    if values["verdict"]:
-        detail += f"; the answer is no answer: {values['verdict']}"
-    why = result.get("error") or result.get("detail")
-    if why and values["status"] not in ("success", "completed"):
-        detail += f"; it says: {str(why)[:200]}"
-    return Observation(values, detail, state="ok" if values["held"] else "failing", code="GEN_001")
+    detail = f"HTTP {reply.status}, {status}, method {values['method']} in {seconds:.1f} s"
+    if verdict:
+        detail += f"; the answer is no answer: {verdict}"
+    reason = result.get("error") or result.get("detail")
+    if reason and status not in _GOOD:
+        detail += f"; it says: {str(reason)[:200]}"
+    return Observation(values, detail, state="ok" if held else "failing", code="GEN_001")
 
 
 async def _polled(
-    scene: CheckContext, where: AgentAddress, accepted: Mapping[str, Any], task: str
+    scene: CheckContext, agent: AgentAddress, accepted: Mapping[str, Any], task: str
 ) -> tuple[Mapping[str, Any], list[str]]:
-    """The end of a task, and the states it went through. The check's deadline is the only one."""
+    """Return the end of a task and its states; the only deadline is the check's."""
     path = accepted.get("status_url")
     # Only a path of this very agent is followed.
     own = isinstance(path, str) and path.startswith("/") and not path.startswith("//")
@@ -122,7 +118,7 @@ async def _polled(
     while states[-1] not in _ENDED:
         await asyncio.sleep(pause)
         pause = min(_POLL_LAST_S, pause * 1.5)
-        reply = await _send(scene, where, str(path) if own else f"/run/status/{task}")
+        reply = await _send(scene, agent, str(path) if own else f"/run/status/{task}")
         last = _section(reply)
         if reply.status >= 400 or "status" not in last:
             return {"status": "failed", "error": f"its status answered HTTP {reply.status}"}, states
@@ -134,32 +130,29 @@ async def _polled(
 async def _code(params: ChainParams, scene: CheckContext, began: float) -> Observation:
     generator = address("generator", params.generator, scene)
     reviewer = address("reviewer", params.reviewer, scene)
-    made = await _send(scene, generator, "/generate", {"task_description": params.asked})
-    body = _section(made)
-    code = source(body.get("code"))
+    generated = await _send(scene, generator, "/generate", {"task_description": params.task})
+    body = _section(generated)
+    code, tests = source(body.get("code")), body.get("tests")
     values: dict[str, Any] = {
-        "http_status": made.status,
+        "http_status": generated.status,
         "generated": bool(code),
         "code": code,
         "parses": parses(code),
-        "held": False,
-        "tests": bool(body.get("tests")),
+        "tests": bool(tests),
         "reviewed": False,
-        "seconds": 0.0,
         "error": None,
     }
     detail = f"the generator gave {len(code)} characters of code"
     if code:
         before = await _stats(scene, reviewer)
-        review = await _send(scene, reviewer, "/review", {"code": code, "tests": body.get("tests") or ""})
-        after = await _stats(scene, reviewer)
-        counted = grown(before, after)
-        said = review.json if review.status < 300 else MISSING
+        review = await _send(scene, reviewer, "/review", {"code": code, "tests": tests or ""})
+        counted = grown(before, await _stats(scene, reviewer))
+        content = review.json if review.status < 300 else MISSING
         values |= {
             "review_status": review.status,
             "review": review.text[:2000],
             "counted": counted,
-            "reviewed": says_something(said, code) and counted is not False,
+            "reviewed": says_something(content, code) and counted is not False,
         }
         how = {True: "and counted it", False: "but its statistics did not move", None: "(it counts nothing)"}
         detail += f"; the reviewer answered {review.status} {how[counted]}"
@@ -168,15 +161,15 @@ async def _code(params: ChainParams, scene: CheckContext, began: float) -> Obser
     return Observation(values, detail, state="ok" if values["held"] else "failing", code="REV_001")
 
 
-async def _stats(scene: CheckContext, where: AgentAddress) -> Mapping[str, Any]:
+async def _stats(scene: CheckContext, agent: AgentAddress) -> Mapping[str, Any]:
     try:
-        return _section(await _send(scene, where, "/stats"))
+        return _section(await _send(scene, agent, "/stats"))
     except CallError:
         return {}
 
 
 def source(code: object) -> str:
-    """The code of an answer, out of its fence when it has one."""
+    """Return the code of an answer, without its fence."""
     if not isinstance(code, str):
         return ""
     match = _FENCE.search(code)
@@ -184,7 +177,7 @@ def source(code: object) -> str:
 
 
 def parses(code: str) -> bool:
-    """Whether it is Python, and not nothing."""
+    """Whether the code is Python, and not empty."""
     try:
         return bool(ast.parse(code).body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -192,7 +185,7 @@ def parses(code: str) -> bool:
 
 
 def grown(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool | None:
-    """Whether a counter moved between two readings; None when there is none."""
+    """Whether a counter grew between two readings; None when there is no counter."""
     counters = [
         key
         for key, value in after.items()
@@ -202,7 +195,7 @@ def grown(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool | None:
 
 
 def says_something(review: object, code: str) -> bool:
-    """A review that is not empty and not just the code handed back."""
+    """Whether a review is more than nothing and more than the same code."""
     if isinstance(review, Mapping):
         texts = [
             value

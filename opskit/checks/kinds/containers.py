@@ -11,9 +11,9 @@ from opskit.checks.container_assessment import (
     ContainerRules,
     assessed,
 )
-from opskit.checks.fields import CONFIG, Text
 from opskit.checks.kinds.machine import NoParams
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import CONFIG, Text
 from opskit.errors import OpskitError
 from opskit.facts.container_survey import read_compose_containers, read_containers, survey_containers
 

@@ -1,89 +1,238 @@
-"""Kinds that look into databases: database, postgres_pool."""
+"""Kinds that look into databases without changing them: database (SQLite, PostgreSQL), postgres_pool.
+
+The standard library and psycopg 3 block and belong in a thread. Every connection is read-only.
+"""
 
 import asyncio
+import contextlib
+import errno
+import importlib
+import os
+import sqlite3
+import stat
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator
 
-from opskit.checks.databases import DatabaseAddress, DatabaseError, as_record, without_password
-from opskit.checks.fields import CONFIG, Text
 from opskit.checks.kinds.network import OWN_SHARE
-from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
+from opskit.config.fields import Text, parameters
 
+MAX_ROWS = 1000
+#: Instructions of SQLite between two looks at the clock: some tens of microseconds.
+_STEPS = 10_000
+_POSTGRES = ("postgres", "postgresql")
+#: `FATAL: database "x" does not exist`, `FATAL: password authentication failed for user "x"`, ...
+_REJECTIONS = ("does not exist", "authentication failed", "no pg_hba.conf entry", "permission denied for")
+#: What a user may read is not what there is: information_schema hides tables without a privilege.
+_COLUMNS = """
+SELECT a.attname FROM pg_attribute a
+  JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
+   AND n.nspname = ANY(CASE WHEN %s = '' THEN current_schemas(true) ELSE %s::name[] END)
+ ORDER BY a.attnum
+"""
 _SETTINGS = """
-SELECT (SELECT setting::int FROM pg_settings WHERE name = 'max_connections'),
+SELECT (SELECT setting::int FROM pg_settings WHERE name = 'max_connections') AS max_connections,
        (SELECT coalesce(sum(setting::int), 0) FROM pg_settings
-         WHERE name IN ('superuser_reserved_connections', 'reserved_connections'))
+         WHERE name IN ('superuser_reserved_connections', 'reserved_connections')) AS reserved
 """
 _ACTIVITY = """
-SELECT coalesce(state, 'unknown'), count(*),
-       coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8,
-       count(*) FILTER (WHERE wait_event_type = 'Lock')
+SELECT coalesce(state, 'unknown') AS state, count(*) AS clients,
+       coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8 AS longest_s,
+       count(*) FILTER (WHERE wait_event_type = 'Lock') AS waiting
   FROM pg_stat_activity WHERE backend_type = 'client backend' GROUP BY 1
 """
 
 
-def _sqlite_or_postgres(text: str) -> str:
-    if urlsplit(text).scheme not in ("sqlite", "postgres", "postgresql"):
+def _is_database(text: str) -> str:
+    if urlsplit(text).scheme not in ("sqlite", *_POSTGRES):
         raise ValueError("must be sqlite:///FILE or postgresql://USER@HOST:PORT/NAME")
     return text
 
 
-def _postgres(text: str) -> str:
-    if urlsplit(text).scheme not in ("postgres", "postgresql"):
+def _is_postgres(text: str) -> str:
+    if urlsplit(text).scheme not in _POSTGRES:
         raise ValueError("must be postgresql://USER@HOST:PORT/NAME")
     return text
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class DatabaseParams:
     """A relative SQLite file is written `sqlite:FILE`. A query is only ever run read-only."""
 
-    __pydantic_config__ = CONFIG
-
-    url: Annotated[Text, AfterValidator(_sqlite_or_postgres)]
+    url: Annotated[Text, AfterValidator(_is_database)]
     table: Text | None = None
     query: Text | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class PoolParams:
-    __pydantic_config__ = CONFIG
-
-    url: Annotated[Text, AfterValidator(_postgres)]
+    url: Annotated[Text, AfterValidator(_is_postgres)]
 
 
-def _place(url: str, scene: CheckContext) -> DatabaseAddress:
+class DatabaseError(Exception):
+    """A database refused; `phase` is connect or query.
+
+    `certain` is true of a connection where there is no such database, or where it refuses this name: it was
+    not only out of reach.
+    """
+
+    def __init__(self, phase: str, message: str, *, certain: bool = False) -> None:
+        self.phase = phase
+        self.certain = certain
+        super().__init__(" ".join(message.split())[:300])
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSession:
+    """An open connection."""
+
+    connection: Any
+    postgres: bool
+
+    @property
+    def version(self) -> str:
+        rows = self.query("SHOW server_version" if self.postgres else "SELECT sqlite_version()")
+        return str(next(iter(rows[0].values())))
+
+    def columns(self, table: str) -> list[str]:
+        """Return the columns of a table or a view (`schema.name` too); none where there is none."""
+        schema, _, name = table.rpartition(".")
+        if self.postgres:
+            rows = self.query(_COLUMNS, (name, schema, [schema]))
+        else:
+            rows = self.query("SELECT name FROM pragma_table_info(?)", (table,))
+        return [str(value) for row in rows for value in row.values()]
+
+    def query(self, text: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Return the rows by column, at most one more than MAX_ROWS."""
+        cursor = self.connection.cursor()
+        try:
+            # Without values psycopg leaves `%` alone.
+            cursor.execute(text, values) if values else cursor.execute(text)
+            if cursor.description is None:
+                return []
+            names = [str(column[0]) for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchmany(MAX_ROWS + 1)]
+        except Exception as exc:
+            # Both drivers follow the same convention (PEP 249), in modules of their own.
+            if type(exc).__module__.partition(".")[0] not in ("sqlite3", "psycopg"):
+                raise
+            raise DatabaseError("query", str(exc)) from exc
+        finally:
+            cursor.close()
+
+
+@contextlib.contextmanager
+def opened(url: str, timeout_s: float) -> Iterator[DatabaseSession]:
+    """Open a session. Raises DatabaseError, or Unjudged when the driver is missing."""
+    parts = urlsplit(url)
+    postgres = parts.scheme in _POSTGRES
+    connection = _postgres(url, timeout_s) if postgres else _sqlite(Path(parts.path), timeout_s)
+    try:
+        yield DatabaseSession(connection, postgres=postgres)
+    finally:
+        connection.close()
+
+
+def _sqlite(path: Path, timeout_s: float) -> Any:
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        regular = False
+    except OSError as exc:
+        raise DatabaseError("connect", str(exc.strerror)) from exc
+    if not regular:
+        raise DatabaseError("connect", "there is no such database file", certain=True)
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=timeout_s)
+        # A thread cannot be ended from outside: the query ends itself.
+        limit = time.monotonic() + timeout_s
+        connection.set_progress_handler(lambda: time.monotonic() > limit, _STEPS)
+        # Opening reads nothing; this does.
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as exc:
+        certain = exc.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+        raise DatabaseError("connect", str(exc), certain=certain) from exc
+    return connection
+
+
+def _postgres(url: str, timeout_s: float) -> Any:
+    psycopg = driver()
+    limit = max(1, int(timeout_s))
+    try:
+        return psycopg.connect(
+            url,
+            autocommit=True,
+            connect_timeout=limit,
+            application_name="opskit verify",
+            options=f"-c default_transaction_read_only=on -c statement_timeout={limit * 1000}",
+        )
+    except psycopg.Error as exc:
+        raise DatabaseError("connect", str(exc), certain=_certain(str(exc))) from exc
+
+
+def _certain(message: str) -> bool:
+    """Whether a failed connection proves that nothing listens, or that the server refuses this name.
+
+    libpq gives no code for what happens before a session, only text: of the system in the language of the
+    user, of the server in its own.
+    """
+    nobody = {os.strerror(errno.ECONNREFUSED), os.strerror(errno.ENOENT)}
+    return any(text in message for text in (*nobody, *_REJECTIONS))
+
+
+def driver() -> Any:
+    """Import psycopg, which is an extra. Raises Unjudged with the command that installs it."""
+    try:
+        return importlib.import_module("psycopg")
+    except ImportError as exc:
+        raise Unjudged(
+            "PostgreSQL cannot be asked: psycopg is not installed",
+            remedy="`pip install 'opskit[postgres]'`",
+        ) from exc
+
+
+def without_password(url: str) -> str:
+    """Return the address of a database for a report."""
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
-        url = f"sqlite://{scene.path(parts.path).absolute()}"
-    return DatabaseAddress(url, scene.timeout_s * OWN_SHARE)
+        return parts.path or url
+    host = parts.hostname or "local"
+    port = f":{parts.port}" if parts.port else ""
+    return f"{host}{port}{parts.path}"
 
 
 async def _database(params: DatabaseParams, scene: CheckContext) -> Observation:
-    return await asyncio.to_thread(_look, params, _place(params.url, scene))
+    url, parts = params.url, urlsplit(params.url)
+    if parts.scheme == "sqlite":
+        url = f"sqlite://{scene.path(parts.path).absolute()}"
+    return await asyncio.to_thread(_read_database, params, url, scene.timeout_s * OWN_SHARE)
 
 
-def _look(params: DatabaseParams, place: DatabaseAddress) -> Observation:
+def _read_database(params: DatabaseParams, url: str, timeout_s: float) -> Observation:
     began = time.monotonic()
     values: dict[str, Any] = {"connected": False, "error": None}
     try:
-        with place.opened() as session:
+        with opened(url, timeout_s) as session:
             values |= {"connected": True, "version": session.version}
-            detail = f"{'PostgreSQL' if place.is_postgres else 'SQLite'} {values['version']}"
+            detail = f"{'PostgreSQL' if session.postgres else 'SQLite'} {values['version']}"
             if params.table is not None:
                 columns = session.columns(params.table)
                 values |= {"table_exists": bool(columns), "columns": columns}
                 detail += f", table {params.table} {'is there' if columns else 'is missing'}"
             if params.query is not None:
-                found = session.query(params.query)
-                row = as_record(found)
-                values |= {"rows": len(found.rows), "more": found.more, "row": row}
-                values["value"] = next(iter(row.values()), None) if row else None
-                detail += f", {len(found.rows)} rows, first value {str(values['value'])[:60]}"
+                rows = session.query(params.query)
+                values |= {"rows": min(len(rows), MAX_ROWS), "more": len(rows) > MAX_ROWS}
+                values["row"] = rows[0] if rows else None
+                values["value"] = next(iter(rows[0].values()), None) if rows else None
+                detail += f", {values['rows']} rows, first value {str(values['value'])[:60]}"
     except DatabaseError as error:
         values |= {"error": error.phase, "seconds": time.monotonic() - began}
         problem = f"{'it cannot be opened' if error.phase == 'connect' else 'the query failed'}: {error}"
@@ -99,32 +248,33 @@ def _look(params: DatabaseParams, place: DatabaseAddress) -> Observation:
 
 
 async def _pool(params: PoolParams, scene: CheckContext) -> Observation:
-    return await asyncio.to_thread(_look_pool, _place(params.url, scene))
+    return await asyncio.to_thread(_read_pool, params.url, scene.timeout_s * OWN_SHARE)
 
 
-def _look_pool(place: DatabaseAddress) -> Observation:
+def _read_pool(url: str, timeout_s: float) -> Observation:
     began = time.monotonic()
     try:
-        with place.opened() as session:
-            limit, reserved = session.query(_SETTINGS).rows[0]
-            activity = session.query(_ACTIVITY).rows
+        with opened(url, timeout_s) as session:
+            settings = session.query(_SETTINGS)[0]
+            activity = session.query(_ACTIVITY)
     except DatabaseError as error:
         values: dict[str, Any] = {"error": error.phase, "seconds": time.monotonic() - began}
         return Observation(values, problem=f"PostgreSQL: {error}", state="failing", code="COMM_002")
-    states = {str(row[0]): int(row[1]) for row in activity}
+    states = {str(row["state"]): int(row["clients"]) for row in activity}
     used = sum(states.values())
-    usable = max(1, int(limit) - int(reserved))
+    limit, reserved = int(settings["max_connections"]), int(settings["reserved"])
+    usable = max(1, limit - reserved)
     values = {
-        "max": int(limit),
-        "reserved": int(reserved),
+        "max": limit,
+        "reserved": reserved,
         "used": used,
         "free": max(0, usable - used),
         "used_percent": round(100.0 * used / usable, 1),
         "active": states.get("active", 0),
         "idle": states.get("idle", 0),
         "idle_in_transaction": states.get("idle in transaction", 0),
-        "waiting_for_locks": sum(int(row[3]) for row in activity),
-        "longest_transaction_s": max((float(row[2]) for row in activity), default=0.0),
+        "waiting_for_locks": sum(int(row["waiting"]) for row in activity),
+        "longest_transaction_s": max((float(row["longest_s"]) for row in activity), default=0.0),
         "seconds": time.monotonic() - began,
         "error": None,
     }

@@ -1,4 +1,4 @@
-"""Kinds that look at files: file, env_file."""
+"""Kinds that read files: file, env_file, and config for opskit's own configuration."""
 
 import asyncio
 import fnmatch
@@ -9,12 +9,13 @@ import re
 import stat
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.fields import CONFIG, Bytes, Text, Texts
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import Bytes, Text, Texts, parameters
+from opskit.errors import ConfigError
+from opskit.system.env_file import parse_env_file
 
 _TYPES = (
     (stat.S_ISREG, "file"),
@@ -26,7 +27,6 @@ _TYPES = (
 )
 #: Names whose values must not be empty.
 _SECRETS = ("*KEY*", "*TOKEN*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*CREDENTIAL*")
-_ENV_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*=(.*)", re.DOTALL)
 _ENV_BYTES = 4 * 1024 * 1024
 #: What example files leave for a person to replace; nothing that could be somebody's real secret.
 _PLACEHOLDER = re.compile(
@@ -36,22 +36,20 @@ _PLACEHOLDER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class FileParams:
-    __pydantic_config__ = CONFIG
-
     path: Text
     max_bytes: Bytes = 1024 * 1024
 
 
 async def _file(params: FileParams, scene: CheckContext) -> Observation:
     path = scene.path(params.path)
-    return await asyncio.to_thread(_look, path, params, scene.wanted)
+    return await asyncio.to_thread(_read_file, path, params, scene.wanted)
 
 
-def _look(path: Path, params: FileParams, wanted: frozenset[str]) -> Observation:
+def _read_file(path: Path, params: FileParams, wanted: frozenset[str]) -> Observation:
     try:
-        found = path.stat()
+        status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         dangling = path.is_symlink()
         values: dict[str, Any] = {"exists": False, "link": dangling, "error": None}
@@ -59,16 +57,16 @@ def _look(path: Path, params: FileParams, wanted: frozenset[str]) -> Observation
         return Observation(values, detail, state="missing")
     except (OSError, ValueError) as exc:
         return _unreadable(exc)
-    kind = next((name for test, name in _TYPES if test(found.st_mode)), "other")
+    kind = next((name for test, name in _TYPES if test(status.st_mode)), "other")
     values = {
         "exists": True,
         "type": kind,
         "link": path.is_symlink(),
-        "size_bytes": found.st_size,
-        "mode": f"{stat.S_IMODE(found.st_mode):04o}",
-        "owner": _name(pwd.getpwuid, found.st_uid),
-        "group": _name(grp.getgrgid, found.st_gid),
-        "age_s": max(0.0, time.time() - found.st_mtime),
+        "size_bytes": status.st_size,
+        "mode": f"{stat.S_IMODE(status.st_mode):04o}",
+        "owner": _name(pwd.getpwuid, status.st_uid),
+        "group": _name(grp.getgrgid, status.st_gid),
+        "age_s": max(0.0, time.time() - status.st_mtime),
         "error": None,
     }
     try:
@@ -82,7 +80,7 @@ def _look(path: Path, params: FileParams, wanted: frozenset[str]) -> Observation
             values["entries"] = len(list(path.iterdir())) if "entries" in wanted else 0
     except OSError as exc:
         return _unreadable(exc)
-    return Observation(values, f"{kind}, {found.st_size} bytes, mode {values['mode']}", state="present")
+    return Observation(values, f"{kind}, {status.st_size} bytes, mode {values['mode']}", state="present")
 
 
 def _unreadable(exc: Exception) -> Observation:
@@ -97,70 +95,21 @@ def _name(look: Any, number: int) -> str:
         return str(number)
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class EnvFileParams:
     """`keys` must be there; `secrets` are names, or patterns of names, whose values must not be empty."""
-
-    __pydantic_config__ = CONFIG
 
     path: Text = ".env"
     keys: Texts = ()
     secrets: Texts = _SECRETS
 
 
-@dataclass(frozen=True, slots=True)
-class EnvFile:
-    """What is in an environment file, without a single value."""
-
-    keys: tuple[str, ...]
-    empty: tuple[str, ...]
-    twice: tuple[str, ...]
-    malformed: tuple[int, ...]
-    placeholders: tuple[str, ...] = ()
-
-
-def env_file(text: str) -> EnvFile:
-    """Read it as Docker Compose does, as far as keys are concerned. `malformed` are line numbers."""
-    filled: dict[str, str] = {}
-    twice: list[str] = []
-    malformed: list[int] = []
-    open_quote, number = "", 0
-    for number, line in enumerate(text.splitlines(), 1):
-        if open_quote:
-            if open_quote in line.replace(f"\\{open_quote}", ""):
-                open_quote = ""
-            continue
-        bare = line.strip()
-        if not bare or bare.startswith("#"):
-            continue
-        match = _ENV_LINE.fullmatch(bare)
-        if match is None:
-            malformed.append(number)
-            continue
-        key, value = match[1], match[2].strip()
-        if key in filled:
-            twice.append(key)
-        quote = value[:1] if value[:1] in ("'", '"') else ""
-        if quote:
-            inner, end, _ = value[1:].replace(f"\\{quote}", "").partition(quote)
-            # A value that goes on in the next line is something, whatever it begins with.
-            filled[key] = inner.strip() if end else inner + "\n"
-            open_quote = "" if end else quote
-        else:
-            filled[key] = re.split(r"(?:^|\s)#", value)[0].strip()
-    if open_quote:
-        malformed.append(number)
-    empty = tuple(key for key, value in filled.items() if not value)
-    left = tuple(key for key, value in filled.items() if _PLACEHOLDER.fullmatch(value))
-    return EnvFile(tuple(filled), empty, tuple(dict.fromkeys(twice)), tuple(malformed), left)
-
-
 async def _env_file(params: EnvFileParams, scene: CheckContext) -> Observation:
     path = scene.path(params.path)
-    return await asyncio.to_thread(_look_env, path, params)
+    return await asyncio.to_thread(_read_env_file, path, params)
 
 
-def _look_env(path: Path, params: EnvFileParams) -> Observation:
+def _read_env_file(path: Path, params: EnvFileParams) -> Observation:
     try:
         with path.open("rb") as stream:
             raw = stream.read(_ENV_BYTES)
@@ -170,33 +119,86 @@ def _look_env(path: Path, params: EnvFileParams) -> Observation:
         return Observation(values, problem="there is no such file", state="missing", settled=("exists",))
     except (OSError, ValueError) as exc:
         return _unreadable(exc)
-    found = env_file(raw.decode("utf-8-sig", "replace"))
-    missing = [key for key in params.keys if key not in found.keys]
-    empty = _secrets(found.empty, params)
-    placeholders = _secrets(found.placeholders, params)
+    content = parse_env_file(raw.decode("utf-8-sig", "replace"))
+    missing = [key for key in params.keys if key not in content.values]
+    empty = [key for key, value in content.values.items() if not value.strip()]
+    empty_secrets = _secrets(empty, params)
+    placeholders = _secrets(
+        [key for key, value in content.values.items() if _PLACEHOLDER.fullmatch(value.strip())], params
+    )
     values = {
         "exists": True,
-        "keys": list(found.keys),
+        "keys": list(content.values),
         "missing": missing,
-        "empty": list(found.empty),
-        "empty_secrets": empty,
+        "empty": empty,
+        "empty_secrets": empty_secrets,
         "placeholders": placeholders,
-        "twice": list(found.twice),
-        "malformed": list(found.malformed),
+        "twice": list(content.repeated),
+        "malformed": list(content.malformed),
         "readable_by_all": bool(mode & stat.S_IROTH),
         "error": None,
     }
-    parts = [f"{len(found.keys)} keys"]
+    parts = [f"{len(content.values)} keys"]
     parts += [f"missing: {', '.join(missing)}"] if missing else []
-    parts += [f"without a value: {', '.join(empty)}"] if empty else []
+    parts += [f"without a value: {', '.join(empty_secrets)}"] if empty_secrets else []
     parts += [f"with a placeholder: {', '.join(placeholders)}"] if placeholders else []
-    parts += [f"lines that say nothing: {', '.join(map(str, found.malformed))}"] if found.malformed else []
-    remedy = f"add to {params.path}: {', '.join([*missing, *empty])}" if missing or empty else None
+    malformed = ", ".join(map(str, content.malformed))
+    parts += [f"lines that set nothing: {malformed}"] if malformed else []
+    wanted = [*missing, *empty_secrets]
+    remedy = f"add to {params.path}: {', '.join(wanted)}" if wanted else None
     return Observation(values, "; ".join(parts), state="present", remedy=remedy)
 
 
 def _secrets(names: Sequence[str], params: EnvFileParams) -> list[str]:
-    return [name for name in names if any(fnmatch.fnmatchcase(name, one) for one in params.secrets)]
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in params.secrets)]
+
+
+@parameters
+class ConfigParams:
+    """`file` None is the configuration of this run."""
+
+    file: Text | None = None
+
+
+async def _config(params: ConfigParams, scene: CheckContext) -> Observation:
+    return await asyncio.to_thread(_read_config, params, scene)
+
+
+def _read_config(params: ConfigParams, scene: CheckContext) -> Observation:
+    from opskit.config.load import InvalidConfigError, load
+
+    path = str(scene.path(params.file)) if params.file is not None else scene.around.config_path
+    try:
+        loaded = load(path, environ=scene.around.environ, cwd=scene.around.cwd)
+    except ConfigError as error:
+        if not isinstance(error, InvalidConfigError):
+            return Observation(
+                {"valid": False, "error": "unreadable"},
+                problem=error.message,
+                state="unreadable",
+                code=error.code,
+                remedy=error.remedy,
+            )
+        problems = [str(problem) for problem in error.problems]
+        values: dict[str, Any] = {"valid": False, "problems": problems, "error": None}
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        return Observation(
+            values, f"{problems[0]}{more}", state="invalid", code=error.code, remedy=error.remedy
+        )
+    config = loaded.config
+    unset = [key for key, origin in loaded.origins.items() if origin.unset]
+    values = {
+        "valid": True,
+        "problems": [],
+        "path": config.path,
+        "nodes": [node.name for node in config.nodes],
+        "agents": [agent.name for agent in config.agents],
+        "unset_secrets": unset,
+        "notes": list(loaded.notes),
+        "error": None,
+    }
+    detail = f"{config.path or 'no file, defaults'}: {len(config.nodes)} nodes, {len(config.agents)} agents"
+    return Observation(values, detail, state="ok")
 
 
 KINDS = (
@@ -241,5 +243,23 @@ KINDS = (
         {"missing": {"len": 0}, "empty_secrets": {"len": 0}, "malformed": {"len": 0}},
         _env_file,
         lambda p: str(p.path),
+    ),
+    Kind(
+        "config",
+        "the configuration of opskit is valid",
+        ConfigParams,
+        {
+            "valid": "whether it can be used",
+            "problems": "what is wrong, with file and line",
+            "path": "the file in use, or null",
+            "nodes": "names of the nodes",
+            "agents": "names of the agents",
+            "unset_secrets": "keys whose variable holds nothing",
+            "notes": "what was changed while it was read",
+            "error": "unreadable, or null",
+        },
+        {"valid": True, "unset_secrets": {"len": 0}},
+        _config,
+        lambda p: str(p.file or "configuration"),
     ),
 )

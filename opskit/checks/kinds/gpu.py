@@ -1,10 +1,10 @@
-"""The kind that looks at graphics processors; a machine without one is no failure."""
+"""The kind that reads graphics processors; a machine without one is no failure."""
 
 import csv
 import json
 import shutil
 import sys
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from opskit.checks.kinds.machine import PERCENT, NoParams
 from opskit.checks.spec import CheckContext, Kind, NotHere, Observation, Unjudged
@@ -19,31 +19,43 @@ _APPLE = ("/usr/sbin/system_profiler", "-json", "SPDisplaysDataType")
 _MIB = 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A graphics processor; a field is None where the card does not report it."""
+
+    name: str
+    memory_total_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    used_percent: float | None = None
+    temperature_c: float | None = None
+
+
 async def _gpu(params: NoParams, scene: CheckContext) -> Observation:
     del params
     path = scene.around.environ.get("PATH")
     if sys.platform == "darwin":
-        found = apple(await _output(_APPLE, path))
+        gpus = apple(await _output(_APPLE, path))
     elif shutil.which(_NVIDIA[0], path=path) is None:
         raise NotHere("there is no nvidia-smi, so no NVIDIA GPU to look at")
     else:
-        found = nvidia(await _output(_NVIDIA, path))
-    if not found:
+        gpus = nvidia(await _output(_NVIDIA, path))
+    if not gpus:
         raise NotHere("no GPU is reported")
-    total = sum(one["memory_total_bytes"] or 0 for one in found)
-    used = sum(one["memory_used_bytes"] or 0 for one in found)
+    total = sum(gpu.memory_total_bytes or 0 for gpu in gpus)
+    used = sum(gpu.memory_used_bytes or 0 for gpu in gpus)
+    used_percent = round(100.0 * used / total, 1) if total else 0.0
     values = {
-        "count": len(found),
-        "names": [one["name"] for one in found],
+        "count": len(gpus),
+        "names": [gpu.name for gpu in gpus],
         "memory_total_bytes": total,
-        "memory_used_percent": round(100.0 * used / total, 1) if total else 0.0,
-        "used_percent": max((one["used_percent"] or 0.0 for one in found), default=0.0),
-        "temperature_c": max((one["temperature_c"] or 0.0 for one in found), default=0.0),
+        "memory_used_percent": used_percent,
+        "used_percent": max(gpu.used_percent or 0.0 for gpu in gpus),
+        "temperature_c": max(gpu.temperature_c or 0.0 for gpu in gpus),
         "error": None,
     }
-    names = ", ".join(str(one["name"]) for one in found)
-    detail = names + (f": {values['memory_used_percent']:.0f} % of memory used" if total else "")
-    return Observation(values, detail, state="ok", evidence={"gpus": found})
+    names = ", ".join(gpu.name for gpu in gpus)
+    detail = names + (f": {used_percent:.0f} % of memory used" if total else "")
+    return Observation(values, detail, state="ok", evidence={"gpus": [asdict(gpu) for gpu in gpus]})
 
 
 async def _output(command: tuple[str, ...], path: str | None) -> str:
@@ -54,41 +66,27 @@ async def _output(command: tuple[str, ...], path: str | None) -> str:
     return done.out
 
 
-def nvidia(text: str) -> list[dict[str, Any]]:
-    """GPUs out of `nvidia-smi --format=csv`; a field the card does not tell is None."""
-    found = []
+def nvidia(text: str) -> list[Gpu]:
+    """Parse GPUs out of `nvidia-smi --format=csv`."""
+    gpus = []
     for row in csv.reader(text.splitlines(), skipinitialspace=True):
-        if len(row) != 5:
-            continue
-        total, used, busy, heat = (_number(cell) for cell in row[1:])
-        found.append(
-            {
-                "name": row[0].strip(),
-                "memory_total_bytes": None if total is None else int(total * _MIB),
-                "memory_used_bytes": None if used is None else int(used * _MIB),
-                "used_percent": busy,
-                "temperature_c": heat,
-            }
-        )
-    return found
+        if len(row) == 5:
+            total, used, busy, heat = (_number(cell) for cell in row[1:])
+            gpus.append(Gpu(row[0].strip(), _mebibytes(total), _mebibytes(used), busy, heat))
+    return gpus
 
 
-def apple(text: str) -> list[dict[str, Any]]:
-    """GPUs out of `system_profiler -json`; they share the machine's memory and tell no more than a name."""
+def apple(text: str) -> list[Gpu]:
+    """Parse GPUs out of `system_profiler -json`; they share the machine's memory and have only a name."""
     try:
         entries = json.loads(text).get("SPDisplaysDataType", [])
     except (ValueError, AttributeError):
         return []
-    return [
-        {
-            "name": str(one.get("sppci_model") or one.get("_name")),
-            "memory_total_bytes": None,
-            "memory_used_bytes": None,
-            "used_percent": None,
-            "temperature_c": None,
-        }
-        for one in entries
-    ]
+    return [Gpu(str(entry.get("sppci_model") or entry.get("_name"))) for entry in entries]
+
+
+def _mebibytes(number: float | None) -> int | None:
+    return None if number is None else int(number * _MIB)
 
 
 def _number(cell: str) -> float | None:

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from opskit.checks.comparison import MISSING
-from opskit.checks.fields import CONFIG, AnyText, Bytes, Flag, Text
+from opskit.checks.jsonpath import MISSING
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import AnyText, Bytes, Flag, Text, parameters
 from opskit.providers.base import CallError
 
 _SHOWN_CHARS = 300
@@ -29,10 +29,8 @@ def _address(text: str) -> str:
 Url = Annotated[Text, AfterValidator(_address)]
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class HttpParams:
-    __pydantic_config__ = CONFIG
-
     url: Url
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
     headers: dict[Text, AnyText] = field(default_factory=dict)
@@ -44,7 +42,7 @@ class HttpParams:
 
 
 def without_secrets(url: str) -> str:
-    """A URL for a report: no user, no password, no query."""
+    """Return a URL for a report, without user, password and query."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
@@ -54,7 +52,7 @@ def without_secrets(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a server answered, as far as it was read. `json` is MISSING when the body is none."""
+    """The answer of a server, as far as it was read. `json` is MISSING when the body is no JSON."""
 
     status: int
     headers: Mapping[str, str]
@@ -78,7 +76,7 @@ class Reply:
 
 
 async def fetch(scene: CheckContext, params: HttpParams) -> Reply:
-    """One request. Raises CallError for one that got no answer; no deadline but the check's."""
+    """Send one request. Raises CallError without an answer; the only deadline is the check's."""
     from opskit.providers.failures import translated
 
     client = scene.around.client(insecure=params.insecure, secure=params.url.startswith("https:"))
@@ -116,8 +114,8 @@ async def _http(params: HttpParams, scene: CheckContext) -> Observation:
         "error": None,
     }
     detail = f"HTTP {reply.status} in {reply.seconds:.3f} s"
-    if "json" in scene.wanted and (found := reply.json) is not MISSING:
-        values["json"] = found
+    if "json" in scene.wanted and (body := reply.json) is not MISSING:
+        values["json"] = body
     elif "json" in scene.wanted:
         detail += "; the body is no JSON"
     if reply.truncated:

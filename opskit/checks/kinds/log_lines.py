@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from opskit.checks.fields import CONFIG, Seconds, Text
 from opskit.checks.kinds.processes import Pattern
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import Seconds, Text, parameters
 from opskit.errors import OpskitError
 
 _SHOWN_CHARS = 300
 _CONTAINER_TAIL = 20_000
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class LogParams:
     """`since` is how far back to look; without it the whole file, or the last lines of a container."""
-
-    __pydantic_config__ = CONFIG
 
     pattern: Pattern
     path: Text | None = None
@@ -34,7 +32,7 @@ class LogParams:
 
 @dataclass(slots=True)
 class _Tally:
-    """What was found so far; `untimed` counts entries that may lie outside of the window."""
+    """The entries that match; `untimed` counts those that may lie outside of the window."""
 
     since: float | None = None
     untimed: int = 0
@@ -46,12 +44,10 @@ class _Tally:
         for entry in entries:
             if self.since is not None and entry.at is None:
                 self.untimed += 1
-                continue
-            if self.since is not None and entry.at < self.since:
-                continue
-            self.count += 1
-            self.first = self.first or entry
-            self.last = entry
+            elif self.since is None or entry.at >= self.since:
+                self.count += 1
+                self.first = self.first or entry
+                self.last = entry
 
 
 async def _log(params: LogParams, scene: CheckContext) -> Observation:
@@ -78,13 +74,13 @@ async def _log(params: LogParams, scene: CheckContext) -> Observation:
         "error": None,
     }
     window = f" in the last {params.since:g} s" if params.since is not None else ""
-    if not tally.count and tally.untimed:
-        problem = f"/{params.pattern}/ is seen {tally.untimed} times, in lines that tell no time"
+    if tally.count:
+        detail = f"/{params.pattern}/ is seen {tally.count} times{window}, last: {values['last']}"
+        return Observation(values, detail, state="seen")
+    if tally.untimed:
+        problem = f"/{params.pattern}/ is seen {tally.untimed} times, in lines without a time"
         return Observation(values, problem=problem, undecided=problem, state="unknown")
-    if not tally.count:
-        return Observation(values, f"/{params.pattern}/ is not seen{window}", state="not seen")
-    detail = f"/{params.pattern}/ is seen {tally.count} times{window}, last: {values['last']}"
-    return Observation(values, detail, state="seen")
+    return Observation(values, f"/{params.pattern}/ is not seen{window}", state="not seen")
 
 
 def _in_file(params: LogParams, scene: CheckContext, since: float | None) -> _Tally:
@@ -113,7 +109,7 @@ async def _in_container(params: LogParams, scene: CheckContext, since: float | N
             for item in batch:
                 if isinstance(item, Unreadable):
                     raise item.error
-            tally.add(one for one in batch if isinstance(one, LogEntry) and selection.accepts(one))
+            tally.add(item for item in batch if isinstance(item, LogEntry) and selection.accepts(item))
     return tally
 
 

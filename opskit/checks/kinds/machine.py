@@ -4,8 +4,8 @@ import asyncio
 import os
 from dataclasses import dataclass
 
-from opskit.checks.fields import CONFIG, Seconds, Text
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import CONFIG, Seconds, Text
 from opskit.system.host import read_cpu_times, read_disk, read_memory
 from opskit.text import size
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from opskit.checks.fields import CONFIG, Flag, Text
 from opskit.checks.kinds.http import Url, without_secrets
 from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
 from opskit.checks.state import NodeState
+from opskit.config.fields import CONFIG, Flag, Text
 from opskit.config.schema import NodeConfig, Source
 from opskit.llm.verdict import judge
 from opskit.result import Status

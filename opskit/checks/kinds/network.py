@@ -4,11 +4,11 @@ import asyncio
 import ipaddress
 import socket
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
-from opskit.checks.fields import CONFIG, Port, Text
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import Port, Text, parameters
 from opskit.errors import OpskitError
 from opskit.facts.survey import read_sockets
 from opskit.system.network import connects
@@ -18,10 +18,8 @@ from opskit.system.sockets import PROXIES, Owner, PortSocket, owner
 OWN_SHARE = 0.9
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class TcpParams:
-    __pydantic_config__ = CONFIG
-
     port: Port
     host: Text = "localhost"
 
@@ -44,14 +42,14 @@ async def _tcp(params: TcpParams, scene: CheckContext) -> Observation:
     return Observation(values, problem=problem, state=result.problem, code="COMM_002", settled=settled)
 
 
-#: What a resolver says of a name that has no address, or none of the family; all else is its own trouble.
+#: What a resolver says of a name that has no address, or none of the family; all else is its own failure.
 _NO_ADDRESS = {
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
 }
 
 
 def unresolved(name: str, exc: socket.gaierror | UnicodeError) -> Observation:
-    """What a failed resolution tells: that there is no address, or only that the resolver did not say."""
+    """Judge a failed resolution: it proves that there is no address, or nothing about the name."""
     values = {"resolves": False, "addresses": [], "error": "name"}
     if isinstance(exc, UnicodeError):
         return Observation(values, problem=f"{name} is no host name", state="unresolved", code="COMM_002")
@@ -60,15 +58,13 @@ def unresolved(name: str, exc: socket.gaierror | UnicodeError) -> Observation:
     if exc.errno in _NO_ADDRESS or f".{name}".rstrip(".").lower().endswith(".invalid"):
         settled = ("resolves", "addresses")
         return Observation(values, problem=problem, state="unresolved", code="COMM_002", settled=settled)
-    problem = f"the resolver does not tell of {name}: {exc.strerror}"
+    problem = f"the resolver does not answer for {name}: {exc.strerror}"
     values["error"] = "resolver"
     return Observation(values, problem=problem, state="resolver error", code="COMM_002")
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class DnsParams:
-    __pydantic_config__ = CONFIG
-
     name: Text
     family: Literal["any", "ipv4", "ipv6"] = "any"
 
@@ -79,93 +75,91 @@ async def _dns(params: DnsParams, scene: CheckContext) -> Observation:
     began = time.monotonic()
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(params.name, None, family=family, type=socket.SOCK_STREAM)
+        entries = await loop.getaddrinfo(params.name, None, family=family, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as exc:
-        seen = unresolved(params.name, exc)
-        return replace(seen, values={**seen.values, "seconds": time.monotonic() - began})
+        failure = unresolved(params.name, exc)
+        return replace(failure, values={**failure.values, "seconds": time.monotonic() - began})
     took = time.monotonic() - began
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    private = all(ipaddress.ip_address(one.partition("%")[0]).is_private for one in addresses)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
+    private = all(ipaddress.ip_address(address.partition("%")[0]).is_private for address in addresses)
     values = {"resolves": True, "addresses": addresses, "private": private, "error": None, "seconds": took}
     return Observation(values, f"{params.name} is {', '.join(addresses[:4])}", state="ok")
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class PortParams:
-    __pydantic_config__ = CONFIG
-
     port: Port
     protocol: Literal["tcp", "udp"] = "tcp"
 
 
 async def _port(params: PortParams, scene: CheckContext) -> Observation:
     table = await scene.around.get(read_sockets, not_before=scene.not_before)
-    held = table.at(params.protocol, params.port)
+    sockets = table.at(params.protocol, params.port)
     where = f"{params.protocol} port {params.port}"
-    if not held:
+    if not sockets:
         return await _free(params, scene, complete=table.complete)
-    pids = sorted({one.pid for one in held if one.pid is not None})
-    who = await asyncio.to_thread(owner, pids[0]) if pids else None
-    container = await _container(params.port, who, scene)
-    words = _owner_words(who, container)
+    pids = sorted({each.pid for each in sockets if each.pid is not None})
+    process = await asyncio.to_thread(owner, pids[0]) if pids else None
+    container = await _container(params.port, process, scene)
+    words = _owner_words(process, container)
     values = {
         "listening": True,
-        "addresses": sorted({one.address for one in held}),
-        "public": any(_public(one) for one in held),
+        "addresses": sorted({each.address for each in sockets}),
+        "public": any(_public(each) for each in sockets),
         "owner": words,
-        "process": who.name if who else None,
-        "pid": who.pid if who else None,
-        "command": who.command if who else None,
-        "user": who.user if who else None,
-        "unit": who.unit if who else None,
+        "process": process.name if process else None,
+        "pid": process.pid if process else None,
+        "command": process.command if process else None,
+        "user": process.user if process else None,
+        "unit": process.unit if process else None,
         "container": container,
         "error": None,
     }
-    return Observation(values, f"{where} is held by {words or 'a process that is not told'}", state="held")
+    return Observation(values, f"{where} is held by {words or 'a process that is not shown'}", state="held")
 
 
 async def _free(params: PortParams, scene: CheckContext, *, complete: bool) -> Observation:
-    """Nothing that this user may see: where sockets are hidden, only a refused connection proves it."""
+    """Judge a port without a visible socket: where sockets are hidden, only a refusal proves it free."""
     where = f"{params.protocol} port {params.port}"
     values = {"listening": False, "addresses": [], "owner": None, "error": None}
     if complete:
         return Observation(values, f"nothing listens on {where}", state="free")
-    told = "the sockets of other users are not shown to this user"
+    hidden = "the sockets of other users are not shown to this user"
     if params.protocol == "tcp":
         result = await connects(f"tcp://localhost:{params.port}", timeout_s=scene.timeout_s / 2)
         if result.problem is None:
-            return Observation({**values, "listening": True}, f"{where} is held; {told}", state="held")
+            return Observation({**values, "listening": True}, f"{where} is held; {hidden}", state="held")
         if result.problem == "refused":
-            return Observation(values, f"nothing listens on {where} of localhost; {told}", state="free")
-    return Observation(values, problem=f"{where}: {told}", undecided=f"{where}: {told}", state="unknown")
+            return Observation(values, f"nothing listens on {where} of localhost; {hidden}", state="free")
+    return Observation(values, problem=f"{where}: {hidden}", undecided=f"{where}: {hidden}", state="unknown")
 
 
-def _public(one: PortSocket) -> bool:
+def _public(listening: PortSocket) -> bool:
     try:
-        return not ipaddress.ip_address(one.address.partition("%")[0]).is_loopback
+        return not ipaddress.ip_address(listening.address.partition("%")[0]).is_loopback
     except ValueError:
         return False
 
 
-async def _container(port: int, who: Owner | None, scene: CheckContext) -> str | None:
-    """The container behind a port: the process is inside one, or stands in front of one."""
-    if who is None or (who.container is None and who.name not in PROXIES):
+async def _container(port: int, process: Owner | None, scene: CheckContext) -> str | None:
+    """Return the container behind a port: its process is inside, or is Docker's proxy."""
+    if process is None or (process.container is None and process.name not in PROXIES):
         return None
     try:
-        door = await scene.around.docker()
+        docker = await scene.around.docker()
         async with asyncio.timeout(scene.timeout_s / 2):
-            return await door.holder_of(port, who.container) or who.container
+            return await docker.holder_of(port, process.container) or process.container
     except (OpskitError, TimeoutError):
-        return who.container
+        return process.container
 
 
-def _owner_words(who: Owner | None, container: str | None) -> str | None:
+def _owner_words(process: Owner | None, container: str | None) -> str | None:
     if container is not None:
         return f"container {container[:64]}"
-    if who is None:
+    if process is None:
         return None
-    unit = f" of {who.unit}" if who.unit else ""
-    return f"process {who.pid} ({who.name}){unit}"
+    unit = f" of {process.unit}" if process.unit else ""
+    return f"process {process.pid} ({process.name}){unit}"
 
 
 KINDS = (

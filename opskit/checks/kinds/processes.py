@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from opskit.checks.command_line import words
-from opskit.checks.fields import CONFIG, AnyText, Bytes, Text
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import CONFIG, AnyText, Bytes, Text
 from opskit.system.program import NotStarted, run
 from opskit.text import listing
 

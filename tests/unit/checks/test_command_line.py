@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from opskit.checks.command_line import words
-from opskit.config.substitute import FromEnvironment, substitute
+from opskit.config.document import FromEnvironment, substitute
 
 PLAIN = ("a", "b c", " ", "\t", "\n", ",", "..", "=", "A=1", "-c", "é", "://", "%", "^", "@", ":", "]", "}")
 QUOTES = ("'", '"', "\\", "''", '""', "'a|b'", '"a;b"', "\\;", "\\\n")

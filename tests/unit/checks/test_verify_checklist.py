@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from opskit.checks.checklist import Checklist, load
-from opskit.checks.choice import choose
+from opskit.checks.checklist import Checklist, ChecklistError, load, shipped
 from opskit.checks.kinds import KINDS
 from opskit.checks.schema import kinds, schema
-from opskit.checks.shipped import ChecklistError, shipped
 from opskit.errors import ConfigError
 
 
@@ -167,7 +165,7 @@ def test_a_choice_brings_what_it_requires(tmp_path: Path):
     """A tag selects its checks and, with them, all they wait for."""
     text = "checks:\n- {name: a, kind: cpu}\n- {name: b, kind: cpu, requires: [a], tags: [x]}\n"
     text += "- {name: c, kind: cpu}\n"
-    assert [one.name for one in choose(read(tmp_path, text), tags=["x"])] == ["a", "b"]
+    assert [one.name for one in read(tmp_path, text).choose(tags=["x"])] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +175,7 @@ def test_nothing_selected_is_an_error(tmp_path: Path, choice: dict[str, list[str
     """Zero checks are a mistake of the command, never a pass."""
     text = "checks:\n- {name: b, kind: cpu, tags: [x]}\n- {name: c, kind: cpu}\n"
     with pytest.raises(ConfigError) as raised:
-        choose(read(tmp_path, text), **choice)
+        read(tmp_path, text).choose(**choice)
     assert int(raised.value.exit) == 78
 
 

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from opskit.checks.comparison import MISSING, written_alike
 from opskit.checks.expectation import compile_expectation, compile_matcher
-from opskit.checks.jsonpath import compile_path
-from opskit.checks.matchers import CannotJudge, Matcher
-from opskit.checks.quantity import duration_s, size_bytes
+from opskit.checks.jsonpath import MISSING, compile_path
+from opskit.checks.matchers import CannotJudge, Matcher, written_alike
 from opskit.checks.versions import compile_range, version
-from opskit.config.substitute import FromEnvironment
+from opskit.config.document import FromEnvironment
+from opskit.text import duration_s, size_bytes
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -31,7 +30,6 @@ def compiled(raw: Any) -> Matcher:
     problems: list[str] = []
     matcher = compile_matcher(raw, (), lambda _at, message: problems.append(message))
     assert not problems
-    assert matcher is not None
     return matcher
 
 
@@ -299,7 +297,15 @@ def test_an_expectation_of_a_value_that_no_kind_yields_is_refused():
 
 @pytest.mark.parametrize(
     "text, seconds",
-    [("500ms", 0.5), ("2s", 2.0), ("1m", 60.0), ("1h30m", 5400.0), ("2", None), ("fast", None)],
+    [
+        ("500ms", 0.5),
+        ("2s", 2.0),
+        ("1m", 60.0),
+        ("1h30m", 5400.0),
+        ("1w", 604_800.0),
+        ("2", None),
+        ("fast", None),
+    ],
 )
 def test_durations(text: str, seconds: float | None):
     """Durations have units; a bare number has none."""

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assess_container
-from opskit.checks.databases import without_password
 from opskit.checks.kinds.chains import grown, parses, says_something, source
-from opskit.checks.kinds.compose import states
 from opskit.checks.kinds.containers import container_values
-from opskit.checks.kinds.files import env_file
+from opskit.checks.kinds.databases import without_password
+from opskit.checks.kinds.docker import states
 from opskit.checks.kinds.gpu import apple, nvidia
 from opskit.checks.kinds.http import without_secrets
 from opskit.checks.kinds.network import unresolved
 from opskit.facts.container import Container, container
+from opskit.system.env_file import parse_env_file
 from opskit.system.sockets import groups, launchd_label
 
 RULES = ContainerRules(60.0, 300.0)
@@ -75,26 +75,25 @@ def test_nvidia_smi_is_read():
     """Memory in bytes, and None for what a card does not tell."""
     text = "NVIDIA GeForce RTX 4090, 24564, 2048, 17, 45\nno devices\nT4, 15360, 0, [N/A], 30\n"
     first, second = nvidia(text)
-    assert (first["name"], first["memory_used_bytes"]) == ("NVIDIA GeForce RTX 4090", 2048 * 1024 * 1024)
-    assert second["used_percent"] is None
+    assert (first.name, first.memory_used_bytes) == ("NVIDIA GeForce RTX 4090", 2048 * 1024 * 1024)
+    assert second.used_percent is None
 
 
 def test_system_profiler_is_read():
     """An Apple GPU has a name and shares the machine's memory; broken output is no GPU."""
-    assert (
-        apple('{"SPDisplaysDataType": [{"_name": "x", "sppci_model": "Apple M2"}]}')[0]["name"] == "Apple M2"
-    )
+    assert apple('{"SPDisplaysDataType": [{"_name": "x", "sppci_model": "Apple M2"}]}')[0].name == "Apple M2"
     assert apple("oh no") == []
 
 
-def test_an_environment_file_is_read_without_its_values():
-    """Names, empty ones, doubles and broken lines; quotes may span lines."""
-    found = env_file(
-        "# note\nexport A=1\nB=\nC='' # empty\nD=\"two\nlines\"\nA=2\nnonsense\nE= # nothing\nF=x#y\n"
+def test_an_environment_file_is_read_as_compose_reads_it():
+    """Names, empty ones, doubles and broken lines; quotes may span lines; no value is shown by accident."""
+    file = parse_env_file(
+        "# note\nexport A=1\nB=\nC='' # empty\nD=\"two\nlines\"\nA=2\n\nnonsense\n"
+        "E= # nothing\nF=x#y\n1G=x\nH=#x\n"
     )
-    assert found.keys == ("A", "B", "C", "D", "E", "F")
-    assert found.empty == ("B", "C", "E")
-    assert (found.twice, found.malformed) == (("A",), (8,))
+    assert file.values == {"A": "2", "B": "", "C": "", "D": "two\nlines", "E": "", "F": "x#y", "H": "#x"}
+    assert (file.repeated, file.malformed) == (("A",), (9, 12))
+    assert "two" not in repr(file)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +170,7 @@ def test_a_missing_driver_is_told_with_the_command_that_installs_it():
     """Without psycopg a PostgreSQL check is inconclusive; nothing else needs it."""
     code = (
         "import sys\nsys.modules['psycopg'] = None\n"
-        "from opskit.checks.databases import driver\nfrom opskit.checks.spec import Unjudged\n"
+        "from opskit.checks.kinds.databases import driver\nfrom opskit.checks.spec import Unjudged\n"
         "try:\n    driver()\nexcept Unjudged as why:\n    print(why.remedy)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)

@@ -13,8 +13,8 @@ import pytest
 
 from opskit.checks import runner
 from opskit.checks.expectation import compile_expectation
-from opskit.checks.fields import CONFIG
 from opskit.checks.spec import Check, CheckContext, Kind, NotHere, Observation, Severity, Unjudged
+from opskit.config.fields import CONFIG
 from opskit.errors import OpskitError
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Report

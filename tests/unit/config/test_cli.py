@@ -1,13 +1,15 @@
 """`opskit config show`, `init` and `check`, as a person and as a program see them."""
 
 import json
+import stat
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from opskit.cli.config import app
-from opskit.config.environment import URLS
+from opskit.config import starter
+from opskit.config.origins import URLS
 from opskit.errors import UsageError
 
 RUNNER = CliRunner()
@@ -110,3 +112,26 @@ def test_init_as_json_names_the_file(folder: Path):
     (finding,) = json.loads(result.stdout)["findings"]
     assert (finding["target"], finding["state"]) == ("own.yaml", "written")
     assert (folder / "own.yaml").is_file()
+
+
+def test_init_writes_for_the_owner_alone_and_does_not_overwrite(folder: Path):
+    """Mode 0600; an existing file stays unless it is forced; nothing unfinished is left."""
+    path = folder / "opskit.yaml"
+    RUNNER.invoke(app, ["init"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.write_text("mine")
+    assert "exists" in str(RUNNER.invoke(app, ["init"]).exception)
+    assert path.read_text() == "mine"
+    RUNNER.invoke(app, ["init", "--force"])
+    assert path.read_text() == starter.text()
+    assert list(folder.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["missing/opskit.yaml", "folder", "file/opskit.yaml"])
+def test_init_refuses_a_place_that_cannot_be_written(folder: Path, name: str):
+    """One line, and nothing unfinished is left."""
+    (folder / "folder").mkdir()
+    (folder / "file").touch()
+    result = RUNNER.invoke(app, ["init", "--force", "--path", name])
+    assert isinstance(result.exception, UsageError)
+    assert sorted(path.name for path in folder.iterdir()) == ["file", "folder"]

@@ -173,7 +173,16 @@ def test_another_agent_may_be_named(configured):
 
 @pytest.mark.parametrize(
     "written, seconds",
-    [("2s", 2.0), ("500ms", 0.5), ("1m", 60.0), ("1.5h", 5400.0), ("7", 7.0), ("0.25", 0.25), ("2 s", 2.0)],
+    [
+        ("2s", 2.0),
+        ("500ms", 0.5),
+        ("1m", 60.0),
+        ("1.5h", 5400.0),
+        ("1m30s", 90.0),
+        ("7", 7.0),
+        ("0.25", 0.25),
+        ("2 s", 2.0),
+    ],
 )
 def test_durations_are_numbers_or_text_with_a_unit(configured, written: str, seconds: float):
     """A duration without a unit is in seconds."""

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from opskit.config.defaults import running_in_docker
-from opskit.config.load import ensure_state_dir
-from opskit.config.state import default_state_dir
+from opskit.config.load import ensure_state_dir, running_in_docker
+from opskit.config.origins import default_state_dir
 from opskit.errors import Exit, StateError
 
 

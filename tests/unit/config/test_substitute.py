@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.config.substitute import FromEnvironment, only_name, substitute
+from opskit.config.document import FromEnvironment, only_name, substitute
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
 
@@ -30,7 +30,7 @@ NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
 def test_references_are_replaced(text: str, environ: dict[str, str], result: str):
     """A reference becomes its value once, and everything else stays."""
     done = substitute(text, environ)
-    assert (done.text, done.unset, done.malformed) == (result, (), False)
+    assert (done.text, done.unset, done.problem) == (result, (), "")
 
 
 def test_an_unset_variable_is_named():
@@ -41,7 +41,7 @@ def test_an_unset_variable_is_named():
 @pytest.mark.parametrize("text", ["${", "${}", "${1A}", "${A", "${A-b}", "${A:-b", "a${ A }"])
 def test_a_broken_reference_is_told(text: str):
     """A `${` that is no reference is a mistake, not text."""
-    assert substitute(text, {"A": "x"}).malformed
+    assert substitute(text, {"A": "x"}).problem
 
 
 def test_only_replaced_text_may_be_retyped():
@@ -80,4 +80,4 @@ def test_anything_is_either_substituted_or_refused(text: str):
     """No `${` survives unnoticed unless it was escaped."""
     done = substitute(text, {"A": "x", "B": "y"})
     unescaped = re.sub(r"\$\$", "", text)
-    assert done.malformed or done.unset or "${" not in unescaped or done.text != text
+    assert done.problem or done.unset or "${" not in unescaped or done.text != text

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.config.problems import InvalidConfigError
-from opskit.config.yaml import Mark, parse, scalar
+from opskit.config.document import InvalidConfigError, Mark, scalar
+from opskit.config.yaml import parse
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
     f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 8)}]\n" for n in range(9)
@@ -35,6 +35,8 @@ def refused(text: str | bytes) -> str:
         ("a: 1\n b: 2\n", "f.yaml:2:3: a `:` is not expected here (check indentation and quotes)"),
         ("a: @x\n", "f.yaml:1:4: a value that begins like this needs quotes"),
         ("a: *sk-123\n", "f.yaml:1:4: an alias (*name) without its anchor: put the value in quotes"),
+        ("a: &x 1\nb: &x 2\n", "f.yaml:2:4: b: an anchor (&name) is defined twice"),
+        ("*x : 1\n", "f.yaml:1:1: a key must be text: put it in quotes"),
         ("!!python/name:os.x\n", "f.yaml:1:1: tags (!name) are not supported: put the value in quotes"),
         ("a: &x {b: 1}\nc: {<<: *x}\n", "f.yaml:2:5: c: merge keys (<<) are not supported: write the keys"),
         ("- a\n", "f.yaml:1: must hold `key: value` lines"),
@@ -63,8 +65,12 @@ def test_a_file_cannot_grow_without_bound(text: str):
 
 
 def test_an_alias_is_a_copy():
-    """Anchors may be used to write something once."""
-    assert parse(b"a: &x [1]\nb: *x\n", "f").data == {"a": [1], "b": [1]}
+    """Anchors may be used to write something once; what stands in the copy has the lines of the original."""
+    document = parse(b"a: &x\n  - {c: 1}\nb: *x\n", "f")
+    assert document.data == {"a": [{"c": 1}], "b": [{"c": 1}]}
+    assert document.data["a"] is not document.data["b"]
+    assert document.mark(("b", 0, "c")) == Mark(2, 6)
+    assert document.mark(("b",)) == Mark(3, 1)
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n", "\ufeff"])

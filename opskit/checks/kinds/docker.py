@@ -1,0 +1,252 @@
+"""Kinds that ask Docker for more than one container: compose (1 or 2), docker_network, volume, image."""
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from opskit.checks.container_assessment import (
+    AssessedContainer,
+    ContainerCondition,
+    ContainerRules,
+    assessed,
+)
+from opskit.checks.kinds.containers import DOCKER
+from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.config.fields import Text, Texts, parameters
+from opskit.facts.container import docker_time
+from opskit.facts.container_survey import read_containers, survey_containers
+
+_STATES = frozenset({"up", "down", "states", "unhealthy", "exited"})
+_GOOD = (ContainerCondition.WELL, ContainerCondition.UNCHECKED)
+
+
+@parameters
+class ComposeParams:
+    """`services` must be up (all of the file when none is named); `one_shot` ones may have ended with 0."""
+
+    file: Text = "docker-compose.yml"
+    project: Text | None = None
+    services: Texts = ()
+    one_shot: Texts = ()
+
+
+async def _compose(params: ComposeParams, scene: CheckContext) -> Observation:
+    from opskit.system.compose import find
+
+    path = scene.path(params.file)
+    try:
+        path.open("rb").close()
+    except OSError as exc:
+        missing = isinstance(exc, FileNotFoundError)
+        problem = "there is no such compose file" if missing else f"it cannot be read: {exc.strerror}"
+        state = "missing" if missing else "unreadable"
+        return Observation({"valid": False, "error": state}, problem=problem, state=state)
+    compose = await find([path], project=params.project, env=scene.around.environ)
+    try:
+        services = await compose.services()
+    except ValueError as exc:
+        values: dict[str, Any] = {"valid": False, "services": [], "error": None}
+        return Observation(values, f"the file is not valid: {exc}", state="invalid")
+    values = {"valid": True, "services": services, "version": 2 if compose.modern else 1, "error": None}
+    if not scene.wanted & _STATES:
+        return Observation(values, f"valid, {len(services)} services", state="ok")
+    docker, config = await scene.around.docker(), scene.around.config
+    containers = await read_containers(docker, await compose.container_ids())
+    survey = await survey_containers(docker, [each for each in containers if not each.one_off], config)
+    project = assessed(survey, ContainerRules.of(config.recovery))
+    values |= states(project, list(params.services) or services, params.one_shot)
+    down = values["down"]
+    unchecked = [each for each in project if each.condition is ContainerCondition.UNCHECKED]
+    if unchecked and not down:
+        return Observation(
+            values,
+            "; ".join(f"{each.container.service}: {each.assessment.detail}" for each in unchecked),
+            unseen=frozenset({"up", "down", "unhealthy"}),
+            state="unchecked",
+            remedy=unchecked[0].assessment.remedy,
+        )
+    detail = f"{len(values['up'])} of {len(values['up']) + len(down)} services are up"
+    if not down:
+        return Observation(values, detail, state="ok")
+    words = {each.container.service: _words(each) for each in project}
+    detail += ": " + ", ".join(f"{name} is {words.get(name, 'not created')}" for name in down)
+    remedy = f"`{' '.join(compose.command)} up -d {' '.join(down)}`"
+    return Observation(values, detail, state="down", remedy=remedy)
+
+
+def _words(assessed_container: AssessedContainer) -> str:
+    container, assessment = assessed_container.container, assessed_container.assessment
+    code = f" with {container.exit_code}" if container.status == "exited" else ""
+    health = f", {assessment.health}" if assessment.health and container.running else ""
+    how = f" ({assessment.left})" if assessment.left else ""
+    return f"{container.status}{code}{health}{how}"
+
+
+def _services(containers: Iterable[AssessedContainer]) -> list[str]:
+    return sorted({each.container.service or "" for each in containers})
+
+
+def states(
+    project: Sequence[AssessedContainer], wanted: Sequence[str], one_shot: Sequence[str]
+) -> dict[str, Any]:
+    """Return which services are up: all containers of a service, at least one, are well. Pure.
+
+    One that has ended well is up only where it is a one-shot.
+    """
+    by_service: dict[str, list[AssessedContainer]] = {}
+    for each in project:
+        by_service.setdefault(each.container.service or "", []).append(each)
+    up = [
+        name
+        for name in wanted
+        if name in by_service
+        and all(
+            each.condition in _GOOD and (each.container.running or name in one_shot)
+            for each in by_service[name]
+        )
+    ]
+    return {
+        "up": up,
+        "down": [name for name in wanted if name not in up],
+        "states": {name: containers[0].container.status for name, containers in by_service.items()},
+        "unhealthy": _services(
+            each
+            for each in project
+            if each.assessment.health == "unhealthy" and each.condition is not ContainerCondition.UNCHECKED
+        ),
+        "exited": _services(each for each in project if each.container.status == "exited"),
+    }
+
+
+@parameters
+class NamedParams:
+    name: Text
+
+
+async def _object(params: NamedParams, scene: CheckContext, *, kind: str) -> Observation:
+    docker = await scene.around.docker()
+    item = await docker.found(kind, params.name)
+    if item is None:
+        return Observation(
+            {"exists": False, "error": None},
+            f"there is no such {kind}",
+            state="missing",
+            remedy=_CREATES[kind].format(params.name),
+        )
+    values = {"exists": True, **_VALUES[kind](item), "error": None}
+    shown = ("driver", "containers", "tags")
+    detail = ", ".join(f"{key} {value}" for key, value in values.items() if key in shown)
+    return Observation(values, detail or "it is there", state="present")
+
+
+def network_values(item: Mapping[str, Any]) -> dict[str, Any]:
+    pools = (item.get("IPAM") or {}).get("Config") or ()
+    return {
+        "driver": item.get("Driver"),
+        "internal": bool(item.get("Internal")),
+        "subnets": [pool.get("Subnet") for pool in pools],
+        "containers": sorted(each.get("Name", "") for each in (item.get("Containers") or {}).values()),
+    }
+
+
+def volume_values(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "driver": item.get("Driver"),
+        "mountpoint": item.get("Mountpoint"),
+        "labels": dict(item.get("Labels") or {}),
+    }
+
+
+def image_values(item: Mapping[str, Any]) -> dict[str, Any]:
+    built = docker_time(item.get("Created"))
+    return {
+        "id": item.get("Id"),
+        "tags": list(item.get("RepoTags") or ()),
+        "size_bytes": item.get("Size"),
+        "age_s": None if built is None else (datetime.now(UTC) - built).total_seconds(),
+        "architecture": item.get("Architecture"),
+    }
+
+
+_VALUES = {"network": network_values, "volume": volume_values, "image": image_values}
+_CREATES = {
+    "network": "`docker network create {}`",
+    "volume": "`docker volume create {}`",
+    "image": "`docker pull {}`, or build it",
+}
+
+KINDS = (
+    Kind(
+        "compose",
+        "a compose file is valid and its services are up (compose 1 and 2)",
+        ComposeParams,
+        {
+            "valid": "whether the file can be read by compose",
+            "services": "names of its services",
+            "version": "1 or 2, of compose",
+            "up": "services that are well",
+            "down": "services that are not",
+            "states": "state of each service",
+            "unhealthy": "services whose health check fails",
+            "exited": "services that have ended",
+            "error": "missing, unreadable, or null",
+        },
+        {"valid": True, "down": {"len": 0}},
+        _compose,
+        lambda p: str(p.project or p.file),
+        30.0,
+        imports=("opskit.system.compose",),
+    ),
+    Kind(
+        "docker_network",
+        "a Docker network is there",
+        NamedParams,
+        {
+            "exists": "whether it is",
+            "driver": "bridge, host, overlay, ...",
+            "internal": "whether it has no way out",
+            "subnets": "its address ranges",
+            "containers": "names of the containers in it that run",
+            "error": "null",
+        },
+        {"exists": True},
+        functools.partial(_object, kind="network"),
+        lambda p: str(p.name),
+        imports=DOCKER,
+    ),
+    Kind(
+        "volume",
+        "a Docker volume is there",
+        NamedParams,
+        {
+            "exists": "whether it is",
+            "driver": "its driver",
+            "mountpoint": "where Docker keeps it",
+            "labels": "its labels",
+            "error": "null",
+        },
+        {"exists": True},
+        functools.partial(_object, kind="volume"),
+        lambda p: str(p.name),
+        imports=DOCKER,
+    ),
+    Kind(
+        "image",
+        "a Docker image is there; it is never pulled",
+        NamedParams,
+        {
+            "exists": "whether it is",
+            "id": "its digest",
+            "tags": "its names",
+            "size_bytes": "its size",
+            "age_s": "seconds since it was built",
+            "architecture": "amd64, arm64, ...",
+            "error": "null",
+        },
+        {"exists": True},
+        functools.partial(_object, kind="image"),
+        lambda p: str(p.name),
+        imports=DOCKER,
+    ),
+)
