@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from opskit.backup.catalog import BackupCatalog, StoredArchive, superfluous
 from opskit.backup.manifest import Manifest, SkippedFile
-from opskit.backup.pattern import parse
+from opskit.backup.selection import parse
 from opskit.errors import OpskitError, UsageError
 from tests.parts.backups import entries, file, forged, manifest
 
