@@ -3,7 +3,6 @@
 It is a plain tar.gz whose first member is the manifest. One that has none has no checksums.
 """
 
-import contextlib
 import gzip
 import os
 import shutil
@@ -124,10 +123,8 @@ class Archive:
         self.path = path
         self._file: BinaryIO = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
         try:
-            status = os.fstat(self._file.fileno())
-            self.size_bytes = status.st_size
-            self._modified = datetime.fromtimestamp(int(status.st_mtime), UTC)
-            self.manifest = self._first_manifest(is_file=stat.S_ISREG(status.st_mode))
+            self._status = os.fstat(self._file.fileno())
+            self.manifest = self._first_manifest()
         except BaseException:
             self._file.close()
             raise
@@ -138,8 +135,8 @@ class Archive:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def _first_manifest(self, *, is_file: bool) -> Manifest | None:
-        if not is_file:
+    def _first_manifest(self) -> Manifest | None:
+        if not stat.S_ISREG(self._status.st_mode):
             raise DamagedArchiveError("it is not a regular file")
         info, content = next(self._members(), (None, None))
         if info is None or content is None or info.name != MANIFEST_NAME:
@@ -148,8 +145,9 @@ class Archive:
             raise DamagedArchiveError(f"its manifest is larger than {MAX_MANIFEST_BYTES} bytes")
         manifest = decode(content.read())
         # What follows the manifest begins as gzip does, or it is not all there.
-        self._file.seek(max(0, self.size_bytes - manifest.packed_bytes))
-        if self.size_bytes <= manifest.packed_bytes or self._file.read(2) != b"\x1f\x8b":
+        begin = self._status.st_size - manifest.packed_bytes
+        self._file.seek(max(0, begin))
+        if begin <= 0 or self._file.read(2) != b"\x1f\x8b":
             raise DamagedArchiveError("it is cut off, or something was added to it")
         return manifest
 
@@ -158,11 +156,7 @@ class Archive:
         self._file.seek(0)
         stream = _Unpacked(self._file)
         try:
-            tar = tarfile.TarFile(
-                fileobj=stream,  # type: ignore[arg-type] # tarfile calls only tell, seek and read
-                encoding="utf-8",
-                errors="surrogateescape",
-            )
+            tar = tarfile.TarFile(fileobj=stream, encoding="utf-8")  # type: ignore[arg-type] # it is enough
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined] # tarfile would keep them all in memory
                 # tarfile knows by now where the next header begins.
@@ -177,13 +171,12 @@ class Archive:
 
         Raises DamagedArchiveError for anything that keeps the archive from being restored, and OSError.
         """
-        manifest = self.manifest
-        if manifest is None:
-            manifest = self._made_of(list(self._entries(self.size_bytes * _MAX_RATIO)))
-            check_entries(manifest.entries, ignores_case=ignores_case)
-            return manifest
+        most_bytes = self._status.st_size * _MAX_RATIO
+        manifest = self.manifest or self._made_of(self._entries(most_bytes))
         check_entries(manifest.entries, ignores_case=ignores_case)
-        if manifest.content_bytes > self.size_bytes * _MAX_RATIO:
+        if self.manifest is None:
+            return manifest
+        if manifest.content_bytes > most_bytes:
             raise DamagedArchiveError("its manifest lists more than can be packed into its size")
         missing = {entry.path: entry for entry in manifest.entries}
         for entry in self._entries(manifest.content_bytes):
@@ -216,18 +209,19 @@ class Archive:
                 uid=info.uid,
                 gid=info.gid,
                 size=info.size,
-                sha256="" if content is None else _sha256(content),
+                sha256="" if content is None else sha256_of(content),
                 target=info.linkname if info.issym() else "",
             )
 
     def _made_of(self, members: Iterable[ArchiveEntry]) -> Manifest:
         """Return the manifest of a tar.gz without one. Folders that are not in it are added."""
         entries = {entry.path: replace(entry, mode=entry.mode & 0o777) for entry in members}
-        mtime_ns = round(self._modified.timestamp()) * 10**9
+        modified_s = int(self._status.st_mtime)
+        new = ArchiveEntry("", "folder", 0o755, modified_s * 10**9, uid=os.geteuid(), gid=os.getegid())
         for folder in {folder for path in entries for folder in parents(path)} - set(entries):
-            entries[folder] = ArchiveEntry(folder, "folder", 0o755, mtime_ns, os.geteuid(), os.getegid())
+            entries[folder] = replace(new, path=folder)
         in_order = sorted(entries.values(), key=lambda entry: entry.path.split("/"))
-        return Manifest("backup", "", "", "", self._modified, tuple(in_order))
+        return Manifest("backup", "", "", "", datetime.fromtimestamp(modified_s, UTC), tuple(in_order))
 
     def contents(self) -> Iterator[tuple[str, IO[bytes]]]:
         """Return path and content of every file, in the order of the archive.
@@ -263,13 +257,6 @@ def _refusal(info: tarfile.TarInfo) -> str | None:
     return problem_of_path(_path(info))
 
 
-def _sha256(content: IO[bytes]) -> str:
-    try:
-        return sha256_of(content)
-    except _DAMAGE as exc:
-        raise DamagedArchiveError("a tar header is damaged") from exc
-
-
 def _difference(listed: ArchiveEntry | None, entry: ArchiveEntry) -> str | None:
     """Return where a member is not what the manifest lists, or None."""
     if listed is None:
@@ -299,14 +286,15 @@ def write_archive(
     try:
         # The checksums are known when everything is read, and the manifest stands in front of it.
         with tempfile.TemporaryFile(dir=path.parent) as body:
-            with _packed_tar(body) as tar:
+            with (
+                gzip.GzipFile(fileobj=body, mode="wb", compresslevel=_LEVEL, mtime=0) as packed,
+                tarfile.TarFile(fileobj=packed, mode="w", encoding="utf-8", copybufsize=_CHUNK) as tar,
+                tempfile.SpooledTemporaryFile(_CHUNK, dir=str(path.parent)) as copy,
+            ):
                 for name, kind in selected:
                     try:
-                        with snapshot(folder, name, kind, path.parent, max_file_bytes=max_file_bytes) as (
-                            entry,
-                            content,
-                        ):
-                            tar.addfile(tar_info(entry), content)
+                        entry = snapshot(folder, name, kind, copy, max_file_bytes=max_file_bytes)
+                        tar.addfile(tar_info(entry), copy)
                         entries.append(entry)
                     except NotKeptError as exc:
                         skipped.append(SkippedFile(name, str(exc)))
@@ -323,22 +311,6 @@ def write_archive(
     return manifest
 
 
-@contextlib.contextmanager
-def _packed_tar(file: BinaryIO) -> Iterator[tarfile.TarFile]:
-    with (
-        gzip.GzipFile(fileobj=file, mode="wb", compresslevel=_LEVEL, mtime=0) as packed,
-        tarfile.TarFile(
-            fileobj=packed,
-            mode="w",
-            format=tarfile.PAX_FORMAT,
-            encoding="utf-8",
-            errors="surrogateescape",
-            copybufsize=_CHUNK,
-        ) as tar,
-    ):
-        yield tar
-
-
 def _manifest_member(manifest: Manifest) -> bytes:
     text = encode(manifest)
     if len(text) > MAX_MANIFEST_BYTES:
@@ -346,8 +318,7 @@ def _manifest_member(manifest: Manifest) -> bytes:
         raise OpskitError("BACKUP_003", why, remedy="narrow `backup.files`")
     mtime_ns = round(manifest.created.timestamp()) * 10**9
     info = tar_info(ArchiveEntry(MANIFEST_NAME, "file", 0o600, mtime_ns, size=len(text)))
-    head = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-    return gzip.compress(head + text + bytes(-len(text) % tarfile.BLOCKSIZE), _LEVEL, mtime=0)
+    return gzip.compress(info.tobuf() + text + bytes(-len(text) % tarfile.BLOCKSIZE), _LEVEL, mtime=0)
 
 
 def tar_info(entry: ArchiveEntry) -> tarfile.TarInfo:

@@ -34,7 +34,7 @@ LOCK = ".lock"
 #: Whoever asks `running` holds the lock for an instant.
 _PATIENCE_S = 0.4
 #: Older scripts named theirs `backup_<date>` in any form of date.
-_NAME = re.compile(r"(backup|replaced)_([^/\s]+?)(?:(?<=Z)-([0-9]{1,4}))?\.tar\.gz")
+_NAME = re.compile(r"(backup|replaced)_([^/\s]+)\.tar\.gz")
 _MOST_NAMED = 10
 
 
@@ -42,21 +42,16 @@ _MOST_NAMED = 10
 class StoredArchive:
     """An archive by its name, and what can be read of it without unpacking it.
 
-    `manifest` is None when the archive has none, or when `problem` says why it cannot be read.
+    `date` is what a person gives to name it; the second archive of one second ends in `-2`. `manifest` is
+    None when the archive has none, or when `problem` says why it cannot be read.
     """
 
     path: Path
     purpose: Purpose
-    stamp: str
-    number: int
+    date: str
     size_bytes: int
     manifest: Manifest | None
     problem: str = ""
-
-    @property
-    def date(self) -> str:
-        """Return what a person gives to name it."""
-        return f"{self.stamp}-{self.number}" if self.number > 1 else self.stamp
 
     @property
     def label(self) -> str:
@@ -65,7 +60,9 @@ class StoredArchive:
     @property
     def age_key(self) -> tuple[str, int, str]:
         """Return what sorts archives by time, whatever form their dates have."""
-        return re.sub(r"\D", "", self.stamp)[:14].ljust(14, "0"), self.number, self.purpose
+        stamp, _, number = self.date.partition("Z-")
+        digits = re.sub(r"\D", "", stamp)[:14].ljust(14, "0")
+        return digits, int(number) if number.isdecimal() else 1, self.purpose
 
     def is_of(self, root: str) -> bool:
         return self.manifest is not None and self.manifest.root == root
@@ -90,24 +87,15 @@ class CreatedBackup:
             "root": self.manifest.root,
             "removed": [path.name for path in self.removed],
         }
-        return Report(
-            "backup create",
-            [
-                Finding("backup", self.path.name, Status.PASS, "created", evidence=evidence),
-                *(
-                    Finding("file", printable_path(skipped.path), Status.FAIL, "skipped", skipped.reason)
-                    for skipped in self.manifest.skipped
-                ),
-                *(
-                    Finding("file", printable_path(entry.path), Status.WARN, "changed", _CHANGED)
-                    for entry in self.manifest.entries
-                    if entry.changed
-                ),
-            ],
-        )
-
-
-_CHANGED = "it was written to while it was read"
+        findings = [Finding("backup", self.path.name, Status.PASS, "created", evidence=evidence)]
+        for skipped in self.manifest.skipped:
+            path = printable_path(skipped.path)
+            findings.append(Finding("file", path, Status.FAIL, "skipped", skipped.reason))
+        for entry in self.manifest.entries:
+            if entry.changed:
+                why = "it was written to while it was read"
+                findings.append(Finding("file", printable_path(entry.path), Status.WARN, "changed", why))
+        return Report("backup create", findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,8 +355,7 @@ def _stored(folder: Path, match: re.Match[str]) -> StoredArchive | None:
     return StoredArchive(
         path=path,
         purpose="backup" if match[1] == "backup" else "replaced",
-        stamp=match[2],
-        number=int(match[3] or 1),
+        date=match[2],
         size_bytes=size_bytes,
         manifest=manifest,
         problem=problem,

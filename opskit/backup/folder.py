@@ -9,10 +9,10 @@ import contextlib
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Self
+from typing import IO, BinaryIO, Literal, Self
 
 from opskit.backup.manifest import ArchiveEntry, EntryKind, problem_of_link
 from opskit.errors import OpskitError
@@ -163,6 +163,52 @@ def not_written(path: Path | str, exc: OSError) -> OpskitError:
     return OpskitError("BACKUP_003", f"{path}: {exc.strerror or exc}")
 
 
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """What a restore would do to one path, and why. A file that differs only in its time is the same.
+
+    "blocked" is a path where something stands that is not replaced: a folder where a file belongs, a link
+    where a folder belongs (it may lead anywhere), a device.
+    """
+
+    entry: ArchiveEntry
+    action: Literal["new", "changed", "same", "blocked"]
+    why: str = ""
+
+
+def compare(folder: RootFolder, entry: ArchiveEntry) -> FileChange:
+    """Compare an entry with what is there. Raises OSError."""
+    status = folder.stat(entry.path)
+    if status is None:
+        return FileChange(entry, "new")
+    mode = stat.S_IMODE(status.st_mode) & 0o777
+    same_mode = FileChange(entry, "same")
+    if mode != entry.mode:
+        same_mode = FileChange(entry, "changed", f"mode {mode:04o}, was {entry.mode:04o}")
+    match entry.kind, stat.S_IFMT(status.st_mode):
+        case "folder", stat.S_IFDIR:
+            return same_mode
+        case "folder", kind:
+            what = "is a link now" if kind == stat.S_IFLNK else "is not a folder now"
+            return FileChange(entry, "blocked", f"{what}, and was a folder")
+        case _, stat.S_IFDIR:
+            return FileChange(entry, "blocked", f"is a folder now, and was a {entry.kind}")
+        case "file", stat.S_IFLNK:
+            return FileChange(entry, "changed", "is a link now")
+        case "link", stat.S_IFLNK:
+            same = folder.read_link(entry.path) == entry.target
+            return FileChange(entry, "same") if same else FileChange(entry, "changed", "leads elsewhere")
+        case "link", stat.S_IFREG:
+            return FileChange(entry, "changed", "is a file now")
+        case "file", stat.S_IFREG:
+            if status.st_size != entry.size:
+                return FileChange(entry, "changed", f"{status.st_size} bytes, had {entry.size}")
+            with folder.open(entry.path) as file:
+                same = sha256_of(file) == entry.sha256
+            return same_mode if same else FileChange(entry, "changed", "content")
+    return FileChange(entry, "blocked", "is a device, a FIFO or a socket now")
+
+
 class NotKeptError(Exception):
     """A file cannot be in an archive; the message says why."""
 
@@ -176,27 +222,22 @@ def _reading() -> Iterator[None]:
         raise NotKeptError(f"it cannot be read: {exc.strerror}") from exc
 
 
-@contextlib.contextmanager
 def snapshot(
-    folder: RootFolder, path: str, kind: EntryKind, spool: Path, *, max_file_bytes: int | None
-) -> Iterator[tuple[ArchiveEntry, IO[bytes]]]:
-    """Give an entry and its content as they are at one moment. Raises NotKeptError.
+    folder: RootFolder, path: str, kind: EntryKind, copy: IO[bytes], *, max_file_bytes: int | None
+) -> ArchiveEntry:
+    """Return an entry, and fill `copy` with its content, as they are at one moment. Raises NotKeptError.
 
-    A file is copied, a large one to the folder `spool`: it may be written to, or cut shorter, while it is
-    packed. What is added meanwhile is not read.
+    A file is copied because it may be written to, or cut shorter, while it is packed. What is added meanwhile
+    is not read.
     """
-    with tempfile.SpooledTemporaryFile(_CHUNK, dir=str(spool)) as copy:
-        if kind == "file":
-            for _ in range(_ATTEMPTS):
-                copy.seek(0)
-                copy.truncate()
-                entry = _copied(folder, path, copy, max_file_bytes)
-                if not entry.changed:
-                    break
-        else:
-            entry = _other(folder, path, kind)
+    for _ in range(_ATTEMPTS):
         copy.seek(0)
-        yield entry, copy
+        copy.truncate()
+        entry = _copied(folder, path, copy, max_file_bytes) if kind == "file" else _other(folder, path, kind)
+        if not entry.changed:
+            break
+    copy.seek(0)
+    return entry
 
 
 def _copied(folder: RootFolder, path: str, copy: IO[bytes], max_file_bytes: int | None) -> ArchiveEntry:
@@ -219,9 +260,12 @@ def _copied(folder: RootFolder, path: str, copy: IO[bytes], max_file_bytes: int 
             copy.write(data)
             size += len(data)
         after = os.fstat(file.fileno())
-    times = (before.st_mtime_ns, before.st_ctime_ns) == (after.st_mtime_ns, after.st_ctime_ns)
-    changed = not times or after.st_size != size
-    return _entry_of(path, "file", before, size=size, sha256=digest.hexdigest(), changed=changed)
+    changed = (size, before.st_mtime_ns, before.st_ctime_ns) != (
+        after.st_size,
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+    )
+    return replace(_entry_of(path, "file", before), size=size, sha256=digest.hexdigest(), changed=changed)
 
 
 def _other(folder: RootFolder, path: str, kind: EntryKind) -> ArchiveEntry:
@@ -233,16 +277,9 @@ def _other(folder: RootFolder, path: str, kind: EntryKind) -> ArchiveEntry:
         target = folder.read_link(path) if kind == "link" else ""
     if kind == "link" and (why := problem_of_link(path, target)):
         raise NotKeptError(why)
-    return _entry_of(path, kind, status, target=target)
+    return replace(_entry_of(path, kind, status), target=target)
 
 
-def _entry_of(path: str, kind: EntryKind, status: os.stat_result, **more: Any) -> ArchiveEntry:
-    return ArchiveEntry(
-        path=path,
-        kind=kind,
-        mode=stat.S_IMODE(status.st_mode) & 0o777,
-        mtime_ns=status.st_mtime_ns,
-        uid=status.st_uid,
-        gid=status.st_gid,
-        **more,
-    )
+def _entry_of(path: str, kind: EntryKind, status: os.stat_result) -> ArchiveEntry:
+    mode = stat.S_IMODE(status.st_mode) & 0o777
+    return ArchiveEntry(path, kind, mode, status.st_mtime_ns, uid=status.st_uid, gid=status.st_gid)

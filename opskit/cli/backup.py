@@ -140,7 +140,7 @@ def restore(
     The whole archive is judged before anything is touched. Nothing that the backup does not hold is removed.
     """
     del debug  # read by main
-    from opskit.backup.restore import interrupted_targets, recover
+    from opskit.backup.undo import interrupted_targets, recover
     from opskit.errors import UsageError
 
     if (date is not None) + resume + rollback != 1:
@@ -214,7 +214,7 @@ def _catalog(config: str | None) -> "BackupCatalog":
 
 def _recover(catalog: "BackupCatalog") -> None:
     """Undo restores that were killed. Under the lock."""
-    from opskit.backup.restore import recover
+    from opskit.backup.undo import recover
 
     for undone in recover(catalog):
         render.note(f"note: {undone}")
@@ -222,7 +222,7 @@ def _recover(catalog: "BackupCatalog") -> None:
 
 def _recover_if_free(catalog: "BackupCatalog") -> None:
     """Undo restores that were killed, unless somebody is at work; looking at backups never fails for it."""
-    from opskit.backup.restore import interrupted_targets
+    from opskit.backup.undo import interrupted_targets
     from opskit.errors import OpskitError
 
     if not interrupted_targets(catalog):

@@ -8,7 +8,8 @@ from opskit.cli import render
 
 if TYPE_CHECKING:
     from opskit.backup.catalog import CreatedBackup, StoredArchive
-    from opskit.backup.restore import RestorePlan, RestoreResult, UndoneRestore
+    from opskit.backup.restore import RestorePlan, RestoreResult
+    from opskit.backup.undo import UndoneRestore
     from opskit.result import Report
 
 _MOST_SHOWN = 50

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from opskit.backup import restore
+from opskit.backup import restore, undo
 from opskit.backup.archive import Archive, opened
 from opskit.backup.catalog import BackupCatalog
 from opskit.backup.folder import RootFolder
 from opskit.backup.manifest import RestoreRecord
-from opskit.backup.restore import POINTER, begin, interrupted_targets, plan
+from opskit.backup.restore import plan
 from opskit.backup.selection import parse
+from opskit.backup.undo import POINTER, begin, interrupted_targets
 from opskit.errors import OpskitError
 from tests.parts.backups import NOW, entries, forged, snapshot
 
@@ -53,7 +54,7 @@ def contents(catalog: BackupCatalog) -> dict[str, object]:
 def test_what_nobody_touched_is_taken_back(catalog: BackupCatalog) -> None:
     """The old file is there again, and no trace of the restore."""
     archive, _ = half_done(catalog, there="restored")
-    (undone,) = restore.recover(catalog)
+    (undone,) = undo.recover(catalog)
     assert str(undone) == f"an interrupted restoration of {archive.name} to {catalog.root} was taken back"
     assert contents(catalog) == {".env": b"old"}
     assert list(catalog.folder.iterdir()) == [archive]
@@ -62,7 +63,7 @@ def test_what_nobody_touched_is_taken_back(catalog: BackupCatalog) -> None:
 def test_what_a_person_wrote_since_stays(catalog: BackupCatalog) -> None:
     """Their file is left, they are told its name, and what it replaced is kept."""
     _, safety = half_done(catalog, there="mine")
-    (undone,) = restore.recover(catalog)
+    (undone,) = undo.recover(catalog)
     assert str(undone).endswith("left as somebody changed them since: .env")
     assert contents(catalog) == {".env": b"mine"}
     assert safety.exists()
@@ -73,7 +74,7 @@ def test_what_a_person_wrote_since_is_not_resumed_over(catalog: BackupCatalog) -
     half_done(catalog, there="mine")
     before = snapshot(catalog.root)
     with pytest.raises(OpskitError, match="was changed since") as caught:
-        restore.recover(catalog, to_resume=True)
+        undo.recover(catalog, to_resume=True)
     assert "--rollback" in caught.value.remedy
     assert snapshot(catalog.root) == before
 
@@ -84,9 +85,9 @@ def test_without_the_archive_it_cannot_be_resumed(catalog: BackupCatalog) -> Non
     archive.unlink()
     before = snapshot(catalog.root)
     with pytest.raises(OpskitError, match="it is gone"):
-        restore.recover(catalog, to_resume=True)
+        undo.recover(catalog, to_resume=True)
     assert snapshot(catalog.root) == before
-    restore.recover(catalog)
+    undo.recover(catalog)
     assert contents(catalog) == {".env": b"old"}
 
 
@@ -97,12 +98,12 @@ def test_without_the_safety_archive_nothing_is_pretended(catalog: BackupCatalog)
     before = snapshot(catalog.root)
     for _ in range(2):
         with pytest.raises(OpskitError, match="cannot be put back") as caught:
-            restore.recover(catalog)
+            undo.recover(catalog)
         assert str(safety) in caught.value.message
         assert "to keep what is there now" in caught.value.remedy
     assert snapshot(catalog.root) == before
     away.rename(safety)
-    assert restore.recover(catalog)
+    assert undo.recover(catalog)
     assert contents(catalog) == {".env": b"old"}
 
 
@@ -112,10 +113,32 @@ def test_a_damaged_pointer_changes_nothing(catalog: BackupCatalog, content: str)
     (catalog.root / POINTER).write_text(content)
     before = snapshot(catalog.root)
     with pytest.raises(OpskitError, match="cannot be put back"):
-        restore.recover(catalog)
+        undo.recover(catalog)
     assert snapshot(catalog.root) == before
     (catalog.root / POINTER).unlink()
-    assert restore.recover(catalog) == []
+    assert undo.recover(catalog) == []
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_a_damaged_safety_archive_is_reported_and_replaces_nothing(
+    catalog: BackupCatalog, share: float
+) -> None:
+    """Its manifest or its content: what stands there now stays, and so does the pointer."""
+    _, safety = half_done(catalog, there="restored")
+    whole = bytearray(safety.read_bytes())
+    whole[int(len(whole) * share)] ^= 255
+    safety.write_bytes(whole)
+    for _ in range(2):
+        with pytest.raises(OpskitError, match="cannot be put back"):
+            undo.recover(catalog)
+    assert contents(catalog)[".env"] == b"restored"
+
+
+def test_what_only_began_to_be_kept_is_forgotten(catalog: BackupCatalog) -> None:
+    """Killed while the old files were being kept: nothing was changed, and nothing is reported."""
+    (catalog.root / f"{POINTER}.tmp").write_text(str(catalog.folder / "replaced_x.tar.gz"))
+    assert undo.recover(catalog) == []
+    assert contents(catalog) == {".env": b"old"}
 
 
 def test_a_backup_is_no_safety_archive(catalog: BackupCatalog) -> None:
@@ -123,7 +146,7 @@ def test_a_backup_is_no_safety_archive(catalog: BackupCatalog) -> None:
     archive, _ = half_done(catalog, there="restored")
     (catalog.root / POINTER).write_text(str(archive))
     with pytest.raises(OpskitError, match="it records no restoration"):
-        restore.recover(catalog)
+        undo.recover(catalog)
     assert contents(catalog)[".env"] == b"restored"
 
 
@@ -138,7 +161,7 @@ def test_a_record_cannot_lead_out_of_its_folder(catalog: BackupCatalog, tmp_path
         forged(safety, replace(archive.manifest, restore=outside), entries(archive.manifest.entries))
     (tmp_path / "outside").write_text("restored")
     with pytest.raises(OpskitError, match="a path leaves the target"):
-        restore.recover(catalog)
+        undo.recover(catalog)
     assert (tmp_path / "outside").read_text() == "restored"
 
 
@@ -146,7 +169,7 @@ def test_a_target_that_is_gone_needs_nothing_back(catalog: BackupCatalog) -> Non
     """Who removed the whole folder since is not held up for ever."""
     half_done(catalog, there="restored")
     catalog.root.rename(catalog.root.with_name("gone"))
-    assert restore.recover(catalog) == []
+    assert undo.recover(catalog) == []
     assert interrupted_targets(catalog) == []
 
 
@@ -155,7 +178,7 @@ def test_a_restore_to_another_folder_is_found_again(catalog: BackupCatalog, tmp_
     other = BackupCatalog(tmp_path / "other", catalog.folder, catalog.patterns, 3, 10_000)
     other.root.mkdir()
     half_done(other, there="restored", by=catalog)
-    assert restore.recover(catalog)
+    assert undo.recover(catalog)
     assert contents(other) == {".env": b"old"}
     assert not list(catalog.folder.glob(".restoring"))
 
@@ -171,7 +194,7 @@ def test_the_way_back_of_another_restore_is_not_overwritten(catalog: BackupCatal
         planned = plan(archive, catalog, to=other.root)
         with pytest.raises(OpskitError, match="was interrupted"):
             restore.restore(archive, planned, catalog, now=NOW)
-    assert restore.recover(other)
+    assert undo.recover(other)
     assert contents(other) == {".env": b"old"}
 
 
@@ -190,7 +213,7 @@ def test_a_restored_configuration_does_not_hide_the_record(
         10_000,
     )
     later.make_folder()
-    assert restore.recover(later)
+    assert undo.recover(later)
     assert (catalog.root / ".env").read_text() == "old"
 
 
@@ -199,7 +222,7 @@ def test_a_living_restore_is_not_undone(catalog: BackupCatalog, tmp_path: Path) 
     half_done(catalog, there="restored")
     later = BackupCatalog(catalog.root, tmp_path / "elsewhere", catalog.patterns, 3, 10_000)
     with catalog.lock(), later.lock(), pytest.raises(OpskitError) as caught:
-        restore.recover(later)
+        undo.recover(later)
     assert caught.value.code == "BACKUP_004"
     assert contents(catalog)[".env"] == b"restored"
 
