@@ -152,8 +152,8 @@ def restore(
     except BaseException as exc:
         with undisturbed():
             if safety.exists():
-                with Archive(safety) as kept:
-                    undo(target, kept, catalog)
+                with Archive(safety) as safety_archive:
+                    undo(target, safety_archive, catalog)
             elif record.made_target:
                 with contextlib.suppress(OSError):
                     target.rmdir()
@@ -201,13 +201,13 @@ def _put_in_place(folder: RootFolder, record: RestoreRecord, before: Mapping[str
         set_mode(handle, entry.mode)
 
 
-def _check_unchanged(folder: RootFolder, path: str, kept: ArchiveEntry | None) -> None:
-    """What somebody has written since it was kept is not lost."""
+def _check_unchanged(folder: RootFolder, path: str, before: ArchiveEntry | None) -> None:
+    """Raise BACKUP_003 when somebody has written to a path since `before` was archived."""
     status = folder.stat(path)
-    same = status is None and kept is None
-    if status is not None and kept is not None and not kept.changed:
-        size = kept.size if kept.kind == "file" else status.st_size
-        same = (status.st_mtime_ns, status.st_size) == (kept.mtime_ns, size)
+    same = status is None and before is None
+    if status is not None and before is not None and not before.changed:
+        size = before.size if before.kind == "file" else status.st_size
+        same = (status.st_mtime_ns, status.st_size) == (before.mtime_ns, size)
     if not same:
         raise OpskitError(
             "BACKUP_003",

@@ -94,7 +94,7 @@ def _listed(archive: "StoredArchive") -> dict[str, Any]:
 
 
 def planned(plan: "RestorePlan", *, as_json: bool, dry_run: bool) -> None:
-    """What would change; the whole result when that is nothing."""
+    """Show what would change; that is the whole result when nothing would."""
     if as_json:
         render.document(_plan(plan, dry_run=dry_run, replaced=None))
         return

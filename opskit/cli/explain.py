@@ -91,7 +91,7 @@ def _lines(match: "ExplanationMatch") -> tuple[str, ...]:
 
 
 def _text(given: list[str]) -> str:
-    """The text of the arguments or of standard input. Raises UsageError for what cannot be explained."""
+    """Return the text of the arguments or of standard input. Raises UsageError where there is none."""
     from opskit.errors import UsageError
 
     if given and given != ["-"]:

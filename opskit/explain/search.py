@@ -33,7 +33,7 @@ class ExplanationMatch:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What was found for a text; without matches the report fails and names what may have been meant."""
+    """The explanations for a text. Without matches the report fails and names what may have been meant."""
 
     report: Report
     matches: tuple[ExplanationMatch, ...]
@@ -78,7 +78,7 @@ def listing() -> dict[str, Any]:
 
 
 def explain(text: str) -> tuple[ExplanationMatch, ...]:
-    """The explanations of a key, a short question, an error line, a traceback or a piece of a log."""
+    """Return the explanations of a key, a short question, an error line, a traceback or a piece of a log."""
     question = text.strip()
     exact = _asked(question)
     if exact:
@@ -107,7 +107,7 @@ def near(text: str) -> tuple[str, ...]:
 
 
 def _asked(question: str) -> tuple[ExplanationMatch, ...]:
-    """The whole question is one key or one status."""
+    """Return the explanations of a question that is one key or one status."""
     entries = named(question)
     if entries:
         return tuple(ExplanationMatch(entry, "its name") for entry in entries)
@@ -144,7 +144,7 @@ def _signs(text: str) -> Iterator[signs.Sign]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines that say what happened: the frames of a traceback show source code."""
+    """Return the lines that say what happened: the frames of a traceback show source code."""
     framed = _TRACEBACK in text
     for line in text.splitlines():
         if line.strip() and not (framed and line.startswith(("  ", "\t"))):

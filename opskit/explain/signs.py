@@ -156,7 +156,7 @@ _REMEDY = re.compile(r"^\S{1,100} \((not configured|[a-z]{2,20})\): ")
 
 
 def of_line(line: str) -> Iterator[Sign]:
-    """What one line shows."""
+    """Return the signs in one line."""
     for match in _CODE.finditer(line):
         yield Sign(ExplanationKind.CODE, match[1].upper(), SAID, f"the text holds {match[1]}")
     stated = tuple(_stated(line))
@@ -168,7 +168,7 @@ def of_line(line: str) -> Iterator[Sign]:
 
 
 def of_body(text: str) -> Iterator[Sign]:
-    """What a JSON error body shows that begins somewhere in the text, on one line or on several."""
+    """Return the signs in a JSON error body that begins somewhere in the text, on one line or several."""
     begin = text.find("{")
     if begin < 0:
         return
@@ -184,14 +184,14 @@ def of_body(text: str) -> Iterator[Sign]:
 
 
 def of_number(status: int) -> Sign:
-    """What the router makes of a status that has no explanation of its own."""
+    """Return the fault that the router makes of a status without an explanation of its own."""
     return Sign(
         ExplanationKind.FAULT, _bare(status).value, BY_STATUS, f"what the router makes of HTTP {status}"
     )
 
 
 def _stated(line: str) -> Iterator[Sign]:
-    """What opskit's own lines say outright."""
+    """Return what opskit's own lines state."""
     tag, field = _TAG.search(line), _FIELD.search(line)
     parsed = None
     if tag:
@@ -250,7 +250,7 @@ def _of_status(status: int, text: str) -> Iterator[Sign]:
 
 
 def _by_text(text: str) -> FaultKind | None:
-    """The fault that the text alone gives away: one that no bare status would be."""
+    """Return the fault that the text alone shows: one that no bare status would be."""
     for status in (200, 503, 404, 400):
         kind = classify(CallError(CallCause.IN_BAND, text, status=status, phase="stream")).kind
         if kind is not _bare(status):
@@ -263,7 +263,7 @@ def _bare(status: int) -> FaultKind:
 
 
 def _unknown(status: int) -> FaultKind:
-    """What a text that nobody knows means under this status."""
+    """Return the fault of an unknown text under this status."""
     return classify(CallError(CallCause.STATUS, "?", status=status)).kind
 
 

@@ -89,7 +89,7 @@ def _file(path: Path) -> tuple[CodeSource, ...]:
 
 
 def _named(raw: bytes, name: str, suffix: str) -> tuple[CodeSource, ...]:
-    """What somebody asked for by name must be usable."""
+    """Return the code of what a person named: it must be usable."""
     try:
         text = _text(raw)
     except _UnreadableError as exc:
