@@ -1,4 +1,4 @@
-"""The folder of archives: what lies there, which one a person means, which may go, and who works on them."""
+"""The folder of archives: what lies there, which one a person means, a new one, and who works on them."""
 
 import contextlib
 import fcntl
@@ -7,69 +7,95 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from opskit.backup.archive import Archive, DamagedArchiveError
-from opskit.backup.archive_writer import TEMPORARY, not_written
-from opskit.backup.manifest import Manifest, Purpose, printable_path
-from opskit.backup.pattern import Patterns, of_config
+from opskit.backup.archive import Archive, write_archive
+from opskit.backup.folder import TEMPORARY, RootFolder, not_written
+from opskit.backup.manifest import (
+    MAX_ENTRIES,
+    DamagedArchiveError,
+    Manifest,
+    Purpose,
+    empty_manifest,
+    printable_path,
+)
+from opskit.backup.selection import Patterns, Selection, by_place, parse
 from opskit.config.schema import Config
-from opskit.errors import OpskitError, UsageError
+from opskit.errors import ConfigError, OpskitError, UsageError
 from opskit.result import Finding, Report, Status
-from opskit.system.lock import try_lock
+from opskit.system.lock import wait_lock
 
 #: Held by the process that makes or restores a backup.
 LOCK = ".lock"
 #: Whoever asks `running` holds the lock for an instant.
-_PATIENCE_S = (0.0, 0.02, 0.05, 0.1, 0.2)
+_PATIENCE_S = 0.4
 #: Older scripts named theirs `backup_<date>` in any form of date.
-_NAME = re.compile(r"(backup|replaced)_([^/\s]+?)(?:(?<=Z)-([0-9]{1,4}))?\.tar\.gz")
+_NAME = re.compile(r"(backup|replaced)_([^/\s]+)\.tar\.gz")
 _MOST_NAMED = 10
-_MOST_PROBLEMS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class StoredArchive:
     """An archive by its name, and what can be read of it without unpacking it.
 
-    `manifest` is None when the archive has none, or when `problem` says why it cannot be read.
+    `date` is what a person gives to name it; the second archive of one second ends in `-2`. `manifest` is
+    None when the archive has none, or when `problem` says why it cannot be read.
     """
 
     path: Path
     purpose: Purpose
-    stamp: str
-    number: int
+    date: str
     size_bytes: int
     manifest: Manifest | None
     problem: str = ""
 
     @property
-    def date(self) -> str:
-        """Return what a person gives to name it."""
-        return f"{self.stamp}-{self.number}" if self.number > 1 else self.stamp
-
-    @property
     def label(self) -> str:
         return self.date if self.purpose == "backup" else f"{self.purpose}_{self.date}"
-
-    def is_named(self, word: str) -> bool:
-        return word in (self.date.replace(":", ""), f"{self.purpose}_{self.date}".replace(":", ""))
-
-    def begins_with(self, word: str) -> bool:
-        return f"{self.purpose}_{self.date}".replace(":", "").startswith(word)
 
     @property
     def age_key(self) -> tuple[str, int, str]:
         """Return what sorts archives by time, whatever form their dates have."""
-        return re.sub(r"\D", "", self.stamp)[:14].ljust(14, "0"), self.number, self.purpose
+        stamp, _, number = self.date.partition("Z-")
+        digits = re.sub(r"\D", "", stamp)[:14].ljust(14, "0")
+        return digits, int(number) if number.isdecimal() else 1, self.purpose
 
     def is_of(self, root: str) -> bool:
         return self.manifest is not None and self.manifest.root == root
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedBackup:
+    """A new archive, and the old ones that were removed for it."""
+
+    path: Path
+    manifest: Manifest
+    removed: tuple[Path, ...]
+
+    @property
+    def report(self) -> Report:
+        """Return what is in the backup. What is missing from it fails: it is not what was asked for."""
+        evidence: dict[str, Any] = {
+            "path": str(self.path),
+            "size_bytes": self.path.stat().st_size,
+            "content_bytes": self.manifest.content_bytes,
+            "files": self.manifest.files,
+            "root": self.manifest.root,
+            "removed": [path.name for path in self.removed],
+        }
+        findings = [Finding("backup", self.path.name, Status.PASS, "created", evidence=evidence)]
+        for skipped in self.manifest.skipped:
+            path = printable_path(skipped.path)
+            findings.append(Finding("file", path, Status.FAIL, "skipped", skipped.reason))
+        for entry in self.manifest.entries:
+            if entry.changed:
+                why = "it was written to while it was read"
+                findings.append(Finding("file", printable_path(entry.path), Status.WARN, "changed", why))
+        return Report("backup create", findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +127,48 @@ class BackupCatalog:
         """
         self.make_folder()
         with contextlib.ExitStack() as stack:
-            for pause_s in _PATIENCE_S:
-                time.sleep(pause_s)
-                try:
-                    held = stack.enter_context(try_lock(self.folder / LOCK))
-                except OSError as exc:
-                    raise not_written(self.folder, exc) from exc
-                if held:
-                    break
-            else:
+            try:
+                held = stack.enter_context(wait_lock(self.folder / LOCK, _PATIENCE_S))
+            except OSError as exc:
+                raise not_written(self.folder, exc) from exc
+            if not held:
                 raise OpskitError("BACKUP_004", f"another process works on the backups in {self.folder}")
-            stack.enter_context(_signals(_interrupt))
+            stack.enter_context(_signals(signal.default_int_handler))
             yield
+
+    def create(self, *, now: datetime, stack_files: Mapping[Path, str] | None = None) -> CreatedBackup:
+        """Archive what the patterns select and the `stack_files`; remove the oldest archives. Under the lock.
+
+        Raises ConfigError when there is nothing to back up, BACKUP_003 when it could not be written.
+        """
+        inside, outside = by_place(self.root, stack_files or {})
+        path = self.new_path("backup", now)
+        try:
+            with RootFolder(self.root) as folder:
+                selection = Selection(folder, self.folder)
+                selected = list(selection.below("", self.patterns.with_paths(inside)))
+                skipped = (*selection.skipped, *outside)
+                if not skipped and all(kind == "folder" for _, kind in selected):
+                    raise ConfigError(
+                        f"there is nothing to back up: no file below {self.root} is selected",
+                        remedy="set `backup.root` and `backup.files` (`opskit config init` writes a file)",
+                    )
+                if len(selected) > MAX_ENTRIES:
+                    raise ConfigError(
+                        f"backup.files selects more than {MAX_ENTRIES} files below {self.root}",
+                        remedy="narrow the patterns",
+                    )
+                draft = replace(empty_manifest("backup", self.root, now), skipped=skipped)
+                manifest = write_archive(folder, selected, draft, path, max_file_bytes=self.max_file_bytes)
+        except OSError as exc:
+            remedy = "set `backup.root` to the folder of the stack"
+            raise ConfigError(f"{self.root}: {exc.strerror}", remedy=remedy) from exc
+        if not manifest.files:
+            path.unlink()
+            first = manifest.skipped[0]
+            why = f"nothing could be kept; {printable_path(first.path)}: {first.reason}"
+            raise OpskitError("BACKUP_003", why, remedy="see its cause")
+        return CreatedBackup(path, manifest, self.prune(root=str(self.root), purpose="backup", new=path))
 
     def new_path(self, purpose: Purpose, now: datetime) -> Path:
         """Return a name that nothing has yet. `now` must be timezone-aware."""
@@ -156,12 +212,12 @@ class BackupCatalog:
                     return archive.path
             raise _unknown("there is no backup yet" if not archives else f"none is of {self.root}", archives)
         word = wanted.removesuffix(".tar.gz").replace(":", "")
-        fitting = (
-            [archive for archive in archives if archive.purpose == "backup" and archive.is_named(word)]
-            or [archive for archive in archives if archive.is_named(word)]
-            or [archive for archive in archives if archive.begins_with(word)]
-            or [archive for archive in archives if archive.begins_with(f"backup_{word}")]
-        )
+        names = [(f"{archive.purpose}_{archive.date}".replace(":", ""), archive) for archive in archives]
+        fitting: list[StoredArchive] = []
+        for full in (f"backup_{word}", word, f"replaced_{word}"):
+            fitting = fitting or [archive for name, archive in names if name == full]
+        begins = (word, f"backup_{word}")
+        fitting = fitting or [archive for name, archive in names if name.startswith(begins)]
         if not word or not fitting:
             raise _unknown(f"there is no backup {wanted!r}", archives)
         if len(fitting) > 1:
@@ -171,14 +227,15 @@ class BackupCatalog:
             )
         return fitting[0].path
 
-    def prune(self, *, root: str, purpose: Purpose, new: Path) -> list[Path]:
-        """Remove those that may go, and return them. One that will not go stays: the new one counts."""
-        removed = []
-        for archive in superfluous(self.archives(), root=root, purpose=purpose, keep=self.keep, new=new):
-            with contextlib.suppress(OSError):
-                archive.path.unlink()
-                removed.append(archive.path)
-        return removed
+    def prune(self, *, root: str, purpose: Purpose, new: Path) -> tuple[Path, ...]:
+        """Remove those that may go, and return them. What will not go stays: the new archive counts."""
+        removed: list[Path] = []
+        with contextlib.suppress(OpskitError):
+            for archive in superfluous(self.archives(), root=root, purpose=purpose, keep=self.keep, new=new):
+                with contextlib.suppress(OSError):
+                    archive.path.unlink()
+                    removed.append(archive.path)
+        return tuple(removed)
 
     def sweep(self) -> None:
         """Remove what a process that died has left half-written. Only under the lock."""
@@ -192,10 +249,14 @@ def catalog_of(config: Config) -> BackupCatalog:
     """Return the catalog that a configuration describes. Raises ConfigError for unusable patterns."""
     backup = config.backup
     folder = config.located(backup.folder) if backup.folder else Path(config.state_dir) / "backups"
+    try:
+        patterns = parse(backup.files)
+    except UsageError as exc:
+        raise ConfigError(f"backup.files: {exc.message}", remedy=exc.remedy) from exc
     return BackupCatalog(
         root=Path(os.path.realpath(config.located(backup.root or "."))),
         folder=Path(os.path.realpath(folder.absolute())),
-        patterns=of_config(config),
+        patterns=patterns,
         keep=backup.keep,
         max_file_bytes=backup.max_file_bytes,
         config_folder=Path(os.path.realpath(config.path)).parent if config.path is not None else None,
@@ -240,55 +301,65 @@ def verify(paths: Sequence[Path]) -> Report:
 
 def _verified(path: Path) -> Finding:
     began = time.monotonic()
-    name = printable_path(path.name).removesuffix(".tar.gz").removeprefix("backup_")
+    finding = Finding(
+        "archive",
+        printable_path(path.name).removesuffix(".tar.gz").removeprefix("backup_"),
+        Status.PASS,
+        "ok",
+    )
     try:
         with Archive(path) as archive:
-            manifest, problems = archive.check()
-            has_checksums = archive.manifest is not None
-    except DamagedArchiveError as exc:
-        problems = [str(exc)]
-    except OSError as exc:
-        problems = [f"it cannot be read: {exc.strerror}"]
-    seconds = time.monotonic() - began
-    if problems:
-        more = len(problems) - _MOST_PROBLEMS
-        detail = "; ".join(problems[:_MOST_PROBLEMS]) + (
-            f" (and {more} more: --json shows them)" * (more > 0)
+            manifest, has_checksums = archive.check(), archive.manifest is not None
+    except (DamagedArchiveError, OSError) as exc:
+        return replace(
+            finding,
+            status=Status.FAIL,
+            state="damaged",
+            detail=_problem(exc),
+            code="BACKUP_002",
+            remedy="`opskit backup create` makes a new one; restore none that is damaged",
+            seconds=time.monotonic() - began,
+            evidence={"problems": [_problem(exc)]},
         )
-        remedy = "`opskit backup create` makes a new one; restore none that is damaged"
-        evidence: dict[str, Any] = {"problems": problems}
-        return Finding(
-            "archive", name, Status.FAIL, "damaged", detail, "BACKUP_002", remedy, seconds, evidence
-        )
+    files = "1 file" if manifest.files == 1 else f"{manifest.files} files"
+    detail = f"{files}, every checksum holds"
+    if not has_checksums:
+        detail = f"{files} can be read; it has no manifest"
+        finding = replace(finding, status=Status.WARN, state="no checksums")
+    elif manifest.skipped:
+        detail = f"{detail}; left out when it was made: {len(manifest.skipped)}"
+        finding = replace(finding, status=Status.WARN, state="incomplete")
     evidence = {
         "files": manifest.files,
         "content_bytes": manifest.content_bytes,
         "root": printable_path(manifest.root) or None,
     }
-    files = "1 file" if manifest.files == 1 else f"{manifest.files} files"
-    status, state, detail = Status.PASS, "ok", f"{files}, every checksum holds"
-    if not has_checksums:
-        status, state, detail = Status.WARN, "no checksums", f"{files} can be read; it has no manifest"
-    elif manifest.skipped:
-        status, state = Status.WARN, "incomplete"
-        detail = f"{detail}; left out when it was made: {len(manifest.skipped)}"
-    return Finding("archive", name, status, state, detail, seconds=seconds, evidence=evidence)
+    return replace(finding, detail=detail, seconds=time.monotonic() - began, evidence=evidence)
+
+
+def _problem(exc: DamagedArchiveError | OSError) -> str:
+    return f"it cannot be read: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
 
 
 def _stored(folder: Path, match: re.Match[str]) -> StoredArchive | None:
     """Return None when it has gone meanwhile."""
-    path, number = folder / match[0], int(match[3] or 1)
-    purpose: Purpose = "backup" if match[1] == "backup" else "replaced"
+    path, manifest, problem = folder / match[0], None, ""
     try:
+        size_bytes = path.lstat().st_size
         with Archive(path) as archive:
-            return StoredArchive(path, purpose, match[2], number, archive.size_bytes, archive.manifest)
+            manifest = archive.manifest
     except FileNotFoundError:
         return None
-    except DamagedArchiveError as exc:
-        problem = str(exc)
-    except OSError as exc:
-        problem = f"it cannot be read: {exc.strerror}"
-    return StoredArchive(path, purpose, match[2], number, path.lstat().st_size, None, problem)
+    except (DamagedArchiveError, OSError) as exc:
+        problem = _problem(exc)
+    return StoredArchive(
+        path=path,
+        purpose="backup" if match[1] == "backup" else "replaced",
+        date=match[2],
+        size_bytes=size_bytes,
+        manifest=manifest,
+        problem=problem,
+    )
 
 
 def _unknown(message: str, archives: Sequence[StoredArchive]) -> OpskitError:
@@ -304,20 +375,11 @@ def _named(archives: Sequence[StoredArchive]) -> str:
 
 def undisturbed() -> contextlib.AbstractContextManager[None]:
     """Ignore signals that would interrupt: what runs now is short and must come to its end."""
-    return _signals(_ignore)
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    del number, frame
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise KeyboardInterrupt
+    return _signals(signal.SIG_IGN)
 
 
 @contextlib.contextmanager
-def _signals(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+def _signals(handler: Any) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread gets signals
         return

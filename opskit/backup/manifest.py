@@ -1,48 +1,43 @@
 """What an archive holds: its entries with their checksums, and what may not be in one. Pure."""
 
+import functools
 import json
 import platform
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, InstanceOf, TypeAdapter, ValidationError
 
 from opskit import __version__
 
-SCHEMA_VERSION = 1
 #: The name of the manifest inside an archive.
 MANIFEST_NAME = ".opskit-manifest.json"
 #: What a restore writes beside the files that it replaces has names that begin so; none is ever archived.
 TRACE = ".opskit-restore"
-#: A manifest that is larger is refused before it is read: about 300,000 entries.
-MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+#: A manifest that is larger is refused before it is read: room for twice as many entries as there may be.
+MAX_MANIFEST_BYTES = 128 * 1024 * 1024
 MAX_ENTRIES = 200_000
 #: Folders within folders; nothing that people make comes near.
 MAX_DEPTH = 100
 _NAME_BYTES = 255
 _LINK_BYTES = 4095
-#: The first number that is too large. `chown` takes 2^32 - 1 for "leave it".
-_LIMITS = {"mode": 2**62, "size": 2**62, "uid": 2**32 - 1, "gid": 2**32 - 1}
-_OPTIONAL: dict[str, Any] = {"sha256": "", "target": "", "changed": False}
-_ENTRY_TYPES: dict[str, type] = {
-    **dict.fromkeys(("path", "kind", "sha256", "target"), str),
-    **dict.fromkeys(("mode", "mtime_ns", "uid", "gid", "size"), int),
-    "changed": bool,
-}
-_MANIFEST_TYPES: dict[str, type] = {
-    **dict.fromkeys(("purpose", "version", "host", "root", "created"), str),
-    **dict.fromkeys(("schema_version", "packed_bytes"), int),
-    **dict.fromkeys(("members", "skipped"), list),
-}
 
 EntryKind = Literal["file", "folder", "link"]
 Purpose = Literal["backup", "replaced"]
+#: pydantic's own strings refuse names that are not UTF-8.
+_Text = InstanceOf[str]
+_Count = Annotated[int, Field(strict=True, ge=0, lt=2**62)]
+#: `chown` takes 2^32 - 1 for "leave it".
+_Id = Annotated[int, Field(strict=True, ge=0, lt=2**32 - 1)]
+_Time = Annotated[int, Field(strict=True, gt=-(2**90), lt=2**90)]
 
 
-class InvalidManifestError(ValueError):
-    """The text is not a manifest; the message says why."""
+class DamagedArchiveError(Exception):
+    """The file is damaged, or is not an archive; the message says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,41 +48,70 @@ class ArchiveEntry:
     that the file was written to each time it was read, so that its parts may not fit together.
     """
 
-    path: str
+    path: _Text
     kind: EntryKind
-    mode: int
-    mtime_ns: int
-    uid: int = 0
-    gid: int = 0
-    size: int = 0
-    sha256: str = ""
-    target: str = ""
-    changed: bool = False
+    mode: _Count
+    mtime_ns: _Time
+    uid: _Id = 0
+    gid: _Id = 0
+    size: _Count = 0
+    sha256: _Text = ""
+    target: _Text = ""
+    changed: Annotated[bool, Field(strict=True)] = False
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedFile:
     """What should be in the archive and is not, and why."""
 
-    path: str
-    reason: str
+    path: _Text
+    reason: _Text
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRecord:
+    """What a restore was asked for, and the `entries` that it changes. `made_target` says that it is new."""
+
+    archive: _Text
+    only: tuple[_Text, ...]
+    made_target: bool
+    entries: Annotated[tuple[ArchiveEntry, ...], Field(max_length=MAX_ENTRIES)]
+
+    @property
+    def files(self) -> list[ArchiveEntry]:
+        """Return the files and links that get their place."""
+        return [entry for entry in self.entries if entry.kind != "folder"]
+
+    @property
+    def folders(self) -> list[ArchiveEntry]:
+        """Return the folders that are made or get another mode, the outermost first."""
+        return [entry for entry in self.entries if entry.kind == "folder"]
+
+    def staged(self, suffix: str) -> dict[str, str]:
+        """Return where the file for each path lies, beside it, before it is put in place."""
+        return {
+            entry.path: f"{''.join(entry.path.rpartition('/')[:2])}{TRACE}-{number}.{suffix}"
+            for number, entry in enumerate(self.files, 1)
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`purpose` "replaced" marks an archive of what a restore replaced. `created` is in UTC.
+    """`purpose` "replaced" marks an archive of what a restore replaced, and `restore` is that restore.
 
     `packed_bytes` is the size of what follows the manifest in the archive, 0 for unknown.
     """
 
     purpose: Purpose
-    version: str
-    host: str
-    root: str
-    created: datetime
-    entries: tuple[ArchiveEntry, ...]
+    version: _Text
+    host: _Text
+    root: _Text
+    created: AwareDatetime
+    entries: Annotated[tuple[ArchiveEntry, ...], Field(alias="members", max_length=MAX_ENTRIES)]
     skipped: tuple[SkippedFile, ...] = ()
-    packed_bytes: int = 0
+    packed_bytes: _Count = 0
+    restore: RestoreRecord | None = None
+    schema_version: Literal[1] = 1
 
     @property
     def files(self) -> int:
@@ -103,83 +127,30 @@ def empty_manifest(purpose: Purpose, root: Path, now: datetime) -> Manifest:
     return Manifest(purpose, __version__, platform.node(), str(root), now, ())
 
 
+@functools.cache
+def _adapter() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
+
+
 def encode(manifest: Manifest) -> bytes:
     """Return the manifest as JSON; names that are not UTF-8 keep their bytes as escaped surrogates."""
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "purpose": manifest.purpose,
-        "version": manifest.version,
-        "host": manifest.host,
-        "root": manifest.root,
-        "created": manifest.created.isoformat(timespec="milliseconds"),
-        "packed_bytes": manifest.packed_bytes,
-        "members": [encode_entry(entry) for entry in manifest.entries],
-        "skipped": [asdict(skipped) for skipped in manifest.skipped],
-    }
-    return json.dumps(content, indent=1).encode("ascii")
-
-
-def encode_entry(entry: ArchiveEntry) -> dict[str, Any]:
-    """Return the entry without what its kind does not have."""
-    content = {name: getattr(entry, name) for name in _ENTRY_TYPES}
-    return {name: value for name, value in content.items() if name not in _OPTIONAL or value}
+    content = _adapter().dump_python(manifest, by_alias=True)
+    return json.dumps(content, default=datetime.isoformat).encode("ascii")
 
 
 def decode(text: bytes) -> Manifest:
-    """Read a manifest. Raises InvalidManifestError. `problems` says whether its entries may be restored."""
+    """Read a manifest. Raises DamagedArchiveError. `check_entries` says whether they may be restored."""
     try:
-        content = json.loads(text)
+        manifest = _adapter().validate_python(json.loads(text))
+    except ValidationError as exc:
+        error = exc.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, error["loc"]))
+        raise DamagedArchiveError(f"its manifest is not valid: {where}: {error['msg']}") from None
     except (ValueError, RecursionError) as exc:
-        raise InvalidManifestError("its manifest is not JSON") from exc
-    if isinstance(content, dict):
-        content = {"packed_bytes": 0, **content}
-    _check_types(content, _MANIFEST_TYPES, "the manifest")
-    if content["schema_version"] != SCHEMA_VERSION:
-        version = content["schema_version"]
-        raise InvalidManifestError(f"its manifest has schema version {version}; known is {SCHEMA_VERSION}")
-    if content["purpose"] not in ("backup", "replaced"):
-        raise InvalidManifestError(f"its manifest has {content['purpose']!r} for `purpose`")
-    if len(content["members"]) > MAX_ENTRIES:
-        raise InvalidManifestError(f"its manifest has more than {MAX_ENTRIES} members")
-    try:
-        created = datetime.fromisoformat(content["created"])
-    except ValueError as exc:
-        raise InvalidManifestError("its manifest has no valid date") from exc
-    if created.tzinfo is None:
-        raise InvalidManifestError("its manifest has a date without a time zone")
-    for skipped in content["skipped"]:
-        _check_types(skipped, {"path": str, "reason": str}, "what was skipped")
-    members = enumerate(content["members"], 1)
-    return Manifest(
-        **{name: content[name] for name in ("purpose", "version", "host", "root", "packed_bytes")},
-        created=created,
-        entries=tuple(decode_entry(entry, f"member {number}") for number, entry in members),
-        skipped=tuple(SkippedFile(skipped["path"], skipped["reason"]) for skipped in content["skipped"]),
-    )
-
-
-def decode_entry(content: object, where: str) -> ArchiveEntry:
-    """Read one entry. Raises InvalidManifestError."""
-    values = {**_OPTIONAL, **content} if isinstance(content, dict) else {}
-    _check_types(values, _ENTRY_TYPES, where)
-    entry = ArchiveEntry(**{name: values[name] for name in _ENTRY_TYPES})
-    if entry.kind not in ("file", "folder", "link"):
-        raise InvalidManifestError(f"{where} of the manifest has {entry.kind!r} for `kind`")
-    if entry.size and entry.kind != "file":
-        raise InvalidManifestError(f"{where} of the manifest is not a file and has a size")
-    if any(not 0 <= getattr(entry, name) < limit for name, limit in _LIMITS.items()):
-        raise InvalidManifestError(f"{where} of the manifest has a number that cannot be")
-    if abs(entry.mtime_ns) >= 2**90:
-        raise InvalidManifestError(f"{where} of the manifest has a time that cannot be")
-    return entry
-
-
-def _check_types(content: Any, types: Mapping[str, type], where: str) -> None:
-    if not isinstance(content, dict):
-        raise InvalidManifestError(f"{where} is not an object")
-    for key, kind in types.items():
-        if type(content.get(key)) is not kind:
-            raise InvalidManifestError(f"{where} has no {kind.__name__} for `{key}`")
+        raise DamagedArchiveError("its manifest is not JSON") from exc
+    if any(entry.size and entry.kind != "file" for entry in manifest.entries):
+        raise DamagedArchiveError("its manifest gives a size to what is not a file")
+    return manifest
 
 
 def printable_path(path: str) -> str:
@@ -236,37 +207,35 @@ def problem_of_link(path: str, target: str) -> str | None:
     return None
 
 
-def problems(entries: Sequence[ArchiveEntry], *, ignores_case: bool = False) -> list[str]:
-    """Return everything that keeps these entries from being restored safely, in their order.
+def check_entries(entries: Sequence[ArchiveEntry], *, ignores_case: bool = False) -> None:
+    """Raise DamagedArchiveError for what keeps these entries from being restored safely, in their order.
 
     `ignores_case` says that the file system takes `A` and `a` for one name.
     """
-    found: list[str] = []
     kinds: dict[str, EntryKind] = {}
     spellings: dict[str, str] = {}
     for entry in entries:
-        why = problem_of_path(entry.path) or _problem_of_kind(entry) or _problem_of_order(entry, kinds)
-        key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", entry.path).casefold())
-        if why is None and ignores_case and key in spellings:
-            why = f"on this file system it is the same as {printable_path(spellings[key])}"
+        key = entry.path
+        if ignores_case:
+            key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", key).casefold())
+        other = spellings.setdefault(key, entry.path)
+        why = problem_of_path(entry.path) or _problem_of_place(entry.path, kinds)
+        if entry.mode & ~0o777:
+            why = why or "it has setuid, setgid or sticky bits"
+        if entry.kind == "link":
+            why = why or problem_of_link(entry.path, entry.target)
+        if other != entry.path:
+            why = why or f"on this file system it is the same as {printable_path(other)}"
         if why is not None:
-            found.append(f"{printable_path(entry.path)}: {why}")
-        kinds.setdefault(entry.path, entry.kind)
-        spellings.setdefault(key, entry.path)
-    return found
+            raise DamagedArchiveError(f"{printable_path(entry.path)}: {why}")
+        kinds[entry.path] = entry.kind
 
 
-def _problem_of_kind(entry: ArchiveEntry) -> str | None:
-    if entry.mode & ~0o777:
-        return "it has setuid, setgid or sticky bits"
-    return problem_of_link(entry.path, entry.target) if entry.kind == "link" else None
-
-
-def _problem_of_order(entry: ArchiveEntry, kinds: Mapping[str, EntryKind]) -> str | None:
+def _problem_of_place(path: str, kinds: Mapping[str, EntryKind]) -> str | None:
     """`kinds` are those of the entries before it."""
-    if entry.path in kinds:
+    if path in kinds:
         return "it is there twice"
-    for folder in parents(entry.path):
+    for folder in parents(path):
         kind = kinds.get(folder)
         if kind is None:
             return f"its folder {printable_path(folder)} is not there before it"

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opskit.cli import backup_view, context, render
+from opskit.cli import backup_view, confirm, context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 
 if TYPE_CHECKING:
     from opskit.backup.catalog import BackupCatalog
-    from opskit.backup.restore_plan import RestorePlan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,19 +44,23 @@ def create(
     from datetime import UTC, datetime
 
     from opskit.backup.catalog import catalog_of
-    from opskit.backup.create import create as create_backup
-    from opskit.backup.create import stack_files
+    from opskit.backup.selection import stack_files
+    from opskit.errors import UsageError
+    from opskit.quantity import size_bytes
 
     loaded = context.load_config(config)
     catalog = catalog_of(loaded)
     if max_size is not None:
-        catalog = replace(catalog, max_file_bytes=_size(max_size))
+        limit_bytes = size_bytes(max_size)
+        if not limit_bytes:
+            raise UsageError(f"--max-size: {max_size!r} is no size", remedy="write 500MB or 2GiB")
+        catalog = replace(catalog, max_file_bytes=limit_bytes)
     with catalog.lock():
         _recover(catalog)
-        files = stack_files(loaded, os.environ)
-        created = create_backup(catalog, now=datetime.now(UTC), stack_files=files)
-    backup_view.created(created, as_json=json)
-    raise typer.Exit(int(created.report.exit))
+        created = catalog.create(now=datetime.now(UTC), stack_files=stack_files(loaded, os.environ))
+    report = created.report
+    backup_view.created(created, report, as_json=json)
+    raise typer.Exit(int(report.exit))
 
 
 @app.command(name="list")
@@ -137,29 +140,41 @@ def restore(
     The whole archive is judged before anything is touched. Nothing that the backup does not hold is removed.
     """
     del debug  # read by main
-    from opskit.backup import restore as restoring
-    from opskit.backup.restore_record import interrupted_targets
+    from opskit.backup.undo import interrupted_targets, recover
+    from opskit.errors import UsageError
 
-    _check_usage(date, resume=resume, rollback=rollback, dry_run=dry_run)
+    if (date is not None) + resume + rollback != 1:
+        raise UsageError(
+            "say which backup, or --resume, or --rollback, one of them",
+            remedy="`opskit backup list` shows the dates; `latest` is the newest",
+        )
     catalog = _catalog(config)
-    if dry_run and date is not None:
+    if dry_run:
+        if date is None:
+            remedy = "`opskit backup restore latest --dry-run`"
+            raise UsageError("--dry-run goes with a date", remedy=remedy)
         if interrupted_targets(catalog):
             render.note(
                 "note: an interrupted restoration is taken back first: `opskit backup restore --rollback`"
             )
-        _restore(catalog, date, to, only or [], dry_run=True, yes=yes, as_json=json)
+        _restore(catalog, date, to, only or (), dry_run=True, yes=yes, as_json=json)
         return
     with catalog.lock():
-        if rollback:
-            backup_view.told("backup restore", restoring.roll_back(catalog), as_json=json)
-        elif resume:
-            record, target = restoring.resume(catalog)
-            render.note("note: the interrupted restoration was taken back, and is done again")
-            # The record was made after a yes.
-            _restore(catalog, record.archive, target, record.only, dry_run=False, yes=True, as_json=json)
-        elif date is not None:
+        if date is not None:
             _recover(catalog)
-            _restore(catalog, date, to, only or [], dry_run=False, yes=yes, as_json=json)
+            _restore(catalog, date, to, only or (), dry_run=False, yes=yes, as_json=json)
+            return
+        undone = recover(catalog, to_resume=resume)
+        if not undone:
+            remedy = "`opskit backup restore DATE` begins one"
+            raise UsageError("no restoration was interrupted", remedy=remedy)
+        if rollback:
+            backup_view.undone(undone, as_json=json)
+            return
+        render.note("note: the interrupted restoration was taken back, and is done again")
+        record, target = undone[0].record, undone[0].target
+        # It was begun after a yes.
+        _restore(catalog, record.archive, target, record.only, dry_run=False, yes=True, as_json=json)
 
 
 def _restore(
@@ -175,8 +190,8 @@ def _restore(
     from datetime import UTC, datetime
 
     from opskit.backup.archive import opened
+    from opskit.backup.restore import plan as plan_restore
     from opskit.backup.restore import restore as restore_backup
-    from opskit.backup.restore_plan import plan as plan_restore
 
     with opened(catalog.find(date)) as archive:
         plan = plan_restore(archive, catalog, to=to, only=only)
@@ -185,37 +200,10 @@ def _restore(
             return
         if not as_json:
             backup_view.planned(plan, as_json=False, dry_run=False)
-        _ask(plan, yes=yes)
-        done = restore_backup(archive, plan, catalog, now=datetime.now(UTC))
-    backup_view.restored(plan, done, as_json=as_json)
-
-
-def _ask(plan: "RestorePlan", *, yes: bool) -> None:
-    import sys
-
-    from opskit.errors import UsageError
-
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(
-            f"this changes files in {plan.target}, and there is nobody to ask", remedy="give --yes as well"
-        )
-    if not typer.confirm(f"Restore to {render.printable(str(plan.target))}?", err=True):
-        render.note("nothing was changed")
-        raise typer.Abort
-
-
-def _check_usage(date: str | None, *, resume: bool, rollback: bool, dry_run: bool) -> None:
-    from opskit.errors import UsageError
-
-    if (date is not None) + resume + rollback != 1:
-        raise UsageError(
-            "say which backup, or --resume, or --rollback, one of them",
-            remedy="`opskit backup list` shows the dates; `latest` is the newest",
-        )
-    if dry_run and date is None:
-        raise UsageError("--dry-run goes with a date", remedy="`opskit backup restore latest --dry-run`")
+        target = render.printable(str(plan.target))
+        confirm.confirm([f"this changes files in {target}"], question=f"Restore to {target}?", yes=yes)
+        result = restore_backup(archive, plan, catalog, now=datetime.now(UTC))
+    backup_view.restored(plan, result, as_json=as_json)
 
 
 def _catalog(config: str | None) -> "BackupCatalog":
@@ -224,28 +212,17 @@ def _catalog(config: str | None) -> "BackupCatalog":
     return catalog_of(context.load_config(config))
 
 
-def _size(text: str) -> int:
-    from opskit.errors import UsageError
-    from opskit.text import size_bytes
-
-    size = size_bytes(text)
-    if not size:
-        raise UsageError(f"--max-size: {text!r} is no size", remedy="write 500MB or 2GiB")
-    return size
-
-
 def _recover(catalog: "BackupCatalog") -> None:
     """Undo restores that were killed. Under the lock."""
-    from opskit.backup.restore import recover
+    from opskit.backup.undo import recover
 
-    done = recover(catalog)
-    if done is not None:
-        render.note(f"note: {done}")
+    for undone in recover(catalog):
+        render.note(f"note: {undone}")
 
 
 def _recover_if_free(catalog: "BackupCatalog") -> None:
     """Undo restores that were killed, unless somebody is at work; looking at backups never fails for it."""
-    from opskit.backup.restore_record import interrupted_targets
+    from opskit.backup.undo import interrupted_targets
     from opskit.errors import OpskitError
 
     if not interrupted_targets(catalog):

@@ -7,39 +7,40 @@ from typing import TYPE_CHECKING, Any
 from opskit.cli import render
 
 if TYPE_CHECKING:
-    from opskit.backup.catalog import StoredArchive
-    from opskit.backup.create import CreatedBackup
-    from opskit.backup.restore import RestoreResult
-    from opskit.backup.restore_plan import RestorePlan
+    from opskit.backup.catalog import CreatedBackup, StoredArchive
+    from opskit.backup.restore import RestorePlan, RestoreResult
+    from opskit.backup.undo import UndoneRestore
+    from opskit.result import Report
 
 _MOST_SHOWN = 50
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-def size(count: float) -> str:
-    """Bytes for people."""
-    for unit in _UNITS:
-        if count < 1024 or unit == _UNITS[-1]:
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
-    raise AssertionError
+    return f"{count:.1f} TiB"
 
 
-def created(outcome: "CreatedBackup", *, as_json: bool) -> None:
-    report = outcome.report
+def created(backup: "CreatedBackup", report: "Report", *, as_json: bool) -> None:
     if as_json:
         render.document(report.as_json())
         return
-    written = outcome.written
-    manifest = written.manifest
-    render.line(render.printable(str(written.path)))
+    evidence = report.findings[0].evidence
+    files = "1 file" if evidence["files"] == 1 else f"{evidence['files']} files"
+    render.line(render.printable(evidence["path"]))
     render.line(
-        f"{_count(manifest.files, 'file')} of {render.printable(manifest.root)}, "
-        f"{size(manifest.content_bytes)} in {size(written.size_bytes)}"
+        f"{files} of {render.printable(evidence['root'])}, "
+        f"{_size(evidence['content_bytes'])} in {_size(evidence['size_bytes'])}"
     )
-    for found in report.findings[1:]:
-        render.note(f"{found.state}: {render.printable(found.target)}: {found.detail}")
-    for path in outcome.removed:
+    for finding in report.findings[1:]:
+        render.note(f"{finding.state}: {render.printable(finding.target)}: {finding.detail}")
+    _removed(backup.removed)
+
+
+def _removed(paths: Sequence[Path]) -> None:
+    for path in paths:
         render.note(f"removed: {path.name}, the oldest beyond `backup.keep`")
 
 
@@ -58,8 +59,8 @@ def listed(archives: Sequence["StoredArchive"], folder: Path, *, as_json: bool) 
         (
             archive.label,
             str(archive.manifest.files) if archive.manifest else "",
-            size(archive.manifest.content_bytes) if archive.manifest else "",
-            size(archive.size_bytes),
+            _size(archive.manifest.content_bytes) if archive.manifest else "",
+            _size(archive.size_bytes),
             _state(archive),
             archive.manifest.root if archive.manifest else "",
         )
@@ -93,41 +94,42 @@ def _listed(archive: "StoredArchive") -> dict[str, Any]:
 
 
 def planned(plan: "RestorePlan", *, as_json: bool, dry_run: bool) -> None:
-    """What would change; the whole result when that is nothing."""
+    """Show what would change; that is the whole result when nothing would."""
     if as_json:
         render.document(_plan(plan, dry_run=dry_run, replaced=None))
         return
-    shown = [one for one in plan.changes if one.action != "same"]
-    for one in shown[:_MOST_SHOWN]:
-        why = f" ({one.why})" if one.why else ""
-        folder = "/" if one.entry.kind == "folder" else ""
-        render.line(f"{one.action:8} {render.printable(one.entry.path)}{folder}{why}")
+    shown = [change for change in plan.changes if change.action != "same"]
+    for change in shown[:_MOST_SHOWN]:
+        why = f" ({change.why})" if change.why else ""
+        folder = "/" if change.entry.kind == "folder" else ""
+        render.line(f"{change.action:8} {render.printable(change.entry.path)}{folder}{why}")
     if len(shown) > _MOST_SHOWN:
         render.line(f"... and {len(shown) - _MOST_SHOWN} more (--json shows all)")
     if plan.idle:
         render.line(f"{render.printable(str(plan.target))} holds all of it already; nothing was changed")
     else:
         ending = "; nothing was changed (--dry-run)" if dry_run else ""
-        render.line(f"{_counts(plan)} in {render.printable(str(plan.target))}{ending}")
+        counts = ", ".join(f"{len(plan.of(action))} {action}" for action in ("new", "changed", "same"))
+        render.line(f"{counts} in {render.printable(str(plan.target))}{ending}")
 
 
-def restored(plan: "RestorePlan", done: "RestoreResult", *, as_json: bool) -> None:
+def restored(plan: "RestorePlan", result: "RestoreResult", *, as_json: bool) -> None:
     if as_json:
-        render.document(_plan(plan, dry_run=False, replaced=done.replaced))
+        render.document(_plan(plan, dry_run=False, replaced=result.replaced))
         return
     render.line(f"restored {plan.archive.name} to {render.printable(str(plan.target))}")
-    if done.replaced is not None:
-        render.line(f"what it replaced is kept: {done.replaced}")
-    for path in done.removed:
-        render.note(f"removed: {path.name}, the oldest beyond `backup.keep`")
+    if result.replaced is not None:
+        render.line(f"what it replaced is kept: {result.replaced}")
+    _removed(result.removed)
     render.note("containers go on with what they started with: `docker compose up -d` applies what is new")
 
 
-def told(command: str, words: str, *, as_json: bool) -> None:
+def undone(restores: "Sequence[UndoneRestore]", *, as_json: bool) -> None:
+    detail = "; ".join(map(str, restores))
     if as_json:
-        render.document(_document(command, detail=words))
+        render.document(_document("backup restore", detail=detail))
     else:
-        render.line(render.printable(words))
+        render.line(render.printable(detail))
 
 
 def _plan(plan: "RestorePlan", *, dry_run: bool, replaced: Path | None) -> dict[str, Any]:
@@ -139,18 +141,11 @@ def _plan(plan: "RestorePlan", *, dry_run: bool, replaced: Path | None) -> dict[
         changed=not dry_run and not plan.idle,
         replaced=str(replaced) if replaced is not None else None,
         changes=[
-            {"path": _text(one.entry.path), "kind": one.entry.kind, "action": one.action, "why": one.why}
-            for one in plan.changes
+            {"path": _text(change.entry.path), "kind": change.entry.kind, "action": change.action}
+            | {"why": change.why}
+            for change in plan.changes
         ],
     )
-
-
-def _counts(plan: "RestorePlan") -> str:
-    return ", ".join(f"{len(plan.of(action))} {action}" for action in ("new", "changed", "same"))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _text(path: str) -> str:

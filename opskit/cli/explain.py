@@ -9,7 +9,7 @@ from opskit.cli import render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 
 if TYPE_CHECKING:
-    from opskit.explain import report
+    from opskit.explain.search import Explained, ExplanationMatch
 
 #: More than this is a log: `opskit logs` picks the lines worth explaining.
 LIMIT_BYTES = 256 * 1024
@@ -36,42 +36,62 @@ def explain(
     Exit status 1 when nothing matches.
     """
     del debug, config  # debug is read by main; every command takes --config
-    from opskit.explain import report
+    from opskit.explain.catalogue import ENTRIES
+    from opskit.explain.search import explained, listing
 
     if everything:
         if json:
-            render.document(report.listing())
+            render.document(listing())
         else:
-            render.table(("kind", "key", "title", "http", "exit"), report.rows())
+            rows = [
+                (e.kind.value, e.key, e.title, str(e.http_status or ""), str(int(e.exit))) for e in ENTRIES
+            ]
+            render.table(("kind", "key", "title", "http", "exit"), rows)
         return
-    found = report.explained(_text(text or []))
+    result = explained(_text(text or []))
     if json:
-        render.document(found.as_json())
+        render.document(result.as_json())
     else:
-        _show(found)
-    raise typer.Exit(int(found.report.exit))
+        _show(result)
+    raise typer.Exit(int(result.report.exit))
 
 
-def _show(found: "report.Explained") -> None:
-    from opskit.explain.report import lines
-
-    if not found.matches:
-        finding = found.report.findings[0]
+def _show(result: "Explained") -> None:
+    if not result.matches:
+        finding = result.report.findings[0]
         render.line(f"{finding.detail}. Next: {finding.remedy}")
         return
-    for number, match in enumerate(found.matches[:_SHOWN]):
+    for number, match in enumerate(result.matches[:_SHOWN]):
         if number:
             render.line("")
-        for text in lines(match):
+        for text in _lines(match):
             render.line(render.printable(text))
-    rest = ", ".join(match.entry.key for match in found.matches[_SHOWN:])
-    if rest:
+    others = ", ".join(match.entry.key for match in result.matches[_SHOWN:])
+    if others:
         render.line("")
-        render.line(f"also: {rest}")
+        render.line(f"also: {others}")
+
+
+def _lines(match: "ExplanationMatch") -> tuple[str, ...]:
+    """One explanation for a person: its name first, then what lies behind it and what to type."""
+    entry = match.entry
+    facts = [f"exit status {int(entry.exit)}"]
+    if entry.http_status is not None:
+        facts.insert(0, f"HTTP {entry.http_status}")
+    if entry.code is not None and entry.code != entry.key:
+        facts.append(f"reported as {entry.code}")
+    if entry.see:
+        facts.append(f"see also {', '.join(entry.see)}")
+    return (
+        f"{entry.key}  {entry.title}  ({entry.kind.value}; {match.why})",
+        f"  cause:  {entry.cause}",
+        f"  remedy: {entry.remedy}",
+        f"  {'; '.join(facts)}",
+    )
 
 
 def _text(given: list[str]) -> str:
-    """The text of the arguments or of standard input. Raises UsageError for what cannot be explained."""
+    """Return the text of the arguments or of standard input. Raises UsageError where there is none."""
     from opskit.errors import UsageError
 
     if given and given != ["-"]:

@@ -33,12 +33,12 @@ def quality(
     any other process, unpickling, unsafe YAML, requests without a timeout, passwords in the code, and more.
     """
     del debug, config  # debug is read by main; every command takes --config
-    from opskit.quality import ruff
-    from opskit.quality.reading import read
     from opskit.quality.report import judged
+    from opskit.quality.rules import find_ruff
+    from opskit.quality.source import read
 
     reading = read(_given(paths or []), sys.stdin.buffer)
-    result = context.run(judged(reading, binary=ruff.find(), strict=strict))
+    result = context.run(judged(reading, binary=find_ruff(), strict=strict))
     if json:
         render.document(result.as_json())
     else:
@@ -58,17 +58,18 @@ def _given(paths: list[str]) -> list[str]:
 
 def _show(result: "Quality", limit: int) -> None:
     findings = result.report.findings
-    render.line(render.printable(findings[0].target))
+    target = findings[0].target
+    render.line(render.printable(target))
     render.table(
         ("category", "status", "found", "detail"),
         [
             (
-                f.check if f.target == findings[0].target else f"{f.check} {f.target}",
-                f.status.value,
-                str(f.evidence.get("count", "")),
-                f.detail,
+                finding.check if finding.target == target else f"{finding.check} {finding.target}",
+                finding.status.value,
+                str(finding.evidence.get("count", "")),
+                finding.detail,
             )
-            for f in findings
+            for finding in findings
         ],
     )
     shown = result.issues[: limit or None]
@@ -80,7 +81,7 @@ def _show(result: "Quality", limit: int) -> None:
         )
     if len(shown) < len(result.issues):
         render.line(f"... and {len(result.issues) - len(shown)} more (`--limit 0` shows all)")
-    remedies = dict.fromkeys((f.check, f.remedy) for f in findings if f.remedy)
+    remedies = dict.fromkeys((finding.check, finding.remedy) for finding in findings if finding.remedy)
     if remedies:
         render.line("")
     for check, remedy in remedies:

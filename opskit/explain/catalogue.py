@@ -1,24 +1,123 @@
 """All explanations, and how one is looked up by its exact key."""
 
-from opskit.explain.entry import Explanation, ExplanationKind, of_codes, plain
-from opskit.explain.faults import FAULTS
-from opskit.explain.statuses import STATUSES
-from opskit.explain.verdicts import STATES, VERDICTS
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
 
-ENTRIES: tuple[Explanation, ...] = (*of_codes(), *STATUSES, *FAULTS, *VERDICTS, *STATES)
+import yaml
 
-_BY_NAME: dict[tuple[ExplanationKind, str], Explanation] = {
-    (entry.kind, plain(entry.key)): entry for entry in ENTRIES
+from opskit.errors import CATALOGUE, Exit
+
+_TEXTS = Path(__file__).with_name("texts.yaml")
+_SPACES = re.compile(r"[\s_-]+")
+#: Statuses that nginx, Ollama and others use without a registration.
+PHRASES = {status.value: status.phrase for status in HTTPStatus if status >= 400} | {
+    499: "Client Closed Request",
+    529: "Overloaded",
 }
 
 
+class ExplanationKind(StrEnum):
+    """What sort of word is explained. One word may be of two kinds: `wedged` is a fault and a state."""
+
+    CODE = "code"
+    STATUS = "http status"
+    FAULT = "fault"
+    VERDICT = "verdict"
+    STATE = "state"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One explanation, each text a single line.
+
+    `code` is the application code under which a failed run reports it, `http_status` the status seen with it
+    on the wire, `exit` what the command that meets it exits with. `see` names other keys of the catalogue.
+    """
+
+    kind: ExplanationKind
+    key: str
+    title: str
+    cause: str
+    remedy: str
+    code: str | None = None
+    http_status: int | None = None
+    exit: Exit = Exit.FAILED
+    see: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind.value,
+            "key": self.key,
+            "title": self.title,
+            "cause": self.cause,
+            "remedy": self.remedy,
+            "code": self.code,
+            "http_status": self.http_status,
+            "exit": int(self.exit),
+            "see": list(self.see),
+        }
+
+
+def plain(key: str) -> str:
+    """Return the key as it is compared: `Runner-Crashed`, `runner crashed` and `runner_crashed` are one."""
+    return _SPACES.sub("_", key.strip().lower())
+
+
+def _of_codes() -> list[Explanation]:
+    return [
+        Explanation(
+            kind=ExplanationKind.CODE,
+            key=spec.code,
+            title=spec.title,
+            cause=spec.cause,
+            remedy=spec.remedy,
+            code=spec.code,
+            http_status=spec.http_status,
+            exit=spec.exit,
+        )
+        for spec in CATALOGUE.values()
+    ]
+
+
+def _of_texts() -> list[Explanation]:
+    # The loader in C takes 8 ms, the one in Python 65.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    texts = yaml.load(_TEXTS.read_text("utf-8"), loader)  # noqa: S506 - both loaders are safe
+    return [
+        _explanation(ExplanationKind(kind), key, text) for kind in texts for key, text in texts[kind].items()
+    ]
+
+
+def _explanation(kind: ExplanationKind, key: str, text: dict[str, Any]) -> Explanation:
+    """Return the explanation of one entry of the file. Raises TypeError for a key that is not known."""
+    values: dict[str, Any] = {}
+    if kind is ExplanationKind.STATUS:
+        values |= {"title": PHRASES[int(key)], "http_status": int(key)}
+    elif kind in (ExplanationKind.FAULT, ExplanationKind.VERDICT):
+        values["code"] = "MODEL_004"
+    elif "code" in text:
+        values["http_status"] = CATALOGUE[text["code"]].http_status
+    values |= text
+    exit_status, see = Exit[values.pop("exit", "FAILED")], tuple(values.pop("see", ()))
+    return Explanation(kind=kind, key=key, **values, exit=exit_status, see=see)
+
+
+ENTRIES: tuple[Explanation, ...] = (*_of_codes(), *_of_texts())
+
+_BY_NAME = {(entry.kind, plain(entry.key)): entry for entry in ENTRIES}
+
+
 def entry_of(kind: ExplanationKind, key: str) -> Explanation | None:
-    """The explanation of one word of one kind."""
+    """Return the explanation of one word of one kind."""
     return _BY_NAME.get((kind, plain(key)))
 
 
 def named(key: str) -> tuple[Explanation, ...]:
-    """Every explanation with this key, however it is written; a state comes before the fault behind it."""
+    """Return every explanation with this key, however it is written; a state precedes the fault behind it."""
     order = (
         ExplanationKind.CODE,
         ExplanationKind.STATUS,
@@ -26,5 +125,5 @@ def named(key: str) -> tuple[Explanation, ...]:
         ExplanationKind.FAULT,
         ExplanationKind.VERDICT,
     )
-    found = (_BY_NAME.get((kind, plain(key))) for kind in order)
-    return tuple(entry for entry in found if entry is not None)
+    entries = (entry_of(kind, key) for kind in order)
+    return tuple(entry for entry in entries if entry is not None)

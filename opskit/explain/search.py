@@ -1,4 +1,4 @@
-"""Which explanations a text asks for, best first; none when nothing in it is known."""
+"""Which explanations a text asks for, best first, as a report; none when nothing in it is known."""
 
 import difflib
 import re
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from opskit.explain import signs
-from opskit.explain.catalogue import ENTRIES, entry_of, named
-from opskit.explain.entry import Explanation, ExplanationKind, plain
+from opskit.explain.catalogue import ENTRIES, Explanation, ExplanationKind, entry_of, named, plain
+from opskit.result import Finding, Report, Status
+from opskit.tags import preview
 
 #: A question of so few words may name what it asks for anywhere: `mlx wedged`.
 QUESTION_WORDS = 4
@@ -16,6 +17,7 @@ QUESTION_WORDS = 4
 _STATUS = re.compile(r"(?:(?:http|error|status|code)[ :]*)?([45]\d\d)", re.IGNORECASE | re.ASCII)
 _WORD = re.compile(r"[^\W\d]\w+")
 _TRACEBACK = "Traceback (most recent call last)"
+_PREVIEW_CHARS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,54 @@ class ExplanationMatch:
         return {**self.entry.as_json(), "why": self.why}
 
 
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The explanations for a text. Without matches the report fails and names what may have been meant."""
+
+    report: Report
+    matches: tuple[ExplanationMatch, ...]
+    near: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        entries = [match.as_json() for match in self.matches]
+        return {**self.report.as_json(), "entries": entries, "near": list(self.near)}
+
+
+def explained(text: str) -> Explained:
+    """Explain a key, a question, an error line, a traceback or a piece of a log."""
+    target = preview(text, _PREVIEW_CHARS)
+    matches = explain(text)
+    if not matches:
+        keys = near(text)
+        meant = f"; near: {', '.join(keys)}" if keys else ""
+        finding = Finding(
+            "explain",
+            target,
+            Status.FAIL,
+            "unknown",
+            f"nothing in the catalogue matches{meant}",
+            remedy="`opskit explain --list` shows every key",
+        )
+        return Explained(Report("explain", (finding,)), (), keys)
+    best = matches[0].entry
+    finding = Finding(
+        "explain", target, Status.PASS, best.key, best.title, code=best.code, remedy=best.remedy
+    )
+    return Explained(Report("explain", (finding,)), matches, ())
+
+
+def listing() -> dict[str, Any]:
+    """Every explanation, as a document."""
+    finding = Finding("explain", "catalogue", Status.PASS, detail=f"{len(ENTRIES)} explanations")
+    return {
+        **Report("explain", (finding,)).as_json(),
+        "entries": [entry.as_json() for entry in ENTRIES],
+        "near": [],
+    }
+
+
 def explain(text: str) -> tuple[ExplanationMatch, ...]:
-    """The explanations of a key, a short question, an error line, a traceback or a piece of a log."""
+    """Return the explanations of a key, a short question, an error line, a traceback or a piece of a log."""
     question = text.strip()
     exact = _asked(question)
     if exact:
@@ -41,8 +89,8 @@ def explain(text: str) -> tuple[ExplanationMatch, ...]:
         if known is None or sign.weight > known.weight:
             best[sign.kind, sign.key] = sign
     ordered = sorted(best.values(), key=lambda sign: -sign.weight)
-    found = ((entry_of(sign.kind, sign.key), sign.why) for sign in ordered)
-    matches = tuple(ExplanationMatch(entry, why) for entry, why in found if entry is not None)
+    entries = ((entry_of(sign.kind, sign.key), sign.why) for sign in ordered)
+    matches = tuple(ExplanationMatch(entry, why) for entry, why in entries if entry is not None)
     return matches or _words(question)
 
 
@@ -50,16 +98,16 @@ def near(text: str) -> tuple[str, ...]:
     """Keys that somebody who wrote this may have meant, at most five."""
     keys = {plain(entry.key): entry.key for entry in ENTRIES}
     words = [plain(word) for word in text.split()[:8]]
-    found = dict.fromkeys(keys[word] for word in words if word in keys)
+    close = dict.fromkeys(keys[word] for word in words if word in keys)
     for word in (plain(text)[:80], *words):
         if len(word) >= 3:
-            found |= dict.fromkeys(e.key for e in ENTRIES if word in plain(f"{e.key} {e.title}"))
-        found |= dict.fromkeys(keys[near] for near in difflib.get_close_matches(word, keys, n=5, cutoff=0.7))
-    return tuple(found)[:5]
+            close |= dict.fromkeys(e.key for e in ENTRIES if word in plain(f"{e.key} {e.title}"))
+        close |= dict.fromkeys(keys[key] for key in difflib.get_close_matches(word, keys, n=5, cutoff=0.7))
+    return tuple(close)[:5]
 
 
 def _asked(question: str) -> tuple[ExplanationMatch, ...]:
-    """The whole question is one key or one status."""
+    """Return the explanations of a question that is one key or one status."""
     entries = named(question)
     if entries:
         return tuple(ExplanationMatch(entry, "its name") for entry in entries)
@@ -79,12 +127,12 @@ def _words(question: str) -> tuple[ExplanationMatch, ...]:
     words = _WORD.findall(question)
     if "\n" in question or len(words) > QUESTION_WORDS:
         return ()
-    found = {
+    matches = {
         (entry.kind, entry.key): ExplanationMatch(entry, f"the word {word}")
         for word in words
         for entry in named(word)
     }
-    return tuple(found.values())
+    return tuple(matches.values())
 
 
 def _signs(text: str) -> Iterator[signs.Sign]:
@@ -96,7 +144,7 @@ def _signs(text: str) -> Iterator[signs.Sign]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines that say what happened: the frames of a traceback show source code."""
+    """Return the lines that say what happened: the frames of a traceback show source code."""
     framed = _TRACEBACK in text
     for line in text.splitlines():
         if line.strip() and not (framed and line.startswith(("  ", "\t"))):

@@ -1,31 +1,29 @@
 """What a pasted text shows: codes, tagged lines, statuses in their context, broken connections, error texts.
 
 A pasted line is text and nothing else, so this is the one place where words stand for what a type or an
-errno would have told. What they mean is still decided by `opskit.llm.faults.classify`. Nothing is guessed:
+errno would have said. What they mean is still decided by `opskit.llm.faults.classify`. Nothing is guessed:
 a number is a status only where something says so, and a sentence counts only when a server is known to say
-it.
+it. Every pattern is linear in the length of a line; a recorded example for each stands in
+`tests/unit/explain/test_search.py`.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from opskit import tags
-from opskit.explain import words
-from opskit.explain.entry import ExplanationKind
-from opskit.explain.statuses import STATUSES
-from opskit.explain.verdicts import STATES
+from opskit.errors import CATALOGUE
+from opskit.explain.catalogue import PHRASES, ExplanationKind, entry_of
 from opskit.llm.faults import FaultKind, classify
-from opskit.llm.verdict import Verdict
 from opskit.providers.base import CallCause, CallError
-from opskit.providers.failures import error_text
+
+if TYPE_CHECKING:
+    from opskit.providers.failures import Phase
 
 #: How sure a sign is. A code or a tagged field is a statement, a bare status is the least that can be said.
 SAID, TEXT, CONNECTION, STATUS, BY_STATUS = 90, 80, 70, 60, 50
-
-_EXPLAINED = frozenset(entry.key for entry in STATUSES)
-_STATES = frozenset(entry.key for entry in STATES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +36,139 @@ class Sign:
     why: str
 
 
+def _any(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns), re.IGNORECASE | re.ASCII)
+
+
+_CODE = _any(rf"\b({'|'.join(CATALOGUE)})\b")
+
+#: A number is a status where one of these says so: protocol lines, access logs, client libraries, JSON.
+_STATUS = tuple(
+    _any(pattern)
+    for pattern in (
+        r'\bHTTP(?:/\d(?:\.\d)?)?"?[ :=]{1,2}(?:(?:status|error|code)[ :]{1,2})?([45]\d\d)\b',
+        r"\bstatus(?:[ _-]?code)?[\"']?\s{0,2}(?:[:=]|is|of|was)?\s{0,2}[\"']?([45]\d\d)\b",
+        rf"\b([45]\d\d)[ :]{{1,2}}(?:{'|'.join(map(re.escape, PHRASES.values()))})\b",
+        r"\[GIN\][^|]{0,60}\|\s{0,3}([45]\d\d)\s{0,3}\|",
+        r"\b(?:client|server) error [\"']?([45]\d\d)\b",
+        r"\b(?:returned|responded|answered|got)(?: with)?(?: an?)?(?: error| code| status)*:? ([45]\d\d)\b",
+        r"(?<!exit )\b(?:error|code)[\"']?(?:\s{0,2}[:=]\s{0,2}| code: | )[\"']?([45]\d\d)\b",
+    )
+)
+
+#: Kernel, Python, Go, Node and curl say the same thing in their own _
+_CONNECTION: tuple[tuple[CallCause, "Phase", re.Pattern[str]], ...] = (
+    (
+        CallCause.REFUSED,
+        "connect",
+        _any(
+            "connection refused|connect call failed|actively refused|ECONNREFUSED|ConnectionRefusedError",
+            "could(?: not|n't) connect to server",
+        ),
+    ),
+    (
+        CallCause.RESET,
+        "request",
+        _any(r"connection reset|ECONNRESET|ConnectionResetError|broken pipe|EPIPE\b|BrokenPipeError"),
+    ),
+    (
+        CallCause.NAME,
+        "connect",
+        _any(
+            "name or service not known|nodename nor servname|name resolution|no such host|could not resolve",
+            "failed to resolve|getaddrinfo|ENOTFOUND|EAI_AGAIN",
+        ),
+    ),
+    (
+        CallCause.UNREACHABLE,
+        "connect",
+        _any("no route to host|network is unreachable|EHOSTUNREACH|ENETUNREACH"),
+    ),
+    (
+        CallCause.TLS,
+        "connect",
+        _any(r"certificate.verify.failed|\bSSLError\b|\bx509: |\btls: |wrong version number"),
+    ),
+    (
+        CallCause.TIMEOUT,
+        "connect",
+        _any(
+            "connect(?:ion)? timed out|connection timeout|ETIMEDOUT|Connect(?:ion)?Timeout",
+            r"dial tcp \S{1,80} i/o timeout|failed to connect to .{1,80}timed? ?out",
+        ),
+    ),
+    (
+        CallCause.TIMEOUT,
+        "request",
+        _any(
+            "read timed out|ReadTimeout|request timed out|context deadline exceeded",
+            "timeout exceeded while awaiting headers|operation timed out after",
+        ),
+    ),
+    (
+        CallCause.CLOSED,
+        "request",
+        _any(
+            "empty reply from server|server disconnected|ServerDisconnectedError|RemoteDisconnected",
+            "remote end closed connection without response|socket hang up",
+        ),
+    ),
+    (
+        CallCause.CLOSED,
+        "stream",
+        _any(
+            "peer closed connection without|incomplete chunked read|IncompleteRead|ClientPayloadError",
+            "transfer closed with|premature close|ended prematurely",
+        ),
+    ),
+    (CallCause.PAYLOAD, "request", _any(r"JSONDecodeError|received HTTP/0\.9|BadStatusLine")),
+)
+
+#: Sentences with a meaning of their own that the classifier of calls does not need to know.
+_SENTENCES = (
+    (
+        ExplanationKind.CODE,
+        "DOCKER_001",
+        _any("cannot connect to the docker daemon|is the docker daemon running"),
+    ),
+    (ExplanationKind.CODE, "DOCKER_002", _any("no such container")),
+    (ExplanationKind.FAULT, "unauthorised", _any("(invalid|incorrect|missing) API[ -]key")),
+    (ExplanationKind.FAULT, "out_of_memory", _any(r"\bOOM-?killed|out of memory: killed process")),
+    (
+        ExplanationKind.STATUS,
+        "499",
+        _any(r"client connection closed before .{1,40} finished loading|aborting load\b"),
+    ),
+)
+
+#: The address in a client's own error, which says nothing about a runner behind the server.
+_CLIENT_ADDRESS = _any(r'\b(?:get|post|head|put|delete) \\?"?https?://[^"\s]{1,300}"?')
+
+_TAG = re.compile(rf"\[(?:{'|'.join(tag.value for tag in tags.Tag)})\]")
+_FIELD = re.compile(r"\b(?:fault|verdict)=")
+
+#: What opskit prints: the attempts of `run`, the rows and the remedies of `probe`.
+_ATTEMPT = re.compile(r" on \S{1,200}: (\w{1,30})(?: after [\d.]{1,20} s)?(?: \(|;|$)")
+_ROW = re.compile(
+    r"\s(?:pass|warn|fail|skip|inconclusive)\s{1,20}(not configured|[a-z]{2,20})\s{1,20}\d{1,6}\.\d{3}\b"
+)
+_REMEDY = re.compile(r"^\S{1,100} \((not configured|[a-z]{2,20})\): ")
+
+
 def of_line(line: str) -> Iterator[Sign]:
-    """What one line shows."""
-    for found in words.CODE.finditer(line):
-        yield Sign(ExplanationKind.CODE, found[1].upper(), SAID, f"the text holds {found[1]}")
-    told = tuple(_told(line))
-    yield from told
-    if told:
+    """Return the signs in one line."""
+    for match in _CODE.finditer(line):
+        yield Sign(ExplanationKind.CODE, match[1].upper(), SAID, f"the text holds {match[1]}")
+    stated = tuple(_stated(line))
+    yield from stated
+    if stated:
         return
     yield from _shown(line)
     yield from of_body(line)
 
 
 def of_body(text: str) -> Iterator[Sign]:
-    """What a JSON error body shows that begins somewhere in the text, on one line or on several."""
+    """Return the signs in a JSON error body that begins somewhere in the text, on one line or several."""
     begin = text.find("{")
     if begin < 0:
         return
@@ -60,20 +177,22 @@ def of_body(text: str) -> Iterator[Sign]:
     except (ValueError, RecursionError):
         return
     if isinstance(body, dict):
+        from opskit.providers.failures import error_text  # with httpx, which a question does not need
+
         sentence, kind = error_text(body)
         yield from _shown(f"{kind}: {sentence}" if kind else sentence)
 
 
 def of_number(status: int) -> Sign:
-    """What the router makes of a status that has no explanation of its own."""
+    """Return the fault that the router makes of a status without an explanation of its own."""
     return Sign(
         ExplanationKind.FAULT, _bare(status).value, BY_STATUS, f"what the router makes of HTTP {status}"
     )
 
 
-def _told(line: str) -> Iterator[Sign]:
-    """What opskit's own lines say outright."""
-    tag, field = words.TAG.search(line), words.FIELD.search(line)
+def _stated(line: str) -> Iterator[Sign]:
+    """Return what opskit's own lines state."""
+    tag, field = _TAG.search(line), _FIELD.search(line)
     parsed = None
     if tag:
         parsed = tags.parse(line[tag.start() :])
@@ -83,41 +202,38 @@ def _told(line: str) -> Iterator[Sign]:
         for name in ("fault", "verdict", "why"):
             yield from _word(parsed.fields.get(name), f"the line says {name}={parsed.fields.get(name)}")
         return
-    for found in words.ATTEMPT.finditer(line):
-        yield from _word(found[1], f"an attempt ended as {found[1]}")
-    for pattern in (words.ROW, words.REMEDY):
+    for match in _ATTEMPT.finditer(line):
+        yield from _word(match[1], f"an attempt ended as {match[1]}")
+    for pattern in (_ROW, _REMEDY):
         row = pattern.search(line)
-        if row and row[1] in _STATES:
+        if row and entry_of(ExplanationKind.STATE, row[1]):
             yield Sign(ExplanationKind.STATE, row[1], SAID, f"a probe shows {row[1]}")
 
 
 def _word(word: object, why: str) -> Iterator[Sign]:
-    vocabularies: tuple[tuple[ExplanationKind, type[StrEnum]], ...] = (
-        (ExplanationKind.FAULT, FaultKind),
-        (ExplanationKind.VERDICT, Verdict),
-    )
-    for kind, vocabulary in vocabularies:
-        if word in {member.value for member in vocabulary}:
-            yield Sign(kind, str(word), SAID, why)
+    for kind in (ExplanationKind.FAULT, ExplanationKind.VERDICT):
+        entry = entry_of(kind, str(word))
+        if entry is not None and entry.key == word:
+            yield Sign(kind, entry.key, SAID, why)
 
 
 def _shown(text: str) -> Iterator[Sign]:
-    for kind, key, pattern in words.SENTENCES:
-        if found := pattern.search(text):
-            yield Sign(kind, key, TEXT, f"the text says {_quoted(found[0])}")
-    statuses = tuple(dict.fromkeys(int(f[1]) for pattern in words.STATUS for f in pattern.finditer(text)))
+    for kind, key, pattern in _SENTENCES:
+        if match := pattern.search(text):
+            yield Sign(kind, key, TEXT, f"the text says {_quoted(match[0])}")
+    statuses = tuple(dict.fromkeys(int(match[1]) for pattern in _STATUS for match in pattern.finditer(text)))
     for status in statuses:
         yield from _of_status(status, text)
-    rest = text
-    for cause, phase, pattern in words.CONNECTION:
-        if found := pattern.search(text):
+    remaining = text
+    for cause, phase, pattern in _CONNECTION:
+        if match := pattern.search(text):
             fault = classify(CallError(cause, text, phase=phase))
             yield Sign(
-                ExplanationKind.FAULT, fault.kind.value, CONNECTION, f"the text says {_quoted(found[0])}"
+                ExplanationKind.FAULT, fault.kind.value, CONNECTION, f"the text says {_quoted(match[0])}"
             )
-            rest = pattern.sub(" ", rest)
+            remaining = pattern.sub(" ", remaining)
     if not statuses:
-        fault_of_text = _by_text(text if rest == text else words.CLIENT_ADDRESS.sub(" ", rest))
+        fault_of_text = _by_text(text if remaining == text else _CLIENT_ADDRESS.sub(" ", remaining))
         if fault_of_text:
             yield Sign(ExplanationKind.FAULT, fault_of_text.value, TEXT, "servers are known to say this")
 
@@ -129,12 +245,12 @@ def _of_status(status: int, text: str) -> Iterator[Sign]:
         yield Sign(
             ExplanationKind.FAULT, kind.value, TEXT, f"servers are known to say this with HTTP {status}"
         )
-    elif str(status) not in _EXPLAINED:
+    elif entry_of(ExplanationKind.STATUS, str(status)) is None:
         yield of_number(status)
 
 
 def _by_text(text: str) -> FaultKind | None:
-    """The fault that the text alone gives away: one that no bare status would be."""
+    """Return the fault that the text alone shows: one that no bare status would be."""
     for status in (200, 503, 404, 400):
         kind = classify(CallError(CallCause.IN_BAND, text, status=status, phase="stream")).kind
         if kind is not _bare(status):
@@ -147,9 +263,9 @@ def _bare(status: int) -> FaultKind:
 
 
 def _unknown(status: int) -> FaultKind:
-    """What a text that nobody knows means under this status."""
+    """Return the fault of an unknown text under this status."""
     return classify(CallError(CallCause.STATUS, "?", status=status)).kind
 
 
-def _quoted(found: str) -> str:
-    return f'"{" ".join(found.split())[:80]}"'
+def _quoted(words: str) -> str:
+    return f'"{" ".join(words.split())[:80]}"'

@@ -7,12 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.quality import ruff
-from opskit.quality.issue import Category, Issue
-from opskit.quality.module import Module, modules
-from opskit.quality.reading import ReadSources
-from opskit.quality.source import CodeSource
-from opskit.quality.syntax import Parsed, parse
+from opskit.quality.rules import Category, Issue, Module, NotJudgedError, Parsed, judge, modules, parse
+from opskit.quality.source import CodeSource, ReadSources
 from opskit.result import Finding, Report, Status
 
 INSTALL = "`pip install 'opskit[quality]'`"
@@ -33,12 +29,7 @@ _REMEDIES = {
     Category.BUGS: "`ruff rule CODE` tells what each of them means",
 }
 #: In which order places are shown: the gravest first.
-_ORDER = {
-    category: place
-    for place, category in enumerate(
-        (Category.SYNTAX, Category.DANGEROUS, Category.BUGS, Category.TYPE_HINTS, Category.DOCSTRINGS)
-    )
-}
+_ORDER = (Category.SYNTAX, Category.DANGEROUS, Category.BUGS, Category.TYPE_HINTS, Category.DOCSTRINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,79 +56,71 @@ async def judged(reading: ReadSources, *, binary: str | None, strict: bool = Fal
     `binary` None means that ruff is not installed: what only its rules can tell is then inconclusive.
     `strict` lets warnings fail.
     """
-    parsed = [parse(source) for source in reading.sources]
-    sound = [one for one in parsed if one.parses]
-    issues = [issue for one in parsed for issue in one.issues]
-    problems = [Finding("read", n, Status.INCONCLUSIVE, "unread", why) for n, why in reading.unread]
+    pieces = [parse(source) for source in reading.sources]
+    issues = [issue for piece in pieces for issue in piece.issues]
+    problems = [
+        Finding("read", name, Status.INCONCLUSIVE, "unread", reason) for name, reason in reading.unread
+    ]
     if binary is not None:
-        whole = modules(parsed)
-        for module, result in zip(whole, await _all(binary, whole), strict=True):
-            if isinstance(result, ruff.NotJudged):
+        for module, result in await _judged(binary, modules(pieces)):
+            if isinstance(result, NotJudgedError):
                 problems.append(Finding("rules", module.name, Status.INCONCLUSIVE, "not judged", str(result)))
             else:
                 issues.extend(result)
-    issues.sort(key=lambda i: (_ORDER[i.category], i.source, i.line, i.column, i.rule))
+    issues.sort(key=lambda i: (_ORDER.index(i.category), i.source, i.line, i.column, i.rule))
     target = _target(reading.sources)
     findings = [
-        _finding(
-            category, target, issues, parsed=parsed, sound=sound, ruled=binary is not None, strict=strict
-        )
+        _found(category, target, rules, strict=strict)
+        if (rules := Counter(issue.rule for issue in issues if issue.category is category))
+        else _clean(category, target, pieces, has_rules=binary is not None)
         for category in Category
     ]
     return Quality(Report("quality", (*findings, *problems)), reading.sources, tuple(issues))
 
 
-async def _all(binary: str, whole: Sequence[Module]) -> list[tuple[Issue, ...] | ruff.NotJudged]:
-    room = asyncio.Semaphore(min(4, os.cpu_count() or 1))
+async def _judged(
+    binary: str, code: Sequence[Module]
+) -> list[tuple[Module, tuple[Issue, ...] | NotJudgedError]]:
+    """Return each module with its issues, or with the reason why there are none."""
+    slots = asyncio.Semaphore(min(4, os.cpu_count() or 1))
 
-    async def one(module: Module) -> tuple[Issue, ...] | ruff.NotJudged:
-        async with room:
+    async def judged_one(module: Module) -> tuple[Module, tuple[Issue, ...] | NotJudgedError]:
+        async with slots:
             try:
-                return await ruff.judge(binary, module)
-            except ruff.NotJudged as exc:
-                return exc
+                return module, await judge(binary, module)
+            except NotJudgedError as exc:
+                return module, exc
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(module)) for module in whole]
+        tasks = [group.create_task(judged_one(module)) for module in code]
     return [task.result() for task in tasks]
 
 
-def _finding(
-    category: Category,
-    target: str,
-    issues: Sequence[Issue],
-    *,
-    parsed: Sequence[Parsed],
-    sound: Sequence[Parsed],
-    ruled: bool,
-    strict: bool,
-) -> Finding:
-    rules = Counter(issue.rule for issue in issues if issue.category is category)
-    count = sum(rules.values())
-    evidence = {"count": count, "rules": dict(rules.most_common())}
-    if count:
-        status = Status.FAIL if strict else _WORST[category]
-        detail = ", ".join(f"{rule} x {times}" for rule, times in rules.most_common(5))
-        code = "REV_002" if category is Category.SYNTAX else None
-        return Finding(
-            category.value, target, status, "found", detail, code, _REMEDIES[category], evidence=evidence
-        )
+def _found(category: Category, target: str, rules: Counter[str], *, strict: bool) -> Finding:
+    return Finding(
+        check=category.value,
+        target=target,
+        status=Status.FAIL if strict else _WORST[category],
+        state="found",
+        detail=", ".join(f"{rule} x {times}" for rule, times in rules.most_common(5)),
+        code="REV_002" if category is Category.SYNTAX else None,
+        remedy=_REMEDIES[category],
+        evidence={"count": rules.total(), "rules": dict(rules.most_common())},
+    )
+
+
+def _clean(category: Category, target: str, pieces: Sequence[Parsed], *, has_rules: bool) -> Finding:
+    """Return the finding of a category without an issue: it is clean, or nobody could judge it."""
+    check, sound = category.value, sum(piece.parses for piece in pieces)
+    detail = "" if len(pieces) == sound else f"of the {sound} pieces that parse, {len(pieces)} in all"
     if category is Category.SYNTAX:
-        return Finding(category.value, target, Status.PASS, "clean", _all_parse(parsed), evidence=evidence)
-    if not sound and parsed:
-        return Finding(category.value, target, Status.SKIP, "not judged", "nothing of it parses")
-    if not ruled:
+        detail = "it parses" if len(pieces) == 1 else f"all {len(pieces)} pieces parse"
+    elif not sound and pieces:
+        return Finding(check, target, Status.SKIP, "not judged", "nothing of it parses")
+    elif not has_rules:
         why = "ruff is not installed"
-        return Finding(category.value, target, Status.INCONCLUSIVE, "not judged", why, None, INSTALL)
-    return Finding(category.value, target, Status.PASS, "clean", _of_sound(parsed, sound), evidence=evidence)
-
-
-def _all_parse(parsed: Sequence[Parsed]) -> str:
-    return "it parses" if len(parsed) == 1 else f"all {len(parsed)} pieces parse"
-
-
-def _of_sound(parsed: Sequence[Parsed], sound: Sequence[Parsed]) -> str:
-    return "" if len(parsed) == len(sound) else f"of the {len(sound)} pieces that parse, {len(parsed)} in all"
+        return Finding(check, target, Status.INCONCLUSIVE, "not judged", why, remedy=INSTALL)
+    return Finding(check, target, Status.PASS, "clean", detail, evidence={"count": 0, "rules": {}})
 
 
 def _target(sources: Sequence[CodeSource]) -> str:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opskit.backup.archive import Archive, DamagedArchiveError, opened
+from opskit.backup.archive import Archive, opened
 from opskit.backup.catalog import BackupCatalog
-from opskit.backup.manifest import ArchiveEntry, encode
-from opskit.backup.pattern import parse
-from opskit.backup.restore_plan import plan
+from opskit.backup.manifest import ArchiveEntry, DamagedArchiveError, encode
+from opskit.backup.restore import plan
+from opskit.backup.selection import parse
 from opskit.errors import OpskitError, UsageError
 from tests.parts.backups import entries, entry, file, folder, forged, link, manifest, snapshot
 
@@ -85,8 +85,8 @@ def test_an_honest_one_passes(catalog: BackupCatalog, tmp_path: Path) -> None:
             entry("x", b"22 GNU.sparse.size=99\n", kind=tarfile.XHDTYPE) + entries([A], CONTENT),
             "unpacks to more",
         ),
-        (entry("x", b"11 size=-5\n", kind=tarfile.XHDTYPE) + entries([A], CONTENT), "damaged"),
-        (entry("x", b"12 size=1e9\n", kind=tarfile.XHDTYPE) + entries([A], CONTENT), "damaged"),
+        (entry("x", b"11 size=-5\n", kind=tarfile.XHDTYPE) + entries([A], CONTENT), "-5 bytes where"),
+        (entry("x", b"12 size=1e9\n", kind=tarfile.XHDTYPE) + entries([A], CONTENT), "0 bytes where"),
         (entry("x", b"15 size=999999\n", kind=tarfile.XHDTYPE) + entries([A], CONTENT), "unpacks to more"),
         (b"\1" * 512, "header is damaged"),
         (entries([A], CONTENT) + b"\1" * 512, "header is damaged"),
@@ -127,17 +127,19 @@ def test_a_second_manifest_is_refused(catalog: BackupCatalog, tmp_path: Path) ->
     """Where other tools look last there is no second truth."""
     other = entry(".opskit-manifest.json", encode(manifest([], str(catalog.root))))
     path = forged(tmp_path / "f.tar.gz", manifest([A], str(catalog.root)), entries([A], CONTENT) + other)
-    with Archive(path) as archive:
-        (problem,) = archive.check()[1]
-    assert "unpacks to more" in problem or "kept for the manifest" in problem
+    with (
+        Archive(path) as archive,
+        pytest.raises(DamagedArchiveError, match=r"unpacks to more|kept for the manifest"),
+    ):
+        archive.check()
 
 
 @pytest.mark.parametrize("end", [b"", b"\0" * 511, b"\0" * 1024 + b"more", b"\0" * 6_000_000])
 def test_an_end_that_tar_would_not_write_is_refused(tmp_path: Path, end: bytes) -> None:
     """No end, half an end, something behind it, more zeros than any program adds."""
     path = forged(tmp_path / "f.tar.gz", manifest([A]), entries([A], CONTENT), end=end)
-    with Archive(path) as archive:
-        assert archive.check()[1]
+    with Archive(path) as archive, pytest.raises(DamagedArchiveError):
+        archive.check()
 
 
 @pytest.mark.parametrize("told", [b"{}", b"", b"\xff\xfe", b'{"schema_version": 9}'])
@@ -190,11 +192,9 @@ def test_no_damaged_byte_goes_unnoticed(tmp_path: Path, data: st.DataObject) -> 
     path.write_bytes(whole)
     try:
         with Archive(path) as archive:
-            read, problems = archive.check()
-            if not problems:
-                assert replace(read, packed_bytes=0) == honest
-                got = {path: content.read() for path, content in archive.contents()}
-                assert {path: got[path] for path in ("a", "d/x")} == CONTENT | {"d/x": b"y" * 3000}
+            assert replace(archive.check(), packed_bytes=0) == honest
+            got = {path: content.read() for path, content in archive.contents()}
+            assert {path: got[path] for path in ("a", "d/x")} == CONTENT | {"d/x": b"y" * 3000}
     except DamagedArchiveError:
         pass
 

@@ -1,24 +1,21 @@
 """A restore and people who work on the same files: what they write is never lost unseen."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from opskit.backup import restore
+from opskit.backup import restore, undo
 from opskit.backup.archive import Archive, opened
-from opskit.backup.archive_writer import write_archive
 from opskit.backup.catalog import BackupCatalog
-from opskit.backup.create import create
 from opskit.backup.folder import RootFolder
-from opskit.backup.manifest import empty_manifest
-from opskit.backup.pattern import parse
-from opskit.backup.restore_plan import plan
-from opskit.backup.restore_record import RestoreRecord, interrupted_targets, write_record
+from opskit.backup.manifest import RestoreRecord
+from opskit.backup.restore import plan
+from opskit.backup.selection import parse
+from opskit.backup.undo import POINTER, begin, interrupted_targets
 from opskit.errors import OpskitError
-from tests.parts.backups import NOW, snapshot
-
-RECORD = ".opskit-restore.json"
+from tests.parts.backups import NOW, entries, forged, snapshot
 
 
 @pytest.fixture
@@ -30,31 +27,24 @@ def catalog(tmp_path: Path) -> BackupCatalog:
     return made
 
 
-def half_done(catalog: BackupCatalog, *, there: str, by: BackupCatalog | None = None) -> RestoreRecord:
-    """A restore that was killed when `.env` was in place, and what stands in it now. `by` began it."""
+def half_done(catalog: BackupCatalog, *, there: str, by: BackupCatalog | None = None) -> tuple[Path, Path]:
+    """A restore that was killed when `.env` was in place, and what stands in it now. `by` began it.
+
+    Returns the archive that was restored, and that of what it replaced.
+    """
     path = catalog.root / ".env"
     path.write_text("restored")
-    archive = create(catalog, now=NOW).written.path
+    archive = catalog.create(now=NOW).path
     path.write_text("old")
     safety = catalog.new_path("replaced", NOW)
-    draft = empty_manifest("replaced", catalog.root, NOW)
-    with RootFolder(catalog.root) as folder:
-        write_archive(folder, [(".env", "file")], draft, safety, max_file_bytes=99)
     with Archive(archive) as opened_archive:
         assert opened_archive.manifest is not None
         entries = opened_archive.manifest.entries
-    record = RestoreRecord(
-        archive=str(archive),
-        only=(),
-        archives=str(catalog.folder),
-        safety=str(safety),
-        entries=entries,
-        before={".env": 0o644},
-        made_target=False,
-    )
-    write_record(catalog.root, record, by or catalog)
+    record = RestoreRecord(archive=str(archive), only=(), made_target=False, entries=entries)
+    with RootFolder(catalog.root) as folder:
+        begin(folder, record, [".env"], safety, catalog=by or catalog, now=NOW)
     path.write_text(there)
-    return record
+    return archive, safety
 
 
 def contents(catalog: BackupCatalog) -> dict[str, object]:
@@ -63,24 +53,20 @@ def contents(catalog: BackupCatalog) -> dict[str, object]:
 
 def test_what_nobody_touched_is_taken_back(catalog: BackupCatalog) -> None:
     """The old file is there again, and no trace of the restore."""
-    record = half_done(catalog, there="restored")
-    name = Path(record.archive).name
-    assert (
-        restore.recover(catalog) == f"an interrupted restoration of {name} to {catalog.root} was taken back"
-    )
+    archive, _ = half_done(catalog, there="restored")
+    (undone,) = undo.recover(catalog)
+    assert str(undone) == f"an interrupted restoration of {archive.name} to {catalog.root} was taken back"
     assert contents(catalog) == {".env": b"old"}
-    assert [path.name for path in catalog.folder.iterdir()] == [name]
+    assert list(catalog.folder.iterdir()) == [archive]
 
 
 def test_what_a_person_wrote_since_stays(catalog: BackupCatalog) -> None:
     """Their file is left, they are told its name, and what it replaced is kept."""
-    record = half_done(catalog, there="mine")
-    report = restore.recover(catalog)
-    assert report is not None
-    assert report.endswith("left as somebody changed them since: .env")
+    _, safety = half_done(catalog, there="mine")
+    (undone,) = undo.recover(catalog)
+    assert str(undone).endswith("left as somebody changed them since: .env")
     assert contents(catalog) == {".env": b"mine"}
-    assert record.safety is not None
-    assert Path(record.safety).exists()
+    assert safety.exists()
 
 
 def test_what_a_person_wrote_since_is_not_resumed_over(catalog: BackupCatalog) -> None:
@@ -88,58 +74,94 @@ def test_what_a_person_wrote_since_is_not_resumed_over(catalog: BackupCatalog) -
     half_done(catalog, there="mine")
     before = snapshot(catalog.root)
     with pytest.raises(OpskitError, match="was changed since") as caught:
-        restore.resume(catalog)
+        undo.recover(catalog, to_resume=True)
     assert "--rollback" in caught.value.remedy
     assert snapshot(catalog.root) == before
 
 
 def test_without_the_archive_it_cannot_be_resumed(catalog: BackupCatalog) -> None:
     """The archive that was restored is gone: --resume says so and changes nothing, --rollback still works."""
-    record = half_done(catalog, there="restored")
-    Path(record.archive).unlink()
+    archive, _ = half_done(catalog, there="restored")
+    archive.unlink()
     before = snapshot(catalog.root)
     with pytest.raises(OpskitError, match="it is gone"):
-        restore.resume(catalog)
+        undo.recover(catalog, to_resume=True)
     assert snapshot(catalog.root) == before
-    restore.roll_back(catalog)
+    undo.recover(catalog)
     assert contents(catalog) == {".env": b"old"}
 
 
 def test_without_the_safety_archive_nothing_is_pretended(catalog: BackupCatalog) -> None:
     """What was replaced cannot be put back: each command says so, names the archive, and changes nothing."""
-    record = half_done(catalog, there="restored")
-    assert record.safety is not None
-    away = Path(record.safety).rename(catalog.folder / "away")
+    _, safety = half_done(catalog, there="restored")
+    away = safety.rename(catalog.folder / "away")
     before = snapshot(catalog.root)
     for _ in range(2):
         with pytest.raises(OpskitError, match="cannot be put back") as caught:
-            restore.recover(catalog)
-        assert record.safety in caught.value.message
+            undo.recover(catalog)
+        assert str(safety) in caught.value.message
+        assert "to keep what is there now" in caught.value.remedy
     assert snapshot(catalog.root) == before
-    away.rename(record.safety)
-    assert restore.recover(catalog) is not None
+    away.rename(safety)
+    assert undo.recover(catalog)
     assert contents(catalog) == {".env": b"old"}
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"schema_version": 9}', '{"schema_version": 1, "archive": 3}']
-)
-def test_a_damaged_record_is_reported_once(catalog: BackupCatalog, content: str) -> None:
-    """It is set aside with a word on what to do; the next command runs again."""
-    (catalog.root / RECORD).write_text(content)
-    with pytest.raises(OpskitError, match="damaged; it was set aside"):
-        restore.recover(catalog)
-    assert restore.recover(catalog) is None
+@pytest.mark.parametrize("content", ["", "{", "\0", "/nowhere/a.tar.gz", "/"])
+def test_a_damaged_pointer_changes_nothing(catalog: BackupCatalog, content: str) -> None:
+    """It leads to no archive: that is said, with a word on what to do; without it the next command runs."""
+    (catalog.root / POINTER).write_text(content)
+    before = snapshot(catalog.root)
+    with pytest.raises(OpskitError, match="cannot be put back"):
+        undo.recover(catalog)
+    assert snapshot(catalog.root) == before
+    (catalog.root / POINTER).unlink()
+    assert undo.recover(catalog) == []
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_a_damaged_safety_archive_is_reported_and_replaces_nothing(
+    catalog: BackupCatalog, share: float
+) -> None:
+    """Its manifest or its content: what stands there now stays, and so does the pointer."""
+    _, safety = half_done(catalog, there="restored")
+    whole = bytearray(safety.read_bytes())
+    whole[int(len(whole) * share)] ^= 255
+    safety.write_bytes(whole)
+    for _ in range(2):
+        with pytest.raises(OpskitError, match="cannot be put back"):
+            undo.recover(catalog)
+    assert contents(catalog)[".env"] == b"restored"
+
+
+def test_what_only_began_to_be_kept_is_forgotten(catalog: BackupCatalog) -> None:
+    """Killed while the old files were being kept: nothing was changed, and nothing is reported."""
+    (catalog.root / f"{POINTER}.tmp").write_text(str(catalog.folder / "replaced_x.tar.gz"))
+    assert undo.recover(catalog) == []
+    assert contents(catalog) == {".env": b"old"}
+
+
+def test_a_backup_is_no_safety_archive(catalog: BackupCatalog) -> None:
+    """A pointer to an archive that records no restoration is refused."""
+    archive, _ = half_done(catalog, there="restored")
+    (catalog.root / POINTER).write_text(str(archive))
+    with pytest.raises(OpskitError, match="it records no restoration"):
+        undo.recover(catalog)
+    assert contents(catalog)[".env"] == b"restored"
 
 
 def test_a_record_cannot_lead_out_of_its_folder(catalog: BackupCatalog, tmp_path: Path) -> None:
-    """A record that names a path outside is damaged: nothing is removed there."""
-    half_done(catalog, there="restored")
-    record = catalog.root / RECORD
-    record.write_text(record.read_text().replace('".env"', '"../outside"'))
+    """A safety archive that names a path outside is damaged: nothing is removed there."""
+    _, safety = half_done(catalog, there="restored")
+    with Archive(safety) as archive:
+        assert archive.manifest is not None
+        record = archive.manifest.restore
+        assert record is not None
+        outside = replace(record, entries=(replace(record.entries[0], path="../outside"),))
+        forged(safety, replace(archive.manifest, restore=outside), entries(archive.manifest.entries))
     (tmp_path / "outside").write_text("restored")
-    with pytest.raises(OpskitError, match="damaged; it was set aside"):
-        restore.recover(catalog)
+    with pytest.raises(OpskitError, match="a path leaves the target"):
+        undo.recover(catalog)
     assert (tmp_path / "outside").read_text() == "restored"
 
 
@@ -147,7 +169,7 @@ def test_a_target_that_is_gone_needs_nothing_back(catalog: BackupCatalog) -> Non
     """Who removed the whole folder since is not held up for ever."""
     half_done(catalog, there="restored")
     catalog.root.rename(catalog.root.with_name("gone"))
-    assert restore.recover(catalog) is None
+    assert undo.recover(catalog) == []
     assert interrupted_targets(catalog) == []
 
 
@@ -156,14 +178,14 @@ def test_a_restore_to_another_folder_is_found_again(catalog: BackupCatalog, tmp_
     other = BackupCatalog(tmp_path / "other", catalog.folder, catalog.patterns, 3, 10_000)
     other.root.mkdir()
     half_done(other, there="restored", by=catalog)
-    assert restore.recover(catalog) is not None
+    assert undo.recover(catalog)
     assert contents(other) == {".env": b"old"}
     assert not list(catalog.folder.glob(".restoring"))
 
 
 def test_the_way_back_of_another_restore_is_not_overwritten(catalog: BackupCatalog, tmp_path: Path) -> None:
     """--to a folder where another restore was interrupted is refused; that one can still be undone."""
-    path = create(catalog, now=NOW).written.path
+    path = catalog.create(now=NOW).path
     other = BackupCatalog(tmp_path / "other", tmp_path / "theirs", catalog.patterns, 3, 10_000)
     other.root.mkdir()
     other.make_folder()
@@ -172,7 +194,7 @@ def test_the_way_back_of_another_restore_is_not_overwritten(catalog: BackupCatal
         planned = plan(archive, catalog, to=other.root)
         with pytest.raises(OpskitError, match="was interrupted"):
             restore.restore(archive, planned, catalog, now=NOW)
-    assert restore.recover(other) is not None
+    assert undo.recover(other)
     assert contents(other) == {".env": b"old"}
 
 
@@ -191,7 +213,7 @@ def test_a_restored_configuration_does_not_hide_the_record(
         10_000,
     )
     later.make_folder()
-    assert restore.recover(later) is not None
+    assert undo.recover(later)
     assert (catalog.root / ".env").read_text() == "old"
 
 
@@ -200,7 +222,7 @@ def test_a_living_restore_is_not_undone(catalog: BackupCatalog, tmp_path: Path) 
     half_done(catalog, there="restored")
     later = BackupCatalog(catalog.root, tmp_path / "elsewhere", catalog.patterns, 3, 10_000)
     with catalog.lock(), later.lock(), pytest.raises(OpskitError) as caught:
-        restore.recover(later)
+        undo.recover(later)
     assert caught.value.code == "BACKUP_004"
     assert contents(catalog)[".env"] == b"restored"
 
@@ -209,7 +231,7 @@ def test_traces_are_never_archived(catalog: BackupCatalog) -> None:
     """What an interrupted restore left is named as skipped, and is in no archive."""
     (catalog.root / ".opskit-restore-7.new").write_text("half")
     everything = BackupCatalog(catalog.root, catalog.folder, parse(["**"]), 3, 10_000)
-    manifest = create(everything, now=NOW).written.manifest
+    manifest = everything.create(now=NOW).manifest
     assert [entry.path for entry in manifest.entries] == [".env"]
     assert [(skipped.path, "left over" in skipped.reason) for skipped in manifest.skipped] == [
         (".opskit-restore-7.new", True)
@@ -218,7 +240,7 @@ def test_traces_are_never_archived(catalog: BackupCatalog) -> None:
 
 def test_a_file_that_appears_meanwhile_is_not_overwritten(catalog: BackupCatalog) -> None:
     """It was not there when the plan was shown: everything is taken back and it stays."""
-    path = create(catalog, now=NOW).written.path
+    path = catalog.create(now=NOW).path
     (catalog.root / ".env").unlink()
     with opened(path) as archive:
         planned = plan(archive, catalog)
@@ -231,7 +253,7 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(catalog: BackupCatalog
 
 def test_a_file_keeps_its_owner(catalog: BackupCatalog) -> None:
     """Root restores a service's file: the service may still read it, also when it is taken back."""
-    path = create(catalog, now=NOW).written.path
+    path = catalog.create(now=NOW).path
     (catalog.root / ".env").write_text("spoiled")
     if os.geteuid() == 0:
         os.chown(catalog.root / ".env", 12345, 12346)

@@ -10,9 +10,8 @@ import pytest
 from opskit.backup import restore
 from opskit.backup.archive import opened
 from opskit.backup.catalog import BackupCatalog, verify
-from opskit.backup.create import create
-from opskit.backup.pattern import parse
-from opskit.backup.restore_plan import plan
+from opskit.backup.restore import plan
+from opskit.backup.selection import parse
 from opskit.errors import OpskitError
 from opskit.result import Status
 from tests.parts.backups import NOW, entry, snapshot
@@ -74,7 +73,7 @@ def test_it_is_listed_by_its_date(catalog: BackupCatalog, name: str) -> None:
     """Any form of date sorts among ours, and the beginning of it finds the archive."""
     path = packed(catalog, name, ".")
     packed(catalog, "backup_2024-12-01.tar.gz", ".env")
-    ours = create(catalog, now=NOW).written.path
+    ours = catalog.create(now=NOW).path
     archives = catalog.archives()
     assert [archive.path for archive in archives][:2] == [ours, path]
     assert [archive.manifest for archive in archives[1:]] == [None, None]
@@ -104,7 +103,7 @@ def test_it_is_never_pruned(catalog: BackupCatalog) -> None:
     """It does not say which root it is of, so nobody removes it."""
     path = packed(catalog, "backup_2025-01-31.tar.gz", ".")
     for _ in range(5):
-        create(catalog, now=NOW)
+        catalog.create(now=NOW)
     assert path.exists()
     assert len(list(catalog.folder.glob("backup_2026*"))) == 3
 

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from opskit.backup import restore
 from opskit.backup.archive import Archive, opened
 from opskit.backup.catalog import BackupCatalog
-from opskit.backup.create import create
-from opskit.backup.pattern import parse
-from opskit.backup.restore_plan import RestorePlan, plan
+from opskit.backup.restore import RestorePlan, plan
+from opskit.backup.selection import parse
 from opskit.errors import ConfigError, OpskitError
 from tests.parts.backups import NOW, snapshot
 
@@ -70,7 +69,7 @@ def test_what_was_destroyed_comes_back(tree: dict[bytes, object]) -> None:
         before, times = snapshot(root), times_of_folders(root)
         with catalog.lock():
             try:
-                path = create(catalog, now=NOW).written.path
+                path = catalog.create(now=NOW).path
             except ConfigError:
                 assert not any(kind[0] == "file" for kind in before.values())
                 return
@@ -104,7 +103,7 @@ def test_an_undo_brings_back_what_was_replaced(old: dict[bytes, object], new: di
         grow(root, old | {b"anchor": (0o600, 1, b"old")})
         catalog = BackupCatalog(root, Path(base) / "archives", parse(["**"]), 3, 2**30)
         with catalog.lock():
-            path = create(catalog, now=NOW).written.path
+            path = catalog.create(now=NOW).path
             wanted = snapshot(root)
             root.rename(Path(base) / "gone")
             root.mkdir()
@@ -136,7 +135,7 @@ def test_the_same_tree_makes_the_same_archive(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         catalog = BackupCatalog(tmp_path / "root", tmp_path / folder, parse(["**"]), 3, 2**30)
         with catalog.lock():
-            made.append(create(catalog, now=NOW).written.path.read_bytes())
+            made.append(catalog.create(now=NOW).path.read_bytes())
     assert made[0] == made[1]
     first = catalog.archives()[0].manifest
     assert first is not None

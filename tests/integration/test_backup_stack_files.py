@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from opskit.backup.catalog import catalog_of
-from opskit.backup.create import CreatedBackup, create, stack_files
+from opskit.backup.catalog import CreatedBackup, catalog_of
+from opskit.backup.selection import stack_files
 from opskit.config.load import load
 from opskit.result import Status
 from tests.parts.backups import NOW
@@ -27,15 +27,15 @@ def made(home: Path, *, environ: dict[str, str] | None = None, **more: object) -
     config = load(str(home / "opskit.yaml"), environ={}, cwd=home).config
     catalog = catalog_of(config)
     with catalog.lock():
-        return create(catalog, now=NOW, stack_files=stack_files(config, environ or {}))
+        return catalog.create(now=NOW, stack_files=stack_files(config, environ or {}))
 
 
 def kept(created: CreatedBackup) -> set[str]:
-    return {entry.path for entry in created.written.manifest.entries if entry.kind != "folder"}
+    return {entry.path for entry in created.manifest.entries if entry.kind != "folder"}
 
 
 def skipped(created: CreatedBackup) -> dict[str, str]:
-    return {one.path: one.reason for one in created.written.manifest.skipped}
+    return {one.path: one.reason for one in created.manifest.skipped}
 
 
 def test_files_that_no_pattern_selects_are_kept(home: Path) -> None:

@@ -151,7 +151,7 @@ def main(fault: str, then: str, base: Path) -> None:
 
 def _state(root: Path, before: object, after: object) -> str:
     now = snapshot(root)
-    now.pop(".opskit-restore.json.tmp", None)  # half of a record says that nothing was begun
+    now.pop(".opskit-restore.tmp", None)  # half of a pointer says that nothing was begun
     return "before" if now == before else "after" if now == after else "mixed"
 
 

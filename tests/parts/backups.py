@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from opskit.backup.archive_writer import tar_info
+from opskit.backup.archive import tar_info
 from opskit.backup.manifest import MANIFEST_NAME, ArchiveEntry, Manifest, encode
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from opskit.backup.catalog import BackupCatalog, StoredArchive, superfluous
 from opskit.backup.manifest import Manifest, SkippedFile
-from opskit.backup.pattern import parse
+from opskit.backup.selection import parse
 from opskit.errors import OpskitError, UsageError
 from tests.parts.backups import entries, file, forged, manifest
 
@@ -22,7 +22,7 @@ def stored(day: int, *, root: str = ROOT, readable: bool = True, complete: bool 
     if told is not None and not complete:
         told = replace(told, skipped=(SkippedFile("a", "why"),))
     stamp = f"2026-11-{day:02}T000000Z"
-    return StoredArchive(Path(f"/b/backup_{stamp}.tar.gz"), "backup", stamp, 1, 1, told if readable else None)
+    return StoredArchive(Path(f"/b/backup_{stamp}.tar.gz"), "backup", stamp, 1, told if readable else None)
 
 
 def is_complete(archive: StoredArchive) -> bool:
@@ -121,8 +121,8 @@ def test_names_are_unique_within_a_second(catalog: BackupCatalog) -> None:
     now = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
     path = catalog.new_path("backup", now)
     assert path.name == "backup_2026-11-21T093000Z-3.tar.gz"
-    numbers = [one.number for one in catalog.archives() if one.stamp == "2026-11-21T093000Z"]
-    assert numbers == [2, 1]
+    dates = [archive.date for archive in catalog.archives() if "T093000Z" in archive.date]
+    assert dates == ["2026-11-21T093000Z-2", "2026-11-21T093000Z"]
 
 
 def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.backup.manifest import InvalidManifestError, decode, encode
+from opskit.backup.manifest import DamagedArchiveError, decode, encode
 from tests.parts.backups import file, folder, link, manifest
 
 _TEXT = st.text(st.characters() | st.characters(categories=["Cs"]), max_size=20)
@@ -57,5 +57,5 @@ def _content(**news: Any) -> dict[str, Any]:
 )
 def test_what_is_no_manifest_is_refused(content: bytes | dict[str, Any]) -> None:
     """Each wrong type, range or word is one error, and never another exception."""
-    with pytest.raises(InvalidManifestError):
+    with pytest.raises(DamagedArchiveError):
         decode(content if isinstance(content, bytes) else json.dumps(content).encode())

@@ -5,8 +5,7 @@ import pytest
 from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import NodeConfig
 from opskit.errors import CATALOGUE, Exit
-from opskit.explain.catalogue import ENTRIES, entry_of, named
-from opskit.explain.entry import Explanation, ExplanationKind
+from opskit.explain.catalogue import ENTRIES, Explanation, ExplanationKind, entry_of, named
 from opskit.llm.answer import Attempt, AttemptOutcome
 from opskit.llm.faults import FaultKind, classify
 from opskit.llm.plan import ModelRequest, Plan
@@ -46,6 +45,15 @@ def test_an_explanation_says_what_and_why_and_what_to_do(entry: Explanation):
     for text in (entry.title, entry.cause, entry.remedy):
         assert text.strip()
         assert len(text.splitlines()) == 1
+
+
+@names
+def test_the_fields_of_an_explanation_have_their_types(entry: Explanation):
+    """YAML turns a bare 503 into a number and a bare `no` into a truth value: none of them gets in."""
+    texts = (entry.key, entry.title, entry.cause, entry.remedy, *entry.see)
+    assert all(isinstance(text, str) for text in texts)
+    assert isinstance(entry.code, str | None)
+    assert isinstance(entry.http_status, int | None)
 
 
 @names

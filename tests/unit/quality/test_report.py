@@ -3,11 +3,9 @@
 import pytest
 
 from opskit.errors import Exit
-from opskit.quality import ruff
-from opskit.quality.issue import Category
-from opskit.quality.reading import ReadSources
 from opskit.quality.report import Quality, judged
-from opskit.quality.source import CodeSource
+from opskit.quality.rules import Category, find_ruff
+from opskit.quality.source import CodeSource, ReadSources
 from opskit.result import Status
 
 GOOD = 'def f(a: int) -> int:\n    """Double it."""\n    return a * 2\n'
@@ -16,7 +14,7 @@ BROKEN = "def f(:\n"
 DANGEROUS = f"{GOOD}\n\neval(f(1))\n"
 
 
-async def of(*codes: str, binary: str | None = ruff.find(), strict: bool = False) -> Quality:
+async def of(*codes: str, binary: str | None = find_ruff(), strict: bool = False) -> Quality:
     sources = tuple(CodeSource(f"{number}.py", code) for number, code in enumerate(codes))
     return await judged(ReadSources(sources), binary=binary, strict=strict)
 
@@ -81,7 +79,7 @@ async def test_the_import_function_is_found_without_ruff():
 async def test_a_file_that_could_not_be_read_leaves_the_question_open():
     """A folder with an unreadable file is not judged clean."""
     quality = await judged(
-        ReadSources((CodeSource("a.py", GOOD),), (("b.py", "it is binary"),)), binary=ruff.find()
+        ReadSources((CodeSource("a.py", GOOD),), (("b.py", "it is binary"),)), binary=find_ruff()
     )
     assert quality.report.exit is Exit.INCONCLUSIVE
     assert quality.report.findings[-1].target == "b.py"

@@ -2,19 +2,17 @@
 
 import pytest
 
-from opskit.quality import ruff
-from opskit.quality.issue import Category, Issue
-from opskit.quality.module import modules
+from opskit.quality import rules
+from opskit.quality.rules import Category, Issue, modules, parse
 from opskit.quality.source import CodeSource, in_markdown
-from opskit.quality.syntax import parse
 
-RUFF = ruff.find() or "ruff is not installed"
+RUFF = rules.find_ruff() or "ruff is not installed"
 
 
 async def judge(code: str, name: str = "code.py") -> list[Issue]:
     parsed = parse(CodeSource(name, code))
     (module,) = modules([parsed])
-    return [*parsed.issues, *await ruff.judge(RUFF, module)]
+    return [*parsed.issues, *await rules.judge(RUFF, module)]
 
 
 async def in_category(code: str, category: Category) -> list[tuple[str, int]]:
@@ -161,14 +159,14 @@ async def test_blocks_of_one_answer_are_judged_together():
     """What the first block imports, the second may use, and its call is recognised for what it is."""
     text = "```python\nimport os\n```\nthen\n```python\nos.system(x)\n```\n"
     (module,) = modules([parse(source) for source in in_markdown(text, "a.md")])
-    issues = await ruff.judge(RUFF, module)
+    issues = await rules.judge(RUFF, module)
     assert [(i.rule, i.line) for i in issues] == [("S605", 6), ("F821", 6)]
 
 
 async def test_a_rule_in_a_block_is_told_in_lines_and_columns_of_the_answer():
     """The place of an issue in an indented block is its place in the Markdown."""
     (module,) = modules([parse(s) for s in in_markdown("1. so\n\n   ```py\n   eval(1)\n   ```\n", "a.md")])
-    (issue,) = await ruff.judge(RUFF, module)
+    (issue,) = await rules.judge(RUFF, module)
     assert (issue.line, issue.column) == (4, 4)
 
 
@@ -186,8 +184,8 @@ async def test_rules_that_take_too_long_are_stopped(tmp_path):
     hanging.write_text("#!/bin/sh\nexec sleep 60\n")
     hanging.chmod(0o755)
     (module,) = modules([parse(CodeSource("a.py", "x = 1\n"))])
-    with pytest.raises(ruff.NotJudged, match="stopped"):
-        await ruff.judge(str(hanging), module, timeout_s=0.2)
+    with pytest.raises(rules.NotJudgedError, match="stopped"):
+        await rules.judge(str(hanging), module, timeout_s=0.2)
 
 
 @pytest.mark.parametrize("script", ["echo broken >&2; exit 2", "echo no json; exit 1", "kill -9 $$"])
@@ -197,5 +195,5 @@ async def test_rules_that_fail_are_told(tmp_path, script):
     failing.write_text(f"#!/bin/sh\n{script}\n")
     failing.chmod(0o755)
     (module,) = modules([parse(CodeSource("a.py", "x = 1\n"))])
-    with pytest.raises(ruff.NotJudged):
-        await ruff.judge(str(failing), module)
+    with pytest.raises(rules.NotJudgedError):
+        await rules.judge(str(failing), module)

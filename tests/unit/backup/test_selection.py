@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.backup.pattern import parse
+from opskit.backup.selection import parse
 from opskit.config.schema import BackupConfig
 from opskit.errors import UsageError
 

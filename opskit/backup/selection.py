@@ -1,0 +1,231 @@
+"""What a backup holds: the files that patterns select below a folder, and those that a stack is started from.
+
+`pathspec` is not used: in its rules `.env*` means every folder, and it cannot tell that nothing below a
+folder is selected, so that a backup of `~` would walk all of it.
+"""
+
+import fnmatch
+import glob
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from opskit.backup.folder import RootFolder
+from opskit.backup.manifest import EntryKind, SkippedFile, problem_of_link, problem_of_path
+from opskit.config.schema import Config
+from opskit.errors import UsageError
+from opskit.system.compose import further_files
+from opskit.system.env_file import parse_env_file
+
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
+_UNFIT = {
+    stat.S_IFSOCK: "it is a socket",
+    stat.S_IFIFO: "it is a FIFO",
+    stat.S_IFBLK: "it is a device",
+    stat.S_IFCHR: "it is a device",
+}
+#: What a pattern still asks for, name by name; `()` is a pattern that has matched.
+_Steps = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """What is selected below one folder, seen from that folder.
+
+    `*` stands for any part of a name, dots in front included, `**` for any number of folders. A pattern
+    that matches a folder means everything in it. What a pattern behind `!` matches is never selected.
+    """
+
+    wanted: frozenset[_Steps]
+    unwanted: frozenset[_Steps] = frozenset()
+
+    @property
+    def selected(self) -> bool:
+        """Say whether the folder itself is selected."""
+        return () in self.wanted and () not in self.unwanted
+
+    @property
+    def leads_on(self) -> bool:
+        """Say whether something below the folder may be selected."""
+        return bool(self.wanted) and () not in self.unwanted
+
+    def below(self, name: str) -> "Patterns":
+        """Return the same patterns, seen from the entry `name` of this folder."""
+        return Patterns(_below(self.wanted, name), _below(self.unwanted, name))
+
+    def match(self, path: str) -> bool:
+        """Return True when the path (with `/` between its names) is selected."""
+        patterns = self
+        for name in path.split("/"):
+            patterns = patterns.below(name)
+        return patterns.selected
+
+    def with_paths(self, paths: Iterable[str]) -> "Patterns":
+        """Return these patterns and the paths as they stand; `!` still takes them out."""
+        literal = {tuple(map(glob.escape, path.split("/"))) for path in paths}
+        return Patterns(self.wanted | literal, self.unwanted)
+
+
+def parse(texts: Iterable[str]) -> Patterns:
+    """Read patterns. Raises UsageError for one that leaves the folder, and when nothing at all is wanted."""
+    texts = tuple(texts)
+    wanted = frozenset(_steps(text) for text in texts if not text.startswith("!"))
+    if not wanted:
+        raise UsageError("no pattern says what is wanted", remedy="name a pattern such as `results/**`")
+    return Patterns(wanted, frozenset(_steps(text[1:]) for text in texts if text.startswith("!")))
+
+
+def _steps(text: str) -> _Steps:
+    names = text.removeprefix("./").rstrip("/").split("/")
+    if text.startswith(("/", "~")) or any(name in ("", ".", "..") for name in names):
+        raise UsageError(
+            f"the pattern {text!r} does not stay below the folder",
+            remedy="write it from the folder on, such as `results/**` or `.env*`",
+        )
+    while names and names[-1] == "**":
+        names.pop()
+    return tuple(names)
+
+
+def _below(patterns: Iterable[_Steps], name: str) -> frozenset[_Steps]:
+    below: set[_Steps] = set()
+    for steps in patterns:
+        remaining = steps
+        while remaining and remaining[0] == "**":
+            below.add(remaining)
+            remaining = remaining[1:]
+        if not remaining:
+            below.add(())
+        elif fnmatch.fnmatchcase(name, remaining[0]):
+            below.add(remaining[1:])
+    return frozenset(below)
+
+
+@dataclass(slots=True)
+class Selection:
+    """What is selected, each folder before what is in it, sorted by name; and what is not kept, and why.
+
+    Links are not followed, and the folder `archives` is passed over.
+    """
+
+    folder: RootFolder
+    archives: Path
+    skipped: list[SkippedFile] = field(default_factory=list)
+
+    def below(self, path: str, patterns: Patterns) -> Iterator[tuple[str, EntryKind]]:
+        """Walk a folder (`""` is the root). Raises OSError when it cannot be read."""
+        for name in self.folder.names(path):
+            inner = patterns.below(name)
+            entry = f"{path}/{name}" if path else name
+            if not inner.leads_on or self.folder.root / entry == self.archives:
+                continue
+            try:
+                yield from self._entry(entry, inner)
+            except OSError as exc:
+                if inner.selected or not isinstance(exc, NotADirectoryError | FileNotFoundError):
+                    self._skip(entry, f"it cannot be read: {exc.strerror}")
+
+    def _skip(self, path: str, why: str) -> None:
+        self.skipped.append(SkippedFile(path, why))
+
+    def _entry(self, path: str, patterns: Patterns) -> Iterator[tuple[str, EntryKind]]:
+        status = self.folder.stat(path)
+        if status is None:
+            return  # it went away since its folder was read: nothing is missing
+        kind = stat.S_IFMT(status.st_mode)
+        why = problem_of_path(path)
+        if kind == stat.S_IFDIR and why is None:
+            inside = list(self.below(path, patterns))
+            if inside or patterns.selected:
+                yield path, "folder"
+                yield from inside
+            return
+        if not patterns.selected:
+            # A link where patterns go on into a folder: what they select lies elsewhere.
+            if kind == stat.S_IFLNK and (self.folder.root / path).is_dir():
+                self._skip(path, "it is a link to a folder, and links are not followed")
+            return
+        why = why or _UNFIT.get(kind)
+        if why is None and kind == stat.S_IFLNK:
+            why = self._problem_of_link(path)
+        if why is not None:
+            self._skip(path, why)
+        else:
+            yield path, "link" if kind == stat.S_IFLNK else "file"
+
+    def _problem_of_link(self, path: str) -> str | None:
+        why = problem_of_link(path, self.folder.read_link(path))
+        root = self.folder.root
+        if why is None and not Path(os.path.realpath(root / path)).is_relative_to(root):
+            why = "it is a link that leads out of the folder by way of another"
+        return why
+
+
+def stack_files(config: Config, environ: Mapping[str, str]) -> dict[Path, str]:
+    """Return the files that the stack is started from, and where each is named.
+
+    They are those of `stack.compose` and `stack.env_files`, the `.env` beside the first Compose file, and
+    what the Compose files name: environment files, includes, bases, secrets. What only a Compose file names
+    and is not there is left out.
+    """
+    files: dict[Path, str] = {config.located(path): "stack.env_files" for path in config.stack.env_files}
+    for project, names in config.stack.compose.items():
+        paths = [config.located(name) for name in names]
+        if paths:
+            dotenv = paths[0].parent / ".env"
+            values = {**_values(dotenv), **environ}
+            # Paths in the project's own files belong to the folder of the first, in others to their own.
+            folders = dict.fromkeys(paths, paths[0].parent)
+            waiting = list(folders)
+            for path in waiting:
+                further = [other for other in _named_in(path, folders[path], values) if other not in folders]
+                folders |= {other: other.parent for other in further}
+                waiting += further
+            files |= dict.fromkeys(
+                (*folders, *([dotenv] if dotenv.is_file() else [])), f"stack.compose.{project}"
+            )
+    return files
+
+
+def _values(dotenv: Path) -> dict[str, str]:
+    try:
+        return parse_env_file(dotenv.read_text("utf-8", "replace")).values
+    except OSError:
+        return {}
+
+
+def _named_in(path: Path, folder: Path, values: Mapping[str, str]) -> list[Path]:
+    """Return the files that a Compose file names, and where a link leads."""
+
+    def value(match: re.Match[str]) -> str:
+        return values.get(match[1] or match[2]) or match[3] or match[0]
+
+    files = [Path(os.path.realpath(path))] if path.is_symlink() else []
+    if path.suffix in (".yml", ".yaml", ".json") and path.is_file():
+        try:
+            names = sorted(further_files(path.read_text("utf-8", "replace")))
+        except OSError:
+            return files  # it is named as unreadable when it is archived
+        files += [folder / Path(_VARIABLE.sub(value, name)).expanduser() for name in names]
+    return [other for other in files if "$" in str(other) or other.is_file()]
+
+
+def by_place(root: Path, files: Mapping[Path, str]) -> tuple[list[str], list[SkippedFile]]:
+    """Return the paths of files below the root, and the files that cannot be in an archive of it."""
+    inside: list[str] = []
+    outside: list[SkippedFile] = []
+    for path, key in files.items():
+        real = Path(os.path.realpath(path.parent), path.name)
+        if "$" in str(path):
+            outside.append(SkippedFile(str(path), f"its name holds a variable without a value ({key})"))
+        elif not path.exists():
+            outside.append(SkippedFile(str(path), f"it is not there ({key})"))
+        elif not real.is_relative_to(root):
+            why = f"it lies outside {root} ({key}): set `backup.root` to a folder that holds both"
+            outside.append(SkippedFile(str(path), why))
+        else:
+            inside.append(str(real.relative_to(root)))
+    return inside, outside

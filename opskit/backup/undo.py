@@ -1,0 +1,331 @@
+"""The way back of a restore: what it replaces, where that is found again, and how it is put back.
+
+The safety archive holds what a restore replaces, and records the restore. A pointer to it lies in the target
+while the restore is not complete: whoever finds the pointer of a process that was killed undoes the restore
+from that archive. It lies in the target because a restored configuration may move the folder of archives.
+"""
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from opskit.backup.archive import Archive, write_archive
+from opskit.backup.catalog import LOCK, BackupCatalog, undisturbed
+from opskit.backup.folder import RootFolder, compare, flush, not_written, temporary_of, written_whole
+from opskit.backup.manifest import (
+    TRACE,
+    ArchiveEntry,
+    DamagedArchiveError,
+    EntryKind,
+    RestoreRecord,
+    empty_manifest,
+    parents,
+    printable_path,
+    problem_of_path,
+)
+from opskit.errors import OpskitError
+from opskit.system.lock import try_lock
+
+#: A file in the target that holds the path of the safety archive while the restore is not complete.
+POINTER = TRACE
+#: A link in the folder of archives that leads to a target which is not the root: `--to` may name any.
+_TARGET = ".restoring"
+_CHUNK = 1024 * 1024
+_FLUSHED_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class UndoneRestore:
+    """A restore that was killed and taken back. `changed` are paths that somebody has changed since."""
+
+    record: RestoreRecord
+    target: Path
+    changed: tuple[str, ...]
+
+    def __str__(self) -> str:
+        since = f"; left as somebody changed them since: {', '.join(self.changed)}" if self.changed else ""
+        archive = Path(self.record.archive).name
+        return f"an interrupted restoration of {archive} to {self.target} was taken back{since}"
+
+
+def begin(
+    folder: RootFolder,
+    record: RestoreRecord,
+    replaced: Sequence[str],
+    safety: Path,
+    *,
+    catalog: BackupCatalog,
+    now: datetime,
+) -> dict[str, ArchiveEntry]:
+    """Keep what will be replaced and point to it; return what there was. All is on the disk afterwards."""
+    paths = {above for path in replaced for above in parents(path)} | set(replaced)
+    selected: list[tuple[str, EntryKind]] = []
+    for path in sorted(paths, key=lambda path: path.split("/")):
+        status = folder.stat(path)
+        mode = stat.S_IFREG if status is None else status.st_mode
+        kind: EntryKind = "folder" if stat.S_ISDIR(mode) else "link" if stat.S_ISLNK(mode) else "file"
+        selected.append((path, kind))
+    draft = replace(empty_manifest("replaced", folder.root, now), restore=record)
+    if folder.root != catalog.root:
+        with contextlib.suppress(OSError):  # without links only its own root finds it
+            (catalog.folder / _TARGET).symlink_to(folder.root)
+    with written_whole(folder.root / POINTER) as pointer:
+        pointer.write(os.fsencode(safety))
+        pointer.flush()
+        manifest = write_archive(folder, selected, draft, safety)
+        for skipped in manifest.skipped:
+            safety.unlink()
+            raise OpskitError(
+                "BACKUP_003",
+                f"{printable_path(skipped.path)} would be replaced and cannot be kept: {skipped.reason}",
+                remedy="move it away yourself, or leave it out with --only",
+            )
+    return {entry.path: entry for entry in manifest.entries}
+
+
+def end(target: Path, catalog: BackupCatalog) -> None:
+    """End a restore, or its undoing. Raises OSError when it has not ended."""
+    (target / POINTER).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (catalog.folder / _TARGET).unlink(missing_ok=True)
+        flush(target)
+
+
+def stage(
+    folder: RootFolder, archive: Archive, entries: Sequence[ArchiveEntry], staged: Mapping[str, str]
+) -> None:
+    """Write new files and links beside what they will replace; they are on the disk when this returns.
+
+    Raises OSError, and DamagedArchiveError when the archive has changed since it was checked.
+    """
+    waiting = {entry.path: entry for entry in entries if entry.kind == "file"}
+    for path, content in archive.contents() if waiting else ():
+        if (entry := waiting.pop(path, None)) is not None:
+            digest = hashlib.sha256()
+            with folder.create(staged[path]) as file:
+                while chunk := content.read(_CHUNK):
+                    digest.update(chunk)
+                    file.write(chunk)
+            if digest.hexdigest() != entry.sha256:
+                raise DamagedArchiveError("it has changed since it was checked")
+        if not waiting:
+            break
+    for path in waiting:
+        raise DamagedArchiveError(f"it does not hold {printable_path(path)} any more")
+    # Many at a time: one commit of the file system's journal serves them all.
+    with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
+        files = [folder.root / staged[entry.path] for entry in entries if entry.kind == "file"]
+        for _ in pool.map(flush, files):
+            pass
+    for entry in entries:
+        path = staged[entry.path]
+        if entry.kind == "link":
+            handle, name = folder.at(path)
+            os.symlink(entry.target, name, dir_fd=handle)
+        # Only root may give files away: to the owner of what is replaced, else to that of the archive.
+        if os.geteuid() == 0:
+            there = folder.stat(entry.path)
+            uid, gid = (entry.uid, entry.gid) if there is None else (there.st_uid, there.st_gid)
+            handle, name = folder.at(path)
+            os.chown(name, uid, gid, dir_fd=handle, follow_symlinks=False)
+        if entry.kind == "file":
+            with folder.open(path) as opened:
+                os.fchmod(opened.fileno(), entry.mode)
+        handle, name = folder.at(path)
+        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=handle, follow_symlinks=False)
+
+
+def set_mode(handle: int, mode: int) -> None:
+    """Set the nine permission bits of a folder."""
+    os.fchmod(handle, stat.S_IMODE(os.fstat(handle).st_mode) & ~0o777 | mode)
+
+
+def _to_undo(
+    folder: RootFolder, record: RestoreRecord, before: Mapping[str, ArchiveEntry]
+) -> tuple[list[ArchiveEntry], list[str], list[str]]:
+    """Return old files to put back, new ones to remove, and the paths that somebody has changed since.
+
+    Each path is compared with what was there and with what was to be there; nothing is changed.
+    """
+    back: list[ArchiveEntry] = []
+    remove: list[str] = []
+    changed: list[str] = []
+    for entry in record.files:
+        old = before.get(entry.path)
+        if old is not None and compare(folder, old).action == "same":
+            continue
+        action = compare(folder, entry).action
+        is_absent = action == "new" and folder.is_folder(entry.path.rpartition("/")[0])
+        if old is None and action == "same":
+            remove.append(entry.path)
+        elif old is not None and (action == "same" or is_absent):
+            back.append(old)
+        elif old is not None or action != "new":
+            changed.append(entry.path)
+    return back, remove, changed
+
+
+def undo(target: Path, safety: Archive, catalog: BackupCatalog) -> tuple[str, ...]:
+    """Make everything as it was before. Returns the paths that somebody has changed since: they stay so.
+
+    It looks at what is there and does what is left to do, so that it may itself be killed and run again.
+    Raises BACKUP_003; the pointer then stays.
+    """
+    record, before = _recorded(safety)
+    try:
+        with RootFolder(target) as folder:
+            for entry in record.folders:
+                # It may have its final permissions already, which may not let us in.
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    set_mode(folder.handle(entry.path), 0o700)
+            back, remove, changed = _to_undo(folder, record, before)
+            staged = record.staged("old")
+            for path in (*record.staged("new").values(), *staged.values()):
+                folder.remove(path)
+            stage(folder, safety, back, staged)
+            for path in remove:
+                folder.remove(path)
+            for entry in back:
+                folder.rename(staged[entry.path], entry.path)
+            for entry in reversed(record.folders):
+                # A folder that is gone needs nothing; a new one in which somebody has put something stays.
+                with contextlib.suppress(OSError):
+                    if entry.path in before:
+                        set_mode(folder.handle(entry.path), before[entry.path].mode)
+                    else:
+                        handle, name = folder.at(entry.path)
+                        os.rmdir(name, dir_fd=handle)
+        end(target, catalog)
+        if not changed:
+            safety.path.unlink(missing_ok=True)
+        if record.made_target:
+            with contextlib.suppress(OSError):
+                target.rmdir()
+    except DamagedArchiveError as exc:
+        raise _unusable(target, safety.path, str(exc)) from exc
+    except OSError as exc:
+        raise OpskitError(
+            "BACKUP_003",
+            f"{target}: {exc.strerror}; the restoration is only partly taken back",
+            remedy="when its cause is gone: `opskit backup restore --rollback`",
+        ) from exc
+    return tuple(map(printable_path, changed))
+
+
+def recover(catalog: BackupCatalog, *, to_resume: bool = False) -> list[UndoneRestore]:
+    """Undo restores that were killed. Only under the lock. `to_resume` undoes one that can be done again.
+
+    Raises BACKUP_003, and BACKUP_004 while one is under way; with `to_resume` also BACKUP_001 when its
+    archive is gone and BACKUP_003 when somebody has changed files since, and nothing is done then.
+    """
+    catalog.sweep()
+    undone: list[UndoneRestore] = []
+    for target in interrupted_targets(catalog):
+        with undisturbed(), _interrupted(target, catalog) as safety:
+            if safety is None:
+                continue
+            record, before = _recorded(safety)
+            if to_resume:
+                if undone:
+                    break
+                _check_resumable(target, record, before)
+            undone.append(UndoneRestore(record, target, undo(target, safety, catalog)))
+    return undone
+
+
+def _check_resumable(target: Path, record: RestoreRecord, before: Mapping[str, ArchiveEntry]) -> None:
+    remedy = "`opskit backup restore --rollback`"
+    if not Path(record.archive).exists():
+        raise OpskitError("BACKUP_001", f"{record.archive}: it is gone", remedy=remedy)
+    with RootFolder(target) as folder:
+        for path in _to_undo(folder, record, before)[2]:
+            why = f"the restoration cannot be finished: {printable_path(path)} was changed since"
+            raise OpskitError("BACKUP_003", why, remedy=remedy)
+
+
+def interrupted_targets(catalog: BackupCatalog) -> list[Path]:
+    """Return the folders in which a restore was begun and has not ended.
+
+    They are looked for where a restored `opskit.yaml` that moves `backup.folder` or `backup.root` cannot hide
+    them: the root, the folder of the configuration, the folders above both, and where the last restore went.
+    In a folder above, only a pointer of this user counts.
+    """
+    starts = [catalog.root, *([] if catalog.config_folder is None else [catalog.config_folder])]
+    folders = [folder for start in starts for folder in (start, *start.parents)]
+    targets = [folder for folder in folders if has_pointer(folder, any_user=folder == catalog.root)]
+    with contextlib.suppress(OSError):
+        targets.append((catalog.folder / _TARGET).readlink())
+    return list(dict.fromkeys(targets))
+
+
+def has_pointer(folder: Path, *, any_user: bool) -> bool:
+    for path in (folder / POINTER, temporary_of(folder / POINTER)):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_uid == os.geteuid() or any_user:
+                return True
+    return False
+
+
+@contextlib.contextmanager
+def _interrupted(target: Path, catalog: BackupCatalog) -> Iterator[Archive | None]:
+    """Give the safety archive of a process that died, or None when it had done nothing.
+
+    Raises BACKUP_004 while the process lives, BACKUP_003 for an archive that cannot be read.
+    """
+    pointer = target / POINTER
+    temporary = temporary_of(pointer)
+    try:
+        begun = pointer.exists()
+        written = pointer if begun else temporary
+        path, owner = Path(os.fsdecode(written.read_bytes())), written.lstat().st_uid
+    except (FileNotFoundError, NotADirectoryError):
+        (catalog.folder / _TARGET).unlink(missing_ok=True)
+        yield None
+        return
+    except OSError as exc:
+        raise not_written(pointer, exc) from exc
+    if owner != os.geteuid():
+        why = f"{written}: another user (uid {owner}) was interrupted while restoring a backup here"
+        raise OpskitError("BACKUP_003", why, remedy="run the command as that user")
+    with contextlib.ExitStack() as stack:
+        # When it was begun with another folder of archives, its process holds the lock of that one.
+        lock = path.parent / LOCK
+        is_elsewhere = path.is_absolute() and path.parent != catalog.folder and lock.exists()
+        if is_elsewhere and not stack.enter_context(try_lock(lock)):
+            raise OpskitError("BACKUP_004", f"another process restores a backup to {target}")
+        temporary.unlink(missing_ok=True)
+        if not begun:
+            (catalog.folder / _TARGET).unlink(missing_ok=True)
+            yield None
+            return
+        try:
+            safety = stack.enter_context(Archive(path))
+            _recorded(safety)
+        except (DamagedArchiveError, OSError, ValueError) as exc:
+            raise _unusable(target, path, str(exc.strerror if isinstance(exc, OSError) else exc)) from exc
+        yield safety
+
+
+def _unusable(target: Path, safety: Path, why: str) -> OpskitError:
+    return OpskitError(
+        "BACKUP_003",
+        f"what a restoration to {target} replaced cannot be put back: {safety}: {why}",
+        remedy=f"bring that archive back; or remove the files named `{TRACE}*` to keep what is there now",
+    )
+
+
+def _recorded(safety: Archive) -> tuple[RestoreRecord, dict[str, ArchiveEntry]]:
+    """Return the restore that an archive records, and what there was before. Raises DamagedArchiveError."""
+    manifest = safety.manifest
+    if manifest is None or manifest.restore is None:
+        raise DamagedArchiveError("it records no restoration")
+    entries = (*manifest.restore.entries, *manifest.entries)
+    if any(problem_of_path(entry.path) for entry in entries):
+        raise DamagedArchiveError("a path leaves the target")
+    return manifest.restore, {entry.path: entry for entry in manifest.entries}

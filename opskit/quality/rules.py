@@ -1,0 +1,285 @@
+"""What can be wrong with a piece of code: what Python's own parser says, and what the rules of ruff find.
+
+ruff runs as a process of its own over standard input, without any configuration of the place it runs in, and
+without heed for `noqa` comments: generated code must not excuse itself.
+"""
+
+import ast
+import asyncio
+import io
+import json
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from opskit.quality.source import CodeSource
+
+#: For one module; the worst file within the limit of size takes about 3 s.
+TIMEOUT_S = 30.0
+
+_SELECT = ("D101", "D102", "D103", "D106", "D419", "ANN", "S", "TID251", "F", "B")
+_IGNORE = (
+    "ANN401",  # Any is a type hint
+    "S101",  # assert is how tests speak
+    "S311",  # random numbers are seldom for secrets
+    "S603",  # said of every process by the list below
+    "S607",  # the same
+)
+#: Whatever starts a process; S602 and its kin speak of shells only. A name that is imported from its module
+#: is reported at the import, and not again where it is called.
+_STARTS_PROCESS = (
+    *(f"subprocess.{name}" for name in ("run", "Popen", "call", "check_call", "check_output")),
+    *(f"subprocess.{name}" for name in ("getoutput", "getstatusoutput")),
+    "asyncio.create_subprocess_exec",
+    "asyncio.create_subprocess_shell",
+    "pty.spawn",
+)
+#: Careless, not dangerous by itself: all interfaces, temporary names, swallowed errors, weak hashes.
+_CARELESS = frozenset({"S104", "S108", "S110", "S112", "S324"})
+#: Python compiles none of these, although its grammar lets them pass.
+_NOT_PYTHON = frozenset({"F404", "F622", "F701", "F702", "F704", "F706", "F707", "E999", "invalid-syntax"})
+#: Python's own way to any module by name; none of ruff's rules looks at it.
+_IMPORT = "__import__"
+
+
+class Category(StrEnum):
+    """The questions asked of generated code (SPEC C11)."""
+
+    SYNTAX = "syntax"
+    DOCSTRINGS = "docstrings"
+    TYPE_HINTS = "type hints"
+    DANGEROUS = "dangerous calls"
+    BUGS = "likely bugs"
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One place that is wrong; `line` and `column` count from 1, in the text as it was given."""
+
+    source: str
+    line: int
+    column: int
+    category: Category
+    rule: str
+    message: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "file": self.source,
+            "line": self.line,
+            "column": self.column,
+            "category": self.category.value,
+            "rule": self.rule,
+            "message": self.message,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """One source after parsing, with what the parser and its tree show."""
+
+    source: CodeSource
+    issues: tuple[Issue, ...] = ()
+
+    @property
+    def parses(self) -> bool:
+        return not any(issue.category is Category.SYNTAX for issue in self.issues)
+
+
+def parse(source: CodeSource) -> Parsed:
+    """Parse a piece. What cannot be parsed is an issue with its place and a reason on one line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            tree = ast.parse(source.code)
+        except SyntaxError as exc:
+            return Parsed(source, (_broken(source, exc.msg, exc.lineno, exc.offset),))
+        except ValueError as exc:
+            return Parsed(source, (_broken(source, str(exc)),))
+        except (RecursionError, MemoryError):
+            return Parsed(source, (_broken(source, "nested too deeply for Python"),))
+    if source.code.isascii() and _IMPORT not in source.code:
+        return Parsed(source)
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and _imports_by_name(node.func))
+    message = f"`{_IMPORT}` loads any module by name"
+    return Parsed(
+        source,
+        tuple(
+            _issue(source, call.lineno, _column(source, call), Category.DANGEROUS, _IMPORT, message)
+            for call in calls
+        ),
+    )
+
+
+def _broken(source: CodeSource, reason: str, line: int | None = 1, column: int | None = 1) -> Issue:
+    reason = " ".join(reason.split())[:200]
+    return _issue(source, max(1, line or 1), max(1, column or 1), Category.SYNTAX, "syntax-error", reason)
+
+
+def _issue(source: CodeSource, line: int, column: int, category: Category, rule: str, message: str) -> Issue:
+    """Return an issue at a place of the source, in lines and columns of the original text."""
+    return Issue(
+        source=source.name,
+        line=line + source.line,
+        column=column + source.column,
+        category=category,
+        rule=rule,
+        message=message,
+    )
+
+
+def _column(source: CodeSource, node: ast.expr) -> int:
+    """Python counts bytes, people count characters."""
+    line = source.code.split("\n")[node.lineno - 1]
+    return len(line.encode()[: node.col_offset].decode("utf-8", "replace")) + 1
+
+
+def _imports_by_name(called: ast.expr) -> bool:
+    return (isinstance(called, ast.Name) and called.id == _IMPORT) or (
+        isinstance(called, ast.Attribute) and called.attr == _IMPORT
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """Code that parses: a file, or all code blocks of one answer put together.
+
+    The blocks of an answer go on from each other: `import os` stands in the first, `os.system(...)` in the
+    second. So they are judged as one module, in which every line keeps the number it has in the answer.
+    `shifts` says for a line how far the original stands further to the right.
+    """
+
+    name: str
+    code: str
+    pieces: int = 1
+    shifts: Mapping[int, int] = field(default_factory=dict)
+
+
+def modules(parsed: Sequence[Parsed]) -> tuple[Module, ...]:
+    """Return the modules of all pieces that parse, in order of their names' first appearance."""
+    sources: dict[str, list[CodeSource]] = {}
+    for piece in parsed:
+        if piece.parses:
+            sources.setdefault(piece.source.name, []).append(piece.source)
+    return tuple(_module(name, pieces) for name, pieces in sources.items())
+
+
+def _module(name: str, pieces: Sequence[CodeSource]) -> Module:
+    lines: list[str] = []
+    shifts: dict[int, int] = {}
+    for source in pieces:
+        lines += [""] * (source.line - len(lines))
+        code = source.code.removesuffix("\n").split("\n")
+        if source.column:
+            shifts |= dict.fromkeys(range(len(lines) + 1, len(lines) + len(code) + 1), source.column)
+        lines += code
+    return Module(name, "\n".join(lines) + "\n", len(pieces), shifts)
+
+
+class NotJudgedError(Exception):
+    """The rules could not be applied; the message says why."""
+
+
+def find_ruff() -> str | None:
+    """Return the ruff of this Python, None when it is not installed."""
+    try:
+        from ruff.__main__ import find_ruff_bin  # where every release since 0.9 has it
+
+        return str(find_ruff_bin())
+    except (ImportError, FileNotFoundError):
+        return None
+
+
+async def judge(binary: str, module: Module, *, timeout_s: float = TIMEOUT_S) -> tuple[Issue, ...]:
+    """Return what the rules find in a module that parses. Raises NotJudgedError."""
+    out = await _run(binary, module, timeout_s)
+    issues = [_rule_issue(module, row) for row in _rows(out)]
+    shells = {(i.line, i.column) for i in issues if i.category is Category.DANGEROUS and i.rule[0] == "S"}
+    return tuple(i for i in issues if i.rule != "TID251" or (i.line, i.column) not in shells)
+
+
+async def _run(binary: str, module: Module, timeout_s: float) -> bytes:
+    process = await asyncio.create_subprocess_exec(
+        binary,
+        *_arguments(module),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"NO_COLOR": "1"},
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            out, err = await process.communicate(module.code.encode("utf-8", "replace"))
+    except TimeoutError as exc:
+        raise NotJudgedError(f"ruff was stopped after {timeout_s:.0f} s") from exc
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode not in (0, 1):
+        reason = " ".join(err.decode("utf-8", "replace").split())[:200] or f"status {process.returncode}"
+        raise NotJudgedError(f"ruff failed: {reason}")
+    return out
+
+
+def _arguments(module: Module) -> list[str]:
+    banned = ", ".join(f'"{name}" = {{msg = "it starts a process"}}' for name in _STARTS_PROCESS)
+    ignored = [*_IGNORE]
+    if module.pieces > 1:
+        ignored += ["F404", "F811"]  # blocks of one answer may begin anew, and show one thing twice
+    if module.name.endswith("__init__.py"):
+        ignored.append("F401")  # an import there is an export
+    return [
+        "check",
+        "--isolated",
+        "--no-cache",
+        "--no-fix",
+        "--ignore-noqa",
+        f"--select={','.join(_SELECT)}",
+        f"--ignore={','.join(ignored)}",
+        f"--target-version=py3{sys.version_info.minor}",
+        "--config=lint.flake8-annotations.mypy-init-return = true",
+        f"--config=lint.flake8-tidy-imports.banned-api = {{{banned}}}",
+        "--output-format=json-lines",
+        # A name of ours: rules treat tests and private modules differently.
+        "--stdin-filename=code.py",
+        "-",
+    ]
+
+
+def _rows(out: bytes) -> Iterator[Mapping[str, Any]]:
+    for line in io.BytesIO(out):
+        try:
+            row = json.loads(line)
+        except ValueError as exc:
+            raise NotJudgedError("ruff answered with something else than JSON") from exc
+        if isinstance(row, dict):
+            yield row
+
+
+def _rule_issue(module: Module, row: Mapping[str, Any]) -> Issue:
+    rule = str(row.get("code") or "invalid-syntax")
+    where = row.get("location") or {}
+    line = int(where.get("row", 1))
+    column = int(where.get("column", 1)) + module.shifts.get(line, 0)
+    message = " ".join(str(row.get("message", "")).split())
+    message = message.replace(" is banned: it starts a process", " starts a process")
+    return Issue(
+        source=module.name, line=line, column=column, category=_category(rule), rule=rule, message=message
+    )
+
+
+def _category(rule: str) -> Category:
+    """Return the question that a rule answers."""
+    if rule in _NOT_PYTHON:
+        return Category.SYNTAX
+    if rule.startswith("ANN"):
+        return Category.TYPE_HINTS
+    if rule.startswith("D"):
+        return Category.DOCSTRINGS
+    if rule == "TID251" or (rule.startswith("S") and rule not in _CARELESS):
+        return Category.DANGEROUS
+    return Category.BUGS
