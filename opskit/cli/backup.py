@@ -46,7 +46,7 @@ def create(
     from opskit.backup.catalog import catalog_of
     from opskit.backup.selection import stack_files
     from opskit.errors import UsageError
-    from opskit.quantity import size_bytes
+    from opskit.text import size_bytes
 
     loaded = context.load_config(config)
     catalog = catalog_of(loaded)
