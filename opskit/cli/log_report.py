@@ -10,17 +10,14 @@ from opskit.cli import render
 from opskit.cli.log_query import conditions
 from opskit.cli.log_view import Unread, open_sources
 from opskit.errors import OpskitError, UsageError
-from opskit.logs.blocks import torn
-from opskit.logs.files import FileSource
+from opskit.logs.files import FileSource, torn
 from opskit.logs.record import LogEntry
 from opskit.logs.request import Story, TimelineLine, story
 from opskit.logs.select import EntryFilter
 from opskit.logs.show import once
 from opskit.logs.source import LogSource, Note, Unreadable, Window
-from opskit.logs.stats import LogTally
-from opskit.logs.stats_file import Feeder, tally_file
-from opskit.logs.stats_json import as_json
-from opskit.logs.stats_report import as_markdown, rows_by, summary
+from opskit.logs.stats import Feeder, LogTally, tally_file
+from opskit.logs.stats_report import as_json, as_markdown, rows_by, summary
 from opskit.result import SCHEMA_VERSION
 from opskit.system.textfile import check_writable, write_text
 

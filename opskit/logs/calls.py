@@ -9,7 +9,7 @@ its last open call has failed and nothing followed. Pure: lines in, calls out.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from opskit.logs.record import Facts
 
@@ -35,8 +35,7 @@ _LARGEST = 1e8
 _TEXT_CHARS = 120
 
 
-@dataclass(frozen=True, slots=True)
-class CallEvent:
+class CallEvent(NamedTuple):
     """What one line says of a call: that it began, or how it ended. None is what the line does not say.
 
     `crash`: the model's process died (SPEC A2). `url` is the address of the node.

@@ -4,6 +4,7 @@ A line continues the one before it when it is indented, when it opens a tracebac
 of one (`ValueError: ...`). The same rules work forward over a stream and both ways inside a block.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 
@@ -11,6 +12,8 @@ from opskit.logs.record import LogEntry
 
 #: More continuation lines than this are not one event.
 MAX_LINES = 2000
+#: A longer line is taken in pieces of that size, each as a line of its own: memory stays bounded.
+MAX_LINE = 16 * 1024 * 1024
 _OPENS = (
     b"Traceback (most recent call last)",
     b"During handling of the above exception",
@@ -128,7 +131,48 @@ def may_continue(line: bytes) -> bool:
     return continues(line, in_traceback=True)
 
 
+def event_cut(text: bytes) -> int:
+    """Where the last event in `text` begins: 0 when it is the first."""
+    at = text.rfind(b"\n") + 1
+    if len(text) - at < 200:
+        # Nothing, or too little of the next line is here to tell whether it continues the one before.
+        at = text.rfind(b"\n", 0, at - 1) + 1 if at else 0
+    while at > 0 and may_continue(text[at : at + 200].partition(b"\n")[0]):
+        at = text.rfind(b"\n", 0, at - 1) + 1
+    return at
+
+
+def next_event(descriptor: int, at: int, size: int) -> int:
+    """The offset of the first event that begins at or after `at`, at most `size`, the end of the file."""
+    if at <= 0:
+        return 0
+    position, step = at - 1, 4096
+    text = b""
+    start = position
+    while position < size:
+        piece = os.pread(descriptor, step, position)
+        if not piece:
+            return size
+        text += piece
+        position += len(piece)
+        line = text.find(b"\n")
+        while line >= 0:
+            begin = line + 1
+            end = text.find(b"\n", begin)
+            whole = end >= 0 or len(text) - begin >= 200 or position >= size
+            if not whole:
+                break
+            if begin < len(text) and not may_continue(text[begin : end if end >= 0 else begin + 200]):
+                return start + begin
+            if end < 0:
+                break
+            line = end
+        if len(text) > MAX_LINE:
+            return min(size, start + len(text))
+        step *= 2
+    return size
+
+
 def _line_end(block: bytes, start: int) -> int:
     """Behind the LF of the line at `start`, or the end of the block."""
-    found = block.find(b"\n", start)
-    return len(block) if found < 0 else found + 1
+    return block.find(b"\n", start) + 1 or len(block)

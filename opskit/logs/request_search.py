@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 
 from opskit.errors import UsageError
 from opskit.logs.events import continues, opens_traceback
-from opskit.logs.record import LogEntry, facts, without_prefix
+from opskit.logs.record import UUID, LogEntry, facts, without_prefix
 
 _MAX_CANDIDATES = 20
-_UUID = re.compile(rb"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -85,7 +84,7 @@ class Search:
 
     def _names(self, raw: bytes) -> set[str]:
         """The ids in a line that begin as wanted: what a field says, and every UUID."""
-        names = {found.lower().decode() for found in _UUID.findall(raw)}
+        names = {found.lower().decode() for found in UUID.findall(raw)}
         said = facts(raw).correlation_id
         if said is not None:
             names.add(said.lower())

@@ -11,8 +11,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 
 from opskit.errors import OpskitError, OutputError
-from opskit.logs.blocks import next_event
-from opskit.logs.events import grouped, may_continue, span
+from opskit.logs.events import grouped, may_continue, next_event, span
 from opskit.logs.record import LogEntry, timestamp
 from opskit.logs.select import EntryFilter
 from opskit.system.output import write_all

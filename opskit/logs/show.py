@@ -8,9 +8,8 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from opskit.errors import OpskitError
-from opskit.logs.blocks import torn
 from opskit.logs.events import Grouper
-from opskit.logs.files import FileSource
+from opskit.logs.files import FileSource, torn
 from opskit.logs.record import LogEntry
 from opskit.logs.scan import entries, lines_of
 from opskit.logs.select import EntryFilter

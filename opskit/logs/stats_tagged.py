@@ -3,121 +3,143 @@
 import re
 
 from opskit.logs.calls import CallEvent, call_event, number_of, text_of
-from opskit.logs.record import Facts, Level
-from opskit.logs.stats_calls import ANSWERED, ASKED, FAILED, UNKNOWN, CallStats
-from opskit.logs.stats_counts import PREVIEW, Counts
-from opskit.logs.stats_timeline import CALLS, ERRORS
+from opskit.logs.record import COMPLAINTS, Facts, minute_s
+from opskit.logs.stats_counts import ANSWERED, ASKED, FAILED, PREVIEW, UNKNOWN, CallStats, Counts
+from opskit.logs.stats_timeline import CALLS
 
 # What our own router and engine write most, as far as it counts: an order of fields that need not hold.
-_WHO = rb'correlation_id=((?!null )[^\s"]{1,64})'
-_WHERE = rb' node=((?!null )[^\s"]{1,120}) model=((?!null )[^\s"]{1,120})'
+_WHO = rb"\] correlation_id=((?!null )[!#-~]{1,64})"
+_WHERE = rb" node=((?!null )[!#-~]{1,120}) model=((?!null )[!#-~]{1,120})"
+_FROM_WHERE = _WHERE.replace(b" node", b" from_node").replace(b" model", b" from_model")
+_SECONDS = rb" seconds=(\d{1,8}(?:\.\d{1,9})?)"
 _OURS = re.compile(
-    rb"\[(?:LLM_CALL\] " + _WHO + _WHERE + rb" fallback=(true|false) "
-    rb"|LLM_RESPONSE\] " + _WHO + _WHERE + rb" seconds=(\d{1,8}(?:\.\d{1,9})?)"
-    rb" status=200 first_token_s=\S+ tokens=(\d{1,9}) "
-    rb"|REQUEST\] " + _WHO + rb" method="
-    rb"|FALLBACK\] " + _WHO + rb" from_node=((?!null )[^\s\"]{1,120}) from_model=((?!null )[^\s\"]{1,120})"
-    rb" to_node=[^\s\"]+ to_model=[^\s\"]+ why=([a-z_]{1,80})$"
-    rb"|REQUEST_END\] " + _WHO + rb" outcome=([a-z]{1,20}) "
-    rb"|LLM_(ERROR|CRASH)\] " + _WHO + _WHERE + rb" seconds=(\d{1,8}(?:\.\d{1,9})?) fault=([a-z_]{1,80})"
-    rb" status=\S+ detail=(?:\"([ !#-\[\]-~]*)\"|([!#-\[\]-~]+))$)"
+    rb"(\d{4}-\d\d-\d\dT\d\d:\d\d):([0-5]\d\.\d{3})Z \[(?:(LLM_CALL)"
+    + _WHO
+    + _WHERE
+    + rb" fallback=(true|false) "
+    rb"|(LLM_RESPONSE)" + _WHO + _WHERE + _SECONDS + rb" status=200 first_token_s=\S+ tokens=(\d{1,9}) "
+    rb"|(REQUEST)" + _WHO + rb" method="
+    rb"|(REQUEST_END)" + _WHO + rb" outcome=([a-z]{1,20}) "
+    rb"|(FALLBACK)" + _WHO + _FROM_WHERE + rb' to_node=[^\s"]+ to_model=[^\s"]+ why=([a-z_]{1,80})$'
+    rb"|(LLM_ERROR|LLM_CRASH)" + _WHO + _WHERE + _SECONDS + rb" fault=([a-z_]{1,80})"
+    rb' status=\S+ detail=(?:"([ !#-\[\]-~]+)"|([!#-\[\]-~]+))$)'
 )
-_CALL, _RESPONSE, _REQUEST, _FALLBACK, _END = 4, 9, 10, 14, 16
 _ANNOUNCES = re.compile(r"\b(?:GET|POST|PUT|PATCH|DELETE|RUN)\b")
 _FROM = re.compile(r"(\S+)\s*(?:→|->|=>)\s*\S")
+#: `2026-03-01T12:30:15.250Z ` in front of our own tags.
+_OUR_TIME = 25
 _MAX_NAME = 120
 _MAX_ID = 64
 #: Interrupted is neither answered nor failed.
-_REQUEST_BITS = {b"answered": ANSWERED, b"failed": FAILED}
+_REQUEST_BITS = {"answered": ANSWERED, "failed": FAILED}
 
 
-class Tagged:
-    """Counts tagged lines, one after another, in any order."""
+class TaggedCounter:
+    """Counts the tagged lines of one source, one after another, in any order."""
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: Counts, source: str) -> None:
         self._counts = counts
+        self._source = source
 
-    def read_ours(self, block: bytes, at: int, end: int, when: float, source: str) -> bool:
-        """Count the tagged line at block[at:end] if it has exactly our form, else leave it to `read`.
+    def count_ours(self, block: bytes, start: int, end: int) -> bool:
+        """Count the line at block[start:end] if it has exactly our form; False when it has not.
 
-        Only for speed: `read` would count the same.
+        Only for speed, `count` counts the same: on 100 MB with 5 % tagged lines 1.0 s against 1.8 s.
         """
-        found = _OURS.match(block, at, end)
-        if found is None:
+        ours = _OURS.match(block, start, end)
+        if ours is None:
             return False
-        group, kind = found.group, found.lastindex
-        counts = self._counts
-        if kind == _CALL:
-            identifier, node, model, fallback = group(1, 2, 3, 4)
-            place = counts.places.at(node, model)
-            place.calls += 1
-            place.fallback_calls += fallback == b"true"
-            counts.timeline.add(when, CALLS)
-            counts.tags["LLM_CALL"] += 1
-            counts.requests.saw(identifier.lower(), when, 0)
-        elif kind == _RESPONSE:
-            identifier, node, model, took, tokens = group(5, 6, 7, 8, 9)
-            place = counts.places.at(node, model)
-            seconds = float(took)
-            place.answered(seconds, int(tokens))
-            self._slow(place, seconds)
-            counts.tags["LLM_RESPONSE"] += 1
-            counts.requests.saw(identifier.lower(), when, ANSWERED)
-            if seconds > counts.limits.slow_entry_s:
-                counts.saw_slow(seconds, when, source, block[at : min(end, at + PREVIEW)])
-        elif kind == _REQUEST:
-            counts.tags["REQUEST"] += 1
-            counts.requests.saw(group(10).lower(), when, ASKED)
-        elif kind == _FALLBACK:
-            identifier, node, model, why = group(11, 12, 13, 14)
-            counts.tags["FALLBACK"] += 1
-            counts.places.at(node, model).fallbacks += 1
-            counts.requests.saw(identifier.lower(), when, 0)
-            counts.warnings.add(when, source, b"[FALLBACK] " + why)
-        elif kind == _END:
-            counts.tags["REQUEST_END"] += 1
-            counts.requests.saw(group(15).lower(), when, _REQUEST_BITS.get(group(16), 0))
+        minute, second, tag, identifier, *words = map(bytes.decode, filter(None, ours.groups()))
+        begin_s = minute_s(minute)
+        if begin_s is None:
+            return False
+        at = begin_s + float(second)
+        if tag == "REQUEST":
+            self._note(tag, identifier, at, ASKED)
+            return True
+        if tag == "REQUEST_END":
+            self._note(tag, identifier, at, _REQUEST_BITS.get(words[0], 0))
+            return True
+        place = self._counts.places.at(words[0], words[1])
+        if tag == "LLM_CALL":
+            self._note(tag, identifier, at, self._begun(place, at, fallback=words[2] == "true"))
+        elif tag == "FALLBACK":
+            place.fallbacks += 1
+            self._note(tag, identifier, at, 0)
+            self._complain("warning", tag, words[2], at)
         else:
-            tag, identifier, node, model, took, fault, quoted, bare = found.groups()[16:]
-            place = counts.places.at(node, model)
-            seconds = float(took)
-            place.failed_with(fault, crash=tag == b"CRASH")
-            self._slow(place, seconds)
-            counts.tags["LLM_CRASH" if tag == b"CRASH" else "LLM_ERROR"] += 1
-            counts.requests.saw(identifier.lower(), when, FAILED)
-            if seconds > counts.limits.slow_entry_s:
-                counts.saw_slow(seconds, when, source, block[at : min(end, at + PREVIEW)])
-            detail = quoted if bare is None else bare
-            counts.errors.add(when, source, b"[LLM_%b] %b: %b" % (tag, fault, detail[:_MAX_NAME]))
-            counts.timeline.add(when, ERRORS)
+            seconds = float(words[2])
+            if tag == "LLM_RESPONSE":
+                bits = self._answered(place, seconds, int(words[3]))
+            else:
+                bits = self._failed(place, seconds, words[3], crash=tag == "LLM_CRASH")
+                self._complain("error", tag, f"{words[3]}: {words[4][:_MAX_NAME]}", at)
+            self._note(tag, identifier, at, bits)
+            self._note_slow(seconds, at, block[start + _OUR_TIME : min(end, start + _OUR_TIME + PREVIEW)])
         return True
 
-    def read(self, said: Facts, text: bytes, at: float | None, source: str) -> tuple[Level | None, bytes]:
-        """Count one line; its level, None where it is neither a warning nor an error, and its message.
-
-        `text` is the line from its tag on.
-        """
-        counts = self._counts
-        counts.tags[said.tag or ""] += 1
-        event = call_event(said)
-        bits = self._call(event, at) if event is not None else 0
-        if said.tag == "REQUEST":
+    def count(self, said: Facts, text: bytes, at: float | None) -> None:
+        """Count any tagged line. `text` is the line from its tag on."""
+        tag, event, bits = said.tag or "", call_event(said), 0
+        if tag == "REQUEST":
             bits = self._request(said)
-        elif said.tag == "REQUEST_END":
-            bits = _REQUEST_BITS.get(_bytes(text_of(said.fields, "outcome")), 0)
-        elif said.tag == "FALLBACK":
-            self._fallback(said)
-        if said.correlation_id is not None:
-            counts.requests.saw(_bytes(said.correlation_id)[:_MAX_ID].lower(), at, bits)
+        elif tag == "REQUEST_END":
+            bits = _REQUEST_BITS.get(text_of(said.fields, "outcome"), 0)
+        elif tag == "FALLBACK":
+            node, model = text_of(said.fields, "from_node"), text_of(said.fields, "from_model")
+            if not node and not model and (arrow := _FROM.search(said.message)) is not None:
+                model = arrow[1]
+            self._counts.places.at(_name(node), _name(model)).fallbacks += 1
+        elif event is not None:
+            bits = self._call(event, at)
+        self._note(tag, said.correlation_id, at, bits)
         # The seconds of a request are those between its lines.
-        seconds = None if said.tag == "REQUEST_END" else number_of(said.fields.get("seconds"))
-        if seconds is not None and seconds > counts.limits.slow_entry_s:
-            counts.saw_slow(seconds, at, source, text[:PREVIEW])
+        seconds = None if tag == "REQUEST_END" else number_of(said.fields.get("seconds"))
+        if seconds is not None:
+            self._note_slow(seconds, at, text)
         if event is not None and event.kind == "fault":
-            return "error", _bytes(_failure(said, event))
-        if said.level not in ("warning", "error", "critical"):
-            return None, b""
-        return said.level, _bytes(text_of(said.fields, "verdict", "why") or _prose(said))
+            told = "fault" in said.fields
+            detail = f"{event.fault}: {text_of(said.fields, 'detail')}" if told else _prose(said)
+            self._complain("error", tag, detail, at)
+        elif said.level is not None and said.level in COMPLAINTS:
+            self._complain(said.level, tag, text_of(said.fields, "verdict", "why") or _prose(said), at)
+
+    def _call(self, event: CallEvent, at: float | None) -> int:
+        place = self._counts.places.at(_name(event.node), _name(event.model))
+        if event.kind == "ok":
+            return self._answered(place, event.seconds, event.tokens)
+        if event.kind != "begun":
+            return self._failed(place, event.seconds, (event.fault or "error")[:_MAX_NAME], crash=event.crash)
+        if event.node is None and event.model is None:
+            place.fallback_calls += event.fallback  # another line about the same call
+            return 0
+        return self._begun(place, at, fallback=event.fallback)
+
+    def _begun(self, place: CallStats, at: float | None, *, fallback: bool) -> int:
+        place.calls += 1
+        place.fallback_calls += fallback
+        if at is not None:
+            self._counts.timeline.add(at, CALLS)
+        return 0
+
+    def _answered(self, place: CallStats, seconds: float | None, tokens: int | None) -> int:
+        place.slow += seconds is not None and seconds > self._counts.limits.slow_generation_s
+        place.answered(seconds, tokens)
+        return ANSWERED
+
+    def _failed(self, place: CallStats, seconds: float | None, fault: str, *, crash: bool) -> int:
+        place.slow += seconds is not None and seconds > self._counts.limits.slow_generation_s
+        place.failed_with(fault, crash=crash)
+        return FAILED
+
+    def _note(self, tag: str, identifier: str | None, at: float | None, bits: int) -> None:
+        self._counts.tags[tag] += 1
+        if identifier is not None:
+            self._counts.requests.saw(identifier[:_MAX_ID].lower(), at, bits)
+
+    def _note_slow(self, seconds: float, at: float | None, text: bytes) -> None:
+        if seconds > self._counts.limits.slow_entry_s:
+            self._counts.saw_slow(seconds, at, self._source, text)
 
     def _request(self, said: Facts) -> int:
         """Others announce a request on one line and tell its id on another."""
@@ -129,47 +151,16 @@ class Tagged:
         requests.named += "correlation_id" not in said.fields and not announces
         return ASKED
 
-    def _call(self, event: CallEvent, at: float | None) -> int:
-        place = self._counts.places.at(_name(event.node), _name(event.model))
-        if event.kind == "begun":
-            place.fallback_calls += event.fallback
-            if event.node is not None or event.model is not None:
-                place.calls += 1
-                if at is not None:
-                    self._counts.timeline.add(at, CALLS)
-            return 0
-        self._slow(place, event.seconds)
-        if event.kind == "ok":
-            place.answered(event.seconds, event.tokens)
-            return ANSWERED
-        place.failed_with(_bytes(event.fault or "error")[:_MAX_NAME], crash=event.crash)
-        return FAILED
-
-    def _fallback(self, said: Facts) -> None:
-        node, model = text_of(said.fields, "from_node"), text_of(said.fields, "from_model")
-        if not node and not model and (found := _FROM.search(said.message)) is not None:
-            model = found[1]
-        self._counts.places.at(_name(node), _name(model)).fallbacks += 1
-
-    def _slow(self, place: CallStats, seconds: float | None) -> None:
-        place.slow += seconds is not None and seconds > self._counts.limits.slow_generation_s
-
-
-def _failure(said: Facts, event: CallEvent) -> str:
-    if "fault" in said.fields:
-        return f"{event.fault}: {text_of(said.fields, 'detail')}"
-    return _prose(said)
+    def _complain(self, level: str, name: str, message: str, at: float | None) -> None:
+        text = f"[{name}] {message.strip()}".encode("utf-8", "replace")
+        self._counts.complain(level, at, self._source, text)
 
 
 def _prose(said: Facts) -> str:
-    """What a line says beside its id, fields and text."""
+    """What a line says beside its id: its fields and its text."""
     fields = (f"{key}={value}" for key, value in said.fields.items() if key != "correlation_id")
     return " ".join((*fields, said.message)) if said.message else " ".join(fields)
 
 
-def _name(value: str | None) -> bytes:
-    return _bytes(value)[:_MAX_NAME] if value else UNKNOWN
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
+def _name(value: str | None) -> str:
+    return value[:_MAX_NAME] if value else UNKNOWN

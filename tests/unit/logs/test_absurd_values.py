@@ -13,8 +13,7 @@ from opskit.logs.docker_time import Times
 from opskit.logs.record import LogEntry, facts, timestamp
 from opskit.logs.request import story
 from opskit.logs.stats import LogTally
-from opskit.logs.stats_json import as_json
-from opskit.logs.stats_report import as_markdown
+from opskit.logs.stats_report import as_json, as_markdown
 from opskit.system.moment import EARLIEST_S, LATEST_S, epoch_s, utc
 from opskit.watch.requests import RequestTracker
 
@@ -23,7 +22,19 @@ NS = 1763629171255000000
 #: As a log may write them, where a time, a level, a number of seconds or a count is expected.
 WORDS = [
     *(str(NS // unit) for unit in (1, 10**3, 10**6, 10**9)),
-    *("0", "-1", "-1763629171", "1e400", "-1e400", "NaN", "Infinity", "-Infinity", "1e-400", "1" + "0" * 400),
+    *(
+        "0",
+        "-1",
+        "-1763629171",
+        "1e400",
+        "-1e400",
+        "1e305",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e-400",
+        "1" + "0" * 400,
+    ),
     *("1" + "0" * 5000, "true", "null", '""', "[]", "{}", "[" * 400 + "]" * 400, "[" * 3000, '{"a":' * 300),
     *('"0001-01-01T00:00:00+14:00"', '"9999-12-31T23:59:59-14:00"', '"2026-02-31T25:61:61Z"', '"\\ud800"'),
     *('"2026-11-20T08:00:00+99:99"', f'"{NS}"', '"' + "9" * 5000 + '"', '"\u00b2"', "1763629171.255000000"),

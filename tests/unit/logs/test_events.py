@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.logs.blocks import blocks, next_event, tail_offset
-from opskit.logs.events import grouped, may_continue, span
+from opskit.logs.events import grouped, may_continue, next_event, span
+from opskit.logs.files import blocks, tail_offset
 from opskit.logs.record import LogEntry
 from opskit.logs.scan import entries, hits, lines_of
 from opskit.logs.select import EntryFilter
