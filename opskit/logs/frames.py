@@ -8,9 +8,10 @@ with one the messages follow each other bare. Pieces may be cut anywhere.
 import re
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
-from opskit.logs.docker_time import Times
+from opskit.logs.record import minute_s
 
 #: The longest line that is kept whole.
 LINE_BYTES = 1024 * 1024
@@ -19,6 +20,8 @@ CUT = b" [cut by opskit: the line is longer than %d bytes]"
 _FRAME = struct.Struct(">BxxxL")
 #: Docker's own messages are far shorter; a longer one is taken in parts of this size.
 _PART_BYTES = 64 * 1024
+#: Docker writes nine digits and Z; Podman trims zeros and may name an offset.
+_TIME = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d):([0-5]\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?")
 _FIXED = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z ")
 _FIXED_BYTES = 31
 
@@ -47,11 +50,29 @@ class FrameError(ValueError):
     """The bytes are no frames: the reader lost its place."""
 
 
+def split_time(raw: bytes, default_ns: int) -> tuple[int, bytes]:
+    """The time in front of a message, in nanoseconds since the epoch, and the rest.
+
+    `default_ns` and all of it when there is no time.
+    """
+    time = _TIME.match(raw)
+    second_ns = None if time is None else _second_ns(time[1], time[2], time[4])
+    if time is None or second_ns is None:
+        return default_ns, raw
+    return second_ns + int((time[3] or b"0").ljust(9, b"0")), raw[time.end() :]
+
+
+@lru_cache(maxsize=1024)
+def _second_ns(minute: bytes, second: bytes, zone: bytes) -> int | None:
+    """Consecutive messages mostly share their second."""
+    begin_s = minute_s(minute.decode(), zone)
+    return None if begin_s is None else (round(begin_s) + int(second)) * 1_000_000_000
+
+
 class Framed:
     """Messages of a container without a terminal."""
 
     def __init__(self) -> None:
-        self._times = Times()
         self._rest = b""
         self._long: tuple[int, int, int] | None = None
         self._at_ns = 0
@@ -75,16 +96,16 @@ class Framed:
                 end = place + _FRAME.size + length
                 if end > size:
                     break
-                self._at_ns, text = self._times.split(data[place + _FRAME.size : end], self._at_ns)
+                self._at_ns, text = split_time(data[place + _FRAME.size : end], self._at_ns)
             else:
-                stream, left, number = self._long
-                end = place + min(left, _PART_BYTES)
+                stream, missing, number = self._long
+                end = place + min(missing, _PART_BYTES)
                 if end > size:
                     break
                 text = data[place:end]
                 if number == 0:
-                    self._at_ns, text = self._times.split(text, self._at_ns)
-                self._long = (stream, left - (end - place), number + 1) if left > end - place else None
+                    self._at_ns, text = split_time(text, self._at_ns)
+                self._long = (stream, missing - (end - place), number + 1) if missing > end - place else None
             ends = self._long is None and text.endswith(b"\n")
             messages.append(StreamMessage(self._at_ns, stream, text[:-1] if ends else text, ends))
             place = end
@@ -105,7 +126,6 @@ class Bare:
     """
 
     def __init__(self) -> None:
-        self._times = Times()
         self._rest = b""
         self._at_ns = 0
 
@@ -131,7 +151,7 @@ class Bare:
         return [self._message(rest, ends=False)] if rest else []
 
     def _message(self, raw: bytes, *, ends: bool) -> StreamMessage:
-        self._at_ns, text = self._times.split(raw, self._at_ns)
+        self._at_ns, text = split_time(raw, self._at_ns)
         return StreamMessage(self._at_ns, 1, text, ends)
 
     @staticmethod
@@ -139,11 +159,11 @@ class Bare:
         if len(line) < 2 * _FIXED_BYTES:
             return [line]
         parts, begin = [], 0
-        for found in _FIXED.finditer(line, _FIXED_BYTES):
+        for time in _FIXED.finditer(line, _FIXED_BYTES):
             # Times of one width compare like their text.
-            if found[0] >= line[begin : begin + _FIXED_BYTES]:
-                parts.append(line[begin : found.start()])
-                begin = found.start()
+            if time[0] >= line[begin : begin + _FIXED_BYTES]:
+                parts.append(line[begin : time.start()])
+                begin = time.start()
         return [*parts, line[begin:]]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from opskit.doctor.looks.calls import joined
 from opskit.errors import UsageError
-from opskit.logs.docker_time import Times
+from opskit.logs.frames import split_time
 from opskit.logs.record import LogEntry, facts, timestamp
 from opskit.logs.request import story
 from opskit.logs.stats import LogTally
@@ -134,7 +134,7 @@ def test_no_line_ends_a_request(lines: list[bytes]) -> None:
 @example(b"0001-01-01T00:00:00Z x")
 def test_the_time_of_docker_can_be_written(raw: bytes) -> None:
     """What stands in front of a message is a time within range, or no time."""
-    at_ns, _ = Times().split(raw, 5)
+    at_ns, _ = split_time(raw, 5)
     assert utc(at_ns / 1e9)
 
 
