@@ -6,7 +6,7 @@ of one (`ValueError: ...`). The same rules work forward over a stream and both w
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from opskit.logs.record import LogEntry
 
@@ -14,6 +14,8 @@ from opskit.logs.record import LogEntry
 MAX_LINES = 2000
 #: A longer line is taken in pieces of that size, each as a line of its own: memory stays bounded.
 MAX_LINE = 16 * 1024 * 1024
+#: So many bytes of a line tell whether it continues another.
+_ENOUGH = 200
 _OPENS = (
     b"Traceback (most recent call last)",
     b"During handling of the above exception",
@@ -70,60 +72,35 @@ class Grouper:
         return LogEntry(lines[0].source, b"\n".join(line.raw for line in lines), lines[0].at)
 
 
-def grouped(lines: Iterable[LogEntry]) -> Iterator[LogEntry]:
-    """The events of one source."""
-    grouper = Grouper()
-    for line in lines:
-        if (done := grouper.push(line)) is not None:
-            yield done
-    if (last := grouper.flush()) is not None:
-        yield last
+def events_in(block: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
+    """The events of a block as offsets, behind their last LF; `start` is where one begins."""
+    begin, end = start, _line_end(block, start)
+    in_traceback, lines = opens_traceback(block[begin : begin + _ENOUGH]), 1
+    while end < len(block):
+        after = _line_end(block, end)
+        line = block[end : min(after, end + _ENOUGH)]
+        if lines < MAX_LINES and continues(line, in_traceback=in_traceback):
+            in_traceback, lines = in_traceback or opens_traceback(line), lines + 1
+        else:
+            yield begin, end
+            begin, in_traceback, lines = end, opens_traceback(line), 1
+        end = after
+    if begin < end:
+        yield begin, end
 
 
 def span(block: bytes, start: int, end: int) -> tuple[int, int]:
     """The event around the line at block[start:end], as offsets; `end` is behind its LF.
 
-    `block` must begin at the beginning of a line. Looks at most MAX_LINES lines back and forth.
+    `block` must begin at the beginning of a line. Looks back to a line that surely begins an event, at most
+    MAX_LINES, and from there forward: what continues an event depends on what came before.
     """
-    first = _first_line(block, start, end)
-    in_traceback = False
-    at, stop = first, _line_end(block, first)
-    for _ in range(MAX_LINES):
-        if stop >= len(block):
-            break
-        after = _line_end(block, stop)
-        in_traceback = in_traceback or opens_traceback(block[at : at + 64])
-        line = block[stop : min(after, stop + 200)]
-        if not continues(line, in_traceback=in_traceback):
-            break
-        at, stop = stop, after
-    return first, max(stop, end)
-
-
-def _first_line(block: bytes, start: int, end: int) -> int:
-    """The beginning of the event that the line at `start` belongs to.
-
-    Back to a line that surely begins an event, then forward: what continues depends on what came before.
-    """
-    if not may_continue(block[start : min(end, start + 200)]):
-        return start
     head = start
     for _ in range(MAX_LINES):
-        if head == 0:
+        if head == 0 or not may_continue(block[head : head + _ENOUGH].partition(b"\n")[0]):
             break
         head = block.rfind(b"\n", 0, head - 1) + 1
-        if not may_continue(block[head : head + 200].partition(b"\n")[0]):
-            break
-    event, at = head, head
-    in_traceback = False
-    while True:
-        line = block[at : at + 200].partition(b"\n")[0]
-        if at > event and not continues(line, in_traceback=in_traceback):
-            event, in_traceback = at, False
-        if at >= start:
-            return event
-        in_traceback = in_traceback or opens_traceback(line)
-        at = _line_end(block, at)
+    return next(event for event in events_in(block, head) if event[1] >= end)
 
 
 def may_continue(line: bytes) -> bool:
@@ -134,10 +111,10 @@ def may_continue(line: bytes) -> bool:
 def event_cut(text: bytes) -> int:
     """Where the last event in `text` begins: 0 when it is the first."""
     at = text.rfind(b"\n") + 1
-    if len(text) - at < 200:
+    if len(text) - at < _ENOUGH:
         # Nothing, or too little of the next line is here to tell whether it continues the one before.
         at = text.rfind(b"\n", 0, at - 1) + 1 if at else 0
-    while at > 0 and may_continue(text[at : at + 200].partition(b"\n")[0]):
+    while at > 0 and may_continue(text[at : at + _ENOUGH].partition(b"\n")[0]):
         at = text.rfind(b"\n", 0, at - 1) + 1
     return at
 
@@ -159,10 +136,10 @@ def next_event(descriptor: int, at: int, size: int) -> int:
         while line >= 0:
             begin = line + 1
             end = text.find(b"\n", begin)
-            whole = end >= 0 or len(text) - begin >= 200 or position >= size
+            whole = end >= 0 or len(text) - begin >= _ENOUGH or position >= size
             if not whole:
                 break
-            if begin < len(text) and not may_continue(text[begin : end if end >= 0 else begin + 200]):
+            if begin < len(text) and not may_continue(text[begin : end if end >= 0 else begin + _ENOUGH]):
                 return start + begin
             if end < 0:
                 break

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 
 from opskit.errors import OpskitError, OutputError
-from opskit.logs.events import grouped, may_continue, next_event, span
+from opskit.logs.events import events_in, may_continue, next_event, span
 from opskit.logs.record import LogEntry, timestamp
 from opskit.logs.select import EntryFilter
 from opskit.system.output import write_all
@@ -28,7 +28,7 @@ def hits(block: bytes, selection: EntryFilter) -> list[tuple[int, int]]:
     """Offsets of the events in a block that hold a line found by the finder, each once, in order."""
     finder = selection.finder
     if finder is None:
-        return list(_all(block))
+        return list(events_in(block))
     found: list[tuple[int, int]] = []
     add, find, rfind, done, size = found.append, block.find, block.rfind, 0, len(block)
     for match in finder.finditer(block):
@@ -115,23 +115,6 @@ def write_plain(
             turn.end(written + write_all(out, found))
 
     return _in_turn(work, workers, pieces=-(-(size - start) // _CHUNK))
-
-
-def lines_of(source: str, blocks: Iterable[bytes]) -> Iterator[LogEntry]:
-    """Every event of a source, wanted or not."""
-    for block in blocks:
-        yield from grouped(
-            LogEntry(source, line, timestamp(line)) for line in block.removesuffix(b"\n").split(b"\n")
-        )
-
-
-def _all(block: bytes) -> Iterator[tuple[int, int]]:
-    at = 0
-    while at < len(block):
-        end = block.find(b"\n", at) + 1 or len(block)
-        _, end = span(block, at, end)
-        yield at, end
-        at = end
 
 
 def _whole(block: bytes, start: int, end: int, done: int) -> tuple[int, int]:

@@ -1,11 +1,12 @@
 """What every source of log lines offers, be it a file, a container or a stream."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 from opskit.errors import OpskitError
-from opskit.logs.record import LogEntry
+from opskit.logs.events import MAX_LINE
+from opskit.logs.record import LogEntry, timestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +53,28 @@ class Unreadable(Note):
 Batch = list[LogEntry | Note]
 
 
-class UnreadableSource:
-    """What was named as a source and is none. Reading and following it raise `error`."""
+class LineSplitter:
+    """Cuts the bytes of a source into entries of single lines.
 
-    def __init__(self, name: str, error: OpskitError) -> None:
-        self.name = name
-        self._error = error
+    A line above MAX_LINE comes in pieces: memory stays bounded.
+    """
 
-    async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
-        del window
-        for batch in self._batches():
-            yield batch
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._rest = b""
 
-    async def follow(self, window: Window) -> AsyncGenerator[Batch, None]:
-        async for batch in self.read(window):
-            yield batch
+    def feed(self, piece: bytes) -> Batch:
+        """The lines that are complete now."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        if len(self._rest) > MAX_LINE:
+            lines.append(self._rest)
+            self._rest = b""
+        return [LogEntry(self._source, line, timestamp(line)) for line in lines]
 
-    def _batches(self) -> Iterator[Batch]:
-        raise self._error
+    def finish(self) -> Batch:
+        """The last line, when it has no end."""
+        line, self._rest = self._rest, b""
+        return [LogEntry(self._source, line, timestamp(line))] if line else []
 
 
 class LogSource(Protocol):
