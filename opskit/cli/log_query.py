@@ -10,13 +10,11 @@ from pathlib import Path
 
 from opskit.cli import render
 from opskit.errors import OpskitError, UsageError
-from opskit.logs import ripgrep
 from opskit.logs.files import FileSource, files
 from opskit.logs.record import LEVELS
 from opskit.logs.scan import plain_events, plain_lines, write_plain
-from opskit.logs.select import EntryFilter
-from opskit.logs.tag_names import STANDARD_TAGS
-from opskit.logs.when import moment
+from opskit.logs.select import EntryFilter, moment
+from opskit.logs.tag_search import STANDARD_TAGS, ripgrep
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,7 @@ def _written(source: FileSource, asked: LogOptions) -> int:
     raw = asked.form == "raw"
     program = shutil.which("rg") if raw and asked.tail is None and asked.selection.tags else None
     if program is not None:
-        found = ripgrep.search(program, str(source.path), asked.selection.tags, sys.stdout.fileno())
+        found = ripgrep(program, str(source.path), asked.selection.tags, sys.stdout.fileno())
         if found is not None:
             return int(found)
     with source.opened() as descriptor:

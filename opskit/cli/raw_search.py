@@ -19,14 +19,13 @@ def status(arguments: Sequence[str]) -> int | None:
     if asked is None or program is None:
         return None
     files, tags = asked
-    from opskit.logs.ripgrep import search
-    from opskit.logs.tag_names import STANDARD_TAGS, is_tag
+    from opskit.logs.tag_search import STANDARD_TAGS, is_tag, ripgrep
 
     wanted = tags or STANDARD_TAGS
     if not all(map(is_tag, wanted)):
         return None
     sys.stdout.flush()
-    found = [search(program, path, wanted, sys.stdout.fileno()) for path in files]
+    found = [ripgrep(program, path, wanted, sys.stdout.fileno()) for path in files]
     # Nothing was found, or something went wrong: the command says what was searched.
     return 0 if any(found) and None not in found else None
 

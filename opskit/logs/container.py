@@ -3,16 +3,16 @@
 A spec is a name, an id, a glob, `label:KEY=VALUE` or `compose:PROJECT[/SERVICE]`.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from opskit.errors import OpskitError
 from opskit.logs.follow_buffer import entries
-from opskit.logs.following import Follower
+from opskit.logs.following import NO_CONTAINER, NO_DAEMON, Backoff, Follower, docker_events
 from opskit.logs.frames import LineJoiner
-from opskit.logs.group_follower import GroupFollower
 from opskit.logs.position import ContainerReading, Position, frames_of, newest_message
 from opskit.logs.source import Batch, LogSource, Unreadable, Window
 from opskit.system.docker import Docker, no_such
@@ -20,6 +20,7 @@ from opskit.system.docker_records import PROJECT, SERVICE, ListedContainer, Logg
 
 #: The shortest start of an id that is taken for one.
 _ID_CHARS = 4
+_BATCHES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,15 +206,96 @@ class ContainerGroup:
     async def follow(self, window: Window) -> AsyncGenerator[Batch, None]:
         """The lines that are there, then those that come; of newcomers all that they have written."""
         async with self._docker:
-            follower = GroupFollower(self._docker, self._selector.matches, self._member)
+            follower = _GroupFollower(self._docker, self._selector)
             try:
                 async for batch in follower.batches(self._containers, window):
                     yield batch
             finally:
                 await follower.aclose()
 
-    def _member(self, container: ListedContainer, window: Window) -> AsyncGenerator[Batch, None]:
-        return ContainerSource(self._docker, container).follow(window, stays=False)
+
+class _GroupFollower:
+    """One task for each container and one that watches for newcomers; all give to one short queue."""
+
+    def __init__(self, docker: Docker, selector: ContainerSelector) -> None:
+        self._docker = docker
+        self._selector = selector
+        self._queue: asyncio.Queue[Batch] = asyncio.Queue(_BATCHES)
+        self._members: dict[str, asyncio.Task[None]] = {}
+        self._watcher: asyncio.Task[None] | None = None
+        self._fault: BaseException | None = None
+
+    async def batches(
+        self, containers: Iterable[ListedContainer], window: Window
+    ) -> AsyncGenerator[Batch, None]:
+        """What `containers` say from `window` on, and newcomers from their beginning, without end."""
+        for container in containers:
+            self._admit(container, window)
+        self._watcher = self._begin(self._watch())
+        while True:
+            batch = await self._queue.get()
+            if self._fault is not None:
+                raise self._fault
+            yield batch
+
+    async def aclose(self) -> None:
+        """End every task, and with it every connection."""
+        tasks = [task for task in (self._watcher, *self._members.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A fault of our own in one task must not pass for a container that says nothing."""
+        fault = None if task.cancelled() else task.exception()
+        if fault is not None:
+            self._fault = fault
+            if self._queue.empty():
+                self._queue.put_nowait([])
+
+    def _admit(self, container: ListedContainer, window: Window) -> None:
+        if container.name not in self._members:
+            self._members[container.name] = self._begin(self._member(container, window))
+
+    async def _member(self, container: ListedContainer, window: Window) -> None:
+        source, backoff = ContainerSource(self._docker, container), Backoff()
+        while True:
+            try:
+                async with aclosing(source.follow(window, stays=False)) as batches:
+                    async for batch in batches:
+                        await self._queue.put(batch)
+            except OpskitError as error:
+                if error.code == NO_DAEMON:
+                    # It never began; the watcher meets the same trouble.
+                    await backoff.wait()
+                    continue
+                if error.code != NO_CONTAINER:
+                    await self._queue.put([Unreadable.of(container.name, error)])
+                    return
+            break
+        # From here on the watcher lets the name in again; what came before is looked for once.
+        del self._members[container.name]
+        await self._let_in()
+
+    async def _watch(self) -> None:
+        async with aclosing(docker_events(self._docker, {"event": ["start"]})) as events:
+            async for event in events:
+                if event is None or self._selector.matches(event.name, event.attributes):
+                    await self._let_in()
+
+    async def _let_in(self) -> None:
+        try:
+            containers = await self._docker.containers()
+        except OpskitError:
+            return  # The watcher will list again once the daemon is back.
+        for container in containers:
+            if container.state != "created" and self._selector.matches(container.name, container.labels):
+                self._admit(container, Window())
 
 
 def _ns(at: float | None) -> int | None:

@@ -120,20 +120,13 @@ class Follower:
         Ends only with `stays` false, when the container is removed and no other has taken its name.
         """
         self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._watch())]
-        while not self._buffer.empty or await self._filled():
+        for task in self._tasks:
+            task.add_done_callback(lambda _: self._buffer.end())
+        while await self._buffer.filled():
             yield self._buffer.take()
-
-    async def _filled(self) -> bool:
-        """Wait for something to take; False when nothing will come any more."""
-        taking = asyncio.create_task(self._buffer.filled())
-        try:
-            await asyncio.wait([taking, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            taking.cancel()
         for task in self._tasks:
             if task.done():
                 task.result()
-        return not self._buffer.empty
 
     async def aclose(self) -> None:
         """End both tasks and with them every connection."""

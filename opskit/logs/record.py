@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal
 
-from opskit.logs.tag_names import STANDARD_TAGS, tag_pattern
+from opskit.logs.tag_search import STANDARD_TAGS, tag_pattern
 from opskit.system.moment import EARLIEST_S, LATEST_S, epoch_s
 from opskit.tags import Value, parse
 

@@ -7,12 +7,14 @@ RE2 cannot do (back references, look-around) is refused with its own words.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Protocol
 
 from opskit.errors import UsageError
 from opskit.logs.record import LEVELS, Facts, Level, LogEntry, facts
-from opskit.logs.tag_names import STANDARD_TAGS, is_tag, tag_pattern
+from opskit.logs.tag_search import STANDARD_TAGS, is_tag, tag_pattern
+from opskit.system.moment import EARLIEST_S, LATEST_S
 
 _LEVEL_WORDS: dict[Level, str] = {
     "debug": "TRACE|DEBUG|trace|debug|Debug",
@@ -21,6 +23,10 @@ _LEVEL_WORDS: dict[Level, str] = {
     "error": "ERR|err|Err|LLM_ERROR|LLM_CRASH",
     "critical": "FATAL|CRIT|PANIC|fatal|crit|panic|alert|emerg|Fatal|Crit|Panic|Alert|Emerg|ALERT|EMERG",
 }
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_AGO = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_CLOCK = re.compile(r"\d\d?:\d\d(:\d\d)?")
 
 
 class LineMatch(Protocol):
@@ -183,3 +189,29 @@ def checked_tags(tags: tuple[str, ...]) -> bytes:
 
 def _literal(text: str) -> Pattern:
     return re.compile(re.escape(text.encode()), re.IGNORECASE)
+
+
+def moment(text: str, now: datetime) -> float:
+    """Epoch seconds of `10m`, `2h30m`, `2026-11-20`, `2026-11-20T08:00` or `08:15`.
+
+    A duration is that long before `now`, which must know its zone; so must not the text. A time of day is
+    today's, or yesterday's when it is still to come. What is earlier or later than every log is the time of
+    the earliest or the latest one. Raises UsageError.
+    """
+    return min(max(_moment(text, now), EARLIEST_S), LATEST_S)
+
+
+def _moment(text: str, now: datetime) -> float:
+    word = text.strip()
+    if _AGO.fullmatch(word):
+        return now.timestamp() - sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(word))
+    try:
+        if _CLOCK.fullmatch(word):
+            today = datetime.fromisoformat(f"{now:%Y-%m-%d}T{word:0>5}").replace(tzinfo=now.tzinfo)
+            return today.timestamp() if today <= now else today.timestamp() - 86_400
+        parsed = datetime.fromisoformat(word)
+    except (ValueError, OverflowError) as exc:
+        raise UsageError(
+            f"{text!r} is no time", remedy="write 10m, 2h30m, 2026-11-20, 2026-11-20T08:00 or 08:15"
+        ) from exc
+    return (parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=now.tzinfo)).timestamp()
