@@ -238,8 +238,8 @@ def text_of(fields: Mapping[str, Any], *names: str) -> str:
 
 def _place(said: Facts) -> tuple[str | None, str | None]:
     node, model = text_of(said.fields, "node", "source") or None, text_of(said.fields, "model") or None
-    if node is None and model is None and (found := _MODEL.search(said.message)) is not None:
-        model = found[1]
+    if node is None and model is None and (name := _MODEL.search(said.message)) is not None:
+        model = name[1]
     return node, model
 
 

@@ -281,25 +281,25 @@ def blocks(stream: Log, size: int = BLOCK, on_torn: Callable[[], None] = lambda:
 
     What a torn gzip holds before its tear is given; then `on_torn` is called.
     """
-    rest = b""
+    pending = b""
     while True:
         piece = _read(stream, size, on_torn)
         if not piece:
             break
-        text = rest + piece if rest else piece
+        text = pending + piece if pending else piece
         cut = event_cut(text)
         if cut == 0 and len(text) < MAX_LINE:
-            rest = text
+            pending = text
             continue
         if cut == 0:
             cut = text.rfind(b"\n") + 1 or MAX_LINE
         yield text[:cut]
-        rest = text[cut:]
-    while len(rest) > MAX_LINE and b"\n" not in rest[:MAX_LINE]:
-        yield rest[:MAX_LINE]
-        rest = rest[MAX_LINE:]
-    if rest:
-        yield rest
+        pending = text[cut:]
+    while len(pending) > MAX_LINE and b"\n" not in pending[:MAX_LINE]:
+        yield pending[:MAX_LINE]
+        pending = pending[MAX_LINE:]
+    if pending:
+        yield pending
 
 
 def torn(path: Path) -> OpskitError:
@@ -315,18 +315,17 @@ def tail_offset(descriptor: int, size: int, lines: int) -> int:
     """Where the last `lines` lines of a file begin, read from its end."""
     if lines <= 0:
         return size
-    at, found = size, -1
-    while at > 0:
-        begin = max(0, at - 256 * 1024)
-        piece = os.pread(descriptor, at - begin, begin)
-        if at == size and not piece.endswith(b"\n"):
-            found += 1
+    begin, line_ends = size, -1
+    while begin > 0:
+        end, begin = begin, max(0, begin - 256 * 1024)
+        piece = os.pread(descriptor, end - begin, begin)
+        if end == size and not piece.endswith(b"\n"):
+            line_ends += 1
         position = len(piece)
         while (position := piece.rfind(b"\n", 0, position)) >= 0:
-            found += 1
-            if found == lines:
+            line_ends += 1
+            if line_ends == lines:
                 return begin + position + 1
-        at = begin
     return 0
 
 

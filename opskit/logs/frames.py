@@ -73,13 +73,13 @@ class Framed:
     """Messages of a container without a terminal."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._pending = b""
         self._long: tuple[int, int, int] | None = None
         self._at_ns = 0
 
     def feed(self, piece: bytes) -> list[StreamMessage]:
         """The messages that are complete now. Raises FrameError."""
-        data = self._rest + piece if self._rest else piece
+        data = self._pending + piece if self._pending else piece
         place, size = 0, len(data)
         messages: list[StreamMessage] = []
         while True:
@@ -109,12 +109,12 @@ class Framed:
             ends = self._long is None and text.endswith(b"\n")
             messages.append(StreamMessage(self._at_ns, stream, text[:-1] if ends else text, ends))
             place = end
-        self._rest = data[place:]
+        self._pending = data[place:]
         return messages
 
     def finish(self) -> list[StreamMessage]:
         """What is left when the log ended properly: half a frame is no message."""
-        self._rest = b""
+        self._pending = b""
         return []
 
 
@@ -126,29 +126,29 @@ class Bare:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._pending = b""
         self._at_ns = 0
 
     def feed(self, piece: bytes) -> list[StreamMessage]:
         """The messages that are complete now."""
-        *lines, rest = (self._rest + piece if self._rest else piece).split(b"\n")
+        *lines, pending = (self._pending + piece if self._pending else piece).split(b"\n")
         messages: list[StreamMessage] = []
         for line in lines:
             parts = self._parts(line)
             messages += [self._message(part, ends=False) for part in parts[:-1]]
             messages.append(self._message(parts[-1], ends=True))
-        *parts, rest = self._parts(rest)
+        *parts, pending = self._parts(pending)
         messages += [self._message(part, ends=False) for part in parts]
-        while len(rest) > _PART_BYTES + _FIXED_BYTES:
-            messages.append(self._message(rest[:_PART_BYTES], ends=False))
-            rest = rest[_PART_BYTES:]
-        self._rest = rest
+        while len(pending) > _PART_BYTES + _FIXED_BYTES:
+            messages.append(self._message(pending[:_PART_BYTES], ends=False))
+            pending = pending[_PART_BYTES:]
+        self._pending = pending
         return messages
 
     def finish(self) -> list[StreamMessage]:
         """What is left when the log ended properly."""
-        rest, self._rest = self._rest, b""
-        return [self._message(rest, ends=False)] if rest else []
+        pending, self._pending = self._pending, b""
+        return [self._message(pending, ends=False)] if pending else []
 
     def _message(self, raw: bytes, *, ends: bool) -> StreamMessage:
         self._at_ns, text = split_time(raw, self._at_ns)

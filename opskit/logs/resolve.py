@@ -10,8 +10,7 @@ from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.logs.files import FileSource, files, rotated
-from opskit.logs.source import Batch, LogSource, Window
-from opskit.logs.streams import JournalSource, StdinSource
+from opskit.logs.source import Batch, JournalSource, LogSource, StdinSource, Window
 
 #: SPEC A7: the agent whose log people watch.
 DEFAULT_CONTAINER = "victoria-agent"

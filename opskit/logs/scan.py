@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from opskit.errors import OpskitError, OutputError
 from opskit.logs.events import events_in, may_continue, next_event, span
-from opskit.logs.record import LogEntry, timestamp
+from opskit.logs.record import HEAD, LogEntry, timestamp
 from opskit.logs.select import EntryFilter
 from opskit.system.output import write_all
 
@@ -31,8 +31,8 @@ def hits(block: bytes, selection: EntryFilter) -> list[tuple[int, int]]:
     finder = selection.finder
     if finder is None:
         return list(events_in(block))
-    found: list[tuple[int, int]] = []
-    add, find, rfind, done, size = found.append, block.find, block.rfind, 0, len(block)
+    events: list[tuple[int, int]] = []
+    add, find, rfind, done, size = events.append, block.find, block.rfind, 0, len(block)
     for match in finder.finditer(block):
         at = match.start()
         if at < done:
@@ -44,7 +44,7 @@ def hits(block: bytes, selection: EntryFilter) -> list[tuple[int, int]]:
             start, end = _whole(block, start, end, done)
         done = end
         add((start, end))
-    return found
+    return events
 
 
 def plain_lines(block: bytes | bytearray, size: int, selection: EntryFilter) -> bytes:
@@ -52,8 +52,8 @@ def plain_lines(block: bytes | bytearray, size: int, selection: EntryFilter) -> 
     view = memoryview(block)
     if selection.finder is None:
         return bytes(view[:size])
-    found: list[memoryview] = []
-    add, find, rfind, done = found.append, block.find, block.rfind, 0
+    lines: list[memoryview] = []
+    add, find, rfind, done = lines.append, block.find, block.rfind, 0
     for match in selection.matches(block, size):
         at = match.start()
         if at < done:
@@ -61,7 +61,7 @@ def plain_lines(block: bytes | bytearray, size: int, selection: EntryFilter) -> 
         end = find(b"\n", at, size) + 1 or size
         add(view[rfind(b"\n", done, at) + 1 or done : end])
         done = end
-    return _ended(b"".join(found))
+    return _ended(b"".join(lines))
 
 
 def plain_events(block: bytes | bytearray, size: int, selection: EntryFilter) -> bytes:
@@ -111,10 +111,10 @@ def write_plain(
 
     if workers <= 1 or size - start < PARALLEL_FROM:
         return sum(write_all(out, text) for text in texts(0, 1))
-    children: list[_Worker] = []
+    children: list[_SearchProcess] = []
     pieces = -(-(size - start) // _CHUNK)
     try:
-        children.extend(_Worker(texts(number, workers), out) for number in range(workers))
+        children.extend(_SearchProcess(texts(number, workers), out) for number in range(workers))
         return sum(children[piece % workers].write() for piece in range(pieces))
     finally:
         for child in children:
@@ -135,9 +135,9 @@ def _time_before(block: bytes, at: int) -> float | None:
         if at <= 0:
             return None
         begin = block.rfind(b"\n", 0, at - 1) + 1
-        found = timestamp(block[begin : min(at, begin + 400)])
-        if found is not None:
-            return found
+        time = timestamp(block, begin, min(at, begin + HEAD))
+        if time is not None:
+            return time
         at = begin
     return None
 
@@ -160,7 +160,7 @@ def _pieces(
         begin += _CHUNK * workers
 
 
-class _Worker:
+class _SearchProcess:
     """A process that takes texts of its own and writes each of them to `out` when it is told to.
 
     Its answer is the number of bytes written, or below zero the errno of a failure.

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Protocol
 
 from opskit.errors import UsageError
-from opskit.logs.record import LEVELS, Facts, Level, LogEntry, facts
+from opskit.logs.record import LEVELS, Level, LogEntry, facts
 from opskit.logs.tag_search import STANDARD_TAGS, is_tag, tag_pattern
 from opskit.system.moment import EARLIEST_S, LATEST_S
 
@@ -85,9 +85,9 @@ class EntryFilter:
     @cached_property
     def is_plain(self) -> bool:
         """Whether a line that the finder finds is wanted for sure: nothing else is asked."""
-        asked = [bool(self.identifier), bool(self.grep), bool(self.tags)]
+        kinds = [bool(self.identifier), bool(self.grep), bool(self.tags)]
         return (
-            sum(asked) == 1
+            sum(kinds) == 1
             and len(self.grep) <= 1
             and not self.exclude
             and self.level is None
@@ -110,7 +110,7 @@ class EntryFilter:
             return False
         if self.tags and not self._tagged.search(entry.raw):
             return False
-        return self.level is None or self._severe(facts(entry.raw))
+        return self.level is None or self._severe(facts(entry.raw).level)
 
     def check(self) -> None:
         """Compile every pattern now. Raises UsageError for one that cannot be used."""
@@ -150,12 +150,8 @@ class EntryFilter:
             return False
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
-    def _severe(self, read: Facts) -> bool:
-        return (
-            read.level is not None
-            and self.level is not None
-            and LEVELS.index(read.level) >= LEVELS.index(self.level)
-        )
+    def _severe(self, level: Level | None) -> bool:
+        return self.level is None or (level is not None and LEVELS.index(level) >= LEVELS.index(self.level))
 
 
 def compiled(pattern: str) -> Pattern:
@@ -166,7 +162,7 @@ def compiled(pattern: str) -> Pattern:
     options.log_errors = False
     options.max_mem = 64 * 1024 * 1024
     try:
-        found: Pattern = re2.compile(pattern.encode("utf-8", "surrogateescape"), options)
+        compiled_pattern: Pattern = re2.compile(pattern.encode("utf-8", "surrogateescape"), options)
     except re2.error as exc:
         reason = exc.args[0] if exc.args else exc
         words = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
@@ -174,7 +170,7 @@ def compiled(pattern: str) -> Pattern:
             f"the pattern {pattern!r} cannot be used: {words}",
             remedy="patterns are RE2: no look-around, no back references; escape special characters",
         ) from exc
-    return found
+    return compiled_pattern
 
 
 def checked_tags(tags: tuple[str, ...]) -> bytes:

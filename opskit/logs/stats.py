@@ -109,9 +109,9 @@ class Feeder:
         self._tally.feed(text[:cut], self._source, at)
         self._hold(text[cut:])
 
-    def _hold(self, rest: bytes) -> None:
-        self._pieces = [rest] if rest else []
-        self._held = len(rest)
+    def _hold(self, text: bytes) -> None:
+        self._pieces = [text] if text else []
+        self._held = len(text)
 
 
 def tally_file(

@@ -8,6 +8,7 @@ from opskit.errors import UsageError
 from opskit.logs.shape import Shapes
 from opskit.logs.stats_counts import CallStats, Counts, rounded
 from opskit.logs.stats_timeline import CALLS, ERRORS, LINES
+from opskit.system.moment import utc
 
 #: How many messages are listed (SPEC C5).
 TOP = 5
@@ -280,21 +281,12 @@ def _shown(text: bytes) -> str:
     return "".join(char if char.isprintable() else " " for char in text.decode("utf-8", "replace")).strip()
 
 
-def _moment(at: float | None) -> datetime | None:
-    try:
-        return None if at is None else datetime.fromtimestamp(at, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
 def _iso(at: float | None) -> str | None:
-    when = _moment(at)
-    return None if when is None else when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if at is None else utc(at)
 
 
 def _time(at: float | None) -> str:
-    when = _moment(at)
-    return "" if when is None else f"{when:%Y-%m-%d %H:%M:%S}"
+    return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _s(value: float | None) -> str:

@@ -98,8 +98,8 @@ class TaggedCounter:
         if seconds is not None:
             self._note_slow(seconds, at, text)
         if event is not None and event.kind == "fault":
-            told = "fault" in said.fields
-            detail = f"{event.fault}: {text_of(said.fields, 'detail')}" if told else _prose(said)
+            ours = "fault" in said.fields
+            detail = f"{event.fault}: {text_of(said.fields, 'detail')}" if ours else _prose(said)
             self._complain("error", tag, detail, at)
         elif said.level is not None and said.level in COMPLAINTS:
             self._complain(said.level, tag, text_of(said.fields, "verdict", "why") or _prose(said), at)
