@@ -6,7 +6,8 @@ of one (`ValueError: ...`). The same rules work forward over a stream and both w
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from opskit.logs.record import LogEntry
 
@@ -16,8 +17,9 @@ MAX_LINES = 2000
 MAX_LINE = 16 * 1024 * 1024
 #: So many bytes of a line tell whether it continues another.
 _ENOUGH = 200
+_TRACEBACK = b"Traceback (most recent call last)"
 _OPENS = (
-    b"Traceback (most recent call last)",
+    _TRACEBACK,
     b"During handling of the above exception",
     b"The above exception was the direct cause",
     b"Caused by: ",
@@ -38,12 +40,28 @@ def opens_traceback(line: bytes) -> bool:
     return line.startswith(_OPENS)
 
 
+class EventLines:
+    """The lines of one event, from its first one on; forward over a stream or a block."""
+
+    def __init__(self, first: bytes) -> None:
+        self._in_traceback = _TRACEBACK in first or opens_traceback(first)
+        self._count = 1
+
+    def take(self, line: bytes) -> bool:
+        """Whether the next line belongs to the event."""
+        if self._count >= MAX_LINES or not continues(line, in_traceback=self._in_traceback):
+            return False
+        self._in_traceback = self._in_traceback or opens_traceback(line)
+        self._count += 1
+        return True
+
+
 class Grouper:
     """Joins the lines of one source into events. `push` gives the events that are complete."""
 
     def __init__(self) -> None:
         self._pending: list[LogEntry] = []
-        self._in_traceback = False
+        self._event = EventLines(b"")
 
     @property
     def open(self) -> bool:
@@ -52,38 +70,34 @@ class Grouper:
 
     def push(self, line: LogEntry) -> LogEntry | None:
         """The event before this line, when this line begins another."""
-        room = 0 < len(self._pending) < MAX_LINES
-        if room and continues(line.raw, in_traceback=self._in_traceback):
+        if self._pending and self._event.take(line.raw):
             self._pending.append(line)
-            self._in_traceback = self._in_traceback or opens_traceback(line.raw)
             return None
         done = self.flush()
-        self._pending.append(line)
-        self._in_traceback = opens_traceback(line.raw)
+        self._pending, self._event = [line], EventLines(line.raw)
         return done
 
     def flush(self) -> LogEntry | None:
         """The event that is still open, if any."""
-        lines, self._pending, self._in_traceback = self._pending, [], False
-        if not lines:
-            return None
-        if len(lines) == 1:
-            return lines[0]
-        return LogEntry(lines[0].source, b"\n".join(line.raw for line in lines), lines[0].at)
+        lines, self._pending = self._pending, []
+        return joined(lines) if lines else None
+
+
+def joined(lines: Sequence[LogEntry]) -> LogEntry:
+    """One entry of the lines of an event, with the time of the first."""
+    return lines[0] if len(lines) == 1 else replace(lines[0], raw=b"\n".join(line.raw for line in lines))
 
 
 def events_in(block: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
     """The events of a block as offsets, behind their last LF; `start` is where one begins."""
     begin, end = start, _line_end(block, start)
-    in_traceback, lines = opens_traceback(block[begin : begin + _ENOUGH]), 1
+    event = EventLines(block[begin : min(end, begin + _ENOUGH)])
     while end < len(block):
         after = _line_end(block, end)
         line = block[end : min(after, end + _ENOUGH)]
-        if lines < MAX_LINES and continues(line, in_traceback=in_traceback):
-            in_traceback, lines = in_traceback or opens_traceback(line), lines + 1
-        else:
+        if not event.take(line):
             yield begin, end
-            begin, in_traceback, lines = end, opens_traceback(line), 1
+            begin, event = end, EventLines(line)
         end = after
     if begin < end:
         yield begin, end

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import itemgetter
 
 from opskit.errors import UsageError
 from opskit.logs.calls import ModelCall, RequestCalls, State
-from opskit.logs.events import continues, opens_traceback
+from opskit.logs.events import EventLines, joined
 from opskit.logs.record import UUID, Facts, Level, LogEntry, facts, without_prefix
 
 #: A silence longer than this is worth a mark.
@@ -114,17 +114,6 @@ def story(entries: Iterable[LogEntry], identifier: str, *, gap_s: float = GAP_S)
     )
 
 
-@dataclass(slots=True)
-class _RequestEvent:
-    """A line of the story with the lines that continue it."""
-
-    entries: list[LogEntry]
-    in_traceback: bool
-
-    def joined(self) -> LogEntry:
-        return replace(self.entries[0], raw=b"\n".join(entry.raw for entry in self.entries))
-
-
 class _Search:
     """Gathers the events of each id that begins as wanted: lines with the id, and those that continue them.
 
@@ -137,30 +126,29 @@ class _Search:
         self._text = re.compile(text, re.IGNORECASE)
         self._word = re.compile(rb"(?<![\w-])" + text + rb"(?![\w-])", re.IGNORECASE)
         #: Each event in order, with the ids it names; None for a mention.
-        self._events: list[tuple[set[str] | None, _RequestEvent]] = []
+        self._events: list[tuple[set[str] | None, list[LogEntry]]] = []
         self._names: set[str] = set()
         #: The last event of each source and compose service, while it may go on.
-        self._open: dict[tuple[str, str | None], _RequestEvent] = {}
+        self._open: dict[tuple[str, str | None], tuple[EventLines, list[LogEntry]]] = {}
 
     def look_at(self, entry: LogEntry) -> None:
         service, line = without_prefix(entry.raw)
         place = (entry.source, service)
-        if self._text.search(entry.raw):
-            self._open.pop(place, None)
-            names = self._names_in(entry.raw)
-            # Of more ids than can be shown only the names matter, and those of the exact one.
-            known = names if len(self._names) <= _MAX_CANDIDATES else names & {*self._names, self._wanted}
-            self._names |= known
-            if known or (not names and self._word.search(entry.raw)):
-                event = _RequestEvent([entry], b"Traceback (most recent call last)" in line)
-                self._events.append((known or None, event))
-                self._open[place] = event
-        elif (open_event := self._open.get(place)) is not None:
-            if continues(line, in_traceback=open_event.in_traceback):
-                open_event.in_traceback = open_event.in_traceback or opens_traceback(line)
-                open_event.entries.append(entry)
+        if not self._text.search(entry.raw):
+            if place in self._open and self._open[place][0].take(line):
+                self._open[place][1].append(entry)
             else:
-                del self._open[place]
+                self._open.pop(place, None)
+            return
+        self._open.pop(place, None)
+        names = self._names_in(entry.raw)
+        # Of more ids than can be shown only the names matter, and those of the exact one.
+        known = names if len(self._names) <= _MAX_CANDIDATES else names & {*self._names, self._wanted}
+        self._names |= known
+        if known or (not names and self._word.search(entry.raw)):
+            event = [entry]
+            self._events.append((known or None, event))
+            self._open[place] = (EventLines(line), event)
 
     def chosen(self) -> tuple[str, list[LogEntry]]:
         """The one id that fits and its events. Raises UsageError when there is none, or more than one."""
@@ -178,7 +166,7 @@ class _Search:
                 f"no line carries an id that begins with {self._wanted}",
                 remedy="`opskit logs --tag REQUEST` shows the requests with their ids",
             )
-        return name, [event.joined() for event in events]
+        return name, [joined(event) for event in events]
 
     def _names_in(self, raw: bytes) -> set[str]:
         """The ids in a line that begin as wanted: what a field says, and every UUID."""
