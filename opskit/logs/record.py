@@ -150,39 +150,32 @@ def facts(raw: bytes) -> Facts:
     if tag is not None and tag[1] not in _STANDARD_NAMES:
         # A logger's name may look like a tag.
         tag = STANDARD_TAG.search(first, tag.end(), HEAD) or tag
-    read = json_facts(first)
+    read = _json(first)
     if read is not None:
         return read
     return _tagged(first, tag) if tag is not None else _text(first)
 
 
-def json_facts(line: bytes) -> Facts | None:
+def _json(line: bytes) -> Facts | None:
     """What a JSON line says; None for one that is no JSON object."""
-    line = line.lstrip()
-    if not line.startswith(b"{"):
+    body = _json_object(line)
+    if body is None:
         return None
-    try:
-        body = json.loads(line.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(body, dict):
-        return None
-    level = _first_of(body, _LEVEL_KEYS)
-    message = _first_of(body, _MESSAGE_KEYS)
+    level, message = _json_level(body), _first_of(body, _MESSAGE_KEYS)
+    at = _json_time(body)
+    if isinstance(message, str) and (tag := _TAG.match(text := message.encode("utf-8", "replace"))):
+        # A formatter of JSON around a tagged line.
+        inner = _tagged(text, tag)
+        return replace(inner, at=at, level=level or inner.level)
     identifier = _first_of(body, _IDENTIFIER_KEYS)
-    read = Facts(
+    return Facts(
         "json",
-        at=_json_time(_first_of(body, _TIME_KEYS)),
-        level=level_of(str(level)) if level is not None else None,
+        at=at,
+        level=level,
         correlation_id=str(identifier) if identifier is not None else None,
         message=str(message) if message is not None else "",
         fields=body,
     )
-    if isinstance(message, str) and (tag := _TAG.match(text := message.encode("utf-8", "replace"))):
-        # A formatter of JSON around a tagged line.
-        inner = _tagged(text, tag)
-        return replace(inner, at=read.at, level=read.level or inner.level)
-    return read
 
 
 def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
@@ -190,17 +183,19 @@ def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
 
     The line has neither a tag nor a compose prefix. The message of a text line is what its level introduces.
     """
-    if line.startswith(b"{") and (read := json_facts(line)) is not None:
-        if read.level is not None and read.level in COMPLAINTS:
-            return read.level, read.message.encode("utf-8", "replace"), read.at
-        return None
+    if (body := _json_object(line)) is not None:
+        level = _json_level(body)
+        if level is None or level not in COMPLAINTS:
+            return None
+        message = _first_of(body, _MESSAGE_KEYS)
+        return level, str("" if message is None else message).encode("utf-8", "replace"), _json_time(body)
     word = _LEVEL.search(line, 0, HEAD)
     level = None if word is None else _word_level(word[1] or word[2])
     if word is None or level is None or level not in COMPLAINTS:
         return None
     if word[2]:
-        message = _LOGFMT_MESSAGE.search(line)
-        text = line[word.end() :] if message is None else message[1].strip(b'"')
+        quoted = _LOGFMT_MESSAGE.search(line)
+        text = line[word.end() :] if quoted is None else quoted[1].strip(b'"')
     elif word.start() < _LEVEL_IN_FRONT:
         text = line[word.end() : word.end() + _MESSAGE_BYTES]
     else:
@@ -270,17 +265,34 @@ def _identifier(line: bytes) -> str | None:
     return None if name is None else name[1].decode("utf-8", "replace")
 
 
+def _json_object(line: bytes) -> dict[str, Any] | None:
+    line = line.lstrip()
+    if not line.startswith(b"{"):
+        return None
+    try:
+        body = json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _json_level(body: Mapping[str, Any]) -> Level | None:
+    word = _first_of(body, _LEVEL_KEYS)
+    return None if word is None else level_of(str(word))
+
+
+def _json_time(body: Mapping[str, Any]) -> float | None:
+    value = _first_of(body, _TIME_KEYS)
+    if not isinstance(value, str):
+        return epoch_s(value)
+    if value.isascii() and value.isdigit():
+        return epoch_s(int(value[:_MOST_DIGITS]))
+    return timestamp(value.encode("utf-8", "replace"))
+
+
 def _first_of(body: Mapping[str, Any], names: Sequence[str]) -> Any:
     """The first of these fields that is not null."""
     for name in names:
         if (value := body.get(name)) is not None:
             return value
     return None
-
-
-def _json_time(value: Any) -> float | None:
-    if not isinstance(value, str):
-        return epoch_s(value)
-    if value.isascii() and value.isdigit():
-        return epoch_s(int(value[:_MOST_DIGITS]))
-    return timestamp(value.encode("utf-8", "replace"))

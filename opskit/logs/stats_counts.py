@@ -231,12 +231,15 @@ class RequestStats:
     open: dict[str, Course] = field(default_factory=dict)
     closed: EndedRequests = field(default_factory=EndedRequests)
 
-    def saw(self, identifier: str, at: float | None, bits: int) -> None:
-        """Note a tagged line of a request."""
-        if at is None:
-            self._join(identifier, math.inf, -math.inf, bits)
-        else:
-            self._join(identifier, at, at, bits)
+    def saw(self, identifier: str, first: float, last: float, bits: int) -> None:
+        """Note lines of a request between two times."""
+        known = self.open.get(identifier)
+        if known is not None:
+            self.open[identifier] = (min(first, known[0]), max(last, known[1]), bits | known[2])
+            return
+        self.open[identifier] = (first, last, bits)
+        if len(self.open) > MAX_OPEN:
+            self._close_some()
 
     def merge(self, other: Self) -> None:
         self.announced += other.announced
@@ -244,7 +247,7 @@ class RequestStats:
         self.closed.merge(other.closed)
         self.closed.slowest = heapq.nlargest(self.keep, self.closed.slowest)
         for identifier, course in other.open.items():
-            self._join(identifier, *course)
+            self.saw(identifier, *course)
 
     def ended(self) -> EndedRequests:
         """All of them, as if the log ended here; the slowest first."""
@@ -255,15 +258,6 @@ class RequestStats:
         whole.total += max(0, self.announced - self.named)
         whole.slowest = heapq.nlargest(self.keep, whole.slowest)
         return whole
-
-    def _join(self, identifier: str, first: float, last: float, bits: int) -> None:
-        known = self.open.get(identifier)
-        if known is not None:
-            self.open[identifier] = (min(first, known[0]), max(last, known[1]), bits | known[2])
-            return
-        self.open[identifier] = (first, last, bits)
-        if len(self.open) > MAX_OPEN:
-            self._close_some()
 
     def _close_some(self) -> None:
         """Complete ones before those that still want a beginning or an answer, then by their last line."""
