@@ -182,7 +182,10 @@ def _cut(descriptor: int, at: int, size: int) -> int:
 def _together(
     descriptor: int, path: Path, parts: list[tuple[int, int]], source: str, limits: CountLimits
 ) -> LogTally:
-    """The first part here, each other one in a process of its own; what a process loses is made up here."""
+    """The first part here, each other one in a process of its own; what a process loses is made up here.
+
+    `concurrent.futures` cannot end its processes before they are done, as Ctrl-C must.
+    """
     children: list[tuple[BaseProcess, Connection]] = []
     try:
         for begin, end in parts[1:]:

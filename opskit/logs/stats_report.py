@@ -163,7 +163,7 @@ def _requests_json(tally: Counts) -> dict[str, Any]:
         "slow_threshold_s": tally.limits.slow_request_s,
         "seconds": (ended.seconds if tagged else tally.timed).as_json(),
         "slowest": [
-            {"seconds": rounded(seconds), "at": _iso(at), "correlation_id": _shown(identifier.encode())}
+            {"seconds": rounded(seconds), "at": _iso(at), "correlation_id": _shown(identifier)}
             for seconds, at, identifier in ended.slowest
         ],
     }
@@ -268,17 +268,18 @@ def _buckets(tally: Counts) -> Iterable[tuple[float, list[int]]]:
 
 def _faults(calls: CallStats) -> list[tuple[str, int]]:
     faults = sorted(calls.faults.items(), key=lambda pair: (-pair[1], pair[0]))
-    return [(_shown(fault.encode()), count) for fault, count in faults]
+    return [(_shown(fault), count) for fault, count in faults]
 
 
 def _ranked(places: Mapping[str, CallStats]) -> list[tuple[str, CallStats]]:
     pairs = sorted(places.items(), key=lambda pair: (-pair[1].calls, pair[0]))
-    return [(_shown(name.encode()), calls) for name, calls in pairs]
+    return [(_shown(name), calls) for name, calls in pairs]
 
 
-def _shown(text: bytes) -> str:
-    """Foreign bytes as printable text on one line."""
-    return "".join(char if char.isprintable() else " " for char in text.decode("utf-8", "replace")).strip()
+def _shown(text: bytes | str) -> str:
+    """Foreign text, printable and on one line."""
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return "".join(char if char.isprintable() else " " for char in text).strip()
 
 
 def _iso(at: float | None) -> str | None:
@@ -294,4 +295,4 @@ def _s(value: float | None) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(f"\\{char}" if char in _MARKS else char for char in _shown(text.encode()))
+    return "".join(f"\\{char}" if char in _MARKS else char for char in _shown(text))

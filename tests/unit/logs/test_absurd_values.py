@@ -146,6 +146,12 @@ def test_seconds_to_nanoseconds_are_told_apart(unit: int) -> None:
     assert facts(f'{{"ts":"{NS * unit // 10**9}"}}'.encode()).at == pytest.approx(NS / 1e9, abs=1)
 
 
+def test_a_number_is_the_time_of_a_json_line_wherever_it_is_read() -> None:
+    """What `--since` compares is what the line says."""
+    line = b'{"ts": 1772366400.5, "msg": "x"}'
+    assert timestamp(line) == facts(line).at == 1772366400.5
+
+
 @given(st.floats() | st.integers() | st.sampled_from([10**400, -(10**400), math.nan, True, None, "1", []]))
 def test_other_numbers_are_no_time(number: object) -> None:
     """A time lies between 1973 and 5138, or there is none."""

@@ -149,6 +149,15 @@ EVENTS = [
 ]
 
 
+MORE_EVENTS = [
+    b"INFO ERROR\n",
+    b'{"level": "CRIT"}\n',
+    b'level=info msg="the ERROR is gone"\n',
+    b"time=x level=warn msg=full\n",
+    b'{"level": "error", "msg": "\xff"}\n',
+]
+
+
 class TestLevels:
     @pytest.mark.parametrize(
         ("line", "shape"),
@@ -183,7 +192,7 @@ class TestLevels:
         """The first level that a line names is its level."""
         assert tally_of(line).errors.total == 0
 
-    @given(st.lists(st.sampled_from([*EVENTS, b"INFO ERROR\n", b'{"level": "CRIT"}\n']), max_size=8))
+    @given(st.lists(st.sampled_from([*EVENTS, *MORE_EVENTS]), max_size=8))
     def test_errors_and_warnings_are_those_of_the_record_reader(self, events):
         """Counting agrees with what `logs --level` shows, event by event."""
         levels = [facts(event.rstrip(b"\n")).level for event in events]
