@@ -100,13 +100,13 @@ def parse(line: str) -> TaggedLine | None:
         return None
     fields: dict[str, Value] = {}
     position = head.end()
-    while (found := _FIELD.match(line, position)) is not None:
-        key, word = found.groups()
+    while (pair := _FIELD.match(line, position)) is not None:
+        key, word = pair.groups()
         if word is not None:
-            fields[key], position = _value(word), found.end()
+            fields[key], position = _value(word), pair.end()
             continue
         try:
-            fields[key], position = _STRING.raw_decode(line, found.end())
+            fields[key], position = _STRING.raw_decode(line, pair.end())
         except json.JSONDecodeError:
             break
     return TaggedLine(head["tag"], fields, _time(head["time"]), line[position:].strip())

@@ -10,17 +10,14 @@ from opskit.cli import render
 from opskit.cli.log_query import conditions
 from opskit.cli.log_view import Unread, open_sources
 from opskit.errors import OpskitError, UsageError
-from opskit.logs.blocks import torn
-from opskit.logs.files import FileSource
+from opskit.logs.files import FileSource, torn
 from opskit.logs.record import LogEntry
 from opskit.logs.request import Story, TimelineLine, story
 from opskit.logs.select import EntryFilter
 from opskit.logs.show import once
 from opskit.logs.source import LogSource, Note, Unreadable, Window
-from opskit.logs.stats import LogTally
-from opskit.logs.stats_file import Feeder, tally_file
-from opskit.logs.stats_json import as_json
-from opskit.logs.stats_report import as_markdown, rows_by, summary
+from opskit.logs.stats import Feeder, LogTally, tally_file
+from opskit.logs.stats_report import as_json, as_markdown, rows_by, summary
 from opskit.result import SCHEMA_VERSION
 from opskit.system.textfile import check_writable, write_text
 
@@ -88,20 +85,20 @@ async def request(identifier: str, specs: Sequence[str], config: str | None, *, 
     """Print everything of one request across the sources; whether every source could be read."""
     sources = await open_sources(specs, config, follow=False)
     unread = Unread(sources)
-    found: list[LogEntry] = []
+    entries: list[LogEntry] = []
     # A beginning of an id must be told apart from others: so lines are sought by it, not by the whole id.
     selection = EntryFilter(identifier=identifier.strip()) if len(identifier.strip()) >= 4 else EntryFilter()
     async with contextlib.aclosing(once(sources, selection, Window())) as items:
         async for item in items:
             if isinstance(item, LogEntry):
-                found.append(item)
+                entries.append(item)
             else:
                 _note(item, unread)
-    told = story(found, identifier)
+    request_story = story(entries, identifier)
     if json:
-        render.document({**_document(told), "unread": unread.names})
+        render.document({**_document(request_story), "unread": unread.names})
     else:
-        _draw(told)
+        _draw(request_story)
     return not unread.names
 
 
@@ -144,10 +141,10 @@ def _check(path: Path) -> None:
         ) from exc
 
 
-def _draw(told: Story) -> None:
-    render.heading(f"request {told.correlation_id}")
-    if told.goal:
-        render.line(f"goal: {render.printable(told.goal)}")
+def _draw(request_story: Story) -> None:
+    render.heading(f"request {request_story.correlation_id}")
+    if request_story.goal:
+        render.line(f"goal: {render.printable(request_story.goal)}")
     render.table(
         ("time", "after", "source", "tag", "text"),
         [
@@ -158,10 +155,10 @@ def _draw(told: Story) -> None:
                 line.tag or line.level or "",
                 line.text,
             )
-            for line in told.lines
+            for line in request_story.lines
         ],
     )
-    if told.attempts:
+    if request_story.attempts:
         render.heading("attempts")
         render.table(
             ("", "node", "model", "outcome", "seconds", "fallback"),
@@ -174,21 +171,21 @@ def _draw(told: Story) -> None:
                     "" if attempt.seconds is None else f"{attempt.seconds:.3f}",
                     "yes" if attempt.fallback else "",
                 )
-                for attempt in told.attempts
+                for attempt in request_story.attempts
             ],
         )
-    total = "" if told.total_s is None else f" in {told.total_s:.3f} s"
-    gaps = f", {len(told.gaps)} gaps" if told.gaps else ""
-    sources = ", ".join(told.sources)
-    render.line(f"{_outcome(told)}{total}; {len(told.lines)} lines from {sources}{gaps}")
+    total = "" if request_story.total_s is None else f" in {request_story.total_s:.3f} s"
+    gaps = f", {len(request_story.gaps)} gaps" if request_story.gaps else ""
+    sources = ", ".join(request_story.sources)
+    render.line(f"{_outcome(request_story)}{total}; {len(request_story.lines)} lines from {sources}{gaps}")
 
 
-def _outcome(told: Story) -> str:
-    if told.answered:
+def _outcome(request_story: Story) -> str:
+    if request_story.answered:
         return "answered"
-    if told.state == "running":
+    if request_story.state == "running":
         return "no answer is logged"
-    return f"{told.state} ({told.code})" if told.code else told.state
+    return f"{request_story.state} ({request_story.code})" if request_story.code else request_story.state
 
 
 def _clock(line: TimelineLine) -> str:
@@ -197,19 +194,19 @@ def _clock(line: TimelineLine) -> str:
     return f"{datetime.fromtimestamp(line.at, UTC):%H:%M:%S.%f}"[:-3]
 
 
-def _document(told: Story) -> dict[str, Any]:
+def _document(request_story: Story) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "command": "logs request",
-        "ok": told.answered,
-        "status": "pass" if told.answered else "inconclusive",
+        "ok": request_story.answered,
+        "status": "pass" if request_story.answered else "inconclusive",
         "findings": [],
-        "correlation_id": told.correlation_id,
-        "goal": told.goal,
-        "state": "answered" if told.answered else told.state,
-        "code": told.code,
-        "total_s": told.total_s,
-        "sources": list(told.sources),
+        "correlation_id": request_story.correlation_id,
+        "goal": request_story.goal,
+        "state": "answered" if request_story.answered else request_story.state,
+        "code": request_story.code,
+        "total_s": request_story.total_s,
+        "sources": list(request_story.sources),
         "attempts": [
             {
                 "number": attempt.number,
@@ -220,7 +217,7 @@ def _document(told: Story) -> dict[str, Any]:
                 "seconds": attempt.seconds,
                 "fallback": attempt.fallback,
             }
-            for attempt in told.attempts
+            for attempt in request_story.attempts
         ],
         "lines": [
             {
@@ -234,6 +231,6 @@ def _document(told: Story) -> dict[str, Any]:
                 "tag": line.tag,
                 "raw": line.raw.decode("utf-8", "backslashreplace"),
             }
-            for line in told.lines
+            for line in request_story.lines
         ],
     }

@@ -24,26 +24,26 @@ from opskit.system.output import reader_has_left
 _READER_S = 0.2
 
 
-async def show(asked: LogOptions, config: str | None) -> bool:
+async def show(options: LogOptions, config: str | None) -> bool:
     """Print what is wanted; whether there was any and every source could be read."""
-    sources = await open_sources(asked.specs, config, follow=asked.follow)
-    window = Window(asked.selection.since, asked.selection.until, asked.tail)
-    unread = Unread(sources, as_json=asked.form == "json")
-    printer = _Printer(asked.form, unread, many=len({source.name for source in sources}) > 1)
-    if asked.follow:
-        async with _while_read(), contextlib.aclosing(followed(sources, asked.selection, window)) as stream:
+    sources = await open_sources(options.specs, config, follow=options.follow)
+    window = Window(options.selection.since, options.selection.until, options.tail)
+    unread = Unread(sources, as_json=options.form == "json")
+    printer = _Printer(options.form, unread, many=len({source.name for source in sources}) > 1)
+    if options.follow:
+        async with _while_read(), contextlib.aclosing(followed(sources, options.selection, window)) as stream:
             async for item in stream:
                 printer.put(item)
                 printer.flush()
     else:
-        items = once(sources, asked.selection, window, asked.around)
+        items = once(sources, options.selection, window, options.context)
         async with contextlib.aclosing(items) as stream:
             async for item in stream:
                 printer.put(item)
     printer.flush()
     readable = [source.name for source in sources if source.name not in unread.names]
     if not printer.count and readable:
-        nothing_found(asked, readable)
+        nothing_found(options, readable)
     return bool(printer.count) and not unread.names
 
 

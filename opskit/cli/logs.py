@@ -68,7 +68,7 @@ def show(
     since: Since = None,
     until: Until = None,
     tail: Tail = None,
-    around: Annotated[int, typer.Option("-C", "--context", min=0, help="N events around each.")] = 0,
+    events_around: Annotated[int, typer.Option("-C", "--context", min=0, help="N events around each.")] = 0,
     raw: Annotated[bool, typer.Option("--raw", help="The lines byte for byte, as grep prints them.")] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -81,13 +81,13 @@ def show(
     del debug  # read by main
     if raw and json:
         raise UsageError("--raw and --json exclude each other", remedy="`opskit logs show --help`")
-    if follow and around:
+    if follow and events_around:
         raise UsageError("-C looks at what is there, -f at what comes", remedy="drop one of them")
-    from opskit.cli.log_query import LogOptions, conditions, plainly
+    from opskit.cli.log_query import LogOptions, conditions, write_directly
 
-    asked = LogOptions(
-        tuple(sources or ()),
-        conditions(
+    options = LogOptions(
+        specs=tuple(sources or ()),
+        selection=conditions(
             tags=tag or (),
             grep=grep or (),
             exclude=exclude or (),
@@ -97,17 +97,17 @@ def show(
             since=since,
             until=until,
         ),
-        tail,
-        around,
-        follow,
-        "raw" if raw else "json" if json else "text",
+        tail=tail,
+        context=events_around,
+        follow=follow,
+        form="raw" if raw else "json" if json else "text",
     )
-    found = plainly(asked)
-    if found is None:
+    shown = write_directly(options)
+    if shown is None:
         from opskit.cli import log_view
 
-        found = context.run(log_view.show(asked, config))
-    if not found:
+        shown = context.run(log_view.show(options, config))
+    if not shown:
         raise typer.Exit(int(Exit.FAILED))
 
 

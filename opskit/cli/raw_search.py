@@ -14,33 +14,32 @@ def status(arguments: Sequence[str]) -> int | None:
     """The exit status of a search that was done here; None when it is none for this way."""
     if len(arguments) < 3 or arguments[0] != "logs" or "--raw" not in arguments:
         return None
-    asked = _parsed(arguments[1:])
-    program = shutil.which("rg") if asked is not None else None
-    if asked is None or program is None:
+    request = _parsed(arguments[1:])
+    program = shutil.which("rg") if request is not None else None
+    if request is None or program is None:
         return None
-    files, tags = asked
-    from opskit.logs.ripgrep import search
-    from opskit.logs.tag_names import STANDARD_TAGS, is_tag
+    files, tags = request
+    from opskit.logs.tag_search import STANDARD_TAGS, is_tag, ripgrep
 
-    wanted = tags or STANDARD_TAGS
-    if not all(map(is_tag, wanted)):
+    names = tags or STANDARD_TAGS
+    if not all(map(is_tag, names)):
         return None
     sys.stdout.flush()
-    found = [search(program, path, wanted, sys.stdout.fileno()) for path in files]
+    matched = [ripgrep(program, path, names, sys.stdout.fileno()) for path in files]
     # Nothing was found, or something went wrong: the command says what was searched.
-    return 0 if any(found) and None not in found else None
+    return 0 if any(matched) and None not in matched else None
 
 
 def _parsed(arguments: Sequence[str]) -> tuple[list[str], tuple[str, ...]] | None:
     """Files and tags, when there is nothing else."""
     files: list[str] = []
     tags: list[str] = []
-    rest = iter(arguments)
-    for word in rest:
+    words = iter(arguments)
+    for word in words:
         if word == "--raw":
             continue
         if word == "--tag":
-            tags += [name.strip() for name in next(rest, "").split(",") if name.strip()]
+            tags += [name.strip() for name in next(words, "").split(",") if name.strip()]
         elif word.startswith("-") or not _ordinary(word):
             return None
         else:

@@ -9,7 +9,7 @@ its last open call has failed and nothing followed. Pure: lines in, calls out.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from opskit.logs.record import Facts
 
@@ -35,8 +35,7 @@ _LARGEST = 1e8
 _TEXT_CHARS = 120
 
 
-@dataclass(frozen=True, slots=True)
-class CallEvent:
+class CallEvent(NamedTuple):
     """What one line says of a call: that it began, or how it ended. None is what the line does not say.
 
     `crash`: the model's process died (SPEC A2). `url` is the address of the node.
@@ -239,8 +238,8 @@ def text_of(fields: Mapping[str, Any], *names: str) -> str:
 
 def _place(said: Facts) -> tuple[str | None, str | None]:
     node, model = text_of(said.fields, "node", "source") or None, text_of(said.fields, "model") or None
-    if node is None and model is None and (found := _MODEL.search(said.message)) is not None:
-        model = found[1]
+    if node is None and model is None and (name := _MODEL.search(said.message)) is not None:
+        model = name[1]
     return node, model
 
 

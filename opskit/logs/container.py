@@ -1,40 +1,122 @@
-"""Containers as sources of log lines: one by its name, or all that match, newcomers included."""
+"""Containers as sources of log lines: what a spec means, and the log of one container by its name.
 
-from collections.abc import AsyncGenerator, Iterable
+A spec is a name, an id, a glob, `label:KEY=VALUE` or `compose:PROJECT[/SERVICE]`.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from opskit.errors import OpskitError
 from opskit.logs.follow_buffer import entries
-from opskit.logs.following import Follower
+from opskit.logs.following import NO_CONTAINER, NO_DAEMON, Backoff, Follower, docker_events
 from opskit.logs.frames import LineJoiner
-from opskit.logs.multi_follower import MultiFollower
-from opskit.logs.reading import ContainerReading, frames_of, newest_message
-from opskit.logs.resume import Position
-from opskit.logs.selection import ContainerSelector, chosen
+from opskit.logs.position import ContainerReading, Position, frames_of, newest_message
 from opskit.logs.source import Batch, LogSource, Unreadable, Window
-from opskit.system.docker import Docker
-from opskit.system.docker_records import ListedContainer, LoggedContainer, LogQuery
+from opskit.system.docker import Docker, no_such
+from opskit.system.docker_records import PROJECT, SERVICE, ListedContainer, LoggedContainer, LogQuery
+
+#: The shortest start of an id that is taken for one.
+_ID_CHARS = 4
+_BATCHES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSelector:
+    """What a spec asks for. `labels` must all hold (a value of None: the key alone); `glob` is for names."""
+
+    spec: str
+    labels: Mapping[str, str | None]
+    glob: str | None = None
+
+    def matches(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Whether a container with this name and these labels is meant."""
+        if self.glob is not None and not fnmatchcase(name, self.glob):
+            return False
+        return all(key in labels and value in (None, labels[key]) for key, value in self.labels.items())
 
 
 async def containers(*specs: str, follow: bool = False, docker: Docker | None = None) -> list[LogSource]:
-    """The sources that `specs` mean: names, ids, globs, `label:KEY=VALUE`, `compose:PROJECT[/SERVICE]`.
+    """The sources that `specs` mean.
 
     One ContainerSource for each container; with `follow` a spec that may come to mean further containers
     becomes one ContainerGroup, which takes them in as they appear. Raises OpskitError, DOCKER_002 with near
     names for a spec that means nothing.
     """
-    door = docker or Docker()
-    there = await door.containers()
-    sources: list[LogSource] = []
-    seen: set[str] = set()
+    docker = docker or Docker()
+    listed = await docker.containers()
+    sources: dict[str, LogSource] = {}
     for spec in specs:
-        found, wanted = chosen(spec, there)
-        if follow and wanted is not None:
-            sources.append(ContainerGroup(door, wanted, found))
-            continue
-        sources += [ContainerSource(door, one) for one in found if one.id not in seen]
-        seen.update(one.id for one in found)
-    return sources
+        matching, selector = chosen(spec, listed)
+        if follow and selector is not None:
+            sources[spec] = ContainerGroup(docker, selector, matching)
+        else:
+            for container in matching:
+                sources.setdefault(container.id, ContainerSource(docker, container))
+    return list(sources.values())
+
+
+def chosen(
+    spec: str, listed: Iterable[ListedContainer]
+) -> tuple[list[ListedContainer], ContainerSelector | None]:
+    """The containers that a spec means, and the selector that newcomers must match, if it is one.
+
+    A name is a container's, else a compose service's, else the start of an id. Raises
+    OpskitError(DOCKER_002) naming near names when there is none.
+    """
+    known = list(listed)
+    selector = _selector(spec)
+    if selector is None:
+        named = [container for container in known if spec in (container.name, container.id)]
+        if named:
+            return named, None
+        selector = ContainerSelector(spec, {SERVICE: spec})
+    matching = [container for container in known if selector.matches(container.name, container.labels)]
+    if matching:
+        return matching, selector
+    if len(spec) >= _ID_CHARS:
+        matching = [container for container in known if container.id.startswith(spec)]
+        if len(matching) == 1:
+            return matching, None
+    raise no_such(spec, _names(spec, known))
+
+
+def _selector(spec: str) -> ContainerSelector | None:
+    """What a spec asks for when it may mean several containers; None for the name of one.
+
+    Raises OpskitError(DOCKER_002) for a prefix without anything behind it.
+    """
+    kind, _, value = spec.partition(":")
+    if kind in ("label", "compose") and _:
+        if not value.strip("/="):
+            raise OpskitError(
+                "DOCKER_002",
+                f"{spec!r} names nothing",
+                remedy="write label:KEY=VALUE or compose:PROJECT/SERVICE",
+            )
+        key, given, name = value.partition("=" if kind == "label" else "/")
+        if kind == "label":
+            return ContainerSelector(spec, {key: name if given else None})
+        wanted = {PROJECT: key, SERVICE: name}
+        return ContainerSelector(spec, {label: text for label, text in wanted.items() if text})
+    if any(char in spec for char in "*?["):
+        return ContainerSelector(spec, {}, spec)
+    return None
+
+
+def _names(spec: str, known: list[ListedContainer]) -> set[str]:
+    if spec.startswith("compose:"):
+        composed = [container for container in known if container.project]
+        return {f"compose:{container.project}" for container in composed} | {
+            f"compose:{container.project}/{container.service}" for container in composed
+        }
+    if spec.startswith("label:"):
+        return {f"label:{key}={value}" for container in known for key, value in container.labels.items()}
+    return {container.name for container in known} | {
+        container.service for container in known if container.service
+    }
 
 
 class ContainerSource:
@@ -49,15 +131,10 @@ class ContainerSource:
     def name(self) -> str:
         return self._shown
 
-    @property
-    def container(self) -> ListedContainer:
-        """The container as it was when it was chosen."""
-        return self._container
-
     async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
         """The lines that are there now. Docker itself looks for `since`, `until` and `tail`."""
         async with self._docker:
-            container = await self._look()
+            container = await self._current()
             frames = frames_of(container)
             lines = LineJoiner(tty=container.tty)
             query = LogQuery(_ns(window.since), _ns(window.until), window.tail)
@@ -74,7 +151,7 @@ class ContainerSource:
         With `stays` false it ends once the container is removed and no other has taken its name.
         """
         async with self._docker:
-            container = await self._look()
+            container = await self._current()
             reading = await self._reading(container, window)
             follower = Follower(self._docker, self._shown, container, reading, stays=stays)
             try:
@@ -93,7 +170,7 @@ class ContainerSource:
         position = Position(since_ns, tailed=window.tail is not None)
         return ContainerReading.of(container, LogQuery(since_ns, tail=window.tail), position)
 
-    async def _look(self) -> LoggedContainer:
+    async def _current(self) -> LoggedContainer:
         """The container that was chosen, else the one that has its name now."""
         return await self._docker.look(self._container.id) or await self._docker.inspect(self._container.name)
 
@@ -104,19 +181,21 @@ class ContainerGroup:
     Its entries bear the names of their containers.
     """
 
-    def __init__(self, docker: Docker, wanted: ContainerSelector, there: Iterable[ListedContainer]) -> None:
+    def __init__(
+        self, docker: Docker, selector: ContainerSelector, containers: Iterable[ListedContainer]
+    ) -> None:
         self._docker = docker
-        self._wanted = wanted
-        self._there = list(there)
+        self._selector = selector
+        self._containers = list(containers)
 
     @property
     def name(self) -> str:
-        return self._wanted.spec
+        return self._selector.spec
 
     async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
         """The lines of one container after the other; one that cannot be read is an Unreadable among them."""
         async with self._docker:
-            for container in self._there:
+            for container in self._containers:
                 try:
                     async with aclosing(ContainerSource(self._docker, container).read(window)) as batches:
                         async for batch in batches:
@@ -127,15 +206,96 @@ class ContainerGroup:
     async def follow(self, window: Window) -> AsyncGenerator[Batch, None]:
         """The lines that are there, then those that come; of newcomers all that they have written."""
         async with self._docker:
-            crowd = MultiFollower(self._docker, self._wanted, self._member)
+            follower = _GroupFollower(self._docker, self._selector)
             try:
-                async for batch in crowd.batches(self._there, window):
+                async for batch in follower.batches(self._containers, window):
                     yield batch
             finally:
-                await crowd.aclose()
+                await follower.aclose()
 
-    def _member(self, container: ListedContainer, window: Window) -> AsyncGenerator[Batch, None]:
-        return ContainerSource(self._docker, container).follow(window, stays=False)
+
+class _GroupFollower:
+    """One task for each container and one that watches for newcomers; all give to one short queue."""
+
+    def __init__(self, docker: Docker, selector: ContainerSelector) -> None:
+        self._docker = docker
+        self._selector = selector
+        self._queue: asyncio.Queue[Batch] = asyncio.Queue(_BATCHES)
+        self._members: dict[str, asyncio.Task[None]] = {}
+        self._watcher: asyncio.Task[None] | None = None
+        self._fault: BaseException | None = None
+
+    async def batches(
+        self, containers: Iterable[ListedContainer], window: Window
+    ) -> AsyncGenerator[Batch, None]:
+        """What `containers` say from `window` on, and newcomers from their beginning, without end."""
+        for container in containers:
+            self._admit(container, window)
+        self._watcher = self._begin(self._watch())
+        while True:
+            batch = await self._queue.get()
+            if self._fault is not None:
+                raise self._fault
+            yield batch
+
+    async def aclose(self) -> None:
+        """End every task, and with it every connection."""
+        tasks = [task for task in (self._watcher, *self._members.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A fault of our own in one task must not pass for a container that says nothing."""
+        fault = None if task.cancelled() else task.exception()
+        if fault is not None:
+            self._fault = fault
+            if self._queue.empty():
+                self._queue.put_nowait([])
+
+    def _admit(self, container: ListedContainer, window: Window) -> None:
+        if container.name not in self._members:
+            self._members[container.name] = self._begin(self._member(container, window))
+
+    async def _member(self, container: ListedContainer, window: Window) -> None:
+        source, backoff = ContainerSource(self._docker, container), Backoff()
+        while True:
+            try:
+                async with aclosing(source.follow(window, stays=False)) as batches:
+                    async for batch in batches:
+                        await self._queue.put(batch)
+            except OpskitError as error:
+                if error.code == NO_DAEMON:
+                    # It never began; the watcher meets the same trouble.
+                    await backoff.wait()
+                    continue
+                if error.code != NO_CONTAINER:
+                    await self._queue.put([Unreadable.of(container.name, error)])
+                    return
+            break
+        # From here on the watcher lets the name in again; what came before is looked for once.
+        del self._members[container.name]
+        await self._let_in()
+
+    async def _watch(self) -> None:
+        async with aclosing(docker_events(self._docker, {"event": ["start"]})) as events:
+            async for event in events:
+                if event is None or self._selector.matches(event.name, event.attributes):
+                    await self._let_in()
+
+    async def _let_in(self) -> None:
+        try:
+            containers = await self._docker.containers()
+        except OpskitError:
+            return  # The watcher will list again once the daemon is back.
+        for container in containers:
+            if container.state != "created" and self._selector.matches(container.name, container.labels):
+                self._admit(container, Window())
 
 
 def _ns(at: float | None) -> int | None:

@@ -4,15 +4,22 @@ A line continues the one before it when it is indented, when it opens a tracebac
 of one (`ValueError: ...`). The same rules work forward over a stream and both ways inside a block.
 """
 
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from opskit.logs.record import LogEntry
 
 #: More continuation lines than this are not one event.
 MAX_LINES = 2000
+#: A longer line is taken in pieces of that size, each as a line of its own: memory stays bounded.
+MAX_LINE = 16 * 1024 * 1024
+#: So many bytes of a line tell whether it continues another.
+_ENOUGH = 200
+_TRACEBACK = b"Traceback (most recent call last)"
 _OPENS = (
-    b"Traceback (most recent call last)",
+    _TRACEBACK,
     b"During handling of the above exception",
     b"The above exception was the direct cause",
     b"Caused by: ",
@@ -33,12 +40,28 @@ def opens_traceback(line: bytes) -> bool:
     return line.startswith(_OPENS)
 
 
+class EventLines:
+    """The lines of one event, from its first one on; forward over a stream or a block."""
+
+    def __init__(self, first: bytes) -> None:
+        self._in_traceback = _TRACEBACK in first or opens_traceback(first)
+        self._count = 1
+
+    def take(self, line: bytes) -> bool:
+        """Whether the next line belongs to the event."""
+        if self._count >= MAX_LINES or not continues(line, in_traceback=self._in_traceback):
+            return False
+        self._in_traceback = self._in_traceback or opens_traceback(line)
+        self._count += 1
+        return True
+
+
 class Grouper:
     """Joins the lines of one source into events. `push` gives the events that are complete."""
 
     def __init__(self) -> None:
         self._pending: list[LogEntry] = []
-        self._in_traceback = False
+        self._event = EventLines(b"")
 
     @property
     def open(self) -> bool:
@@ -47,80 +70,51 @@ class Grouper:
 
     def push(self, line: LogEntry) -> LogEntry | None:
         """The event before this line, when this line begins another."""
-        room = 0 < len(self._pending) < MAX_LINES
-        if room and continues(line.raw, in_traceback=self._in_traceback):
+        if self._pending and self._event.take(line.raw):
             self._pending.append(line)
-            self._in_traceback = self._in_traceback or opens_traceback(line.raw)
             return None
         done = self.flush()
-        self._pending.append(line)
-        self._in_traceback = opens_traceback(line.raw)
+        self._pending, self._event = [line], EventLines(line.raw)
         return done
 
     def flush(self) -> LogEntry | None:
         """The event that is still open, if any."""
-        lines, self._pending, self._in_traceback = self._pending, [], False
-        if not lines:
-            return None
-        if len(lines) == 1:
-            return lines[0]
-        return LogEntry(lines[0].source, b"\n".join(line.raw for line in lines), lines[0].at)
+        lines, self._pending = self._pending, []
+        return joined(lines) if lines else None
 
 
-def grouped(lines: Iterable[LogEntry]) -> Iterator[LogEntry]:
-    """The events of one source."""
-    grouper = Grouper()
-    for line in lines:
-        if (done := grouper.push(line)) is not None:
-            yield done
-    if (last := grouper.flush()) is not None:
-        yield last
+def joined(lines: Sequence[LogEntry]) -> LogEntry:
+    """One entry of the lines of an event, with the time of the first."""
+    return lines[0] if len(lines) == 1 else replace(lines[0], raw=b"\n".join(line.raw for line in lines))
+
+
+def events_in(block: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
+    """The events of a block as offsets, behind their last LF; `start` is where one begins."""
+    begin, end = start, _line_end(block, start)
+    event = EventLines(block[begin : min(end, begin + _ENOUGH)])
+    while end < len(block):
+        after = _line_end(block, end)
+        line = block[end : min(after, end + _ENOUGH)]
+        if not event.take(line):
+            yield begin, end
+            begin, event = end, EventLines(line)
+        end = after
+    if begin < end:
+        yield begin, end
 
 
 def span(block: bytes, start: int, end: int) -> tuple[int, int]:
     """The event around the line at block[start:end], as offsets; `end` is behind its LF.
 
-    `block` must begin at the beginning of a line. Looks at most MAX_LINES lines back and forth.
+    `block` must begin at the beginning of a line. Looks back to a line that surely begins an event, at most
+    MAX_LINES, and from there forward: what continues an event depends on what came before.
     """
-    first = _first_line(block, start, end)
-    in_traceback = False
-    at, stop = first, _line_end(block, first)
-    for _ in range(MAX_LINES):
-        if stop >= len(block):
-            break
-        after = _line_end(block, stop)
-        in_traceback = in_traceback or opens_traceback(block[at : at + 64])
-        line = block[stop : min(after, stop + 200)]
-        if not continues(line, in_traceback=in_traceback):
-            break
-        at, stop = stop, after
-    return first, max(stop, end)
-
-
-def _first_line(block: bytes, start: int, end: int) -> int:
-    """The beginning of the event that the line at `start` belongs to.
-
-    Back to a line that surely begins an event, then forward: what continues depends on what came before.
-    """
-    if not may_continue(block[start : min(end, start + 200)]):
-        return start
     head = start
     for _ in range(MAX_LINES):
-        if head == 0:
+        if head == 0 or not may_continue(block[head : head + _ENOUGH].partition(b"\n")[0]):
             break
         head = block.rfind(b"\n", 0, head - 1) + 1
-        if not may_continue(block[head : head + 200].partition(b"\n")[0]):
-            break
-    event, at = head, head
-    in_traceback = False
-    while True:
-        line = block[at : at + 200].partition(b"\n")[0]
-        if at > event and not continues(line, in_traceback=in_traceback):
-            event, in_traceback = at, False
-        if at >= start:
-            return event
-        in_traceback = in_traceback or opens_traceback(line)
-        at = _line_end(block, at)
+    return next(event for event in events_in(block, head) if event[1] >= end)
 
 
 def may_continue(line: bytes) -> bool:
@@ -128,7 +122,48 @@ def may_continue(line: bytes) -> bool:
     return continues(line, in_traceback=True)
 
 
+def event_cut(text: bytes) -> int:
+    """Where the last event in `text` begins: 0 when it is the first."""
+    at = text.rfind(b"\n") + 1
+    if len(text) - at < _ENOUGH:
+        # Nothing, or too little of the next line is here to tell whether it continues the one before.
+        at = text.rfind(b"\n", 0, at - 1) + 1 if at else 0
+    while at > 0 and may_continue(text[at : at + _ENOUGH].partition(b"\n")[0]):
+        at = text.rfind(b"\n", 0, at - 1) + 1
+    return at
+
+
+def next_event(descriptor: int, at: int, size: int) -> int:
+    """The offset of the first event that begins at or after `at`, at most `size`, the end of the file."""
+    if at <= 0:
+        return 0
+    position, step = at - 1, 4096
+    text = b""
+    start = position
+    while position < size:
+        piece = os.pread(descriptor, step, position)
+        if not piece:
+            return size
+        text += piece
+        position += len(piece)
+        line = text.find(b"\n")
+        while line >= 0:
+            begin = line + 1
+            end = text.find(b"\n", begin)
+            whole = end >= 0 or len(text) - begin >= _ENOUGH or position >= size
+            if not whole:
+                break
+            if begin < len(text) and not may_continue(text[begin : end if end >= 0 else begin + _ENOUGH]):
+                return start + begin
+            if end < 0:
+                break
+            line = end
+        if len(text) > MAX_LINE:
+            return min(size, start + len(text))
+        step *= 2
+    return size
+
+
 def _line_end(block: bytes, start: int) -> int:
     """Behind the LF of the line at `start`, or the end of the block."""
-    found = block.find(b"\n", start)
-    return len(block) if found < 0 else found + 1
+    return block.find(b"\n", start) + 1 or len(block)

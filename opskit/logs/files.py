@@ -1,19 +1,28 @@
 """Files as sources: read to their end, or followed through rotation by rename and by copy-and-truncate."""
 
 import contextlib
+import glob
+import gzip
+import io
 import os
-from collections.abc import AsyncGenerator, Iterator
+import zlib
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from opskit.errors import OpskitError
-from opskit.logs.blocks import MAX_LINE, blocks, open_log, readable, tail_offset
-from opskit.logs.record import LogEntry, timestamp
-from opskit.logs.source import Batch, LeftOut, Note, Window
+from opskit.logs.events import MAX_LINE, event_cut
+from opskit.logs.source import Batch, LeftOut, LineSplitter, Note, Window
 
 #: How often a followed file is looked at; local files have no event that all systems share.
 POLL_S = 0.1
+BLOCK = 4 * 1024 * 1024
+Log = io.RawIOBase | BinaryIO | gzip.GzipFile
+_GZIP = b"\x1f\x8b"
 _READ = 1024 * 1024
-_BATCH = 2000
+#: Where every line becomes an entry, which takes several times its memory.
+_READ_BLOCK = 256 * 1024
 
 
 class FileSource:
@@ -31,18 +40,16 @@ class FileSource:
     def name(self) -> str:
         return self._name
 
-    def blocks(self, tail: int | None = None) -> Iterator[bytes]:
+    def blocks(self, tail: int | None = None, size: int = BLOCK) -> Iterator[bytes]:
         """The file in blocks of whole events; `tail` begins that many lines before its end."""
         with open_log(self.path) as stream, readable(self.path):
-            if tail is not None and _plain(stream):
-                descriptor = stream.fileno()
-                os.lseek(descriptor, tail_offset(descriptor, os.fstat(descriptor).st_size, tail), 0)
-                yield from blocks(stream)
-                return
-            if tail is not None:
+            if tail is not None and not _plain(stream):
                 yield _last_lines(blocks(stream, on_torn=self._tear), tail)
                 return
-            yield from blocks(stream, on_torn=self._tear)
+            if tail is not None:
+                descriptor = stream.fileno()
+                os.lseek(descriptor, self.tail_start(descriptor, tail), os.SEEK_SET)
+            yield from blocks(stream, size, self._tear)
 
     def _tear(self) -> None:
         self.torn = True
@@ -65,15 +72,11 @@ class FileSource:
 
     async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
         """Its lines; the window's times are left to the selection."""
-        for block in self.blocks(window.tail):
-            batch: Batch = []
-            for line in block.removesuffix(b"\n").split(b"\n"):
-                batch.append(LogEntry(self.name, line, timestamp(line)))
-                if len(batch) >= _BATCH:
-                    yield batch
-                    batch = []
-            if batch:
-                yield batch
+        lines = LineSplitter(self.name)
+        for block in self.blocks(window.tail, _READ_BLOCK):
+            yield lines.feed(block)
+        if last := lines.finish():
+            yield last
 
     async def follow(self, window: Window) -> AsyncGenerator[Batch, None]:
         """Its last lines (the window's tail, 10 when it has none), then what is appended, for ever.
@@ -108,8 +111,7 @@ class _Reader:
         self._descriptor: int | None = None
         self._inode: tuple[int, int] | None = None
         self._at = 0
-        self._rest = b""
-        self._missing = False
+        self._lines = LineSplitter(name)
 
     def begin(self, tail: int | None) -> Batch:
         """What is there at the start. Raises OpskitError LOG_001 for what is no file."""
@@ -127,10 +129,9 @@ class _Reader:
                 f"{self._path} is packed: nothing will be added to it",
                 remedy="read it without --follow",
             )
-        self._open()
-        if self._descriptor is not None:
-            size = os.fstat(self._descriptor).st_size
-            self._at = 0 if tail is None else tail_offset(self._descriptor, size, tail)
+        descriptor = self._open()
+        if descriptor is not None and tail is not None:
+            self._at = tail_offset(descriptor, os.fstat(descriptor).st_size, tail)
         return self.more()
 
     def more(self) -> Batch:
@@ -139,45 +140,40 @@ class _Reader:
             return self._more()
 
     def _more(self) -> Batch:
-        notes: Batch = []
-        if self._descriptor is None and not self._open():
-            return notes
-        if self._descriptor is None:
-            return notes
-        left_out = self._left_out(self._descriptor)
-        if left_out:
+        descriptor = self._open() if self._descriptor is None else self._descriptor
+        if descriptor is None:
+            return []
+        if left_out := self._left_out(descriptor):
             return [LeftOut(self._name, None, f"{left_out} lines came too fast and were left out", left_out)]
-        batch = self._appended(self._descriptor)
-        if batch:
+        if batch := self._appended(descriptor):
             return batch
-        size = os.fstat(self._descriptor).st_size
-        if size < self._at:
-            self._at, self._rest = 0, b""
+        if os.fstat(descriptor).st_size < self._at:
+            self._at, self._lines = 0, LineSplitter(self._name)
             return [Note(self._name, None, "the file was truncated; reading it from its beginning")]
-        if self._replaced():
-            # Read to its end once more: what was written between the last look and the rename.
-            batch = self._appended(self._descriptor)
-            if batch:
-                return batch
-            last = self._flush()
-            self.close()
-            told = "the file was rotated" if self._path.exists() else "the file is gone; waiting for it"
-            return [*last, Note(self._name, None, told)]
-        return notes
+        if not self._replaced():
+            return []
+        # Read to its end once more: what was written between the last look and the rename.
+        if batch := self._appended(descriptor):
+            return batch
+        last = self._lines.finish()
+        self.close()
+        change = "the file was rotated" if self._path.exists() else "the file is gone; waiting for it"
+        return [*last, Note(self._name, None, change)]
 
     def close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _open(self) -> bool:
+    def _open(self) -> int | None:
         try:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return False
-        stat = os.fstat(self._descriptor)
-        self._inode, self._at, self._rest = (stat.st_dev, stat.st_ino), 0, b""
-        return True
+            return None
+        stat = os.fstat(descriptor)
+        self._descriptor, self._inode = descriptor, (stat.st_dev, stat.st_ino)
+        self._at, self._lines = 0, LineSplitter(self._name)
+        return descriptor
 
     def _left_out(self, descriptor: int) -> int:
         """Go on near the end when that is too far ahead; how many lines are left out by it."""
@@ -192,24 +188,13 @@ class _Reader:
                 piece, until = piece[:last], self._at + last
             self._at += len(piece)
             lines += piece.count(b"\n")
-        self._rest = b""
+        self._lines = LineSplitter(self._name)
         return lines
 
     def _appended(self, descriptor: int) -> Batch:
-        text = os.pread(descriptor, _READ, self._at)
-        if not text:
-            return []
-        self._at += len(text)
-        lines = (self._rest + text).split(b"\n")
-        self._rest = lines.pop()
-        if len(self._rest) > MAX_LINE:
-            lines.append(self._rest)
-            self._rest = b""
-        return [LogEntry(self._name, line, timestamp(line)) for line in lines]
-
-    def _flush(self) -> Batch:
-        rest, self._rest = self._rest, b""
-        return [LogEntry(self._name, rest, timestamp(rest))] if rest else []
+        piece = os.pread(descriptor, _READ, self._at)
+        self._at += len(piece)
+        return self._lines.feed(piece) if piece else []
 
     def _replaced(self) -> bool:
         try:
@@ -221,12 +206,12 @@ class _Reader:
 
 def rotated(path: Path) -> list[Path]:
     """A file with its older generations, oldest first: `app.log.2.gz`, `app.log.1`, `app.log`."""
-    found: list[tuple[int, Path]] = []
-    for other in path.parent.glob(f"{_escaped(path.name)}.*"):
+    generations: list[tuple[int, Path]] = []
+    for other in path.parent.glob(f"{glob.escape(path.name)}.*"):
         number = other.name.removeprefix(f"{path.name}.").removesuffix(".gz")
         if number.isdigit():
-            found.append((int(number), other))
-    return [other for _, other in sorted(found, reverse=True)] + [path]
+            generations.append((int(number), other))
+    return [other for _, other in sorted(generations, reverse=True)] + [path]
 
 
 def files(pattern: str) -> list[FileSource]:
@@ -239,10 +224,10 @@ def files(pattern: str) -> list[FileSource]:
     if path.exists() or not any(char in pattern for char in "*?["):
         return [FileSource(path)]
     base = Path(path.anchor) if path.is_absolute() else Path()
-    matching = sorted(p for p in base.glob(str(path.relative_to(path.anchor))) if p.is_file())
+    matching = sorted(file for file in base.glob(str(path.relative_to(path.anchor))) if file.is_file())
     if not matching:
         raise OpskitError("LOG_001", f"no file matches {pattern}")
-    return [FileSource(one) for one in matching]
+    return [FileSource(file) for file in matching]
 
 
 def _plain(stream: object) -> bool:
@@ -250,11 +235,111 @@ def _plain(stream: object) -> bool:
 
 
 def _last_lines(content: Iterator[bytes], count: int) -> bytes:
-    kept: list[bytes] = []
+    lines: deque[bytes] = deque(maxlen=count)
     for block in content:
-        kept = (kept + block.removesuffix(b"\n").split(b"\n"))[-count:] if count else []
-    return b"".join(line + b"\n" for line in kept)
+        lines.extend(block.removesuffix(b"\n").split(b"\n"))
+    return b"".join(line + b"\n" for line in lines)
 
 
-def _escaped(name: str) -> str:
-    return "".join(f"[{char}]" if char in "*?[" else char for char in name)
+def open_log(path: Path) -> Log:
+    """The bytes of a log, unpacked when it is gzip (by its content, not by its name).
+
+    Raises OpskitError LOG_001 with the reason.
+    """
+    with readable(path):
+        raw = io.FileIO(path, opener=_at_once)
+    if not raw.seekable():
+        raw.close()
+        raise OpskitError("LOG_001", f"{path} is no file that can be read from its beginning")
+    try:
+        with readable(path):
+            packed = raw.read(2) == _GZIP
+            raw.seek(0)
+    except OpskitError:
+        raw.close()
+        raise
+    if not packed:
+        return raw
+    inner = io.BufferedReader(raw)
+    unpacked = gzip.GzipFile(fileobj=inner)
+    # GzipFile closes what it opened itself; this makes it close ours too.
+    unpacked.myfileobj = inner  # type: ignore[assignment]  # typeshed knows only what it opens itself
+    return unpacked
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raises OpskitError LOG_001 where reading the file raises OSError."""
+    try:
+        yield
+    except OSError as exc:
+        raise OpskitError("LOG_001", f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+
+
+def blocks(stream: Log, size: int = BLOCK, on_torn: Callable[[], None] = lambda: None) -> Iterator[bytes]:
+    """The stream in blocks of whole events.
+
+    What a torn gzip holds before its tear is given; then `on_torn` is called.
+    """
+    pending = b""
+    while True:
+        piece = _read(stream, size, on_torn)
+        if not piece:
+            break
+        text = pending + piece if pending else piece
+        cut = event_cut(text)
+        if cut == 0 and len(text) < MAX_LINE:
+            pending = text
+            continue
+        if cut == 0:
+            cut = text.rfind(b"\n") + 1 or MAX_LINE
+        yield text[:cut]
+        pending = text[cut:]
+    while len(pending) > MAX_LINE and b"\n" not in pending[:MAX_LINE]:
+        yield pending[:MAX_LINE]
+        pending = pending[MAX_LINE:]
+    if pending:
+        yield pending
+
+
+def torn(path: Path) -> OpskitError:
+    """What is wrong with a packed file that was read as far as it goes."""
+    return OpskitError(
+        "LOG_001",
+        f"{path}: the packed file ends in the middle: the rest is lost",
+        remedy="pack it again, if it is still there unpacked",
+    )
+
+
+def tail_offset(descriptor: int, size: int, lines: int) -> int:
+    """Where the last `lines` lines of a file begin, read from its end."""
+    if lines <= 0:
+        return size
+    begin, line_ends = size, -1
+    while begin > 0:
+        end, begin = begin, max(0, begin - 256 * 1024)
+        piece = os.pread(descriptor, end - begin, begin)
+        if end == size and not piece.endswith(b"\n"):
+            line_ends += 1
+        position = len(piece)
+        while (position := piece.rfind(b"\n", 0, position)) >= 0:
+            line_ends += 1
+            if line_ends == lines:
+                return begin + position + 1
+    return 0
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting for the other end of a named pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _read(stream: Log, size: int, on_torn: Callable[[], None]) -> bytes:
+    if not isinstance(stream, gzip.GzipFile):
+        return stream.read(size) or b""
+    try:
+        # read1 gives what is unpacked so far; read would lose it at a tear.
+        return stream.read1(size)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        on_torn()
+        return b""

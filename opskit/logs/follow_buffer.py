@@ -39,14 +39,11 @@ class FollowBuffer:
         self._bytes = 0
         self._filled = asyncio.Event()
         self._taken = asyncio.Event()
+        self._over = False
         self._notes: list[Note] = []
         self._ends = 0
         self._released = 0
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def empty(self) -> bool:
-        return not self._batch
 
     @property
     def ends(self) -> int:
@@ -60,7 +57,7 @@ class FollowBuffer:
         """
         self._ends += last
         self._notes.append(note)
-        self._notes.sort(key=lambda one: one.at or 0.0)
+        self._notes.sort(key=lambda note: note.at or 0.0)
         if self._timer is None:
             self._later()
 
@@ -90,16 +87,23 @@ class FollowBuffer:
             self._notes = []
             self._filled.set()
 
-    async def filled(self) -> None:
-        """Return as soon as there is something to take."""
+    async def filled(self) -> bool:
+        """Wait for something to take; False when nothing will come any more."""
         await self._filled.wait()
+        return bool(self._batch)
 
     def take(self) -> Batch:
         """All that has gathered."""
         batch, self._batch, self._bytes = self._batch, [], 0
-        self._filled.clear()
+        if not self._over:
+            self._filled.clear()
         self._taken.set()
         return batch
+
+    def end(self) -> None:
+        """Nothing more is written: whoever waits is let go."""
+        self._over = True
+        self._filled.set()
 
     def close(self) -> None:
         if self._timer is not None:

@@ -8,18 +8,14 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 
 from opskit.errors import OpskitError
 from opskit.logs.follow_buffer import FollowBuffer
 from opskit.logs.frames import FrameError
-from opskit.logs.lifecycle import note
-from opskit.logs.outage import Outage
-from opskit.logs.reading import ContainerReading, frames_of, try_out
-from opskit.logs.resume import Position
+from opskit.logs.position import ContainerReading, Position, frames_of
 from opskit.logs.source import Batch, Note
-from opskit.logs.watching import watch
 from opskit.system.docker import Docker, LogStream
 from opskit.system.docker_records import DockerEvent, LoggedContainer, LogQuery
 
@@ -32,8 +28,61 @@ _IDLE_S = 15.0
 _LOOK_S = 5.0
 #: A log that brings nothing for so long was empty: whatever comes after a break is new.
 _EMPTY_S = 1.0
-_NO_DAEMON = "DOCKER_001"
-_NO_CONTAINER = "DOCKER_002"
+_BACK_OFF_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+NO_DAEMON = "DOCKER_001"
+NO_CONTAINER = "DOCKER_002"
+#: The events that are listened to, and their notes.
+_EVENT_NOTES = {
+    "create": "created as {id} from {image}",
+    "start": "started",
+    "restart": "restarted",
+    "kill": "was sent signal {signal}",
+    "stop": "stopped",
+    "die": "died with exit code {exitCode}",
+    "oom": "ran out of memory (OOM)",
+    "pause": "paused",
+    "unpause": "goes on after a pause",
+    "rename": "renamed, was {oldName}",
+    "destroy": "removed ({id})",
+    "health_status": "health: {detail}",
+}
+
+
+class Backoff:
+    """Waits longer with each try in vain, up to 5 s."""
+
+    def __init__(self) -> None:
+        self._tries = 0
+
+    def reset(self) -> None:
+        self._tries = 0
+
+    async def wait(self) -> None:
+        await asyncio.sleep(_BACK_OFF_S[min(self._tries, len(_BACK_OFF_S) - 1)])
+        self._tries += 1
+
+
+async def docker_events(
+    docker: Docker, filters: Mapping[str, list[str]]
+) -> AsyncGenerator[DockerEvent | None, None]:
+    """Docker's events without end; None whenever a connection begins, as events may have been missed.
+
+    What happens while Docker cannot be reached comes afterwards, if it remembers. That it cannot be reached
+    is reported by whoever reads a log at the same time.
+    """
+    since_ns: int | None = None
+    backoff = Backoff()
+    while True:
+        try:
+            async with docker.events(filters, since_ns=since_ns) as events:
+                backoff.reset()
+                since_ns = since_ns or events.began_ns
+                yield None
+                async for event in events:
+                    since_ns = event.at_ns + 1
+                    yield event
+        except OpskitError:
+            await backoff.wait()
 
 
 class Follower:
@@ -56,41 +105,31 @@ class Follower:
         self._readings = {container.id: reading}
         self._stays = stays
         self._now = now
-        self._outbox = FollowBuffer(shown)
+        self._buffer = FollowBuffer(shown)
         self._others: deque[str] = deque()
         self._wake = asyncio.Event()
-        self._outage = Outage(self._tell)
+        self._backoff = Backoff()
+        self._had_connection = False
+        self._outage = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
-        """What is found, in Docker's order. Raises OpskitError when the log cannot be read at all.
+        """Lines and notes in Docker's order. Raises OpskitError when the log cannot be read at all.
 
         Ends only with `stays` false, when the container is removed and no other has taken its name.
         """
-        self._tasks = [
-            asyncio.create_task(self._follow()),
-            asyncio.create_task(
-                watch(self._docker, self._name, happened=self._happened, connected=self._wake.set)
-            ),
-        ]
-        while not self._outbox.empty or await self._filled():
-            yield self._outbox.take()
-
-    async def _filled(self) -> bool:
-        """Wait for something to take; False when nothing will come any more."""
-        taking = asyncio.create_task(self._outbox.filled())
-        try:
-            await asyncio.wait([taking, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            taking.cancel()
+        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._watch())]
+        for task in self._tasks:
+            task.add_done_callback(lambda _: self._buffer.end())
+        while await self._buffer.filled():
+            yield self._buffer.take()
         for task in self._tasks:
             if task.done():
                 task.result()
-        return not self._outbox.empty
 
     async def aclose(self) -> None:
         """End both tasks and with them every connection."""
-        self._outbox.close()
+        self._buffer.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -102,6 +141,16 @@ class Follower:
             await self._read(current)
             current = await self._next(current)
 
+    async def _watch(self) -> None:
+        filters = {"container": [self._name], "event": list(_EVENT_NOTES)}
+        async with contextlib.aclosing(docker_events(self._docker, filters)) as events:
+            async for event in events:
+                # Docker compares only the beginning of a name.
+                if event is not None and event.name == self._name:
+                    self._take(event)
+                if event is None or event.name == self._name:
+                    self._wake.set()
+
     async def _read(self, container: LoggedContainer) -> None:
         """Read a container's log until it stopped and all of it is out."""
         reading = self._readings[container.id]
@@ -111,31 +160,31 @@ class Follower:
                 await self._pass(container, reading, follow=follow)
                 now = await self._docker.look(container.id)
             except OpskitError as error:
-                if not self._outage.had_connection:
+                if not self._had_connection:
                     raise
-                if error.code == _NO_CONTAINER:
+                if error.code == NO_CONTAINER:
                     break
-                if error.code != _NO_DAEMON:
-                    self._tell(error.message)
+                if error.code != NO_DAEMON:
+                    self._note(error.message)
                     break
-                await self._outage.wait(error.message)
+                await self._wait(error.message)
                 continue
             if now is None or not follow or (self._others and now.name != self._name):
                 break
             if now.running and now.started_at == container.started_at:
                 # The daemon let go of the log, the container goes on.
-                await self._outage.wait()
+                await self._backoff.wait()
             elif now.running:
                 return
             else:
                 follow = False
-        await self._outbox.lines(reading.lines.finish())
+        await self._buffer.lines(reading.lines.finish())
 
     async def _pass(self, container: LoggedContainer, reading: ContainerReading, *, follow: bool) -> None:
         """One look at the log, to its end or, with `follow`, to that of the container."""
         for query in reading.queries():
             async with self._docker.logs(container.id, replace(query, follow=follow)) as stream:
-                self._outage.connected()
+                self._connected()
                 began = time.monotonic()
                 try:
                     if await self._pump(stream, container, reading, query):
@@ -153,30 +202,30 @@ class Follower:
         reaches = False
         reading.position.reopened()
         while True:
-            self._outbox.quiet = True
+            self._buffer.quiet = True
             piece = await stream.piece(_IDLE_S)
-            self._outbox.quiet = False
+            self._buffer.quiet = False
             if piece is None:
-                ends = self._outbox.ends
+                ends = self._buffer.ends
                 if await self._has_ended(container):
                     return True
-                self._outbox.release(ends)
-                await try_out(self._docker, container, reading)
+                self._buffer.release(ends)
+                await reading.verify(self._docker, container)
                 continue
             try:
                 messages = frames.feed(piece) if piece else frames.finish()
             except FrameError as exc:
-                raise OpskitError(_NO_DAEMON, f"the log stream makes no sense: {exc}") from exc
+                raise OpskitError(NO_DAEMON, f"the log stream makes no sense: {exc}") from exc
             if messages and not reaches:
                 reaches = reading.reaches(query, messages[0].at_ns)
                 if not reaches:
                     return False
             news = reading.position.news(messages)
-            await self._outbox.lines(reading.lines.feed(news))
+            await self._buffer.lines(reading.lines.feed(news))
             if not piece:
                 return reaches or query.tail is None
             if news:
-                self._outage.progressed()
+                self._backoff.reset()
             if self._others and await self._has_ended(container):
                 return True
             if len(piece) < _SMALL_BYTES:
@@ -192,46 +241,46 @@ class Follower:
             return True
         return bool(self._others) and now.name != self._name
 
-    async def _next(self, seen: LoggedContainer) -> LoggedContainer | None:
+    async def _next(self, ended: LoggedContainer) -> LoggedContainer | None:
         """Wait until this container has started again or another one has started under its name."""
         while True:
             self._wake.clear()
-            ends = self._outbox.ends
+            ends = self._buffer.ends
             try:
-                found, gone = await self._found(seen)
+                container, gone = await self._successor(ended)
             except OpskitError as error:
-                await self._outage.wait(error.message)
+                await self._wait(error.message)
                 continue
-            self._outage.connected()
-            if found is not None:
-                if found.running:
-                    self._outbox.release(ends)
-                return found
+            self._connected()
+            if container is not None:
+                if container.running:
+                    self._buffer.release(ends)
+                return container
             if self._wake.is_set():
                 continue
-            self._outbox.flush()
+            self._buffer.flush()
             if gone and not self._stays:
                 return None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await self._wake.wait()
 
-    async def _found(self, seen: LoggedContainer) -> tuple[LoggedContainer | None, bool]:
+    async def _successor(self, ended: LoggedContainer) -> tuple[LoggedContainer | None, bool]:
         """What is to be read next, and whether nothing bears the name any more."""
-        now = await self._docker.look(seen.id)
+        now = await self._docker.look(ended.id)
         if now is not None and now.name == self._name:
-            return (now, False) if now.started_at != seen.started_at else (None, False)
+            return (now, False) if now.started_at != ended.started_at else (None, False)
         while self._others:
             other = await self._docker.look(self._others[0])
-            gone = self._others.popleft()
-            if other is not None and other.id != seen.id:
+            identifier = self._others.popleft()
+            if other is not None and other.id != ended.id:
                 return self._taken(other), False
-            if other is None and gone != seen.id:
-                self._tell(f"{gone[:12]} was removed before its log could be read")
+            if other is None and identifier != ended.id:
+                self._note(f"{identifier[:12]} was removed before its log could be read")
         heir = await self._docker.look(self._name)
         if heir is None or heir.name != self._name:
             return None, True
-        return (self._taken(heir), False) if heir.id != seen.id and heir.was_started else (None, False)
+        return (self._taken(heir), False) if heir.id != ended.id and heir.was_started else (None, False)
 
     def _taken(self, container: LoggedContainer) -> LoggedContainer:
         """Another container has the name now: it is read from its start."""
@@ -241,11 +290,31 @@ class Follower:
             self._readings[container.id] = ContainerReading.of(container, LogQuery(), Position())
         return container
 
-    def _happened(self, happening: DockerEvent) -> None:
-        self._outbox.note(note(self._shown, happening), last=happening.action == "die")
-        if happening.action == "start" and happening.id != self._container.id:
-            self._others.append(happening.id)
-        self._wake.set()
+    def _take(self, event: DockerEvent) -> None:
+        note = Note(self._shown, event.at_ns / 1e9, _event_note(event))
+        self._buffer.note(note, last=event.action == "die")
+        if event.action == "start" and event.id != self._container.id:
+            self._others.append(event.id)
 
-    def _tell(self, text: str) -> None:
-        self._outbox.note(Note(self._shown, self._now(), text))
+    def _connected(self) -> None:
+        self._had_connection = True
+        if self._outage:
+            self._outage = False
+            self._note("connected to Docker again")
+
+    async def _wait(self, why: str) -> None:
+        """Wait until the next try; an outage is noted once, at its beginning."""
+        if not self._outage:
+            self._outage = True
+            self._note(why)
+        await self._backoff.wait()
+
+    def _note(self, text: str) -> None:
+        self._buffer.note(Note(self._shown, self._now(), text))
+
+
+def _event_note(event: DockerEvent) -> str:
+    unknown = {"image": "an unnamed image", "signal": "?", "exitCode": "?", "oldName": "?"}
+    facts = {**unknown, **event.attributes, "id": event.id[:12], "detail": event.detail or "?"}
+    facts["oldName"] = facts["oldName"].lstrip("/")
+    return _EVENT_NOTES.get(event.action, event.action).format_map(facts)

@@ -8,9 +8,10 @@ with one the messages follow each other bare. Pieces may be cut anywhere.
 import re
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
-from opskit.logs.docker_time import Times
+from opskit.logs.record import minute_s
 
 #: The longest line that is kept whole.
 LINE_BYTES = 1024 * 1024
@@ -19,6 +20,8 @@ CUT = b" [cut by opskit: the line is longer than %d bytes]"
 _FRAME = struct.Struct(">BxxxL")
 #: Docker's own messages are far shorter; a longer one is taken in parts of this size.
 _PART_BYTES = 64 * 1024
+#: Docker writes nine digits and Z; Podman trims zeros and may name an offset.
+_TIME = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d):([0-5]\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?")
 _FIXED = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z ")
 _FIXED_BYTES = 31
 
@@ -47,18 +50,36 @@ class FrameError(ValueError):
     """The bytes are no frames: the reader lost its place."""
 
 
+def split_time(raw: bytes, default_ns: int) -> tuple[int, bytes]:
+    """The time in front of a message, in nanoseconds since the epoch, and the rest.
+
+    `default_ns` and all of it when there is no time.
+    """
+    time = _TIME.match(raw)
+    second_ns = None if time is None else _second_ns(time[1], time[2], time[4])
+    if time is None or second_ns is None:
+        return default_ns, raw
+    return second_ns + int((time[3] or b"0").ljust(9, b"0")), raw[time.end() :]
+
+
+@lru_cache(maxsize=1024)
+def _second_ns(minute: bytes, second: bytes, zone: bytes) -> int | None:
+    """Consecutive messages mostly share their second."""
+    begin_s = minute_s(minute.decode(), zone)
+    return None if begin_s is None else (round(begin_s) + int(second)) * 1_000_000_000
+
+
 class Framed:
     """Messages of a container without a terminal."""
 
     def __init__(self) -> None:
-        self._times = Times()
-        self._rest = b""
+        self._pending = b""
         self._long: tuple[int, int, int] | None = None
         self._at_ns = 0
 
     def feed(self, piece: bytes) -> list[StreamMessage]:
         """The messages that are complete now. Raises FrameError."""
-        data = self._rest + piece if self._rest else piece
+        data = self._pending + piece if self._pending else piece
         place, size = 0, len(data)
         messages: list[StreamMessage] = []
         while True:
@@ -75,25 +96,25 @@ class Framed:
                 end = place + _FRAME.size + length
                 if end > size:
                     break
-                self._at_ns, text = self._times.split(data[place + _FRAME.size : end], self._at_ns)
+                self._at_ns, text = split_time(data[place + _FRAME.size : end], self._at_ns)
             else:
-                stream, left, number = self._long
-                end = place + min(left, _PART_BYTES)
+                stream, missing, number = self._long
+                end = place + min(missing, _PART_BYTES)
                 if end > size:
                     break
                 text = data[place:end]
                 if number == 0:
-                    self._at_ns, text = self._times.split(text, self._at_ns)
-                self._long = (stream, left - (end - place), number + 1) if left > end - place else None
+                    self._at_ns, text = split_time(text, self._at_ns)
+                self._long = (stream, missing - (end - place), number + 1) if missing > end - place else None
             ends = self._long is None and text.endswith(b"\n")
             messages.append(StreamMessage(self._at_ns, stream, text[:-1] if ends else text, ends))
             place = end
-        self._rest = data[place:]
+        self._pending = data[place:]
         return messages
 
     def finish(self) -> list[StreamMessage]:
         """What is left when the log ended properly: half a frame is no message."""
-        self._rest = b""
+        self._pending = b""
         return []
 
 
@@ -105,33 +126,32 @@ class Bare:
     """
 
     def __init__(self) -> None:
-        self._times = Times()
-        self._rest = b""
+        self._pending = b""
         self._at_ns = 0
 
     def feed(self, piece: bytes) -> list[StreamMessage]:
         """The messages that are complete now."""
-        *lines, rest = (self._rest + piece if self._rest else piece).split(b"\n")
+        *lines, pending = (self._pending + piece if self._pending else piece).split(b"\n")
         messages: list[StreamMessage] = []
         for line in lines:
             parts = self._parts(line)
             messages += [self._message(part, ends=False) for part in parts[:-1]]
             messages.append(self._message(parts[-1], ends=True))
-        *parts, rest = self._parts(rest)
+        *parts, pending = self._parts(pending)
         messages += [self._message(part, ends=False) for part in parts]
-        while len(rest) > _PART_BYTES + _FIXED_BYTES:
-            messages.append(self._message(rest[:_PART_BYTES], ends=False))
-            rest = rest[_PART_BYTES:]
-        self._rest = rest
+        while len(pending) > _PART_BYTES + _FIXED_BYTES:
+            messages.append(self._message(pending[:_PART_BYTES], ends=False))
+            pending = pending[_PART_BYTES:]
+        self._pending = pending
         return messages
 
     def finish(self) -> list[StreamMessage]:
         """What is left when the log ended properly."""
-        rest, self._rest = self._rest, b""
-        return [self._message(rest, ends=False)] if rest else []
+        pending, self._pending = self._pending, b""
+        return [self._message(pending, ends=False)] if pending else []
 
     def _message(self, raw: bytes, *, ends: bool) -> StreamMessage:
-        self._at_ns, text = self._times.split(raw, self._at_ns)
+        self._at_ns, text = split_time(raw, self._at_ns)
         return StreamMessage(self._at_ns, 1, text, ends)
 
     @staticmethod
@@ -139,11 +159,11 @@ class Bare:
         if len(line) < 2 * _FIXED_BYTES:
             return [line]
         parts, begin = [], 0
-        for found in _FIXED.finditer(line, _FIXED_BYTES):
+        for time in _FIXED.finditer(line, _FIXED_BYTES):
             # Times of one width compare like their text.
-            if found[0] >= line[begin : begin + _FIXED_BYTES]:
-                parts.append(line[begin : found.start()])
-                begin = found.start()
+            if time[0] >= line[begin : begin + _FIXED_BYTES]:
+                parts.append(line[begin : time.start()])
+                begin = time.start()
         return [*parts, line[begin:]]
 
 

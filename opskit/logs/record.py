@@ -1,4 +1,4 @@
-"""What a log line says: its time, level, tag, correlation id and message, whatever its form.
+"""The parser of log lines: time, level, tag, correlation id and message of a line, whatever its form.
 
 Three forms are read in any mixture: our tagged lines and foreign ones with the same tags (SPEC A1), JSON
 lines (SPEC C5), and plain text. A line may carry a compose prefix (`service-1  | `). Lines are bytes: logs
@@ -7,13 +7,13 @@ hold invalid UTF-8 and NUL bytes, and raw output must be byte for byte what stan
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal
 
-from opskit.logs.tag_names import STANDARD_TAGS, tag_pattern
+from opskit.logs.tag_search import STANDARD_TAGS, tag_pattern
 from opskit.tags import Value, parse
 from opskit.text import EARLIEST_S, LATEST_S, epoch_s
 
@@ -21,6 +21,7 @@ Level = Literal["debug", "info", "warning", "error", "critical"]
 
 #: Order of severity.
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error", "critical")
+COMPLAINTS: tuple[Level, ...] = ("warning", "error", "critical")
 
 _LEVEL_WORDS: dict[str, Level] = {
     "trace": "debug",
@@ -47,31 +48,36 @@ _TAG_LEVELS: dict[str, Level] = {
 }
 # `web-1  | text`: compose pads the name with blanks and ends the prefix with a bar and one blank.
 _COMPOSE = re.compile(rb"^(?:\x1b\[[0-9;]*m)*([A-Za-z0-9][\w.-]*?) *\| ?(?:\x1b\[0m)?")
-_TIME = re.compile(
-    rb"(?P<date>\d{4}-\d\d-\d\d)[T ](?P<time>\d\d:\d\d:\d\d)(?:[.,](?P<fraction>\d{1,9}))?"
-    rb"\d*\s?(?P<zone>Z|[+-]\d\d:?\d\d)?"
+#: A written time, or a number under one of the names that JSON lines give it.
+TIME = re.compile(
+    rb"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d):([0-5]\d(?:[.,]\d{1,9})?)\d*\s?(Z|[+-]\d\d:?\d\d)?"
+    rb'|"(?:ts|time|timestamp)"\s*:\s*(\d{10}(?:\d{3}){0,3}(?:\.\d{1,9})?)\b'
 )
+_WORDS = rb"TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|PANIC"
+#: A level in capitals, or logfmt's `level=warn`.
 _LEVEL = re.compile(
-    rb"(?:^|[\s\[|:\"=<(])(TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|PANIC)(?=$|[\s\]|:,;\">)!-])"
+    rb"(?:^|[\s\[|:\"=<(])(%b)(?=$|[\s\]|:,;\">)!-])|(?:^|[\s{,])(?:level|lvl|severity)=\"?(\w+)" % _WORDS
 )
-_LOGFMT_LEVEL = re.compile(rb"(?:^|\s)(?:level|lvl|severity)=\"?([A-Za-z]+)")
-_LEADING_LEVEL = re.compile(
-    rb"^[\s\[|:(-]*(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|PANIC)\b[\]:)]*"
-)
+_LEADING_LEVEL = re.compile(rb"^[\s\[|:(-]*(?:%b)\b[\]:)]*" % _WORDS)
+_LOGFMT_MESSAGE = re.compile(rb'\b(?:msg|message|error|err)=("(?:[^"\\]|\\.)*"|\S+)')
 _TAG = re.compile(rb"\[([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|REQUEST|FALLBACK)\]")
-_STANDARD = re.compile(tag_pattern(STANDARD_TAGS).replace(b"(?:", b"(", 1))
-_STANDARD_TAGS = frozenset(name.encode() for name in STANDARD_TAGS)
+STANDARD_TAG = re.compile(tag_pattern(STANDARD_TAGS).replace(b"(?:", b"(", 1))
+_STANDARD_NAMES = frozenset(name.encode() for name in STANDARD_TAGS)
 #: `[REQUEST] Correlation ID: job-12`, as another writer has it.
 _NAMED = re.compile(rb"correlation[ _-]?id:?\s+(\S{1,64})", re.IGNORECASE)
-_UUID = re.compile(rb"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
-LEVEL_KEYS = ("level", "severity", "lvl", "levelname", "log.level")
-MESSAGE_KEYS = ("message", "msg", "event", "error", "text")
-TIME_KEYS = ("timestamp", "time", "ts", "@timestamp", "asctime")
+UUID = re.compile(rb"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
+_LEVEL_KEYS = ("level", "severity", "lvl", "levelname", "log.level")
+_MESSAGE_KEYS = ("message", "msg", "event", "error", "text")
+_TIME_KEYS = ("timestamp", "time", "ts", "@timestamp", "asctime")
 _IDENTIFIER_KEYS = ("correlation_id", "request_id", "trace_id", "correlationId")
-#: How far into a line its time and level are looked for.
-_HEAD = 400
+#: How far into a line its time, level and tag are looked for.
+HEAD = 400
 #: More digits than a time in nanoseconds has.
 _MOST_DIGITS = 30
+#: A level word further behind than this is not in front of the message.
+_LEVEL_IN_FRONT = 120
+_MESSAGE_BYTES = 500
+_AROUND = b" \t-:|]>)[\r"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,32 +107,100 @@ class Facts:
 
 def without_prefix(line: bytes) -> tuple[str | None, bytes]:
     """The compose service and the line behind its prefix; (None, line) when there is no prefix."""
-    found = _COMPOSE.match(line)
-    if found is None:
+    prefix = _COMPOSE.match(line)
+    if prefix is None:
         return None, line
-    return found[1].decode("ascii", "replace"), line[found.end() :]
+    return prefix[1].decode("ascii", "replace"), line[prefix.end() :]
 
 
-def timestamp(line: bytes) -> float | None:
-    """The first time in the head of a line as epoch seconds; one without a zone is taken as UTC."""
-    found = _TIME.search(line, 0, _HEAD)
-    return None if found is None else _epoch(found)
+def timestamp(text: bytes, start: int = 0, end: int = HEAD) -> float | None:
+    """The first time in text[start:end] as epoch seconds; one without a zone is taken as UTC."""
+    time = TIME.search(text, start, end)
+    return None if time is None else epoch(time)
+
+
+def epoch(time: re.Match[bytes]) -> float | None:
+    """The epoch seconds of a match of TIME; None for a time that does not exist."""
+    minute, second, zone, number = time.groups()
+    if number is not None:
+        return epoch_s(float(number))
+    begin_s = minute_s(minute.decode(), zone)
+    return None if begin_s is None else begin_s + float(second.replace(b",", b"."))
+
+
+@lru_cache(maxsize=4096)
+def minute_s(minute: str, zone: bytes | None = None) -> float | None:
+    """The epoch seconds of `2026-03-01T12:30`. Lines that follow each other mostly share their minute."""
+    try:
+        begin_s = datetime.fromisoformat(f"{minute}:00+00:00").timestamp()
+    except ValueError:
+        return None
+    if zone and zone != b"Z":
+        digits = zone[1:].replace(b":", b"")
+        offset_s = int(digits[:2]) * 3600 + int(digits[2:]) * 60
+        begin_s -= offset_s if zone[:1] == b"+" else -offset_s
+    return begin_s if EARLIEST_S <= begin_s < LATEST_S else None
 
 
 def facts(raw: bytes) -> Facts:
     """Read one entry. Never raises."""
     _, line = without_prefix(raw)
     first = line.partition(b"\n")[0]
-    tag = _TAG.search(first, 0, _HEAD)
-    if tag is not None and tag[1] not in _STANDARD_TAGS:
+    tag = _TAG.search(first, 0, HEAD)
+    if tag is not None and tag[1] not in _STANDARD_NAMES:
         # A logger's name may look like a tag.
-        tag = _STANDARD.search(first, tag.end(), _HEAD) or tag
-    stripped = first.lstrip() if tag is None or first.lstrip().startswith(b"{") else b""
-    if stripped.startswith(b"{"):
-        found = _json(stripped)
-        if found is not None:
-            return found
+        tag = STANDARD_TAG.search(first, tag.end(), HEAD) or tag
+    read = _json(first)
+    if read is not None:
+        return read
     return _tagged(first, tag) if tag is not None else _text(first)
+
+
+def _json(line: bytes) -> Facts | None:
+    """What a JSON line says; None for one that is no JSON object."""
+    body = _json_object(line)
+    if body is None:
+        return None
+    level, message = _json_level(body), _first_of(body, _MESSAGE_KEYS)
+    at = _json_time(body)
+    if isinstance(message, str) and (tag := _TAG.match(text := message.encode("utf-8", "replace"))):
+        # A formatter of JSON around a tagged line.
+        inner = _tagged(text, tag)
+        return replace(inner, at=at, level=level or inner.level)
+    identifier = _first_of(body, _IDENTIFIER_KEYS)
+    return Facts(
+        "json",
+        at=at,
+        level=level,
+        correlation_id=str(identifier) if identifier is not None else None,
+        message=str(message) if message is not None else "",
+        fields=body,
+    )
+
+
+def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
+    """The level, the message and the time of a line that is an error or a warning, else None.
+
+    The line has neither a tag nor a compose prefix. The message of a text line is what its level introduces.
+    """
+    if (body := _json_object(line)) is not None:
+        level = _json_level(body)
+        if level is None or level not in COMPLAINTS:
+            return None
+        message = _first_of(body, _MESSAGE_KEYS)
+        return level, str("" if message is None else message).encode("utf-8", "replace"), _json_time(body)
+    word = _LEVEL.search(line, 0, HEAD)
+    level = None if word is None else _word_level(word[1] or word[2])
+    if word is None or level is None or level not in COMPLAINTS:
+        return None
+    if word[2]:
+        quoted = _LOGFMT_MESSAGE.search(line)
+        text = line[word.end() :] if quoted is None else quoted[1].strip(b'"')
+    elif word.start() < _LEVEL_IN_FRONT:
+        text = line[word.end() : word.end() + _MESSAGE_BYTES]
+    else:
+        text = line[:_MESSAGE_BYTES]
+    return level, text.lstrip(_AROUND).rstrip(), timestamp(line)
 
 
 def level_of(word: str) -> Level | None:
@@ -134,127 +208,91 @@ def level_of(word: str) -> Level | None:
     return _LEVEL_WORDS.get(word.strip().lower())
 
 
+@lru_cache(maxsize=256)
+def _word_level(word: bytes) -> Level | None:
+    return level_of(word.decode())
+
+
 def _tagged(line: bytes, tag: re.Match[bytes]) -> Facts:
     name = tag[1].decode("ascii")
     begin = tag.start()
     text = line[begin:].decode("utf-8", "replace")
-    read = parse(text)
-    fields: Mapping[str, Value] = read.fields if read is not None else {}
-    rest = read.rest if read is not None else ""
+    parsed = parse(text)
+    fields: Mapping[str, Value] = parsed.fields if parsed is not None else {}
+    prose = parsed.rest if parsed is not None else ""
     identifier = fields.get("correlation_id")
     if not isinstance(identifier, str):
         identifier = _identifier(line)
-    when = _TIME.search(line, 0, _HEAD)
+    time = TIME.search(line, 0, HEAD)
     # Only what stands in front of the tag is the line's own level; behind it is content, previews included.
-    timed_only = when is not None and when.start() == 0 and begin - when.end() <= 1
+    timed_only = time is not None and time.start() == 0 and begin - time.end() <= 1
     level = None if timed_only or not begin else _level(line[:begin])
     return Facts(
         "tagged",
-        None if when is None else _epoch(when),
-        level or _TAG_LEVELS.get(name, "info"),
-        name,
-        identifier,
-        rest or text[len(name) + 2 :].strip(),
-        fields,
-    )
-
-
-def _identifier(line: bytes) -> str | None:
-    """The id that a line says without a field of its own: any UUID, or a word that is called so."""
-    if (uuid := _UUID.search(line)) is not None:
-        return uuid[0].decode().lower()
-    named = _NAMED.search(line)
-    return None if named is None else named[1].decode("utf-8", "replace")
-
-
-def _json(line: bytes) -> Facts | None:
-    try:
-        body = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(body, dict):
-        return None
-    word = first_of(body, LEVEL_KEYS)
-    message = first_of(body, MESSAGE_KEYS)
-    identifier = first_of(body, _IDENTIFIER_KEYS)
-    when = first_of(body, TIME_KEYS)
-    if (
-        isinstance(message, str)
-        and (tag := _TAG.match(said := message.encode("utf-8", "replace"))) is not None
-    ):
-        # A formatter of JSON around a tagged line.
-        inner = _tagged(said, tag)
-        level = level_of(str(word)) if word is not None else None
-        return replace(inner, at=json_time(when), level=level or inner.level)
-    return Facts(
-        "json",
-        json_time(when),
-        level_of(str(word)) if word is not None else None,
-        None,
-        str(identifier) if identifier is not None else None,
-        str(message) if message is not None else "",
-        body,
+        at=None if time is None else epoch(time),
+        level=level or _TAG_LEVELS.get(name, "info"),
+        tag=name,
+        correlation_id=identifier,
+        message=prose or text[len(name) + 2 :].strip(),
+        fields=fields,
     )
 
 
 def _text(line: bytes) -> Facts:
-    found = _TIME.search(line, 0, _HEAD)
-    rest = line[found.end() :] if found is not None and found.start() < 40 else line
-    rest = _LEADING_LEVEL.sub(b"", rest, count=1)
-    uuid = _UUID.search(line)
+    time = TIME.search(line, 0, HEAD)
+    message = line[time.end() :] if time is not None and time.start() < 40 else line
+    message = _LEADING_LEVEL.sub(b"", message, count=1)
+    uuid = UUID.search(line)
     return Facts(
         "text",
-        _epoch(found) if found is not None else None,
-        _level(line),
-        None,
-        uuid[0].decode().lower() if uuid else None,
-        rest.decode("utf-8", "replace").strip(" \t-:,|]"),
+        at=epoch(time) if time is not None else None,
+        level=_level(line),
+        correlation_id=uuid[0].decode().lower() if uuid else None,
+        message=message.decode("utf-8", "replace").strip(" \t-:,|]"),
     )
 
 
 def _level(line: bytes) -> Level | None:
-    found = _LEVEL.search(line, 0, _HEAD)
-    if found is not None:
-        return _LEVEL_WORDS[found[1].decode().lower()]
-    found = _LOGFMT_LEVEL.search(line, 0, _HEAD)
-    return level_of(found[1].decode()) if found is not None else None
+    word = _LEVEL.search(line, 0, HEAD)
+    return None if word is None else _word_level(word[1] or word[2])
 
 
-def first_of(body: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """The first of these fields that is not null."""
-    for name in names:
-        value = body.get(name)
-        if value is not None:
-            return value
-    return None
+def _identifier(line: bytes) -> str | None:
+    """The id that a line says without a field of its own: any UUID, or a word that is called so."""
+    if (uuid := UUID.search(line)) is not None:
+        return uuid[0].decode().lower()
+    name = _NAMED.search(line)
+    return None if name is None else name[1].decode("utf-8", "replace")
 
 
-def json_time(value: Any, read: Callable[[bytes], float | None] = timestamp) -> float | None:
-    """The time that a value of a JSON line says, as epoch seconds. `read` reads a written one."""
+def _json_object(line: bytes) -> dict[str, Any] | None:
+    line = line.lstrip()
+    if not line.startswith(b"{"):
+        return None
+    try:
+        body = json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _json_level(body: Mapping[str, Any]) -> Level | None:
+    word = _first_of(body, _LEVEL_KEYS)
+    return None if word is None else level_of(str(word))
+
+
+def _json_time(body: Mapping[str, Any]) -> float | None:
+    value = _first_of(body, _TIME_KEYS)
     if not isinstance(value, str):
         return epoch_s(value)
     if value.isascii() and value.isdigit():
         return epoch_s(int(value[:_MOST_DIGITS]))
-    return read(value.encode("utf-8", "replace"))
+    return timestamp(value.encode("utf-8", "replace"))
 
 
-def _epoch(found: re.Match[bytes]) -> float | None:
-    date, time, fraction, zone = found.groups()
-    second = _second(date, time)
-    if second is None:
-        return None
-    seconds = second + (int(fraction) / 10 ** len(fraction) if fraction else 0.0)
-    if zone and zone != b"Z":
-        digits = zone[1:].replace(b":", b"")
-        offset = int(digits[:2]) * 3600 + int(digits[2:]) * 60
-        seconds -= offset if zone[:1] == b"+" else -offset
-    return seconds if EARLIEST_S <= seconds < LATEST_S else None
-
-
-@lru_cache(maxsize=1024)
-def _second(date: bytes, time: bytes) -> float | None:
-    """Lines that follow each other mostly share their second."""
-    try:
-        return datetime.fromisoformat(f"{date.decode()}T{time.decode()}+00:00").timestamp()
-    except ValueError:
-        return None
+def _first_of(body: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The first of these fields that is not null."""
+    for name in names:
+        if (value := body.get(name)) is not None:
+            return value
+    return None

@@ -1,17 +1,20 @@
 """The story of one request: all its lines from all sources in the order of time, its attempts, its gaps."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 
 from opskit.errors import UsageError
 from opskit.logs.calls import ModelCall, RequestCalls, State
-from opskit.logs.record import Facts, Level, LogEntry, facts
-from opskit.logs.request_search import Search
+from opskit.logs.events import EventLines, joined
+from opskit.logs.record import UUID, Facts, Level, LogEntry, facts, without_prefix
 
 #: A silence longer than this is worth a mark.
 GAP_S = 2.0
 #: A prefix shorter than this would find too much.
 MIN_PREFIX = 4
+_MAX_CANDIDATES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,67 +75,122 @@ def story(entries: Iterable[LogEntry], identifier: str, *, gap_s: float = GAP_S)
             f"{identifier!r} is too short to tell requests apart",
             remedy=f"give at least {MIN_PREFIX} characters of the correlation id",
         )
-    search = Search(identifier.strip())
+    search = _Search(identifier.strip())
     for entry in entries:
         search.look_at(entry)
-    return _told(*search.chosen(), gap_s)
-
-
-def _told(name: str, entries: list[LogEntry], gap_s: float) -> Story:
-    read = [(entry, facts(entry.raw)) for entry in entries]
-    timed = _timed(read)
+    name, events = search.chosen()
+    timed = _timed(events)
+    calls, attempts = RequestCalls(), dict[int, ModelCall]()
     lines: list[TimelineLine] = []
     before: float | None = None
     for at, entry, said in timed:
-        since = None if at is None or before is None else at - before
+        if (call := calls.take(said, at)) is not None:
+            attempts[call.number] = call
+        since_s = None if at is None or before is None else at - before
+        before = at if at is not None else before
         lines.append(
             TimelineLine(
-                entry.source,
-                at,
-                since,
-                since is not None and since > gap_s,
-                said.level,
-                said.tag,
-                _text(entry, said),
-                entry.raw,
+                source=entry.source,
+                at=at,
+                since_s=since_s,
+                gap=since_s is not None and since_s > gap_s,
+                level=said.level,
+                tag=said.tag,
+                text=_text(entry, said),
+                raw=entry.raw,
             )
         )
-        before = at if at is not None else before
     times = [line.at for line in lines if line.at is not None]
-    calls = RequestCalls()
-    attempts: dict[int, ModelCall] = {}
-    for at, _, said in timed:
-        call = calls.take(said, at)
-        if call is not None:
-            attempts[call.number] = call
     return Story(
-        name,
-        tuple(lines),
-        tuple(attempts.values()),
-        tuple(dict.fromkeys(line.source for line in lines)),
-        times[0] if times else None,
-        times[-1] - times[0] if times else None,
-        calls.goal or None,
-        calls.settled,
-        calls.code,
+        correlation_id=name,
+        lines=tuple(lines),
+        attempts=tuple(attempts.values()),
+        sources=tuple(dict.fromkeys(line.source for line in lines)),
+        started=times[0] if times else None,
+        total_s=times[-1] - times[0] if times else None,
+        goal=calls.goal or None,
+        state=calls.settled,
+        code=calls.code,
     )
+
+
+class _Search:
+    """Gathers the events of each id that begins as wanted: lines with the id, and those that continue them.
+
+    Lines that hold what is wanted as a word of its own, as logs that shorten ids do, belong to any of them.
+    """
+
+    def __init__(self, identifier: str) -> None:
+        self._wanted = identifier.lower()
+        text = re.escape(self._wanted.encode())
+        self._text = re.compile(text, re.IGNORECASE)
+        self._word = re.compile(rb"(?<![\w-])" + text + rb"(?![\w-])", re.IGNORECASE)
+        #: Each event in order, with the ids it names; None for a mention.
+        self._events: list[tuple[set[str] | None, list[LogEntry]]] = []
+        self._names: set[str] = set()
+        #: The last event of each source and compose service, while it may go on.
+        self._open: dict[tuple[str, str | None], tuple[EventLines, list[LogEntry]]] = {}
+
+    def look_at(self, entry: LogEntry) -> None:
+        service, line = without_prefix(entry.raw)
+        place = (entry.source, service)
+        if not self._text.search(entry.raw):
+            if place in self._open and self._open[place][0].take(line):
+                self._open[place][1].append(entry)
+            else:
+                self._open.pop(place, None)
+            return
+        self._open.pop(place, None)
+        names = self._names_in(entry.raw)
+        # Of more ids than can be shown only the names matter, and those of the exact one.
+        known = names if len(self._names) <= _MAX_CANDIDATES else names & {*self._names, self._wanted}
+        self._names |= known
+        if known or (not names and self._word.search(entry.raw)):
+            event = [entry]
+            self._events.append((known or None, event))
+            self._open[place] = (EventLines(line), event)
+
+    def chosen(self) -> tuple[str, list[LogEntry]]:
+        """The one id that fits and its events. Raises UsageError when there is none, or more than one."""
+        names = [self._wanted] if self._wanted in self._names else sorted(self._names)
+        if len(names) > 1:
+            more = ", ..." if len(names) > _MAX_CANDIDATES else ""
+            raise UsageError(
+                f"several requests begin with {self._wanted}: {', '.join(names[:_MAX_CANDIDATES])}{more}",
+                remedy="give more characters of the id",
+            )
+        name = names[0] if names else self._wanted
+        events = [event for names_in, event in self._events if names_in is None or name in names_in]
+        if not events:
+            raise UsageError(
+                f"no line carries an id that begins with {self._wanted}",
+                remedy="`opskit logs --tag REQUEST` shows the requests with their ids",
+            )
+        return name, [joined(event) for event in events]
+
+    def _names_in(self, raw: bytes) -> set[str]:
+        """The ids in a line that begin as wanted: what a field says, and every UUID."""
+        names = {uuid.lower().decode() for uuid in UUID.findall(raw)}
+        said = facts(raw).correlation_id
+        if said is not None:
+            names.add(said.lower())
+        return {name for name in names if name.startswith(self._wanted)}
 
 
 Timed = tuple[float | None, LogEntry, Facts]
 
 
-def _timed(read: Sequence[tuple[LogEntry, Facts]]) -> list[Timed]:
+def _timed(entries: list[LogEntry]) -> list[Timed]:
     """In the order of time. A line without one stays behind the line before it in its source."""
-    last: dict[str, float | None] = {}
-    placed: list[tuple[float, int, Timed]] = []
-    for number, (entry, said) in enumerate(read):
+    last: dict[str, float] = {}
+    placed: list[tuple[float, Timed]] = []
+    for entry in entries:
+        said = facts(entry.raw)
         at = said.at if said.at is not None else entry.at
         if at is not None:
             last[entry.source] = at
-        place = last.get(entry.source)
-        placed.append((float("-inf") if place is None else place, number, (at, entry, said)))
-    placed.sort(key=lambda item: item[:2])
-    return [timed for _, _, timed in placed]
+        placed.append((last.get(entry.source, float("-inf")), (at, entry, said)))
+    return [timed for _, timed in sorted(placed, key=itemgetter(0))]
 
 
 def _text(entry: LogEntry, said: Facts) -> str:

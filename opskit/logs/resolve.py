@@ -1,21 +1,34 @@
-"""What people name as a source, turned into sources.
+"""What people name as a source, resolved into sources.
 
 `-` is standard input, `self` our own log, `journal:UNIT` the journal; `label:k=v` and
 `compose:PROJECT/SERVICE` are containers; a path, a glob or a name with a slash is a file; any other name is a
 container, unless a file of that name is there.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.logs.files import FileSource, files, rotated
-from opskit.logs.source import LogSource, UnreadableSource
-from opskit.logs.streams import JournalSource, StdinSource
+from opskit.logs.source import Batch, JournalSource, LogSource, StdinSource, Window
 
 #: SPEC A7: the agent whose log people watch.
 DEFAULT_CONTAINER = "victoria-agent"
 _CONTAINERS = ("label:", "compose:", "container:")
+
+
+class UnreadableSource:
+    """What was named as a source and is none: reading and following it raise why."""
+
+    def __init__(self, name: str, error: OpskitError) -> None:
+        self.name = name
+        self._error = error
+
+    def read(self, window: Window) -> AsyncGenerator[Batch, None]:
+        del window
+        raise self._error
+
+    follow = read
 
 
 async def resolve(
@@ -28,15 +41,15 @@ async def resolve(
     """
     if not specs:
         return await _defaults(own_log, follow=follow)
-    found: list[LogSource] = []
+    sources: list[LogSource] = []
     for spec in specs:
         try:
-            found += await _one(spec, own_log, follow=follow)
+            sources += await _one(spec, own_log, follow=follow)
         except OpskitError as error:
             if len(specs) == 1:
                 raise
-            found.append(UnreadableSource(spec, error))
-    return found, []
+            sources.append(UnreadableSource(spec, error))
+    return sources, []
 
 
 async def _one(spec: str, own_log: Path, *, follow: bool) -> list[LogSource]:
@@ -46,12 +59,14 @@ async def _one(spec: str, own_log: Path, *, follow: bool) -> list[LogSource]:
         return _own(own_log, follow=follow)
     if spec.startswith("journal:"):
         return [JournalSource(spec.removeprefix("journal:") or None)]
+    from opskit.logs.container import containers
+
     if spec.startswith(_CONTAINERS):
-        return await _containers(spec.removeprefix("container:"), follow=follow)
+        return await containers(spec.removeprefix("container:"), follow=follow)
     if "/" in spec or Path(spec).exists():
         return list(files(spec))
     try:
-        return await _containers(spec, follow=follow)
+        return await containers(spec, follow=follow)
     except OpskitError as error:
         if Path(spec).suffix or any(char in spec for char in "*?["):
             return list(files(spec))
@@ -70,23 +85,17 @@ def _own(own_log: Path, *, follow: bool) -> list[LogSource]:
 
 
 async def _defaults(own_log: Path, *, follow: bool) -> tuple[list[LogSource], list[str]]:
-    found: list[LogSource] = []
+    sources: list[LogSource] = []
     notes: list[str] = []
     for spec in ("self", DEFAULT_CONTAINER):
         try:
-            found += await _one(spec, own_log, follow=follow)
+            sources += await _one(spec, own_log, follow=follow)
         except OpskitError as error:
             notes.append(error.message)
-    if not found:
+    if not sources:
         raise OpskitError(
             "LOG_001",
             f"there is nothing to read: {'; '.join(notes)}",
             remedy="name a source: a file, a container, `compose:PROJECT`, `journal:UNIT` or `-`",
         )
-    return found, notes
-
-
-async def _containers(spec: str, *, follow: bool) -> list[LogSource]:
-    from opskit.logs.container import containers
-
-    return await containers(spec, follow=follow)
+    return sources, notes

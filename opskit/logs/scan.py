@@ -5,22 +5,23 @@ Only lines that the selection's finder finds are looked at in Python. Measured o
 `bytes.find` for each tag; reading lines one by one would be 10 times slower.
 """
 
+import contextlib
 import errno
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn
 
 from opskit.errors import OpskitError, OutputError
-from opskit.logs.blocks import next_event
-from opskit.logs.events import grouped, may_continue, span
-from opskit.logs.record import LogEntry, timestamp
+from opskit.logs.events import events_in, may_continue, next_event, span
+from opskit.logs.record import HEAD, LogEntry, timestamp
 from opskit.logs.select import EntryFilter
 from opskit.system.output import write_all
 
 #: Smaller files are not worth a second process.
 PARALLEL_FROM = 48 * 1024 * 1024
 _CHUNK = 1024 * 1024
-_TOKEN_BYTES = 8
+_ANSWER_BYTES = 8
 #: Bytes that a continuing line may begin with (see `events.continues`): blanks, letters, an empty line.
 _MAYBE = bytes(chr(byte).isalpha() or chr(byte) in " \t\r\n_" if byte < 128 else False for byte in range(256))
 
@@ -29,9 +30,9 @@ def hits(block: bytes, selection: EntryFilter) -> list[tuple[int, int]]:
     """Offsets of the events in a block that hold a line found by the finder, each once, in order."""
     finder = selection.finder
     if finder is None:
-        return list(_all(block))
-    found: list[tuple[int, int]] = []
-    add, find, rfind, done, size = found.append, block.find, block.rfind, 0, len(block)
+        return list(events_in(block))
+    events: list[tuple[int, int]] = []
+    add, find, rfind, done, size = events.append, block.find, block.rfind, 0, len(block)
     for match in finder.finditer(block):
         at = match.start()
         if at < done:
@@ -43,7 +44,7 @@ def hits(block: bytes, selection: EntryFilter) -> list[tuple[int, int]]:
             start, end = _whole(block, start, end, done)
         done = end
         add((start, end))
-    return found
+    return events
 
 
 def plain_lines(block: bytes | bytearray, size: int, selection: EntryFilter) -> bytes:
@@ -51,8 +52,8 @@ def plain_lines(block: bytes | bytearray, size: int, selection: EntryFilter) -> 
     view = memoryview(block)
     if selection.finder is None:
         return bytes(view[:size])
-    found: list[memoryview] = []
-    add, find, rfind, done = found.append, block.find, block.rfind, 0
+    lines: list[memoryview] = []
+    add, find, rfind, done = lines.append, block.find, block.rfind, 0
     for match in selection.matches(block, size):
         at = match.start()
         if at < done:
@@ -60,7 +61,7 @@ def plain_lines(block: bytes | bytearray, size: int, selection: EntryFilter) -> 
         end = find(b"\n", at, size) + 1 or size
         add(view[rfind(b"\n", done, at) + 1 or done : end])
         done = end
-    return _ended(b"".join(found))
+    return _ended(b"".join(lines))
 
 
 def plain_events(block: bytes | bytearray, size: int, selection: EntryFilter) -> bytes:
@@ -92,8 +93,6 @@ def entries(source: str, blocks: Iterable[bytes], selection: EntryFilter) -> Ite
 
 
 Find = Callable[[bytes | bytearray, int, EntryFilter], bytes]
-#: Writes every n-th piece of a file, in turn with the others: takes the token and passes it on.
-Work = Callable[[int, "Turn"], None]
 
 
 def write_plain(
@@ -101,38 +100,25 @@ def write_plain(
 ) -> int:
     """Write what `find` finds in a file to descriptor `out`, in order; gives its number of bytes.
 
-    The file is cut at events; each worker takes every n-th piece, and a token that goes round lets them write
-    in turn, so that nothing is copied between processes and memory stays at a piece for each. Raises
-    BrokenPipeError and OutputError whichever worker met them, LOG_001 when a worker was killed.
+    The file is cut at events; of several processes each takes every n-th piece, and writes when it is told
+    to, so that nothing is copied between processes and memory stays at a piece for each. Raises
+    BrokenPipeError and OutputError whichever process met them, LOG_001 when one was killed.
     """
+
+    def texts(number: int, count: int) -> Iterator[bytes]:
+        for text, length in _pieces(descriptor, start, size, number, count):
+            yield find(text, length, selection)
+
     if workers <= 1 or size - start < PARALLEL_FROM:
-        pieces = _pieces(descriptor, start, size, 0, 1)
-        return sum(write_all(out, find(text, length, selection)) for text, length in pieces)
-
-    def work(number: int, turn: Turn) -> None:
-        for text, length in _pieces(descriptor, start, size, number, workers):
-            found = find(text, length, selection)
-            written = turn.wait()
-            turn.end(written + write_all(out, found))
-
-    return _in_turn(work, workers, pieces=-(-(size - start) // _CHUNK))
-
-
-def lines_of(source: str, blocks: Iterable[bytes]) -> Iterator[LogEntry]:
-    """Every event of a source, wanted or not."""
-    for block in blocks:
-        yield from grouped(
-            LogEntry(source, line, timestamp(line)) for line in block.removesuffix(b"\n").split(b"\n")
-        )
-
-
-def _all(block: bytes) -> Iterator[tuple[int, int]]:
-    at = 0
-    while at < len(block):
-        end = block.find(b"\n", at) + 1 or len(block)
-        _, end = span(block, at, end)
-        yield at, end
-        at = end
+        return sum(write_all(out, text) for text in texts(0, 1))
+    children: list[_SearchProcess] = []
+    pieces = -(-(size - start) // _CHUNK)
+    try:
+        children.extend(_SearchProcess(texts(number, workers), out) for number in range(workers))
+        return sum(children[piece % workers].write() for piece in range(pieces))
+    finally:
+        for child in children:
+            child.close()
 
 
 def _whole(block: bytes, start: int, end: int, done: int) -> tuple[int, int]:
@@ -149,9 +135,9 @@ def _time_before(block: bytes, at: int) -> float | None:
         if at <= 0:
             return None
         begin = block.rfind(b"\n", 0, at - 1) + 1
-        found = timestamp(block[begin : min(at, begin + 400)])
-        if found is not None:
-            return found
+        time = timestamp(block, begin, min(at, begin + HEAD))
+        if time is not None:
+            return time
         at = begin
     return None
 
@@ -174,75 +160,57 @@ def _pieces(
         begin += _CHUNK * workers
 
 
-class Turn:
-    """One worker's place in a ring of pipes: from one neighbour comes the token, to the other it goes.
+class _SearchProcess:
+    """A process that takes texts of its own and writes each of them to `out` when it is told to.
 
-    The token is the number of bytes written so far, or below zero the errno of a worker that could not write.
-    Every process holds one writing end only, so a worker that dies leaves its neighbour an end of file.
+    Its answer is the number of bytes written, or below zero the errno of a failure.
     """
 
-    def __init__(self, taking: int, giving: int) -> None:
-        self._taking = taking
-        self._giving = giving
-
-    def wait(self, taking: int | None = None) -> int:
-        """The bytes written so far. Raises what befell another: BrokenPipeError, OutputError, LOG_001."""
-        text = os.read(self._taking if taking is None else taking, _TOKEN_BYTES)
-        if len(text) < _TOKEN_BYTES:
-            raise OpskitError("LOG_001", "a process that searched the log was killed", remedy="run it again")
-        token = int.from_bytes(text, "big", signed=True)
-        if token == -errno.EPIPE:
-            raise BrokenPipeError
-        if token < 0:
-            raise OutputError(OSError(-token, os.strerror(-token)))
-        return token
-
-    def end(self, token: int) -> None:
-        os.write(self._giving, token.to_bytes(_TOKEN_BYTES, "big", signed=True))
-
-
-def _in_turn(work: Work, workers: int, *, pieces: int) -> int:
-    """Run the workers, the first one here. None of them outlives this call."""
-    pipes = [os.pipe() for _ in range(workers)]
-    children: list[int] = []
-    turns = [Turn(pipes[number][0], pipes[(number + 1) % workers][1]) for number in range(workers)]
-    turns[-1].end(0)
-    try:
-        children.extend(_child(work, number, turns[number], pipes) for number in range(1, workers))
-        _close_but(pipes, 1)
-        work(0, turns[0])
-        # Whose turn it is now has no piece left.
-        return turns[0].wait(pipes[pieces % workers][0])
-    finally:
-        for child in children:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-        for read, _ in pipes:
-            os.close(read)
-        os.close(pipes[1][1])
-
-
-def _child(work: Work, number: int, turn: Turn, pipes: list[tuple[int, int]]) -> int:
-    """The process id of a worker. Ctrl-C is its parent's affair, which ends it."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    child = os.fork()
-    if child:
+    def __init__(self, texts: Iterator[bytes], out: int) -> None:
+        orders, self._orders = os.pipe()
+        self._answers, answers = os.pipe()
+        # Ctrl-C is its parent's affair, which ends it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self._pid = os.fork()
+        if not self._pid:
+            _work(texts, out, orders, answers)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        return child
+        # Only the child holds these ends now: its death is an end of file.
+        os.close(orders)
+        os.close(answers)
+
+    def write(self) -> int:
+        """Let it write its next text. Raises what befell it: BrokenPipeError, OutputError, LOG_001."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._orders, b"\0")
+        answer = os.read(self._answers, _ANSWER_BYTES)
+        if len(answer) < _ANSWER_BYTES:
+            raise OpskitError("LOG_001", "a process that searched the log was killed", remedy="run it again")
+        written = int.from_bytes(answer, "big", signed=True)
+        if written == -errno.EPIPE:
+            raise BrokenPipeError
+        if written < 0:
+            raise OutputError(OSError(-written, os.strerror(-written)))
+        return written
+
+    def close(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        os.close(self._orders)
+        os.close(self._answers)
+
+
+def _work(texts: Iterator[bytes], out: int, orders: int, answers: int) -> NoReturn:
     try:
-        _close_but(pipes, (number + 1) % len(pipes))
-        work(number, turn)
-    except (BrokenPipeError, OutputError) as exc:
-        turn.end(-(exc.errno or errno.EPIPE))
+        for text in texts:
+            os.read(orders, 1)
+            try:
+                written = write_all(out, text)
+            except (BrokenPipeError, OutputError) as exc:
+                written = -(exc.errno or errno.EPIPE)
+            os.write(answers, written.to_bytes(_ANSWER_BYTES, "big", signed=True))
     finally:
         os._exit(0)
-
-
-def _close_but(pipes: list[tuple[int, int]], number: int) -> None:
-    """Close every writing end but one."""
-    for other, (_, write) in enumerate(pipes):
-        if other != number:
-            os.close(write)
 
 
 def _read_into(buffer: bytearray, descriptor: int, offset: int, length: int) -> int:

@@ -7,12 +7,14 @@ RE2 cannot do (back references, look-around) is refused with its own words.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Protocol
 
 from opskit.errors import UsageError
-from opskit.logs.record import LEVELS, Facts, Level, LogEntry, facts
-from opskit.logs.tag_names import STANDARD_TAGS, is_tag, tag_pattern
+from opskit.logs.record import LEVELS, Level, LogEntry, facts
+from opskit.logs.tag_search import STANDARD_TAGS, is_tag, tag_pattern
+from opskit.text import EARLIEST_S, LATEST_S, duration_s
 
 _LEVEL_WORDS: dict[Level, str] = {
     "debug": "TRACE|DEBUG|trace|debug|Debug",
@@ -21,6 +23,7 @@ _LEVEL_WORDS: dict[Level, str] = {
     "error": "ERR|err|Err|LLM_ERROR|LLM_CRASH",
     "critical": "FATAL|CRIT|PANIC|fatal|crit|panic|alert|emerg|Fatal|Crit|Panic|Alert|Emerg|ALERT|EMERG",
 }
+_CLOCK = re.compile(r"\d\d?:\d\d(:\d\d)?")
 
 
 class LineMatch(Protocol):
@@ -79,9 +82,9 @@ class EntryFilter:
     @cached_property
     def is_plain(self) -> bool:
         """Whether a line that the finder finds is wanted for sure: nothing else is asked."""
-        asked = [bool(self.identifier), bool(self.grep), bool(self.tags)]
+        kinds = [bool(self.identifier), bool(self.grep), bool(self.tags)]
         return (
-            sum(asked) == 1
+            sum(kinds) == 1
             and len(self.grep) <= 1
             and not self.exclude
             and self.level is None
@@ -104,7 +107,7 @@ class EntryFilter:
             return False
         if self.tags and not self._tagged.search(entry.raw):
             return False
-        return self.level is None or self._severe(facts(entry.raw))
+        return self.level is None or self._severe(facts(entry.raw).level)
 
     def check(self) -> None:
         """Compile every pattern now. Raises UsageError for one that cannot be used."""
@@ -144,12 +147,8 @@ class EntryFilter:
             return False
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
-    def _severe(self, read: Facts) -> bool:
-        return (
-            read.level is not None
-            and self.level is not None
-            and LEVELS.index(read.level) >= LEVELS.index(self.level)
-        )
+    def _severe(self, level: Level | None) -> bool:
+        return self.level is None or (level is not None and LEVELS.index(level) >= LEVELS.index(self.level))
 
 
 def compiled(pattern: str) -> Pattern:
@@ -160,7 +159,7 @@ def compiled(pattern: str) -> Pattern:
     options.log_errors = False
     options.max_mem = 64 * 1024 * 1024
     try:
-        found: Pattern = re2.compile(pattern.encode("utf-8", "surrogateescape"), options)
+        compiled_pattern: Pattern = re2.compile(pattern.encode("utf-8", "surrogateescape"), options)
     except re2.error as exc:
         reason = exc.args[0] if exc.args else exc
         words = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
@@ -168,7 +167,7 @@ def compiled(pattern: str) -> Pattern:
             f"the pattern {pattern!r} cannot be used: {words}",
             remedy="patterns are RE2: no look-around, no back references; escape special characters",
         ) from exc
-    return found
+    return compiled_pattern
 
 
 def checked_tags(tags: tuple[str, ...]) -> bytes:
@@ -183,3 +182,30 @@ def checked_tags(tags: tuple[str, ...]) -> bytes:
 
 def _literal(text: str) -> Pattern:
     return re.compile(re.escape(text.encode()), re.IGNORECASE)
+
+
+def moment(text: str, now: datetime) -> float:
+    """Epoch seconds of `10m`, `2h30m`, `2026-11-20`, `2026-11-20T08:00` or `08:15`.
+
+    A duration is that long before `now`, which must know its zone; so must not the text. A time of day is
+    today's, or yesterday's when it is still to come. What is earlier or later than every log is the time of
+    the earliest or the latest one. Raises UsageError.
+    """
+    return min(max(_moment(text, now), EARLIEST_S), LATEST_S)
+
+
+def _moment(text: str, now: datetime) -> float:
+    word = text.strip()
+    ago_s = duration_s(word)
+    if ago_s is not None:
+        return now.timestamp() - ago_s
+    try:
+        if _CLOCK.fullmatch(word):
+            today = datetime.fromisoformat(f"{now:%Y-%m-%d}T{word:0>5}").replace(tzinfo=now.tzinfo)
+            return today.timestamp() if today <= now else today.timestamp() - 86_400
+        parsed = datetime.fromisoformat(word)
+    except (ValueError, OverflowError) as exc:
+        raise UsageError(
+            f"{text!r} is no time", remedy="write 10m, 2h30m, 2026-11-20, 2026-11-20T08:00 or 08:15"
+        ) from exc
+    return (parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=now.tzinfo)).timestamp()

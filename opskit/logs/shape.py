@@ -6,7 +6,7 @@ shape: `task <n> failed after <duration> on <ip>`.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 #: A message is judged by so many bytes.
@@ -98,42 +98,34 @@ class Shapes:
         self.total += 1
         key = shape(message)
         known = self.seen.get(key)
-        if known is None:
-            self.seen[key] = ShapeCount(1, at, at, (at, source, message[:MAX_MESSAGE]))
-            if len(self.seen) > MAX_SHAPES:
-                self._give_up()
+        if known is None or at is None or known.first is None or known.last is None or at <= known.first:
+            self._count(key, ShapeCount(1, at, at, (at, source, message[:MAX_MESSAGE])))
             return
+        # Most messages are neither the first of their shape nor without a time.
         known.count += 1
-        if at is None:
-            if known.first is None:
-                known.sample = min(known.sample, (None, source, message[:MAX_MESSAGE]), key=_order)
-            return
-        if known.last is None or at > known.last:
-            known.last = at
-        if known.first is None or at <= known.first:
-            known.first = at
-            known.sample = min(known.sample, (at, source, message[:MAX_MESSAGE]), key=_order)
+        known.last = max(known.last, at)
 
     def merge(self, other: "Shapes") -> None:
         self.total += other.total
         self.other += other.other
         for key, theirs in other.seen.items():
-            ours = self.seen.get(key)
-            if ours is None:
-                self.seen[key] = ShapeCount(theirs.count, theirs.first, theirs.last, theirs.sample)
-            else:
-                ours.merge(theirs)
+            self._count(key, replace(theirs))
+
+    def _count(self, key: str, more: ShapeCount) -> None:
+        known = self.seen.get(key)
+        if known is not None:
+            known.merge(more)
+            return
+        self.seen[key] = more
         if len(self.seen) > MAX_SHAPES:
-            self._give_up()
+            most = dict(self.top(MAX_SHAPES // 2))
+            self.other += sum(each.count for each in self.seen.values())
+            self.other -= sum(each.count for each in most.values())
+            self.seen = most
 
     def top(self, count: int) -> Iterator[tuple[str, ShapeCount]]:
         """The most frequent first; equals by name."""
         yield from sorted(self.seen.items(), key=lambda pair: (-pair[1].count, pair[0]))[:count]
-
-    def _give_up(self) -> None:
-        kept = dict(self.top(MAX_SHAPES // 2))
-        self.other += sum(seen.count for seen in self.seen.values()) - sum(s.count for s in kept.values())
-        self.seen = kept
 
 
 def _order(sighting: Sighting) -> tuple[bool, float, str, bytes]:

@@ -4,15 +4,15 @@ import asyncio
 import contextlib
 import heapq
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from opskit.errors import OpskitError
-from opskit.logs.blocks import torn
 from opskit.logs.events import Grouper
-from opskit.logs.files import FileSource
+from opskit.logs.files import FileSource, torn
 from opskit.logs.record import LogEntry
-from opskit.logs.scan import entries, lines_of
+from opskit.logs.scan import entries
 from opskit.logs.select import EntryFilter
 from opskit.logs.source import Batch, LogSource, Note, Unreadable, Window
 
@@ -36,13 +36,8 @@ async def once(
 ) -> AsyncGenerator[Shown, None]:
     """What is there now, merged by time. A source that cannot be read is an Unreadable among the others."""
     streams = [_one(source, selection, window, context) for source in sources]
-    if len(streams) == 1:
-        async with contextlib.aclosing(streams[0]) as stream:
-            async for item in stream:
-                yield item
-        return
-    async with contextlib.aclosing(_merged(streams)) as merging:
-        async for item in merging:
+    async with contextlib.aclosing(streams[0] if len(streams) == 1 else _merged(streams)) as items:
+        async for item in items:
             yield item
 
 
@@ -54,7 +49,9 @@ async def followed(
     A slow caller slows the sources down: nothing piles up. A source that cannot be read is an Unreadable
     among the others, which go on.
     """
+    clock = asyncio.get_running_loop().time
     queue: asyncio.Queue[tuple[int, Batch | None]] = asyncio.Queue(_QUEUE)
+    merger = _Merger(len(sources), selection)
 
     async def pump(number: int, source: LogSource) -> None:
         try:
@@ -68,9 +65,20 @@ async def followed(
 
     # No task group: closing this generator would come out of it as a group of errors.
     pumps = [asyncio.create_task(pump(number, source)) for number, source in enumerate(sources)]
+    alive = len(pumps)
     try:
-        async with contextlib.aclosing(_settled(queue, pumps, selection)) as items:
-            async for item in items:
+        while alive:
+            due = merger.due
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if due is None else max(0.0, due - clock())):
+                    number, batch = await queue.get()
+                if batch is not None:
+                    merger.push(number, batch, clock())
+                else:
+                    await pumps[number]
+                    merger.end(number)
+                    alive -= 1
+            for item in merger.ready(clock(), over=not alive):
                 yield item
     finally:
         for task in pumps:
@@ -78,133 +86,110 @@ async def followed(
         await asyncio.gather(*pumps, return_exceptions=True)
 
 
-async def _settled(
-    queue: asyncio.Queue[tuple[int, Batch | None]],
-    pumps: Sequence[asyncio.Task[None]],
-    selection: EntryFilter,
-) -> AsyncGenerator[Shown, None]:
-    """Entries in the order of their times as far as they come together; events once they are complete."""
-    clock = asyncio.get_running_loop().time
-    count = len(pumps)
-    groupers = [Grouper() for _ in range(count)]
-    touched = [0.0] * count
-    desk = _Desk(count)
-    alive = count
-    while alive:
-        open_since = [touched[number] for number in range(count) if groupers[number].open]
-        due = min([*open_since, *([desk.since] if desk.items else [])], default=None)
-        try:
-            async with asyncio.timeout(None if due is None else max(0.0, due + SETTLE_S - clock())):
-                source, batch = await queue.get()
-        except TimeoutError:
-            batch, source = [], -1
-        if batch is None:
-            await pumps[source]
-            alive -= 1
-            touched[source] = float("-inf")
-        elif batch:
-            touched[source] = clock()
-            for item in batch:
-                for done in _events(groupers[source], item):
-                    if isinstance(done, Note) or selection.accepts(done):
-                        desk.put(source, done, clock())
-        for number, grouper in enumerate(groupers):
-            # Nothing more came within the time: what is open is complete.
-            if grouper.open and (not alive or clock() - touched[number] >= SETTLE_S):
-                last = grouper.flush()
-                if last is not None and selection.accepts(last):
-                    desk.put(number, last, clock())
-        if desk.items and (not alive or clock() - desk.since >= SETTLE_S):
-            for ready in desk.take():
-                yield ready
+class _Merger:
+    """Completes the events of followed sources, and orders by time those that come together.
 
+    What waits is complete, or in its place, when nothing came for SETTLE_S. Never against the order inside a
+    source: there the latest time so far counts.
+    """
 
-class _Desk:
-    """What waits to be put in order. `since` is when its first item came."""
-
-    def __init__(self, sources: int) -> None:
-        self.items: list[tuple[float, int, Shown]] = []
-        self.since = 0.0
+    def __init__(self, sources: int, selection: EntryFilter) -> None:
+        self._selection = selection
+        self._groupers = [Grouper() for _ in range(sources)]
+        self._touched = [0.0] * sources
         self._latest = [float("-inf")] * sources
-        self._count = 0
+        self._items: list[tuple[float, LogEntry | Note]] = []
+        self._since = 0.0
 
-    def put(self, source: int, item: LogEntry | Note, now: float) -> None:
-        if not self.items:
-            self.since = now
+    @property
+    def due(self) -> float | None:
+        """When what waits first is settled; None when nothing waits."""
+        waiting = zip(self._groupers, self._touched, strict=True)
+        times = [touched for grouper, touched in waiting if grouper.open]
+        times += [self._since] if self._items else []
+        return min(times) + SETTLE_S if times else None
+
+    def push(self, source: int, batch: Batch, now: float) -> None:
+        self._touched[source] = now
+        for item in batch:
+            for event in _complete(self._groupers[source], item):
+                self._put(source, event, now)
+
+    def end(self, source: int) -> None:
+        """Nothing more comes of this source."""
+        self._touched[source] = float("-inf")
+
+    def ready(self, now: float, *, over: bool) -> list[LogEntry | Note]:
+        """What is settled, all of it when everything is over."""
+        for source, grouper in enumerate(self._groupers):
+            if over or now - self._touched[source] >= SETTLE_S:
+                event = grouper.flush()
+                if event is not None:
+                    self._put(source, event, now)
+        if not over and now - self._since < SETTLE_S:
+            return []
+        ready, self._items = sorted(self._items, key=itemgetter(0)), []
+        return [item for _, item in ready]
+
+    def _put(self, source: int, item: LogEntry | Note, now: float) -> None:
+        if isinstance(item, LogEntry) and not self._selection.accepts(item):
+            return
+        self._since = self._since if self._items else now
         if item.at is not None:
             self._latest[source] = max(self._latest[source], item.at)
-        self._count += 1
-        self.items.append((self._latest[source], self._count, item))
-
-    def take(self) -> list[Shown]:
-        ready, self.items = sorted(self.items, key=lambda one: one[:2]), []
-        return [item for _, _, item in ready]
+        self._items.append((self._latest[source], item))
 
 
-def _events(grouper: Grouper, item: LogEntry | Note) -> Iterator[LogEntry | Note]:
-    if isinstance(item, Note):
-        last = grouper.flush()
-        if last is not None:
-            yield last
-        yield item
-        return
-    done = grouper.push(item)
+def _complete(grouper: Grouper, item: LogEntry | Note) -> Iterator[LogEntry | Note]:
+    """What is complete with this item: a note ends the event before it."""
+    done = grouper.flush() if isinstance(item, Note) else grouper.push(item)
     if done is not None:
         yield done
+    if isinstance(item, Note):
+        yield item
 
 
 async def _one(
     source: LogSource, selection: EntryFilter, window: Window, context: int
 ) -> AsyncGenerator[Shown, None]:
+    """The wanted entries of one source; why it cannot be read is an Unreadable among them."""
     try:
-        async with contextlib.aclosing(_readable(source, selection, window, context)) as items:
-            async for item in items:
-                yield item
+        if isinstance(source, FileSource) and not context:
+            for entry in entries(source.name, source.blocks(window.tail), selection):
+                yield entry
+        else:
+            surround = _Surround(selection, context)
+            async with contextlib.aclosing(_everything(source, window)) as items:
+                async for item in items:
+                    if isinstance(item, Note):
+                        yield item
+                        continue
+                    for shown in surround.push(item):
+                        yield shown
+        if isinstance(source, FileSource) and source.torn:
+            yield Unreadable.of(source.name, torn(source.path))
     except OpskitError as error:
         yield Unreadable.of(source.name, error)
 
 
-async def _readable(
-    source: LogSource, selection: EntryFilter, window: Window, context: int
-) -> AsyncGenerator[Shown, None]:
+async def _everything(source: LogSource, window: Window) -> AsyncGenerator[LogEntry | Note, None]:
+    """Every event of a source, wanted or not; one without a time has that of the event before it."""
     if isinstance(source, FileSource):
-        content = source.blocks(window.tail)
-        if context:
-            found: Iterable[Shown] = _with_context(lines_of(source.name, content), selection, context)
-        else:
-            found = entries(source.name, content, selection)
-        for item in found:
-            yield item
-        if source.torn:
-            yield Unreadable.of(source.name, torn(source.path))
+        for entry in entries(source.name, source.blocks(window.tail), EntryFilter()):
+            yield entry
         return
-    surround = _Surround(selection, context)
     grouper, last = Grouper(), None
     async with contextlib.aclosing(source.read(window)) as batches:
         async for batch in batches:
-            for line in batch:
-                for done in _events(grouper, line):
-                    if isinstance(done, Note):
-                        yield done
+            for item in batch:
+                for event in _complete(grouper, item):
+                    if isinstance(event, LogEntry) and event.at is None:
+                        yield replace(event, at=last)
                         continue
-                    last = done.at if done.at is not None else last
-                    for shown in surround.push(done if done.at is not None else _timed(done, last)):
-                        yield shown
-    rest = grouper.flush()
-    if rest is not None:
-        for shown in surround.push(rest):
-            yield shown
-
-
-def _timed(entry: LogEntry, at: float | None) -> LogEntry:
-    return LogEntry(entry.source, entry.raw, at)
-
-
-def _with_context(events: Iterable[LogEntry], selection: EntryFilter, context: int) -> Iterator[Shown]:
-    surround, last = _Surround(selection, context), None
-    for event in events:
-        last = event.at if event.at is not None else last
-        yield from surround.push(event if event.at is not None else _timed(event, last))
+                    yield event
+                    last = event.at if isinstance(event, LogEntry) else last
+    if (end := grouper.flush()) is not None:
+        yield replace(end, at=last) if end.at is None else end
 
 
 class _Surround:

@@ -1,167 +1,323 @@
-"""One event at a time: a line that may be an error, a warning or tagged is read and counted.
+"""Statistics of a block of lines at the speed of a search: most lines are only counted, a few are read.
 
-A level is read as in `record.facts`: of JSON from its fields, of text the first level word. Beyond that
-logfmt's `level=warn` is understood, and a traceback is an error of its own unless it follows one.
+A log has few lines that matter here. `re` looks for one literal at 3 GB/s (31 ns for each line of the log),
+but for an alternation of them at 0.27 GB/s; RE2 takes 160 ns a line for any number of them, and 2 µs for each
+hit. So what is frequent, tags and the words ERROR and WARN, has a pass of `re` each, and all else is one pass
+of RE2. Durations in JSON are the most frequent: `findall` and a Counter, 90 ns a line. Measured on 100 MB of
+1 million lines, 5 % of them tagged: scans take half of the time, reading the lines they find the other half.
+JSON is parsed only of errors, so a faster parser than `json` would gain less than 2 %.
+
+Lines are read by `record`. Beyond that a traceback is an error of its own unless it follows one.
 """
 
-import json
+import math
 import re
-from collections.abc import Mapping
-from functools import lru_cache
+from collections import Counter
+from functools import cache, lru_cache
 from typing import Any
 
+from opskit.logs.calls import CallEvent, call_event, number_of, text_of
 from opskit.logs.events import continues, opens_traceback
 from opskit.logs.record import (
-    LEVEL_KEYS,
-    MESSAGE_KEYS,
-    TIME_KEYS,
-    Level,
+    COMPLAINTS,
+    HEAD,
+    STANDARD_TAG,
+    Facts,
+    complaint,
     facts,
-    first_of,
-    json_time,
-    level_of,
+    minute_s,
+    timestamp,
     without_prefix,
 )
-from opskit.logs.stats_counts import Counts
-from opskit.logs.stats_tagged import Tagged
-from opskit.logs.stats_timeline import ERRORS, Clock
+from opskit.logs.stats_counts import ANSWERED, ASKED, FAILED, UNKNOWN, CallStats, Counts
+from opskit.logs.stats_timeline import CALLS
 
 #: Of a longer line only the head is looked at.
 MAX_LINE = 1024 * 1024
-MAX_TAGGED = 64 * 1024
-HEAD = 400
-#: `2026-03-01T12:30:15.250Z ` in front of our own tags.
-_OUR_TIME = 25
-TAGS = re.compile(rb"\[(LLM_(?:CALL|RESPONSE|ERROR|PARSE|CRASH)|REQUEST(?:_END)?|FALLBACK|EXECUTOR_INIT)\]")
-TRACEBACK = b"Traceback (most recent call last)"
-_LEVEL = re.compile(
-    rb"(?:^|[\s\[|:\"=<(])(TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|PANIC)"
-    rb"(?=$|[\s\]|:,;\">)!-])|(?:^|[\s{,])(?:level|lvl|severity)=\"?(\w+)"
+_MAX_TAGGED = 64 * 1024
+_FREQUENT = (re.compile(rb"ERR(?:OR)?\b"), re.compile(rb"WARN(?:ING)?\b"))
+#: The first byte of a match tells a duration (`elapsed`, `took`) from a sign of an error.
+_RARE = (
+    rb"\b(?:CRIT|CRITICAL|FATAL|PANIC)\b|Traceback \(most recent call last\)"
+    rb'|(?:level(?:name)?|severity|lvl)(?:"\s*:\s*"|="?)(?i:warn|err|crit|fatal|panic|alert|emerg)'
+    rb'|elapsed(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)\d[\d.]*(?:[eE][+-]?\d+)?(?: ?[a-z]+)?'
+    rb"|took \d[\d.]* ?(?:ms|us|s|sec|seconds|min|m)\b"
 )
-_LOGFMT_MESSAGE = re.compile(rb'\b(?:msg|message|error|err)=("(?:[^"\\]|\\.)*"|\S+)')
+_ELAPSED, _TOOK = b"et"
+_DURATION = rb'duration(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)%b[\d.]*(?:[eE][+-]?\d+)?(?: ?[a-z]+)?'
+_ANY_DURATION = re.compile(_DURATION % rb"\d")
+_LONG_DURATION = re.compile(_DURATION % rb"\d\d+")
+_SPLIT = re.compile(rb"[a-z]+_?([A-Za-z]*)[^\d]*(\d[\d.]*(?:[eE][+-]?\d+)?) ?([a-z]*)")
+_UNITS = {
+    **dict.fromkeys((b"ms", b"millis", b"milliseconds", b"msec"), 1e-3),
+    **dict.fromkeys((b"us", b"micros", b"microseconds"), 1e-6),
+    **dict.fromkeys((b"ns", b"nanos", b"nanoseconds"), 1e-9),
+    **dict.fromkeys((b"m", b"min", b"minutes"), 60.0),
+}
+_TRACEBACK = b"Traceback (most recent call last)"
 _EXCEPTION = re.compile(rb"[A-Za-z_][\w.]*(?::|\s*$)")
 _GROUPED = re.compile(rb"[ |+]+([A-Za-z_][\w.]*: .*)")
 #: What a line that continues an error can begin with.
 _MAY_FOLLOW = (b" ", b"\t", b"T", b"D", b"C")
-_AROUND = b" \t-:|]>)[\r"
 _TRACE_LINES = 2000
-_SHOWN = 500
+_TRACE_LINE_BYTES = 500
+_WHERE = r" node=((?!null )[!#-~]{1,120}) model=((?!null )[!#-~]{1,120})"
+_SECONDS = r" seconds=(\d{1,8}(?:\.\d{1,9})?)"
+_FAILURE = _WHERE + _SECONDS + r' fault=([a-z_]{1,80}) status=\S+ detail=("[ !#-\[\]-~]*"|[!#-\[\]-~]+)$'
+#: What our own router and engine write most, as far as it counts: an order of fields that need not hold.
+_OURS = {
+    tag: re.compile(
+        r"(\d{4}-\d\d-\d\dT\d\d:\d\d):([0-5]\d\.\d{3})Z "
+        rf"\[{tag}\] correlation_id=((?!null )[!#-~]{{1,64}})" + fields
+    )
+    for tag, fields in {
+        "LLM_CALL": _WHERE + " fallback=(true|false) ",
+        "LLM_RESPONSE": _WHERE + _SECONDS + r" status=200 first_token_s=\S+ tokens=(\d{1,9}) ",
+        "LLM_ERROR": _FAILURE,
+        "LLM_CRASH": _FAILURE,
+        "FALLBACK": _WHERE.replace(" node", " from_node").replace(" model", " from_model")
+        + r' to_node=[^\s"]+ to_model=[^\s"]+ why=([a-z_]{1,80})$',
+        "REQUEST": " method=",
+        "REQUEST_END": " outcome=([a-z]{1,20}) ",
+    }.items()
+}
+_ANNOUNCES = re.compile(r"\b(?:GET|POST|PUT|PATCH|DELETE|RUN)\b")
+_FROM = re.compile(r"(\S+)\s*(?:→|->|=>)\s*\S")
+#: `2026-03-01T12:30:15.250Z ` in front of our own tags.
+_OUR_TIME = 25
+_QUOTE = '"'
+_MAX_NAME = 120
+_MAX_ID = 64
+#: Interrupted is neither answered nor failed.
+_REQUEST_BITS = {"answered": ANSWERED, "failed": FAILED}
 
 
-class LineCounter:
-    """Reads the lines that a scan has found in a block. `at` of `read` is for lines without a time."""
+class BlockCounter:
+    """Counts one block of whole lines. `at` is the time of lines that have none of their own."""
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: Counts, block: bytes, source: str, at: float | None) -> None:
         self._counts = counts
-        self._tagged = Tagged(counts)
-        self.clock = Clock()
+        self._block = block
+        self._source = source
+        self._at = at
+        self._tagged = _TaggedCounter(counts, source)
 
-    def read(self, block: bytes, start: int, end: int, sign: int, at: float | None, source: str) -> int:
+    def count(self) -> None:
+        """Read each line with a tag, a level word or a traceback once, in their order; then the durations."""
+        block = self._block
+        # Offsets, doubled; those of tags are odd.
+        signs = [tag.start() * 2 + 1 for tag in STANDARD_TAG.finditer(block)]
+        for pattern in _FREQUENT:
+            signs += [word.start() * 2 for word in pattern.finditer(block)]
+        for sign in _rare().finditer(block):
+            offset, end = sign.span()
+            if block[offset] not in (_ELAPSED, _TOOK):
+                signs.append(offset * 2)
+            elif (seconds := _seconds(text := block[offset:end])) is not None:
+                self._counts.timed.add(seconds)
+                self._counts.timed_slow += seconds > self._counts.limits.slow_request_s
+                self._note_slow(offset, text, seconds)
+        signs.sort()
+        find, rfind, done = block.find, block.rfind, 0
+        for doubled in signs:
+            offset = doubled >> 1
+            if offset < done:
+                continue
+            start = rfind(b"\n", done, offset) + 1 or done
+            end = find(b"\n", offset)
+            if doubled & 1 and self._tagged.count_ours(block, start, end):
+                done = end + 1
+                continue
+            done = self._read(start, end, offset) + 1
+        self._count_durations()
+
+    def _count_durations(self) -> None:
+        counts, threshold = self._counts, self._counts.limits.slow_entry_s
+        # A slow one is looked for only if it would be kept: in JSON its line need not be seen to count it.
+        kept_from = counts.slow[0].seconds if len(counts.slow) >= counts.limits.keep else threshold
+        wanted = set()
+        for text, times in Counter(_ANY_DURATION.findall(self._block)).items():
+            seconds = _seconds(text)
+            if seconds is None:
+                continue
+            counts.timed.add(seconds, times)
+            counts.timed_slow += times * (seconds > counts.limits.slow_request_s)
+            if seconds > threshold:
+                if seconds >= kept_from or b'"' not in text:
+                    wanted.add(text)
+                else:
+                    counts.slow_total += times
+        if not wanted:
+            return
+        pattern = _LONG_DURATION if all(map(_LONG_DURATION.fullmatch, wanted)) else _ANY_DURATION
+        for duration in pattern.finditer(self._block):
+            text = duration[0]
+            if text in wanted and (seconds := _seconds(text)) is not None:
+                self._note_slow(duration.start(), text, seconds)
+
+    def _note_slow(self, offset: int, text: bytes, seconds: float) -> None:
+        """Tagged lines say their seconds themselves, and hold previews of texts that may say anything."""
+        if not seconds > self._counts.limits.slow_entry_s:
+            return
+        start = self._block.rfind(b"\n", 0, offset) + 1
+        head = self._block[start : min(self._block.find(b"\n", offset), start + HEAD)]
+        if b'"' in text or not STANDARD_TAG.search(head):
+            when = timestamp(head)
+            self._counts.saw_slow(seconds, self._at if when is None else when, self._source, head)
+
+    def _read(self, start: int, end: int, sign: int) -> int:
         """Count the line at block[start:end], `end` at its LF; `sign` is the first place that tells of it.
 
-        Gives the offset behind the lines read: a traceback is read together with the error that it follows.
+        Gives the end of the last line read: a traceback is read together with the error that it follows.
         """
-        tag = TAGS.search(block, sign, min(end, start + HEAD))
+        tag = STANDARD_TAG.search(self._block, sign, min(end, start + HEAD))
         if tag is not None:
-            self._read_tagged(block, start, tag.start(), min(end, start + MAX_TAGGED), at, source)
+            line = self._block[start : min(end, start + _MAX_TAGGED)]
+            said = facts(line)
+            when = self._at if said.at is None else said.at
+            self._tagged.count(said, line[tag.start() - start :], when)
             return end
-        return self._read_plain(block, start, end, sign, at, source)
-
-    def read_ours(self, block: bytes, start: int, tag: int, end: int, source: str) -> bool:
-        """Count a line of our own form, the most frequent one; False when it is another."""
-        if tag - start != _OUR_TIME:
-            return False
-        when = self.clock.stamp(block, start)
-        return when is not None and self._tagged.read_ours(block, tag, end, when, source)
-
-    def _read_tagged(
-        self, block: bytes, start: int, tag: int, end: int, at: float | None, source: str
-    ) -> None:
-        said = facts(block[start:end])
-        text = block[tag:end]
-        when = at if said.at is None else said.at
-        level, message = self._tagged.read(said, text, when, source)
-        if level is not None:
-            self._count(level, when, source, b"[%b] %b" % ((said.tag or "").encode(), message.strip()))
-
-    def _read_plain(
-        self, block: bytes, start: int, end: int, sign: int, at: float | None, source: str
-    ) -> int:
-        line, prefix = block[start : min(end, start + MAX_LINE)], b""
+        line, prefix = self._block[start : min(end, start + MAX_LINE)], b""
         if b"|" in line[:80]:
-            whole = line
-            line = without_prefix(whole)[1]
+            whole, line = line, without_prefix(line)[1]
             prefix = whole[: len(whole) - len(line)]
-        if TRACEBACK in line[:80] and line.lstrip(b" +|").startswith((TRACEBACK, b"Exception Group")):
-            return self._read_event(block, start, end, prefix, ("error", b"", at), source)
-        if line[:1] in (b" ", b"\t"):
+        if _TRACEBACK in line[:80] and _begins_traceback(line):
+            return self._count_event(start, end, prefix, "error", b"", self._at)
+        if line[:1] in (b" ", b"\t") or (read := complaint(line)) is None:
             return end
-        found = self._judged(line, max(0, sign - start - len(prefix)))
-        if found is None:
-            return end
-        level, message, when = found
-        head = (level, message, at if when is None else when)
-        return self._read_event(block, end + 1, end, prefix, head, source)
+        level, message, when = read
+        return self._count_event(end + 1, end, prefix, level, message, self._at if when is None else when)
 
-    def _judged(self, line: bytes, sign: int) -> tuple[str, bytes, float | None] | None:
-        """Level, message and time of an error or a warning, else None."""
-        if line.startswith(b"{"):
-            body = _object(line)
-            if body is not None:
-                level = level_of(_string(body, LEVEL_KEYS))
-                if level not in ("warning", "error", "critical"):
-                    return None
-                return (
-                    level,
-                    _string(body, MESSAGE_KEYS).encode("utf-8", "replace"),
-                    _json_time(body, self.clock),
-                )
-        # Nothing in front of the sign can be a level unless one of these words stands there.
-        before = line[:sign]
-        quiet = b"INFO" in before or b"DEBUG" in before or b"=" in before
-        begin = 0 if quiet or b"TRACE" in before or b"NOTICE" in before else max(0, sign - 1)
-        found = _LEVEL.search(line, begin, HEAD)
-        if found is None:
-            return None
-        level = _word_level(found[1] or found[2])
-        if level not in ("warning", "error", "critical"):
-            return None
-        if found[2]:
-            said = _LOGFMT_MESSAGE.search(line)
-            message = line[found.end() :] if said is None else said[1].strip(b'"')
-        elif found.start() < 120:
-            message = line[found.end() : found.end() + _SHOWN]
-        else:
-            message = line[:_SHOWN]
-        return level, message.lstrip(_AROUND).rstrip(), self.clock(line)
-
-    def _read_event(
-        self,
-        block: bytes,
-        start: int,
-        end: int,
-        prefix: bytes,
-        head: tuple[str, bytes, float | None],
-        source: str,
+    def _count_event(
+        self, start: int, end: int, prefix: bytes, level: str, message: bytes, at: float | None
     ) -> int:
         """Count an event; when a traceback follows at `start`, what it raised is the message."""
-        level, message, at = head
-        stop, raised = _trace(block, start, end, prefix, in_traceback=TRACEBACK in message[:100])
-        self._count(level, at, source, raised or message or TRACEBACK)
+        stop, raised = _trace(self._block, start, end, prefix, in_traceback=_TRACEBACK in message[:100])
+        self._counts.complain(level, at, self._source, raised or message or _TRACEBACK)
         return stop
 
-    def _count(self, level: str, at: float | None, source: str, message: bytes) -> None:
-        counts = self._counts
-        if level == "warning":
-            counts.warnings.add(at, source, message)
-        elif level in ("error", "critical"):
-            counts.errors.add(at, source, message)
-            if at is not None:
-                counts.timeline.add(at, ERRORS)
 
+class _TaggedCounter:
+    """Counts the tagged lines of one source, one after another, in any order."""
 
-def _json_time(body: Mapping[str, Any], clock: Clock) -> float | None:
-    return json_time(first_of(body, TIME_KEYS), clock)
+    def __init__(self, counts: Counts, source: str) -> None:
+        self._counts = counts
+        self._source = source
+
+    def count_ours(self, block: bytes, start: int, end: int) -> bool:
+        """Count the line at block[start:end] if it has exactly our form; False when it has not.
+
+        Only for speed, `count` counts the same: on 100 MB with 5 % tagged lines 1.0 s against 1.8 s.
+        """
+        line = block[start:end].decode("latin-1")
+        tag = line[_OUR_TIME + 1 : line.find("]", _OUR_TIME)]
+        form = _OURS.get(tag)
+        ours = None if form is None else form.match(line)
+        if ours is None:
+            return False
+        minute, second, identifier, *words = ours.groups()
+        begin_s = minute_s(minute)
+        if begin_s is None:
+            return False
+        at, bits = begin_s + float(second), 0
+        if tag == "REQUEST":
+            bits = ASKED
+        elif tag == "REQUEST_END":
+            bits = _REQUEST_BITS.get(words[0], 0)
+        elif tag == "LLM_CALL":
+            self._begun(self._counts.places.at(words[0], words[1]), at, fallback=words[2] == "true")
+        elif tag == "FALLBACK":
+            self._counts.places.at(words[0], words[1]).fallbacks += 1
+            self._complain("warning", tag, words[2], at)
+        else:
+            place, seconds = self._counts.places.at(words[0], words[1]), float(words[2])
+            if tag == "LLM_RESPONSE":
+                bits = self._answered(place, seconds, int(words[3]))
+            else:
+                bits = self._failed(place, seconds, words[3], crash=tag == "LLM_CRASH")
+                self._complain("error", tag, f"{words[3]}: {words[4].strip(_QUOTE)[:_MAX_NAME]}", at)
+            if seconds > self._counts.limits.slow_entry_s:
+                self._note_slow(seconds, at, block[start + _OUR_TIME : end])
+        self._note(tag, identifier, at, bits)
+        return True
+
+    def count(self, said: Facts, text: bytes, at: float | None) -> None:
+        """Count any tagged line. `text` is the line from its tag on."""
+        tag, event, bits = said.tag or "", call_event(said), 0
+        if tag == "REQUEST":
+            bits = self._request(said)
+        elif tag == "REQUEST_END":
+            bits = _REQUEST_BITS.get(text_of(said.fields, "outcome"), 0)
+        elif tag == "FALLBACK":
+            node, model = text_of(said.fields, "from_node"), text_of(said.fields, "from_model")
+            if not node and not model and (arrow := _FROM.search(said.message)) is not None:
+                model = arrow[1]
+            self._counts.places.at(_name(node), _name(model)).fallbacks += 1
+        elif event is not None:
+            bits = self._call(event, at)
+        self._note(tag, said.correlation_id, at, bits)
+        # The seconds of a request are those between its lines.
+        seconds = None if tag == "REQUEST_END" else number_of(said.fields.get("seconds"))
+        if seconds is not None:
+            self._note_slow(seconds, at, text)
+        if event is not None and event.kind == "fault":
+            ours = "fault" in said.fields
+            detail = f"{event.fault}: {text_of(said.fields, 'detail')}" if ours else _prose(said)
+            self._complain("error", tag, detail, at)
+        elif said.level is not None and said.level in COMPLAINTS:
+            self._complain(said.level, tag, text_of(said.fields, "verdict", "why") or _prose(said), at)
+
+    def _call(self, event: CallEvent, at: float | None) -> int:
+        place = self._counts.places.at(_name(event.node), _name(event.model))
+        if event.kind == "ok":
+            return self._answered(place, event.seconds, event.tokens)
+        if event.kind != "begun":
+            return self._failed(place, event.seconds, (event.fault or "error")[:_MAX_NAME], crash=event.crash)
+        if event.node is None and event.model is None:
+            place.fallback_calls += event.fallback  # another line about the same call
+            return 0
+        self._begun(place, at, fallback=event.fallback)
+        return 0
+
+    def _begun(self, place: CallStats, at: float | None, *, fallback: bool) -> None:
+        place.calls += 1
+        place.fallback_calls += fallback
+        if at is not None:
+            self._counts.timeline.add(at, CALLS)
+
+    def _answered(self, place: CallStats, seconds: float | None, tokens: int | None) -> int:
+        place.slow += seconds is not None and seconds > self._counts.limits.slow_generation_s
+        place.answered(seconds, tokens)
+        return ANSWERED
+
+    def _failed(self, place: CallStats, seconds: float | None, fault: str, *, crash: bool) -> int:
+        place.slow += seconds is not None and seconds > self._counts.limits.slow_generation_s
+        place.failed_with(fault, crash=crash)
+        return FAILED
+
+    def _note(self, tag: str, identifier: str | None, at: float | None, bits: int) -> None:
+        self._counts.tags[tag] += 1
+        if identifier is not None:
+            first, last = (math.inf, -math.inf) if at is None else (at, at)
+            self._counts.requests.saw(identifier[:_MAX_ID].lower(), first, last, bits)
+
+    def _note_slow(self, seconds: float, at: float | None, text: bytes) -> None:
+        if seconds > self._counts.limits.slow_entry_s:
+            self._counts.saw_slow(seconds, at, self._source, text)
+
+    def _request(self, said: Facts) -> int:
+        """Others announce a request on one line and tell its id on another."""
+        requests = self._counts.requests
+        announces = "method" in said.fields or _ANNOUNCES.search(said.message) is not None
+        if said.correlation_id is None:
+            requests.announced += announces
+            return 0
+        requests.named += "correlation_id" not in said.fields and not announces
+        return ASKED
+
+    def _complain(self, level: str, name: str, message: str, at: float | None) -> None:
+        text = f"[{name}] {message.strip()}".encode("utf-8", "replace")
+        self._counts.complain(level, at, self._source, text)
 
 
 def _trace(block: bytes, start: int, end: int, prefix: bytes, *, in_traceback: bool) -> tuple[int, bytes]:
@@ -174,11 +330,11 @@ def _trace(block: bytes, start: int, end: int, prefix: bytes, *, in_traceback: b
     for _ in range(_TRACE_LINES):
         stop = block.find(b"\n", at)
         stop = len(block) if stop < 0 else stop
-        line = block[at : min(stop, at + _SHOWN)]
+        line = block[at : min(stop, at + _TRACE_LINE_BYTES)]
         if at >= len(block) or not line.startswith(prefix):
             break
         line = line[len(prefix) :]
-        opens = opens_traceback(line) or line.lstrip(b" +|").startswith((TRACEBACK, b"Exception Group"))
+        opens = opens_traceback(line) or _begins_traceback(line)
         raises = in_traceback and after_frame and _EXCEPTION.match(line) is not None
         if not (opens or raises or continues(line, in_traceback=in_traceback)):
             break
@@ -192,19 +348,40 @@ def _trace(block: bytes, start: int, end: int, prefix: bytes, *, in_traceback: b
     return end, raised
 
 
-@lru_cache(maxsize=256)
-def _word_level(word: bytes) -> Level | None:
-    return level_of(word.decode())
+def _begins_traceback(line: bytes) -> bool:
+    """Exception groups draw a frame around theirs."""
+    return line.lstrip(b" +|").startswith((_TRACEBACK, b"Exception Group"))
 
 
-def _object(line: bytes) -> Mapping[str, Any] | None:
-    try:
-        body = json.loads(line.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
+@cache
+def _rare() -> Any:
+    """RE2, imported when it is needed."""
+    import re2
+
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.never_capture = True
+    return re2.compile(_RARE, options)
+
+
+@lru_cache(maxsize=16384)
+def _seconds(text: bytes) -> float | None:
+    """What `duration_ms": 12.5`, `took 3 s` and their like say; None when that is no duration."""
+    parts = _SPLIT.match(text)
+    if parts is None:
         return None
-    return body if isinstance(body, dict) else None
+    try:
+        seconds = float(parts[2]) * _UNITS.get((parts[1] or parts[3]).lower(), 1.0)
+    except ValueError:
+        return None
+    return seconds if seconds < math.inf else None
 
 
-def _string(body: Mapping[str, Any], keys: tuple[str, ...]) -> str:
-    value = first_of(body, keys)
-    return value if isinstance(value, str) else "" if value is None else str(value)
+def _prose(said: Facts) -> str:
+    """What a line says beside its id: its fields and its text."""
+    fields = (f"{key}={value}" for key, value in said.fields.items() if key != "correlation_id")
+    return " ".join((*fields, said.message)) if said.message else " ".join(fields)
+
+
+def _name(value: str | None) -> str:
+    return value[:_MAX_NAME] if value else UNKNOWN

@@ -1,33 +1,23 @@
 """What a tally says: as JSON, as Markdown, as tables of text. Pure; foreign text comes out on one line."""
 
-from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 from opskit.errors import UsageError
 from opskit.logs.shape import Shapes
-from opskit.logs.stats_calls import CallStats
-from opskit.logs.stats_counts import Counts
-from opskit.logs.stats_json import TOP, as_json, buckets, faults, moment, ranked, requests_json, shown
+from opskit.logs.stats_counts import CallStats, Counts, rounded
 from opskit.logs.stats_timeline import CALLS, ERRORS, LINES
+from opskit.text import utc
 
-__all__ = ["By", "Table", "as_json", "as_markdown", "rows_by", "sparkline", "summary"]
-
+#: How many messages are listed (SPEC C5).
+TOP = 5
 _COLUMNS = 60
 _BARS = "▁▂▃▄▅▆▇█"
 _MARKS = frozenset("\\`*_{}[]()<>#|~!&$")
-By = Literal["model", "node", "tag", "minute"]
-PLACE_COLUMNS = (
-    "calls",
-    "ok",
-    "failed",
-    "faults",
-    "crashes",
-    "fallbacks",
-    "fallback rate",
-    "p50",
-    "p95",
-    "max",
-    "tokens/s",
+_CALL_COLUMNS = (
+    *("calls", "ok", "failed", "faults", "crashes", "fallbacks", "fallback rate"),
+    *("p50", "p95", "max", "tokens/s"),
 )
 
 
@@ -37,6 +27,45 @@ class Table(NamedTuple):
     heading: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+
+def as_json(tally: Counts, top: int = TOP) -> dict[str, Any]:
+    """Everything counted; times are ISO 8601 in UTC, durations in seconds. The keys are always the same."""
+    return {
+        "lines": tally.lines,
+        "bytes": tally.size_bytes,
+        "first": _iso(tally.first),
+        "last": _iso(tally.last),
+        "sources": dict(sorted(tally.sources.items())),
+        "errors": _shapes_json(tally.errors, top),
+        "warnings": _shapes_json(tally.warnings, top),
+        "slow": {
+            "threshold_s": tally.limits.slow_entry_s,
+            "total": tally.slow_total,
+            "top": [
+                {
+                    "seconds": rounded(slow.seconds),
+                    "at": _iso(slow.at if slow.at >= 0 else None),
+                    "source": slow.source,
+                    "line": _shown(slow.line),
+                }
+                for slow in tally.slowest()
+            ],
+        },
+        "requests": _requests_json(tally),
+        "calls": _calls_json(tally.places.total()),
+        "models": [{"model": name, **_calls_json(calls)} for name, calls in _ranked(tally.places.by_model())],
+        "nodes": [{"node": name, **_calls_json(calls)} for name, calls in _ranked(tally.places.by_node())],
+        "tags": dict(sorted(tally.tags.items())),
+        "timeline": {
+            "width_s": tally.timeline.width_s,
+            "untimed_lines": tally.timeline.untimed_lines,
+            "buckets": [
+                {"at": _iso(at), "lines": counts[LINES], "errors": counts[ERRORS], "calls": counts[CALLS]}
+                for at, counts in _buckets(tally)
+            ],
+        },
+    }
 
 
 def summary(tally: Counts, top: int = TOP) -> list[Table]:
@@ -49,8 +78,13 @@ def summary(tally: Counts, top: int = TOP) -> list[Table]:
             f"Slow entries (over {tally.limits.slow_entry_s:g} s): {tally.slow_total}",
             ("seconds", "time", "source", "line"),
             [
-                [f"{s.seconds:.2f}", _time(s.at if s.at >= 0 else None), s.source, shown(s.line)]
-                for s in tally.slowest()[:top]
+                [
+                    f"{slow.seconds:.2f}",
+                    _time(slow.at if slow.at >= 0 else None),
+                    slow.source,
+                    _shown(slow.line),
+                ]
+                for slow in tally.slowest()[:top]
             ],
         ),
         Table("Requests", ("what", "value"), _requests(tally)),
@@ -65,20 +99,21 @@ def as_markdown(tally: Counts, top: int = TOP) -> str:
     """The summary as a document. Foreign text cannot become markup in it."""
     parts = ["# Log statistics", ""]
     for heading, columns, rows in summary(tally, top):
-        parts += [f"## {_escaped(heading)}", "", *_markdown_table(columns, rows), ""]
+        lines = [columns, ["---"] * len(columns), *([_escaped(cell) for cell in row] for row in rows)]
+        parts += [f"## {_escaped(heading)}", "", *(f"| {' | '.join(line)} |" for line in lines), ""]
     return "\n".join(parts)
 
 
 def rows_by(tally: Counts, key: str) -> tuple[Sequence[str], list[list[str]]]:
-    """Columns and rows of one breakdown (see `By`). Raises UsageError for another key."""
+    """Columns and rows of one breakdown: model, node, tag or minute. Raises UsageError for another key."""
     if key in ("model", "node"):
         places = tally.places.by_model() if key == "model" else tally.places.by_node()
-        return (key, *PLACE_COLUMNS), [[name, *_place_cells(place)] for name, place in ranked(places)]
+        return (key, *_CALL_COLUMNS), [[name, *_call_cells(calls)] for name, calls in _ranked(places)]
     if key == "tag":
         return (key, "lines"), [[tag, str(count)] for tag, count in tally.tags.most_common()]
     if key == "minute":
         return (key, "lines", "errors", "calls"), [
-            [_time(at), *(str(count) for count in counts)] for at, counts in buckets(tally)
+            [_time(at), *map(str, counts)] for at, counts in _buckets(tally)
         ]
     raise UsageError(
         f"cannot break statistics down by {key!r}", remedy="one of model, node, tag, minute can be used"
@@ -93,6 +128,62 @@ def sparkline(values: Sequence[int], columns: int = _COLUMNS) -> str:
         ]
     most = max(values, default=0)
     return "".join(_BARS[(value * len(_BARS) - 1) // most] if value else " " for value in values)
+
+
+def _shapes_json(shapes: Shapes, top: int) -> dict[str, Any]:
+    return {
+        "total": shapes.total,
+        "kinds": len(shapes.seen),
+        "uncounted": shapes.other,
+        "top": [
+            {
+                "message": name,
+                "count": shape.count,
+                "first": _iso(shape.first),
+                "last": _iso(shape.last),
+                "source": shape.sample[1],
+                "sample": _shown(shape.sample[2]),
+            }
+            for name, shape in shapes.top(top)
+        ],
+    }
+
+
+def _requests_json(tally: Counts) -> dict[str, Any]:
+    """Of tagged requests; without any, of all entries that say how long they took."""
+    ended = tally.requests.ended()
+    tagged = bool(ended.total or not tally.timed.count)
+    return {
+        "told_by": "tags" if tagged else "durations",
+        "total": ended.total if tagged else tally.timed.count,
+        "answered": ended.answered if tagged else None,
+        "failed": ended.failed if tagged else None,
+        "unfinished": ended.total - ended.answered - ended.failed if tagged else None,
+        "slow": ended.slow if tagged else tally.timed_slow,
+        "slow_threshold_s": tally.limits.slow_request_s,
+        "seconds": (ended.seconds if tagged else tally.timed).as_json(),
+        "slowest": [
+            {"seconds": rounded(seconds), "at": _iso(at), "correlation_id": _shown(identifier)}
+            for seconds, at, identifier in ended.slowest
+        ],
+    }
+
+
+def _calls_json(calls: CallStats) -> dict[str, Any]:
+    return {
+        "calls": calls.calls,
+        "ok": calls.ok,
+        "failed": calls.failed,
+        "faults": dict(_faults(calls)),
+        "crashes": calls.crashes,
+        "fallbacks": calls.fallbacks,
+        "fallback_calls": calls.fallback_calls,
+        "fallback_rate": rounded(calls.fallback_rate),
+        "slow": calls.slow,
+        "tokens": calls.tokens,
+        "tokens_per_s": rounded(calls.tokens_per_s),
+        "seconds": calls.seconds.as_json(),
+    }
 
 
 def _overview(tally: Counts) -> list[list[str]]:
@@ -111,45 +202,38 @@ def _overview(tally: Counts) -> list[list[str]]:
 
 
 def _messages(heading: str, shapes: Shapes, top: int) -> Table:
-    rows = [[str(seen.count), name, _time(seen.first), _time(seen.last)] for name, seen in shapes.top(top)]
+    rows = [
+        [str(shape.count), name, _time(shape.first), _time(shape.last)] for name, shape in shapes.top(top)
+    ]
     kinds = f"{len(shapes.seen):,} kinds" if not shapes.other else f"over {len(shapes.seen):,} kinds"
     return Table(f"{heading}: {shapes.total:,} ({kinds})", ("count", "message", "first", "last"), rows)
 
 
 def _requests(tally: Counts) -> list[list[str]]:
-    found = requests_json(tally)
-    if not found["total"]:
+    requests = _requests_json(tally)
+    if not requests["total"]:
         return []
-    seconds = found["seconds"]
-    rows = [["told by", found["told_by"]], ["total", f"{found['total']:,}"]]
-    rows += [[what, f"{found[what]:,}"] for what in ("answered", "failed", "unfinished") if found[what]]
-    rows += [
-        [name, _s(seconds[key])]
-        for name, key in (
-            ("average", "avg_s"),
-            ("fastest", "min_s"),
-            ("median", "p50_s"),
-            ("p95", "p95_s"),
-            ("slowest", "max_s"),
-        )
-        if seconds[key] is not None
-    ]
-    rows.append([f"over {found['slow_threshold_s']:g} s", f"{found['slow']:,}"])
-    generation = tally.places.total().slow
-    if generation:
-        rows.append([f"calls over {tally.limits.slow_generation_s:g} s", f"{generation:,}"])
+    seconds = requests["seconds"]
+    rows = [["told by", requests["told_by"]], ["total", f"{requests['total']:,}"]]
+    rows += [[what, f"{requests[what]:,}"] for what in ("answered", "failed", "unfinished") if requests[what]]
+    keys = {"average": "avg_s", "fastest": "min_s", "median": "p50_s", "p95": "p95_s", "slowest": "max_s"}
+    rows += [[name, _s(seconds[key])] for name, key in keys.items() if seconds[key] is not None]
+    rows.append([f"over {requests['slow_threshold_s']:g} s", f"{requests['slow']:,}"])
+    generations = tally.places.total().slow
+    if generations:
+        rows.append([f"calls over {tally.limits.slow_generation_s:g} s", f"{generations:,}"])
     return rows
 
 
-def _place_cells(place: CallStats) -> list[str]:
-    rate, speed, seconds = place.fallback_rate, place.tokens_per_s, place.seconds
+def _call_cells(calls: CallStats) -> list[str]:
+    rate, speed, seconds = calls.fallback_rate, calls.tokens_per_s, calls.seconds
     return [
-        str(place.calls),
-        str(place.ok),
-        str(place.failed),
-        ", ".join(f"{fault} {count}" for fault, count in faults(place)),
-        str(place.crashes),
-        str(place.fallbacks),
+        str(calls.calls),
+        str(calls.ok),
+        str(calls.failed),
+        ", ".join(f"{fault} {count}" for fault, count in _faults(calls)),
+        str(calls.crashes),
+        str(calls.fallbacks),
         "" if rate is None else f"{rate:.1%}",
         _s(seconds.quantile(0.5)),
         _s(seconds.quantile(0.95)),
@@ -159,27 +243,51 @@ def _place_cells(place: CallStats) -> list[str]:
 
 
 def _courses(tally: Counts) -> list[list[str]]:
-    course = list(buckets(tally))
-    if len(course) < 2:
+    buckets = list(_buckets(tally))
+    if len(buckets) < 2:
         return []
-    width = tally.timeline.width_s
-    first, last = course[0][0], course[-1][0]
-    spread = [[0] * min(_COLUMNS, int((last - first) // width) + 1) for _ in range(3)]
-    places = len(spread[0])
-    for at, counts in course:
-        column = int((at - first) // width) * places // (int((last - first) // width) + 1)
+    width_s, first = tally.timeline.width_s, buckets[0][0]
+    steps = int((buckets[-1][0] - first) // width_s) + 1
+    columns = min(_COLUMNS, steps)
+    courses = [[0] * columns for _ in range(3)]
+    for at, counts in buckets:
+        column = int((at - first) // width_s) * columns // steps
         for what, count in enumerate(counts):
-            spread[what][column] += count
+            courses[what][column] += count
     return [
-        [name, sparkline(spread[what]), f"{sum(spread[what]):,}"]
+        [name, sparkline(courses[what]), f"{sum(courses[what]):,}"]
         for name, what in (("lines", LINES), ("errors", ERRORS), ("calls", CALLS))
-        if any(spread[what])
+        if any(courses[what])
     ]
 
 
+def _buckets(tally: Counts) -> Iterable[tuple[float, list[int]]]:
+    timeline = tally.timeline
+    return ((float(key * timeline.width_s), counts) for key, counts in sorted(timeline.buckets.items()))
+
+
+def _faults(calls: CallStats) -> list[tuple[str, int]]:
+    faults = sorted(calls.faults.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [(_shown(fault), count) for fault, count in faults]
+
+
+def _ranked(places: Mapping[str, CallStats]) -> list[tuple[str, CallStats]]:
+    pairs = sorted(places.items(), key=lambda pair: (-pair[1].calls, pair[0]))
+    return [(_shown(name), calls) for name, calls in pairs]
+
+
+def _shown(text: bytes | str) -> str:
+    """Foreign text, printable and on one line."""
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return "".join(char if char.isprintable() else " " for char in text).strip()
+
+
+def _iso(at: float | None) -> str | None:
+    return None if at is None else utc(at)
+
+
 def _time(at: float | None) -> str:
-    when = moment(at)
-    return "" if when is None else f"{when:%Y-%m-%d %H:%M:%S}"
+    return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _s(value: float | None) -> str:
@@ -187,9 +295,4 @@ def _s(value: float | None) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(f"\\{char}" if char in _MARKS else char for char in shown(text.encode()))
-
-
-def _markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [columns, ["---"] * len(columns), *([_escaped(cell) for cell in row] for row in rows)]
-    return [f"| {' | '.join(line)} |" for line in lines]
+    return "".join(f"\\{char}" if char in _MARKS else char for char in _shown(text))

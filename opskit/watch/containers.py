@@ -1,6 +1,5 @@
 """Containers that die, restart or turn unhealthy, as Docker's events tell of them."""
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +11,7 @@ from opskit.errors import OpskitError
 from opskit.facts.container import Container
 from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents
 from opskit.facts.container_survey import read_container, read_containers, survey_containers
-from opskit.logs.outage import back_off_s
+from opskit.logs.following import Backoff
 from opskit.system.docker import Docker
 from opskit.system.docker_records import DockerEvent
 from opskit.watch.watched_container import WatchedContainer, after, is_news, watched
@@ -71,14 +70,15 @@ class Containers:
     async def run(self) -> None:
         """Raises nothing for what Docker does."""
         since_ns: int | None = None
-        tries = 0
+        backoff = Backoff()
         while True:
             try:
                 async with (
                     self._docker,
                     self._docker.events({"event": list(ACTIONS)}, since_ns=since_ns) as events,
                 ):
-                    tries, since_ns = 0, since_ns or events.began_ns
+                    backoff.reset()
+                    since_ns = since_ns or events.began_ns
                     self._is_there(None)
                     await self._look()
                     async for event in events:
@@ -86,8 +86,7 @@ class Containers:
                         await self._take(event)
             except OpskitError as error:
                 self._is_there(error.message)
-                await asyncio.sleep(back_off_s(tries))
-                tries += 1
+                await backoff.wait()
 
     def look_again(self) -> None:
         """Judge once more what time alone changes: a grace that is over, a stop of long ago."""

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from opskit.logs.blocks import blocks, open_log
+from opskit.logs.files import blocks, open_log
 from opskit.logs.stats import LogTally
 from tests.bench.measure import Figure
 from tests.parts.logfile import write
@@ -19,7 +19,7 @@ _MB = 1_000_000
 _COMMAND = """
 import json, resource, sys, time
 from pathlib import Path
-from opskit.logs.stats_file import tally_file
+from opskit.logs.stats import tally_file
 from opskit.logs.stats_report import as_json
 began = time.perf_counter()
 workers = int(sys.argv[2])

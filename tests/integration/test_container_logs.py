@@ -488,7 +488,7 @@ async def test_docker_behind_ssh_is_followed_like_any_other(
         pytest.skip("the Docker command line is not installed")
     ssh = tmp_path / "ssh"
     ssh.write_text(
-        f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nexec docker --host {box.host} system dial-stdio\n'
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nexec docker --host {box.host} system dial-stdio\n'
     )
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from opskit.doctor.looks.calls import joined
 from opskit.errors import UsageError
-from opskit.logs.docker_time import Times
+from opskit.logs.frames import split_time
 from opskit.logs.record import LogEntry, facts, timestamp
 from opskit.logs.request import story
 from opskit.logs.stats import LogTally
-from opskit.logs.stats_json import as_json
-from opskit.logs.stats_report import as_markdown
+from opskit.logs.stats_report import as_json, as_markdown
 from opskit.text import EARLIEST_S, LATEST_S, epoch_s, utc
 from opskit.watch.requests import RequestTracker
 
@@ -23,7 +22,19 @@ NS = 1763629171255000000
 #: As a log may write them, where a time, a level, a number of seconds or a count is expected.
 WORDS = [
     *(str(NS // unit) for unit in (1, 10**3, 10**6, 10**9)),
-    *("0", "-1", "-1763629171", "1e400", "-1e400", "NaN", "Infinity", "-Infinity", "1e-400", "1" + "0" * 400),
+    *(
+        "0",
+        "-1",
+        "-1763629171",
+        "1e400",
+        "-1e400",
+        "1e305",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e-400",
+        "1" + "0" * 400,
+    ),
     *("1" + "0" * 5000, "true", "null", '""', "[]", "{}", "[" * 400 + "]" * 400, "[" * 3000, '{"a":' * 300),
     *('"0001-01-01T00:00:00+14:00"', '"9999-12-31T23:59:59-14:00"', '"2026-02-31T25:61:61Z"', '"\\ud800"'),
     *('"2026-11-20T08:00:00+99:99"', f'"{NS}"', '"' + "9" * 5000 + '"', '"\u00b2"', "1763629171.255000000"),
@@ -123,7 +134,7 @@ def test_no_line_ends_a_request(lines: list[bytes]) -> None:
 @example(b"0001-01-01T00:00:00Z x")
 def test_the_time_of_docker_can_be_written(raw: bytes) -> None:
     """What stands in front of a message is a time within range, or no time."""
-    at_ns, _ = Times().split(raw, 5)
+    at_ns, _ = split_time(raw, 5)
     assert utc(at_ns / 1e9)
 
 
@@ -133,6 +144,12 @@ def test_seconds_to_nanoseconds_are_told_apart(unit: int) -> None:
     assert epoch_s(NS * unit // 10**9) == pytest.approx(NS / 1e9, abs=1)
     assert facts(f'{{"ts":{NS * unit // 10**9}}}'.encode()).at == pytest.approx(NS / 1e9, abs=1)
     assert facts(f'{{"ts":"{NS * unit // 10**9}"}}'.encode()).at == pytest.approx(NS / 1e9, abs=1)
+
+
+def test_a_number_is_the_time_of_a_json_line_wherever_it_is_read() -> None:
+    """What `--since` compares is what the line says."""
+    line = b'{"ts": 1772366400.5, "msg": "x"}'
+    assert timestamp(line) == facts(line).at == 1772366400.5
 
 
 @given(st.floats() | st.integers() | st.sampled_from([10**400, -(10**400), math.nan, True, None, "1", []]))

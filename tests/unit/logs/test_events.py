@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.logs.blocks import blocks, next_event, tail_offset
-from opskit.logs.events import grouped, may_continue, span
+from opskit.logs.events import Grouper, may_continue, next_event, span
+from opskit.logs.files import blocks, tail_offset
 from opskit.logs.record import LogEntry
-from opskit.logs.scan import entries, hits, lines_of
+from opskit.logs.scan import entries, hits
 from opskit.logs.select import EntryFilter
 
 HEAD = b"2026-11-20T08:00:00Z ERROR it failed\n"
@@ -31,7 +31,9 @@ LINES = st.sampled_from(
 
 
 def texts(block: bytes) -> list[bytes]:
-    return [e.raw for e in grouped(LogEntry("s", line) for line in block.removesuffix(b"\n").split(b"\n"))]
+    grouper = Grouper()
+    events = [grouper.push(LogEntry("s", line)) for line in block.removesuffix(b"\n").split(b"\n")]
+    return [event.raw for event in [*events, grouper.flush()] if event is not None]
 
 
 def test_a_traceback_stays_with_its_line():
@@ -81,8 +83,8 @@ def test_a_file_is_cut_at_events(tmp_path_factory, lines, size, ended):
     pieces = list(blocks(io.BytesIO(content), size))
     assert b"".join(pieces) == content
     if content:
-        whole = [entry.raw for entry in lines_of("s", [content])]
-        parts = [entry.raw for piece in pieces for entry in lines_of("s", [piece])]
+        whole = [entry.raw for entry in entries("s", [content], EntryFilter())]
+        parts = [entry.raw for piece in pieces for entry in entries("s", [piece], EntryFilter())]
         assert parts == whole
 
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.logs.docker_time import Times
 from opskit.logs.frames import (
     CUT,
     LINE_BYTES,
@@ -17,6 +16,7 @@ from opskit.logs.frames import (
     LineJoiner,
     StreamLine,
     StreamMessage,
+    split_time,
 )
 from tests.unit.logs.wire import framed, on_terminal, stamp
 
@@ -140,13 +140,13 @@ def test_bytes_that_are_no_frames_are_refused():
 )
 def test_times_of_every_engine_are_read_to_the_nanosecond(written, at_ns):
     """Docker always writes nine digits in UTC, Podman neither."""
-    assert Times().split(written, 0) == (at_ns, b"text")
+    assert split_time(written, 0) == (at_ns, b"text")
 
 
 @pytest.mark.parametrize("written", [b"text", b"", b"2026-13-45T99:99:99.000000000Z text", b"x" * 40])
 def test_what_has_no_time_keeps_the_last_one(written):
     """And loses no byte."""
-    assert Times().split(written, 7) == (7, written)
+    assert split_time(written, 7) == (7, written)
 
 
 @given(st.binary(max_size=200))

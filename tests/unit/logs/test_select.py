@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from opskit.errors import UsageError
 from opskit.logs.record import LogEntry
-from opskit.logs.select import EntryFilter, checked_tags, compiled
-from opskit.logs.tag_names import STANDARD_TAGS
-from opskit.logs.when import moment
+from opskit.logs.select import EntryFilter, checked_tags, compiled, moment
+from opskit.logs.tag_search import STANDARD_TAGS
 from opskit.tags import Tag
 
 LINE = b"2026-11-20T08:00:00.5Z [LLM_ERROR] correlation_id=8979fe84-3a15-468c-96c9-758325391ded fault=reset"

@@ -56,6 +56,13 @@ class TestJson:
         assert (told["told_by"], told["total"], told["slow"]) == ("durations", 2, 1)
         assert (told["seconds"]["avg_s"], told["seconds"]["min_s"]) == (3.5, 0.5)
 
+    def test_names_out_of_broken_text_are_told(self):
+        """Half a surrogate pair, which JSON can say and UTF-8 cannot."""
+        counted = LogTally()
+        counted.feed(b'[LLM_CALL] node="\\ud800x" model=m\n')
+        assert [node["node"] for node in as_json(counted)["nodes"]] == ["x"]
+        json.dumps(as_json(counted)).encode()
+
 
 class TestTables:
     def test_the_summary_shows_what_there_is(self, tally):

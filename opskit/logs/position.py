@@ -10,20 +10,27 @@ Docker 20.10 was seen to send the first lines of a new file twice when a log is 
 A stream that goes back to a time it has just had does so for that reason; one that goes back to a time it
 never had, because the clock was set.
 
-Pure: times are integers in nanoseconds. If the machine's clock is set back between the messages read and a
-reconnect, those of the repeated hours come again; none is lost.
+If the machine's clock is set back between the messages read and a reconnect, those of the repeated hours come
+again; none is lost.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
-from opskit.logs.frames import StreamMessage
+from opskit.errors import OpskitError
+from opskit.logs.frames import Bare, Framed, LineJoiner, StreamMessage
+from opskit.system.docker import Docker
+from opskit.system.docker_records import LoggedContainer, LogQuery
 
 #: How far the order of stdout and stderr in a log may differ from the order of their times.
 SLACK_NS = 1_000_000_000
 #: How many messages back a stream may jump and still be recognised.
 _RECENT = 4096
+#: After a break the end of the log is asked for first: `since` alone makes Docker read all of it.
+_TAIL_MESSAGES = 2000
+_ANSWER_S = 5.0
 
 
 @dataclass(slots=True)
@@ -135,3 +142,64 @@ class Position:
             return False
         self._places[message.stream] = _Place(message)
         return True
+
+
+@dataclass(slots=True)
+class ContainerReading:
+    """How far one container's log is read, and what to ask next.
+
+    `query` is what to ask first, None once something has come.
+    """
+
+    query: LogQuery | None
+    position: Position
+    lines: LineJoiner
+
+    @classmethod
+    def of(cls, container: LoggedContainer, query: LogQuery | None, position: Position) -> Self:
+        return cls(query, position, LineJoiner(tty=container.tty))
+
+    def queries(self) -> Iterator[LogQuery]:
+        """What to ask, in turn, until one reaches back far enough."""
+        if self.query is not None:
+            yield self.query
+            return
+        since_ns = self.position.since_ns
+        if since_ns is not None:
+            yield LogQuery(tail=_TAIL_MESSAGES)
+        yield LogQuery(since_ns=since_ns)
+
+    def reaches(self, query: LogQuery, oldest_ns: int) -> bool:
+        """Whether an answer whose first message is of `oldest_ns` leaves no gap behind what has been read."""
+        since_ns = self.position.since_ns
+        return self.query is not None or query.tail is None or since_ns is None or oldest_ns <= since_ns
+
+    async def verify(self, docker: Docker, container: LoggedContainer) -> None:
+        """Find out whether a silent log is silent or its stream is dead, by asking for the last message.
+
+        Raises OpskitError(DOCKER_001) when no answer comes, or when a message stands there that never came.
+        """
+        newest = await newest_message(docker, container)
+        if newest is not None and not self.position.has(newest):
+            raise OpskitError("DOCKER_001", "Docker stopped sending the log")
+
+
+def frames_of(container: LoggedContainer) -> Bare | Framed:
+    """The reader that tells the messages of this container apart."""
+    return Bare() if container.tty else Framed()
+
+
+async def newest_message(docker: Docker, container: LoggedContainer) -> StreamMessage | None:
+    """The last message of a container's log, which Docker finds at once however long the log is.
+
+    Raises OpskitError(DOCKER_001) when Docker does not answer.
+    """
+    frames = frames_of(container)
+    messages: list[StreamMessage] = []
+    async with docker.logs(container.id, LogQuery(tail=1)) as stream:
+        while piece := await stream.piece(_ANSWER_S):
+            messages += frames.feed(piece)
+        if piece is None:
+            raise OpskitError("DOCKER_001", f"Docker gave no answer within {_ANSWER_S:g} s")
+    messages += frames.finish()
+    return messages[-1] if messages else None

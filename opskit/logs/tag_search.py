@@ -1,22 +1,47 @@
-"""ripgrep as an engine for raw tag searches, where it is installed.
+"""The names of tags, patterns for them, and ripgrep as the engine for raw searches of them.
 
-Its inner loop is several times faster than any scan that has to come back to Python for each line. Only what
-is the same in both engines is handed to it: whole ordinary files, tags, lines byte for byte. The patterns are
-ours, so nothing that a person wrote reaches its regular expressions.
+Nothing heavier is imported, so that a search can begin at once. ripgrep's inner loop is several times
+faster than any scan that has to come back to Python for each line. Only what is the same in both engines is
+handed to it: whole ordinary files, tags, lines byte for byte. The patterns are ours, so nothing that a person
+wrote reaches its regular expressions.
 """
 
 import os
+import re
 import signal
 from collections.abc import Sequence
 
-from opskit.logs.tag_names import tag_pattern
 from opskit.system.output import reader_has_left
 
+#: SPEC A1 and the end of a request, as `opskit.tags.Tag` has them; a test holds the two together.
+STANDARD_TAGS = (
+    "EXECUTOR_INIT",
+    "REQUEST",
+    "REQUEST_END",
+    "LLM_CALL",
+    "LLM_RESPONSE",
+    "LLM_ERROR",
+    "LLM_PARSE",
+    "LLM_CRASH",
+    "FALLBACK",
+)
+_TAG = re.compile(r"[A-Z*][A-Z0-9_*]*")
 #: ripgrep's exit statuses.
 _FOUND, _NOTHING = 0, 1
 
 
-def search(program: str, path: str, tags: Sequence[str], out: int) -> bool | None:
+def is_tag(text: str) -> bool:
+    """Whether this is a tag, or a pattern of tags with `*`."""
+    return _TAG.fullmatch(text) is not None
+
+
+def tag_pattern(tags: Sequence[str]) -> bytes:
+    """A pattern for any of the tags in brackets; `*` stands for any part of a name. They must be tags."""
+    alternatives = (re.escape(tag).replace(r"\*", "[A-Z0-9_]*") for tag in tags)
+    return rf"\[(?:{'|'.join(alternatives)})\]".encode()
+
+
+def ripgrep(program: str, path: str, tags: Sequence[str], out: int) -> bool | None:
     """Write the lines of a file with one of the tags to descriptor `out`; whether there were any.
 
     None when ripgrep could not do it. Raises BrokenPipeError when the reader went away before there was any.
@@ -32,7 +57,7 @@ def search(program: str, path: str, tags: Sequence[str], out: int) -> bool | Non
         "--color=never",
         "--no-messages",
         "--regexp",
-        tag_pattern(tuple(tags)).decode("ascii"),
+        tag_pattern(tags).decode("ascii"),
         "--",
         os.path.abspath(path),  # noqa: PTH100 - pathlib would cost more than the search of a small file
     ]

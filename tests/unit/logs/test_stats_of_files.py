@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.errors import OpskitError
-from opskit.logs import stats_file
-from opskit.logs.stats import LogTally
-from opskit.logs.stats_file import Feeder, tally_file
-from opskit.logs.stats_json import as_json
+from opskit.logs import stats
+from opskit.logs.stats import Feeder, LogTally, tally_file
+from opskit.logs.stats_report import as_json
 from tests.parts.logfile import write
 
 
@@ -37,7 +36,7 @@ class TestFiles:
     def test_processes_make_no_difference(self, log, monkeypatch, workers):
         """Tallied by one process or by several, the result is that of the whole text."""
         truth, path = log
-        monkeypatch.setattr(stats_file, "PARALLEL_FROM", 0)
+        monkeypatch.setattr(stats, "PARALLEL_FROM", 0)
         whole = LogTally()
         whole.feed(path.read_bytes(), str(path))
         counted = tally_file(path, workers=workers)
@@ -47,7 +46,7 @@ class TestFiles:
     def test_beside_other_threads_processes_are_started_afresh(self, log, monkeypatch):
         """Forking beside a thread could copy a lock that nobody holds any more."""
         truth, path = log
-        monkeypatch.setattr(stats_file, "PARALLEL_FROM", 0)
+        monkeypatch.setattr(stats, "PARALLEL_FROM", 0)
         over = threading.Event()
         other = threading.Thread(target=over.wait)
         other.start()
@@ -60,8 +59,8 @@ class TestFiles:
     def test_a_lost_process_is_made_up_for(self, log, monkeypatch):
         """When a child dies, its part is read here."""
         truth, path = log
-        monkeypatch.setattr(stats_file, "PARALLEL_FROM", 0)
-        monkeypatch.setattr(stats_file, "_work", _die)
+        monkeypatch.setattr(stats, "PARALLEL_FROM", 0)
+        monkeypatch.setattr(stats, "_work", _die)
         assert tally_file(path, workers=2).lines == truth.lines
 
     def test_a_packed_file_is_read_like_a_plain_one(self, log, tmp_path):
@@ -84,7 +83,7 @@ class TestFiles:
 
     def test_one_line_longer_than_any_block_is_one_line(self, tmp_path, monkeypatch):
         """Its bytes are counted, its head is read, whoever gets which part of it."""
-        monkeypatch.setattr(stats_file, "PARALLEL_FROM", 0)
+        monkeypatch.setattr(stats, "PARALLEL_FROM", 0)
         path = tmp_path / "long.log"
         text = b"2026-03-01 12:00:00 ERROR long " + b"x" * 20_000_000 + b"\nERROR behind it\n"
         path.write_bytes(text)

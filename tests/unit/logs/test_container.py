@@ -3,7 +3,7 @@
 import pytest
 
 from opskit.errors import OpskitError
-from opskit.logs.selection import chosen
+from opskit.logs.container import chosen
 from opskit.system.docker_records import PROJECT, SERVICE, ListedContainer
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opskit.logs.frames import Bare, Framed, LineJoiner, StreamMessage
-from opskit.logs.resume import SLACK_NS, Position
+from opskit.logs.position import SLACK_NS, Position
 from tests.unit.logs.wire import framed, on_terminal
 
 _START_NS = 1_795_168_580_999_999_000
