@@ -24,9 +24,9 @@ _MARKS = {
 
 def page(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]", *, verbose: bool) -> None:
     """Causes, then areas; with `verbose` every check."""
-    for one in fixed:
-        told = "fixed" if one.gone else f"not fixed{': ' + one.detail if one.detail else ''}"
-        render.line(f"{told}: {one.command}")
+    for fix in fixed:
+        result = "fixed" if fix.gone else f"not fixed{': ' + fix.detail if fix.detail else ''}"
+        render.line(f"{result}: {fix.command}")
     if fixed:
         render.line("")
     _head(diagnosis)
@@ -34,7 +34,7 @@ def page(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]", *, verbose: bool) -> 
         render.line("")
         _cause(diagnosis, entry, f"{number:>2}. ")
     render.line("")
-    for status, area, text in areas(diagnosis.findings):
+    for status, area, text in areas(diagnosis):
         mark, style = _MARKS[status]
         render.paragraph(f"[{mark}] {area:<14}", text, style=style)
     if verbose:
@@ -63,14 +63,14 @@ def known(*, as_json: bool) -> None:
     render.table(("cause", "area", "looks at"), [(one.id, one.area, one.looks_at) for one in KNOWN])
 
 
-def areas(findings: "Sequence[Finding]") -> "Iterator[tuple[Status, str, str]]":
+def areas(diagnosis: "Diagnosis") -> "Iterator[tuple[Status, str, str]]":
     """One line for each area: its worst outcome, and what it comes to. Pure."""
     from opskit.doctor.catalogue import AREAS
 
     for area in AREAS:
-        here = [one for one in findings if one.evidence.get("tags") == [area]]
-        if here:
-            yield _worst(here), area, _summary(here)
+        findings = [finding for finding in diagnosis.findings if diagnosis.areas.get(finding.check) == area]
+        if findings:
+            yield _worst(findings), area, _summary(findings)
 
 
 def _worst(findings: "Sequence[Finding]") -> Status:
@@ -81,23 +81,20 @@ def _worst(findings: "Sequence[Finding]") -> Status:
 
 def _summary(findings: "Sequence[Finding]") -> str:
     """What is wrong or open by name; what is fine in its own words while there is room."""
-    parts = []
-    failed = [one for one in findings if one.status in (Status.FAIL, Status.WARN)]
-    unclear = [one for one in findings if one.status is Status.INCONCLUSIVE]
-    fine = [one for one in findings if one.status is Status.PASS]
-    skipped = [one for one in findings if one.status is Status.SKIP]
-    if failed:
-        parts.append(f"wrong: {', '.join(one.check for one in failed)}")
-    blocked = [one for one in unclear if one.state == "not judged"]
-    parts += [f"{one.check}: {one.detail}" for one in unclear if one not in blocked]
-    if blocked:
-        parts.append(f"not judged: {', '.join(one.check for one in blocked)}")
-    if fine:
-        parts.append("; ".join(_said(one) for one in fine))
-    if not (failed or unclear or fine):
+    by_status: dict[Status, list[Finding]] = {status: [] for status in Status}
+    for finding in findings:
+        by_status[finding.status].append(finding)
+    failed = [*by_status[Status.FAIL], *by_status[Status.WARN]]
+    blocked = [one for one in by_status[Status.INCONCLUSIVE] if one.state == "not judged"]
+    unclear = [one for one in by_status[Status.INCONCLUSIVE] if one.state != "not judged"]
+    passed = by_status[Status.PASS]
+    if not (failed or blocked or unclear or passed):
         # What was left out only because something else was says nothing of its own.
-        parts.append("; ".join(dict.fromkeys(one.detail for one in skipped if one.state != "left out")))
-    return "; ".join(part for part in parts if part)
+        return "; ".join(dict.fromkeys(one.detail for one in findings if one.state != "left out"))
+    parts = [f"wrong: {', '.join(one.check for one in failed)}"] if failed else []
+    parts += [f"{one.check}: {one.detail}" for one in unclear]
+    parts += [f"not judged: {', '.join(one.check for one in blocked)}"] if blocked else []
+    return "; ".join([*parts, *map(_said, passed)])
 
 
 def _said(finding: "Finding") -> str:
@@ -126,8 +123,8 @@ def _cause(diagnosis: "Diagnosis", entry: "Attributed", head: str) -> None:
     mark, style = _MARKS[cause.status]
     indent = " " * len(head)
     render.paragraph(f"{head}[{mark}] ", cause.title, style=style)
-    for one in cause.evidence:
-        render.paragraph(f"{indent}    ", one)
+    for sentence in cause.evidence:
+        render.paragraph(f"{indent}    ", sentence)
     if explained := _explained(diagnosis, entry):
         render.paragraph(f"{indent}    ", explained, style="dim")
     children = diagnosis.below(cause.key)

@@ -26,13 +26,13 @@ class Attributed:
 
 
 def order(cause: Cause) -> tuple[Any, ...]:
-    """What is to be dealt with first comes first; the same causes always stand in the same order."""
-    rest = (cause.title, cause.status.value, cause.because, cause.evidence, sorted(cause.claims))
-    return (RANKS[cause.id], cause.target, *rest)
+    """Return the key by which causes are sorted: what is to be dealt with first comes first, always."""
+    details = (cause.title, cause.status.value, cause.because, cause.evidence, sorted(cause.claims))
+    return (RANKS[cause.id], cause.target, *details)
 
 
 def attribute(causes: Sequence[Cause], findings: Sequence[Finding]) -> tuple[list[Attributed], list[Finding]]:
-    """The causes, each parent before its children, and the open findings that none of them explains.
+    """Return the causes, each parent before its children, and the open findings that none of them explains.
 
     Of several causes with one key only the first counts.
     """
@@ -53,8 +53,8 @@ def attribute(causes: Sequence[Cause], findings: Sequence[Finding]) -> tuple[lis
         )
         for cause in ordered
     }
-    left = [finding for finding in findings if finding.status in OPEN and finding.check not in taken]
-    return _unfolded(entries), left
+    unexplained = [finding for finding in findings if finding.status in OPEN and finding.check not in taken]
+    return _unfolded(entries), unexplained
 
 
 def _parent(cause: Cause, known: dict[str, Cause]) -> str | None:
@@ -76,10 +76,10 @@ def _unfolded(entries: dict[str, Attributed]) -> list[Attributed]:
             failing.update({entry.cause.key, entry.parent or ""})
     for listed in children.values():
         listed.sort(key=lambda entry: (entry.cause.key not in failing, order(entry.cause)))
-    found: list[Attributed] = []
+    ordered: list[Attributed] = []
     waiting = list(reversed(children.get(None, [])))
     while waiting:
         entry = waiting.pop()
-        found.append(entry)
+        ordered.append(entry)
         waiting += reversed(children.get(entry.cause.key, []))
-    return found
+    return ordered

@@ -1,7 +1,7 @@
 """The result of an examination: causes in the order in which to deal with them, and what is open."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from opskit.doctor.attribution import Attributed, attribute
@@ -13,12 +13,16 @@ from opskit.result import SCHEMA_VERSION, Finding, Status
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """`entries` are the causes, each before what follows from it; `open` what none of them explains."""
+    """`entries` are the causes, each before what follows from it; `open` what none of them explains.
+
+    `areas` are those of the checks, by their names.
+    """
 
     entries: tuple[Attributed, ...]
     findings: tuple[Finding, ...]
     open: tuple[Finding, ...]
     seconds: float = 0.0
+    areas: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def causes(self) -> list[Cause]:
@@ -47,15 +51,15 @@ class Diagnosis:
         return Exit.OK if self.judged else Exit.INCONCLUSIVE
 
     def below(self, key: str) -> list[Attributed]:
-        """What follows directly from a cause."""
+        """Return what follows directly from a cause."""
         return [entry for entry in self.entries if entry.parent == key]
 
     def explained(self, entry: Attributed) -> list[str]:
-        """The checks that a cause explains, with those of everything that follows from it."""
-        found = list(entry.explains)
+        """Return the checks that a cause explains, with those of everything that follows from it."""
+        names = list(entry.explains)
         for child in self.below(entry.cause.key):
-            found += self.explained(child)
-        return found
+            names += self.explained(child)
+        return names
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -69,25 +73,31 @@ class Diagnosis:
         }
 
 
-def diagnosed(causes: Iterable[Cause], findings: Sequence[Finding], seconds: float = 0.0) -> Diagnosis:
+def diagnosed(
+    causes: Iterable[Cause],
+    findings: Sequence[Finding],
+    *,
+    areas: Mapping[str, str] | None = None,
+    seconds: float = 0.0,
+) -> Diagnosis:
     """Attribute findings to causes; a failure that nothing explains becomes a cause of its own. Pure."""
     known = list(causes)
-    _, left = attribute(known, findings)
-    known += [_unexplained(finding) for finding in left if finding.status is Status.FAIL]
-    entries, left = attribute(known, findings)
-    return Diagnosis(tuple(entries), tuple(findings), tuple(left), seconds)
+    _, unexplained = attribute(known, findings)
+    known += [_unexplained(finding) for finding in unexplained if finding.status is Status.FAIL]
+    entries, unexplained = attribute(known, findings)
+    return Diagnosis(tuple(entries), tuple(findings), tuple(unexplained), seconds, areas or {})
 
 
 def _unexplained(finding: Finding) -> Cause:
     """What failed for a reason that is not known here is told as it is."""
-    remedy = finding.remedy or f"`opskit explain {finding.code or finding.state or 'failed'}`"
+    state = finding.state or "failed"
     return Cause(
-        "check-failed",
-        finding.check,
-        f"{finding.check}: {finding.state or 'failed'}",
-        (finding.detail,) if finding.detail else (),
-        remedy,
-        frozenset({finding.check}),
+        id="check-failed",
+        target=finding.check,
+        title=f"{finding.check}: {state}",
+        evidence=(finding.detail,) if finding.detail else (),
+        remedy=finding.remedy or f"`opskit explain {finding.code or state}`",
+        claims=frozenset({finding.check}),
         code=finding.code,
     )
 

@@ -1,20 +1,18 @@
 """Kinds that look at files: file, env_file."""
 
 import asyncio
-import fnmatch
 import grp
 import hashlib
 import pwd
-import re
 import stat
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from opskit.checks.fields import CONFIG, Bytes, Text, Texts
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.facts.env_file import SECRET_NAMES, matching, read_env_file
 
 _TYPES = (
     (stat.S_ISREG, "file"),
@@ -23,16 +21,6 @@ _TYPES = (
     (stat.S_ISFIFO, "pipe"),
     (stat.S_ISBLK, "device"),
     (stat.S_ISCHR, "device"),
-)
-#: Names whose values must not be empty.
-_SECRETS = ("*KEY*", "*TOKEN*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*CREDENTIAL*")
-_ENV_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*=(.*)", re.DOTALL)
-_ENV_BYTES = 4 * 1024 * 1024
-#: What example files leave for a person to replace; nothing that could be somebody's real secret.
-_PLACEHOLDER = re.compile(
-    r"change[-_ ]?(me|this|it)\W*|your[-_ ].*|<.*>|x{3,}|\*{3,}|(sk-)?\.{3}|(sk-)?…|to[-_ ]?do"
-    r"|placeholder|replace[-_ ]?(me|this|with).*|.*[-_ ]goes[-_ ]here|.*[-_ ]here",
-    re.IGNORECASE,
 )
 
 
@@ -105,98 +93,40 @@ class EnvFileParams:
 
     path: Text = ".env"
     keys: Texts = ()
-    secrets: Texts = _SECRETS
-
-
-@dataclass(frozen=True, slots=True)
-class EnvFile:
-    """What is in an environment file, without a single value."""
-
-    keys: tuple[str, ...]
-    empty: tuple[str, ...]
-    twice: tuple[str, ...]
-    malformed: tuple[int, ...]
-    placeholders: tuple[str, ...] = ()
-
-
-def env_file(text: str) -> EnvFile:
-    """Read it as Docker Compose does, as far as keys are concerned. `malformed` are line numbers."""
-    filled: dict[str, str] = {}
-    twice: list[str] = []
-    malformed: list[int] = []
-    open_quote, number = "", 0
-    for number, line in enumerate(text.splitlines(), 1):
-        if open_quote:
-            if open_quote in line.replace(f"\\{open_quote}", ""):
-                open_quote = ""
-            continue
-        bare = line.strip()
-        if not bare or bare.startswith("#"):
-            continue
-        match = _ENV_LINE.fullmatch(bare)
-        if match is None:
-            malformed.append(number)
-            continue
-        key, value = match[1], match[2].strip()
-        if key in filled:
-            twice.append(key)
-        quote = value[:1] if value[:1] in ("'", '"') else ""
-        if quote:
-            inner, end, _ = value[1:].replace(f"\\{quote}", "").partition(quote)
-            # A value that goes on in the next line is something, whatever it begins with.
-            filled[key] = inner.strip() if end else inner + "\n"
-            open_quote = "" if end else quote
-        else:
-            filled[key] = re.split(r"(?:^|\s)#", value)[0].strip()
-    if open_quote:
-        malformed.append(number)
-    empty = tuple(key for key, value in filled.items() if not value)
-    left = tuple(key for key, value in filled.items() if _PLACEHOLDER.fullmatch(value))
-    return EnvFile(tuple(filled), empty, tuple(dict.fromkeys(twice)), tuple(malformed), left)
+    secrets: Texts = SECRET_NAMES
 
 
 async def _env_file(params: EnvFileParams, scene: CheckContext) -> Observation:
     path = scene.path(params.path)
-    return await asyncio.to_thread(_look_env, path, params)
-
-
-def _look_env(path: Path, params: EnvFileParams) -> Observation:
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(_ENV_BYTES)
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        values: dict[str, Any] = {"exists": False, "missing": list(params.keys), "error": "missing"}
-        return Observation(values, problem="there is no such file", state="missing", settled=("exists",))
-    except (OSError, ValueError) as exc:
-        return _unreadable(exc)
-    found = env_file(raw.decode("utf-8-sig", "replace"))
-    missing = [key for key in params.keys if key not in found.keys]
-    empty = _secrets(found.empty, params)
-    placeholders = _secrets(found.placeholders, params)
+    env_file = await scene.around.get(read_env_file, path, not_before=scene.not_before)
+    if env_file.error is not None:
+        if isinstance(env_file.error, FileNotFoundError | NotADirectoryError):
+            values: dict[str, Any] = {"exists": False, "missing": list(params.keys), "error": "missing"}
+            return Observation(values, problem=env_file.problem, state="missing", settled=("exists",))
+        return _unreadable(env_file.error)
+    missing = [key for key in params.keys if key not in env_file.keys]
+    empty = matching(env_file.empty, params.secrets)
+    placeholders = matching(env_file.placeholders, params.secrets)
     values = {
         "exists": True,
-        "keys": list(found.keys),
+        "keys": list(env_file.keys),
         "missing": missing,
-        "empty": list(found.empty),
-        "empty_secrets": empty,
-        "placeholders": placeholders,
-        "twice": list(found.twice),
-        "malformed": list(found.malformed),
-        "readable_by_all": bool(mode & stat.S_IROTH),
+        "empty": list(env_file.empty),
+        "empty_secrets": list(empty),
+        "placeholders": list(placeholders),
+        "twice": list(env_file.twice),
+        "malformed": list(env_file.malformed),
+        "readable_by_all": env_file.readable_by_all,
         "error": None,
     }
-    parts = [f"{len(found.keys)} keys"]
+    parts = [f"{len(env_file.keys)} keys"]
     parts += [f"missing: {', '.join(missing)}"] if missing else []
     parts += [f"without a value: {', '.join(empty)}"] if empty else []
     parts += [f"with a placeholder: {', '.join(placeholders)}"] if placeholders else []
-    parts += [f"lines that say nothing: {', '.join(map(str, found.malformed))}"] if found.malformed else []
+    lines = ", ".join(map(str, env_file.malformed))
+    parts += [f"lines that say nothing: {lines}"] if lines else []
     remedy = f"add to {params.path}: {', '.join([*missing, *empty])}" if missing or empty else None
     return Observation(values, "; ".join(parts), state="present", remedy=remedy)
-
-
-def _secrets(names: Sequence[str], params: EnvFileParams) -> list[str]:
-    return [name for name in names if any(fnmatch.fnmatchcase(name, one) for one in params.secrets)]
 
 
 KINDS = (

@@ -13,11 +13,11 @@ from opskit.checks.databases import without_password
 from opskit.checks.kinds.chains import grown, parses, says_something, source
 from opskit.checks.kinds.compose import states
 from opskit.checks.kinds.containers import container_values
-from opskit.checks.kinds.files import env_file
 from opskit.checks.kinds.gpu import apple, nvidia
 from opskit.checks.kinds.http import without_secrets
 from opskit.checks.kinds.network import unresolved
 from opskit.facts.container import Container, container
+from opskit.facts.env_file import parse_env_file
 from opskit.system.sockets import groups, launchd_label
 
 RULES = ContainerRules(60.0, 300.0)
@@ -89,7 +89,7 @@ def test_system_profiler_is_read():
 
 def test_an_environment_file_is_read_without_its_values():
     """Names, empty ones, doubles and broken lines; quotes may span lines."""
-    found = env_file(
+    found = parse_env_file(
         "# note\nexport A=1\nB=\nC='' # empty\nD=\"two\nlines\"\nA=2\nnonsense\nE= # nothing\nF=x#y\n"
     )
     assert found.keys == ("A", "B", "C", "D", "E", "F")
