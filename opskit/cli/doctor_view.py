@@ -8,8 +8,7 @@ from opskit.doctor.cause import counted
 from opskit.result import Status
 
 if TYPE_CHECKING:
-    from opskit.doctor.attribution import Attributed
-    from opskit.doctor.diagnosis import Diagnosis
+    from opskit.doctor.diagnosis import Attributed, Diagnosis
     from opskit.doctor.fixing import Fixed
     from opskit.result import Finding
 

@@ -19,7 +19,7 @@ from opskit.facts.docker_daemon import (
     read_docker_daemon,
     read_other_daemons,
 )
-from opskit.facts.env_file import EnvFile, read_env_file
+from opskit.facts.env_file import EnvFileFacts, read_env_file
 from opskit.facts.environment import Environment, known
 from opskit.facts.machine import DiskFacts, MemoryFacts, read_addresses, read_disk, read_memory
 from opskit.facts.model_memory import PromptReading, read_cache_sizes, read_prompt
@@ -83,7 +83,7 @@ class Evidence:
     containers: tuple[ExaminedContainer, ...] = ()
     networks: Mapping[str, bool] = field(default_factory=dict)
     projects: tuple[ComposeFacts, ...] = ()
-    env_files: Mapping[str, EnvFile] = field(default_factory=dict)
+    env_files: Mapping[str, EnvFileFacts] = field(default_factory=dict)
     requests: tuple[ModelRequests, ...] = ()
     job: RecoveryJob | None = None
 

@@ -8,7 +8,7 @@ from opskit.config.problems import Problem
 from opskit.doctor.cause import Cause, counted, listing
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
-from opskit.facts.env_file import EnvFile, read_env_file
+from opskit.facts.env_file import EnvFileFacts, read_env_file
 from opskit.result import Status
 
 _CLAIMS = frozenset({"configuration"})
@@ -100,7 +100,7 @@ def _unset_secrets(evidence: Evidence) -> Iterator[Cause]:
             )
 
 
-def _of_env_file(path: str, env_file: EnvFile) -> Iterator[Cause]:
+def _of_env_file(path: str, env_file: EnvFileFacts) -> Iterator[Cause]:
     claims = frozenset({f"env file {path}"})
     if env_file.problem:
         yield Cause(
@@ -126,7 +126,7 @@ def _of_env_file(path: str, env_file: EnvFile) -> Iterator[Cause]:
         )
 
 
-def _missing_values(env_file: EnvFile) -> tuple[str, ...]:
+def _missing_values(env_file: EnvFileFacts) -> tuple[str, ...]:
     empty, examples = env_file.empty_secrets, env_file.placeholder_secrets
     return (
         *([f"no value: {listing(empty)}"] if empty else []),

@@ -8,16 +8,12 @@ from opskit.checks.node_probe import NodeProbe
 from opskit.doctor.areas.nodes import claims_of
 from opskit.doctor.cause import Cause, listing
 from opskit.doctor.evidence import Evidence
-from opskit.facts.environment import known
+from opskit.facts.environment import OLLAMA_SETTINGS, known
 from opskit.llm.fit import gib
 from opskit.result import Status
 
-#: Wire facts A6: what `ollama serve` reads once, when it starts.
-_SERVER = (
-    "OLLAMA_NUM_PARALLEL", "OLLAMA_CONTEXT_LENGTH", "OLLAMA_MAX_LOADED_MODELS", "OLLAMA_KEEP_ALIVE",
-    "OLLAMA_KV_CACHE_TYPE", "OLLAMA_FLASH_ATTENTION", "OLLAMA_MAX_QUEUE", "OLLAMA_LOAD_TIMEOUT",
-    "OLLAMA_SCHED_SPREAD", "OLLAMA_GPU_OVERHEAD", "OLLAMA_MODELS",
-)  # fmt: skip
+#: What `ollama serve` reads once, when it starts, beside the address it binds to.
+_SERVER = sorted(OLLAMA_SETTINGS - {"OLLAMA_HOST"})
 _NUMBERS = ("OLLAMA_NUM_PARALLEL", "OLLAMA_CONTEXT_LENGTH", "OLLAMA_MAX_LOADED_MODELS", "OLLAMA_MAX_QUEUE",
             "OLLAMA_GPU_OVERHEAD")  # fmt: skip
 #: Share of the 16-bit cache that remains (Ollama's own figures).

@@ -17,7 +17,7 @@ from opskit.checks.kinds.gpu import apple, nvidia
 from opskit.checks.kinds.http import without_secrets
 from opskit.checks.kinds.network import unresolved
 from opskit.facts.container import Container, container
-from opskit.facts.env_file import parse_env_file
+from opskit.system.env_file import parse_env_file
 from opskit.system.sockets import groups, launchd_label
 
 RULES = ContainerRules(60.0, 300.0)
@@ -87,14 +87,15 @@ def test_system_profiler_is_read():
     assert apple("oh no") == []
 
 
-def test_an_environment_file_is_read_without_its_values():
-    """Names, empty ones, doubles and broken lines; quotes may span lines."""
-    found = parse_env_file(
-        "# note\nexport A=1\nB=\nC='' # empty\nD=\"two\nlines\"\nA=2\nnonsense\nE= # nothing\nF=x#y\n"
+def test_an_environment_file_is_read_as_compose_reads_it():
+    """Names, empty ones, doubles and broken lines; quotes may span lines; no value is shown by accident."""
+    file = parse_env_file(
+        "# note\nexport A=1\nB=\nC='' # empty\nD=\"two\nlines\"\nA=2\n\nnonsense\n"
+        "E= # nothing\nF=x#y\n1G=x\nH=#x\n"
     )
-    assert found.keys == ("A", "B", "C", "D", "E", "F")
-    assert found.empty == ("B", "C", "E")
-    assert (found.twice, found.malformed) == (("A",), (8,))
+    assert file.values == {"A": "2", "B": "", "C": "", "D": "two\nlines", "E": "", "F": "x#y", "H": "#x"}
+    assert (file.repeated, file.malformed) == (("A",), (9, 12))
+    assert "two" not in repr(file)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from opskit.checks.node_probe import NodeProbe, ProbeOptions
 from opskit.checks.state import NodeState
 from opskit.config.load import LoadedConfig
 from opskit.config.schema import AgentConfig, Config, NodeConfig, RecoveryConfig
-from opskit.doctor.attribution import order
+from opskit.doctor.diagnosis import order
 from opskit.doctor.evidence import Evidence, ExaminedContainer
 from opskit.doctor.examination import causes
 from opskit.doctor.target import ExaminationTarget

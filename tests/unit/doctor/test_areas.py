@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from opskit.checks.state import NodeState
-from opskit.doctor.examination import causes
+from opskit.config.schema import StackConfig
+from opskit.doctor.catalogue import AREAS
+from opskit.doctor.examination import causes, checks
 from opskit.errors import OpskitError
 from opskit.facts.compose_project import unset_variables
 from opskit.facts.docker_daemon import DockerAddress, DockerDaemon
@@ -42,6 +44,16 @@ def daemon(*, silent: bool = False, **address: Any) -> DockerDaemon:
 def test_a_stack_that_is_well_has_no_cause():
     """The evidence that other tests change is without a cause."""
     assert keys(well()) == []
+
+
+def test_every_check_has_an_area_and_waits_for_another_that_is_there():
+    """Each area of the page is examined, but for what is computed from others."""
+    stack = StackConfig(env_files=("a.env",), compose={"app": ("compose.yml",)})
+    examined = checks(well(config=replace(CONFIG, stack=stack)).target)
+    assert {check.tags for check in examined} == {(area,) for area in AREAS if area != "models"}
+    names = [check.name for check in examined]
+    assert len(set(names)) == len(names)
+    assert {name for check in examined for name in check.requires} <= set(names)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from opskit.doctor.areas.schedule import of_job
-from opskit.doctor.attribution import attribute
+from opskit.doctor.diagnosis import attribute
 from opskit.doctor.recovery_job import RecoveryJob
 
 NEXT = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
