@@ -119,6 +119,6 @@ async def _examined(target: "ExaminationTarget", *, quiet: bool) -> "Diagnosis":
         bars: list[render.Bar] = []
         return await examine(
             target,
-            begins=lambda total: bars.append(stack.enter_context(render.progress(total, quiet=quiet))),
-            told=lambda finding: bars[0].step(finding.check),
+            on_start=lambda total: bars.append(stack.enter_context(render.progress(total, quiet=quiet))),
+            on_finding=lambda finding: bars[0].step(finding.check),
         )

@@ -45,7 +45,7 @@ def document(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]") -> None:
     """The same for machines."""
     content = diagnosis.as_json()
     if fixed:
-        content["fixed"] = [one.as_json() for one in fixed]
+        content["fixed"] = [fix.as_json() for fix in fixed]
     render.document(content)
 
 
@@ -55,11 +55,11 @@ def known(*, as_json: bool) -> None:
     from opskit.result import SCHEMA_VERSION
 
     if as_json:
-        rows = [{"id": one.id, "area": one.area, "looks_at": one.looks_at} for one in KNOWN]
+        rows = [{"id": cause.id, "area": cause.area, "looks_at": cause.looks_at} for cause in KNOWN]
         head = {"schema_version": SCHEMA_VERSION, "command": "doctor", "ok": True, "status": "pass"}
         render.document({**head, "findings": [], "known": rows})
         return
-    render.table(("cause", "area", "looks at"), [(one.id, one.area, one.looks_at) for one in KNOWN])
+    render.table(("cause", "area", "looks at"), [(cause.id, cause.area, cause.looks_at) for cause in KNOWN])
 
 
 def areas(diagnosis: "Diagnosis") -> "Iterator[tuple[Status, str, str]]":
@@ -73,7 +73,7 @@ def areas(diagnosis: "Diagnosis") -> "Iterator[tuple[Status, str, str]]":
 
 
 def _worst(findings: "Sequence[Finding]") -> Status:
-    present = {one.status for one in findings}
+    present = {finding.status for finding in findings}
     order = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE, Status.PASS, Status.SKIP)
     return next(status for status in order if status in present)
 
@@ -84,15 +84,15 @@ def _summary(findings: "Sequence[Finding]") -> str:
     for finding in findings:
         by_status[finding.status].append(finding)
     failed = [*by_status[Status.FAIL], *by_status[Status.WARN]]
-    blocked = [one for one in by_status[Status.INCONCLUSIVE] if one.state == "not judged"]
-    unclear = [one for one in by_status[Status.INCONCLUSIVE] if one.state != "not judged"]
-    passed = by_status[Status.PASS]
+    passed, inconclusive = by_status[Status.PASS], by_status[Status.INCONCLUSIVE]
+    blocked = [finding.check for finding in inconclusive if finding.state == "not judged"]
+    unclear = [finding for finding in inconclusive if finding.state != "not judged"]
     if not (failed or blocked or unclear or passed):
         # What was left out only because something else was says nothing of its own.
-        return "; ".join(dict.fromkeys(one.detail for one in findings if one.state != "left out"))
-    parts = [f"wrong: {', '.join(one.check for one in failed)}"] if failed else []
-    parts += [f"{one.check}: {one.detail}" for one in unclear]
-    parts += [f"not judged: {', '.join(one.check for one in blocked)}"] if blocked else []
+        return "; ".join(dict.fromkeys(finding.detail for finding in findings if finding.state != "left out"))
+    parts = [f"wrong: {', '.join(finding.check for finding in failed)}"] if failed else []
+    parts += [f"{finding.check}: {finding.detail}" for finding in unclear]
+    parts += [f"not judged: {', '.join(blocked)}"] if blocked else []
     return "; ".join([*parts, *map(_said, passed)])
 
 
@@ -102,7 +102,7 @@ def _said(finding: "Finding") -> str:
 
 
 def _head(diagnosis: "Diagnosis") -> None:
-    open_count = sum(one.status is Status.INCONCLUSIVE for one in diagnosis.open)
+    open_count = sum(finding.status is Status.INCONCLUSIVE for finding in diagnosis.open)
     unclear = f"; {counted(open_count, 'check')} could not be judged" if open_count else ""
     took = f" ({counted(len(diagnosis.findings), 'check')} in {diagnosis.seconds:.1f} s)"
     if not diagnosis.judged and not diagnosis.entries:
@@ -126,26 +126,23 @@ def _cause(diagnosis: "Diagnosis", entry: "Attributed", head: str) -> None:
         render.paragraph(f"{indent}    ", sentence)
     if explained := _explained(diagnosis, entry):
         render.paragraph(f"{indent}    ", explained, style="dim")
-    children = diagnosis.below(cause.key)
-    for child in children:
-        render.paragraph(f"{indent}    → ", child.cause.title)
-        _grandchildren(diagnosis, child, f"{indent}      ")
+    _following(diagnosis, entry, f"{indent}    ")
     if cause.remedy:
         render.command(f"{indent}    next: ", cause.remedy)
     if cause.fix is not None and cause.fix.safe:
         render.paragraph(f"{indent}    ", "`opskit doctor --fix` offers to do it", style="dim")
 
 
-def _grandchildren(diagnosis: "Diagnosis", entry: "Attributed", indent: str) -> None:
+def _following(diagnosis: "Diagnosis", entry: "Attributed", indent: str) -> None:
     for child in diagnosis.below(entry.cause.key):
         render.paragraph(f"{indent}→ ", child.cause.title)
-        _grandchildren(diagnosis, child, f"{indent}  ")
+        _following(diagnosis, child, f"{indent}  ")
 
 
 def _explained(diagnosis: "Diagnosis", entry: "Attributed") -> str:
     """Which checks it explains, when that is more than its own one."""
     names = diagnosis.explained(entry)
-    by_name = {one.check: one for one in diagnosis.findings}
+    by_name = {finding.check: finding for finding in diagnosis.findings}
     unclear = [name for name in names if by_name[name].status is Status.INCONCLUSIVE]
     if unclear:
         return f"because of it {counted(len(unclear), 'check')} could not be judged: {', '.join(unclear)}"

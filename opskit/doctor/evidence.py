@@ -148,10 +148,10 @@ def examined_containers(stack: StackContainers, config: Config) -> tuple[Examine
     """Assess the containers of the stack. Pure."""
     return tuple(
         ExaminedContainer(
-            one.container,
-            one.assessment,
-            stack.projects.get(one.container.id),
-            one.container.id in stack.named,
+            judged.container,
+            judged.assessment,
+            project=stack.projects.get(judged.container.id),
+            of_stack=judged.container.id in stack.named,
         )
-        for one in assessed(stack.survey, ContainerRules.of(config.recovery))
+        for judged in assessed(stack.survey, ContainerRules.of(config.recovery))
     )

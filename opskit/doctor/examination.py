@@ -43,21 +43,21 @@ def causes(evidence: Evidence) -> list[Cause]:
 async def examine(
     target: ExaminationTarget,
     *,
-    begins: Callable[[int], None] = lambda _: None,
-    told: runner.Told = lambda _: None,
+    on_start: Callable[[int], None] = lambda _: None,
+    on_finding: Callable[[Finding], None] = lambda _: None,
 ) -> Diagnosis:
-    """Examine everything and diagnose. `begins` gets the number of checks, `told` each finding.
+    """Examine everything and diagnose. `on_start` gets the number of checks.
 
     Raises StateError when the state folder cannot be used; never for what is examined. Every check has its
     own deadline and cannot end the others.
     """
     began = time.monotonic()
     examined = checks(target)
-    begins(len(examined))
+    on_start(len(examined))
     async with App(
         target.config, environ=target.environ, cwd=target.cwd, config_path=target.config_path
     ) as app:
-        findings = await runner.run(examined, app.survey, told=told)
+        findings = await runner.run(examined, app.survey, told=on_finding)
         evidence = evidence_of(target, app.survey, tuple(without_docker(findings, examined)))
     areas = {check.name: check.tags[0] for check in examined}
     return diagnosed(causes(evidence), evidence.findings, areas=areas, seconds=time.monotonic() - began)

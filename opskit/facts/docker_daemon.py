@@ -46,7 +46,7 @@ class DockerAddress:
     @property
     def is_here(self) -> bool:
         """Tell whether there is anything of Docker that could answer: program, socket or far address."""
-        return self.has_program or self.socket is None or self.socket_exists
+        return self.has_program or self.socket is None or self.socket_exists or bool(self.problem)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

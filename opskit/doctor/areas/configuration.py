@@ -25,13 +25,14 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
 async def _configuration(target: ExaminationTarget, context: CheckContext) -> Observation:
     del context
     config, unset = target.config, [key for key, origin in target.loaded.origins.items() if origin.unset]
-    problem = f"without a value: {', '.join(unset)}" if unset else ""
+    values = {"unset_secrets": unset}
     if target.problems:
         first, *others = target.problems
         problem = f"{first}{f' (and {len(others)} more)' if others else ''}"
+        return Observation(values, problem=problem, state="invalid", code=first.code, remedy=first.advice)
+    problem = f"without a value: {', '.join(unset)}" if unset else ""
     detail = f"{config.path or 'no file, defaults'}: {len(config.nodes)} nodes, {len(config.agents)} agents"
-    code = target.problems[0].code if target.problems else None
-    return Observation({"unset_secrets": unset}, detail, problem=problem, state="ok", code=code)
+    return Observation(values, detail, problem=problem, state="ok")
 
 
 async def _env_file(path: Path, context: CheckContext) -> Observation:

@@ -42,14 +42,18 @@ def observed_conditions(containers: Sequence[ExaminedContainer]) -> Observation:
     """Tell whether the containers of the stack are well. Raises NotHere where there are none. Pure."""
     if not containers:
         raise NotHere("no container belongs to the stack")
-    conditions = {one.name: one.assessment.condition for one in containers}
+    conditions = {examined.name: examined.assessment.condition for examined in containers}
     evidence = {"conditions": {name: condition.value for name, condition in conditions.items()}}
     bad = (ContainerCondition.SICK, ContainerCondition.LEFT)
     if sick := [name for name, condition in conditions.items() if condition in bad]:
         return Observation({}, problem=f"not well: {', '.join(sick)}", state="failing", evidence=evidence)
-    unchecked = [one for one in containers if one.assessment.condition is ContainerCondition.UNCHECKED]
+    unchecked = [
+        f"{examined.name}: {examined.assessment.detail}"
+        for examined in containers
+        if examined.assessment.condition is ContainerCondition.UNCHECKED
+    ]
     if unchecked:
-        why = "; ".join(f"{one.name}: {one.assessment.detail}" for one in unchecked)
+        why = "; ".join(unchecked)
         return Observation({}, problem=why, undecided=why, state="unchecked", evidence=evidence)
     waiting = [name for name, condition in conditions.items() if condition is ContainerCondition.WAITING]
     well = f", {', '.join(waiting)} on the way" if waiting else ", all well"
@@ -194,8 +198,9 @@ def _missing_containers(evidence: Evidence) -> Iterator[Cause]:
 def _missing_services(evidence: Evidence) -> Iterator[Cause]:
     """The services without a container, in projects that have some."""
     for project in evidence.projects:
-        containers = [one.container for one in evidence.containers if one.project == project.name]
-        services = {container.service for container in containers}
+        services = {
+            examined.container.service for examined in evidence.containers if examined.project == project.name
+        }
         for service in project.services if services else ():
             if service not in services:
                 command = " ".join((*project.command, "up", "-d", "--no-recreate", service))

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
-from opskit.doctor.cause import Cause, Fix, counted, key_of, listing
+from opskit.doctor.cause import Cause, Fix, key_of, listing
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.compose_project import ComposeFacts, read_compose_project
@@ -44,8 +44,7 @@ async def _daemon(target: ExaminationTarget, context: CheckContext) -> Observati
     survey = context.around
     daemon = await survey.get(read_docker_daemon)
     if daemon.answers:
-        running = counted(daemon.running or 0, "container")
-        return Observation({}, f"Docker {daemon.version}: {running} running", state="ok")
+        return Observation({}, f"Docker {daemon.version}: {daemon.running} containers run", state="ok")
     if not daemon.address.problem:
         await survey.get(read_other_daemons)
     if not (_is_wanted(target) or (daemon.address.is_here and await _is_needed(target))):
@@ -87,7 +86,7 @@ async def _compose(name: str, context: CheckContext) -> Observation:
     detail = f"{len(project.services)} services"
     if project.problem:
         code = "HOST_001" if project.has_no_program else "CONFIG_001"
-        return Observation({}, problem=project.problem, state="unusable", code=code)
+        return Observation({}, problem=project.problem, state="invalid", code=code)
     problem = f"variables without a value: {', '.join(project.unset)}" if project.unset else ""
     return Observation({}, detail, problem=problem)
 
@@ -123,8 +122,8 @@ def _no_answer(daemon: DockerDaemon, evidence: Evidence) -> Cause:
         facts.append(f"{daemon.address.chosen_by} decides where it is looked for")
     if evidence.other_daemons:
         facts.append(f"a daemon answers at {listing(evidence.other_daemons)}")
-    networks = [one.check for one in evidence.findings if one.check.startswith("network ")]
     needing = ("docker", "containers", "containers are well", "disk docker", "requests of containers")
+    networks = (f"network {evidence.config.stack.docker_network}",)
     return Cause(
         id=identifier,
         title=title,

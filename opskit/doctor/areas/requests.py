@@ -48,7 +48,7 @@ async def _of_containers(target: ExaminationTarget, context: CheckContext) -> Ob
     del target
     survey = context.around
     stack = await survey.get(read_stack_containers)
-    names = [one.name for one in stack.survey.containers if one.status in _LOGGING]
+    names = [container.name for container in stack.survey.containers if container.status in _LOGGING]
     logs = await asyncio.gather(*(survey.get(read_container_requests, name) for name in names))
     calls = sum(len(log.calls) for log in logs)
     if not calls:
