@@ -109,38 +109,38 @@ class Evidence:
 
 def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Finding, ...]) -> Evidence:
     """Take from a survey what it has read. Reads nothing."""
-    config, read = target.config, survey.known
-    nodes = {probe.config: probe for probe in read(probe_node).values()}
-    agents = {probe.config: probe for probe in read(probe_agent).values()}
-    docker = read(read_docker_daemon).get(())
-    clocks = [clock for clock in read(read_clock).values() if clock is not None]
+    config, facts = target.config, survey.known
+    nodes = {probe.config: probe for probe in facts(probe_node).values()}
+    agents = {probe.config: probe for probe in facts(probe_agent).values()}
+    docker = facts(read_docker_daemon).get(())
+    clocks = [clock for clock in facts(read_clock).values() if clock is not None]
     if docker is not None and docker.clock_ahead_s is not None:
         clocks.append(ClockReading("Docker", docker.address.shown, docker.clock_ahead_s))
-    stack = read(read_stack_containers).get(())
+    stack = facts(read_stack_containers).get(())
     return Evidence(
         target=target,
         findings=findings,
         nodes=tuple(nodes[node] for node in config.nodes if node in nodes),
         agents=tuple(agents[agent] for agent in config.agents if agent in agents),
-        cache_sizes={node.name: sizes for (node,), sizes in read(read_cache_sizes).items()},
-        prompts={node.name: prompt for (node,), prompt in read(read_prompt).items() if prompt is not None},
-        ports={port: facts.owners for (_, port), facts in read(read_port).items()},
-        disks=tuple(disk for disk in read(read_disk).values() if disk is not None),
-        memory=read(read_memory).get(()),
-        localhost=read(read_addresses).get(("localhost",)),
+        cache_sizes={node.name: sizes for (node,), sizes in facts(read_cache_sizes).items()},
+        prompts={node.name: prompt for (node,), prompt in facts(read_prompt).items() if prompt is not None},
+        ports={port: sockets.owners for (_, port), sockets in facts(read_port).items()},
+        disks=tuple(disk for disk in facts(read_disk).values() if disk is not None),
+        memory=facts(read_memory).get(()),
+        localhost=facts(read_addresses).get(("localhost",)),
         clocks=tuple(clocks),
         docker=docker,
-        other_daemons=read(read_other_daemons).get((), ()),
+        other_daemons=facts(read_other_daemons).get((), ()),
         containers=() if stack is None else examined_containers(stack, config),
-        networks={name: exists for (name,), exists in read(has_docker_network).items()},
-        projects=tuple(read(read_compose_project).values()),
-        env_files={str(path): env_file for (path,), env_file in read(read_env_file).items()},
+        networks={name: exists for (name,), exists in facts(has_docker_network).items()},
+        projects=tuple(facts(read_compose_project).values()),
+        env_files={str(path): env_file for (path,), env_file in facts(read_env_file).items()},
         requests=(
-            *read(read_own_requests).values(),
-            *read(read_cut_prompts).values(),
-            *read(read_container_requests).values(),
+            *facts(read_own_requests).values(),
+            *facts(read_cut_prompts).values(),
+            *facts(read_container_requests).values(),
         ),
-        job=read(read_recovery_job).get(()),
+        job=facts(read_recovery_job).get(()),
     )
 
 

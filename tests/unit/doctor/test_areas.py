@@ -10,13 +10,9 @@ from opskit.config.schema import StackConfig
 from opskit.doctor.catalogue import AREAS
 from opskit.doctor.examination import causes, checks
 from opskit.errors import OpskitError
-from opskit.facts.compose_project import unset_variables
 from opskit.facts.docker_daemon import DockerAddress, DockerDaemon
 from opskit.facts.environment import known
 from opskit.facts.machine import MemoryFacts
-from opskit.facts.model_memory import MAX_WORDS, words_for
-from opskit.facts.model_requests import calls_of
-from opskit.logs.record import facts
 from opskit.providers.base import ModelInfo, Resident
 from opskit.providers.ollama import cache_bytes_per_token
 from opskit.result import Finding, Status
@@ -230,14 +226,6 @@ def test_every_cause_says_what_it_is_and_what_to_do():
     assert all(cause.title and cause.evidence and cause.remedy for cause in found)
 
 
-def test_compose_tells_unset_variables_in_two_ways():
-    """Version 1 writes names bare, version 2 in (escaped) quotes; other warnings are passed over."""
-    old = "WARNING: The DB_PASSWORD variable is not set. Defaulting to a blank string.\n"
-    new = 'level=warning msg="The \\"TOKEN\\" variable is not set. Defaulting to a blank string."\n'
-    other = "WARNING: Found orphan containers (x)\n"
-    assert unset_variables(old + new + other + old) == ("DB_PASSWORD", "TOKEN")
-
-
 def test_the_cache_of_a_model():
     """Qwen2.5 7B: 28 layers, 4 cached heads of 128, 16 bits, keys and values: 56 KiB a token."""
     info = {"general.architecture": "qwen2", "qwen2.block_count": 28, "qwen2.attention.head_count": 28,
@@ -245,34 +233,3 @@ def test_the_cache_of_a_model():
     assert cache_bytes_per_token({"model_info": info}) == 57_344
     assert cache_bytes_per_token({"model_info": {**info, "qwen2.attention.head_count_kv": [4, 0]}}) is None
     assert cache_bytes_per_token({}) is None
-
-
-@pytest.mark.parametrize(
-    ("num_ctx", "loaded", "words"),
-    [
-        (None, None, 3072),
-        (None, 2048, 1536),
-        (8192, 2048, MAX_WORDS),
-        (1_000_000, 4096, MAX_WORDS),
-        (1, 1, 1),
-    ],
-)
-def test_the_prompt_of_deep_is_bounded(num_ctx: int | None, loaded: int | None, words: int):
-    """It fits well into the context that clients count on, and is never longer than the bound."""
-    assert words_for(num_ctx, loaded) == words
-
-
-def test_a_call_is_joined_with_its_end():
-    """Each call has the fault of its own end; foreign writers' `source` is a node too."""
-    lines = [
-        b"[LLM_CALL] correlation_id=1 node=mlx model=d num_ctx=4096",
-        b"[LLM_CALL] correlation_id=2 source=ollama model=m",
-        b"[LLM_CRASH] correlation_id=1 node=mlx model=d fault=runner_crashed",
-        b"[LLM_RESPONSE] correlation_id=2 source=ollama model=m prompt_eval_count=12",
-        b"[LLM_RESPONSE] correlation_id=3 node=mlx model=d",
-    ]
-    calls = calls_of(map(facts, lines))
-    assert [(call.node, call.fault, call.num_ctx, call.prompt_tokens) for call in calls] == [
-        ("mlx", "runner_crashed", 4096, None),
-        ("ollama", None, None, 12),
-    ]
