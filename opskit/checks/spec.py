@@ -138,7 +138,7 @@ class Check:
 def assessment(
     name: str,
     params: type,
-    assess: Callable[[Any, CheckContext], Awaitable[Finding]],
+    assess: Observe,
     target: Callable[[Any], str],
     *,
     imports: tuple[str, ...] = (),

@@ -10,11 +10,12 @@ from opskit.cli import context, doctor_view, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from opskit.doctor.cause import Cause
     from opskit.doctor.diagnosis import Diagnosis
-    from opskit.doctor.examination import ExaminationTarget
     from opskit.doctor.fixing import Fixed
-    from opskit.result import Finding
+    from opskit.doctor.target import ExaminationTarget
 
 
 def doctor(
@@ -83,43 +84,41 @@ class _Asking:
 
 async def _doctor(
     asking: _Asking | None, *, deep: bool, sandbox: bool, config: str | None, quiet: bool
-) -> "tuple[Diagnosis, list[Fixed]]":
+) -> "tuple[Diagnosis, Sequence[Fixed]]":
     import os
     from contextlib import AsyncExitStack
     from dataclasses import replace
 
-    from opskit.doctor.examination import patient
-    from opskit.doctor.fixing import fix
+    from opskit.doctor.target import examination_target
     from opskit.system.threads import children_without_threads
 
-    who = patient(config, environ=os.environ, cwd=Path.cwd(), platform=sys.platform, deep=deep)
+    target = examination_target(config, environ=os.environ, cwd=Path.cwd(), platform=sys.platform, deep=deep)
     async with AsyncExitStack() as stack:
         if sandbox:
             from opskit.sandbox.stage import Stage
 
             stage = await stack.enter_async_context(Stage())
-            staged = context.on_stage(who.loaded.config, stage.environment())
-            who = replace(who, loaded=replace(who.loaded, config=staged))
+            staged = context.on_stage(target.config, stage.environment())
+            target = replace(target, loaded=replace(target.loaded, config=staged))
         stack.enter_context(children_without_threads())
-        diagnosis = await _examined(who, quiet=quiet)
+        diagnosis = await _examined(target, quiet=quiet)
         if asking is None:
-            return diagnosis, []
-        return await fix(who, diagnosis, asking)
+            return diagnosis, ()
+        from opskit.doctor.fixing import fix
+
+        return await fix(target, diagnosis, asking)
 
 
-async def _examined(who: "ExaminationTarget", *, quiet: bool) -> "Diagnosis":
-    """An examination that a person at a terminal can watch."""
+async def _examined(target: "ExaminationTarget", *, quiet: bool) -> "Diagnosis":
+    """Examine where a person at a terminal can watch."""
     from contextlib import ExitStack
 
     from opskit.doctor.examination import examine
 
     with ExitStack() as stack:
         bars: list[render.Bar] = []
-
-        def begins(total: int) -> None:
-            bars.append(stack.enter_context(render.progress(total, quiet=quiet)))
-
-        def told(finding: "Finding") -> None:
-            bars[0].step(finding.check)
-
-        return await examine(who, begins=begins, told=told)
+        return await examine(
+            target,
+            on_start=lambda total: bars.append(stack.enter_context(render.progress(total, quiet=quiet))),
+            on_finding=lambda finding: bars[0].step(finding.check),
+        )

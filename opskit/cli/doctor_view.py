@@ -8,8 +8,7 @@ from opskit.doctor.cause import counted
 from opskit.result import Status
 
 if TYPE_CHECKING:
-    from opskit.doctor.attribution import Attributed
-    from opskit.doctor.diagnosis import Diagnosis
+    from opskit.doctor.diagnosis import Attributed, Diagnosis
     from opskit.doctor.fixing import Fixed
     from opskit.result import Finding
 
@@ -24,9 +23,9 @@ _MARKS = {
 
 def page(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]", *, verbose: bool) -> None:
     """Causes, then areas; with `verbose` every check."""
-    for one in fixed:
-        told = "fixed" if one.gone else f"not fixed{': ' + one.detail if one.detail else ''}"
-        render.line(f"{told}: {one.command}")
+    for fix in fixed:
+        result = "fixed" if fix.gone else f"not fixed{': ' + fix.detail if fix.detail else ''}"
+        render.line(f"{result}: {fix.command}")
     if fixed:
         render.line("")
     _head(diagnosis)
@@ -34,7 +33,7 @@ def page(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]", *, verbose: bool) -> 
         render.line("")
         _cause(diagnosis, entry, f"{number:>2}. ")
     render.line("")
-    for status, area, text in areas(diagnosis.findings):
+    for status, area, text in areas(diagnosis):
         mark, style = _MARKS[status]
         render.paragraph(f"[{mark}] {area:<14}", text, style=style)
     if verbose:
@@ -46,7 +45,7 @@ def document(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]") -> None:
     """The same for machines."""
     content = diagnosis.as_json()
     if fixed:
-        content["fixed"] = [one.as_json() for one in fixed]
+        content["fixed"] = [fix.as_json() for fix in fixed]
     render.document(content)
 
 
@@ -56,48 +55,45 @@ def known(*, as_json: bool) -> None:
     from opskit.result import SCHEMA_VERSION
 
     if as_json:
-        rows = [{"id": one.id, "area": one.area, "looks_at": one.looks_at} for one in KNOWN]
+        rows = [{"id": cause.id, "area": cause.area, "looks_at": cause.looks_at} for cause in KNOWN]
         head = {"schema_version": SCHEMA_VERSION, "command": "doctor", "ok": True, "status": "pass"}
         render.document({**head, "findings": [], "known": rows})
         return
-    render.table(("cause", "area", "looks at"), [(one.id, one.area, one.looks_at) for one in KNOWN])
+    render.table(("cause", "area", "looks at"), [(cause.id, cause.area, cause.looks_at) for cause in KNOWN])
 
 
-def areas(findings: "Sequence[Finding]") -> "Iterator[tuple[Status, str, str]]":
+def areas(diagnosis: "Diagnosis") -> "Iterator[tuple[Status, str, str]]":
     """One line for each area: its worst outcome, and what it comes to. Pure."""
     from opskit.doctor.catalogue import AREAS
 
     for area in AREAS:
-        here = [one for one in findings if one.evidence.get("tags") == [area]]
-        if here:
-            yield _worst(here), area, _summary(here)
+        findings = [finding for finding in diagnosis.findings if diagnosis.areas.get(finding.check) == area]
+        if findings:
+            yield _worst(findings), area, _summary(findings)
 
 
 def _worst(findings: "Sequence[Finding]") -> Status:
-    present = {one.status for one in findings}
+    present = {finding.status for finding in findings}
     order = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE, Status.PASS, Status.SKIP)
     return next(status for status in order if status in present)
 
 
 def _summary(findings: "Sequence[Finding]") -> str:
     """What is wrong or open by name; what is fine in its own words while there is room."""
-    parts = []
-    failed = [one for one in findings if one.status in (Status.FAIL, Status.WARN)]
-    unclear = [one for one in findings if one.status is Status.INCONCLUSIVE]
-    fine = [one for one in findings if one.status is Status.PASS]
-    skipped = [one for one in findings if one.status is Status.SKIP]
-    if failed:
-        parts.append(f"wrong: {', '.join(one.check for one in failed)}")
-    blocked = [one for one in unclear if one.state == "not judged"]
-    parts += [f"{one.check}: {one.detail}" for one in unclear if one not in blocked]
-    if blocked:
-        parts.append(f"not judged: {', '.join(one.check for one in blocked)}")
-    if fine:
-        parts.append("; ".join(_said(one) for one in fine))
-    if not (failed or unclear or fine):
+    by_status: dict[Status, list[Finding]] = {status: [] for status in Status}
+    for finding in findings:
+        by_status[finding.status].append(finding)
+    failed = [*by_status[Status.FAIL], *by_status[Status.WARN]]
+    passed, inconclusive = by_status[Status.PASS], by_status[Status.INCONCLUSIVE]
+    blocked = [finding.check for finding in inconclusive if finding.state == "not judged"]
+    unclear = [finding for finding in inconclusive if finding.state != "not judged"]
+    if not (failed or blocked or unclear or passed):
         # What was left out only because something else was says nothing of its own.
-        parts.append("; ".join(dict.fromkeys(one.detail for one in skipped if one.state != "left out")))
-    return "; ".join(part for part in parts if part)
+        return "; ".join(dict.fromkeys(finding.detail for finding in findings if finding.state != "left out"))
+    parts = [f"wrong: {', '.join(finding.check for finding in failed)}"] if failed else []
+    parts += [f"{finding.check}: {finding.detail}" for finding in unclear]
+    parts += [f"not judged: {', '.join(blocked)}"] if blocked else []
+    return "; ".join([*parts, *map(_said, passed)])
 
 
 def _said(finding: "Finding") -> str:
@@ -106,7 +102,7 @@ def _said(finding: "Finding") -> str:
 
 
 def _head(diagnosis: "Diagnosis") -> None:
-    open_count = sum(one.status is Status.INCONCLUSIVE for one in diagnosis.open)
+    open_count = sum(finding.status is Status.INCONCLUSIVE for finding in diagnosis.open)
     unclear = f"; {counted(open_count, 'check')} could not be judged" if open_count else ""
     took = f" ({counted(len(diagnosis.findings), 'check')} in {diagnosis.seconds:.1f} s)"
     if not diagnosis.judged and not diagnosis.entries:
@@ -126,30 +122,27 @@ def _cause(diagnosis: "Diagnosis", entry: "Attributed", head: str) -> None:
     mark, style = _MARKS[cause.status]
     indent = " " * len(head)
     render.paragraph(f"{head}[{mark}] ", cause.title, style=style)
-    for one in cause.evidence:
-        render.paragraph(f"{indent}    ", one)
+    for sentence in cause.evidence:
+        render.paragraph(f"{indent}    ", sentence)
     if explained := _explained(diagnosis, entry):
         render.paragraph(f"{indent}    ", explained, style="dim")
-    children = diagnosis.below(cause.key)
-    for child in children:
-        render.paragraph(f"{indent}    → ", child.cause.title)
-        _grandchildren(diagnosis, child, f"{indent}      ")
+    _following(diagnosis, entry, f"{indent}    ")
     if cause.remedy:
         render.command(f"{indent}    next: ", cause.remedy)
     if cause.fix is not None and cause.fix.safe:
         render.paragraph(f"{indent}    ", "`opskit doctor --fix` offers to do it", style="dim")
 
 
-def _grandchildren(diagnosis: "Diagnosis", entry: "Attributed", indent: str) -> None:
+def _following(diagnosis: "Diagnosis", entry: "Attributed", indent: str) -> None:
     for child in diagnosis.below(entry.cause.key):
         render.paragraph(f"{indent}→ ", child.cause.title)
-        _grandchildren(diagnosis, child, f"{indent}  ")
+        _following(diagnosis, child, f"{indent}  ")
 
 
 def _explained(diagnosis: "Diagnosis", entry: "Attributed") -> str:
     """Which checks it explains, when that is more than its own one."""
     names = diagnosis.explained(entry)
-    by_name = {one.check: one for one in diagnosis.findings}
+    by_name = {finding.check: finding for finding in diagnosis.findings}
     unclear = [name for name in names if by_name[name].status is Status.INCONCLUSIVE]
     if unclear:
         return f"because of it {counted(len(unclear), 'check')} could not be judged: {', '.join(unclear)}"

@@ -1,28 +1,19 @@
 """Whether there is a Docker to look at, and which of its containers belong to the stack."""
 
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from opskit.config.schema import StackConfig
 from opskit.diagnose.stack_files import ProjectSources
-from opskit.errors import OpskitError
-from opskit.system.docker_host import resolve
+from opskit.facts.docker_daemon import docker_address
 from opskit.system.docker_records import ListedContainer
 
 _FILES = "com.docker.compose.project.config_files"
 
 
 def not_installed(environ: Mapping[str, str]) -> bool:
-    """No program, no address and no socket: Docker is not missing here, it is not used. Reads files."""
-    if shutil.which("docker", path=environ.get("PATH")) or environ.get("DOCKER_HOST"):
-        return False
-    try:
-        socket = resolve(environ).socket
-    except OpskitError:
-        return False
-    return socket is None or not Path(socket).exists()
+    """Tell whether Docker is not missing here, but not used. Reads files."""
+    return docker_address(environ).is_unused
 
 
 def of_stack(

@@ -1,4 +1,4 @@
-"""What a doctor says: a cause, what it explains, and the command that ends it."""
+"""A cause, the checks that it explains, and the command that ends it."""
 
 import shlex
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from opskit.result import Status
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """A command that ends a cause, word by word. Only a safe one is ever run, and only after a question.
+    """A command, word by word, that ends a cause. Only a safe one is ever run, and only after a question.
 
     Safe means: it stops no work, loses no data, downloads nothing and changes no file. `target` is what it
     repairs, by the name under which recovery counts repairs and people pause them (`container:web`,
@@ -31,7 +31,7 @@ class Fix:
         return {"command": self.text, "safe": self.safe}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
     """One thing that is wrong.
 
@@ -41,10 +41,10 @@ class Cause:
     """
 
     id: str
-    target: str
     title: str
     evidence: tuple[str, ...]
     remedy: str
+    target: str = ""
     claims: frozenset[str] = frozenset()
     because: tuple[str, ...] = ()
     fix: Fix | None = None
@@ -61,11 +61,11 @@ def key_of(identifier: str, target: str = "") -> str:
 
 
 def listing(names: Sequence[str], limit: int = 4) -> str:
-    """Names for a sentence."""
+    """Return names for a sentence; what is past the limit is counted."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
 
 def counted(number: int, thing: str) -> str:
-    """`1 check`, `2 checks`."""
+    """Return a number with its noun: `1 check`, `2 checks`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -1,24 +1,43 @@
-"""The result of an examination: causes in the order in which to deal with them, and what is open."""
+"""The result of an examination: causes as a tree, in the order in which to deal with them, and what is open.
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+Every finding that is not well is explained at most once, by the cause that ranks first; a cause that follows
+from another is folded beneath it. A parent always ranks before its child, so there are no circles.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from opskit.doctor.attribution import Attributed, attribute
-from opskit.doctor.catalogue import AREA_OF
+from opskit.doctor.catalogue import AREA_OF, RANKS
 from opskit.doctor.cause import Cause
 from opskit.errors import Exit
 from opskit.result import SCHEMA_VERSION, Finding, Status
 
+#: What a cause may explain.
+OPEN = frozenset({Status.FAIL, Status.WARN, Status.INCONCLUSIVE})
+
+
+@dataclass(frozen=True, slots=True)
+class Attributed:
+    """A cause with the checks that it explains. `parent` is the key of the cause that it follows from."""
+
+    cause: Cause
+    explains: tuple[str, ...] = ()
+    parent: str | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """`entries` are the causes, each before what follows from it; `open` what none of them explains."""
+    """`entries` are the causes, each before what follows from it; `open` what none of them explains.
+
+    `areas` are those of the checks, by their names.
+    """
 
     entries: tuple[Attributed, ...]
     findings: tuple[Finding, ...]
     open: tuple[Finding, ...]
     seconds: float = 0.0
+    areas: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def causes(self) -> list[Cause]:
@@ -47,15 +66,15 @@ class Diagnosis:
         return Exit.OK if self.judged else Exit.INCONCLUSIVE
 
     def below(self, key: str) -> list[Attributed]:
-        """What follows directly from a cause."""
+        """Return what follows directly from a cause."""
         return [entry for entry in self.entries if entry.parent == key]
 
     def explained(self, entry: Attributed) -> list[str]:
-        """The checks that a cause explains, with those of everything that follows from it."""
-        found = list(entry.explains)
+        """Return the checks that a cause explains, with those of everything that follows from it."""
+        names = list(entry.explains)
         for child in self.below(entry.cause.key):
-            found += self.explained(child)
-        return found
+            names += self.explained(child)
+        return names
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -69,27 +88,93 @@ class Diagnosis:
         }
 
 
-def diagnosed(causes: Iterable[Cause], findings: Sequence[Finding], seconds: float = 0.0) -> Diagnosis:
+def diagnosed(
+    causes: Iterable[Cause],
+    findings: Sequence[Finding],
+    *,
+    areas: Mapping[str, str] | None = None,
+    seconds: float = 0.0,
+) -> Diagnosis:
     """Attribute findings to causes; a failure that nothing explains becomes a cause of its own. Pure."""
     known = list(causes)
-    _, left = attribute(known, findings)
-    known += [_unexplained(finding) for finding in left if finding.status is Status.FAIL]
-    entries, left = attribute(known, findings)
-    return Diagnosis(tuple(entries), tuple(findings), tuple(left), seconds)
+    _, unexplained = attribute(known, findings)
+    known += [_unexplained(finding) for finding in unexplained if finding.status is Status.FAIL]
+    entries, unexplained = attribute(known, findings)
+    return Diagnosis(tuple(entries), tuple(findings), tuple(unexplained), seconds, areas or {})
 
 
 def _unexplained(finding: Finding) -> Cause:
     """What failed for a reason that is not known here is told as it is."""
-    remedy = finding.remedy or f"`opskit explain {finding.code or finding.state or 'failed'}`"
+    state = finding.state or "failed"
     return Cause(
-        "check-failed",
-        finding.check,
-        f"{finding.check}: {finding.state or 'failed'}",
-        (finding.detail,) if finding.detail else (),
-        remedy,
-        frozenset({finding.check}),
+        id="check-failed",
+        target=finding.check,
+        title=f"{finding.check}: {state}",
+        evidence=(finding.detail,) if finding.detail else (),
+        remedy=finding.remedy or f"`opskit explain {finding.code or state}`",
+        claims=frozenset({finding.check}),
         code=finding.code,
     )
+
+
+def order(cause: Cause) -> tuple[Any, ...]:
+    """Return the key by which causes are sorted: what is to be dealt with first comes first, always."""
+    details = (cause.title, cause.status.value, cause.because, cause.evidence, sorted(cause.claims))
+    return (RANKS[cause.id], cause.target, *details)
+
+
+def attribute(causes: Sequence[Cause], findings: Sequence[Finding]) -> tuple[list[Attributed], list[Finding]]:
+    """Return the causes, each parent before its children, and the open findings that none of them explains.
+
+    Of several causes with one key only the first counts.
+    """
+    unique = {cause.key: cause for cause in sorted(causes, key=order, reverse=True)}
+    ordered = sorted(unique.values(), key=order)
+    parents = {cause.key: _parent(cause, unique) for cause in ordered}
+    open_names = [finding.check for finding in findings if finding.status in OPEN]
+    taken: dict[str, str] = {}
+    for cause in ordered:
+        for name in open_names:
+            if name in cause.claims:
+                taken.setdefault(name, cause.key)
+    entries = {
+        cause.key: Attributed(
+            cause,
+            tuple(name for name in dict.fromkeys(open_names) if taken.get(name) == cause.key),
+            parents[cause.key],
+        )
+        for cause in ordered
+    }
+    unexplained = [finding for finding in findings if finding.status in OPEN and finding.check not in taken]
+    return _unfolded(entries), unexplained
+
+
+def _parent(cause: Cause, known: dict[str, Cause]) -> str | None:
+    """The first of `because` that is there and ranks before it."""
+    for key in cause.because:
+        other = known.get(key)
+        if other is not None and order(other) < order(cause):
+            return key
+    return None
+
+
+def _unfolded(entries: dict[str, Attributed]) -> list[Attributed]:
+    """Roots in order, each followed by all that follows from it; what fails before what merely warns."""
+    children: dict[str | None, list[Attributed]] = {}
+    failing: set[str] = set()
+    for entry in reversed(entries.values()):
+        children.setdefault(entry.parent, []).append(entry)
+        if entry.cause.status is Status.FAIL or entry.cause.key in failing:
+            failing.update({entry.cause.key, entry.parent or ""})
+    for listed in children.values():
+        listed.sort(key=lambda entry: (entry.cause.key not in failing, order(entry.cause)))
+    ordered: list[Attributed] = []
+    waiting = list(reversed(children.get(None, [])))
+    while waiting:
+        entry = waiting.pop()
+        ordered.append(entry)
+        waiting += reversed(children.get(entry.cause.key, []))
+    return ordered
 
 
 def _cause_json(entry: Attributed) -> dict[str, Any]:

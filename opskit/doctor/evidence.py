@@ -1,138 +1,52 @@
-"""Everything that a diagnosis may look at: facts, gathered once, frozen. Secrets do not get in here."""
+"""Everything that a cause may be computed from: what one examination read and found, frozen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from opskit.checks.container_assessment import ContainerAssessment
-from opskit.checks.state import NodeState
+from opskit.checks.agent_probe import AgentProbe, probe_agent
+from opskit.checks.container_assessment import ContainerAssessment, ContainerRules, assessed
+from opskit.checks.node_probe import NodeProbe, probe_node
 from opskit.config.origins import Origin
-from opskit.config.schema import AgentConfig, Config, NodeConfig
-from opskit.doctor.environment import Environment
-from opskit.doctor.scheduled import ScheduleFacts
+from opskit.config.schema import Config
+from opskit.doctor.recovery_job import RecoveryJob, read_recovery_job
+from opskit.doctor.target import ExaminationTarget, Member
+from opskit.facts.clock import ClockReading, read_clock
+from opskit.facts.compose_project import ComposeFacts, read_compose_project
 from opskit.facts.container import Container
-from opskit.llm.faults import Fault, FaultKind
-from opskit.providers.base import ModelInfo, Resident
-from opskit.providers.kinds import ServerKind, expected_kind
+from opskit.facts.docker_daemon import (
+    DockerDaemon,
+    has_docker_network,
+    read_docker_daemon,
+    read_other_daemons,
+)
+from opskit.facts.env_file import EnvFileFacts, read_env_file
+from opskit.facts.environment import Environment, known
+from opskit.facts.machine import DiskFacts, read_addresses, read_disk, read_memory
+from opskit.facts.model_memory import PromptReading, read_cache_sizes, read_prompt
+from opskit.facts.model_requests import (
+    ModelRequests,
+    read_container_requests,
+    read_cut_prompts,
+    read_own_requests,
+)
+from opskit.facts.port_owner import PortOwner, read_port
+from opskit.facts.stack_containers import StackContainers, read_stack_containers
+from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigProblem:
-    """One thing that is wrong with the configuration; never quotes a value."""
-
-    where: str
-    text: str
-    code: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True)
-class PortHolder:
-    """Who listens on a port of this machine, at one address.
-
-    `words` names it for people: process, unit or container. `environment` None: it may not be looked at.
-    """
-
-    address: str
-    pid: int | None
-    words: str
-    name: str = ""
-    unit: str | None = None
-    container: str | None = None
-    stopped: bool = False
-    ours: bool = False
-    environment: Environment | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ExaminedNode:
-    """One model node. `trouble` is why the server could not be recognised; `kind` what it is.
-
-    `state` and `detail` are the end of its ladder; `model_fault`, with its `remedy`, is a fault of the model
-    `asked` that no restart of the server mends. `shapes` are the bytes that a token of context costs, by
-    model, where the server tells.
-    """
-
-    config: NodeConfig
-    state: NodeState
-    detail: str = ""
-    kind: ServerKind | None = None
-    trouble: Fault | None = None
-    models: tuple[ModelInfo, ...] | None = None
-    resident: tuple[Resident, ...] = ()
-    pid: int | None = None
-    stopped: bool = False
-    model_fault: FaultKind | None = None
-    asked: str = ""
-    remedy: str = ""
-    shapes: Mapping[str, int] = field(default_factory=dict)
-    sent_words: int | None = None
-    read_tokens: int | None = None
-    deep_model: str = ""
-
-    @property
-    def likely_kind(self) -> ServerKind:
-        """What it is, or where it did not tell what it is configured as."""
-        return self.kind or expected_kind(self.config.source)
-
-
-@dataclass(frozen=True, slots=True)
-class ExaminedAgent:
-    """One agent. `known` tells whether what answers there speaks as an agent does; None: nothing answered."""
-
-    config: AgentConfig
-    state: NodeState
-    detail: str = ""
-    known: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DiskFacts:
-    """The room around a path. `what` names the path's use."""
-
-    what: str
-    path: str
-    used_percent: float
-    free_bytes: int
-    device: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class DockerFacts:
-    """Docker as seen from here.
-
-    `told_by` is what decides where it is looked for: DOCKER_HOST, DOCKER_CONTEXT, a context's name, default.
-    `others` are sockets elsewhere on this machine at which a daemon answers.
-    """
-
-    looked: bool = False
-    answers: bool = False
-    where: str = ""
-    told_by: str = "default"
-    problem: str = ""
-    invalid: bool = False
-    socket_missing: bool = False
-    permitted: bool = True
-    silent: bool = False
-    installed: bool = False
-    desktop: bool = False
-    others: tuple[str, ...] = ()
-    root: str | None = None
+from opskit.system.host import MemoryGauge, is_loopback
+from opskit.system.network import endpoint
 
 
 @dataclass(frozen=True, slots=True)
 class ExaminedContainer:
-    """One container, assessed; the values of its variables are left out of `container`.
+    """One container, assessed. `project` is its Compose project by the name of the configuration.
 
-    `project` is its Compose project by the name of the configuration. `of_stack`: a name or a label puts it
-    there, not just its variables.
+    `of_stack`: a name or a label puts it there, not just its variables.
     """
 
     container: Container
     assessment: ContainerAssessment
     project: str | None = None
-    environment: Environment = field(default_factory=Environment)
     of_stack: bool = True
 
     @property
@@ -140,114 +54,104 @@ class ExaminedContainer:
         return self.container.name
 
     @property
-    def network_mode(self) -> str:
-        return self.container.network_mode
+    def environment(self) -> Environment:
+        """Its variables without their secrets."""
+        return known(self.container.variables)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One examination, whole. What was not read is empty, or None where empty would say something.
+
+    `env_files` are by path, `cache_sizes` and `prompts` by node. `ports` are those of this machine at which
+    nodes and agents are expected, `networks` tells which networks of Docker there are.
+    """
+
+    target: ExaminationTarget
+    findings: tuple[Finding, ...] = ()
+    nodes: tuple[NodeProbe, ...] = ()
+    agents: tuple[AgentProbe, ...] = ()
+    cache_sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    prompts: Mapping[str, PromptReading] = field(default_factory=dict)
+    ports: Mapping[int, tuple[PortOwner, ...]] = field(default_factory=dict)
+    disks: tuple[DiskFacts, ...] = ()
+    memory: MemoryGauge | None = None
+    localhost: tuple[str, ...] | None = None
+    clocks: tuple[ClockReading, ...] = ()
+    docker: DockerDaemon | None = None
+    other_daemons: tuple[str, ...] = ()
+    containers: tuple[ExaminedContainer, ...] = ()
+    networks: Mapping[str, bool] = field(default_factory=dict)
+    projects: tuple[ComposeFacts, ...] = ()
+    env_files: Mapping[str, EnvFileFacts] = field(default_factory=dict)
+    requests: tuple[ModelRequests, ...] = ()
+    job: RecoveryJob | None = None
 
     @property
-    def ports(self) -> frozenset[int]:
-        """The ports that it publishes on the host."""
-        return frozenset(one.host_port for one in self.container.bindings if one.host_port is not None)
+    def config(self) -> Config:
+        return self.target.config
 
-
-@dataclass(frozen=True, slots=True)
-class ProjectFacts:
-    """A Compose project of `stack.compose`. `problem` is what Compose says of its files."""
-
-    name: str
-    files: tuple[str, ...]
-    problem: str = ""
-    missing_program: bool = False
-    services: tuple[str, ...] = ()
-    unset: tuple[str, ...] = ()
-    command: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ClockFacts:
-    """How far another clock is from ours in seconds, positive when it is ahead."""
-
-    what: str
-    where: str
-    skew_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class EnvFileFacts:
-    """One file of `stack.env_files`: names only."""
-
-    path: str
-    problem: str = ""
-    empty: tuple[str, ...] = ()
-    placeholders: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request to a model as a log tells it. `fault` None: it is not known to have failed."""
-
-    client: str
-    node: str
-    model: str
-    at: float | None
-    num_ctx: int | None = None
-    fault: str | None = None
-    prompt_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """Ollama's own log says that it cut a prompt."""
-
-    source: str
-    limit: int
-    prompt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """One examination, whole."""
-
-    config: Config
-    now: datetime
-    platform: str = "linux"
-    in_docker: bool = False
-    origins: Mapping[str, Origin] = field(default_factory=dict)
-    problems: tuple[ConfigProblem, ...] = ()
-    notes: tuple[str, ...] = ()
-    shell: Environment = field(default_factory=Environment)
-    findings: tuple[Finding, ...] = ()
-    nodes: tuple[ExaminedNode, ...] = ()
-    agents: tuple[ExaminedAgent, ...] = ()
-    holders: Mapping[int, tuple[PortHolder, ...]] = field(default_factory=dict)
-    disks: tuple[DiskFacts, ...] = ()
-    memory_used_percent: float | None = None
-    memory_available_bytes: int | None = None
-    memory_total_bytes: int | None = None
-    localhost: tuple[str, ...] | None = None
-    docker: DockerFacts = field(default_factory=DockerFacts)
-    containers: tuple[ExaminedContainer, ...] = ()
-    network_exists: bool | None = None
-    projects: tuple[ProjectFacts, ...] = ()
-    clocks: tuple[ClockFacts, ...] = ()
-    env_files: tuple[EnvFileFacts, ...] = ()
-    calls: tuple[Call, ...] = ()
-    cuts: tuple[Cut, ...] = ()
-    schedule: ScheduleFacts | None = None
+    @property
+    def origins(self) -> Mapping[str, Origin]:
+        return self.target.loaded.origins
 
     def finding(self, check: str) -> Finding | None:
-        return next((one for one in self.findings if one.check == check), None)
+        return next((finding for finding in self.findings if finding.check == check), None)
 
     def failed(self, check: str) -> bool:
-        found = self.finding(check)
-        return found is not None and found.status in (Status.FAIL, Status.WARN)
+        finding = self.finding(check)
+        return finding is not None and finding.status in (Status.FAIL, Status.WARN)
 
-    def chosen(self, key: str) -> bool:
-        return chosen(self.origins, key)
+    def owners(self, member: Member) -> tuple[PortOwner, ...]:
+        """Who listens on the port of a node or an agent, when that is a port of this machine."""
+        return self.ports.get(endpoint(member.url)[1], ()) if is_loopback(member.url) else ()
 
 
-def chosen(origins: Mapping[str, Origin], key: str) -> bool:
-    """Whether a person set this key, or one below it, in a file or in the environment."""
-    return any(
-        origin.kind != "default" and (name == key or name.startswith(f"{key}."))
-        for name, origin in origins.items()
+def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Finding, ...]) -> Evidence:
+    """Take from a survey what it has read. Reads nothing."""
+    config, facts = target.config, survey.known
+    nodes = {probe.config: probe for probe in facts(probe_node).values()}
+    agents = {probe.config: probe for probe in facts(probe_agent).values()}
+    docker = facts(read_docker_daemon).get(())
+    clocks = [clock for clock in facts(read_clock).values() if clock is not None]
+    if docker is not None and docker.clock_ahead_s is not None:
+        clocks.append(ClockReading("Docker", docker.address.shown, docker.clock_ahead_s))
+    stack = facts(read_stack_containers).get(())
+    return Evidence(
+        target=target,
+        findings=findings,
+        nodes=tuple(nodes[node] for node in config.nodes if node in nodes),
+        agents=tuple(agents[agent] for agent in config.agents if agent in agents),
+        cache_sizes={node.name: sizes for (node,), sizes in facts(read_cache_sizes).items()},
+        prompts={node.name: prompt for (node,), prompt in facts(read_prompt).items() if prompt is not None},
+        ports={port: sockets.owners for (_, port), sockets in facts(read_port).items()},
+        disks=tuple(disk for disk in facts(read_disk).values() if disk is not None),
+        memory=facts(read_memory).get(()),
+        localhost=facts(read_addresses).get(("localhost",)),
+        clocks=tuple(clocks),
+        docker=docker,
+        other_daemons=facts(read_other_daemons).get((), ()),
+        containers=() if stack is None else examined_containers(stack, config),
+        networks={name: exists for (name,), exists in facts(has_docker_network).items()},
+        projects=tuple(facts(read_compose_project).values()),
+        env_files={str(path): env_file for (path,), env_file in facts(read_env_file).items()},
+        requests=(
+            *facts(read_own_requests).values(),
+            *facts(read_cut_prompts).values(),
+            *facts(read_container_requests).values(),
+        ),
+        job=facts(read_recovery_job).get(()),
+    )
+
+
+def examined_containers(stack: StackContainers, config: Config) -> tuple[ExaminedContainer, ...]:
+    """Assess the containers of the stack. Pure."""
+    return tuple(
+        ExaminedContainer(
+            judged.container,
+            judged.assessment,
+            project=stack.projects.get(judged.container.id),
+            of_stack=judged.container.id in stack.named,
+        )
+        for judged in assessed(stack.survey, ContainerRules.of(config.recovery))
     )

@@ -4,14 +4,14 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from opskit.config.load import ensure_state_dir
 from opskit.doctor.cause import Cause, Fix
 from opskit.doctor.diagnosis import Diagnosis
-from opskit.doctor.examination import ExaminationTarget, examine
+from opskit.doctor.examination import examine
+from opskit.doctor.target import ExaminationTarget
 from opskit.recovery.executor import Executor, executing
 from opskit.recovery.outcome import Outcome, RepairResult
 from opskit.recovery.step import Command, Condition, Repair, TargetObservation
@@ -25,7 +25,7 @@ Ask = Callable[[Cause], bool]
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """What became of one fix. `gone` tells whether the same look no longer finds the cause."""
+    """What became of one fix. `gone` tells whether the same examination no longer finds the cause."""
 
     key: str
     command: str
@@ -36,13 +36,8 @@ class Fixed:
         return {"key": self.key, "command": self.command, "fixed": self.gone, "detail": self.detail}
 
 
-def fixable(diagnosis: Diagnosis) -> list[Cause]:
-    """Return the causes with a safe fix, roots first."""
-    return [cause for cause in diagnosis.causes if cause.fix is not None and cause.fix.safe]
-
-
 async def fix(
-    who: ExaminationTarget, diagnosis: Diagnosis, ask: Ask, *, patience_s: float | None = None
+    target: ExaminationTarget, diagnosis: Diagnosis, ask: Ask, *, patience_s: float | None = None
 ) -> tuple[Diagnosis, list[Fixed]]:
     """Make the safe fixes that `ask` allows, one by one; the diagnosis at the end, and what was done.
 
@@ -51,64 +46,66 @@ async def fix(
     (None: the `recovery.step_s` of the configuration). A cause that went away meanwhile is left alone. The
     lock is not held while a person thinks. Raises OpskitError RECOVER_001 when a recovery runs just then.
     """
-    config = who.loaded.config
-    folder = Path(ensure_state_dir(config.state_dir))
+    folder = ensure_state_dir(target.config.state_dir)
     fixed: list[Fixed] = []
-    for cause in fixable(diagnosis):
-        if cause.fix is None or cause.key not in _keys(diagnosis) or not ask(cause):
+    for cause in diagnosis.causes:
+        if cause.fix is None or not cause.fix.safe or cause.key not in _keys(diagnosis) or not ask(cause):
             continue
-        fixing = _Fixing(who, cause, cause.fix, diagnosis)
-        async with executing(config, who.environ, folder, source="doctor --fix") as executor:
+        fixing = _Fixing(target, cause, cause.fix, diagnosis)
+        async with executing(target.config, target.environ, folder, source="doctor --fix") as executor:
             outcome = await fixing.run(executor, patience_s)
         diagnosis = fixing.diagnosis
-        fixed.append(_fixed(cause, cause.fix, outcome))
+        # What a person is shown: the complaint of the command, or why it was not run.
+        complaint = next((ran.said for ran in outcome.ran if ran.exit != 0), "")
+        detail = complaint or ("" if outcome.ran else outcome.cause)
+        is_repaired = outcome.result is RepairResult.REPAIRED
+        fixed.append(Fixed(cause.key, cause.fix.text, is_repaired, detail))
     return diagnosis, fixed
 
 
+@dataclass(slots=True)
 class _Fixing:
     """One fix; `diagnosis` is the newest examination."""
 
-    def __init__(self, who: ExaminationTarget, cause: Cause, fix: Fix, diagnosis: Diagnosis) -> None:
-        self._who = who
-        self._cause = cause
-        self._fix = fix
-        self.diagnosis = diagnosis
+    target: ExaminationTarget
+    cause: Cause
+    fix: Fix
+    diagnosis: Diagnosis
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = self.fix.target or self.cause.key
 
     async def run(self, executor: Executor, patience_s: float | None) -> Outcome:
-        cause = self._cause
-        seen = TargetObservation(self._fix.target or cause.key, Condition.BROKEN, cause.id, cause.title)
+        cause = self.cause
+        broken = self._broken()
         repair = Repair(
-            (Command(_itself(self._fix.command), _COMMAND_S),),
+            (Command(_itself(self.fix.command), _COMMAND_S),),
             precondition=cause.title,
-            undo=self._fix.undo,
+            undo=self.fix.undo,
             settle_s=patience_s,
         )
-        outcome = Outcome("doctor", seen.target, RepairResult.FAILED, seen.state, seen.cause, code=cause.code)
+        outcome = Outcome("doctor", self.name, RepairResult.FAILED, cause.id, cause.title, code=cause.code)
         return await executor.repair(
-            seen, repair, outcome, evidence=self._evidence, look_again=self._look_again
+            broken, repair, outcome, evidence=self._evidence, look_again=self._examine_again
         )
 
-    async def _evidence(self) -> Mapping[str, Any]:
-        return {"cause": self._cause.key, "shown": list(self._cause.evidence)}
+    def _broken(self) -> TargetObservation:
+        return TargetObservation(self.name, Condition.BROKEN, self.cause.id, self.cause.title)
 
-    async def _look_again(self, settle_s: float) -> TargetObservation:
+    async def _evidence(self) -> Mapping[str, Any]:
+        return {"cause": self.cause.key, "shown": list(self.cause.evidence)}
+
+    async def _examine_again(self, settle_s: float) -> TargetObservation:
         """Examine everything: at once, and until the cause is gone or the time is over."""
         until = time.monotonic() + settle_s
         while True:
-            self.diagnosis = await examine(self._who)
-            target, cause = self._fix.target or self._cause.key, self._cause
-            if cause.key not in _keys(self.diagnosis):
-                return TargetObservation(target, Condition.HEALTHY)
+            self.diagnosis = await examine(self.target)
+            if self.cause.key not in _keys(self.diagnosis):
+                return TargetObservation(self.name, Condition.HEALTHY)
             if time.monotonic() >= until:
-                return TargetObservation(target, Condition.BROKEN, cause.id, cause.title)
+                return self._broken()
             await asyncio.sleep(_AGAIN_S)
-
-
-def _fixed(cause: Cause, fix: Fix, outcome: Outcome) -> Fixed:
-    """What a person is shown: the complaint of the command, or why it was not run."""
-    failed = next((ran.said for ran in outcome.ran if ran.exit != 0), "")
-    detail = failed or ("" if outcome.ran else outcome.cause)
-    return Fixed(cause.key, fix.text, outcome.result is RepairResult.REPAIRED, detail)
 
 
 def _keys(diagnosis: Diagnosis) -> set[str]:

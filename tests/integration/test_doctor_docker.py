@@ -20,7 +20,7 @@ from opskit.doctor.fixing import fix
 from opskit.result import Status
 from opskit.sandbox.stage import Stage
 from tests.parts.docker import IMAGE, LABEL, Cutter, Engine
-from tests.parts.examining import cause, examined, keys, log_of_calls, on_stage, someone
+from tests.parts.examining import cause, examined, keys, log_of_calls, on_stage, target_of
 from tests.parts.raw_server import free_port
 
 OFF = {"OLLAMA_API_URL": ""}
@@ -123,11 +123,11 @@ async def test_a_fix_starts_a_container_and_looks_again(box: Engine, tmp_path: P
     made.wait()
     stack = {"containers": {"victoria": [made.name], "veronica": []}}
     env = {**OFF, **box.environment}
-    who = someone(tmp_path, env=env, config={"stack": stack})
+    target = target_of(tmp_path, env=env, config={"stack": stack})
     before = await examined(tmp_path, env=env, config={"stack": stack})
-    refused, nothing = await fix(who, before, lambda _: False, patience_s=5)
+    refused, nothing = await fix(target, before, lambda _: False, patience_s=5)
     assert (refused, nothing) == (before, [])
-    after, done = await fix(who, before, lambda _: True, patience_s=20)
+    after, done = await fix(target, before, lambda _: True, patience_s=20)
     assert [(one.key, one.gone) for one in done] == [(f"container-stopped:{made.name}", True)]
     assert keys(after) == []
 
@@ -142,11 +142,11 @@ async def test_what_people_did_has_no_fix(box: Engine, tmp_path: Path):
     names = [paused.name, stopped.name, forbidden.name]
     config = {"stack": {"containers": {"victoria": names, "veronica": []}}}
     env = {**OFF, **box.environment}
-    who = someone(tmp_path, env=env, config=config)
+    target = target_of(tmp_path, env=env, config=config)
     before = await examined(tmp_path, env=env, config=config)
     assert sorted(keys(before)) == sorted(f"container-stopped:{name}" for name in names)
     assert {one.status for one in before.causes} == {Status.WARN}
-    _, done = await fix(who, before, lambda _: True, patience_s=0.0)
+    _, done = await fix(target, before, lambda _: True, patience_s=0.0)
     assert done == []
     for one, state in ((paused, "paused"), (stopped, "exited"), (forbidden, "exited")):
         one.reload()
@@ -159,9 +159,9 @@ async def test_a_fix_that_does_not_help_is_told(box: Engine, tmp_path: Path):
     made.wait()
     stack = {"containers": {"victoria": [made.name], "veronica": []}}
     env = {**OFF, **box.environment}
-    who = someone(tmp_path, env=env, config={"stack": stack})
+    target = target_of(tmp_path, env=env, config={"stack": stack})
     before = await examined(tmp_path, env=env, config={"stack": stack})
-    after, done = await fix(who, before, lambda _: True, patience_s=0.0)
+    after, done = await fix(target, before, lambda _: True, patience_s=0.0)
     assert len(done) == 1
     wait_for(made, lambda seen: seen["State"]["Status"] == "exited")
     assert keys(await examined(tmp_path, env=env, config={"stack": stack})) == keys(before)
@@ -173,10 +173,10 @@ async def test_a_missing_network_is_made(box: Engine, tmp_path: Path):
     name = box.name("net")
     config = {"stack": {"docker_network": name}}
     env = {**OFF, **box.environment}
-    who = someone(tmp_path, env=env, config=config)
+    target = target_of(tmp_path, env=env, config=config)
     before = await examined(tmp_path, env=env, config=config)
     assert keys(before) == [f"network-missing:{name}"]
-    after, done = await fix(who, before, lambda _: True, patience_s=10)
+    after, done = await fix(target, before, lambda _: True, patience_s=10)
     try:
         # A daemon without a bridge of its own may refuse to make one; then that is told.
         assert done[0].gone == (keys(after) == [])
@@ -305,7 +305,7 @@ async def test_docker_that_nothing_needs_is_not_missed(tmp_path: Path):
     """Without Docker a stack that does not use it is well."""
     async with Stage() as stage:
         found = await on_stage(tmp_path, stage)
-    docker = {one.check: one.status for one in found.findings if "docker" in one.evidence.get("tags", ())}
+    docker = {one.check: one.status for one in found.findings if found.areas[one.check] == "docker"}
     assert keys(found) == []
     assert set(docker.values()) <= {"skip", "pass"}
 
@@ -341,11 +341,14 @@ def test_a_socket_that_may_not_be_used(box: Engine, tmp_path: Path):
     code = (
         "import asyncio, json, os, sys\n"
         "from pathlib import Path\n"
-        "from opskit.doctor.examination import examine, patient\n"
+        "from opskit.doctor.examination import examine\n"
+        "from opskit.doctor.target import examination_target\n"
         "home = Path(sys.argv[1])\n"
         "def look():\n"
-        "    who = patient(None, environ=dict(os.environ), cwd=home, platform='linux', in_docker=False)\n"
-        "    return asyncio.run(examine(who))\n"
+        "    environ = dict(os.environ)\n"
+        "    target = examination_target(\n"
+        "        None, environ=environ, cwd=home, platform='linux', in_docker=False)\n"
+        "    return asyncio.run(examine(target))\n"
         "look()\n"  # everything is imported while it can be read
         "os.chown(home / 'opskit', 65534, 65534)\n"
         "for path in (home / 'opskit').iterdir(): os.chown(path, 65534, 65534)\n"

@@ -8,7 +8,8 @@ import yaml
 
 from opskit.doctor.cause import Cause
 from opskit.doctor.diagnosis import Diagnosis
-from opskit.doctor.examination import ExaminationTarget, examine, patient
+from opskit.doctor.examination import examine
+from opskit.doctor.target import ExaminationTarget, examination_target
 from opskit.sandbox.stage import Stage
 from tests.parts.command import environment
 
@@ -19,7 +20,7 @@ QUIET: dict[str, Any] = {
 }
 
 
-def someone(
+def target_of(
     folder: Path,
     *,
     env: Mapping[str, str] | None = None,
@@ -28,18 +29,20 @@ def someone(
     platform: str = "linux",
     deep: bool = False,
 ) -> ExaminationTarget:
-    """A patient whose configuration is `config` over QUIET; MLX is off unless `env` says where it is."""
+    """What is examined: `config` over QUIET; MLX is off unless `env` says where it is."""
     written = {**QUIET, **(config or {})}
     (folder / "opskit.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
     environ = environment(folder, {"MLX_API_URL": "", **(env or {})})
-    return patient(None, environ=environ, cwd=folder, platform=platform, deep=deep, in_docker=in_docker)
+    return examination_target(
+        None, environ=environ, cwd=folder, platform=platform, deep=deep, in_docker=in_docker
+    )
 
 
 async def examined(folder: Path, **about: Any) -> Diagnosis:
-    """An examination; a look that failed by a mistake of ours fails the test."""
-    found = await examine(someone(folder, **about))
-    assert [one.evidence for one in found.findings if one.state == "bug"] == []
-    return found
+    """An examination; a check that failed by a mistake of ours fails the test."""
+    diagnosis = await examine(target_of(folder, **about))
+    assert [finding.evidence for finding in diagnosis.findings if finding.state == "bug"] == []
+    return diagnosis
 
 
 async def on_stage(folder: Path, stage: Stage, **about: Any) -> Diagnosis:

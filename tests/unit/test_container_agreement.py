@@ -1,6 +1,5 @@
 """Every command that looks at containers says the same of the same `docker inspect` document."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -21,16 +20,15 @@ from opskit.checks.expectation import compile_expectation
 from opskit.checks.judgement import judged as judged_check
 from opskit.checks.kinds import KINDS
 from opskit.checks.kinds.containers import observed_container
-from opskit.checks.spec import Check, CheckContext
+from opskit.checks.spec import Check
+from opskit.config.load import LoadedConfig
 from opskit.config.schema import Config, RecoveryConfig
 from opskit.diagnose.container import SampledContainer, judged
-from opskit.doctor.areas.containers import causes
+from opskit.doctor.areas.containers import causes, checks, observed_conditions
 from opskit.doctor.evidence import Evidence, ExaminedContainer
-from opskit.doctor.looks.board import FactBoard
-from opskit.doctor.looks.containers import health
+from opskit.doctor.target import ExaminationTarget
 from opskit.facts.container import container
 from opskit.facts.container_events import ContainerEvents
-from opskit.facts.survey import Survey
 from opskit.recovery.step import Condition
 from opskit.recovery.steps.decision import NodeProblem, RepairCase, decide
 from opskit.recovery.steps.project_state import ProjectKnowledge, seen
@@ -43,6 +41,9 @@ from opskit.watch.watched_container import watched
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 RULES = ContainerRules.of(RecoveryConfig())
+TARGET = ExaminationTarget(
+    loaded=LoadedConfig(Config("/state", (), ()), {}), environ={}, cwd=Path("/"), platform="linux"
+)
 WELL, WAITING, LEFT, SICK, UNCHECKED = ContainerCondition
 NEVER = "0001-01-01T00:00:00Z"
 
@@ -317,10 +318,8 @@ def verify(case: ContainerCase) -> tuple[str, Status]:
 def doctor(case: ContainerCase) -> tuple[ExaminedContainer, str, Status]:
     one = assessed(case)
     examined = ExaminedContainer(one.container, one.assessment)
-    check = health(FactBoard(containers=(examined,)))
-    around = Survey(Config("/state", (), ()), {}, state_folder=Path("/"), cwd=Path("/"))
-    seen_ = asyncio.run(check.kind.observe(check.params, CheckContext(around, Path("/"), 1.0)))
-    finding = judged_check(check, seen_, 0.0)
+    check = next(check for check in checks(TARGET) if check.name == "containers are well")
+    finding = judged_check(check, observed_conditions((examined,)), 0.0)
     return examined, finding.evidence["conditions"]["p_web_1"], finding.status
 
 
@@ -351,7 +350,7 @@ def test_six_commands_say_the_same_of_one_document(case: ContainerCase):
     examined, told, status = doctor(case)
     wanted = {WELL: Status.PASS, WAITING: Status.PASS, UNCHECKED: Status.INCONCLUSIVE}
     assert (told, status) == (case.condition, wanted.get(case.condition, Status.FAIL))
-    found = list(causes(Evidence(Config("/state", (), ()), NOW, containers=(examined,))))
+    found = list(causes(Evidence(target=TARGET, containers=(examined,))))
     graver = {LEFT: [Status.WARN], UNCHECKED: [Status.WARN], SICK: [Status.FAIL]}
     assert [cause.status for cause in found] == graver.get(case.condition, [])
 
@@ -383,7 +382,7 @@ def test_six_commands_say_the_same_of_one_document(case: ContainerCase):
 def test_the_doctor_offers_no_fix_that_recovery_would_not_make(case: ContainerCase):
     """What is left to people, runs, or did its work, has no fix; a safe one only starts what is down."""
     examined, *_ = doctor(case)
-    for cause in causes(Evidence(Config("/state", (), ()), NOW, containers=(examined,))):
+    for cause in causes(Evidence(target=TARGET, containers=(examined,))):
         if cause.fix is not None:
             assert case.repair in (ContainerRepair.START, ContainerRepair.RESTART)
             assert cause.fix.command == ("docker", case.repair.value, "p_web_1")

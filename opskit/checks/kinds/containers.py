@@ -1,7 +1,5 @@
 """Kinds that ask Docker: docker_daemon, container."""
 
-import errno
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,46 +12,39 @@ from opskit.checks.container_assessment import (
 from opskit.checks.kinds.machine import NoParams
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import CONFIG, Text
-from opskit.errors import OpskitError
 from opskit.facts.container_survey import read_compose_containers, read_containers, survey_containers
-
-#: Errors of the socket that tell that no daemon is there, unlike one that may not be asked or is silent.
-_NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
+from opskit.facts.docker_daemon import read_docker_daemon
 
 
 async def _daemon(params: NoParams, scene: CheckContext) -> Observation:
     del params
-    door = await scene.around.docker()
-    began = time.monotonic()
-    try:
-        version, info = await door.version(), await door.info()
-    except OpskitError as error:
+    daemon = await scene.around.get(read_docker_daemon, not_before=scene.not_before)
+    if (error := daemon.error) is not None:
         # Here the daemon itself is in question: this is a failure, not a missing precondition.
-        values = {"answers": False, "error": error.code, "seconds": time.monotonic() - began}
         return Observation(
-            values,
+            {"answers": False, "error": error.code, "seconds": daemon.seconds},
             problem=error.message,
             state="down",
             code=error.code,
             remedy=error.remedy,
-            settled=("answers",) if getattr(error.__cause__, "errno", None) in _NOBODY else (),
+            settled=("answers",) if daemon.is_absent else (),
         )
     values = {
         "answers": True,
-        "version": version.get("Version"),
-        "api_version": version.get("ApiVersion"),
-        "containers": info.get("Containers"),
-        "running": info.get("ContainersRunning"),
-        "stopped": info.get("ContainersStopped"),
-        "images": info.get("Images"),
-        "storage": info.get("Driver"),
-        "memory_bytes": info.get("MemTotal"),
-        "cpus": info.get("NCPU"),
-        "warnings": list(info.get("Warnings") or ()),
+        "version": daemon.version,
+        "api_version": daemon.api_version,
+        "containers": daemon.containers,
+        "running": daemon.running,
+        "stopped": daemon.stopped,
+        "images": daemon.images,
+        "storage": daemon.storage,
+        "memory_bytes": daemon.memory_bytes,
+        "cpus": daemon.cpus,
+        "warnings": list(daemon.warnings),
         "error": None,
-        "seconds": time.monotonic() - began,
+        "seconds": daemon.seconds,
     }
-    detail = f"Docker {values['version']}: {values['running']} of {values['containers']} containers run"
+    detail = f"Docker {daemon.version}: {daemon.running} of {daemon.containers} containers run"
     return Observation(values, detail, state="ok")
 
 

@@ -1,21 +1,18 @@
 """Kinds that read files: file, env_file, and config for opskit's own configuration."""
 
 import asyncio
-import fnmatch
 import grp
 import hashlib
 import pwd
-import re
 import stat
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Bytes, Text, Texts, parameters
 from opskit.errors import ConfigError
-from opskit.system.env_file import parse_env_file
+from opskit.facts.env_file import SECRET_NAMES, matching, read_env_file
 
 _TYPES = (
     (stat.S_ISREG, "file"),
@@ -24,15 +21,6 @@ _TYPES = (
     (stat.S_ISFIFO, "pipe"),
     (stat.S_ISBLK, "device"),
     (stat.S_ISCHR, "device"),
-)
-#: Names whose values must not be empty.
-_SECRETS = ("*KEY*", "*TOKEN*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*CREDENTIAL*")
-_ENV_BYTES = 4 * 1024 * 1024
-#: What example files leave for a person to replace; nothing that could be somebody's real secret.
-_PLACEHOLDER = re.compile(
-    r"change[-_ ]?(me|this|it)\W*|your[-_ ].*|<.*>|x{3,}|\*{3,}|(sk-)?\.{3}|(sk-)?…|to[-_ ]?do"
-    r"|placeholder|replace[-_ ]?(me|this|with).*|.*[-_ ]goes[-_ ]here|.*[-_ ]here",
-    re.IGNORECASE,
 )
 
 
@@ -101,56 +89,40 @@ class EnvFileParams:
 
     path: Text = ".env"
     keys: Texts = ()
-    secrets: Texts = _SECRETS
+    secrets: Texts = SECRET_NAMES
 
 
 async def _env_file(params: EnvFileParams, scene: CheckContext) -> Observation:
     path = scene.path(params.path)
-    return await asyncio.to_thread(_read_env_file, path, params)
-
-
-def _read_env_file(path: Path, params: EnvFileParams) -> Observation:
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(_ENV_BYTES)
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        values: dict[str, Any] = {"exists": False, "missing": list(params.keys), "error": "missing"}
-        return Observation(values, problem="there is no such file", state="missing", settled=("exists",))
-    except (OSError, ValueError) as exc:
-        return _unreadable(exc)
-    content = parse_env_file(raw.decode("utf-8-sig", "replace"))
-    missing = [key for key in params.keys if key not in content.values]
-    empty = [key for key, value in content.values.items() if not value.strip()]
-    empty_secrets = _secrets(empty, params)
-    placeholders = _secrets(
-        [key for key, value in content.values.items() if _PLACEHOLDER.fullmatch(value.strip())], params
-    )
+    env_file = await scene.around.get(read_env_file, path, not_before=scene.not_before)
+    if env_file.error is not None:
+        if isinstance(env_file.error, FileNotFoundError | NotADirectoryError):
+            values: dict[str, Any] = {"exists": False, "missing": list(params.keys), "error": "missing"}
+            return Observation(values, problem=env_file.problem, state="missing", settled=("exists",))
+        return _unreadable(env_file.error)
+    missing = [key for key in params.keys if key not in env_file.keys]
+    empty = matching(env_file.empty, params.secrets)
+    placeholders = matching(env_file.placeholders, params.secrets)
     values = {
         "exists": True,
-        "keys": list(content.values),
+        "keys": list(env_file.keys),
         "missing": missing,
-        "empty": empty,
-        "empty_secrets": empty_secrets,
-        "placeholders": placeholders,
-        "twice": list(content.repeated),
-        "malformed": list(content.malformed),
-        "readable_by_all": bool(mode & stat.S_IROTH),
+        "empty": list(env_file.empty),
+        "empty_secrets": list(empty),
+        "placeholders": list(placeholders),
+        "twice": list(env_file.twice),
+        "malformed": list(env_file.malformed),
+        "readable_by_all": env_file.readable_by_all,
         "error": None,
     }
-    parts = [f"{len(content.values)} keys"]
+    parts = [f"{len(env_file.keys)} keys"]
     parts += [f"missing: {', '.join(missing)}"] if missing else []
-    parts += [f"without a value: {', '.join(empty_secrets)}"] if empty_secrets else []
+    parts += [f"without a value: {', '.join(empty)}"] if empty else []
     parts += [f"with a placeholder: {', '.join(placeholders)}"] if placeholders else []
-    malformed = ", ".join(map(str, content.malformed))
-    parts += [f"lines that set nothing: {malformed}"] if malformed else []
-    wanted = [*missing, *empty_secrets]
-    remedy = f"add to {params.path}: {', '.join(wanted)}" if wanted else None
+    lines = ", ".join(map(str, env_file.malformed))
+    parts += [f"lines that set nothing: {lines}"] if lines else []
+    remedy = f"add to {params.path}: {', '.join([*missing, *empty])}" if missing or empty else None
     return Observation(values, "; ".join(parts), state="present", remedy=remedy)
-
-
-def _secrets(names: Sequence[str], params: EnvFileParams) -> list[str]:
-    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in params.secrets)]
 
 
 @parameters

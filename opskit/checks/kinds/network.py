@@ -9,10 +9,8 @@ from typing import Literal
 
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Port, Text, parameters
-from opskit.errors import OpskitError
-from opskit.facts.survey import read_sockets
+from opskit.facts.port_owner import PortFacts, read_port
 from opskit.system.network import connects
-from opskit.system.sockets import PROXIES, Owner, PortSocket, owner
 
 #: The kind's own words come a little before the runner's deadline.
 OWN_SHARE = 0.9
@@ -93,73 +91,41 @@ class PortParams:
 
 
 async def _port(params: PortParams, scene: CheckContext) -> Observation:
-    table = await scene.around.get(read_sockets, not_before=scene.not_before)
-    sockets = table.at(params.protocol, params.port)
+    facts = await scene.around.get(read_port, params.protocol, params.port, not_before=scene.not_before)
     where = f"{params.protocol} port {params.port}"
-    if not sockets:
-        return await _free(params, scene, complete=table.complete)
-    pids = sorted({each.pid for each in sockets if each.pid is not None})
-    process = await asyncio.to_thread(owner, pids[0]) if pids else None
-    container = await _container(params.port, process, scene)
-    words = _owner_words(process, container)
+    owner = facts.owner
+    if owner is None:
+        return _unowned(facts, where)
+    process = owner.process
     values = {
         "listening": True,
-        "addresses": sorted({each.address for each in sockets}),
-        "public": any(_public(each) for each in sockets),
-        "owner": words,
+        "addresses": sorted({owner.address for owner in facts.owners if owner.address}),
+        "public": any(owner.is_public for owner in facts.owners),
+        "owner": None if owner.is_hidden else owner.words,
         "process": process.name if process else None,
-        "pid": process.pid if process else None,
-        "command": process.command if process else None,
+        "pid": owner.pid,
+        "command": " ".join(process.command) if process else None,
         "user": process.user if process else None,
-        "unit": process.unit if process else None,
-        "container": container,
+        "unit": owner.unit,
+        "container": owner.container,
         "error": None,
     }
-    return Observation(values, f"{where} is held by {words or 'a process that is not shown'}", state="held")
+    return Observation(values, f"{where} is held by {owner.words}", state="held")
 
 
-async def _free(params: PortParams, scene: CheckContext, *, complete: bool) -> Observation:
-    """Judge a port without a visible socket: where sockets are hidden, only a refusal proves it free."""
-    where = f"{params.protocol} port {params.port}"
-    values = {"listening": False, "addresses": [], "owner": None, "error": None}
-    if complete:
+def _unowned(facts: PortFacts, where: str) -> Observation:
+    """Nobody whom this user may see; where sockets are hidden, only a refused connection proves it."""
+    values = {"listening": bool(facts.listening), "addresses": [], "owner": None, "error": None}
+    if facts.complete:
         return Observation(values, f"nothing listens on {where}", state="free")
     hidden = "the sockets of other users are not shown to this user"
-    if params.protocol == "tcp":
-        result = await connects(f"tcp://localhost:{params.port}", timeout_s=scene.timeout_s / 2)
-        if result.problem is None:
-            return Observation({**values, "listening": True}, f"{where} is held; {hidden}", state="held")
-        if result.problem == "refused":
-            return Observation(values, f"nothing listens on {where} of localhost; {hidden}", state="free")
-    return Observation(values, problem=f"{where}: {hidden}", undecided=f"{where}: {hidden}", state="unknown")
-
-
-def _public(listening: PortSocket) -> bool:
-    try:
-        return not ipaddress.ip_address(listening.address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
-
-
-async def _container(port: int, process: Owner | None, scene: CheckContext) -> str | None:
-    """Return the container behind a port: its process is inside, or is Docker's proxy."""
-    if process is None or (process.container is None and process.name not in PROXIES):
-        return None
-    try:
-        docker = await scene.around.docker()
-        async with asyncio.timeout(scene.timeout_s / 2):
-            return await docker.holder_of(port, process.container) or process.container
-    except (OpskitError, TimeoutError):
-        return process.container
-
-
-def _owner_words(process: Owner | None, container: str | None) -> str | None:
-    if container is not None:
-        return f"container {container[:64]}"
-    if process is None:
-        return None
-    unit = f" of {process.unit}" if process.unit else ""
-    return f"process {process.pid} ({process.name}){unit}"
+    if facts.listening is None:
+        return Observation(
+            values, problem=f"{where}: {hidden}", undecided=f"{where}: {hidden}", state="unknown"
+        )
+    if facts.listening:
+        return Observation(values, f"{where} is held; {hidden}", state="held")
+    return Observation(values, f"nothing listens on {where} of localhost; {hidden}", state="free")
 
 
 KINDS = (

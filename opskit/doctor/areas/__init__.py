@@ -1,1 +1,1 @@
-"""Pure functions from evidence to causes, one module for each area."""
+"""What doctor examines and knows, one module for each area: its checks, and causes computed from facts."""

@@ -1,13 +1,17 @@
-"""Addresses that lead somewhere else than people think: 0.0.0.0, localhost in a container, loopback."""
+"""Addresses that lead somewhere else than people think: 0.0.0.0, localhost, loopback."""
 
+import asyncio
 import ipaddress
 from collections.abc import Iterator
 
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
 from opskit.checks.state import NodeState
-from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.cause import Cause
-from opskit.doctor.environment import UrlParts
 from opskit.doctor.evidence import Evidence, ExaminedContainer
+from opskit.doctor.target import ExaminationTarget
+from opskit.facts.environment import UrlParts
+from opskit.facts.machine import read_addresses
+from opskit.facts.port_owner import read_port
 from opskit.result import Status
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
@@ -21,127 +25,151 @@ _SERVER_SIDE = ("OLLAMA_HOST",)
 _CLIENT_SIDE = ("OLLAMA_API_URL", "OLLAMA_BASE_URL", "MLX_API_URL", "VICTORIA_URL", "VERONICA_URL")
 
 
+def checks(target: ExaminationTarget) -> Iterator[Check]:
+    yield assessing(_LOCALHOST, "localhost", name="localhost", tags=("network",))
+    yield assessing(_PORTS, target, name="ports", tags=("network",))
+
+
+async def _localhost(name: str, context: CheckContext) -> Observation:
+    addresses = await context.around.get(read_addresses, name)
+    is_here = bool(addresses) and all(map(_is_loopback, addresses))
+    problem = "" if is_here else f"{name} leads to {', '.join(addresses) or 'nothing'}"
+    return Observation({"addresses": addresses}, f"{name} is {', '.join(addresses)}", problem=problem)
+
+
+async def _ports(target: ExaminationTarget, context: CheckContext) -> Observation:
+    ports = sorted({endpoint(member.url)[1] for member in target.members if is_loopback(member.url)})
+    if not ports:
+        raise NotHere("no node or agent is on this machine")
+    facts = await asyncio.gather(*(context.around.get(read_port, "tcp", port) for port in ports))
+    held = sum(bool(port.owners) for port in facts)
+    hidden = "" if all(port.complete for port in facts) else " (as far as this user may see)"
+    return Observation({}, f"{held} of {len(ports)} ports are held{hidden}", state="ok")
+
+
+_LOCALHOST = assessment("localhost", str, _localhost, str)
+_PORTS = assessment("ports", ExaminationTarget, _ports, lambda _: "ports", imports=("psutil",))
+
+
 def causes(evidence: Evidence) -> Iterator[Cause]:
-    yield from _bind(evidence)
-    yield from _localhost(evidence)
-    yield from _loopback_only(evidence)
+    if evidence.localhost is not None and evidence.failed("localhost"):
+        yield Cause(
+            id="localhost-unresolved",
+            title="the name localhost does not lead to this machine alone",
+            evidence=(f"it leads to {', '.join(evidence.localhost) or 'nothing'}",),
+            remedy="put `127.0.0.1 localhost` and `::1 localhost` into /etc/hosts, and nothing else for that "
+            "name",
+            claims=frozenset({"localhost"}),
+            code="COMM_002",
+        )
+    yield from _bind_addresses(evidence)
+    for container in evidence.containers:
+        yield from _localhost_inside(container, evidence)
+        yield from _loopback_only(container, evidence)
+    if evidence.target.in_docker:
+        yield from _localhost_of_ours(evidence)
 
 
-def _bind(evidence: Evidence) -> Iterator[Cause]:
-    for note in evidence.notes:
+def _bind_addresses(evidence: Evidence) -> Iterator[Cause]:
+    for note in evidence.target.loaded.notes:
         if "is a bind address" in note:
-            key, _, said = note.partition(": ")
-            yield _bound(key, f"{key}: {said}", str(evidence.origins.get(key, "")))
-    for one in evidence.containers:
-        for name, place in _dialled(one):
-            if place.host in _BIND:
-                told = f"container {one.name} has {name}={place.text}"
-                yield _bound(f"{one.name} {name}", told, "")
+            key, _, _ = note.partition(": ")
+            yield _bind_address(key, f"{note} ({evidence.origins[key]})" if key in evidence.origins else note)
+    for container in evidence.containers:
+        for name, url in _dialled(container):
+            if url.host in _BIND:
+                words = f"container {container.name} has {name}={url.text}"
+                yield _bind_address(f"{container.name} {name}", words)
 
 
-def _bound(target: str, told: str, origin: str) -> Cause:
-    where = f" ({origin})" if origin else ""
+def _bind_address(target: str, words: str) -> Cause:
     return Cause(
-        "bind-address",
-        target,
-        f"a bind address where clients need one to dial: {target}",
-        (
-            f"{told}{where}",
+        id="bind-address",
+        target=target,
+        title=f"a bind address where clients need one to dial: {target}",
+        evidence=(
+            words,
             "0.0.0.0 and :: mean all addresses of a server; dialled, they lead somewhere else",
         ),
-        "write 127.0.0.1 on this machine, or host.docker.internal in a container",
+        remedy="write 127.0.0.1 on this machine, or host.docker.internal in a container",
         status=Status.WARN,
         code="CONFIG_003",
     )
 
 
-def _dialled(one: ExaminedContainer) -> Iterator[tuple[str, UrlParts]]:
+def _dialled(container: ExaminedContainer) -> list[tuple[str, UrlParts]]:
     """The addresses that a container dials; its own bind address, if it is a server, is none of them."""
-    for name, place in sorted(one.environment.places.items()):
-        if name not in _SERVER_SIDE:
-            yield name, place
+    urls = sorted(container.environment.urls.items())
+    return [(name, url) for name, url in urls if name not in _SERVER_SIDE]
 
 
-def _localhost(evidence: Evidence) -> Iterator[Cause]:
-    """Inside a container localhost is the container, unless it shares the host's network."""
-    ports = _ports(evidence)
-    for one in evidence.containers:
-        if one.network_mode == "host" or one.network_mode.startswith("container:"):
-            continue
-        for name, place in _dialled(one):
-            ours = name in _CLIENT_SIDE or place.port in ports
-            inside = place.port in one.ports
-            if ours and not inside and _is_loopback(place.host):
-                right = f"{place.scheme}://host.docker.internal:{place.port}"
-                yield Cause(
-                    "localhost-in-container",
-                    f"{one.name} {name}",
-                    f"{name} of container {one.name} leads back into the container",
-                    (f"{name}={place.text}, and there localhost is the container itself",),
-                    f"set {name}={right} in its Compose file (on Linux with "
-                    '`extra_hosts: ["host.docker.internal:host-gateway"]`), then `docker compose up -d`',
-                    because=(),
-                    code="CONFIG_003",
-                )
-    if evidence.in_docker:
-        yield from _ourselves(evidence)
+def _localhost_inside(examined: ExaminedContainer, evidence: Evidence) -> Iterator[Cause]:
+    """Inside a container localhost is the container, unless it shares the network of another or the host."""
+    container = examined.container
+    if container.network_mode == "host" or container.network_mode.startswith("container:"):
+        return
+    published = {port.host_port for port in container.bindings}
+    for name, url in _dialled(examined):
+        is_of_stack = name in _CLIENT_SIDE or url.port in evidence.target.ports
+        if is_of_stack and url.port not in published and _is_loopback(url.host):
+            right = f"{url.scheme}://host.docker.internal:{url.port}"
+            yield Cause(
+                id="localhost-in-container",
+                target=f"{container.name} {name}",
+                title=f"{name} of container {container.name} leads back into the container",
+                evidence=(f"{name}={url.text}, and there localhost is the container itself",),
+                remedy=f"set {name}={right} in its Compose file (on Linux with "
+                '`extra_hosts: ["host.docker.internal:host-gateway"]`), then `docker compose up -d`',
+                code="CONFIG_003",
+            )
 
 
-def _ourselves(evidence: Evidence) -> Iterator[Cause]:
+def _localhost_of_ours(evidence: Evidence) -> Iterator[Cause]:
     """When opskit is in a container. Where any of its localhost addresses answers, localhost is right."""
-    states = {one.config.name: one.state for one in evidence.nodes}
-    states |= {one.config.name: one.state for one in evidence.agents}
-    members: tuple[NodeConfig | AgentConfig, ...] = (*evidence.config.nodes, *evidence.config.agents)
-    here = [one for one in members if is_loopback(one.url)]
-    if any(states.get(one.name) is not NodeState.REFUSED for one in here):
+    states = {probe.config.name: probe.state for probe in evidence.nodes}
+    states |= {probe.config.name: probe.state for probe in evidence.agents}
+    here = [member for member in evidence.target.members if is_loopback(member.url)]
+    if any(states.get(member.name) is not NodeState.REFUSED for member in here):
         return
     for member in here:
         if member.explicit:
             port = endpoint(member.url)[1]
             yield Cause(
-                "localhost-in-container",
-                member.name,
-                f"opskit runs in a container and looks for {member.name} at localhost",
-                (f"{member.url}, where nothing listens: in a container localhost is the container itself",),
-                f"set the address of {member.name} to http://host.docker.internal:{port}",
-                frozenset({f"node {member.name}", f"agent {member.name}"}),
+                id="localhost-in-container",
+                target=member.name,
+                title=f"opskit runs in a container and looks for {member.name} at localhost",
+                evidence=(
+                    f"{member.url}, where nothing listens: in a container localhost is the container itself",
+                ),
+                remedy=f"set the address of {member.name} to http://host.docker.internal:{port}",
+                claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
                 code="CONFIG_003",
             )
 
 
-def _loopback_only(evidence: Evidence) -> Iterator[Cause]:
+def _loopback_only(examined: ExaminedContainer, evidence: Evidence) -> Iterator[Cause]:
     """On Linux a container comes from its bridge, where a server on loopback does not listen.
 
     Docker Desktop, OrbStack and Colima on a Mac forward to the host's loopback.
     """
-    if evidence.platform != "linux" or evidence.docker.desktop or evidence.in_docker:
+    target, is_desktop = evidence.target, evidence.docker is not None and evidence.docker.is_desktop
+    if target.platform != "linux" or is_desktop or target.in_docker:
         return
-    for one in evidence.containers:
-        if one.network_mode in ("host", "none"):
-            continue
-        for name, place in _dialled(one):
-            holders = evidence.holders.get(place.port or 0, ())
-            if place.host not in _HOST_NAMES or not holders:
-                continue
-            if all(_is_loopback(holder.address) for holder in holders):
-                who = holders[0].words
-                yield Cause(
-                    "loopback-only",
-                    f"{one.name} {name}",
-                    f"container {one.name} cannot reach port {place.port}: it is on loopback only",
-                    (
-                        f"{name}={place.text}",
-                        f"{who} listens on {', '.join(sorted({holder.address for holder in holders}))}",
-                    ),
-                    "let it listen for Docker's bridge too, behind a firewall: `OLLAMA_HOST=0.0.0.0` where "
-                    "Ollama is started, `--host 0.0.0.0` for mlx_lm.server",
-                    code="COMM_002",
-                )
-
-
-def _ports(evidence: Evidence) -> frozenset[int]:
-    urls = [one.url for one in evidence.config.nodes] + [one.url for one in evidence.config.agents]
-    return frozenset(endpoint(url)[1] for url in urls)
+    if examined.container.network_mode in ("host", "none"):
+        return
+    for name, url in _dialled(examined):
+        owners = evidence.ports.get(url.port or 0, ())
+        if url.host in _HOST_NAMES and owners and all(_is_loopback(owner.address) for owner in owners):
+            addresses = ", ".join(sorted({owner.address for owner in owners}))
+            yield Cause(
+                id="loopback-only",
+                target=f"{examined.name} {name}",
+                title=f"container {examined.name} cannot reach port {url.port}: it is on loopback only",
+                evidence=(f"{name}={url.text}", f"{owners[0].words} listens on {addresses}"),
+                remedy="let it listen for Docker's bridge too, behind a firewall: `OLLAMA_HOST=0.0.0.0` "
+                "where Ollama is started, `--host 0.0.0.0` for mlx_lm.server",
+                code="COMM_002",
+            )
 
 
 def _is_loopback(host: str) -> bool:

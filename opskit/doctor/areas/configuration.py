@@ -1,89 +1,135 @@
-"""What was written wrong, or not at all: configuration, addresses, secrets."""
+"""What was written wrong, or not at all: configuration, addresses, secrets, environment files."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from opskit.checks.spec import Check, CheckContext, Observation, assessing, assessment
+from opskit.config.document import Problem
 from opskit.doctor.cause import Cause, counted, listing
-from opskit.doctor.evidence import ConfigProblem, Evidence
+from opskit.doctor.evidence import Evidence
+from opskit.doctor.target import ExaminationTarget
+from opskit.facts.env_file import EnvFileFacts, read_env_file
 from opskit.result import Status
 
-CHECK = "configuration"
+_CLAIMS = frozenset({"configuration"})
 _ADDRESS = "CONFIG_003"
+_SHOWN_PROBLEMS = 4
+
+
+def checks(target: ExaminationTarget) -> Iterator[Check]:
+    yield assessing(_CONFIGURATION, target, name="configuration", tags=("configuration",))
+    for path in target.config.stack.env_files:
+        yield assessing(_ENV_FILE, target.config.located(path), tags=("configuration",))
+
+
+async def _configuration(target: ExaminationTarget, context: CheckContext) -> Observation:
+    del context
+    config, unset = target.config, [key for key, origin in target.loaded.origins.items() if origin.unset]
+    values = {"unset_secrets": unset}
+    if target.problems:
+        first, *others = target.problems
+        problem = f"{first}{f' (and {len(others)} more)' if others else ''}"
+        return Observation(values, problem=problem, state="invalid", code=first.code, remedy=first.advice)
+    problem = f"without a value: {', '.join(unset)}" if unset else ""
+    detail = f"{config.path or 'no file, defaults'}: {len(config.nodes)} nodes, {len(config.agents)} agents"
+    return Observation(values, detail, problem=problem, state="ok")
+
+
+async def _env_file(path: Path, context: CheckContext) -> Observation:
+    env_file = await context.around.get(read_env_file, path)
+    values = {"empty_secrets": env_file.empty_secrets, "placeholders": env_file.placeholder_secrets}
+    problem = env_file.problem or "; ".join(_missing_values(env_file))
+    return Observation(values, f"{len(env_file.keys)} keys", problem=problem)
+
+
+_CONFIGURATION = assessment("configuration", ExaminationTarget, _configuration, lambda _: "opskit")
+_ENV_FILE = assessment("env file", Path, _env_file, str)
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
-    yield from _problems(evidence)
-    yield from _secrets(evidence)
-    for one in evidence.env_files:
-        check = frozenset({f"env file {one.path}"})
-        if one.problem:
-            yield Cause(
-                "env-file-missing",
-                one.path,
-                f"the environment file {one.path} cannot be read",
-                (one.problem,),
-                "create it (often `cp .env.example .env`), or correct `stack.env_files`",
-                check,
-                code="CONFIG_002",
-            )
-        if one.empty or one.placeholders:
-            told = [f"no value: {listing(one.empty)}"] if one.empty else []
-            told += (
-                [f"still the value of an example: {listing(one.placeholders)}"] if one.placeholders else []
-            )
-            number = len(one.empty) + len(one.placeholders)
-            yield Cause(
-                "secret-empty",
-                one.path,
-                f"{counted(number, 'secret')} without a real value in {one.path}",
-                tuple(told),
-                f"write values for {listing((*one.empty, *one.placeholders))} in {one.path}",
-                check,
-                status=Status.WARN,
-                code="CONFIG_001",
-            )
+    yield from _problems(evidence.target.problems)
+    yield from _unset_secrets(evidence)
+    for path, env_file in evidence.env_files.items():
+        yield from _of_env_file(path, env_file)
 
 
-def _problems(evidence: Evidence) -> Iterator[Cause]:
-    addresses = [one for one in evidence.problems if one.code == _ADDRESS]
-    others = [one for one in evidence.problems if one.code != _ADDRESS]
-    for one in addresses:
+def _problems(problems: tuple[Problem, ...]) -> Iterator[Cause]:
+    others = []
+    for problem in problems:
+        if problem.code != _ADDRESS:
+            others.append(problem)
+            continue
         yield Cause(
-            "address-invalid",
-            one.where,
-            f"an address cannot be used: {one.where}",
-            (one.text,),
-            one.remedy,
-            frozenset({CHECK}),
+            id="address-invalid",
+            target=problem.where,
+            title=f"an address cannot be used: {problem.where}",
+            evidence=(_text(problem),),
+            remedy=problem.advice,
+            claims=_CLAIMS,
             code=_ADDRESS,
         )
     if others:
-        yield _invalid(others)
+        more = len(others) - _SHOWN_PROBLEMS
+        shown = [f"{problem.where}: {_text(problem)}" for problem in others[:_SHOWN_PROBLEMS]]
+        yield Cause(
+            id="config-invalid",
+            title="the configuration is not valid; the rest was examined without what is wrong in it",
+            evidence=(*shown, *([f"and {more} more"] if more > 0 else [])),
+            remedy=f"{others[0].advice}; `opskit config check` shows every problem",
+            claims=_CLAIMS,
+            code="CONFIG_001",
+        )
 
 
-def _invalid(problems: list[ConfigProblem]) -> Cause:
-    more = len(problems) - 4
-    told = [f"{one.where}: {one.text}" for one in problems[:4]] + ([f"and {more} more"] if more > 0 else [])
-    return Cause(
-        "config-invalid",
-        "",
-        "the configuration is not valid; the rest was examined without what is wrong in it",
-        tuple(told),
-        f"{problems[0].remedy}; `opskit config check` shows every problem",
-        frozenset({CHECK}),
-        code="CONFIG_001",
-    )
+def _text(problem: Problem) -> str:
+    return ": ".join(filter(None, (problem.key, problem.message)))
 
 
-def _secrets(evidence: Evidence) -> Iterator[Cause]:
+def _unset_secrets(evidence: Evidence) -> Iterator[Cause]:
     for key, origin in evidence.origins.items():
         if origin.unset:
             yield Cause(
-                "secret-unset",
-                key,
-                f"{key} refers to {origin.unset}, which holds nothing",
-                (f"{origin}: ${{{origin.unset}}} is not set in this environment",),
-                f"export {origin.unset}=... before opskit is started (and in the scheduler's environment)",
-                frozenset({CHECK}),
+                id="secret-unset",
+                target=key,
+                title=f"{key} refers to {origin.unset}, which holds nothing",
+                evidence=(f"{origin}: ${{{origin.unset}}} is not set in this environment",),
+                remedy=f"export {origin.unset}=... before opskit is started (and in the scheduler's "
+                "environment)",
+                claims=_CLAIMS,
                 status=Status.WARN,
                 code="CONFIG_001",
             )
+
+
+def _of_env_file(path: str, env_file: EnvFileFacts) -> Iterator[Cause]:
+    claims = frozenset({f"env file {path}"})
+    if env_file.problem:
+        yield Cause(
+            id="env-file-missing",
+            target=path,
+            title=f"the environment file {path} cannot be read",
+            evidence=(env_file.problem,),
+            remedy="create it (often `cp .env.example .env`), or correct `stack.env_files`",
+            claims=claims,
+            code="CONFIG_002",
+        )
+    names = (*env_file.empty_secrets, *env_file.placeholder_secrets)
+    if names:
+        yield Cause(
+            id="secret-empty",
+            target=path,
+            title=f"{counted(len(names), 'secret')} without a real value in {path}",
+            evidence=_missing_values(env_file),
+            remedy=f"write values for {listing(names)} in {path}",
+            claims=claims,
+            status=Status.WARN,
+            code="CONFIG_001",
+        )
+
+
+def _missing_values(env_file: EnvFileFacts) -> tuple[str, ...]:
+    empty, examples = env_file.empty_secrets, env_file.placeholder_secrets
+    return (
+        *([f"no value: {listing(empty)}"] if empty else []),
+        *([f"still the value of an example: {listing(examples)}"] if examples else []),
+    )

@@ -1,163 +1,216 @@
 """Containers of the stack that are not well, as they were assessed: what it means, and what ends it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from opskit.checks.container_assessment import ContainerCondition, ContainerRepair, ContainerState
-from opskit.doctor.areas.docker import ROOTS
-from opskit.doctor.cause import Cause, Fix, key_of
-from opskit.doctor.evidence import Evidence, ExaminedContainer
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
+from opskit.doctor.areas.docker import IMPORTS, ROOTS
+from opskit.doctor.cause import Cause, Fix, counted, key_of
+from opskit.doctor.evidence import Evidence, ExaminedContainer, examined_containers
+from opskit.doctor.target import ExaminationTarget
+from opskit.facts.stack_containers import read_stack_containers
 from opskit.llm.fit import gib
 from opskit.result import Status
 
-CHECK = frozenset({"containers are well"})
+_CLAIMS = frozenset({"containers are well"})
 _LOST_NETWORK = (ContainerState.CUT_OFF, ContainerState.ORPHANED)
+#: The causes for which a node or an agent in a container does not answer.
+_SILENCING = ("container-oom-killed", "container-restarting", "container-stopped", "container-missing",
+              "container-unhealthy", "container-network-lost")  # fmt: skip
+
+
+def checks(target: ExaminationTarget) -> Iterator[Check]:
+    area = ("docker",)
+    yield assessing(_CONTAINERS, target, name="containers", requires=("docker",), timeout_s=15.0, tags=area)
+    yield assessing(_WELL, target, name="containers are well", requires=("containers",), tags=area)
+
+
+async def _containers(target: ExaminationTarget, context: CheckContext) -> Observation:
+    del target
+    stack = await context.around.get(read_stack_containers)
+    return Observation({}, f"{counted(len(stack.survey.containers), 'container')} of the stack", state="ok")
+
+
+async def _well(target: ExaminationTarget, context: CheckContext) -> Observation:
+    stack = await context.around.get(read_stack_containers)
+    return observed_conditions(examined_containers(stack, target.config))
+
+
+def observed_conditions(containers: Sequence[ExaminedContainer]) -> Observation:
+    """Tell whether the containers of the stack are well. Raises NotHere where there are none. Pure."""
+    if not containers:
+        raise NotHere("no container belongs to the stack")
+    conditions = {examined.name: examined.assessment.condition for examined in containers}
+    evidence = {"conditions": {name: condition.value for name, condition in conditions.items()}}
+    bad = (ContainerCondition.SICK, ContainerCondition.LEFT)
+    if sick := [name for name, condition in conditions.items() if condition in bad]:
+        return Observation({}, problem=f"not well: {', '.join(sick)}", state="failing", evidence=evidence)
+    unchecked = [
+        f"{examined.name}: {examined.assessment.detail}"
+        for examined in containers
+        if examined.assessment.condition is ContainerCondition.UNCHECKED
+    ]
+    if unchecked:
+        why = "; ".join(unchecked)
+        return Observation({}, problem=why, undecided=why, state="unchecked", evidence=evidence)
+    waiting = [name for name, condition in conditions.items() if condition is ContainerCondition.WAITING]
+    well = f", {', '.join(waiting)} on the way" if waiting else ", all well"
+    detail = f"{counted(len(containers), 'container')}{well}"
+    return Observation({}, detail, state="ok", evidence=evidence)
+
+
+_CONTAINERS = assessment(
+    "containers", ExaminationTarget, _containers, lambda _: "containers", imports=IMPORTS
+)
+_WELL = assessment("containers", ExaminationTarget, _well, lambda _: "containers")
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
-    for one in evidence.containers:
-        cause = _of(one)
+    for container in evidence.containers:
+        cause = _of(container)
         if cause is not None:
             yield cause
-    yield from _missing(evidence)
+    finding = evidence.finding("containers")
+    if finding is not None and finding.status is Status.PASS:
+        yield from _missing_containers(evidence)
+        yield from _missing_services(evidence)
 
 
 def of_member(evidence: Evidence, member: str) -> tuple[str, ...]:
-    """Keys of the causes that may be behind a silent node or agent: Docker's, those of its containers."""
+    """Return keys of the causes that may be behind a silent node or agent: Docker's, those of containers."""
     names = evidence.config.stack.containers.get(member, ())
-    kinds = ("container-oom-killed", "container-restarting", "container-stopped", "container-missing",
-             "container-unhealthy", "container-network-lost")  # fmt: skip
-    return (*(ROOTS if names else ()), *(key_of(kind, name) for kind in kinds for name in names))
+    return (*(ROOTS if names else ()), *(key_of(kind, name) for kind in _SILENCING for name in names))
 
 
-def _of(one: ExaminedContainer) -> Cause | None:
-    container, assessment, name = one.container, one.assessment, one.name
+def _of(examined: ExaminedContainer) -> Cause | None:
+    container, assessment, name = examined.container, examined.assessment, examined.name
     image = (f"image {container.image}",) if container.image else ()
     if container.oom_killed:
-        return _out_of_memory(one, image)
+        return _out_of_memory(examined, image)
     if assessment.condition in (ContainerCondition.WELL, ContainerCondition.WAITING):
         return None
-    if assessment.state is ContainerState.UNCHECKED:
-        return Cause(
-            "health-check-broken",
-            name,
-            f"the health check of container {name} cannot run",
-            (assessment.detail, "so Docker calls it unhealthy, and nobody knows how it is", *image),
-            assessment.remedy or "",
-            CHECK,
-            status=Status.WARN,
-        )
+    base = Cause(
+        id="container-stopped",
+        target=name,
+        title="",
+        evidence=(assessment.words, *image),
+        remedy=assessment.remedy or "",
+        claims=_CLAIMS,
+        status=Status.WARN if assessment.condition is ContainerCondition.LEFT else Status.FAIL,
+    )
     log = f"`docker logs --tail 50 {name}` tells why"
-    if assessment.state is ContainerState.LOOPING:
-        restarts = f"{container.restarts} restarts by Docker, last exit code {container.exit_code}"
-        remedy = f"{log}; `docker stop {name}` ends the loop"
-        title = f"container {name} keeps restarting"
-        return Cause("container-restarting", name, title, (restarts, *image), remedy, CHECK)
-    status = Status.WARN if assessment.condition is ContainerCondition.LEFT else Status.FAIL
-    evidence = (assessment.words, *image)
-    if assessment.state is ContainerState.UNHEALTHY:
-        remedy = f"{log}; then {assessment.remedy}"
-        fix = _fix("restart", name) if assessment.repair is ContainerRepair.RESTART else None
-        title = f"container {name} is unhealthy"
-        return Cause("container-unhealthy", name, title, evidence, remedy, CHECK, fix=fix, status=status)
-    if assessment.state in _LOST_NETWORK and container.running:
-        title = f"container {name} has lost its network"
-        remedy = assessment.remedy or ""
-        fix = _fix("restart", name) if assessment.repair is ContainerRepair.RESTART else None
-        return Cause("container-network-lost", name, title, evidence, remedy, CHECK, fix=fix, status=status)
-    return _stopped(one, evidence, status) if one.of_stack else None
+    restart = _fix("restart", name) if assessment.repair is ContainerRepair.RESTART else None
+    match assessment.state:
+        case ContainerState.UNCHECKED:
+            return replace(
+                base,
+                id="health-check-broken",
+                title=f"the health check of container {name} cannot run",
+                evidence=(
+                    assessment.detail,
+                    "so Docker calls it unhealthy, and nobody knows how it is",
+                    *image,
+                ),
+                status=Status.WARN,
+            )
+        case ContainerState.LOOPING:
+            restarts = f"{container.restarts} restarts by Docker, last exit code {container.exit_code}"
+            return replace(
+                base,
+                id="container-restarting",
+                title=f"container {name} keeps restarting",
+                evidence=(restarts, *image),
+                remedy=f"{log}; `docker stop {name}` ends the loop",
+                status=Status.FAIL,
+            )
+        case ContainerState.UNHEALTHY:
+            title, remedy = f"container {name} is unhealthy", f"{log}; then {assessment.remedy}"
+            return replace(base, id="container-unhealthy", title=title, remedy=remedy, fix=restart)
+        case state if state in _LOST_NETWORK and container.running:
+            title = f"container {name} has lost its network"
+            return replace(base, id="container-network-lost", title=title, fix=restart)
+    return _stopped(base, examined, log) if examined.of_stack else None
 
 
 def _fix(verb: Literal["start", "restart"], name: str) -> Fix:
-    """The command of Docker that repairs a container; a start stops no work, a restart does."""
+    """Return the command of Docker that repairs a container; a start stops no work, a restart does."""
     undo = f"`docker stop {name}`" if verb == "start" else "a restart cannot be undone"
     return Fix(("docker", verb, name), safe=verb == "start", target=f"container:{name}", undo=undo)
 
 
-def _out_of_memory(one: ExaminedContainer, image: tuple[str, ...]) -> Cause:
+def _out_of_memory(examined: ExaminedContainer, image: tuple[str, ...]) -> Cause:
     """The kernel killed it, or a process of one that runs on."""
-    container, name = one.container, one.name
-    limit = (
-        f"its limit is {gib(container.memory_limit_bytes)}"
-        if container.memory_limit_bytes
-        else "it has no limit"
-    )
-    again = "" if container.running else f", then `docker start {name}`"
+    container, name = examined.container, examined.name
+    limit_bytes = container.memory_limit_bytes
+    limit = f"its limit is {gib(limit_bytes)}" if limit_bytes else "it has no limit"
+    start = "" if container.running else f", then `docker start {name}`"
     what = "a process in container" if container.running else "container"
     return Cause(
-        "container-oom-killed",
-        name,
-        f"{what} {name} was killed for want of memory",
-        (f"Docker says OOMKilled, exit code {container.exit_code}; {limit}", *image),
-        f"give it more memory (`docker update --memory SIZE --memory-swap SIZE {name}`, or "
-        f"`mem_limit` in its Compose file){again}",
-        CHECK,
+        id="container-oom-killed",
+        target=name,
+        title=f"{what} {name} was killed for want of memory",
+        evidence=(f"Docker says OOMKilled, exit code {container.exit_code}; {limit}", *image),
+        remedy=f"give it more memory (`docker update --memory SIZE --memory-swap SIZE {name}`, or "
+        f"`mem_limit` in its Compose file){start}",
+        claims=_CLAIMS,
         status=Status.WARN if container.running else Status.FAIL,
         code="MODEL_003",
     )
 
 
-def _stopped(one: ExaminedContainer, evidence: tuple[str, ...], status: Status) -> Cause:
+def _stopped(base: Cause, examined: ExaminedContainer, log: str) -> Cause:
     """It does not run. What people stopped, paused or labelled is theirs: no fix is offered for it."""
-    assessment, name = one.assessment, one.name
+    assessment, name = examined.assessment, examined.name
     way = {
         ContainerState.PAUSED: "is paused",
         ContainerState.DEAD: "is dead",
         ContainerState.ENDED: "was stopped",
-    }.get(assessment.state, "was never started" if one.container.started is None else "does not run")
-    start = assessment.repair is ContainerRepair.START
-    remedy = assessment.remedy or ""
-    if start and one.container.exit_code:
-        remedy = f"`docker logs --tail 50 {name}` tells why; {remedy}"
-    return Cause(
-        "container-stopped",
-        name,
-        f"container {name} {way}",
-        evidence,
-        remedy,
-        CHECK,
-        fix=_fix("start", name) if start else None,
-        status=status,
-    )
+    }.get(assessment.state, "was never started" if examined.container.started is None else "does not run")
+    title = f"container {name} {way}"
+    if assessment.repair is not ContainerRepair.START:
+        return replace(base, title=title)
+    remedy = f"{log}; {base.remedy}" if examined.container.exit_code else base.remedy
+    return replace(base, title=title, remedy=remedy, fix=_fix("start", name))
 
 
-def _missing(evidence: Evidence) -> Iterator[Cause]:
-    finding = evidence.finding("containers")
-    if finding is None or finding.status is not Status.PASS:
-        return
-    names = {one.name for one in evidence.containers}
-    if evidence.chosen("stack.containers"):
-        for member, wanted in evidence.config.stack.containers.items():
-            origin = evidence.origins.get(f"stack.containers.{member}")
-            for name in wanted:
-                if name not in names and origin is not None and origin.kind != "default":
-                    yield _absent(name, f"`stack.containers.{member}` names it")
-    for project in evidence.projects:
-        there = {one.container.service for one in evidence.containers if one.project == project.name}
-        if not there:
+def _missing_containers(evidence: Evidence) -> Iterator[Cause]:
+    """The containers that a person named and that Docker does not know."""
+    names = {container.name for container in evidence.containers}
+    for member, wanted in evidence.config.stack.containers.items():
+        if not evidence.target.chosen(f"stack.containers.{member}"):
             continue
-        for service in project.services:
-            if service not in there:
-                command = " ".join((*project.command, "up", "-d", "--no-recreate", service))
+        for name in wanted:
+            if name not in names:
                 yield Cause(
-                    "container-missing",
-                    f"{project.name}/{service}",
-                    f"service {service} of {project.name} has no container",
-                    ("its Compose file declares it, and others of the project are there",),
-                    f"`{command}`",
-                    CHECK,
-                    status=Status.WARN,
+                    id="container-missing",
+                    target=name,
+                    title=f"there is no container {name}",
+                    evidence=(f"`stack.containers.{member}` names it",),
+                    remedy="`docker compose up -d` creates the containers of the stack; `docker ps --all` "
+                    "lists those there are",
+                    claims=_CLAIMS,
                     code="DOCKER_002",
                 )
 
 
-def _absent(name: str, why: str) -> Cause:
-    return Cause(
-        "container-missing",
-        name,
-        f"there is no container {name}",
-        (why,),
-        "`docker compose up -d` creates the containers of the stack; `docker ps --all` lists those there are",
-        CHECK,
-        code="DOCKER_002",
-    )
+def _missing_services(evidence: Evidence) -> Iterator[Cause]:
+    """The services without a container, in projects that have some."""
+    for project in evidence.projects:
+        services = {
+            examined.container.service for examined in evidence.containers if examined.project == project.name
+        }
+        for service in project.services if services else ():
+            if service not in services:
+                command = " ".join((*project.command, "up", "-d", "--no-recreate", service))
+                yield Cause(
+                    id="container-missing",
+                    target=f"{project.name}/{service}",
+                    title=f"service {service} of {project.name} has no container",
+                    evidence=("its Compose file declares it, and others of the project are there",),
+                    remedy=f"`{command}`",
+                    claims=_CLAIMS,
+                    status=Status.WARN,
+                    code="DOCKER_002",
+                )

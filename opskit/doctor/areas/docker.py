@@ -1,11 +1,22 @@
 """Docker itself, Compose, the network: why nothing can be said of containers."""
 
+import asyncio
 from collections.abc import Iterator
 
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
 from opskit.doctor.cause import Cause, Fix, key_of, listing
-from opskit.doctor.evidence import DockerFacts, Evidence, ProjectFacts
+from opskit.doctor.evidence import Evidence
+from opskit.doctor.target import ExaminationTarget
+from opskit.facts.compose_project import ComposeFacts, read_compose_project
+from opskit.facts.docker_daemon import (
+    DockerDaemon,
+    has_docker_network,
+    read_docker_daemon,
+    read_other_daemons,
+)
 from opskit.result import Status
 from opskit.system.docker_host import start_remedy
+from opskit.system.network import connects
 
 #: The causes for which no container can be looked at; others may follow from them.
 ROOTS = (
@@ -15,61 +26,132 @@ ROOTS = (
     "docker-silent",
     "docker-down",
 )
+#: Loaded before a check that asks Docker is on the clock.
+IMPORTS = ("opskit.system.docker",)
+_CONNECT_S = 1.0
+
+
+def checks(target: ExaminationTarget) -> Iterator[Check]:
+    area, stack = ("docker",), target.config.stack
+    yield assessing(_DAEMON, target, name="docker", timeout_s=12.0, tags=area)
+    if stack.docker_network is not None and target.chosen("stack.docker_network"):
+        yield assessing(_NETWORK, stack.docker_network, requires=("docker",), tags=area)
+    for name in stack.compose:
+        yield assessing(_COMPOSE, name, timeout_s=30.0, tags=area)
+
+
+async def _daemon(target: ExaminationTarget, context: CheckContext) -> Observation:
+    survey = context.around
+    daemon = await survey.get(read_docker_daemon)
+    if daemon.answers:
+        return Observation({}, f"Docker {daemon.version}: {daemon.running} containers run", state="ok")
+    if not daemon.address.problem:
+        await survey.get(read_other_daemons)
+    if not (_is_wanted(target) or (daemon.address.is_here and await _is_needed(target))):
+        raise NotHere(f"{daemon.problem}; nothing that is configured needs it")
+    return Observation({}, problem=daemon.problem, state="down", code="DOCKER_001")
+
+
+def _is_wanted(target: ExaminationTarget) -> bool:
+    """Tell whether a person spoke of Docker, in the configuration or by the variables for its address."""
+    stack = target.config.stack
+    named = [member for member, names in stack.containers.items() if names]
+    return (
+        any(target.environ.get(name) for name in ("DOCKER_HOST", "DOCKER_CONTEXT"))
+        or bool(stack.compose)
+        or (stack.docker_network is not None and target.chosen("stack.docker_network"))
+        or any(target.chosen(f"stack.containers.{member}") for member in named)
+    )
+
+
+async def _is_needed(target: ExaminationTarget) -> bool:
+    """Tell whether a node or agent that a person asked for lives in a container and does not answer."""
+    containers = target.config.stack.containers
+    expected = [member for member in target.members if member.explicit or member.required]
+    urls = [member.url for member in expected if containers.get(member.name)]
+    results = await asyncio.gather(*(connects(url, timeout_s=_CONNECT_S) for url in urls))
+    return any(result.problem == "refused" for result in results)
+
+
+async def _network(name: str, context: CheckContext) -> Observation:
+    exists = await context.around.get(has_docker_network, name)
+    problem = "" if exists else "there is no such network"
+    return Observation(
+        {"exists": exists}, "it is there", problem=problem, state="ok" if exists else "missing"
+    )
+
+
+async def _compose(name: str, context: CheckContext) -> Observation:
+    project = await context.around.get(read_compose_project, name)
+    detail = f"{len(project.services)} services"
+    if project.problem:
+        code = "HOST_001" if project.has_no_program else "CONFIG_001"
+        return Observation({}, problem=project.problem, state="invalid", code=code)
+    problem = f"variables without a value: {', '.join(project.unset)}" if project.unset else ""
+    return Observation({}, detail, problem=problem)
+
+
+_DAEMON = assessment("docker", ExaminationTarget, _daemon, lambda _: "docker", imports=IMPORTS)
+_NETWORK = assessment("network", str, _network, str, imports=IMPORTS)
+_COMPOSE = assessment("compose", str, _compose, str, imports=("opskit.system.compose",))
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
-    if evidence.docker.looked and not evidence.docker.answers and evidence.failed("docker"):
-        yield _absent(evidence)
+    daemon, network = evidence.docker, evidence.config.stack.docker_network
+    if daemon is not None and not daemon.answers and evidence.failed("docker"):
+        yield _no_answer(daemon, evidence)
     for project in evidence.projects:
-        yield from _project(project)
-    name = evidence.config.stack.docker_network
-    if evidence.network_exists is False and name is not None:
-        command = ("docker", "network", "create", name)
+        yield from _of_project(project)
+    if network is not None and evidence.networks.get(network) is False:
+        command = ("docker", "network", "create", network)
         yield Cause(
-            "network-missing",
-            name,
-            f"the Docker network {name} is missing",
-            ("`stack.docker_network` names it, and Docker has none of that name",),
-            f"`docker network create {name}`",
-            frozenset({f"network {name}"}),
-            fix=Fix(command, safe=True, target="network", undo=f"`docker network rm {name}`"),
+            id="network-missing",
+            target=network,
+            title=f"the Docker network {network} is missing",
+            evidence=("`stack.docker_network` names it, and Docker has none of that name",),
+            remedy=f"`docker network create {network}`",
+            claims=frozenset({f"network {network}"}),
+            fix=Fix(command, safe=True, target="network", undo=f"`docker network rm {network}`"),
         )
 
 
-def dependants(evidence: Evidence) -> frozenset[str]:
-    """The checks that cannot be made without Docker."""
-    names = {"docker", "containers", "containers are well", "disk docker", "requests of containers"}
-    names |= {one.check for one in evidence.findings if one.check.startswith("network ")}
-    return frozenset(names)
+def _no_answer(daemon: DockerDaemon, evidence: Evidence) -> Cause:
+    identifier, title, remedy, fix = _why(daemon, evidence)
+    facts = [daemon.problem] if daemon.problem else []
+    if daemon.address.chosen_by != "default":
+        facts.append(f"{daemon.address.chosen_by} decides where it is looked for")
+    if evidence.other_daemons:
+        facts.append(f"a daemon answers at {listing(evidence.other_daemons)}")
+    needing = ("docker", "containers", "containers are well", "disk docker", "requests of containers")
+    networks = (f"network {evidence.config.stack.docker_network}",)
+    return Cause(
+        id=identifier,
+        title=title,
+        evidence=tuple(facts),
+        remedy=remedy,
+        claims=frozenset({*needing, *networks}),
+        fix=fix,
+        code="DOCKER_001",
+    )
 
 
-def _absent(evidence: Evidence) -> Cause:
-    facts = evidence.docker
-    identifier, title, remedy, fix = _why(facts, evidence.platform)
-    told = [facts.problem] if facts.problem else []
-    if facts.told_by != "default":
-        told.append(f"{facts.told_by} decides where it is looked for")
-    if facts.others:
-        told.append(f"a daemon answers at {listing(facts.others)}")
-    return Cause(identifier, "", title, tuple(told), remedy, dependants(evidence), fix=fix, code="DOCKER_001")
-
-
-def _why(facts: DockerFacts, platform: str) -> tuple[str, str, str, Fix | None]:
-    if facts.invalid:
+def _why(daemon: DockerDaemon, evidence: Evidence) -> tuple[str, str, str, Fix | None]:
+    address, platform, others = daemon.address, evidence.target.platform, evidence.other_daemons
+    if address.problem:
         remedy = "`docker context ls` shows what there is; correct or unset DOCKER_HOST and DOCKER_CONTEXT"
         return "docker-context-invalid", "Docker's address cannot be told", remedy, None
-    if facts.others and not facts.silent and facts.permitted:
+    if others and not daemon.is_silent and address.is_permitted:
         remedy = (
-            f"`unset {facts.told_by}`"
-            if facts.told_by.startswith("DOCKER_")
+            f"`unset {address.chosen_by}`"
+            if address.chosen_by.startswith("DOCKER_")
             else "`docker context ls`, then `docker context use NAME` with the one that runs"
         )
-        remedy += f"; or `export DOCKER_HOST=unix://{facts.others[0]}`"
+        remedy += f"; or `export DOCKER_HOST=unix://{others[0]}`"
         return "docker-host-stale", "Docker is looked for where it is not", remedy, None
-    if not facts.permitted or "no permission" in facts.problem:
+    if daemon.is_refused:
         remedy = "`sudo usermod -aG docker $USER`, then log in again"
         return "docker-not-permitted", "this user may not use Docker", remedy, None
-    if facts.silent:
+    if daemon.is_silent:
         remedy = (
             "quit Docker and open it again (after sleep a restart from within often fails)"
             if platform == "darwin"
@@ -77,41 +159,40 @@ def _why(facts: DockerFacts, platform: str) -> tuple[str, str, str, Fix | None]:
         )
         return "docker-silent", "Docker accepts connections and never answers", remedy, None
     opening = Fix(("open", "-ga", "Docker"), safe=True, target="docker", undo="quit Docker")
-    fix = opening if platform == "darwin" else None
-    return "docker-down", "Docker is down", start_remedy(platform), fix
+    return "docker-down", "Docker is down", start_remedy(platform), opening if platform == "darwin" else None
 
 
-def _project(project: ProjectFacts) -> Iterator[Cause]:
-    check = frozenset({f"compose {project.name}"})
-    if project.missing_program:
+def _of_project(project: ComposeFacts) -> Iterator[Cause]:
+    claims = frozenset({f"compose {project.name}"})
+    files = [str(path) for path in project.files]
+    if project.has_no_program:
         yield Cause(
-            "compose-missing",
-            "",
-            "there is no Docker Compose",
-            ("neither `docker compose` nor `docker-compose` is on PATH",),
-            "install the plug-in: `apt-get install docker-compose-plugin`, or Docker Desktop",
-            check,
+            id="compose-missing",
+            title="there is no Docker Compose",
+            evidence=("neither `docker compose` nor `docker-compose` is on PATH",),
+            remedy="install the plug-in: `apt-get install docker-compose-plugin`, or Docker Desktop",
+            claims=claims,
             code="HOST_001",
         )
     elif project.problem:
         command = " ".join((*project.command, "config", "--quiet")) if project.command else ""
         yield Cause(
-            "compose-broken",
-            project.name,
-            f"the Compose files of {project.name} cannot be used",
-            (project.problem,),
-            f"correct {listing(project.files)}" + (f"; `{command}` checks it" if command else ""),
-            check,
+            id="compose-broken",
+            target=project.name,
+            title=f"the Compose files of {project.name} cannot be used",
+            evidence=(project.problem,),
+            remedy=f"correct {listing(files)}" + (f"; `{command}` checks it" if command else ""),
+            claims=claims,
             code="CONFIG_001",
         )
     if project.unset:
         yield Cause(
-            "compose-variable-unset",
-            project.name,
-            f"{project.name} uses variables that have no value: {listing(project.unset)}",
-            ("Compose puts an empty text in their place",),
-            f"set {listing(project.unset)} in the .env beside {project.files[0]}",
-            check,
+            id="compose-variable-unset",
+            target=project.name,
+            title=f"{project.name} uses variables that have no value: {listing(project.unset)}",
+            evidence=("Compose puts an empty text in their place",),
+            remedy=f"set {listing(project.unset)} in the .env beside {files[0]}",
+            claims=claims,
             because=(key_of("compose-broken", project.name),),
             status=Status.WARN,
             code="CONFIG_001",

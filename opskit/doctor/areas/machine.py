@@ -1,12 +1,21 @@
-"""The machine: room, memory, names, clocks."""
+"""The machine: room, memory, clocks."""
 
+import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
 from opskit.doctor.cause import Cause
-from opskit.doctor.evidence import DiskFacts, Evidence
+from opskit.doctor.evidence import Evidence
+from opskit.doctor.target import ExaminationTarget
+from opskit.facts.clock import read_clock
+from opskit.facts.docker_daemon import read_docker_daemon
+from opskit.facts.machine import DiskFacts, read_disk, read_memory
 from opskit.llm.fit import gib
 from opskit.result import Status
 
+_FULL_PERCENT = 98
 _CLEAR = {
     "state": "`du -sh {path}/*` shows what is large",
     "docker": "`docker system df` shows what can go; `docker system prune` removes what nothing uses",
@@ -15,73 +24,120 @@ _CLEAR = {
 _USES = {"state": "the state folder", "docker": "Docker", "models": "models"}
 
 
+@dataclass(frozen=True, slots=True)
+class _DiskParams:
+    """`path` None is the folder in which Docker keeps its data."""
+
+    use: str
+    path: Path | None
+    limit: float
+
+
+def checks(target: ExaminationTarget) -> Iterator[Check]:
+    area, watch = ("machine",), target.config.watch
+    yield assessing(_MEMORY, watch.memory_percent, name="memory", tags=area)
+    for use, path in (("state", Path(target.config.state_dir)), ("models", _models_folder(target))):
+        yield assessing(_DISK, _DiskParams(use, path, watch.disk_percent), name=f"disk {use}", tags=area)
+    docker = _DiskParams("docker", None, watch.disk_percent)
+    yield assessing(_DISK, docker, name="disk docker", requires=("docker",), tags=area)
+    yield assessing(_CLOCKS, target, name="clocks", tags=area)
+
+
+def _models_folder(target: ExaminationTarget) -> Path:
+    """Where Ollama keeps its models, as far as this shell knows."""
+    folder = target.environ.get("OLLAMA_MODELS", "").strip()
+    return Path(folder) if folder.startswith("/") else target.home / ".ollama/models"
+
+
+async def _memory(limit: float, context: CheckContext) -> Observation:
+    memory = await context.around.get(read_memory)
+    values = {"used_percent": memory.used_percent, "available_bytes": memory.available_bytes}
+    free, total = gib(memory.available_bytes), gib(memory.total_bytes)
+    detail = f"{free} of {total} available ({memory.used_percent:.0f} % used)"
+    return Observation(values, detail, problem=detail if memory.used_percent >= limit else "", state="ok")
+
+
+async def _disk(params: _DiskParams, context: CheckContext) -> Observation:
+    path = params.path
+    if path is None:
+        root = (await context.around.get(read_docker_daemon)).root
+        path = None if root is None else Path(root)
+        if path is None or not path.exists():
+            raise NotHere("Docker keeps its data on another machine")
+    disk = await context.around.get(read_disk, params.use, path)
+    if disk is None:
+        return Observation({}, problem=f"{path} cannot be looked at", state="unreadable")
+    values = {"used_percent": disk.used_percent, "free_bytes": disk.free_bytes}
+    detail = f"{gib(disk.free_bytes)} free ({disk.used_percent:.0f} % used)"
+    return Observation(
+        values, detail, problem=detail if disk.used_percent >= params.limit else "", state="ok"
+    )
+
+
+async def _clocks(target: ExaminationTarget, context: CheckContext) -> Observation:
+    limit_s, read = target.config.watch.clock_skew_s, context.around.get
+    readings = await asyncio.gather(*(read(read_clock, member.name, member.url) for member in target.members))
+    clocks = [clock for clock in readings if clock is not None]
+    if not clocks:
+        raise NotHere("nothing that answers tells its time")
+    wrong = [f"{clock.name} {clock.ahead_s:+.0f} s" for clock in clocks if abs(clock.ahead_s) >= limit_s]
+    problem = f"clocks differ from ours: {', '.join(wrong)}" if wrong else ""
+    return Observation({}, f"{len(clocks)} clocks agree with ours to {limit_s:g} s", problem=problem)
+
+
+_MEMORY = assessment("memory", float, _memory, lambda _: "this machine", imports=("psutil",))
+_DISK = assessment("disk", _DiskParams, _disk, lambda params: str(params.path or "docker"))
+_HTTP = ("httpx", "opskit.providers.transport")
+_CLOCKS = assessment("clocks", ExaminationTarget, _clocks, lambda _: "clocks", imports=_HTTP)
+
+
 def causes(evidence: Evidence) -> Iterator[Cause]:
-    yield from _disks(evidence)
-    limit = evidence.config.watch.memory_percent
-    used = evidence.memory_used_percent
-    if used is not None and used >= limit:
-        free = evidence.memory_available_bytes
-        room = f", {gib(free)} can still be had" if free is not None else ""
+    yield from _full_disks(evidence)
+    limit, memory = evidence.config.watch.memory_percent, evidence.memory
+    if memory is not None and memory.used_percent >= limit:
+        free = gib(memory.available_bytes)
         yield Cause(
-            "memory-full",
-            "",
-            f"memory is used up to {used:.0f} %",
-            (f"more than `watch.memory_percent` ({limit:g} %){room}",),
-            "`opskit models loaded` shows what is loaded; `ollama stop NAME` unloads a model",
-            frozenset({"memory"}),
+            id="memory-full",
+            title=f"memory is used up to {memory.used_percent:.0f} %",
+            evidence=(f"more than `watch.memory_percent` ({limit:g} %), {free} can still be had",),
+            remedy="`opskit models loaded` shows what is loaded; `ollama stop NAME` unloads a model",
+            claims=frozenset({"memory"}),
             status=Status.WARN,
             code="MODEL_003",
         )
-    found = evidence.localhost
-    if found is not None and evidence.failed("localhost"):
-        told = ", ".join(found) or "nothing"
-        yield Cause(
-            "localhost-unresolved",
-            "",
-            "the name localhost does not lead to this machine alone",
-            (f"it leads to {told}",),
-            "put `127.0.0.1 localhost` and `::1 localhost` into /etc/hosts, and nothing else for that name",
-            frozenset({"localhost"}),
-            code="COMM_002",
-        )
-    yield from _clocks(evidence)
-
-
-def _disks(evidence: Evidence) -> Iterator[Cause]:
-    """One cause for each disk, whatever lies on it."""
-    limit = evidence.config.watch.disk_percent
-    full: dict[int, list[DiskFacts]] = {}
-    for one in evidence.disks:
-        if one.used_percent >= limit:
-            full.setdefault(one.device, []).append(one)
-    for disks in full.values():
-        first = min(disks, key=lambda one: one.path)
-        uses = [_USES[name] for name in _USES if any(one.what == name for one in disks)]
-        yield Cause(
-            "disk-full",
-            first.path,
-            f"the disk of {' and '.join(uses)} is {first.used_percent:.0f} % full",
-            tuple(f"{one.path}: {gib(one.free_bytes)} free" for one in disks),
-            "; ".join(_CLEAR[one.what].format(path=one.path) for one in disks),
-            frozenset(f"disk {one.what}" for one in disks),
-            status=Status.FAIL if first.used_percent >= 98 else Status.WARN,
-            code="BACKUP_003",
-        )
-
-
-def _clocks(evidence: Evidence) -> Iterator[Cause]:
-    limit = evidence.config.watch.clock_skew_s
-    for one in evidence.clocks:
-        if abs(one.skew_s) < limit:
+    limit_s = evidence.config.watch.clock_skew_s
+    for clock in evidence.clocks:
+        if abs(clock.ahead_s) < limit_s:
             continue
-        way = "ahead of" if one.skew_s > 0 else "behind"
+        way = "ahead of" if clock.ahead_s > 0 else "behind"
         yield Cause(
-            "clock-skew",
-            one.what,
-            f"the clock of {one.what} is {abs(one.skew_s):.0f} s {way} ours",
-            (f"by the date that {one.where} tells; more than {limit:g} s (`watch.clock_skew_s`)",),
-            "set the clocks by NTP: `timedatectl set-ntp true` on Linux, `sudo sntp -sS time.apple.com` on a "
-            "Mac; Docker Desktop's clock comes back when Docker is restarted",
-            frozenset({"clocks"}),
+            id="clock-skew",
+            target=clock.name,
+            title=f"the clock of {clock.name} is {abs(clock.ahead_s):.0f} s {way} ours",
+            evidence=(f"by the date that {clock.url} tells; more than {limit_s:g} s (`watch.clock_skew_s`)",),
+            remedy="set the clocks by NTP: `timedatectl set-ntp true` on Linux, `sudo sntp -sS "
+            "time.apple.com` on a Mac; Docker Desktop's clock comes back when Docker is restarted",
+            claims=frozenset({"clocks"}),
             status=Status.WARN,
+        )
+
+
+def _full_disks(evidence: Evidence) -> Iterator[Cause]:
+    """One cause for each disk, whatever lies on it."""
+    by_device: dict[int, list[DiskFacts]] = {}
+    for disk in evidence.disks:
+        if disk.used_percent >= evidence.config.watch.disk_percent:
+            by_device.setdefault(disk.device, []).append(disk)
+    for disks in by_device.values():
+        first = min(disks, key=lambda disk: disk.path)
+        uses = [words for use, words in _USES.items() if any(disk.use == use for disk in disks)]
+        yield Cause(
+            id="disk-full",
+            target=first.path,
+            title=f"the disk of {' and '.join(uses)} is {first.used_percent:.0f} % full",
+            evidence=tuple(f"{disk.path}: {gib(disk.free_bytes)} free" for disk in disks),
+            remedy="; ".join(_CLEAR[disk.use].format(path=disk.path) for disk in disks),
+            claims=frozenset(f"disk {disk.use}" for disk in disks),
+            status=Status.FAIL if first.used_percent >= _FULL_PERCENT else Status.WARN,
+            code="BACKUP_003",
         )

@@ -1,20 +1,28 @@
-"""Model nodes: who is behind the port, and in what condition. Busy, loading and slow are no causes."""
+"""Model nodes and agents: who is behind the port, and in what condition. Busy and loading are no causes."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from opskit.checks.remedies import node_remedy
+from opskit.checks.agent_probe import AgentProbe, probe_agent
+from opskit.checks.node_probe import NodeProbe, ProbeOptions, limit_s, probe_node
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.areas.containers import of_member
 from opskit.doctor.cause import Cause, Fix, counted, key_of
-from opskit.doctor.evidence import Evidence, ExaminedNode, PortHolder
-from opskit.llm.faults import FaultKind
+from opskit.doctor.evidence import Evidence
+from opskit.doctor.target import ExaminationTarget, Member
+from opskit.facts.model_memory import read_cache_sizes, read_prompt
+from opskit.facts.node import ReadingStep
+from opskit.llm.faults import Fault, FaultKind
 from opskit.providers.kinds import expected_kind
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
-from opskit.system.sockets import Listener
 
+GONE = (NodeState.REFUSED, NodeState.UNREACHABLE)
+_OPEN = (NodeState.IDLE, NodeState.BUSY, NodeState.LOADING)
+#: The probes end by themselves; this much later the runner ends them.
+_SPARE_S = 10.0
 #: How a server looks that is none of ours: no protocol that we know, no HTTP, or an end without a word.
 _STRANGER = frozenset({FaultKind.BAD_PAYLOAD, FaultKind.EMPTY_REPLY, FaultKind.RESET})
 _MODEL_FAULTS = {
@@ -26,7 +34,6 @@ _MODEL_FAULTS = {
     FaultKind.UNPARSABLE_ANSWER: "the server could not parse its answer",
     FaultKind.UNSUPPORTED: "it does not support chat",
 }
-_HERE = "this very process"
 _START = "`ollama serve` starts Ollama, `mlx_lm.server --model DIR --port 11435` an MLX server"
 _START_IN_DOCKER = (
     "opskit runs in a container: start it with `--add-host host.docker.internal:host-gateway`, or set "
@@ -34,183 +41,251 @@ _START_IN_DOCKER = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _NodeCheck:
+    """`deep` permits one long prompt to a loaded model."""
+
+    node: NodeConfig
+    deep: bool
+
+
+def checks(target: ExaminationTarget) -> Iterator[Check]:
+    config, deep = target.config, target.deep
+    probe_s = limit_s(config) * (2 if deep else 1) + _SPARE_S
+    for node in config.nodes:
+        yield assessing(_NODE, _NodeCheck(node, deep), timeout_s=probe_s, tags=("nodes",))
+    for agent in config.agents:
+        yield assessing(_AGENT, agent, timeout_s=2 * config.probe.http_s + _SPARE_S, tags=("agents",))
+
+
+async def _node(params: _NodeCheck, context: CheckContext) -> Observation:
+    survey, node = context.around, params.node
+    probe = await survey.get(probe_node, node, ProbeOptions())
+    kind = probe.facts.kind
+    if kind is not None and kind.settings_prefix:
+        await survey.get(read_cache_sizes, node)
+    if kind is not None and kind.context_per_request and params.deep and probe.is_well:
+        await survey.get(read_prompt, node)
+    return _observed(probe)
+
+
+async def _agent(agent: AgentConfig, context: CheckContext) -> Observation:
+    return _observed(await context.around.get(probe_agent, agent))
+
+
+def _observed(probe: NodeProbe | AgentProbe) -> Observation:
+    if probe.state in GONE and not _is_expected(probe.config):
+        raise NotHere(f"{probe.detail}; nobody asked for it")
+    finding = probe.finding()
+    return Observation(
+        {"state": probe.state.value},
+        probe.detail,
+        problem="" if probe.is_well else probe.detail,
+        undecided=probe.detail if probe.state in _OPEN else "",
+        state=finding.state,
+        code=finding.code,
+        remedy=finding.remedy,
+        evidence={"ladder": [stage.as_json() for stage in probe.stages]},
+    )
+
+
+_HTTP = ("httpx", "opskit.providers.transport")
+_NODE = assessment("node", _NodeCheck, _node, lambda params: str(params.node.name), imports=_HTTP)
+_AGENT = assessment("agent", AgentConfig, _agent, lambda agent: str(agent.name), imports=_HTTP)
+
+
 def causes(evidence: Evidence) -> Iterator[Cause]:
-    for node in evidence.nodes:
-        yield from _of(node, evidence)
+    for probe in evidence.nodes:
+        yield from _of_node(probe, evidence)
     yield from _two_servers(evidence)
-    if _nobody(evidence):
+    if _nobody_answers(evidence):
         yield Cause(
-            "node-down",
-            "",
-            "no model server answers",
-            tuple(f"{one.config.name}: {one.detail}" for one in evidence.nodes),
-            _START_IN_DOCKER if evidence.in_docker else _START,
-            frozenset(f"node {one.config.name}" for one in evidence.nodes),
+            id="node-down",
+            title="no model server answers",
+            evidence=tuple(f"{probe.config.name}: {probe.detail}" for probe in evidence.nodes),
+            remedy=_START_IN_DOCKER if evidence.target.in_docker else _START,
+            claims=frozenset(f"node {probe.config.name}" for probe in evidence.nodes),
             code="MODEL_001",
         )
+    for agent in evidence.agents:
+        yield from _of_agent(agent, evidence)
 
 
-def check_of(name: str) -> frozenset[str]:
+def claims_of(name: str) -> frozenset[str]:
+    """Return the name of the check of a node."""
     return frozenset({f"node {name}"})
 
 
-def holders_of(config: NodeConfig | AgentConfig, evidence: Evidence) -> tuple[PortHolder, ...]:
-    """Who listens on its port, when that is a port of this machine."""
-    return evidence.holders.get(endpoint(config.url)[1], ()) if is_loopback(config.url) else ()
+def _is_expected(member: Member) -> bool:
+    return member.explicit or member.required
 
 
-def who(holders: tuple[PortHolder, ...]) -> str:
-    """The holder of a port in words."""
-    if not holders:
-        return "something"
-    return _HERE if holders[0].ours else holders[0].words
+def _of_node(probe: NodeProbe, evidence: Evidence) -> Iterator[Cause]:
+    config, facts = probe.config, probe.facts
+    fault = facts.fault if facts.failed in (ReadingStep.TCP, ReadingStep.HTTP) else None
+    expected = expected_kind(config.source)
+    if fault is not None and probe.state is NodeState.FAILING and _is_stranger(fault):
+        words = f"it answers, but not as a model server: {fault.detail}"
+        yield _port_taken(config, expected.phrase, words, evidence)
+        return
+    if expected.own_protocol and config.protocol == "auto" and facts.kind not in (expected, None):
+        yield Cause(
+            id="wrong-server",
+            target=config.name,
+            title=f"behind the {expected.label} address {config.url} answers {facts.kind.phrase}",
+            evidence=(f"it is {facts.kind.label}; clients of {expected.label}'s own API get nothing there",),
+            remedy="`opskit config show` tells where the address comes from; Ollama's port is usually 11434, "
+            "MLX's 11435",
+            claims=claims_of(config.name),
+            code="COMM_001",
+        )
+    stopped = _stopped_process(probe, evidence)
+    if stopped is not None:
+        yield stopped
+    elif (cause := _condition(probe, evidence)) is not None:
+        yield cause
 
 
-def taken(config: NodeConfig | AgentConfig, what: str, told: str, evidence: Evidence) -> Cause:
-    """Somebody else has the port."""
-    host, port = endpoint(config.url)
-    holders = holders_of(config, evidence)
-    look = f"`opskit verify --add port port={port}` shows it whole; " if holders else ""
+def _is_stranger(fault: Fault) -> bool:
+    # A server that is ours and ill answers 5xx; a stranger answers 404 to everything we know.
+    return fault.kind in _STRANGER or (fault.kind is FaultKind.SERVER_ERROR and fault.status == 404)
+
+
+def _of_agent(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
+    config, state = probe.config, probe.state
+    if state is NodeState.FAILING and probe.facts.is_stranger:
+        words = f"it answers, but not as an agent: {probe.detail}"
+        yield _port_taken(config, config.name, words, evidence)
+        return
+    base = _base(probe, evidence)
+    stopped = _stopped_process(probe, evidence)
+    match state:
+        case NodeState.WEDGED if stopped is not None:
+            yield stopped
+        case NodeState.WEDGED:
+            title = f"{config.name} accepts connections and never answers"
+            yield replace(base, id="agent-wedged", title=title, code="COMM_003")
+        case NodeState.REFUSED | NodeState.UNREACHABLE if _is_expected(config):
+            yield _down(base, config)
+        case NodeState.FAILING | NodeState.UNAUTHORISED:
+            yield base
+
+
+def _base(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause:
+    """What it is called when it merely answers with errors."""
+    kind, name = "node" if isinstance(probe, NodeProbe) else "agent", probe.config.name
     return Cause(
-        "port-taken",
-        config.name,
-        f"port {port} is held by {who(holders)}, not by {what}",
-        (told, f"`{config.name}` is expected at {host}:{port}"),
-        f"{look}move it to another port, or correct the address of {config.name} (`opskit config show`)",
-        frozenset({f"node {config.name}", f"agent {config.name}"}),
+        id=f"{kind}-failing",
+        target=name,
+        title=f"{name} answers with errors",
+        evidence=(probe.detail,),
+        remedy=probe.advice() or "",
+        claims=frozenset({f"{kind} {name}"}),
+        because=of_member(evidence, name),
+        code="GEN_001",
+    )
+
+
+def _down(base: Cause, member: Member) -> Cause:
+    return replace(
+        base,
+        id=base.id.replace("failing", "down"),
+        title=f"{member.name} is down",
+        because=(key_of("localhost-in-container", member.name), *base.because),
         code="COMM_001",
     )
 
 
-def stopped(
-    config: NodeConfig | AgentConfig, pid: int, words: str, because: tuple[str, ...], told: str
-) -> Cause:
-    command = ("kill", "-CONT", str(pid))
-    return Cause(
-        "process-stopped",
-        config.name,
-        f"the process of {config.name} is stopped",
-        (f"{words} was stopped by SIGSTOP or a debugger; its port still accepts connections", told),
-        f"`kill -CONT {pid}` lets it go on",
-        frozenset({f"node {config.name}", f"agent {config.name}"}),
-        because,
-        Fix(command, safe=True, target=config.name, undo=f"`kill -STOP {pid}`"),
-        code="MODEL_002",
-    )
-
-
-def _of(node: ExaminedNode, evidence: Evidence) -> Iterator[Cause]:
-    config, name = node.config, node.config.name
-    holders = holders_of(config, evidence)
-    halted = next((one for one in holders if one.stopped and one.pid is not None), None)
-    if node.trouble is not None and _is_stranger(node):
-        yield taken(config, _server(config), f"it answers, but not as a model server: {node.trouble.detail}",
-                    evidence)  # fmt: skip
-        return
-    expected = expected_kind(config.source)
-    if expected.own_protocol and config.protocol == "auto" and node.kind not in (expected, None):
-        yield Cause(
-            "wrong-server",
-            name,
-            f"behind the {expected.label} address {config.url} answers {node.kind.phrase}",
-            (f"it is {node.kind.label}; clients of {expected.label}'s own API get nothing there",),
-            "`opskit config show` tells where the address comes from; Ollama's port is usually 11434, "
-            "MLX's 11435",
-            check_of(name),
-            code="COMM_001",
-        )
-    pid = halted.pid if halted is not None else node.pid
-    if (halted is not None or node.stopped) and pid is not None and node.state is NodeState.WEDGED:
-        words = halted.words if halted is not None else f"process {pid}"
-        yield stopped(config, pid, words, of_member(evidence, name), node.detail)
-        return
-    cause = _condition(node, evidence)
-    if cause is not None:
-        yield cause
-
-
-def _is_stranger(node: ExaminedNode) -> bool:
-    trouble = node.trouble
-    if trouble is None or node.state is not NodeState.FAILING:
-        return False
-    # A server that is ours and ill answers 5xx; a stranger answers 404 to everything we know.
-    return trouble.kind in _STRANGER or (trouble.kind is FaultKind.SERVER_ERROR and trouble.status == 404)
-
-
-def _condition(node: ExaminedNode, evidence: Evidence) -> Cause | None:
-    config, state = node.config, node.state
-    process = None if node.pid is None else Listener(node.pid, "", (), node.stopped, 0.0)
-    remedy = node_remedy(config, state, model=None, process=process, kind=node.kind) or ""
-    base = Cause(
-        "node-failing",
-        config.name,
-        f"{config.name} answers with errors",
-        (node.detail,),
-        remedy,
-        check_of(config.name),
-        of_member(evidence, config.name),
-    )
-    match state:
+def _condition(probe: NodeProbe, evidence: Evidence) -> Cause | None:
+    config, models, base = probe.config, probe.facts.models, _base(probe, evidence)
+    match probe.state:
         case NodeState.WEDGED:
             title = f"{config.name} is wedged: it accepts requests and gives no token"
             return replace(base, id="node-wedged", title=title, code="MODEL_002")
         case NodeState.UNAUTHORISED:
             return replace(base, id="node-unauthorised", title=f"{config.name} wants a key", code="COMM_001")
-        case NodeState.UNREACHABLE if config.explicit or config.required:
+        case NodeState.UNREACHABLE if _is_expected(config):
             title = f"{config.name} cannot be reached"
             return replace(base, id="node-unreachable", title=title, code="COMM_002")
-        case NodeState.REFUSED if config.explicit or config.required:
-            root = key_of("localhost-in-container", config.name)
-            title = f"{config.name} is down"
-            return replace(base, id="node-down", title=title, because=(root, *base.because), code="COMM_001")
-        case NodeState.FAILING if node.model_fault is not None:
-            title = f"{node.asked} on {config.name} cannot be used: {_MODEL_FAULTS[node.model_fault]}"
-            return replace(base, id="model-unusable", title=title, remedy=node.remedy, code="GEN_001")
-        case NodeState.FAILING if node.models is None or node.models:
-            return replace(base, code="GEN_001")
+        case NodeState.REFUSED if _is_expected(config):
+            return _down(base, config)
+        case NodeState.FAILING if probe.fault is not None:
+            title = f"{probe.model} on {config.name} cannot be used: {_MODEL_FAULTS[probe.fault]}"
+            return replace(base, id="model-unusable", title=title)
+        case NodeState.FAILING if models is None or models:
+            return base
     return None
 
 
-def _nobody(evidence: Evidence) -> bool:
-    """No node at all is there, and nobody asked for one in particular."""
-    gone = (NodeState.REFUSED, NodeState.UNREACHABLE)
-    if not evidence.nodes:
-        return False
-    missing = all(
-        one.state in gone and not (one.config.explicit or one.config.required) for one in evidence.nodes
+def _port_taken(member: Member, what: str, words: str, evidence: Evidence) -> Cause:
+    host, port = endpoint(member.url)
+    owners = evidence.owners(member)
+    who = "something" if not owners else "this very process" if owners[0].is_ours else owners[0].words
+    look = f"`opskit verify --add port port={port}` shows it whole; " if owners else ""
+    correct = f"correct the address of {member.name} (`opskit config show`)"
+    return Cause(
+        id="port-taken",
+        target=member.name,
+        title=f"port {port} is held by {who}, not by {what}",
+        evidence=(words, f"`{member.name}` is expected at {host}:{port}"),
+        remedy=f"{look}move it to another port, or {correct}",
+        claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
+        code="COMM_001",
     )
-    return missing and len(evidence.nodes) == len(evidence.config.nodes)
 
 
-def _server(config: NodeConfig) -> str:
-    return expected_kind(config.source).phrase
+def _stopped_process(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause | None:
+    """The cause of a silence that ends when the process is let go on."""
+    member, process = probe.config, probe.process
+    stopped = {owner.pid: owner.words for owner in reversed(evidence.owners(member)) if owner.is_stopped}
+    if not stopped and process is not None and process.stopped:
+        stopped = {process.pid: f"process {process.pid}"}
+    if probe.state is not NodeState.WEDGED or not stopped:
+        return None
+    pid, words = stopped.popitem()
+    return Cause(
+        id="process-stopped",
+        target=member.name,
+        title=f"the process of {member.name} is stopped",
+        evidence=(
+            f"{words} was stopped by SIGSTOP or a debugger; its port still accepts connections",
+            probe.detail,
+        ),
+        remedy=f"`kill -CONT {pid}` lets it go on",
+        claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
+        because=of_member(evidence, member.name),
+        fix=Fix(("kill", "-CONT", str(pid)), safe=True, target=member.name, undo=f"`kill -STOP {pid}`"),
+        code="MODEL_002",
+    )
+
+
+def _nobody_answers(evidence: Evidence) -> bool:
+    """Tell whether no node at all is there, and nobody asked for one in particular."""
+    probes = evidence.nodes
+    missing = all(probe.state in GONE and not _is_expected(probe.config) for probe in probes)
+    return bool(probes) and missing and len(probes) == len(evidence.config.nodes)
 
 
 def _two_servers(evidence: Evidence) -> Iterator[Cause]:
     """Two programs on one port, at different addresses: which one answers depends on the name."""
-    for name, port in _ports(evidence).items():
-        holders = [one for one in evidence.holders.get(port, ()) if one.pid is not None]
-        servers = {one.container or one.pid: one for one in holders}
-        places = {one.address for one in holders}
-        if len(servers) < 2 or len(places) < 2 or len({one.words for one in servers.values()}) < 2:
+    members = {
+        endpoint(member.url)[1]: member
+        for member in reversed(evidence.target.members)
+        if is_loopback(member.url)
+    }
+    for port, member in members.items():
+        owners = [owner for owner in evidence.owners(member) if owner.pid is not None]
+        servers = {owner.container or owner.pid: owner for owner in owners}
+        if min(len(servers), len({owner.address for owner in owners}),
+               len({owner.words for owner in servers.values()})) < 2:  # fmt: skip
             continue
         yield Cause(
-            "two-servers",
-            name,
-            f"{counted(len(servers), 'server')} share port {port}: localhost may mean either",
-            tuple(f"{one.words} listens on {one.address}" for one in servers.values()),
-            "stop one of them, or give it another port; until then write the address in numbers "
+            id="two-servers",
+            target=member.name,
+            title=f"{counted(len(servers), 'server')} share port {port}: localhost may mean either",
+            evidence=tuple(f"{owner.words} listens on {owner.address}" for owner in servers.values()),
+            remedy="stop one of them, or give it another port; until then write the address in numbers "
             f"(http://127.0.0.1:{port})",
-            check_of(name),
+            claims=claims_of(member.name),
             code="COMM_001",
         )
-
-
-def _ports(evidence: Evidence) -> dict[str, int]:
-    members = [(one.name, one.url) for one in evidence.config.nodes]
-    members += [(one.name, one.url) for one in evidence.config.agents]
-    found: dict[int, str] = {}
-    for name, url in members:
-        if is_loopback(url):
-            found.setdefault(endpoint(url)[1], name)
-    return {name: port for port, name in found.items()}

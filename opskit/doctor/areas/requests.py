@@ -1,122 +1,236 @@
-"""Requests: prompts that are cut, and clients that make one model reload by asking with different num_ctx."""
+"""Requests: prompts that are cut, clients with different num_ctx, an MLX server that gets no work."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 
+from opskit.checks.node_probe import NodeProbe
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
+from opskit.doctor.areas.models import silencing
+from opskit.doctor.areas.nodes import GONE
 from opskit.doctor.cause import Cause, counted, key_of, listing
-from opskit.doctor.evidence import Evidence, ExaminedNode
+from opskit.doctor.evidence import Evidence, ExaminedContainer
+from opskit.doctor.target import ExaminationTarget
+from opskit.facts.model_requests import read_container_requests, read_cut_prompts, read_own_requests
+from opskit.facts.stack_containers import read_stack_containers
+from opskit.logs.calls import ModelCall
 from opskit.result import Status
 from opskit.system.network import endpoint
 
 #: A token is at most a word in the prompt of `--deep`, so fewer tokens than this share of it mean a cut.
 _READ_SHARE = 0.9
+#: So many requests in the last hour are work, and a share that never reaches MLX is no accident.
+_WORK = 5
+_IMPORTS = ("opskit.logs.select", "opskit.logs.container")
+_LOGGING = ("running", "restarting", "exited")
+
+
+def checks(target: ExaminationTarget) -> Iterator[Check]:
+    area = ("requests",)
+    yield assessing(_OF_FILES, target, name="requests", timeout_s=20.0, tags=area)
+    name = "requests of containers"
+    yield assessing(_OF_CONTAINERS, target, name=name, requires=("containers",), timeout_s=20.0, tags=area)
+
+
+async def _of_files(target: ExaminationTarget, context: CheckContext) -> Observation:
+    """What systemd or a container keeps of Ollama's log is read elsewhere."""
+    del target
+    own = await context.around.get(read_own_requests)
+    cuts = (await context.around.get(read_cut_prompts)).cuts
+    if not (own.requests or own.calls or cuts):
+        raise NotHere("no log tells of a request in the last hour")
+    requests, failed = sum(own.requests.values()), own.requests.get("failed", 0)
+    detail = f"{counted(requests, 'request')} in the last hour, {counted(len(own.calls), 'call')}"
+    return Observation({}, f"{detail}, {failed} failed" if failed else detail, state="ok")
+
+
+async def _of_containers(target: ExaminationTarget, context: CheckContext) -> Observation:
+    """What the containers of the stack wrote of their requests."""
+    del target
+    survey = context.around
+    stack = await survey.get(read_stack_containers)
+    names = [container.name for container in stack.survey.containers if container.status in _LOGGING]
+    logs = await asyncio.gather(*(survey.get(read_container_requests, name) for name in names))
+    calls = sum(len(log.calls) for log in logs)
+    if not calls:
+        raise NotHere("no container tells of a request in the last hour")
+    return Observation({}, f"{counted(calls, 'request')} in the last hour", state="ok")
+
+
+_OF_FILES = assessment("requests", ExaminationTarget, _of_files, lambda _: "logs", imports=_IMPORTS)
+_OF_CONTAINERS = assessment("requests", ExaminationTarget, _of_containers, lambda _: "logs", imports=_IMPORTS)
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
-    yield from _differing(evidence)
-    for node in evidence.nodes:
-        if node.likely_kind.context_per_request:
-            yield from _cut(node)
-    yield from _told_by_log(evidence)
+    for probe in evidence.nodes:
+        if probe.facts.likely_kind.context_per_request:
+            yield from _differing_contexts(probe, evidence)
+            yield from _small_context(probe, evidence)
+    yield from _cut_prompts(evidence)
+    yield from _idle_mlx(evidence)
 
 
-def _cut(node: ExaminedNode) -> Iterator[Cause]:
-    told = []
-    wanted = node.config.num_ctx
-    for one in node.resident:
-        limit = next((m.context_length for m in node.models or () if m.name == one.name), None)
-        loaded = one.context_length
-        if wanted and loaded and loaded < min(wanted, limit or wanted):
-            told.append(f"{one.name} is loaded with a context of {loaded}, `num_ctx` is {wanted}")
-    sent, read = node.sent_words, node.read_tokens
-    if sent is not None and read is not None and read < sent * _READ_SHARE:
-        told.append(f"{node.deep_model} was sent {sent} words and read {counted(read, 'token')} of them")
-    if told:
-        yield Cause(
-            "context-truncated",
-            node.config.name,
-            f"long prompts to {node.config.name} are cut, without an error",
-            tuple(told),
-            _remedy(node.resident[0].name if node.resident else "NAME"),
-            because=tuple(
-                key_of("num-ctx-differs", f"{node.config.name}/{one.name}") for one in node.resident
-            ),
-            status=Status.WARN,
-            code="VAL_001",
+def _small_context(probe: NodeProbe, evidence: Evidence) -> Iterator[Cause]:
+    name, wanted, resident = probe.config.name, probe.config.num_ctx, probe.facts.resident
+    trained = {model.name: model.context_length for model in probe.facts.models or ()}
+    signs = [
+        f"{model.name} is loaded with a context of {model.context_length}, `num_ctx` is {wanted}"
+        for model in resident
+        if wanted
+        and model.context_length
+        and model.context_length < min(wanted, trained.get(model.name) or wanted)
+    ]
+    prompt = evidence.prompts.get(name)
+    if prompt is not None and prompt.tokens is not None and prompt.tokens < prompt.words * _READ_SHARE:
+        read = counted(prompt.tokens, "token")
+        signs.append(f"{prompt.model} was sent {prompt.words} words and read {read} of them")
+    if signs:
+        yield _truncated(
+            name,
+            f"long prompts to {name} are cut, without an error",
+            tuple(signs),
+            model=resident[0].name if resident else "NAME",
+            because=tuple(key_of("num-ctx-differs", f"{name}/{model.name}") for model in resident),
         )
 
 
-def _told_by_log(evidence: Evidence) -> Iterator[Cause]:
-    if not evidence.cuts:
-        return
-    worst = max(evidence.cuts, key=lambda one: one.prompt - one.limit)
-    yield Cause(
-        "context-truncated",
-        worst.source,
-        "Ollama cut prompts that were longer than its context",
-        (
-            f"{worst.source}: {counted(len(evidence.cuts), 'prompt')} in the last hour",
+def _cut_prompts(evidence: Evidence) -> Iterator[Cause]:
+    cuts = [cut for requests in evidence.requests for cut in requests.cuts]
+    if cuts:
+        worst = max(cuts, key=lambda cut: cut.prompt - cut.limit)
+        signs = (
+            f"{worst.source}: {counted(len(cuts), 'prompt')} in the last hour",
             f"one of {worst.prompt} tokens at a limit of {worst.limit}",
-        ),
-        _remedy("NAME"),
+        )
+        yield _truncated(worst.source, "Ollama cut prompts that were longer than its context", signs)
+
+
+def _truncated(
+    target: str, title: str, signs: tuple[str, ...], *, model: str = "NAME", because: tuple[str, ...] = ()
+) -> Cause:
+    return Cause(
+        id="context-truncated",
+        target=target,
+        title=title,
+        evidence=signs,
+        remedy=f"`ollama stop {model}`, and let all clients ask with one larger `num_ctx` (or set "
+        "OLLAMA_CONTEXT_LENGTH where Ollama is started); or send less",
+        because=because,
         status=Status.WARN,
         code="VAL_001",
     )
 
 
-def _remedy(model: str) -> str:
-    return (
-        f"`ollama stop {model}`, and let all clients ask with one larger `num_ctx` (or set "
-        "OLLAMA_CONTEXT_LENGTH where Ollama is started); or send less"
+def _differing_contexts(probe: NodeProbe, evidence: Evidence) -> Iterator[Cause]:
+    """A different num_ctx is another runner to Ollama: it unloads and loads the model (wire facts A3)."""
+    node = probe.config.name
+    configured = dict(_configured_contexts(probe, evidence))
+    by_model: dict[str, dict[str, int]] = {}
+    for requests in evidence.requests:
+        for call in requests.calls:
+            if call.node == node and call.num_ctx is not None and call.model:
+                sizes = by_model.setdefault(call.model, {})
+                # One client that changes its mind is as bad as two that differ.
+                changes = sizes.get(requests.client, call.num_ctx) != call.num_ctx
+                sizes[f"{requests.client} again" if changes else requests.client] = call.num_ctx
+    contexts = {model: {**configured, **sizes} for model, sizes in by_model.items()} or {"": configured}
+    for model, sizes in contexts.items():
+        if len(set(sizes.values())) < 2:
+            continue
+        what = model or f"the models of {node}"
+        yield Cause(
+            id="num-ctx-differs",
+            target=f"{node}/{model}" if model else node,
+            title=f"clients ask {what} with different num_ctx: it reloads at each change",
+            evidence=tuple(f"{client} asks with {size}" for client, size in sorted(sizes.items())),
+            remedy=f"let {listing(sorted(sizes))} use one value: {max(sizes.values())}",
+            status=Status.WARN,
+        )
+
+
+def _configured_contexts(probe: NodeProbe, evidence: Evidence) -> Iterator[tuple[str, int]]:
+    """What clients are set up to ask with: the configuration, and variables of containers."""
+    for node in evidence.config.nodes:
+        if node.url == probe.config.url and node.num_ctx is not None:
+            yield f"`nodes.{node.name}.num_ctx`", node.num_ctx
+    port = endpoint(probe.config.url)[1]
+    for container in evidence.containers:
+        environment = container.environment
+        if not any(url.port == port for url in environment.urls.values()):
+            continue
+        for name in ("OLLAMA_NUM_CTX", "NUM_CTX"):
+            text = environment.settings.get(name, "")
+            if text.isdigit():
+                yield f"container {container.name} ({name})", int(text)
+                break
+
+
+def _idle_mlx(evidence: Evidence) -> Iterator[Cause]:
+    """MLX idle while Ollama works (SPEC B13): with its cause, or nothing is said."""
+    probe = next((probe for probe in evidence.nodes if probe.config.is_mlx), None)
+    is_mac = evidence.target.platform == "darwin"
+    if probe is None or not (probe.config.explicit or probe.config.required or is_mac):
+        return
+    sources = {node.name: node.source for node in evidence.config.nodes}
+    calls: dict[str, list[ModelCall]] = {}
+    for call in (call for requests in evidence.requests for call in requests.calls if call.node):
+        # Other writers name the kind of back end in the place of a node.
+        calls.setdefault(sources.get(str(call.node), str(call.node)), []).append(call)
+    to_ollama, to_mlx = calls.get("ollama", []), calls.get("mlx", [])
+    if len(to_ollama) < _WORK or any(call.outcome != "fault" for call in to_mlx):
+        return
+    reason = _why_idle(probe, to_mlx, evidence)
+    if reason is None:
+        return
+    title, signs, remedy = reason
+    work = f"in the last hour {counted(len(to_ollama), 'request')} went to Ollama, none was answered by MLX"
+    yield Cause(
+        id="mlx-idle",
+        target=probe.config.name,
+        title=f"MLX is idle while Ollama works: {title}",
+        evidence=(work, *signs),
+        remedy=remedy,
+        claims=frozenset({"requests"}),
+        because=silencing(probe.config.name),
+        status=Status.WARN,
     )
 
 
-def _differing(evidence: Evidence) -> Iterator[Cause]:
-    """A different num_ctx is another runner to Ollama: it unloads and loads the model (wire facts A3)."""
-    for node in evidence.nodes:
-        if not node.likely_kind.context_per_request:
-            continue
-        general = dict(_standing(node, evidence))
-        by_model: dict[str, dict[str, int]] = {}
-        for call in evidence.calls:
-            if call.node == node.config.name and call.num_ctx is not None and call.model:
-                known = by_model.setdefault(call.model, {})
-                # One client that changes its mind is as bad as two that differ.
-                name = (
-                    call.client
-                    if known.get(call.client, call.num_ctx) == call.num_ctx
-                    else f"{call.client} again"
-                )
-                known[name] = call.num_ctx
-        found = {model: {**general, **clients} for model, clients in by_model.items()} or {"": general}
-        for model, clients in found.items():
-            if len(set(clients.values())) < 2:
-                continue
-            target = f"{node.config.name}/{model}" if model else node.config.name
-            yield Cause(
-                "num-ctx-differs",
-                target,
-                f"clients ask {model or 'the models of ' + node.config.name} with different num_ctx: it "
-                "reloads at each change",
-                tuple(f"{client} asks with {size}" for client, size in sorted(clients.items())),
-                f"let {listing(sorted(clients))} use one value: {max(clients.values())}",
-                status=Status.WARN,
-            )
+def _why_idle(
+    probe: NodeProbe, to_mlx: Sequence[ModelCall], evidence: Evidence
+) -> tuple[str, tuple[str, ...], str] | None:
+    """Why MLX gets no work, what shows it, and what to type."""
+    if probe.state in GONE:
+        hint = probe.facts.likely_kind.start_hint(probe.config.url)
+        return "it is not running", (), f"start it: {hint}"
+    if to_mlx:
+        faults = listing(sorted({call.fault or "failed" for call in to_mlx}))
+        sign = f"{counted(len(to_mlx), 'request')} to MLX failed: {faults}"
+        remedy = "`opskit probe --use-mlx` tests it; its circuit closes by itself once it answers"
+        return "every request to it failed", (sign,), remedy
+    if not evidence.config.router.use_mlx_fallback:
+        return (
+            "USE_MLX_FALLBACK is false",
+            (),
+            "set USE_MLX_FALLBACK=true (or `router.use_mlx_fallback: true`)",
+        )
+    workers = [container for container in evidence.containers if _asks_ollama(container)]
+    forbidden = next((container.name for container in workers if _forbids_mlx(container)), None)
+    if forbidden is not None:
+        remedy = f"set USE_MLX_FALLBACK=true for {forbidden}, then `docker compose up -d`"
+        sign = f"container {forbidden} has USE_MLX_FALLBACK=false"
+        return f"{forbidden} may not use it", (sign,), remedy
+    unaware = [worker.name for worker in workers if "MLX_API_URL" not in worker.environment.names]
+    if unaware:
+        names = listing(unaware)
+        sign = f"{names}: OLLAMA_* is set, MLX_API_URL is not"
+        url = "MLX_API_URL=http://host.docker.internal:11435"
+        return f"{names} does not know of it", (sign,), f"set {url} for {names}, then `docker compose up -d`"
+    return None
 
 
-def _standing(node: ExaminedNode, evidence: Evidence) -> Iterator[tuple[str, int]]:
-    """What clients are set up to ask with: the configuration, and variables of containers."""
-    if node.config.num_ctx is not None:
-        yield f"`nodes.{node.config.name}.num_ctx`", node.config.num_ctx
-    for other in evidence.config.nodes:
-        if other.name != node.config.name and other.num_ctx is not None and other.url == node.config.url:
-            yield f"`nodes.{other.name}.num_ctx`", other.num_ctx
-    port = endpoint(node.config.url)[1]
-    for one in evidence.containers:
-        places = one.environment.places
-        if not any(place.port == port for place in places.values()):
-            continue
-        for name in ("OLLAMA_NUM_CTX", "NUM_CTX"):
-            text = one.environment.settings.get(name, "")
-            if text.isdigit():
-                yield f"container {one.name} ({name})", int(text)
-                break
+def _asks_ollama(container: ExaminedContainer) -> bool:
+    return not container.environment.names.isdisjoint(("OLLAMA_API_URL", "OLLAMA_BASE_URL"))
+
+
+def _forbids_mlx(container: ExaminedContainer) -> bool:
+    return container.environment.settings.get("USE_MLX_FALLBACK", "").lower() in ("false", "0", "no")

@@ -1,20 +1,19 @@
 """OLLAMA_* settings of a running server: those that fight, that it ignores, that never reached it."""
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 
-from opskit.doctor.areas.nodes import check_of, holders_of
+from opskit.checks.node_probe import NodeProbe
+from opskit.doctor.areas.nodes import claims_of
 from opskit.doctor.cause import Cause, listing
-from opskit.doctor.evidence import Evidence, ExaminedNode
+from opskit.doctor.evidence import Evidence
+from opskit.facts.environment import OLLAMA_SETTINGS, known
 from opskit.llm.fit import gib
 from opskit.result import Status
 
-#: Wire facts A6: what `ollama serve` reads once, when it starts.
-_SERVER = (
-    "OLLAMA_NUM_PARALLEL", "OLLAMA_CONTEXT_LENGTH", "OLLAMA_MAX_LOADED_MODELS", "OLLAMA_KEEP_ALIVE",
-    "OLLAMA_KV_CACHE_TYPE", "OLLAMA_FLASH_ATTENTION", "OLLAMA_MAX_QUEUE", "OLLAMA_LOAD_TIMEOUT",
-    "OLLAMA_SCHED_SPREAD", "OLLAMA_GPU_OVERHEAD", "OLLAMA_MODELS",
-)  # fmt: skip
+#: What `ollama serve` reads once, when it starts, beside the address it binds to.
+_SERVER = sorted(OLLAMA_SETTINGS - {"OLLAMA_HOST"})
 _NUMBERS = ("OLLAMA_NUM_PARALLEL", "OLLAMA_CONTEXT_LENGTH", "OLLAMA_MAX_LOADED_MODELS", "OLLAMA_MAX_QUEUE",
             "OLLAMA_GPU_OVERHEAD")  # fmt: skip
 #: Share of the 16-bit cache that remains (Ollama's own figures).
@@ -26,32 +25,34 @@ _SWITCHES = 3
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
-    for node in evidence.nodes:
-        settings = _settings(node, evidence)
-        if settings is None:
+    for probe in evidence.nodes:
+        kind = probe.facts.kind
+        if kind is None or not kind.settings_prefix:
             continue
-        yield from _fights(node, settings, evidence)
-        yield from _ignored(node, settings)
-        yield from _unreached(node, settings, evidence)
+        # Those of the process or container behind the node; they may be hidden from this user.
+        environments = (owner.environment for owner in evidence.owners(probe.config))
+        environment = next((environment for environment in environments if environment is not None), None)
+        if environment is not None:
+            yield from _fights(probe, environment.settings, evidence)
+            yield from _ignored(probe.config.name, environment.settings)
+            yield from _unreached(probe.config.name, environment.settings, evidence)
 
 
-def _settings(node: ExaminedNode, evidence: Evidence) -> Mapping[str, str] | None:
-    """Those of the process or container behind an Ollama node; None where they cannot be seen."""
-    if node.kind is None or not node.kind.settings_prefix:
-        return None
-    holders = holders_of(node.config, evidence)
-    return next((one.environment.settings for one in holders if one.environment is not None), None)
+def _warning(identifier: str, name: str, title: str, evidence: tuple[str, ...], remedy: str) -> Cause:
+    return Cause(
+        id=identifier, target=name, title=title, evidence=evidence, remedy=remedy, status=Status.WARN
+    )
 
 
-def _fights(node: ExaminedNode, settings: Mapping[str, str], evidence: Evidence) -> Iterator[Cause]:
-    name = node.config.name
-    too_much = _memory(node, settings, evidence)
+def _fights(probe: NodeProbe, settings: Mapping[str, str], evidence: Evidence) -> Iterator[Cause]:
+    name = probe.config.name
+    too_much = _memory(probe, settings, evidence)
     if too_much is not None:
         yield too_much
-    switches = _model_switches(node, evidence)
+    switches = _model_switches(name, evidence)
     if settings.get("OLLAMA_MAX_LOADED_MODELS") == "1" and len(switches) > _SWITCHES:
         models = sorted(set(switches))
-        yield Cause(
+        yield _warning(
             "ollama-one-model",
             name,
             f"{name} may hold one model and is asked for {len(models)} in turn: each turn is a load",
@@ -61,118 +62,105 @@ def _fights(node: ExaminedNode, settings: Mapping[str, str], evidence: Evidence)
             ),
             "raise OLLAMA_MAX_LOADED_MODELS (2 or more) or let all clients use one model, then restart "
             "Ollama",
-            status=Status.WARN,
         )
     keep = settings.get("OLLAMA_KEEP_ALIVE", "")
     if keep and _ZERO.fullmatch(keep):
-        yield Cause(
+        yield _warning(
             "ollama-keep-alive",
             name,
             f"{name} unloads each model after every answer",
             (f"OLLAMA_KEEP_ALIVE={keep}: the next request loads it again, 30 to 90 s for a large one",),
             "set OLLAMA_KEEP_ALIVE=5m (the default) or longer, then restart Ollama",
-            status=Status.WARN,
         )
-    yield from _cache(node, settings)
-
-
-def _cache(node: ExaminedNode, settings: Mapping[str, str]) -> Iterator[Cause]:
-    kind = settings.get("OLLAMA_KV_CACHE_TYPE", "").lower()
+    cache = settings.get("OLLAMA_KV_CACHE_TYPE", "").lower()
     flash = settings.get("OLLAMA_FLASH_ATTENTION", "").lower()
-    if kind not in _CACHE_SHARE or (flash and flash not in _OFF):
-        return
-    said = f"OLLAMA_FLASH_ATTENTION={flash}" if flash else "OLLAMA_FLASH_ATTENTION is not set"
-    yield Cause(
-        "ollama-kv-cache",
-        node.config.name,
-        f"{node.config.name} cannot keep its cache as {kind} without flash attention",
-        (f"OLLAMA_KV_CACHE_TYPE={kind}, {said}: the cache stays at 16 bits, or the model does not start",),
-        "set OLLAMA_FLASH_ATTENTION=1, then restart Ollama",
-        status=Status.WARN,
-    )
+    if cache in _CACHE_SHARE and (not flash or flash in _OFF):
+        state = f"OLLAMA_FLASH_ATTENTION={flash}" if flash else "OLLAMA_FLASH_ATTENTION is not set"
+        yield _warning(
+            "ollama-kv-cache",
+            name,
+            f"{name} cannot keep its cache as {cache} without flash attention",
+            (f"OLLAMA_KV_CACHE_TYPE={cache}, {state}: the cache has 16 bits, or no model starts",),
+            "set OLLAMA_FLASH_ATTENTION=1, then restart Ollama",
+        )
 
 
-def _memory(node: ExaminedNode, settings: Mapping[str, str], evidence: Evidence) -> Cause | None:
+def _memory(probe: NodeProbe, settings: Mapping[str, str], evidence: Evidence) -> Cause | None:
     """Weights and cache of a model with these settings, against all memory of the machine.
 
     Only where both settings are there and the server tells the shape of the model; of several models the
     one that needs least.
     """
     parallel, context = (_number(settings, key) for key in ("OLLAMA_NUM_PARALLEL", "OLLAMA_CONTEXT_LENGTH"))
-    total = evidence.memory_total_bytes
-    if not parallel or not context or total is None:
+    if not parallel or not context or evidence.memory is None:
         return None
-    share = 1.0
+    share, total = 1.0, evidence.memory.total_bytes
     if settings.get("OLLAMA_FLASH_ATTENTION", "").lower() not in ("", *_OFF):
         share = _CACHE_SHARE.get(settings.get("OLLAMA_KV_CACHE_TYPE", "").lower(), 1.0)
+    token_bytes = evidence.cache_sizes.get(probe.config.name, {})
     needs = []
-    for model in node.models or ():
-        each = node.shapes.get(model.name)
-        if each is None or model.size_bytes is None:
+    for model in probe.facts.models or ():
+        if model.name not in token_bytes or model.size_bytes is None:
             continue
         # Ollama never gives a model more context than it was trained with.
-        tokens = min(context, model.context_length or context)
-        needs.append((model.size_bytes + each * share * tokens * parallel, model.name, model.size_bytes))
+        tokens = parallel * min(context, model.context_length or context)
+        cache_bytes = token_bytes[model.name] * share * tokens
+        needs.append((model.size_bytes + cache_bytes, model.name, model.size_bytes))
     if not needs or min(needs)[0] <= total:
         return None
     need, name, weights = min(needs)
     return Cause(
-        "ollama-memory",
-        node.config.name,
-        f"{node.config.name} is set up for more memory than this machine has",
-        (
+        id="ollama-memory",
+        target=probe.config.name,
+        title=f"{probe.config.name} is set up for more memory than this machine has",
+        evidence=(
             f"OLLAMA_NUM_PARALLEL={parallel} x OLLAMA_CONTEXT_LENGTH={context}",
             f"{name} needs {gib(weights)} for weights and {gib(need - weights)} for its cache",
             f"the machine has {gib(total)}",
         ),
-        "lower OLLAMA_CONTEXT_LENGTH or OLLAMA_NUM_PARALLEL (their product is what costs), then restart "
-        "Ollama",
-        check_of(node.config.name),
+        remedy="lower OLLAMA_CONTEXT_LENGTH or OLLAMA_NUM_PARALLEL (their product is what costs), then "
+        "restart Ollama",
+        claims=claims_of(probe.config.name),
         code="MODEL_003",
     )
 
 
-def _ignored(node: ExaminedNode, settings: Mapping[str, str]) -> Iterator[Cause]:
+def _ignored(name: str, settings: Mapping[str, str]) -> Iterator[Cause]:
     wrong = [
         f"{key}={settings[key]}" for key in _NUMBERS if settings.get(key) and _number(settings, key) is None
     ]
     if wrong:
-        yield Cause(
+        yield _warning(
             "ollama-setting-invalid",
-            node.config.name,
-            f"{node.config.name} ignores {listing(wrong)}",
+            name,
+            f"{name} ignores {listing(wrong)}",
             ("these take whole numbers; anything else is passed over with a warning in Ollama's log",),
             "correct them where Ollama is started, then restart it",
-            status=Status.WARN,
         )
 
 
-def _unreached(node: ExaminedNode, settings: Mapping[str, str], evidence: Evidence) -> Iterator[Cause]:
-    shell = evidence.shell.settings
+def _unreached(name: str, settings: Mapping[str, str], evidence: Evidence) -> Iterator[Cause]:
+    shell = known(evidence.target.environ).settings
     differing = [key for key in _SERVER if shell.get(key) and shell[key] != settings.get(key, "")]
     if differing:
-        yield Cause(
+        yield _warning(
             "shell-settings-ignored",
-            node.config.name,
-            f"{listing(differing)} of this shell never reached {node.config.name}",
+            name,
+            f"{listing(differing)} of this shell never reached {name}",
             tuple(
                 f"{key} is {shell[key]} here, and {settings.get(key) or 'not set'} in the running server"
                 for key in differing
             ),
             "a server keeps the variables that it was started with: set them there (`systemctl edit ollama`, "
             "`launchctl setenv`, the Compose file), then restart it; or unset them here",
-            status=Status.WARN,
         )
 
 
-def _model_switches(node: ExaminedNode, evidence: Evidence) -> list[str]:
+def _model_switches(node: str, evidence: Evidence) -> list[str]:
     """The models of this node's requests in order, repetitions left out."""
-    found: list[str] = []
-    calls = [one for one in evidence.calls if one.node == node.config.name and one.model]
-    for call in sorted(calls, key=lambda one: one.at or 0.0):
-        if not found or found[-1] != call.model:
-            found.append(call.model)
-    return found
+    calls = [call for requests in evidence.requests for call in requests.calls if call.node == node]
+    models = [call.model for call in sorted(calls, key=lambda call: call.began or 0.0) if call.model]
+    return [model for model, _ in itertools.groupby(models)]
 
 
 def _number(settings: Mapping[str, str], key: str) -> int | None:

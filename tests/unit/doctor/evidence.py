@@ -1,36 +1,66 @@
 """Evidence for tests of pure functions: a stack that is well, with what a test changes."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from opskit.checks.container_assessment import ContainerRules, assess_container
+from opskit.checks.node_probe import NodeProbe, ProbeOptions
 from opskit.checks.state import NodeState
+from opskit.config.load import LoadedConfig
 from opskit.config.schema import AgentConfig, Config, NodeConfig, RecoveryConfig
-from opskit.doctor.areas import every
-from opskit.doctor.attribution import order
-from opskit.doctor.environment import known
-from opskit.doctor.evidence import Evidence, ExaminedContainer, ExaminedNode, PortHolder
+from opskit.doctor.diagnosis import order
+from opskit.doctor.evidence import Evidence, ExaminedContainer
+from opskit.doctor.examination import causes
+from opskit.doctor.target import ExaminationTarget
 from opskit.facts.container import Container, PublishedPort
+from opskit.facts.model_requests import ModelRequests
+from opskit.facts.node import NodeFacts
+from opskit.facts.port_owner import PortOwner
+from opskit.logs.calls import ModelCall
 from opskit.providers import kinds
-from opskit.providers.base import ModelInfo
+from opskit.providers.base import ModelInfo, Resident
+from opskit.providers.kinds import ServerKind
+from opskit.system.host import MemoryGauge
+from opskit.system.process import Process
 
+GIB = 1024**3
 OLLAMA = NodeConfig("ollama", "http://127.0.0.1:11434", "ollama")
 MLX = NodeConfig("mlx", "http://127.0.0.1:11435", "mlx")
 VICTORIA = AgentConfig("victoria", "http://127.0.0.1:8010")
-MODEL = ModelInfo("m:7b", 4 * 1024**3, context_length=131_072)
-GIB = 1024**3
+MODEL = ModelInfo("m:7b", 4 * GIB, context_length=131_072)
+CONFIG = Config("/state", (OLLAMA, MLX), (VICTORIA,))
 
 
-def well(**changes: Any) -> Evidence:
-    config = Config("/state", (OLLAMA, MLX), (VICTORIA,))
-    nodes = (
-        ExaminedNode(OLLAMA, NodeState.OK, kind=kinds.OLLAMA, models=(MODEL,)),
-        ExaminedNode(MLX, NodeState.OK, kind=kinds.MLX_LM, models=(ModelInfo("default_model"),)),
+def well(
+    *,
+    config: Config = CONFIG,
+    platform: str = "linux",
+    environ: Mapping[str, str] | None = None,
+    **changes: Any,
+) -> Evidence:
+    """A stack without a cause, but for what is changed."""
+    target = ExaminationTarget(
+        loaded=LoadedConfig(config, {}), environ=environ or {}, cwd=Path("/"), platform=platform
     )
-    base = Evidence(config, datetime.now(UTC), nodes=nodes, memory_total_bytes=64 * GIB,
-                    memory_available_bytes=32 * GIB)  # fmt: skip
+    nodes = (probe(OLLAMA, models=(MODEL,)), probe(MLX, kind=kinds.MLX_LM))
+    base = Evidence(target=target, nodes=nodes, memory=MemoryGauge(64 * GIB, 32 * GIB, 50.0, 0, 0.0))
     return replace(base, **changes)
+
+
+def probe(
+    config: NodeConfig = OLLAMA,
+    state: NodeState = NodeState.OK,
+    detail: str = "",
+    *,
+    kind: ServerKind | None = kinds.OLLAMA,
+    models: tuple[ModelInfo, ...] | None = (ModelInfo("default_model"),),
+    resident: tuple[Resident, ...] = (),
+) -> NodeProbe:
+    facts = NodeFacts(config=config, kind=kind, models=models, resident=resident)
+    return NodeProbe(config=config, options=ProbeOptions(), facts=facts, state=state, detail=detail)
 
 
 def container(
@@ -44,15 +74,21 @@ def container(
     now = datetime.now(UTC)
     ports = () if published is None else (PublishedPort(inside="80/tcp", host_port=published),)
     given = {"id": name, "status": "running", "started": now - timedelta(hours=1), "bindings": ports}
-    record = Container(name=name, **{**given, **about})
+    record = Container(name=name, variables=variables or {}, **{**given, **about})
     rules = ContainerRules.of(RecoveryConfig())
-    assessment = assess_container(record, peers={}, events=None, rules=rules, now=now)
-    return ExaminedContainer(record, assessment, environment=known(variables or {}))
+    return ExaminedContainer(record, assess_container(record, peers={}, events=None, rules=rules, now=now))
 
 
-def holder(address: str = "127.0.0.1", *, pid: int = 7, **about: Any) -> PortHolder:
-    return PortHolder(address, pid, **{"words": f"process {pid} (ollama)", "name": "ollama", **about})
+def owner(address: str = "127.0.0.1", *, pid: int = 7, name: str = "ollama", **about: Any) -> PortOwner:
+    process = Process(pid, 1, name, (name, "serve"), "me", "sleeping", 0.0, 0.0, GIB)
+    return PortOwner(port=11434, address=address, pid=pid, process=process, **about)
+
+
+def requests(**counts: int) -> tuple[ModelRequests, ...]:
+    """What opskit's own log tells: so many calls of each node, all answered."""
+    calls = [ModelCall(1, node, "m", None, "ok") for node, count in counts.items() for _ in range(count)]
+    return (ModelRequests("opskit", tuple(calls)),)
 
 
 def keys(evidence: Evidence) -> list[str]:
-    return [one.key for one in sorted(every.causes(evidence), key=order)]
+    return [cause.key for cause in sorted(causes(evidence), key=order)]

@@ -3,10 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.doctor.attribution import OPEN, Attributed, attribute, order
 from opskit.doctor.catalogue import RANKS
 from opskit.doctor.cause import Cause, key_of
-from opskit.doctor.diagnosis import diagnosed
+from opskit.doctor.diagnosis import OPEN, Attributed, attribute, diagnosed, order
 from opskit.result import Finding, Status
 
 CHECKS = ("a", "b", "c", "d")

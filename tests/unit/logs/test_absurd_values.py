@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from opskit.doctor.looks.calls import joined
 from opskit.errors import UsageError
+from opskit.facts.model_requests import calls_of
 from opskit.logs.frames import split_time
 from opskit.logs.record import LogEntry, facts, timestamp
 from opskit.logs.request import story
@@ -126,7 +126,7 @@ def test_no_line_ends_a_request(lines: list[bytes]) -> None:
     for entry in entries:
         requests.take(facts(entry.raw), entry.at or 0.0)
     assert requests.summary(0.0).as_json()
-    joined(map(facts, lines), "a.log")
+    calls_of(map(facts, lines))
 
 
 @given(st.binary(max_size=60))

@@ -1,4 +1,4 @@
-"""Environments without their secrets: names are facts, values only where they are known to be harmless."""
+"""The variables of a process or container without their secrets."""
 
 import re
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ OLLAMA_SETTINGS = frozenset({
     "OLLAMA_KEEP_ALIVE", "OLLAMA_KV_CACHE_TYPE", "OLLAMA_FLASH_ATTENTION", "OLLAMA_MAX_QUEUE",
     "OLLAMA_LOAD_TIMEOUT", "OLLAMA_SCHED_SPREAD", "OLLAMA_GPU_OVERHEAD", "OLLAMA_MODELS",
 })  # fmt: skip
-#: Of clients: what they ask a model for, and whether they use MLX at all (SPEC A6, B7).
-CLIENT_SETTINGS = frozenset({"OLLAMA_NUM_CTX", "NUM_CTX", "USE_MLX_FALLBACK"})
+#: Settings of clients: what they ask a model for, and whether they use MLX at all (SPEC A6, B7).
+_CLIENT_SETTINGS = frozenset({"OLLAMA_NUM_CTX", "NUM_CTX", "USE_MLX_FALLBACK"})
 #: Addresses of the stack (SPEC B7, D7); any other variable that ends so and holds a URL counts as well.
-URL_SUFFIXES = ("_URL", "_BASE_URL", "_ENDPOINT", "_HOST")
+_URL_SUFFIXES = ("_URL", "_BASE_URL", "_ENDPOINT", "_HOST")
 _NUMBER_OR_TRUTH = re.compile(r"\d{1,9}|true|false|yes|no", re.ASCII | re.IGNORECASE)
 _PLAIN = re.compile(r"[\w./:~+-]{0,200}", re.ASCII)
 
@@ -37,31 +37,31 @@ class UrlParts:
 class Environment:
     """What may be known of a process's variables.
 
-    `names` are all that are set (to anything but nothing), `settings` harmless values, `places` where those
+    `names` are all that are set (to anything but nothing), `settings` harmless values, `urls` where those
     that hold a URL lead.
     """
 
     names: frozenset[str] = frozenset()
     settings: Mapping[str, str] = field(default_factory=dict)
-    places: Mapping[str, UrlParts] = field(default_factory=dict)
+    urls: Mapping[str, UrlParts] = field(default_factory=dict)
 
 
 def known(variables: Mapping[str, str]) -> Environment:
-    """The part of an environment that is no secret."""
-    settings, places = {}, {}
-    for name, value in variables.items():
-        bare = value.strip()
+    """Return the part of an environment that is no secret. Pure."""
+    settings, urls = {}, {}
+    for name, text in variables.items():
+        value = text.strip()
         shape = _PLAIN if name in OLLAMA_SETTINGS else _NUMBER_OR_TRUTH
-        if name in OLLAMA_SETTINGS | CLIENT_SETTINGS and shape.fullmatch(bare):
-            settings[name] = bare
-        if name.endswith(URL_SUFFIXES) and (place := place_of(bare)) is not None:
-            places[name] = place
+        if name in OLLAMA_SETTINGS | _CLIENT_SETTINGS and shape.fullmatch(value):
+            settings[name] = value
+        if name.endswith(_URL_SUFFIXES) and (url := url_parts(value)) is not None:
+            urls[name] = url
     names = frozenset(name for name, value in variables.items() if value.strip())
-    return Environment(names, settings, places)
+    return Environment(names, settings, urls)
 
 
-def place_of(text: str) -> UrlParts | None:
-    """Where a URL leads; None for what is none."""
+def url_parts(text: str) -> UrlParts | None:
+    """Return where a URL leads; None for what is none."""
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port

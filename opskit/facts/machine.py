@@ -1,0 +1,52 @@
+"""Memory, disks and names of this machine."""
+
+import asyncio
+import contextlib
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from opskit.facts.survey import Survey
+from opskit.system import host
+from opskit.system.host import MemoryGauge
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFacts:
+    """The disk on which a folder lies, or will lie. `use` says what keeps its files there."""
+
+    use: str
+    path: str
+    used_percent: float
+    free_bytes: int
+    device: int
+
+
+async def read_memory(survey: Survey) -> MemoryGauge:
+    """Read how full the memory is."""
+    del survey
+    return await asyncio.to_thread(host.read_memory)
+
+
+async def read_disk(survey: Survey, use: str, path: Path) -> DiskFacts | None:
+    """Read the disk of a folder, or of the nearest folder above it; None where it cannot be looked at."""
+    del survey
+    return await asyncio.to_thread(_disk, use, path)
+
+
+def _disk(use: str, path: Path) -> DiskFacts | None:
+    folder = next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))
+    with contextlib.suppress(OSError):
+        disk = host.read_disk(str(folder))
+        return DiskFacts(use, disk.path, disk.used_percent, disk.free_bytes, disk.device)
+    return None
+
+
+async def read_addresses(survey: Survey, name: str) -> tuple[str, ...]:
+    """Resolve a host name; empty where it does not resolve. The resolver has no deadline of its own."""
+    del survey
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError):
+        return ()
+    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))

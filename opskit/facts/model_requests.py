@@ -1,0 +1,130 @@
+"""Requests to models of the last hour, as logs tell of them: opskit's own, Ollama's, those of containers."""
+
+import asyncio
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from opskit.errors import OpskitError
+from opskit.facts.survey import Survey
+from opskit.logs.calls import TAGS, ModelCall, RequestCalls
+from opskit.logs.files import FileSource
+from opskit.logs.record import Facts, LogEntry, facts
+from opskit.logs.scan import entries
+from opskit.logs.select import EntryFilter
+from opskit.system.logfile import LOG_NAME
+
+#: How far back requests count. What was wrong yesterday may be repaired.
+WINDOW_S = 3600.0
+_LINES = 20_000
+_CONTAINER_LINES = 2000
+_CONTAINER_S = 5.0
+_CUT_WORDS = "truncating input prompt"
+#: As Ollama's runner writes it: msg="truncating input prompt" limit=2048 prompt=5065 keep=5 new=2048
+_CUT = re.compile(rf'msg="{_CUT_WORDS}" limit=(\d+) prompt=(\d+)')
+
+
+@dataclass(frozen=True, slots=True)
+class CutPrompt:
+    """Ollama says that it cut a prompt, both in tokens."""
+
+    source: str
+    limit: int
+    prompt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequests:
+    """What the logs of one client tell: calls of models, cut prompts, and requests by their state."""
+
+    client: str
+    calls: tuple[ModelCall, ...] = ()
+    cuts: tuple[CutPrompt, ...] = ()
+    requests: Mapping[str, int] = field(default_factory=dict)
+
+
+async def read_own_requests(survey: Survey) -> ModelRequests:
+    """Read opskit's own log."""
+    return await asyncio.to_thread(_own, survey.state_folder / LOG_NAME, time.time() - WINDOW_S)
+
+
+async def read_cut_prompts(survey: Survey) -> ModelRequests:
+    """Read the log that Ollama keeps in the home folder of this user."""
+    home = Path(survey.environ.get("HOME") or "~").expanduser()
+    return await asyncio.to_thread(_cuts, home / ".ollama/logs/server.log", time.time() - WINDOW_S)
+
+
+async def read_container_requests(survey: Survey, container: str) -> ModelRequests:
+    """Read what a container wrote; one that cannot be read tells nothing."""
+    from opskit.logs.container import containers
+    from opskit.logs.source import Window
+
+    selection = EntryFilter(tags=TAGS)
+    window = Window(since=time.time() - WINDOW_S, tail=_CONTAINER_LINES)
+    lines: list[Facts] = []
+    cuts: list[CutPrompt] = []
+    try:
+        async with asyncio.timeout(_CONTAINER_S):
+            for source in await containers(container, docker=await survey.docker()):
+                async for batch in source.read(window):
+                    for entry in batch:
+                        if not isinstance(entry, LogEntry):
+                            continue
+                        if (cut := _cut(entry)) is not None:
+                            cuts.append(cut)
+                        elif selection.accepts(entry):
+                            lines.append(_timed(entry))
+    except (OpskitError, TimeoutError):
+        return ModelRequests(container)
+    return ModelRequests(container, calls_of(lines), tuple(cuts))
+
+
+def _own(path: Path, since: float) -> ModelRequests:
+    if not path.is_file():
+        return ModelRequests("opskit")
+    log = entries("opskit", FileSource(path).blocks(_LINES), EntryFilter(tags=TAGS, since=since))
+    lines = list(map(_timed, log))
+    requests: dict[str, RequestCalls] = {}
+    for line in lines:
+        if line.correlation_id is not None:
+            requests.setdefault(line.correlation_id, RequestCalls()).take(line, line.at)
+    states = Counter(str(request.settled) for request in requests.values())
+    return ModelRequests("opskit", calls_of(lines), requests=states)
+
+
+def _cuts(path: Path, since: float) -> ModelRequests:
+    if not path.is_file():
+        return ModelRequests("ollama")
+    try:
+        source = FileSource(path)
+        log = entries(source.name, source.blocks(_LINES), EntryFilter(grep=(_CUT_WORDS,), since=since))
+        return ModelRequests("ollama", cuts=tuple(cut for entry in log if (cut := _cut(entry)) is not None))
+    except OpskitError:
+        return ModelRequests("ollama")
+
+
+def _cut(entry: LogEntry) -> CutPrompt | None:
+    if _CUT_WORDS.encode() not in entry.raw:
+        return None
+    match = _CUT.search(entry.raw.decode("utf-8", "replace"))
+    return None if match is None else CutPrompt(entry.source, int(match[1]), int(match[2]))
+
+
+def _timed(entry: LogEntry) -> Facts:
+    line = facts(entry.raw)
+    return line if line.at is not None else replace(line, at=entry.at)
+
+
+def calls_of(lines: Iterable[Facts]) -> tuple[ModelCall, ...]:
+    """Return each call whose beginning was seen, as the line that ended it left it. Pure."""
+    requests: dict[str, RequestCalls] = {}
+    calls: dict[tuple[str, int], ModelCall] = {}
+    for line in lines:
+        identifier = line.correlation_id or ""
+        call = requests.setdefault(identifier, RequestCalls()).take(line, line.at)
+        if call is not None and (call.outcome == "unfinished" or (identifier, call.number) in calls):
+            calls[identifier, call.number] = call
+    return tuple(calls.values())
