@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from opskit.checks.attempt import Failure
 from opskit.checks.expectation import Expectation
 from opskit.checks.spec import Check, NotHere, Observation, Unjudged
 from opskit.errors import OpskitError
@@ -63,10 +64,10 @@ def unjudged(check: Check, why: Unjudged | OpskitError, seconds: float) -> Findi
     return _finding(check, Status.INCONCLUSIVE, "unknown", reason, seconds, code=why.code, remedy=why.remedy)
 
 
-def broken(check: Check, exc: BaseException, trace: str, seconds: float) -> Finding:
+def broken(check: Check, failure: Failure, seconds: float) -> Finding:
     """The kind itself failed: a mistake of ours says nothing of the target."""
-    seen = Observation({}, evidence={"traceback": trace.splitlines()[-12:]})
-    detail = f"opskit itself failed in this check: {type(exc).__name__}: {exc}"
+    seen = Observation({}, evidence={"traceback": failure.trace(12)})
+    detail = f"opskit itself failed in this check: {failure.error.message}"
     return _finding(check, Status.INCONCLUSIVE, "bug", detail, seconds, seen, code="BUG_001")
 
 

@@ -3,20 +3,18 @@
 import asyncio
 import importlib
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from opskit.checks import judgement
+from opskit.checks.attempt import attempt
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, Unjudged
 from opskit.errors import OpskitError
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
 
 MAX_CONCURRENT = 50
-#: How long a check that was cut off may take to tidy up before it is left behind.
-_TIDY_S = 1.0
 _AGAIN_S = 1.0
 Told = Callable[[Finding], None]
 
@@ -112,10 +110,10 @@ class _Run:
             return self._last[check.name]
         fresh = bool(check.requires or check.after) or check.name in self._tries
         finding = None
-        for attempt in range(check.retries + 1):
-            if attempt:
+        for number in range(check.retries + 1):
+            if number:
                 await asyncio.sleep(check.delay_s)
-            not_before = time.monotonic() if fresh or attempt else self.started
+            not_before = time.monotonic() if fresh or number else self.started
             self._tries[check.name] = self._tries.get(check.name, 0) + 1
             short = limit is not None and limit - time.monotonic() < check.timeout_s
             finding = await _attempt(check, self.around, not_before, limit)
@@ -156,33 +154,24 @@ def _over(limit: float | None) -> bool:
 
 
 async def _attempt(check: Check, around: Survey, not_before: float, limit: float | None) -> Finding:
-    """One look under the deadline, which is kept from outside: the look may hang wherever it likes."""
-    allowed = check.timeout_s if limit is None else min(check.timeout_s, max(0.01, limit - time.monotonic()))
+    """One look under its deadline. Foreign exceptions end here: a kind that fails must not end the run."""
+    allowed_s = (
+        check.timeout_s if limit is None else min(check.timeout_s, max(0.01, limit - time.monotonic()))
+    )
     wanted = frozenset(check.expect.matchers)
-    scene = CheckContext(around, check.folder, allowed, wanted, not_before)
+    scene = CheckContext(around, check.folder, allowed_s, wanted, not_before)
     began = time.monotonic()
-    look = asyncio.ensure_future(check.kind.observe(check.params, scene))
-    try:
-        done, _ = await asyncio.wait({look}, timeout=allowed)
-        if not done:
-            look.cancel()
-            await asyncio.wait({look}, timeout=_TIDY_S)
-            return judgement.late(check, time.monotonic() - began)
-    except asyncio.CancelledError:
-        look.cancel()
-        await asyncio.wait({look}, timeout=_TIDY_S)
-        raise
-    return _outcome(check, look, time.monotonic() - began)
-
-
-def _outcome(check: Check, look: "asyncio.Future[Observation | Finding]", seconds: float) -> Finding:
-    """Foreign exceptions end here: a kind that fails must not end the run."""
-    try:
-        seen = look.result()
-    except (Unjudged, OpskitError) as why:
-        return judgement.unjudged(check, why, seconds)
-    except NotHere as why:
-        return judgement.absent(check, why, seconds)
-    except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - one of the four edges (STYLE 6)
-        return judgement.broken(check, exc, "".join(traceback.format_exception(exc)), seconds)
-    return seen if isinstance(seen, Finding) else judgement.judged(check, seen, seconds)
+    result = await attempt(check.kind.observe(check.params, scene), allowed_s)
+    seconds = time.monotonic() - began
+    if isinstance(result, Finding):
+        return result
+    if isinstance(result, Observation):
+        return judgement.judged(check, result, seconds)
+    match result.exception:
+        case None:
+            return judgement.late(check, seconds)
+        case Unjudged() | OpskitError() as reason:
+            return judgement.unjudged(check, reason, seconds)
+        case NotHere() as reason:
+            return judgement.absent(check, reason, seconds)
+    return judgement.broken(check, result, seconds)

@@ -2,17 +2,14 @@
 
 import asyncio
 import time
-import traceback
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
-from opskit.errors import OpskitError
+from opskit.checks.attempt import Failure, attempt
 from opskit.recovery.executor import Executor, as_seen, paused
 from opskit.recovery.outcome import Outcome, RepairResult
 from opskit.recovery.step import Condition, Step, TargetObservation
 
-T = TypeVar("T")
 #: Plans ask the same servers that are in trouble.
 _PLAN_S = 15.0
 _POLL_FIRST_S = 0.1
@@ -38,29 +35,24 @@ class Repairer:
 
     async def look(self, step: Step, limit_s: float) -> Sequence[TargetObservation]:
         """What a step sees; what hangs or fails is a target that could not be judged."""
-        try:
-            return await _bounded(step.look(), limit_s)
-        except TimeoutError:
+        result = await attempt(step.look(), limit_s)
+        if not isinstance(result, Failure):
+            return result
+        error = result.error
+        if result.is_late:
+            why = f"no result within {limit_s:g} s"
+            return [TargetObservation(step.name, Condition.UNKNOWN, "timeout", why)]
+        if result.is_bug:
+            why = f"opskit itself failed in this step: {error.message}"
+            trace = {"traceback": result.trace(12)}
             return [
-                TargetObservation(step.name, Condition.UNKNOWN, "timeout", f"no result within {limit_s:g} s")
+                TargetObservation(step.name, Condition.UNKNOWN, "bug", why, evidence=trace, code=error.code)
             ]
-        except OpskitError as error:
-            return [
-                TargetObservation(
-                    step.name,
-                    Condition.UNKNOWN,
-                    "unknown",
-                    error.message,
-                    remedy=error.remedy,
-                    code=error.code,
-                )
-            ]
-        except Exception as exc:  # noqa: BLE001 - the runner of steps is an edge (STYLE 6)
-            trace = {"traceback": traceback.format_exception(exc)[-6:]}
-            why = f"opskit itself failed in this step: {type(exc).__name__}: {exc}"
-            return [
-                TargetObservation(step.name, Condition.UNKNOWN, "bug", why, evidence=trace, code="BUG_001")
-            ]
+        return [
+            TargetObservation(
+                step.name, Condition.UNKNOWN, "unknown", error.message, remedy=error.remedy, code=error.code
+            )
+        ]
 
     async def treat(self, step: Step, seen: TargetObservation, *, may_repair: bool) -> Outcome:
         """What becomes of one target."""
@@ -89,17 +81,14 @@ class Repairer:
     async def _repair(self, step: Step, seen: TargetObservation, outcome: Outcome) -> Outcome:
         if (pause := self.executor.pause_of(seen.target, step.name, *seen.names)) is not None:
             return replace(outcome, result=RepairResult.PAUSED, cause=paused(pause, seen.cause))
-        try:
-            repair = await _bounded(step.plan(seen), _PLAN_S)
-        except TimeoutError:
-            return replace(
-                outcome,
-                result=RepairResult.INCONCLUSIVE,
-                cause=f"{seen.cause}; no repair could be planned in time",
-            )
-        except OpskitError as error:
-            why = f"{seen.cause}; no repair could be planned: {error.message}"
-            return replace(outcome, result=RepairResult.MANUAL, cause=why, remedy=seen.remedy or error.remedy)
+        repair = await attempt(step.plan(seen), _PLAN_S)
+        if isinstance(repair, Failure) and repair.is_late:
+            why = f"{seen.cause}; no repair could be planned in time"
+            return replace(outcome, result=RepairResult.INCONCLUSIVE, cause=why)
+        if isinstance(repair, Failure):
+            why = f"{seen.cause}; no repair could be planned: {repair.error.message}"
+            remedy = seen.remedy or repair.error.remedy
+            return replace(outcome, result=RepairResult.MANUAL, cause=why, remedy=remedy)
         if repair is None:
             return await self.executor.leave_to_person(outcome)
         return await self.executor.repair(
@@ -126,8 +115,3 @@ class Repairer:
                 return seen
             await asyncio.sleep(pause_s)
             pause_s = min(_POLL_LAST_S, pause_s * 1.5)
-
-
-async def _bounded(work: Awaitable[T], limit_s: float) -> T:
-    async with asyncio.timeout(limit_s):
-        return await work

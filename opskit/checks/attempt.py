@@ -1,0 +1,65 @@
+"""One attempt at work that may hang or fail: it ends at its deadline, and whatever it raises becomes data."""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from opskit.errors import OpskitError
+
+T = TypeVar("T")
+#: How long work that was cut off may take to tidy up before it is left behind.
+_TIDY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt gave no result. `exception` None means that its deadline of `limit_s` came first."""
+
+    limit_s: float
+    exception: BaseException | None = None
+
+    @property
+    def is_late(self) -> bool:
+        return self.exception is None
+
+    @property
+    def is_bug(self) -> bool:
+        """Tell whether opskit itself failed, which says nothing of what was looked at."""
+        return self.exception is not None and not isinstance(self.exception, OpskitError)
+
+    @property
+    def error(self) -> OpskitError:
+        """The same as an error of the catalogue: COMM_003 at the deadline, BUG_001 for a mistake of ours."""
+        if self.exception is None:
+            return OpskitError("COMM_003", f"no end within {self.limit_s:g} s")
+        if isinstance(self.exception, OpskitError):
+            return self.exception
+        return OpskitError("BUG_001", f"{type(self.exception).__name__}: {self.exception}")
+
+    def trace(self, lines: int) -> list[str]:
+        """Return the last lines of the exception's traceback."""
+        if self.exception is None:
+            return []
+        return "".join(traceback.format_exception(self.exception)).splitlines()[-lines:]
+
+
+async def attempt(work: Awaitable[T], limit_s: float) -> T | Failure:
+    """Return the result of the work, or why there is none. Raises only where the caller is cancelled.
+
+    The deadline is kept from outside: work that hangs wherever it likes is left behind after a second.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=limit_s)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_TIDY_S)
+    if not done:
+        return Failure(limit_s)
+    try:
+        return task.result()
+    except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - one of the four edges (STYLE 6)
+        return Failure(limit_s, exc)
