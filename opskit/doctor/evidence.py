@@ -8,9 +8,10 @@ from opskit.checks.container_assessment import ContainerAssessment
 from opskit.checks.state import NodeState
 from opskit.config.origins import Origin
 from opskit.config.schema import AgentConfig, Config, NodeConfig
-from opskit.doctor.environment import Environment
 from opskit.doctor.scheduled import ScheduleFacts
 from opskit.facts.container import Container
+from opskit.facts.environment import Environment
+from opskit.facts.port_owner import PortOwner
 from opskit.llm.faults import Fault, FaultKind
 from opskit.providers.base import ModelInfo, Resident
 from opskit.providers.kinds import ServerKind, expected_kind
@@ -25,24 +26,6 @@ class ConfigProblem:
     text: str
     code: str
     remedy: str
-
-
-@dataclass(frozen=True, slots=True)
-class PortHolder:
-    """Who listens on a port of this machine, at one address.
-
-    `words` names it for people: process, unit or container. `environment` None: it may not be looked at.
-    """
-
-    address: str
-    pid: int | None
-    words: str
-    name: str = ""
-    unit: str | None = None
-    container: str | None = None
-    stopped: bool = False
-    ours: bool = False
-    environment: Environment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +201,7 @@ class Evidence:
     findings: tuple[Finding, ...] = ()
     nodes: tuple[ExaminedNode, ...] = ()
     agents: tuple[ExaminedAgent, ...] = ()
-    holders: Mapping[int, tuple[PortHolder, ...]] = field(default_factory=dict)
+    holders: Mapping[int, tuple[PortOwner, ...]] = field(default_factory=dict)
     disks: tuple[DiskFacts, ...] = ()
     memory_used_percent: float | None = None
     memory_available_bytes: int | None = None

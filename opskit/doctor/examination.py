@@ -13,10 +13,10 @@ from opskit.config.load import LoadedConfig, ensure_state_dir, load
 from opskit.config.problems import InvalidConfigError
 from opskit.doctor.areas import every
 from opskit.doctor.diagnosis import Diagnosis, diagnosed
-from opskit.doctor.environment import known
 from opskit.doctor.evidence import ConfigProblem, Evidence
 from opskit.doctor.looks.board import FactBoard
 from opskit.doctor.plan import ExaminationScope, checks
+from opskit.facts.environment import known
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 #: A collector reads one fact: `async def read_thing(survey, *arguments) -> Thing`.
 Collector = Callable[["Survey", *Ts], Awaitable[T]]
+#: Since when (monotonic seconds) the facts must be fresh on which the reading under way stands.
+_FRESH_SINCE: ContextVar[float] = ContextVar("fresh_since", default=0.0)
 
 
 class Survey:
@@ -72,15 +75,20 @@ class Survey:
     async def get(self, collector: Collector[*Ts, T], *args: *Ts, not_before: float = 0.0) -> T:
         """Return a fact: read now, or what this run read at `not_before` (monotonic seconds) or later.
 
-        Whoever asks while it is being read waits for that reading. Raises what the collector raises; a
-        reading that failed, or was cut off, is not kept.
+        Facts that a collector itself asks for are as fresh. Whoever asks while it is being read waits for
+        that reading. Raises what the collector raises; a reading that failed, or was cut off, is not kept.
         """
+        not_before = max(not_before, _FRESH_SINCE.get())
         key = (collector, *args)
         reading = self._readings.setdefault(key, _KeptFact())
         async with reading.lock:
             if not reading.known or reading.began < not_before:
                 began = time.monotonic()
-                reading.fact = await collector(self, *args)
+                outer = _FRESH_SINCE.set(not_before)
+                try:
+                    reading.fact = await collector(self, *args)
+                finally:
+                    _FRESH_SINCE.reset(outer)
                 reading.began, reading.known = began, True
             return cast("T", reading.fact)
 

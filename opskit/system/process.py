@@ -1,9 +1,12 @@
 """Evidence about the process behind a port of this machine: what it is, and whether it works or sleeps."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 import psutil
+
+from opskit.system.sockets import SocketTable
 
 _SAMPLE_S = 0.3
 
@@ -97,22 +100,5 @@ def _cpu_seconds(processes: list[psutil.Process]) -> float:
 
 
 def _owner(port: int) -> int | None:
-    try:
-        for socket in psutil.net_connections(kind="tcp"):
-            if socket.status == psutil.CONN_LISTEN and socket.laddr and socket.laddr.port == port:
-                return socket.pid
-    except psutil.AccessDenied:
-        return _owner_among_ours(port)
-    return None
-
-
-def _owner_among_ours(port: int) -> int | None:
-    """On macOS sockets are shown process by process, and only of processes one may look into."""
-    for process in psutil.process_iter():
-        try:
-            sockets = process.net_connections(kind="tcp")
-        except psutil.Error:
-            continue
-        if any(s.status == psutil.CONN_LISTEN and s.laddr[1:2] == (port,) for s in sockets):
-            return int(process.pid)
-    return None
+    sockets = SocketTable.read(time.monotonic()).at("tcp", port)
+    return next((socket.pid for socket in sockets if socket.pid is not None), None)

@@ -4,11 +4,13 @@
 abbreviations of zones cannot be read back.
 """
 
+import asyncio
 import re
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from opskit.system.program import ProgramResult
+from opskit.system.program import NotStarted, ProgramResult, run
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 _SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(y|month|w|d|h|min|s|ms|us)")
@@ -24,6 +26,23 @@ _UNITS_S = {
     "us": 0.000_001,
 }
 _NO_BUS = ("failed to connect to bus", "not been booted with systemd", "failed to get d-bus connection")
+
+_SHOW_S = 5.0
+
+
+async def unit_properties(environ: Mapping[str, str], unit: str, *names: str, user: bool) -> dict[str, str]:
+    """Return what `systemctl show` tells of a unit, times in UTC; nothing when there is no systemd to ask."""
+    program = shutil.which("systemctl", path=environ.get("PATH"))
+    if program is None:
+        return {}
+    scope = ("--user",) if user else ()
+    command = (program, *scope, "show", unit, *(f"--property={name}" for name in names))
+    try:
+        async with asyncio.timeout(_SHOW_S):
+            done = await run(command, env={**environ, "TZ": "UTC", "LC_ALL": "C"})
+    except (NotStarted, TimeoutError):
+        return {}
+    return dict(_pairs(done.out)) if done.exit == 0 else {}
 
 
 def units(text: str) -> list[dict[str, str]]:

@@ -1,35 +1,20 @@
-"""The variables that a process was started with, and whether it is stopped."""
-
-from dataclasses import dataclass
+"""The variables that a process was started with, and the family of our own process."""
 
 import psutil
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """`variables` None: this user may not look at them. They may hold secrets."""
-
-    variables: dict[str, str] | None
-    stopped: bool
-
-
-def started(pid: int) -> Started | None:
-    """None when there is no such process, or it may not be looked at at all."""
+def variables_of(pid: int) -> dict[str, str] | None:
+    """Return its variables, which may hold secrets; None when this user may not look at them."""
     try:
-        process = psutil.Process(pid)
-        stopped = process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-    except psutil.Error:
-        return None
-    try:
-        return Started(process.environ(), stopped)
+        return dict(psutil.Process(pid).environ())
     except (psutil.Error, OSError):
-        return Started(None, stopped)
+        return None
 
 
 def ancestry() -> frozenset[int]:
     """The ids of our own process and of those that started it."""
     try:
         us = psutil.Process()
-        return frozenset({us.pid, *(one.pid for one in us.parents())})
+        return frozenset({us.pid, *(parent.pid for parent in us.parents())})
     except psutil.Error:
         return frozenset()

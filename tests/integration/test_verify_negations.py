@@ -23,7 +23,7 @@ from pytest_httpserver import HTTPServer
 from opskit.checks import runner
 from opskit.checks.kinds import KINDS
 from opskit.config.schema import Config, ProbeConfig
-from opskit.facts.survey import Survey
+from opskit.facts.survey import Survey, _KeptFact, read_sockets
 from opskit.result import Finding
 from opskit.sandbox.faults import parse_fault
 from opskit.sandbox.stage import Stage
@@ -458,7 +458,8 @@ async def test_a_port_that_other_users_may_hold_is_asked(tmp_path: Path):
             ),
         )
         async with Survey(configuration(tmp_path), {}, state_folder=tmp_path, cwd=tmp_path) as around:
-            around._sockets = SocketTable(math.inf, complete=False)
+            around._readings[read_sockets,] = hidden = _KeptFact()
+            hidden.known, hidden.began, hidden.fact = True, math.inf, SocketTable(math.inf, complete=False)
             found = await runner.run(checklist.checks, around)
     assert [one.status for one in found] == ["pass", "fail", "fail", "pass", "inconclusive", "inconclusive"]
 

@@ -9,10 +9,8 @@ from typing import Literal
 
 from opskit.checks.fields import CONFIG, Port, Text
 from opskit.checks.spec import CheckContext, Kind, Observation
-from opskit.errors import OpskitError
-from opskit.facts.survey import read_sockets
+from opskit.facts.port_owner import PortFacts, read_port
 from opskit.system.network import connects
-from opskit.system.sockets import PROXIES, Owner, PortSocket, owner
 
 #: The kind's own words come a little before the runner's deadline.
 OWN_SHARE = 0.9
@@ -99,73 +97,41 @@ class PortParams:
 
 
 async def _port(params: PortParams, scene: CheckContext) -> Observation:
-    table = await scene.around.get(read_sockets, not_before=scene.not_before)
-    held = table.at(params.protocol, params.port)
+    facts = await scene.around.get(read_port, params.protocol, params.port, not_before=scene.not_before)
     where = f"{params.protocol} port {params.port}"
-    if not held:
-        return await _free(params, scene, complete=table.complete)
-    pids = sorted({one.pid for one in held if one.pid is not None})
-    who = await asyncio.to_thread(owner, pids[0]) if pids else None
-    container = await _container(params.port, who, scene)
-    words = _owner_words(who, container)
+    owner = facts.owner
+    if owner is None:
+        return _unowned(facts, where)
+    process = owner.process
     values = {
         "listening": True,
-        "addresses": sorted({one.address for one in held}),
-        "public": any(_public(one) for one in held),
-        "owner": words,
-        "process": who.name if who else None,
-        "pid": who.pid if who else None,
-        "command": who.command if who else None,
-        "user": who.user if who else None,
-        "unit": who.unit if who else None,
-        "container": container,
+        "addresses": sorted({owner.address for owner in facts.owners if owner.address}),
+        "public": any(owner.is_public for owner in facts.owners),
+        "owner": None if owner.is_hidden else owner.words,
+        "process": process.name if process else None,
+        "pid": owner.pid,
+        "command": " ".join(process.command) if process else None,
+        "user": process.user if process else None,
+        "unit": owner.unit,
+        "container": owner.container,
         "error": None,
     }
-    return Observation(values, f"{where} is held by {words or 'a process that is not told'}", state="held")
+    return Observation(values, f"{where} is held by {owner.words}", state="held")
 
 
-async def _free(params: PortParams, scene: CheckContext, *, complete: bool) -> Observation:
-    """Nothing that this user may see: where sockets are hidden, only a refused connection proves it."""
-    where = f"{params.protocol} port {params.port}"
-    values = {"listening": False, "addresses": [], "owner": None, "error": None}
-    if complete:
+def _unowned(facts: PortFacts, where: str) -> Observation:
+    """Nobody whom this user may see; where sockets are hidden, only a refused connection proves it."""
+    values = {"listening": bool(facts.listening), "addresses": [], "owner": None, "error": None}
+    if facts.complete:
         return Observation(values, f"nothing listens on {where}", state="free")
-    told = "the sockets of other users are not shown to this user"
-    if params.protocol == "tcp":
-        result = await connects(f"tcp://localhost:{params.port}", timeout_s=scene.timeout_s / 2)
-        if result.problem is None:
-            return Observation({**values, "listening": True}, f"{where} is held; {told}", state="held")
-        if result.problem == "refused":
-            return Observation(values, f"nothing listens on {where} of localhost; {told}", state="free")
-    return Observation(values, problem=f"{where}: {told}", undecided=f"{where}: {told}", state="unknown")
-
-
-def _public(one: PortSocket) -> bool:
-    try:
-        return not ipaddress.ip_address(one.address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
-
-
-async def _container(port: int, who: Owner | None, scene: CheckContext) -> str | None:
-    """The container behind a port: the process is inside one, or stands in front of one."""
-    if who is None or (who.container is None and who.name not in PROXIES):
-        return None
-    try:
-        door = await scene.around.docker()
-        async with asyncio.timeout(scene.timeout_s / 2):
-            return await door.holder_of(port, who.container) or who.container
-    except (OpskitError, TimeoutError):
-        return who.container
-
-
-def _owner_words(who: Owner | None, container: str | None) -> str | None:
-    if container is not None:
-        return f"container {container[:64]}"
-    if who is None:
-        return None
-    unit = f" of {who.unit}" if who.unit else ""
-    return f"process {who.pid} ({who.name}){unit}"
+    hidden = "the sockets of other users are not shown to this user"
+    if facts.listening is None:
+        return Observation(
+            values, problem=f"{where}: {hidden}", undecided=f"{where}: {hidden}", state="unknown"
+        )
+    if facts.listening:
+        return Observation(values, f"{where} is held; {hidden}", state="held")
+    return Observation(values, f"nothing listens on {where} of localhost; {hidden}", state="free")
 
 
 KINDS = (

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.cause import Cause
-from opskit.doctor.environment import UrlParts
 from opskit.doctor.evidence import Evidence, ExaminedContainer
+from opskit.facts.environment import UrlParts
 from opskit.result import Status
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint

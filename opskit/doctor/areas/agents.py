@@ -34,7 +34,7 @@ def _of(agent: ExaminedAgent, evidence: Evidence) -> Cause | None:
     )
     match state:
         case NodeState.WEDGED:
-            halted = next((one for one in holders_of(config, evidence) if one.stopped), None)
+            halted = next((one for one in holders_of(config, evidence) if one.is_stopped), None)
             if halted is not None and halted.pid is not None:
                 return stopped(config, halted.pid, halted.words, base.because, agent.detail)
             title = f"{config.name} accepts connections and never answers"

@@ -8,7 +8,8 @@ from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.areas.containers import of_member
 from opskit.doctor.cause import Cause, Fix, counted, key_of
-from opskit.doctor.evidence import Evidence, ExaminedNode, PortHolder
+from opskit.doctor.evidence import Evidence, ExaminedNode
+from opskit.facts.port_owner import PortOwner
 from opskit.llm.faults import FaultKind
 from opskit.providers.kinds import expected_kind
 from opskit.system.host import is_loopback
@@ -54,16 +55,16 @@ def check_of(name: str) -> frozenset[str]:
     return frozenset({f"node {name}"})
 
 
-def holders_of(config: NodeConfig | AgentConfig, evidence: Evidence) -> tuple[PortHolder, ...]:
+def holders_of(config: NodeConfig | AgentConfig, evidence: Evidence) -> tuple[PortOwner, ...]:
     """Who listens on its port, when that is a port of this machine."""
     return evidence.holders.get(endpoint(config.url)[1], ()) if is_loopback(config.url) else ()
 
 
-def who(holders: tuple[PortHolder, ...]) -> str:
+def who(holders: tuple[PortOwner, ...]) -> str:
     """The holder of a port in words."""
     if not holders:
         return "something"
-    return _HERE if holders[0].ours else holders[0].words
+    return _HERE if holders[0].is_ours else holders[0].words
 
 
 def taken(config: NodeConfig | AgentConfig, what: str, told: str, evidence: Evidence) -> Cause:
@@ -102,7 +103,7 @@ def stopped(
 def _of(node: ExaminedNode, evidence: Evidence) -> Iterator[Cause]:
     config, name = node.config, node.config.name
     holders = holders_of(config, evidence)
-    halted = next((one for one in holders if one.stopped and one.pid is not None), None)
+    halted = next((one for one in holders if one.is_stopped and one.pid is not None), None)
     if node.trouble is not None and _is_stranger(node):
         yield taken(config, _server(config), f"it answers, but not as a model server: {node.trouble.detail}",
                     evidence)  # fmt: skip

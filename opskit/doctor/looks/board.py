@@ -19,10 +19,10 @@ from opskit.doctor.evidence import (
     ExaminedAgent,
     ExaminedContainer,
     ExaminedNode,
-    PortHolder,
     ProjectFacts,
 )
 from opskit.doctor.scheduled import ScheduleFacts
+from opskit.facts.port_owner import PortOwner
 
 Look = Callable[[CheckContext], Awaitable[Observation]]
 #: What becomes of an observation of the engine: facts are taken, and a problem is told or not.
@@ -35,7 +35,7 @@ class FactBoard:
 
     nodes: dict[str, ExaminedNode] = field(default_factory=dict)
     agents: dict[str, ExaminedAgent] = field(default_factory=dict)
-    holders: dict[int, tuple[PortHolder, ...]] = field(default_factory=dict)
+    holders: dict[int, tuple[PortOwner, ...]] = field(default_factory=dict)
     disks: list[DiskFacts] = field(default_factory=list)
     memory: Mapping[str, Any] = field(default_factory=dict)
     localhost: tuple[str, ...] | None = None

@@ -8,11 +8,11 @@ from opskit.checks.container_assessment import ContainerCondition, ContainerRule
 from opskit.checks.kinds.containers import DOCKER
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation
 from opskit.doctor.cause import counted
-from opskit.doctor.environment import known
 from opskit.doctor.evidence import ExaminedContainer
 from opskit.doctor.looks.board import FactBoard, check
 from opskit.facts.container import Container
 from opskit.facts.container_survey import read_containers, survey_containers
+from opskit.facts.environment import known
 from opskit.system.docker_records import PROJECT
 
 _FILES = "com.docker.compose.project.config_files"

@@ -7,9 +7,9 @@ from pathlib import Path
 from opskit.checks.container_assessment import AssessedContainer, ContainerState
 from opskit.config.schema import RecoveryConfig
 from opskit.facts.container import Container
+from opskit.facts.port_owner import PortOwner
 from opskit.recovery.step import Command, Condition, Repair
 from opskit.recovery.steps.inactive_service import InactiveService
-from opskit.recovery.steps.port_owner import PortOwner
 from opskit.recovery.steps.situation import RepairContext
 from opskit.recovery.steps.subject import RepairSubject
 from opskit.system.running import Running

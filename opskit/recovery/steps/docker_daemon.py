@@ -16,11 +16,10 @@ from opskit.errors import OpskitError
 from opskit.recovery.context import RecoveryContext
 from opskit.recovery.step import LOOK_S, Condition, Repair, Step, TargetObservation
 from opskit.recovery.steps.docker_repair import KILLED, RESTARTED, plan
-from opskit.recovery.steps.port_owner import unit_properties
 from opskit.system import docker_runtime
 from opskit.system.docker_host import Host, resolve, start_remedy
 from opskit.system.docker_runtime import Machine, Runtime, RuntimeKind
-from opskit.system.systemctl import instant
+from opskit.system.systemctl import instant, unit_properties
 
 TARGET = "docker"
 #: A daemon that was silent for the door's own limit gets so long again: slow is not dead.
@@ -126,7 +125,7 @@ class _Daemon:
         """What systemd says of a service that is down: stopped by somebody lately, or on its way."""
         user = runtime.kind is not RuntimeKind.SERVICE
         name = "docker-desktop.service" if runtime.kind is RuntimeKind.DESKTOP else "docker.service"
-        shown = await unit_properties(self.ground, name, *_WANTED, user=user)
+        shown = await unit_properties(self.ground.environ, name, *_WANTED, user=user)
         state, ended = shown.get("ActiveState"), instant(shown.get("InactiveEnterTimestamp", ""))
         if state == "activating":
             return TargetObservation(TARGET, Condition.WAITING, "starting", f"{name} is being started")

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.recovery.context import RecoveryContext
-from opskit.recovery.steps.port_owner import unit_properties
 from opskit.recovery.steps.subject import RepairSubject
 from opskit.system.program import NotStarted, run
 from opskit.system.services import Domain, Service, at_rest
-from opskit.system.systemctl import instant
+from opskit.system.systemctl import instant, unit_properties
 
 _WANTED = ("LoadState", "ActiveState", "UnitFileState", "Result", "InactiveEnterTimestamp")
 #: What a person disabled or masked is not to be started.
@@ -50,7 +49,7 @@ async def _on_linux(ground: RecoveryContext, name: str) -> InactiveService | Non
     unit = f"{name}.service"
     scopes: tuple[tuple[Domain, bool], ...] = (("user", True), ("system", False))
     for domain, user in scopes:
-        shown = await unit_properties(ground, unit, *_WANTED, user=user)
+        shown = await unit_properties(ground.environ, unit, *_WANTED, user=user)
         service = at_rest(name, units={unit: domain} if _switched_on(shown) else {})
         if service is None:
             continue

@@ -4,16 +4,17 @@ import asyncio
 import getpass
 import os
 import shutil
+import time
 from dataclasses import dataclass
 
 from opskit.backup.catalog import running as backup_runs
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
 from opskit.errors import OpskitError
 from opskit.facts.container_survey import read_containers, survey_containers
+from opskit.facts.port_owner import PortOwner, read_port
 from opskit.recovery.context import RecoveryContext
 from opskit.recovery.steps.hands_off import own_repairs, worked_on
 from opskit.recovery.steps.inactive_service import InactiveService, resting
-from opskit.recovery.steps.port_owner import PortOwner, holder
 from opskit.recovery.steps.subject import RepairSubject, started_by_us
 from opskit.system.handiwork import workers
 from opskit.system.running import SAME_START_S, Running, is_like, like
@@ -45,7 +46,11 @@ class RepairContext:
 
 async def situation(ground: RecoveryContext, subject: RepairSubject) -> RepairContext:
     """As it is now. Looks only; never raises for what it finds."""
-    held, (containers, problem) = await asyncio.gather(holder(ground, subject), _containers(ground, subject))
+    port, (containers, problem) = await asyncio.gather(
+        ground.survey.get(read_port, "tcp", subject.port, not_before=time.monotonic()),
+        _containers(ground, subject),
+    )
+    held = port.loopback_owner
     path = ground.environ.get("PATH")
     program, rest = None, None
     if held is None:

@@ -9,11 +9,13 @@ from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, Config, NodeConfig, RecoveryConfig
 from opskit.doctor.areas import every
 from opskit.doctor.attribution import order
-from opskit.doctor.environment import known
-from opskit.doctor.evidence import Evidence, ExaminedContainer, ExaminedNode, PortHolder
+from opskit.doctor.evidence import Evidence, ExaminedContainer, ExaminedNode
 from opskit.facts.container import Container, PublishedPort
+from opskit.facts.environment import known
+from opskit.facts.port_owner import PortOwner
 from opskit.providers import kinds
 from opskit.providers.base import ModelInfo
+from opskit.system.running import Running
 
 OLLAMA = NodeConfig("ollama", "http://127.0.0.1:11434", "ollama")
 MLX = NodeConfig("mlx", "http://127.0.0.1:11435", "mlx")
@@ -50,8 +52,9 @@ def container(
     return ExaminedContainer(record, assessment, environment=known(variables or {}))
 
 
-def holder(address: str = "127.0.0.1", *, pid: int = 7, **about: Any) -> PortHolder:
-    return PortHolder(address, pid, **{"words": f"process {pid} (ollama)", "name": "ollama", **about})
+def holder(address: str = "127.0.0.1", *, pid: int = 7, name: str = "ollama", **about: Any) -> PortOwner:
+    process = Running(pid, 1, name, (name, "serve"), "me", "sleeping", 0.0, 0.0, GIB)
+    return PortOwner(port=11434, address=address, pid=pid, process=process, **about)
 
 
 def keys(evidence: Evidence) -> list[str]:

@@ -7,11 +7,11 @@ import pytest
 from opskit.checks.state import NodeState
 from opskit.doctor.areas import every
 from opskit.doctor.cause import Cause
-from opskit.doctor.environment import known
 from opskit.doctor.evidence import Call, DockerFacts, ExaminedNode
 from opskit.doctor.looks.calls import joined
 from opskit.doctor.looks.compose import unset_variables
 from opskit.doctor.looks.deep import MOST_WORDS, words_for
+from opskit.facts.environment import known
 from opskit.logs.record import facts
 from opskit.providers import kinds
 from opskit.providers.base import ModelInfo, Resident
@@ -134,7 +134,7 @@ def test_the_context_of_a_model_that_has_no_more():
 def test_two_names_of_one_process_are_one_server():
     """A server that listens on several addresses shares its port with nobody."""
     assert keys(well(holders={11434: (holder("127.0.0.1"), holder("::1"))})) == []
-    both = (holder("127.0.0.1"), holder("::1", pid=8, words="process 8 (python)"))
+    both = (holder("127.0.0.1"), holder("::1", pid=8, name="python"))
     assert keys(well(holders={11434: both})) == ["two-servers:ollama"]
 
 
@@ -146,8 +146,8 @@ def test_workers_of_one_server_are_one_server():
 def test_the_proxies_of_one_container_are_one_server():
     """Docker holds a published port once for each family of addresses."""
     both = (
-        holder("0.0.0.0", pid=1, words="container ollama", name="docker-proxy", container="ollama"),
-        holder("::", pid=2, words="container ollama", name="docker-proxy", container="ollama"),
+        holder("0.0.0.0", pid=1, name="docker-proxy", container="ollama"),
+        holder("::", pid=2, name="docker-proxy", container="ollama"),
     )
     assert keys(well(holders={11434: both})) == []
 

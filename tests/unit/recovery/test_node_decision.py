@@ -13,10 +13,10 @@ from opskit.checks.container_assessment import AssessedContainer, ContainerRules
 from opskit.config.schema import RecoveryConfig
 from opskit.facts.container import Container
 from opskit.facts.container_events import ContainerEvents
+from opskit.facts.port_owner import PortOwner
 from opskit.recovery.step import Condition
 from opskit.recovery.steps.decision import Decision, NodeProblem, RepairCase, container_restart, decide
 from opskit.recovery.steps.inactive_service import InactiveService
-from opskit.recovery.steps.port_owner import PortOwner
 from opskit.recovery.steps.situation import RepairContext
 from opskit.recovery.steps.subject import RepairSubject
 from opskit.system.docker_records import DockerEvent
@@ -45,7 +45,9 @@ def process(**more: Any) -> Running:
 
 
 def held(service: Service | None = None, **more: Any) -> PortOwner:
-    return PortOwner(11434, process(**more), service or Service("stray", None, "user", "me"))
+    service = service or Service("stray", None, "user", "me")
+    container = service.name if service.kind == "container" else None
+    return PortOwner(port=11434, pid=4321, process=process(**more), service=service, container=container)
 
 
 def container(
@@ -281,7 +283,7 @@ SITUATIONS = st.fixed_dictionaries(
                 held(),
                 held(Service("brew", "ollama", "user", "me")),
                 held(Service("systemd", "nginx.service", "system", "root"), name="nginx", command=("nginx",)),
-                PortOwner(11434),
+                PortOwner(port=11434),
             ]
         ),
         "containers": st.sampled_from([(), (container(status="exited"),), (container(),)]),

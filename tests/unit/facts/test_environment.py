@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.doctor.environment import OLLAMA_SETTINGS, known, place_of
+from opskit.facts.environment import OLLAMA_SETTINGS, known, place_of
 
 
 @given(st.dictionaries(st.text(max_size=12), st.just("s3cr3t-value")))
