@@ -15,6 +15,7 @@ from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.diagnose.area import Section, SectionSource, TableSection, observe_kind
 from opskit.diagnose.stack_files import compose_files, docker_is_used, environment_files
 from opskit.errors import OpskitError
+from opskit.facts.port_owner import PortFacts, Protocol, read_port
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
 from opskit.system.host import is_loopback, up_s
@@ -222,37 +223,49 @@ def expected_ports(config: Config) -> dict[int, str]:
 async def ports(survey: Survey) -> Section:
     """Who holds each port of the stack: a process, a unit or a container."""
     expected = expected_ports(survey.config)
-    observed = await asyncio.gather(*(observe_kind("port", survey, port=port) for port in expected))
-    rows, data, findings = [], [], []
-    for (port, whose), owner in zip(expected.items(), observed, strict=True):
-        values = owner.values
-        if values is None:
-            findings.append(owner.finding)
-            rows.append((str(port), whose, "?", owner.finding.detail, ""))
-            data.append({"port": port, "whose": whose, "listening": None})
-            continue
-        addresses = ", ".join(values["addresses"])
-        held_by = (values["owner"] or "not told to this user") if values["listening"] else ""
-        state = "held" if values["listening"] else "free"
-        rows.append((str(port), whose, state, str(held_by), addresses))
-        described = {
-            key: values.get(key) for key in ("owner", "pid", "process", "command", "unit", "container")
-        }
-        data.append(
-            {
-                "port": port,
-                "whose": whose,
-                "listening": bool(values["listening"]),
-                **described,
-                "addresses": list(values["addresses"]),
-            }
-        )
-        if values["listening"] and values.get("public") and whose in ("ollama", "mlx"):
-            detail = f"port {port} is open to other machines ({addresses}); it asks nobody for a key"
+    protocol: Protocol = "tcp"
+    facts = await asyncio.gather(*(survey.get(read_port, protocol, port) for port in expected))
+    rows, findings = [], []
+    for port, whose in zip(facts, expected.values(), strict=True):
+        addresses = ", ".join(_addresses(port))
+        state, held_by = {True: "held", False: "free", None: "?"}[port.listening], ""
+        if port.listening:
+            held_by = port.owner.words if port.owner and not port.owner.is_hidden else "not told to this user"
+        elif port.listening is None:
+            held_by = "the sockets of other users are not shown to this user"
+            text = f"port {port.port}: {held_by}"
+            findings.append(Finding("system", whose, Status.INCONCLUSIVE, "unknown", text))
+        rows.append((str(port.port), whose, state, held_by, addresses))
+        if any(owner.is_public for owner in port.owners) and whose in ("ollama", "mlx"):
+            text = f"port {port.port} is open to other machines ({addresses}); it asks nobody for a key"
             remedy = "bind it to 127.0.0.1, or close it in the firewall"
-            findings.append(Finding("system", whose, Status.WARN, "public", detail, None, remedy))
-    columns = ("port", "whose", "state", "held by", "addresses")
-    return Section(data, (TableSection("ports", columns, tuple(rows)),), tuple(findings))
+            findings.append(Finding("system", whose, Status.WARN, "public", text, None, remedy))
+    table = TableSection("ports", ("port", "whose", "state", "held by", "addresses"), tuple(rows))
+    data = [_port_json(port, whose) for port, whose in zip(facts, expected.values(), strict=True)]
+    return Section(data, (table,), tuple(findings))
+
+
+def _addresses(port: PortFacts) -> list[str]:
+    return sorted({owner.address for owner in port.owners if owner.address})
+
+
+def _port_json(port: PortFacts, whose: str) -> dict[str, Any]:
+    if port.listening is None:
+        return {"port": port.port, "whose": whose, "listening": None}
+    owner = port.owner
+    process = None if owner is None else owner.process
+    return {
+        "port": port.port,
+        "whose": whose,
+        "listening": port.listening,
+        "owner": None if owner is None or owner.is_hidden else owner.words,
+        "pid": owner and owner.pid,
+        "process": process and process.name,
+        "command": process and " ".join(process.command),
+        "unit": owner and owner.unit,
+        "container": owner and owner.container,
+        "addresses": _addresses(port),
+    }
 
 
 async def _folders(survey: Survey) -> dict[str, Path]:
