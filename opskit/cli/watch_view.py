@@ -11,7 +11,10 @@ from datetime import datetime
 
 from opskit.checks.model_rows import LoadedModel
 from opskit.llm.fit import gib
-from opskit.watch.complaints import Complaint
+from opskit.text import span
+from opskit.watch.containers import ContainersView
+from opskit.watch.logs import Complaint, LogsView
+from opskit.watch.machine import MachineView
 from opskit.watch.requests import Summary
 from opskit.watch.targets import TargetView
 from opskit.watch.view import View
@@ -57,10 +60,10 @@ def lines(view: View, width: int, height: int, quits: str = "q quits") -> list[L
         part
         for part in (
             _targets(view, width),
-            _machine(view, width),
+            _machine(view.machine, width) if view.machine is not None else None,
             _requests(view.requests, width) if view.requests is not None else None,
-            _containers(view, width),
-            _errors(view, width),
+            _containers(view.containers, width) if view.containers is not None else None,
+            _errors(view.logs, view.notes, width),
         )
         if part is not None
     ]
@@ -106,7 +109,7 @@ def _targets(view: View, width: int) -> ViewSection | None:
         return None
     models = view.requests.models if view.requests is not None else ()
     # A green page says little: what requests met there stands beside it (ops facts 0.1).
-    ailing = {row.node: f"the last call of {row.model}: {row.fault}" for row in models if row.ails}
+    ailing = {row.node: f"the last call of {row.model}: {row.last_fault}" for row in models if row.ails}
     rows = [_target_row(sight, ailing.get(sight.name)) for sight in view.targets]
     # The age and the seconds go first; what it is called and its state stay.
     drawn = columns(rows, width, drop=(3, 2))
@@ -116,7 +119,9 @@ def _targets(view: View, width: int) -> ViewSection | None:
         result.append(line)
         loaded, age = sight.loaded_now(view.now)
         old = age is not None and age > 2 * view.every_s + 5
-        result += _models(loaded, width, f"seen {_span(age)} ago" if old and age is not None else "")
+        result += _models(
+            loaded, width, f"seen {span(age, rounded=True)} ago" if old and age is not None else ""
+        )
     title: Line = [("nodes and agents", _TITLE)]
     return ViewSection(title, result, len(result), [line for _, line in short])
 
@@ -134,7 +139,7 @@ def _target_row(sight: TargetView, ails: str | None) -> list[Piece]:
         detail = f"{ails}; {detail}"
     age = ""
     if sight.late and sight.age_s is not None:
-        age = f"{_span(sight.age_s)} ago, asking"
+        age = f"{span(sight.age_s, rounded=True)} ago, asking"
     elif sight.late:
         age = "asking"
     mark = "* " if sight.required else "  "
@@ -164,34 +169,23 @@ def _models(loaded: Sequence[LoadedModel], width: int, age: str) -> list[Line]:
     return columns(rows, width, drop=(2, 3, 4))
 
 
-def _machine(view: View, width: int) -> ViewSection | None:
-    gauges = view.gauges
-    if gauges is None:
-        return None
-    over = {one.crossing.target for one in view.warned}
-
-    def gauge(target: str, text: str) -> Piece:
-        return (text, "bold red" if target in over else "")
-
-    parts = [
-        gauge("memory", f"memory {gauges.memory_percent:.0f} % of {gib(gauges.memory_total_bytes)}"),
-        gauge(
-            "cpu",
-            "cpu ?" if gauges.cpu_percent is None else f"cpu {gauges.cpu_percent:.0f} % of {gauges.cores}",
-        ),
-    ]
-    if gauges.swap_total_bytes:
-        parts.append(gauge("swap", f"swap {gauges.swap_percent:.0f} %"))
-    parts += [
-        gauge(f"disk {disk.path}", f"disk {disk.path} {disk.used_percent:.0f} %") for disk in gauges.disks
-    ]
-    rows = flowed(parts, width)
-    for one in view.warned:
-        crossing = one.crossing
-        told = f"{_GAP}! {crossing.target} is at {crossing.value:.0f} %, over {crossing.limit:g} %"
-        users = ", ".join(f"{user.name} {user.pid} {gib(user.rss_bytes)}" for user in one.users)
-        rows.append([(told + (f": {users}" if users else ""), "bold yellow")])
-        rows.append([(f"{_GAP}  Next: {one.remedy}", "yellow")])
+def _machine(machine: MachineView, width: int) -> ViewSection:
+    gauges = machine.gauges
+    over = {warning.crossing.target for warning in machine.warnings}
+    cpu = "cpu ?" if gauges.cpu_percent is None else f"cpu {gauges.cpu_percent:.0f} % of {gauges.cores}"
+    texts = {
+        "memory": f"memory {gauges.memory_percent:.0f} % of {gib(gauges.memory_total_bytes)}",
+        "cpu": cpu,
+        **({"swap": f"swap {gauges.swap_percent:.0f} %"} if gauges.swap_total_bytes else {}),
+        **{f"disk {disk.path}": f"disk {disk.path} {disk.used_percent:.0f} %" for disk in gauges.disks},
+    }
+    rows = flowed([(text, "bold red" if target in over else "") for target, text in texts.items()], width)
+    for warning in machine.warnings:
+        crossing = warning.crossing
+        text = f"{_GAP}! {crossing.target} is at {crossing.value:.0f} %, over {crossing.limit:g} %"
+        users = ", ".join(f"{user.name} {user.pid} {gib(user.rss_bytes)}" for user in warning.users)
+        rows.append([(text + (f": {users}" if users else ""), "bold yellow")])
+        rows.append([(f"{_GAP}  Next: {warning.remedy}", "yellow")])
     return ViewSection([("machine", _TITLE)], rows, least=len(rows))
 
 
@@ -202,7 +196,10 @@ def _requests(summary: Summary, width: int) -> ViewSection:
     ]
     counts += [f"{summary.fallbacks} with a fallback"] if summary.fallbacks else []
     counts += [f"{summary.slow} slow"] if summary.slow else []
-    title: Line = [("requests", _TITLE), (f"  {', '.join(counts)} in {_span(summary.window_s)}", "")]
+    title: Line = [
+        ("requests", _TITLE),
+        (f"  {', '.join(counts)} in {span(summary.window_s, rounded=True)}", ""),
+    ]
     if not summary.models:
         return ViewSection(title, [], least=0)
     head: list[Piece] = [
@@ -229,60 +226,58 @@ def _requests(summary: Summary, width: int) -> ViewSection:
             (str(row.fallbacks or ""), "yellow"),
             (_seconds(row.median_s), ""),
             (_seconds(row.max_s), "yellow" if row.slow else ""),
-            (row.fault or "", "dim"),
+            (row.last_fault or "", "dim"),
         ]
         for row in summary.models
     ]
     return ViewSection(title, columns([head, *rows], width, drop=(8, 7, 5, 1, 2, 6)), least=3)
 
 
-def _containers(view: View, width: int) -> ViewSection | None:
-    if view.containers is None:
-        return None
-    if view.docker is False:
+def _containers(containers: ContainersView, width: int) -> ViewSection:
+    if containers.docker is False:
         return ViewSection([("containers", _TITLE), ("  Docker is not there", "dim")], [], least=0)
-    known = sorted(view.containers, key=lambda one: (one.is_well, -one.at))
-    shown = [one for one in known if not one.is_well or one.restarts]
-    well, sick = sum(one.is_well for one in known), sum(one.is_sick for one in known)
-    others = Counter(one.condition.value for one in known if not one.is_well and not one.is_sick)
-    rest = "".join(f", {count} {condition}" for condition, count in sorted(others.items()))
+    known = sorted(containers.known, key=lambda container: (container.is_well, -container.at))
+    well, sick = sum(container.is_well for container in known), sum(container.is_sick for container in known)
+    others = Counter(
+        container.condition.value for container in known if not container.is_well and not container.is_sick
+    )
+    counts = "".join(f", {count} {condition}" for condition, count in sorted(others.items()))
     title: Line = [
         ("containers", _TITLE),
-        (f"  {well} well, {sick} not{rest}" if known else "  no news", ""),
+        (f"  {well} well, {sick} not{counts}" if known else "  no news", ""),
     ]
     rows: list[list[Piece]] = [
         [
-            (f"{_GAP}{one.name}", ""),
-            (one.state, "bold red" if one.is_sick else ""),
-            (f"{one.restarts} restarts" if one.restarts else "", "yellow"),
-            (_clock(one.at) if one.at else "", "dim"),
-            (one.detail, "dim"),
+            (f"{_GAP}{container.name}", ""),
+            (container.state, "bold red" if container.is_sick else ""),
+            (f"{container.restarts} restarts" if container.restarts else "", "yellow"),
+            (_clock(container.at) if container.at else "", "dim"),
+            (container.detail, "dim"),
         ]
-        for one in shown
+        for container in known
+        if not container.is_well or container.restarts
     ]
     return ViewSection(title, columns(rows, width, drop=(3, 2)), least=min(2, len(rows)))
 
 
-def _errors(view: View, width: int) -> ViewSection:
-    told = f"  {view.errors} since the start" if view.errors else "  none since the start"
-    told += f", {view.not_shown} not shown" if view.not_shown else ""
-    told += f"; {view.left_out} lines left out" if view.left_out else ""
-    title: Line = [("errors", _TITLE), (told, "bold red" if view.errors else "")]
-    rows: list[Line] = columns([_error_row(one) for one in view.complaints], width, drop=(2, 0))
-    notes: list[Line] = [[(f"{_GAP}{note}", "dim")] for note in reversed(view.notes)]
-    if not rows:
-        return ViewSection(title, notes, least=1)
-    return ViewSection(title, [*rows, *notes], least=4)
+def _errors(logs: LogsView, notes: Sequence[str], width: int) -> ViewSection:
+    text = f"  {logs.errors} since the start" if logs.errors else "  none since the start"
+    text += f", {logs.not_shown} not shown" if logs.not_shown else ""
+    text += f"; {logs.left_out} lines left out" if logs.left_out else ""
+    title: Line = [("errors", _TITLE), (text, "bold red" if logs.errors else "")]
+    rows: list[Line] = columns(list(map(_error_row, logs.complaints)), width, drop=(2, 0))
+    rows_of_notes: list[Line] = [[(f"{_GAP}{note}", "dim")] for note in reversed(notes)]
+    return ViewSection(title, [*rows, *rows_of_notes], least=4 if rows else 1)
 
 
-def _error_row(one: Complaint) -> list[Piece]:
-    strong = one.tag in ("LLM_CRASH", "LLM_ERROR") or one.level == "critical"
+def _error_row(complaint: Complaint) -> list[Piece]:
+    strong = complaint.tag in ("LLM_CRASH", "LLM_ERROR") or complaint.level == "critical"
     return [
-        (f"{_GAP}{_clock(one.at)}", "dim"),
-        (f"x{one.count}" if one.count > 1 else "", "bold"),
-        (one.source[:24], "dim"),
-        (one.tag or one.level or "", "red" if strong else "yellow"),
-        (one.text, ""),
+        (f"{_GAP}{_clock(complaint.at)}", "dim"),
+        (f"x{complaint.count}" if complaint.count > 1 else "", "bold"),
+        (complaint.source[:24], "dim"),
+        (complaint.tag or complaint.level or "", "red" if strong else "yellow"),
+        (complaint.text, ""),
     ]
 
 
@@ -346,10 +341,3 @@ def _clock(at: float) -> str:
 
 def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.1f} s"
-
-
-def _span(seconds: float) -> str:
-    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} s"

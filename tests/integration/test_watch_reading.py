@@ -11,7 +11,7 @@ from opskit.logs.files import FileSource
 from opskit.logs.record import LogEntry
 from opskit.logs.source import LeftOut, Note, Window
 from opskit.providers.node import Node
-from opskit.watch.reading import Reader, ReadTally
+from opskit.watch.logs import Reader, ReadTally
 from opskit.watch.targets import NodeTarget
 from tests.parts.checking import configuration
 from tests.parts.loopback import until

@@ -1,7 +1,7 @@
 """Errors of the logs, gathered and bounded."""
 
 from opskit.logs.record import LogEntry, facts
-from opskit.watch.complaints import EACH_ROUND, KEPT, Complaints, complaint_text
+from opskit.watch.logs import EACH_ROUND, KEPT, Complaints, complaint_text
 
 
 def take(complaints: Complaints, raw: bytes, at: float = 1.0):

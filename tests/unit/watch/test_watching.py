@@ -7,8 +7,8 @@ from typing import Literal
 
 from opskit.config.schema import Config
 from opskit.result import Finding, Status
-from opskit.watch.event import WatchEvent
 from opskit.watch.targets import TargetReply
+from opskit.watch.view import WatchEvent
 from opskit.watch.watching import FIRST_PATIENCE_S, Watch, WatchParts
 
 
@@ -46,7 +46,7 @@ class Clocks:
 
 def watch(targets: Sequence[Scripted], clocks: Clocks) -> Watch:
     config = Config("/nonexistent", (), ())
-    wish = WatchParts(frozenset({"nodes"}), 5.0, targets)
+    wish = WatchParts(areas=frozenset({"nodes"}), every_s=5.0, targets=targets)
     return Watch(config, wish, clock=clocks.steady, wall=clocks.wall)
 
 
