@@ -12,7 +12,7 @@ from opskit.facts.node import NodeFacts, read_node, with_default
 from opskit.facts.survey import Survey
 from opskit.llm.exam import ExamResult, examine
 from opskit.llm.plan import ModelRequest
-from opskit.llm.selection import Which, select
+from opskit.llm.selection import ExamRequest, select
 from opskit.result import Finding, Status
 
 _ASKED_COLUMNS = ("node", "model", "state", "first token", "total", "tokens/s", "answer")
@@ -102,7 +102,7 @@ async def answers(survey: Survey, app: App) -> Section:
     """A short question to every model that is loaded, to none that is not."""
     nodes = await survey.get(read_nodes)
     names = {node.config.name: node.started_with for node in nodes if node.started_with}
-    chosen = select(Which(), [node.view for node in nodes], survey.config, app.router.fits, names)
+    chosen = select(ExamRequest(), [node.view for node in nodes], survey.config, app.router.fits, names)
     results = await examine(app.router, chosen.examinees, survey.config)
     findings = tuple(
         Finding("answer", str(result.examinee), result.status, result.state, result.detail, result.code)

@@ -23,7 +23,7 @@ class Load(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Which:
+class ExamRequest:
     """What to test: the models of these names, or all, or else those that are loaded already."""
 
     models: tuple[str, ...] = ()
@@ -81,21 +81,21 @@ class ModelSelection:
         if warm:
             lines.insert(0, f"{_models(warm)} loaded already {'is' if warm == 1 else 'are'} tested as found")
         lines += [f"not tested: {skip.model} on {skip.node}: {skip.why}" for skip in self.skipped]
-        for count, told in ((self.unloaded, "not loaded"), (self.untold, "perhaps not loaded")):
+        for count, state in ((self.unloaded, "not loaded"), (self.untold, "perhaps not loaded")):
             if count:
                 are = "is" if count == 1 else "are"
-                lines.append(f"not tested: {_models(count)} that {are} {told}; `--all` loads what fits")
+                lines.append(f"not tested: {_models(count)} that {are} {state}; `--all` loads what fits")
         return lines
 
 
 def select(
-    which: Which,
+    request: ExamRequest,
     views: Sequence[NodeView],
     config: Config,
     fits: Callable[[NodeView, ModelInfo], Fit],
     started_with: Mapping[str, str],
 ) -> ModelSelection:
-    """Who is to be tested. Pure.
+    """Choose the models to test. Pure.
 
     `started_with` names the model behind DEFAULT_MODEL of a node, where that is known. Of each node the
     loaded models come first, before a load can push them out, then the small before the large.
@@ -111,15 +111,15 @@ def select(
         for model in view.models:
             if model.name == alias:
                 continue  # listed a second time: DEFAULT_MODEL is the one that loads nothing
-            names = [name for name in which.models if _is(name, model, alias)]
+            names = [name for name in request.models if _is(name, model, alias)]
             found.update(names)
-            if which.models and not names:
+            if request.models and not names:
                 continue
-            if not names and not _suits(config.router, which.category, model, alias):
+            if not names and not _suits(config.router, request.category, model, alias):
                 continue
             who = _examinee(view, model, alias, config, fits)
             objection = _objection(view, model, who, fits, named=bool(names))
-            if who.load is not Load.NONE and not names and not which.all:
+            if who.load is not Load.NONE and not names and not request.all:
                 known = view.is_resident(model) is not None
                 unloaded += objection is None and known
                 untold += objection is None and not known
@@ -129,11 +129,11 @@ def select(
                 (absent if names else skipped).append(Skipped(view.name, model.name, objection))
         here.sort(key=lambda who: (list(Load).index(who.load), who.size_bytes or 0))
         examinees += here
-    blind = [view.name for view in views if view.fault is not None]
-    unseen = f"; not read: {', '.join(blind)}" if blind else ""
+    unread = [view.name for view in views if view.fault is not None]
+    not_read = f"; not read: {', '.join(unread)}" if unread else ""
     absent += [
-        Skipped("", name, f"no node lists it{unseen}")
-        for name in dict.fromkeys(which.models)
+        Skipped("", name, f"no node lists it{not_read}")
+        for name in dict.fromkeys(request.models)
         if name not in found
     ]
     return ModelSelection(tuple(examinees), tuple(skipped), tuple(absent), unloaded, untold)
@@ -144,7 +144,7 @@ def _is(name: str, model: ModelInfo, alias: str | None) -> bool:
 
 
 def _suits(router: RouterConfig, category: str | None, model: ModelInfo, alias: str | None) -> bool:
-    """Whether a model is among those that a category prefers; a server's default may serve any."""
+    """Tell whether a model is among those that a category prefers; a server's default may serve any."""
     patterns = router.categories.get(category or "", ())
     if not patterns or (model.name == DEFAULT_MODEL and alias is None):
         return True
@@ -186,7 +186,7 @@ def _objection(
     *,
     named: bool,
 ) -> str | None:
-    """Why a model that was chosen is not tested after all; what is named may cost more than what is not."""
+    """Return why a model is not tested after all; one that is named may cost more than others."""
     if who.load is Load.NONE:
         return None
     if not named:
