@@ -46,16 +46,16 @@ class ViewSection:
         """As many as fit; the title tells how many do not."""
         if len(self.rows) + 1 <= room:
             return [self.title, *self.rows]
-        kept = (self.rows if self.short is None else self.short)[: max(0, room - 1)]
-        more = (f"  (+{len(self.rows) - len(kept)} lines)", "dim")
-        return [[self.title[0], more, *self.title[1:]], *kept][:room]
+        shown = (self.rows if self.short is None else self.short)[: max(0, room - 1)]
+        more = (f"  (+{len(self.rows) - len(shown)} lines)", "dim")
+        return [[self.title[0], more, *self.title[1:]], *shown][:room]
 
 
 def lines(view: View, width: int, height: int, quits: str = "q quits") -> list[Line]:
     """The whole screen, at most `height` lines. `quits` says how to leave it."""
     if width < LEAST[0] or height < LEAST[1]:
-        told = f"{quits}; {width} x {height} is too small, {LEAST[0]} x {LEAST[1]} will do"
-        return [[(told, "yellow")]]
+        text = f"{quits}; {width} x {height} is too small, {LEAST[0]} x {LEAST[1]} will do"
+        return [[(text, "yellow")]]
     sections = [
         part
         for part in (
@@ -93,15 +93,15 @@ def _shared(sections: Sequence[ViewSection], room: int) -> list[int]:
 
 def _header(view: View, width: int, quits: str) -> Line:
     clock = datetime.fromtimestamp(view.at).astimezone()
-    left = f"opskit watch  every {view.every_s:g} s  {clock:%H:%M:%S}"
-    well = sum(sight.answers and not sight.failed for sight in view.targets)
-    told = f"{well} of {len(view.targets)} answer" if view.targets else ""
+    head = f"opskit watch  every {view.every_s:g} s  {clock:%H:%M:%S}"
+    well = sum(target.answers and not target.failed for target in view.targets)
+    answers = f"{well} of {len(view.targets)} answer" if view.targets else ""
     skipped = f"  {view.skipped} looks skipped" if view.skipped else ""
-    right = f"{told}{skipped}  {quits}".strip()
-    space = max(2, width - len(left) - len(right))
-    if len(left) + len(right) + 2 > width:
-        return [(left, "bold")]
-    return [(left, "bold"), (" " * space, ""), (right, "dim")]
+    tail = f"{answers}{skipped}  {quits}".strip()
+    space = max(2, width - len(head) - len(tail))
+    if len(head) + len(tail) + 2 > width:
+        return [(head, "bold")]
+    return [(head, "bold"), (" " * space, ""), (tail, "dim")]
 
 
 def _targets(view: View, width: int) -> ViewSection | None:
@@ -110,14 +110,14 @@ def _targets(view: View, width: int) -> ViewSection | None:
     models = view.requests.models if view.requests is not None else ()
     # A green page says little: what requests met there stands beside it (ops facts 0.1).
     ailing = {row.node: f"the last call of {row.model}: {row.last_fault}" for row in models if row.ails}
-    rows = [_target_row(sight, ailing.get(sight.name)) for sight in view.targets]
+    rows = [_target_row(target, ailing.get(target.name)) for target in view.targets]
     # The age and the seconds go first; what it is called and its state stay.
     drawn = columns(rows, width, drop=(3, 2))
     result: list[Line] = []
     short = sorted(zip(view.targets, drawn, strict=True), key=lambda pair: not pair[0].failed)
-    for sight, line in zip(view.targets, drawn, strict=True):
+    for target, line in zip(view.targets, drawn, strict=True):
         result.append(line)
-        loaded, age = sight.loaded_now(view.now)
+        loaded, age = target.loaded_now(view.now)
         old = age is not None and age > 2 * view.every_s + 5
         result += _models(
             loaded, width, f"seen {span(age, rounded=True)} ago" if old and age is not None else ""
@@ -126,29 +126,29 @@ def _targets(view: View, width: int) -> ViewSection | None:
     return ViewSection(title, result, len(result), [line for _, line in short])
 
 
-def _target_row(sight: TargetView, ails: str | None) -> list[Piece]:
-    found = sight.answer.finding if sight.answer is not None else None
-    style = _STATUS_STYLES.get(sight.status.value, "")
-    detail = found.detail if found is not None else "it has not answered yet"
-    levels = sight.answer.levels if sight.answer is not None else None
+def _target_row(target: TargetView, ails: str | None) -> list[Piece]:
+    finding = target.answer.finding if target.answer is not None else None
+    style = _STATUS_STYLES.get(target.status.value, "")
+    detail = finding.detail if finding is not None else "it has not answered yet"
+    levels = target.answer.levels if target.answer is not None else None
     if levels is not None:
         detail = ", ".join(f"{level} {'on' if on else 'off'}" for level, on in levels.items())
-    if found is not None and found.remedy and (sight.failed or sight.status.value == "warn"):
-        detail = f"{detail}. Next: {found.remedy}"
+    if finding is not None and finding.remedy and (target.failed or target.status.value == "warn"):
+        detail = f"{detail}. Next: {finding.remedy}"
     if ails is not None:
         detail = f"{ails}; {detail}"
     age = ""
-    if sight.late and sight.age_s is not None:
-        age = f"{span(sight.age_s, rounded=True)} ago, asking"
-    elif sight.late:
+    if target.late and target.age_s is not None:
+        age = f"{span(target.age_s, rounded=True)} ago, asking"
+    elif target.late:
         age = "asking"
-    mark = "* " if sight.required else "  "
+    mark = "* " if target.required else "  "
     return [
-        (f"{mark}{sight.name}", "bold" if sight.required else ""),
-        (sight.state, style if ails is None or sight.failed else "yellow"),
-        (f"{found.seconds:.3f} s" if found is not None else "", "dim"),
+        (f"{mark}{target.name}", "bold" if target.required else ""),
+        (target.state, style if ails is None or target.failed else "yellow"),
+        (f"{finding.seconds:.3f} s" if finding is not None else "", "dim"),
         (age, "yellow"),
-        (detail, "dim" if ails is None and sight.status.value in ("pass", "skip") else ""),
+        (detail, "dim" if ails is None and target.status.value in ("pass", "skip") else ""),
     ]
 
 
@@ -290,26 +290,26 @@ def columns(rows: Sequence[Sequence[Piece]], width: int, drop: Sequence[int]) ->
         return []
     count = len(rows[0])
     widths = [max(cells(row[at][0]) for row in rows) for at in range(count)]
-    kept = [at for at in range(count) if widths[at]]
-    for gone in drop:
-        if _needed(kept, widths) <= width:
+    used = [at for at in range(count) if widths[at]]
+    for dropped in drop:
+        if _needed(used, widths) <= width:
             break
-        kept = [at for at in kept if at != gone]
+        used = [at for at in used if at != dropped]
     result: list[Line] = []
     for row in rows:
         line: Line = []
-        for at in kept:
+        for at in used:
             text, style = row[at]
-            if at != kept[-1]:
+            if at != used[-1]:
                 text += " " * (widths[at] - cells(text)) + _GAP
             line.append((text, style))
         result.append(line)
     return result
 
 
-def _needed(kept: Sequence[int], widths: Sequence[int]) -> int:
-    fixed = sum(widths[at] + len(_GAP) for at in kept[:-1])
-    return fixed + min(_FLEXIBLE, widths[kept[-1]]) if kept else 0
+def _needed(used: Sequence[int], widths: Sequence[int]) -> int:
+    fixed = sum(widths[at] + len(_GAP) for at in used[:-1])
+    return fixed + min(_FLEXIBLE, widths[used[-1]]) if used else 0
 
 
 def flowed(parts: Sequence[Piece], width: int) -> list[Line]:

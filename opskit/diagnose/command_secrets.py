@@ -111,7 +111,7 @@ _COMMAND_CHARS = 8192
 
 
 def in_text(text: str) -> Iterator[Span]:
-    """Secrets of every command in a text, however its words are quoted and listed."""
+    """Yield the secrets of every command in a text, however its words are quoted and listed."""
     done = 0
     for at in sorted(_places(text)):
         if at < done:
@@ -125,7 +125,7 @@ def in_text(text: str) -> Iterator[Span]:
 
 
 def _places(text: str) -> Iterator[int]:
-    """Where a program or an option that matters stands."""
+    """Yield where a program or an option that matters stands."""
     for match in _LONG_OPTION.finditer(text):
         if promises_secret(match["name"], alone=True):
             yield match.start()
@@ -139,7 +139,7 @@ def _places(text: str) -> Iterator[int]:
 
 
 def in_words(words: Sequence[str], before: Sequence[str] = ()) -> Iterator[tuple[int, int, int]]:
-    """Secrets of one command: the index of a word, and where in it the secret begins and ends.
+    """Yield the secrets of one command: the index of a word, and where in it the secret begins and ends.
 
     `before` are words of the same command that stand elsewhere, as the entrypoint of a container does.
     """
@@ -166,7 +166,7 @@ def in_words(words: Sequence[str], before: Sequence[str] = ()) -> Iterator[tuple
 
 
 def words_before(holder: Mapping[Any, Any], key: object) -> list[str]:
-    """The program of arguments that stand apart from it: Docker's Path and Args, a service's entrypoint."""
+    """Return the program of arguments that stand apart from it: Docker's Path, a service's entrypoint."""
     value = holder.get(_PROGRAMS.get(str(key)))
     if isinstance(value, str):
         return value.split()
@@ -174,7 +174,7 @@ def words_before(holder: Mapping[Any, Any], key: object) -> list[str]:
 
 
 class _Reading:
-    """What the words so far make of the next one."""
+    """Reads a command word by word: what the words so far make of the next one."""
 
     def __init__(self) -> None:
         self._program = ""
@@ -239,20 +239,20 @@ class _Reading:
         self._program, self._operands, self._together = program, 0, ""
 
     def _is_hidden(self, option: str) -> bool:
-        """`htpasswd -b FILE USER PASSWORD`, and with `-n` without the file."""
+        """Tell whether an operand is hidden: `htpasswd -b FILE USER PASSWORD`, with `-n` without the file."""
         if option == "#b":
             return "b" in self._together and self._operands == (2 if "n" in self._together else 3)
         return option.startswith("#") and self._operands >= int(option[1:])
 
 
 def _parts(word: str, start: int, mark: str) -> list[Span]:
-    """What is secret of a value that begins at `start`; before an empty password the user is."""
+    """Return what is secret of a value that begins at `start`; before an empty password the user is."""
     if mark not in (":", "%", ",", "="):
         return [(start, len(word))]
-    user, sign, rest = word[start:].partition(mark)
+    user, sign, password = word[start:].partition(mark)
     if not sign:
         return []
-    if not rest.strip("\"'"):
+    if not password.strip("\"'"):
         return [(start, start + len(user))]
     hidden = start + len(user) + 1
     # `-p'a b'` keeps its quotes: those around user and password belong to neither.
@@ -280,12 +280,12 @@ class CommandLine:
 
 
 def commands(text: str, start: int, stop: int) -> Iterator[CommandLine]:
-    """Those that begin on the line at `start`, up to `stop` at most."""
+    """Yield the commands that begin on the line at `start`, up to `stop` at most."""
     yield from _read(text, start, stop, 0)
 
 
 def closing_quote(text: str, opening: str, at: int, limit: int) -> int:
-    """Where the same quote stands again, unescaped; -1 when it does not before `limit`."""
+    """Return where the same quote stands again, unescaped; -1 when it does not before `limit`."""
     while (found := text.find(opening, at, limit)) >= 0:
         escapes = 0
         while found - escapes > at and text[found - escapes - 1] == "\\":
@@ -338,13 +338,13 @@ def _read(text: str, at: int, stop: int, depth: int) -> Iterator[CommandLine]:
 
 
 def _bare_end(text: str, at: int, stop: int, lists: int) -> int:
-    """A word may have a quoted piece in it: `-p'a b'`, `--password="a b"`."""
+    """Return the end of a word, which may have a quoted piece in it: `-p'a b'`, `--password="a b"`."""
     bare = _BARE_IN_LIST if lists else _BARE
-    found = bare.match(text, at, stop)
-    if found is None:
+    word = bare.match(text, at, stop)
+    if word is None:
         return at
-    end = found.end()
-    if _OPTION.match(text, at, stop) or "=" in found[0]:
+    end = word.end()
+    if _OPTION.match(text, at, stop) or "=" in word[0]:
         quote = _QUOTE.match(text, end, stop)
         if quote is not None:
             limit = min(_end_of_line(text, end, stop), end + _QUOTED_CHARS)
@@ -354,7 +354,7 @@ def _bare_end(text: str, at: int, stop: int, lists: int) -> int:
 
 
 def _goes_on(text: str, at: int, stop: int, words: list[Word], *, inside: bool, item: bool) -> int | None:
-    """Where the command goes on behind a line break; None when it ends there."""
+    """Return where the command goes on behind a line break; None when it ends there."""
     line = text.find("\n", at, stop) + 1 or at + 1
     before = text[max(0, at - 200) : at].rstrip(" \t\r")
     if not words or inside or before.endswith((",", "[", "\\")):
@@ -368,5 +368,5 @@ def _goes_on(text: str, at: int, stop: int, words: list[Word], *, inside: bool, 
 
 
 def _end_of_line(text: str, at: int, stop: int) -> int:
-    found = text.find("\n", at, stop)
-    return found if found >= 0 else stop
+    end = text.find("\n", at, stop)
+    return end if end >= 0 else stop

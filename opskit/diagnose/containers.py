@@ -270,11 +270,11 @@ async def networks(survey: Survey) -> Section:
     """Every Docker network with the containers in it."""
     client = await survey.docker()
     listed = await client.all_of("network")
-    found = await asyncio.gather(*(client.found("network", str(network["Id"])) for network in listed))
+    documents = await asyncio.gather(*(client.found("network", str(network["Id"])) for network in listed))
     data = sorted(
         (
             {"name": str(network.get("Name")), **network_values(network)}
-            for network in found
+            for network in documents
             if network is not None
         ),
         key=lambda network: str(network["name"]),

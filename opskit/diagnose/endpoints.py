@@ -99,7 +99,7 @@ def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[EndpointSer
 
     `kinds` is what each node turned out to be; one that did not tell is asked as what it is configured as.
     """
-    found = [
+    asked = [
         EndpointServer(
             name=node.name,
             url=node.url,
@@ -111,7 +111,7 @@ def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[EndpointSer
     ]
     for agent in config.agents:
         api = APIS.get(agent.name)
-        found.append(
+        asked.append(
             EndpointServer(
                 name=agent.name,
                 url=agent.url,
@@ -121,8 +121,8 @@ def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[EndpointSer
                 wanted=agent.explicit or agent.required,
             )
         )
-    known = {server.name for server in found} | {"victoria", "veronica"}
-    return found + [
+    known = {server.name for server in asked} | {"victoria", "veronica"}
+    return asked + [
         EndpointServer(
             name=name,
             url=f"http://localhost:{api.port}",

@@ -22,14 +22,14 @@ def sources(app: App, *, ask: bool) -> list[SectionSource]:
     """The sections of the area. With `ask` each model that is loaded answers one short question."""
     budgets, http_s = app.config.budgets, app.config.probe.http_s
     limit_s = budgets.connect_s + 2 * max(budgets.metadata_s, http_s) + 5.0
-    found = [
+    sections = [
         SectionSource("models", "inventory", "models", partial(inventory, app=app), limit_s),
         SectionSource("models", "route", "who would answer", partial(route, app=app), limit_s),
     ]
     if ask:
         read = partial(answers, app=app)
-        found.append(SectionSource("models", "answers", "answers", read, budgets.total_s))
-    return found
+        sections.append(SectionSource("models", "answers", "answers", read, budgets.total_s))
+    return sections
 
 
 async def read_nodes(survey: Survey) -> list[NodeFacts]:

@@ -34,14 +34,14 @@ _WORDS = {
 def sources(targets: InternetTargets, *, with_docker: bool) -> list[SectionSource]:
     """The sections of the area; a resolver that is dead costs its own limit and nothing else."""
     part = partial(SectionSource, "network")
-    found = [
+    sections = [
         part("internet", "internet", partial(internet, targets=targets), targets.limit_s + 2.0),
         part("names", "names", partial(names, targets=targets), _NAME_S + 3.0),
         part("ports", "ports of the stack", ports, _REACH_S + 2.0),
     ]
     if with_docker:
-        found.append(part("docker_networks", "docker networks", docker_networks, _DOCKER_S))
-    return found
+        sections.append(part("docker_networks", "docker networks", docker_networks, _DOCKER_S))
+    return sections
 
 
 async def internet(survey: Survey, targets: InternetTargets) -> Section:
@@ -163,21 +163,21 @@ def _port_finding(member: NodeConfig | AgentConfig, where: str, result: TcpResul
 async def docker_networks(survey: Survey) -> Section:
     """The networks of Docker, and whether the one of the configuration is among them."""
     try:
-        found = await networks(survey)
+        section = await networks(survey)
     except OpskitError as error:
         raise OpskitError(
             error.code, f"Docker does not answer: {error.message}", remedy=error.remedy
         ) from error
     stack = survey.config.stack
     wanted = stack.docker_network
-    if wanted is None or any(network["name"] == wanted for network in found.data):
-        return found
+    if wanted is None or any(network["name"] == wanted for network in section.data):
+        return section
     chosen = bool(stack.compose) or wanted != StackConfig().docker_network
     detail = "there is no such Docker network" + ("" if chosen else "; it is only the usual name")
     remedy = f"`docker network create {wanted}`" if chosen else None
     status = Status.FAIL if chosen else Status.SKIP
     finding = Finding("network", wanted, status, "missing", detail, None, remedy)
-    return Section(found.data, found.tables, (finding,))
+    return Section(section.data, section.tables, (finding,))
 
 
 def _members(config: Config) -> tuple[NodeConfig | AgentConfig, ...]:

@@ -106,9 +106,9 @@ _QUOTED_CHARS = 8192
 
 
 def spans(text: str) -> Iterator[Span]:
-    """Every place that looks like a secret, in no order; places may overlap."""
+    """Yield every place that looks like a secret, in no order; places may overlap."""
     values = Values(text)
-    found = chain(
+    places = chain(
         secret_tokens.spans(text),
         command_secrets.in_text(text),
         _in_addresses(text),
@@ -116,7 +116,7 @@ def spans(text: str) -> Iterator[Span]:
         _in_headers(text),
         _assigned(text, values),
     )
-    for start, end in found:
+    for start, end in places:
         if start < end and (end - start > _LONG_CHARS or not harmless(text[start:end])):
             yield start, end
 
@@ -158,7 +158,7 @@ def _assigned(text: str, values: "Values") -> Iterator[Span]:
 
 
 def _speaks_for_a_secret(text: str, name: str, match: re.Match[str]) -> bool:
-    """Whether the place makes a secret of `pass`, `sig`, `key`: a query, `PASS=x`, `"pass": "x"`, YAML."""
+    """Tell whether the place makes a secret of `pass`, `sig`, `key`: a query, `PASS=x`, JSON, YAML."""
     start = match.start()
     before = text[start - 1] if start else "\n"
     if before in "?&" and match["sign"] == "=":
@@ -176,18 +176,18 @@ def _speaks_for_a_secret(text: str, name: str, match: re.Match[str]) -> bool:
 
 
 def _in_addresses(text: str) -> Iterator[Span]:
-    """Passwords of URLs and of `user:password@host`, tokens in the paths of webhooks and bots."""
+    """Yield passwords of URLs and of `user:password@host`, tokens in the paths of webhooks and bots."""
     for pattern in (_SECRET_ADDRESS, _ESCAPED_AUTHORITY, _LOGIN_AT_HOST):
         yield from (match.span("hidden") for match in pattern.finditer(text))
     yield from _in_urls(text)
 
 
 def _in_urls(text: str) -> Iterator[Span]:
-    """Passwords of URLs, also those with characters that should have been escaped; a lone user is a token."""
+    """Yield passwords of URLs, also with unescaped characters; a user without a password is a token."""
     for match in _AUTHORITY.finditer(text):
-        rest, begin = match["rest"], match.end()
-        head = re.split(r"[/?#]", rest, maxsplit=1)[0]
-        user, colon, after = rest.partition(":")
+        address, begin = match["rest"], match.end()
+        head = re.split(r"[/?#]", address, maxsplit=1)[0]
+        user, colon, after = address.partition(":")
         if "@" in head:
             at = head.rindex("@")
             start = head.find(":") + 1 if 0 <= head.find(":") < at else 0
@@ -196,11 +196,11 @@ def _in_urls(text: str) -> Iterator[Span]:
         if not colon or any(char in user for char in "/?#@[") or _PORT_AND_PATH.match(after):
             continue
         if "@" in after:
-            yield begin + len(user) + 1, begin + rest.rindex("@")
+            yield begin + len(user) + 1, begin + address.rindex("@")
 
 
 def _paired(text: str, values: "Values") -> Iterator[Span]:
-    """Kubernetes, HAR, app.config; headers as Python, Go and JavaScript log them; XML."""
+    """Yield values beside a name: Kubernetes, HAR, app.config, logged headers, XML."""
     for match in _TUPLE.finditer(text):
         listed = match["open"] == "[" and "-" not in match["name"] and _A_NAME.fullmatch(match["hidden"])
         if promises_secret(match["name"], alone=True) and not listed:
@@ -227,7 +227,7 @@ class Values:
         self._brackets = 0
 
     def behind(self, name: str, start: int, at: int) -> Iterator[Span]:
-        """The value that begins at `at` behind a name, or words that stand for one, from `start` on."""
+        """Yield the value that begins at `at`; its name, or words that stand for one, begin at `start`."""
         text = self.text
         before = text[start - 1] if start else "\n"
         line = text.rfind("\n", max(0, start - _LOOK_BACK), start) + 1
@@ -254,7 +254,7 @@ class Values:
             yield at, self._end_of_bare(at, lead, whole=whole)
 
     def _holds_several(self, at: int, *, opens: bool) -> bool:
-        """A password may begin with a bracket; a template begins with two."""
+        """Tell whether a bracket opens a list: a password may begin with one, a template with two."""
         following = self.text[at + 1 : at + 2]
         return following != "{" and (not opens or following in "\r\n" or self.text[at - 1] in ": ")
 
@@ -275,11 +275,11 @@ class Values:
     def _run(self, pattern: re.Pattern[str], known: Span, at: int) -> Span:
         if known[0] <= at < known[1]:
             return known
-        found = pattern.match(self.text, at)
-        return (at, found.end() if found else at)
+        match = pattern.match(self.text, at)
+        return (at, match.end() if match else at)
 
     def _end_of_bare(self, at: int, lead: str | None, *, whole: bool) -> int:
-        """Inside a quoted string the value ends with it; else with the line, or the word."""
+        """Return the end of a bare value: of the quoted string around it, the line, or the word."""
         text, limit = self.text, self._end_of_line(at)
         for quote in "\"'":
             if lead is not None and lead.count(quote) % 2:
@@ -294,12 +294,12 @@ class Values:
 
 
 def opens_a_line(lead: str) -> bool:
-    """Whether only what may stand before an assignment stands before a name on its line."""
+    """Tell whether only what may stand before an assignment stands before a name on its line."""
     return lead.strip() in ("", "-", "export", "set", "ENV", "ARG", "#", "- #", "+", "<", ">")
 
 
 def _in_brackets(text: str, at: int, line: int) -> tuple[list[Span], int]:
-    """Every leaf of a list or a mapping, without its keys, and where it ends.
+    """Return every leaf of a list or a mapping, without its keys, and where it ends.
 
     Where the brackets do not match, the whole line is one leaf.
     """
@@ -326,7 +326,7 @@ def _in_brackets(text: str, at: int, line: int) -> tuple[list[Span], int]:
 
 
 def _below(text: str, name: str, lead: str, below: re.Match[str]) -> Iterator[Span]:
-    """The value is a scalar, or a list, on the lines below; a mapping has names of its own."""
+    """Yield a scalar, or a list, on the lines below a name; a mapping has names of its own."""
     at, indent = below.end(), len(below["indent"])
     own = len(lead) - len(lead.lstrip(" "))
     if item := _ITEM.match(text, below.start("indent")):
@@ -339,7 +339,7 @@ def _below(text: str, name: str, lead: str, below: re.Match[str]) -> Iterator[Sp
 
 
 def _end_of_block(text: str, at: int, lead: str) -> int:
-    """A YAML block lasts as long as its lines are indented deeper than its key."""
+    """Return the end of a YAML block: its lines are indented deeper than its key."""
     indent = len(lead) - len(lead.lstrip(" "))
     first = at
     while at < len(text):
@@ -353,5 +353,6 @@ def _end_of_block(text: str, at: int, lead: str) -> int:
     return at - 1 if first < at < len(text) else at
 
 
-def _or(found: int, otherwise: int) -> int:
-    return found if found >= 0 else otherwise
+def _or(position: int, otherwise: int) -> int:
+    """Return a position of `str.find`, or another where there is none."""
+    return position if position >= 0 else otherwise

@@ -67,14 +67,14 @@ class Reader:
         source: LogSource,
         tally: ReadTally,
         *,
-        found: Callable[[LogEntry], None],
-        told: Callable[[Note], None],
+        on_entry: Callable[[LogEntry], None],
+        on_note: Callable[[Note], None],
         tail: int = 0,
     ) -> None:
         self._source = source
         self._tally = tally
-        self._found = found
-        self._told = told
+        self._on_entry = on_entry
+        self._on_note = on_note
         self._window = Window(tail=tail, behind_bytes=BEHIND_BYTES)
         self._grouper = Grouper()
         self._timer: asyncio.TimerHandle | None = None
@@ -89,7 +89,7 @@ class Reader:
             async with contextlib.aclosing(self._source.follow(self._window)) as batches:
                 await self._pump(batches)
         except OpskitError as error:
-            self._told(Note(self._source.name, None, f"not read any more: {error.message}"))
+            self._on_note(Note(self._source.name, None, f"not read any more: {error.message}"))
         finally:
             self._complete()
 
@@ -115,12 +115,12 @@ class Reader:
                 if isinstance(item, Note):
                     self._complete()
                     self._tally.left_out += item.lines if isinstance(item, LeftOut) else 0
-                    self._told(item)
+                    self._on_note(item)
                     continue
                 self._tally.lines += 1
                 done = self._grouper.push(item)
                 if done is not None and wanted(done):
-                    self._found(done)
+                    self._on_entry(done)
             self._settle_later()
             await self._rest(clock() - began)
 
@@ -149,7 +149,7 @@ class Reader:
         self._hold()
         last = self._grouper.flush()
         if last is not None and wanted(last):
-            self._found(last)
+            self._on_entry(last)
         self.caught_up.set()
 
 
@@ -302,7 +302,7 @@ class LogWatch:
     def reader(self, source: LogSource, tail: int = 0) -> Reader:
         """Return the reader of a source, to be run; `tail` lines of its past are read first."""
         self._sources.append(source.name)
-        return Reader(source, self._tally, found=self._take, told=self._note, tail=tail)
+        return Reader(source, self._tally, on_entry=self._take, on_note=self._note, tail=tail)
 
     def next_round(self) -> None:
         """Let as many errors and requests be told one by one as before."""

@@ -116,7 +116,7 @@ async def test_a_reader_keeps_what_belongs_together_and_leaves_the_rest(tmp_path
     found: list[LogEntry] = []
     notes: list[Note] = []
     tally = ReadTally()
-    reader = Reader(FileSource(path), tally, found=found.append, told=notes.append)
+    reader = Reader(FileSource(path), tally, on_entry=found.append, on_note=notes.append)
     task = asyncio.create_task(reader.run())
     try:
         await asyncio.sleep(0)
@@ -135,7 +135,7 @@ async def test_a_log_that_does_not_exist_yet_is_waited_for_and_read_from_its_sta
     """All of it is new."""
     path = tmp_path / "later.log"
     found: list[LogEntry] = []
-    reader = Reader(FileSource(path), ReadTally(), found=found.append, told=lambda _: None)
+    reader = Reader(FileSource(path), ReadTally(), on_entry=found.append, on_note=lambda _: None)
     task = asyncio.create_task(reader.run())
     try:
         await asyncio.sleep(0)
