@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from opskit.cli import context, keys, render, watch_view
+from opskit.cli import context, keys, render
 from opskit.config.state import ensure_state_dir
 from opskit.errors import Exit
 from opskit.facts.survey import Survey
@@ -42,6 +42,8 @@ async def run(options: WatchOptions, config: str | None, *, sandbox: bool, json:
 
 async def _draw(watch: Watch, count: int | None) -> None:
     """One screen, drawn again when something changed, until `count` ticks are done or somebody quits."""
+    from opskit.cli import watch_view
+
     loop = asyncio.get_running_loop()
     news, quit_ = asyncio.Event(), asyncio.Event()
     signals: list[int] = []

@@ -3,11 +3,12 @@
 A narrow terminal loses columns and a low one rows, the least telling first; what is left out is counted.
 """
 
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+from rich.cells import cell_len
 
 from opskit.checks.model_rows import LoadedModel
 from opskit.llm.fit import gib
@@ -43,7 +44,7 @@ class ViewSection:
     short: list[Line] | None = None
 
     def lines(self, room: int) -> list[Line]:
-        """As many as fit; the title tells how many do not."""
+        """Return as many as fit; the title tells how many do not."""
         if len(self.rows) + 1 <= room:
             return [self.title, *self.rows]
         shown = (self.rows if self.short is None else self.short)[: max(0, room - 1)]
@@ -52,7 +53,7 @@ class ViewSection:
 
 
 def lines(view: View, width: int, height: int, quits: str = "q quits") -> list[Line]:
-    """The whole screen, at most `height` lines. `quits` says how to leave it."""
+    """Return the whole screen, at most `height` lines. `quits` says how to leave it."""
     if width < LEAST[0] or height < LEAST[1]:
         text = f"{quits}; {width} x {height} is too small, {LEAST[0]} x {LEAST[1]} will do"
         return [[(text, "yellow")]]
@@ -79,7 +80,7 @@ def lines(view: View, width: int, height: int, quits: str = "q quits") -> list[L
 
 
 def _shared(sections: Sequence[ViewSection], room: int) -> list[int]:
-    """How many lines each section gets: first its least, then in their order all that they want."""
+    """Share the lines among sections: first the least of each, then in their order all that they want."""
     wanted = [len(part.rows) + 1 for part in sections]
     shares = [0] * len(sections)
     least = [min(want, part.least + 1) for want, part in zip(wanted, sections, strict=True)]
@@ -282,14 +283,16 @@ def _error_row(complaint: Complaint) -> list[Piece]:
 
 
 def columns(rows: Sequence[Sequence[Piece]], width: int, drop: Sequence[int]) -> list[Line]:
-    """Rows as lines with their cells under one another; the last cell takes the rest of the width.
+    """Lay rows out as lines with their cells under one another; the last cell takes the rest of the width.
+
+    A table of rich wraps its cells, and cannot give up columns in an order.
 
     Columns that are empty everywhere take no room; those of `drop` go, in this order, until the others fit.
     """
     if not rows:
         return []
     count = len(rows[0])
-    widths = [max(cells(row[at][0]) for row in rows) for at in range(count)]
+    widths = [max(cell_len(row[at][0]) for row in rows) for at in range(count)]
     used = [at for at in range(count) if widths[at]]
     for dropped in drop:
         if _needed(used, widths) <= width:
@@ -301,7 +304,7 @@ def columns(rows: Sequence[Sequence[Piece]], width: int, drop: Sequence[int]) ->
         for at in used:
             text, style = row[at]
             if at != used[-1]:
-                text += " " * (widths[at] - cells(text)) + _GAP
+                text += " " * (widths[at] - cell_len(text)) + _GAP
             line.append((text, style))
         result.append(line)
     return result
@@ -313,26 +316,16 @@ def _needed(used: Sequence[int], widths: Sequence[int]) -> int:
 
 
 def flowed(parts: Sequence[Piece], width: int) -> list[Line]:
-    """Pieces side by side, on as many lines as they need."""
+    """Put pieces side by side, on as many lines as they need."""
     result: list[Line] = []
     used = width + 1
     for text, style in parts:
-        if used + len(_GAP) + cells(text) > width:
+        if used + len(_GAP) + cell_len(text) > width:
             result.append([])
             used = 0
         result[-1].append((_GAP + text, style))
-        used += len(_GAP) + cells(text)
+        used += len(_GAP) + cell_len(text)
     return result
-
-
-def cells(text: str) -> int:
-    """How many columns a terminal takes for a text."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
-    )
 
 
 def _clock(at: float) -> str:

@@ -68,7 +68,7 @@ class StackContainers:
 
 
 def sources(lines: int) -> list[SectionSource]:
-    """The sections of the area, with so many lines of each log."""
+    """Return the sections of the area, with so many lines of each log."""
     part = partial(SectionSource, "containers", requires=("containers docker",))
     return [
         SectionSource("containers", "docker", "docker", docker, _LIMIT_S),
@@ -90,7 +90,7 @@ async def read_stack_containers(survey: Survey) -> StackContainers:
 
 
 async def docker(survey: Survey) -> Section:
-    """Nothing, or why Docker cannot be asked: told once, for all that is wanted of it."""
+    """Read whether Docker answers: nothing where it does, else why, told once for all sections."""
     if not survey.config.stack.compose and not await docker_is_used(survey):
         status, text = Status.SKIP, "Docker is not installed, and no Compose project is configured"
         finding = Finding("containers", "docker", status, "absent", text)
@@ -139,7 +139,7 @@ def missing(listed: Sequence[ListedContainer], stack: StackConfig) -> list[str]:
 
 
 async def containers(survey: Survey, lines: int) -> Section:
-    """Each container with its state, its use and its last lines."""
+    """Read each container with its state, its use and its last lines."""
     stack = await survey.get(read_stack_containers)
     client, gate, config = await survey.docker(), asyncio.Semaphore(_AT_ONCE), survey.config
     facts = await survey_containers(client, stack.containers, config)
@@ -215,7 +215,7 @@ async def log_of(
 
 
 async def images(survey: Survey) -> Section:
-    """Every image, largest first, with the containers of the stack that are made of it."""
+    """Read every image, largest first, with the containers of the stack that are made of it."""
     documents = await (await survey.docker()).all_of("image")
     stack = (await survey.get(read_stack_containers)).containers
     data: list[dict[str, Any]] = [
@@ -242,7 +242,7 @@ async def images(survey: Survey) -> Section:
 
 
 async def volumes(survey: Survey) -> Section:
-    """Every volume with the containers of the stack that mount it."""
+    """Read every volume with the containers of the stack that mount it."""
     documents = await (await survey.docker()).all_of("volume")
     stack = (await survey.get(read_stack_containers)).containers
     mounts = [(mount.name, user.name) for user in stack for mount in user.mounts if mount.kind == "volume"]
@@ -267,7 +267,7 @@ async def volumes(survey: Survey) -> Section:
 
 
 async def networks(survey: Survey) -> Section:
-    """Every Docker network with the containers in it."""
+    """Read every Docker network with the containers in it."""
     client = await survey.docker()
     listed = await client.all_of("network")
     documents = await asyncio.gather(*(client.found("network", str(network["Id"])) for network in listed))

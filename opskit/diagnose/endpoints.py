@@ -76,20 +76,26 @@ class EndpointPage:
 
 
 def sources(config: Config) -> list[SectionSource]:
-    """The one section of the area; each request has `probe.http_s`."""
-    limit_s = config.budgets.connect_s + 5 * config.probe.http_s + 5.0
+    """Return the one section of the area; each request has `probe.http_s`."""
+    limit_s = config.budgets.metadata_s + 2 * config.probe.http_s + 5.0
     return [SectionSource("api", "endpoints", "endpoints", endpoints, limit_s)]
 
 
 async def endpoints(survey: Survey) -> Section:
-    """Ask for all pages at once, once it is known what kind of server each node is."""
+    """Ask for all pages at once, as soon as the nodes have told what kind of server they are.
+
+    One that does not tell soon is asked as what it is configured as.
+    """
     config = survey.config
-    nodes = await asyncio.gather(*(survey.get(read_node, node) for node in config.nodes))
-    asked = servers(config, {node.config.name: node.likely_kind for node in nodes})
-    pages = [(server, path) for server in asked for path in server.paths]
-    facts = await asyncio.gather(
-        *(survey.get(read_endpoint, server.request(path, config.probe.http_s)) for server, path in pages)
-    )
+    async with asyncio.TaskGroup() as group:
+        nodes = [group.create_task(survey.get(read_node, node)) for node in config.nodes]
+        if nodes:
+            await asyncio.wait(nodes, timeout=config.budgets.metadata_s)
+        known = [node.result() for node in nodes if node.done()]
+        asked = servers(config, {node.config.name: node.likely_kind for node in known})
+        pages = [(server, path) for server in asked for path in server.paths]
+        requests = [server.request(path, config.probe.http_s) for server, path in pages]
+        facts = await asyncio.gather(*(survey.get(read_endpoint, request) for request in requests))
     answers = [EndpointPage(server, path, page) for (server, path), page in zip(pages, facts, strict=True)]
     return section(answers, asked, slow_s=config.watch.slow_request_s)
 

@@ -42,7 +42,7 @@ LOAD = "system load"
 
 
 def sources() -> list[SectionSource]:
-    """The sections of the area."""
+    """Return the sections of the area."""
     part = partial(SectionSource, "system")
     return [
         part("machine", "machine", host, _SHORT_S),
@@ -57,7 +57,7 @@ def sources() -> list[SectionSource]:
 
 
 async def host(survey: Survey) -> Section:
-    """What machine this is, and for how long it has been up."""
+    """Read what machine this is, and for how long it has been up."""
     uptime_s = await asyncio.to_thread(up_s)
     config = survey.config
     data = {
@@ -93,7 +93,7 @@ def system_name() -> str:
 
 
 async def load(survey: Survey) -> Section:
-    """Memory, swap and processor."""
+    """Read memory, swap and processor."""
     memory, cpu = await asyncio.gather(observe_kind("memory", survey), observe_kind("cpu", survey))
     limits = survey.config.watch
     rows, findings = [], []
@@ -119,7 +119,7 @@ async def load(survey: Survey) -> Section:
 
 
 async def disks(survey: Survey) -> Section:
-    """The disks behind the folders that matter."""
+    """Read the disks behind the folders that matter."""
     folders = await _folders(survey)
     gauges = await asyncio.gather(
         *(observe_kind("disk", survey, path=str(path)) for path in folders.values())
@@ -142,7 +142,7 @@ async def disks(survey: Survey) -> Section:
 
 
 async def graphics(survey: Survey) -> Section:
-    """GPUs; a machine without one is fine."""
+    """Read the GPUs; a machine without one is fine."""
     gauge = await observe_kind("gpu", survey, timeout_s=10.0)
     if gauge.values is None:
         findings = () if gauge.finding.status is Status.SKIP else (gauge.finding,)
@@ -163,7 +163,7 @@ async def graphics(survey: Survey) -> Section:
 
 
 async def versions(survey: Survey) -> Section:
-    """Docker and Compose, as they are found from here."""
+    """Read the versions of Docker and Compose, as they are found from here."""
     daemon, compose = await asyncio.gather(
         observe_kind("docker_daemon", survey, timeout_s=6.0), compose_version(survey.environ)
     )
@@ -221,7 +221,7 @@ def expected_ports(config: Config) -> dict[int, str]:
 
 
 async def ports(survey: Survey) -> Section:
-    """Who holds each port of the stack: a process, a unit or a container."""
+    """Read who holds each port of the stack: a process, a unit or a container."""
     expected = expected_ports(survey.config)
     protocol: Protocol = "tcp"
     facts = await asyncio.gather(*(survey.get(read_port, protocol, port) for port in expected))
@@ -286,7 +286,7 @@ async def _folders(survey: Survey) -> dict[str, Path]:
 
 
 def model_folders(environ: Mapping[str, str]) -> list[Path]:
-    """Where Ollama and Hugging Face keep weights: as the environment says, else at their usual places."""
+    """Return where Ollama and Hugging Face keep weights: by the environment, else at the usual places."""
     home = Path(environ.get("HOME") or "/")
     ollama, cache = environ.get("OLLAMA_MODELS"), environ.get("HF_HOME")
     usual = [home / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models")]

@@ -19,7 +19,7 @@ _ASKED_COLUMNS = ("node", "model", "state", "first token", "total", "tokens/s", 
 
 
 def sources(app: App, *, ask: bool) -> list[SectionSource]:
-    """The sections of the area. With `ask` each model that is loaded answers one short question."""
+    """Return the sections of the area. With `ask` each model that is loaded answers one short question."""
     budgets, http_s = app.config.budgets, app.config.probe.http_s
     limit_s = budgets.connect_s + 2 * max(budgets.metadata_s, http_s) + 5.0
     sections = [
@@ -39,7 +39,7 @@ async def read_nodes(survey: Survey) -> list[NodeFacts]:
 
 
 async def inventory(survey: Survey, app: App) -> Section:
-    """What is installed and what is loaded."""
+    """Read what is installed and what is loaded."""
     nodes = await survey.get(read_nodes)
     models, report = installed(nodes, app.router.fits)
     resident, resident_report = loaded(nodes, datetime.now(UTC))
@@ -78,7 +78,7 @@ def _node_row(node: NodeFacts) -> tuple[str, ...]:
 
 
 async def route(survey: Survey, app: App) -> Section:
-    """Who would be asked for a plain goal, and who would follow."""
+    """Explain which model would be asked for a plain goal, and which would follow."""
     wanted = ModelRequest(model=survey.config.victoria_model, category="default")
     chosen, report = await explain(app.router, survey.config, wanted)
     rows = tuple(
@@ -99,7 +99,7 @@ def _fallbacks(chosen: Route) -> str:
 
 
 async def answers(survey: Survey, app: App) -> Section:
-    """A short question to every model that is loaded, to none that is not."""
+    """Ask every model that is loaded a short question, and none that is not."""
     nodes = await survey.get(read_nodes)
     names = {node.config.name: node.started_with for node in nodes if node.started_with}
     chosen = select(ExamRequest(), [node.view for node in nodes], survey.config, app.router.fits, names)

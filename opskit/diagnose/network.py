@@ -32,7 +32,7 @@ _WORDS = {
 
 
 def sources(targets: InternetTargets, *, with_docker: bool) -> list[SectionSource]:
-    """The sections of the area; a resolver that is dead costs its own limit and nothing else."""
+    """Return the sections of the area; a resolver that is dead costs its own limit and nothing else."""
     part = partial(SectionSource, "network")
     sections = [
         part("internet", "internet", partial(internet, targets=targets), targets.limit_s + 2.0),
@@ -45,7 +45,7 @@ def sources(targets: InternetTargets, *, with_docker: bool) -> list[SectionSourc
 
 
 async def internet(survey: Survey, targets: InternetTargets) -> Section:
-    """Whether hosts outside answer, by name and by address."""
+    """Read whether hosts outside answer, by name and by address."""
     route, facts = await asyncio.gather(survey.get(read_default_route), survey.get(read_internet, targets))
     way = (
         f"through {route.gateway or 'the interface itself'} on {route.interface}"
@@ -88,7 +88,7 @@ def internet_finding(facts: InternetFacts, *, routed: bool) -> Finding:
 
 
 async def names(survey: Survey, targets: InternetTargets) -> Section:
-    """Names as programs of this machine resolve them, each under a deadline of its own."""
+    """Resolve names as programs of this machine do, each under a deadline of its own."""
     public = sorted({urlsplit(f"//{target}").hostname or target for target in targets.by_name})
     wanted = [*own_names(survey.config, in_docker=running_in_docker()), *public]
     observed = await asyncio.gather(
@@ -128,7 +128,7 @@ def _why(lookup: CheckedValues) -> str:
 
 
 async def ports(survey: Survey) -> Section:
-    """Whether every node and every agent accepts a connection."""
+    """Connect to every node and every agent."""
     members = _members(survey.config)
     limit_s = min(_REACH_S, survey.config.budgets.connect_s)
     results = await asyncio.gather(*(connects(member.url, timeout_s=limit_s) for member in members))
@@ -161,7 +161,7 @@ def _port_finding(member: NodeConfig | AgentConfig, where: str, result: TcpResul
 
 
 async def docker_networks(survey: Survey) -> Section:
-    """The networks of Docker, and whether the one of the configuration is among them."""
+    """Read the networks of Docker, and whether the one of the configuration is among them."""
     try:
         section = await networks(survey)
     except OpskitError as error:

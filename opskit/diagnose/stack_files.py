@@ -65,7 +65,7 @@ def env_files(config: Config, cwd: Path) -> list[Path]:
 
 
 async def environment_files(survey: Survey) -> Section:
-    """Keys that are there, empty secrets, lines that say nothing; never a value."""
+    """Read which keys and empty secrets there are, and lines that say nothing; never a value."""
     paths = env_files(survey.config, survey.cwd)
     if not paths:
         note = "none is configured (`stack.env_files`), and there is none beside the Compose files"
@@ -101,7 +101,7 @@ async def environment_files(survey: Survey) -> Section:
 
 
 async def compose_files(survey: Survey, limit_s: float) -> Section:
-    """Whether Compose can read each project, and which services it declares."""
+    """Read whether Compose accepts each project, and which services it declares."""
     stack = projects(survey.config, survey.cwd)
     if not stack:
         note = "no project is configured (`stack.compose`), and the working folder has no Compose file"

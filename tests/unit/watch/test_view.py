@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from opskit.checks.container_assessment import ContainerCondition
 from opskit.checks.model_rows import LoadedModel
-from opskit.cli.watch_view import LEAST, Line, cells, columns, lines
+from opskit.cli.watch_view import LEAST, Line, columns, lines
 from opskit.providers.base import Resident
 from opskit.result import Finding, Status
 from opskit.system.gauges import DiskGauge, Gauges, MemoryUser
@@ -156,7 +157,7 @@ def test_never_more_lines_than_there_are(width: int, height: int, nodes: int, er
 def test_cells_stand_under_one_another(rows: list[list[str]]) -> None:
     """Every line of a table is as wide as the others up to its last cell, wide characters included."""
     drawn = columns([[(text, "") for text in row] for row in rows], 400, drop=())
-    assert len({sum(cells(text) for text, _ in line[:-1]) for line in drawn}) == 1
+    assert len({sum(cell_len(text) for text, _ in line[:-1]) for line in drawn}) == 1
 
 
 def test_narrow_tables_lose_columns_in_order() -> None:
