@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.quantity import duration_s
 from opskit.config.schema import Config
 from opskit.errors import UsageError
 from opskit.facts.survey import Survey
@@ -25,6 +24,7 @@ from opskit.system.docker_objects import DockerObjects
 from opskit.system.docker_records import ListedContainer
 from opskit.system.logfile import LOG_NAME
 from opskit.system.threads import use_abandonable_threads
+from opskit.text import duration_s
 from opskit.watch.containers import ContainerWatch
 from opskit.watch.logs import HISTORY_LINES, LogWatch, Reader
 from opskit.watch.machine import MachineWatch
