@@ -1,7 +1,8 @@
-"""Amounts, lists and names in the words of people, one way for each. Pure."""
+"""Amounts, times, lists and names in the words of people, one way for each. Pure."""
 
 import re
 from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
 from itertools import pairwise
 
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -12,6 +13,12 @@ _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|[smhdw])", re.ASCII)
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern} ?)+", re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])(i?))?b", re.IGNORECASE | re.ASCII)
+
+#: Seconds since the epoch that a log can mean: up to the year 5138. What is outside is no time.
+EARLIEST_S, LATEST_S = 0.0, 1e11
+#: Smaller numbers than this (1973) count something else, such as the seconds since a start.
+_EARLIEST_NUMBER_S = 1e8
+_EPOCH_UNITS = (1, 1e3, 1e6, 1e9)
 
 
 def size(size_bytes: float | None, *, precise: bool = False) -> str:
@@ -62,6 +69,24 @@ def duration_s(text: str) -> float | None:
     if not _DURATION.fullmatch(word):
         return None
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(word))
+
+
+def epoch_s(number: object) -> float | None:
+    """Seconds since the epoch of a number of s, ms, µs or ns since then, told apart by its size.
+
+    None for every other number, and for what is no number.
+    """
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return None
+    for unit in _EPOCH_UNITS:
+        if _EARLIEST_NUMBER_S * unit <= number < LATEST_S * unit:
+            return number / unit
+    return None
+
+
+def utc(at: float) -> str:
+    """`2026-11-21T09:30:00.000Z` of seconds since the epoch."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
