@@ -14,7 +14,7 @@ from opskit.checks.model_rows import LoadedModel
 from opskit.llm.fit import gib
 from opskit.text import span
 from opskit.watch.containers import ContainersView
-from opskit.watch.logs import Complaint, LogsView
+from opskit.watch.logs import LoggedError, LogsView
 from opskit.watch.machine import MachineView
 from opskit.watch.requests import Summary
 from opskit.watch.targets import TargetView
@@ -266,19 +266,19 @@ def _errors(logs: LogsView, notes: Sequence[str], width: int) -> ViewSection:
     text += f", {logs.not_shown} not shown" if logs.not_shown else ""
     text += f"; {logs.left_out} lines left out" if logs.left_out else ""
     title: Line = [("errors", _TITLE), (text, "bold red" if logs.errors else "")]
-    rows: list[Line] = columns(list(map(_error_row, logs.complaints)), width, drop=(2, 0))
+    rows: list[Line] = columns(list(map(_error_row, logs.latest_errors)), width, drop=(2, 0))
     rows_of_notes: list[Line] = [[(f"{_GAP}{note}", "dim")] for note in reversed(notes)]
     return ViewSection(title, [*rows, *rows_of_notes], least=4 if rows else 1)
 
 
-def _error_row(complaint: Complaint) -> list[Piece]:
-    strong = complaint.tag in ("LLM_CRASH", "LLM_ERROR") or complaint.level == "critical"
+def _error_row(logged_error: LoggedError) -> list[Piece]:
+    strong = logged_error.tag in ("LLM_CRASH", "LLM_ERROR") or logged_error.level == "critical"
     return [
-        (f"{_GAP}{_clock(complaint.at)}", "dim"),
-        (f"x{complaint.count}" if complaint.count > 1 else "", "bold"),
-        (complaint.source[:24], "dim"),
-        (complaint.tag or complaint.level or "", "red" if strong else "yellow"),
-        (complaint.text, ""),
+        (f"{_GAP}{_clock(logged_error.at)}", "dim"),
+        (f"x{logged_error.count}" if logged_error.count > 1 else "", "bold"),
+        (logged_error.source[:24], "dim"),
+        (logged_error.tag or logged_error.level or "", "red" if strong else "yellow"),
+        (logged_error.text, ""),
     ]
 
 

@@ -68,7 +68,7 @@ class EndpointPage:
         """What is wrong with it; empty where nothing is."""
         if self.facts.error is not None:
             return self.facts.error.text
-        return "" if self.facts.reply is None else self.facts.reply.complaint
+        return "" if self.facts.reply is None else self.facts.reply.problem
 
     @property
     def ok(self) -> bool:

@@ -55,7 +55,7 @@ class Reply:
             return NO_JSON
 
     @property
-    def complaint(self) -> str:
+    def problem(self) -> str:
         """What is wrong with the answer by its own account; empty where nothing is."""
         if self.status >= 400:
             return " ".join(self.text.split())[:200] or "no reason given"

@@ -108,7 +108,14 @@ def watched(
         and (before.state, before.condition) == (assessed.word, assessed.condition)
     ):
         detail = before.detail
-    return WatchedContainer(assessed.container.name, assessed.word, detail, restarts, at, assessed.condition)
+    return WatchedContainer(
+        name=assessed.container.name,
+        state=assessed.word,
+        detail=detail,
+        restarts=restarts,
+        at=at,
+        condition=assessed.condition,
+    )
 
 
 def _detail(assessed: AssessedContainer, action: str, *, again: bool) -> str:

@@ -34,7 +34,7 @@ SEVERE = EntryFilter(level="error")
 #: How many are told one by one between two looks; the rest is counted.
 EACH_ROUND = 100
 KEPT = 200
-#: So far back an equal complaint is looked for, to be counted instead of shown again.
+#: So far back an equal error is looked for, to be counted instead of shown again.
 _NEAR = 8
 _TEXT_CHARS = 1000
 #: Requests that are told one by one between two ticks.
@@ -140,7 +140,7 @@ class Reader:
             self.caught_up.set()
 
     def _hold(self) -> None:
-        """An open event goes on: it is not complete yet."""
+        """Stop waiting for the end of an event: it goes on."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -153,8 +153,8 @@ class Reader:
         self.caught_up.set()
 
 
-@dataclass(frozen=True, slots=True)
-class Complaint:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedError:
     """One error of one source. `count` tells how many equal ones it stands for; `at` is of the latest.
 
     `logged_at` is the time that the log itself gives, which may be of another clock or zone.
@@ -181,49 +181,56 @@ class Complaint:
         }
 
 
-class Complaints:
-    """The latest ones, and how many there were."""
+class LoggedErrors:
+    """The latest errors, and how many there were."""
 
     def __init__(self) -> None:
-        self._kept: deque[Complaint] = deque(maxlen=KEPT)
+        self._latest: deque[LoggedError] = deque(maxlen=KEPT)
         self._room = EACH_ROUND
         self.total = 0
         self.not_shown = 0
 
-    def take(self, entry: LogEntry, said: Facts, at: float) -> Complaint | None:
-        """One error; None when it is only counted because too many came since the last round."""
+    def take(self, entry: LogEntry, said: Facts, at: float) -> LoggedError | None:
+        """Take one error; None when it is only counted because too many came since the last round."""
         self.total += 1
         if self._room == 0:
             self.not_shown += 1
             return None
         self._room -= 1
-        text = complaint_text(entry, said)
-        folded = shape(text.encode("utf-8", "replace"))
-        logged_at = said.at if said.at is not None else entry.at
-        new = Complaint(at, logged_at, entry.source, said.level, said.tag, said.correlation_id, text, folded)
-        self._keep(new)
-        return new
+        text = error_text(entry, said)
+        error = LoggedError(
+            at=at,
+            logged_at=said.at if said.at is not None else entry.at,
+            source=entry.source,
+            level=said.level,
+            tag=said.tag,
+            correlation_id=said.correlation_id,
+            text=text,
+            shape=shape(text.encode("utf-8", "replace")),
+        )
+        self._keep(error)
+        return error
 
     def next_round(self) -> None:
-        """Another so many may be told one by one."""
+        """Let as many be told one by one as before."""
         self._room = EACH_ROUND
 
-    def latest(self) -> Iterator[Complaint]:
-        """The newest first."""
-        return reversed(self._kept)
+    def latest(self) -> Iterator[LoggedError]:
+        """Return the errors, the newest first."""
+        return reversed(self._latest)
 
-    def _keep(self, new: Complaint) -> None:
-        for back in range(1, min(_NEAR, len(self._kept)) + 1):
-            old = self._kept[-back]
+    def _keep(self, new: LoggedError) -> None:
+        for back in range(1, min(_NEAR, len(self._latest)) + 1):
+            old = self._latest[-back]
             if (old.source, old.tag, old.shape) == (new.source, new.tag, new.shape):
-                del self._kept[-back]
-                self._kept.append(replace(new, count=old.count + 1))
+                del self._latest[-back]
+                self._latest.append(replace(new, count=old.count + 1))
                 return
-        self._kept.append(new)
+        self._latest.append(new)
 
 
-def complaint_text(entry: LogEntry, said: Facts) -> str:
-    """One line: what was said, and of a traceback its last line, which names the error."""
+def error_text(entry: LogEntry, said: Facts) -> str:
+    """Write in one line what was said, and of a traceback its last line, which names the error."""
     fields = said.fields if said.tag is not None else {}
     text = said.message
     if said.tag == "FALLBACK":
@@ -252,7 +259,7 @@ class LogsView:
     sources: tuple[str, ...] = ()
     lines: int = 0
     left_out: int = 0
-    complaints: tuple[Complaint, ...] = ()
+    latest_errors: tuple[LoggedError, ...] = ()
     errors: int = 0
     not_shown: int = 0
 
@@ -294,7 +301,7 @@ class LogWatch:
             urls={node.name: node.url for node in config.nodes}
             | {agent.name: agent.url for agent in config.agents},
         )
-        self._complaints = Complaints()
+        self._errors = LoggedErrors()
         self._tally = ReadTally()
         self._sources: list[str] = []
         self._room = REQUESTS_EACH_ROUND
@@ -306,7 +313,7 @@ class LogWatch:
 
     def next_round(self) -> None:
         """Let as many errors and requests be told one by one as before."""
-        self._complaints.next_round()
+        self._errors.next_round()
         self._room = REQUESTS_EACH_ROUND
 
     def expire(self) -> None:
@@ -315,14 +322,14 @@ class LogWatch:
             self._tell(change)
 
     def view(self) -> LogsView:
-        complaints = self._complaints
+        logged = self._errors
         return LogsView(
             sources=tuple(self._sources),
             lines=self._tally.lines,
             left_out=self._tally.left_out,
-            complaints=tuple(complaints.latest()) if "errors" in self._areas else (),
-            errors=complaints.total,
-            not_shown=complaints.not_shown,
+            latest_errors=tuple(logged.latest()) if "errors" in self._areas else (),
+            errors=logged.total,
+            not_shown=logged.not_shown,
         )
 
     def requests(self) -> Summary | None:
@@ -339,9 +346,9 @@ class LogWatch:
                 self._tell(change)
         is_error = said.level in ("error", "critical") or said.tag == "FALLBACK"
         if is_error and "errors" in self._areas and at >= self._started:
-            complaint = self._complaints.take(entry, said, at)
-            if complaint is not None:
-                self._emit("error", complaint.as_json())
+            logged_error = self._errors.take(entry, said, at)
+            if logged_error is not None:
+                self._emit("error", logged_error.as_json())
 
     def _tell(self, change: RequestChange) -> None:
         if change.at >= self._started and self._room > 0:

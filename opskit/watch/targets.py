@@ -40,7 +40,7 @@ class Target(Protocol):
     name: str
     required: bool
 
-    async def look(self) -> TargetReply:
+    async def read(self) -> TargetReply:
         """Read its state; ends within its own deadline. Raises nothing for what the target does."""
 
 
@@ -58,7 +58,7 @@ class NodeTarget:
         self._listed_at = float("-inf")
         self._loaded: tuple[tuple[LoadedModel, ...], float | None] = ((), None)
 
-    async def look(self) -> TargetReply:
+    async def read(self) -> TargetReply:
         """Its metadata: the list of models now and then, what is loaded each time."""
         began = time.monotonic()
         try:
@@ -111,7 +111,7 @@ class AgentTarget:
         self._agent = agent
         self._survey = survey
 
-    async def look(self) -> TargetReply:
+    async def read(self) -> TargetReply:
         """Its own deadlines bound it: connect, status page, and a moment for evidence of a silence."""
         probe = await probe_agent(self._survey, self._agent)
         return TargetReply(probe.finding(), time.monotonic(), levels=probe.facts.levels)
@@ -188,7 +188,7 @@ class TargetWatch:
 
     def __init__(self, targets: Sequence[Target], *, clock: Callable[[], float], emit: Emit) -> None:
         self._emit = emit
-        self._asked = [(target, Poller(target.look, clock)) for target in targets]
+        self._asked = [(target, Poller(target.read, clock)) for target in targets]
         self._states: dict[tuple[str, str], tuple[str, str]] = {}
 
     @property

@@ -38,7 +38,7 @@ async def test_looking_again_asks_only_for_life_and_what_is_loaded(tmp_path: Pat
         node = Node(config, Budgets())
         target = NodeTarget(node, configuration(tmp_path), required=False)
         try:
-            answers = [await target.look() for _ in range(5)]
+            answers = [await target.read() for _ in range(5)]
         finally:
             await node.aclose()
     assert [one.finding.state for one in answers] == ["ok"] * 5
@@ -73,11 +73,11 @@ async def test_what_was_loaded_stays_shown_when_a_node_falls_silent(tmp_path: Pa
         node = Node(config, Budgets())
         target = NodeTarget(node, configuration(tmp_path), required=False)
         try:
-            well = await target.look()
+            well = await target.read()
             server.replies = {}
-            ill = await target.look()
+            ill = await target.read()
             replies(server)
-            again = await target.look()
+            again = await target.read()
         finally:
             await node.aclose()
     assert (well.finding.state, again.finding.state) == ("ok", "ok")

@@ -15,7 +15,7 @@ def reply(body: bytes, status: int = 200, *, json: bool = True, truncated: bool 
 
 
 @pytest.mark.parametrize(
-    ("answer", "complaint"),
+    ("answer", "problem"),
     [
         (reply(b'{"status": "ok"}'), ""),
         (reply(b"<html>", json=False), ""),
@@ -26,9 +26,9 @@ def reply(body: bytes, status: int = 200, *, json: bool = True, truncated: bool 
         (reply(b"x" * 5000, 404, json=False), "x" * 200),
     ],
 )
-def test_a_reply_complains_in_its_own_words(answer: Reply, complaint: str):
+def test_a_reply_complains_in_its_own_words(answer: Reply, problem: str):
     """A status of failure with its reason; a body that is not what its head promises."""
-    assert answer.complaint == complaint
+    assert answer.problem == problem
 
 
 def test_null_is_json_and_a_part_is_none():

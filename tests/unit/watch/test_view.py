@@ -14,7 +14,7 @@ from opskit.providers.base import Resident
 from opskit.result import Finding, Status
 from opskit.system.gauges import DiskGauge, Gauges, MemoryUser
 from opskit.watch.containers import ContainersView, WatchedContainer
-from opskit.watch.logs import Complaint, LogsView
+from opskit.watch.logs import LoggedError, LogsView
 from opskit.watch.machine import MachineView, MachineWarning, ThresholdEvent
 from opskit.watch.requests import ModelRow, Summary
 from opskit.watch.targets import TargetReply, TargetView
@@ -63,11 +63,21 @@ def test_the_exit_status_is_the_last_state(targets: list[TargetView], status: in
     assert exit_of(targets) == status
 
 
-COMPLAINT = Complaint(1.0, None, "opskit", "error", "LLM_CRASH", None, "\x1b[31mboom [bold]", "x", 17)
+LOGGED_ERROR = LoggedError(
+    at=1.0,
+    logged_at=None,
+    source="opskit",
+    level="error",
+    tag="LLM_CRASH",
+    correlation_id=None,
+    text="\x1b[31mboom [bold]",
+    shape="x",
+    count=17,
+)
 
 
-def logs(*complaints: Complaint) -> LogsView:
-    return LogsView(complaints=complaints, errors=17)
+def logs(*latest_errors: LoggedError) -> LogsView:
+    return LogsView(latest_errors=latest_errors, errors=17)
 
 
 def view(**changes) -> View:
@@ -93,7 +103,7 @@ def view(**changes) -> View:
         "machine": MachineView(gauges, 0.1, (warning,)),
         "requests": Summary(window_s=300.0, running=1, done=12, failed=2, fallbacks=1, slow=1, models=(row,)),
         "containers": ContainersView((web,), docker=True),
-        "logs": logs(COMPLAINT),
+        "logs": logs(LOGGED_ERROR),
     }
     return View(at=100.0, now=100.0, number=3, skipped=0, every_s=1.0, **{**whole, **changes})
 
@@ -149,7 +159,7 @@ def test_a_screen_that_is_too_small_says_so() -> None:
 def test_never_more_lines_than_there_are(width: int, height: int, nodes: int, errors: int) -> None:
     """Whatever there is to show, and whatever the size."""
     whole = view()
-    many = view(targets=whole.targets * nodes, logs=logs(*[COMPLAINT] * errors))
+    many = view(targets=whole.targets * nodes, logs=logs(*[LOGGED_ERROR] * errors))
     assert 1 <= len(lines(many, width, height)) <= height
 
 

@@ -22,7 +22,7 @@ class Scripted:
         self.required = False
         self._states = list(states)
 
-    async def look(self) -> TargetReply:
+    async def read(self) -> TargetReply:
         state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
         if state is None:
             await asyncio.Event().wait()
