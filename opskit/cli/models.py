@@ -235,11 +235,11 @@ async def _route(
             found_category = categorise(checked_goal(goal, root.config.limits.goal_bytes))
             category = category or found_category
         # As `opskit run` does it.
-        asked = name_of_model(model) or root.config.victoria_model
-        if asked is not None and model is None:
-            render.note(f"note: the configuration (victoria_model) asks for {asked} by name")
+        wanted = name_of_model(model) or root.config.victoria_model
+        if wanted is not None and model is None:
+            render.note(f"note: the configuration (victoria_model) asks for {wanted} by name")
         return await explain(
-            root.router, root.config, ModelRequest(model=asked, category=category or "default")
+            root.router, root.config, ModelRequest(model=wanted, category=category or "default")
         )
 
 

@@ -92,12 +92,12 @@ async def endpoints(survey: Survey) -> Section:
         if nodes:
             await asyncio.wait(nodes, timeout=config.budgets.metadata_s)
         known = [node.result() for node in nodes if node.done()]
-        asked = servers(config, {node.config.name: node.likely_kind for node in known})
-        pages = [(server, path) for server in asked for path in server.paths]
+        members = servers(config, {node.config.name: node.likely_kind for node in known})
+        pages = [(server, path) for server in members for path in server.paths]
         requests = [server.request(path, config.probe.http_s) for server, path in pages]
         facts = await asyncio.gather(*(survey.get(read_endpoint, request) for request in requests))
     answers = [EndpointPage(server, path, page) for (server, path), page in zip(pages, facts, strict=True)]
-    return section(answers, asked, slow_s=config.watch.slow_request_s)
+    return section(answers, members, slow_s=config.watch.slow_request_s)
 
 
 def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[EndpointServer]:
@@ -105,7 +105,7 @@ def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[EndpointSer
 
     `kinds` is what each node turned out to be; one that did not tell is asked as what it is configured as.
     """
-    asked = [
+    members = [
         EndpointServer(
             name=node.name,
             url=node.url,
@@ -117,7 +117,7 @@ def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[EndpointSer
     ]
     for agent in config.agents:
         api = APIS.get(agent.name)
-        asked.append(
+        members.append(
             EndpointServer(
                 name=agent.name,
                 url=agent.url,
@@ -127,8 +127,8 @@ def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[EndpointSer
                 wanted=agent.explicit or agent.required,
             )
         )
-    known = {server.name for server in asked} | {"victoria", "veronica"}
-    return asked + [
+    known = {server.name for server in members} | {"victoria", "veronica"}
+    return members + [
         EndpointServer(
             name=name,
             url=f"http://localhost:{api.port}",
@@ -141,7 +141,7 @@ def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[EndpointSer
     ]
 
 
-def section(pages: Sequence[EndpointPage], asked: Sequence[EndpointServer], *, slow_s: float) -> Section:
+def section(pages: Sequence[EndpointPage], members: Sequence[EndpointServer], *, slow_s: float) -> Section:
     """Judge each page, and sum it up. Pure."""
     findings = [_finding(page, pages, slow_s) for page in pages]
     data = [_json(page, finding, slow_s) for page, finding in zip(pages, findings, strict=True)]
@@ -151,24 +151,24 @@ def section(pages: Sequence[EndpointPage], asked: Sequence[EndpointServer], *, s
             rows.setdefault(page.server.name, []).append(_cells(page, finding))
     tables = [
         TableSection(f"{server.name} at {server.shown_url}", _COLUMNS, tuple(rows[server.name]))
-        for server in asked
+        for server in members
         if server.name in rows
     ]
-    summary = TableSection("summary", lines=_summary(asked, findings, rows))
+    summary = TableSection("summary", lines=_summary(members, findings, rows))
     return Section(data, (*tables, summary), tuple(findings))
 
 
 def _summary(
-    asked: Sequence[EndpointServer], findings: Sequence[Finding], present: Collection[str]
+    members: Sequence[EndpointServer], findings: Sequence[Finding], present: Collection[str]
 ) -> tuple[str, ...]:
     statuses = [finding.status for finding in findings]
     counts = [
         (statuses.count(status), status.value.upper()) for status in (Status.PASS, Status.FAIL, Status.WARN)
     ]
-    absent = [f"{server.name} ({server.shown_url})" for server in asked if server.name not in present]
+    absent = [f"{server.name} ({server.shown_url})" for server in members if server.name not in present]
     costly = [
         f"{server.name} {', '.join(server.costly)}"
-        for server in asked
+        for server in members
         if server.costly and server.name in present
     ]
     lines = [", ".join(f"{count} {word}" for count, word in counts if count) or "nobody answers"]

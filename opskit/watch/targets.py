@@ -188,12 +188,12 @@ class TargetWatch:
 
     def __init__(self, targets: Sequence[Target], *, clock: Callable[[], float], emit: Emit) -> None:
         self._emit = emit
-        self._asked = [(target, Poller(target.read, clock)) for target in targets]
+        self._polled = [(target, Poller(target.read, clock)) for target in targets]
         self._states: dict[tuple[str, str], tuple[str, str]] = {}
 
     @property
     def pollers(self) -> list[Poller[TargetReply]]:
-        return [poller for _, poller in self._asked]
+        return [poller for _, poller in self._polled]
 
     def loaded(self) -> list[LoadedModel]:
         """Return the models that are known to be in memory."""
@@ -209,12 +209,12 @@ class TargetWatch:
                 age_s=None if poller.at is None else now - poller.at,
                 late=poller.late,
             )
-            for target, poller in self._asked
+            for target, poller in self._polled
         )
 
     def compare(self) -> None:
         """Tell each state that is not the one before."""
-        for target, poller in self._asked:
+        for target, poller in self._polled:
             if poller.answer is None:
                 continue
             finding, key = poller.answer.finding, (target.kind, target.name)
