@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from opskit.app import App
     from opskit.checks.model_rows import InstalledModel, LoadedModel
     from opskit.checks.route import Route
-    from opskit.llm.exam_report import ExamOutcome
-    from opskit.llm.selection import ModelSelection, Which
+    from opskit.llm.exam_outcome import ExamOutcome
+    from opskit.llm.selection import ExamRequest, ModelSelection
     from opskit.providers.node import Node
 
 app = typer.Typer(
@@ -110,19 +110,19 @@ def run_test(
     if every and model:
         raise UsageError("--all and --model exclude each other", remedy="`opskit models test --help`")
     from opskit.cli.inputs import name_of_model
-    from opskit.llm.selection import Which
+    from opskit.llm.selection import ExamRequest
 
     names = tuple(name for name in map(name_of_model, model or []) if name is not None)
     if markdown is not None:
         _check_file(markdown)
-    which = Which(names, every, category)
+    request = ExamRequest(names, every, category)
     outcome, report = context.run(
-        _test(which, node, markdown, yes=yes, sandbox=sandbox, config=config, verbose=verbose)
+        _test(request, node, markdown, yes=yes, sandbox=sandbox, config=config, verbose=verbose)
     )
     if json:
         render.document({**report.as_json(), **outcome.as_json()})
     else:
-        from opskit.llm.exam_report import COLUMNS, cells, summary
+        from opskit.llm.exam_outcome import COLUMNS, cells, summary
 
         _table(COLUMNS, [cells(result) for result in outcome.results])
         if outcome.tested:
@@ -153,13 +153,13 @@ def show_route(
 ) -> None:
     """Explain which model would answer, which would follow after a failure, and why the others would not."""
     del debug  # read by main
-    found, report = context.run(
+    route, report = context.run(
         _route(category, goal, model, sandbox=sandbox, config=config, verbose=verbose)
     )
     if json:
-        render.document({**report.as_json(), **found.as_json()})
+        render.document({**report.as_json(), **route.as_json()})
     else:
-        _print_route(found)
+        _print_route(route)
         _tell(report.findings)
     raise typer.Exit(int(report.exit))
 
@@ -187,7 +187,7 @@ async def _loaded(
 
 
 async def _test(
-    which: "Which",
+    request: "ExamRequest",
     node: str | None,
     markdown: Path | None,
     *,
@@ -196,36 +196,23 @@ async def _test(
     config: str | None,
     verbose: bool,
 ) -> "tuple[ExamOutcome, Report]":
-    from opskit.checks.node_assessment import unread
+    from dataclasses import replace
+
+    from opskit.checks import model_exam
     from opskit.cli.inputs import name_of_category
-    from opskit.facts.node import read_all_metadata
-    from opskit.llm.exam import examine
-    from opskit.llm.exam_report import ExamOutcome, recommend, report
-    from opskit.llm.selection import select
 
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
-        categories = root.config.router.categories
-        category = name_of_category(which.category, categories)
-        facts = await read_all_metadata(nodes := _nodes(root, node))
-        views = [node.view for node in facts]
-        names = {node.config.name: node.started_with for node in facts if node.started_with}
-        chosen = select(which, views, root.config, root.router.fits, names)
-        for text in chosen.announcement():
+        category = name_of_category(request.category, root.config.router.categories)
+        nodes, router = _nodes(root, node), root.router
+        exam = await model_exam.choose(replace(request, category=category), nodes, router, root.config)
+        for text in exam.selection.announcement():
             render.note(render.printable(text))
-        chosen = _agreed(chosen, yes=yes)
-        with render.progress(len(chosen.examinees)) as bar:
-            results = await examine(
-                root.router, chosen.examinees, root.config, lambda who: bar.step(str(who))
+        exam = replace(exam, selection=_agreed(exam.selection, yes=yes))
+        with render.progress(len(exam.selection.examinees)) as bar:
+            outcome, report = await model_exam.carry_out(
+                exam, nodes, router, root.config, lambda examinee: bar.step(str(examinee))
             )
-        # A load may have pushed models out: look again, but not where there was no answer before.
-        answered = {node.config.name for node in facts if node.error is None and node.silence is None}
-        reread = await read_all_metadata([node for node in nodes if node.name in answered])
-        again = {node.config.name: node.view for node in reread}
-        after = [again.get(view.name, view) for view in views]
-        advice = recommend(results, after, root.config, [category] if category else list(categories))
-        outcome = ExamOutcome(chosen, tuple(results), advice, tuple(unread(facts)))
-        judged = report(outcome, views)
-    return outcome, judged if markdown is None else _written(markdown, outcome, judged)
+    return outcome, report if markdown is None else _written(markdown, outcome, report)
 
 
 async def _route(
@@ -245,14 +232,14 @@ async def _route(
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
         category = name_of_category(category, root.config.router.categories)
         if goal is not None:
-            found = categorise(checked_goal(goal, root.config.limits.goal_bytes))
-            category = category or found
+            found_category = categorise(checked_goal(goal, root.config.limits.goal_bytes))
+            category = category or found_category
         # As `opskit run` does it.
-        asked = name_of_model(model) or root.config.victoria_model
-        if asked is not None and model is None:
-            render.note(f"note: the configuration (victoria_model) asks for {asked} by name")
+        wanted = name_of_model(model) or root.config.victoria_model
+        if wanted is not None and model is None:
+            render.note(f"note: the configuration (victoria_model) asks for {wanted} by name")
         return await explain(
-            root.router, root.config, ModelRequest(model=asked, category=category or "default")
+            root.router, root.config, ModelRequest(model=wanted, category=category or "default")
         )
 
 
@@ -270,9 +257,9 @@ def _agreed(chosen: "ModelSelection", *, yes: bool) -> "ModelSelection":
     if yes or not chosen.replacements:
         return chosen
     if not sys.stdin.isatty():
-        who = ", ".join(str(one) for one in chosen.replacements)
+        names = ", ".join(map(str, chosen.replacements))
         raise UsageError(
-            f"to test {who} replaces the resident model, and there is nobody to ask",
+            f"to test {names} replaces the resident model, and there is nobody to ask",
             remedy="give --yes as well",
         )
     import signal
@@ -303,7 +290,7 @@ def _written(path: Path, outcome: "ExamOutcome", report: Report) -> Report:
     from datetime import UTC, datetime
 
     from opskit import __version__
-    from opskit.llm.exam_report import markdown
+    from opskit.cli.exam_markdown import markdown
     from opskit.system.textfile import write_text
 
     try:
@@ -322,27 +309,28 @@ def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
 
 def _tell(findings: Sequence[Finding]) -> None:
     """What is not well, and what to type next, to stderr."""
-    for found in findings:
-        if found.status is Status.PASS or found.state == "not tested":
+    for finding in findings:
+        if finding.status is Status.PASS or finding.state == "not tested":
             continue
-        following = f" Next: {found.remedy}" if found.remedy else ""
-        render.note(render.printable(f"{found.target} ({found.state}): {found.detail}.{following}"))
+        following = f" Next: {finding.remedy}" if finding.remedy else ""
+        render.note(render.printable(f"{finding.target} ({finding.state}): {finding.detail}.{following}"))
 
 
-def _print_route(found: "Route") -> None:
-    render.line(f"category: {found.request.category}")
+def _print_route(route: "Route") -> None:
+    render.line(f"category: {route.request.category}")
     rows = [
-        [str(number), one.node, found.shown(one.node, one.model), one.why]
-        for number, one in enumerate(found.candidates, 1)
+        [str(rank), candidate.node, route.shown(candidate.node, candidate.model), candidate.why]
+        for rank, candidate in enumerate(route.candidates, 1)
     ]
     _table(("", "node", "model", "why"), rows)
-    if found.fallbacks:
-        names = [f"{found.shown(one.node, one.model)} on {one.node}" for one in found.fallbacks]
-        render.line(render.printable(f"after a failure: {', then '.join(names)}"))
-    elif found.candidates:
-        render.line("after a failure: nobody")
-    if found.skipped:
+    if route.candidates:
+        names = [f"{route.shown(model.node, model.model)} on {model.node}" for model in route.fallbacks]
+        render.line(render.printable(f"after a failure: {', then '.join(names) or 'nobody'}"))
+    if route.skipped:
         render.line("")
         render.line("not used:")
-        rows = [[s.node, found.shown(s.node, s.model) or "(the node)", s.why] for s in found.skipped]
+        rows = [
+            [skip.node, route.shown(skip.node, skip.model) or "(the node)", skip.why]
+            for skip in route.skipped
+        ]
         _table(("node", "model", "why"), rows)

@@ -47,7 +47,8 @@ def watch(
     """
     del debug  # read by main
     from opskit.cli import watch_run
+    from opskit.watch.watching import options
 
-    asked = watch_run.asked(sources or (), every, count, only or ())
-    status: Exit = context.run(watch_run.run(asked, config, sandbox=sandbox, json=json))
+    wanted = options(sources or (), every, count, only or ())
+    status: Exit = context.run(watch_run.run(wanted, config, sandbox=sandbox, json=json))
     raise typer.Exit(int(status))

@@ -3,15 +3,19 @@
 A narrow terminal loses columns and a low one rows, the least telling first; what is left out is counted.
 """
 
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from rich.cells import cell_len
+
 from opskit.checks.model_rows import LoadedModel
 from opskit.llm.fit import gib
-from opskit.watch.complaints import Complaint
+from opskit.text import span
+from opskit.watch.containers import ContainersView
+from opskit.watch.logs import LoggedError, LogsView
+from opskit.watch.machine import MachineView
 from opskit.watch.requests import Summary
 from opskit.watch.targets import TargetView
 from opskit.watch.view import View
@@ -40,27 +44,27 @@ class ViewSection:
     short: list[Line] | None = None
 
     def lines(self, room: int) -> list[Line]:
-        """As many as fit; the title tells how many do not."""
+        """Return as many as fit; the title tells how many do not."""
         if len(self.rows) + 1 <= room:
             return [self.title, *self.rows]
-        kept = (self.rows if self.short is None else self.short)[: max(0, room - 1)]
-        more = (f"  (+{len(self.rows) - len(kept)} lines)", "dim")
-        return [[self.title[0], more, *self.title[1:]], *kept][:room]
+        shown = (self.rows if self.short is None else self.short)[: max(0, room - 1)]
+        more = (f"  (+{len(self.rows) - len(shown)} lines)", "dim")
+        return [[self.title[0], more, *self.title[1:]], *shown][:room]
 
 
 def lines(view: View, width: int, height: int, quits: str = "q quits") -> list[Line]:
-    """The whole screen, at most `height` lines. `quits` says how to leave it."""
+    """Return the whole screen, at most `height` lines. `quits` says how to leave it."""
     if width < LEAST[0] or height < LEAST[1]:
-        told = f"{quits}; {width} x {height} is too small, {LEAST[0]} x {LEAST[1]} will do"
-        return [[(told, "yellow")]]
+        text = f"{quits}; {width} x {height} is too small, {LEAST[0]} x {LEAST[1]} will do"
+        return [[(text, "yellow")]]
     sections = [
         part
         for part in (
             _targets(view, width),
-            _machine(view, width),
+            _machine(view.machine, width) if view.machine is not None else None,
             _requests(view.requests, width) if view.requests is not None else None,
-            _containers(view, width),
-            _errors(view, width),
+            _containers(view.containers, width) if view.containers is not None else None,
+            _errors(view.logs, view.notes, width),
         )
         if part is not None
     ]
@@ -76,7 +80,7 @@ def lines(view: View, width: int, height: int, quits: str = "q quits") -> list[L
 
 
 def _shared(sections: Sequence[ViewSection], room: int) -> list[int]:
-    """How many lines each section gets: first its least, then in their order all that they want."""
+    """Share the lines among sections: first the least of each, then in their order all that they want."""
     wanted = [len(part.rows) + 1 for part in sections]
     shares = [0] * len(sections)
     least = [min(want, part.least + 1) for want, part in zip(wanted, sections, strict=True)]
@@ -90,15 +94,15 @@ def _shared(sections: Sequence[ViewSection], room: int) -> list[int]:
 
 def _header(view: View, width: int, quits: str) -> Line:
     clock = datetime.fromtimestamp(view.at).astimezone()
-    left = f"opskit watch  every {view.every_s:g} s  {clock:%H:%M:%S}"
-    well = sum(sight.answers and not sight.failed for sight in view.targets)
-    told = f"{well} of {len(view.targets)} answer" if view.targets else ""
+    head = f"opskit watch  every {view.every_s:g} s  {clock:%H:%M:%S}"
+    well = sum(target.answers and not target.failed for target in view.targets)
+    answers = f"{well} of {len(view.targets)} answer" if view.targets else ""
     skipped = f"  {view.skipped} looks skipped" if view.skipped else ""
-    right = f"{told}{skipped}  {quits}".strip()
-    space = max(2, width - len(left) - len(right))
-    if len(left) + len(right) + 2 > width:
-        return [(left, "bold")]
-    return [(left, "bold"), (" " * space, ""), (right, "dim")]
+    tail = f"{answers}{skipped}  {quits}".strip()
+    space = max(2, width - len(head) - len(tail))
+    if len(head) + len(tail) + 2 > width:
+        return [(head, "bold")]
+    return [(head, "bold"), (" " * space, ""), (tail, "dim")]
 
 
 def _targets(view: View, width: int) -> ViewSection | None:
@@ -106,44 +110,46 @@ def _targets(view: View, width: int) -> ViewSection | None:
         return None
     models = view.requests.models if view.requests is not None else ()
     # A green page says little: what requests met there stands beside it (ops facts 0.1).
-    ailing = {row.node: f"the last call of {row.model}: {row.fault}" for row in models if row.ails}
-    rows = [_target_row(sight, ailing.get(sight.name)) for sight in view.targets]
+    ailing = {row.node: f"the last call of {row.model}: {row.last_fault}" for row in models if row.ails}
+    rows = [_target_row(target, ailing.get(target.name)) for target in view.targets]
     # The age and the seconds go first; what it is called and its state stay.
     drawn = columns(rows, width, drop=(3, 2))
     result: list[Line] = []
     short = sorted(zip(view.targets, drawn, strict=True), key=lambda pair: not pair[0].failed)
-    for sight, line in zip(view.targets, drawn, strict=True):
+    for target, line in zip(view.targets, drawn, strict=True):
         result.append(line)
-        loaded, age = sight.loaded_now(view.now)
+        loaded, age = target.loaded_now(view.now)
         old = age is not None and age > 2 * view.every_s + 5
-        result += _models(loaded, width, f"seen {_span(age)} ago" if old and age is not None else "")
+        result += _models(
+            loaded, width, f"seen {span(age, rounded=True)} ago" if old and age is not None else ""
+        )
     title: Line = [("nodes and agents", _TITLE)]
     return ViewSection(title, result, len(result), [line for _, line in short])
 
 
-def _target_row(sight: TargetView, ails: str | None) -> list[Piece]:
-    found = sight.answer.finding if sight.answer is not None else None
-    style = _STATUS_STYLES.get(sight.status.value, "")
-    detail = found.detail if found is not None else "it has not answered yet"
-    levels = sight.answer.levels if sight.answer is not None else None
+def _target_row(target: TargetView, ails: str | None) -> list[Piece]:
+    finding = target.answer.finding if target.answer is not None else None
+    style = _STATUS_STYLES.get(target.status.value, "")
+    detail = finding.detail if finding is not None else "it has not answered yet"
+    levels = target.answer.levels if target.answer is not None else None
     if levels is not None:
         detail = ", ".join(f"{level} {'on' if on else 'off'}" for level, on in levels.items())
-    if found is not None and found.remedy and (sight.failed or sight.status.value == "warn"):
-        detail = f"{detail}. Next: {found.remedy}"
+    if finding is not None and finding.remedy and (target.failed or target.status.value == "warn"):
+        detail = f"{detail}. Next: {finding.remedy}"
     if ails is not None:
         detail = f"{ails}; {detail}"
     age = ""
-    if sight.late and sight.age_s is not None:
-        age = f"{_span(sight.age_s)} ago, asking"
-    elif sight.late:
+    if target.late and target.age_s is not None:
+        age = f"{span(target.age_s, rounded=True)} ago, asking"
+    elif target.late:
         age = "asking"
-    mark = "* " if sight.required else "  "
+    mark = "* " if target.required else "  "
     return [
-        (f"{mark}{sight.name}", "bold" if sight.required else ""),
-        (sight.state, style if ails is None or sight.failed else "yellow"),
-        (f"{found.seconds:.3f} s" if found is not None else "", "dim"),
+        (f"{mark}{target.name}", "bold" if target.required else ""),
+        (target.state, style if ails is None or target.failed else "yellow"),
+        (f"{finding.seconds:.3f} s" if finding is not None else "", "dim"),
         (age, "yellow"),
-        (detail, "dim" if ails is None and sight.status.value in ("pass", "skip") else ""),
+        (detail, "dim" if ails is None and target.status.value in ("pass", "skip") else ""),
     ]
 
 
@@ -164,34 +170,23 @@ def _models(loaded: Sequence[LoadedModel], width: int, age: str) -> list[Line]:
     return columns(rows, width, drop=(2, 3, 4))
 
 
-def _machine(view: View, width: int) -> ViewSection | None:
-    gauges = view.gauges
-    if gauges is None:
-        return None
-    over = {one.crossing.target for one in view.warned}
-
-    def gauge(target: str, text: str) -> Piece:
-        return (text, "bold red" if target in over else "")
-
-    parts = [
-        gauge("memory", f"memory {gauges.memory_percent:.0f} % of {gib(gauges.memory_total_bytes)}"),
-        gauge(
-            "cpu",
-            "cpu ?" if gauges.cpu_percent is None else f"cpu {gauges.cpu_percent:.0f} % of {gauges.cores}",
-        ),
-    ]
-    if gauges.swap_total_bytes:
-        parts.append(gauge("swap", f"swap {gauges.swap_percent:.0f} %"))
-    parts += [
-        gauge(f"disk {disk.path}", f"disk {disk.path} {disk.used_percent:.0f} %") for disk in gauges.disks
-    ]
-    rows = flowed(parts, width)
-    for one in view.warned:
-        crossing = one.crossing
-        told = f"{_GAP}! {crossing.target} is at {crossing.value:.0f} %, over {crossing.limit:g} %"
-        users = ", ".join(f"{user.name} {user.pid} {gib(user.rss_bytes)}" for user in one.users)
-        rows.append([(told + (f": {users}" if users else ""), "bold yellow")])
-        rows.append([(f"{_GAP}  Next: {one.remedy}", "yellow")])
+def _machine(machine: MachineView, width: int) -> ViewSection:
+    gauges = machine.gauges
+    over = {warning.crossing.target for warning in machine.warnings}
+    cpu = "cpu ?" if gauges.cpu_percent is None else f"cpu {gauges.cpu_percent:.0f} % of {gauges.cores}"
+    texts = {
+        "memory": f"memory {gauges.memory_percent:.0f} % of {gib(gauges.memory_total_bytes)}",
+        "cpu": cpu,
+        **({"swap": f"swap {gauges.swap_percent:.0f} %"} if gauges.swap_total_bytes else {}),
+        **{f"disk {disk.path}": f"disk {disk.path} {disk.used_percent:.0f} %" for disk in gauges.disks},
+    }
+    rows = flowed([(text, "bold red" if target in over else "") for target, text in texts.items()], width)
+    for warning in machine.warnings:
+        crossing = warning.crossing
+        text = f"{_GAP}! {crossing.target} is at {crossing.value:.0f} %, over {crossing.limit:g} %"
+        users = ", ".join(f"{user.name} {user.pid} {gib(user.rss_bytes)}" for user in warning.users)
+        rows.append([(text + (f": {users}" if users else ""), "bold yellow")])
+        rows.append([(f"{_GAP}  Next: {warning.remedy}", "yellow")])
     return ViewSection([("machine", _TITLE)], rows, least=len(rows))
 
 
@@ -202,7 +197,10 @@ def _requests(summary: Summary, width: int) -> ViewSection:
     ]
     counts += [f"{summary.fallbacks} with a fallback"] if summary.fallbacks else []
     counts += [f"{summary.slow} slow"] if summary.slow else []
-    title: Line = [("requests", _TITLE), (f"  {', '.join(counts)} in {_span(summary.window_s)}", "")]
+    title: Line = [
+        ("requests", _TITLE),
+        (f"  {', '.join(counts)} in {span(summary.window_s, rounded=True)}", ""),
+    ]
     if not summary.models:
         return ViewSection(title, [], least=0)
     head: list[Piece] = [
@@ -229,115 +227,105 @@ def _requests(summary: Summary, width: int) -> ViewSection:
             (str(row.fallbacks or ""), "yellow"),
             (_seconds(row.median_s), ""),
             (_seconds(row.max_s), "yellow" if row.slow else ""),
-            (row.fault or "", "dim"),
+            (row.last_fault or "", "dim"),
         ]
         for row in summary.models
     ]
     return ViewSection(title, columns([head, *rows], width, drop=(8, 7, 5, 1, 2, 6)), least=3)
 
 
-def _containers(view: View, width: int) -> ViewSection | None:
-    if view.containers is None:
-        return None
-    if view.docker is False:
+def _containers(containers: ContainersView, width: int) -> ViewSection:
+    if containers.docker is False:
         return ViewSection([("containers", _TITLE), ("  Docker is not there", "dim")], [], least=0)
-    known = sorted(view.containers, key=lambda one: (one.is_well, -one.at))
-    shown = [one for one in known if not one.is_well or one.restarts]
-    well, sick = sum(one.is_well for one in known), sum(one.is_sick for one in known)
-    others = Counter(one.condition.value for one in known if not one.is_well and not one.is_sick)
-    rest = "".join(f", {count} {condition}" for condition, count in sorted(others.items()))
+    known = sorted(containers.known, key=lambda container: (container.is_well, -container.at))
+    well, sick = sum(container.is_well for container in known), sum(container.is_sick for container in known)
+    others = Counter(
+        container.condition.value for container in known if not container.is_well and not container.is_sick
+    )
+    counts = "".join(f", {count} {condition}" for condition, count in sorted(others.items()))
     title: Line = [
         ("containers", _TITLE),
-        (f"  {well} well, {sick} not{rest}" if known else "  no news", ""),
+        (f"  {well} well, {sick} not{counts}" if known else "  no news", ""),
     ]
     rows: list[list[Piece]] = [
         [
-            (f"{_GAP}{one.name}", ""),
-            (one.state, "bold red" if one.is_sick else ""),
-            (f"{one.restarts} restarts" if one.restarts else "", "yellow"),
-            (_clock(one.at) if one.at else "", "dim"),
-            (one.detail, "dim"),
+            (f"{_GAP}{container.name}", ""),
+            (container.state, "bold red" if container.is_sick else ""),
+            (f"{container.restarts} restarts" if container.restarts else "", "yellow"),
+            (_clock(container.at) if container.at else "", "dim"),
+            (container.detail, "dim"),
         ]
-        for one in shown
+        for container in known
+        if not container.is_well or container.restarts
     ]
     return ViewSection(title, columns(rows, width, drop=(3, 2)), least=min(2, len(rows)))
 
 
-def _errors(view: View, width: int) -> ViewSection:
-    told = f"  {view.errors} since the start" if view.errors else "  none since the start"
-    told += f", {view.not_shown} not shown" if view.not_shown else ""
-    told += f"; {view.left_out} lines left out" if view.left_out else ""
-    title: Line = [("errors", _TITLE), (told, "bold red" if view.errors else "")]
-    rows: list[Line] = columns([_error_row(one) for one in view.complaints], width, drop=(2, 0))
-    notes: list[Line] = [[(f"{_GAP}{note}", "dim")] for note in reversed(view.notes)]
-    if not rows:
-        return ViewSection(title, notes, least=1)
-    return ViewSection(title, [*rows, *notes], least=4)
+def _errors(logs: LogsView, notes: Sequence[str], width: int) -> ViewSection:
+    text = f"  {logs.errors} since the start" if logs.errors else "  none since the start"
+    text += f", {logs.not_shown} not shown" if logs.not_shown else ""
+    text += f"; {logs.left_out} lines left out" if logs.left_out else ""
+    title: Line = [("errors", _TITLE), (text, "bold red" if logs.errors else "")]
+    rows: list[Line] = columns(list(map(_error_row, logs.latest_errors)), width, drop=(2, 0))
+    rows_of_notes: list[Line] = [[(f"{_GAP}{note}", "dim")] for note in reversed(notes)]
+    return ViewSection(title, [*rows, *rows_of_notes], least=4 if rows else 1)
 
 
-def _error_row(one: Complaint) -> list[Piece]:
-    strong = one.tag in ("LLM_CRASH", "LLM_ERROR") or one.level == "critical"
+def _error_row(logged_error: LoggedError) -> list[Piece]:
+    strong = logged_error.tag in ("LLM_CRASH", "LLM_ERROR") or logged_error.level == "critical"
     return [
-        (f"{_GAP}{_clock(one.at)}", "dim"),
-        (f"x{one.count}" if one.count > 1 else "", "bold"),
-        (one.source[:24], "dim"),
-        (one.tag or one.level or "", "red" if strong else "yellow"),
-        (one.text, ""),
+        (f"{_GAP}{_clock(logged_error.at)}", "dim"),
+        (f"x{logged_error.count}" if logged_error.count > 1 else "", "bold"),
+        (logged_error.source[:24], "dim"),
+        (logged_error.tag or logged_error.level or "", "red" if strong else "yellow"),
+        (logged_error.text, ""),
     ]
 
 
 def columns(rows: Sequence[Sequence[Piece]], width: int, drop: Sequence[int]) -> list[Line]:
-    """Rows as lines with their cells under one another; the last cell takes the rest of the width.
+    """Lay rows out as lines with their cells under one another; the last cell takes the rest of the width.
+
+    A table of rich wraps its cells, and cannot give up columns in an order.
 
     Columns that are empty everywhere take no room; those of `drop` go, in this order, until the others fit.
     """
     if not rows:
         return []
     count = len(rows[0])
-    widths = [max(cells(row[at][0]) for row in rows) for at in range(count)]
-    kept = [at for at in range(count) if widths[at]]
-    for gone in drop:
-        if _needed(kept, widths) <= width:
+    widths = [max(cell_len(row[at][0]) for row in rows) for at in range(count)]
+    used = [at for at in range(count) if widths[at]]
+    for dropped in drop:
+        if _needed(used, widths) <= width:
             break
-        kept = [at for at in kept if at != gone]
+        used = [at for at in used if at != dropped]
     result: list[Line] = []
     for row in rows:
         line: Line = []
-        for at in kept:
+        for at in used:
             text, style = row[at]
-            if at != kept[-1]:
-                text += " " * (widths[at] - cells(text)) + _GAP
+            if at != used[-1]:
+                text += " " * (widths[at] - cell_len(text)) + _GAP
             line.append((text, style))
         result.append(line)
     return result
 
 
-def _needed(kept: Sequence[int], widths: Sequence[int]) -> int:
-    fixed = sum(widths[at] + len(_GAP) for at in kept[:-1])
-    return fixed + min(_FLEXIBLE, widths[kept[-1]]) if kept else 0
+def _needed(used: Sequence[int], widths: Sequence[int]) -> int:
+    fixed = sum(widths[at] + len(_GAP) for at in used[:-1])
+    return fixed + min(_FLEXIBLE, widths[used[-1]]) if used else 0
 
 
 def flowed(parts: Sequence[Piece], width: int) -> list[Line]:
-    """Pieces side by side, on as many lines as they need."""
+    """Put pieces side by side, on as many lines as they need."""
     result: list[Line] = []
     used = width + 1
     for text, style in parts:
-        if used + len(_GAP) + cells(text) > width:
+        if used + len(_GAP) + cell_len(text) > width:
             result.append([])
             used = 0
         result[-1].append((_GAP + text, style))
-        used += len(_GAP) + cells(text)
+        used += len(_GAP) + cell_len(text)
     return result
-
-
-def cells(text: str) -> int:
-    """How many columns a terminal takes for a text."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
-    )
 
 
 def _clock(at: float) -> str:
@@ -346,10 +334,3 @@ def _clock(at: float) -> str:
 
 def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.1f} s"
-
-
-def _span(seconds: float) -> str:
-    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} s"

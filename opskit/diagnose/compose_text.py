@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import yaml
 
+from opskit.diagnose.command_secrets import in_words, words_before
 from opskit.diagnose.redaction import MASK, Redactor
-from opskit.diagnose.secret_arguments import in_words, words_before
 from opskit.diagnose.secret_names import harmless, promises_secret
 from opskit.diagnose.secret_shapes import spans
 
@@ -20,7 +20,7 @@ _HOLDERS = ("content",)
 
 
 def masked(text: str, redactor: Redactor) -> str:
-    """The file without its secrets; one that is no YAML is masked as plain text."""
+    """Return the file without its secrets; one that is no YAML is masked as plain text."""
     file = _File(text)
     parts: list[str] = []
     at = 0
@@ -32,7 +32,7 @@ def masked(text: str, redactor: Redactor) -> str:
 
 
 def secrets_in(text: str) -> set[str]:
-    """The secrets that the file gives to its services, by their values."""
+    """Return the secrets that the file gives to its services, by their values."""
     return _File(text).secrets
 
 
@@ -119,7 +119,7 @@ class _File:
 
 
 def _hides(name: str, path: tuple[str, ...], *, alone: bool) -> bool:
-    """Whether everything behind this key is a secret. A service's `secrets` are names; so is the section."""
+    """Tell whether all behind this key is a secret. A service's `secrets` are names; so is the section."""
     if path[:1] == ("secrets",):
         return name in _HOLDERS
     return name != "secrets" and promises_secret(name, alone=alone and name != "PWD")

@@ -1,4 +1,4 @@
-"""Secrets out of everything that is shown or given away: by value where known, by looks anywhere. Pure.
+"""Masks secrets in all that is shown or given away: by value where known, by shape anywhere. Pure.
 
 `Redactor.text` masks the union of all places that any rule finds, so that of two secrets that overlap no half
 stays. What is masked is `***`; names, users of URLs and references such as `${NAME}` stay.
@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 from opskit.config.schema import Secret
-from opskit.diagnose.secret_arguments import in_words, words_before
+from opskit.diagnose.command_secrets import in_words, words_before
 from opskit.diagnose.secret_names import harmless, promises_secret
 from opskit.diagnose.secret_shapes import Span, spans
 
@@ -46,21 +46,21 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets = frozenset(secrets)
         known = {secret for secret in self._secrets if _usable(secret)}
-        forms = {form for one in known if len(one) >= _LONG_CHARS for form in _forms(one)}
-        words = sorted((one for one in known if len(one) < _LONG_CHARS), key=len, reverse=True)
+        forms = {form for secret in known if len(secret) >= _LONG_CHARS for form in _forms(secret)}
+        words = sorted((secret for secret in known if len(secret) < _LONG_CHARS), key=len, reverse=True)
         self._forms = tuple(sorted(forms))
         self._words = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)") if words else None
 
     def knowing(self, secrets: Iterable[str]) -> "Redactor":
-        """One that knows these too."""
+        """Return a redactor that knows these secrets too."""
         return Redactor(self._secrets.union(secrets))
 
     def text(self, text: str) -> str:
-        """The text with every secret masked."""
+        """Return the text with every secret masked."""
         return self._settled(text, each_line=False)
 
     def lines(self, lines: Sequence[str]) -> list[str]:
-        """The same for lines that belong together, as many as there were: a key may span several."""
+        """Mask lines that belong together, and return as many: a key may span several."""
         masked = iter(self._settled("\n".join(lines), each_line=True).split("\n"))
         return ["\n".join(islice(masked, line.count("\n") + 1)) for line in lines]
 
@@ -73,7 +73,7 @@ class Redactor:
         return text
 
     def value(self, value: Any) -> Any:
-        """The same for what JSON can hold: text everywhere, and values by their keys."""
+        """Mask what JSON can hold: text everywhere, and values by their keys."""
         if isinstance(value, Secret):
             return MASK
         if isinstance(value, str):
@@ -107,17 +107,17 @@ class Redactor:
         hidden = promises_secret(named)
         return {
             self.text(str(key)): (
-                masked_whole(one)
-                if _hides(str(key), one) or (hidden and key in _HOLDS)
-                else self._items(one, words_before(value, key))
-                if isinstance(one, list | tuple)
-                else self.value(one)
+                masked_whole(item)
+                if _hides(str(key), item) or (hidden and key in _HOLDS)
+                else self._items(item, words_before(value, key))
+                if isinstance(item, list | tuple)
+                else self.value(item)
             )
-            for key, one in value.items()
+            for key, item in value.items()
         }
 
     def _items(self, items: Sequence[Any], before: Sequence[str] = ()) -> list[Any]:
-        """A list may be a command: `--api-key` hides what follows it."""
+        """Mask a list, which may be a command: `--api-key` hides what follows it."""
         words = [item if isinstance(item, str) else "" for item in items]
         masked = list(items)
         for index, start, end in in_words(words, before):
@@ -126,17 +126,17 @@ class Redactor:
 
 
 def _hides(name: str, value: object) -> bool:
-    """`{"pass": 3}` is a count, `{"pass": "x"}` is not; `secrets` are names."""
+    """Tell whether a name hides its value: `{"pass": 3}` is a count, `{"pass": "x"}` is not."""
     words = isinstance(value, str) and value not in _STATUSES
     return promises_secret(name, alone=words and name != "PWD")
 
 
 def masked_whole(value: Any) -> Any:
-    """What stands behind a secret's name: every leaf of it is masked, unless it tells nothing."""
+    """Mask every leaf behind a secret's name, unless it tells nothing."""
     if isinstance(value, Mapping):
-        return {str(key): masked_whole(one) for key, one in value.items()}
+        return {str(key): masked_whole(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [masked_whole(one) for one in value]
+        return [masked_whole(item) for item in value]
     if value is None or isinstance(value, bool):
         return value
     return value if isinstance(value, str) and not isinstance(value, Secret) and harmless(value) else MASK
@@ -148,7 +148,7 @@ def _usable(secret: str) -> bool:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """How the same secret stands in JSON, in a URL, in base64, in a quoted string."""
+    """Yield how the same secret stands in JSON, in a URL, in base64, in a quoted string."""
     yield secret
     yield secret.strip()
     for ascii_only in (True, False):
@@ -173,7 +173,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _in_base64(raw: bytes) -> Iterator[str]:
-    """What of it is the same wherever it stands in the encoded text."""
+    """Yield the part of the encoded secret that is the same at each of the three positions of base64."""
     for offset in range(3):
         padded = b"\0" * offset + raw
         # A sextet belongs to the secret alone when all of its bits do.
@@ -182,14 +182,14 @@ def _in_base64(raw: bytes) -> Iterator[str]:
             yield encode(padded).decode("ascii")[first:last]
 
 
-def _merged(found: list[Span]) -> Iterator[Span]:
+def _merged(spans_found: list[Span]) -> Iterator[Span]:
     start, end = -1, -1
-    for one in sorted(found):
-        if one[0] > end:
+    for span_start, span_end in sorted(spans_found):
+        if span_start > end:
             if end > start >= 0:
                 yield start, end
-            start, end = one
+            start, end = span_start, span_end
         else:
-            end = max(end, one[1])
+            end = max(end, span_end)
     if end > start >= 0:
         yield start, end

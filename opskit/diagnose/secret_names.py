@@ -65,7 +65,7 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
 def promises_secret(name: str, *, alone: bool = False) -> bool:
-    """Whether the value behind this name must not be shown.
+    """Tell whether the value behind this name must not be shown.
 
     `alone` says that the place speaks for a secret, as an option or a query does: `pass` counts then too.
     """
@@ -97,5 +97,5 @@ def promises_secret(name: str, *, alone: bool = False) -> bool:
 
 
 def harmless(value: str) -> bool:
-    """Whether what stands in a secret's place tells nothing: empty, masked, or a reference as ${NAME}."""
+    """Tell whether what stands in a secret's place is empty, masked, or a reference as ${NAME}."""
     return not value.strip() or _HARMLESS.fullmatch(value.strip()) is not None

@@ -63,14 +63,14 @@ _HASH = re.compile(
 
 
 def spans(text: str) -> Iterator[Span]:
-    """Every place that is a secret whatever stands around it, in no order."""
+    """Yield every place that is a secret whatever stands around it, in no order."""
     for pattern in (_ANYWHERE, _AFTER_A_WORD, _APART):
         done = 0
         for match in pattern.finditer(text):
             # Another one may stand directly behind it, its first letters eaten by this one.
             if match.end() > done:
-                rest = _REST.match(text, match.end())
-                done = rest.end() if rest else match.end()
+                tail = _REST.match(text, match.end())
+                done = tail.end() if tail else match.end()
                 yield match.start(), done
     for pattern in (_PEM, _HASH):
         yield from (match.span() for match in pattern.finditer(text))
@@ -79,12 +79,12 @@ def spans(text: str) -> Iterator[Span]:
 
 
 def _looks_random(text: str) -> bool:
-    """A digest in hexadecimal is no key."""
+    """Tell whether letters of both cases and digits are mixed: a digest in hexadecimal is no key."""
     return any(map(str.isupper, text)) and any(map(str.islower, text)) and any(map(str.isdigit, text))
 
 
 def _ends_of_keys(text: str) -> Iterator[Span]:
-    """A key whose beginning was cut off: it has no more lines than this."""
+    """Yield keys whose beginning was cut off: a key has no more lines than this."""
     before = 0
     for match in _PEM_END.finditer(text):
         floor = max(before, match.start() - _KEY_CHARS)

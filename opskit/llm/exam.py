@@ -85,14 +85,14 @@ async def examine(
     config: Config,
     on_start: Callable[[ExaminedModel], None] = lambda _: None,
 ) -> list[ExamResult]:
-    """The results, in the order given.
+    """Return the results, in the order given.
 
     Machines are tested side by side, the models of one machine one after the other: two at once would slow
     each other down, and might not fit in memory together.
     """
     lanes: dict[str, list[int]] = {}
-    for index, who in enumerate(examinees):
-        url = config.node(who.node).url
+    for index, examinee in enumerate(examinees):
+        url = config.node(examinee.node).url
         lanes.setdefault("" if is_loopback(url) else urlsplit(url).hostname or "", []).append(index)
     results: dict[int, ExamResult] = {}
 
@@ -105,32 +105,32 @@ async def examine(
     return [results[index] for index in range(len(examinees))]
 
 
-async def _examine(router: Router, who: ExaminedModel, config: Config) -> ExamResult:
-    view = await _fresh(router, who.node)
-    if who.load is Load.NONE and not _still_loaded(view, who.model):
+async def _examine(router: Router, examinee: ExaminedModel, config: Config) -> ExamResult:
+    view = await _fresh(router, examinee.node)
+    if examinee.load is Load.NONE and not _still_loaded(view, examinee.model):
         detail = "it was unloaded before its turn, and is not loaded again for a test"
-        return ExamResult(who, Status.SKIP, "unloaded", detail)
+        return ExamResult(examinee, Status.SKIP, "unloaded", detail)
     with correlated():
         tokens = MAX_TOKENS
-        said = await _ask(router, who, tokens)
-        first = _last(said)
+        reply = await _ask(router, examinee, tokens)
+        first = _last(reply)
         load_s = first.load_s if first is not None else None
-        if _was_thinking(said):
+        if _was_thinking(reply):
             tokens = THINKING_TOKENS
-            said = await _ask(router, who, tokens)
-        if isinstance(said, Answer) and load_s is None and who.load in (Load.LOADS, Load.REPLACES):
+            reply = await _ask(router, examinee, tokens)
+        if isinstance(reply, Answer) and load_s is None and examinee.load in (Load.LOADS, Load.REPLACES):
             # The server loaded inside the request: asked again it is warm, and the difference was the load.
-            cold = said.attempts[-1].first_sign_s or 0.0
-            said = await _ask(router, who, tokens)
-            if isinstance(said, Answer):
-                load_s = max(0.0, cold - (said.attempts[-1].first_sign_s or 0.0))
-    if isinstance(said, NoAnswer):
-        return _failure(who, said, load_s, view)
-    return _success(who, said, load_s, slow_s=config.probe.slow_first_token_s)
+            cold = reply.attempts[-1].first_sign_s or 0.0
+            reply = await _ask(router, examinee, tokens)
+            if isinstance(reply, Answer):
+                load_s = max(0.0, cold - (reply.attempts[-1].first_sign_s or 0.0))
+    if isinstance(reply, NoAnswer):
+        return _failure(examinee, reply, load_s, view)
+    return _success(examinee, reply, load_s, slow_s=config.probe.slow_first_token_s)
 
 
 async def _fresh(router: Router, node: str) -> NodeView | None:
-    """The node as it is now: an earlier load may have pushed a model out, or filled the memory."""
+    """Read the node as it is now: an earlier load may have pushed a model out, or filled the memory."""
     catalog = router.catalog
     catalog.forget(node)
     await catalog.snapshot()
@@ -143,7 +143,7 @@ async def _fresh(router: Router, node: str) -> NodeView | None:
 
 
 def _still_loaded(view: NodeView | None, model: str) -> bool:
-    """True as well where it cannot be told."""
+    """Tell whether a model is still in memory; True also where the node does not tell."""
     if view is None or view.fault is not None or not view.residency_known:
         return True
     info = next((info for info in view.models if info.name == model), None)
@@ -154,9 +154,9 @@ def _still_loaded(view: NodeView | None, model: str) -> bool:
     return held is not None and (may_be_asked(held) or is_overdue(held))
 
 
-async def _ask(router: Router, who: ExaminedModel, max_tokens: int) -> Answer | NoAnswer:
+async def _ask(router: Router, examinee: ExaminedModel, max_tokens: int) -> Answer | NoAnswer:
     """Ask this model on this node and no other."""
-    request = ModelRequest(model=who.model, node=who.node)
+    request = ModelRequest(model=examinee.model, node=examinee.node)
     ask = Ask.of(
         QUESTION,
         request=request,
@@ -167,26 +167,26 @@ async def _ask(router: Router, who: ExaminedModel, max_tokens: int) -> Answer | 
     )
     try:
         return await router.chat(ask)
-    except NoAnswer as refused:
-        return refused
+    except NoAnswer as no_answer:
+        return no_answer
 
 
-def _last(said: Answer | NoAnswer) -> Attempt | None:
-    return said.attempts[-1] if said.attempts else None
+def _last(reply: Answer | NoAnswer) -> Attempt | None:
+    return reply.attempts[-1] if reply.attempts else None
 
 
-def _was_thinking(said: Answer | NoAnswer) -> bool:
-    """It spoke up to the limit and had not begun its answer."""
-    last = _last(said)
+def _was_thinking(reply: Answer | NoAnswer) -> bool:
+    """Tell whether it spoke up to the limit and had not begun its answer."""
+    last = _last(reply)
     return (
-        isinstance(said, NoAnswer)
+        isinstance(reply, NoAnswer)
         and last is not None
         and last.finish_reason == "length"
         and (last.outcome is AttemptOutcome.REJECTED)
     )
 
 
-def _success(who: ExaminedModel, answer: Answer, load_s: float | None, *, slow_s: float) -> ExamResult:
+def _success(examinee: ExaminedModel, answer: Answer, load_s: float | None, *, slow_s: float) -> ExamResult:
     attempt = answer.attempts[-1]
     loading = attempt.load_s or 0.0
     first_s = (attempt.first_token_s or 0.0) - loading
@@ -195,7 +195,7 @@ def _success(who: ExaminedModel, answer: Answer, load_s: float | None, *, slow_s
     slow = sign_s > slow_s
     text = " ".join(answer.text.split())
     return ExamResult(
-        who,
+        examinee,
         Status.WARN if slow else Status.PASS,
         "slow" if slow else "ok",
         f"its first token took {sign_s:.1f} s while it was warm" if slow else text[:120],
@@ -210,7 +210,7 @@ def _success(who: ExaminedModel, answer: Answer, load_s: float | None, *, slow_s
 
 
 def _speed(answer: Answer, spoke_s: float) -> float | None:
-    """By the server's own clock where it tells; else the tokens after the first, over their time."""
+    """Return tokens a second by the server's own clock where it tells, else by the time after the first."""
     tokens, eval_s = answer.usage.completion_tokens, answer.usage.eval_s
     if not tokens:
         return None
@@ -220,16 +220,16 @@ def _speed(answer: Answer, spoke_s: float) -> float | None:
 
 
 def _failure(
-    who: ExaminedModel, refused: NoAnswer, load_s: float | None, view: NodeView | None
+    examinee: ExaminedModel, refused: NoAnswer, load_s: float | None, view: NodeView | None
 ) -> ExamResult:
     last = _last(refused)
     if last is None:
         state = view.fault.kind.value if view is not None and view.fault is not None else "unavailable"
-        return ExamResult(who, Status.FAIL, state, refused.message, refused.code, load_s)
+        return ExamResult(examinee, Status.FAIL, state, refused.message, refused.code, load_s)
     # An answer that the server could not parse says as little against the model as one that is no answer.
     rejected = last.outcome is AttemptOutcome.REJECTED or last.fault == FaultKind.UNPARSABLE_ANSWER
     return ExamResult(
-        who,
+        examinee,
         Status.WARN if rejected else Status.FAIL,
         last.fault or "unknown",
         f"no usable answer: {last.detail}" if rejected else last.detail,

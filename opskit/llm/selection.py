@@ -23,7 +23,7 @@ class Load(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Which:
+class ExamRequest:
     """What to test: the models of these names, or all, or else those that are loaded already."""
 
     models: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class ExaminedModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelSelection:
-    """Who is tested and who is not.
+    """Which models are tested, and which are not.
 
     `absent` was asked for by name and cannot be tested. `unloaded` and `untold` count models that would have
     to be loaded, or of which that cannot be told.
@@ -64,38 +64,39 @@ class ModelSelection:
 
     @property
     def replacements(self) -> tuple[ExaminedModel, ...]:
-        return tuple(who for who in self.examinees if who.load is Load.REPLACES)
+        return tuple(examinee for examinee in self.examinees if examinee.load is Load.REPLACES)
 
     def without_replacements(self) -> "ModelSelection":
-        """Nothing that would push a resident MLX model out."""
+        """Return the same without what would push a resident MLX model out."""
         declined = tuple(
-            Skipped(who.node, who.model, "it would replace the resident model") for who in self.replacements
+            Skipped(examinee.node, examinee.model, "it would replace the resident model")
+            for examinee in self.replacements
         )
-        kept = tuple(who for who in self.examinees if who.load is not Load.REPLACES)
-        return replace(self, examinees=kept, skipped=(*self.skipped, *declined))
+        others = tuple(examinee for examinee in self.examinees if examinee.load is not Load.REPLACES)
+        return replace(self, examinees=others, skipped=(*self.skipped, *declined))
 
     def announcement(self) -> list[str]:
-        """What will happen, in sentences, before anything does."""
-        lines = [_announced(who) for who in self.examinees if who.load is not Load.NONE]
+        """Say in sentences what will happen, before anything does."""
+        lines = [_announced(examinee) for examinee in self.examinees if examinee.load is not Load.NONE]
         warm = len(self.examinees) - len(lines)
         if warm:
             lines.insert(0, f"{_models(warm)} loaded already {'is' if warm == 1 else 'are'} tested as found")
         lines += [f"not tested: {skip.model} on {skip.node}: {skip.why}" for skip in self.skipped]
-        for count, told in ((self.unloaded, "not loaded"), (self.untold, "perhaps not loaded")):
+        for count, state in ((self.unloaded, "not loaded"), (self.untold, "perhaps not loaded")):
             if count:
                 are = "is" if count == 1 else "are"
-                lines.append(f"not tested: {_models(count)} that {are} {told}; `--all` loads what fits")
+                lines.append(f"not tested: {_models(count)} that {are} {state}; `--all` loads what fits")
         return lines
 
 
 def select(
-    which: Which,
+    request: ExamRequest,
     views: Sequence[NodeView],
     config: Config,
     fits: Callable[[NodeView, ModelInfo], Fit],
     started_with: Mapping[str, str],
 ) -> ModelSelection:
-    """Who is to be tested. Pure.
+    """Choose the models to test. Pure.
 
     `started_with` names the model behind DEFAULT_MODEL of a node, where that is known. Of each node the
     loaded models come first, before a load can push them out, then the small before the large.
@@ -104,37 +105,37 @@ def select(
     skipped: list[Skipped] = []
     absent: list[Skipped] = []
     unloaded = untold = 0
-    found: set[str] = set()
+    listed: set[str] = set()
     for view in views:
         here: list[ExaminedModel] = []
         alias = started_with.get(view.name)
         for model in view.models:
             if model.name == alias:
                 continue  # listed a second time: DEFAULT_MODEL is the one that loads nothing
-            names = [name for name in which.models if _is(name, model, alias)]
-            found.update(names)
-            if which.models and not names:
+            names = [name for name in request.models if _is(name, model, alias)]
+            listed.update(names)
+            if request.models and not names:
                 continue
-            if not names and not _suits(config.router, which.category, model, alias):
+            if not names and not _suits(config.router, request.category, model, alias):
                 continue
-            who = _examinee(view, model, alias, config, fits)
-            objection = _objection(view, model, who, fits, named=bool(names))
-            if who.load is not Load.NONE and not names and not which.all:
+            examinee = _examinee(view, model, alias, config, fits)
+            objection = _objection(view, model, examinee, fits, named=bool(names))
+            if examinee.load is not Load.NONE and not names and not request.all:
                 known = view.is_resident(model) is not None
                 unloaded += objection is None and known
                 untold += objection is None and not known
             elif objection is None:
-                here.append(who)
+                here.append(examinee)
             else:
                 (absent if names else skipped).append(Skipped(view.name, model.name, objection))
-        here.sort(key=lambda who: (list(Load).index(who.load), who.size_bytes or 0))
+        here.sort(key=lambda examinee: (list(Load).index(examinee.load), examinee.size_bytes or 0))
         examinees += here
-    blind = [view.name for view in views if view.fault is not None]
-    unseen = f"; not read: {', '.join(blind)}" if blind else ""
+    unread = [view.name for view in views if view.fault is not None]
+    not_read = f"; not read: {', '.join(unread)}" if unread else ""
     absent += [
-        Skipped("", name, f"no node lists it{unseen}")
-        for name in dict.fromkeys(which.models)
-        if name not in found
+        Skipped("", name, f"no node lists it{not_read}")
+        for name in dict.fromkeys(request.models)
+        if name not in listed
     ]
     return ModelSelection(tuple(examinees), tuple(skipped), tuple(absent), unloaded, untold)
 
@@ -144,7 +145,7 @@ def _is(name: str, model: ModelInfo, alias: str | None) -> bool:
 
 
 def _suits(router: RouterConfig, category: str | None, model: ModelInfo, alias: str | None) -> bool:
-    """Whether a model is among those that a category prefers; a server's default may serve any."""
+    """Tell whether a model is among those that a category prefers; a server's default may serve any."""
     patterns = router.categories.get(category or "", ())
     if not patterns or (model.name == DEFAULT_MODEL and alias is None):
         return True
@@ -181,20 +182,20 @@ def _examinee(
 def _objection(
     view: NodeView,
     model: ModelInfo,
-    who: ExaminedModel,
+    examinee: ExaminedModel,
     fits: Callable[[NodeView, ModelInfo], Fit],
     *,
     named: bool,
 ) -> str | None:
-    """Why a model that was chosen is not tested after all; what is named may cost more than what is not."""
-    if who.load is Load.NONE:
+    """Return why a model is not tested after all; one that is named may cost more than others."""
+    if examinee.load is Load.NONE:
         return None
     if not named:
         if model.cloud:
             return "it runs in the cloud; `--model` tests it"
-        if who.load is Load.REPLACES:
+        if examinee.load is Load.REPLACES:
             return "it would replace the resident model of this server; `--model` tests it"
-        if who.load is Load.UNKNOWN:
+        if examinee.load is Load.UNKNOWN:
             return "this server does not tell what is loaded, or what a request costs; `--model` tests it"
     if model.cloud:
         return None
@@ -202,20 +203,20 @@ def _objection(
     return room.reason if room.ok is False else None
 
 
-def _announced(who: ExaminedModel) -> str:
-    size = f" ({gib(who.size_bytes)})" if who.size_bytes else ""
-    match who.load:
+def _announced(examinee: ExaminedModel) -> str:
+    size = f" ({gib(examinee.size_bytes)})" if examinee.size_bytes else ""
+    match examinee.load:
         case Load.REPLACES:
-            text = f"this replaces the resident model of {who.node} by {who.shown}"
+            text = f"this replaces the resident model of {examinee.node} by {examinee.shown}"
         case Load.UNKNOWN:
-            return f"this asks {who}, wherever it runs"
+            return f"this asks {examinee}, wherever it runs"
         case _:
-            text = f"this loads {who}{size}"
-    text += f", budget {int(who.budget_s)} s"
-    if who.may_unload:
-        text += f"; to make place the server may unload {', '.join(who.may_unload)}"
-    elif who.fit and who.load is Load.LOADS:
-        text += f"; whether it fits cannot be told ({who.fit})"
+            text = f"this loads {examinee}{size}"
+    text += f", budget {int(examinee.budget_s)} s"
+    if examinee.may_unload:
+        text += f"; to make place the server may unload {', '.join(examinee.may_unload)}"
+    elif examinee.fit and examinee.load is Load.LOADS:
+        text += f"; whether it fits cannot be told ({examinee.fit})"
     return text
 
 

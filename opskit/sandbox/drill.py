@@ -79,7 +79,7 @@ class Stand:
         self, session: Session | None = None, request: ModelRequest | None = None
     ) -> ScenarioResult:
         """Ask once, plain or streamed as the scenario says."""
-        ask = Ask.of(_GOAL, wish=request or ModelRequest(model=_model(self.primary)))
+        ask = Ask.of(_GOAL, request=request or ModelRequest(model=_model(self.primary)))
         began = time.monotonic()
         shown: list[str] = []
         try:

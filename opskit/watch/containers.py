@@ -3,9 +3,16 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
-from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assess_container
+from opskit.checks.container_assessment import (
+    AssessedContainer,
+    ContainerCondition,
+    ContainerRules,
+    assess_container,
+)
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
 from opskit.facts.container import Container
@@ -14,7 +21,7 @@ from opskit.facts.container_survey import read_container, read_containers, surve
 from opskit.logs.following import Backoff
 from opskit.system.docker import Docker
 from opskit.system.docker_records import DockerEvent
-from opskit.watch.watched_container import WatchedContainer, after, is_news, watched
+from opskit.watch.view import Emit
 
 ACTIONS = ("start", "die", "stop", "oom", "health_status", "destroy", "pause", "unpause")
 #: More containers than this are not remembered; those that are well are forgotten first.
@@ -23,12 +30,142 @@ MAX_KNOWN = 500
 _READ_AGAIN = ("start", "health_status")
 
 
-class Containers:
-    """Listens until cancelled.
+@dataclass(frozen=True, slots=True)
+class WatchedContainer:
+    """One container by its name. `restarts` counts those seen by this watch; `at` is epoch seconds.
 
-    `changed` hears of news: before, now, and when (epoch seconds, 0.0 for what was found so). `reached` hears
-    why Docker is gone (once), None when it is there; `started` each name that may begin to write a log.
-    `wall` is epoch seconds.
+    `state` is Docker's word for it, `condition` what every command calls it.
+    """
+
+    name: str
+    state: str = "running"
+    detail: str = ""
+    restarts: int = 0
+    at: float = 0.0
+    condition: ContainerCondition = ContainerCondition.WELL
+
+    @property
+    def is_well(self) -> bool:
+        return self.condition is ContainerCondition.WELL
+
+    @property
+    def is_sick(self) -> bool:
+        return self.condition is ContainerCondition.SICK
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "state": self.state,
+            "condition": self.condition.value,
+            "detail": self.detail,
+            "restarts": self.restarts,
+        }
+
+
+def after(container: Container, event: DockerEvent) -> Container:
+    """Return what a container is after an event, as far as the event itself tells."""
+    match event.action:
+        case "start":
+            return replace(
+                container,
+                status="running",
+                started=event.at,
+                exit_code=0,
+                oom_killed=False,
+                health="starting" if container.has_health_check else None,
+            )
+        case "die":
+            code = event.attributes.get("exitCode", "")
+            return replace(
+                container,
+                status="exited",
+                finished=event.at,
+                exit_code=int(code) if code.isdecimal() else container.exit_code,
+            )
+        case "oom":
+            return replace(container, oom_killed=True)
+        case "health_status":
+            return replace(container, health=event.detail or container.health)
+        case "pause":
+            return replace(container, status="paused")
+        case "unpause":
+            return replace(container, status="running")
+        case _:
+            return container
+
+
+def watched(
+    before: WatchedContainer | None, assessed: AssessedContainer, at: float, action: str = ""
+) -> WatchedContainer:
+    """Return how a container is shown; `action` is the event that led to it, if one did."""
+    again = action == "start" and before is not None and before.state == "exited"
+    restarts = (before.restarts if before is not None else 0) + again
+    detail = _detail(assessed, action, again=again)
+    if (
+        before is not None
+        and not action
+        and (before.state, before.condition) == (assessed.word, assessed.condition)
+    ):
+        detail = before.detail
+    return WatchedContainer(
+        name=assessed.container.name,
+        state=assessed.word,
+        detail=detail,
+        restarts=restarts,
+        at=at,
+        condition=assessed.condition,
+    )
+
+
+def _detail(assessed: AssessedContainer, action: str, *, again: bool) -> str:
+    container, assessment = assessed.container, assessed.assessment
+    if container.status in ("exited", "dead", "created"):
+        end = f"exit code {container.exit_code}" if container.started is not None else "never started"
+        memory = "out of memory" if container.oom_killed else ""
+        return "; ".join(filter(None, (", ".join(filter(None, (end, memory))), assessment.left)))
+    if again:
+        return "restarted"
+    if assessment.words:
+        return assessment.words
+    return {"start": "started", "unpause": "goes on after a pause"}.get(action, "")
+
+
+def is_news(before: WatchedContainer | None, now: WatchedContainer | None) -> bool:
+    """Tell whether a change is worth a word: trouble, the end of trouble, a restart."""
+    if now is None:
+        return before is not None and not before.is_well
+    if before is not None:
+        if now.restarts > before.restarts:
+            return True
+        if (before.state, before.condition) == (now.state, now.condition):
+            return False
+    if now.condition is ContainerCondition.WAITING:
+        return False
+    if now.is_well:
+        return before is not None and before.condition not in (
+            ContainerCondition.WELL,
+            ContainerCondition.WAITING,
+        )
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class ContainersView:
+    """The containers that changed. `docker` tells whether Docker answers, None before it was asked."""
+
+    known: tuple[WatchedContainer, ...]
+    docker: bool | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"docker": self.docker, "known": [container.as_json() for container in self.known]}
+
+
+class ContainerWatch:
+    """Listens to Docker until cancelled.
+
+    `names` are those whose state is read at the start, of which no event tells. `is_asked` False keeps
+    changes of containers to itself. `started` is called with each name that may begin to write a log, `note`
+    with a line for the screen. `wall` is epoch seconds.
     """
 
     def __init__(
@@ -37,8 +174,9 @@ class Containers:
         names: Iterable[str],
         config: Config,
         *,
-        changed: Callable[[WatchedContainer | None, WatchedContainer | None, float], None],
-        reached: Callable[[str | None], None],
+        is_asked: bool,
+        emit: Emit,
+        note: Callable[[str], None],
         started: Callable[[str], None],
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -46,8 +184,9 @@ class Containers:
         self._names = tuple(names)
         self._config = config
         self._rules = ContainerRules.of(config.recovery)
-        self._changed = changed
-        self._reached = reached
+        self._is_asked = is_asked
+        self._emit = emit
+        self._note = note
         self._started = started
         self._wall = wall
         self._records: dict[str, Container] = {}
@@ -58,14 +197,8 @@ class Containers:
         self._ahead_s = 0.0
         self._there: bool | None = None
 
-    @property
-    def present(self) -> bool | None:
-        """Whether Docker answers; None before it was asked."""
-        return self._there
-
-    @property
-    def known(self) -> Mapping[str, WatchedContainer]:
-        return self._known
+    def view(self) -> ContainersView:
+        return ContainersView(tuple(self._known.values()), self._there)
 
     async def run(self) -> None:
         """Raises nothing for what Docker does."""
@@ -80,7 +213,7 @@ class Containers:
                     backoff.reset()
                     since_ns = since_ns or events.began_ns
                     self._is_there(None)
-                    await self._look()
+                    await self._read_all()
                     async for event in events:
                         since_ns = event.at_ns + 1
                         await self._take(event)
@@ -88,12 +221,12 @@ class Containers:
                 self._is_there(error.message)
                 await backoff.wait()
 
-    def look_again(self) -> None:
+    def judge_again(self) -> None:
         """Judge once more what time alone changes: a grace that is over, a stop of long ago."""
         for container in list(self._records.values()):
             self._show(container, 0.0)
 
-    async def _look(self) -> None:
+    async def _read_all(self) -> None:
         """The containers of the stack as they are now: no event tells of what has long been so."""
         containers = await read_containers(self._docker, self._names)
         survey = await survey_containers(self._docker, containers, self._config)
@@ -127,15 +260,14 @@ class Containers:
         now = watched(before, self._assessed(container, at), at or (before.at if before else 0.0), action)
         self._records[container.name] = container
         self._known[container.name] = now
-        if is_news(before, now):
-            self._changed(before, now, at)
+        self._tell(before, now, at)
 
     def _assessed(self, container: Container, at: float) -> AssessedContainer:
         now = datetime.fromtimestamp(max(at, self._wall() + self._ahead_s), UTC)
         events = ContainerEvents(
             now, [*self._before.events, *self._past], self._before.complete, self._before.own_repairs
         )
-        peers = {**self._peers, **{one.id: one for one in self._records.values()}}
+        peers = {**self._peers, **{record.id: record for record in self._records.values()}}
         return AssessedContainer(
             container, assess_container(container, peers=peers, events=events, rules=self._rules, now=now)
         )
@@ -143,15 +275,37 @@ class Containers:
     def _forget(self, event: DockerEvent) -> None:
         before = self._known.pop(event.name, None)
         self._records.pop(event.name, None)
-        if is_news(before, None):
-            self._changed(before, None, event.at_ns / 1e9)
+        self._tell(before, None, event.at_ns / 1e9)
 
     def _bound(self) -> None:
         while len(self._known) > MAX_KNOWN:
-            well = next((name for name, one in self._known.items() if one.is_well), next(iter(self._known)))
+            well = next(
+                (name for name, container in self._known.items() if container.is_well),
+                next(iter(self._known)),
+            )
             del self._known[well], self._records[well]
 
+    def _tell(self, before: WatchedContainer | None, now: WatchedContainer | None, at: float) -> None:
+        container = now or before
+        if container is None or not self._is_asked or not is_news(before, now):
+            return
+        body = {
+            "kind": "container",
+            "target": container.name,
+            "from": None if before is None else before.state,
+            "to": "removed" if now is None else now.state,
+            "condition": container.condition.value,
+            "detail": container.detail,
+            "restarts": container.restarts,
+        }
+        self._emit("state", body, at)
+
     def _is_there(self, problem: str | None) -> None:
-        if self._there is not (problem is None):
-            self._there = problem is None
-            self._reached(problem)
+        if self._there is (problem is None):
+            return
+        self._there = problem is None
+        text = problem or "connected to Docker"
+        self._note(text)
+        state = "absent" if problem else "ok"
+        body = {"kind": "docker", "target": "docker", "from": None, "to": state, "detail": text}
+        self._emit("state", body)

@@ -1,22 +1,53 @@
-"""The machine against its thresholds, and what to type when memory runs short (SPEC C8). Pure."""
+"""The machine against its thresholds, and what to type when memory runs short (SPEC C8)."""
 
+import asyncio
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from opskit.checks.model_rows import LoadedModel
-from opskit.config.schema import NodeConfig, WatchConfig
+from opskit.config.schema import Config, NodeConfig, WatchConfig
 from opskit.llm.fit import gib
-from opskit.system.host import Gauges, MemoryUser, is_loopback
-from opskit.watch.threshold import Change, Threshold
+from opskit.system.host import Gauges, MemoryUser, Meter, is_loopback, memory_users
+from opskit.watch.polling import Poller, ask_all
+from opskit.watch.view import Emit
 
 #: How far below its limit a value must fall, in percent, before all is well again.
 MARGIN_PERCENT = 5.0
 DISK_MARGIN_PERCENT = 1.0
 #: A processor that is full for a moment only does its work.
 CPU_HOLD = 3
-_OLLAMA_PORT = 11434
+_LARGEST = 3
+_LARGEST_EVERY_S = 5.0
+Change = Literal["warning", "recovered"]
+
+
+@dataclass(slots=True)
+class Threshold:
+    """Warns when `hold` values in a row have reached `limit`; well again once one is below `limit - margin`.
+
+    `over` tells which of the two holds now: with a margin between them nothing flaps.
+    """
+
+    limit: float
+    margin: float
+    hold: int = 1
+    over: bool = False
+    _row: int = 0
+
+    def take(self, value: float) -> Change | None:
+        """Take the next value; return what it changed."""
+        if self.over:
+            if value < self.limit - self.margin:
+                self.over, self._row = False, 0
+                return "recovered"
+            return None
+        self._row = self._row + 1 if value >= self.limit else 0
+        if self._row < self.hold:
+            return None
+        self.over = True
+        return "warning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +69,7 @@ class MachineLimits:
         self.over: dict[str, ThresholdEvent] = {}
 
     def take(self, gauges: Gauges) -> list[ThresholdEvent]:
-        """One reading; what it changed."""
+        """Take one reading; return what it changed."""
         values = [("memory", gauges.memory_percent, Threshold(self._config.memory_percent, MARGIN_PERCENT))]
         values += [
             (
@@ -51,23 +82,23 @@ class MachineLimits:
         if gauges.cpu_percent is not None:
             cpu = Threshold(self._config.cpu_percent, MARGIN_PERCENT, CPU_HOLD)
             values.append(("cpu", gauges.cpu_percent, cpu))
-        found = []
+        crossings = []
         for target, value, fresh in values:
             threshold = self._thresholds.setdefault(target, fresh)
             change = threshold.take(value)
             if change is not None:
-                found.append(ThresholdEvent(change, target, value, threshold.limit))
+                crossings.append(ThresholdEvent(change, target, value, threshold.limit))
             if threshold.over:
                 self.over[target] = ThresholdEvent("warning", target, value, threshold.limit)
             else:
                 self.over.pop(target, None)
-        return found
+        return crossings
 
 
 def remedy(
     target: str, users: Sequence[MemoryUser], loaded: Sequence[LoadedModel], nodes: Sequence[NodeConfig]
 ) -> str:
-    """The command to type, most relief first. `loaded` are the models in memory, wherever they are."""
+    """Return the command to type, most relief first. `loaded` are the models in memory, wherever they are."""
     if target == "cpu":
         return "`top -o cpu` on a Mac, `top` on Linux: the processes that use it"
     if target.startswith("disk "):
@@ -91,18 +122,87 @@ def remedy(
     return "`opskit models loaded` shows what models hold"
 
 
-def as_json(gauges: Gauges) -> dict[str, Any]:
-    return {
-        "memory_percent": gauges.memory_percent,
-        "memory_total_bytes": gauges.memory_total_bytes,
-        "memory_available_bytes": gauges.memory_available_bytes,
-        "swap_percent": gauges.swap_percent,
-        "swap_total_bytes": gauges.swap_total_bytes,
-        "cpu_percent": gauges.cpu_percent,
-        "cores": gauges.cores,
-        "load_1": round(gauges.load_1, 2),
-        "disks": [
-            {"path": disk.path, "used_percent": disk.used_percent, "free_bytes": disk.free_bytes}
-            for disk in gauges.disks
-        ],
-    }
+@dataclass(frozen=True, slots=True)
+class MachineWarning:
+    """A value over its limit, who uses the memory, and what to type."""
+
+    crossing: ThresholdEvent
+    users: tuple[MemoryUser, ...]
+    remedy: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "target": self.crossing.target,
+            "value_percent": self.crossing.value,
+            "limit_percent": self.crossing.limit,
+            "largest": [asdict(user) for user in self.users],
+            "remedy": self.remedy,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MachineView:
+    """The gauges as they were read `age_s` ago, and the values that are over their limits."""
+
+    gauges: Gauges
+    age_s: float | None = None
+    warnings: tuple[MachineWarning, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        age_s = None if self.age_s is None else round(self.age_s, 2)
+        return {**asdict(self.gauges), "load_1": round(self.gauges.load_1, 2), "age_s": age_s}
+
+
+class MachineWatch:
+    """Reads the gauges on each tick, and who uses the memory while it is short.
+
+    `loaded` gives the models in memory, wherever they are.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        disks: Sequence[str],
+        *,
+        clock: Callable[[], float],
+        emit: Emit,
+        loaded: Callable[[], Sequence[LoadedModel]],
+    ) -> None:
+        meter = Meter(disks)
+        self._config = config
+        self._clock = clock
+        self._emit = emit
+        self._loaded = loaded
+        self._limits = MachineLimits(config.watch)
+        self._taken_at: float | None = None
+        self.gauges = Poller(lambda: asyncio.to_thread(meter.read), clock)
+        self.users = Poller(lambda: asyncio.to_thread(memory_users, _LARGEST), clock)
+
+    async def compare(self, patience_s: float) -> None:
+        """Tell what the newest reading changed."""
+        if self.gauges.answer is None or self.gauges.at == self._taken_at:
+            return
+        self._taken_at = self.gauges.at
+        crossings = self._limits.take(self.gauges.answer)
+        known_at = self.users.at
+        if "memory" in self._limits.over and (
+            known_at is None or self._clock() - known_at >= _LARGEST_EVERY_S
+        ):
+            await ask_all([self.users], patience_s)
+        for crossing in crossings:
+            body = self._warning(crossing).as_json()
+            if crossing.change == "recovered":
+                body = {key: body[key] for key in ("target", "value_percent", "limit_percent")}
+            self._emit(crossing.change, body)
+
+    def view(self, now: float) -> MachineView | None:
+        """Return the last reading; None before the first."""
+        if self.gauges.answer is None:
+            return None
+        age_s = None if self.gauges.at is None else now - self.gauges.at
+        return MachineView(self.gauges.answer, age_s, tuple(map(self._warning, self._limits.over.values())))
+
+    def _warning(self, crossing: ThresholdEvent) -> MachineWarning:
+        users = self.users.answer or () if crossing.target == "memory" else ()
+        command = remedy(crossing.target, users, self._loaded(), self._config.nodes)
+        return MachineWarning(crossing, users, command)

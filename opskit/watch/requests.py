@@ -1,12 +1,12 @@
 """Requests as the tagged logs tell of them (SPEC A1): which run, how the others ended, how each model fares.
 
-Pure: lines in, news out; all times are epoch seconds. `opskit.logs.calls` joins the lines; a request that no
-line ends has failed when its last open call failed and nothing followed, and is lost after a long silence.
+Pure: lines in, changes out; all times are epoch seconds. `opskit.logs.calls` joins the lines; a request that
+no line ends has failed when its last open call failed and nothing followed, and is lost after a long silence.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from opskit.logs.calls import ModelCall, RequestCalls
@@ -22,11 +22,11 @@ _NAME_CHARS = 120
 State = Literal["running", "done", "failed", "interrupted", "lost"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestChange:
     """A request that began or ended. `seconds` is None while it runs; `fault` is a verdict too."""
 
-    identifier: str
+    correlation_id: str
     state: State
     at: float
     goal: str
@@ -39,56 +39,32 @@ class RequestChange:
     slow: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "correlation_id": self.identifier,
-            "state": self.state,
-            "goal": self.goal,
-            "node": self.node,
-            "model": self.model,
-            "seconds": None if self.seconds is None else round(self.seconds, 3),
-            "attempts": self.attempts,
-            "fallback": self.fallback,
-            "fault": self.fault,
-            "slow": self.slow,
-        }
+        document = asdict(self)
+        del document["at"]
+        return {**document, "seconds": None if self.seconds is None else round(self.seconds, 3)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRow:
     """One model on one node: calls that run, and those that ended within the window.
 
-    `fault` is that of the last failure, `ails` tells that no call went well since.
+    `last_fault` is that of the last failure, `ails` tells that no call went well since.
     """
 
     node: str
     model: str
-    running: int
-    done: int
-    failed: int
-    fallbacks: int
-    slow: int
-    median_s: float | None
-    max_s: float | None
-    fault: str | None
+    running: int = 0
+    done: int = 0
+    failed: int = 0
+    fallbacks: int = 0
+    slow: int = 0
+    median_s: float | None = None
+    max_s: float | None = None
+    last_fault: str | None = None
     ails: bool = False
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "node": self.node,
-            "model": self.model,
-            "running": self.running,
-            "done": self.done,
-            "failed": self.failed,
-            "fallbacks": self.fallbacks,
-            "slow": self.slow,
-            "median_s": self.median_s,
-            "max_s": self.max_s,
-            "last_fault": self.fault,
-            "ails": self.ails,
-        }
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """The last `window_s` seconds. `lost`: no end was seen for as long as any request may take."""
 
@@ -102,21 +78,12 @@ class Summary:
     models: tuple[ModelRow, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "window_s": self.window_s,
-            "running": self.running,
-            "done": self.done,
-            "failed": self.failed,
-            "lost": self.lost,
-            "fallbacks": self.fallbacks,
-            "slow": self.slow,
-            "models": [row.as_json() for row in self.models],
-        }
+        return asdict(self)
 
 
 @dataclass(slots=True)
 class _Open:
-    identifier: str
+    correlation_id: str
     began: float
     last: float
     calls: RequestCalls = field(default_factory=RequestCalls)
@@ -147,11 +114,11 @@ class RequestTracker:
         self._calls: deque[tuple[float, ModelCall]] = deque(maxlen=MAX_CALLS)
 
     def take(self, said: Facts, at: float) -> list[RequestChange]:
-        """One tagged line; what it makes known. A line without a correlation id tells of no request."""
+        """Take one tagged line; return what it makes known: nothing without a correlation id."""
         if said.tag is None or said.correlation_id is None:
             return []
         identifier = said.correlation_id[:_NAME_CHARS]
-        news: list[RequestChange] = []
+        changes: list[RequestChange] = []
         request = self._open.get(identifier)
         if request is None:
             if said.tag not in ("REQUEST", "LLM_CALL"):
@@ -159,7 +126,7 @@ class RequestTracker:
             request = self._open[identifier] = _Open(identifier, at, at)
             while len(self._open) > MAX_OPEN:
                 _, oldest = self._open.popitem(last=False)
-                news.append(self._end(oldest, "lost", at))
+                changes.append(self._end(oldest, "lost", at))
         request.last = max(request.last, at)
         call = request.calls.take(said, at)
         if call is not None:
@@ -167,52 +134,53 @@ class RequestTracker:
             if call.outcome != "unfinished" and self._is_here(call):
                 self._calls.append((at, call))
         if said.tag == "REQUEST":
-            news.append(_news(request, "running", at))
+            changes.append(_change(request, "running", at))
         elif request.calls.state != "running":
             del self._open[identifier]
             state = request.calls.state
-            news.append(self._end(request, "done" if state == "answered" else state, at))
-        return news
+            changes.append(self._end(request, "done" if state == "answered" else state, at))
+        return changes
 
     def expire(self, now: float) -> list[RequestChange]:
-        """What has ended without a word of its own by `now`."""
-        news = []
+        """Return what has ended by `now` without a line of its own."""
+        changes = []
         for identifier, request in list(self._open.items()):
             failed_at = request.calls.failed_at
             if failed_at is not None and not request.calls.open and now - failed_at >= SETTLE_S:
                 del self._open[identifier]
-                news.append(self._end(request, "failed", failed_at))
+                changes.append(self._end(request, "failed", failed_at))
             elif now - request.last >= self._lost_s:
                 del self._open[identifier]
-                news.append(self._end(request, "lost", request.last))
-        return news
+                changes.append(self._end(request, "lost", request.last))
+        return changes
 
     def summary(self, now: float) -> Summary:
-        """The window that ends at `now`."""
+        """Sum up the window that ends at `now`."""
         since = now - self._window_s
         while self._ended and self._ended[0].at < since:
             self._ended.popleft()
         while self._calls and self._calls[0][0] < since:
             self._calls.popleft()
-        ended = [news for news in self._ended if news.at >= since]
+        ended = [change for change in self._ended if change.at >= since]
+        states = Counter(change.state for change in ended)
         return Summary(
-            self._window_s,
-            len(self._open),
-            sum(news.state == "done" for news in ended),
-            sum(news.state == "failed" for news in ended),
-            sum(news.state == "lost" for news in ended),
-            sum(news.fallback for news in ended),
-            sum(news.slow for news in ended),
-            tuple(self._rows(since)),
+            window_s=self._window_s,
+            running=len(self._open),
+            done=states["done"],
+            failed=states["failed"],
+            lost=states["lost"],
+            fallbacks=sum(change.fallback for change in ended),
+            slow=sum(change.slow for change in ended),
+            models=tuple(self._rows(since)),
         )
 
     def _is_here(self, call: ModelCall) -> bool:
         return call.url is None or self._urls.get(call.node or "", call.url) == call.url
 
     def _end(self, request: _Open, state: State, at: float) -> RequestChange:
-        news = _news(request, state, at, max(0.0, at - request.began), slow_s=self._slow_s)
-        self._ended.append(news)
-        return news
+        change = _change(request, state, at, max(0.0, at - request.began), slow_s=self._slow_s)
+        self._ended.append(change)
+        return change
 
     def _rows(self, since: float) -> Iterator[ModelRow]:
         ended: dict[tuple[str, str], list[ModelCall]] = {}
@@ -225,39 +193,40 @@ class RequestTracker:
                 running[_place(call)] = running.get(_place(call), 0) + 1
         for place in sorted({*ended, *running}):
             calls = ended.get(place, [])
-            took = sorted(call.seconds for call in calls if not call.failed and call.seconds is not None)
+            seconds = sorted(call.seconds for call in calls if not call.failed and call.seconds is not None)
             faults = [call.fault for call in calls if call.failed]
             yield ModelRow(
-                *place,
-                running.get(place, 0),
-                sum(not call.failed for call in calls),
-                len(faults),
-                sum(call.fallback for call in calls),
-                sum(call.seconds is not None and call.seconds > self._slow_s for call in calls),
-                took[len(took) // 2] if took else None,
-                took[-1] if took else None,
-                faults[-1] if faults else None,
-                bool(calls) and calls[-1].failed,
+                node=place[0],
+                model=place[1],
+                running=running.get(place, 0),
+                done=sum(not call.failed for call in calls),
+                failed=len(faults),
+                fallbacks=sum(call.fallback for call in calls),
+                slow=sum(call.seconds is not None and call.seconds > self._slow_s for call in calls),
+                median_s=seconds[len(seconds) // 2] if seconds else None,
+                max_s=seconds[-1] if seconds else None,
+                last_fault=faults[-1] if faults else None,
+                ails=bool(calls) and calls[-1].failed,
             )
 
 
-def _news(
+def _change(
     request: _Open, state: State, at: float, seconds: float | None = None, *, slow_s: float = 0.0
 ) -> RequestChange:
-    last = request.calls.last
-    node, model = ("?", "?") if last is None else _place(last)
+    call = request.calls.last
+    node, model = ("?", "?") if call is None else _place(call)
     return RequestChange(
-        request.identifier,
-        state,
-        at,
-        request.calls.goal,
-        node,
-        model,
-        seconds,
-        request.calls.count,
-        request.fallback,
-        last.fault if last is not None and last.failed else request.calls.code,
-        seconds is not None and seconds > slow_s,
+        correlation_id=request.correlation_id,
+        state=state,
+        at=at,
+        goal=request.calls.goal,
+        node=node,
+        model=model,
+        seconds=seconds,
+        attempts=request.calls.count,
+        fallback=request.fallback,
+        fault=call.fault if call is not None and call.failed else request.calls.code,
+        slow=seconds is not None and seconds > slow_s,
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -15,6 +15,8 @@ from opskit.facts.survey import Survey
 from opskit.providers.base import CallCause, CallError
 from opskit.providers.node import Node
 from opskit.result import Finding, Status
+from opskit.watch.polling import Poller
+from opskit.watch.view import Emit
 
 #: How often the list of models of a node is read anew.
 RELIST_S = 60.0
@@ -38,8 +40,8 @@ class Target(Protocol):
     name: str
     required: bool
 
-    async def look(self) -> TargetReply:
-        """Look at it; ends within its own deadline. Raises nothing for what the target does."""
+    async def read(self) -> TargetReply:
+        """Read its state; ends within its own deadline. Raises nothing for what the target does."""
 
 
 class NodeTarget:
@@ -56,7 +58,7 @@ class NodeTarget:
         self._listed_at = float("-inf")
         self._loaded: tuple[tuple[LoadedModel, ...], float | None] = ((), None)
 
-    async def look(self) -> TargetReply:
+    async def read(self) -> TargetReply:
         """Its metadata: the list of models now and then, what is loaded each time."""
         began = time.monotonic()
         try:
@@ -75,12 +77,17 @@ class NodeTarget:
         if facts.failed is None and facts.residency_known:
             self._loaded = (tuple(rows), now)
         partly = next(
-            (f for f in report.findings[1:] if f.check == "resident" and f.status is Status.WARN), None
+            (
+                finding
+                for finding in report.findings[1:]
+                if finding.check == "resident" and finding.status is Status.WARN
+            ),
+            None,
         )
-        found = report.findings[0]
-        if partly is not None and found.status is Status.PASS:
-            found = replace(partly, target=found.target, detail=f"{partly.target}: {partly.detail}")
-        return TargetReply(replace(found, seconds=facts.seconds), now, *self._loaded)
+        finding = report.findings[0]
+        if partly is not None and finding.status is Status.PASS:
+            finding = replace(partly, target=finding.target, detail=f"{partly.target}: {partly.detail}")
+        return TargetReply(replace(finding, seconds=facts.seconds), now, *self._loaded)
 
     async def _read(self) -> NodeFacts:
         now = time.monotonic()
@@ -104,13 +111,13 @@ class AgentTarget:
         self._agent = agent
         self._survey = survey
 
-    async def look(self) -> TargetReply:
+    async def read(self) -> TargetReply:
         """Its own deadlines bound it: connect, status page, and a moment for evidence of a silence."""
         probe = await probe_agent(self._survey, self._agent)
         return TargetReply(probe.finding(), time.monotonic(), levels=probe.facts.levels)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetView:
     """A target as it is shown. Ages are seconds; `age_s` None means that it has not answered yet.
 
@@ -155,15 +162,15 @@ class TargetView:
 
     def as_json(self, now: float) -> dict[str, Any]:
         rows, loaded_age = self.loaded_now(now)
-        found = self.answer.finding if self.answer is not None else None
+        finding = self.answer.finding if self.answer is not None else None
         document: dict[str, Any] = {
             "name": self.name,
             "required": self.required,
             "status": self.status.value,
             "state": self.state,
-            "detail": found.detail if found is not None else "it has not answered yet",
-            "remedy": found.remedy if found is not None else None,
-            "seconds": round(found.seconds, 4) if found is not None else None,
+            "detail": finding.detail if finding is not None else "it has not answered yet",
+            "remedy": finding.remedy if finding is not None else None,
+            "seconds": round(finding.seconds, 4) if finding is not None else None,
             "age_s": None if self.age_s is None else round(self.age_s, 2),
             "late": self.late,
         }
@@ -174,3 +181,54 @@ class TargetView:
             levels = self.answer.levels if self.answer is not None else None
             document["levels"] = None if levels is None else dict(levels)
         return document
+
+
+class TargetWatch:
+    """Asks each target on each tick, and tells which states changed."""
+
+    def __init__(self, targets: Sequence[Target], *, clock: Callable[[], float], emit: Emit) -> None:
+        self._emit = emit
+        self._polled = [(target, Poller(target.read, clock)) for target in targets]
+        self._states: dict[tuple[str, str], tuple[str, str]] = {}
+
+    @property
+    def pollers(self) -> list[Poller[TargetReply]]:
+        return [poller for _, poller in self._polled]
+
+    def loaded(self) -> list[LoadedModel]:
+        """Return the models that are known to be in memory."""
+        return [row for poller in self.pollers if poller.answer is not None for row in poller.answer.loaded]
+
+    def view(self, now: float) -> tuple[TargetView, ...]:
+        return tuple(
+            TargetView(
+                kind=target.kind,
+                name=target.name,
+                required=target.required,
+                answer=poller.answer,
+                age_s=None if poller.at is None else now - poller.at,
+                late=poller.late,
+            )
+            for target, poller in self._polled
+        )
+
+    def compare(self) -> None:
+        """Tell each state that is not the one before."""
+        for target, poller in self._polled:
+            if poller.answer is None:
+                continue
+            finding, key = poller.answer.finding, (target.kind, target.name)
+            state, before = (finding.status.value, finding.state), self._states.get(key)
+            if state == before:
+                continue
+            self._states[key] = state
+            body = {
+                "kind": target.kind,
+                "target": target.name,
+                "from": None if before is None else before[1],
+                "to": finding.state,
+                "status": finding.status.value,
+                "detail": finding.detail,
+                "remedy": finding.remedy,
+            }
+            self._emit("state", body)

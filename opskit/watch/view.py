@@ -1,66 +1,56 @@
-"""What a watch knows at one moment: what a screen draws, a tick tells and an exit status follows from."""
+"""What a watch tells: its events, and all that it knows at one moment, from which the exit status follows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from opskit.errors import Exit
-from opskit.system.host import Gauges, MemoryUser
-from opskit.watch import machine
-from opskit.watch.complaints import Complaint
-from opskit.watch.machine import ThresholdEvent
-from opskit.watch.requests import Summary
-from opskit.watch.targets import TargetView
-from opskit.watch.watched_container import WatchedContainer
+from opskit.result import SCHEMA_VERSION
+from opskit.text import utc
+
+if TYPE_CHECKING:
+    from opskit.watch.containers import ContainersView
+    from opskit.watch.logs import LogsView
+    from opskit.watch.machine import MachineView
+    from opskit.watch.requests import Summary
+    from opskit.watch.targets import TargetView
+
+Kind = Literal["tick", "state", "request", "error", "warning", "recovered"]
 
 
 @dataclass(frozen=True, slots=True)
-class Warned:
-    """A value over its limit, who uses the memory, and what to type."""
+class WatchEvent:
+    """`at` is epoch seconds; `body` is ready for JSON."""
 
-    crossing: ThresholdEvent
-    users: tuple[MemoryUser, ...]
-    remedy: str
+    kind: Kind
+    at: float
+    body: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "target": self.crossing.target,
-            "value_percent": self.crossing.value,
-            "limit_percent": self.crossing.limit,
-            "largest": [
-                {"pid": user.pid, "name": user.name, "rss_bytes": user.rss_bytes} for user in self.users
-            ],
-            "remedy": self.remedy,
-        }
+        return {"schema_version": SCHEMA_VERSION, "at": utc(self.at), "event": self.kind, **self.body}
 
 
-@dataclass(frozen=True, slots=True)
+class Emit(Protocol):
+    """Takes an event as it happens. `at` is epoch seconds, now where it is 0."""
+
+    def __call__(self, kind: Kind, body: Mapping[str, Any], at: float = 0.0) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """`at` is epoch seconds, `now` monotonic ones of the same moment. A part that was not asked for is None.
-
-    `complaints` are the newest first; `gauges_age_s` tells how old `gauges` are; `docker` is None where
-    nobody asked it yet.
-    """
+    """All at one moment: `at` in epoch seconds, `now` in monotonic ones. What was not asked for is None."""
 
     at: float
     now: float
     number: int
     skipped: int
     every_s: float
-    targets: tuple[TargetView, ...] = ()
-    gauges: Gauges | None = None
-    gauges_age_s: float | None = None
-    warned: tuple[Warned, ...] = ()
-    requests: Summary | None = None
-    containers: tuple[WatchedContainer, ...] | None = None
-    docker: bool | None = None
-    complaints: tuple[Complaint, ...] = ()
-    errors: int = 0
-    not_shown: int = 0
-    lines: int = 0
-    left_out: int = 0
+    logs: "LogsView"
+    targets: "tuple[TargetView, ...]" = ()
+    machine: "MachineView | None" = None
+    requests: "Summary | None" = None
+    containers: "ContainersView | None" = None
     notes: tuple[str, ...] = ()
-    sources: tuple[str, ...] = field(default=())
 
     @property
     def exit(self) -> Exit:
@@ -68,7 +58,7 @@ class View:
         return exit_of(self.targets)
 
     def as_json(self) -> dict[str, Any]:
-        """The body of a tick."""
+        """Return the body of a tick."""
         document: dict[str, Any] = {
             "number": self.number,
             "skipped": self.skipped,
@@ -76,39 +66,25 @@ class View:
             "status": {Exit.OK: "pass", Exit.FAILED: "fail"}.get(self.exit, "inconclusive"),
         }
         for kind in ("node", "agent"):
-            found = [sight.as_json(self.now) for sight in self.targets if sight.kind == kind]
-            if found:
-                document[f"{kind}s"] = found
-        if self.gauges is not None:
-            age = self.gauges_age_s
-            document["machine"] = {
-                **machine.as_json(self.gauges),
-                "age_s": None if age is None else round(age, 2),
-            }
-            document["warnings"] = [one.as_json() for one in self.warned]
+            targets = [target.as_json(self.now) for target in self.targets if target.kind == kind]
+            if targets:
+                document[f"{kind}s"] = targets
+        if self.machine is not None:
+            document["machine"] = self.machine.as_json()
+            document["warnings"] = [warning.as_json() for warning in self.machine.warnings]
         if self.requests is not None:
             document["requests"] = self.requests.as_json()
         if self.containers is not None:
-            document["containers"] = {
-                "docker": self.docker,
-                "known": [one.as_json() for one in self.containers],
-            }
-        document["logs"] = {
-            "sources": list(self.sources),
-            "lines": self.lines,
-            "left_out": self.left_out,
-            "errors": self.errors,
-            "errors_not_shown": self.not_shown,
-        }
-        return document
+            document["containers"] = self.containers.as_json()
+        return {**document, "logs": self.logs.as_json()}
 
 
-def exit_of(targets: Sequence[TargetView]) -> Exit:
-    """The exit status that the targets ask for."""
-    if any(sight.required and sight.failed for sight in targets):
+def exit_of(targets: "Sequence[TargetView]") -> Exit:
+    """Return the exit status that the targets ask for. Pure."""
+    if any(target.required and target.failed for target in targets):
         return Exit.FAILED
-    if any(sight.required and not sight.answers for sight in targets):
+    if any(target.required and not target.answers for target in targets):
         return Exit.INCONCLUSIVE
-    if targets and not any(sight.answers for sight in targets):
+    if targets and not any(target.answers for target in targets):
         return Exit.INCONCLUSIVE
     return Exit.OK

@@ -8,44 +8,55 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from opskit.config.schema import Config
-from opskit.logs.record import LogEntry, facts
+from opskit.errors import UsageError
+from opskit.facts.survey import Survey
+from opskit.logs.container import ContainerSource
+from opskit.logs.files import FileSource
+from opskit.logs.resolve import resolve
 from opskit.logs.source import LeftOut, LogSource, Note
 from opskit.system.docker import Docker
-from opskit.system.host import Gauges, MemoryUser, Meter, memory_users
+from opskit.system.docker_records import ListedContainer
+from opskit.system.logfile import LOG_NAME
 from opskit.system.threads import use_abandonable_threads
-from opskit.watch.complaints import Complaints
-from opskit.watch.containers import Containers
-from opskit.watch.event import Kind, WatchEvent
-from opskit.watch.machine import MachineLimits, ThresholdEvent, remedy
-from opskit.watch.poller import Poller, ask_all
-from opskit.watch.reading import HISTORY_LINES, Reader, ReadTally
-from opskit.watch.requests import RequestChange, RequestTracker
-from opskit.watch.targets import Target, TargetReply, TargetView
-from opskit.watch.ticker import Ticker, jump_s
-from opskit.watch.view import View, Warned
-from opskit.watch.watched_container import WatchedContainer
+from opskit.text import duration_s
+from opskit.watch.containers import ContainerWatch
+from opskit.watch.logs import HISTORY_LINES, LogWatch, Reader
+from opskit.watch.machine import MachineWatch
+from opskit.watch.polling import Poller, Ticker, ask_all, jump_s
+from opskit.watch.targets import AgentTarget, NodeTarget, Target, TargetWatch
+from opskit.watch.view import Kind, View, WatchEvent
 
 AREAS = ("nodes", "agents", "requests", "errors", "machine", "containers")
+LEAST_EVERY_S = 0.5
+MOST_EVERY_S = 86_400.0
 #: How long a tick waits for answers, so that it tells of now and not of the beat before.
 PATIENCE_S = 0.25
 FIRST_PATIENCE_S = 1.0
-#: Requests that are told one by one between two ticks.
-_REQUESTS_EACH_ROUND = 200
-_LARGEST = 3
-_LARGEST_EVERY_S = 5.0
 _NOTES = 5
 
 
 @dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """What was asked for, as far as it can be judged without a configuration."""
+
+    specs: tuple[str, ...]
+    every_s: float
+    count: int | None
+    only: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchParts:
     """What is watched. `own` is the source whose past is read too, `docker` None where nobody asks it.
 
-    `default_containers` are followed by their names as soon as they are there; `disks` are folders.
+    `stack_containers` are those whose state is told at the start; with `follows_logs` their logs are read as
+    soon as they are there. `disks` are folders.
     """
 
     areas: frozenset[str]
@@ -54,9 +65,81 @@ class WatchParts:
     sources: Sequence[LogSource] = ()
     own: LogSource | None = None
     docker: Docker | None = None
-    default_containers: Sequence[str] = ()
-    follow: Callable[[str], LogSource] | None = None
+    stack_containers: Sequence[str] = ()
+    follows_logs: bool = False
     disks: Sequence[str] = ("/",)
+
+
+def options(specs: Sequence[str], every: str, count: int | None, only: Sequence[str]) -> WatchOptions:
+    """Read the options of the command. Raises UsageError for an interval that cannot be used."""
+    word = every.strip()
+    seconds = duration_s(f"{word}s" if word.replace(".", "", 1).isdecimal() else word)
+    if seconds is None:
+        raise UsageError(f"--every {every!r} is no duration", remedy="write it like 500ms, 5s or 1m30s")
+    if not LEAST_EVERY_S <= seconds <= MOST_EVERY_S:
+        bound = f"at least {LEAST_EVERY_S:g} s" if seconds < LEAST_EVERY_S else "at most a day"
+        raise UsageError(f"--every {every}: it must be {bound}", remedy="write it like 500ms, 5s or 1m30s")
+    return WatchOptions(tuple(specs), seconds, count, tuple(only))
+
+
+async def open_parts(options: WatchOptions, survey: Survey) -> WatchParts:
+    """Return the parts of a watch over a survey. Raises OpskitError for a source that is not there."""
+    config = survey.config
+    areas, named = _areas(options.only, config)
+
+    def is_chosen(area: str, name: str) -> bool:
+        return area in areas and (name in named or area in options.only or not named)
+
+    targets: list[Target] = [
+        NodeTarget(survey.node(node), config, required=node.required or node.name in named)
+        for node in config.nodes
+        if is_chosen("nodes", node.name)
+    ]
+    targets += [
+        AgentTarget(agent, survey, required=agent.required or agent.name in named)
+        for agent in config.agents
+        if is_chosen("agents", agent.name)
+    ]
+    own = Path(config.state_dir) / LOG_NAME
+    sources: Sequence[LogSource] = ()
+    if options.specs:
+        sources, _ = await resolve(options.specs, own, follow=True)
+        for source in sources:
+            if isinstance(source, FileSource):
+                # Raises for one that cannot be read: it was named.
+                _ = source.is_plain
+    reads_own = not options.specs and bool(areas & {"requests", "errors"})
+    stack = tuple(dict.fromkeys(name for names in config.stack.containers.values() for name in names))
+    folder = Path(config.state_dir).absolute()
+    state = next((path for path in (folder, *folder.parents) if path.exists()), "/")
+    return WatchParts(
+        areas=areas,
+        every_s=options.every_s,
+        targets=targets,
+        sources=sources,
+        own=FileSource(own, "opskit") if reads_own else None,
+        docker=Docker() if "containers" in areas or (reads_own and stack) else None,
+        stack_containers=stack,
+        follows_logs=reads_own,
+        disks=tuple(dict.fromkeys(("/", str(state)))),
+    )
+
+
+def _areas(only: Sequence[str], config: Config) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the areas to watch, and the targets that were named. Raises UsageError for other words."""
+    if not only:
+        return frozenset(AREAS), frozenset()
+    area_of = {node.name: "nodes" for node in config.nodes} | {
+        agent.name: "agents" for agent in config.agents
+    }
+    for word in only:
+        if word not in AREAS and word not in area_of:
+            known = ", ".join([*AREAS, *sorted(area_of)])
+            raise UsageError(
+                f"--only {word!r} names nothing that can be watched", remedy=f"use one of: {known}"
+            )
+    named = frozenset(word for word in only if word not in AREAS)
+    return frozenset(word if word in AREAS else area_of[word] for word in only), named
 
 
 class Watch:
@@ -65,41 +148,41 @@ class Watch:
     def __init__(
         self,
         config: Config,
-        wish: WatchParts,
+        parts: WatchParts,
         *,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._config = config
-        self._wish = wish
+        self._skew_s = config.watch.clock_skew_s
+        self._parts = parts
         self._clock = clock
         self._wall = wall
-        self._started = wall()
-        self._targets = [Poller[TargetReply](target.look, clock) for target in wish.targets]
-        self._meter = Meter(wish.disks)
-        self._gauges = Poller[Gauges](self._read_gauges, clock)
-        self._largest = Poller[tuple[MemoryUser, ...]](self._read_largest, clock)
-        self._limits = MachineLimits(config.watch)
-        self._requests = RequestTracker(
-            lost_s=2 * config.budgets.total_s,
-            slow_s=config.watch.slow_request_s,
-            urls={node.name: node.url for node in config.nodes} | {a.name: a.url for a in config.agents},
-        )
-        self._complaints = Complaints()
-        self._tally = ReadTally()
-        self._notes: deque[str] = deque(maxlen=_NOTES)
         self._ready: deque[WatchEvent] = deque()
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._notes: deque[str] = deque(maxlen=_NOTES)
         self._followed: set[str] = set()
-        self._own: Reader | None = None
-        self._sources: list[str] = []
-        self._containers: Containers | None = None
-        self._states: dict[tuple[str, str], tuple[str, str]] = {}
-        self._number = 0
-        self._skipped = 0
-        self._room = _REQUESTS_EACH_ROUND
-        self._gauges_seen: float | None = None
+        self._number = self._skipped = 0
+        self._targets = TargetWatch(parts.targets, clock=clock, emit=self._emit)
+        self._machine = MachineWatch(
+            config, parts.disks, clock=clock, emit=self._emit, loaded=self._targets.loaded
+        )
+        own = None if parts.own is None else parts.own.name
+        self._logs = LogWatch(config, parts.areas, own, wall=wall, emit=self._emit, note=self._log_note)
+        self._containers = (
+            None
+            if parts.docker is None
+            else ContainerWatch(
+                parts.docker,
+                parts.stack_containers,
+                config,
+                is_asked="containers" in parts.areas,
+                emit=self._emit,
+                note=self._notes.append,
+                started=self._follow_container,
+                wall=wall,
+            )
+        )
 
     async def events(self, count: int | None = None) -> AsyncGenerator[WatchEvent, None]:
         """What happens, as it happens, and a tick on each beat; ends after `count` ticks.
@@ -107,23 +190,25 @@ class Watch:
         Close it (`contextlib.aclosing`): that ends every task and connection.
         """
         use_abandonable_threads()
-        self._begin()
-        beat = Ticker(self._clock(), self._wish.every_s)
-        due, last = beat.began, (self._wall(), self._clock())
+        own = None if self._parts.own is None else self._follow(self._parts.own, HISTORY_LINES)
+        for source in self._parts.sources:
+            self._follow(source)
+        if self._containers is not None:
+            self._start(self._containers.run())
+        beat = Ticker(self._clock(), self._parts.every_s)
+        due, clocks = beat.began, (self._wall(), self._clock())
         try:
             while True:
-                await self._until(due)
+                await self._wait_until(due)
                 while self._ready:
                     yield self._ready.popleft()
                 if (now := self._clock()) < due:
                     continue
-                last = self._look_at_the_clock(last)
-                await self._round()
-                if self._containers is not None:
-                    self._containers.look_again()
+                clocks = self._compare_clocks(clocks)
+                await self._round(own)
                 while self._ready:
                     yield self._ready.popleft()
-                yield self._event("tick", self.view().as_json())
+                yield WatchEvent("tick", self._wall(), self.view().as_json())
                 if count is not None and self._number >= count:
                     return
                 before = round((due - beat.began) / beat.every_s)
@@ -133,58 +218,59 @@ class Watch:
             await self._end()
 
     def view(self) -> View:
-        """What is known just now."""
-        now, at, areas = self._clock(), self._wall(), self._wish.areas
-        gauges = self._gauges
+        """Return what is known just now."""
+        now = self._clock()
         return View(
-            at,
-            now,
-            self._number,
-            self._skipped,
-            self._wish.every_s,
-            tuple(self._sight(target, asked, now) for target, asked in self._asked()),
-            gauges.answer if "machine" in areas else None,
-            None if gauges.at is None else now - gauges.at,
-            tuple(self._warned(crossing) for crossing in self._limits.over.values()),
-            self._requests.summary(at) if "requests" in areas else None,
-            tuple(self._containers.known.values()) if self._containers is not None else None,
-            self._containers.present if self._containers is not None else None,
-            tuple(self._complaints.latest()) if "errors" in areas else (),
-            self._complaints.total,
-            self._complaints.not_shown,
-            self._tally.lines,
-            self._tally.left_out,
-            tuple(self._notes),
-            tuple(self._sources),
+            at=self._wall(),
+            now=now,
+            number=self._number,
+            skipped=self._skipped,
+            every_s=self._parts.every_s,
+            logs=self._logs.view(),
+            targets=self._targets.view(now),
+            machine=self._machine.view(now) if "machine" in self._parts.areas else None,
+            requests=self._logs.requests(),
+            containers=None if self._containers is None else self._containers.view(),
+            notes=tuple(self._notes),
         )
 
-    def _begin(self) -> None:
-        wish = self._wish
-        if wish.own is not None:
-            self._own = self._follow(wish.own, HISTORY_LINES)
-        for source in wish.sources:
-            self._follow(source, 0)
-        if wish.docker is not None:
-            self._containers = Containers(
-                wish.docker,
-                wish.default_containers,
-                self._config,
-                changed=self._container_changed,
-                reached=self._docker_reached,
-                started=self._container_started,
-                wall=self._wall,
-            )
-            self._start(self._containers.run())
+    @property
+    def _pollers(self) -> list[Poller[Any]]:
+        """The questions of each tick."""
+        machine = [self._machine.gauges] if "machine" in self._parts.areas else []
+        return [*self._targets.pollers, *machine]
 
-    def _follow(self, source: LogSource, tail: int) -> Reader:
-        self._sources.append(source.name)
-        reader = Reader(source, self._tally, found=self._found, told=self._told, tail=tail)
+    async def _round(self, own: Reader | None) -> None:
+        """Ask everything once, and tell what changed."""
+        self._number += 1
+        is_first = self._number == 1
+        self._logs.next_round()
+        await asyncio.gather(
+            ask_all(self._pollers, FIRST_PATIENCE_S if is_first else PATIENCE_S),
+            _past_is_read(own if is_first else None),
+        )
+        self._targets.compare()
+        if "machine" in self._parts.areas:
+            await self._machine.compare(PATIENCE_S)
+        self._logs.expire()
+        if self._containers is not None:
+            self._containers.judge_again()
+
+    def _follow(self, source: LogSource, tail: int = 0) -> Reader:
+        reader = self._logs.reader(source, tail)
         self._start(reader.run())
         return reader
 
+    def _follow_container(self, name: str) -> None:
+        parts = self._parts
+        is_new = name in parts.stack_containers and name not in self._followed
+        if is_new and parts.follows_logs and parts.docker is not None:
+            self._followed.add(name)
+            self._follow(ContainerSource(parts.docker, ListedContainer(name, name, "", "running")))
+
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
-        # A fault of our own must not wait for the next look to be seen.
+        # A fault of our own must not wait for the next tick to be seen.
         task.add_done_callback(lambda _: self._wake.set())
         self._tasks.append(task)
 
@@ -192,11 +278,10 @@ class Watch:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        questions: list[Poller[Any]] = [*self._targets, self._gauges, self._largest]
-        await asyncio.gather(*(question.aclose() for question in questions))
+        await asyncio.gather(*(poller.aclose() for poller in (*self._pollers, self._machine.users)))
 
-    async def _until(self, due: float) -> None:
-        """Wait until something is ready or the next look is due; raises what a task of ours raised."""
+    async def _wait_until(self, due: float) -> None:
+        """Wait until something is ready or the next tick is due; raises what a task of ours raised."""
         self._raise_failures()
         if self._ready:
             return
@@ -211,165 +296,33 @@ class Watch:
             self._tasks.remove(task)
             task.result()
 
-    async def _round(self) -> None:
-        """Ask everything once, and tell what changed."""
-        self._number += 1
-        self._complaints.next_round()
-        self._room = _REQUESTS_EACH_ROUND
-        questions: list[Poller[Any]] = list(self._targets)
-        if "machine" in self._wish.areas:
-            questions.append(self._gauges)
-        await asyncio.gather(
-            ask_all(questions, FIRST_PATIENCE_S if self._number == 1 else PATIENCE_S), self._know_the_past()
-        )
-        for target, asked in self._asked():
-            self._compare(target, asked)
-        if "machine" in self._wish.areas:
-            await self._compare_machine()
-        for news in self._requests.expire(self._wall()):
-            self._tell_request(news)
-
-    async def _know_the_past(self) -> None:
-        """Before the first view, read what our own log already holds: the last line has no next one."""
-        if self._number == 1 and self._own is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FIRST_PATIENCE_S):
-                    await self._own.caught_up.wait()
-
-    def _asked(self) -> list[tuple[Target, Poller[TargetReply]]]:
-        return list(zip(self._wish.targets, self._targets, strict=True))
-
-    def _sight(self, target: Target, asked: Poller[TargetReply], now: float) -> TargetView:
-        age = None if asked.at is None else now - asked.at
-        return TargetView(target.kind, target.name, target.required, asked.answer, age, asked.late)
-
-    def _compare(self, target: Target, asked: Poller[TargetReply]) -> None:
-        if asked.answer is None:
-            return
-        found, key = asked.answer.finding, (target.kind, target.name)
-        now = (found.status.value, found.state)
-        before = self._states.get(key)
-        self._states[key] = now
-        if before != now:
-            self._ready.append(
-                self._event(
-                    "state",
-                    {
-                        "kind": target.kind,
-                        "target": target.name,
-                        "from": before[1] if before is not None else None,
-                        "to": found.state,
-                        "status": found.status.value,
-                        "detail": found.detail,
-                        "remedy": found.remedy,
-                    },
-                )
-            )
-
-    async def _compare_machine(self) -> None:
-        if self._gauges.answer is None or self._gauges.at == self._gauges_seen:
-            return
-        self._gauges_seen = self._gauges.at
-        crossed = self._limits.take(self._gauges.answer)
-        if "memory" in self._limits.over and (
-            self._largest.at is None or self._clock() - self._largest.at >= _LARGEST_EVERY_S
-        ):
-            await ask_all([self._largest], PATIENCE_S)
-        for crossing in crossed:
-            self._tell_crossing(crossing)
-
-    def _tell_crossing(self, crossing: ThresholdEvent) -> None:
-        body = self._warned(crossing).as_json()
-        if crossing.change == "recovered":
-            body = {key: body[key] for key in ("target", "value_percent", "limit_percent")}
-        self._ready.append(self._event(crossing.change, body))
-
-    def _warned(self, crossing: ThresholdEvent) -> Warned:
-        users = self._largest.answer or () if crossing.target == "memory" else ()
-        rows = [row for asked in self._targets if asked.answer is not None for row in asked.answer.loaded]
-        return Warned(crossing, users, remedy(crossing.target, users, rows, self._config.nodes))
-
-    async def _read_gauges(self) -> Gauges:
-        return await asyncio.to_thread(self._meter.read)
-
-    async def _read_largest(self) -> tuple[MemoryUser, ...]:
-        return await asyncio.to_thread(memory_users, _LARGEST)
-
-    def _look_at_the_clock(self, last: tuple[float, float]) -> tuple[float, float]:
+    def _compare_clocks(self, before: tuple[float, float]) -> tuple[float, float]:
+        """Tell of a jump of the wall clock since the last tick; return both clocks."""
         now = (self._wall(), self._clock())
-        jump = jump_s((last[0], now[0]), (last[1], now[1]))
-        if abs(jump) > self._config.watch.clock_skew_s:
+        jump = jump_s((before[0], now[0]), (before[1], now[1]))
+        if abs(jump) > self._skew_s:
             way = "forward" if jump > 0 else "back"
             detail = f"the clock went {way} by {abs(jump):.0f} s: this machine slept, or its clock was set"
             self._notes.append(detail)
             body = {"kind": "clock", "target": "clock", "from": None, "to": way, "detail": detail}
-            self._ready.append(self._event("state", body))
+            self._emit("state", body)
         return now
 
-    def _found(self, entry: LogEntry) -> None:
-        said = facts(entry.raw)
-        # Only our own log has a past that is read; the clocks and zones of others are not relied on.
-        own = self._wish.own is not None and entry.source == self._wish.own.name
-        when = entry.at if own and entry.at is not None else self._wall()
-        if "requests" in self._wish.areas:
-            for news in self._requests.take(said, when):
-                self._tell_request(news)
-        is_error = said.level in ("error", "critical") or said.tag == "FALLBACK"
-        if not is_error or "errors" not in self._wish.areas or when < self._started:
-            return
-        complaint = self._complaints.take(entry, said, when)
-        if complaint is not None:
-            self._put(self._event("error", complaint.as_json()))
-
-    def _tell_request(self, news: RequestChange) -> None:
-        if news.at >= self._started and self._room > 0:
-            self._room -= 1
-            self._put(self._event("request", news.as_json()))
-
-    def _told(self, note: Note) -> None:
+    def _log_note(self, note: Note) -> None:
         if isinstance(note, LeftOut) or (self._containers is not None and note.at is not None):
             return  # counted by the tally; what a container went through is told as its state
-        text = f"{note.source}: {note.text}"
-        self._notes.append(text)
+        self._notes.append(f"{note.source}: {note.text}")
         body = {"kind": "source", "target": note.source, "from": None, "to": "told", "detail": note.text}
-        self._put(self._event("state", body))
+        self._emit("state", body)
 
-    def _container_changed(
-        self, before: WatchedContainer | None, now: WatchedContainer | None, at: float
-    ) -> None:
-        one = now or before
-        if one is None or "containers" not in self._wish.areas:
-            return
-        body = {
-            "kind": "container",
-            "target": one.name,
-            "from": before.state if before is not None else None,
-            "to": now.state if now is not None else "removed",
-            "condition": one.condition.value,
-            "detail": one.detail,
-            "restarts": one.restarts,
-        }
-        self._put(WatchEvent("state", at or self._wall(), body))
-
-    def _docker_reached(self, problem: str | None) -> None:
-        self._notes.append(problem or "connected to Docker")
-        body = {
-            "kind": "docker",
-            "target": "docker",
-            "from": None,
-            "to": "absent" if problem else "ok",
-            "detail": problem or "connected to Docker",
-        }
-        self._put(self._event("state", body))
-
-    def _container_started(self, name: str) -> None:
-        if name in self._wish.default_containers and name not in self._followed and self._wish.follow:
-            self._followed.add(name)
-            self._follow(self._wish.follow(name), 0)
-
-    def _event(self, kind: Kind, body: dict[str, Any]) -> WatchEvent:
-        return WatchEvent(kind, self._wall(), body)
-
-    def _put(self, event: WatchEvent) -> None:
-        self._ready.append(event)
+    def _emit(self, kind: Kind, body: Mapping[str, Any], at: float = 0.0) -> None:
+        self._ready.append(WatchEvent(kind, at or self._wall(), body))
         self._wake.set()
+
+
+async def _past_is_read(reader: Reader | None) -> None:
+    """Wait a moment until what a log already holds is read: its last line has no next one."""
+    if reader is not None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_PATIENCE_S):
+                await reader.caught_up.wait()

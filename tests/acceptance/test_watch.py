@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
-from opskit.cli.watch_view import cells
 from tests.parts.command import NOBODY, opskit, started
 from tests.parts.terminal import ALTERNATE, BACK, OnTerminal
 
@@ -292,7 +292,7 @@ def test_the_screen_fits_its_terminal(home: Path, stack: dict[str, str], columns
         for word in ("phi3.5:3.8b", "victoria", "enhanced on", "memory", "requests", "Docker is not there"):
             assert word in text, text
         assert len(frame) <= rows
-        assert all(cells(line.rstrip()) <= columns for line in frame)
+        assert all(cell_len(line.rstrip()) <= columns for line in frame)
         terminal.press("q")
         assert terminal.ended() == 0
         assert terminal.output.count(ALTERNATE) == terminal.output.count(BACK) == 1
@@ -306,7 +306,7 @@ def test_a_change_of_size_is_followed_at_once(home: Path, stack: dict[str, str])
         terminal.until(lambda lines: "phi3.5:3.8b" in "".join(lines))
         terminal.resize(48, 12)
         frame = terminal.until(lambda lines: " lines)" in "".join(lines))
-        assert all(cells(line.rstrip()) <= 48 for line in frame)
+        assert all(cell_len(line.rstrip()) <= 48 for line in frame)
         terminal.resize(30, 5)
         terminal.until(lambda lines: "too small" in "".join(lines))
         terminal.resize(120, 40)

@@ -11,6 +11,7 @@ from pytest_httpserver import HTTPServer
 
 from opskit.config.load import load
 from opskit.errors import Exit
+from opskit.facts.internet import InternetTargets
 from opskit.recovery.context import RecoveryContext
 from opskit.recovery.outcome import RecoveryRun, RepairResult
 from opskit.recovery.run import RecoverOptions, recover
@@ -22,7 +23,7 @@ from opskit.sandbox.stage import Stage
 from tests.parts.command import environment
 
 #: Port 9 (discard) of loopback, where nothing listens, and a name that never resolves (RFC 6761).
-DEAD, NAMELESS = ("127.0.0.1", 9), ("nobody.invalid", 9)
+NOWHERE = InternetTargets(by_name=("nobody.invalid:9",), by_address=("127.0.0.1:9",))
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 def offline(ground: RecoveryContext) -> Sequence[Step]:
-    return [internet(ground, addresses=(DEAD,), named=NAMELESS), *nodes(ground), *agents(ground)]
+    return [internet(ground, targets=NOWHERE), *nodes(ground), *agents(ground)]
 
 
 async def run(home: Path, stage: Stage, hook: str, later_s: float) -> RecoveryRun:

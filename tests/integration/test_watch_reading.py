@@ -11,7 +11,7 @@ from opskit.logs.files import FileSource
 from opskit.logs.record import LogEntry
 from opskit.logs.source import LeftOut, Note, Window
 from opskit.providers.node import Node
-from opskit.watch.reading import Reader, ReadTally
+from opskit.watch.logs import Reader, ReadTally
 from opskit.watch.targets import NodeTarget
 from tests.parts.checking import configuration
 from tests.parts.loopback import until
@@ -38,7 +38,7 @@ async def test_looking_again_asks_only_for_life_and_what_is_loaded(tmp_path: Pat
         node = Node(config, Budgets())
         target = NodeTarget(node, configuration(tmp_path), required=False)
         try:
-            answers = [await target.look() for _ in range(5)]
+            answers = [await target.read() for _ in range(5)]
         finally:
             await node.aclose()
     assert [one.finding.state for one in answers] == ["ok"] * 5
@@ -73,11 +73,11 @@ async def test_what_was_loaded_stays_shown_when_a_node_falls_silent(tmp_path: Pa
         node = Node(config, Budgets())
         target = NodeTarget(node, configuration(tmp_path), required=False)
         try:
-            well = await target.look()
+            well = await target.read()
             server.replies = {}
-            ill = await target.look()
+            ill = await target.read()
             replies(server)
-            again = await target.look()
+            again = await target.read()
         finally:
             await node.aclose()
     assert (well.finding.state, again.finding.state) == ("ok", "ok")
@@ -116,7 +116,7 @@ async def test_a_reader_keeps_what_belongs_together_and_leaves_the_rest(tmp_path
     found: list[LogEntry] = []
     notes: list[Note] = []
     tally = ReadTally()
-    reader = Reader(FileSource(path), tally, found=found.append, told=notes.append)
+    reader = Reader(FileSource(path), tally, on_entry=found.append, on_note=notes.append)
     task = asyncio.create_task(reader.run())
     try:
         await asyncio.sleep(0)
@@ -135,7 +135,7 @@ async def test_a_log_that_does_not_exist_yet_is_waited_for_and_read_from_its_sta
     """All of it is new."""
     path = tmp_path / "later.log"
     found: list[LogEntry] = []
-    reader = Reader(FileSource(path), ReadTally(), found=found.append, told=lambda _: None)
+    reader = Reader(FileSource(path), ReadTally(), on_entry=found.append, on_note=lambda _: None)
     task = asyncio.create_task(reader.run())
     try:
         await asyncio.sleep(0)

@@ -37,7 +37,7 @@ from opskit.recovery.steps.subject import RepairSubject
 from opskit.result import Status
 from opskit.system.compose import ComposeService, Project
 from opskit.system.docker_records import DockerEvent
-from opskit.watch.watched_container import watched
+from opskit.watch.containers import watched
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 RULES = ContainerRules.of(RecoveryConfig())

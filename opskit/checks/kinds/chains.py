@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from opskit.checks.jsonpath import MISSING
 from opskit.checks.kinds.agents import AgentAddress, address
-from opskit.checks.kinds.http import HttpParams, Reply, Url, fetch
+from opskit.checks.kinds.http import HttpParams, Url, fetch
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Flag, Text, parameters
+from opskit.facts.endpoint import NO_JSON, Reply
 from opskit.llm.verdict import judge
 from opskit.providers.base import CallCause, CallError
 from opskit.tags import new_correlation_id
@@ -147,7 +147,7 @@ async def _code(params: ChainParams, scene: CheckContext, began: float) -> Obser
         before = await _stats(scene, reviewer)
         review = await _send(scene, reviewer, "/review", {"code": code, "tests": tests or ""})
         counted = grown(before, await _stats(scene, reviewer))
-        content = review.json if review.status < 300 else MISSING
+        content = review.json if review.status < 300 else NO_JSON
         values |= {
             "review_status": review.status,
             "review": review.text[:2000],

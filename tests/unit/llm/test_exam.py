@@ -10,7 +10,7 @@ from opskit.llm.catalog import NodeView
 from opskit.llm.exam import MAX_TOKENS, THINKING_TOKENS, examine
 from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import GIB, Fit
-from opskit.llm.selection import ExaminedModel, Load, Which, select
+from opskit.llm.selection import ExaminedModel, ExamRequest, Load, select
 from opskit.providers.base import DEFAULT_MODEL, CallCause, End, ModelInfo, Reasoning, Resident, Token, Usage
 from opskit.providers.kinds import MLX_LM, OLLAMA, OPENAI
 from opskit.result import Status
@@ -45,7 +45,7 @@ def anything(_view, _model):
 
 
 def chosen(*views, fits=anything, started_with=None, **which):
-    return select(Which(**which), views, CONFIG, fits, started_with or {})
+    return select(ExamRequest(**which), views, CONFIG, fits, started_with or {})
 
 
 def names(selection):

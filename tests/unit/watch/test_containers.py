@@ -11,7 +11,7 @@ from opskit.checks.container_assessment import (
 from opskit.facts.container import Container, HealthCheckRun
 from opskit.facts.container_events import ContainerEvents
 from opskit.system.docker_records import DockerEvent
-from opskit.watch.watched_container import WatchedContainer, after, is_news, watched
+from opskit.watch.containers import WatchedContainer, after, is_news, watched
 
 AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 RULES = ContainerRules(grace_s=0.0, hands_off_s=300.0)

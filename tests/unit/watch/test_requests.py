@@ -49,7 +49,7 @@ def test_a_fallback_saves_the_request() -> None:
     assert (done.state, done.fallback, done.attempts) == ("done", True, 2)
     summary = requests.summary(6.0)
     assert (summary.done, summary.failed, summary.fallbacks) == (1, 0, 1)
-    assert [(row.model, row.done, row.failed, row.fault, row.ails) for row in summary.models] == [
+    assert [(row.model, row.done, row.failed, row.last_fault, row.ails) for row in summary.models] == [
         ("big", 0, 1, "runner_crashed", True),
         ("small", 1, 0, None, False),
     ]

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.watch.threshold import Threshold
+from opskit.watch.machine import Threshold
 
 _VALUES = st.lists(st.floats(0, 100), max_size=60)
 

@@ -5,19 +5,20 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from opskit.checks.container_assessment import ContainerCondition
 from opskit.checks.model_rows import LoadedModel
-from opskit.cli.watch_view import LEAST, Line, cells, columns, lines
+from opskit.cli.watch_view import LEAST, Line, columns, lines
 from opskit.providers.base import Resident
 from opskit.result import Finding, Status
 from opskit.system.host import DiskGauge, Gauges, MemoryUser
-from opskit.watch.complaints import Complaint
-from opskit.watch.machine import ThresholdEvent
+from opskit.watch.containers import ContainersView, WatchedContainer
+from opskit.watch.logs import LoggedError, LogsView
+from opskit.watch.machine import MachineView, MachineWarning, ThresholdEvent
 from opskit.watch.requests import ModelRow, Summary
 from opskit.watch.targets import TargetReply, TargetView
-from opskit.watch.view import View, Warned, exit_of
-from opskit.watch.watched_container import WatchedContainer
+from opskit.watch.view import View, exit_of
 
 GIB = 1024**3
 
@@ -34,10 +35,11 @@ def sight(
     detail: str = "1 model is loaded",
 ) -> TargetView:
     found = Finding("node", name, status, state, detail, remedy="start it: `ollama serve`", seconds=0.01)
-    return TargetView("node", name, required, TargetReply(found, 99.9, tuple(loaded), 99.9), age_s, late)
+    reply = TargetReply(found, 99.9, tuple(loaded), 99.9)
+    return TargetView(kind="node", name=name, required=required, answer=reply, age_s=age_s, late=late)
 
 
-UNKNOWN = TargetView("node", "mlx", False, None, None, True)
+UNKNOWN = TargetView(kind="node", name="mlx", required=False, answer=None, age_s=None, late=True)
 REFUSED = sight("mlx", "refused", Status.SKIP)
 
 
@@ -61,26 +63,49 @@ def test_the_exit_status_is_the_last_state(targets: list[TargetView], status: in
     assert exit_of(targets) == status
 
 
+LOGGED_ERROR = LoggedError(
+    at=1.0,
+    logged_at=None,
+    source="opskit",
+    level="error",
+    tag="LLM_CRASH",
+    correlation_id=None,
+    text="\x1b[31mboom [bold]",
+    shape="x",
+    count=17,
+)
+
+
+def logs(*latest_errors: LoggedError) -> LogsView:
+    return LogsView(latest_errors=latest_errors, errors=17)
+
+
 def view(**changes) -> View:
     model = LoadedModel("ollama", Resident("phi3.5:3.8b", 2 * GIB, 2 * GIB), "phi3.5:3.8b", 100.0)
     crossing = ThresholdEvent("warning", "memory", 91.0, 80.0)
-    row = ModelRow("ollama", "phi3.5:3.8b", 1, 12, 2, 1, 1, 0.8, 12.0, "runner_crashed")
+    row = ModelRow(
+        node="ollama",
+        model="phi3.5:3.8b",
+        running=1,
+        done=12,
+        failed=2,
+        fallbacks=1,
+        slow=1,
+        median_s=0.8,
+        max_s=12.0,
+        last_fault="runner_crashed",
+    )
+    warning = MachineWarning(crossing, (MemoryUser(7, "ollama", 9 * GIB),), "`ollama stop phi3.5:3.8b`")
+    gauges = Gauges(91.0, 16 * GIB, GIB, 3.0, GIB, 12.0, 8, 0.5, (DiskGauge("/", 50.0, GIB),))
+    web = WatchedContainer("web", "unhealthy", "its health check fails", 2, 90.0, ContainerCondition.SICK)
     whole = {
         "targets": (sight(loaded=[model]), sight("mlx", "refused", Status.WARN, late=True, age_s=7.0)),
-        "gauges": Gauges(91.0, 16 * GIB, GIB, 3.0, GIB, 12.0, 8, 0.5, (DiskGauge("/", 50.0, GIB),)),
-        "gauges_age_s": 0.1,
-        "warned": (Warned(crossing, (MemoryUser(7, "ollama", 9 * GIB),), "`ollama stop phi3.5:3.8b`"),),
-        "requests": Summary(300.0, 1, 12, 2, 0, 1, 1, (row,)),
-        "containers": (
-            WatchedContainer("web", "unhealthy", "its health check fails", 2, 90.0, ContainerCondition.SICK),
-        ),
-        "docker": True,
-        "complaints": (
-            Complaint(1.0, None, "opskit", "error", "LLM_CRASH", None, "\x1b[31mboom [bold]", "x", 17),
-        ),
-        "errors": 17,
+        "machine": MachineView(gauges, 0.1, (warning,)),
+        "requests": Summary(window_s=300.0, running=1, done=12, failed=2, fallbacks=1, slow=1, models=(row,)),
+        "containers": ContainersView((web,), docker=True),
+        "logs": logs(LOGGED_ERROR),
     }
-    return View(100.0, 100.0, 3, 0, 1.0, **{**whole, **changes})
+    return View(at=100.0, now=100.0, number=3, skipped=0, every_s=1.0, **{**whole, **changes})
 
 
 def shown(content: list[Line]) -> str:
@@ -117,8 +142,8 @@ def test_a_small_screen_loses_no_section(width: int, height: int) -> None:
 
 def test_what_requests_met_stands_beside_a_green_page() -> None:
     """A node whose pages answer while its calls fail is not shown as if all were well."""
-    row = ModelRow("ollama", "big:32b", 0, 0, 1, 0, 0, None, None, "wedged", ails=True)
-    text = shown(lines(view(requests=Summary(300.0, failed=1, models=(row,))), 120, 30))
+    row = ModelRow(node="ollama", model="big:32b", failed=1, last_fault="wedged", ails=True)
+    text = shown(lines(view(requests=Summary(window_s=300.0, failed=1, models=(row,))), 120, 30))
     assert "ok       0.010 s" in text
     assert "the last call of big:32b: wedged; 1 model is loaded" in text
 
@@ -134,7 +159,7 @@ def test_a_screen_that_is_too_small_says_so() -> None:
 def test_never_more_lines_than_there_are(width: int, height: int, nodes: int, errors: int) -> None:
     """Whatever there is to show, and whatever the size."""
     whole = view()
-    many = view(targets=whole.targets * nodes, complaints=whole.complaints * errors)
+    many = view(targets=whole.targets * nodes, logs=logs(*[LOGGED_ERROR] * errors))
     assert 1 <= len(lines(many, width, height)) <= height
 
 
@@ -142,7 +167,7 @@ def test_never_more_lines_than_there_are(width: int, height: int, nodes: int, er
 def test_cells_stand_under_one_another(rows: list[list[str]]) -> None:
     """Every line of a table is as wide as the others up to its last cell, wide characters included."""
     drawn = columns([[(text, "") for text in row] for row in rows], 400, drop=())
-    assert len({sum(cells(text) for text, _ in line[:-1]) for line in drawn}) == 1
+    assert len({sum(cell_len(text) for text, _ in line[:-1]) for line in drawn}) == 1
 
 
 def test_narrow_tables_lose_columns_in_order() -> None:

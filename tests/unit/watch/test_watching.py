@@ -7,8 +7,8 @@ from typing import Literal
 
 from opskit.config.schema import Config
 from opskit.result import Finding, Status
-from opskit.watch.event import WatchEvent
 from opskit.watch.targets import TargetReply
+from opskit.watch.view import WatchEvent
 from opskit.watch.watching import FIRST_PATIENCE_S, Watch, WatchParts
 
 
@@ -22,7 +22,7 @@ class Scripted:
         self.required = False
         self._states = list(states)
 
-    async def look(self) -> TargetReply:
+    async def read(self) -> TargetReply:
         state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
         if state is None:
             await asyncio.Event().wait()
@@ -46,7 +46,7 @@ class Clocks:
 
 def watch(targets: Sequence[Scripted], clocks: Clocks) -> Watch:
     config = Config("/nonexistent", (), ())
-    wish = WatchParts(frozenset({"nodes"}), 5.0, targets)
+    wish = WatchParts(areas=frozenset({"nodes"}), every_s=5.0, targets=targets)
     return Watch(config, wish, clock=clocks.steady, wall=clocks.wall)
 
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from opskit.watch.poller import Poller, ask_all
+from opskit.watch.polling import Poller, ask_all
 
 
 class Slow:

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opskit.cli.exam_markdown import escaped, markdown
 from opskit.config.schema import Config, NodeConfig
 from opskit.errors import CATALOGUE, Exit
 from opskit.llm.catalog import NodeView
 from opskit.llm.exam import ExamResult
-from opskit.llm.exam_report import ExamOutcome, cells, escaped, markdown, recommend, report, summary
+from opskit.llm.exam_findings import report
+from opskit.llm.exam_outcome import ExamOutcome, cells, recommend, summary
 from opskit.llm.faults import FaultKind
 from opskit.llm.plan import Skipped
 from opskit.llm.selection import ExaminedModel, Load, ModelSelection

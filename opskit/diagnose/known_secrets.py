@@ -1,43 +1,66 @@
-"""The secrets that can be known: of the configuration, an environment, `.env` files, containers. Pure."""
+"""The secrets that can be known: of configuration, environment, `.env` and Compose files, containers."""
 
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from opskit.config.schema import Config, Secret
-from opskit.diagnose.secret_arguments import in_words, words_before
+from opskit.diagnose.command_secrets import in_words, words_before
+from opskit.diagnose.compose_text import secrets_in
 from opskit.diagnose.secret_names import promises_secret
 from opskit.diagnose.secret_shapes import spans
+from opskit.diagnose.stack_files import env_files, projects
 
 _LINE = re.compile(r"[ \t]*(?:#[ \t]*)?(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*[=:][ \t]*(.*)")
 _RANDOM = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_-]{20,}")
 _WORD_CHARS = 6
+_FILE_BYTES = 1024 * 1024
 _LOOKS_LIKE_A_PATH = re.compile(r"[~.]?/")
 
 
+def read_known_secrets(config: Config, environ: Mapping[str, str], cwd: Path) -> set[str]:
+    """Return those of the configuration, the environment, the `.env` and the Compose files. Reads files."""
+    known = of_config(config) | of_variables(environ)
+    for path in env_files(config, cwd):
+        known |= of_env_file(_content(path))
+    for project in projects(config, cwd):
+        for path in project.files:
+            known |= secrets_in(_content(path))
+    return known
+
+
+def _content(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_FILE_BYTES).decode("utf-8-sig", "replace")
+    except (OSError, ValueError):
+        return ""
+
+
 def of_config(config: Config) -> set[str]:
-    """Every Secret in it, and the passwords of its addresses."""
+    """Return every Secret of the configuration, and the passwords of its addresses."""
     return set(_of_tree(config))
 
 
 def of_variables(variables: Mapping[str, str]) -> set[str]:
-    """Values of names that promise a secret, passwords in addresses, and what looks random."""
-    found: set[str] = set()
+    """Return values of names that promise a secret, passwords in addresses, and what looks random."""
+    secrets: set[str] = set()
     for name, value in variables.items():
         if promises_secret(name, alone=name != "PWD") or (
             _RANDOM.fullmatch(value) and not _LOOKS_LIKE_A_PATH.match(value)
         ):
-            found.add(value)
-        found |= set(_passwords(value))
-    return found
+            secrets.add(value)
+        secrets |= set(_passwords(value))
+    return secrets
 
 
 def of_env_file(text: str) -> set[str]:
-    """The same of an environment file, however its values are quoted, and of what is commented out."""
-    found = _in_text(text)
+    """Return the secrets of an environment file, however they are quoted, and of what is commented out."""
+    secrets = _in_text(text)
     lines = text.splitlines()
     for number, line in enumerate(lines):
         match = _LINE.fullmatch(line)
@@ -45,40 +68,40 @@ def of_env_file(text: str) -> set[str]:
             continue
         name, value = match[1], match[2].strip()
         for candidate in _readings(value, lines[number + 1 :]):
-            found |= of_variables({name: candidate})
-    return found
+            secrets |= of_variables({name: candidate})
+    return secrets
 
 
 def of_container(item: Mapping[str, Any]) -> set[str]:
-    """Those of its environment, command, health check and labels, as `docker inspect` gives them."""
+    """Return those of a container's environment, command, health check and labels (`docker inspect`)."""
     config = item.get("Config") or {}
-    found = of_variables(variables_of(config.get("Env"))) | _of_labels(config.get("Labels"))
+    secrets = of_variables(variables_of(config.get("Env"))) | _of_labels(config.get("Labels"))
     check = config.get("Healthcheck") or {}
     for holder, key in ((item, "Args"), (config, "Cmd"), (config, "Entrypoint"), (check, "Test")):
         words = holder.get(key)
         if isinstance(words, list):
             words = [str(word) for word in words]
-            found |= {
+            secrets |= {
                 words[index][start:end] for index, start, end in in_words(words, words_before(holder, key))
             }
-            found.update(*map(_in_text, words))
-    return found
+            secrets.update(*map(_in_text, words))
+    return secrets
 
 
 def _in_text(text: str) -> set[str]:
-    """What looks like a secret there, without its quotes; a lone word may be one of a language."""
-    found = {text[start:end].strip().strip("\"'") for start, end in spans(text)}
-    return {secret for secret in found if len(secret) >= _WORD_CHARS}
+    """Return what looks like a secret, without its quotes; a short one may be a word of a language."""
+    secrets = {text[start:end].strip().strip("\"'") for start, end in spans(text)}
+    return {secret for secret in secrets if len(secret) >= _WORD_CHARS}
 
 
 def _of_labels(labels: object) -> set[str]:
-    """By their names only: Compose itself keeps digests in labels."""
+    """Return values of labels by their names only: Compose itself keeps digests in labels."""
     held = labels if isinstance(labels, Mapping) else {}
     return {str(value) for name, value in held.items() if promises_secret(str(name))}
 
 
 def variables_of(entries: object) -> dict[str, str]:
-    """`NAME=value` entries, as Docker tells a container's environment."""
+    """Read `NAME=value` entries, as Docker tells a container's environment."""
     if not isinstance(entries, list):
         return {}
     pairs = (str(entry).partition("=") for entry in entries)
@@ -92,8 +115,8 @@ def _readings(value: str, following: list[str]) -> Iterator[str]:
         inner, closed, _ = value[1:].partition(quote)
         if not closed:
             for line in following[:100]:
-                rest, closed, _ = line.partition(quote)
-                inner += f"\n{rest}"
+                part, closed, _ = line.partition(quote)
+                inner += f"\n{part}"
                 if closed:
                     break
         yield inner
@@ -110,8 +133,8 @@ def _of_tree(value: Any) -> Iterator[str]:
     elif isinstance(value, str):
         yield from _passwords(value)
     elif is_dataclass(value):
-        for one in fields(value):
-            yield from _of_tree(getattr(value, one.name))
+        for member in fields(value):
+            yield from _of_tree(getattr(value, member.name))
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from _of_tree(item)

@@ -1,25 +1,25 @@
 """Errors of the logs, gathered and bounded."""
 
 from opskit.logs.record import LogEntry, facts
-from opskit.watch.complaints import EACH_ROUND, KEPT, Complaints, complaint_text
+from opskit.watch.logs import EACH_ROUND, KEPT, LoggedErrors, error_text
 
 
-def take(complaints: Complaints, raw: bytes, at: float = 1.0):
+def take(errors: LoggedErrors, raw: bytes, at: float = 1.0):
     entry = LogEntry("app.log", raw)
-    return complaints.take(entry, facts(raw), at)
+    return errors.take(entry, facts(raw), at)
 
 
 def text(raw: bytes) -> str:
-    return complaint_text(LogEntry("a", raw), facts(raw))
+    return error_text(LogEntry("a", raw), facts(raw))
 
 
 def test_equal_ones_are_counted_instead_of_shown_again() -> None:
     """Numbers do not make them different; the newest comes first."""
-    complaints = Complaints()
+    errors = LoggedErrors()
     for number in range(5):
-        take(complaints, b"ERROR task %d failed" % number, at=float(number))
-        take(complaints, b"ERROR the disk is full", at=float(number))
-    assert [(one.text, one.count) for one in complaints.latest()] == [
+        take(errors, b"ERROR task %d failed" % number, at=float(number))
+        take(errors, b"ERROR the disk is full", at=float(number))
+    assert [(one.text, one.count) for one in errors.latest()] == [
         ("the disk is full", 5),
         ("task 4 failed", 5),
     ]
@@ -27,21 +27,21 @@ def test_equal_ones_are_counted_instead_of_shown_again() -> None:
 
 def test_a_flood_is_counted() -> None:
     """Only so many are told between two rounds; the next round tells as many again."""
-    complaints = Complaints()
-    told = [take(complaints, b"ERROR x") for _ in range(EACH_ROUND + 50)]
+    errors = LoggedErrors()
+    told = [take(errors, b"ERROR x") for _ in range(EACH_ROUND + 50)]
     assert sum(one is not None for one in told) == EACH_ROUND
-    assert (complaints.total, complaints.not_shown) == (EACH_ROUND + 50, 50)
-    complaints.next_round()
-    assert take(complaints, b"ERROR x") is not None
+    assert (errors.total, errors.not_shown) == (EACH_ROUND + 50, 50)
+    errors.next_round()
+    assert take(errors, b"ERROR x") is not None
 
 
 def test_what_is_kept_is_bounded() -> None:
     """However different they are."""
-    complaints = Complaints()
+    errors = LoggedErrors()
     for number in range(KEPT * 2):
-        complaints.next_round()
-        take(complaints, f"ERROR {'ab'[number % 2] * (number + 1)}".encode())
-    assert len(list(complaints.latest())) == KEPT
+        errors.next_round()
+        take(errors, f"ERROR {'ab'[number % 2] * (number + 1)}".encode())
+    assert len(list(errors.latest())) == KEPT
 
 
 def test_what_a_tagged_line_says() -> None:

@@ -1,0 +1,137 @@
+"""What an examination came to: who works, who is fastest, whom to use for what. Pure."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from opskit.config.schema import Config
+from opskit.llm.catalog import NodeView, Snapshot
+from opskit.llm.exam import ExamResult
+from opskit.llm.fit import Fit
+from opskit.llm.health import Health
+from opskit.llm.plan import ModelRequest, PlanContext, plan
+from opskit.llm.selection import ModelSelection
+from opskit.result import Finding, Status
+
+COLUMNS = ("node", "model", "result", "load", "first token", "total", "tokens", "tokens/s")
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """Who should do one kind of work, and why; without `model` nobody can."""
+
+    category: str
+    node: str | None
+    model: str | None
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExamOutcome:
+    """An examination that is over, ready to be shown in any form."""
+
+    selection: ModelSelection
+    results: tuple[ExamResult, ...]
+    recommendations: tuple[Recommendation, ...]
+    unread: tuple[Finding, ...] = ()
+
+    @property
+    def working(self) -> list[ExamResult]:
+        return [result for result in self.results if result.works]
+
+    @property
+    def tested(self) -> list[ExamResult]:
+        return [result for result in self.results if result.status is not Status.SKIP]
+
+    @property
+    def fastest_answer(self) -> ExamResult | None:
+        """The result with the least time to a whole answer."""
+        timed = [result for result in self.working if result.total_s is not None]
+        return min(timed, key=lambda result: result.total_s or 0.0, default=None)
+
+    @property
+    def fastest_speaker(self) -> ExamResult | None:
+        """The result with the most tokens a second."""
+        timed = [result for result in self.working if result.tokens_per_s is not None]
+        return max(timed, key=lambda result: result.tokens_per_s or 0.0, default=None)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `models test --json` shows besides the findings."""
+        answer, speaker = self.fastest_answer, self.fastest_speaker
+        return {
+            "models": [result.as_json() for result in self.results],
+            "working": [{"node": r.examinee.node, "model": r.examinee.model} for r in self.working],
+            "fastest": {
+                "total_s": answer and answer.as_json(),
+                "tokens_per_s": speaker and speaker.as_json(),
+            },
+            "recommendations": list(map(asdict, self.recommendations)),
+        }
+
+
+def recommend(
+    results: Sequence[ExamResult], views: Sequence[NodeView], config: Config, categories: Collection[str]
+) -> tuple[Recommendation, ...]:
+    """Return the first of the working models in the router's own order, for each kind of work."""
+    working = {result.key: result for result in results if result.works}
+    snapshot = Snapshot(
+        tuple(
+            replace(view, models=tuple(m for m in view.models if (view.name, m.name) in working))
+            for view in views
+        ),
+        version=0,
+        complete=True,
+    )
+    fits = Fit(True, "it has just answered")
+    recommendations = []
+    for category in categories:
+        context = PlanContext(snapshot, Health(config.circuit), (), {}, 0.0, lambda _view, _model: fits)
+        order = plan(ModelRequest(category=category), config.router, context).candidates
+        if not order:
+            why = "no tested model works" if not working else "the working models are used only by name"
+            recommendations.append(Recommendation(category, None, None, "", why))
+            continue
+        result = working[order[0].node, order[0].model]
+        why = order[0].why
+        if len(order) == 1:
+            why = f"{why}; the only one that works"
+        if result.tokens_per_s is not None:
+            why = f"{why}; {result.tokens_per_s:.0f} tokens/s"
+        recommendations.append(
+            Recommendation(category, order[0].node, order[0].model, result.examinee.shown, why)
+        )
+    return tuple(recommendations)
+
+
+def summary(outcome: ExamOutcome) -> list[str]:
+    """Write the end of a test in sentences: who works, who is fastest, whom to use for what."""
+    if not outcome.tested:
+        return []
+    lines = [f"working: {len(outcome.working)} of {len(outcome.tested)}"]
+    if (answer := outcome.fastest_answer) is not None:
+        lines.append(f"fastest answer: {answer.examinee} ({answer.total_s:.2f} s)")
+    if (speaker := outcome.fastest_speaker) is not None:
+        lines.append(f"fastest speaker: {speaker.examinee} ({speaker.tokens_per_s:.1f} tokens/s)")
+    for advice in outcome.recommendations:
+        model = f"{advice.name} on {advice.node}" if advice.node else "nobody"
+        lines.append(f"for {advice.category}: {model} ({advice.why})")
+    return lines
+
+
+def cells(result: ExamResult) -> list[str]:
+    """Return one row under COLUMNS."""
+    return [
+        result.examinee.node,
+        result.examinee.shown,
+        result.state,
+        _seconds(result.load_s),
+        _seconds(result.first_token_s),
+        _seconds(result.total_s),
+        "" if result.tokens is None else str(result.tokens),
+        "" if result.tokens_per_s is None else f"{result.tokens_per_s:.1f}",
+    ]
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} s"

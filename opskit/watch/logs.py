@@ -1,0 +1,356 @@
+"""The logs that a watch reads: requests and errors out of each source, bounded however fast they come."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from opskit.config.schema import Config
+from opskit.errors import OpskitError
+from opskit.logs.events import Grouper
+from opskit.logs.files import FileSource
+from opskit.logs.record import Facts, Level, LogEntry, facts
+from opskit.logs.select import EntryFilter
+from opskit.logs.shape import shape
+from opskit.logs.source import Batch, LeftOut, LogSource, Note, Window
+from opskit.text import utc
+from opskit.watch.requests import RequestChange, RequestTracker, Summary
+from opskit.watch.view import Emit
+
+#: An event whose next line has not come for so long is complete.
+SETTLE_S = 0.1
+#: A file that is further behind is gone on with near its end: news that are minutes old are none.
+BEHIND_BYTES = 4 * 1024 * 1024
+#: What of our own log is read at the start, to know the requests of the last minutes.
+HISTORY_LINES = 2000
+_WAIT_S = 1.0
+_SLICE = 500
+
+TAGGED = EntryFilter(tags=("REQUEST", "REQUEST_END", "FALLBACK", "LLM_*"))
+SEVERE = EntryFilter(level="error")
+#: How many are told one by one between two looks; the rest is counted.
+EACH_ROUND = 100
+KEPT = 200
+#: So far back an equal error is looked for, to be counted instead of shown again.
+_NEAR = 8
+_TEXT_CHARS = 1000
+#: Requests that are told one by one between two ticks.
+REQUESTS_EACH_ROUND = 200
+
+
+@dataclass(slots=True)
+class ReadTally:
+    """What was read: `lines` were looked at, `left_out` came too fast."""
+
+    lines: int = 0
+    left_out: int = 0
+
+
+def wanted(entry: LogEntry) -> bool:
+    """Tell whether an event tells of a request or is an error."""
+    if TAGGED.accepts(entry):
+        return True
+    return SEVERE.finder is not None and SEVERE.finder.search(entry.raw) is not None and SEVERE.accepts(entry)
+
+
+class Reader:
+    """Follows one source until cancelled, or until it ends, and hands over what is wanted.
+
+    Back pressure is the source's own: nothing piles up here. A file that does not exist yet is waited for.
+    """
+
+    def __init__(
+        self,
+        source: LogSource,
+        tally: ReadTally,
+        *,
+        on_entry: Callable[[LogEntry], None],
+        on_note: Callable[[Note], None],
+        tail: int = 0,
+    ) -> None:
+        self._source = source
+        self._tally = tally
+        self._on_entry = on_entry
+        self._on_note = on_note
+        self._window = Window(tail=tail, behind_bytes=BEHIND_BYTES)
+        self._grouper = Grouper()
+        self._timer: asyncio.TimerHandle | None = None
+        #: What was there at the start has been read and handed over.
+        self.caught_up = asyncio.Event()
+
+    async def run(self) -> None:
+        """Read. What stops a source is told as a note; it never ends the watch."""
+        try:
+            if isinstance(self._source, FileSource):
+                await self._exists(self._source.path)
+            async with contextlib.aclosing(self._source.follow(self._window)) as batches:
+                await self._pump(batches)
+        except OpskitError as error:
+            self._on_note(Note(self._source.name, None, f"not read any more: {error.message}"))
+        finally:
+            self._complete()
+
+    async def _exists(self, path: Path) -> None:
+        if path.exists():
+            return
+        # All that it will hold is new.
+        self.caught_up.set()
+        self._window = Window(since=0.0, behind_bytes=BEHIND_BYTES)
+        while not path.exists():  # noqa: ASYNC110 - no event tells of a file on all systems
+            await asyncio.sleep(_WAIT_S)
+
+    async def _pump(self, batches: AsyncGenerator[Batch, None]) -> None:
+        clock = asyncio.get_running_loop().time
+        async for batch in batches:
+            began = clock()
+            self._hold()
+            for number, item in enumerate(batch):
+                if number % _SLICE == _SLICE - 1:
+                    # A source that always has more would let nobody else work.
+                    await self._rest(clock() - began)
+                    began = clock()
+                if isinstance(item, Note):
+                    self._complete()
+                    self._tally.left_out += item.lines if isinstance(item, LeftOut) else 0
+                    self._on_note(item)
+                    continue
+                self._tally.lines += 1
+                done = self._grouper.push(item)
+                if done is not None and wanted(done):
+                    self._on_entry(done)
+            self._settle_later()
+            await self._rest(clock() - began)
+
+    async def _rest(self, worked_s: float) -> None:
+        """Let others work.
+
+        A file is left for as long as it was worked on: what it misses by that is left out and counted, while
+        any other source would only be further behind.
+        """
+        await asyncio.sleep(worked_s if isinstance(self._source, FileSource) else 0)
+
+    def _settle_later(self) -> None:
+        self._hold()
+        if self._grouper.open:
+            self._timer = asyncio.get_running_loop().call_later(SETTLE_S, self._complete)
+        else:
+            self.caught_up.set()
+
+    def _hold(self) -> None:
+        """Stop waiting for the end of an event: it goes on."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _complete(self) -> None:
+        self._hold()
+        last = self._grouper.flush()
+        if last is not None and wanted(last):
+            self._on_entry(last)
+        self.caught_up.set()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedError:
+    """One error of one source. `count` tells how many equal ones it stands for; `at` is of the latest.
+
+    `logged_at` is the time that the log itself gives, which may be of another clock or zone.
+    """
+
+    at: float
+    logged_at: float | None
+    source: str
+    level: Level | None
+    tag: str | None
+    correlation_id: str | None
+    text: str
+    shape: str
+    count: int = 1
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "logged_at": None if self.logged_at is None else utc(self.logged_at),
+            "level": self.level,
+            "tag": self.tag,
+            "correlation_id": self.correlation_id,
+            "message": self.text,
+        }
+
+
+class LoggedErrors:
+    """The latest errors, and how many there were."""
+
+    def __init__(self) -> None:
+        self._latest: deque[LoggedError] = deque(maxlen=KEPT)
+        self._room = EACH_ROUND
+        self.total = 0
+        self.not_shown = 0
+
+    def take(self, entry: LogEntry, said: Facts, at: float) -> LoggedError | None:
+        """Take one error; None when it is only counted because too many came since the last round."""
+        self.total += 1
+        if self._room == 0:
+            self.not_shown += 1
+            return None
+        self._room -= 1
+        text = error_text(entry, said)
+        error = LoggedError(
+            at=at,
+            logged_at=said.at if said.at is not None else entry.at,
+            source=entry.source,
+            level=said.level,
+            tag=said.tag,
+            correlation_id=said.correlation_id,
+            text=text,
+            shape=shape(text.encode("utf-8", "replace")),
+        )
+        self._keep(error)
+        return error
+
+    def next_round(self) -> None:
+        """Let as many be told one by one as before."""
+        self._room = EACH_ROUND
+
+    def latest(self) -> Iterator[LoggedError]:
+        """Return the errors, the newest first."""
+        return reversed(self._latest)
+
+    def _keep(self, new: LoggedError) -> None:
+        for back in range(1, min(_NEAR, len(self._latest)) + 1):
+            old = self._latest[-back]
+            if (old.source, old.tag, old.shape) == (new.source, new.tag, new.shape):
+                del self._latest[-back]
+                self._latest.append(replace(new, count=old.count + 1))
+                return
+        self._latest.append(new)
+
+
+def error_text(entry: LogEntry, said: Facts) -> str:
+    """Write in one line what was said, and of a traceback its last line, which names the error."""
+    fields = said.fields if said.tag is not None else {}
+    text = said.message
+    if said.tag == "FALLBACK":
+        origin, goal = (_place(fields, end) for end in ("from", "to"))
+        text = f"{origin} > {goal}: {fields.get('why') or '?'}" if origin and goal else text
+    elif fields:
+        where = _place(fields, "")
+        what = [fields.get("fault") or fields.get("verdict"), fields.get("detail")]
+        text = ": ".join(str(part) for part in (where, *what) if part) or text
+    last = entry.raw.rpartition(b"\n")[2] if b"Traceback (most recent" in entry.raw else b""
+    if last:
+        text = f"{text}: {last.decode('utf-8', 'replace').strip()}"
+    return " ".join(text[: _TEXT_CHARS * 2].split())[:_TEXT_CHARS]
+
+
+def _place(fields: Any, end: str) -> str:
+    prefix = f"{end}_" if end else ""
+    model, node = fields.get(f"{prefix}model"), fields.get(f"{prefix}node")
+    return " on ".join(str(part) for part in (model, node) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogsView:
+    """What was read so far: its sources and lines, the latest errors (newest first), how many there were."""
+
+    sources: tuple[str, ...] = ()
+    lines: int = 0
+    left_out: int = 0
+    latest_errors: tuple[LoggedError, ...] = ()
+    errors: int = 0
+    not_shown: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "sources": list(self.sources),
+            "lines": self.lines,
+            "left_out": self.left_out,
+            "errors": self.errors,
+            "errors_not_shown": self.not_shown,
+        }
+
+
+class LogWatch:
+    """Takes what readers hand over. `own` is the name of opskit's own log, the only one whose past counts.
+
+    `areas` may hold `requests` and `errors`. `wall` is epoch seconds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        areas: Collection[str],
+        own: str | None,
+        *,
+        wall: Callable[[], float],
+        emit: Emit,
+        note: Callable[[Note], None],
+    ) -> None:
+        self._areas = areas
+        self._own = own
+        self._wall = wall
+        self._emit = emit
+        self._note = note
+        self._started = wall()
+        self._requests = RequestTracker(
+            lost_s=2 * config.budgets.total_s,
+            slow_s=config.watch.slow_request_s,
+            urls={node.name: node.url for node in config.nodes}
+            | {agent.name: agent.url for agent in config.agents},
+        )
+        self._errors = LoggedErrors()
+        self._tally = ReadTally()
+        self._sources: list[str] = []
+        self._room = REQUESTS_EACH_ROUND
+
+    def reader(self, source: LogSource, tail: int = 0) -> Reader:
+        """Return the reader of a source, to be run; `tail` lines of its past are read first."""
+        self._sources.append(source.name)
+        return Reader(source, self._tally, on_entry=self._take, on_note=self._note, tail=tail)
+
+    def next_round(self) -> None:
+        """Let as many errors and requests be told one by one as before."""
+        self._errors.next_round()
+        self._room = REQUESTS_EACH_ROUND
+
+    def expire(self) -> None:
+        """Tell which requests have ended without a line of their own."""
+        for change in self._requests.expire(self._wall()):
+            self._tell(change)
+
+    def view(self) -> LogsView:
+        logged = self._errors
+        return LogsView(
+            sources=tuple(self._sources),
+            lines=self._tally.lines,
+            left_out=self._tally.left_out,
+            latest_errors=tuple(logged.latest()) if "errors" in self._areas else (),
+            errors=logged.total,
+            not_shown=logged.not_shown,
+        )
+
+    def requests(self) -> Summary | None:
+        """Sum up the last minutes; None where requests are not watched."""
+        return self._requests.summary(self._wall()) if "requests" in self._areas else None
+
+    def _take(self, entry: LogEntry) -> None:
+        said = facts(entry.raw)
+        # The clocks and zones of other programs are not relied on.
+        is_own = self._own is not None and entry.source == self._own
+        at = entry.at if is_own and entry.at is not None else self._wall()
+        if "requests" in self._areas:
+            for change in self._requests.take(said, at):
+                self._tell(change)
+        is_error = said.level in ("error", "critical") or said.tag == "FALLBACK"
+        if is_error and "errors" in self._areas and at >= self._started:
+            logged_error = self._errors.take(entry, said, at)
+            if logged_error is not None:
+                self._emit("error", logged_error.as_json())
+
+    def _tell(self, change: RequestChange) -> None:
+        if change.at >= self._started and self._room > 0:
+            self._room -= 1
+            self._emit("request", change.as_json())
