@@ -73,12 +73,11 @@ async def _recover(wish: "RecoverOptions", path: str | None) -> "RecoveryRun":
 
     from opskit.cli import render
     from opskit.config.load import ensure_state_dir
-    from opskit.recovery.plan import steps
     from opskit.recovery.run import recover as heal
 
     loaded = context.load_config(path)
     folder = ensure_state_dir(loaded.state_dir)
-    return await heal(loaded, os.environ, folder, wish, steps=steps, platform=sys.platform, note=render.note)
+    return await heal(loaded, os.environ, folder, wish, platform=sys.platform, note=render.note)
 
 
 app.command("levels", short_help="Bring Victoria's levels back.")(levels)

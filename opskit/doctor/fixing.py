@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from opskit.doctor.diagnosis import Diagnosis
 from opskit.doctor.examination import ExaminationTarget, examine
 from opskit.recovery.executor import Executor, executing
 from opskit.recovery.outcome import Outcome, RepairResult
-from opskit.recovery.step import Command, Condition, Repair, TargetObservation
+from opskit.recovery.step import Command, Condition, Repair, TargetFinding
 
 #: How long a fix may run, and how often its effect is looked for.
 _COMMAND_S = 60.0
@@ -76,31 +76,32 @@ class _Fixing:
 
     async def run(self, executor: Executor, patience_s: float | None) -> Outcome:
         cause = self._cause
-        seen = TargetObservation(self._fix.target or cause.key, Condition.BROKEN, cause.id, cause.title)
         repair = Repair(
             (Command(_itself(self._fix.command), _COMMAND_S),),
             precondition=cause.title,
             undo=self._fix.undo,
             settle_s=patience_s,
+            evidence=self._evidence,
         )
-        outcome = Outcome("doctor", seen.target, RepairResult.FAILED, seen.state, seen.cause, code=cause.code)
-        return await executor.repair(
-            seen, repair, outcome, evidence=self._evidence, look_again=self._look_again
-        )
+        finding = replace(self._finding(Condition.BROKEN), code=cause.code, repair=repair)
+        return await executor.repair(finding, Outcome.of("doctor", finding), look_again=self._look_again)
+
+    def _finding(self, condition: Condition) -> TargetFinding:
+        target = self._fix.target or self._cause.key
+        return TargetFinding(target, condition, self._cause.id, self._cause.title)
 
     async def _evidence(self) -> Mapping[str, Any]:
         return {"cause": self._cause.key, "shown": list(self._cause.evidence)}
 
-    async def _look_again(self, settle_s: float) -> TargetObservation:
+    async def _look_again(self, settle_s: float) -> TargetFinding:
         """Examine everything: at once, and until the cause is gone or the time is over."""
         until = time.monotonic() + settle_s
         while True:
             self.diagnosis = await examine(self._who)
-            target, cause = self._fix.target or self._cause.key, self._cause
-            if cause.key not in _keys(self.diagnosis):
-                return TargetObservation(target, Condition.HEALTHY)
+            if self._cause.key not in _keys(self.diagnosis):
+                return self._finding(Condition.HEALTHY)
             if time.monotonic() >= until:
-                return TargetObservation(target, Condition.BROKEN, cause.id, cause.title)
+                return self._finding(Condition.BROKEN)
             await asyncio.sleep(_AGAIN_S)
 
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from opskit.checks.attempt import Failure, attempt
 from opskit.config.schema import Config, LogConfig, RecoveryConfig
 from opskit.errors import OpskitError
 from opskit.recovery import budget, pauses
@@ -26,24 +27,17 @@ from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice, Tell
 from opskit.recovery.outcome import Outcome, Ran, RepairResult
-from opskit.recovery.step import Command, Condition, Repair, TargetObservation
+from opskit.recovery.step import Command, Condition, Repair, TargetFinding
 from opskit.system.lock import try_lock
 from opskit.system.moment import utc
-from opskit.system.running import running
+from opskit.system.running import SAME_START_S, Running, running
 
 LOCK_NAME = "recover.lock"
-#: Gathers what would be gone after a repair.
-Collect = Callable[[], Awaitable[Mapping[str, Any]]]
 #: The target after a repair, watched for so many seconds; None when it is no longer there.
-LookAgain = Callable[[float], Awaitable[TargetObservation | None]]
-#: Evidence is asked of the same servers that are in trouble.
+LookAgain = Callable[[float], Awaitable[TargetFinding | None]]
+#: Plans and evidence ask the same servers that are in trouble.
+_PLAN_S = 15.0
 _EVIDENCE_S = 15.0
-_AS_SEEN = {
-    Condition.WAITING: RepairResult.WAITING,
-    Condition.LEFT: RepairResult.LEFT,
-    Condition.ABSENT: RepairResult.ABSENT,
-    Condition.UNKNOWN: RepairResult.INCONCLUSIVE,
-}
 
 
 class Executor:
@@ -88,53 +82,67 @@ class Executor:
         """Return the pause that holds for a target now, by any of its names."""
         return pauses.covering(pauses.read(self._folder, self._clock()), target, *names)
 
-    async def repair(
-        self,
-        seen: TargetObservation,
-        repair: Repair,
-        outcome: Outcome,
-        *,
-        evidence: Collect,
-        look_again: LookAgain,
-    ) -> Outcome:
-        """Repair one target, if its pauses and its budget allow, and look whether it helped."""
-        if (pause := self.pause_of(seen.target, outcome.step, *seen.names)) is not None:
-            return replace(outcome, result=RepairResult.PAUSED, cause=paused(pause, seen.cause))
-        permit, record = budget.judge(self.memory.of(seen.target), self._clock(), self.rules)
+    async def repair(self, finding: TargetFinding, outcome: Outcome, *, look_again: LookAgain) -> Outcome:
+        """Repair one target, if its pauses and its budget allow, and look whether it helped.
+
+        `outcome` is what is known of it so far. Never raises for what planning or gathering evidence does.
+        """
+        if (paused := self._paused(finding, outcome)) is not None:
+            return paused
+        repair = await attempt(finding.planned(), _PLAN_S)
+        if isinstance(repair, Failure) and repair.is_late:
+            why = f"{finding.cause}; no repair could be planned in time"
+            return replace(outcome, result=RepairResult.INCONCLUSIVE, cause=why)
+        if isinstance(repair, Failure):
+            why = f"{finding.cause}; no repair could be planned: {repair.error.message}"
+            remedy = finding.remedy or repair.error.remedy
+            return replace(outcome, result=RepairResult.MANUAL, cause=why, remedy=remedy)
+        if repair is None:
+            return await self._leave_to_person(outcome)
+        permit, record = budget.judge(self.memory.of(finding.target), self._clock(), self.rules)
         outcome = replace(outcome, undo=repair.undo)
         if not self.dry:
-            self.memory.targets[seen.target] = record
+            self.memory.targets[finding.target] = record
             for level in permit.notices:
-                await self.notify(level, outcome, permit.why)
+                await self._notify(level, outcome, permit.why)
         if not permit.allowed:
             result = RepairResult.GAVE_UP if permit.circuit is RepairCircuit.OPEN else RepairResult.NOT_YET
-            return replace(outcome, result=result, cause=f"{seen.cause}; {permit.why}")
+            return replace(outcome, result=result, cause=f"{finding.cause}; {permit.why}")
         if self.dry:
             return replace(outcome, result=RepairResult.WOULD_REPAIR, planned=repair.commands)
-        try:
-            async with asyncio.timeout(_EVIDENCE_S):
-                collected = await evidence()
-        except (TimeoutError, OpskitError) as exc:
-            collected = {"evidence": f"could not be gathered: {str(exc) or 'no answer in time'}"}
-        outcome = replace(outcome, evidence={**outcome.evidence, **collected})
-        if (pause := self.pause_of(seen.target, outcome.step, *seen.names)) is not None:
-            return replace(outcome, result=RepairResult.PAUSED, cause=paused(pause, seen.cause))
-        return await self._carry_out(seen, repair, outcome, look_again)
+        if repair.evidence is not None:
+            evidence = await attempt(repair.evidence(), _EVIDENCE_S)
+            if isinstance(evidence, Failure):
+                reason = "no answer in time" if evidence.is_late else evidence.error.message
+                evidence = {"evidence": f"could not be gathered: {reason}"}
+            outcome = replace(outcome, evidence={**outcome.evidence, **evidence})
+        if (paused := self._paused(finding, outcome)) is not None:
+            return paused
+        return await self._carry_out(finding, repair, outcome, look_again)
+
+    def _paused(self, finding: TargetFinding, outcome: Outcome) -> Outcome | None:
+        """The outcome of a broken target that a person paused; None when nobody did."""
+        pause = self.pause_of(finding.target, outcome.step, *finding.names)
+        if pause is None:
+            return None
+        cause = f"paused {pause_words(pause)}; it is broken: {finding.cause}"
+        return replace(outcome, result=RepairResult.PAUSED, cause=cause)
 
     async def _carry_out(
-        self, seen: TargetObservation, repair: Repair, outcome: Outcome, look_again: LookAgain
+        self, finding: TargetFinding, repair: Repair, outcome: Outcome, look_again: LookAgain
     ) -> Outcome:
-        self.memory.targets[seen.target] = budget.begun(self.memory.of(seen.target), self._clock())
+        target = finding.target
+        self.memory.targets[target] = budget.begun(self.memory.of(target), self._clock())
         if repair.mark is not None:
             self.memory.marks[repair.mark] = self._clock()
         self.memory.save()
-        self._write("repair_begins", outcome, repair, ())
+        self._audit_repair("repair_begins", outcome, repair, (), evidence=outcome.evidence)
         ran: list[Ran] = []
         try:
             for command in repair.commands:
-                self._note(f"{seen.target} is {seen.state} ({seen.cause}): `{command.shown}`")
+                self._note(f"{target} is {finding.state} ({finding.cause}): `{command.shown}`")
                 ran.append(await self._runner.run(command))
-                self._keep_server(seen.target, ran[-1])
+                self._remember_server(target, ran[-1])
                 if ran[-1].exit != 0:
                     break
             settle_s = self.rules.step_s if repair.settle_s is None else repair.settle_s
@@ -142,15 +150,15 @@ class Executor:
             failed = bool(ran) and ran[-1].exit != 0
             after = await look_again(0.0 if failed else settle_s)
         except asyncio.CancelledError:
-            self._write("repair_cut_off", outcome, repair, ran)
+            self._audit_repair("repair_cut_off", outcome, repair, ran)
             raise
-        outcome = _after(replace(outcome, ran=tuple(ran)), seen, after)
-        self._write("repair_ended", outcome, repair, ran)
+        outcome = _after(replace(outcome, ran=tuple(ran)), finding, after)
+        self._audit_repair("repair_ended", outcome, repair, ran, result=outcome.result.value)
         if outcome.result in (RepairResult.REPAIRED, RepairResult.LEFT):
             # What might be repaired is; what is left is somebody's, and delays no later repair.
             await self.note_health(outcome)
         if outcome.result is RepairResult.REPAIRED:
-            await self.notify(Level.REPAIRED, outcome, "")
+            await self._notify(Level.REPAIRED, outcome, "")
         self.memory.save()
         return outcome
 
@@ -183,9 +191,9 @@ class Executor:
         record, level = budget.healthy(record, self._clock(), self.rules)
         self.memory.targets[outcome.target] = record
         if level is not None:
-            await self.notify(level, outcome, "it has been well since, and is watched as before")
+            await self._notify(level, outcome, "it has been well since, and is watched as before")
 
-    async def leave_to_person(self, outcome: Outcome) -> Outcome:
+    async def _leave_to_person(self, outcome: Outcome) -> Outcome:
         """Return the outcome of a target that opskit cannot repair; a person is notified once in a while."""
         now = self._clock()
         record = budget.sane(self.memory.of(outcome.target), now, self.rules)
@@ -193,11 +201,11 @@ class Executor:
         if not self.dry:
             if notified_at is None or now - notified_at >= self.rules.escalate_s:
                 record = replace(record, escalated_at=now)
-                await self.notify(Level.ESCALATION, outcome, "opskit cannot repair this")
+                await self._notify(Level.ESCALATION, outcome, "opskit cannot repair this")
             self.memory.targets[outcome.target] = replace(record, healthy_since=None)
         return replace(outcome, result=RepairResult.MANUAL)
 
-    async def notify(self, level: Level, outcome: Outcome, more: str) -> None:
+    async def _notify(self, level: Level, outcome: Outcome, more: str) -> None:
         """Send one notice about a target."""
         words = {
             Level.CRITICAL: f"opskit has given up on {outcome.target}",
@@ -219,14 +227,23 @@ class Executor:
             )
         )
 
-    def _keep_server(self, target: str, done: Ran) -> None:
+    def _remember_server(self, target: str, done: Ran) -> None:
         """A server that was started is ours to end, however this run ends."""
-        started = None if done.pid is None else running(done.pid)
-        if started is not None:
-            self.memory.facts[f"started:{target}"] = {"pid": started.pid, "began": started.began}
+        process = None if done.pid is None else running(done.pid)
+        if process is not None:
+            remember_server(self.memory, target, process)
             self.memory.save()
 
-    def _write(self, event: str, outcome: Outcome, repair: Repair, ran: Sequence[Ran]) -> None:
+    def _audit_repair(
+        self,
+        event: str,
+        outcome: Outcome,
+        repair: Repair,
+        ran: Sequence[Ran],
+        *,
+        result: str | None = None,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> None:
         self.write(
             event,
             step=outcome.step,
@@ -237,40 +254,46 @@ class Executor:
             commands=[command.shown for command in repair.commands],
             ran=[done.as_json() for done in ran],
             undo=repair.undo,
-            result=outcome.result.value if event == "repair_ended" else None,
-            evidence=outcome.evidence if event == "repair_begins" else None,
+            result=result,
+            evidence=evidence,
         )
 
 
-def as_seen(seen: TargetObservation) -> RepairResult:
-    """Return the result of a target that is not to be repaired."""
-    return _AS_SEEN.get(seen.condition, RepairResult.OK)
-
-
-def paused(pause: pauses.Pause, cause: str) -> str:
-    """Say until when and why a broken target is paused."""
+def pause_words(pause: pauses.Pause) -> str:
+    """Say until when a target is paused, and why."""
     until = "until `opskit resume`" if pause.until is None else f"until {utc(pause.until)}"
-    why = f" ({pause.reason})" if pause.reason else ""
-    return f"paused {until}{why}; it is broken: {cause}"
+    return f"{until} ({pause.reason})" if pause.reason else until
 
 
-def _after(outcome: Outcome, before: TargetObservation, after: TargetObservation | None) -> Outcome:
+def _after(outcome: Outcome, before: TargetFinding, after: TargetFinding | None) -> Outcome:
     """What a repair came to."""
-    last = outcome.ran[-1] if outcome.ran else None
-    failed = last is not None and last.exit != 0
+    failed = next((done for done in outcome.ran if done.exit != 0), None)
     if after is None or after.condition is Condition.HEALTHY:
-        note = f" (although `{last.command.shown}` said: {last.said})" if failed and last else ""
+        note = f" (although `{failed.command.shown}` said: {failed.said})" if failed else ""
         cause = f"was {before.state}: {before.cause}{note}"
         return replace(outcome, result=RepairResult.REPAIRED, state="ok", cause=cause)
-    if failed and last is not None:
-        cause = f"{before.cause}; `{last.command.shown}` failed: {last.said}"
+    if failed is not None:
+        cause = f"{before.cause}; `{failed.command.shown}` failed: {failed.said}"
         return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
-    if after.condition is Condition.BROKEN or after.condition is Condition.UNKNOWN:
+    if after.condition in (Condition.BROKEN, Condition.UNKNOWN):
         cause = f"{before.cause}; the repair did not help: {after.cause}"
         return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
-    return replace(
-        outcome, result=as_seen(after), state=after.state, cause=f"{before.cause}; now: {after.cause}"
-    )
+    result = Outcome.of(outcome.step, after).result
+    return replace(outcome, result=result, state=after.state, cause=f"{before.cause}; now: {after.cause}")
+
+
+def remember_server(memory: Memory, target: str, process: Running) -> None:
+    """Keep that this process is one that a repair started."""
+    memory.facts[f"started:{target}"] = {"pid": process.pid, "began": process.began}
+
+
+def started_by_us(memory: Memory, target: str, process: Running) -> bool:
+    """Tell whether an earlier repair of the target started this process."""
+    fact: Any = memory.facts.get(f"started:{target}")
+    try:
+        return int(fact["pid"]) == process.pid and abs(float(fact["began"]) - process.began) < SAME_START_S
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 @contextlib.contextmanager

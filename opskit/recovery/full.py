@@ -70,10 +70,10 @@ async def prospect(it: Procedure, key: str) -> Prospect:
     is missing), DOCKER_*.
     """
     it.check_pauses(f"compose:{key}", key)
-    work = await configured(it.ground, key)
+    work = await configured(it.context, key)
     if work.project is None:
         raise AssertionError("a configured project is declared")
-    door = it.ground.door
+    door = it.context.docker
     listed = await door.containers(labels=[f"{PROJECT}={work.name}"])
     containers = await read_containers(door, [one.id for one in listed])
     built = tuple(sorted(name for name, one in work.project.services.items() if one.built))
@@ -106,7 +106,7 @@ async def full(it: Procedure, plan: Prospect, wish: RebuildOptions) -> Procedure
             await _clean(it, plan)
     if it.dry:
         return it.done([])
-    findings = await risen(it.ground, plan.work.name, plan.services, limit_s=wish.wait_s, say=it.say)
+    findings = await risen(it.context, plan.work.name, plan.services, limit_s=wish.wait_s, say=it.say)
     if all(one.status is Status.PASS for one in findings):
         await _drop_replaced(it, plan)
     else:
@@ -139,7 +139,7 @@ async def _clean(it: Procedure, plan: Prospect) -> None:
     """Images of earlier builds of this project that have lost their name. What is in use Docker keeps."""
     nameless = [
         str(one["Id"])
-        for one in await it.ground.door.all_of("image")
+        for one in await it.context.docker.all_of("image")
         if _label(one) == plan.work.name and not _names(one) and str(one["Id"]) not in plan.images.values()
     ]
     for identifier in nameless:
@@ -151,7 +151,7 @@ async def _drop_replaced(it: Procedure, plan: Prospect) -> None:
 
     Version 1 of Compose writes no labels on images, so they are known by the containers that used them.
     """
-    there = {str(one["Id"]): one for one in await it.ground.door.all_of("image")}
+    there = {str(one["Id"]): one for one in await it.context.docker.all_of("image")}
     for identifier in dict.fromkeys(plan.images.values()):
         if identifier in there and not _names(there[identifier]):
             removal = await it.do(Command(("docker", "image", "rm", _short(identifier)), _CLEAN_S))
@@ -194,7 +194,7 @@ async def _check_images(it: Procedure, work: ComposeProject) -> None:
     for name, service in work.project.services.items():
         if service.built:
             continue
-        found = await asyncio.gather(*(it.ground.door.found("image", one) for one in service.images))
+        found = await asyncio.gather(*(it.context.docker.found("image", one) for one in service.images))
         if not any(found):
             raise OpskitError(
                 "RECOVER_004",

@@ -19,12 +19,17 @@ from opskit.facts.container_survey import read_container
 from opskit.facts.node import read_node
 from opskit.llm.plan import same_model
 from opskit.recovery.chat import address, chat, healthy
-from opskit.recovery.compose_projects import ComposeProject, configured, labelled
+from opskit.recovery.compose_projects import (
+    ComposeProject,
+    UnusableProject,
+    configured,
+    labelled,
+    read_project,
+)
 from opskit.recovery.node_model import anew, reload
 from opskit.recovery.procedure import Procedure, ProcedureResult
 from opskit.recovery.startup import containers_of, risen, standing
-from opskit.recovery.step import Command, TargetObservation
-from opskit.recovery.steps.declared import declared, sources
+from opskit.recovery.step import Command
 from opskit.result import Finding, Status
 from opskit.system.docker_records import SERVICE
 
@@ -130,14 +135,14 @@ async def recover(it: Procedure, target: Target, *, wait_s: float, url: str | No
 async def _up(it: Procedure, target: ModelService, wait_s: float) -> list[Finding]:
     if target.work is not None:
         return await risen(
-            it.ground,
+            it.context,
             target.work.name,
             [target.service],
             limit_s=wait_s,
             say=it.say,
             narrow=target.service,
         )
-    container = await read_container(it.ground.door, target.container or "")
+    container = await read_container(it.context.docker, target.container or "")
     now = None if container is None else standing(container, {container.id: container}, datetime.now(UTC))
     # Its health may take its time: the chat waits for that.
     runs = now is not None and (now.well or not now.final or now.unchecked)
@@ -148,7 +153,7 @@ async def _up(it: Procedure, target: ModelService, wait_s: float) -> list[Findin
 
 async def _chat(it: Procedure, target: ModelService, url: str | None, limit_s: float) -> Finding:
     """Wait until it says that it is healthy, then ask it."""
-    where = url or address(it.ground.config, target.names, await _container(it, target))
+    where = url or address(it.context.config, target.names, await _container(it, target))
     if where is None:
         why = "no port of it is published and its address is not configured, so nothing was asked"
         remedy = "give its address with --url"
@@ -157,14 +162,14 @@ async def _chat(it: Procedure, target: ModelService, url: str | None, limit_s: f
     limit = time.monotonic() + limit_s
     while True:
         if await healthy(where) or time.monotonic() + _POLL_S > limit:
-            return await chat(where, target.names, limit_s=it.ground.config.budgets.total_s)
+            return await chat(where, target.names, limit_s=it.context.config.budgets.total_s)
         await asyncio.sleep(_POLL_S)
 
 
 async def _container(it: Procedure, target: ModelService) -> Container | None:
     if target.work is None:
-        return await read_container(it.ground.door, target.container or "")
-    return next(iter(await containers_of(it.ground, target.work.name, target.service)), None)
+        return await read_container(it.context.docker, target.container or "")
+    return next(iter(await containers_of(it.context, target.work.name, target.service)), None)
 
 
 async def _check_image(it: Procedure, target: ModelService) -> None:
@@ -178,7 +183,7 @@ async def _check_image(it: Procedure, target: ModelService) -> None:
         names = (container.image,)
     elif project is not None:
         names = project.services[target.service].images
-    there = [await it.ground.door.found("image", name) for name in names if name]
+    there = [await it.context.docker.found("image", name) for name in names if name]
     if not any(there):
         raise OpskitError(
             "RECOVER_004",
@@ -202,36 +207,40 @@ def _back(target: ModelService) -> str:
 
 
 async def _service(it: Procedure, name: str) -> ModelService | None:
-    container = await read_container(it.ground.door, name)
+    container = await read_container(it.context.docker, name)
     if container is None:
-        listed = await it.ground.door.containers(labels=[f"{SERVICE}={name}"])
+        listed = await it.context.docker.containers(labels=[f"{SERVICE}={name}"])
         projects = {one.project for one in listed}
         if len(projects) > 1:
             known = ", ".join(sorted(one.name for one in listed))
             why = f"several projects have a service {name}"
             raise OpskitError("RECOVER_002", why, remedy=f"name its container: {known}")
-        container = await read_container(it.ground.door, listed[0].id) if listed else None
+        container = await read_container(it.context.docker, listed[0].id) if listed else None
     if container is None:
         return await _declared(it, name)
     project, service = container.project, container.service
     if project is None or service is None:
         return ModelService(container.name, container.name, None)
-    count = len(await containers_of(it.ground, project, service))
-    return ModelService(container.name, service, await labelled(it.ground, container, project), max(1, count))
+    count = len(await containers_of(it.context, project, service))
+    return ModelService(
+        container.name, service, await labelled(it.context, container, project), max(1, count)
+    )
 
 
 async def _declared(it: Procedure, name: str) -> ModelService | None:
     """A service of the configured projects that has no container now."""
-    for key in it.ground.config.stack.compose:
-        files = await sources(it.ground, key)
-        project = files if isinstance(files, TargetObservation) else await declared(it.ground, key, files)
-        if not isinstance(project, TargetObservation) and name in project.services:
-            return ModelService(None, name, await configured(it.ground, key))
+    for key in it.context.config.stack.compose:
+        try:
+            _, project = await read_project(it.context, key)
+        except UnusableProject:
+            continue
+        if name in project.services:
+            return ModelService(None, name, await configured(it.context, key))
     return None
 
 
 async def _node(it: Procedure, name: str) -> NodeModel | None:
-    nodes = it.ground.config.nodes
+    nodes = it.context.config.nodes
     for node in nodes:
         if node.name == name:
             return NodeModel(node, None)
@@ -244,16 +253,16 @@ async def _node(it: Procedure, name: str) -> NodeModel | None:
 
 async def _models(it: Procedure, node: NodeConfig) -> list[str]:
     """What a node holds; nothing when it does not answer."""
-    facts = await it.ground.survey.get(read_node, node)
+    facts = await it.context.survey.get(read_node, node)
     return [model.name for model in facts.models or ()]
 
 
 async def _unknown(it: Procedure, name: str, problem: OpskitError | None) -> OpskitError:
-    known = [node.name for node in it.ground.config.nodes]
-    for node in it.ground.config.nodes:
+    known = [node.name for node in it.context.config.nodes]
+    for node in it.context.config.nodes:
         known += await _models(it, node)
     if problem is None:
-        listed = await it.ground.door.containers()
+        listed = await it.context.docker.containers()
         known += [word for one in listed for word in (one.name, one.service) if word]
     near = difflib.get_close_matches(name, dict.fromkeys(known), 3, 0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""

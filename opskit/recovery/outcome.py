@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from opskit.errors import Exit
-from opskit.recovery.step import Command
+from opskit.recovery.step import Command, Condition, TargetFinding
 from opskit.result import Finding, Report, Status
 
 
@@ -39,24 +39,27 @@ class RepairResult(StrEnum):
     @property
     def judged(self) -> bool:
         """Whether it says how the target was when the run came to it."""
-        return self.was_well or self in _WAS_BROKEN
+        return self in _JUDGED
 
     @property
     def was_well(self) -> bool:
         return self is RepairResult.OK
 
 
-_WAS_BROKEN = frozenset(
-    {
-        RepairResult.REPAIRED,
-        RepairResult.NOT_YET,
-        RepairResult.FAILED,
-        RepairResult.MANUAL,
-        RepairResult.GAVE_UP,
-    }
-)
-
-
+_JUDGED = frozenset(RepairResult) - {
+    RepairResult.WAITING,
+    RepairResult.LEFT,
+    RepairResult.PAUSED,
+    RepairResult.ABSENT,
+    RepairResult.WOULD_REPAIR,
+    RepairResult.INCONCLUSIVE,
+}
+_OF_CONDITION = {
+    Condition.WAITING: RepairResult.WAITING,
+    Condition.LEFT: RepairResult.LEFT,
+    Condition.ABSENT: RepairResult.ABSENT,
+    Condition.UNKNOWN: RepairResult.INCONCLUSIVE,
+}
 _STATUS = {
     RepairResult.OK: Status.PASS,
     RepairResult.REPAIRED: Status.PASS,
@@ -70,14 +73,16 @@ _STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """One command that was run: `exit` is negative for a signal, None when it had no start or no end."""
+    """One command that was run: `exit` is negative for a signal, None when it had no start or no end.
+
+    `pid` is that of a server that was started and left.
+    """
 
     command: Command
     exit: int | None
     seconds: float
     said: str = ""
     pid: int | None = None
-    """Of a server that was started and left."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -106,6 +111,21 @@ class Outcome:
     code: str | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
     minor: bool = False
+
+    @classmethod
+    def of(cls, step: str, finding: TargetFinding) -> "Outcome":
+        """The outcome of a target that is not repaired."""
+        return cls(
+            step,
+            finding.target,
+            _OF_CONDITION.get(finding.condition, RepairResult.OK),
+            finding.state,
+            finding.cause,
+            evidence=finding.evidence,
+            remedy=finding.remedy,
+            code=finding.code,
+            minor=finding.minor,
+        )
 
     def as_finding(self) -> Finding:
         evidence: dict[str, Any] = {**self.evidence, "result": self.result.value}

@@ -3,7 +3,6 @@
 Unlike a run of recovery it does what it is told, however well or ill its target is; pauses hold all the same.
 """
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -11,18 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from opskit.backup.catalog import running as backup_runs
 from opskit.config.schema import Config
 from opskit.errors import Exit, OpskitError
 from opskit.facts.survey import Survey
-from opskit.recovery.context import RecoveryContext
-from opskit.recovery.executor import Executor, executing
+from opskit.recovery import hands_off
+from opskit.recovery.executor import Executor, executing, pause_words
 from opskit.recovery.outcome import Ran
-from opskit.recovery.step import Command
-from opskit.recovery.steps.hands_off import worked_on
+from opskit.recovery.step import Command, RecoveryContext
 from opskit.result import Finding, Report
-from opskit.system.handiwork import workers
-from opskit.system.moment import utc
 
 #: Narrates: one line for what begins now.
 Say = Callable[[str], None]
@@ -52,8 +47,8 @@ class ProcedureResult:
             "target": self.target,
             "dry_run": self.dry,
             "seconds": round(self.seconds, 3),
-            "planned": [one.shown for one in self.planned],
-            "ran": [one.as_json() for one in self.ran],
+            "planned": [command.shown for command in self.planned],
+            "ran": [done.as_json() for done in self.ran],
             "notes": list(self.notes),
             "exit": int(self.exit),
         }
@@ -65,7 +60,7 @@ class Procedure:
 
     name: str
     target: str
-    ground: RecoveryContext
+    context: RecoveryContext
     executor: Executor
     say: Say
     began: float
@@ -101,7 +96,9 @@ class Procedure:
         took = time.monotonic() - self.began
         ran = self.executor.ran
         end = ProcedureResult(self.name, self.target, self.dry, took, findings, ran, self.planned, self.notes)
-        verdicts = {one.check: [one.target, one.status.value, one.detail] for one in findings}
+        verdicts = {
+            finding.check: [finding.target, finding.status.value, finding.detail] for finding in findings
+        }
         self.executor.write(
             "procedure_ended",
             procedure=self.name,
@@ -114,25 +111,15 @@ class Procedure:
 
     def check_pauses(self, *names: str) -> None:
         """Raises OpskitError RECOVER_003 when one of these names is paused: people win."""
-        held = self.executor.pause_of(*names)
-        if held is None:
-            return
-        until = "until `opskit resume`" if held.until is None else f"until {utc(held.until)}"
-        why = f" ({held.reason})" if held.reason else ""
-        raise OpskitError(
-            "RECOVER_003",
-            f"{held.target} is paused {until}{why}",
-            remedy=f"`opskit resume {held.target}`, then again",
-        )
+        pause = self.executor.pause_of(*names)
+        if pause is not None:
+            why = f"{pause.target} is paused {pause_words(pause)}"
+            raise OpskitError("RECOVER_003", why, remedy=f"`opskit resume {pause.target}`, then again")
 
     async def check_nobody_is_at_it(self) -> None:
         """Raises OpskitError RECOVER_003 while somebody builds, pulls or makes a backup."""
-        if await asyncio.to_thread(backup_runs, self.ground.config):
-            raise OpskitError("RECOVER_003", "a backup is being made or restored", remedy="wait for its end")
-        found = await asyncio.to_thread(workers, self.ground.environ.get("DOCKER_HOST"))
-        at_work = worked_on(found, self.ground.config.recovery.hands_off_s)
-        if at_work is not None:
-            raise OpskitError("RECOVER_003", at_work, remedy="wait for its end, or stop it")
+        if (work := await hands_off.at_work(self.context)) is not None:
+            raise OpskitError("RECOVER_003", work, remedy="wait for its end, or stop it")
 
 
 @contextlib.asynccontextmanager
@@ -159,5 +146,5 @@ async def procedure(
         Survey(config, environ, state_folder=folder, cwd=folder) as survey,
     ):
         docker = await survey.docker()
-        ground = RecoveryContext(config, environ, folder, survey, docker, executor.memory, clock, platform)
-        yield Procedure(name, target, ground, executor, say, time.monotonic())
+        context = RecoveryContext(config, environ, folder, survey, docker, executor.memory, clock, platform)
+        yield Procedure(name, target, context, executor, say, time.monotonic())

@@ -7,15 +7,35 @@ from pathlib import Path
 
 from opskit.config.schema import Config
 from opskit.facts.survey import Survey
-from opskit.recovery import memory as memories
-from opskit.recovery.context import RecoveryContext
 from opskit.recovery.executor import executing
+from opskit.recovery.memory import Memory
 from opskit.recovery.outcome import RecoveryRun
 from opskit.recovery.reconciler import Reconciler, chosen
-from opskit.recovery.repairer import Repairer
-from opskit.recovery.step import Step
+from opskit.recovery.step import RecoveryContext, Step
 
 Steps = Callable[[RecoveryContext], Sequence[Step]]
+
+
+def all_steps(context: RecoveryContext) -> Sequence[Step]:
+    """The steps of this stack in the order of SPEC B12; nothing is looked at yet."""
+    from opskit.recovery.steps.agents import agents
+    from opskit.recovery.steps.compose_project import compose_projects
+    from opskit.recovery.steps.docker_daemon import docker_daemon
+    from opskit.recovery.steps.docker_network import docker_network
+    from opskit.recovery.steps.internet import internet
+    from opskit.recovery.steps.nodes import nodes
+    from opskit.recovery.steps.wifi import wifi
+
+    steps = [
+        wifi(context),
+        internet(context),
+        docker_daemon(context),
+        docker_network(context),
+        *compose_projects(context),
+        *nodes(context),
+        *agents(context),
+    ]
+    return [step for step in steps if step is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +51,14 @@ async def recover(
     config: Config,
     environ: Mapping[str, str],
     folder: Path,
-    wish: RecoverOptions,
+    options: RecoverOptions,
     *,
-    steps: Steps,
     platform: str,
+    steps: Steps = all_steps,
     note: Callable[[str], None] = lambda _text: None,
     clock: Callable[[], float] = time.time,
 ) -> RecoveryRun:
-    """Look at everything, mend what may be mended, remember it, tell people.
+    """Look at everything, repair what may be repaired, remember it, notify people.
 
     `folder` is the state folder. Raises OpskitError RECOVER_001 when another run holds the lock (at once),
     RECOVER_002 for an unknown name in `only`, StateError when state cannot be read or written.
@@ -47,33 +67,24 @@ async def recover(
 
     notifiers: list[Notifier] = []
 
-    def notify(memory: memories.Memory) -> Notifier:
+    def notify(memory: Memory) -> Notifier:
         notifiers.append(Notifier(config.notices, memory, environ, platform, clock, note))
         return notifiers[0]
 
     async with executing(
-        config,
-        environ,
-        folder,
-        source="recover",
-        dry=wish.dry,
-        notify=notify,
-        clock=clock,
-        note=note,
+        config, environ, folder, source="recover", dry=options.dry, notify=notify, clock=clock, note=note
     ) as executor:
         async with Survey(config, environ, state_folder=folder, cwd=folder) as survey:
-            docker = await survey.docker()
-            ground = RecoveryContext(
-                config, environ, folder, survey, docker, executor.memory, clock, platform
-            )
-            all_steps = steps(ground)
-            healer = Reconciler(all_steps, Repairer(executor), only=chosen(all_steps, wish.only))
+            docker, memory = await survey.docker(), executor.memory
+            context = RecoveryContext(config, environ, folder, survey, docker, memory, clock, platform)
+            known = steps(context)
+            reconciler = Reconciler(known, executor, only=chosen(known, options.only))
             for notifier in notifiers:
                 await notifier.ping_start(executor.run_id)
-            run = await healer.run(budget_s=wish.budget_s or config.recovery.budget_s)
-        if not wish.dry:
-            executor.memory.remember(run)
-            executor.memory.save()
+            run = await reconciler.run(budget_s=options.budget_s or config.recovery.budget_s)
+        if not options.dry:
+            memory.remember(run)
+            memory.save()
             content = run.as_memory()
             shown = {name: content[name] for name in ("seconds", "exit", "counts", "mutations")}
             executor.write("run_ended", **shown)
@@ -83,7 +94,7 @@ async def recover(
 
 
 def summary(run: RecoveryRun) -> str:
-    """The run in a few lines of text, worst first."""
-    lines = [f"{one.target}: {one.result.value} {one.cause}".rstrip() for one in run.outcomes]
+    """The run in a few lines of text."""
+    lines = [f"{outcome.target}: {outcome.result.value} {outcome.cause}".rstrip() for outcome in run.outcomes]
     counts = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in run.counts.items())
     return "\n".join([f"{counts}; {run.mutations} commands in {run.seconds:.1f} s", *lines])

@@ -17,18 +17,19 @@ from opskit.checks.container_assessment import (
     ContainerState,
     assess_container,
 )
-from opskit.errors import OpskitError
 from opskit.facts.container import Container, docker_time
+from opskit.facts.container_log import read_container_log
 from opskit.facts.container_survey import read_compose_containers
-from opskit.recovery.context import RecoveryContext
 from opskit.recovery.procedure import Say
-from opskit.recovery.steps.diagnostics import container_tail
+from opskit.recovery.step import RecoveryContext
 from opskit.result import Finding, Status
 
 #: What has no health check is well once it has run so long.
 STABLE_S = 2.0
 _POLL_FIRST_S = 0.1
 _POLL_LAST_S = 2.0
+_LOG_S = 4.0
+_LINE_CHARS = 300
 #: After a repair nothing is excused by its age.
 _RULES = ContainerRules(0.0, 0.0)
 #: This gets well by waiting.
@@ -63,16 +64,18 @@ class ServiceStanding:
         return self.assessment.words or self.assessment.state.value
 
 
-async def containers_of(ground: RecoveryContext, project: str, service: str | None = None) -> list[Container]:
+async def containers_of(
+    context: RecoveryContext, project: str, service: str | None = None
+) -> list[Container]:
     """The containers of a project, or of one service of it. Raises OpskitError DOCKER_*."""
-    containers = await read_compose_containers(ground.door, project, service)
+    containers = await read_compose_containers(context.docker, project, service)
     return sorted(
         (one for one in containers if not one.one_off), key=lambda one: (one.service or "", one.name)
     )
 
 
 async def risen(
-    ground: RecoveryContext,
+    context: RecoveryContext,
     project: str,
     services: Sequence[str],
     *,
@@ -87,7 +90,7 @@ async def risen(
     began, pause_s, told = time.monotonic(), _POLL_FIRST_S, ""
     took_s: dict[str, float] = {}
     while True:
-        found = await standings(ground, project, narrow)
+        found = await standings(context, project, narrow)
         so_far_s = time.monotonic() - began
         for name, those in found.items():
             if all(one.final for one in those):
@@ -106,19 +109,19 @@ async def risen(
         pause_s = min(_POLL_LAST_S, pause_s * 1.5)
     return [
         replace(
-            await _finding(ground, name, found.get(name, ()), limit_s), seconds=took_s.get(name, so_far_s)
+            await _finding(context, name, found.get(name, ()), limit_s), seconds=took_s.get(name, so_far_s)
         )
         for name in sorted({*services, *found})
     ]
 
 
 async def standings(
-    ground: RecoveryContext, project: str, narrow: str | None
+    context: RecoveryContext, project: str, narrow: str | None
 ) -> Mapping[str, list[ServiceStanding]]:
     """How each container stands, by service."""
-    containers = await containers_of(ground, project, narrow)
+    containers = await containers_of(context, project, narrow)
     peers = {one.id: one for one in containers}
-    now = docker_time((await ground.door.info()).get("SystemTime")) or datetime.now(UTC)
+    now = docker_time((await context.docker.info()).get("SystemTime")) or datetime.now(UTC)
     found: dict[str, list[ServiceStanding]] = {}
     for one in containers:
         found.setdefault(one.service or "", []).append(standing(one, peers, now))
@@ -135,7 +138,7 @@ def standing(container: Container, peers: Mapping[str, Container], now: datetime
 
 
 async def _finding(
-    ground: RecoveryContext, name: str, those: Sequence[ServiceStanding], limit_s: float
+    context: RecoveryContext, name: str, those: Sequence[ServiceStanding], limit_s: float
 ) -> Finding:
     if not those:
         remedy = "`docker compose ps --all` shows what is there"
@@ -157,12 +160,9 @@ async def _finding(
         f"{container}: {worst.words}{late}",
         None if worst.unchecked else "DOCKER_003",
         correct_check or f"`docker logs --tail 50 {container}`",
-        evidence={"log": await _tail(ground, container)},
+        evidence={"log": await _log(context, container)},
     )
 
 
-async def _tail(ground: RecoveryContext, name: str) -> list[str]:
-    try:
-        return await container_tail(ground, name, 10)
-    except OpskitError as error:
-        return [f"(the log could not be read: {error.message})"]
+async def _log(context: RecoveryContext, name: str) -> list[str]:
+    return (await read_container_log(context.docker, name, 10, limit_s=_LOG_S)).lines(_LINE_CHARS)

@@ -21,8 +21,7 @@ from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice
 from opskit.recovery.outcome import RecoveryRun, RepairResult
 from opskit.recovery.reconciler import Reconciler, chosen
-from opskit.recovery.repairer import Repairer
-from opskit.recovery.step import Command, Condition, Repair, TargetObservation
+from opskit.recovery.step import Command, Condition, Repair, TargetFinding
 
 TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
 
@@ -43,20 +42,25 @@ class FileStep:
     title: str = "a file"
     looks: list[float] = field(default_factory=list)
 
-    async def look(self) -> Sequence[TargetObservation]:
+    async def look(self) -> Sequence[TargetFinding]:
         self.looks.append(asyncio.get_running_loop().time())
         if self.path.exists():
-            return [TargetObservation(self.name, Condition.HEALTHY)]
+            return [TargetFinding(self.name, Condition.HEALTHY)]
         return [
-            TargetObservation(
-                self.name, self.condition, "missing", f"{self.path.name} is not there", remedy="make it"
+            TargetFinding(
+                self.name,
+                self.condition,
+                "missing",
+                f"{self.path.name} is not there",
+                remedy="make it",
+                plan=self.plan,
             )
         ]
 
-    async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
+    async def evidence(self) -> Mapping[str, Any]:
         return {"siblings": sorted(one.name for one in self.path.parent.iterdir())}
 
-    async def plan(self, seen: TargetObservation) -> Repair | None:
+    async def plan(self) -> Repair | None:
         if not self.possible:
             return None
         return Repair(
@@ -64,6 +68,7 @@ class FileStep:
             "it is missing",
             f"rm {self.path}",
             self.settle_s,
+            evidence=self.evidence,
         )
 
 
@@ -95,9 +100,7 @@ class World:
             clock=lambda: self.now,
         )
         try:
-            return await Reconciler(steps, Repairer(executor), only=chosen(steps, only)).run(
-                budget_s=budget_s
-            )
+            return await Reconciler(steps, executor, only=chosen(steps, only)).run(budget_s=budget_s)
         finally:
             if audit is not None:
                 audit.close()
@@ -253,7 +256,7 @@ async def test_a_look_that_hangs_ends_with_the_budget(world, tmp_path):
     """The run ends, says so, and what could be judged is judged."""
 
     class Hanging(FileStep):
-        async def look(self) -> Sequence[TargetObservation]:
+        async def look(self) -> Sequence[TargetFinding]:
             await asyncio.Event().wait()
             raise AssertionError
 
@@ -267,7 +270,7 @@ async def test_a_step_that_fails_itself_is_no_end_of_the_run(world, tmp_path):
     """A mistake of ours says nothing of the target, and the others go on."""
 
     class Wrong(FileStep):
-        async def look(self) -> Sequence[TargetObservation]:
+        async def look(self) -> Sequence[TargetFinding]:
             raise ZeroDivisionError
 
     run = await world.run(Wrong("docker", tmp_path / "a"), FileStep("ollama", tmp_path / "b"))
@@ -315,11 +318,9 @@ async def test_what_nothing_depends_on_is_told_and_does_not_count(world, tmp_pat
     """Without the internet a stack that is well is well: a warning, one notice, exit 0."""
 
     class Internet(FileStep):
-        async def look(self) -> Sequence[TargetObservation]:
+        async def look(self) -> Sequence[TargetFinding]:
             return [
-                TargetObservation(
-                    "internet", Condition.BROKEN, "offline", "nothing outside answers", minor=True
-                )
+                TargetFinding("internet", Condition.BROKEN, "offline", "nothing outside answers", minor=True)
             ]
 
     (tmp_path / "b").touch()

@@ -11,10 +11,9 @@ from pytest_httpserver import HTTPServer
 
 from opskit.config.load import load
 from opskit.errors import Exit
-from opskit.recovery.context import RecoveryContext
 from opskit.recovery.outcome import RecoveryRun, RepairResult
 from opskit.recovery.run import RecoverOptions, recover
-from opskit.recovery.step import Step
+from opskit.recovery.step import RecoveryContext, Step
 from opskit.recovery.steps.agents import agents
 from opskit.recovery.steps.internet import internet
 from opskit.recovery.steps.nodes import nodes
@@ -31,8 +30,8 @@ async def stage() -> AsyncIterator[Stage]:
         yield made
 
 
-def offline(ground: RecoveryContext) -> Sequence[Step]:
-    return [internet(ground, addresses=(DEAD,), named=NAMELESS), *nodes(ground), *agents(ground)]
+def offline(context: RecoveryContext) -> Sequence[Step]:
+    return [internet(context, addresses=(DEAD,), named=NAMELESS), *nodes(context), *agents(context)]
 
 
 async def run(home: Path, stage: Stage, hook: str, later_s: float) -> RecoveryRun:

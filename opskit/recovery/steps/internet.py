@@ -3,19 +3,34 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from opskit.recovery.context import RecoveryContext
-from opskit.recovery.step import LOOK_S, Condition, Repair, Step, TargetObservation
+from opskit.recovery.step import Condition, RecoveryContext, Step, TargetFinding
 
-TARGET = "internet"
+_NAME = "internet"
 LIMIT_S = 3.0
 Target = tuple[str, int]
 #: Two operators, by address and by the two ports that firewalls let through; and one name.
 ADDRESSES: tuple[Target, ...] = (("1.1.1.1", 443), ("8.8.8.8", 53))
-NAME: Target = ("dns.google", 443)
+NAMED: Target = ("dns.google", 443)
+
+
+def internet(
+    context: RecoveryContext,
+    *,
+    addresses: tuple[Target, ...] = ADDRESSES,
+    named: Target = NAMED,
+    limit_s: float = LIMIT_S,
+) -> Step:
+    """The step. It has no repair: what could be repaired here is Wi-Fi's."""
+    del context
+
+    async def look() -> Sequence[TargetFinding]:
+        """Ends with the first answer that settles it, after `limit_s` at the latest."""
+        return [judge(await _reach(addresses, named, limit_s), named[0])]
+
+    return Step(_NAME, look, after=("wifi",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,48 +42,12 @@ class InternetAnswer:
     named: bool
 
 
-@dataclass(slots=True)
-class _Internet:
-    addresses: tuple[Target, ...]
-    named: Target
-    limit_s: float
-    name: str = TARGET
-    title: str = "Internet"
-    requires: tuple[str, ...] = ()
-    look_s = LOOK_S
-    after: tuple[str, ...] = ("wifi",)
-
-    async def look(self) -> Sequence[TargetObservation]:
-        """Ends with the first answer that settles it, after `limit_s` at the latest."""
-        return [judge(await _reach(self.addresses, self.named, self.limit_s), self.named[0])]
-
-    async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
-        del seen
-        return {}
-
-    async def plan(self, seen: TargetObservation) -> Repair | None:
-        del seen
-        return None
-
-
-def internet(
-    ground: RecoveryContext,
-    *,
-    addresses: tuple[Target, ...] = ADDRESSES,
-    named: Target = NAME,
-    limit_s: float = LIMIT_S,
-) -> Step:
-    """The step. It has no repair: what could be mended here is Wi-Fi's."""
-    del ground
-    return _Internet(addresses, named, limit_s)
-
-
-def judge(reached: InternetAnswer, name: str) -> TargetObservation:
+def judge(reached: InternetAnswer, name: str) -> TargetFinding:
     """Which part is missing. Pure."""
     if reached.named:
-        return TargetObservation(TARGET, Condition.HEALTHY, "ok", "addresses and names answer")
+        return TargetFinding(_NAME, Condition.HEALTHY, "ok", "addresses and names answer")
     if reached.address and reached.found:
-        return TargetObservation(TARGET, Condition.HEALTHY, "ok", f"addresses answer; {name} does not")
+        return TargetFinding(_NAME, Condition.HEALTHY, "ok", f"addresses answer; {name} does not")
     if reached.address:
         state, cause = "no names", f"addresses answer, but the name {name} cannot be found: DNS fails"
         remedy = "check the name server: `scutil --dns` on a Mac, `resolvectl status` on Linux"
@@ -78,7 +57,7 @@ def judge(reached: InternetAnswer, name: str) -> TargetObservation:
     else:
         state, cause = "offline", "no address outside answers, and no name can be found"
         remedy = "check Wi-Fi, the cable and the router; what runs on this machine does not need it"
-    return TargetObservation(TARGET, Condition.BROKEN, state, cause, remedy=remedy, minor=True)
+    return TargetFinding(_NAME, Condition.BROKEN, state, cause, remedy=remedy, minor=True)
 
 
 async def _reach(addresses: tuple[Target, ...], named: Target, limit_s: float) -> InternetAnswer:
