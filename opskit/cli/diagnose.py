@@ -11,8 +11,8 @@ from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOpt
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
-    from opskit.diagnose.archive import Written
-    from opskit.diagnose.diagnosis import DiagnosticReport, Wanted
+    from opskit.diagnose.bundle import Written
+    from opskit.diagnose.report import DiagnoseRequest, DiagnosticReport
 
 
 def diagnose(
@@ -51,7 +51,7 @@ def diagnose(
     """
     del debug  # read by main
     from opskit.cli import diagnose_view
-    from opskit.diagnose.diagnosis import AREAS, Wanted, areas_of
+    from opskit.diagnose.report import AREAS, DiagnoseRequest, areas_of
 
     try:
         chosen = areas_of(areas or [])
@@ -59,34 +59,37 @@ def diagnose(
         known = ", ".join((*AREAS, "all"))
         raise UsageError(f"there is no area {str(exc)!r}", remedy=f"use one of: {known}") from exc
     if bundle is not None:
-        from opskit.diagnose.archive import check
+        from opskit.diagnose.bundle import check
 
         check(bundle, force=force)
     elif force:
         raise UsageError("--force replaces a bundle", remedy="give --bundle FILE.tar.gz as well")
-    wanted = Wanted(chosen, lines, ask)
-    result, written = context.run(_diagnose(wanted, bundle, force=force, sandbox=sandbox, config=config))
+    request = DiagnoseRequest(chosen, lines, ask)
+    result, written = context.run(_diagnose(request, bundle, force=force, sandbox=sandbox, config=config))
     diagnose_view.show(result, written, as_json=json)
     raise typer.Exit(int(result.report.exit))
 
 
 async def _diagnose(
-    wanted: "Wanted", bundle: Path | None, *, force: bool, sandbox: bool, config: str | None
+    request: "DiagnoseRequest", bundle: Path | None, *, force: bool, sandbox: bool, config: str | None
 ) -> "tuple[DiagnosticReport, Written | None]":
+    from opskit.app import App
     from opskit.config.load import load
+    from opskit.diagnose import report
     from opskit.diagnose.bundle import write
-    from opskit.diagnose.diagnosis import diagnose as look
     from opskit.facts.survey import Survey
     from opskit.system.threads import children_without_threads
+    from opskit.tags import TagLog
 
     with children_without_threads():
         async with context.configured(config, sandbox=sandbox) as loaded:
-            around = Survey(
+            # The state folder is only looked at: what writes there is the log of requests alone.
+            survey = Survey(
                 loaded, os.environ, state_folder=Path(loaded.state_dir), cwd=Path.cwd(), config_path=config
             )
-            async with around:
-                result = await look(around, wanted)
+            async with App(loaded, log=None if request.ask else TagLog()) as app, survey:
+                result = await report.diagnose(app, survey, request)
                 if bundle is None:
                     return result, None
                 origins = load(config, environ=os.environ, cwd=Path.cwd()).origins
-                return await write(bundle, result, around, origins, force=force)
+                return await write(bundle, result, survey, origins, force=force)

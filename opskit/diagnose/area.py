@@ -1,21 +1,27 @@
-"""What one area of the view is made of, and how its parts are looked at: side by side, each under a deadline.
+"""Areas of the view and their sections, read side by side by the runner of checks, each within its limit.
 
-A part that hangs, fails or is missing becomes a finding and a section that says so; the others are shown.
+A section that hangs or fails becomes a finding and a table that says so; the others are shown.
 """
 
-import asyncio
+import importlib
 import time
-import traceback
-from collections.abc import Awaitable, Mapping, Sequence
+import unicodedata
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from opskit.checks import runner
+from opskit.checks.checklist import default_expectation
+from opskit.checks.judgement import LATE, holds
+from opskit.checks.kinds import KINDS
+from opskit.checks.spec import Check, CheckContext, assessing, assessment
 from opskit.diagnose.redaction import Redactor
 from opskit.errors import OpskitError
+from opskit.facts.survey import Survey
 from opskit.result import Finding, Report, Status
 
-#: How long a part that was cut off may take to tidy up before it is left behind.
-_TIDY_S = 1.0
+#: A wider cell is not padded to in plain text: one long path would push every other column away.
+_WIDEST = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,51 +39,89 @@ class TableSection:
         rows = tuple(tuple(map(redactor.text, row)) for row in self.rows)
         return replace(self, rows=rows, lines=tuple(lines))
 
+    def plain(self) -> Iterator[str]:
+        """Return the table as lines of text, with its columns in line."""
+        yield f"## {self.title}"
+        rows = [self.columns, *self.rows] if any(self.columns) else list(self.rows)
+        cells = [[_one_line(cell) for cell in row] for row in rows] if self.rows else []
+        widths = [min(_WIDEST, max(map(_width, column))) for column in zip(*cells, strict=True)]
+        for row in cells:
+            padded = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
+            yield "  ".join(padded).rstrip()
+        yield from self.lines
+
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What one look gave: for people, for programs, what is not well, and secrets that it met on the way."""
+class Section:
+    """What one part of an area holds: for programs, for people, what is not well, secrets met on the way."""
 
     data: Any
-    sections: tuple[TableSection, ...] = ()
+    tables: tuple[TableSection, ...] = ()
     findings: tuple[Finding, ...] = ()
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One part of an area: its key in JSON, its title, the work, and how long it may take."""
+class SectionSource:
+    """How a section is read: its key in JSON, its title, its reader, and how long that may take.
 
+    It is read after the sections named in `after`, and only if those of `requires` (`containers docker`) have
+    no finding. A required section is shown only when it keeps others from being read.
+    """
+
+    area: str
     key: str
     title: str
-    work: Awaitable[Part]
+    read: Callable[[Survey], Awaitable[Section]]
     limit_s: float
+    requires: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.area} {self.key}"
 
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """One area, looked at. `data` has a key for each part; a part that could not be looked at is null."""
+    """One area as it was read. `data` has a key for each section, null for one that could not be read."""
 
     name: str
     seconds: float
     data: Mapping[str, Any] = field(default_factory=dict)
-    sections: tuple[TableSection, ...] = ()
+    tables: tuple[TableSection, ...] = ()
     findings: tuple[Finding, ...] = ()
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
+    @property
+    def judged(self) -> tuple[Finding, ...]:
+        """Its findings; an area without any is well."""
+        well = Finding(self.name, self.name, Status.PASS, "ok", "nothing is amiss", seconds=self.seconds)
+        return self.findings or (well,)
+
     def as_json(self) -> dict[str, Any]:
-        report = Report(self.name, self.findings or (Finding(self.name, self.name, Status.PASS),))
-        return {"status": report.status.value, "seconds": round(self.seconds, 3), **self.data}
+        status = Report(self.name, self.judged).status
+        return {"status": status.value, "seconds": round(self.seconds, 3), **self.data}
 
     def redacted(self, redactor: Redactor) -> "Area":
-        """The same, fit to be shown and given away."""
+        """Return the same, fit to be shown and given away."""
         return replace(
             self,
             data=redactor.value(self.data),
-            sections=tuple(section.redacted(redactor) for section in self.sections),
-            findings=tuple(redacted_finding(one, redactor) for one in self.findings),
+            tables=tuple(table.redacted(redactor) for table in self.tables),
+            findings=tuple(redacted_finding(finding, redactor) for finding in self.findings),
             secrets=frozenset(),
         )
+
+    def plain(self) -> str:
+        """Return the area as a text file."""
+        lines = [f"# {self.name} ({self.seconds:.2f} s)"]
+        for table in self.tables:
+            lines += ["", *table.plain()]
+        problems = [finding for finding in self.findings if finding.status not in (Status.PASS, Status.SKIP)]
+        if problems:
+            lines += ["", "## findings", *map(advice, problems)]
+        return "\n".join(lines) + "\n"
 
 
 def redacted_finding(finding: Finding, redactor: Redactor) -> Finding:
@@ -90,65 +134,106 @@ def redacted_finding(finding: Finding, redactor: Redactor) -> Finding:
     )
 
 
-async def gathered(name: str, looks: Sequence[Look]) -> Area:
-    """Look at everything at once; as slow as the slowest part, which its deadline ends. Never raises."""
-    began = time.monotonic()
-    parts = await asyncio.gather(*(looked(name, look) for look in looks))
-    return Area(
-        name,
-        time.monotonic() - began,
-        {look.key: part.data for look, part in zip(looks, parts, strict=True)},
-        tuple(section for part in parts for section in part.sections),
-        tuple(finding for part in parts for finding in part.findings),
-        frozenset(secret for part in parts for secret in part.secrets),
-    )
+def advice(finding: Finding) -> str:
+    """Write what is not well, and what to type next."""
+    following = f" Next: {finding.remedy}" if finding.remedy else ""
+    return f"{finding.status.value}: {finding.target} ({finding.state}): {finding.detail}.{following}"
 
 
-async def within(work: Awaitable[Part], limit_s: float) -> Part:
-    """The part, or OpskitError COMM_003 at the deadline, wherever the work hangs."""
-    task = asyncio.ensure_future(work)
-    try:
-        done, _ = await asyncio.wait({task}, timeout=limit_s)
-        if not done:
-            raise OpskitError("COMM_003", f"no end within {limit_s:g} s")
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=_TIDY_S)
-    return task.result()
+async def read_areas(
+    names: Sequence[str], sources: Sequence[SectionSource], survey: Survey
+) -> tuple[Area, ...]:
+    """Read everything at once; as slow as the slowest section, which its limit ends. Never raises."""
+    sections: dict[str, Section] = {}
+
+    async def observe(source: SectionSource, context: CheckContext) -> Finding:
+        began = time.monotonic()
+        section = sections[source.name] = await source.read(context.around)
+        status = Report(source.area, section.findings).status if section.findings else Status.PASS
+        return Finding(source.area, source.title, status, seconds=time.monotonic() - began)
+
+    kind = assessment("section", SectionSource, observe, lambda source: str(source.title))
+    checks = [
+        assessing(
+            kind,
+            source,
+            name=source.name,
+            requires=source.requires,
+            after=source.after,
+            timeout_s=source.limit_s,
+        )
+        for source in sources
+    ]
+    findings = {
+        check.name: finding for check, finding in zip(checks, await runner.run(checks, survey), strict=True)
+    }
+    required = {name for source in sources for name in source.requires}
+    areas = []
+    for area in names:
+        shown = [
+            source
+            for source in sources
+            if source.area == area
+            and all(holds(findings[name]) for name in source.requires)
+            and not (source.name in required and holds(findings[source.name]))
+        ]
+        parts = [sections.get(source.name) or unread(source, findings[source.name]) for source in shown]
+        areas.append(
+            Area(
+                name=area,
+                seconds=max((findings[source.name].seconds for source in shown), default=0.0),
+                data={source.key: part.data for source, part in zip(shown, parts, strict=True)},
+                tables=tuple(table for part in parts for table in part.tables),
+                findings=tuple(finding for part in parts for finding in part.findings),
+                secrets=frozenset(secret for part in parts for secret in part.secrets),
+            )
+        )
+    return tuple(areas)
 
 
-async def looked(area: str, look: Look) -> Part:
-    """One part under its deadline. Never raises: what cannot be looked at is a part that says so."""
-    began = time.monotonic()
-    try:
-        return await within(look.work, look.limit_s)
-    except OpskitError as error:
-        return unseen(area, look.title, error, seconds=time.monotonic() - began)
-    except Exception as exc:  # noqa: BLE001 - as for a check: what fails in one part ends no other (STYLE 6)
-        bug = OpskitError("BUG_001", f"{type(exc).__name__}: {exc}")
-        told = {"traceback": "".join(traceback.format_exception(exc))}
-        return unseen(area, look.title, bug, seconds=time.monotonic() - began, evidence=told)
-
-
-def unseen(
-    area: str,
-    title: str,
-    error: OpskitError,
-    *,
-    seconds: float = 0.0,
-    evidence: Mapping[str, Any] | None = None,
-) -> Part:
-    """A part that could not be looked at, and why."""
+def unread(source: SectionSource, why: Finding) -> Section:
+    """Return the section that says why there is nothing to show."""
+    error = OpskitError(why.code or "GEN_001", why.detail, remedy=why.remedy)
     finding = Finding(
-        area,
-        title,
-        Status.INCONCLUSIVE,
-        "unseen",
-        error.message,
-        error.code,
-        error.remedy,
-        seconds,
-        dict(evidence or {}),
+        check=source.area,
+        target=source.title,
+        status=Status.INCONCLUSIVE,
+        state="unseen",
+        detail=why.detail,
+        code=why.code,
+        remedy=error.remedy,
+        seconds=why.seconds,
+        evidence={key: value for key, value in why.evidence.items() if key == "traceback"},
     )
-    return Part(None, (TableSection(title, lines=(f"cannot be looked at: {error.message}",)),), (finding,))
+    table = TableSection(source.title, lines=(f"cannot be looked at: {why.detail}",))
+    return Section(None, (table,), (finding,))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedValues:
+    """What a kind of check saw. `values` is None where nothing could be seen; `finding` then says why."""
+
+    finding: Finding
+    values: Mapping[str, Any] | None
+
+
+async def observe_kind(kind: str, survey: Survey, *, timeout_s: float = 5.0, **params: Any) -> CheckedValues:
+    """Return what a check of this kind sees now. `params` are its parameters, which must be right."""
+    known = KINDS[kind]
+    for module in known.imports:
+        importlib.import_module(module)
+    check = Check(kind, known, known.params(**params), default_expectation(known), timeout_s=timeout_s)
+    finding, values = await runner.observed(check, survey)
+    if finding.state == LATE:
+        # What did not answer here was not seen; a checklist would call it failed.
+        finding = replace(finding, status=Status.INCONCLUSIVE)
+    return CheckedValues(finding, values)
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _width(text: str) -> int:
+    """Count the columns of a terminal: Chinese and emoji take two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)

@@ -1,25 +1,30 @@
-"""What goes into a bundle besides the areas: configuration, logs, containers, files; all masked."""
+"""The bundle for a bug report: areas, configuration, logs, containers and files, all masked, in one archive.
+
+It is written whole or not at all, for its owner alone, and its members are always in the same order.
+"""
 
 import asyncio
+import contextlib
+import gzip
+import io
 import json
+import os
 import re
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from opskit import __version__
 from opskit.config.origins import Origin, shown
-from opskit.diagnose import compose_text, text
-from opskit.diagnose.archive import Member, Written, written
-from opskit.diagnose.containers import log_of, secrets_of
-from opskit.diagnose.diagnosis import DiagnosticReport, known_secrets
-from opskit.diagnose.docker_here import not_installed, of_stack
-from opskit.diagnose.quantities import size
+from opskit.diagnose import compose_text
+from opskit.diagnose.containers import StackContainers, log_of, read_stack_containers
 from opskit.diagnose.redaction import MASK, Redactor
-from opskit.diagnose.stack_files import projects
-from opskit.errors import OpskitError
+from opskit.diagnose.report import DiagnosticReport
+from opskit.diagnose.stack_files import docker_is_used, projects
+from opskit.errors import OpskitError, UsageError
 from opskit.facts.container import container
 from opskit.facts.survey import Survey
 from opskit.logs.record import LogEntry
@@ -27,7 +32,9 @@ from opskit.recovery.audit import FILE_NAME as AUDIT_NAME
 from opskit.result import Finding, Status
 from opskit.system.docker_objects import DockerObjects
 from opskit.system.logfile import LOG_NAME
+from opskit.text import size
 
+_FOLDER = "opskit-diagnose"
 LOG_BYTES = 1024 * 1024
 _LOG_LINES = 10_000
 _LOG_S = 15.0
@@ -62,63 +69,149 @@ whatever looks like a key, a token, a cookie or a password. Look through it befo
 """
 
 
-async def write(
-    path: Path,
-    diagnosis: DiagnosticReport,
-    around: Survey,
-    origins: Mapping[str, Origin],
-    *,
-    force: bool,
-) -> tuple[DiagnosticReport, Written | None]:
-    """The bundle; when it cannot be written, the diagnosis says so and is not lost."""
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of the archive; `note` says what was cut."""
+
+    name: str
+    content: bytes = field(repr=False)
+    note: str = ""
+
+    @property
+    def shown_size(self) -> str:
+        return size(len(self.content))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The archive that was written."""
+
+    path: Path
+    size_bytes: int
+    members: tuple[Member, ...]
+
+    @property
+    def shown_size(self) -> str:
+        return size(self.size_bytes)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "path": str(self.path),
+            "size_bytes": self.size_bytes,
+            "members": [
+                {"name": member.name, "size_bytes": len(member.content), "note": member.note}
+                for member in self.members
+            ],
+        }
+
+
+def check(path: Path, *, force: bool) -> None:
+    """Prove that a bundle can be written there, before anything is gathered. Raises UsageError."""
     try:
-        members = await _members(diagnosis, around, origins)
-        return diagnosis, await asyncio.to_thread(written, path, members, diagnosis.at, force=force)
+        if path.exists() and not force:
+            raise UsageError(f"{path} exists", remedy="give --force to replace it, or another name")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is no regular file", remedy="name a file, such as bundle.tar.gz")
+        temporary = _beside(path)
+        os.close(_create(temporary))
+        temporary.unlink()
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or "not a usable path"
+        raise UsageError(
+            f"--bundle {path}: {reason}", remedy="name a file in a folder that can be written"
+        ) from exc
+
+
+async def write(
+    path: Path, report: DiagnosticReport, survey: Survey, origins: Mapping[str, Origin], *, force: bool
+) -> tuple[DiagnosticReport, Written | None]:
+    """Write the bundle; where it cannot be written, the report says so and is not lost."""
+    try:
+        members = await _members(report, survey, origins)
+        return report, await asyncio.to_thread(_write, path, members, report.at, force=force)
     except OSError as exc:
-        told = f"not written: {exc.strerror or exc}"
+        detail = f"not written: {exc.strerror or exc}"
         remedy = "free some space, or name another place with --bundle"
-        trouble = Finding("bundle", str(path), Status.FAIL, "not written", told, None, remedy)
-        return replace(diagnosis, trouble=(trouble,)), None
+        trouble = Finding("bundle", str(path), Status.FAIL, "not written", detail, None, remedy)
+        return replace(report, trouble=(trouble,)), None
 
 
-async def _members(
-    diagnosis: DiagnosticReport, around: Survey, origins: Mapping[str, Origin]
-) -> list[Member]:
-    items, problem = await _inspected(around)
-    known = await asyncio.to_thread(known_secrets, around.config, around.environ, around.cwd)
-    redactor = Redactor(known | secrets_of(items))
+def _write(path: Path, members: Sequence[Member], at: datetime, *, force: bool) -> Written:
+    """Write the members in their order. Raises OSError, FileExistsError too; then nothing is left behind."""
+    temporary = _beside(path)
+    handle = _create(temporary)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            _fill(file, members, at)
+            file.flush()
+            os.fsync(file.fileno())
+            size_bytes = file.tell()
+        if force:
+            temporary.replace(path)
+        else:
+            # Unlike a rename, a link does not replace what somebody put there meanwhile.
+            os.link(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+    return Written(path, size_bytes, tuple(members))
+
+
+def _fill(file: Any, members: Sequence[Member], at: datetime) -> None:
+    # No name and no time in the frame: the same members give the same bytes.
+    with (
+        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for member in members:
+            info = tarfile.TarInfo(f"{_FOLDER}/{member.name}")
+            info.size, info.mode, info.mtime = len(member.content), 0o600, int(at.timestamp())
+            archive.addfile(info, io.BytesIO(member.content))
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+async def _members(report: DiagnosticReport, survey: Survey, origins: Mapping[str, Origin]) -> list[Member]:
+    stack, problem = await _stack(survey)
+    redactor = report.redactor.knowing(stack.secrets)
     readme = _README.format(
         version=__version__,
-        at=f"{diagnosis.at:%Y-%m-%d %H:%M:%S} UTC",
-        areas=", ".join(area.name for area in diagnosis.areas),
-        conclusion=diagnosis.conclusion,
+        at=f"{report.at:%Y-%m-%d %H:%M:%S} UTC",
+        areas=", ".join(area.name for area in report.areas),
+        conclusion=report.conclusion,
     )
-    found = [
+    members = [
         Member("README.txt", readme.encode()),
-        _document("diagnosis.json", diagnosis.as_json()),
-        *_areas(diagnosis),
-        *_configuration(around, origins, redactor),
-        _environment(around.environ, redactor),
-        *await asyncio.to_thread(lambda: list(_own_logs(Path(around.config.state_dir), redactor))),
-        *await _containers(around, items, redactor),
-        *await asyncio.to_thread(lambda: list(_compose(around, redactor))),
+        _document("diagnosis.json", report.as_json()),
+        *_areas(report),
+        *_configuration(survey, origins, redactor),
+        _environment(survey.environ, redactor),
+        *await asyncio.to_thread(lambda: list(_own_logs(Path(survey.config.state_dir), redactor))),
+        *await _containers(survey, stack, redactor),
+        *await asyncio.to_thread(lambda: list(_compose(survey, redactor))),
     ]
     if problem is not None:
-        found.append(Member("containers/problem.txt", redactor.text(problem).encode()))
-    return found
+        members.append(Member("containers/problem.txt", redactor.text(problem).encode()))
+    return members
 
 
-def _areas(diagnosis: DiagnosticReport) -> Iterator[Member]:
-    for area in diagnosis.areas:
+def _areas(report: DiagnosticReport) -> Iterator[Member]:
+    for area in report.areas:
         yield _document(f"areas/{area.name}.json", area.as_json())
-        yield Member(f"areas/{area.name}.txt", _encoded(text.of_area(area)))
+        yield Member(f"areas/{area.name}.txt", _encoded(area.plain()))
 
 
-def _configuration(around: Survey, origins: Mapping[str, Origin], redactor: Redactor) -> Iterator[Member]:
-    values = list(shown(around.config, origins))
-    rows = [{"key": one.key, "value": one.value, "origin": str(one.origin)} for one in values]
-    yield _document("configuration.json", {"path": around.config.path, "values": redactor.value(rows)})
-    lines = (f"{one.key} = {one.text}  ({one.origin})\n" for one in values)
+def _configuration(survey: Survey, origins: Mapping[str, Origin], redactor: Redactor) -> Iterator[Member]:
+    values = list(shown(survey.config, origins))
+    rows = [{"key": value.key, "value": value.value, "origin": str(value.origin)} for value in values]
+    yield _document("configuration.json", {"path": survey.config.path, "values": redactor.value(rows)})
+    lines = (f"{value.key} = {value.text}  ({value.origin})\n" for value in values)
     yield Member("configuration.txt", _encoded(redactor.text("".join(lines))))
 
 
@@ -154,45 +247,42 @@ def _log(name: str, masked: str, whole_bytes: int | None = None, note: str = "")
     return Member(name, raw, note)
 
 
-async def _inspected(around: Survey) -> tuple[list[Mapping[str, Any]], str | None]:
-    if await asyncio.to_thread(not_installed, around.environ):
-        return [], None
+async def _stack(survey: Survey) -> tuple[StackContainers, str | None]:
+    """Return the containers of the stack, and why there are none."""
+    nothing = StackContainers((), ())
+    if not await docker_is_used(survey):
+        return nothing, None
     try:
-        door = await around.docker()
-        mine = of_stack(
-            await door.containers(), projects(around.config, around.cwd), around.config.stack.containers
-        )
-        found = await asyncio.gather(*(door.named(one.id) for one in mine))
+        return await survey.get(read_stack_containers), None
     except OpskitError as error:
-        return [], f"Docker does not answer: {error.message}\n"
-    return [one for one in found if one is not None], None
+        return nothing, f"Docker does not answer: {error.message}\n"
 
 
-async def _containers(around: Survey, items: Sequence[Mapping[str, Any]], redactor: Redactor) -> list[Member]:
-    if not items:
+async def _containers(survey: Survey, stack: StackContainers, redactor: Redactor) -> list[Member]:
+    if not stack.documents:
         return []
-    door, gate = await around.docker(), asyncio.Semaphore(_AT_ONCE)
-    logs = await asyncio.gather(*(_container_log(door, item, redactor, gate) for item in items))
-    found: list[Member] = []
-    held = 0
-    for item, log in zip(items, logs, strict=True):
-        held += len(log.content)
-        found.append(
-            log if held <= _LOGS_BYTES else Member(log.name, b"", "left out: the logs are too large")
-        )
-        found.append(
-            _document(f"containers/{_file_name(item)}.inspect.json", redactor.value(without_values(item)))
-        )
-    return found
+    client, gate = await survey.docker(), asyncio.Semaphore(_AT_ONCE)
+    logs = await asyncio.gather(
+        *(_container_log(client, document, redactor, gate) for document in stack.documents)
+    )
+    members: list[Member] = []
+    logs_bytes = 0
+    for document, log in zip(stack.documents, logs, strict=True):
+        logs_bytes += len(log.content)
+        fits = logs_bytes <= _LOGS_BYTES
+        members.append(log if fits else Member(log.name, b"", "left out: the logs are too large"))
+        name = f"containers/{_file_name(document)}.inspect.json"
+        members.append(_document(name, redactor.value(without_values(document))))
+    return members
 
 
 async def _container_log(
-    door: DockerObjects, item: Mapping[str, Any], redactor: Redactor, gate: asyncio.Semaphore
+    client: DockerObjects, document: Mapping[str, Any], redactor: Redactor, gate: asyncio.Semaphore
 ) -> Member:
     async with gate:
-        entries, problem = await log_of(door, container(item), _LOG_LINES, _LOG_S, LOG_BYTES)
+        entries, problem = await log_of(client, container(document), _LOG_LINES, _LOG_S, LOG_BYTES)
         content = await asyncio.to_thread(_lines, entries, redactor)
-        member = _log(f"containers/{_file_name(item)}.log", content, note=problem or "")
+        member = _log(f"containers/{_file_name(document)}.log", content, note=problem or "")
     if len(entries) >= _LOG_LINES and not member.note:
         return replace(member, note=f"cut: the last {_LOG_LINES} lines")
     return member
@@ -202,20 +292,21 @@ def _lines(entries: Sequence[LogEntry], redactor: Redactor) -> str:
     """Masked before the times are put in front, which would part what spans several lines."""
     texts = redactor.lines([entry.raw.decode("utf-8", "replace") for entry in entries])
     times = (
-        "" if one.at is None else f"{datetime.fromtimestamp(one.at, UTC).isoformat()} " for one in entries
+        "" if entry.at is None else f"{datetime.fromtimestamp(entry.at, UTC).isoformat()} "
+        for entry in entries
     )
     return "".join(f"{time}{text}\n" for time, text in zip(times, texts, strict=True))
 
 
-def without_values(item: Mapping[str, Any]) -> dict[str, Any]:
+def without_values(document: Mapping[str, Any]) -> dict[str, Any]:
     """`docker inspect` with the names of variables only. Pure."""
-    config = dict(item.get("Config") or {})
-    config["Env"] = [f"{str(one).partition('=')[0]}={MASK}" for one in config.get("Env") or ()]
-    return {**item, "Config": config}
+    config = dict(document.get("Config") or {})
+    config["Env"] = [f"{str(entry).partition('=')[0]}={MASK}" for entry in config.get("Env") or ()]
+    return {**document, "Config": config}
 
 
-def _compose(around: Survey, redactor: Redactor) -> Iterator[Member]:
-    for project in projects(around.config, around.cwd):
+def _compose(survey: Survey, redactor: Redactor) -> Iterator[Member]:
+    for project in projects(survey.config, survey.cwd):
         for number, path in enumerate(project.files, 1):
             name = f"compose/{_safe(project.shown)}/{number}-{_safe(path.name)}"
             try:
@@ -229,8 +320,8 @@ def _compose(around: Survey, redactor: Redactor) -> Iterator[Member]:
             yield Member(name, _encoded(compose_text.masked(content, redactor)), note)
 
 
-def _file_name(item: Mapping[str, Any]) -> str:
-    return _safe(str(item["Name"]).lstrip("/"))
+def _file_name(document: Mapping[str, Any]) -> str:
+    return _safe(str(document["Name"]).lstrip("/"))
 
 
 def _safe(name: str) -> str:

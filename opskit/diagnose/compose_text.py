@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import yaml
 
+from opskit.diagnose.command_secrets import in_words, words_before
 from opskit.diagnose.redaction import MASK, Redactor
-from opskit.diagnose.secret_arguments import in_words, words_before
 from opskit.diagnose.secret_names import harmless, promises_secret
 from opskit.diagnose.secret_shapes import spans
 

@@ -1,4 +1,4 @@
-"""One container as a table row, as JSON and as a finding; how it is was assessed elsewhere. Pure."""
+"""One container as JSON, as a table row and as a finding, by the assessment that all commands share. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -7,9 +7,10 @@ from typing import Any
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerCondition, ContainerState
 from opskit.checks.kinds.containers import container_values
-from opskit.diagnose.quantities import age, share, size
+from opskit.diagnose.machine import share
 from opskit.facts.container import Container
 from opskit.result import Finding, Status
+from opskit.text import size, span
 
 COLUMNS = ("container", "state", "health", "up", "restarts", "cpu", "memory", "ports")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -17,8 +18,8 @@ _CHECK_CHARS = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """What it takes of the machine: percent of one core, and memory without what can be given back."""
+class ContainerUse:
+    """What a container takes of the machine: percent of one core, memory without what can be given back."""
 
     cpu_percent: float | None
     memory_bytes: int | None
@@ -27,16 +28,16 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class SampledContainer:
-    """One container: how it is, a sample of its use, its last lines."""
+    """One container with its assessment, a sample of its use and its last lines."""
 
     assessed: AssessedContainer
-    use: Use | None = None
+    use: ContainerUse | None = None
     log: tuple[str, ...] = ()
     log_problem: str | None = None
 
 
-def use_of(stats: Mapping[str, Any]) -> Use:
-    """As `docker stats` shows it; cgroups 1 and 2 name their caches differently."""
+def use_of(stats: Mapping[str, Any]) -> ContainerUse:
+    """Read the use as `docker stats` shows it; cgroups 1 and 2 name their caches differently."""
     now, before = stats.get("cpu_stats") or {}, stats.get("precpu_stats") or {}
     work = _number(now, "cpu_usage", "total_usage") - _number(before, "cpu_usage", "total_usage")
     whole = _number(now, "system_cpu_usage") - _number(before, "system_cpu_usage")
@@ -45,16 +46,16 @@ def use_of(stats: Mapping[str, Any]) -> Use:
     memory = stats.get("memory_stats") or {}
     used = memory.get("usage")
     if used is None:
-        return Use(cpu, None, None)
+        return ContainerUse(cpu, None, None)
     parts = memory.get("stats") or {}
     cache = parts.get("inactive_file", parts.get("total_inactive_file", 0))
-    return Use(cpu, max(0, int(used) - int(cache)), memory.get("limit"))
+    return ContainerUse(cpu, max(0, int(used) - int(cache)), memory.get("limit"))
 
 
 def described(sample: SampledContainer) -> dict[str, Any]:
-    """For programs; names of variables, never their values."""
+    """Describe a container for programs: names of variables, never their values."""
     container, values = sample.assessed.container, container_values(sample.assessed)
-    use = sample.use or Use(None, None, None)
+    use = sample.use or ContainerUse(None, None, None)
     return {
         "name": container.name,
         "id": container.id[:12],
@@ -84,65 +85,64 @@ def described(sample: SampledContainer) -> dict[str, Any]:
     }
 
 
-def cells(one: Mapping[str, Any]) -> tuple[str, ...]:
-    """One row under COLUMNS, out of `described`."""
-    state = one["state"] if one["state"] != "exited" else f"exited ({one['exit_code']})"
-    state = f"{state}, out of memory" if one["oom_killed"] else state
-    memory = "" if one["memory_used_bytes"] is None else size(one["memory_used_bytes"])
-    if memory and one["memory_limit_bytes"]:
-        memory = f"{memory} of {size(one['memory_limit_bytes'])}"
+def cells(described_container: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return one row under COLUMNS, out of `described`."""
+    document = described_container
+    state = document["state"] if document["state"] != "exited" else f"exited ({document['exit_code']})"
+    memory = "" if document["memory_used_bytes"] is None else size(document["memory_used_bytes"])
+    if memory and document["memory_limit_bytes"]:
+        memory = f"{memory} of {size(document['memory_limit_bytes'])}"
     return (
-        one["name"],
-        state,
-        "" if one["health"] == "none" else one["health"],
-        age(one["up_s"]),
-        str(one["restarts"] or ""),
-        "" if one["cpu_percent"] is None else share(one["cpu_percent"]),
+        document["name"],
+        f"{state}, out of memory" if document["oom_killed"] else state,
+        "" if document["health"] == "none" else document["health"],
+        "" if document["up_s"] is None else span(document["up_s"]),
+        str(document["restarts"] or ""),
+        "" if document["cpu_percent"] is None else share(document["cpu_percent"]),
         memory,
-        ", ".join(one["ports"]),
+        ", ".join(document["ports"]),
     )
 
 
 def judged(sample: SampledContainer, memory_percent: float) -> Finding:
-    """The finding of a container; one that is well may still be near its memory limit."""
-    one, assessment = sample.assessed, sample.assessed.assessment
-    name, status = one.container.name, assessment.status
-    state, detail = _state(one), assessment.words
-    logs = f"`docker logs --tail 50 {name}` tells why"
+    """Return the finding of a container; one that is well may still be near its memory limit."""
+    container, assessment = sample.assessed.container, sample.assessed.assessment
+    status, state, detail = assessment.status, _state(sample.assessed), assessment.words
+    logs = f"`docker logs --tail 50 {container.name}` tells why"
     remedy = logs if status is Status.FAIL else assessment.remedy
     if status is Status.PASS:
         remedy = None
         if assessment.state is ContainerState.UP:
-            detail = f"up for {age(assessment.age_s)}"
+            detail = "up" if assessment.age_s is None else f"up for {span(assessment.age_s)}"
         used = sample.use.memory_bytes if sample.use else None
-        limit = sample.use.limit_bytes if sample.use and one.container.memory_limit_bytes else None
+        limit = sample.use.limit_bytes if sample.use and container.memory_limit_bytes else None
         if used and limit and 100.0 * used / limit > memory_percent:
             status, state, remedy = Status.WARN, "full", logs
             detail = f"it uses {size(used)} of the {size(limit)} that it may"
-    evidence = {"condition": one.condition.value}
-    return Finding("container", name, status, state, detail, None, remedy, evidence=evidence)
+    evidence = {"condition": sample.assessed.condition.value}
+    return Finding("container", container.name, status, state, detail, None, remedy, evidence=evidence)
 
 
-def _state(one: AssessedContainer) -> str:
-    if one.container.oom_killed and not one.container.running:
+def _state(assessed: AssessedContainer) -> str:
+    if assessed.container.oom_killed and not assessed.container.running:
         return "out of memory"
-    if one.condition is ContainerCondition.LEFT and one.container.status == "exited":
+    if assessed.condition is ContainerCondition.LEFT and assessed.container.status == "exited":
         return "stopped"
-    return one.word
+    return assessed.word
 
 
 def ports(container: Container) -> list[str]:
-    """`8010->80/tcp` for what is published, `80/tcp` for what is not."""
-    found: dict[str, set[str]] = {}
+    """Write `8010->80/tcp` for what is published, `80/tcp` for what is not."""
+    published: dict[str, set[str]] = {}
     for port in container.ports:
-        shown = found.setdefault(port.inside, set())
+        shown = published.setdefault(port.inside, set())
         if port.host_port is not None:
             shown.add(f"{_host(port.host_ip)}{port.host_port}->{port.inside}")
-    return [text for inside, shown in found.items() for text in (sorted(shown) or [inside])]
+    return [text for inside, shown in published.items() for text in (sorted(shown) or [inside])]
 
 
 def readable(raw: bytes) -> str:
-    """A log line for people: invalid UTF-8 replaced, colours dropped, other control characters blank."""
+    """Make a log line printable: invalid UTF-8 replaced, colours dropped, other control characters blank."""
     text = _ANSI.sub("", raw.decode("utf-8", "replace")).rstrip("\r\n")
     return "".join(char if char.isprintable() or char == "\t" else " " for char in text)
 
@@ -152,7 +152,7 @@ def _host(address: str | None) -> str:
 
 
 def _number(tree: Mapping[str, Any], *path: str) -> float:
-    found: Any = tree
+    value: Any = tree
     for key in path:
-        found = (found or {}).get(key)
-    return float(found or 0)
+        value = (value or {}).get(key)
+    return float(value or 0)

@@ -1,28 +1,31 @@
 """The containers area: what runs, how it is, what it uses and says, and what it stands on (SPEC C3, C12)."""
 
 import asyncio
+import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
 from opskit.checks.kinds.docker_things import network_values
-from opskit.diagnose.area import Area, Look, Part, TableSection, gathered
+from opskit.config.schema import StackConfig
+from opskit.diagnose.area import Section, SectionSource, TableSection
 from opskit.diagnose.container import (
     COLUMNS,
+    ContainerUse,
     SampledContainer,
-    Use,
     cells,
     described,
     judged,
     readable,
     use_of,
 )
-from opskit.diagnose.docker_here import missing, not_installed, of_stack
-from opskit.diagnose.quantities import size
-from opskit.diagnose.secrets import of_container
-from opskit.diagnose.stack_files import projects
+from opskit.diagnose.known_secrets import of_container
+from opskit.diagnose.stack_files import ProjectSources, docker_is_used, projects
 from opskit.errors import OpskitError
 from opskit.facts.container import Container, container
 from opskit.facts.container_survey import survey_containers
@@ -32,7 +35,8 @@ from opskit.logs.record import LogEntry
 from opskit.logs.source import Window
 from opskit.result import Finding, Status
 from opskit.system.docker_objects import DockerObjects
-from opskit.system.docker_records import ListedContainer
+from opskit.system.docker_records import PROJECT, ListedContainer
+from opskit.text import size
 
 #: How many containers are sampled at once: each costs the daemon a second of two threads.
 _AT_ONCE = 24
@@ -43,222 +47,252 @@ _SHORT_S = 10.0
 _LINE_CHARS = 2000
 #: What is kept of a log at most; the newest lines win.
 _LOG_BYTES = 1024 * 1024
+_FILES = "com.docker.compose.project.config_files"
 
 
-async def area(around: Survey, lines: int) -> Area:
-    """Everything of Docker that belongs to the stack. A daemon that does not answer is told once."""
-    if await asyncio.to_thread(not_installed, around.environ) and not around.config.stack.compose:
-        told = "Docker is not installed, and no Compose project is configured"
-        skipped = Finding("containers", "docker", Status.SKIP, "absent", told)
-        return Area("containers", 0.0, {"docker": None}, (TableSection("docker", lines=(told,)),), (skipped,))
-    try:
-        door = await around.docker()
-        there = await door.containers()
-    except OpskitError as error:
-        return unanswered("containers", error)
-    mine = of_stack(there, projects(around.config, around.cwd), around.config.stack.containers)
-    survey = asyncio.ensure_future(_inspected(door, mine))
-    looks = [
-        Look("containers", "containers", _containers(around, door, survey, there, lines), _LIMIT_S),
-        Look("images", "images", _images(door, survey), _SHORT_S),
-        Look("volumes", "volumes", _volumes(door, survey), _SHORT_S),
-        Look("networks", "networks", networks(door), _SHORT_S),
+@dataclass(frozen=True, slots=True)
+class StackContainers:
+    """All containers that there are, and of those that belong to the stack what `docker inspect` tells."""
+
+    listed: tuple[ListedContainer, ...]
+    documents: tuple[Mapping[str, Any], ...]
+
+    @property
+    def containers(self) -> list[Container]:
+        return list(map(container, self.documents))
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What their environments, commands and labels hold that nobody must read."""
+        return frozenset(secret for document in self.documents for secret in of_container(document))
+
+
+def sources(lines: int) -> list[SectionSource]:
+    """The sections of the area, with so many lines of each log."""
+    part = partial(SectionSource, "containers", requires=("containers docker",))
+    return [
+        SectionSource("containers", "docker", "docker", docker, _LIMIT_S),
+        part("containers", "containers", partial(containers, lines=lines), _LIMIT_S),
+        part("images", "images", images, _SHORT_S),
+        part("volumes", "volumes", volumes, _SHORT_S),
+        part("networks", "networks", networks, _SHORT_S),
     ]
-    try:
-        return await gathered("containers", looks)
-    finally:
-        survey.cancel()
-        await asyncio.gather(survey, return_exceptions=True)
 
 
-def unanswered(area_name: str, error: OpskitError) -> Area:
-    """Docker cannot be asked: one finding, for whatever was wanted of it."""
-    text = f"Docker does not answer: {error.message}"
-    finding = Finding(area_name, "docker", Status.INCONCLUSIVE, "silent", text, error.code, error.remedy)
-    return Area(area_name, 0.0, {"docker": None}, (TableSection("docker", lines=(text,)),), (finding,))
+async def read_stack_containers(survey: Survey) -> StackContainers:
+    """Read the containers of the stack; one that is removed meanwhile is left out. Raises OpskitError."""
+    client = await survey.docker()
+    listed = await client.containers()
+    named = survey.config.stack.containers
+    stack = of_stack(listed, projects(survey.config, survey.cwd), named)
+    documents = await asyncio.gather(*(client.named(container.id) for container in stack))
+    return StackContainers(tuple(listed), tuple(document for document in documents if document is not None))
 
 
-async def _inspected(door: DockerObjects, mine: Sequence[ListedContainer]) -> list[Mapping[str, Any]]:
-    """All that is told of each; one that was removed meanwhile is left out."""
-    found = await asyncio.gather(*(door.named(one.id) for one in mine))
-    return [one for one in found if one is not None]
+async def docker(survey: Survey) -> Section:
+    """Nothing, or why Docker cannot be asked: told once, for all that is wanted of it."""
+    if not survey.config.stack.compose and not await docker_is_used(survey):
+        status, text = Status.SKIP, "Docker is not installed, and no Compose project is configured"
+        finding = Finding("containers", "docker", status, "absent", text)
+    else:
+        try:
+            await (await survey.docker()).containers()
+        except OpskitError as error:
+            status, text = Status.INCONCLUSIVE, f"Docker does not answer: {error.message}"
+            finding = Finding("containers", "docker", status, "silent", text, error.code, error.remedy)
+        else:
+            return Section(None)
+    return Section(None, (TableSection("docker", lines=(text,)),), (finding,))
 
 
-async def _containers(
-    around: Survey,
-    door: DockerObjects,
-    inspected: "asyncio.Future[list[Mapping[str, Any]]]",
-    there: Sequence[ListedContainer],
-    lines: int,
-) -> Part:
-    documents = await asyncio.shield(inspected)
-    gate = asyncio.Semaphore(_AT_ONCE)
-    survey = await survey_containers(door, [container(item) for item in documents], around.config)
-    rules = ContainerRules.of(around.config.recovery)
-    samples = await asyncio.gather(*(_sampled(door, one, lines, gate) for one in assessed(survey, rules)))
-    data = [described(one) for one in samples]
-    limit = around.config.watch.memory_percent
-    findings = [judged(one, limit) for one in samples]
-    gone = missing(there, around.config.stack)
-    findings += [
-        Finding(
-            "container",
-            name,
-            Status.FAIL,
-            "missing",
-            "there is no such container",
-            "DOCKER_002",
-            "`docker compose up -d` creates those of the stack",
-        )
-        for name in gone
+def of_stack(
+    listed: Sequence[ListedContainer],
+    projects: Iterable[ProjectSources],
+    named: Mapping[str, tuple[str, ...]],
+) -> list[ListedContainer]:
+    """Return those of the Compose projects, those that are named, and those of the same projects. Pure.
+
+    Without any of these all containers are returned: nobody has told which ones belong to the stack.
+    """
+    names = {name for group in named.values() for name in group}
+    known, files = set(), set()
+    for project in projects:
+        files |= {str(path) for path in project.files}
+        known |= {_normalised(project.name)} if project.name else set()
+    known |= {container.project for container in listed if container.name in names and container.project}
+    stack = [
+        container
+        for container in listed
+        if container.name in names
+        or container.project in known
+        or files & set(container.labels.get(_FILES, "").split(","))
     ]
-    title = (
-        "containers"
-        if len(documents) == len(there)
-        else f"containers of the stack ({len(documents)} of {len(there)})"
+    return stack or list(listed)
+
+
+def missing(listed: Sequence[ListedContainer], stack: StackConfig) -> list[str]:
+    """Return the containers that the configuration names and that do not exist. Its defaults name nobody."""
+    usual = StackConfig().containers
+    groups = [group for member, group in stack.containers.items() if usual.get(member) != group]
+    names = {container.name for container in listed}
+    return [name for group in groups for name in group if name not in names]
+
+
+async def containers(survey: Survey, lines: int) -> Section:
+    """Each container with its state, its use and its last lines."""
+    stack = await survey.get(read_stack_containers)
+    client, gate, config = await survey.docker(), asyncio.Semaphore(_AT_ONCE), survey.config
+    facts = await survey_containers(client, stack.containers, config)
+    rules = ContainerRules.of(config.recovery)
+    samples = await asyncio.gather(
+        *(_sample(client, container, lines, gate) for container in assessed(facts, rules))
     )
+    data = list(map(described, samples))
+    findings = [judged(sample, config.watch.memory_percent) for sample in samples]
+    for name in missing(stack.listed, config.stack):
+        text, remedy = "there is no such container", "`docker compose up -d` creates those of the stack"
+        findings.append(Finding("container", name, Status.FAIL, "missing", text, "DOCKER_002", remedy))
+    count, total = len(stack.documents), len(stack.listed)
+    title = "containers" if count == total else f"containers of the stack ({count} of {total})"
     tables = [TableSection(title, COLUMNS, tuple(map(cells, data)), () if data else ("there is none",))]
-    tables += [
-        TableSection(
-            f"log of {one['name']}, last {lines} lines",
-            lines=(one["log_problem"],)
-            if one["log_problem"]
-            else tuple(one["log"].splitlines()) or ("(nothing)",),
-        )
-        for one in data
-        if lines
-    ]
+    for document in data if lines else ():
+        log = tuple(document["log"].splitlines()) or ("(nothing)",)
+        shown = (document["log_problem"],) if document["log_problem"] else log
+        tables.append(TableSection(f"log of {document['name']}, last {lines} lines", lines=shown))
     if not findings:
         findings.append(Finding("containers", "docker", Status.PASS, "ok", "there is no container"))
-    return Part(data, tuple(tables), tuple(findings), secrets_of(documents))
+    return Section(data, tuple(tables), tuple(findings), stack.secrets)
 
 
-def secrets_of(items: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """What the environments, commands and labels of these containers hold that nobody must read."""
-    return frozenset(secret for item in items for secret in of_container(item))
-
-
-async def _sampled(
-    door: DockerObjects, one: AssessedContainer, lines: int, gate: asyncio.Semaphore
+async def _sample(
+    client: DockerObjects, container: AssessedContainer, lines: int, gate: asyncio.Semaphore
 ) -> SampledContainer:
     async with gate:
         use, (log, problem) = await asyncio.gather(
-            _use(door, one.container), log_of(door, one.container, lines, _LOG_S)
+            _use(client, container.container), log_of(client, container.container, lines, _LOG_S)
         )
     shown = tuple(readable(entry.raw)[:_LINE_CHARS] for entry in log)
-    return SampledContainer(one, use, shown, problem)
+    return SampledContainer(container, use, shown, problem)
 
 
-async def _use(door: DockerObjects, one: Container) -> Use | None:
-    if not one.running:
+async def _use(client: DockerObjects, container: Container) -> ContainerUse | None:
+    if not container.running:
         return None
     try:
         async with asyncio.timeout(_SAMPLE_S):
-            return use_of(await door.stats(one.id))
+            return use_of(await client.stats(container.id))
     except (OpskitError, TimeoutError):
         return None
 
 
 async def log_of(
-    door: DockerObjects, read: Container, lines: int, limit_s: float, limit_bytes: int = _LOG_BYTES
+    client: DockerObjects, container: Container, lines: int, limit_s: float, limit_bytes: int = _LOG_BYTES
 ) -> tuple[list[LogEntry], str | None]:
-    """The last lines, at most `limit_bytes` of them, and why there are none or not all."""
+    """Return the last lines, at most `limit_bytes` of them, and why there are none or not all."""
     if lines <= 0:
         return [], None
-    one = ListedContainer(read.id, read.name, read.image, read.status)
-    kept: deque[LogEntry] = deque()
-    held, cut, problem = 0, False, None
+    listed = ListedContainer(container.id, container.name, container.image, container.status)
+    entries: deque[LogEntry] = deque()
+    held_bytes, cut, problem = 0, False, None
     try:
         async with asyncio.timeout(limit_s):
-            async for batch in ContainerSource(door, one).read(Window(tail=lines)):
+            async for batch in ContainerSource(client, listed).read(Window(tail=lines)):
                 for entry in batch:
                     if not isinstance(entry, LogEntry):
                         continue
-                    kept.append(entry)
-                    held += len(entry.raw)
-                    while held > limit_bytes and len(kept) > 1:
-                        held -= len(kept.popleft().raw)
+                    entries.append(entry)
+                    held_bytes += len(entry.raw)
+                    while held_bytes > limit_bytes and len(entries) > 1:
+                        held_bytes -= len(entries.popleft().raw)
                         cut = True
     except OpskitError as error:
         problem = f"its log cannot be read: {error.message}"
     except TimeoutError:
         problem = f"its log did not end within {limit_s:g} s"
     if cut and problem is None:
-        problem = f"only the last {size(held)} of it"
-    return list(kept), problem
+        problem = f"only the last {size(held_bytes)} of it"
+    return list(entries), problem
 
 
-async def _images(door: DockerObjects, survey: "asyncio.Future[list[Mapping[str, Any]]]") -> Part:
-    found, items = await asyncio.gather(door.all_of("image"), asyncio.shield(survey))
-    users: dict[str, list[str]] = {}
-    for item in items:
-        read = container(item)
-        users.setdefault(read.image_id, []).append(read.name)
+async def images(survey: Survey) -> Section:
+    """Every image, largest first, with the containers of the stack that are made of it."""
+    documents = await (await survey.docker()).all_of("image")
+    stack = (await survey.get(read_stack_containers)).containers
     data: list[dict[str, Any]] = [
         {
-            "id": str(one.get("Id", ""))[:19],
-            "tags": [tag for tag in one.get("RepoTags") or () if tag != "<none>:<none>"],
-            "size_bytes": one.get("Size"),
-            "created_at": datetime.fromtimestamp(int(one.get("Created") or 0), UTC).isoformat(),
-            "used_by": sorted(users.get(str(one.get("Id")), [])),
+            "id": str(image.get("Id", ""))[:19],
+            "tags": [tag for tag in image.get("RepoTags") or () if tag != "<none>:<none>"],
+            "size_bytes": image.get("Size"),
+            "created_at": datetime.fromtimestamp(int(image.get("Created") or 0), UTC).isoformat(),
+            "used_by": sorted(user.name for user in stack if user.image_id == str(image.get("Id"))),
         }
-        for one in found
+        for image in documents
     ]
-    data.sort(key=lambda one: -(one["size_bytes"] or 0))
+    data.sort(key=lambda image: -(image["size_bytes"] or 0))
     rows = tuple(
         (
-            ", ".join(one["tags"]) or f"(no name) {one['id']}",
-            size(one["size_bytes"]),
-            one["created_at"][:10],
-            ", ".join(one["used_by"]),
+            ", ".join(image["tags"]) or f"(no name) {image['id']}",
+            size(image["size_bytes"]),
+            image["created_at"][:10],
+            ", ".join(image["used_by"]),
         )
-        for one in data
+        for image in data
     )
-    return Part(data, (TableSection("images", ("image", "size", "built", "used by"), rows),))
+    return Section(data, (TableSection("images", ("image", "size", "built", "used by"), rows),))
 
 
-async def _volumes(door: DockerObjects, survey: "asyncio.Future[list[Mapping[str, Any]]]") -> Part:
-    found, items = await asyncio.gather(door.all_of("volume"), asyncio.shield(survey))
-    users: dict[str, list[str]] = {}
-    for item in items:
-        read = container(item)
-        for mount in read.mounts:
-            if mount.kind == "volume":
-                users.setdefault(mount.name, []).append(read.name)
+async def volumes(survey: Survey) -> Section:
+    """Every volume with the containers of the stack that mount it."""
+    documents = await (await survey.docker()).all_of("volume")
+    stack = (await survey.get(read_stack_containers)).containers
+    mounts = [(mount.name, user.name) for user in stack for mount in user.mounts if mount.kind == "volume"]
     data: list[dict[str, Any]] = [
         {
-            "name": str(one.get("Name")),
-            "driver": one.get("Driver"),
-            "mountpoint": one.get("Mountpoint"),
-            "project": (one.get("Labels") or {}).get("com.docker.compose.project"),
-            "used_by": sorted(users.get(str(one.get("Name")), [])),
+            "name": name,
+            "driver": volume.get("Driver"),
+            "mountpoint": volume.get("Mountpoint"),
+            "project": (volume.get("Labels") or {}).get(PROJECT),
+            "used_by": sorted(user for mounted, user in mounts if mounted == name),
         }
-        for one in sorted(found, key=lambda one: str(one.get("Name")))
+        for name, volume in sorted(
+            ((str(volume.get("Name")), volume) for volume in documents), key=itemgetter(0)
+        )
     ]
     rows = tuple(
-        (one["name"], str(one["driver"]), ", ".join(one["used_by"]), str(one["mountpoint"])) for one in data
+        (volume["name"], str(volume["driver"]), ", ".join(volume["used_by"]), str(volume["mountpoint"]))
+        for volume in data
     )
     none = () if rows else ("there is none",)
-    return Part(data, (TableSection("volumes", ("volume", "driver", "used by", "where"), rows, none),))
+    return Section(data, (TableSection("volumes", ("volume", "driver", "used by", "where"), rows, none),))
 
 
-async def networks(door: DockerObjects) -> Part:
-    """Every Docker network with who is in it."""
-    listed = await door.all_of("network")
-    found = await asyncio.gather(*(door.found("network", str(one["Id"])) for one in listed))
-    data = [
-        {"name": str(one.get("Name")), **network_values(one)}
-        for one in sorted((one for one in found if one is not None), key=lambda one: str(one.get("Name")))
-    ]
+async def networks(survey: Survey) -> Section:
+    """Every Docker network with the containers in it."""
+    client = await survey.docker()
+    listed = await client.all_of("network")
+    found = await asyncio.gather(*(client.found("network", str(network["Id"])) for network in listed))
+    data = sorted(
+        (
+            {"name": str(network.get("Name")), **network_values(network)}
+            for network in found
+            if network is not None
+        ),
+        key=lambda network: str(network["name"]),
+    )
     rows = tuple(
         (
-            one["name"],
-            str(one["driver"]),
-            ", ".join(map(str, one["subnets"])),
-            "yes" if one["internal"] else "",
-            ", ".join(one["containers"]),
+            str(network["name"]),
+            str(network["driver"]),
+            ", ".join(map(str, network["subnets"])),
+            "yes" if network["internal"] else "",
+            ", ".join(network["containers"]),
         )
-        for one in data
+        for network in data
     )
     columns = ("network", "driver", "subnets", "internal", "running in it")
-    return Part(data, (TableSection("docker networks", columns, rows),))
+    return Section(data, (TableSection("docker networks", columns, rows),))
+
+
+def _normalised(name: str) -> str:
+    """Write a project's name as Compose writes it into its labels."""
+    return re.sub(r"[^-_a-z0-9]", "", name.lower())

@@ -1,16 +1,28 @@
-"""Which pages a stack's servers have that cost nothing to ask: GETs, and no token (SPEC C1, C4, D2). Pure."""
+"""The API area: every page that costs nothing to ask, with status, seconds and size (SPEC C4)."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from opskit.checks.kinds.agents import APIS
+from opskit.checks.kinds.http import without_secrets
 from opskit.config.schema import Config
+from opskit.diagnose.area import Section, SectionSource, TableSection
+from opskit.facts.endpoint import MAX_BODY_BYTES, EndpointFacts, EndpointRequest, read_endpoint
+from opskit.facts.node import read_node
+from opskit.facts.survey import Survey
 from opskit.providers.kinds import ServerKind, expected_kind
+from opskit.result import Finding, Status
+from opskit.text import size
 
 _AGENT_PATHS = ("/status", "/health")
+_COLUMNS = ("request", "verdict", "status", "seconds", "size", "")
+_NOT_THERE = "not there"
+_ABSENT = ("refused", "name", "unreachable")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointServer:
     """A server and its pages.
 
@@ -22,21 +34,77 @@ class EndpointServer:
     url: str
     paths: tuple[str, ...]
     costly: tuple[str, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    key: str | None = None
     wanted: bool = True
+
+    @property
+    def shown_url(self) -> str:
+        return without_secrets(self.url)
+
+    def request(self, path: str, limit_s: float) -> EndpointRequest:
+        headers = (("Authorization", f"Bearer {self.key}"),) if self.key else ()
+        return EndpointRequest(url=f"{self.url}{path}", headers=headers, limit_s=limit_s)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPage:
+    """One page of a server, as it answered."""
+
+    server: EndpointServer
+    path: str
+    facts: EndpointFacts
+
+    @property
+    def url(self) -> str:
+        return f"{self.server.shown_url}{self.path}"
+
+    @property
+    def error(self) -> str | None:
+        """The cause of a failed call in one word."""
+        return None if self.facts.error is None else self.facts.error.cause.value
+
+    @property
+    def detail(self) -> str:
+        """What is wrong with it; empty where nothing is."""
+        if self.facts.error is not None:
+            return self.facts.error.text
+        return "" if self.facts.reply is None else self.facts.reply.complaint
+
+    @property
+    def ok(self) -> bool:
+        return self.facts.reply is not None and not self.detail
+
+
+def sources(config: Config) -> list[SectionSource]:
+    """The one section of the area; each request has `probe.http_s`."""
+    limit_s = config.budgets.connect_s + 5 * config.probe.http_s + 5.0
+    return [SectionSource("api", "endpoints", "endpoints", endpoints, limit_s)]
+
+
+async def endpoints(survey: Survey) -> Section:
+    """Ask for all pages at once, once it is known what kind of server each node is."""
+    config = survey.config
+    nodes = await asyncio.gather(*(survey.get(read_node, node) for node in config.nodes))
+    asked = servers(config, {node.config.name: node.likely_kind for node in nodes})
+    pages = [(server, path) for server in asked for path in server.paths]
+    facts = await asyncio.gather(
+        *(survey.get(read_endpoint, server.request(path, config.probe.http_s)) for server, path in pages)
+    )
+    answers = [EndpointPage(server, path, page) for (server, path), page in zip(pages, facts, strict=True)]
+    return section(answers, asked, slow_s=config.watch.slow_request_s)
 
 
 def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[EndpointServer]:
-    """Nodes, agents, and the code agents at their usual ports, in this order.
+    """Return nodes, agents, and the code agents at their usual ports, in this order. Pure.
 
     `kinds` is what each node turned out to be; one that did not tell is asked as what it is configured as.
     """
     found = [
         EndpointServer(
-            node.name,
-            node.url,
-            kinds.get(node.name, expected_kind(node.source)).pages,
-            headers=_bearer(node.api_key),
+            name=node.name,
+            url=node.url,
+            paths=kinds.get(node.name, expected_kind(node.source)).pages,
+            key=node.api_key,
             wanted=node.explicit or node.required,
         )
         for node in config.nodes
@@ -45,23 +113,125 @@ def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[EndpointSer
         api = APIS.get(agent.name)
         found.append(
             EndpointServer(
-                agent.name,
-                agent.url,
-                api.looks if api else _AGENT_PATHS,
-                tuple(f"POST {path}" for path in (api.asks if api else ("/run",))),
-                _bearer(agent.api_key),
-                agent.explicit or agent.required,
+                name=agent.name,
+                url=agent.url,
+                paths=api.looks if api else _AGENT_PATHS,
+                costly=tuple(f"POST {path}" for path in (api.asks if api else ("/run",))),
+                key=agent.api_key,
+                wanted=agent.explicit or agent.required,
             )
         )
-    known = {one.name for one in found} | {"victoria", "veronica"}
-    for name, api in APIS.items():
-        if name not in known:
-            costly = tuple(f"POST {path}" for path in api.asks)
-            found.append(
-                EndpointServer(name, f"http://localhost:{api.port}", api.looks, costly, wanted=False)
-            )
-    return found
+    known = {server.name for server in found} | {"victoria", "veronica"}
+    return found + [
+        EndpointServer(
+            name=name,
+            url=f"http://localhost:{api.port}",
+            paths=api.looks,
+            costly=tuple(f"POST {path}" for path in api.asks),
+            wanted=False,
+        )
+        for name, api in APIS.items()
+        if name not in known
+    ]
 
 
-def _bearer(key: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"} if key else {}
+def section(pages: Sequence[EndpointPage], asked: Sequence[EndpointServer], *, slow_s: float) -> Section:
+    """Judge each page, and sum it up. Pure."""
+    findings = [_finding(page, pages, slow_s) for page in pages]
+    data = [_json(page, finding, slow_s) for page, finding in zip(pages, findings, strict=True)]
+    rows: dict[str, list[tuple[str, ...]]] = {}
+    for page, finding in zip(pages, findings, strict=True):
+        if finding.state != _NOT_THERE:
+            rows.setdefault(page.server.name, []).append(_cells(page, finding))
+    tables = [
+        TableSection(f"{server.name} at {server.shown_url}", _COLUMNS, tuple(rows[server.name]))
+        for server in asked
+        if server.name in rows
+    ]
+    summary = TableSection("summary", lines=_summary(asked, findings, rows))
+    return Section(data, (*tables, summary), tuple(findings))
+
+
+def _summary(
+    asked: Sequence[EndpointServer], findings: Sequence[Finding], present: Collection[str]
+) -> tuple[str, ...]:
+    statuses = [finding.status for finding in findings]
+    counts = [
+        (statuses.count(status), status.value.upper()) for status in (Status.PASS, Status.FAIL, Status.WARN)
+    ]
+    absent = [f"{server.name} ({server.shown_url})" for server in asked if server.name not in present]
+    costly = [
+        f"{server.name} {', '.join(server.costly)}"
+        for server in asked
+        if server.costly and server.name in present
+    ]
+    lines = [", ".join(f"{count} {word}" for count, word in counts if count) or "nobody answers"]
+    lines += [f"not there: {', '.join(absent)}"] if absent else []
+    lines += [f"not asked, because a model would work: {'; '.join(costly)}"] if costly else []
+    return tuple(lines)
+
+
+def judged(page: EndpointPage, pages: Sequence[EndpointPage]) -> tuple[Status, str]:
+    """Judge a page. One that only this server lacks is no fault, nor is a server that nobody named. Pure."""
+    reply = page.facts.reply
+    if page.ok:
+        return Status.PASS, "ok"
+    if page.error in _ABSENT and not page.server.wanted:
+        return Status.SKIP, _NOT_THERE
+    if reply is not None and reply.status == 404 and any(p.ok for p in pages if p.server == page.server):
+        return Status.SKIP, "no such page"
+    return Status.FAIL, page.error or (f"status {reply.status}" if reply else "failing")
+
+
+def _finding(page: EndpointPage, pages: Sequence[EndpointPage], slow_s: float) -> Finding:
+    reply, name = page.facts.reply, page.server.name
+    status, state = judged(page, pages)
+    detail = page.detail or (f"HTTP {reply.status}" if reply else "")
+    if status is Status.PASS and page.facts.seconds > slow_s:
+        status, state, detail = Status.WARN, "slow", f"{detail} after {page.facts.seconds:.1f} s"
+    remedy = None if status in (Status.PASS, Status.SKIP) else f"`curl -sv {page.url}` shows the whole answer"
+    if page.error in _ABSENT:
+        remedy = f"start {name}, or correct its address in the configuration"
+    if reply is not None and reply.status in (401, 403):
+        remedy = f"set the key of {name} (`api_key` in the configuration)"
+    return Finding(
+        check="endpoint",
+        target=f"{name} GET {page.path}",
+        status=status,
+        state=state,
+        detail=f"{page.url}: {detail}",
+        code="COMM_002" if status is Status.FAIL and reply is None else None,
+        remedy=remedy,
+        seconds=page.facts.seconds,
+    )
+
+
+def _json(page: EndpointPage, finding: Finding, slow_s: float) -> dict[str, Any]:
+    reply = page.facts.reply
+    return {
+        "server": page.server.name,
+        "method": "GET",
+        "url": page.url,
+        "verdict": finding.status.value,
+        "status": None if reply is None else reply.status,
+        "seconds": round(page.facts.seconds, 4),
+        "first_byte_s": None if reply is None else round(reply.first_byte_s, 4),
+        "size_bytes": None if reply is None else len(reply.body),
+        "truncated": reply is not None and reply.truncated,
+        "slow": reply is not None and page.facts.seconds > slow_s,
+        "error": page.error,
+        "detail": page.detail,
+    }
+
+
+def _cells(page: EndpointPage, finding: Finding) -> tuple[str, ...]:
+    reply = page.facts.reply
+    read = "" if reply is None else size(len(reply.body))
+    return (
+        f"GET {page.path}",
+        finding.state if finding.status is Status.SKIP else finding.status.value.upper(),
+        "" if reply is None else str(reply.status),
+        f"{page.facts.seconds:.3f} s",
+        f"over {size(MAX_BODY_BYTES)}" if reply is not None and reply.truncated else read,
+        "slow" if finding.state == "slow" else page.detail,
+    )

@@ -1,127 +1,125 @@
 """The models area: what each node holds and has loaded, who would answer, on request a real chat (C10)."""
 
+import asyncio
 from datetime import UTC, datetime
+from functools import partial
 
 from opskit.app import App
 from opskit.checks.model_rows import INSTALLED_COLUMNS, LOADED_COLUMNS, installed, loaded
 from opskit.checks.route import Route, explain
-from opskit.diagnose.area import Area, Look, Part, TableSection, gathered
-from opskit.diagnose.quantities import seconds
-from opskit.facts.node import NodeFacts, read_all_metadata
+from opskit.diagnose.area import Section, SectionSource, TableSection
+from opskit.facts.node import NodeFacts, read_node, with_default
 from opskit.facts.survey import Survey
 from opskit.llm.exam import ExamResult, examine
 from opskit.llm.plan import ModelRequest
 from opskit.llm.selection import Which, select
 from opskit.result import Finding, Status
-from opskit.tags import TagLog
 
 _ASKED_COLUMNS = ("node", "model", "state", "first token", "total", "tokens/s", "answer")
 
 
-async def area(around: Survey, *, ask: bool) -> Area:
-    """Metadata alone, unless `ask`: then each model that is loaded answers one short question."""
-    limit_s = 2 * around.config.budgets.metadata_s + 5.0
-    if not ask:
-        async with App(around.config, log=TagLog()) as app:
-            return await gathered("models", _looks(app, around, limit_s))
-    async with App(around.config) as app:
-        total_s = around.config.budgets.total_s
-        looks = [*_looks(app, around, limit_s), Look("answers", "answers", _answers(app), total_s)]
-        return await gathered("models", looks)
-
-
-def _looks(app: App, around: Survey, limit_s: float) -> list[Look]:
-    return [
-        Look("inventory", "models", _inventory(app), limit_s),
-        Look("route", "who would answer", _route(app, around), limit_s),
+def sources(app: App, *, ask: bool) -> list[SectionSource]:
+    """The sections of the area. With `ask` each model that is loaded answers one short question."""
+    budgets, http_s = app.config.budgets, app.config.probe.http_s
+    limit_s = budgets.connect_s + 2 * max(budgets.metadata_s, http_s) + 5.0
+    found = [
+        SectionSource("models", "inventory", "models", partial(inventory, app=app), limit_s),
+        SectionSource("models", "route", "who would answer", partial(route, app=app), limit_s),
     ]
+    if ask:
+        read = partial(answers, app=app)
+        found.append(SectionSource("models", "answers", "answers", read, budgets.total_s))
+    return found
 
 
-async def _inventory(app: App) -> Part:
-    nodes_read = await read_all_metadata(app.nodes)
-    rows, report = installed(nodes_read, app.router.fits)
-    held, held_report = loaded(nodes_read, datetime.now(UTC))
-    data = {"installed": [row.as_json() for row in rows], "loaded": [row.as_json() for row in held]}
-    nodes = tuple(_node_row(one) for one in nodes_read)
-    sections = (
-        TableSection("nodes", ("node", "address", "server", "state", "seconds"), nodes),
+async def read_nodes(survey: Survey) -> list[NodeFacts]:
+    """Read all nodes, with the models that they answer with when none is named."""
+    nodes = await asyncio.gather(*(survey.get(read_node, node) for node in survey.config.nodes))
+    return list(await asyncio.gather(*map(with_default, nodes)))
+
+
+async def inventory(survey: Survey, app: App) -> Section:
+    """What is installed and what is loaded."""
+    nodes = await survey.get(read_nodes)
+    models, report = installed(nodes, app.router.fits)
+    resident, resident_report = loaded(nodes, datetime.now(UTC))
+    tables = (
+        TableSection(
+            "nodes", ("node", "address", "server", "state", "seconds"), tuple(map(_node_row, nodes))
+        ),
         TableSection(
             "installed",
             INSTALLED_COLUMNS,
-            tuple(tuple(row.cells()) for row in rows),
-            () if rows else ("no model is known",),
+            tuple(tuple(row.cells()) for row in models),
+            () if models else ("no model is known",),
         ),
         TableSection(
             "loaded",
             LOADED_COLUMNS,
-            tuple(tuple(row.cells()) for row in held),
-            () if held else ("no model is known to be loaded",),
+            tuple(tuple(row.cells()) for row in resident),
+            () if resident else ("no model is known to be loaded",),
         ),
     )
-    # Whether there is anybody at all is told by the route.
-    findings = {(one.check, one.target): one for one in report.findings if one.check != "catalog"}
-    # What is loaded is judged too; where both speak of a node, the worse counts.
-    for one in (one for one in held_report.findings if one.check != "catalog"):
-        known = findings.get((one.check, one.target))
-        if known is None or known.status is Status.PASS:
-            findings[one.check, one.target] = one
-    return Part(data, sections, tuple(findings.values()))
+    findings: dict[tuple[str, str], Finding] = {}
+    for finding in (*report.findings, *resident_report.findings):
+        # Whether there is any model is told by the route. Where both speak of a node, the worse counts.
+        known = findings.get((finding.check, finding.target))
+        if finding.check != "catalog" and (known is None or known.status is Status.PASS):
+            findings[finding.check, finding.target] = finding
+    data = {"installed": [row.as_json() for row in models], "loaded": [row.as_json() for row in resident]}
+    return Section(data, tables, tuple(findings.values()))
 
 
 def _node_row(node: NodeFacts) -> tuple[str, ...]:
     fault = node.fault
     state = "answers" if fault is None else f"{fault.kind.value}: {fault.detail}"
-    return (
-        node.config.name,
-        node.config.url,
-        node.kind.name if node.kind else "?",
-        state,
-        seconds(node.seconds),
-    )
+    server = node.kind.name if node.kind else "?"
+    return (node.config.name, node.config.url, server, state, f"{node.seconds:.3f} s")
 
 
-async def _route(app: App, around: Survey) -> Part:
+async def route(survey: Survey, app: App) -> Section:
     """Who would be asked for a plain goal, and who would follow."""
-    asked = around.config.victoria_model
-    route, report = await explain(app.router, app.config, ModelRequest(model=asked, category="default"))
+    wanted = ModelRequest(model=survey.config.victoria_model, category="default")
+    chosen, report = await explain(app.router, survey.config, wanted)
     rows = tuple(
-        (str(rank), one.node, route.shown(one.node, one.model), one.why)
-        for rank, one in enumerate(route.candidates, 1)
+        (str(rank), candidate.node, chosen.shown(candidate.node, candidate.model), candidate.why)
+        for rank, candidate in enumerate(chosen.candidates, 1)
     )
-    findings = tuple(one for one in report.findings if one.check == "route")
-    section = TableSection("who would answer", ("", "node", "model", "why"), rows, _after(route))
-    return Part(route.as_json(), (section,), findings)
+    table = TableSection("who would answer", ("", "node", "model", "why"), rows, (_fallbacks(chosen),))
+    return Section(
+        chosen.as_json(), (table,), tuple(finding for finding in report.findings if finding.check == "route")
+    )
 
 
-def _after(route: Route) -> tuple[str, ...]:
-    if not route.candidates:
-        return ("nobody",)
-    names = [f"{route.shown(one.node, one.model)} on {one.node}" for one in route.fallbacks]
-    return (f"after a failure: {', then '.join(names) or 'nobody'}",)
+def _fallbacks(chosen: Route) -> str:
+    if not chosen.candidates:
+        return "nobody"
+    names = [f"{chosen.shown(model.node, model.model)} on {model.node}" for model in chosen.fallbacks]
+    return f"after a failure: {', then '.join(names) or 'nobody'}"
 
 
-async def _answers(app: App) -> Part:
+async def answers(survey: Survey, app: App) -> Section:
     """A short question to every model that is loaded, to none that is not."""
-    nodes_read = await read_all_metadata(app.nodes)
-    names = {node.config.name: node.started_with for node in nodes_read if node.started_with}
-    chosen = select(Which(), [node.view for node in nodes_read], app.config, app.router.fits, names)
-    results = await examine(app.router, chosen.examinees, app.config)
-    none = () if results else ("no model is known to be loaded, so none was asked",)
+    nodes = await survey.get(read_nodes)
+    names = {node.config.name: node.started_with for node in nodes if node.started_with}
+    chosen = select(Which(), [node.view for node in nodes], survey.config, app.router.fits, names)
+    results = await examine(app.router, chosen.examinees, survey.config)
     findings = tuple(
-        Finding("answer", str(one.examinee), one.status, one.state, one.detail, one.code) for one in results
+        Finding("answer", str(result.examinee), result.status, result.state, result.detail, result.code)
+        for result in results
     )
-    section = TableSection("answers", _ASKED_COLUMNS, tuple(map(_answer_row, results)), none)
-    return Part([one.as_json() for one in results], (section,), findings)
+    none = () if results else ("no model is known to be loaded, so none was asked",)
+    table = TableSection("answers", _ASKED_COLUMNS, tuple(map(_answer_row, results)), none)
+    return Section([result.as_json() for result in results], (table,), findings)
 
 
-def _answer_row(one: ExamResult) -> tuple[str, ...]:
-    speed = "" if one.tokens_per_s is None else f"{one.tokens_per_s:.1f}"
+def _answer_row(result: ExamResult) -> tuple[str, ...]:
     return (
-        one.examinee.node,
-        one.examinee.shown,
-        one.state,
-        seconds(one.first_token_s),
-        seconds(one.total_s),
-        speed,
-        (one.answer or one.detail)[:80],
+        result.examinee.node,
+        result.examinee.shown,
+        result.state,
+        "" if result.first_token_s is None else f"{result.first_token_s:.3f} s",
+        "" if result.total_s is None else f"{result.total_s:.3f} s",
+        "" if result.tokens_per_s is None else f"{result.tokens_per_s:.1f}",
+        (result.answer or result.detail)[:80],
     )

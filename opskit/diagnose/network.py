@@ -4,19 +4,15 @@ What only needs the internet is a warning: the stack is local, and nothing on lo
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from opskit.config.defaults import running_in_docker
 from opskit.config.schema import AgentConfig, Config, NodeConfig, StackConfig
-from opskit.diagnose.area import Area, Look, Part, TableSection, gathered, unseen
-from opskit.diagnose.checked_values import CheckedValues, seen
+from opskit.diagnose.area import CheckedValues, Section, SectionSource, TableSection, observe_kind
 from opskit.diagnose.containers import networks
-from opskit.diagnose.docker_here import not_installed
-from opskit.diagnose.quantities import seconds
-from opskit.diagnose.route import default_route
 from opskit.errors import OpskitError
+from opskit.facts.internet import InternetFacts, InternetTargets, read_default_route, read_internet
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
 from opskit.system.network import TcpResult, connects, endpoint
@@ -25,6 +21,8 @@ _NAME_S = 4.0
 _REACH_S = 5.0
 _DOCKER_S = 8.0
 _DOCKER_HOST = "host.docker.internal"
+#: The stack downloads its models from these.
+TARGETS = InternetTargets(by_name=("registry.ollama.ai:443", "huggingface.co:443"), limit_s=_REACH_S)
 _WORDS = {
     "refused": "nothing listens there",
     "timeout": "no answer in time (host down, or a firewall)",
@@ -33,174 +31,153 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """What stands for the internet: two by name, which the stack downloads from, and two by address."""
-
-    named: tuple[str, ...] = ("registry.ollama.ai:443", "huggingface.co:443")
-    by_address: tuple[str, ...] = ("1.1.1.1:443", "8.8.8.8:443")
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionAttempt:
-    """One attempt to connect. `wanted` is False where nobody said that something is there."""
-
-    name: str
-    where: str
-    result: TcpResult
-    wanted: bool = True
-
-
-async def area(around: Survey, targets: Targets) -> Area:
-    """Everything at once; a resolver that is dead costs its own deadline and nothing else."""
-    looks = [
-        Look("internet", "internet", _internet(around, targets), _REACH_S + 2.0),
-        Look("names", "names", _names(around, targets), _NAME_S + 3.0),
-        Look("ports", "ports of the stack", _ports(around), _REACH_S + 2.0),
+def sources(targets: InternetTargets, *, with_docker: bool) -> list[SectionSource]:
+    """The sections of the area; a resolver that is dead costs its own limit and nothing else."""
+    part = partial(SectionSource, "network")
+    found = [
+        part("internet", "internet", partial(internet, targets=targets), targets.limit_s + 2.0),
+        part("names", "names", partial(names, targets=targets), _NAME_S + 3.0),
+        part("ports", "ports of the stack", ports, _REACH_S + 2.0),
     ]
-    if not await asyncio.to_thread(not_installed, around.environ):
-        looks.append(Look("docker_networks", "docker networks", _docker_networks(around), _DOCKER_S))
-    return await gathered("network", looks)
+    if with_docker:
+        found.append(part("docker_networks", "docker networks", docker_networks, _DOCKER_S))
+    return found
 
 
-async def _internet(around: Survey, targets: Targets) -> Part:
-    looked = asyncio.gather(
-        *(_reach("by name", where) for where in targets.named),
-        *(_reach("by address", where) for where in targets.by_address),
-    )
-    route, tried = await asyncio.gather(default_route(around.environ), looked)
-    told = (
+async def internet(survey: Survey, targets: InternetTargets) -> Section:
+    """Whether hosts outside answer, by name and by address."""
+    route, facts = await asyncio.gather(survey.get(read_default_route), survey.get(read_internet, targets))
+    way = (
         f"through {route.gateway or 'the interface itself'} on {route.interface}"
         if route
         else "there is none"
     )
-    rows = [("default route", "", "yes" if route else "no", "", told), *map(_cells, tried)]
+    attempts = [
+        ("by name" if attempt.by_name else "by address", attempt.target, attempt.result)
+        for attempt in facts.attempts
+    ]
+    rows = [
+        ("default route", "", "yes" if route else "no", "", way),
+        *(_cells(*attempt) for attempt in attempts),
+    ]
     data = {
         "default_route": None if route is None else {"interface": route.interface, "gateway": route.gateway},
-        "targets": [_json(one) for one in tried],
+        "targets": [_json(*attempt) for attempt in attempts],
     }
-    finding = internet_finding(tried, routed=route is not None)
+    finding = internet_finding(facts, routed=route is not None)
     columns = ("what", "target", "reached", "seconds", "")
-    return Part(data, (TableSection("internet", columns, tuple(rows), (finding.detail,)),), (finding,))
+    return Section(data, (TableSection("internet", columns, tuple(rows), (finding.detail,)),), (finding,))
 
 
-def internet_finding(tried: Sequence[ConnectionAttempt], *, routed: bool) -> Finding:
-    """What the attempts mean together: no way out, or names that do not resolve although there is one."""
-    by = {how: [one.result.problem for one in tried if one.name == how] for how in ("by name", "by address")}
-    named, addressed = None in by["by name"], None in by["by address"]
-    if named:
+def internet_finding(facts: InternetFacts, *, routed: bool) -> Finding:
+    """Judge the attempts together: no way out, or names that do not resolve although there is one. Pure."""
+    if facts.reached(by_name=True):
         return Finding("network", "internet", Status.PASS, "ok", "the internet is reached")
-    if addressed and set(by["by name"]) <= {"name", "timeout"}:
+    problems = {attempt.result.problem for attempt in facts.attempts if attempt.by_name}
+    status, state = Status.WARN, "partly"
+    detail, remedy = "addresses answer, the registries of models do not", None
+    if not facts.reached(by_name=False):
+        why = "no target answers" if routed else "there is no default route"
+        state, detail = "offline", f"{why}: models cannot be downloaded; what runs here does not need it"
+        remedy = "check cable, Wi-Fi, VPN or proxy"
+    elif problems <= {"name", "timeout"}:
+        status, state = Status.FAIL, "no names"
         detail = "addresses answer, names do not resolve: DNS does not work"
         remedy = "check the DNS servers (`/etc/resolv.conf`; on a Mac `scutil --dns`)"
-        return Finding("network", "internet", Status.FAIL, "no names", detail, "COMM_002", remedy)
-    if addressed:
-        detail = "addresses answer, the registries of models do not"
-        return Finding("network", "internet", Status.WARN, "partly", detail, "COMM_002")
-    why = "no target answers" if routed else "there is no default route"
-    detail = f"{why}: models cannot be downloaded; what runs here does not need it"
-    remedy = "check cable, Wi-Fi, VPN or proxy"
-    return Finding("network", "internet", Status.WARN, "offline", detail, "COMM_002", remedy)
+    return Finding("network", "internet", status, state, detail, "COMM_002", remedy)
 
 
-async def _names(around: Survey, targets: Targets) -> Part:
+async def names(survey: Survey, targets: InternetTargets) -> Section:
     """Names as programs of this machine resolve them, each under a deadline of its own."""
-    public = {urlsplit(f"//{target}").hostname or target for target in targets.named}
-    names = [*own_names(around.config, in_docker=running_in_docker()), *sorted(public)]
-    looked = await asyncio.gather(*(seen("dns", around, timeout_s=_NAME_S, name=name) for name in names))
+    public = sorted({urlsplit(f"//{target}").hostname or target for target in targets.by_name})
+    wanted = [*own_names(survey.config, in_docker=running_in_docker()), *public]
+    observed = await asyncio.gather(
+        *(observe_kind("dns", survey, timeout_s=_NAME_S, name=name) for name in wanted)
+    )
     rows, data, findings = [], [], []
-    for name, one in zip(names, looked, strict=True):
-        addresses = list(one.values["addresses"]) if one.values else []
-        took = one.values["seconds"] if one.values else one.finding.seconds
-        told = ", ".join(addresses) or _why(one)
-        rows.append((name, "yes" if addresses else "no", seconds(took), told))
-        data.append({"name": name, "addresses": addresses, "seconds": round(took, 4)})
+    for name, lookup in zip(wanted, observed, strict=True):
+        addresses = list(lookup.values["addresses"]) if lookup.values else []
+        took_s = lookup.values["seconds"] if lookup.values else lookup.finding.seconds
+        detail = ", ".join(addresses) or _why(lookup)
+        rows.append((name, "yes" if addresses else "no", f"{took_s:.3f} s", detail))
+        data.append({"name": name, "addresses": addresses, "seconds": round(took_s, 4)})
         # What the internet lacks is told once, by the targets themselves.
         if not addresses and name not in public:
             # Inside a container it is the usual way to the host, which nobody need take.
-            used = name != _DOCKER_HOST or any(_DOCKER_HOST in one.url for one in _members(around.config))
+            used = name != _DOCKER_HOST or any(
+                _DOCKER_HOST in member.url for member in _members(survey.config)
+            )
             status = Status.FAIL if used else Status.WARN
             remedy = f"correct the address that names {name}, or add it to /etc/hosts"
-            findings.append(Finding("network", name, status, "unresolved", told, "COMM_002", remedy))
+            findings.append(Finding("network", name, status, "unresolved", detail, "COMM_002", remedy))
     columns = ("name", "resolves", "seconds", "to")
-    return Part(data, (TableSection("names", columns, tuple(rows)),), tuple(findings))
+    return Section(data, (TableSection("names", columns, tuple(rows)),), tuple(findings))
 
 
 def own_names(config: Config, *, in_docker: bool) -> list[str]:
-    """`localhost`, what the configuration names, and `host.docker.internal` where it means something."""
-    hosts = [urlsplit(one.url).hostname or "" for one in _members(config)]
+    """Return `localhost`, names of the configuration, `host.docker.internal` where it means something."""
+    hosts = [urlsplit(member.url).hostname or "" for member in _members(config)]
     named = [host for host in hosts if host and not host.replace(".", "").isdigit() and ":" not in host]
-    inside = [_DOCKER_HOST] if in_docker else []
-    return list(dict.fromkeys(["localhost", *inside, *named]))
+    return list(dict.fromkeys(["localhost", *([_DOCKER_HOST] if in_docker else []), *named]))
 
 
-def _why(one: CheckedValues) -> str:
-    return (
-        f"no answer within {_NAME_S:g} s" if one.finding.status is Status.INCONCLUSIVE else one.finding.detail
-    )
+def _why(lookup: CheckedValues) -> str:
+    if lookup.finding.status is Status.INCONCLUSIVE:
+        return f"no answer within {_NAME_S:g} s"
+    return lookup.finding.detail
 
 
-async def _ports(around: Survey) -> Part:
-    members = _members(around.config)
-    limit = min(_REACH_S, around.config.budgets.connect_s)
-    results = await asyncio.gather(*(connects(one.url, timeout_s=limit) for one in members))
-    reached = [
-        ConnectionAttempt(one.name, _where(one.url), result, one.explicit or one.required)
-        for one, result in zip(members, results, strict=True)
-    ]
-    rows = tuple(map(_cells, reached))
+async def ports(survey: Survey) -> Section:
+    """Whether every node and every agent accepts a connection."""
+    members = _members(survey.config)
+    limit_s = min(_REACH_S, survey.config.budgets.connect_s)
+    results = await asyncio.gather(*(connects(member.url, timeout_s=limit_s) for member in members))
+    reached = [(member, _where(member.url), result) for member, result in zip(members, results, strict=True)]
+    rows = tuple(_cells(member.name, where, result) for member, where, result in reached)
     none = () if rows else ("no node and no agent is configured",)
-    findings = tuple(_port_finding(one) for one in reached)
     columns = ("whose", "port", "reached", "seconds", "")
-    return Part(
-        [_json(one) for one in reached], (TableSection("ports of the stack", columns, rows, none),), findings
+    return Section(
+        [_json(member.name, where, result) for member, where, result in reached],
+        (TableSection("ports of the stack", columns, rows, none),),
+        tuple(_port_finding(*attempt) for attempt in reached),
     )
 
 
-def _port_finding(one: ConnectionAttempt) -> Finding:
-    problem = one.result.problem
-    if problem is None:
-        return Finding(
-            "port",
-            one.name,
-            Status.PASS,
-            "ok",
-            f"{one.where} accepts connections",
-            seconds=one.result.seconds,
-        )
-    status = Status.FAIL if one.wanted else Status.SKIP
-    detail = f"{one.where}: {_WORDS[problem]}"
-    code, remedy = ("COMM_002", f"start {one.name}, or correct its address") if one.wanted else (None, None)
-    return Finding("port", one.name, status, problem, detail, code, remedy, one.result.seconds)
+def _port_finding(member: NodeConfig | AgentConfig, where: str, result: TcpResult) -> Finding:
+    wanted = member.explicit or member.required
+    if result.problem is None:
+        detail = f"{where} accepts connections"
+        return Finding("port", member.name, Status.PASS, "ok", detail, seconds=result.seconds)
+    return Finding(
+        check="port",
+        target=member.name,
+        status=Status.FAIL if wanted else Status.SKIP,
+        state=result.problem,
+        detail=f"{where}: {_WORDS[result.problem]}",
+        code="COMM_002" if wanted else None,
+        remedy=f"start {member.name}, or correct its address" if wanted else None,
+        seconds=result.seconds,
+    )
 
 
-async def _docker_networks(around: Survey) -> Part:
+async def docker_networks(survey: Survey) -> Section:
+    """The networks of Docker, and whether the one of the configuration is among them."""
     try:
-        found = await networks(await around.docker())
+        found = await networks(survey)
     except OpskitError as error:
-        return unseen(
-            "network",
-            "docker networks",
-            OpskitError(error.code, f"Docker does not answer: {error.message}", remedy=error.remedy),
-        )
-    wanted = around.config.stack.docker_network
-    if wanted is None or any(one["name"] == wanted for one in found.data):
+        raise OpskitError(
+            error.code, f"Docker does not answer: {error.message}", remedy=error.remedy
+        ) from error
+    stack = survey.config.stack
+    wanted = stack.docker_network
+    if wanted is None or any(network["name"] == wanted for network in found.data):
         return found
-    told = bool(around.config.stack.compose) or wanted != StackConfig().docker_network
-    finding = Finding(
-        "network",
-        wanted,
-        Status.FAIL if told else Status.SKIP,
-        "missing",
-        "there is no such Docker network" + ("" if told else "; it is only the usual name"),
-        None,
-        f"`docker network create {wanted}`" if told else None,
-    )
-    return Part(found.data, found.sections, (*found.findings, finding))
-
-
-async def _reach(how: str, where: str) -> ConnectionAttempt:
-    return ConnectionAttempt(how, where, await connects(f"tcp://{where}", timeout_s=_REACH_S))
+    chosen = bool(stack.compose) or wanted != StackConfig().docker_network
+    detail = "there is no such Docker network" + ("" if chosen else "; it is only the usual name")
+    remedy = f"`docker network create {wanted}`" if chosen else None
+    status = Status.FAIL if chosen else Status.SKIP
+    finding = Finding("network", wanted, status, "missing", detail, None, remedy)
+    return Section(found.data, found.tables, (finding,))
 
 
 def _members(config: Config) -> tuple[NodeConfig | AgentConfig, ...]:
@@ -212,22 +189,16 @@ def _where(url: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _cells(one: ConnectionAttempt) -> tuple[str, ...]:
-    problem = one.result.problem
-    return (
-        one.name,
-        one.where,
-        "no" if problem else "yes",
-        seconds(one.result.seconds),
-        _WORDS[problem] if problem else "",
-    )
+def _cells(name: str, where: str, result: TcpResult) -> tuple[str, ...]:
+    problem = _WORDS[result.problem] if result.problem else ""
+    return (name, where, "no" if result.problem else "yes", f"{result.seconds:.3f} s", problem)
 
 
-def _json(one: ConnectionAttempt) -> dict[str, object]:
+def _json(name: str, where: str, result: TcpResult) -> dict[str, object]:
     return {
-        "name": one.name,
-        "target": one.where,
-        "reached": one.result.problem is None,
-        "problem": one.result.problem,
-        "seconds": round(one.result.seconds, 4),
+        "name": name,
+        "target": where,
+        "reached": result.problem is None,
+        "problem": result.problem,
+        "seconds": round(result.seconds, 4),
     }

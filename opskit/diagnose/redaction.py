@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 from opskit.config.schema import Secret
-from opskit.diagnose.secret_arguments import in_words, words_before
+from opskit.diagnose.command_secrets import in_words, words_before
 from opskit.diagnose.secret_names import harmless, promises_secret
 from opskit.diagnose.secret_shapes import Span, spans
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from opskit.diagnose.diagnosis import DiagnosticReport, Wanted, diagnose
-from opskit.diagnose.network import Targets
+from opskit.app import App
+from opskit.diagnose.report import DiagnoseRequest, DiagnosticReport, diagnose
+from opskit.facts.internet import InternetTargets
 from opskit.facts.survey import Survey
 from opskit.sandbox.stage import Stage
 from tests.parts.checking import configuration
@@ -152,10 +153,10 @@ async def test_what_a_server_repeats_of_a_key_is_masked(tmp_path: Path):
     assert "node-key-1234" not in result.out + result.err
 
 
-async def look(folder: Path, targets: Targets, **env: str) -> DiagnosticReport:
+async def look(folder: Path, targets: InternetTargets, **env: str) -> DiagnosticReport:
     config = configuration(folder, env)
-    async with Survey(config, environment(folder, env), state_folder=folder, cwd=folder) as around:
-        return await diagnose(around, Wanted(("network",), targets=targets))
+    async with Survey(config, environment(folder, env), state_folder=folder, cwd=folder) as survey:
+        return await diagnose(App(config), survey, DiagnoseRequest(("network",), targets=targets))
 
 
 def finding(found: DiagnosticReport, target: str) -> tuple[str, str]:
@@ -167,9 +168,9 @@ async def test_the_internet_is_told_by_name_and_by_address(tmp_path: Path):
     async with serving() as server:
         port = server.url.rpartition(":")[2]
         here, gone = f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"
-        reached = await look(tmp_path, Targets((f"localhost:{port}",), (here,)))
-        nameless = await look(tmp_path, Targets(("opskit-nothing.invalid:443",), (here,)))
-    nothing = await look(tmp_path, Targets((gone,), (gone,)))
+        reached = await look(tmp_path, InternetTargets((f"localhost:{port}",), (here,)))
+        nameless = await look(tmp_path, InternetTargets(("opskit-nothing.invalid:443",), (here,)))
+    nothing = await look(tmp_path, InternetTargets((gone,), (gone,)))
     assert finding(reached, "internet") == ("pass", "ok")
     assert finding(nameless, "internet") == ("fail", "no names")
     assert finding(nothing, "internet") == ("warn", "offline")
@@ -178,7 +179,7 @@ async def test_the_internet_is_told_by_name_and_by_address(tmp_path: Path):
 async def test_ports_of_the_stack_are_reached_or_not(tmp_path: Path):
     """A node that listens passes, one that was named and does not fails."""
     async with serving() as server:
-        found = await look(tmp_path, Targets((), ()), OLLAMA_API_URL=server.url)
+        found = await look(tmp_path, InternetTargets((), ()), OLLAMA_API_URL=server.url)
     assert finding(found, "ollama") == ("pass", "ok")
     assert finding(found, "mlx") == ("fail", "refused")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from opskit.facts.internet import InternetTargets
 from opskit.recovery.outcome import Outcome, RepairResult
 from opskit.recovery.step import RecoveryContext, Step
 from opskit.recovery.steps.internet import internet
@@ -178,8 +179,15 @@ def online(tmp_path: Path) -> Healing:
 async def reached(
     tmp_path: Path, addresses: tuple[tuple[str, int], ...], named: tuple[str, int], limit_s: float = 3.0
 ) -> Outcome:
+    targets = InternetTargets(
+        by_name=(f"{named[0]}:{named[1]}",),
+        by_address=tuple(f"{host}:{port}" for host, port in addresses),
+        limit_s=limit_s,
+        until_proven=True,
+    )
+
     def steps(context: RecoveryContext) -> list[Step]:
-        return [internet(context, addresses=addresses, named=named, limit_s=limit_s)]
+        return [internet(context, targets=targets)]
 
     return outcome(await online(tmp_path).run(steps), "internet")
 

@@ -11,6 +11,7 @@ from pytest_httpserver import HTTPServer
 
 from opskit.config.load import load
 from opskit.errors import Exit
+from opskit.facts.internet import InternetTargets
 from opskit.recovery.outcome import RecoveryRun, RepairResult
 from opskit.recovery.run import RecoverOptions, recover
 from opskit.recovery.step import RecoveryContext, Step
@@ -21,7 +22,7 @@ from opskit.sandbox.stage import Stage
 from tests.parts.command import environment
 
 #: Port 9 (discard) of loopback, where nothing listens, and a name that never resolves (RFC 6761).
-DEAD, NAMELESS = ("127.0.0.1", 9), ("nobody.invalid", 9)
+NOWHERE = InternetTargets(by_name=("nobody.invalid:9",), by_address=("127.0.0.1:9",))
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 def offline(context: RecoveryContext) -> Sequence[Step]:
-    return [internet(context, addresses=(DEAD,), named=NAMELESS), *nodes(context), *agents(context)]
+    return [internet(context, targets=NOWHERE), *nodes(context), *agents(context)]
 
 
 async def run(home: Path, stage: Stage, hook: str, later_s: float) -> RecoveryRun:

@@ -1,16 +1,17 @@
 """The kind that asks every endpoint of an agent (SPEC C1, D2), each with its status and seconds."""
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from opskit.checks.comparison import MISSING
 from opskit.checks.fields import CONFIG, Flag, Seconds, Texts
-from opskit.checks.kinds.http import HttpParams, Url, fetch
+from opskit.checks.kinds.http import Url
 from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
-from opskit.providers.base import CallError
+from opskit.facts.endpoint import NO_JSON, EndpointFacts, EndpointRequest, read_endpoint
+from opskit.providers.agent import levels_of
 
 _TASK = "Write a Python function add(a, b) that returns the sum, with a docstring and type hints."
 _CODE = 'def add(a: int, b: int) -> int:\n    """Return the sum."""\n    return a + b\n'
@@ -85,79 +86,77 @@ def address(agent: str, url: str | None, scene: CheckContext) -> AgentAddress:
 async def _agent(params: AgentParams, scene: CheckContext) -> Observation:
     where = address(params.agent, params.url, scene)
     api = APIS[params.agent]
-    paths = params.endpoints or api.looks
     began = time.monotonic()
-    looked = await asyncio.gather(
-        *(_ask(scene, where, "GET", path, None, limit_s=params.each) for path in paths)
-    )
-    rows = dict(zip([f"GET {path}" for path in paths], looked, strict=True))
+    requests = {
+        f"GET {path}": EndpointRequest(
+            url=f"{where.url}{path}", headers=tuple(where.headers.items()), limit_s=params.each
+        )
+        for path in params.endpoints or api.looks
+    }
+    replies = await asyncio.gather(*(read_endpoint(scene.around, request) for request in requests.values()))
+    rows = dict(zip(requests, map(_row, replies), strict=True))
     if all(row["error"] in ("refused", "name", "unreachable") for row in rows.values()):
-        error = looked[0]["error"]
+        first = next(iter(rows.values()))
         values = {
-            "error": error,
+            "error": first["error"],
             "endpoints": rows,
             "answered": [],
             "failed": list(rows),
             "seconds": time.monotonic() - began,
         }
-        problem = f"{params.agent} is not at {where.url}: {looked[0]['detail']}"
+        problem = f"{params.agent} is not at {where.url}: {first['detail']}"
         refused = all(row["error"] == "refused" for row in rows.values())
         settled = ("answered", "failed") if refused else ()
-        return Observation(values, problem=problem, state=error, code="COMM_001", settled=settled)
-    left = []
+        return Observation(values, problem=problem, state=first["error"], code="COMM_001", settled=settled)
+    not_asked = []
     for path, body in api.asks.items():
         if params.ask:
-            rows[f"POST {path}"] = await _ask(scene, where, "POST", path, body, limit_s=None)
+            headers = {"Content-Type": "application/json", **where.headers}
+            request = EndpointRequest(
+                url=f"{where.url}{path}",
+                method="POST",
+                headers=tuple(headers.items()),
+                body=json.dumps(body, ensure_ascii=False).encode(),
+            )
+            rows[f"POST {path}"] = _row(await read_endpoint(scene.around, request))
         else:
-            left.append(f"POST {path}")
-    return _summed(rows, left, time.monotonic() - began)
+            not_asked.append(f"POST {path}")
+    return _summed(rows, not_asked, time.monotonic() - began)
 
 
-def _summed(rows: Mapping[str, Mapping[str, Any]], left: Sequence[str], seconds: float) -> Observation:
+def _row(endpoint: EndpointFacts) -> dict[str, Any]:
+    """Describe one endpoint: it is ok with a status below 300 and JSON in its body. Pure."""
+    row: dict[str, Any] = {"ok": False, "status": None, "error": None, "detail": ""}
+    if endpoint.error is not None:
+        row |= {"error": endpoint.error.cause.value, "detail": endpoint.error.text}
+    if endpoint.reply is not None:
+        content = endpoint.reply.json
+        is_json = content is not NO_JSON
+        row |= {"status": endpoint.reply.status, "ok": 200 <= endpoint.reply.status < 300 and is_json}
+        if not is_json:
+            row["detail"] = "the body is no JSON"
+        elif levels := levels_of(content):
+            row["levels"] = levels
+    return {**row, "seconds": round(endpoint.seconds, 4)}
+
+
+def _summed(rows: Mapping[str, Mapping[str, Any]], not_asked: Sequence[str], seconds: float) -> Observation:
     failed = [name for name, row in rows.items() if not row["ok"]]
     levels = next((row["levels"] for row in rows.values() if row.get("levels")), None)
     values = {
         "endpoints": rows,
         "answered": [name for name in rows if name not in failed],
         "failed": failed,
-        "not_asked": left,
+        "not_asked": not_asked,
         "slowest_s": max(row["seconds"] for row in rows.values()),
         "levels": levels,
         "seconds": seconds,
         "error": None,
     }
-    told = ", ".join(
+    detail = ", ".join(
         f"{name} {row['status'] or row['error']} in {row['seconds']:.2f} s" for name, row in rows.items()
     )
-    return Observation(values, told, state="failing" if failed else "ok", code="GEN_001")
-
-
-async def _ask(
-    scene: CheckContext, where: AgentAddress, method: str, path: str, body: Any, *, limit_s: float | None
-) -> dict[str, Any]:
-    """One endpoint: it is ok with a status below 300 and JSON in its body."""
-    request = HttpParams(
-        f"{where.url}{path}", "POST" if method == "POST" else "GET", dict(where.headers), send=body
-    )
-    began = time.monotonic()
-    row: dict[str, Any] = {"ok": False, "status": None, "error": None, "detail": ""}
-    try:
-        async with asyncio.timeout(limit_s):
-            reply = await fetch(scene, request)
-    except TimeoutError:
-        row |= {"error": "timeout", "detail": f"no answer within {limit_s:g} s"}
-    except CallError as error:
-        row |= {"error": error.cause.value, "detail": error.text}
-    else:
-        from opskit.providers.agent import levels_of
-
-        found = reply.json
-        row |= {"status": reply.status, "ok": 200 <= reply.status < 300 and found is not MISSING}
-        if found is MISSING:
-            row["detail"] = "the body is no JSON"
-        elif levels := levels_of(found):
-            row["levels"] = levels
-    return {**row, "seconds": round(time.monotonic() - began, 4)}
+    return Observation(values, detail, state="failing" if failed else "ok", code="GEN_001")
 
 
 KINDS = (

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from opskit.checks.comparison import MISSING
 from opskit.checks.fields import CONFIG, Flag, Text
 from opskit.checks.kinds.agents import AgentAddress, address
-from opskit.checks.kinds.http import HttpParams, Reply, Url, fetch
+from opskit.checks.kinds.http import HttpParams, Url, fetch
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.facts.endpoint import NO_JSON, Reply
 from opskit.llm.verdict import judge
 from opskit.providers.base import CallCause, CallError
 from opskit.tags import new_correlation_id
@@ -154,7 +154,7 @@ async def _code(params: ChainParams, scene: CheckContext, began: float) -> Obser
         review = await _send(scene, reviewer, "/review", {"code": code, "tests": body.get("tests") or ""})
         after = await _stats(scene, reviewer)
         counted = grown(before, after)
-        said = review.json if review.status < 300 else MISSING
+        said = review.json if review.status < 300 else NO_JSON
         values |= {
             "review_status": review.status,
             "review": review.text[:2000],

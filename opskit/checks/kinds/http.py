@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from opskit.checks.comparison import MISSING
 from opskit.checks.fields import CONFIG, AnyText, Bytes, Flag, Text
 from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.facts import endpoint
+from opskit.facts.endpoint import NO_JSON, EndpointRequest, Reply
 from opskit.providers.base import CallError
 
 _SHOWN_CHARS = 300
@@ -52,48 +53,19 @@ def without_secrets(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a server answered, as far as it was read. `json` is MISSING when the body is none."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    truncated: bool
-    first_byte_s: float
-    seconds: float
-
-    @property
-    def text(self) -> str:
-        return self.body.decode("utf-8", "replace")
-
-    @property
-    def json(self) -> Any:
-        if self.truncated:
-            return MISSING
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            return MISSING
-
-
 async def fetch(scene: CheckContext, params: HttpParams) -> Reply:
     """One request. Raises CallError for one that got no answer; no deadline but the check's."""
-    from opskit.providers.failures import translated
-
-    client = scene.around.client(insecure=params.insecure, secure=params.url.startswith("https:"))
     content, headers = _content(params)
-    began = time.monotonic()
-    with translated("request"):
-        request = client.build_request(params.method, params.url, content=content, headers=headers)
-        response = await client.send(request, stream=True, follow_redirects=params.follow)
-        try:
-            first = time.monotonic() - began
-            body, truncated = await _read(response, params.max_bytes)
-        finally:
-            await response.aclose()
-    heads = {name.lower(): value for name, value in response.headers.items()}
-    return Reply(response.status_code, heads, body, truncated, first, time.monotonic() - began)
+    request = EndpointRequest(
+        url=params.url,
+        method=params.method,
+        headers=tuple(headers.items()),
+        body=content,
+        follow=params.follow,
+        insecure=params.insecure,
+        max_bytes=params.max_bytes,
+    )
+    return await endpoint.fetch(scene.around, request)
 
 
 async def _http(params: HttpParams, scene: CheckContext) -> Observation:
@@ -116,7 +88,7 @@ async def _http(params: HttpParams, scene: CheckContext) -> Observation:
         "error": None,
     }
     detail = f"HTTP {reply.status} in {reply.seconds:.3f} s"
-    if "json" in scene.wanted and (found := reply.json) is not MISSING:
+    if "json" in scene.wanted and (found := reply.json) is not NO_JSON:
         values["json"] = found
     elif "json" in scene.wanted:
         detail += "; the body is no JSON"
@@ -124,15 +96,6 @@ async def _http(params: HttpParams, scene: CheckContext) -> Observation:
         detail += f"; only the first {params.max_bytes} bytes were read"
     evidence = {"body": reply.text[:_SHOWN_CHARS]} if reply.status >= 400 else {}
     return Observation(values, detail, state="ok", evidence=evidence)
-
-
-async def _read(response: Any, limit: int) -> tuple[bytes, bool]:
-    body = bytearray()
-    async for chunk in response.aiter_bytes(65536):
-        body += chunk
-        if len(body) > limit:
-            return bytes(body[:limit]), True
-    return bytes(body), False
 
 
 def _content(params: HttpParams) -> tuple[bytes | None, Mapping[str, str]]:

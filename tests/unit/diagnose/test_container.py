@@ -9,8 +9,17 @@ from hypothesis import strategies as st
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assess_container
 from opskit.config.schema import StackConfig
-from opskit.diagnose.container import SampledContainer, Use, cells, described, judged, ports, readable, use_of
-from opskit.diagnose.docker_here import missing, of_stack
+from opskit.diagnose.container import (
+    ContainerUse,
+    SampledContainer,
+    cells,
+    described,
+    judged,
+    ports,
+    readable,
+    use_of,
+)
+from opskit.diagnose.containers import missing, of_stack
 from opskit.diagnose.stack_files import ProjectSources
 from opskit.facts.container import container
 from opskit.system.docker_records import ListedContainer
@@ -37,7 +46,7 @@ def item(state: str = "running", health: str | None = None, **more: Any) -> dict
     return {"Name": "/c", "Id": "0" * 64, "State": told, "Config": config, "RestartCount": 0, **more}
 
 
-def sampled(document: dict[str, Any], use: Use | None = None) -> SampledContainer:
+def sampled(document: dict[str, Any], use: ContainerUse | None = None) -> SampledContainer:
     found = container(document)
     rules = ContainerRules(60.0, 300.0)
     assessment = assess_container(found, peers={}, events=None, rules=rules, now=NOW)
@@ -72,7 +81,7 @@ def test_a_container_is_judged(seen: dict[str, Any], verdict: tuple[str, str]):
 
 def test_a_container_near_its_limit_is_a_warning():
     """Its limit counts, not the machine's memory."""
-    seen = sampled(item(HostConfig={"Memory": 100}), Use(1.0, 90, 100))
+    seen = sampled(item(HostConfig={"Memory": 100}), ContainerUse(1.0, 90, 100))
     assert judged(seen, 80.0).state == "full"
     assert cells(described(seen))[6] == "90 B of 100 B"
 
@@ -91,12 +100,12 @@ def test_use_is_what_docker_stats_shows():
         "precpu_stats": {"cpu_usage": {"total_usage": 100}, "system_cpu_usage": 1000},
         "memory_stats": {"usage": 1000, "limit": 4000, "stats": {"inactive_file": 400}},
     }
-    assert use_of(stats) == Use(80.0, 600, 4000)
+    assert use_of(stats) == ContainerUse(80.0, 600, 4000)
 
 
 def test_use_that_is_not_told_is_unknown():
     """A first sample has no processor time to compare, a container that ends has no memory."""
-    assert use_of({}) == Use(None, None, None)
+    assert use_of({}) == ContainerUse(None, None, None)
 
 
 def test_ports_are_shown_as_they_are_published():

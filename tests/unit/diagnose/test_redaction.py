@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from opskit.config.schema import AgentConfig, Config, NodeConfig, NoticeConfig, Secret
-from opskit.diagnose import secrets
+from opskit.diagnose import known_secrets
 from opskit.diagnose.redaction import MASK, Redactor, masked_whole
 from opskit.diagnose.secret_names import promises_secret
 from opskit.diagnose.secret_shapes import harmless
@@ -270,7 +270,7 @@ def test_the_secrets_of_a_configuration_are_known():
         (AgentConfig("v", "http://h", Secret("key-of-agent")),),
         notices=NoticeConfig(webhook=Secret("https://x/hook-1"), ping=Secret("https://p/ing-1")),
     )
-    known = secrets.of_config(config)
+    known = known_secrets.of_config(config)
     assert {"key-of-node", "key-of-agent", "https://x/hook-1", "https://p/ing-1", "wort-1"} <= known
 
 
@@ -280,15 +280,15 @@ def test_the_secrets_of_an_environment_file_are_known():
         "PORT=8010\nHOST=localhost\n# PASSWORD=old\nexport API_KEY='q u o t e d' # x\nTOKEN=bare1 # note\n"
         'PEM_SECRET="line one\nline two"\nDATABASE_URL=postgres://app:p%40ss@db/x\nRANDOM=aB3dE6gH9jK2mN5pQ8sT\n'
     )
-    known = secrets.of_env_file(text)
+    known = known_secrets.of_env_file(text)
     assert {"q u o t e d", "bare1", "line one\nline two", "p%40ss", "p@ss", "aB3dE6gH9jK2mN5pQ8sT"} <= known
     assert not known & {"8010", "localhost"}
 
 
 def test_the_environment_of_a_container_is_read():
     """Entries without a value tell nothing."""
-    assert secrets.variables_of(["A=1", "B=x=y", "C"]) == {"A": "1", "B": "x=y"}
-    assert secrets.variables_of(None) == {}
+    assert known_secrets.variables_of(["A=1", "B=x=y", "C"]) == {"A": "1", "B": "x=y"}
+    assert known_secrets.variables_of(None) == {}
 
 
 @pytest.mark.parametrize(

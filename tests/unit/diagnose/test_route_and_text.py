@@ -5,17 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.config.schema import AgentConfig, Config, NodeConfig
-from opskit.diagnose import quantities, text
-from opskit.diagnose.api import EndpointReply, part
 from opskit.diagnose.area import Area, TableSection
-from opskit.diagnose.diagnosis import AREAS, areas_of
-from opskit.diagnose.endpoints import servers
-from opskit.diagnose.network import ConnectionAttempt, internet_finding, own_names
-from opskit.diagnose.ports import expected
+from opskit.diagnose.endpoints import EndpointPage, section, servers
+from opskit.diagnose.machine import expected_ports
+from opskit.diagnose.network import internet_finding, own_names
 from opskit.diagnose.redaction import Redactor
-from opskit.diagnose.route import NetworkRoute, of_linux, of_linux_6, of_macos
+from opskit.diagnose.report import AREAS, areas_of
+from opskit.facts.endpoint import EndpointFacts
+from opskit.facts.internet import InternetAttempt, InternetFacts
+from opskit.providers.base import CallCause, CallError
 from opskit.providers.kinds import LMSTUDIO
 from opskit.system.network import TcpResult
+from opskit.system.route import NetworkRoute, of_linux, of_linux_6, of_macos
 
 LINUX = """Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT
 eth1 00000000 0100A8C0 0003 0 0 600 00000000 0 0 0
@@ -66,7 +67,7 @@ CONFIG = Config(
 
 def test_ports_are_the_usual_ones_and_the_configured_ones():
     """One that was moved elsewhere is still looked at, and one of another machine is not."""
-    found = expected(CONFIG)
+    found = expected_ports(CONFIG)
     assert set(found) == {8003, 8010, 8011, 9001, 9002, 9999, 11434, 11435}
     assert (found[9999], found[11434], found[8010]) == ("victoria", "ollama", "victoria, usually")
 
@@ -84,10 +85,14 @@ def test_a_server_that_nobody_named_may_be_absent():
     """One that was named may not."""
     asked = servers(CONFIG, {})
     answers = [
-        EndpointReply(one, one.paths[0], 0.1, error="refused", detail="nothing listens there")
-        for one in asked
+        EndpointPage(
+            server,
+            server.paths[0],
+            EndpointFacts(error=CallError(CallCause.REFUSED, "nothing listens there"), seconds=0.1),
+        )
+        for server in asked
     ]
-    verdicts = {one.target.split()[0]: one.status.value for one in part(answers, asked, slow_s=5).findings}
+    verdicts = {one.target.split()[0]: one.status.value for one in section(answers, asked, slow_s=5).findings}
     assert verdicts == {"ollama": "skip", "far": "fail", "victoria": "fail", "generator": "skip",
                         "reviewer": "skip", "starcoder": "skip"}  # fmt: skip
 
@@ -99,11 +104,9 @@ def test_a_server_that_nobody_named_may_be_absent():
 )  # fmt: skip
 def test_what_the_internet_means(named: str | None, addressed: str | None, state: str):
     """A name that is reached proves all of it; an address alone accuses the resolver."""
-    tried = [
-        ConnectionAttempt("by name", "a:1", TcpResult(0.1, named)),
-        ConnectionAttempt("by address", "1:1", TcpResult(0.1, addressed)),
-    ]
-    assert internet_finding(tried, routed=True).state == state
+    by_name = InternetAttempt("a:1", True, named != "name", TcpResult(0.1, named))
+    by_address = InternetAttempt("1:1", False, True, TcpResult(0.1, addressed))
+    assert internet_finding(InternetFacts((by_name, by_address)), routed=True).state == state
 
 
 def test_names_are_those_that_the_stack_uses():
@@ -126,14 +129,14 @@ CELLS = st.text(max_size=12)
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=6))
 def test_a_plain_table_has_a_line_for_each_row(rows: list[tuple[str, str]]):
     """Line ends and control characters in cells break no line."""
-    lines = list(text.of_section(TableSection("t", ("one", "two"), tuple(rows))))
+    lines = list(TableSection("t", ("one", "two"), tuple(rows)).plain())
     assert len(lines) == len(rows) + 2
     assert all(line.isprintable() for line in lines)
 
 
 def test_columns_of_a_plain_table_are_in_line():
     """Wide characters count twice."""
-    lines = list(text.of_section(TableSection("t", ("a", "b"), (("界", "x"), ("yy", "x")))))
+    lines = list(TableSection("t", ("a", "b"), (("界", "x"), ("yy", "x"))).plain())
     assert lines[1:] == ["a   b", "界  x", "yy  x"]
 
 
@@ -143,29 +146,5 @@ def test_an_area_is_redacted_as_a_whole():
     area = Area("x", 0.0, {"a": "geheim-1"}, (TableSection("t", ("c",), (("geheim-1",),), lines),))
     shown = area.redacted(Redactor(["geheim-1"]))
     assert shown.data == {"a": "***"}
-    assert shown.sections[0].rows == (("***",),)
-    assert shown.sections[0].lines == ("***", "after")
-
-
-@pytest.mark.parametrize(
-    ("size", "shown"),
-    [
-        (None, "?"),
-        (0, "0 B"),
-        (999, "999 B"),
-        (1024, "1.0 KiB"),
-        (5 * 1024**3, "5.0 GiB"),
-        (2**50, "1024 TiB"),
-    ],
-)
-def test_sizes_are_read_by_people(size: int | None, shown: str):
-    """Three digits and a unit."""
-    assert quantities.size(size) == shown
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(None, ""), (5, "5 s"), (61, "1 min"), (7300, "2 h 1 min"), (90_061, "1 d 1 h")]
-)
-def test_ages_are_read_by_people(seconds: float | None, shown: str):
-    """The two largest units."""
-    assert quantities.age(seconds) == shown
+    assert shown.tables[0].rows == (("***",),)
+    assert shown.tables[0].lines == ("***", "after")

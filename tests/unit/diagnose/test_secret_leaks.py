@@ -7,10 +7,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.diagnose import secrets
+from opskit.diagnose import known_secrets
+from opskit.diagnose.command_secrets import in_words
 from opskit.diagnose.compose_text import masked, secrets_in
 from opskit.diagnose.redaction import MASK, Redactor
-from opskit.diagnose.secret_arguments import in_words
 from opskit.diagnose.secret_names import promises_secret
 from tests.parts.leaks import COMMANDS, HARMLESS, PASSWORD, PLACES, SURROUNDINGS, TOKENS, WRITTEN
 
@@ -220,7 +220,7 @@ DB_PASS='with # and space'
 
 def test_every_secret_of_an_environment_file_is_known():
     """With a colon, commented out, inside a value over several lines; what is plain is not."""
-    known = secrets.of_env_file(ENV)
+    known = known_secrets.of_env_file(ENV)
     assert {"exported-1", "in-json-1", "colon-value-1", "commented-1", "with # and space"} <= known
     assert not any("plain-value" in secret for secret in known)
 
@@ -238,7 +238,13 @@ def test_every_secret_of_a_container_is_known():
             "Labels": {"app.password": "labelled-1", "config-hash": "0a1b2c3d4e5f" * 4},
         },
     }
-    assert secrets.of_container(item) == {"variable-1", "argument-1", "command-1", "checked-1", "labelled-1"}
+    assert known_secrets.of_container(item) == {
+        "variable-1",
+        "argument-1",
+        "command-1",
+        "checked-1",
+        "labelled-1",
+    }
 
 
 def test_every_secret_of_a_compose_file_is_known():

@@ -1,21 +1,44 @@
-"""The secrets that can be known: of the configuration, an environment, `.env` files, containers. Pure."""
+"""The secrets that can be known: of configuration, environment, `.env` and Compose files, containers."""
 
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from opskit.config.schema import Config, Secret
-from opskit.diagnose.secret_arguments import in_words, words_before
+from opskit.diagnose.command_secrets import in_words, words_before
+from opskit.diagnose.compose_text import secrets_in
 from opskit.diagnose.secret_names import promises_secret
 from opskit.diagnose.secret_shapes import spans
+from opskit.diagnose.stack_files import env_files, projects
 
 _LINE = re.compile(r"[ \t]*(?:#[ \t]*)?(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*[=:][ \t]*(.*)")
 _RANDOM = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_-]{20,}")
 _WORD_CHARS = 6
+_FILE_BYTES = 1024 * 1024
 _LOOKS_LIKE_A_PATH = re.compile(r"[~.]?/")
+
+
+def read_known_secrets(config: Config, environ: Mapping[str, str], cwd: Path) -> set[str]:
+    """Return those of the configuration, the environment, the `.env` and the Compose files. Reads files."""
+    known = of_config(config) | of_variables(environ)
+    for path in env_files(config, cwd):
+        known |= of_env_file(_content(path))
+    for project in projects(config, cwd):
+        for path in project.files:
+            known |= secrets_in(_content(path))
+    return known
+
+
+def _content(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_FILE_BYTES).decode("utf-8-sig", "replace")
+    except (OSError, ValueError):
+        return ""
 
 
 def of_config(config: Config) -> set[str]:

@@ -1,4 +1,4 @@
-"""The default route of this machine: where everything goes that is not near."""
+"""The default route of this machine, through which it reaches what is not on its own networks."""
 
 import ipaddress
 import re
@@ -7,6 +7,7 @@ import struct
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from opskit.system.program import NotStarted, run
@@ -23,22 +24,22 @@ class NetworkRoute:
 
 
 async def default_route(environ: Mapping[str, str], root: Path = Path("/")) -> NetworkRoute | None:
-    """The way out with the lowest metric, IPv4 before IPv6; None when there is none."""
+    """Return the route with the lowest metric, IPv4 before IPv6; None when there is none."""
     if sys.platform == "darwin":
         for family in ("-inet", "-inet6"):
             try:
                 done = await run(("/sbin/route", "-n", "get", family, "default"), env=environ)
             except NotStarted:
                 return None
-            if done.exit == 0 and (found := of_macos(done.out)):
-                return found
+            if done.exit == 0 and (route := of_macos(done.out)):
+                return route
         return None
     return of_linux(_text(root / "proc/net/route")) or of_linux_6(_text(root / "proc/net/ipv6_route"))
 
 
 def of_linux(table: str) -> NetworkRoute | None:
-    """Out of `/proc/net/route`: addresses in hexadecimal, in the byte order of the machine."""
-    found: list[tuple[int, NetworkRoute]] = []
+    """Read `/proc/net/route`, which holds hexadecimal addresses in the byte order of the machine."""
+    routes: list[tuple[int, NetworkRoute]] = []
     for line in table.splitlines()[1:]:
         cells = line.split()
         if len(cells) < 8 or cells[1] != "00000000" or cells[7] != "00000000":
@@ -47,13 +48,13 @@ def of_linux(table: str) -> NetworkRoute | None:
         if not flags & _UP:
             continue
         address = socket.inet_ntoa(struct.pack("=I", int(cells[2], 16)))
-        found.append((int(cells[6]), NetworkRoute(cells[0], address if flags & _GATEWAY else None)))
-    return min(found, key=lambda one: one[0])[1] if found else None
+        routes.append((int(cells[6]), NetworkRoute(cells[0], address if flags & _GATEWAY else None)))
+    return min(routes, key=itemgetter(0))[1] if routes else None
 
 
 def of_linux_6(table: str) -> NetworkRoute | None:
-    """Out of `/proc/net/ipv6_route`. The kernel keeps a default route to nowhere on `lo`."""
-    found: list[tuple[int, NetworkRoute]] = []
+    """Read `/proc/net/ipv6_route`. The kernel keeps a default route to nowhere on `lo`."""
+    routes: list[tuple[int, NetworkRoute]] = []
     for line in table.splitlines():
         cells = line.split()
         if len(cells) < 10 or cells[0] != "0" * 32 or cells[1] != "00" or cells[9] == "lo":
@@ -61,12 +62,12 @@ def of_linux_6(table: str) -> NetworkRoute | None:
         flags = int(cells[8], 16)
         if flags & _UP:
             address = str(ipaddress.IPv6Address(bytes.fromhex(cells[4])))
-            found.append((int(cells[5], 16), NetworkRoute(cells[9], address if flags & _GATEWAY else None)))
-    return min(found, key=lambda one: one[0])[1] if found else None
+            routes.append((int(cells[5], 16), NetworkRoute(cells[9], address if flags & _GATEWAY else None)))
+    return min(routes, key=itemgetter(0))[1] if routes else None
 
 
 def of_macos(text: str) -> NetworkRoute | None:
-    """Out of `route -n get default`."""
+    """Read the output of `route -n get default`."""
     fields = dict(re.findall(r"^\s*(gateway|interface): (\S+)", text, re.MULTILINE))
     if "interface" not in fields:
         return None

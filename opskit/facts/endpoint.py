@@ -1,0 +1,123 @@
+"""One page of a web server as it answered: status, head, body up to a bound, seconds, or why it did not."""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from opskit.facts.survey import Survey
+from opskit.providers.base import CallCause, CallError
+
+MAX_BODY_BYTES = 1024 * 1024
+#: The JSON of a body that is none; `null` is JSON.
+NO_JSON: Final = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRequest:
+    """One request. `limit_s` None leaves the deadline to whoever asks."""
+
+    url: str
+    method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    follow: bool = False
+    insecure: bool = False
+    max_bytes: int = MAX_BODY_BYTES
+    limit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a server answered, as far as it was read. Names of `headers` are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    truncated: bool
+    first_byte_s: float
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+    @property
+    def json(self) -> Any:
+        """The parsed body; NO_JSON where it is none."""
+        if self.truncated:
+            return NO_JSON
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return NO_JSON
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong with the answer by its own account; empty where nothing is."""
+        if self.status >= 400:
+            return " ".join(self.text.split())[:200] or "no reason given"
+        says_json = "json" in self.headers.get("content-type", "")
+        if says_json and not self.truncated and self.json is NO_JSON:
+            return "it says that it is JSON, and it is not"
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointFacts:
+    """What came of one request: a reply, or the call that failed, and the seconds that it took."""
+
+    reply: Reply | None = None
+    error: CallError | None = None
+    seconds: float
+
+
+async def read_endpoint(survey: Survey, request: EndpointRequest) -> EndpointFacts:
+    """Ask for one page. Never raises for what the server does."""
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(request.limit_s):
+            reply = await fetch(survey, request)
+    except TimeoutError:
+        error = CallError(CallCause.TIMEOUT, f"no whole answer within {request.limit_s:g} s")
+        return EndpointFacts(error=error, seconds=time.monotonic() - began)
+    except CallError as error:
+        return EndpointFacts(error=error, seconds=time.monotonic() - began)
+    return EndpointFacts(reply=reply, seconds=reply.seconds)
+
+
+async def fetch(survey: Survey, request: EndpointRequest) -> Reply:
+    """Send one request, without a deadline. Raises CallError where no answer came."""
+    from opskit.providers.failures import translated
+
+    client = survey.client(insecure=request.insecure, secure=request.url.startswith("https:"))
+    began = time.monotonic()
+    with translated("request"):
+        sent = client.build_request(
+            request.method, request.url, content=request.body, headers=dict(request.headers)
+        )
+        response = await client.send(sent, stream=True, follow_redirects=request.follow)
+        try:
+            first_byte_s = time.monotonic() - began
+            body, truncated = await _read(response, request.max_bytes)
+        finally:
+            await response.aclose()
+    return Reply(
+        status=response.status_code,
+        headers={name.lower(): value for name, value in response.headers.items()},
+        body=body,
+        truncated=truncated,
+        first_byte_s=first_byte_s,
+        seconds=time.monotonic() - began,
+    )
+
+
+async def _read(response: Any, max_bytes: int) -> tuple[bytes, bool]:
+    body = bytearray()
+    async for chunk in response.aiter_bytes(65536):
+        body += chunk
+        if len(body) > max_bytes:
+            return bytes(body[:max_bytes]), True
+    return bytes(body), False

@@ -1,0 +1,99 @@
+"""Amounts, lists and names in the words of people, one way for each. Pure."""
+
+import re
+from collections.abc import Collection, Iterable
+from itertools import pairwise
+
+_SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_SPAN_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|[smhdw])", re.ASCII)
+_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern} ?)+", re.ASCII)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])(i?))?b", re.IGNORECASE | re.ASCII)
+
+
+def size(size_bytes: float | None, *, precise: bool = False) -> str:
+    """Write a size in three digits: `812 B`, `1.5 KiB`, `324 MiB`; `?` for None.
+
+    `precise` writes one decimal above bytes whatever the size is, for amounts that are compared: `964.4 GiB`.
+    """
+    if size_bytes is None:
+        return "?"
+    value, unit = float(size_bytes), 0
+    while value >= 1000 and unit < len(_SIZE_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    decimals = 1 if unit and (precise or value < 100) else 0
+    return f"{value:.{decimals}f} {_SIZE_UNITS[unit]}"
+
+
+def size_bytes(text: str) -> int | None:
+    """Read a size: `KiB` is 1024 bytes, `kB` is 1000. None when `text` is no size."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        return None
+    factor: int = (1024 if match[3] else 1000) ** _POWERS[(match[2] or "").lower()]
+    return round(float(match[1]) * factor)
+
+
+def span(seconds: float, *, rounded: bool = False) -> str:
+    """Write a duration in at most two units, rounded down: `45 s`, `1 min 30 s`, `3 h 5 min`, `2 d 4 h`.
+
+    A negative duration is `0 s`. `rounded` writes one unit, to the nearest, of which there are at least two:
+    `90 s`, `3 min`, `30 h`.
+    """
+    if rounded:
+        name, unit = next((unit for unit in _SPAN_UNITS if seconds >= 2 * unit[1]), _SPAN_UNITS[-1])
+        return f"{max(0.0, seconds) / unit:.0f} {name}"
+    whole = max(0, int(seconds))
+    for (name, unit), (smaller_name, smaller_unit) in pairwise(_SPAN_UNITS):
+        if whole >= unit:
+            smaller = whole % unit // smaller_unit
+            # Seconds tell something only within the first two minutes.
+            shows_smaller = smaller and (smaller_name != "s" or whole < 120)
+            return f"{whole // unit} {name}" + (f" {smaller} {smaller_name}" if shows_smaller else "")
+    return f"{whole} s"
+
+
+def duration_s(text: str) -> float | None:
+    """Read a duration: `500ms`, `2s`, `1m30s`, `2 h`, `1w`. None for a bare number and for other text."""
+    word = text.strip()
+    if not _DURATION.fullmatch(word):
+        return None
+    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(word))
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Write `1 check`, `2 checks`; `plural` is for a noun that does not take an s."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def listing(items: Collection[str], limit: int = 4, *, separator: str = ", ") -> str:
+    """Join the first items and count the others: `a, b, c, d and 2 more`."""
+    hidden = len(items) - limit
+    shown = separator.join(list(items)[:limit])
+    return f"{shown} and {hidden} more" if hidden > 0 else shown
+
+
+def and_more(hidden: int, hint: str = "") -> str:
+    """Write ` (and 3 more)` behind the first of several problems; nothing when it is the only one.
+
+    `hint` names what shows the others: ` (and 3 more: opskit config check)`.
+    """
+    return f" (and {hidden} more{f': {hint}' if hint else ''})" if hidden > 0 else ""
+
+
+def near_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """Return the known names that look most like a mistyped one, the nearest first."""
+    import difflib
+
+    return difflib.get_close_matches(name, sorted(set(known)), limit, 0.5)
+
+
+def did_you_mean(name: str, known: Collection[str], *, limit: int = 3, quote: str = "") -> str:
+    """Write `did you mean a or b?`; `known: a, b, c` when no known name is near."""
+    near = near_names(name, known, limit)
+    if not near:
+        return f"known: {', '.join(sorted(known))}"
+    return f"did you mean {' or '.join(f'{quote}{known_name}{quote}' for known_name in near)}?"
