@@ -5,9 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from opskit.errors import OpskitError
-from opskit.logs.container import ContainerSource
 from opskit.logs.record import LogEntry
-from opskit.logs.source import Window
 from opskit.system.docker_objects import DockerObjects
 from opskit.system.docker_records import ListedContainer
 
@@ -35,6 +33,9 @@ async def read_container_log(
     docker: DockerObjects, name: str, lines: int, *, limit_s: float, limit_bytes: int = 1024 * 1024
 ) -> ContainerLog:
     """Read the last lines of a container's log. Never raises for what Docker does."""
+    from opskit.logs.container import ContainerSource
+    from opskit.logs.source import Window
+
     entries: deque[LogEntry] = deque()
     held_bytes, is_cut, problem = 0, False, None
     source = ContainerSource(docker, ListedContainer(name, name, "", "running"))

@@ -12,7 +12,7 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,52 +35,42 @@ from opskit.system.running import SAME_START_S, Running, running
 LOCK_NAME = "recover.lock"
 #: The target after a repair, watched for so many seconds; None when it is no longer there.
 LookAgain = Callable[[float], Awaitable[TargetFinding | None]]
-#: Plans and evidence ask the same servers that are in trouble.
-_PLAN_S = 15.0
+#: A second reading and evidence ask the same servers that are in trouble.
+_READ_S = 15.0
 _EVIDENCE_S = 15.0
 
 
+@dataclass(slots=True)
 class Executor:
     """Repairs one target after the other. Without an `audit` it is a dry run and changes nothing.
 
-    `source` is the command of opskit that repairs, for the audit; `note` is called with each command before
-    it is run.
+    `notify` sends a notice to people. `source` is the command of opskit that repairs, for the audit; `note`
+    is called with each command before it is run.
     """
 
-    def __init__(
-        self,
-        rules: RecoveryConfig,
-        folder: Path,
-        memory: Memory,
-        *,
-        runner: CommandRunner,
-        audit: Audit | None,
-        notify: Tell,
-        run_id: str,
-        source: str = "recover",
-        clock: Callable[[], float] = time.time,
-        note: Callable[[str], None] = lambda _text: None,
-    ) -> None:
-        self.rules = rules
-        self.memory = memory
-        self.run_id = run_id
-        self.dry = audit is None
-        self._folder = folder
-        self._runner = runner
-        self._audit = audit
-        self._notify_person = notify
-        self._source = source
-        self._clock = clock
-        self._note = note
+    rules: RecoveryConfig
+    folder: Path
+    memory: Memory
+    runner: CommandRunner
+    audit: Audit | None
+    notify: Tell
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    source: str = "recover"
+    clock: Callable[[], float] = time.time
+    note: Callable[[str], None] = lambda _text: None
+
+    @property
+    def dry(self) -> bool:
+        return self.audit is None
 
     @property
     def ran(self) -> Sequence[Ran]:
         """Every command that was run, in order."""
-        return self._runner.ran
+        return self.runner.ran
 
     def pause_of(self, target: str, *names: str) -> pauses.Pause | None:
         """Return the pause that holds for a target now, by any of its names."""
-        return pauses.covering(pauses.read(self._folder, self._clock()), target, *names)
+        return pauses.covering(pauses.read(self.folder, self.clock()), target, *names)
 
     async def repair(self, finding: TargetFinding, outcome: Outcome, *, look_again: LookAgain) -> Outcome:
         """Repair one target, if its pauses and its budget allow, and look whether it helped.
@@ -89,17 +79,21 @@ class Executor:
         """
         if (paused := self._paused(finding, outcome)) is not None:
             return paused
-        repair = await attempt(finding.planned(), _PLAN_S)
-        if isinstance(repair, Failure) and repair.is_late:
-            why = f"{finding.cause}; no repair could be planned in time"
-            return replace(outcome, result=RepairResult.INCONCLUSIVE, cause=why)
-        if isinstance(repair, Failure):
-            why = f"{finding.cause}; no repair could be planned: {repair.error.message}"
-            remedy = finding.remedy or repair.error.remedy
-            return replace(outcome, result=RepairResult.MANUAL, cause=why, remedy=remedy)
-        if repair is None:
+        if finding.read_again is not None:
+            fresh = await attempt(finding.read_again(), _READ_S)
+            if isinstance(fresh, Failure) and fresh.is_late:
+                why = f"{finding.cause}; no repair could be planned in time"
+                return replace(outcome, result=RepairResult.INCONCLUSIVE, cause=why)
+            if isinstance(fresh, Failure):
+                why = f"{finding.cause}; no repair could be planned: {fresh.error.message}"
+                remedy = finding.remedy or fresh.error.remedy
+                return replace(outcome, result=RepairResult.MANUAL, cause=why, remedy=remedy)
+            finding, outcome = fresh, Outcome.of(outcome.step, fresh)
+        if finding.condition is not Condition.BROKEN:
+            return outcome
+        if (repair := finding.repair) is None:
             return await self._leave_to_person(outcome)
-        permit, record = budget.judge(self.memory.of(finding.target), self._clock(), self.rules)
+        permit, record = budget.judge(self.memory.of(finding.target), self.clock(), self.rules)
         outcome = replace(outcome, undo=repair.undo)
         if not self.dry:
             self.memory.targets[finding.target] = record
@@ -132,16 +126,16 @@ class Executor:
         self, finding: TargetFinding, repair: Repair, outcome: Outcome, look_again: LookAgain
     ) -> Outcome:
         target = finding.target
-        self.memory.targets[target] = budget.begun(self.memory.of(target), self._clock())
+        self.memory.targets[target] = budget.begun(self.memory.of(target), self.clock())
         if repair.mark is not None:
-            self.memory.marks[repair.mark] = self._clock()
+            self.memory.marks[repair.mark] = self.clock()
         self.memory.save()
         self._audit_repair("repair_begins", outcome, repair, (), evidence=outcome.evidence)
         ran: list[Ran] = []
         try:
             for command in repair.commands:
-                self._note(f"{target} is {finding.state} ({finding.cause}): `{command.shown}`")
-                ran.append(await self._runner.run(command))
+                self.note(f"{target} is {finding.state} ({finding.cause}): `{command.shown}`")
+                ran.append(await self.runner.run(command))
                 self._remember_server(target, ran[-1])
                 if ran[-1].exit != 0:
                     break
@@ -164,23 +158,23 @@ class Executor:
 
     async def run(self, command: Command, **context: Any) -> Ran:
         """Run one command of a procedure that a person asked for; `context` goes into its audit lines."""
-        if self._audit is None:
+        if self.audit is None:
             raise AssertionError("a dry run runs nothing")
         self.write("command_begins", **context, command=command.shown, cwd=command.cwd)
-        done = await self._runner.run(command)
+        done = await self.runner.run(command)
         self.write("command_ended", **context, **done.as_json())
         return done
 
     def record(self, done: Ran, **context: Any) -> None:
         """Keep and audit what was done without a program: a request to a server's own API, or a file."""
-        self._runner.ran.append(done)
+        self.runner.ran.append(done)
         self.write("command_ended", **context, **done.as_json())
 
     def write(self, event: str, **content: Any) -> None:
         """Write one audit line; nothing in a dry run."""
-        if self._audit is not None:
-            self._audit.write(
-                at=utc(self._clock()), event=event, run=self.run_id, source=self._source, **content
+        if self.audit is not None:
+            self.audit.write(
+                at=utc(self.clock()), event=event, run=self.run_id, source=self.source, **content
             )
 
     async def note_health(self, outcome: Outcome) -> None:
@@ -188,14 +182,14 @@ class Executor:
         record = self.memory.targets.get(outcome.target)
         if self.dry or record is None:
             return
-        record, level = budget.healthy(record, self._clock(), self.rules)
+        record, level = budget.healthy(record, self.clock(), self.rules)
         self.memory.targets[outcome.target] = record
         if level is not None:
             await self._notify(level, outcome, "it has been well since, and is watched as before")
 
     async def _leave_to_person(self, outcome: Outcome) -> Outcome:
         """Return the outcome of a target that opskit cannot repair; a person is notified once in a while."""
-        now = self._clock()
+        now = self.clock()
         record = budget.sane(self.memory.of(outcome.target), now, self.rules)
         notified_at = record.escalated_at
         if not self.dry:
@@ -214,13 +208,13 @@ class Executor:
             Level.RECOVERED: f"{outcome.target} is well again",
             Level.REPAIRED: f"{outcome.target} was repaired",
         }
-        await self._notify_person(
+        await self.notify(
             Notice(
                 level,
                 outcome.target,
                 words[level],
                 "; ".join(part for part in (outcome.cause, more) if part),
-                utc(self._clock()),
+                utc(self.clock()),
                 socket.gethostname(),
                 self.run_id,
                 outcome.remedy,
@@ -341,17 +335,14 @@ async def executing(
         if damage is not None:
             note(damage)
         pauses.read(folder, clock())  # damaged ones are reported before anything is done
-        audit = None if dry else Audit(folder, config.log)
-        if audit is not None:
-            parts.callback(audit.close)
+        audit = None if dry else parts.enter_context(contextlib.closing(Audit(folder, config.log)))
         yield Executor(
             config.recovery,
             folder,
             memory,
-            runner=CommandRunner(folder, environ),
-            audit=audit,
-            notify=_silent if dry or notify is None else notify(memory),
-            run_id=str(uuid.uuid4()),
+            CommandRunner(folder, environ),
+            audit,
+            _silent if dry or notify is None else notify(memory),
             source=source,
             clock=clock,
             note=note,
@@ -369,21 +360,9 @@ def scheduling(
     It has a lock of its own: a job that is started may begin a recovery at once. Raises as `executing` does.
     """
     lock = alone(folder, "schedule.lock", "change of the schedule") if exclusive else contextlib.nullcontext()
-    with lock:
-        audit = Audit(folder, LogConfig())
-        try:
-            yield Executor(
-                RecoveryConfig(),
-                folder,
-                Memory(folder / "schedule.json"),
-                runner=CommandRunner(folder, environ),
-                audit=audit,
-                notify=_silent,
-                run_id=str(uuid.uuid4()),
-                source=source,
-            )
-        finally:
-            audit.close()
+    with lock, contextlib.closing(Audit(folder, LogConfig())) as audit:
+        memory, runner = Memory(folder / "schedule.json"), CommandRunner(folder, environ)
+        yield Executor(RecoveryConfig(), folder, memory, runner, audit, _silent, source=source)
 
 
 async def _silent(_notice: Notice) -> None:

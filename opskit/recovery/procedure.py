@@ -12,11 +12,10 @@ from typing import Any
 
 from opskit.config.schema import Config
 from opskit.errors import Exit, OpskitError
-from opskit.facts.survey import Survey
 from opskit.recovery import hands_off
 from opskit.recovery.executor import Executor, executing, pause_words
 from opskit.recovery.outcome import Ran
-from opskit.recovery.step import Command, RecoveryContext
+from opskit.recovery.step import Command, RecoveryContext, recovery_context
 from opskit.result import Finding, Report
 
 #: Narrates: one line for what begins now.
@@ -143,8 +142,6 @@ async def procedure(
         executing(
             config, environ, folder, source=f"recover {name}", dry=dry, clock=clock, note=say
         ) as executor,
-        Survey(config, environ, state_folder=folder, cwd=folder) as survey,
+        recovery_context(config, environ, folder, executor.memory, clock, platform) as context,
     ):
-        docker = await survey.docker()
-        context = RecoveryContext(config, environ, folder, survey, docker, executor.memory, clock, platform)
         yield Procedure(name, target, context, executor, say, time.monotonic())

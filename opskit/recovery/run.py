@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.config.schema import Config
-from opskit.facts.survey import Survey
 from opskit.recovery.executor import executing
 from opskit.recovery.memory import Memory
 from opskit.recovery.outcome import RecoveryRun
 from opskit.recovery.reconciler import Reconciler, chosen
-from opskit.recovery.step import RecoveryContext, Step
+from opskit.recovery.step import RecoveryContext, Step, recovery_context
 
 Steps = Callable[[RecoveryContext], Sequence[Step]]
 
@@ -74,9 +73,8 @@ async def recover(
     async with executing(
         config, environ, folder, source="recover", dry=options.dry, notify=notify, clock=clock, note=note
     ) as executor:
-        async with Survey(config, environ, state_folder=folder, cwd=folder) as survey:
-            docker, memory = await survey.docker(), executor.memory
-            context = RecoveryContext(config, environ, folder, survey, docker, memory, clock, platform)
+        memory = executor.memory
+        async with recovery_context(config, environ, folder, memory, clock, platform) as context:
             known = steps(context)
             reconciler = Reconciler(known, executor, only=chosen(known, options.only))
             for notifier in notifiers:

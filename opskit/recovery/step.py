@@ -1,7 +1,8 @@
 """What a step of recovery is: it looks at its targets and says how each is repaired; it runs nothing."""
 
+import contextlib
 import shlex
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -71,10 +72,6 @@ class Repair:
     evidence: Collect | None = field(default=None, compare=False)
 
 
-#: Reads once more and plans the repair of this moment; None when opskit must not repair. Changes nothing.
-Plan = Callable[[], Awaitable[Repair | None]]
-
-
 @dataclass(frozen=True, slots=True)
 class TargetFinding:
     """One target as it is now, and how it is repaired.
@@ -85,7 +82,8 @@ class TargetFinding:
     people and is never read. `remedy` is what a person types where no repair is possible. `minor` is what
     nothing of the stack depends on: a warning.
 
-    `repair` is what this reading allows; where `plan` is given, it is read and planned again right before.
+    `repair` is what this reading allows, None when it is a person's to make. Where `read_again` is given, the
+    target is read once more right before its repair, and that finding counts. It changes nothing.
     """
 
     target: str
@@ -98,11 +96,7 @@ class TargetFinding:
     code: str | None = None
     minor: bool = False
     repair: Repair | None = None
-    plan: Plan | None = field(default=None, compare=False)
-
-    async def planned(self) -> Repair | None:
-        """The repair of this moment; None when it is a person's to make (then `remedy` says what to type)."""
-        return self.repair if self.plan is None else await self.plan()
+    read_again: "Callable[[], Awaitable[TargetFinding]] | None" = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +129,18 @@ class RecoveryContext:
     memory: Memory
     clock: Callable[[], float]
     platform: str
+
+
+@contextlib.asynccontextmanager
+async def recovery_context(
+    config: Config,
+    environ: Mapping[str, str],
+    folder: Path,
+    memory: Memory,
+    clock: Callable[[], float],
+    platform: str,
+) -> AsyncIterator[RecoveryContext]:
+    """Yield a context with a survey of its own."""
+    async with Survey(config, environ, state_folder=folder, cwd=folder) as survey:
+        docker = await survey.docker()
+        yield RecoveryContext(config, environ, folder, survey, docker, memory, clock, platform)

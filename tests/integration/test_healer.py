@@ -39,36 +39,39 @@ class FileStep:
     condition: Condition = Condition.BROKEN
     possible: bool = True
     settle_s: float = 0.0
-    title: str = "a file"
     looks: list[float] = field(default_factory=list)
 
     async def look(self) -> Sequence[TargetFinding]:
         self.looks.append(asyncio.get_running_loop().time())
         if self.path.exists():
             return [TargetFinding(self.name, Condition.HEALTHY)]
-        return [
-            TargetFinding(
-                self.name,
-                self.condition,
-                "missing",
-                f"{self.path.name} is not there",
-                remedy="make it",
-                plan=self.plan,
-            )
-        ]
+        return [self.broken()]
+
+    def broken(self, repair: Repair | None = None) -> TargetFinding:
+        return TargetFinding(
+            self.name,
+            self.condition,
+            "missing",
+            f"{self.path.name} is not there",
+            remedy="make it",
+            repair=repair,
+            read_again=self.planned,
+        )
 
     async def evidence(self) -> Mapping[str, Any]:
         return {"siblings": sorted(one.name for one in self.path.parent.iterdir())}
 
-    async def plan(self) -> Repair | None:
+    async def planned(self) -> TargetFinding:
         if not self.possible:
-            return None
-        return Repair(
-            (Command((*self.program, str(self.path)), 5.0),),
-            "it is missing",
-            f"rm {self.path}",
-            self.settle_s,
-            evidence=self.evidence,
+            return self.broken()
+        return self.broken(
+            Repair(
+                (Command((*self.program, str(self.path)), 5.0),),
+                "it is missing",
+                f"rm {self.path}",
+                self.settle_s,
+                evidence=self.evidence,
+            )
         )
 
 
@@ -233,6 +236,18 @@ async def test_a_pause_wins(world, tmp_path, name):
     assert "I work on it" in run.outcomes[0].cause
     world.now += 60
     assert results(await world.run(step)) == {"file": RepairResult.REPAIRED}
+
+
+async def test_what_changes_by_itself_before_its_repair_is_not_repaired(world, tmp_path):
+    """A target is read once more right before its repair: what is starting by then is waited for."""
+
+    class Starting(FileStep):
+        async def planned(self) -> TargetFinding:
+            return TargetFinding("file", Condition.WAITING, "starting", "it was started 1 s ago")
+
+    run = await world.run(Starting("file", tmp_path / "a"))
+    assert results(run) == {"file": RepairResult.WAITING}
+    assert (run.mutations, world.notices, world.memory.targets) == (0, [], {})
 
 
 async def test_damaged_pauses_stop_everything(world, tmp_path):

@@ -12,7 +12,6 @@ import yaml
 
 from opskit.config.load import load
 from opskit.config.schema import Config
-from opskit.facts.survey import Survey
 from opskit.recovery.audit import Audit
 from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.executor import Executor
@@ -20,7 +19,7 @@ from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice
 from opskit.recovery.outcome import Outcome, RecoveryRun
 from opskit.recovery.reconciler import Reconciler
-from opskit.recovery.step import RecoveryContext, Step
+from opskit.recovery.step import RecoveryContext, Step, recovery_context
 from tests.parts.command import environment
 
 #: Nothing is young, and the next repair may follow at once.
@@ -62,12 +61,10 @@ class Healing:
 
     @asynccontextmanager
     async def context(self) -> AsyncIterator[RecoveryContext]:
-        folder = self.folder
-        async with Survey(self.config, self.environ, state_folder=folder, cwd=folder) as survey:
-            docker = await survey.docker()
-            yield RecoveryContext(
-                self.config, self.environ, folder, survey, docker, self.memory, self.clock, self.platform
-            )
+        async with recovery_context(
+            self.config, self.environ, self.folder, self.memory, self.clock, self.platform
+        ) as context:
+            yield context
 
     async def run(
         self,

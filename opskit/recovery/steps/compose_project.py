@@ -28,7 +28,12 @@ from opskit.recovery import hands_off, pauses
 from opskit.recovery.compose_projects import Sources, UnusableProject, configured, read_project
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.recovery.steps.decision import container_restart
-from opskit.recovery.steps.project_state import ComposeFacts, assess_project, is_drifted
+from opskit.recovery.steps.project_state import (
+    ComposeFacts,
+    ProjectAssessment,
+    assess_project,
+    is_drifted,
+)
 from opskit.system.compose_model import Project
 
 _UP_S = 120.0
@@ -71,9 +76,9 @@ class _ComposeStep:
         if not facts.is_well():
             facts = await self._in_trouble(facts, sources)
         assessment = assess_project(facts)
-        start = partial(self._start, project, assessment.start, assessment.project.cause)
+        start = partial(self._startable, project, assessment)
         return [
-            replace(assessment.project, plan=start),
+            replace(assessment.project, read_again=start),
             *[await self._planned(one, finding) for one, finding in assessment.containers],
             *assessment.services,
         ]
@@ -83,26 +88,28 @@ class _ComposeStep:
         if one.assessment.state is ContainerState.LOOPING:
             evidence = {**finding.evidence, "log": await self._log(one.container.name)}
             return replace(finding, evidence=evidence)
-        return replace(finding, plan=partial(self._plan, one, finding.cause))
+        return replace(finding, read_again=partial(self._repairable, one, finding))
 
-    async def _start(self, project: Project, services: Mapping[str, int | None], cause: str) -> Repair | None:
-        """One `up` for everything that is to be started.
+    async def _startable(self, project: Project, assessment: ProjectAssessment) -> TargetFinding:
+        """The project with one `up` for everything that is to be started, unless it was paused meanwhile.
 
         Pulls nothing: Compose 1 has no option for that, but every image is known to be there.
         """
+        finding = assessment.project
         paused = pauses.read(self.context.folder, self.context.clock())
-        start = {name: count for name, count in services.items() if name not in paused}
+        start = {name: count for name, count in assessment.start.items() if name not in paused}
         if not start:
-            return None
+            return finding
         work = await configured(self.context, self.key)
         scale = [f"--scale={name}={count}" for name, count in start.items() if count is not None]
         switches = ("--no-recreate", *work.no_new_images, "--no-deps", *scale)
-        return Repair(
+        repair = Repair(
             (work.command("up", "-d", *switches, *start, timeout_s=_UP_S),),
-            cause,
+            finding.cause,
             work.command("stop", *start, timeout_s=_UP_S).shown,
             evidence=partial(self._ends, project.name, start),
         )
+        return replace(finding, repair=repair)
 
     async def _ends(self, project: str, services: Mapping[str, int | None]) -> Mapping[str, Any]:
         """The last lines of what has ended."""
@@ -111,23 +118,22 @@ class _ComposeStep:
         logs = await asyncio.gather(*map(self._log, names))
         return {"logs": dict(zip(names, logs, strict=True))}
 
-    async def _plan(self, one: AssessedContainer, cause: str) -> Repair | None:
-        """How a container is repaired that runs badly; None when it is gone, or a person's."""
+    async def _repairable(self, one: AssessedContainer, finding: TargetFinding) -> TargetFinding:
+        """A container that runs badly with its repair; without one when it is gone, or a person's."""
         container = await read_container(self.context.docker, one.container.name)
         if container is None:
-            return None
-        repair: Repair | None = None
+            return finding
+        name, cause, repair = container.name, finding.cause, None
         match one.assessment.repair:
             case ContainerRepair.STOP:
-                stop = Command(("docker", "stop", container.name), container.stop_timeout_s + _STOP_MARGIN_S)
-                precondition = f"{cause}; its label says to stop it"
-                repair = Repair((stop,), precondition, f"docker start {container.name}")
+                stop = Command(("docker", "stop", name), container.stop_timeout_s + _STOP_MARGIN_S)
+                repair = Repair((stop,), f"{cause}; its label says to stop it", f"docker start {name}")
             case ContainerRepair.RECREATE:
                 repair = await self._recreation(container, cause)
             case ContainerRepair.RESTART:
                 if one.assessment.state is not ContainerState.CUT_OFF or await self._has_network(container):
-                    repair = Repair((container_restart(container),), cause, f"docker stop {container.name}")
-        return repair and replace(repair, evidence=partial(self._last_words, container.name))
+                    repair = Repair((container_restart(container),), cause, f"docker stop {name}")
+        return replace(finding, repair=repair and replace(repair, evidence=partial(self._last_words, name)))
 
     async def _last_words(self, name: str) -> Mapping[str, Any]:
         return {"log": await self._log(name)}

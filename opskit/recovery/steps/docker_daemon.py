@@ -103,12 +103,11 @@ class _Daemon:
             stopped = await self._unit(runtime) if runtime is not None and runtime.managed else None
             if stopped is not None:
                 return replace(stopped, evidence=evidence)
-        return replace(
-            finding,
-            condition=Condition.UNKNOWN if state is DaemonState.UNCLEAR else Condition.BROKEN,
-            remedy=self._remedy(state, runtime) or error.remedy,
-            plan=None if runtime is None else partial(self._plan, runtime, state, error.message),
-        )
+        condition = Condition.UNKNOWN if state is DaemonState.UNCLEAR else Condition.BROKEN
+        finding = replace(finding, condition=condition, remedy=self._remedy(state, runtime) or error.remedy)
+        if runtime is None:
+            return finding
+        return replace(finding, read_again=partial(self._planned, runtime, state, finding))
 
     async def _late(self) -> TargetFinding | None:
         """A daemon that is slow, or young; None for one that hangs."""
@@ -155,7 +154,7 @@ class _Daemon:
             return None
         return docker_runtime.runtime(host, self.machine)
 
-    async def _plan(self, runtime: Runtime, state: DaemonState, cause: str) -> Repair | None:
+    async def _planned(self, runtime: Runtime, state: DaemonState, finding: TargetFinding) -> TargetFinding:
         has_desktop_command, processes = False, []
         if runtime.kind is RuntimeKind.DESKTOP and runtime.mac:
             has_desktop_command = await docker_runtime.has_desktop_command(self.context.environ)
@@ -165,13 +164,13 @@ class _Daemon:
         repair = plan(
             runtime,
             state,
-            cause,
+            finding.cause,
             due=[mark for mark in (RESTARTED, KILLED) if now_s - marks.get(mark, float("-inf")) >= every_s],
             desktop_command=has_desktop_command,
             processes=processes,
             administrator=self.administrator,
         )
-        return repair and replace(repair, evidence=self._evidence)
+        return replace(finding, repair=repair and replace(repair, evidence=self._evidence))
 
     async def _evidence(self) -> Mapping[str, Any]:
         age_s = await asyncio.to_thread(docker_runtime.daemon_age_s)

@@ -20,7 +20,7 @@ from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.container_log import read_container_log
 from opskit.facts.node import read_node
 from opskit.recovery.executor import remember_server
-from opskit.recovery.step import Condition, RecoveryContext, Repair, TargetFinding
+from opskit.recovery.step import Condition, RecoveryContext, TargetFinding
 from opskit.recovery.steps.decision import ServerProblem, decide
 from opskit.recovery.steps.server import ManagedServer, ServerFacts, read_server, server_of
 from opskit.system.host import available_memory_bytes
@@ -87,12 +87,8 @@ class ServerStep:
             why = f"{finding.cause}; it is on another machine, and not required"
             return replace(finding, condition=Condition.LEFT, cause=why)
         decision = self._decide(problem, facts or await self.read())
-        return replace(
-            decision,
-            evidence=finding.evidence,
-            code=code if decision.condition is Condition.BROKEN else None,
-            plan=partial(self._plan, problem),
-        )
+        read_again = partial(self._read_again, problem, finding.evidence, code)
+        return replace(_with(decision, finding.evidence, code), read_again=read_again)
 
     async def planned(self, problem: ServerProblem) -> TargetFinding:
         """The finding of this moment, with a repair that is about to be made and its evidence."""
@@ -104,8 +100,10 @@ class ServerStep:
         self._starts = any(command.detached for command in finding.repair.commands)
         return replace(finding, repair=replace(finding.repair, evidence=partial(self._evidence, facts)))
 
-    async def _plan(self, problem: ServerProblem) -> Repair | None:
-        return (await self.planned(problem)).repair
+    async def _read_again(
+        self, problem: ServerProblem, evidence: Mapping[str, Any], code: str | None
+    ) -> TargetFinding:
+        return _with(await self.planned(problem), evidence, code)
 
     async def note_start(self) -> None:
         """After a start was planned: keep which process it became, so that a later repair may end it."""
@@ -192,6 +190,12 @@ class ServerStep:
         if problem is not None:
             return f"not told: {problem}"
         return [model.name for model in facts.resident] if facts.residency_known else None
+
+
+def _with(finding: TargetFinding, evidence: Mapping[str, Any], code: str | None) -> TargetFinding:
+    """The finding with what the probe told; only what is broken has a code."""
+    is_broken = finding.condition is Condition.BROKEN
+    return replace(finding, evidence=evidence, code=code if is_broken else None)
 
 
 def tail_of(path: Path) -> list[str]:
