@@ -40,6 +40,10 @@ _READ_S = 15.0
 _EVIDENCE_S = 15.0
 
 
+async def _silent(_notice: Notice) -> None:
+    """Send nothing."""
+
+
 @dataclass(slots=True)
 class Executor:
     """Repairs one target after the other. Without an `audit` it is a dry run and changes nothing.
@@ -53,7 +57,7 @@ class Executor:
     memory: Memory
     runner: CommandRunner
     audit: Audit | None
-    notify: Tell
+    notify: Tell = _silent
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     source: str = "recover"
     clock: Callable[[], float] = time.time
@@ -321,13 +325,12 @@ async def executing(
     *,
     source: str,
     dry: bool = False,
-    notify: Callable[[Memory], Tell] | None = None,
     clock: Callable[[], float] = time.time,
     note: Callable[[str], None] = lambda _text: None,
 ) -> AsyncIterator[Executor]:
     """Yield an executor of repairs under the lock of recovery; what it remembers is saved at the end.
 
-    `notify` makes what sends notices, None sends none. Raises OpskitError RECOVER_001 when another one runs,
+    It sends no notices unless it is given who does. Raises OpskitError RECOVER_001 when another one runs,
     StateError when state cannot be read or written.
     """
     with alone(folder), contextlib.ExitStack() as parts:
@@ -342,7 +345,6 @@ async def executing(
             memory,
             CommandRunner(folder, environ),
             audit,
-            _silent if dry or notify is None else notify(memory),
             source=source,
             clock=clock,
             note=note,
@@ -362,8 +364,4 @@ def scheduling(
     lock = alone(folder, "schedule.lock", "change of the schedule") if exclusive else contextlib.nullcontext()
     with lock, contextlib.closing(Audit(folder, LogConfig())) as audit:
         memory, runner = Memory(folder / "schedule.json"), CommandRunner(folder, environ)
-        yield Executor(RecoveryConfig(), folder, memory, runner, audit, _silent, source=source)
-
-
-async def _silent(_notice: Notice) -> None:
-    """Send nothing."""
+        yield Executor(RecoveryConfig(), folder, memory, runner, audit, source=source)

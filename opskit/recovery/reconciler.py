@@ -7,7 +7,7 @@ inconclusive because of that.
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from opskit.checks.attempt import Failure, attempt
@@ -171,21 +171,16 @@ def chosen(steps: Sequence[Step], names: Sequence[str]) -> list[str]:
     import difflib
 
     known = [step.name for step in steps]
-    families: Mapping[str, list[str]] = {
-        name.partition(":")[0]: [one for one in known if one.partition(":")[0] == name.partition(":")[0]]
-        for name in known
-    }
-    found: list[str] = []
+    found: dict[str, None] = {}
     for name in names:
-        if name in known:
-            found.append(name)
-        elif name in families:
-            found += families[name]
-        else:
+        meant = [name] if name in known else [one for one in known if one.partition(":")[0] == name]
+        if not meant:
+            families = {one.partition(":")[0] for one in known}
             near = difflib.get_close_matches(name, [*known, *families], 1)
             hint = f"did you mean {near[0]}?" if near else f"steps: {', '.join(known)}"
             raise OpskitError("RECOVER_002", f"there is no step {name!r}; {hint}")
-    return list(dict.fromkeys(found))
+        found |= dict.fromkeys(meant)
+    return list(found)
 
 
 def _blocked(step: Step, causes: Sequence[_Turn]) -> Outcome:

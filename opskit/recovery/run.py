@@ -7,7 +7,6 @@ from pathlib import Path
 
 from opskit.config.schema import Config
 from opskit.recovery.executor import executing
-from opskit.recovery.memory import Memory
 from opskit.recovery.outcome import RecoveryRun
 from opskit.recovery.reconciler import Reconciler, chosen
 from opskit.recovery.step import RecoveryContext, Step, recovery_context
@@ -64,29 +63,24 @@ async def recover(
     """
     from opskit.recovery.notifier import Notifier
 
-    notifiers: list[Notifier] = []
-
-    def notify(memory: Memory) -> Notifier:
-        notifiers.append(Notifier(config.notices, memory, environ, platform, clock, note))
-        return notifiers[0]
-
     async with executing(
-        config, environ, folder, source="recover", dry=options.dry, notify=notify, clock=clock, note=note
+        config, environ, folder, source="recover", dry=options.dry, clock=clock, note=note
     ) as executor:
-        memory = executor.memory
+        memory, notifier = executor.memory, None
+        if not options.dry:
+            executor.notify = notifier = Notifier(config.notices, memory, environ, platform, clock, note)
         async with recovery_context(config, environ, folder, memory, clock, platform) as context:
             known = steps(context)
             reconciler = Reconciler(known, executor, only=chosen(known, options.only))
-            for notifier in notifiers:
+            if notifier is not None:
                 await notifier.ping_start(executor.run_id)
             run = await reconciler.run(budget_s=options.budget_s or config.recovery.budget_s)
-        if not options.dry:
+        if notifier is not None:
             memory.remember(run)
             memory.save()
             content = run.as_memory()
             shown = {name: content[name] for name in ("seconds", "exit", "counts", "mutations")}
             executor.write("run_ended", **shown)
-        for notifier in notifiers:
             await notifier.ping_end(executor.run_id, int(run.exit()), summary(run))
     return run
 

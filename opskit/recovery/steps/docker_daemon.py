@@ -7,6 +7,7 @@ to the virtual machine of a Mac after sleep. Docker on another machine is looked
 import asyncio
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ RESTARTED, KILLED = "docker restarted", "docker killed"
 #: A virtual machine boots, and brings its containers up.
 _SETTLE_S = 150.0
 _COMMAND_S = 120.0
+_OPEN_DESKTOP = ("open", "-ga", "Docker")
 
 
 class DaemonState(StrEnum):
@@ -182,13 +184,13 @@ class _Daemon:
         if runtime.kind is RuntimeKind.REMOTE:
             start = "log in to that machine and start Docker there"
             return f"{start}; `docker context ls` shows which one is in use"
-        word = "start" if state is DaemonState.DOWN else "restart"
+        word: Literal["start", "restart"] = "start" if state is DaemonState.DOWN else "restart"
         if runtime.kind in (RuntimeKind.SERVICE, RuntimeKind.UNKNOWN) and not runtime.mac:
             if runtime.managed:
                 return f"`sudo systemctl {word} docker`"
             return f"`sudo service docker {word}`, or start `dockerd` as it was started before"
         if runtime.kind is RuntimeKind.USER_SERVICE:
-            return f"`systemctl --user {word} docker`"
+            return f"`{shlex.join(_control(runtime, word) or ())}`"
         if state is DaemonState.DOWN:
             return start_remedy(self.context.platform)
         return f"quit {runtime.kind.value} and open it again"
@@ -228,47 +230,54 @@ def plan(
     `due` are the marks whose repair was not made lately: a hung daemon is restarted, then killed and opened,
     each once in `docker_restart_every_s`.
     """
-    mark = None
-    if state is DaemonState.DOWN:
-        commands = _brought_up(runtime, "start", desktop_command, administrator)
-    elif state is DaemonState.HUNG and RESTARTED in due:
-        commands, mark = _brought_up(runtime, "restart", desktop_command, administrator), RESTARTED
-    else:
-        commands = []
-    if not commands and state is DaemonState.HUNG and KILLED in due:
-        commands, mark = _killed(runtime, processes), KILLED
+    mark, control = None, _control(runtime, "start" if state is DaemonState.DOWN else "restart")
+    commands: list[tuple[str, ...]] = []
+    if _is_permitted(runtime, desktop_command, administrator) and control is not None:
+        commands = [control]
+    elif state is DaemonState.DOWN and runtime.kind is RuntimeKind.DESKTOP and runtime.mac:
+        commands = [_OPEN_DESKTOP]
+    if state is DaemonState.HUNG:
+        mark = RESTARTED if commands and RESTARTED in due else KILLED
+        if mark == KILLED:
+            commands = _killed(runtime, processes) if KILLED in due else []
     if not commands:
         return None
     made = tuple(Command(argv, _COMMAND_S) for argv in commands)
-    why = f"{runtime.kind.value} is {state.value}: {cause}"
-    return Repair(made, why, _undo(runtime), _SETTLE_S, mark)
+    undo = shlex.join(_control(runtime, "stop") or ())
+    return Repair(made, f"{runtime.kind.value} is {state.value}: {cause}", undo, _SETTLE_S, mark)
 
 
-_Commands = list[tuple[str, ...]]
-
-
-def _brought_up(
-    runtime: Runtime, verb: Literal["start", "restart"], desktop_command: bool, administrator: bool
-) -> _Commands:
+def _control(runtime: Runtime, verb: Literal["start", "restart", "stop"]) -> tuple[str, ...] | None:
+    """The command that starts, restarts or stops a runtime; None where opskit does not know one."""
     match runtime.kind:
-        case RuntimeKind.DESKTOP if runtime.mac and desktop_command:
-            return [("docker", "desktop", verb, "--detach")]
         case RuntimeKind.DESKTOP if runtime.mac:
-            return [("open", "-ga", "Docker")] if verb == "start" else []
-        case RuntimeKind.DESKTOP if runtime.managed:
-            return [("systemctl", "--user", verb, "docker-desktop")]
+            return ("docker", "desktop", verb, *(() if verb == "stop" else ("--detach",)))
+        case RuntimeKind.DESKTOP:
+            return ("systemctl", "--user", verb, "docker-desktop")
         case RuntimeKind.ORBSTACK:
-            return [("orb", "start")] if verb == "start" else [("orb", "restart", "docker")]
+            return ("orb", verb, *(("docker",) if verb == "restart" else ()))
         case RuntimeKind.COLIMA:
-            return [("colima", verb, "--profile", runtime.profile or "default")]
-        case RuntimeKind.SERVICE if runtime.managed and administrator:
-            return [("systemctl", verb, "docker")]
-        case RuntimeKind.USER_SERVICE if runtime.managed:
-            return [("systemctl", "--user", verb, "docker")]
-    return []
+            return ("colima", verb, "--profile", runtime.profile or "default")
+        case RuntimeKind.USER_SERVICE:
+            return ("systemctl", "--user", verb, "docker")
+        case RuntimeKind.SERVICE:
+            return ("systemctl", verb, "docker")
+    return None
 
 
-def _killed(runtime: Runtime, processes: Sequence[tuple[int, float]]) -> _Commands:
+def _is_permitted(runtime: Runtime, desktop_command: bool, administrator: bool) -> bool:
+    """Tell whether this user may give that command, and there is who obeys it."""
+    match runtime.kind:
+        case RuntimeKind.DESKTOP if runtime.mac:
+            return desktop_command
+        case RuntimeKind.SERVICE:
+            return runtime.managed and administrator
+        case RuntimeKind.DESKTOP | RuntimeKind.USER_SERVICE:
+            return runtime.managed
+    return True
+
+
+def _killed(runtime: Runtime, processes: Sequence[tuple[int, float]]) -> list[tuple[str, ...]]:
     """The last resort, on a Mac alone: end the application, whatever it says, and open it again."""
     if not runtime.mac:
         return []
@@ -276,23 +285,9 @@ def _killed(runtime: Runtime, processes: Sequence[tuple[int, float]]) -> _Comman
     match runtime.kind:
         case RuntimeKind.DESKTOP:
             end = (sys.executable, "-m", "opskit.system.end_process")
-            ended = [(*end, str(pid), f"{began:.2f}") for pid, began in processes]
-            return [*ended, ("open", "-ga", "Docker")]
+            return [*((*end, str(pid), f"{began:.2f}") for pid, began in processes), _OPEN_DESKTOP]
         case RuntimeKind.ORBSTACK:
             return [("orb", "stop"), ("orb", "start")]
         case RuntimeKind.COLIMA:
             return [("colima", "stop", "--force", *profile), ("colima", "start", *profile)]
     return []
-
-
-def _undo(runtime: Runtime) -> str:
-    match runtime.kind:
-        case RuntimeKind.DESKTOP:
-            return "docker desktop stop" if runtime.mac else "systemctl --user stop docker-desktop"
-        case RuntimeKind.ORBSTACK:
-            return "orb stop"
-        case RuntimeKind.COLIMA:
-            return f"colima stop --profile {runtime.profile or 'default'}"
-        case RuntimeKind.USER_SERVICE:
-            return "systemctl --user stop docker"
-    return "systemctl stop docker"
