@@ -40,7 +40,7 @@ async def in_order(
     After `limit_s` what has not ended is cancelled. A turn that raises ends no other; the first exception is
     raised at the end. Names that have no entry of their own are passed over.
     """
-    order = TopologicalSorter({name: [one for one in before[name] if one in before] for name in before})
+    order = TopologicalSorter({name: [other for other in before[name] if other in before] for name in before})
     order.prepare()
     ready: asyncio.Queue[str | None] = asyncio.Queue()
     count = min(max_concurrent, len(before))

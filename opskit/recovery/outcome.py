@@ -132,7 +132,7 @@ class Outcome:
         if self.planned:
             evidence["planned"] = [command.shown for command in self.planned]
         if self.ran:
-            evidence["ran"] = [one.as_json() for one in self.ran]
+            evidence["ran"] = [done.as_json() for done in self.ran]
         if self.undo:
             evidence["undo"] = self.undo
         status = _STATUS.get(self.result, Status.WARN if self.minor else Status.FAIL)
@@ -162,16 +162,16 @@ class RecoveryRun:
 
     @property
     def report(self) -> Report:
-        return Report("recover", [one.as_finding() for one in self.outcomes])
+        return Report("recover", [outcome.as_finding() for outcome in self.outcomes])
 
     @property
     def counts(self) -> dict[str, int]:
-        return dict(sorted(Counter(one.result.value for one in self.outcomes).items()))
+        return dict(sorted(Counter(outcome.result.value for outcome in self.outcomes).items()))
 
     @property
     def mutations(self) -> int:
         """How many commands that change something were run."""
-        return sum(len(one.ran) for one in self.outcomes)
+        return sum(len(outcome.ran) for outcome in self.outcomes)
 
     def exit(self, *, detailed: bool = False) -> Exit:
         """5 something was given up, 1 something is broken, 3 something could not be judged, else 0.
@@ -179,8 +179,8 @@ class RecoveryRun:
         What nothing of the stack depends on, the internet above all, is told and does not count.
         With `detailed` 4 instead of 0 when something was repaired.
         """
-        minor = {one.result for one in self.outcomes if one.minor}
-        results = {one.result for one in self.outcomes if not one.minor}
+        minor = {outcome.result for outcome in self.outcomes if outcome.minor}
+        results = {outcome.result for outcome in self.outcomes if not outcome.minor}
         if RepairResult.GAVE_UP in results:
             return Exit.GAVE_UP
         if results & {
@@ -223,13 +223,13 @@ class RecoveryRun:
             "mutations": self.mutations,
             "targets": [
                 {
-                    "step": one.step,
-                    "target": one.target,
-                    "result": one.result.value,
-                    "cause": one.cause,
-                    "remedy": one.remedy,
-                    "minor": one.minor,
+                    "step": outcome.step,
+                    "target": outcome.target,
+                    "result": outcome.result.value,
+                    "cause": outcome.cause,
+                    "remedy": outcome.remedy,
+                    "minor": outcome.minor,
                 }
-                for one in self.outcomes
+                for outcome in self.outcomes
             ],
         }

@@ -173,9 +173,9 @@ def chosen(steps: Sequence[Step], names: Sequence[str]) -> list[str]:
     known = [step.name for step in steps]
     found: dict[str, None] = {}
     for name in names:
-        meant = [name] if name in known else [one for one in known if one.partition(":")[0] == name]
+        meant = [name] if name in known else [other for other in known if other.partition(":")[0] == name]
         if not meant:
-            families = {one.partition(":")[0] for one in known}
+            families = {other.partition(":")[0] for other in known}
             near = difflib.get_close_matches(name, [*known, *families], 1)
             hint = f"did you mean {near[0]}?" if near else f"steps: {', '.join(known)}"
             raise OpskitError("RECOVER_002", f"there is no step {name!r}; {hint}")

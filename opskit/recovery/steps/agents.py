@@ -70,7 +70,7 @@ class _AgentStep:
         if not off:
             return finding
         facts = await self._step.read()
-        containers = [one.container for one in facts.containers]
+        containers = [assessed.container for assessed in facts.containers]
         wanted = [level for level in off if self._all_levels or switched_on(level, containers)]
         if not wanted:
             return finding
@@ -82,15 +82,15 @@ class _AgentStep:
 
     async def _work(self, facts: ServerFacts) -> str:
         """What shows that a silent agent is working, in words; nothing when it is not."""
-        for one in facts.containers:
-            if not one.container.running:
+        for assessed in facts.containers:
+            if not assessed.container.running:
                 continue
             try:
-                cores = cores_of(await self._context.docker.stats(one.container.name))
+                cores = cores_of(await self._context.docker.stats(assessed.container.name))
             except OpskitError:
                 continue
             if cores >= WORKING_CORES:
-                return f"container {one.container.name} is using {cores:.1f} cores"
+                return f"container {assessed.container.name} is using {cores:.1f} cores"
         return ""
 
 

@@ -79,16 +79,16 @@ class _ComposeStep:
         start = partial(self._startable, project, assessment)
         return [
             replace(assessment.project, read_again=start),
-            *[await self._planned(one, finding) for one, finding in assessment.containers],
+            *[await self._planned(assessed, finding) for assessed, finding in assessment.containers],
             *assessment.services,
         ]
 
-    async def _planned(self, one: AssessedContainer, finding: TargetFinding) -> TargetFinding:
+    async def _planned(self, assessed: AssessedContainer, finding: TargetFinding) -> TargetFinding:
         """What nothing can be done about is told with the container's own last words."""
-        if one.assessment.state is ContainerState.LOOPING:
-            evidence = {**finding.evidence, "log": await self._log(one.container.name)}
+        if assessed.state is ContainerState.LOOPING:
+            evidence = {**finding.evidence, "log": await self._log(assessed.container.name)}
             return replace(finding, evidence=evidence)
-        return replace(finding, read_again=partial(self._repairable, one, finding))
+        return replace(finding, read_again=partial(self._repairable, assessed, finding))
 
     async def _startable(self, project: Project, assessment: ProjectAssessment) -> TargetFinding:
         """The project with one `up` for everything that is to be started, unless it was paused meanwhile.
@@ -114,24 +114,28 @@ class _ComposeStep:
     async def _ends(self, project: str, services: Mapping[str, int | None]) -> Mapping[str, Any]:
         """The last lines of what has ended."""
         containers = await self._containers(project)
-        names = [one.name for one in containers if one.service in services and not one.running]
+        names = [
+            container.name
+            for container in containers
+            if container.service in services and not container.running
+        ]
         logs = await asyncio.gather(*map(self._log, names))
         return {"logs": dict(zip(names, logs, strict=True))}
 
-    async def _repairable(self, one: AssessedContainer, finding: TargetFinding) -> TargetFinding:
+    async def _repairable(self, assessed: AssessedContainer, finding: TargetFinding) -> TargetFinding:
         """A container that runs badly with its repair; without one when it is gone, or a person's."""
-        container = await read_container(self.context.docker, one.container.name)
+        container = await read_container(self.context.docker, assessed.container.name)
         if container is None:
             return finding
         name, cause, repair = container.name, finding.cause, None
-        match one.assessment.repair:
+        match assessed.assessment.repair:
             case ContainerRepair.STOP:
                 stop = Command(("docker", "stop", name), container.stop_timeout_s + _STOP_MARGIN_S)
                 repair = Repair((stop,), f"{cause}; its label says to stop it", f"docker start {name}")
             case ContainerRepair.RECREATE:
                 repair = await self._recreation(container, cause)
             case ContainerRepair.RESTART:
-                if one.assessment.state is not ContainerState.CUT_OFF or await self._has_network(container):
+                if assessed.state is not ContainerState.CUT_OFF or await self._has_network(container):
                     repair = Repair((container_restart(container),), cause, f"docker stop {name}")
         return replace(finding, repair=repair and replace(repair, evidence=partial(self._last_words, name)))
 
@@ -215,7 +219,9 @@ class _ComposeStep:
             imageless=frozenset(name for name, has in zip(down, have_image, strict=True) if not has),
             netless={name: min(lost) for name in down if (lost := gone & set(services[name].networks))},
             paused=frozenset(
-                name for name in down if {name, *(one.name for one in facts.of(name))} & paused.keys()
+                name
+                for name in down
+                if {name, *(container.name for container in facts.of(name))} & paused.keys()
             ),
         )
 
@@ -236,8 +242,8 @@ class _ComposeStep:
 
     async def _is_there(self, kind: str, *names: str) -> bool:
         """Tell whether Docker has an image or a network by one of these names."""
-        found = await asyncio.gather(*(self.context.docker.found(kind, name) for name in names))
-        return any(one is not None for one in found)
+        items = await asyncio.gather(*(self.context.docker.found(kind, name) for name in names))
+        return any(item is not None for item in items)
 
     async def _log(self, name: str) -> list[str]:
         log = await read_container_log(self.context.docker, name, _LOG_LINES, limit_s=_LOG_S)
@@ -250,7 +256,11 @@ def _elsewhere(containers: Sequence[Container], sources: Sources) -> str | None:
     A folder that is no longer there is where this project was before it was moved.
     """
     here = os.path.realpath(sources.folder)
-    for one in containers:
-        if one.folder and Path(one.folder).is_dir() and os.path.realpath(one.folder) != here:
-            return one.folder
+    for container in containers:
+        if (
+            container.folder
+            and Path(container.folder).is_dir()
+            and os.path.realpath(container.folder) != here
+        ):
+            return container.folder
     return None

@@ -68,9 +68,9 @@ class _Decision:
             return self._finding(Condition.LEFT, facts.at_work)
         # A process of the machine may hold the port in place of the container.
         containers = [
-            one
-            for one in facts.containers
-            if owner is None or owner.container == one.container.name or owner.process is None
+            assessed
+            for assessed in facts.containers
+            if owner is None or owner.container == assessed.container.name or owner.process is None
         ]
         if containers:
             return self._in_containers(containers)
@@ -83,24 +83,26 @@ class _Decision:
         return self._unkept()
 
     def _in_containers(self, containers: list[AssessedContainer]) -> TargetFinding:
-        for one in containers:
-            if (finding := self._not_restarted(one)) is not None:
+        for assessed in containers:
+            if (finding := self._not_restarted(assessed)) is not None:
                 return finding
-        names = " ".join(one.container.name for one in containers)
+        names = " ".join(assessed.container.name for assessed in containers)
         commands = tuple(
-            container_restart(one.container)
-            if one.container.running
-            else Command(("docker", "start", one.container.name), _MARGIN_S)
-            for one in containers
+            container_restart(assessed.container)
+            if assessed.container.running
+            else Command(("docker", "start", assessed.container.name), _MARGIN_S)
+            for assessed in containers
         )
-        states = ", ".join(f"container {one.container.name} is {one.container.status}" for one in containers)
+        states = ", ".join(
+            f"container {assessed.container.name} is {assessed.container.status}" for assessed in containers
+        )
         logs = f"`docker logs --tail 50 {names}`"
         undo = f"a restart loses nothing that is kept in volumes; {logs}"
         return self._repaired_by(commands, states, undo)
 
-    def _not_restarted(self, one: AssessedContainer) -> TargetFinding | None:
+    def _not_restarted(self, assessed: AssessedContainer) -> TargetFinding | None:
         """Return why a container is not restarted for its server; None when it may be."""
-        container, assessment = one.container, one.assessment
+        container, assessment = assessed.container, assessed.assessment
         name, state = container.name, assessment.state
         if container.action != "restart":
             condition = Condition.BROKEN if container.action == "notify" else Condition.LEFT

@@ -10,11 +10,12 @@ from opskit.checks.container_assessment import (
     ContainerCondition,
     ContainerRules,
     ContainerState,
-    assess_container,
+    assessed,
 )
 from opskit.checks.stopped_by_hand import removed_by_hand
 from opskit.facts.container import Container, action_of
 from opskit.facts.container_events import ContainerEvents
+from opskit.facts.container_survey import ContainerSurvey
 from opskit.recovery.step import Condition, TargetFinding
 from opskit.system.compose_model import Project
 
@@ -54,24 +55,20 @@ class ComposeFacts:
     def of(self, service: str) -> list[Container]:
         return [container for container in self.containers if container.service == service]
 
-    def assessed(self) -> list[AssessedContainer]:
+    def assessed_containers(self) -> list[AssessedContainer]:
         """Assess each container."""
-        peers = {one.id: one for one in self.containers}
-        return [
-            AssessedContainer(
-                one,
-                assess_container(one, peers=peers, events=self.events, rules=self.rules, now=self.now),
-            )
-            for one in self.containers
-        ]
+        peers = {container.id: container for container in self.containers}
+        containers = tuple(self.containers)
+        survey = ContainerSurvey(containers=containers, peers=peers, now=self.now, events=self.events)
+        return assessed(survey, self.rules)
 
     def down(self) -> dict[str, str]:
         """The services that `up` would start, and what is wrong with each."""
-        assessed = self.assessed()
+        containers = self.assessed_containers()
         down: dict[str, str] = {}
         for name, service in self.project.services.items():
-            own = [one for one in assessed if one.container.service == name]
-            words = [one.assessment.detail for one in own if one.assessment.state is ContainerState.DOWN]
+            own = [entry for entry in containers if entry.container.service == name]
+            words = [entry.assessment.detail for entry in own if entry.state is ContainerState.DOWN]
             lacking = service.replicas - len(own)
             if lacking > 0:
                 count = f"lacks {lacking} of its {service.replicas} containers"
@@ -82,14 +79,15 @@ class ComposeFacts:
 
     def is_well(self) -> bool:
         """Tell whether Docker's past need not be asked. What ended well, somebody may have stopped."""
-        assessed = self.assessed()
+        containers = self.assessed_containers()
         usual = (ContainerCondition.WELL, ContainerCondition.WAITING)
-        if self.down() or any(one.condition not in usual for one in assessed):
+        if self.down() or any(entry.condition not in usual for entry in containers):
             return False
-        ended = [one.container for one in assessed if one.assessment.state is ContainerState.ENDED]
+        ended = [entry.container for entry in containers if entry.state is ContainerState.ENDED]
         return not any(
-            one.finished is not None and (self.now - one.finished).total_seconds() < self.rules.hands_off_s
-            for one in ended
+            container.finished is not None
+            and (self.now - container.finished).total_seconds() < self.rules.hands_off_s
+            for container in ended
         )
 
 
@@ -114,9 +112,11 @@ class ProjectAssessment:
 
 def assess_project(facts: ComposeFacts) -> ProjectAssessment:
     """Judge the project itself, then each container."""
-    judgement = _Judgement(facts, facts.assessed(), facts.down())
+    judgement = _Judgement(facts, facts.assessed_containers(), facts.down())
     judgement.sort()
-    containers = [(one, finding) for one in judgement.assessed if (finding := judgement.container(one))]
+    containers = [
+        (entry, finding) for entry in judgement.assessed_containers if (finding := judgement.container(entry))
+    ]
     services = [
         TargetFinding(
             f"{facts.target}/{name}", Condition.BROKEN, "down", f"it {judgement.down[name]}", (name,)
@@ -135,7 +135,7 @@ class _Judgement:
     """
 
     facts: ComposeFacts
-    assessed: Sequence[AssessedContainer]
+    assessed_containers: Sequence[AssessedContainer]
     down: Mapping[str, str]
     start: dict[str, int | None] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
@@ -154,7 +154,7 @@ class _Judgement:
     def _sort_service(self, name: str, removed: str | None) -> None:
         facts, service, containers = self.facts, self.facts.project.services[name], self.facts.of(name)
         lacking = len(containers) < service.replicas
-        actions = {one.action for one in containers} or {action_of(service.labels)}
+        actions = {container.action for container in containers} or {action_of(service.labels)}
         if facts.busy is not None:
             self.left[name] = facts.busy
         elif stopped := self._stopped_by_hand(name):
@@ -184,9 +184,9 @@ class _Judgement:
     def _stopped_by_hand(self, service: str) -> str:
         """Return why people are behind the end of a service, empty when they are not."""
         reasons = (
-            one.assessment.left
-            for one in self.assessed
-            if one.container.service == service and one.assessment.state is ContainerState.DOWN
+            entry.assessment.left
+            for entry in self.assessed_containers
+            if entry.container.service == service and entry.state is ContainerState.DOWN
         )
         return next(filter(None, reasons), "")
 
@@ -197,7 +197,7 @@ class _Judgement:
             changed = False
             for name in list(self.start):
                 needs = self.facts.project.services[name].needs
-                need = next((one for one in needs if one in self.left or one in self.refused), None)
+                need = next((other for other in needs if other in self.left or other in self.refused), None)
                 if need is not None:
                     del self.start[name]
                     self.left[name] = f"it needs {need}, which is not started"
@@ -209,13 +209,13 @@ class _Judgement:
         evidence: dict[str, Any] = {
             "project": project.name,
             "services": len(project.services),
-            "containers": {one.container.name: one.condition.value for one in self.assessed},
+            "containers": {entry.container.name: entry.condition.value for entry in self.assessed_containers},
         }
         remedy = None
         bare = {
             name: why for name, why in self.left.items() if name not in facts.paused and not facts.of(name)
         }
-        starting = [one for one in self.assessed if one.assessment.state is ContainerState.STARTING]
+        starting = [entry for entry in self.assessed_containers if entry.state is ContainerState.STARTING]
         if self.start or self.refused:
             condition, state = Condition.BROKEN, "down"
             words = [f"{name} {down[name]}" for name in self.start]
@@ -231,18 +231,18 @@ class _Judgement:
             remedy = f"`{facts.command} up -d {' '.join(bare)}` starts it now"
         elif starting:
             condition, state = Condition.WAITING, "starting"
-            words = [f"{one.container.name}: {one.assessment.detail}" for one in starting]
+            words = [f"{entry.container.name}: {entry.assessment.detail}" for entry in starting]
         else:
             condition, state = Condition.HEALTHY, "ok"
-            running = _counted(sum(one.running for one in facts.containers), "container")
+            running = _counted(sum(container.running for container in facts.containers), "container")
             words = [f"{running} of {_counted(len(project.services), 'service')} run"]
         cause = "; ".join([*words, *self._notes()])
         names = (facts.key, project.name)
         return TargetFinding(facts.target, condition, state, cause, names, evidence, remedy)
 
-    def container(self, one: AssessedContainer) -> TargetFinding | None:
+    def container(self, entry: AssessedContainer) -> TargetFinding | None:
         """Nothing for one that is well, unless it was repaired before: then its health counts."""
-        facts, container, assessment = self.facts, one.container, one.assessment
+        facts, container, assessment = self.facts, entry.container, entry.assessment
         target, service = f"container:{container.name}", container.service or ""
         condition, why = Condition.BROKEN, ""
         match assessment.state:
@@ -259,7 +259,7 @@ class _Judgement:
             case ContainerState.UNCHECKED:
                 condition = Condition.UNKNOWN
             case ContainerState.UNHEALTHY | ContainerState.CUT_OFF | ContainerState.ORPHANED:
-                why = self._reason_to_leave(one)
+                why = self._reason_to_leave(entry)
                 condition = Condition.LEFT if why else Condition.BROKEN
         is_well = condition in (Condition.HEALTHY, Condition.WAITING)
         if is_well and target not in facts.remembered:
@@ -280,32 +280,39 @@ class _Judgement:
             None if is_well else assessment.remedy,
         )
 
-    def _reason_to_leave(self, one: AssessedContainer) -> str:
+    def _reason_to_leave(self, entry: AssessedContainer) -> str:
         """Why one that runs badly, or whose network is gone, is left to people; nothing when it is not."""
-        shared = one.container.shares_network_of
+        shared = entry.container.shares_network_of
         owner = next((other.service for other in self.facts.containers if other.id == shared), None)
         if self.facts.busy is not None:
             return self.facts.busy
         if owner in self.left:
             return f"{owner} is left alone: {self.left[owner]}"
-        return one.assessment.left
+        return entry.assessment.left
 
     def _notes(self) -> list[str]:
         """What is told and never acted on."""
         facts, notes = self.facts, []
-        drifted = sorted({one.service or "" for one in facts.containers if is_drifted(facts.project, one)})
+        drifted = sorted(
+            {
+                container.service or ""
+                for container in facts.containers
+                if is_drifted(facts.project, container)
+            }
+        )
         if drifted:
             notes.append(
                 f"{', '.join(drifted)}: made of older settings than the files hold now "
                 f"(`{facts.command} up -d` applies them)"
             )
-        for one in facts.containers:
-            service = facts.project.services.get(one.service or "")
-            if service is None or not one.running or one.shares_network_of is not None:
+        for container in facts.containers:
+            service = facts.project.services.get(container.service or "")
+            if service is None or not container.running or container.shares_network_of is not None:
                 continue
+            name = container.name
             notes += [
-                f"{one.name} has lost the network {network} (`docker network connect {network} {one.name}`)"
-                for network in sorted(set(service.networks) - set(one.networks))
+                f"{name} has lost the network {network} (`docker network connect {network} {name}`)"
+                for network in sorted(set(service.networks) - set(container.networks))
             ]
         return notes
 

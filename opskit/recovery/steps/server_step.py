@@ -140,12 +140,12 @@ class ServerStep:
             },
             "containers": [
                 {
-                    "name": one.container.name,
-                    "status": one.container.status,
-                    "health": one.assessment.health,
-                    "age_s": one.assessment.age_s and round(one.assessment.age_s, 1),
+                    "name": assessed.container.name,
+                    "status": assessed.container.status,
+                    "health": assessed.assessment.health,
+                    "age_s": assessed.assessment.age_s and round(assessed.assessment.age_s, 1),
                 }
-                for one in facts.containers
+                for assessed in facts.containers
             ],
             "resident": resident,
             "memory_available_bytes": available_memory_bytes(),
@@ -169,7 +169,7 @@ class ServerStep:
             scope = "--user-unit" if service.domain == "user" else "--unit"
             command = ("journalctl", scope, service.name, "--lines", str(_LOG_LINES), "--no-pager")
             logs[f"journal of {service.name}"] = await _output((*command, "--output=cat"), environ)
-        names = [one.container.name for one in facts.containers]
+        names = [assessed.container.name for assessed in facts.containers]
         if not names and facts.owner is not None and facts.owner.container is not None:
             names = [facts.owner.container]
         for name in names:
