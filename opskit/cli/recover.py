@@ -1,4 +1,4 @@
-"""`opskit recover`: mend what is broken, once, and leave alone what is not."""
+"""`opskit recover`: repair what is broken, once, and leave alone what is not."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -44,9 +44,9 @@ def recover(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Mend what is broken, once: Wi-Fi, internet, Docker, network, Compose projects, model nodes, agents.
+    """Repair what is broken, once: Wi-Fi, internet, Docker, network, Compose projects, model nodes, agents.
 
-    Exits 0 (well, or mended), 1 (broken), 3 (could not be judged), 5 (given up), 75 (another one runs).
+    Exits 0 (well, or repaired), 1 (broken), 3 (could not be judged), 5 (given up), 75 (another one runs).
     """
     del debug  # read by main
     if ctx.invoked_subcommand is not None:

@@ -23,7 +23,7 @@ class ContainerLog:
         return sum(len(entry.raw) for entry in self.entries)
 
     def lines(self, max_chars: int) -> list[str]:
-        """Each line as text, shortened; the problem is the last one."""
+        """Return each line as text, shortened; the problem is the last one."""
         texts = (entry.raw.decode("utf-8", "replace") for entry in self.entries)
         shown = [text if len(text) <= max_chars else f"{text[:max_chars]}..." for text in texts]
         return shown if self.problem is None else [*shown, f"({self.problem})"]

@@ -96,7 +96,7 @@ class PortFacts:
 
     @property
     def owner(self) -> PortOwner | None:
-        """The owner to speak of; None where none is shown."""
+        """Return the owner to speak of; None where none is shown."""
         return _first(self.owners)
 
     @property

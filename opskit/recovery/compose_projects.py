@@ -70,7 +70,7 @@ class ComposeProject:
 
     @property
     def no_new_images(self) -> tuple[str, ...]:
-        """What keeps `up` from building and pulling; version 1 has no switch for pulls."""
+        """Return what keeps `up` from building and pulling; version 1 has no switch for pulls."""
         return ("--no-build", "--pull", "never") if self.compose.modern else ("--no-build",)
 
     @property
@@ -93,13 +93,13 @@ class UnusableProject(OpskitError):  # noqa: N818 - it reads as what it is
 
 
 async def configured(context: RecoveryContext, key: str) -> ComposeProject:
-    """A project of `stack.compose`. Raises OpskitError RECOVER_004 when its files cannot be used."""
+    """Return a project of `stack.compose`. Raises OpskitError RECOVER_004 when its files cannot be used."""
     sources, declared = await read_project(context, key)
     return ComposeProject(await _compose(context, sources.files), declared.name, key, declared)
 
 
 async def labelled(context: RecoveryContext, container: Container, name: str) -> ComposeProject:
-    """The project that made a container, by what Compose wrote on it. Raises OpskitError RECOVER_004."""
+    """Return the project that made a container, by its labels. Raises OpskitError RECOVER_004."""
     folder = Path(container.folder or "/")
     files = [folder / file for file in container.config_files]
     missing = [str(file) for file in files if not file.is_file()]
@@ -145,7 +145,7 @@ async def read_project(context: RecoveryContext, key: str) -> tuple[Sources, Pro
 
 
 async def _read_sources(context: RecoveryContext, key: str) -> Sources:
-    """The files as they are now. Raises UnusableProject when one cannot be read."""
+    """Return the files as they are now. Raises UnusableProject when one cannot be read."""
     files = tuple(context.config.located(path).absolute() for path in context.config.stack.compose[key])
     try:
         return await asyncio.to_thread(_read, files, context.environ)
@@ -188,7 +188,7 @@ async def _ask(context: RecoveryContext, sources: Sources) -> Project:
 
 
 def _remembered(fact: Any, digest: str) -> Project | None:
-    """What an earlier run kept, unless it is of other files or not ours."""
+    """Return what an earlier run kept, unless it is of other files or not ours."""
     try:
         if fact["digest"] != digest:
             return None
@@ -199,7 +199,7 @@ def _remembered(fact: Any, digest: str) -> Project | None:
 
 
 def _tupled(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a record whose tuples JSON made lists."""
+    """Return the fields of a record whose tuples JSON made lists."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
 
 
@@ -240,7 +240,7 @@ def _optional(path: Path) -> bytes | None:
 
 
 def _programs(environ: Mapping[str, str]) -> list[tuple[str, float, int]]:
-    """What Compose is here: another version reads and digests differently."""
+    """Return what Compose is here: another version reads and digests differently."""
     path, home = environ.get("PATH"), environ.get("HOME", "~")
     names = [name for program in ("docker", "docker-compose") if (name := shutil.which(program, path=path))]
     names += [f"{folder.replace('~', home, 1)}/docker-compose" for folder in _PLUGINS]

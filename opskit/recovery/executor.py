@@ -1,6 +1,6 @@
 """The only place of opskit that runs a command which changes something.
 
-Whoever repairs (`recover` and its subcommands, `doctor --fix`, `schedule`) does it through an executor: one
+Every command that repairs (`recover` and its subcommands, `doctor --fix`, `schedule`) uses an executor: one
 process at a time, never against a pause, within the budget of the target, with evidence and an audit line
 before the first command, and with the same look again afterwards.
 """
@@ -119,7 +119,7 @@ class Executor:
         return await self._carry_out(finding, repair, outcome, look_again)
 
     def _paused(self, finding: TargetFinding, outcome: Outcome) -> Outcome | None:
-        """The outcome of a broken target that a person paused; None when nobody did."""
+        """Return the outcome of a broken target that a person paused; None when nobody did."""
         pause = self.pause_of(finding.target, outcome.step, *finding.names)
         if pause is None:
             return None
@@ -153,7 +153,7 @@ class Executor:
         outcome = _after(replace(outcome, ran=tuple(ran)), finding, after)
         self._audit_repair("repair_ended", outcome, repair, ran, result=outcome.result.value)
         if outcome.result in (RepairResult.REPAIRED, RepairResult.LEFT):
-            # What might be repaired is; what is left is somebody's, and delays no later repair.
+            # What is left is a person's, and delays no later repair.
             await self.note_health(outcome)
         if outcome.result is RepairResult.REPAIRED:
             await self._notify(Level.REPAIRED, outcome, "")
@@ -182,7 +182,7 @@ class Executor:
             )
 
     async def note_health(self, outcome: Outcome) -> None:
-        """Remember that a target is well; whoever heard that it was given up hears that it recovered."""
+        """Remember that a target is well, and notify people of it who heard that it was given up."""
         record = self.memory.targets.get(outcome.target)
         if self.dry or record is None:
             return
@@ -226,7 +226,7 @@ class Executor:
         )
 
     def _remember_server(self, target: str, done: Ran) -> None:
-        """A server that was started is ours to end, however this run ends."""
+        """Remember a server that was started: it is ours to end, however this run ends."""
         process = None if done.pid is None else running(done.pid)
         if process is not None:
             remember_server(self.memory, target, process)
@@ -264,7 +264,7 @@ def pause_words(pause: pauses.Pause) -> str:
 
 
 def _after(outcome: Outcome, before: TargetFinding, after: TargetFinding | None) -> Outcome:
-    """What a repair came to."""
+    """Return what a repair came to."""
     failed = next((done for done in outcome.ran if done.exit != 0), None)
     if after is None or after.condition is Condition.HEALTHY:
         note = f" (although `{failed.command.shown}` said: {failed.said})" if failed else ""

@@ -34,7 +34,7 @@ async def at_work(
 
 
 def worked_on(at_work: Sequence[Worker], hands_off_s: float) -> str | None:
-    """What somebody is doing; `up` in the foreground counts only in its first minutes. Pure."""
+    """Return what somebody is doing; `up` in the foreground counts only in its first minutes. Pure."""
     for worker in at_work:
         if not worker.work.stays or worker.age_s < hands_off_s:
             return f"somebody runs `{worker.work.words}` (process {worker.pid})"
@@ -55,7 +55,7 @@ def first_missed(
     events: ContainerEvents,
     hands_off_s: float,
 ) -> str | None:
-    """Why a project without a container is left alone although no event tells of a removal.
+    """Return why a project without a container is left alone although no event tells of a removal.
 
     Where Docker's events do not reach back, the moment at which they were first missed counts. It is kept
     in `marks` and dropped once nothing is missing.

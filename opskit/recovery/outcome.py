@@ -15,7 +15,7 @@ class RepairResult(StrEnum):
     """How one target ended.
 
     `not_yet` waits for its back-off, `gave_up` has an open circuit, `manual` is broken and nothing that
-    opskit may do would mend it, `would_repair` is a dry run's word.
+    opskit may do repairs it, `would_repair` is a dry run's word.
     """
 
     OK = "ok"
@@ -33,12 +33,12 @@ class RepairResult(StrEnum):
 
     @property
     def good(self) -> bool:
-        """Whether steps that require it can go on."""
+        """Tell whether steps that require it can go on."""
         return self in (RepairResult.OK, RepairResult.REPAIRED)
 
     @property
     def judged(self) -> bool:
-        """Whether it says how the target was when the run came to it."""
+        """Tell whether it says how the target was when the run came to it."""
         return self in _JUDGED
 
     @property
@@ -114,7 +114,7 @@ class Outcome:
 
     @classmethod
     def of(cls, step: str, finding: TargetFinding) -> "Outcome":
-        """The outcome of a target that is not repaired."""
+        """Return the outcome of a target that is not repaired."""
         return cls(
             step,
             finding.target,
@@ -170,7 +170,7 @@ class RecoveryRun:
 
     @property
     def mutations(self) -> int:
-        """How many commands that change something were run."""
+        """Return how many commands that change something were run."""
         return sum(len(outcome.ran) for outcome in self.outcomes)
 
     def exit(self, *, detailed: bool = False) -> Exit:
@@ -213,7 +213,7 @@ class RecoveryRun:
         }
 
     def as_memory(self) -> dict[str, Any]:
-        """What `opskit status` shows of the last run."""
+        """Return what `opskit status` shows of the last run."""
         return {
             "run": self.identifier,
             "at": self.started,

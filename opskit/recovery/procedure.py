@@ -1,6 +1,6 @@
 """A procedure that a person asks for, step by step: every command is shown, and run by the executor.
 
-Unlike a run of recovery it does what it is told, however well or ill its target is; pauses hold all the same.
+Unlike a run of recovery it does what it is told, however its target is; pauses hold all the same.
 """
 
 import contextlib
@@ -83,7 +83,7 @@ class Procedure:
         self.executor.record(done, procedure=self.name, target=self.target)
 
     async def do_all(self, commands: Sequence[Command]) -> Ran | None:
-        """The command that failed, at which the rest is left out; None when all went well."""
+        """Run commands in order up to the one that fails, and return that; None when all went well."""
         for command in commands:
             done = await self.do(command)
             if done.exit != 0:
@@ -91,7 +91,7 @@ class Procedure:
         return None
 
     def done(self, findings: Sequence[Finding]) -> ProcedureResult:
-        """The end; its verdict is audited."""
+        """End the procedure; its verdict is audited."""
         took = time.monotonic() - self.began
         ran = self.executor.ran
         end = ProcedureResult(self.name, self.target, self.dry, took, findings, ran, self.planned, self.notes)
@@ -134,7 +134,7 @@ async def procedure(
     say: Say,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Procedure]:
-    """Everything that a procedure needs, under the lock of recovery.
+    """Yield everything that a procedure needs, under the lock of recovery.
 
     Raises OpskitError RECOVER_001 when another recovery runs, StateError when state cannot be used.
     """

@@ -113,7 +113,7 @@ class Reconciler:
             turn.outcomes.append(Outcome(name, name, RepairResult.ABSENT, "absent", "nothing to look at"))
 
     async def _treat(self, step: Step, finding: TargetFinding) -> Outcome:
-        """What becomes of one target: the repair hook of the run."""
+        """Judge one target and repair it where it is broken: the repair hook of the run."""
         began = time.monotonic()
         outcome = Outcome.of(step.name, finding)
         if finding.condition is Condition.HEALTHY:
@@ -131,7 +131,7 @@ class Reconciler:
         return replace(outcome, seconds=time.monotonic() - began)
 
     async def _settled(self, step: Step, target: str, settle_s: float) -> TargetFinding | None:
-        """The target once it is well, or as it was last seen; None when it is no longer there."""
+        """Return the target once it is well, or as it was last seen; None when it is no longer there."""
         limit = min(time.monotonic() + settle_s, self._deadline)
         pause_s, broken_since = _POLL_FIRST_S, None
         while True:
@@ -149,7 +149,7 @@ class Reconciler:
 
 
 async def _look(step: Step, limit_s: float) -> Sequence[TargetFinding]:
-    """What a step finds; what hangs or fails is a target that could not be judged."""
+    """Return what a step finds; what hangs or fails is a target that could not be judged."""
     result = await attempt(step.look(), limit_s)
     if not isinstance(result, Failure):
         return result
@@ -164,7 +164,7 @@ async def _look(step: Step, limit_s: float) -> Sequence[TargetFinding]:
 
 
 def chosen(steps: Sequence[Step], names: Sequence[str]) -> list[str]:
-    """The names of the steps that `names` mean: a step, or a family such as `compose`.
+    """Return the names of the steps that `names` mean: a step, or a family such as `compose`.
 
     Raises OpskitError RECOVER_002, with near names.
     """

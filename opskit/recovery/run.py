@@ -15,7 +15,7 @@ Steps = Callable[[RecoveryContext], Sequence[Step]]
 
 
 def all_steps(context: RecoveryContext) -> Sequence[Step]:
-    """The steps of this stack in the order of SPEC B12; nothing is looked at yet."""
+    """Return the steps of this stack in the order of SPEC B12; nothing is looked at yet."""
     from opskit.recovery.steps.agents import agents
     from opskit.recovery.steps.compose_project import compose_projects
     from opskit.recovery.steps.docker_daemon import docker_daemon
@@ -86,7 +86,7 @@ async def recover(
 
 
 def summary(run: RecoveryRun) -> str:
-    """The run in a few lines of text."""
+    """Return the run in a few lines of text."""
     lines = [f"{outcome.target}: {outcome.result.value} {outcome.cause}".rstrip() for outcome in run.outcomes]
     counts = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in run.counts.items())
     return "\n".join([f"{counts}; {run.mutations} commands in {run.seconds:.1f} s", *lines])

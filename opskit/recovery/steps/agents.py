@@ -21,12 +21,12 @@ _TRUE = ("true", "1", "yes", "on")
 
 
 def agents(context: RecoveryContext) -> list[Step]:
-    """A step for each agent of the configuration."""
+    """Return a step for each agent of the configuration."""
     return [agent_step(context, agent) for agent in context.config.agents]
 
 
 def agent_step(context: RecoveryContext, agent: AgentConfig, *, all_levels: bool = False) -> Step:
-    """The step of one agent.
+    """Return the step of one agent.
 
     A level that is off is broken when the container was told to switch it on; with `all_levels` always.
     """
@@ -61,7 +61,7 @@ class _AgentStep:
         return [await self._step.decided(finding, problem, facts, code=code)]
 
     async def _with_levels(self, probe: AgentProbe, finding: TargetFinding) -> TargetFinding:
-        """The finding of an agent that answers: broken when a level is off that should be on."""
+        """Return the finding of an agent that answers: broken when a level is off that should be on."""
         levels = probe.facts.levels
         if levels is None and self._all_levels:
             why = f"{finding.cause}; it does not tell its levels"
@@ -81,7 +81,7 @@ class _AgentStep:
         )
 
     async def _work(self, facts: ServerFacts) -> str:
-        """What shows that a silent agent is working, in words; nothing when it is not."""
+        """Return what shows that a silent agent is working, in words; nothing when it is not."""
         for assessed in facts.containers:
             if not assessed.container.running:
                 continue
@@ -95,7 +95,7 @@ class _AgentStep:
 
 
 def switched_on(level: str, containers: Sequence[Container]) -> bool:
-    """Whether the container was told to switch a level on. Pure."""
+    """Tell whether the container was told to switch a level on. Pure."""
     switch = SWITCHES.get(level)
     if switch is None:
         return True
@@ -103,7 +103,7 @@ def switched_on(level: str, containers: Sequence[Container]) -> bool:
 
 
 def cores_of(stats: Mapping[str, Any]) -> float:
-    """How many cores a container used between the two samples that Docker takes; 0 when it does not tell."""
+    """Return how many cores a container used between Docker's two samples; 0 when it does not tell."""
     try:
         now, before = stats["cpu_stats"]["cpu_usage"], stats["precpu_stats"]["cpu_usage"]
         began, ended = docker_time(stats["preread"]), docker_time(stats["read"])

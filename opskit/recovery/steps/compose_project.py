@@ -44,7 +44,7 @@ _LINE_CHARS = 300
 
 
 def compose_projects(context: RecoveryContext) -> list[Step]:
-    """A step for each project of `stack.compose`, one after the other as they stand there."""
+    """Return a step for each project of `stack.compose`, one after the other as they stand there."""
     steps: list[Step] = []
     before = "network"
     for key in context.config.stack.compose:
@@ -84,14 +84,14 @@ class _ComposeStep:
         ]
 
     async def _planned(self, assessed: AssessedContainer, finding: TargetFinding) -> TargetFinding:
-        """What nothing can be done about is told with the container's own last words."""
+        """Add how a container is repaired; nothing repairs a loop, which is told with its last words."""
         if assessed.state is ContainerState.LOOPING:
             evidence = {**finding.evidence, "log": await self._log(assessed.container.name)}
             return replace(finding, evidence=evidence)
         return replace(finding, read_again=partial(self._repairable, assessed, finding))
 
     async def _startable(self, project: Project, assessment: ProjectAssessment) -> TargetFinding:
-        """The project with one `up` for everything that is to be started, unless it was paused meanwhile.
+        """Add one `up` for everything that is to be started, unless it was paused meanwhile.
 
         Pulls nothing: Compose 1 has no option for that, but every image is known to be there.
         """
@@ -112,7 +112,7 @@ class _ComposeStep:
         return replace(finding, repair=repair)
 
     async def _ends(self, project: str, services: Mapping[str, int | None]) -> Mapping[str, Any]:
-        """The last lines of what has ended."""
+        """Return the last lines of what has ended."""
         containers = await self._containers(project)
         names = [
             container.name
@@ -123,7 +123,7 @@ class _ComposeStep:
         return {"logs": dict(zip(names, logs, strict=True))}
 
     async def _repairable(self, assessed: AssessedContainer, finding: TargetFinding) -> TargetFinding:
-        """A container that runs badly with its repair; without one when it is gone, or a person's."""
+        """Add how a container is repaired that runs badly; nothing when it is gone, or a person's."""
         container = await read_container(self.context.docker, assessed.container.name)
         if container is None:
             return finding
@@ -143,7 +143,7 @@ class _ComposeStep:
         return {"log": await self._log(name)}
 
     async def _recreation(self, container: Container, cause: str) -> Repair | None:
-        """A container bears the id of the one whose network it shares: only a new one gets the new id.
+        """Return how a container is recreated whose network is gone: it bears the id of the old one.
 
         Never where that would deploy other settings, or where the other does not run yet.
         """
@@ -185,7 +185,7 @@ class _ComposeStep:
         )
 
     async def _in_trouble(self, facts: ComposeFacts, sources: Sources) -> ComposeFacts:
-        """The same with everything that decides whether it may be touched."""
+        """Add everything that decides whether the project may be touched."""
         context, rules, services = self.context, self.context.config.recovery, facts.project.services
         events, busy = await asyncio.gather(
             read_container_events(
@@ -226,7 +226,7 @@ class _ComposeStep:
         )
 
     async def _busy(self, sources: Sources) -> str | None:
-        """Why nothing of the project is touched now; None when nobody is at it."""
+        """Return why nothing of the project is touched now; None when nobody is at it."""
         hands_off_s = self.context.config.recovery.hands_off_s
         ago_s = self.context.clock() - sources.changed
         if abs(ago_s) < hands_off_s:
@@ -236,7 +236,7 @@ class _ComposeStep:
         return await hands_off.at_work(self.context)
 
     async def _containers(self, project: str) -> list[Container]:
-        """Those of `up`: nobody wants one of `compose run` back. Raises OpskitError DOCKER_*."""
+        """Read the containers of `up`, none of `compose run`. Raises OpskitError DOCKER_*."""
         containers = await read_compose_containers(self.context.docker, project)
         return [container for container in containers if not container.one_off]
 
@@ -251,7 +251,7 @@ class _ComposeStep:
 
 
 def _elsewhere(containers: Sequence[Container], sources: Sources) -> str | None:
-    """The folder of another project that bears the same name; None when the containers are this one's.
+    """Return the folder of another project that bears the same name; None when the containers are this one's.
 
     A folder that is no longer there is where this project was before it was moved.
     """

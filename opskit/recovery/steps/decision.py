@@ -144,7 +144,7 @@ class _Decision:
         return self._by_keeper(owner.service, owner.words)
 
     def _stray(self, owner: PortOwner) -> TargetFinding:
-        """A process that nothing keeps: only one that opskit started itself is ended."""
+        """Decide about a process that nothing keeps: only one that opskit started itself is ended."""
         if self.facts.program is not None and self.facts.is_ours:
             return self._restart(self.facts.program)
         if owner.process is None:
@@ -210,7 +210,7 @@ class _Decision:
         return self._repaired_by(commands, f"{words} keeps it", undo)
 
     def _unkept(self) -> TargetFinding:
-        """Nothing listens, and nothing that is known would start it, except the start command."""
+        """Decide where nothing listens and nothing keeps the server: only a start command starts it."""
         server, problem, facts = self.server, self.problem, self.facts
         if server.start:
             start = self._start_command()
@@ -237,7 +237,7 @@ class _Decision:
         return self._finding(Condition.BROKEN, cause=why, remedy=remedy)
 
     def _start_command(self) -> Command | None:
-        """The start command with an absolute program; None when it is not there."""
+        """Return the start command with an absolute program; None when it is not there."""
         if self.facts.start_program is None:
             return None
         program = str(Path(self.facts.start_program).absolute())

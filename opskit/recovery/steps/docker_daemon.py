@@ -53,7 +53,7 @@ def docker_daemon(
     machine: Machine | None = None,
     administrator: bool | None = None,
 ) -> Step:
-    """The step. `machine` and `administrator` (root) are this one's unless given."""
+    """Return the step. `machine` and `administrator` (root) are this one's unless given."""
     daemon = _Daemon(
         context,
         patience_s,
@@ -79,7 +79,7 @@ class _Daemon:
         return [TargetFinding(_NAME, Condition.HEALTHY, "ok", why)]
 
     async def _in_trouble(self, error: OpskitError) -> TargetFinding:
-        """Why it did not answer, and whether that is anybody's fault."""
+        """Return why it did not answer, and whether that is anybody's fault."""
         state, runtime = state_of(error), await self._runtime()
         is_installed = docker_runtime.installed(self.machine)
         evidence = {} if runtime is None else {"runtime": runtime.kind.value, "socket": runtime.socket}
@@ -112,7 +112,7 @@ class _Daemon:
         return replace(finding, read_again=partial(self._planned, runtime, state, finding))
 
     async def _late(self) -> TargetFinding | None:
-        """A daemon that is slow, or young; None for one that hangs."""
+        """Return the finding of a daemon that is slow, or young; None for one that hangs."""
         age_s = await asyncio.to_thread(docker_runtime.daemon_age_s)
         if await self._answers_late():
             return TargetFinding(_NAME, Condition.WAITING, "slow", "Docker answers, but slowly")
@@ -131,7 +131,7 @@ class _Daemon:
         return True
 
     async def _unit(self, runtime: Runtime) -> TargetFinding | None:
-        """What systemd says of a service that is down: stopped by somebody lately, or on its way."""
+        """Return what systemd says of a service that is down: stopped by somebody lately, or on its way."""
         is_user = runtime.kind is not RuntimeKind.SERVICE
         name = "docker-desktop.service" if runtime.kind is RuntimeKind.DESKTOP else "docker.service"
         shown = await unit_properties(self.context.environ, name, *_UNIT_PROPERTIES, user=is_user)
@@ -149,7 +149,7 @@ class _Daemon:
         return TargetFinding(_NAME, Condition.LEFT, "down", why, remedy=remedy)
 
     async def _runtime(self) -> Runtime | None:
-        """What runs the daemon; None for a context or an address that cannot be used."""
+        """Return what runs the daemon; None for a context or an address that cannot be used."""
         try:
             host: Host = await asyncio.to_thread(resolve, self.context.environ)
         except OpskitError:
@@ -197,14 +197,14 @@ class _Daemon:
 
 
 def used(stack: StackConfig) -> bool:
-    """Whether anything of the stack is configured to run in Docker, beyond what opskit assumes by itself."""
+    """Tell whether anything of the stack is configured to run in Docker, beyond opskit's own defaults."""
     usual = StackConfig()
     assumed = (usual.docker_network, usual.containers)
     return bool(stack.compose) or (stack.docker_network, stack.containers) != assumed
 
 
 def state_of(error: OpskitError) -> DaemonState:
-    """Why the daemon does not answer: by what the connection came to, not by words."""
+    """Return why the daemon does not answer: by what the connection came to, not by words."""
     cause = error.__cause__
     number = getattr(cause, "errno", None)
     if isinstance(cause, TimeoutError):
@@ -225,7 +225,7 @@ def plan(
     processes: Sequence[tuple[int, float]],
     administrator: bool,
 ) -> Repair | None:
-    """How this runtime is brought up, None when opskit may not. Pure.
+    """Return how this runtime is brought up, None when opskit may not. Pure.
 
     `due` are the marks whose repair was not made lately: a hung daemon is restarted, then killed and opened,
     each once in `docker_restart_every_s`.
@@ -248,7 +248,7 @@ def plan(
 
 
 def _control(runtime: Runtime, verb: Literal["start", "restart", "stop"]) -> tuple[str, ...] | None:
-    """The command that starts, restarts or stops a runtime; None where opskit does not know one."""
+    """Return the command that starts, restarts or stops a runtime; None where opskit does not know one."""
     match runtime.kind:
         case RuntimeKind.DESKTOP if runtime.mac:
             return ("docker", "desktop", verb, *(() if verb == "stop" else ("--detach",)))
@@ -278,7 +278,7 @@ def _is_permitted(runtime: Runtime, desktop_command: bool, administrator: bool) 
 
 
 def _killed(runtime: Runtime, processes: Sequence[tuple[int, float]]) -> list[tuple[str, ...]]:
-    """The last resort, on a Mac alone: end the application, whatever it says, and open it again."""
+    """Return the last resort, on a Mac alone: end the application and open it again."""
     if not runtime.mac:
         return []
     profile = ("--profile", runtime.profile or "default")

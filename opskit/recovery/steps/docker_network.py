@@ -11,7 +11,7 @@ _CREATE_S = 30.0
 
 
 def docker_network(context: RecoveryContext) -> Step:
-    """The step."""
+    """Return the step."""
     return Step("network", partial(_look, context), requires=("docker",))
 
 
@@ -45,7 +45,7 @@ def _finding(
 
 
 async def _owner(context: RecoveryContext, network: str) -> str | None:
-    """The project that declares the network as its own.
+    """Return the project that declares the network as its own.
 
     Made by anybody else it would lack the labels without which Compose 2 refuses it.
     """

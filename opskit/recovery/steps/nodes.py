@@ -15,7 +15,7 @@ from opskit.recovery.steps.server_step import ServerStep
 
 
 def nodes(context: RecoveryContext) -> list[Step]:
-    """A step for each node of the configuration; one on another machine is looked at and never repaired."""
+    """Return a step for each node of the configuration; one on another machine is never repaired."""
     return [_step(context, node) for node in context.config.nodes]
 
 
@@ -42,7 +42,7 @@ def _step(context: RecoveryContext, node: NodeConfig) -> Step:
 
 
 def node_problem(probe: NodeProbe, load_grace_s: float) -> ServerProblem:
-    """What a probe means for a repair. Pure."""
+    """Return what a probe means for a repair. Pure."""
     # Nothing listens: it may be starting. Something listens and gives no token: it may be loading.
     fresh_s = 0.0 if probe.state is NodeState.REFUSED else load_grace_s
     return ServerProblem(

@@ -49,7 +49,7 @@ class ComposeFacts:
 
     @property
     def command(self) -> str:
-        """How a person calls Compose for this project."""
+        """Return how a person calls Compose for this project."""
         return self.rules.compose
 
     def of(self, service: str) -> list[Container]:
@@ -63,7 +63,7 @@ class ComposeFacts:
         return assessed(survey, self.rules)
 
     def down(self) -> dict[str, str]:
-        """The services that `up` would start, and what is wrong with each."""
+        """Return the services that `up` would start, and what is wrong with each."""
         containers = self.assessed_containers()
         down: dict[str, str] = {}
         for name, service in self.project.services.items():
@@ -191,7 +191,7 @@ class _Judgement:
         return next(filter(None, reasons), "")
 
     def _leave_dependants(self) -> None:
-        """What needs a service that is not started would only fail, or start it too."""
+        """Leave what needs a service that is not started: it would only fail, or start that too."""
         changed = True
         while changed:
             changed = False
@@ -204,7 +204,7 @@ class _Judgement:
                     changed = True
 
     def project(self) -> TargetFinding:
-        """The finding of the project itself; a service that has a container is told of there."""
+        """Return the finding of the project itself; a service that has a container is told of there."""
         facts, project, down = self.facts, self.facts.project, self.down
         evidence: dict[str, Any] = {
             "project": project.name,
@@ -241,7 +241,7 @@ class _Judgement:
         return TargetFinding(facts.target, condition, state, cause, names, evidence, remedy)
 
     def container(self, entry: AssessedContainer) -> TargetFinding | None:
-        """Nothing for one that is well, unless it was repaired before: then its health counts."""
+        """Return the finding of a container; None for one that is well, unless it was repaired before."""
         facts, container, assessment = self.facts, entry.container, entry.assessment
         target, service = f"container:{container.name}", container.service or ""
         condition, why = Condition.BROKEN, ""
@@ -281,7 +281,7 @@ class _Judgement:
         )
 
     def _reason_to_leave(self, entry: AssessedContainer) -> str:
-        """Why one that runs badly, or whose network is gone, is left to people; nothing when it is not."""
+        """Return why a container that runs badly is left to people; nothing when it is not."""
         shared = entry.container.shares_network_of
         owner = next((other.service for other in self.facts.containers if other.id == shared), None)
         if self.facts.busy is not None:
@@ -291,7 +291,7 @@ class _Judgement:
         return entry.assessment.left
 
     def _notes(self) -> list[str]:
-        """What is told and never acted on."""
+        """Return what is told and never acted on."""
         facts, notes = self.facts, []
         drifted = sorted(
             {
@@ -318,7 +318,7 @@ class _Judgement:
 
 
 def is_drifted(project: Project, container: Container) -> bool:
-    """Whether a container was made of other settings than the files hold now.
+    """Tell whether a container was made of other settings than the files hold now.
 
     Versions of Compose digest differently: only a container of the same version can be compared.
     """

@@ -105,7 +105,7 @@ def server_of(config: NodeConfig | AgentConfig, whole: Config) -> ManagedServer:
 
 
 def weights_bytes(start: tuple[str, ...], folder: Path) -> int | None:
-    """The size of the model that a start command names by its folder (`--model DIR`); None when not told."""
+    """Return the size of the model that a start command names (`--model DIR`); None when not told."""
     for option, value in pairwise(start):
         if option == "--model":
             try:
@@ -158,7 +158,7 @@ class ServerFacts:
 
     @property
     def process(self) -> Running | None:
-        """The process on its port, else the one that does not listen yet."""
+        """Return the process on its port, else the one that does not listen yet."""
         return self.owner.process if self.owner is not None else self.program
 
 
@@ -254,7 +254,7 @@ async def _service_of_mac(context: RecoveryContext, name: str) -> InactiveServic
 
 
 async def _launchd_labels(context: RecoveryContext) -> list[str]:
-    """The jobs that launchd has loaded for this user."""
+    """Return the jobs that launchd has loaded for this user."""
     try:
         async with asyncio.timeout(_LAUNCHCTL_S):
             done = await run(("launchctl", "list"), env=context.environ)

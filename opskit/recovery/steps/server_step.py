@@ -55,7 +55,7 @@ class ServerStep:
         self._starts = False
 
     def finding(self, probe: NodeProbe | AgentProbe) -> TargetFinding:
-        """What a probe tells, before anything of this machine is read."""
+        """Return what a probe tells, before anything of this machine is read."""
         condition = CONDITIONS.get(probe.state, Condition.BROKEN)
         evidence = probe.evidence()
         return TargetFinding(
@@ -79,7 +79,7 @@ class ServerStep:
         *,
         code: str | None = None,
     ) -> TargetFinding:
-        """The finding of a server that is not well, by `facts` where they were read already."""
+        """Return the finding of a server that is not well, by `facts` where they were read already."""
         if self.server.is_optional and not self.server.explicit:
             why = f"{finding.cause}, and nobody configured it"
             return replace(finding, condition=Condition.ABSENT, state="absent", cause=why)
@@ -91,7 +91,7 @@ class ServerStep:
         return replace(_with(decision, finding.evidence, code), read_again=read_again)
 
     async def planned(self, problem: ServerProblem) -> TargetFinding:
-        """The finding of this moment, with a repair that is about to be made and its evidence."""
+        """Return the finding of this moment, with a repair that is about to be made and its evidence."""
         facts = await self.read()
         finding = self._decide(problem, facts)
         if finding.repair is None:
@@ -115,7 +115,7 @@ class ServerStep:
             remember_server(self.context.memory, self.server.name, fresh[-1])
 
     def _decide(self, problem: ServerProblem, facts: ServerFacts) -> TargetFinding:
-        """The decision of this moment; what this very run started is given the time to start."""
+        """Decide as of this moment; what this very run started is given the time to start."""
         rules = self.context.config.recovery
         if facts.process is not None and self._is_fresh(facts.process):
             problem = replace(problem, fresh_s=max(problem.fresh_s, self.server.settle_s or rules.step_s))
@@ -125,7 +125,7 @@ class ServerStep:
         return self._planned_at is not None and process.began > self._planned_at - SAME_START_S
 
     async def _evidence(self, facts: ServerFacts) -> Mapping[str, Any]:
-        """What can be told of a server before it is restarted; empty parts are left out."""
+        """Return what can be told of a server before it is restarted; empty parts are left out."""
         logs, resident = await asyncio.gather(self._logs(facts), self._resident())
         process = facts.process
         evidence: dict[str, Any] = {
@@ -154,7 +154,7 @@ class ServerStep:
         return {name: value for name, value in evidence.items() if value not in (None, [], {})}
 
     async def _logs(self, facts: ServerFacts) -> dict[str, list[str]]:
-        """The last lines of each log there is, by its name."""
+        """Return the last lines of each log there is, by its name."""
         server, environ = self.server, self.context.environ
         files = {}
         if server.kind is not None and server.kind.log_file:
@@ -178,7 +178,7 @@ class ServerStep:
         return {name: lines for name, lines in logs.items() if lines}
 
     async def _resident(self) -> list[str] | str | None:
-        """What a node says is loaded; its silence is evidence too."""
+        """Return what a node says is loaded; its silence is evidence too."""
         if not isinstance(self.config, NodeConfig):
             return None
         try:
@@ -193,13 +193,13 @@ class ServerStep:
 
 
 def _with(finding: TargetFinding, evidence: Mapping[str, Any], code: str | None) -> TargetFinding:
-    """The finding with what the probe told; only what is broken has a code."""
+    """Return the finding with what the probe told; only what is broken has a code."""
     is_broken = finding.condition is Condition.BROKEN
     return replace(finding, evidence=evidence, code=code if is_broken else None)
 
 
 def tail_of(path: Path) -> list[str]:
-    """The last lines of a file; none when it cannot be read. Nothing but a regular file is opened."""
+    """Return the last lines of a file; none when it cannot be read. Nothing but a regular file is opened."""
     try:
         if not path.is_file():
             return []
@@ -212,7 +212,7 @@ def tail_of(path: Path) -> list[str]:
 
 
 async def _output(command: tuple[str, ...], environ: Mapping[str, str]) -> list[str]:
-    """The last lines that a program writes; none when it fails or does not end."""
+    """Return the last lines that a program writes; none when it fails or does not end."""
     try:
         async with asyncio.timeout(_SOURCE_S):
             done = await run(command, env=environ)

@@ -22,7 +22,7 @@ _SETTLE_S = 45.0
 
 
 def wifi(context: RecoveryContext) -> Step | None:
-    """The step, None on a machine without macOS's or NetworkManager's tools."""
+    """Return the step, None on a machine without macOS's or NetworkManager's tools."""
     if context.platform != "darwin" and shutil.which("nmcli", path=context.environ.get("PATH")) is None:
         return None
     return Step(_NAME, partial(_look, context))
@@ -62,7 +62,7 @@ def _toggle(context: RecoveryContext, device: str, finding: TargetFinding, *, is
 
 
 def judge(state: "WifiState", *, is_mac: bool) -> TargetFinding:
-    """Whether the machine is on its network. Pure."""
+    """Tell whether the machine is on its network. Pure."""
     port = state.wifi
     if port is None:
         return TargetFinding(_NAME, Condition.ABSENT, "absent", "this machine has no Wi-Fi")
