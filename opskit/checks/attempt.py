@@ -31,7 +31,7 @@ class Failure:
 
     @property
     def error(self) -> OpskitError:
-        """Return it as an error of the catalogue: COMM_003 at the deadline, BUG_001 for a mistake of ours."""
+        """The same as an error of the catalogue: COMM_003 at the deadline, BUG_001 for a mistake of ours."""
         if self.exception is None:
             return OpskitError("COMM_003", f"no end within {self.limit_s:g} s")
         if isinstance(self.exception, OpskitError):

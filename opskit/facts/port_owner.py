@@ -96,7 +96,7 @@ class PortFacts:
 
     @property
     def owner(self) -> PortOwner | None:
-        """Return the owner to speak of; None where none is shown."""
+        """The owner to speak of; None where none is shown."""
         return _first(self.owners)
 
     @property
