@@ -1,23 +1,32 @@
-"""Work that waits for other work: circles, what a choice pulls in, and running it in that order."""
+"""Checks that wait for one another: circles, and what a choice of checks pulls in. Pure."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def cycle(requires: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the names of one circle in order, none when there is none. Unknown names are passed over."""
-    try:
-        TopologicalSorter(requires).prepare()
-    except CycleError as error:
-        names: list[str] = error.args[1]
-        # The library names each before what requires it, and the first one twice.
-        return names[:0:-1]
+    """The names of one circle in order, empty when there is none. Unknown names are passed over."""
+    done: set[str] = set()
+    for start in requires:
+        if start in done:
+            continue
+        way: dict[str, None] = {start: None}
+        stack = [iter(requires[start])]
+        while stack:
+            following = next(stack[-1], None)
+            if following is None:
+                stack.pop()
+                done.add(way.popitem()[0])
+            elif following in way:
+                names = list(way)
+                return names[names.index(following) :]
+            elif following not in done and following in requires:
+                way[following] = None
+                stack.append(iter(requires[following]))
     return []
 
 
 def closure(chosen: Iterable[str], requires: Mapping[str, Sequence[str]]) -> set[str]:
-    """Return the chosen names and everything that they require."""
+    """The chosen ones and everything they need."""
     found: set[str] = set()
     waiting = list(chosen)
     while waiting:
@@ -26,53 +35,3 @@ def closure(chosen: Iterable[str], requires: Mapping[str, Sequence[str]]) -> set
             found.add(name)
             waiting.extend(requires[name])
     return found
-
-
-async def in_order(
-    before: Mapping[str, Collection[str]],
-    turn: Callable[[str], Awaitable[None]],
-    *,
-    max_concurrent: int,
-    limit_s: float | None = None,
-) -> None:
-    """Take each turn once all that comes before it have ended, so many at once.
-
-    After `limit_s` what has not ended is cancelled. A turn that raises ends no other; the first exception is
-    raised at the end. Names that have no entry of their own are passed over.
-    """
-    order = TopologicalSorter({name: [other for other in before[name] if other in before] for name in before})
-    order.prepare()
-    ready: asyncio.Queue[str | None] = asyncio.Queue()
-    count = min(max_concurrent, len(before))
-
-    def hand_out() -> None:
-        for name in order.get_ready() if order.is_active() else ():
-            ready.put_nowait(name)
-        if not order.is_active():
-            for _ in range(count):
-                ready.put_nowait(None)
-
-    async def work() -> None:
-        failures: list[BaseException] = []
-        while (name := await ready.get()) is not None:
-            try:
-                await turn(name)
-            except Exception as exc:  # noqa: BLE001 - raised when the others have ended
-                failures.append(exc)
-            order.done(name)
-            hand_out()
-        if failures:
-            raise failures[0]
-
-    hand_out()
-    workers = [asyncio.create_task(work()) for _ in range(count)]
-    try:
-        if workers:
-            await asyncio.wait(workers, timeout=limit_s)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
-    for worker in workers:
-        if not worker.cancelled() and (failure := worker.exception()) is not None:
-            raise failure

@@ -9,7 +9,7 @@ from typing import Any
 
 from opskit.checks import judgement
 from opskit.checks.attempt import attempt
-from opskit.checks.graph import in_order
+from opskit.checks.order import in_order
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, Unjudged
 from opskit.errors import OpskitError
 from opskit.facts.survey import Survey

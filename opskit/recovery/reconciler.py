@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from opskit.checks.attempt import Failure, attempt
-from opskit.checks.graph import closure, in_order
+from opskit.checks.order import in_order
 from opskit.errors import OpskitError
 from opskit.recovery.executor import Executor
 from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
@@ -53,8 +53,11 @@ class Reconciler:
     """
 
     def __init__(self, steps: Sequence[Step], executor: Executor, *, only: Collection[str] = ()) -> None:
-        wanted = closure(only, {step.name: step.requires for step in steps})
-        self._steps = [step for step in steps if not only or step.name in wanted]
+        requires = {step.name: step.requires for step in steps}
+        wanted = list(only or requires)
+        for name in wanted:
+            wanted += [other for other in requires[name] if other not in wanted]
+        self._steps = [step for step in steps if step.name in wanted]
         self._executor = executor
         self._only = frozenset(only)
         self._turns: dict[str, _Turn] = {}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.checks.graph import cycle, in_order
+from opskit.checks.order import in_order
 
 GRAPHS = st.integers(1, 8).flatmap(
     lambda size: st.fixed_dictionaries(
@@ -63,9 +63,3 @@ async def test_what_has_not_ended_in_time_is_cancelled():
 
     await in_order({"hangs": (), "waits": ("hangs",), "quick": ()}, turn, max_concurrent=9, limit_s=0.05)
     assert ended == ["quick"]
-
-
-def test_a_circle_is_named_in_order():
-    """Each requires the next; a name that nobody has is no circle."""
-    assert cycle({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]}) == ["a", "b", "c"]
-    assert cycle({"a": ["b", "unknown"], "b": []}) == []
