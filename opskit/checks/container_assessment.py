@@ -154,6 +154,10 @@ class AssessedContainer:
     assessment: ContainerAssessment
 
     @property
+    def state(self) -> ContainerState:
+        return self.assessment.state
+
+    @property
     def condition(self) -> ContainerCondition:
         return self.assessment.condition
 

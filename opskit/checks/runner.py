@@ -9,6 +9,7 @@ from typing import Any
 
 from opskit.checks import judgement
 from opskit.checks.attempt import attempt
+from opskit.checks.order import in_order
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, Unjudged
 from opskit.errors import OpskitError
 from opskit.facts.survey import Survey
@@ -65,40 +66,15 @@ class _Run:
 
     async def pass_over(self, limit: float | None) -> None:
         """Judge everything that has no finding yet. After `limit` (monotonic) nothing new begins."""
-        waiting = {
-            name: sum(other not in self.findings for other in _before(check))
-            for name, check in self.checks.items()
-            if name not in self.findings
-        }
-        dependants: dict[str, list[str]] = {}
-        for name in waiting:
-            for other in _before(self.checks[name]):
-                dependants.setdefault(other, []).append(name)
-        ready: asyncio.Queue[str | None] = asyncio.Queue()
-        for name, count in waiting.items():
-            if count == 0:
-                ready.put_nowait(name)
-        left = len(waiting)
 
-        async def work() -> None:
-            nonlocal left
-            while (name := await ready.get()) is not None:
-                finding = await self._finding(self.checks[name], limit)
-                self.findings[name] = finding
-                self.told(finding)
-                left -= 1
-                for other in dependants.get(name, ()):
-                    waiting[other] -= 1
-                    if waiting[other] == 0:
-                        ready.put_nowait(other)
-                if left == 0:
-                    for _ in range(self.max_concurrent):
-                        ready.put_nowait(None)
+        async def judge(name: str) -> None:
+            finding = await self._finding(self.checks[name], limit)
+            self.findings[name] = finding
+            self.told(finding)
 
-        if left:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self.max_concurrent, left)):
-                    group.create_task(work())
+        open_checks = {name: check for name, check in self.checks.items() if name not in self.findings}
+        before = {name: {*check.requires, *check.after} for name, check in open_checks.items()}
+        await in_order(before, judge, max_concurrent=self.max_concurrent)
 
     async def _finding(self, check: Check, limit: float | None) -> Finding:
         if check.skip is not None:
@@ -143,10 +119,6 @@ async def observed(check: Check, around: Survey) -> tuple[Finding, Mapping[str, 
     watched = replace(check, kind=replace(check.kind, observe=keeping))
     finding = await _attempt(watched, around, time.monotonic(), None)
     return finding, kept[0].values if kept and not kept[0].problem else None
-
-
-def _before(check: Check) -> set[str]:
-    return {*check.requires, *check.after}
 
 
 def _over(limit: float | None) -> bool:

@@ -1,4 +1,4 @@
-"""`opskit recover`: mend what is broken, once, and leave alone what is not."""
+"""`opskit recover`: repair what is broken, once, and leave alone what is not."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -42,9 +42,9 @@ def recover(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Mend what is broken, once: Wi-Fi, internet, Docker, network, Compose projects, model nodes, agents.
+    """Repair what is broken, once: Wi-Fi, internet, Docker, network, Compose projects, model nodes, agents.
 
-    Exits 0 (well, or mended), 1 (broken), 3 (could not be judged), 5 (given up), 75 (another one runs).
+    Exits 0 (well, or repaired), 1 (broken), 3 (could not be judged), 5 (given up), 75 (another one runs).
     """
     del debug  # read by main
     if ctx.invoked_subcommand is not None:
@@ -71,12 +71,11 @@ async def _recover(wish: "RecoverOptions", path: str | None) -> "RecoveryRun":
 
     from opskit.cli import render
     from opskit.config.load import ensure_state_dir
-    from opskit.recovery.plan import steps
     from opskit.recovery.run import recover as heal
 
     loaded = context.load_config(path)
     folder = ensure_state_dir(loaded.state_dir)
-    return await heal(loaded, os.environ, folder, wish, steps=steps, platform=sys.platform, note=render.note)
+    return await heal(loaded, os.environ, folder, wish, platform=sys.platform, note=render.note)
 
 
 app.command("levels", short_help="Bring Victoria's levels back.")(levels)

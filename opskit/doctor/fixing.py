@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from opskit.config.load import ensure_state_dir
@@ -14,7 +14,7 @@ from opskit.doctor.examination import examine
 from opskit.doctor.target import ExaminationTarget
 from opskit.recovery.executor import Executor, executing
 from opskit.recovery.outcome import Outcome, RepairResult
-from opskit.recovery.step import Command, Condition, Repair, TargetObservation
+from opskit.recovery.step import Command, Condition, Repair, TargetFinding
 
 #: How long a fix may run, and how often its effect is looked for.
 _COMMAND_S = 60.0
@@ -78,33 +78,31 @@ class _Fixing:
 
     async def run(self, executor: Executor, patience_s: float | None) -> Outcome:
         cause = self.cause
-        broken = self._broken()
         repair = Repair(
             (Command(_itself(self.fix.command), _COMMAND_S),),
             precondition=cause.title,
             undo=self.fix.undo,
             settle_s=patience_s,
+            evidence=self._evidence,
         )
-        outcome = Outcome("doctor", self.name, RepairResult.FAILED, cause.id, cause.title, code=cause.code)
-        return await executor.repair(
-            broken, repair, outcome, evidence=self._evidence, look_again=self._examine_again
-        )
+        finding = replace(self._finding(Condition.BROKEN), code=cause.code, repair=repair)
+        return await executor.repair(finding, Outcome.of("doctor", finding), look_again=self._examine_again)
 
-    def _broken(self) -> TargetObservation:
-        return TargetObservation(self.name, Condition.BROKEN, self.cause.id, self.cause.title)
+    def _finding(self, condition: Condition) -> TargetFinding:
+        return TargetFinding(self.name, condition, self.cause.id, self.cause.title)
 
     async def _evidence(self) -> Mapping[str, Any]:
         return {"cause": self.cause.key, "shown": list(self.cause.evidence)}
 
-    async def _examine_again(self, settle_s: float) -> TargetObservation:
+    async def _examine_again(self, settle_s: float) -> TargetFinding:
         """Examine everything: at once, and until the cause is gone or the time is over."""
         until = time.monotonic() + settle_s
         while True:
             self.diagnosis = await examine(self.target)
             if self.cause.key not in _keys(self.diagnosis):
-                return TargetObservation(self.name, Condition.HEALTHY)
+                return self._finding(Condition.HEALTHY)
             if time.monotonic() >= until:
-                return self._broken()
+                return self._finding(Condition.BROKEN)
             await asyncio.sleep(_AGAIN_S)
 
 

@@ -60,7 +60,7 @@ class CommandRunner:
 
 
 def _spawned(command: Command, environ: Mapping[str, str], log: Path) -> int:
-    """The process id. Raises NotStarted."""
+    """Start a program and return its process id. Raises NotStarted."""
     try:
         handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except (OSError, ValueError) as exc:

@@ -1,6 +1,6 @@
 """The only place of opskit that runs a command which changes something.
 
-Whoever repairs (`recover` and its subcommands, `doctor --fix`, `schedule`) does it through an executor: one
+Every command that repairs (`recover` and its subcommands, `doctor --fix`, `schedule`) uses an executor: one
 process at a time, never against a pause, within the budget of the target, with evidence and an audit line
 before the first command, and with the same look again afterwards.
 """
@@ -12,10 +12,11 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from opskit.checks.attempt import Failure, attempt
 from opskit.config.schema import Config, LogConfig, RecoveryConfig
 from opskit.errors import OpskitError
 from opskit.recovery import budget, pauses
@@ -26,115 +27,120 @@ from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice, Tell
 from opskit.recovery.outcome import Outcome, Ran, RepairResult
-from opskit.recovery.step import Command, Condition, Repair, TargetObservation
+from opskit.recovery.step import Command, Condition, Repair, TargetFinding
 from opskit.system.lock import try_lock
-from opskit.system.process import read_process
+from opskit.system.process import SAME_START_S, Process, read_process
 from opskit.text import utc
 
 LOCK_NAME = "recover.lock"
-#: Gathers what would be gone after a repair.
-Collect = Callable[[], Awaitable[Mapping[str, Any]]]
 #: The target after a repair, watched for so many seconds; None when it is no longer there.
-LookAgain = Callable[[float], Awaitable[TargetObservation | None]]
-#: Evidence is asked of the same servers that are in trouble.
+LookAgain = Callable[[float], Awaitable[TargetFinding | None]]
+#: A second reading and evidence ask the same servers that are in trouble.
+_READ_S = 15.0
 _EVIDENCE_S = 15.0
-_AS_SEEN = {
-    Condition.WAITING: RepairResult.WAITING,
-    Condition.LEFT: RepairResult.LEFT,
-    Condition.ABSENT: RepairResult.ABSENT,
-    Condition.UNKNOWN: RepairResult.INCONCLUSIVE,
-}
 
 
+async def _silent(_notice: Notice) -> None:
+    """Send nothing."""
+
+
+@dataclass(slots=True)
 class Executor:
     """Repairs one target after the other. Without an `audit` it is a dry run and changes nothing.
 
-    `source` is the command of opskit that repairs, for the audit; `note` is called with each command before
-    it is run.
+    `notify` sends a notice to people. `source` is the command of opskit that repairs, for the audit; `note`
+    is called with each command before it is run.
     """
 
-    def __init__(
-        self,
-        rules: RecoveryConfig,
-        folder: Path,
-        memory: Memory,
-        *,
-        runner: CommandRunner,
-        audit: Audit | None,
-        notify: Tell,
-        run_id: str,
-        source: str = "recover",
-        clock: Callable[[], float] = time.time,
-        note: Callable[[str], None] = lambda _text: None,
-    ) -> None:
-        self.rules = rules
-        self.memory = memory
-        self.run_id = run_id
-        self.dry = audit is None
-        self._folder = folder
-        self._runner = runner
-        self._audit = audit
-        self._notify_person = notify
-        self._source = source
-        self._clock = clock
-        self._note = note
+    rules: RecoveryConfig
+    folder: Path
+    memory: Memory
+    runner: CommandRunner
+    audit: Audit | None
+    notify: Tell = _silent
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    source: str = "recover"
+    clock: Callable[[], float] = time.time
+    note: Callable[[str], None] = lambda _text: None
+
+    @property
+    def dry(self) -> bool:
+        return self.audit is None
 
     @property
     def ran(self) -> Sequence[Ran]:
         """Every command that was run, in order."""
-        return self._runner.ran
+        return self.runner.ran
 
     def pause_of(self, target: str, *names: str) -> pauses.Pause | None:
         """Return the pause that holds for a target now, by any of its names."""
-        return pauses.covering(pauses.read(self._folder, self._clock()), target, *names)
+        return pauses.covering(pauses.read(self.folder, self.clock()), target, *names)
 
-    async def repair(
-        self,
-        seen: TargetObservation,
-        repair: Repair,
-        outcome: Outcome,
-        *,
-        evidence: Collect,
-        look_again: LookAgain,
-    ) -> Outcome:
-        """Repair one target, if its pauses and its budget allow, and look whether it helped."""
-        if (pause := self.pause_of(seen.target, outcome.step, *seen.names)) is not None:
-            return replace(outcome, result=RepairResult.PAUSED, cause=paused(pause, seen.cause))
-        permit, record = budget.judge(self.memory.of(seen.target), self._clock(), self.rules)
+    async def repair(self, finding: TargetFinding, outcome: Outcome, *, look_again: LookAgain) -> Outcome:
+        """Repair one target, if its pauses and its budget allow, and look whether it helped.
+
+        `outcome` is what is known of it so far. Never raises for what planning or gathering evidence does.
+        """
+        if (paused := self._paused(finding, outcome)) is not None:
+            return paused
+        if finding.read_again is not None:
+            fresh = await attempt(finding.read_again(), _READ_S)
+            if isinstance(fresh, Failure) and fresh.is_late:
+                why = f"{finding.cause}; no repair could be planned in time"
+                return replace(outcome, result=RepairResult.INCONCLUSIVE, cause=why)
+            if isinstance(fresh, Failure):
+                why = f"{finding.cause}; no repair could be planned: {fresh.error.message}"
+                remedy = finding.remedy or fresh.error.remedy
+                return replace(outcome, result=RepairResult.MANUAL, cause=why, remedy=remedy)
+            finding, outcome = fresh, Outcome.of(outcome.step, fresh)
+        if finding.condition is not Condition.BROKEN:
+            return outcome
+        if (repair := finding.repair) is None:
+            return await self._leave_to_person(outcome)
+        permit, record = budget.judge(self.memory.of(finding.target), self.clock(), self.rules)
         outcome = replace(outcome, undo=repair.undo)
         if not self.dry:
-            self.memory.targets[seen.target] = record
+            self.memory.targets[finding.target] = record
             for level in permit.notices:
-                await self.notify(level, outcome, permit.why)
+                await self._notify(level, outcome, permit.why)
         if not permit.allowed:
             result = RepairResult.GAVE_UP if permit.circuit is RepairCircuit.OPEN else RepairResult.NOT_YET
-            return replace(outcome, result=result, cause=f"{seen.cause}; {permit.why}")
+            return replace(outcome, result=result, cause=f"{finding.cause}; {permit.why}")
         if self.dry:
             return replace(outcome, result=RepairResult.WOULD_REPAIR, planned=repair.commands)
-        try:
-            async with asyncio.timeout(_EVIDENCE_S):
-                collected = await evidence()
-        except (TimeoutError, OpskitError) as exc:
-            collected = {"evidence": f"could not be gathered: {str(exc) or 'no answer in time'}"}
-        outcome = replace(outcome, evidence={**outcome.evidence, **collected})
-        if (pause := self.pause_of(seen.target, outcome.step, *seen.names)) is not None:
-            return replace(outcome, result=RepairResult.PAUSED, cause=paused(pause, seen.cause))
-        return await self._carry_out(seen, repair, outcome, look_again)
+        if repair.evidence is not None:
+            evidence = await attempt(repair.evidence(), _EVIDENCE_S)
+            if isinstance(evidence, Failure):
+                reason = "no answer in time" if evidence.is_late else evidence.error.message
+                evidence = {"evidence": f"could not be gathered: {reason}"}
+            outcome = replace(outcome, evidence={**outcome.evidence, **evidence})
+        if (paused := self._paused(finding, outcome)) is not None:
+            return paused
+        return await self._carry_out(finding, repair, outcome, look_again)
+
+    def _paused(self, finding: TargetFinding, outcome: Outcome) -> Outcome | None:
+        """Return the outcome of a broken target that a person paused; None when nobody did."""
+        pause = self.pause_of(finding.target, outcome.step, *finding.names)
+        if pause is None:
+            return None
+        cause = f"paused {pause_words(pause)}; it is broken: {finding.cause}"
+        return replace(outcome, result=RepairResult.PAUSED, cause=cause)
 
     async def _carry_out(
-        self, seen: TargetObservation, repair: Repair, outcome: Outcome, look_again: LookAgain
+        self, finding: TargetFinding, repair: Repair, outcome: Outcome, look_again: LookAgain
     ) -> Outcome:
-        self.memory.targets[seen.target] = budget.begun(self.memory.of(seen.target), self._clock())
+        target = finding.target
+        self.memory.targets[target] = budget.begun(self.memory.of(target), self.clock())
         if repair.mark is not None:
-            self.memory.marks[repair.mark] = self._clock()
+            self.memory.marks[repair.mark] = self.clock()
         self.memory.save()
-        self._write("repair_begins", outcome, repair, ())
+        self._audit_repair("repair_begins", outcome, repair, (), evidence=outcome.evidence)
         ran: list[Ran] = []
         try:
             for command in repair.commands:
-                self._note(f"{seen.target} is {seen.state} ({seen.cause}): `{command.shown}`")
-                ran.append(await self._runner.run(command))
-                self._keep_server(seen.target, ran[-1])
+                self.note(f"{target} is {finding.state} ({finding.cause}): `{command.shown}`")
+                ran.append(await self.runner.run(command))
+                self._remember_server(target, ran[-1])
                 if ran[-1].exit != 0:
                     break
             settle_s = self.rules.step_s if repair.settle_s is None else repair.settle_s
@@ -142,62 +148,62 @@ class Executor:
             failed = bool(ran) and ran[-1].exit != 0
             after = await look_again(0.0 if failed else settle_s)
         except asyncio.CancelledError:
-            self._write("repair_cut_off", outcome, repair, ran)
+            self._audit_repair("repair_cut_off", outcome, repair, ran)
             raise
-        outcome = _after(replace(outcome, ran=tuple(ran)), seen, after)
-        self._write("repair_ended", outcome, repair, ran)
+        outcome = _after(replace(outcome, ran=tuple(ran)), finding, after)
+        self._audit_repair("repair_ended", outcome, repair, ran, result=outcome.result.value)
         if outcome.result in (RepairResult.REPAIRED, RepairResult.LEFT):
-            # What might be repaired is; what is left is somebody's, and delays no later repair.
+            # What is left is a person's, and delays no later repair.
             await self.note_health(outcome)
         if outcome.result is RepairResult.REPAIRED:
-            await self.notify(Level.REPAIRED, outcome, "")
+            await self._notify(Level.REPAIRED, outcome, "")
         self.memory.save()
         return outcome
 
     async def run(self, command: Command, **context: Any) -> Ran:
         """Run one command of a procedure that a person asked for; `context` goes into its audit lines."""
-        if self._audit is None:
+        if self.audit is None:
             raise AssertionError("a dry run runs nothing")
         self.write("command_begins", **context, command=command.shown, cwd=command.cwd)
-        done = await self._runner.run(command)
+        done = await self.runner.run(command)
         self.write("command_ended", **context, **done.as_json())
         return done
 
     def record(self, done: Ran, **context: Any) -> None:
         """Keep and audit what was done without a program: a request to a server's own API, or a file."""
-        self._runner.ran.append(done)
+        self.runner.ran.append(done)
         self.write("command_ended", **context, **done.as_json())
 
     def write(self, event: str, **content: Any) -> None:
         """Write one audit line; nothing in a dry run."""
-        if self._audit is not None:
-            self._audit.write(
-                at=utc(self._clock()), event=event, run=self.run_id, source=self._source, **content
+        if self.audit is not None:
+            self.audit.write(
+                at=utc(self.clock()), event=event, run=self.run_id, source=self.source, **content
             )
 
     async def note_health(self, outcome: Outcome) -> None:
-        """Remember that a target is well; whoever heard that it was given up hears that it recovered."""
+        """Remember that a target is well, and notify people of it who heard that it was given up."""
         record = self.memory.targets.get(outcome.target)
         if self.dry or record is None:
             return
-        record, level = budget.healthy(record, self._clock(), self.rules)
+        record, level = budget.healthy(record, self.clock(), self.rules)
         self.memory.targets[outcome.target] = record
         if level is not None:
-            await self.notify(level, outcome, "it has been well since, and is watched as before")
+            await self._notify(level, outcome, "it has been well since, and is watched as before")
 
-    async def leave_to_person(self, outcome: Outcome) -> Outcome:
+    async def _leave_to_person(self, outcome: Outcome) -> Outcome:
         """Return the outcome of a target that opskit cannot repair; a person is notified once in a while."""
-        now = self._clock()
+        now = self.clock()
         record = budget.sane(self.memory.of(outcome.target), now, self.rules)
         notified_at = record.escalated_at
         if not self.dry:
             if notified_at is None or now - notified_at >= self.rules.escalate_s:
                 record = replace(record, escalated_at=now)
-                await self.notify(Level.ESCALATION, outcome, "opskit cannot repair this")
+                await self._notify(Level.ESCALATION, outcome, "opskit cannot repair this")
             self.memory.targets[outcome.target] = replace(record, healthy_since=None)
         return replace(outcome, result=RepairResult.MANUAL)
 
-    async def notify(self, level: Level, outcome: Outcome, more: str) -> None:
+    async def _notify(self, level: Level, outcome: Outcome, more: str) -> None:
         """Send one notice about a target."""
         words = {
             Level.CRITICAL: f"opskit has given up on {outcome.target}",
@@ -206,27 +212,36 @@ class Executor:
             Level.RECOVERED: f"{outcome.target} is well again",
             Level.REPAIRED: f"{outcome.target} was repaired",
         }
-        await self._notify_person(
+        await self.notify(
             Notice(
                 level,
                 outcome.target,
                 words[level],
                 "; ".join(part for part in (outcome.cause, more) if part),
-                utc(self._clock()),
+                utc(self.clock()),
                 socket.gethostname(),
                 self.run_id,
                 outcome.remedy,
             )
         )
 
-    def _keep_server(self, target: str, done: Ran) -> None:
-        """A server that was started is ours to end, however this run ends."""
-        started = None if done.pid is None else read_process(done.pid)
-        if started is not None:
-            self.memory.facts[f"started:{target}"] = {"pid": started.pid, "began": started.began}
+    def _remember_server(self, target: str, done: Ran) -> None:
+        """Remember a server that was started: it is ours to end, however this run ends."""
+        process = None if done.pid is None else read_process(done.pid)
+        if process is not None:
+            remember_server(self.memory, target, process)
             self.memory.save()
 
-    def _write(self, event: str, outcome: Outcome, repair: Repair, ran: Sequence[Ran]) -> None:
+    def _audit_repair(
+        self,
+        event: str,
+        outcome: Outcome,
+        repair: Repair,
+        ran: Sequence[Ran],
+        *,
+        result: str | None = None,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> None:
         self.write(
             event,
             step=outcome.step,
@@ -237,40 +252,46 @@ class Executor:
             commands=[command.shown for command in repair.commands],
             ran=[done.as_json() for done in ran],
             undo=repair.undo,
-            result=outcome.result.value if event == "repair_ended" else None,
-            evidence=outcome.evidence if event == "repair_begins" else None,
+            result=result,
+            evidence=evidence,
         )
 
 
-def as_seen(seen: TargetObservation) -> RepairResult:
-    """Return the result of a target that is not to be repaired."""
-    return _AS_SEEN.get(seen.condition, RepairResult.OK)
-
-
-def paused(pause: pauses.Pause, cause: str) -> str:
-    """Say until when and why a broken target is paused."""
+def pause_words(pause: pauses.Pause) -> str:
+    """Say until when a target is paused, and why."""
     until = "until `opskit resume`" if pause.until is None else f"until {utc(pause.until)}"
-    why = f" ({pause.reason})" if pause.reason else ""
-    return f"paused {until}{why}; it is broken: {cause}"
+    return f"{until} ({pause.reason})" if pause.reason else until
 
 
-def _after(outcome: Outcome, before: TargetObservation, after: TargetObservation | None) -> Outcome:
-    """What a repair came to."""
-    last = outcome.ran[-1] if outcome.ran else None
-    failed = last is not None and last.exit != 0
+def _after(outcome: Outcome, before: TargetFinding, after: TargetFinding | None) -> Outcome:
+    """Return what a repair came to."""
+    failed = next((done for done in outcome.ran if done.exit != 0), None)
     if after is None or after.condition is Condition.HEALTHY:
-        note = f" (although `{last.command.shown}` said: {last.said})" if failed and last else ""
+        note = f" (although `{failed.command.shown}` said: {failed.said})" if failed else ""
         cause = f"was {before.state}: {before.cause}{note}"
         return replace(outcome, result=RepairResult.REPAIRED, state="ok", cause=cause)
-    if failed and last is not None:
-        cause = f"{before.cause}; `{last.command.shown}` failed: {last.said}"
+    if failed is not None:
+        cause = f"{before.cause}; `{failed.command.shown}` failed: {failed.said}"
         return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
-    if after.condition is Condition.BROKEN or after.condition is Condition.UNKNOWN:
+    if after.condition in (Condition.BROKEN, Condition.UNKNOWN):
         cause = f"{before.cause}; the repair did not help: {after.cause}"
         return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
-    return replace(
-        outcome, result=as_seen(after), state=after.state, cause=f"{before.cause}; now: {after.cause}"
-    )
+    result = Outcome.of(outcome.step, after).result
+    return replace(outcome, result=result, state=after.state, cause=f"{before.cause}; now: {after.cause}")
+
+
+def remember_server(memory: Memory, target: str, process: Process) -> None:
+    """Keep that this process is one that a repair started."""
+    memory.facts[f"started:{target}"] = {"pid": process.pid, "began": process.began}
+
+
+def started_by_us(memory: Memory, target: str, process: Process) -> bool:
+    """Tell whether an earlier repair of the target started this process."""
+    fact: Any = memory.facts.get(f"started:{target}")
+    try:
+        return int(fact["pid"]) == process.pid and abs(float(fact["began"]) - process.began) < SAME_START_S
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 @contextlib.contextmanager
@@ -304,13 +325,12 @@ async def executing(
     *,
     source: str,
     dry: bool = False,
-    notify: Callable[[Memory], Tell] | None = None,
     clock: Callable[[], float] = time.time,
     note: Callable[[str], None] = lambda _text: None,
 ) -> AsyncIterator[Executor]:
     """Yield an executor of repairs under the lock of recovery; what it remembers is saved at the end.
 
-    `notify` makes what sends notices, None sends none. Raises OpskitError RECOVER_001 when another one runs,
+    It sends no notices unless it is given who does. Raises OpskitError RECOVER_001 when another one runs,
     StateError when state cannot be read or written.
     """
     with alone(folder), contextlib.ExitStack() as parts:
@@ -318,17 +338,13 @@ async def executing(
         if damage is not None:
             note(damage)
         pauses.read(folder, clock())  # damaged ones are reported before anything is done
-        audit = None if dry else Audit(folder, config.log)
-        if audit is not None:
-            parts.callback(audit.close)
+        audit = None if dry else parts.enter_context(contextlib.closing(Audit(folder, config.log)))
         yield Executor(
             config.recovery,
             folder,
             memory,
-            runner=CommandRunner(folder, environ),
-            audit=audit,
-            notify=_silent if dry or notify is None else notify(memory),
-            run_id=str(uuid.uuid4()),
+            CommandRunner(folder, environ),
+            audit,
             source=source,
             clock=clock,
             note=note,
@@ -346,22 +362,6 @@ def scheduling(
     It has a lock of its own: a job that is started may begin a recovery at once. Raises as `executing` does.
     """
     lock = alone(folder, "schedule.lock", "change of the schedule") if exclusive else contextlib.nullcontext()
-    with lock:
-        audit = Audit(folder, LogConfig())
-        try:
-            yield Executor(
-                RecoveryConfig(),
-                folder,
-                Memory(folder / "schedule.json"),
-                runner=CommandRunner(folder, environ),
-                audit=audit,
-                notify=_silent,
-                run_id=str(uuid.uuid4()),
-                source=source,
-            )
-        finally:
-            audit.close()
-
-
-async def _silent(_notice: Notice) -> None:
-    """Send nothing."""
+    with lock, contextlib.closing(Audit(folder, LogConfig())) as audit:
+        memory, runner = Memory(folder / "schedule.json"), CommandRunner(folder, environ)
+        yield Executor(RecoveryConfig(), folder, memory, runner, audit, source=source)

@@ -92,12 +92,12 @@ async def plan_rebuild(it: Procedure, key: str) -> RebuildPlan:
     is missing), DOCKER_*.
     """
     it.check_pauses(f"compose:{key}", key)
-    project = await configured(it.ground, key)
+    project = await configured(it.context, key)
     if project.project is None:
         raise AssertionError("a configured project is declared")
     services = project.project.services
     built = tuple(sorted(name for name, service in services.items() if service.built))
-    docker = it.ground.door
+    docker = it.context.docker
     listed = await docker.containers(labels=[f"{PROJECT}={project.name}"])
     containers = await read_containers(docker, [container.id for container in listed])
     for name, service in services.items():
@@ -151,7 +151,7 @@ async def rebuild(it: Procedure, plan: RebuildPlan, options: RebuildOptions) -> 
     if it.dry:
         return it.done([])
     findings = await wait_until_well(
-        it.ground, project.name, plan.services, limit_s=options.wait_s, say=it.say
+        it.context, project.name, plan.services, limit_s=options.wait_s, say=it.say
     )
     if all(finding.status is Status.PASS for finding in findings):
         await _remove_replaced(it, plan)
@@ -177,7 +177,7 @@ async def _remove_replaced(it: Procedure, plan: RebuildPlan) -> None:
 
     Version 1 of Compose writes no labels on images, so they are known by the containers that used them.
     """
-    images = {str(image["Id"]): image for image in await it.ground.door.all_of("image")}
+    images = {str(image["Id"]): image for image in await it.context.docker.all_of("image")}
     for identifier in dict.fromkeys(plan.images.values()):
         if identifier in images and not _names(images[identifier]):
             removal = await it.do(Command(("docker", "image", "rm", _short(identifier)), _CLEAN_S))
@@ -187,7 +187,7 @@ async def _remove_replaced(it: Procedure, plan: RebuildPlan) -> None:
 
 async def _own(it: Procedure, kind: str, project: ComposeProject) -> list[Mapping[str, Any]]:
     """The volumes or images that carry the label of a project."""
-    objects = await it.ground.door.all_of(kind)
+    objects = await it.context.docker.all_of(kind)
     return [item for item in objects if (item.get("Labels") or {}).get(PROJECT) == project.name]
 
 

@@ -12,7 +12,7 @@ from opskit.facts.survey import Survey
 from opskit.providers.agent import LEVELS
 from opskit.recovery.outcome import RecoveryRun
 from opskit.recovery.run import RecoverOptions, recover
-from opskit.recovery.steps.agents import AgentStep
+from opskit.recovery.steps.agents import agent_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ async def levels(
         environ,
         folder,
         RecoverOptions(dry=dry),
-        steps=lambda ground: [AgentStep(ground, agent, all_levels=True)],
+        steps=lambda context: [agent_step(context, agent, all_levels=True)],
         platform=platform,
         note=note,
     )

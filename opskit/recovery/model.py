@@ -17,12 +17,17 @@ from opskit.facts.container_survey import read_container
 from opskit.facts.node import read_node
 from opskit.llm.plan import same_model
 from opskit.recovery.chat import address, chat
-from opskit.recovery.compose_projects import ComposeProject, configured, labelled
+from opskit.recovery.compose_projects import (
+    ComposeProject,
+    UnusableProject,
+    configured,
+    labelled,
+    read_project,
+)
 from opskit.recovery.node_model import reload_model, restart_server
 from opskit.recovery.procedure import Procedure, ProcedureResult
 from opskit.recovery.startup import service_containers, standing, wait_until_well
-from opskit.recovery.step import Command, TargetObservation
-from opskit.recovery.steps.declared import declared, sources
+from opskit.recovery.step import Command
 from opskit.result import Finding, Status
 from opskit.system.docker_records import SERVICE
 
@@ -136,9 +141,9 @@ async def _up(it: Procedure, target: ModelService, wait_s: float) -> list[Findin
     service = target.service
     if target.project is not None:
         return await wait_until_well(
-            it.ground, target.project.name, [service], limit_s=wait_s, say=it.say, only=service
+            it.context, target.project.name, [service], limit_s=wait_s, say=it.say, only=service
         )
-    container = await read_container(it.ground.door, target.container or "")
+    container = await read_container(it.context.docker, target.container or "")
     now = None if container is None else standing(container, {container.id: container}, datetime.now(UTC))
     # Its health may take its time: the chat waits for that.
     runs = now is not None and (now.well or not now.final or now.unchecked)
@@ -149,20 +154,20 @@ async def _up(it: Procedure, target: ModelService, wait_s: float) -> list[Findin
 
 async def _chat(it: Procedure, target: ModelService, url: str | None, limit_s: float) -> Finding:
     """Wait until it says that it is healthy, then ask it."""
-    url = url or address(it.ground.config, target.names, await _container(it, target))
+    url = url or address(it.context.config, target.names, await _container(it, target))
     if url is None:
         why = "no port of it is published and its address is not configured, so nothing was asked"
         remedy = "give its address with --url"
         return Finding("chat", target.service, Status.INCONCLUSIVE, "not asked", why, remedy=remedy)
     it.say(f"waiting for {url}/health, then asking it")
-    answer_s = it.ground.config.budgets.total_s
+    answer_s = it.context.config.budgets.total_s
     return await chat(url, target.names, healthy_s=limit_s, limit_s=answer_s)
 
 
 async def _container(it: Procedure, target: ModelService) -> Container | None:
     if target.project is None:
-        return await read_container(it.ground.door, target.container or "")
-    containers = await service_containers(it.ground, target.project.name, target.service)
+        return await read_container(it.context.docker, target.container or "")
+    containers = await service_containers(it.context, target.project.name, target.service)
     return next(iter(containers), None)
 
 
@@ -175,7 +180,7 @@ async def _check_image(it: Procedure, target: ModelService) -> None:
     names: tuple[str, ...] = () if container is None else (container.image,)
     if container is None and project.project is not None:
         names = tuple(project.project.services[target.service].images)
-    if not any([await it.ground.door.found("image", name) for name in names if name]):
+    if not any([await it.context.docker.found("image", name) for name in names if name]):
         raise OpskitError(
             "RECOVER_004",
             f"the image of {target.service} is not on this machine: {', '.join(names)}",
@@ -192,7 +197,7 @@ async def _check_image(it: Procedure, target: ModelService) -> None:
 
 
 async def _service(it: Procedure, name: str) -> ModelService | None:
-    docker = it.ground.door
+    docker = it.context.docker
     container = await read_container(docker, name)
     if container is None:
         listed = await docker.containers(labels=[f"{SERVICE}={name}"])
@@ -206,22 +211,24 @@ async def _service(it: Procedure, name: str) -> ModelService | None:
     project, service = container.project, container.service
     if project is None or service is None:
         return ModelService(container.name, container.name)
-    count = max(1, len(await service_containers(it.ground, project, service)))
-    return ModelService(service, container.name, await labelled(it.ground, container, project), count)
+    count = max(1, len(await service_containers(it.context, project, service)))
+    return ModelService(service, container.name, await labelled(it.context, container, project), count)
 
 
 async def _declared(it: Procedure, name: str) -> ModelService | None:
     """A service of the configured projects that has no container now."""
-    for key in it.ground.config.stack.compose:
-        files = await sources(it.ground, key)
-        project = files if isinstance(files, TargetObservation) else await declared(it.ground, key, files)
-        if not isinstance(project, TargetObservation) and name in project.services:
-            return ModelService(name, project=await configured(it.ground, key))
+    for key in it.context.config.stack.compose:
+        try:
+            _, project = await read_project(it.context, key)
+        except UnusableProject:
+            continue
+        if name in project.services:
+            return ModelService(name, project=await configured(it.context, key))
     return None
 
 
 async def _node(it: Procedure, name: str) -> NodeModel | None:
-    nodes = it.ground.config.nodes
+    nodes = it.context.config.nodes
     for node in nodes:
         if node.name == name:
             return NodeModel(node)
@@ -234,16 +241,16 @@ async def _node(it: Procedure, name: str) -> NodeModel | None:
 
 async def _models(it: Procedure, node: NodeConfig) -> list[str]:
     """What a node holds; nothing when it does not answer."""
-    facts = await it.ground.survey.get(read_node, node)
+    facts = await it.context.survey.get(read_node, node)
     return [model.name for model in facts.models or ()]
 
 
 async def _unknown(it: Procedure, name: str, docker_problem: str) -> OpskitError:
-    known = [node.name for node in it.ground.config.nodes]
-    for node in it.ground.config.nodes:
+    known = [node.name for node in it.context.config.nodes]
+    for node in it.context.config.nodes:
         known += await _models(it, node)
     if not docker_problem:
-        listed = await it.ground.door.containers()
+        listed = await it.context.docker.containers()
         known += [word for item in listed for word in (item.name, item.service) if word]
     near = difflib.get_close_matches(name, dict.fromkeys(known), 3, 0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""

@@ -19,10 +19,8 @@ from opskit.recovery.chat import PROMPT
 from opskit.recovery.outcome import Ran
 from opskit.recovery.procedure import Procedure
 from opskit.recovery.step import Command
-from opskit.recovery.steps.decision import NodeProblem
-from opskit.recovery.steps.nodes import settle_s
-from opskit.recovery.steps.repairing import Repairing
-from opskit.recovery.steps.subject import of_node
+from opskit.recovery.steps.decision import ServerProblem
+from opskit.recovery.steps.server_step import ServerStep
 from opskit.result import Finding, Status
 
 _POLL_S = 0.5
@@ -34,19 +32,17 @@ async def restart_server(it: Procedure, node: NodeConfig, wait_s: float) -> list
 
     Raises OpskitError RECOVER_004 when nobody is known who would start it again.
     """
-    config = it.ground.config
-    before = await read_node(it.ground.survey, node)
+    config = it.context.config
+    before = await read_node(it.context.survey, node)
     # Asked for by a person: nothing is too young to be restarted.
     rules = replace(config.recovery, startup_grace_s=0.0, load_grace_s=0.0)
-    ground = replace(it.ground, config=replace(config, recovery=rules))
-    subject = of_node(node, config)
-    repairing = Repairing(ground, subject, settle_s(ground, subject, node))
-    problem = NodeProblem("restart", "a restart was asked for", speaks=before.version is not None)
-    decision = await repairing.decide(problem)
-    repair = await repairing.plan(problem)
+    step = ServerStep(replace(it.context, config=replace(config, recovery=rules)), node)
+    problem = ServerProblem("restart", "a restart was asked for", speaks=before.version is not None)
+    restart = await step.planned(problem)
+    repair = restart.repair
     if repair is None:
-        remedy = decision.remedy or f"set `stack.start.{node.name}`"
-        raise OpskitError("RECOVER_004", f"{node.name}: {decision.cause}", remedy=remedy)
+        remedy = restart.remedy or f"set `stack.start.{node.name}`"
+        raise OpskitError("RECOVER_004", f"{node.name}: {restart.cause}", remedy=remedy)
     failed = await it.do_all(repair.commands)
     if it.dry:
         return []
@@ -60,7 +56,7 @@ async def restart_server(it: Procedure, node: NodeConfig, wait_s: float) -> list
         loaded = next((model.name for model in before.resident if on_demand), None)
         it.say(f"waiting for a token of {node.name}, for {wait_s:.0f} s at most")
         finding = await _answer(it, node, loaded, wait_s)
-        await repairing.note_start()
+        await step.note_start()
     if finding.status is Status.FAIL:
         it.notes.append(f"to go back: {repair.undo}")
     return [finding]
@@ -71,13 +67,13 @@ async def reload_model(it: Procedure, node: NodeConfig, model: str, wait_s: floa
 
     On a server that only loads at its start this is a restart.
     """
-    client = Node(node, it.ground.config.budgets)
+    client = Node(node, it.context.config.budgets)
     try:
         provider = await client.provider()
         if not provider.kind.loads_on_demand:
             return await restart_server(it, node, wait_s)
         size = next((known.size_bytes for known in await provider.models() if known.name == model), None)
-        load_s = max(wait_s, load_budget_s(it.ground.config.budgets, size))
+        load_s = max(wait_s, load_budget_s(it.context.config.budgets, size))
         unload = _request(node, "/api/generate", {"model": model, "keep_alive": 0}, _UNLOAD_S)
         load = _request(node, "/api/chat", {"model": model, "messages": []}, load_s)
         if it.dry:
@@ -131,7 +127,7 @@ async def _answer(it: Procedure, node: NodeConfig, model: str | None, wait_s: fl
     load = model is not None or expected_kind(node.source).loads_on_demand
     options = ProbeOptions(model=model, load=load, goal=PROMPT, required=True)
     while True:
-        probe = await probe_node(it.ground.survey, node, options)
+        probe = await probe_node(it.context.survey, node, options)
         finding = probe.finding()
         if probe.is_well and probe.answer:
             detail = f"{probe.detail}; it answered {probe.answer[:60]!r}"

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from opskit.errors import Exit
-from opskit.recovery.step import Command
+from opskit.recovery.step import Command, Condition, TargetFinding
 from opskit.result import Finding, Report, Status
 
 
@@ -15,7 +15,7 @@ class RepairResult(StrEnum):
     """How one target ended.
 
     `not_yet` waits for its back-off, `gave_up` has an open circuit, `manual` is broken and nothing that
-    opskit may do would mend it, `would_repair` is a dry run's word.
+    opskit may do repairs it, `would_repair` is a dry run's word.
     """
 
     OK = "ok"
@@ -33,30 +33,33 @@ class RepairResult(StrEnum):
 
     @property
     def good(self) -> bool:
-        """Whether steps that require it can go on."""
+        """Tell whether steps that require it can go on."""
         return self in (RepairResult.OK, RepairResult.REPAIRED)
 
     @property
     def judged(self) -> bool:
-        """Whether it says how the target was when the run came to it."""
-        return self.was_well or self in _WAS_BROKEN
+        """Tell whether it says how the target was when the run came to it."""
+        return self in _JUDGED
 
     @property
     def was_well(self) -> bool:
         return self is RepairResult.OK
 
 
-_WAS_BROKEN = frozenset(
-    {
-        RepairResult.REPAIRED,
-        RepairResult.NOT_YET,
-        RepairResult.FAILED,
-        RepairResult.MANUAL,
-        RepairResult.GAVE_UP,
-    }
-)
-
-
+_JUDGED = frozenset(RepairResult) - {
+    RepairResult.WAITING,
+    RepairResult.LEFT,
+    RepairResult.PAUSED,
+    RepairResult.ABSENT,
+    RepairResult.WOULD_REPAIR,
+    RepairResult.INCONCLUSIVE,
+}
+_OF_CONDITION = {
+    Condition.WAITING: RepairResult.WAITING,
+    Condition.LEFT: RepairResult.LEFT,
+    Condition.ABSENT: RepairResult.ABSENT,
+    Condition.UNKNOWN: RepairResult.INCONCLUSIVE,
+}
 _STATUS = {
     RepairResult.OK: Status.PASS,
     RepairResult.REPAIRED: Status.PASS,
@@ -70,14 +73,16 @@ _STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """One command that was run: `exit` is negative for a signal, None when it had no start or no end."""
+    """One command that was run: `exit` is negative for a signal, None when it had no start or no end.
+
+    `pid` is that of a server that was started and left.
+    """
 
     command: Command
     exit: int | None
     seconds: float
     said: str = ""
     pid: int | None = None
-    """Of a server that was started and left."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -107,12 +112,27 @@ class Outcome:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     minor: bool = False
 
+    @classmethod
+    def of(cls, step: str, finding: TargetFinding) -> "Outcome":
+        """Return the outcome of a target that is not repaired."""
+        return cls(
+            step,
+            finding.target,
+            _OF_CONDITION.get(finding.condition, RepairResult.OK),
+            finding.state,
+            finding.cause,
+            evidence=finding.evidence,
+            remedy=finding.remedy,
+            code=finding.code,
+            minor=finding.minor,
+        )
+
     def as_finding(self) -> Finding:
         evidence: dict[str, Any] = {**self.evidence, "result": self.result.value}
         if self.planned:
             evidence["planned"] = [command.shown for command in self.planned]
         if self.ran:
-            evidence["ran"] = [one.as_json() for one in self.ran]
+            evidence["ran"] = [done.as_json() for done in self.ran]
         if self.undo:
             evidence["undo"] = self.undo
         status = _STATUS.get(self.result, Status.WARN if self.minor else Status.FAIL)
@@ -142,16 +162,16 @@ class RecoveryRun:
 
     @property
     def report(self) -> Report:
-        return Report("recover", [one.as_finding() for one in self.outcomes])
+        return Report("recover", [outcome.as_finding() for outcome in self.outcomes])
 
     @property
     def counts(self) -> dict[str, int]:
-        return dict(sorted(Counter(one.result.value for one in self.outcomes).items()))
+        return dict(sorted(Counter(outcome.result.value for outcome in self.outcomes).items()))
 
     @property
     def mutations(self) -> int:
-        """How many commands that change something were run."""
-        return sum(len(one.ran) for one in self.outcomes)
+        """Return how many commands that change something were run."""
+        return sum(len(outcome.ran) for outcome in self.outcomes)
 
     def exit(self, *, detailed: bool = False) -> Exit:
         """5 something was given up, 1 something is broken, 3 something could not be judged, else 0.
@@ -159,8 +179,8 @@ class RecoveryRun:
         What nothing of the stack depends on, the internet above all, is told and does not count.
         With `detailed` 4 instead of 0 when something was repaired.
         """
-        minor = {one.result for one in self.outcomes if one.minor}
-        results = {one.result for one in self.outcomes if not one.minor}
+        minor = {outcome.result for outcome in self.outcomes if outcome.minor}
+        results = {outcome.result for outcome in self.outcomes if not outcome.minor}
         if RepairResult.GAVE_UP in results:
             return Exit.GAVE_UP
         if results & {
@@ -193,7 +213,7 @@ class RecoveryRun:
         }
 
     def as_memory(self) -> dict[str, Any]:
-        """What `opskit status` shows of the last run."""
+        """Return what `opskit status` shows of the last run."""
         return {
             "run": self.identifier,
             "at": self.started,
@@ -203,13 +223,13 @@ class RecoveryRun:
             "mutations": self.mutations,
             "targets": [
                 {
-                    "step": one.step,
-                    "target": one.target,
-                    "result": one.result.value,
-                    "cause": one.cause,
-                    "remedy": one.remedy,
-                    "minor": one.minor,
+                    "step": outcome.step,
+                    "target": outcome.target,
+                    "result": outcome.result.value,
+                    "cause": outcome.cause,
+                    "remedy": outcome.remedy,
+                    "minor": outcome.minor,
                 }
-                for one in self.outcomes
+                for outcome in self.outcomes
             ],
         }

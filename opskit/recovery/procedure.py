@@ -1,9 +1,8 @@
 """A procedure that a person asks for, step by step: every command is shown, and run by the executor.
 
-Unlike a run of recovery it does what it is told, however well or ill its target is; pauses hold all the same.
+Unlike a run of recovery it does what it is told, however its target is; pauses hold all the same.
 """
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -11,18 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from opskit.backup.catalog import running as backup_runs
 from opskit.config.schema import Config
 from opskit.errors import Exit, OpskitError
-from opskit.facts.survey import Survey
-from opskit.recovery.context import RecoveryContext
-from opskit.recovery.executor import Executor, executing
+from opskit.recovery import hands_off
+from opskit.recovery.executor import Executor, executing, pause_words
 from opskit.recovery.outcome import Ran
-from opskit.recovery.step import Command
-from opskit.recovery.steps.hands_off import worked_on
+from opskit.recovery.step import Command, RecoveryContext, recovery_context
 from opskit.result import Finding, Report
-from opskit.system.manual_commands import manual_commands
-from opskit.text import utc
 
 #: Narrates: one line for what begins now.
 Say = Callable[[str], None]
@@ -52,8 +46,8 @@ class ProcedureResult:
             "target": self.target,
             "dry_run": self.dry,
             "seconds": round(self.seconds, 3),
-            "planned": [one.shown for one in self.planned],
-            "ran": [one.as_json() for one in self.ran],
+            "planned": [command.shown for command in self.planned],
+            "ran": [done.as_json() for done in self.ran],
             "notes": list(self.notes),
             "exit": int(self.exit),
         }
@@ -65,7 +59,7 @@ class Procedure:
 
     name: str
     target: str
-    ground: RecoveryContext
+    context: RecoveryContext
     executor: Executor
     say: Say
     began: float
@@ -89,7 +83,7 @@ class Procedure:
         self.executor.record(done, procedure=self.name, target=self.target)
 
     async def do_all(self, commands: Sequence[Command]) -> Ran | None:
-        """The command that failed, at which the rest is left out; None when all went well."""
+        """Run commands in order up to the one that fails, and return that; None when all went well."""
         for command in commands:
             done = await self.do(command)
             if done.exit != 0:
@@ -97,11 +91,13 @@ class Procedure:
         return None
 
     def done(self, findings: Sequence[Finding]) -> ProcedureResult:
-        """The end; its verdict is audited."""
+        """End the procedure; its verdict is audited."""
         took = time.monotonic() - self.began
         ran = self.executor.ran
         end = ProcedureResult(self.name, self.target, self.dry, took, findings, ran, self.planned, self.notes)
-        verdicts = {one.check: [one.target, one.status.value, one.detail] for one in findings}
+        verdicts = {
+            finding.check: [finding.target, finding.status.value, finding.detail] for finding in findings
+        }
         self.executor.write(
             "procedure_ended",
             procedure=self.name,
@@ -114,25 +110,15 @@ class Procedure:
 
     def check_pauses(self, *names: str) -> None:
         """Raises OpskitError RECOVER_003 when one of these names is paused: people win."""
-        held = self.executor.pause_of(*names)
-        if held is None:
-            return
-        until = "until `opskit resume`" if held.until is None else f"until {utc(held.until)}"
-        why = f" ({held.reason})" if held.reason else ""
-        raise OpskitError(
-            "RECOVER_003",
-            f"{held.target} is paused {until}{why}",
-            remedy=f"`opskit resume {held.target}`, then again",
-        )
+        pause = self.executor.pause_of(*names)
+        if pause is not None:
+            why = f"{pause.target} is paused {pause_words(pause)}"
+            raise OpskitError("RECOVER_003", why, remedy=f"`opskit resume {pause.target}`, then again")
 
     async def check_nobody_is_at_it(self) -> None:
         """Raises OpskitError RECOVER_003 while somebody builds, pulls or makes a backup."""
-        if await asyncio.to_thread(backup_runs, self.ground.config):
-            raise OpskitError("RECOVER_003", "a backup is being made or restored", remedy="wait for its end")
-        found = await asyncio.to_thread(manual_commands, self.ground.environ.get("DOCKER_HOST"))
-        at_work = worked_on(found, self.ground.config.recovery.hands_off_s)
-        if at_work is not None:
-            raise OpskitError("RECOVER_003", at_work, remedy="wait for its end, or stop it")
+        if (work := await hands_off.at_work(self.context)) is not None:
+            raise OpskitError("RECOVER_003", work, remedy="wait for its end, or stop it")
 
 
 @contextlib.asynccontextmanager
@@ -148,7 +134,7 @@ async def procedure(
     say: Say,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Procedure]:
-    """Everything that a procedure needs, under the lock of recovery.
+    """Yield everything that a procedure needs, under the lock of recovery.
 
     Raises OpskitError RECOVER_001 when another recovery runs, StateError when state cannot be used.
     """
@@ -156,8 +142,6 @@ async def procedure(
         executing(
             config, environ, folder, source=f"recover {name}", dry=dry, clock=clock, note=say
         ) as executor,
-        Survey(config, environ, state_folder=folder, cwd=folder) as survey,
+        recovery_context(config, environ, folder, executor.memory, clock, platform) as context,
     ):
-        docker = await survey.docker()
-        ground = RecoveryContext(config, environ, folder, survey, docker, executor.memory, clock, platform)
-        yield Procedure(name, target, ground, executor, say, time.monotonic())
+        yield Procedure(name, target, context, executor, say, time.monotonic())

@@ -1,41 +1,49 @@
-"""The healer: every look begins at once; then, in the order of the graph, what is broken is mended.
+"""One run of recovery over its steps: look, repair what is broken, look again.
 
-A step is judged when those before it have ended. Where one of them changed something, its early look is
-stale and made again; where one that it requires did not end well, it is inconclusive because of that.
+Every look begins at once; a step is judged when those before it have ended. Where one of them changed
+something, its early look is stale and made again; where one that it requires did not end well, it is
+inconclusive because of that.
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
+from opskit.checks.attempt import Failure, attempt
+from opskit.checks.order import in_order
+from opskit.errors import OpskitError
+from opskit.recovery.executor import Executor
 from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
-from opskit.recovery.repairer import Repairer
-from opskit.recovery.step import Step, TargetObservation
+from opskit.recovery.step import Condition, Step, TargetFinding
 from opskit.text import utc
+
+_POLL_FIRST_S = 0.1
+_POLL_LAST_S = 2.0
+#: What is still plainly broken so long after its repair will not get well while we watch.
+_HOPELESS_S = 20.0
 
 
 @dataclass(slots=True)
-class _State:
-    """One step of the run: what was seen before its turn came, and what became of it."""
+class _Turn:
+    """One step of the run: its early look, and what became of its targets."""
 
     step: Step
-    early: "asyncio.Task[Sequence[TargetObservation]]"
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    early: "asyncio.Task[Sequence[TargetFinding]]"
     outcomes: list[Outcome] = field(default_factory=list)
+    has_ended: bool = False
 
     @property
-    def well(self) -> bool:
-        return bool(self.outcomes) and all(one.result.good for one in self.outcomes)
+    def is_well(self) -> bool:
+        return bool(self.outcomes) and all(outcome.result.good for outcome in self.outcomes)
 
     @property
-    def absent(self) -> bool:
-        return bool(self.outcomes) and all(one.result is RepairResult.ABSENT for one in self.outcomes)
+    def is_absent(self) -> bool:
+        return all(outcome.result is RepairResult.ABSENT for outcome in self.outcomes)
 
     @property
-    def changed(self) -> bool:
-        return any(one.ran for one in self.outcomes)
+    def has_changed(self) -> bool:
+        return any(outcome.ran for outcome in self.outcomes)
 
 
 class Reconciler:
@@ -44,140 +52,153 @@ class Reconciler:
     `only` are the steps that may be repaired; all when empty. What they require is looked at, no more.
     """
 
-    def __init__(self, steps: Sequence[Step], mender: Repairer, *, only: Collection[str] = ()) -> None:
-        self._steps = {step.name: step for step in _needed(steps, only)}
-        self._mender = mender
+    def __init__(self, steps: Sequence[Step], executor: Executor, *, only: Collection[str] = ()) -> None:
+        requires = {step.name: step.requires for step in steps}
+        wanted = list(only or requires)
+        for name in wanted:
+            wanted += [other for other in requires[name] if other not in wanted]
+        self._steps = [step for step in steps if step.name in wanted]
+        self._executor = executor
         self._only = frozenset(only)
-        self._states: dict[str, _State] = {}
+        self._turns: dict[str, _Turn] = {}
+        self._deadline = float("inf")
 
     async def run(self, *, budget_s: float) -> RecoveryRun:
-        """Look, mend, look again. Ends within `budget_s`; never raises for what a step does."""
-        began = time.monotonic()
-        started = utc(time.time())
-        self._mender.deadline = began + budget_s
-        self._states = {
-            name: _State(step, asyncio.create_task(self._mender.look(step, step.look_s)))
-            for name, step in self._steps.items()
+        """Look, repair, look again. Ends within `budget_s`; never raises for what a step does."""
+        began, started = time.monotonic(), utc(time.time())
+        self._deadline = began + budget_s
+        self._turns = {
+            step.name: _Turn(step, asyncio.create_task(_look(step, step.look_s))) for step in self._steps
         }
-        tasks = {name: asyncio.create_task(self._turn(state)) for name, state in self._states.items()}
+        before = {step.name: (*step.requires, *step.after) for step in self._steps}
         try:
-            if tasks:
-                await asyncio.wait(tasks.values(), timeout=budget_s)
+            await in_order(before, self._take_turn, max_concurrent=len(before), limit_s=budget_s)
         finally:
-            left = [task for task in (*tasks.values(), *self._early()) if not task.done()]
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
-        for name, task in tasks.items():
-            if task.cancelled():
-                why = f"the run's budget of {budget_s:g} s was over"
-                self._states[name].outcomes.append(_unjudged(self._steps[name], why))
-            elif (failure := task.exception()) is not None:
-                raise failure
-        outcomes = [one for state in self._states.values() for one in state.outcomes]
-        took = time.monotonic() - began
-        return RecoveryRun(self._mender.run_id, started, took, self._mender.dry, outcomes)
+            early = [turn.early for turn in self._turns.values()]
+            for look in early:
+                look.cancel()
+            await asyncio.gather(*early, return_exceptions=True)
+        for turn in self._turns.values():
+            if not turn.has_ended:
+                turn.outcomes.append(_unjudged(turn.step, f"the run's budget of {budget_s:g} s was over"))
+        outcomes = [outcome for turn in self._turns.values() for outcome in turn.outcomes]
+        took_s = time.monotonic() - began
+        return RecoveryRun(self._executor.run_id, started, took_s, self._executor.dry, outcomes)
 
-    def _early(self) -> "list[asyncio.Task[Sequence[TargetObservation]]]":
-        return [state.early for state in self._states.values()]
-
-    async def _turn(self, state: _State) -> None:
-        step = state.step
-        try:
-            before = [self._states[name] for name in (*step.requires, *step.after) if name in self._states]
-            for other in before:
-                await other.ended.wait()
-            causes = [self._states[name] for name in step.requires if not self._states[name].well]
-            if causes:
-                await _dropped(state.early)
-                state.outcomes.append(_blocked(step, causes))
-                return
-            if any(other.changed for other in before):
-                await _dropped(state.early)
-                seen = await self._mender.look(step, step.look_s)
+    async def _take_turn(self, name: str) -> None:
+        turn = self._turns[name]
+        step = turn.step
+        required = [self._turns[other] for other in step.requires]
+        before = [*required, *(self._turns[other] for other in step.after if other in self._turns)]
+        if causes := [other for other in required if not other.is_well]:
+            turn.early.cancel()
+            turn.outcomes.append(_blocked(step, causes))
+        else:
+            if any(other.has_changed for other in before):
+                turn.early.cancel()
+                findings = await _look(step, step.look_s)
             else:
-                seen = await state.early
-            may_repair = not self._only or step.name in self._only
-            await self._treat_all(state, seen, may_repair=may_repair)
-            if not state.outcomes:
-                nothing = Outcome(step.name, step.name, RepairResult.ABSENT, "absent", "nothing to look at")
-                state.outcomes.append(nothing)
-        finally:
-            state.ended.set()
+                findings = await turn.early
+            await self._treat_all(turn, findings)
+        turn.has_ended = True
 
-    async def _treat_all(self, state: _State, seen: Sequence[TargetObservation], *, may_repair: bool) -> None:
-        """Every target once. A repair makes what was seen of the others stale."""
+    async def _treat_all(self, turn: _Turn, findings: Sequence[TargetFinding]) -> None:
+        """Treat every target once. A repair makes what was seen of the others stale."""
         treated: set[str] = set()
-        while waiting := [one for one in seen if one.target not in treated]:
+        while waiting := [finding for finding in findings if finding.target not in treated]:
             treated.add(waiting[0].target)
-            outcome = await self._mender.treat(state.step, waiting[0], may_repair=may_repair)
-            state.outcomes.append(outcome)
+            outcome = await self._treat(turn.step, waiting[0])
+            turn.outcomes.append(outcome)
             if outcome.ran and len(waiting) > 1:
-                seen = await self._mender.look(state.step, state.step.look_s)
+                findings = await _look(turn.step, turn.step.look_s)
+        if not turn.outcomes:
+            name = turn.step.name
+            turn.outcomes.append(Outcome(name, name, RepairResult.ABSENT, "absent", "nothing to look at"))
+
+    async def _treat(self, step: Step, finding: TargetFinding) -> Outcome:
+        """Judge one target and repair it where it is broken: the repair hook of the run."""
+        began = time.monotonic()
+        outcome = Outcome.of(step.name, finding)
+        if finding.condition is Condition.HEALTHY:
+            await self._executor.note_health(outcome)
+        elif finding.condition is Condition.BROKEN:
+            if self._only and step.name not in self._only:
+                why = f"{finding.cause}; not repaired, because other steps were asked for"
+                outcome = replace(outcome, result=RepairResult.INCONCLUSIVE, cause=why)
+            else:
+                outcome = await self._executor.repair(
+                    finding,
+                    outcome,
+                    look_again=lambda settle_s: self._settled(step, finding.target, settle_s),
+                )
+        return replace(outcome, seconds=time.monotonic() - began)
+
+    async def _settled(self, step: Step, target: str, settle_s: float) -> TargetFinding | None:
+        """Return the target once it is well, or as it was last seen; None when it is no longer there."""
+        limit = min(time.monotonic() + settle_s, self._deadline)
+        pause_s, broken_since = _POLL_FIRST_S, None
+        while True:
+            findings = await _look(step, max(1.0, limit - time.monotonic()))
+            finding = next((finding for finding in findings if finding.target == target), None)
+            now = time.monotonic()
+            if finding is None or finding.condition in (Condition.HEALTHY, Condition.LEFT, Condition.ABSENT):
+                return finding
+            broken_since = None if finding.condition is not Condition.BROKEN else broken_since or now
+            hopeless = broken_since is not None and now - broken_since > _HOPELESS_S
+            if hopeless or now + pause_s >= limit:
+                return finding
+            await asyncio.sleep(pause_s)
+            pause_s = min(_POLL_LAST_S, pause_s * 1.5)
+
+
+async def _look(step: Step, limit_s: float) -> Sequence[TargetFinding]:
+    """Return what a step finds; what hangs or fails is a target that could not be judged."""
+    result = await attempt(step.look(), limit_s)
+    if not isinstance(result, Failure):
+        return result
+    unjudged = TargetFinding(step.name, Condition.UNKNOWN, "unknown")
+    if result.is_late:
+        return [replace(unjudged, state="timeout", cause=f"no result within {limit_s:g} s")]
+    error = result.error
+    if result.is_bug:
+        why, trace = f"opskit itself failed in this step: {error.message}", {"traceback": result.trace(12)}
+        return [replace(unjudged, state="bug", cause=why, evidence=trace, code=error.code)]
+    return [replace(unjudged, cause=error.message, remedy=error.remedy, code=error.code)]
 
 
 def chosen(steps: Sequence[Step], names: Sequence[str]) -> list[str]:
-    """The names of the steps that `names` mean: a step, or a family such as `compose`.
+    """Return the names of the steps that `names` mean: a step, or a family such as `compose`.
 
     Raises OpskitError RECOVER_002, with near names.
     """
     import difflib
 
-    from opskit.errors import OpskitError
-
     known = [step.name for step in steps]
-    families: Mapping[str, list[str]] = {
-        name.partition(":")[0]: [one for one in known if one.partition(":")[0] == name.partition(":")[0]]
-        for name in known
-    }
-    found: list[str] = []
+    found: dict[str, None] = {}
     for name in names:
-        if name in known:
-            found.append(name)
-        elif name in families:
-            found += families[name]
-        else:
+        meant = [name] if name in known else [other for other in known if other.partition(":")[0] == name]
+        if not meant:
+            families = {other.partition(":")[0] for other in known}
             near = difflib.get_close_matches(name, [*known, *families], 1)
             hint = f"did you mean {near[0]}?" if near else f"steps: {', '.join(known)}"
             raise OpskitError("RECOVER_002", f"there is no step {name!r}; {hint}")
-    return list(dict.fromkeys(found))
+        found |= dict.fromkeys(meant)
+    return list(found)
 
 
-def _needed(steps: Sequence[Step], only: Collection[str]) -> list[Step]:
-    """The steps in order: all, or those of `only` with everything that they require."""
-    if not only:
-        return list(steps)
-    by_name = {step.name: step for step in steps}
-    wanted: set[str] = set()
-    waiting = list(only)
-    while waiting:
-        name = waiting.pop()
-        if name not in wanted:
-            wanted.add(name)
-            waiting += by_name[name].requires
-    return [step for step in steps if step.name in wanted]
-
-
-def _blocked(step: Step, causes: Sequence[_State]) -> Outcome:
-    names = " and ".join(state.step.name for state in causes)
-    if all(state.absent for state in causes):
-        return Outcome(
-            step.name, step.name, RepairResult.ABSENT, "absent", f"{names} is not used on this machine"
-        )
+def _blocked(step: Step, causes: Sequence[_Turn]) -> Outcome:
+    names = " and ".join(turn.step.name for turn in causes)
+    if all(turn.is_absent for turn in causes):
+        why = f"{names} is not used on this machine"
+        return Outcome(step.name, step.name, RepairResult.ABSENT, "absent", why)
     words = "; ".join(
-        f"{one.target}: {one.cause or one.state}"
-        for state in causes
-        for one in state.outcomes
-        if not one.result.good
+        f"{outcome.target}: {outcome.cause or outcome.state}"
+        for turn in causes
+        for outcome in turn.outcomes
+        if not outcome.result.good
     )
     return _unjudged(step, f"because of {names} ({words})")
 
 
 def _unjudged(step: Step, why: str) -> Outcome:
     return Outcome(step.name, step.name, RepairResult.INCONCLUSIVE, "not judged", why)
-
-
-async def _dropped(task: "asyncio.Task[Sequence[TargetObservation]]") -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.wait({task})

@@ -6,16 +6,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.config.schema import Config
-from opskit.facts.survey import Survey
-from opskit.recovery import memory as memories
-from opskit.recovery.context import RecoveryContext
 from opskit.recovery.executor import executing
 from opskit.recovery.outcome import RecoveryRun
 from opskit.recovery.reconciler import Reconciler, chosen
-from opskit.recovery.repairer import Repairer
-from opskit.recovery.step import Step
+from opskit.recovery.step import RecoveryContext, Step, recovery_context
 
 Steps = Callable[[RecoveryContext], Sequence[Step]]
+
+
+def all_steps(context: RecoveryContext) -> Sequence[Step]:
+    """Return the steps of this stack in the order of SPEC B12; nothing is looked at yet."""
+    from opskit.recovery.steps.agents import agents
+    from opskit.recovery.steps.compose_project import compose_projects
+    from opskit.recovery.steps.docker_daemon import docker_daemon
+    from opskit.recovery.steps.docker_network import docker_network
+    from opskit.recovery.steps.internet import internet
+    from opskit.recovery.steps.nodes import nodes
+    from opskit.recovery.steps.wifi import wifi
+
+    steps = [
+        wifi(context),
+        internet(context),
+        docker_daemon(context),
+        docker_network(context),
+        *compose_projects(context),
+        *nodes(context),
+        *agents(context),
+    ]
+    return [step for step in steps if step is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,59 +49,44 @@ async def recover(
     config: Config,
     environ: Mapping[str, str],
     folder: Path,
-    wish: RecoverOptions,
+    options: RecoverOptions,
     *,
-    steps: Steps,
     platform: str,
+    steps: Steps = all_steps,
     note: Callable[[str], None] = lambda _text: None,
     clock: Callable[[], float] = time.time,
 ) -> RecoveryRun:
-    """Look at everything, mend what may be mended, remember it, tell people.
+    """Look at everything, repair what may be repaired, remember it, notify people.
 
     `folder` is the state folder. Raises OpskitError RECOVER_001 when another run holds the lock (at once),
     RECOVER_002 for an unknown name in `only`, StateError when state cannot be read or written.
     """
     from opskit.recovery.notifier import Notifier
 
-    notifiers: list[Notifier] = []
-
-    def notify(memory: memories.Memory) -> Notifier:
-        notifiers.append(Notifier(config.notices, memory, environ, platform, clock, note))
-        return notifiers[0]
-
     async with executing(
-        config,
-        environ,
-        folder,
-        source="recover",
-        dry=wish.dry,
-        notify=notify,
-        clock=clock,
-        note=note,
+        config, environ, folder, source="recover", dry=options.dry, clock=clock, note=note
     ) as executor:
-        async with Survey(config, environ, state_folder=folder, cwd=folder) as survey:
-            docker = await survey.docker()
-            ground = RecoveryContext(
-                config, environ, folder, survey, docker, executor.memory, clock, platform
-            )
-            all_steps = steps(ground)
-            healer = Reconciler(all_steps, Repairer(executor), only=chosen(all_steps, wish.only))
-            for notifier in notifiers:
+        memory, notifier = executor.memory, None
+        if not options.dry:
+            executor.notify = notifier = Notifier(config.notices, memory, environ, platform, clock, note)
+        async with recovery_context(config, environ, folder, memory, clock, platform) as context:
+            known = steps(context)
+            reconciler = Reconciler(known, executor, only=chosen(known, options.only))
+            if notifier is not None:
                 await notifier.ping_start(executor.run_id)
-            run = await healer.run(budget_s=wish.budget_s or config.recovery.budget_s)
-        if not wish.dry:
-            executor.memory.remember(run)
-            executor.memory.save()
+            run = await reconciler.run(budget_s=options.budget_s or config.recovery.budget_s)
+        if notifier is not None:
+            memory.remember(run)
+            memory.save()
             content = run.as_memory()
             shown = {name: content[name] for name in ("seconds", "exit", "counts", "mutations")}
             executor.write("run_ended", **shown)
-        for notifier in notifiers:
             await notifier.ping_end(executor.run_id, int(run.exit()), summary(run))
     return run
 
 
 def summary(run: RecoveryRun) -> str:
-    """The run in a few lines of text, worst first."""
-    lines = [f"{one.target}: {one.result.value} {one.cause}".rstrip() for one in run.outcomes]
+    """Return the run in a few lines of text."""
+    lines = [f"{outcome.target}: {outcome.result.value} {outcome.cause}".rstrip() for outcome in run.outcomes]
     counts = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in run.counts.items())
     return "\n".join([f"{counts}; {run.mutations} commands in {run.seconds:.1f} s", *lines])

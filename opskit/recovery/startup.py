@@ -17,18 +17,20 @@ from opskit.checks.container_assessment import (
     ContainerState,
     assess_container,
 )
-from opskit.errors import OpskitError
 from opskit.facts.container import Container, docker_time
+from opskit.facts.container_log import read_container_log
 from opskit.facts.container_survey import read_compose_containers
-from opskit.recovery.context import RecoveryContext
 from opskit.recovery.procedure import Say
-from opskit.recovery.steps.diagnostics import container_tail
+from opskit.recovery.step import RecoveryContext
 from opskit.result import Finding, Status
 
 #: What has no health check is well once it has run so long.
 STABLE_S = 2.0
 _POLL_FIRST_S = 0.1
 _POLL_LAST_S = 2.0
+_LOG_LINES = 10
+_LOG_S = 4.0
+_LINE_CHARS = 300
 #: After a repair nothing is excused by its age.
 _RULES = ContainerRules(0.0, 0.0)
 #: This gets well by waiting.
@@ -65,16 +67,16 @@ class ContainerStanding:
 
 
 async def service_containers(
-    ground: RecoveryContext, project: str, service: str | None = None
+    context: RecoveryContext, project: str, service: str | None = None
 ) -> list[Container]:
     """Return the containers of a project, or of one service of it. Raises OpskitError DOCKER_*."""
-    containers = await read_compose_containers(ground.door, project, service)
+    containers = await read_compose_containers(context.docker, project, service)
     lasting = [container for container in containers if not container.one_off]
     return sorted(lasting, key=lambda container: (container.service or "", container.name))
 
 
 async def wait_until_well(
-    ground: RecoveryContext,
+    context: RecoveryContext,
     project: str,
     services: Sequence[str],
     *,
@@ -89,7 +91,7 @@ async def wait_until_well(
     began, pause_s, said = time.monotonic(), _POLL_FIRST_S, ""
     took_s: dict[str, float] = {}
     while True:
-        standings = await _standings(ground, project, only)
+        standings = await _standings(context, project, only)
         so_far_s = time.monotonic() - began
         final = {name for name, members in standings.items() if all(member.final for member in members)}
         for name in final:
@@ -105,18 +107,18 @@ async def wait_until_well(
         pause_s = min(_POLL_LAST_S, pause_s * 1.5)
     findings = []
     for name in sorted({*services, *standings}):
-        finding = await _finding(ground, name, standings.get(name, ()), limit_s)
+        finding = await _finding(context, name, standings.get(name, ()), limit_s)
         findings.append(replace(finding, seconds=took_s.get(name, so_far_s)))
     return findings
 
 
 async def _standings(
-    ground: RecoveryContext, project: str, service: str | None
+    context: RecoveryContext, project: str, service: str | None
 ) -> Mapping[str, list[ContainerStanding]]:
     """How each container stands, by service."""
-    containers = await service_containers(ground, project, service)
+    containers = await service_containers(context, project, service)
     peers = {container.id: container for container in containers}
-    now = docker_time((await ground.door.info()).get("SystemTime")) or datetime.now(UTC)
+    now = docker_time((await context.docker.info()).get("SystemTime")) or datetime.now(UTC)
     standings: dict[str, list[ContainerStanding]] = {}
     for container in containers:
         standings.setdefault(container.service or "", []).append(standing(container, peers, now))
@@ -133,7 +135,7 @@ def standing(container: Container, peers: Mapping[str, Container], now: datetime
 
 
 async def _finding(
-    ground: RecoveryContext, name: str, members: Sequence[ContainerStanding], limit_s: float
+    context: RecoveryContext, name: str, members: Sequence[ContainerStanding], limit_s: float
 ) -> Finding:
     if not members:
         remedy = "`docker compose ps --all` shows what is there"
@@ -147,10 +149,7 @@ async def _finding(
     container, assessment = worst.container.name, worst.assessment
     late = "" if worst.final else f" after {limit_s:.0f} s"
     correct_check = assessment.remedy if assessment is not None and worst.unchecked else None
-    try:
-        log = await container_tail(ground, container, 10)
-    except OpskitError as error:
-        log = [f"(the log could not be read: {error.message})"]
+    log = await read_container_log(context.docker, container, _LOG_LINES, limit_s=_LOG_S)
     return Finding(
         "service",
         name,
@@ -159,5 +158,5 @@ async def _finding(
         f"{container}: {worst.words}{late}",
         None if worst.unchecked else "DOCKER_003",
         correct_check or f"`docker logs --tail 50 {container}`",
-        evidence={"log": log},
+        evidence={"log": log.lines(_LINE_CHARS)},
     )

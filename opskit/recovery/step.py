@@ -1,19 +1,26 @@
-"""What a step of recovery is: it looks, it plans a repair as commands, and it never runs one itself."""
+"""What a step of recovery is: it looks at its targets and says how each is repaired; it runs nothing."""
 
+import contextlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
+
+from opskit.config.schema import Config
+from opskit.facts.survey import Survey
+from opskit.recovery.memory import Memory
+from opskit.system.docker import Docker
 
 #: A look may wait for a daemon; a hung one must not eat the run.
 LOOK_S = 45.0
 
 
 class Condition(StrEnum):
-    """What a look found.
+    """What a state means for a repair.
 
-    `waiting` is on its way by itself (starting, loading, busy, slow): never repaired. `left` is somebody's
+    `waiting` changes by itself (starting, loading, busy, slow), and is never repaired. `left` is a person's
     doing and left alone. `absent` is not part of this stack. `unknown` could not be judged.
     """
 
@@ -26,13 +33,57 @@ class Condition(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TargetObservation:
-    """One target as it is now.
+class Command:
+    """One program with its arguments, run without a shell. `cwd` is absolute.
+
+    A `detached` one is a server that outlives opskit; its output goes to a log in the state folder.
+    """
+
+    argv: tuple[str, ...]
+    timeout_s: float = 60.0
+    cwd: str | None = None
+    detached: bool = False
+
+    @property
+    def shown(self) -> str:
+        """As a person would type it."""
+        return shlex.join(self.argv)
+
+
+#: Gathers what would be gone after a repair.
+Collect = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What repairs a target: commands in order, the next only when the one before succeeded.
+
+    `precondition` is what made it the right thing to do, `undo` how a person takes it back. `settle_s` is how
+    long the target may take to be well again; None is the configuration's `step_s`. `mark` is the name under
+    which the memory's `marks` keep when such a repair last began. `evidence` is gathered before the first
+    command, from the reading that the repair was planned by.
+    """
+
+    commands: tuple[Command, ...]
+    precondition: str
+    undo: str
+    settle_s: float | None = None
+    mark: str | None = None
+    evidence: Collect | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFinding:
+    """One target as it is now, and how it is repaired.
 
     `target` is the name under which repairs are counted and pauses hold, e.g. `ollama`,
     `compose:knowledge-os`, `container:victoria-agent`. `state` is one word (down, wedged, unhealthy, ...),
-    `cause` the reason in plain words. `names` are others by which a person may pause it. `remedy` is what a
-    person types where no repair is possible. `minor` is what nothing of the stack depends on: a warning.
+    `cause` the reason in plain words. `names` are others by which a person may pause it. `evidence` is for
+    people and is never read. `remedy` is what a person types where no repair is possible. `minor` is what
+    nothing of the stack depends on: a warning.
+
+    `repair` is what this reading allows, None when it is a person's to make. Where `read_again` is given, the
+    target is read once more right before its repair, and that finding counts. It changes nothing.
     """
 
     target: str
@@ -44,61 +95,52 @@ class TargetObservation:
     remedy: str | None = None
     code: str | None = None
     minor: bool = False
+    repair: Repair | None = None
+    read_again: "Callable[[], Awaitable[TargetFinding]] | None" = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """One program with its arguments, run without a shell. `cwd` is absolute."""
+class Step:
+    """One step. `requires` must have ended well, `after` only orders.
 
-    argv: tuple[str, ...]
-    timeout_s: float = 60.0
-    cwd: str | None = None
-    detached: bool = False
-    """A server of its own that outlives opskit; its output goes to a log in the state folder."""
-
-    @property
-    def shown(self) -> str:
-        """As a person would type it."""
-        return shlex.join(self.argv)
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """What would mend a target: commands in order, the next only when the one before succeeded.
-
-    `precondition` is what made it the right thing to do, `undo` how a person takes it back. `settle_s` is how
-    long the target may take to be well again; None is the configuration's `step_s`. `mark` is the name under
-    which the memory's `marks` keep when such a repair last began.
+    `look` gives every target and changes nothing. It may hang: after `look_s` it counts as not judged.
     """
 
-    commands: tuple[Command, ...]
-    precondition: str
-    undo: str
-    settle_s: float | None = None
-    mark: str | None = None
-
-
-class Step(Protocol):
-    """One step. `requires` must have ended well, `after` only orders."""
-
     name: str
-    title: str
-    requires: tuple[str, ...]
-    after: tuple[str, ...]
-    #: Seconds that one look may take before its target counts as not judged.
-    look_s: float
+    look: Callable[[], Awaitable[Sequence[TargetFinding]]]
+    requires: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    look_s: float = LOOK_S
 
-    async def look(self) -> Sequence[TargetObservation]:
-        """Every target of this step; changes nothing. May hang: the healer keeps the deadline."""
-        ...
 
-    async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
-        """What would be gone after a repair: last log lines, memory, loaded models, process state."""
-        ...
+@dataclass(frozen=True, slots=True)
+class RecoveryContext:
+    """What the steps of one run stand on.
 
-    async def plan(self, seen: TargetObservation) -> Repair | None:
-        """How to mend a broken target; None when opskit must not (then `seen.remedy` says what to type).
+    `folder` is the state folder, `clock` gives seconds since the epoch, `platform` is `sys.platform`. Steps
+    may keep marks and facts in `memory`; the executor saves it.
+    """
 
-        Called again before each attempt; changes nothing.
-        """
-        ...
+    config: Config
+    environ: Mapping[str, str]
+    folder: Path
+    survey: Survey
+    docker: Docker
+    memory: Memory
+    clock: Callable[[], float]
+    platform: str
+
+
+@contextlib.asynccontextmanager
+async def recovery_context(
+    config: Config,
+    environ: Mapping[str, str],
+    folder: Path,
+    memory: Memory,
+    clock: Callable[[], float],
+    platform: str,
+) -> AsyncIterator[RecoveryContext]:
+    """Yield a context with a survey of its own."""
+    async with Survey(config, environ, state_folder=folder, cwd=folder) as survey:
+        docker = await survey.docker()
+        yield RecoveryContext(config, environ, folder, survey, docker, memory, clock, platform)

@@ -21,8 +21,7 @@ from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice
 from opskit.recovery.outcome import RecoveryRun, RepairResult
 from opskit.recovery.reconciler import Reconciler, chosen
-from opskit.recovery.repairer import Repairer
-from opskit.recovery.step import Command, Condition, Repair, TargetObservation
+from opskit.recovery.step import Command, Condition, Repair, TargetFinding
 
 TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
 
@@ -40,30 +39,39 @@ class FileStep:
     condition: Condition = Condition.BROKEN
     possible: bool = True
     settle_s: float = 0.0
-    title: str = "a file"
     looks: list[float] = field(default_factory=list)
 
-    async def look(self) -> Sequence[TargetObservation]:
+    async def look(self) -> Sequence[TargetFinding]:
         self.looks.append(asyncio.get_running_loop().time())
         if self.path.exists():
-            return [TargetObservation(self.name, Condition.HEALTHY)]
-        return [
-            TargetObservation(
-                self.name, self.condition, "missing", f"{self.path.name} is not there", remedy="make it"
-            )
-        ]
+            return [TargetFinding(self.name, Condition.HEALTHY)]
+        return [self.broken()]
 
-    async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
+    def broken(self, repair: Repair | None = None) -> TargetFinding:
+        return TargetFinding(
+            self.name,
+            self.condition,
+            "missing",
+            f"{self.path.name} is not there",
+            remedy="make it",
+            repair=repair,
+            read_again=self.planned,
+        )
+
+    async def evidence(self) -> Mapping[str, Any]:
         return {"siblings": sorted(one.name for one in self.path.parent.iterdir())}
 
-    async def plan(self, seen: TargetObservation) -> Repair | None:
+    async def planned(self) -> TargetFinding:
         if not self.possible:
-            return None
-        return Repair(
-            (Command((*self.program, str(self.path)), 5.0),),
-            "it is missing",
-            f"rm {self.path}",
-            self.settle_s,
+            return self.broken()
+        return self.broken(
+            Repair(
+                (Command((*self.program, str(self.path)), 5.0),),
+                "it is missing",
+                f"rm {self.path}",
+                self.settle_s,
+                evidence=self.evidence,
+            )
         )
 
 
@@ -95,9 +103,7 @@ class World:
             clock=lambda: self.now,
         )
         try:
-            return await Reconciler(steps, Repairer(executor), only=chosen(steps, only)).run(
-                budget_s=budget_s
-            )
+            return await Reconciler(steps, executor, only=chosen(steps, only)).run(budget_s=budget_s)
         finally:
             if audit is not None:
                 audit.close()
@@ -232,6 +238,18 @@ async def test_a_pause_wins(world, tmp_path, name):
     assert results(await world.run(step)) == {"file": RepairResult.REPAIRED}
 
 
+async def test_what_changes_by_itself_before_its_repair_is_not_repaired(world, tmp_path):
+    """A target is read once more right before its repair: what is starting by then is waited for."""
+
+    class Starting(FileStep):
+        async def planned(self) -> TargetFinding:
+            return TargetFinding("file", Condition.WAITING, "starting", "it was started 1 s ago")
+
+    run = await world.run(Starting("file", tmp_path / "a"))
+    assert results(run) == {"file": RepairResult.WAITING}
+    assert (run.mutations, world.notices, world.memory.targets) == (0, [], {})
+
+
 async def test_damaged_pauses_stop_everything(world, tmp_path):
     """Nothing is healed against a person's word that cannot be read."""
     (world.folder / "pauses.json").write_text("{")
@@ -253,7 +271,7 @@ async def test_a_look_that_hangs_ends_with_the_budget(world, tmp_path):
     """The run ends, says so, and what could be judged is judged."""
 
     class Hanging(FileStep):
-        async def look(self) -> Sequence[TargetObservation]:
+        async def look(self) -> Sequence[TargetFinding]:
             await asyncio.Event().wait()
             raise AssertionError
 
@@ -267,7 +285,7 @@ async def test_a_step_that_fails_itself_is_no_end_of_the_run(world, tmp_path):
     """A mistake of ours says nothing of the target, and the others go on."""
 
     class Wrong(FileStep):
-        async def look(self) -> Sequence[TargetObservation]:
+        async def look(self) -> Sequence[TargetFinding]:
             raise ZeroDivisionError
 
     run = await world.run(Wrong("docker", tmp_path / "a"), FileStep("ollama", tmp_path / "b"))
@@ -315,11 +333,9 @@ async def test_what_nothing_depends_on_is_told_and_does_not_count(world, tmp_pat
     """Without the internet a stack that is well is well: a warning, one notice, exit 0."""
 
     class Internet(FileStep):
-        async def look(self) -> Sequence[TargetObservation]:
+        async def look(self) -> Sequence[TargetFinding]:
             return [
-                TargetObservation(
-                    "internet", Condition.BROKEN, "offline", "nothing outside answers", minor=True
-                )
+                TargetFinding("internet", Condition.BROKEN, "offline", "nothing outside answers", minor=True)
             ]
 
     (tmp_path / "b").touch()

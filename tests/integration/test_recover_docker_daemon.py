@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from opskit.recovery.context import RecoveryContext
 from opskit.recovery.outcome import Outcome, RepairResult
-from opskit.recovery.step import Step
-from opskit.recovery.steps.docker_daemon import docker_daemon
-from opskit.recovery.steps.docker_repair import KILLED, RESTARTED
+from opskit.recovery.step import RecoveryContext, Step
+from opskit.recovery.steps.docker_daemon import KILLED, RESTARTED, docker_daemon
 from opskit.system.docker import Docker
 from opskit.system.docker_runtime import Machine
 from tests.parts.docker import Cutter, Engine
@@ -27,14 +25,12 @@ QUICK_S = 0.3
 
 @dataclass
 class Impatient(Healing):
-    """A door that waits no longer than a test likes to."""
+    """A client of Docker that waits no longer than a test likes to."""
 
     @asynccontextmanager
-    async def ground(self) -> AsyncIterator[RecoveryContext]:
-        async with Docker(self.environ, timeout_s=QUICK_S) as door:
-            yield RecoveryContext(
-                self.config, self.environ, self.folder, door, self.memory, self.clock, self.platform
-            )
+    async def context(self) -> AsyncIterator[RecoveryContext]:
+        async with super().context() as context, Docker(self.environ, timeout_s=QUICK_S) as docker:
+            yield replace(context, docker=docker)
 
 
 @dataclass
@@ -75,8 +71,8 @@ class Place:
         # Neither this machine's applications nor its systemd.
         return replace(found, apps=(self.home / "Applications",), booted=self.home / "systemd")
 
-    def steps(self, ground: RecoveryContext) -> list[Step]:
-        return [docker_daemon(ground, patience_s=self.patience_s, machine=self.machine, administrator=False)]
+    def steps(self, context: RecoveryContext) -> list[Step]:
+        return [docker_daemon(context, patience_s=self.patience_s, machine=self.machine, administrator=False)]
 
     async def look(self) -> Outcome:
         return outcome(await self.healing.run(self.steps), "docker")

@@ -20,9 +20,8 @@ from docker.models.containers import Container
 from opskit.facts.container_events import KEPT_EVENTS
 from opskit.recovery import pauses
 from opskit.recovery.command_runner import CommandRunner
-from opskit.recovery.context import RecoveryContext
 from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
-from opskit.recovery.step import Step
+from opskit.recovery.step import RecoveryContext, Step
 from opskit.recovery.steps.compose_project import compose_projects
 from opskit.recovery.steps.docker_daemon import docker_daemon
 from opskit.recovery.steps.docker_network import docker_network
@@ -35,8 +34,8 @@ WAIT = "trap 'exit 143' TERM; while :; do sleep 1000 & wait $!; done"
 LONG_AGO = {"hands_off_s": 0.001}
 
 
-def steps(ground: RecoveryContext) -> Sequence[Step]:
-    return [docker_daemon(ground), docker_network(ground), *compose_projects(ground)]
+def steps(context: RecoveryContext) -> Sequence[Step]:
+    return [docker_daemon(context), docker_network(context), *compose_projects(context)]
 
 
 @dataclass

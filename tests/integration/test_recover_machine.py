@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from opskit.facts.internet import InternetTargets
-from opskit.recovery.context import RecoveryContext
 from opskit.recovery.outcome import Outcome, RepairResult
-from opskit.recovery.step import Step
+from opskit.recovery.step import RecoveryContext, Step
 from opskit.recovery.steps.internet import internet
 from opskit.recovery.steps.wifi import wifi
 from tests.parts import mac
@@ -30,7 +29,7 @@ def of_mac(tmp_path: Path, tools: Path, *, clock: float | None = None, **rules: 
 
 
 async def healed(healing: Healing) -> Outcome:
-    return outcome(await healing.run(lambda ground: [step for step in [wifi(ground)] if step]), "wifi")
+    return outcome(await healing.run(lambda context: [step for step in [wifi(context)] if step]), "wifi")
 
 
 def calls(tools: Path) -> list[str]:
@@ -119,8 +118,8 @@ async def test_a_mac_whose_tools_are_missing_cannot_be_judged(tmp_path: Path):
 async def test_linux_without_network_manager_has_no_wifi_step(tmp_path: Path):
     """There is nothing to ask, so there is no step."""
     healing = Healing(tmp_path / "state", configured(tmp_path / "config", {}), {"PATH": str(tmp_path)})
-    async with healing.ground() as ground:
-        assert wifi(ground) is None
+    async with healing.context() as context:
+        assert wifi(context) is None
 
 
 @pytest.mark.parametrize(
@@ -187,8 +186,8 @@ async def reached(
         until_proven=True,
     )
 
-    def steps(ground: RecoveryContext) -> list[Step]:
-        return [internet(ground, targets=targets)]
+    def steps(context: RecoveryContext) -> list[Step]:
+        return [internet(context, targets=targets)]
 
     return outcome(await online(tmp_path).run(steps), "internet")
 

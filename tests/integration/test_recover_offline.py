@@ -12,10 +12,9 @@ from pytest_httpserver import HTTPServer
 from opskit.config.load import load
 from opskit.errors import Exit
 from opskit.facts.internet import InternetTargets
-from opskit.recovery.context import RecoveryContext
 from opskit.recovery.outcome import RecoveryRun, RepairResult
 from opskit.recovery.run import RecoverOptions, recover
-from opskit.recovery.step import Step
+from opskit.recovery.step import RecoveryContext, Step
 from opskit.recovery.steps.agents import agents
 from opskit.recovery.steps.internet import internet
 from opskit.recovery.steps.nodes import nodes
@@ -32,8 +31,8 @@ async def stage() -> AsyncIterator[Stage]:
         yield made
 
 
-def offline(ground: RecoveryContext) -> Sequence[Step]:
-    return [internet(ground, targets=NOWHERE), *nodes(ground), *agents(ground)]
+def offline(context: RecoveryContext) -> Sequence[Step]:
+    return [internet(context, targets=NOWHERE), *nodes(context), *agents(context)]
 
 
 async def run(home: Path, stage: Stage, hook: str, later_s: float) -> RecoveryRun:

@@ -12,17 +12,14 @@ import yaml
 
 from opskit.config.load import load
 from opskit.config.schema import Config
-from opskit.facts.survey import Survey
 from opskit.recovery.audit import Audit
 from opskit.recovery.command_runner import CommandRunner
-from opskit.recovery.context import RecoveryContext
 from opskit.recovery.executor import Executor
 from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice
 from opskit.recovery.outcome import Outcome, RecoveryRun
 from opskit.recovery.reconciler import Reconciler
-from opskit.recovery.repairer import Repairer
-from opskit.recovery.step import Step
+from opskit.recovery.step import RecoveryContext, Step, recovery_context
 from tests.parts.command import environment
 
 #: Nothing is young, and the next repair may follow at once.
@@ -63,13 +60,11 @@ class Healing:
         self.runner = CommandRunner(self.folder, self.environ)
 
     @asynccontextmanager
-    async def ground(self) -> AsyncIterator[RecoveryContext]:
-        folder = self.folder
-        async with Survey(self.config, self.environ, state_folder=folder, cwd=folder) as survey:
-            docker = await survey.docker()
-            yield RecoveryContext(
-                self.config, self.environ, folder, survey, docker, self.memory, self.clock, self.platform
-            )
+    async def context(self) -> AsyncIterator[RecoveryContext]:
+        async with recovery_context(
+            self.config, self.environ, self.folder, self.memory, self.clock, self.platform
+        ) as context:
+            yield context
 
     async def run(
         self,
@@ -83,7 +78,7 @@ class Healing:
 
         audit = None if dry else Audit(self.folder, self.config.log)
         try:
-            async with self.ground() as ground:
+            async with self.context() as context:
                 executor = Executor(
                     self.config.recovery,
                     self.folder,
@@ -94,7 +89,7 @@ class Healing:
                     run_id="run-1",
                     clock=self.clock,
                 )
-                return await Reconciler(list(steps(ground)), Repairer(executor)).run(budget_s=budget_s)
+                return await Reconciler(list(steps(context)), executor).run(budget_s=budget_s)
         finally:
             if audit is not None:
                 audit.close()

@@ -30,10 +30,9 @@ from opskit.doctor.target import ExaminationTarget
 from opskit.facts.container import container
 from opskit.facts.container_events import ContainerEvents
 from opskit.recovery.step import Condition
-from opskit.recovery.steps.decision import NodeProblem, RepairCase, decide
-from opskit.recovery.steps.project_state import ProjectKnowledge, seen
-from opskit.recovery.steps.situation import RepairContext
-from opskit.recovery.steps.subject import RepairSubject
+from opskit.recovery.steps.decision import ServerProblem, decide
+from opskit.recovery.steps.project_state import ComposeFacts, assess_project
+from opskit.recovery.steps.server import ManagedServer, ServerFacts
 from opskit.result import Status
 from opskit.system.compose import ComposeService, Project
 from opskit.system.docker_records import DockerEvent
@@ -329,10 +328,18 @@ def recover(case: ContainerCase) -> tuple[str, set[Condition], list[str]]:
     services = {
         name: ComposeService(name, ("i",), networks=()) for name in {one.service or "" for one in records}
     }
-    known = ProjectKnowledge("app", Project("p", "2.0", services), records, NOW, RULES, events=past(case))
-    project, *others = seen(known)
+    facts = ComposeFacts(
+        key="app",
+        project=Project("p", "2.0", services),
+        containers=records,
+        now=NOW,
+        rules=RULES,
+        events=past(case),
+    )
+    assessment = assess_project(facts)
+    project, *others = assessment.findings
     own = [one for one in others if one.target == "container:p_web_1"]
-    start = [name for name in project.evidence.get("start", ()) if name == "web"]
+    start = [name for name in assessment.start if name == "web"]
     waits = {project.condition} if project.condition is Condition.WAITING else set()
     return project.evidence["containers"]["p_web_1"], {one.condition for one in own} | waits, start
 
@@ -369,9 +376,9 @@ def test_six_commands_say_the_same_of_one_document(case: ContainerCase):
 
     assert watched(None, one, 0.0).condition == case.condition
 
-    subject = RepairSubject("victoria", "http://127.0.0.1:1", True, ("victoria",), ("p_web_1",), ())
-    here = RepairContext(NOW.timestamp(), "me", 501, containers=(one,))
-    decision = decide(RepairCase(subject, NodeProblem("refused", "nothing listens"), here, RecoveryConfig()))
+    server = ManagedServer(name="victoria", url="http://127.0.0.1:1", containers=("p_web_1",))
+    facts = ServerFacts(now_s=NOW.timestamp(), user="me", uid=501, containers=(one,))
+    decision = decide(server, ServerProblem("refused", "nothing listens"), facts, RecoveryConfig())
     if case.condition is LEFT:
         assert (decision.condition, decision.repair) == (Condition.LEFT, None)
     if case.condition is WAITING:

@@ -1,1 +1,1 @@
-"""The steps of recovery: each looks at one part of the stack and says how it would be mended."""
+"""The steps of recovery: each looks at one part of the stack and says how it is repaired."""

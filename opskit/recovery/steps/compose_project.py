@@ -10,20 +10,30 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.container_assessment import ContainerRules, ContainerState
-from opskit.errors import OpskitError
+from opskit.checks.container_assessment import (
+    AssessedContainer,
+    ContainerRepair,
+    ContainerRules,
+    ContainerState,
+)
 from opskit.facts.container import Container
+from opskit.facts.container_events import read_container_events
+from opskit.facts.container_log import read_container_log
 from opskit.facts.container_survey import read_compose_containers, read_container
-from opskit.recovery import pauses
-from opskit.recovery.context import RecoveryContext
-from opskit.recovery.step import LOOK_S, Command, Condition, Repair, Step, TargetObservation
-from opskit.recovery.steps import hands_off, project_state
+from opskit.recovery import hands_off, pauses
+from opskit.recovery.compose_projects import Sources, UnusableProject, configured, read_project
+from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.recovery.steps.decision import container_restart
-from opskit.recovery.steps.declared import Sources, declared, sources
-from opskit.recovery.steps.project_state import ProjectKnowledge, assessments, is_drifted
+from opskit.recovery.steps.project_state import (
+    ProjectFacts,
+    ProjectAssessment,
+    assess_project,
+    is_drifted,
+)
 from opskit.system.compose import Project
 
 _UP_S = 120.0
@@ -33,232 +43,224 @@ _LOG_S = 3.0
 _LINE_CHARS = 300
 
 
-@dataclass(slots=True)
-class _Project:
-    ground: RecoveryContext
-    key: str
-    name: str
-    title: str
-    requires: tuple[str, ...]
-    look_s = LOOK_S
-    after: tuple[str, ...]
-
-    async def look(self) -> Sequence[TargetObservation]:
-        found = await sources(self.ground, self.key)
-        if isinstance(found, TargetObservation):
-            return [found]
-        project = await declared(self.ground, self.key, found)
-        if isinstance(project, TargetObservation):
-            return [project]
-        containers = await self._containers(project.name)
-        if (other := _elsewhere(containers, found)) is not None:
-            return [self._taken(project, other)]
-        known = self._known(found, project, containers)
-        if not project_state.is_well(known, assessments(known)):
-            known = await self._in_trouble(known, found)
-        return [await self._with_log(one) for one in project_state.seen(known)]
-
-    async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
-        """The last lines of what has ended or runs badly."""
-        if seen.target.startswith("container:"):
-            return {"log": await self._log(seen.target.partition(":")[2])}
-        services = seen.evidence.get("start") or ()
-        containers = await self._containers(str(seen.evidence.get("project")))
-        names = [one.name for one in containers if one.service in services and not one.running]
-        logs = await asyncio.gather(*(self._log(name) for name in names))
-        return {"logs": dict(zip(names, logs, strict=True))}
-
-    async def plan(self, seen: TargetObservation) -> Repair | None:
-        if seen.target == self.name:
-            return await self._start(seen)
-        if not seen.target.startswith("container:"):
-            return None
-        one = await read_container(self.ground.door, seen.target.partition(":")[2])
-        return None if one is None else await self._mend(one, seen)
-
-    async def _start(self, seen: TargetObservation) -> Repair | None:
-        """One `up` for everything that is to be started. Pulls nothing: Compose 1 has no option for that,
-
-        but every image is known to be there.
-        """
-        held = pauses.read(self.ground.folder, self.ground.clock())
-        names = [name for name in seen.evidence.get("start") or () if name not in held]
-        if not names:
-            return None
-        scale = [f"--scale={name}={count}" for name, count in seen.evidence["scale"].items() if name in names]
-        compose = await self._compose()
-        up = (*compose.command, "up", "-d", "--no-recreate", *_NOTHING_NEW[compose.modern], *scale, *names)
-        undo = shlex.join((*compose.command, "stop", *names))
-        return Repair((Command(up, _UP_S, str(compose.folder)),), seen.cause, undo)
-
-    async def _mend(self, one: Container, seen: TargetObservation) -> Repair | None:
-        if one.action == "stop":
-            command = Command(("docker", "stop", one.name), one.stop_timeout_s + _STOP_MARGIN_S)
-            return Repair((command,), f"{seen.cause}; its label says to stop it", f"docker start {one.name}")
-        if one.action != "restart":
-            return None
-        if seen.state == ContainerState.ORPHANED:
-            return await self._anew(one, seen)
-        if seen.state == ContainerState.CUT_OFF and not await self._runs(one.shares_network_of):
-            return None
-        if seen.state not in (ContainerState.UNHEALTHY, ContainerState.CUT_OFF):
-            return None
-        return Repair((container_restart(one),), seen.cause, f"docker stop {one.name}")
-
-    async def _anew(self, one: Container, seen: TargetObservation) -> Repair | None:
-        """A container bears the id of the one whose network it shares: only a new one gets the new id.
-
-        Never where that would deploy other settings, or where the other does not run yet.
-        """
-        found = await sources(self.ground, self.key)
-        project = (
-            None if isinstance(found, TargetObservation) else await declared(self.ground, self.key, found)
-        )
-        if project is None or isinstance(project, TargetObservation):
-            return None
-        service = project.services.get(one.service or "")
-        if service is None or is_drifted(project, one) or one.compose_version != project.version:
-            return None
-        containers = await self._containers(project.name)
-        running = {other.service for other in containers if other.running}
-        siblings = [other for other in containers if other.service == one.service]
-        if not set(service.needs) <= running or len(siblings) != 1:
-            return None
-        compose = await self._compose()
-        up = (*compose.command, "up", "-d", "--force-recreate", *_NOTHING_NEW[compose.modern], service.name)
-        command = Command(up, one.stop_timeout_s + _UP_S, str(compose.folder))
-        return Repair((command,), seen.cause, shlex.join((*compose.command, "stop", service.name)))
-
-    async def _in_trouble(self, known: ProjectKnowledge, found: Sources) -> ProjectKnowledge:
-        """The same with everything that decides whether it may be touched."""
-        events, busy = await asyncio.gather(
-            hands_off.past_events(self.ground, known.containers),
-            hands_off.busy(self.ground, found),
-        )
-        known = replace(known, now=events.now, events=events, busy=busy)
-        down = project_state.fallen(known, assessments(known))
-        # A whole project that is not there may have been taken down; one of several containers is missed.
-        created = {} if known.containers else down
-        rules, memory = self.ground.config.recovery, self.ground.memory
-        missed = hands_off.first_missed(
-            memory.marks, f"missed {self.name}", created, self.ground.clock(), events, rules.hands_off_s
-        )
-        services = known.project.services
-        held = pauses.read(self.ground.folder, self.ground.clock())
-        there = await asyncio.gather(*(self._has_image(services[name].images) for name in down))
-        # The shared one is made by the step before, unless a person paused that.
-        shared = self.ground.config.stack.docker_network
-        made = {*known.project.own_networks, *({shared} if shared and "network" not in held else ())}
-        wanted = sorted({one for name in down for one in services[name].networks} - made)
-        gone = {one for one, has in zip(wanted, await self._are_networks(wanted), strict=True) if not has}
-        netless = {name: lost[0] for name in down if (lost := sorted(gone & set(services[name].networks)))}
-        paused = {name for name in down if {name, *(one.name for one in known.of(name))} & held.keys()}
-        return replace(
-            known,
-            missed=missed,
-            imageless=frozenset(name for name, has in zip(down, there, strict=True) if not has),
-            netless=netless,
-            paused=frozenset(paused),
-        )
-
-    def _known(self, found: Sources, project: Project, containers: Sequence[Container]) -> ProjectKnowledge:
-        rules = self.ground.config.recovery
-        program = "docker-compose" if project.version.startswith("1.") else "docker compose"
-        files = " ".join(f"-f {shlex.quote(str(path))}" for path in found.files)
-        return ProjectKnowledge(
-            self.key,
-            project,
-            containers,
-            datetime.fromtimestamp(self.ground.clock(), UTC),
-            ContainerRules(rules.startup_grace_s, rules.hands_off_s, f"{program} {files}"),
-            remembered=frozenset(self.ground.memory.targets),
-        )
-
-    def _taken(self, project: Project, folder: str) -> TargetObservation:
-        cause = f"the project name {project.name} is also that of {folder}, whose containers run"
-        remedy = "give one of the two a name of its own: `COMPOSE_PROJECT_NAME=...` in its `.env`"
-        return TargetObservation(self.name, Condition.BROKEN, "name taken", cause, (self.key,), remedy=remedy)
-
-    async def _containers(self, project: str) -> list[Container]:
-        """Those of `up`: nobody wants one of `compose run` back. Raises OpskitError DOCKER_*."""
-        containers = await read_compose_containers(self.ground.door, project)
-        return [one for one in containers if not one.one_off]
-
-    async def _has_image(self, names: Sequence[str]) -> bool:
-        found = await asyncio.gather(*(self.ground.door.found("image", name) for name in names))
-        return any(one is not None for one in found)
-
-    async def _are_networks(self, names: Sequence[str]) -> list[bool]:
-        found = await asyncio.gather(*(self.ground.door.found("network", name) for name in names))
-        return [one is not None for one in found]
-
-    async def _runs(self, identifier: str | None) -> bool:
-        one = None if identifier is None else await read_container(self.ground.door, identifier)
-        return one is not None and one.running
-
-    async def _compose(self) -> Any:
-        from opskit.system.compose import find
-
-        files: list[Path] = [
-            self.ground.config.located(path) for path in self.ground.config.stack.compose[self.key]
-        ]
-        return await find(files, env=self.ground.environ)
-
-    async def _with_log(self, seen: TargetObservation) -> TargetObservation:
-        """What nothing can be done about is told with the container's own last words."""
-        if seen.state != ContainerState.LOOPING or not seen.target.startswith("container:"):
-            return seen
-        return replace(
-            seen, evidence={**seen.evidence, "log": await self._log(seen.target.partition(":")[2])}
-        )
-
-    async def _log(self, name: str) -> list[str]:
-        from opskit.logs.container import ContainerSource
-        from opskit.logs.record import LogEntry
-        from opskit.logs.source import Window
-
-        lines: list[str] = []
-        try:
-            async with asyncio.timeout(_LOG_S):
-                container = await self.ground.door.inspect(name)
-                async for batch in ContainerSource(self.ground.door, container).read(Window(tail=_LOG_LINES)):
-                    lines += [_line(one.raw) for one in batch if isinstance(one, LogEntry)]
-        except TimeoutError:
-            lines.append("(the log could not be read in time)")
-        except OpskitError as error:
-            lines.append(f"(the log could not be read: {error.message})")
-        return lines
-
-
-#: Neither image nor neighbour: what keeps `up` from doing more than it was asked for, by version 2 or not.
-_NOTHING_NEW = {
-    True: ("--no-build", "--pull", "never", "--no-deps"),
-    False: ("--no-build", "--no-deps"),
-}
-
-
-def compose_projects(ground: RecoveryContext) -> list[Step]:
-    """A step for each project of `stack.compose`, one after the other as they stand there."""
+def compose_projects(context: RecoveryContext) -> list[Step]:
+    """Return a step for each project of `stack.compose`, one after the other as they stand there."""
     steps: list[Step] = []
     before = "network"
-    for key in ground.config.stack.compose:
+    for key in context.config.stack.compose:
         name = f"compose:{key}"
-        steps.append(_Project(ground, key, name, f"Compose project {key}", ("docker",), (before,)))
+        steps.append(Step(name, _ComposeStep(context, key, name).look, requires=("docker",), after=(before,)))
         before = name
     return steps
 
 
-def _line(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")[:_LINE_CHARS]
+@dataclass(frozen=True, slots=True)
+class _ComposeStep:
+    context: RecoveryContext
+    key: str
+    name: str
+
+    async def look(self) -> Sequence[TargetFinding]:
+        try:
+            sources, project = await read_project(self.context, self.key)
+        except UnusableProject as unusable:
+            return [unusable.finding]
+        containers = await self._containers(project.name)
+        if (folder := _elsewhere(containers, sources)) is not None:
+            cause = f"the project name {project.name} is also that of {folder}, whose containers run"
+            remedy = "give one of the two a name of its own: `COMPOSE_PROJECT_NAME=...` in its `.env`"
+            return [
+                TargetFinding(self.name, Condition.BROKEN, "name taken", cause, (self.key,), remedy=remedy)
+            ]
+        facts = self._facts(sources, project, containers)
+        if not facts.is_well():
+            facts = await self._in_trouble(facts, sources)
+        assessment = assess_project(facts)
+        start = partial(self._startable, project, assessment)
+        return [
+            replace(assessment.project, read_again=start),
+            *[await self._planned(assessed, finding) for assessed, finding in assessment.containers],
+            *assessment.services,
+        ]
+
+    async def _planned(self, assessed: AssessedContainer, finding: TargetFinding) -> TargetFinding:
+        """Add how a container is repaired; nothing repairs a loop, which is told with its last words."""
+        if assessed.state is ContainerState.LOOPING:
+            evidence = {**finding.evidence, "log": await self._log(assessed.container.name)}
+            return replace(finding, evidence=evidence)
+        return replace(finding, read_again=partial(self._repairable, assessed, finding))
+
+    async def _startable(self, project: Project, assessment: ProjectAssessment) -> TargetFinding:
+        """Add one `up` for everything that is to be started, unless it was paused meanwhile.
+
+        Pulls nothing: Compose 1 has no option for that, but every image is known to be there.
+        """
+        finding = assessment.project
+        paused = pauses.read(self.context.folder, self.context.clock())
+        start = {name: count for name, count in assessment.start.items() if name not in paused}
+        if not start:
+            return finding
+        work = await configured(self.context, self.key)
+        scale = [f"--scale={name}={count}" for name, count in start.items() if count is not None]
+        switches = ("--no-recreate", *work.no_new_images, "--no-deps", *scale)
+        repair = Repair(
+            (work.command("up", "-d", *switches, *start, timeout_s=_UP_S),),
+            finding.cause,
+            work.command("stop", *start, timeout_s=_UP_S).shown,
+            evidence=partial(self._ends, project.name, start),
+        )
+        return replace(finding, repair=repair)
+
+    async def _ends(self, project: str, services: Mapping[str, int | None]) -> Mapping[str, Any]:
+        """Return the last lines of what has ended."""
+        containers = await self._containers(project)
+        names = [
+            container.name
+            for container in containers
+            if container.service in services and not container.running
+        ]
+        logs = await asyncio.gather(*map(self._log, names))
+        return {"logs": dict(zip(names, logs, strict=True))}
+
+    async def _repairable(self, assessed: AssessedContainer, finding: TargetFinding) -> TargetFinding:
+        """Add how a container is repaired that runs badly; nothing when it is gone, or a person's."""
+        container = await read_container(self.context.docker, assessed.container.name)
+        if container is None:
+            return finding
+        name, cause, repair = container.name, finding.cause, None
+        match assessed.assessment.repair:
+            case ContainerRepair.STOP:
+                stop = Command(("docker", "stop", name), container.stop_timeout_s + _STOP_MARGIN_S)
+                repair = Repair((stop,), f"{cause}; its label says to stop it", f"docker start {name}")
+            case ContainerRepair.RECREATE:
+                repair = await self._recreation(container, cause)
+            case ContainerRepair.RESTART:
+                if assessed.state is not ContainerState.CUT_OFF or await self._has_network(container):
+                    repair = Repair((container_restart(container),), cause, f"docker stop {name}")
+        return replace(finding, repair=repair and replace(repair, evidence=partial(self._last_words, name)))
+
+    async def _last_words(self, name: str) -> Mapping[str, Any]:
+        return {"log": await self._log(name)}
+
+    async def _recreation(self, container: Container, cause: str) -> Repair | None:
+        """Return how a container is recreated whose network is gone: it bears the id of the old one.
+
+        Never where that would deploy other settings, or where the other does not run yet.
+        """
+        try:
+            _, project = await read_project(self.context, self.key)
+        except UnusableProject:
+            return None
+        service = project.services.get(container.service or "")
+        if service is None or is_drifted(project, container) or container.compose_version != project.version:
+            return None
+        containers = await self._containers(project.name)
+        running = {other.service for other in containers if other.running}
+        siblings = [other for other in containers if other.service == container.service]
+        if not set(service.needs) <= running or len(siblings) != 1:
+            return None
+        work = await configured(self.context, self.key)
+        switches = ("--force-recreate", *work.no_new_images, "--no-deps")
+        timeout_s = container.stop_timeout_s + _UP_S
+        command = work.command("up", "-d", *switches, service.name, timeout_s=timeout_s)
+        return Repair((command,), cause, work.command("stop", service.name, timeout_s=_UP_S).shown)
+
+    async def _has_network(self, container: Container) -> bool:
+        """Tell whether the container runs whose network this one shares."""
+        shared = container.shares_network_of
+        owner = None if shared is None else await read_container(self.context.docker, shared)
+        return owner is not None and owner.running
+
+    def _facts(self, sources: Sources, project: Project, containers: Sequence[Container]) -> ProjectFacts:
+        rules = self.context.config.recovery
+        program = "docker-compose" if project.version.startswith("1.") else "docker compose"
+        files = " ".join(f"-f {shlex.quote(str(path))}" for path in sources.files)
+        return ProjectFacts(
+            key=self.key,
+            project=project,
+            containers=containers,
+            now=datetime.fromtimestamp(self.context.clock(), UTC),
+            rules=ContainerRules(rules.startup_grace_s, rules.hands_off_s, f"{program} {files}"),
+            remembered=frozenset(self.context.memory.targets),
+        )
+
+    async def _in_trouble(self, facts: ProjectFacts, sources: Sources) -> ProjectFacts:
+        """Add everything that decides whether the project may be touched."""
+        context, rules, services = self.context, self.context.config.recovery, facts.project.services
+        events, busy = await asyncio.gather(
+            read_container_events(
+                context.docker,
+                facts.containers,
+                back_s=rules.hands_off_s,
+                own_repairs=hands_off.own_repairs(context),
+                clock_s=context.clock(),
+            ),
+            self._busy(sources),
+        )
+        facts = replace(facts, now=events.now, events=events, busy=busy)
+        down = facts.down()
+        # A whole project that is not there may have been taken down; one of several containers is missed.
+        created = {} if facts.containers else down
+        marks, now_s = context.memory.marks, context.clock()
+        missed = hands_off.first_missed(
+            marks, f"missed {self.name}", created, now_s, events, rules.hands_off_s
+        )
+        paused = pauses.read(context.folder, now_s)
+        have_image = await asyncio.gather(*(self._is_there("image", *services[name].images) for name in down))
+        # The shared network is made by the step before, unless a person paused that.
+        shared = context.config.stack.docker_network
+        made = {*facts.project.own_networks, *({shared} if shared and "network" not in paused else ())}
+        wanted = sorted({network for name in down for network in services[name].networks} - made)
+        there = await asyncio.gather(*(self._is_there("network", network) for network in wanted))
+        gone = {network for network, is_there in zip(wanted, there, strict=True) if not is_there}
+        return replace(
+            facts,
+            missed=missed,
+            imageless=frozenset(name for name, has in zip(down, have_image, strict=True) if not has),
+            netless={name: min(lost) for name in down if (lost := gone & set(services[name].networks))},
+            paused=frozenset(
+                name
+                for name in down
+                if {name, *(container.name for container in facts.of(name))} & paused.keys()
+            ),
+        )
+
+    async def _busy(self, sources: Sources) -> str | None:
+        """Return why nothing of the project is touched now; None when nobody is at it."""
+        hands_off_s = self.context.config.recovery.hands_off_s
+        ago_s = self.context.clock() - sources.changed
+        if abs(ago_s) < hands_off_s:
+            ago_s = max(0.0, ago_s)
+            left = f"left alone for {hands_off_s - ago_s:.0f} s more"
+            return f"{sources.newest} was changed {ago_s:.0f} s ago; {left}"
+        return await hands_off.at_work(self.context)
+
+    async def _containers(self, project: str) -> list[Container]:
+        """Read the containers of `up`, none of `compose run`. Raises OpskitError DOCKER_*."""
+        containers = await read_compose_containers(self.context.docker, project)
+        return [container for container in containers if not container.one_off]
+
+    async def _is_there(self, kind: str, *names: str) -> bool:
+        """Tell whether Docker has an image or a network by one of these names."""
+        items = await asyncio.gather(*(self.context.docker.found(kind, name) for name in names))
+        return any(item is not None for item in items)
+
+    async def _log(self, name: str) -> list[str]:
+        log = await read_container_log(self.context.docker, name, _LOG_LINES, limit_s=_LOG_S)
+        return log.lines(_LINE_CHARS)
 
 
-def _elsewhere(containers: Sequence[Container], found: Sources) -> str | None:
-    """The folder of another project that bears the same name; None when the containers are this one's.
+def _elsewhere(containers: Sequence[Container], sources: Sources) -> str | None:
+    """Return the folder of another project that bears the same name; None when the containers are this one's.
 
     A folder that is no longer there is where this project was before it was moved.
     """
-    here = os.path.realpath(found.folder)
-    for one in containers:
-        if one.folder and Path(one.folder).is_dir() and os.path.realpath(one.folder) != here:
-            return one.folder
+    here = os.path.realpath(sources.folder)
+    for container in containers:
+        if (
+            container.folder
+            and Path(container.folder).is_dir()
+            and os.path.realpath(container.folder) != here
+        ):
+            return container.folder
     return None

@@ -7,209 +7,287 @@ to the virtual machine of a Mac after sleep. Docker on another machine is looked
 import asyncio
 import errno
 import os
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from enum import StrEnum
+from functools import partial
+from typing import Any, Literal
 
 from opskit.config.schema import StackConfig
 from opskit.errors import OpskitError
-from opskit.recovery.context import RecoveryContext
-from opskit.recovery.step import LOOK_S, Condition, Repair, Step, TargetObservation
-from opskit.recovery.steps.docker_repair import KILLED, RESTARTED, plan
+from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.system import docker_runtime
 from opskit.system.docker_host import Host, resolve, start_remedy
 from opskit.system.docker_runtime import Machine, Runtime, RuntimeKind
 from opskit.system.systemctl import instant, unit_properties
 
-TARGET = "docker"
-#: A daemon that was silent for the door's own limit gets so long again: slow is not dead.
+_NAME = "docker"
+#: A daemon that was silent for the client's own limit gets so long again: slow is not dead.
 _PATIENCE_S = 10.0
-_WANTED = ("ActiveState", "Result", "InactiveEnterTimestamp")
+_UNIT_PROPERTIES = ("ActiveState", "Result", "InactiveEnterTimestamp")
 _FORBIDDEN_ERRNO = (errno.EACCES, errno.EPERM)
 _DOWN_ERRNO = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ECONNRESET)
+#: Marks of the memory: when Docker was last restarted, and when it was last killed.
+RESTARTED, KILLED = "docker restarted", "docker killed"
+#: A virtual machine boots, and brings its containers up.
+_SETTLE_S = 150.0
+_COMMAND_S = 120.0
+_OPEN_DESKTOP = ("open", "-ga", "Docker")
 
 
-@dataclass(slots=True)
-class _Daemon:
-    ground: RecoveryContext
-    patience_s: float
-    machine: Machine
-    administrator: bool
-    name: str = TARGET
-    title: str = "Docker"
-    requires: tuple[str, ...] = ()
-    look_s = LOOK_S
-    after: tuple[str, ...] = ("internet",)
-    known: Runtime | None = None
-    """What runs the daemon, once it was asked for."""
+class DaemonState(StrEnum):
+    """Why the daemon does not answer."""
 
-    async def look(self) -> Sequence[TargetObservation]:
-        try:
-            version = await self.ground.door.version()
-        except OpskitError as error:
-            return [await self._troubled(error)]
-        return [
-            TargetObservation(TARGET, Condition.HEALTHY, "ok", f"Docker {version.get('Version')} answers")
-        ]
-
-    async def evidence(self, seen: TargetObservation) -> Mapping[str, Any]:
-        del seen
-        age_s = await self._age_s()
-        return {"daemon_age_s": None if age_s is None else round(age_s)}
-
-    async def plan(self, seen: TargetObservation) -> Repair | None:
-        runtime = await self._runtime()
-        if runtime is None or seen.state not in ("down", "hung"):
-            return None
-        desktop_command, processes = False, []
-        if runtime.kind is RuntimeKind.DESKTOP and runtime.mac:
-            desktop_command = await docker_runtime.has_desktop_command(self.ground.environ)
-            processes = await asyncio.to_thread(docker_runtime.desktop_processes)
-        now, marks = self.ground.clock(), self.ground.memory.marks
-        every_s = self.ground.config.recovery.docker_restart_every_s
-        rungs = [mark for mark in (RESTARTED, KILLED) if now - marks.get(mark, float("-inf")) >= every_s]
-        return plan(
-            runtime,
-            seen,
-            rungs=rungs,
-            desktop_command=desktop_command,
-            processes=processes,
-            administrator=self.administrator,
-        )
-
-    async def _troubled(self, error: OpskitError) -> TargetObservation:
-        """Why it did not answer, and whether that is anybody's fault."""
-        state = state_of(error)
-        runtime = await self._runtime()
-        evidence = {} if runtime is None else {"runtime": runtime.kind.value, "socket": runtime.socket}
-        if not used(self.ground.config.stack):
-            there = (
-                "Docker does not answer"
-                if docker_runtime.installed(self.machine)
-                else "Docker is not installed"
-            )
-            cause = f"{there}, and nothing of the stack is configured to run in it"
-            return TargetObservation(TARGET, Condition.ABSENT, "absent", cause, evidence=evidence)
-        if state == "down" and not docker_runtime.installed(self.machine):
-            remedy = (
-                "install it: `apt-get install docker.io docker-compose`, Docker Desktop, OrbStack or Colima"
-            )
-            return TargetObservation(
-                TARGET, Condition.BROKEN, "missing", "Docker is not installed", remedy=remedy, code=error.code
-            )
-        condition, cause = Condition.BROKEN, error.message
-        if state == "hung":
-            age_s = await self._age_s()
-            if await self._answers_late():
-                return TargetObservation(
-                    TARGET, Condition.WAITING, "slow", "Docker answers, but slowly", evidence=evidence
-                )
-            if age_s is not None and age_s < self.ground.config.recovery.startup_grace_s:
-                return TargetObservation(
-                    TARGET,
-                    Condition.WAITING,
-                    "starting",
-                    f"Docker was started {age_s:.0f} s ago and does not answer yet",
-                    evidence=evidence,
-                )
-        elif state == "unclear":
-            condition = Condition.UNKNOWN
-        elif runtime is not None and runtime.managed and (theirs := await self._unit(runtime)) is not None:
-            return replace(theirs, evidence=evidence)
-        remedy = self._remedy(state, runtime) or error.remedy
-        return TargetObservation(
-            TARGET, condition, state, cause, evidence=evidence, remedy=remedy, code=error.code
-        )
-
-    async def _unit(self, runtime: Runtime) -> TargetObservation | None:
-        """What systemd says of a service that is down: stopped by somebody lately, or on its way."""
-        user = runtime.kind is not RuntimeKind.SERVICE
-        name = "docker-desktop.service" if runtime.kind is RuntimeKind.DESKTOP else "docker.service"
-        shown = await unit_properties(self.ground.environ, name, *_WANTED, user=user)
-        state, ended = shown.get("ActiveState"), instant(shown.get("InactiveEnterTimestamp", ""))
-        if state == "activating":
-            return TargetObservation(TARGET, Condition.WAITING, "starting", f"{name} is being started")
-        if state != "inactive" or shown.get("Result") != "success" or ended is None:
-            return None
-        left_s = self.ground.config.recovery.hands_off_s - (self.ground.clock() - ended.timestamp())
-        if left_s <= 0:
-            return None
-        why = f"somebody stopped {name}; left alone for {left_s:.0f} s more"
-        remedy = f"`systemctl {'--user ' if user else ''}start {name.removesuffix('.service')}` starts it now"
-        return TargetObservation(TARGET, Condition.LEFT, "down", why, remedy=remedy)
-
-    async def _answers_late(self) -> bool:
-        from opskit.system.docker import Docker
-
-        try:
-            await Docker(self.ground.environ, timeout_s=self.patience_s).version()
-        except OpskitError:
-            return False
-        return True
-
-    async def _runtime(self) -> Runtime | None:
-        """None for a context or an address that cannot be used."""
-        if self.known is None:
-            try:
-                host: Host = await asyncio.to_thread(resolve, self.ground.environ)
-            except OpskitError:
-                return None
-            self.known = docker_runtime.runtime(host, self.machine)
-        return self.known
-
-    async def _age_s(self) -> float | None:
-        return await asyncio.to_thread(docker_runtime.daemon_age_s)
-
-    def _remedy(self, state: str, runtime: Runtime | None) -> str | None:
-        if runtime is None or state not in ("down", "hung"):
-            return None
-        if runtime.kind is RuntimeKind.REMOTE:
-            return (
-                "log in to that machine and start Docker there; `docker context ls` shows which one is in use"
-            )
-        word = "start" if state == "down" else "restart"
-        if runtime.kind in (RuntimeKind.SERVICE, RuntimeKind.UNKNOWN) and not runtime.mac:
-            if runtime.managed:
-                return f"`sudo systemctl {word} docker`"
-            return f"`sudo service docker {word}`, or start `dockerd` as it was started before"
-        if runtime.kind is RuntimeKind.USER_SERVICE:
-            return f"`systemctl --user {word} docker`"
-        if state == "down":
-            return start_remedy(self.ground.platform)
-        return f"quit {runtime.kind.value} and open it again"
+    DOWN = "down"
+    HUNG = "hung"
+    FORBIDDEN = "forbidden"
+    UNCLEAR = "unclear"
 
 
 def docker_daemon(
-    ground: RecoveryContext,
+    context: RecoveryContext,
     *,
     patience_s: float = _PATIENCE_S,
     machine: Machine | None = None,
     administrator: bool | None = None,
 ) -> Step:
-    """The step. `machine` and `administrator` (root) are this one's unless given."""
-    return _Daemon(
-        ground,
+    """Return the step. `machine` and `administrator` (root) are this one's unless given."""
+    daemon = _Daemon(
+        context,
         patience_s,
-        machine or Machine.of(ground.platform, ground.environ),
+        machine or Machine.of(context.platform, context.environ),
         os.geteuid() == 0 if administrator is None else administrator,
     )
+    return Step(_NAME, daemon.look, after=("internet",))
+
+
+@dataclass(frozen=True, slots=True)
+class _Daemon:
+    context: RecoveryContext
+    patience_s: float
+    machine: Machine
+    administrator: bool
+
+    async def look(self) -> Sequence[TargetFinding]:
+        try:
+            version = await self.context.docker.version()
+        except OpskitError as error:
+            return [await self._in_trouble(error)]
+        why = f"Docker {version.get('Version')} answers"
+        return [TargetFinding(_NAME, Condition.HEALTHY, "ok", why)]
+
+    async def _in_trouble(self, error: OpskitError) -> TargetFinding:
+        """Return why it did not answer, and whether that is anybody's fault."""
+        state, runtime = state_of(error), await self._runtime()
+        is_installed = docker_runtime.installed(self.machine)
+        evidence = {} if runtime is None else {"runtime": runtime.kind.value, "socket": runtime.socket}
+        finding = TargetFinding(
+            _NAME, Condition.BROKEN, state.value, error.message, evidence=evidence, code=error.code
+        )
+        if not used(self.context.config.stack):
+            there = "Docker does not answer" if is_installed else "Docker is not installed"
+            cause = f"{there}, and nothing of the stack is configured to run in it"
+            return replace(finding, condition=Condition.ABSENT, state="absent", cause=cause, code=None)
+        if state is DaemonState.DOWN and not is_installed:
+            choices = "`apt-get install docker.io docker-compose`, Docker Desktop, OrbStack or Colima"
+            return replace(
+                finding,
+                state="missing",
+                cause="Docker is not installed",
+                evidence={},
+                remedy=f"install it: {choices}",
+            )
+        if state is DaemonState.HUNG and (waiting := await self._late()) is not None:
+            return replace(waiting, evidence=evidence)
+        if state is DaemonState.DOWN or state is DaemonState.FORBIDDEN:
+            stopped = await self._unit(runtime) if runtime is not None and runtime.managed else None
+            if stopped is not None:
+                return replace(stopped, evidence=evidence)
+        condition = Condition.UNKNOWN if state is DaemonState.UNCLEAR else Condition.BROKEN
+        finding = replace(finding, condition=condition, remedy=self._remedy(state, runtime) or error.remedy)
+        if runtime is None:
+            return finding
+        return replace(finding, read_again=partial(self._planned, runtime, state, finding))
+
+    async def _late(self) -> TargetFinding | None:
+        """Return the finding of a daemon that is slow, or young; None for one that hangs."""
+        age_s = await asyncio.to_thread(docker_runtime.daemon_age_s)
+        if await self._answers_late():
+            return TargetFinding(_NAME, Condition.WAITING, "slow", "Docker answers, but slowly")
+        if age_s is None or age_s >= self.context.config.recovery.startup_grace_s:
+            return None
+        why = f"Docker was started {age_s:.0f} s ago and does not answer yet"
+        return TargetFinding(_NAME, Condition.WAITING, "starting", why)
+
+    async def _answers_late(self) -> bool:
+        from opskit.system.docker import Docker
+
+        try:
+            await Docker(self.context.environ, timeout_s=self.patience_s).version()
+        except OpskitError:
+            return False
+        return True
+
+    async def _unit(self, runtime: Runtime) -> TargetFinding | None:
+        """Return what systemd says of a service that is down: stopped by somebody lately, or on its way."""
+        is_user = runtime.kind is not RuntimeKind.SERVICE
+        name = "docker-desktop.service" if runtime.kind is RuntimeKind.DESKTOP else "docker.service"
+        shown = await unit_properties(self.context.environ, name, *_UNIT_PROPERTIES, user=is_user)
+        state, ended = shown.get("ActiveState"), instant(shown.get("InactiveEnterTimestamp", ""))
+        if state == "activating":
+            return TargetFinding(_NAME, Condition.WAITING, "starting", f"{name} is being started")
+        if state != "inactive" or shown.get("Result") != "success" or ended is None:
+            return None
+        remaining_s = self.context.config.recovery.hands_off_s - (self.context.clock() - ended.timestamp())
+        if remaining_s <= 0:
+            return None
+        why = f"somebody stopped {name}; left alone for {remaining_s:.0f} s more"
+        user = "--user " if is_user else ""
+        remedy = f"`systemctl {user}start {name.removesuffix('.service')}` starts it now"
+        return TargetFinding(_NAME, Condition.LEFT, "down", why, remedy=remedy)
+
+    async def _runtime(self) -> Runtime | None:
+        """Return what runs the daemon; None for a context or an address that cannot be used."""
+        try:
+            host: Host = await asyncio.to_thread(resolve, self.context.environ)
+        except OpskitError:
+            return None
+        return docker_runtime.runtime(host, self.machine)
+
+    async def _planned(self, runtime: Runtime, state: DaemonState, finding: TargetFinding) -> TargetFinding:
+        has_desktop_command, processes = False, []
+        if runtime.kind is RuntimeKind.DESKTOP and runtime.mac:
+            has_desktop_command = await docker_runtime.has_desktop_command(self.context.environ)
+            processes = await asyncio.to_thread(docker_runtime.desktop_processes)
+        now_s, marks = self.context.clock(), self.context.memory.marks
+        every_s = self.context.config.recovery.docker_restart_every_s
+        repair = plan(
+            runtime,
+            state,
+            finding.cause,
+            due=[mark for mark in (RESTARTED, KILLED) if now_s - marks.get(mark, float("-inf")) >= every_s],
+            desktop_command=has_desktop_command,
+            processes=processes,
+            administrator=self.administrator,
+        )
+        return replace(finding, repair=repair and replace(repair, evidence=self._evidence))
+
+    async def _evidence(self) -> Mapping[str, Any]:
+        age_s = await asyncio.to_thread(docker_runtime.daemon_age_s)
+        return {"daemon_age_s": None if age_s is None else round(age_s)}
+
+    def _remedy(self, state: DaemonState, runtime: Runtime | None) -> str | None:
+        if runtime is None or state not in (DaemonState.DOWN, DaemonState.HUNG):
+            return None
+        if runtime.kind is RuntimeKind.REMOTE:
+            start = "log in to that machine and start Docker there"
+            return f"{start}; `docker context ls` shows which one is in use"
+        word: Literal["start", "restart"] = "start" if state is DaemonState.DOWN else "restart"
+        if runtime.kind in (RuntimeKind.SERVICE, RuntimeKind.UNKNOWN) and not runtime.mac:
+            if runtime.managed:
+                return f"`sudo systemctl {word} docker`"
+            return f"`sudo service docker {word}`, or start `dockerd` as it was started before"
+        if runtime.kind is RuntimeKind.USER_SERVICE:
+            return f"`{shlex.join(_control(runtime, word) or ())}`"
+        if state is DaemonState.DOWN:
+            return start_remedy(self.context.platform)
+        return f"quit {runtime.kind.value} and open it again"
 
 
 def used(stack: StackConfig) -> bool:
-    """Whether anything of the stack is configured to run in Docker, beyond what opskit assumes by itself."""
+    """Tell whether anything of the stack is configured to run in Docker, beyond opskit's own defaults."""
     usual = StackConfig()
-    return bool(stack.compose) or (stack.docker_network, stack.containers) != (
-        usual.docker_network,
-        usual.containers,
-    )
+    assumed = (usual.docker_network, usual.containers)
+    return bool(stack.compose) or (stack.docker_network, stack.containers) != assumed
 
 
-def state_of(error: OpskitError) -> str:
-    """down, hung, forbidden or unclear: by what the connection came to, not by words."""
+def state_of(error: OpskitError) -> DaemonState:
+    """Return why the daemon does not answer: by what the connection came to, not by words."""
     cause = error.__cause__
     number = getattr(cause, "errno", None)
     if isinstance(cause, TimeoutError):
-        return "hung"
+        return DaemonState.HUNG
     if number in _FORBIDDEN_ERRNO:
-        return "forbidden"
-    return "down" if number in _DOWN_ERRNO or isinstance(cause, ConnectionError) else "unclear"
+        return DaemonState.FORBIDDEN
+    is_down = number in _DOWN_ERRNO or isinstance(cause, ConnectionError)
+    return DaemonState.DOWN if is_down else DaemonState.UNCLEAR
+
+
+def plan(
+    runtime: Runtime,
+    state: DaemonState,
+    cause: str,
+    *,
+    due: Sequence[str],
+    desktop_command: bool,
+    processes: Sequence[tuple[int, float]],
+    administrator: bool,
+) -> Repair | None:
+    """Return how this runtime is brought up, None when opskit may not. Pure.
+
+    `due` are the marks whose repair was not made lately: a hung daemon is restarted, then killed and opened,
+    each once in `docker_restart_every_s`.
+    """
+    mark, control = None, _control(runtime, "start" if state is DaemonState.DOWN else "restart")
+    commands: list[tuple[str, ...]] = []
+    if _is_permitted(runtime, desktop_command, administrator) and control is not None:
+        commands = [control]
+    elif state is DaemonState.DOWN and runtime.kind is RuntimeKind.DESKTOP and runtime.mac:
+        commands = [_OPEN_DESKTOP]
+    if state is DaemonState.HUNG:
+        mark = RESTARTED if commands and RESTARTED in due else KILLED
+        if mark == KILLED:
+            commands = _killed(runtime, processes) if KILLED in due else []
+    if not commands:
+        return None
+    made = tuple(Command(argv, _COMMAND_S) for argv in commands)
+    undo = shlex.join(_control(runtime, "stop") or ())
+    return Repair(made, f"{runtime.kind.value} is {state.value}: {cause}", undo, _SETTLE_S, mark)
+
+
+def _control(runtime: Runtime, verb: Literal["start", "restart", "stop"]) -> tuple[str, ...] | None:
+    """Return the command that starts, restarts or stops a runtime; None where opskit does not know one."""
+    match runtime.kind:
+        case RuntimeKind.DESKTOP if runtime.mac:
+            return ("docker", "desktop", verb, *(() if verb == "stop" else ("--detach",)))
+        case RuntimeKind.DESKTOP:
+            return ("systemctl", "--user", verb, "docker-desktop")
+        case RuntimeKind.ORBSTACK:
+            return ("orb", verb, *(("docker",) if verb == "restart" else ()))
+        case RuntimeKind.COLIMA:
+            return ("colima", verb, "--profile", runtime.profile or "default")
+        case RuntimeKind.USER_SERVICE:
+            return ("systemctl", "--user", verb, "docker")
+        case RuntimeKind.SERVICE:
+            return ("systemctl", verb, "docker")
+    return None
+
+
+def _is_permitted(runtime: Runtime, desktop_command: bool, administrator: bool) -> bool:
+    """Tell whether this user may give that command, and there is who obeys it."""
+    match runtime.kind:
+        case RuntimeKind.DESKTOP if runtime.mac:
+            return desktop_command
+        case RuntimeKind.SERVICE:
+            return runtime.managed and administrator
+        case RuntimeKind.DESKTOP | RuntimeKind.USER_SERVICE:
+            return runtime.managed
+    return True
+
+
+def _killed(runtime: Runtime, processes: Sequence[tuple[int, float]]) -> list[tuple[str, ...]]:
+    """Return the last resort, on a Mac alone: end the application and open it again."""
+    if not runtime.mac:
+        return []
+    profile = ("--profile", runtime.profile or "default")
+    match runtime.kind:
+        case RuntimeKind.DESKTOP:
+            end = (sys.executable, "-m", "opskit.system.end_process")
+            return [*((*end, str(pid), f"{began:.2f}") for pid, began in processes), _OPEN_DESKTOP]
+        case RuntimeKind.ORBSTACK:
+            return [("orb", "stop"), ("orb", "start")]
+        case RuntimeKind.COLIMA:
+            return [("colima", "stop", "--force", *profile), ("colima", "start", *profile)]
+    return []

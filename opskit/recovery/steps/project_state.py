@@ -1,29 +1,28 @@
-"""What is seen of a Compose project: what it declares against the containers that are there. Pure."""
+"""What is found of a Compose project: what it declares against the containers that are there. Pure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from opskit.checks.container_assessment import (
-    ContainerAssessment,
+    AssessedContainer,
     ContainerCondition,
     ContainerRules,
     ContainerState,
-    assess_container,
+    assessed,
 )
 from opskit.checks.stopped_by_hand import removed_by_hand
 from opskit.facts.container import Container, action_of
 from opskit.facts.container_events import ContainerEvents
-from opskit.recovery.step import Condition, TargetObservation
-from opskit.system.compose import ComposeService, Project
+from opskit.facts.container_survey import ContainerSurvey
+from opskit.recovery.step import Condition, TargetFinding
+from opskit.system.compose import Project
 
-_Assessments = Mapping[str, ContainerAssessment]
 
-
-@dataclass(frozen=True, slots=True)
-class ProjectKnowledge:
-    """Everything that is known of one project. `name` is the configuration's.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectFacts:
+    """Everything that is known of one project. `key` is its name in the configuration.
 
     `events` is None while everything seems well, and nobody asked. `busy` is why nothing of the project is
     touched, `missed` why nothing is created. `imageless` are services whose image is not on this machine,
@@ -31,7 +30,7 @@ class ProjectKnowledge:
     `paused` those that a person paused. `remembered` are targets that recovery has repaired before.
     """
 
-    name: str
+    key: str
     project: Project
     containers: Sequence[Container]
     now: datetime
@@ -46,264 +45,287 @@ class ProjectKnowledge:
 
     @property
     def target(self) -> str:
-        return f"compose:{self.name}"
+        return f"compose:{self.key}"
 
     @property
     def command(self) -> str:
-        """How a person calls Compose for this project."""
+        """Return how a person calls Compose for this project."""
         return self.rules.compose
 
     def of(self, service: str) -> list[Container]:
-        return [one for one in self.containers if one.service == service]
+        return [container for container in self.containers if container.service == service]
+
+    def assessed_containers(self) -> list[AssessedContainer]:
+        """Assess each container."""
+        peers = {container.id: container for container in self.containers}
+        containers = tuple(self.containers)
+        survey = ContainerSurvey(containers=containers, peers=peers, now=self.now, events=self.events)
+        return assessed(survey, self.rules)
+
+    def down(self) -> dict[str, str]:
+        """Return the services that `up` would start, and what is wrong with each."""
+        containers = self.assessed_containers()
+        down: dict[str, str] = {}
+        for name, service in self.project.services.items():
+            own = [entry for entry in containers if entry.container.service == name]
+            words = [entry.assessment.detail for entry in own if entry.state is ContainerState.DOWN]
+            lacking = service.replicas - len(own)
+            if lacking > 0:
+                count = f"lacks {lacking} of its {service.replicas} containers"
+                words.append(count if own else "is not created")
+            if words:
+                down[name] = "; ".join(word.removeprefix("it ") for word in words)
+        return down
+
+    def is_well(self) -> bool:
+        """Tell whether Docker's past need not be asked. What ended well, somebody may have stopped."""
+        containers = self.assessed_containers()
+        usual = (ContainerCondition.WELL, ContainerCondition.WAITING)
+        if self.down() or any(entry.condition not in usual for entry in containers):
+            return False
+        ended = [entry.container for entry in containers if entry.state is ContainerState.ENDED]
+        return not any(
+            container.finished is not None
+            and (self.now - container.finished).total_seconds() < self.rules.hands_off_s
+            for container in ended
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectAssessment:
+    """The findings of one project.
+
+    `start` are the services that are to be started, with the number of their containers where a person runs
+    more than the files say: `up` would end the rest. `containers` are those of which there is something to
+    say, `services` those without a container that a person paused.
+    """
+
+    project: TargetFinding
+    start: Mapping[str, int | None]
+    containers: Sequence[tuple[AssessedContainer, TargetFinding]]
+    services: Sequence[TargetFinding]
+
+    @property
+    def findings(self) -> list[TargetFinding]:
+        return [self.project, *(finding for _, finding in self.containers), *self.services]
+
+
+def assess_project(facts: ProjectFacts) -> ProjectAssessment:
+    """Judge the project itself, then each container."""
+    judgement = _Judgement(facts, facts.assessed_containers(), facts.down())
+    judgement.sort()
+    containers = [
+        (entry, finding) for entry in judgement.assessed_containers if (finding := judgement.container(entry))
+    ]
+    services = [
+        TargetFinding(
+            f"{facts.target}/{name}", Condition.BROKEN, "down", f"it {judgement.down[name]}", (name,)
+        )
+        for name in sorted(facts.paused & judgement.down.keys())
+        if not facts.of(name)
+    ]
+    return ProjectAssessment(judgement.project(), judgement.start, containers, services)
 
 
 @dataclass(slots=True)
-class _Plan:
-    """Services sorted by what becomes of them; `why` says it for those that are not simply started."""
+class _Judgement:
+    """Services that are down, sorted by what becomes of them.
 
-    start: list[str] = field(default_factory=list)
+    `left` and `refused` say why a service is not simply started; what is refused needs a person.
+    """
+
+    facts: ProjectFacts
+    assessed_containers: Sequence[AssessedContainer]
+    down: Mapping[str, str]
+    start: dict[str, int | None] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     remedies: list[str] = field(default_factory=list)
 
+    def sort(self) -> None:
+        facts = self.facts
+        removed: Mapping[str, str] = {}
+        if facts.events is not None:
+            removed = removed_by_hand(self.down, facts.project.name, facts.events, facts.rules.hands_off_s)
+        for name in self.down:
+            self._sort_service(name, removed.get(name))
+        self._leave_dependants()
 
-def assessments(known: ProjectKnowledge) -> dict[str, ContainerAssessment]:
-    """Assess each container; by its id."""
-    peers = {one.id: one for one in known.containers}
-    return {
-        one.id: assess_container(one, peers=peers, events=known.events, rules=known.rules, now=known.now)
-        for one in known.containers
-    }
-
-
-def fallen(known: ProjectKnowledge, found: _Assessments) -> dict[str, str]:
-    """The services that `up` would start, and what is wrong with each."""
-    result: dict[str, str] = {}
-    for name, service in known.project.services.items():
-        containers = known.of(name)
-        words = [found[one.id].detail for one in containers if found[one.id].state is ContainerState.DOWN]
-        lacking = service.replicas - len(containers)
-        if lacking > 0:
-            count = f"lacks {lacking} of its {service.replicas} containers"
-            words.append(count if containers else "is not created")
-        if words:
-            result[name] = "; ".join(word.removeprefix("it ") for word in words)
-    return result
-
-
-def is_well(known: ProjectKnowledge, found: _Assessments) -> bool:
-    """Whether there is nothing to ask Docker's past for: what ended well, somebody may have stopped."""
-    usual = (ContainerCondition.WELL, ContainerCondition.WAITING)
-    if fallen(known, found) or any(one.condition not in usual for one in found.values()):
-        return False
-    return not any(
-        one.finished is not None and (known.now - one.finished).total_seconds() < known.rules.hands_off_s
-        for one in known.containers
-        if found[one.id].state is ContainerState.ENDED
-    )
-
-
-def seen(known: ProjectKnowledge) -> list[TargetObservation]:
-    """The project itself, then each container of which there is something to say."""
-    found = assessments(known)
-    down = fallen(known, found)
-    plan = _planned(known, found, down)
-    result = [_project(known, found, down, plan)]
-    for one in known.containers:
-        result += _container(known, one, found, plan)
-    for name in sorted(known.paused & down.keys()):
-        if not known.of(name):
-            result.append(
-                TargetObservation(
-                    f"{known.target}/{name}", Condition.BROKEN, "down", f"it {down[name]}", names=(name,)
-                )
-            )
-    return result
-
-
-def _planned(known: ProjectKnowledge, found: _Assessments, down: Mapping[str, str]) -> _Plan:
-    plan = _Plan()
-    gone: Mapping[str, str] = {}
-    if known.events is not None:
-        gone = removed_by_hand(down, known.project.name, known.events, known.rules.hands_off_s)
-    for name in down:
-        service, containers = known.project.services[name], known.of(name)
+    def _sort_service(self, name: str, removed: str | None) -> None:
+        facts, service, containers = self.facts, self.facts.project.services[name], self.facts.of(name)
         lacking = len(containers) < service.replicas
-        actions = {one.action for one in containers} or {action_of(service.labels)}
-        if known.busy is not None:
-            plan.left[name] = known.busy
-        elif left := _left(containers, found):
-            plan.left[name] = left
-        elif lacking and (why := gone.get(name) or known.missed) is not None:
-            plan.left[name] = why
+        actions = {container.action for container in containers} or {action_of(service.labels)}
+        if facts.busy is not None:
+            self.left[name] = facts.busy
+        elif stopped := self._stopped_by_hand(name):
+            self.left[name] = stopped
+        elif lacking and (why := removed or facts.missed) is not None:
+            self.left[name] = why
         elif not actions <= {"restart", "notify"}:
-            plan.left[name] = f"its label says {_label(actions)}"
+            labels = " and ".join(f"`opskit.action={action}`" for action in sorted(actions))
+            self.left[name] = f"its label says {labels}"
         elif "notify" in actions:
-            plan.refused[name] = "its label says that a person is to be told"
-            plan.remedies.append(f"`{known.command} up -d --no-deps {name}`")
-        elif name in known.paused:
-            plan.left[name] = "it is paused"
-        elif name in known.imageless:
-            plan.refused[name] = f"its image {service.images[0]} is not on this machine"
-            plan.remedies.append(f"`{known.command} {'build' if service.built else 'pull'} {name}`")
-        elif name in known.netless:
-            plan.refused[name] = f"there is no network {known.netless[name]}"
-            plan.remedies.append(f"`docker network create {known.netless[name]}`")
+            self.refused[name] = "its label says that a person is to be told"
+            self.remedies.append(f"`{facts.command} up -d --no-deps {name}`")
+        elif name in facts.paused:
+            self.left[name] = "it is paused"
+        elif name in facts.imageless:
+            self.refused[name] = f"its image {service.images[0]} is not on this machine"
+            self.remedies.append(f"`{facts.command} {'build' if service.built else 'pull'} {name}`")
+        elif name in facts.netless:
+            self.refused[name] = f"there is no network {facts.netless[name]}"
+            self.remedies.append(f"`docker network create {facts.netless[name]}`")
         elif lacking and service.blank:
-            plan.refused[name] = f"it would be made with nothing in {', '.join(service.blank)}"
-            plan.remedies.append(f"set {', '.join(service.blank)} in `.env` beside the Compose file")
+            self.refused[name] = f"it would be made with nothing in {', '.join(service.blank)}"
+            self.remedies.append(f"set {', '.join(service.blank)} in `.env` beside the Compose file")
         else:
-            plan.start.append(name)
-    _leave_dependants(known.project.services, plan)
-    return plan
+            self.start[name] = len(containers) if len(containers) > service.replicas else None
 
-
-def _leave_dependants(services: Mapping[str, ComposeService], plan: _Plan) -> None:
-    """What needs a service that is not started would only fail, or start it too."""
-    changed = True
-    while changed:
-        changed = False
-        for name in list(plan.start):
-            need = next(
-                (one for one in services[name].needs if one in plan.left or one in plan.refused), None
-            )
-            if need is not None:
-                plan.start.remove(name)
-                plan.left[name] = f"it needs {need}, which is not started"
-                changed = True
-
-
-def _left(containers: Sequence[Container], found: _Assessments) -> str:
-    """Return why people are behind the end of a service, empty when they are not."""
-    down = [found[one.id] for one in containers if found[one.id].state is ContainerState.DOWN]
-    return next((one.left for one in down if one.left), "")
-
-
-def _project(
-    known: ProjectKnowledge, found: _Assessments, down: Mapping[str, str], plan: _Plan
-) -> TargetObservation:
-    notes = _notes(known)
-    evidence: dict[str, Any] = {
-        "project": known.project.name,
-        "services": len(known.project.services),
-        "containers": {one.name: found[one.id].condition.value for one in known.containers},
-    }
-    names = (known.name, known.project.name)
-    # A service that has a container is told of there.
-    bare = {name: why for name, why in plan.left.items() if name not in known.paused and not known.of(name)}
-    if plan.start or plan.refused:
-        words = [f"{name} {down[name]}" for name in plan.start]
-        words += [f"{name} {down[name]}, and {why}" for name, why in plan.refused.items()]
-        words += [f"{name} is left alone: {why}" for name, why in bare.items()]
-        evidence |= {"start": plan.start, "scale": _scale(known, plan.start)}
-        remedy = "; ".join(dict.fromkeys(plan.remedies)) or f"`{known.command} up -d {' '.join(plan.start)}`"
-        cause = "; ".join([*words, *notes])
-        return TargetObservation(known.target, Condition.BROKEN, "down", cause, names, evidence, remedy)
-    if bare:
-        cause = "; ".join([*(f"{name} {down[name]}: {why}" for name, why in bare.items()), *notes])
-        remedy = f"`{known.command} up -d {' '.join(bare)}` starts it now"
-        return TargetObservation(known.target, Condition.LEFT, "down", cause, names, evidence, remedy)
-    starting = [one for one in known.containers if found[one.id].state is ContainerState.STARTING]
-    if starting:
-        words = [f"{one.name}: {found[one.id].detail}" for one in starting]
-        return TargetObservation(
-            known.target, Condition.WAITING, "starting", "; ".join([*words, *notes]), names, evidence
+    def _stopped_by_hand(self, service: str) -> str:
+        """Return why people are behind the end of a service, empty when they are not."""
+        reasons = (
+            entry.assessment.left
+            for entry in self.assessed_containers
+            if entry.container.service == service and entry.state is ContainerState.DOWN
         )
-    running = sum(one.running for one in known.containers)
-    cause = "; ".join(
-        [
-            f"{_counted(running, 'container')} of {_counted(len(known.project.services), 'service')} run",
-            *notes,
-        ]
-    )
-    return TargetObservation(known.target, Condition.HEALTHY, "ok", cause, names, evidence)
+        return next(filter(None, reasons), "")
+
+    def _leave_dependants(self) -> None:
+        """Leave what needs a service that is not started: it would only fail, or start that too."""
+        changed = True
+        while changed:
+            changed = False
+            for name in list(self.start):
+                needs = self.facts.project.services[name].needs
+                need = next((other for other in needs if other in self.left or other in self.refused), None)
+                if need is not None:
+                    del self.start[name]
+                    self.left[name] = f"it needs {need}, which is not started"
+                    changed = True
+
+    def project(self) -> TargetFinding:
+        """Return the finding of the project itself; a service that has a container is told of there."""
+        facts, project, down = self.facts, self.facts.project, self.down
+        evidence: dict[str, Any] = {
+            "project": project.name,
+            "services": len(project.services),
+            "containers": {entry.container.name: entry.condition.value for entry in self.assessed_containers},
+        }
+        remedy = None
+        bare = {
+            name: why for name, why in self.left.items() if name not in facts.paused and not facts.of(name)
+        }
+        starting = [entry for entry in self.assessed_containers if entry.state is ContainerState.STARTING]
+        if self.start or self.refused:
+            condition, state = Condition.BROKEN, "down"
+            words = [f"{name} {down[name]}" for name in self.start]
+            words += [f"{name} {down[name]}, and {why}" for name, why in self.refused.items()]
+            words += [f"{name} is left alone: {why}" for name, why in bare.items()]
+            scale = {name: count for name, count in self.start.items() if count is not None}
+            evidence |= {"start": list(self.start), "scale": scale}
+            remedy = "; ".join(dict.fromkeys(self.remedies))
+            remedy = remedy or f"`{facts.command} up -d {' '.join(self.start)}`"
+        elif bare:
+            condition, state = Condition.LEFT, "down"
+            words = [f"{name} {down[name]}: {why}" for name, why in bare.items()]
+            remedy = f"`{facts.command} up -d {' '.join(bare)}` starts it now"
+        elif starting:
+            condition, state = Condition.WAITING, "starting"
+            words = [f"{entry.container.name}: {entry.assessment.detail}" for entry in starting]
+        else:
+            condition, state = Condition.HEALTHY, "ok"
+            running = _counted(sum(container.running for container in facts.containers), "container")
+            words = [f"{running} of {_counted(len(project.services), 'service')} run"]
+        cause = "; ".join([*words, *self._notes()])
+        names = (facts.key, project.name)
+        return TargetFinding(facts.target, condition, state, cause, names, evidence, remedy)
+
+    def container(self, entry: AssessedContainer) -> TargetFinding | None:
+        """Return the finding of a container; None for one that is well, unless it was repaired before."""
+        facts, container, assessment = self.facts, entry.container, entry.assessment
+        target, service = f"container:{container.name}", container.service or ""
+        condition, why = Condition.BROKEN, ""
+        match assessment.state:
+            case ContainerState.UP | ContainerState.ENDED if not assessment.left:
+                condition = Condition.HEALTHY
+            case ContainerState.STARTING | ContainerState.REMOVING:
+                condition = Condition.WAITING
+            case ContainerState.PAUSED | ContainerState.ENDED:
+                condition, why = Condition.LEFT, assessment.left
+            case ContainerState.DOWN if service not in facts.paused:
+                if service not in self.left:
+                    return None
+                condition, why = Condition.LEFT, self.left[service]
+            case ContainerState.UNCHECKED:
+                condition = Condition.UNKNOWN
+            case ContainerState.UNHEALTHY | ContainerState.CUT_OFF | ContainerState.ORPHANED:
+                why = self._reason_to_leave(entry)
+                condition = Condition.LEFT if why else Condition.BROKEN
+        is_well = condition in (Condition.HEALTHY, Condition.WAITING)
+        if is_well and target not in facts.remembered:
+            return None
+        evidence = {
+            "id": container.id[:12],
+            "service": container.service,
+            "condition": assessment.condition.value,
+            **assessment.evidence,
+        }
+        return TargetFinding(
+            target,
+            condition,
+            str(assessment.state),
+            "; ".join(filter(None, (assessment.detail, why))),
+            (container.name, service, facts.target),
+            evidence,
+            None if is_well else assessment.remedy,
+        )
+
+    def _reason_to_leave(self, entry: AssessedContainer) -> str:
+        """Return why a container that runs badly is left to people; nothing when it is not."""
+        shared = entry.container.shares_network_of
+        owner = next((other.service for other in self.facts.containers if other.id == shared), None)
+        if self.facts.busy is not None:
+            return self.facts.busy
+        if owner in self.left:
+            return f"{owner} is left alone: {self.left[owner]}"
+        return entry.assessment.left
+
+    def _notes(self) -> list[str]:
+        """Return what is told and never acted on."""
+        facts, notes = self.facts, []
+        drifted = sorted(
+            {
+                container.service or ""
+                for container in facts.containers
+                if is_drifted(facts.project, container)
+            }
+        )
+        if drifted:
+            notes.append(
+                f"{', '.join(drifted)}: made of older settings than the files hold now "
+                f"(`{facts.command} up -d` applies them)"
+            )
+        for container in facts.containers:
+            service = facts.project.services.get(container.service or "")
+            if service is None or not container.running or container.shares_network_of is not None:
+                continue
+            name = container.name
+            notes += [
+                f"{name} has lost the network {network} (`docker network connect {network} {name}`)"
+                for network in sorted(set(service.networks) - set(container.networks))
+            ]
+        return notes
 
 
-def _container(
-    known: ProjectKnowledge, one: Container, found: _Assessments, plan: _Plan
-) -> list[TargetObservation]:
-    """Nothing for one that is well, unless it was repaired before: then its health counts."""
-    assessment = found[one.id]
-    target = f"container:{one.name}"
-    names = (one.name, one.service or "", known.target)
-    evidence = {
-        "id": one.id[:12],
-        "service": one.service,
-        "condition": assessment.condition.value,
-        **assessment.evidence,
-    }
-
-    def said(condition: Condition, why: str = "") -> list[TargetObservation]:
-        words = "; ".join(filter(None, (assessment.detail, why)))
-        remedy = None if condition in (Condition.HEALTHY, Condition.WAITING) else assessment.remedy
-        return [TargetObservation(target, condition, str(assessment.state), words, names, evidence, remedy)]
-
-    match assessment.state:
-        case ContainerState.UP | ContainerState.ENDED if not assessment.left:
-            return said(Condition.HEALTHY) if target in known.remembered else []
-        case ContainerState.STARTING | ContainerState.REMOVING:
-            return said(Condition.WAITING) if target in known.remembered else []
-        case ContainerState.PAUSED | ContainerState.ENDED:
-            return said(Condition.LEFT, assessment.left)
-        case ContainerState.DOWN:
-            if one.service in known.paused:
-                return said(Condition.BROKEN)
-            return said(Condition.LEFT, plan.left[one.service]) if one.service in plan.left else []
-        case ContainerState.UNCHECKED:
-            return said(Condition.UNKNOWN)
-        case ContainerState.LOOPING | ContainerState.DEAD:
-            return said(Condition.BROKEN)
-    # It runs badly, or its network is gone.
-    owner = next((other.service for other in known.containers if other.id == one.shares_network_of), None)
-    if known.busy is not None:
-        return said(Condition.LEFT, known.busy)
-    if owner in plan.left:
-        return said(Condition.LEFT, f"{owner} is left alone: {plan.left[owner]}")
-    return said(Condition.LEFT if assessment.left else Condition.BROKEN, assessment.left)
-
-
-def is_drifted(project: Project, one: Container) -> bool:
-    """Whether a container was made of other settings than the files hold now.
+def is_drifted(project: Project, container: Container) -> bool:
+    """Tell whether a container was made of other settings than the files hold now.
 
     Versions of Compose digest differently: only a container of the same version can be compared.
     """
-    service = project.services.get(one.service or "")
-    if service is None or one.compose_version != project.version:
+    service = project.services.get(container.service or "")
+    if service is None or container.compose_version != project.version:
         return False
-    return None not in (one.config_hash, service.digest) and one.config_hash != service.digest
-
-
-def _notes(known: ProjectKnowledge) -> list[str]:
-    """What is told and never acted on."""
-    drifted = sorted({one.service or "" for one in known.containers if is_drifted(known.project, one)})
-    notes = []
-    if drifted:
-        notes.append(
-            f"{', '.join(drifted)}: made of older settings than the files hold now "
-            f"(`{known.command} up -d` applies them)"
-        )
-    for one in known.containers:
-        service = known.project.services.get(one.service or "")
-        if service is None or not one.running or one.shares_network_of is not None:
-            continue
-        notes += [
-            f"{one.name} has lost the network {network} (`docker network connect {network} {one.name}`)"
-            for network in sorted(set(service.networks) - set(one.networks))
-        ]
-    return notes
-
-
-def _scale(known: ProjectKnowledge, services: Collection[str]) -> dict[str, int]:
-    """Services of which a person runs more than the file says: `up` would end the rest."""
-    return {
-        name: len(known.of(name))
-        for name in services
-        if len(known.of(name)) > known.project.services[name].replicas
-    }
-
-
-def _label(actions: Collection[str]) -> str:
-    return " and ".join(f"`opskit.action={one}`" for one in sorted(actions))
+    return None not in (container.config_hash, service.digest) and container.config_hash != service.digest
 
 
 def _counted(count: int, word: str) -> str:

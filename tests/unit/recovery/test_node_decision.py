@@ -1,4 +1,4 @@
-"""What is decided about a server in trouble: pure, so every owner of every system is decided here."""
+"""What is decided about a server in problem: pure, so every owner of every system is decided here."""
 
 import sys
 from dataclasses import replace
@@ -14,19 +14,23 @@ from opskit.config.schema import RecoveryConfig
 from opskit.facts.container import Container
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.port_owner import PortOwner
-from opskit.recovery.step import Condition
-from opskit.recovery.steps.decision import Decision, NodeProblem, RepairCase, container_restart, decide
-from opskit.recovery.steps.inactive_service import InactiveService
-from opskit.recovery.steps.situation import RepairContext
-from opskit.recovery.steps.subject import RepairSubject
+from opskit.recovery.step import Condition, TargetFinding
+from opskit.recovery.steps.decision import ServerProblem, container_restart, decide
+from opskit.recovery.steps.server import InactiveService, ManagedServer, ServerFacts
 from opskit.system.docker_records import DockerEvent
 from opskit.system.process import Process
 from opskit.system.services import Service
 
 NOW = 1_800_000_000.0
-SUBJECT = RepairSubject("ollama", "http://127.0.0.1:11434", True, ("ollama",), (), (), ("ollama",))
-WEDGED = NodeProblem("wedged", "no token in 15.0 s", speaks=True, fresh_s=300.0)
-REFUSED = NodeProblem("refused", "nothing listens on 127.0.0.1:11434")
+SERVER = ManagedServer(
+    name="ollama",
+    url="http://127.0.0.1:11434",
+    known_by=("ollama",),
+    services=("ollama",),
+    folder="/srv",
+)
+WEDGED = ServerProblem("wedged", "no token in 15.0 s", speaks=True, fresh_s=300.0)
+REFUSED = ServerProblem("refused", "nothing listens on 127.0.0.1:11434")
 
 
 def process(**more: Any) -> Process:
@@ -74,19 +78,17 @@ def container(
 
 
 def decided(
-    trouble: NodeProblem = WEDGED,
-    subject: RepairSubject = SUBJECT,
+    problem: ServerProblem = WEDGED,
+    server: ManagedServer = SERVER,
     *,
     uid: int = 501,
     user: str = "me",
     **now: Any,
-) -> Decision:
-    return decide(
-        RepairCase(subject, trouble, RepairContext(NOW, user, uid, **now), RecoveryConfig(), None, "/srv")
-    )
+) -> TargetFinding:
+    return decide(server, problem, ServerFacts(now_s=NOW, user=user, uid=uid, **now), RecoveryConfig())
 
 
-def commands(decision: Decision) -> list[str]:
+def commands(decision: TargetFinding) -> list[str]:
     return [] if decision.repair is None else [one.shown for one in decision.repair.commands]
 
 
@@ -105,38 +107,38 @@ def commands(decision: Decision) -> list[str]:
 )
 def test_the_owner_of_the_port_restarts_it(service: Service, shown: list[str]):
     """Each keeper its own way, and never a kill past it."""
-    assert commands(decided(holder=held(service))) == shown
+    assert commands(decided(owner=held(service))) == shown
 
 
 def test_a_system_unit_needs_root():
     """Without rights nothing is tried; the remedy says it with sudo."""
     service = Service("systemd", "ollama.service", "system", "ollama")
-    mine = decided(holder=held(service))
+    mine = decided(owner=held(service))
     assert (mine.repair, mine.remedy) == (None, "`sudo systemctl restart ollama.service`")
-    assert commands(decided(holder=held(service), uid=0, user="root")) == [
+    assert commands(decided(owner=held(service), uid=0, user="root")) == [
         "systemctl --no-ask-password restart ollama.service"
     ]
 
 
 def test_a_service_of_somebody_else_is_left_to_them():
     """Brew of another account is not ours to restart."""
-    found = decided(holder=held(Service("brew", "ollama", "user", "anna")))
+    found = decided(owner=held(Service("brew", "ollama", "user", "anna")))
     assert (found.condition, found.repair) == (Condition.BROKEN, None)
     assert "anna" in found.cause
 
 
 def test_a_stray_process_is_never_killed():
     """Its person gets the command."""
-    found = decided(holder=held())
+    found = decided(owner=held())
     assert found.repair is None
     assert found.remedy == "`kill 4321`, then start it again"
 
 
 def test_a_stray_process_of_ours_is_ended_by_its_start_and_started_anew():
     """The id alone may belong to another process by then."""
-    subject = replace(SUBJECT, start=("ollama", "serve"))
+    server = replace(SERVER, start=("ollama", "serve"))
     found = decided(
-        subject=subject, holder=held(), program=process(), ours=True, start_found="/usr/local/bin/ollama"
+        server=server, owner=held(), program=process(), is_ours=True, start_program="/usr/local/bin/ollama"
     )
     assert commands(found) == [
         f"{sys.executable} -m opskit.system.end_process 4321 {NOW - 86_400.0:.2f}",
@@ -149,26 +151,26 @@ def test_a_stray_process_of_ours_is_ended_by_its_start_and_started_anew():
 
 def test_a_stopped_process_is_let_go_on():
     """Even a young one: it will not load while it is stopped."""
-    found = decided(holder=held(status="stopped", began=NOW - 1))
+    found = decided(owner=held(status="stopped", began=NOW - 1))
     assert (commands(found), found.state) == (["kill -CONT 4321"], "stopped")
 
 
 def test_a_debugged_process_is_left():
     """Somebody is looking at it."""
-    assert decided(holder=held(status="tracing-stop")).condition is Condition.LEFT
+    assert decided(owner=held(status="tracing-stop")).condition is Condition.LEFT
 
 
 @pytest.mark.parametrize("age_s", [0.0, 60.0, 299.0, -5.0])
 def test_a_young_server_is_loading(age_s: float):
     """Within the grace of loads silence is a load, whatever the clock did."""
-    found = decided(holder=held(Service("brew", "ollama", "user", "me"), began=NOW - age_s))
+    found = decided(owner=held(Service("brew", "ollama", "user", "me"), began=NOW - age_s))
     assert (found.condition, found.repair) == (Condition.WAITING, None)
 
 
 def test_another_program_on_the_port_is_never_restarted():
     """A web server on Ollama's port, however well systemd keeps it."""
     nginx = held(Service("systemd", "nginx.service", "system", "root"), name="nginx", command=("nginx",))
-    found = decided(replace(WEDGED, speaks=False), holder=nginx, uid=0, user="root")
+    found = decided(replace(WEDGED, speaks=False), owner=nginx, uid=0, user="root")
     assert found.repair is None
     assert "port 11434 is held by process 4321 (nginx) of nginx.service" in found.cause
 
@@ -176,27 +178,27 @@ def test_another_program_on_the_port_is_never_restarted():
 def test_a_silent_server_is_known_by_its_program():
     """It answers nothing at all, but it is Ollama: its unit restarts it."""
     service = Service("systemd", "ollama.service", "user", "me")
-    assert commands(decided(replace(WEDGED, speaks=False), holder=held(service)))
+    assert commands(decided(replace(WEDGED, speaks=False), owner=held(service)))
 
 
 def test_a_pull_is_not_broken_off():
     """Somebody downloads a model just now: a restart would throw it away."""
     service = Service("brew", "ollama", "user", "me")
-    found = decided(holder=held(service), at_work="somebody runs `ollama pull` (process 9)")
+    found = decided(owner=held(service), at_work="somebody runs `ollama pull` (process 9)")
     assert (found.condition, found.repair) == (Condition.LEFT, None)
 
 
 def test_what_a_restart_does_not_cure_is_not_restarted():
     """No model is installed."""
-    trouble = NodeProblem("failing", "no model", True, curable=False, remedy="`ollama pull NAME`")
-    found = decided(trouble, holder=held(Service("brew", "ollama", "user", "me")))
+    problem = ServerProblem("failing", "no model", True, curable=False, remedy="`ollama pull NAME`")
+    found = decided(problem, owner=held(Service("brew", "ollama", "user", "me")))
     assert (found.repair, found.remedy) == (None, "`ollama pull NAME`")
 
 
 def test_a_server_on_another_machine_is_never_repaired():
     """Its address is not this machine's."""
-    subject = replace(SUBJECT, url="http://192.0.2.1:11434")
-    found = decided(subject=subject, containers=(container("ollama", "exited"),))
+    server = replace(SERVER, url="http://192.0.2.1:11434")
+    found = decided(server=server, containers=(container("ollama", "exited"),))
     assert (found.condition, found.repair) == (Condition.BROKEN, None)
 
 
@@ -220,7 +222,7 @@ def test_a_server_on_another_machine_is_never_repaired():
 )
 def test_a_container_by_its_state(home: AssessedContainer, condition: Condition, shown: list[str]):
     """Running and old is restarted, stopped is started, a person's doing is left."""
-    found = decided(REFUSED, replace(SUBJECT, containers=("web",)), containers=(home,))
+    found = decided(REFUSED, replace(SERVER, containers=("web",)), containers=(home,))
     assert (found.condition, commands(found)) == (condition, shown)
 
 
@@ -231,11 +233,11 @@ def test_a_restart_waits_for_the_containers_own_stop():
 
 def test_a_process_on_the_port_of_a_stopped_container_is_not_the_container():
     """The port is somebody else's: the container is not started into it."""
-    subject = replace(SUBJECT, containers=("web",))
+    server = replace(SERVER, containers=("web",))
     found = decided(
         replace(WEDGED, speaks=False),
-        subject,
-        holder=held(name="python", command=("python", "app.py")),
+        server,
+        owner=held(name="python", command=("python", "app.py")),
         containers=(container(status="exited"),),
     )
     assert found.repair is None
@@ -244,28 +246,28 @@ def test_a_process_on_the_port_of_a_stopped_container_is_not_the_container():
 
 def test_an_application_at_rest_is_opened():
     """Nothing is quit that does not run."""
-    found = decided(REFUSED, resting=InactiveService(Service("app", "Ollama")))
+    found = decided(REFUSED, inactive=InactiveService(Service("app", "Ollama")))
     assert commands(found) == ["open -ga Ollama"]
 
 
 def test_an_activating_unit_is_waited_for():
     """systemd is at it."""
     rest = InactiveService(Service("systemd", "ollama.service", "user"), "activating")
-    assert decided(REFUSED, resting=rest).condition is Condition.WAITING
+    assert decided(REFUSED, inactive=rest).condition is Condition.WAITING
 
 
 def test_docker_down_is_the_reason():
     """Only what lives in a container waits for Docker."""
-    subject = replace(SUBJECT, containers=("web",))
-    found = decided(REFUSED, subject, docker_says="no Docker daemon answers at /x")
+    server = replace(SERVER, containers=("web",))
+    found = decided(REFUSED, server, docker_problem="no Docker daemon answers at /x")
     assert found.condition is Condition.UNKNOWN
     assert "no Docker daemon answers" in found.cause
 
 
 def test_docker_that_is_not_installed_is_no_reason():
     """A default address on a machine without Docker is simply not used."""
-    subject = replace(SUBJECT, containers=("web",), explicit=False)
-    found = decided(REFUSED, subject, docker_says="no", docker_installed=False)
+    server = replace(SERVER, containers=("web",), explicit=False)
+    found = decided(REFUSED, server, docker_problem="no", has_docker=False)
     assert found.condition is Condition.ABSENT
 
 
@@ -277,7 +279,7 @@ def test_an_address_that_somebody_wrote_is_never_absent():
 SITUATIONS = st.fixed_dictionaries(
     {},
     optional={
-        "holder": st.sampled_from(
+        "owner": st.sampled_from(
             [
                 None,
                 held(),
@@ -287,11 +289,11 @@ SITUATIONS = st.fixed_dictionaries(
             ]
         ),
         "containers": st.sampled_from([(), (container(status="exited"),), (container(),)]),
-        "docker_says": st.sampled_from(["", "it hangs"]),
-        "resting": st.sampled_from([None, InactiveService(Service("app", "Ollama"))]),
+        "docker_problem": st.sampled_from(["", "it hangs"]),
+        "inactive": st.sampled_from([None, InactiveService(Service("app", "Ollama"))]),
         "program": st.sampled_from([None, process(), process(status="stopped")]),
-        "ours": st.booleans(),
-        "start_found": st.sampled_from([None, "/bin/ollama"]),
+        "is_ours": st.booleans(),
+        "start_program": st.sampled_from([None, "/bin/ollama"]),
     },
 )
 TROUBLES = st.sampled_from(
@@ -300,12 +302,14 @@ TROUBLES = st.sampled_from(
 
 
 @given(SITUATIONS, TROUBLES, st.booleans(), st.booleans())
-def test_every_decision_is_sound(now: dict[str, Any], trouble: NodeProblem, explicit: bool, starts: bool):
+def test_every_decision_is_sound(now: dict[str, Any], problem: ServerProblem, explicit: bool, starts: bool):
     """Only what is broken has a repair; what has none has a reason; no bare kill but for `-CONT`."""
-    subject = replace(SUBJECT, explicit=explicit, start=("ollama", "serve") if starts else ())
+    server = replace(SERVER, explicit=explicit, start=("ollama", "serve") if starts else ())
     if not starts:
-        now = {name: value for name, value in now.items() if name not in ("program", "ours", "start_found")}
-    found = decided(trouble, subject, **now)
+        now = {
+            name: value for name, value in now.items() if name not in ("program", "is_ours", "start_program")
+        }
+    found = decided(problem, server, **now)
     assert found.cause
     assert found.repair is None or found.condition is Condition.BROKEN
     assert found.condition is not Condition.BROKEN or found.remedy

@@ -8,7 +8,7 @@ from opskit.config.schema import NodeConfig
 from opskit.facts.node import NodeFacts
 from opskit.llm.faults import SERVER_IS_WELL, FaultKind
 from opskit.providers.base import ModelInfo
-from opskit.recovery.steps.nodes import trouble
+from opskit.recovery.steps.nodes import node_problem
 
 NODE = NodeConfig("ollama", "http://127.0.0.1:1", "ollama")
 
@@ -28,9 +28,9 @@ def failing(fault: FaultKind | None = None) -> NodeProbe:
 @pytest.mark.parametrize("fault", sorted(SERVER_IS_WELL))
 def test_a_fault_of_a_model_or_a_request_restarts_no_server(fault: FaultKind) -> None:
     """The server is well, and the file, the template or the request would be the same afterwards."""
-    assert not trouble(failing(fault), 0.0).curable
+    assert not node_problem(failing(fault), 0.0).curable
 
 
 def test_a_crash_is_still_repaired() -> None:
     """A runner that goes on crashing is brought back by a restart."""
-    assert trouble(failing(), 0.0).curable
+    assert node_problem(failing(), 0.0).curable

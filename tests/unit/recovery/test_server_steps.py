@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from opskit.checks.container_assessment import ContainerState, fresh_health
 from opskit.facts.container import Container, HealthCheckRun, action_of, container, docker_time
 from opskit.recovery.startup import standing
 from opskit.recovery.steps.agents import cores_of, switched_on
-from opskit.recovery.steps.subject import weights_bytes
+from opskit.recovery.steps.server import weights_bytes
 from opskit.system.process import is_like
 
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
@@ -103,10 +102,9 @@ def test_the_weights_of_a_start_command_are_measured(tmp_path: Path):
     (tmp_path / "phi").mkdir()
     (tmp_path / "phi" / "a.safetensors").write_bytes(b"12345")
     (tmp_path / "phi" / "b.safetensors").write_bytes(b"678")
-    config = SimpleNamespace(located=lambda path: tmp_path / path)
-    assert weights_bytes(("mlx_lm.server", "--model", "phi", "--port", "1"), config) == 8
-    assert weights_bytes(("mlx_lm.server", "--model", "org/name"), config) is None
-    assert weights_bytes(("mlx_lm.server", "--model"), config) is None
+    assert weights_bytes(("mlx_lm.server", "--model", "phi", "--port", "1"), tmp_path) == 8
+    assert weights_bytes(("mlx_lm.server", "--model", "org/name"), tmp_path) is None
+    assert weights_bytes(("mlx_lm.server", "--model"), tmp_path) is None
 
 
 @pytest.mark.parametrize(

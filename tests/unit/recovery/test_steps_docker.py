@@ -8,9 +8,7 @@ import pytest
 
 from opskit.config.schema import StackConfig
 from opskit.errors import OpskitError
-from opskit.recovery.step import Condition, TargetObservation
-from opskit.recovery.steps.docker_daemon import state_of, used
-from opskit.recovery.steps.docker_repair import KILLED, RESTARTED, plan
+from opskit.recovery.steps.docker_daemon import KILLED, RESTARTED, DaemonState, plan, state_of, used
 from opskit.system.docker_host import Host
 from opskit.system.docker_runtime import Machine, Runtime, RuntimeKind, runtime
 
@@ -92,12 +90,19 @@ def commands(
     found: Runtime,
     state: str,
     *,
-    rungs: tuple[str, ...] = (RESTARTED, KILLED),
+    due: tuple[str, ...] = (RESTARTED, KILLED),
     desktop: bool = True,
     root: bool = True,
 ) -> list[str] | None:
-    seen = TargetObservation("docker", Condition.BROKEN, state, "why")
-    made = plan(found, seen, rungs=rungs, desktop_command=desktop, processes=[(7, 12.5)], administrator=root)
+    made = plan(
+        found,
+        DaemonState(state),
+        "why",
+        due=due,
+        desktop_command=desktop,
+        processes=[(7, 12.5)],
+        administrator=root,
+    )
     return None if made is None else [one.shown.partition("-m ")[2] or one.shown for one in made.commands]
 
 
@@ -105,14 +110,14 @@ def cases() -> Iterator[tuple[Runtime, str, dict[str, object], list[str] | None]
     desktop, orb = Runtime(RuntimeKind.DESKTOP, mac=True), Runtime(RuntimeKind.ORBSTACK, mac=True)
     colima = Runtime(RuntimeKind.COLIMA, profile="work", mac=True)
     service, bare = Runtime(RuntimeKind.SERVICE, managed=True), Runtime(RuntimeKind.SERVICE)
-    last: dict[str, object] = {"rungs": (KILLED,)}
+    last: dict[str, object] = {"due": (KILLED,)}
     yield desktop, "down", {}, ["docker desktop start --detach"]
     yield desktop, "down", {"desktop": False}, ["open -ga Docker"]
     yield desktop, "hung", {}, ["docker desktop restart --detach"]
     ended = "opskit.system.end_process 7 12.50"
     yield desktop, "hung", last, [ended, "open -ga Docker"]
     yield desktop, "hung", {"desktop": False}, [ended, "open -ga Docker"]
-    yield desktop, "hung", {"rungs": ()}, None
+    yield desktop, "hung", {"due": ()}, None
     yield orb, "hung", last, ["orb stop", "orb start"]
     yield colima, "down", {}, ["colima start --profile work"]
     yield colima, "hung", {}, ["colima restart --profile work"]
@@ -137,7 +142,7 @@ def cases() -> Iterator[tuple[Runtime, str, dict[str, object], list[str] | None]
 def test_each_runtime_has_its_commands(
     found: Runtime, state: str, given: dict[str, object], wanted: list[str] | None
 ):
-    """The table: what is run for which runtime, state, rung and right."""
+    """The table: what is run for which runtime, state, mark and right."""
     assert commands(found, state, **given) == wanted  # type: ignore[arg-type]
 
 

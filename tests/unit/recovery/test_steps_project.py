@@ -11,9 +11,9 @@ from opskit.checks.container_assessment import ContainerRules
 from opskit.checks.stopped_by_hand import removed_by_hand, stopped_by_hand
 from opskit.facts.container import Container, HealthCheckRun
 from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents, may_be_stopping
-from opskit.recovery.step import Condition, TargetObservation
-from opskit.recovery.steps.hands_off import first_missed, worked_on
-from opskit.recovery.steps.project_state import ProjectKnowledge, assessments, fallen, is_well, seen
+from opskit.recovery.hands_off import first_missed, worked_on
+from opskit.recovery.step import Condition, TargetFinding
+from opskit.recovery.steps.project_state import ProjectFacts, assess_project
 from opskit.system.compose import ComposeService, Project
 from opskit.system.docker_records import DockerEvent
 from opskit.system.manual_commands import ManualCommand, RunningCommand
@@ -55,21 +55,24 @@ def service(name: str = "web", **given_: Any) -> ComposeService:
     return ComposeService(name, (f"image-{name}",), digest=f"digest-{name}", **given_)
 
 
-def known(units: list[Container], services: list[ComposeService], **given_: Any) -> ProjectKnowledge:
+def known(units: list[Container], services: list[ComposeService], **given_: Any) -> ProjectFacts:
     project = Project("p", "2.27.0", {one.name: one for one in services}, ("p_default",))
-    return ProjectKnowledge(
-        "app", project, units, NOW, ContainerRules(120.0, HANDS_OFF_S, "docker compose -f /x"), **given_
-    )
+    rules = ContainerRules(120.0, HANDS_OFF_S, "docker compose -f /x")
+    return ProjectFacts(key="app", project=project, containers=units, now=NOW, rules=rules, **given_)
 
 
-def first(found: ProjectKnowledge) -> TargetObservation:
+def seen(facts: ProjectFacts) -> list[TargetFinding]:
+    return assess_project(facts).findings
+
+
+def first(found: ProjectFacts) -> TargetFinding:
     return seen(found)[0]
 
 
 def test_a_project_that_runs_asks_docker_nothing_more():
     """Everything well: one healthy target, and no reason to look into the past."""
     found = known([container()], [service()])
-    assert is_well(found, assessments(found))
+    assert found.is_well()
     (only,) = seen(found)
     assert (only.condition, only.cause) == (Condition.HEALTHY, "1 container of 1 service run")
 
@@ -109,7 +112,7 @@ def test_what_a_person_scaled_is_told_to_up():
 def test_a_lacking_replica_is_a_fallen_service():
     """Two of three is not enough."""
     found = known([container(), container(id="2")], [service(replicas=3)])
-    assert fallen(found, assessments(found)) == {"web": "lacks 1 of its 3 containers"}
+    assert found.down() == {"web": "lacks 1 of its 3 containers"}
 
 
 def test_older_settings_are_told_only_where_they_can_be_compared():

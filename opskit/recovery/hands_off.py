@@ -1,0 +1,70 @@
+"""What people did to the stack lately, or do now: it is theirs, and left alone for `recovery.hands_off_s`."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from opskit.checks.stopped_by_hand import until
+from opskit.facts.container_events import ContainerEvents
+from opskit.facts.container_survey import repairs_by_container
+from opskit.recovery.step import RecoveryContext
+from opskit.system.manual_commands import RunningCommand, manual_commands
+
+
+async def at_work(
+    context: RecoveryContext, *, program: str | None = None, containers: bool = True
+) -> str | None:
+    """Say what somebody is doing that a repair would break off; None when nobody is.
+
+    That is work with Docker, and a backup, where `containers` are touched; and what is done with a `program`,
+    with any where it is None.
+    """
+    from opskit.backup.catalog import running
+
+    if containers and await asyncio.to_thread(running, context.config):
+        return "a backup is being made or restored"
+    commands = await asyncio.to_thread(manual_commands, context.environ.get("DOCKER_HOST"))
+    relevant = [
+        running_command
+        for running_command in commands
+        if (containers and running_command.command.words.startswith("docker"))
+        or program is None
+        or (program and running_command.command.words.startswith(program))
+    ]
+    return worked_on(relevant, context.config.recovery.hands_off_s)
+
+
+def worked_on(at_work: Sequence[RunningCommand], hands_off_s: float) -> str | None:
+    """Return what somebody is doing; `up` in the foreground counts only in its first minutes. Pure."""
+    for running_command in at_work:
+        command = running_command.command
+        if not command.stays or running_command.age_s < hands_off_s:
+            return f"somebody runs `{command.words}` (process {running_command.pid})"
+    return None
+
+
+def own_repairs(context: RecoveryContext) -> dict[str, tuple[float, ...]]:
+    """Return when this run and earlier ones repaired each container, in epoch seconds."""
+    records = {name: record.repairs for name, record in context.memory.targets.items()}
+    return repairs_by_container(records, context.config)
+
+
+def first_missed(
+    marks: dict[str, float],
+    key: str,
+    missing: Mapping[str, object],
+    now: float,
+    events: ContainerEvents,
+    hands_off_s: float,
+) -> str | None:
+    """Return why a project without a container is left alone although no event tells of a removal.
+
+    Where Docker's events do not reach back, the moment at which they were first missed counts. It is kept
+    in `marks` and dropped once nothing is missing.
+    """
+    if not missing or events.complete:
+        marks.pop(key, None)
+        return None
+    ago_s = max(0.0, now - marks.setdefault(key, now))
+    if ago_s >= hands_off_s:
+        return None
+    return f"Docker does not remember whether somebody removed it{until(ago_s, hands_off_s)}"
