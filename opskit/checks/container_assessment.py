@@ -175,10 +175,12 @@ def assessed(survey: ContainerSurvey, rules: ContainerRules) -> list[AssessedCon
     """Assess each container of a survey."""
     return [
         AssessedContainer(
-            one,
-            assess_container(one, peers=survey.peers, events=survey.events, rules=rules, now=survey.now),
+            container,
+            assess_container(
+                container, peers=survey.peers, events=survey.events, rules=rules, now=survey.now
+            ),
         )
-        for one in survey.containers
+        for container in survey.containers
     ]
 
 

@@ -45,7 +45,7 @@ class Expectation:
         sentences = []
         for key, matcher in self.matchers.items():
             # A value that was not seen is not null.
-            reason = matcher.mismatch(values[key]) if key in values else differs(MISSING, matcher.wish)
+            reason = matcher.mismatch(values[key]) if key in values else differs(MISSING, matcher.expected)
             if reason is not None:
                 sentences.append(f"{key} {reason}")
         return sentences

@@ -16,40 +16,58 @@ _SHOWN_CHARS = 300
 _SHOWN_ITEMS = 50
 
 
-def judged(check: Check, seen: Observation, seconds: float) -> Finding:
+def judged(check: Check, observation: Observation, seconds: float) -> Finding:
     """Return pass or fail by the expectation, or inconclusive where what was seen proves neither.
 
     A problem fails the check unless its `error`, or a value that is `settled` in spite of it, is expected.
     """
     expected = check.expect.matchers.keys()
-    reasons = check.expect.mismatches(seen.values)
-    if seen.unseen.intersection(expected) and not _mismatches_of_seen(check, seen):
-        return _finding(check, Status.INCONCLUSIVE, seen.state or "unknown", seen.detail, seconds, seen)
-    if seen.problem and not expected & {"error", *seen.settled}:
-        unknown = not reasons and any(seen.values.get(key) is False for key in expected)
-        undecided = seen.undecided or (_unproven(seen, expected) if unknown else "")
-        reasons = [seen.problem]
+    reasons = check.expect.mismatches(observation.values)
+    if observation.unseen.intersection(expected) and not _mismatches_of_seen(check, observation):
+        return _finding(
+            check,
+            Status.INCONCLUSIVE,
+            observation.state or "unknown",
+            observation.detail,
+            seconds,
+            observation,
+        )
+    if observation.problem and not expected & {"error", *observation.settled}:
+        unknown = not reasons and any(observation.values.get(key) is False for key in expected)
+        undecided = observation.undecided or (_unproven(observation, expected) if unknown else "")
+        reasons = [observation.problem]
     else:
-        undecided = seen.undecided
-        if reasons and (seen.problem or seen.detail):
-            reasons.append(f"({seen.problem or seen.detail})")
+        undecided = observation.undecided
+        if reasons and (observation.problem or observation.detail):
+            reasons.append(f"({observation.problem or observation.detail})")
     if not reasons:
-        return _finding(check, Status.PASS, seen.state or "ok", seen.detail or seen.problem, seconds, seen)
+        return _finding(
+            check,
+            Status.PASS,
+            observation.state or "ok",
+            observation.detail or observation.problem,
+            seconds,
+            observation,
+        )
     if undecided:
-        return _finding(check, Status.INCONCLUSIVE, seen.state or "unknown", undecided, seconds, seen)
+        return _finding(
+            check, Status.INCONCLUSIVE, observation.state or "unknown", undecided, seconds, observation
+        )
     status = Status.FAIL if check.severity.fails else Status.WARN
-    state = seen.state if seen.state not in ("", "ok") else "failed"
-    return _finding(check, status, state, "; ".join(reasons).replace("; (", " ("), seconds, seen)
+    state = observation.state if observation.state not in ("", "ok") else "failed"
+    return _finding(check, status, state, "; ".join(reasons).replace("; (", " ("), seconds, observation)
 
 
-def _unproven(seen: Observation, expected: AbstractSet[str]) -> str:
-    names = ", ".join(f"`{key}`" for key in expected if seen.values.get(key) is False)
-    return f"{seen.problem}: that does not tell {names}"
+def _unproven(observation: Observation, expected: AbstractSet[str]) -> str:
+    names = ", ".join(f"`{key}`" for key in expected if observation.values.get(key) is False)
+    return f"{observation.problem}: that does not tell {names}"
 
 
-def _mismatches_of_seen(check: Check, seen: Observation) -> list[str]:
-    matchers = {key: matcher for key, matcher in check.expect.matchers.items() if key not in seen.unseen}
-    return Expectation(matchers).mismatches(seen.values)
+def _mismatches_of_seen(check: Check, observation: Observation) -> list[str]:
+    matchers = {
+        key: matcher for key, matcher in check.expect.matchers.items() if key not in observation.unseen
+    }
+    return Expectation(matchers).mismatches(observation.values)
 
 
 def late(check: Check, seconds: float) -> Finding:
@@ -66,9 +84,9 @@ def unjudged(check: Check, why: Unjudged | OpskitError, seconds: float) -> Findi
 
 def broken(check: Check, failure: Failure, seconds: float) -> Finding:
     """The kind itself failed: a mistake of ours says nothing of the target."""
-    seen = Observation({}, evidence={"traceback": failure.trace(12)})
+    observation = Observation({}, evidence={"traceback": failure.trace(12)})
     detail = f"opskit itself failed in this check: {failure.error.message}"
-    return _finding(check, Status.INCONCLUSIVE, "bug", detail, seconds, seen, code="BUG_001")
+    return _finding(check, Status.INCONCLUSIVE, "bug", detail, seconds, observation, code="BUG_001")
 
 
 def absent(check: Check, why: NotHere, seconds: float) -> Finding:
@@ -81,7 +99,7 @@ def skipped(check: Check) -> Finding:
 
 def blocked(check: Check, causes: Sequence[Finding]) -> Finding:
     """A requirement did not hold, so the check says nothing."""
-    names = ", ".join(f"{one.check!r} {_words(one)}" for one in causes)
+    names = ", ".join(f"{cause.check!r} {_words(cause)}" for cause in causes)
     return _finding(check, Status.INCONCLUSIVE, "not judged", f"because {names}", 0.0, own_remedy=False)
 
 
@@ -103,14 +121,14 @@ def _finding(
     state: str,
     detail: str,
     seconds: float,
-    seen: Observation | None = None,
+    observation: Observation | None = None,
     *,
     code: str | None = None,
     remedy: str | None = None,
     own_remedy: bool = True,
 ) -> Finding:
     good = status in (Status.PASS, Status.SKIP)
-    advice = (check.remedy if own_remedy else None) or remedy or (seen.remedy if seen else None)
+    advice = (check.remedy if own_remedy else None) or remedy or (observation.remedy if observation else None)
     evidence: dict[str, Any] = {
         "kind": check.kind.name,
         "severity": check.severity.value,
@@ -118,16 +136,16 @@ def _finding(
     }
     if check.tags:
         evidence["tags"] = list(check.tags)
-    if seen is not None:
-        evidence |= {key: _short(value) for key, value in seen.evidence.items()}
-        evidence["values"] = {key: _short(value) for key, value in seen.values.items()}
+    if observation is not None:
+        evidence |= {key: _short(value) for key, value in observation.evidence.items()}
+        evidence["values"] = {key: _short(value) for key, value in observation.values.items()}
     return Finding(
         check.name,
         check.target,
         status,
         state,
         detail,
-        None if good else code or (seen.code if seen else None),
+        None if good else code or (observation.code if observation else None),
         None if good else advice,
         seconds,
         evidence,

@@ -27,9 +27,9 @@ _ORDERS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """`wish` completes the sentence "expected ..."; `mismatch` gives None for a value that matches."""
+    """`expected` completes the sentence "expected ..."; `mismatch` gives None for a value that matches."""
 
-    wish: str
+    expected: str
     mismatch: Callable[[Any], str | None]
 
 
@@ -69,15 +69,15 @@ def written_alike(value: Any, wanted: Any) -> bool:
     return isinstance(read, bool | int | float) and same(other, read)
 
 
-def differs(value: Any, wish: str) -> str:
+def differs(value: Any, expected: str) -> str:
     """Return the sentence for a value that does not match."""
     if value is MISSING:
-        return CannotJudge(f"is not there, expected {wish}")
-    return f"is {shown(value)}, expected {wish}"
+        return CannotJudge(f"is not there, expected {expected}")
+    return f"is {shown(value)}, expected {expected}"
 
 
-def _is_no(types: str, value: Any, wish: str) -> CannotJudge:
-    return CannotJudge(differs(value, wish) + ("" if value is MISSING else f" (it is no {types})"))
+def _is_no(types: str, value: Any, expected: str) -> CannotJudge:
+    return CannotJudge(differs(value, expected) + ("" if value is MISSING else f" (it is no {types})"))
 
 
 def _because(reasons: Iterable[str | None], text: str) -> str:
@@ -87,29 +87,29 @@ def _because(reasons: Iterable[str | None], text: str) -> str:
 
 def equal(wanted: Any) -> Matcher:
     """Match the same value. A number and the text that writes it are neither equal nor different."""
-    wish = shown(wanted)
+    expected = shown(wanted)
 
     def mismatch(value: Any) -> str | None:
         if value is MISSING:
-            return None if wanted is None else differs(value, wish)
+            return None if wanted is None else differs(value, expected)
         if same(value, wanted):
             return None
         if written_alike(value, wanted):
-            return CannotJudge(f"{differs(value, wish)} (one is text, the other is not)")
-        return differs(value, wish)
+            return CannotJudge(f"{differs(value, expected)} (one is text, the other is not)")
+        return differs(value, expected)
 
-    return Matcher(wish, mismatch)
+    return Matcher(expected, mismatch)
 
 
-def _test(wish: str, types: str, judges: Callable[[Any], bool], holds: Callable[[Any], bool]) -> Matcher:
+def _test(expected: str, types: str, judges: Callable[[Any], bool], holds: Callable[[Any], bool]) -> Matcher:
     """Match values of one type by a test; `types` names the type in the sentence for all others."""
 
     def mismatch(value: Any) -> str | None:
         if not judges(value):
-            return _is_no(types, value, wish)
-        return None if holds(value) else differs(value, wish)
+            return _is_no(types, value, expected)
+        return None if holds(value) else differs(value, expected)
 
-    return Matcher(wish, mismatch)
+    return Matcher(expected, mismatch)
 
 
 def ordered(order: str, bound: float, written: str) -> Matcher:
@@ -133,8 +133,8 @@ def suffix(text: str) -> Matcher:
 
 def matching(pattern: str, search: Callable[[bytes], object | None]) -> Matcher:
     """Match a text in which a pattern is somewhere (anchor it with ^ and $)."""
-    wish = f"a match of /{pattern}/"
-    return _test(wish, "text", _is_text, lambda value: search(_bytes(value)) is not None)
+    expected = f"a match of /{pattern}/"
+    return _test(expected, "text", _is_text, lambda value: search(_bytes(value)) is not None)
 
 
 def _is_text(value: Any) -> bool:
@@ -150,9 +150,9 @@ def _bytes(text: str) -> bytes:
 
 
 def has_key(key: str) -> Matcher:
-    wish = f"a key {shown(key)}"
+    expected = f"a key {shown(key)}"
     return _test(
-        wish, "section of keys", lambda value: isinstance(value, Mapping), lambda value: key in value
+        expected, "section of keys", lambda value: isinstance(value, Mapping), lambda value: key in value
     )
 
 
@@ -161,8 +161,8 @@ def semver(text: str) -> Matcher:
     wanted = compile_range(text)
 
     def holds(value: str) -> bool:
-        found = version(value)
-        return found is not None and wanted.holds(found)
+        parsed = version(value)
+        return parsed is not None and wanted.holds(parsed)
 
     def is_version(value: Any) -> bool:
         return isinstance(value, str) and version(value) is not None
@@ -172,44 +172,44 @@ def semver(text: str) -> Matcher:
 
 def contains(inner: Matcher, text: str | None = None) -> Matcher:
     """Match a text that holds a text, or a list of which at least one item matches."""
-    wish = f"something that contains {inner.wish}"
+    expected = f"something that contains {inner.expected}"
 
     def mismatch(value: Any) -> str | None:
         if isinstance(value, str | Mapping):
             if text is None:
-                return _is_no("list", value, wish)
-            return None if text in value else differs(value, wish)
+                return _is_no("list", value, expected)
+            return None if text in value else differs(value, expected)
         if not isinstance(value, list | tuple):
-            return _is_no("text or list", value, wish)
+            return _is_no("text or list", value, expected)
         reasons = [inner.mismatch(item) for item in value]
-        return None if None in reasons else _because(reasons, differs(value, wish))
+        return None if None in reasons else _because(reasons, differs(value, expected))
 
-    return Matcher(wish, mismatch)
+    return Matcher(expected, mismatch)
 
 
 def length(inner: Matcher) -> Matcher:
-    wish = f"a length of {inner.wish}"
+    expected = f"a length of {inner.expected}"
 
     def mismatch(value: Any) -> str | None:
         if not isinstance(value, str | bytes | list | tuple | Mapping):
-            return _is_no("text or list", value, wish)
+            return _is_no("text or list", value, expected)
         reason = inner.mismatch(len(value))
         return None if reason is None else _because([reason], f"has a length that {reason}")
 
-    return Matcher(wish, mismatch)
+    return Matcher(expected, mismatch)
 
 
 def at_path(path: JsonPath, inner: Matcher) -> Matcher:
     """Match the value at a path that can mean one place only, or the list of values at any other."""
-    wish = f"{path.text} to be {inner.wish}"
+    expected = f"{path.text} to be {inner.expected}"
 
     def mismatch(value: Any) -> str | None:
         if value is MISSING:
-            return differs(value, wish)
+            return differs(value, expected)
         reason = inner.mismatch(path.value(value))
         return None if reason is None else _because([reason], f"{path.text} {reason}")
 
-    return Matcher(wish, mismatch)
+    return Matcher(expected, mismatch)
 
 
 def every(inner: Sequence[Matcher]) -> Matcher:
@@ -221,28 +221,28 @@ def every(inner: Sequence[Matcher]) -> Matcher:
         # What was judged tells more than what could not be.
         return min(reasons, key=lambda reason: isinstance(reason, CannotJudge), default=None)
 
-    return Matcher(" and ".join(matcher.wish for matcher in inner), mismatch)
+    return Matcher(" and ".join(matcher.expected for matcher in inner), mismatch)
 
 
 def either(inner: Sequence[Matcher]) -> Matcher:
-    wish = " or ".join(matcher.wish for matcher in inner)
+    expected = " or ".join(matcher.expected for matcher in inner)
 
     def mismatch(value: Any) -> str | None:
         reasons = [matcher.mismatch(value) for matcher in inner]
-        return None if None in reasons else _because(reasons, differs(value, wish))
+        return None if None in reasons else _because(reasons, differs(value, expected))
 
-    return Matcher(wish, mismatch)
+    return Matcher(expected, mismatch)
 
 
 def negated(inner: Matcher) -> Matcher:
     """Match what the inner matcher does not, but nothing it cannot judge: a mistyped path must not pass."""
-    wish = f"not {inner.wish}"
+    expected = f"not {inner.expected}"
 
     def mismatch(value: Any) -> str | None:
         reason = inner.mismatch(value)
         if reason is None:
             # What is not there and may be null was judged.
-            return str(differs(value, wish))
+            return str(differs(value, expected))
         return reason if isinstance(reason, CannotJudge) else None
 
-    return Matcher(wish, mismatch)
+    return Matcher(expected, mismatch)

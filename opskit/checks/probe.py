@@ -67,21 +67,21 @@ async def probe(survey: Survey, request: ProbeRequest) -> Report:
     chain = assessing(_CHAIN, request, after=[*probes, *(check.name for check in cycle)])
     findings = await runner.run([*agents, *nodes, *cycle, chain], survey)
     through = findings[len(probes) : -1]
-    asked = [finding for finding in through if finding.state != _NOT_ASKED]
-    return Report("probe", [*findings[: len(probes)], *_missing(config, request), *asked, findings[-1]])
+    shown = [finding for finding in through if finding.state != _NOT_ASKED]
+    return Report("probe", [*findings[: len(probes)], *_missing(config, request), *shown, findings[-1]])
 
 
 async def _node(params: "_NodeParams", context: CheckContext) -> Finding:
-    return (await context.around.get(probe_node, params.node, params.options)).finding()
+    return (await context.survey.get(probe_node, params.node, params.options)).finding()
 
 
 async def _agent(agent: AgentConfig, context: CheckContext) -> Finding:
-    return (await context.around.get(probe_agent, agent)).finding()
+    return (await context.survey.get(probe_agent, agent)).finding()
 
 
 async def _cycle(params: "_CycleParams", context: CheckContext) -> Finding:
     """The request cycle through Victoria, when she is there and it would load nothing behind one's back."""
-    survey, request, agent = context.around, params.request, params.agent
+    survey, request, agent = context.survey, params.request, params.agent
     if not (await survey.get(probe_agent, agent)).is_well:
         return Finding("cycle", agent.name, Status.SKIP, _NOT_ASKED)
     probes = await _probes(survey, request)
@@ -95,7 +95,7 @@ async def _cycle(params: "_CycleParams", context: CheckContext) -> Finding:
 
 async def _chain(request: ProbeRequest, context: CheckContext) -> Finding:
     """Whether a request can be answered at all. A missing optional service is no failure; this is."""
-    survey = context.around
+    survey = context.survey
     probes = await _probes(survey, request)
     # What was asked for by flag must itself be proven; otherwise any node or the cycle will do.
     demanded = [probe for probe in probes if request.is_demanded(probe.config)]
@@ -118,16 +118,16 @@ def assess_chain(probes: Sequence[NodeProbe], cycles: Sequence[Finding]) -> Find
         slow = not through and all(probe.state is NodeState.SLOW for probe in proven)
         status, state = (Status.WARN, NodeState.SLOW) if slow else (Status.PASS, NodeState.OK)
         return Finding("chain", "chain", status, state.value, f"a request is answered: {', '.join(by)}")
-    told = "; ".join(f"{probe.config.name}: {probe.detail}" for probe in probes)
+    details = "; ".join(f"{probe.config.name}: {probe.detail}" for probe in probes)
     alive = [probe for probe in probes if probe.state in _ALIVE and probe.listed]
     if alive:
-        told = "; ".join(f"{probe.config.name}: {probe.detail}" for probe in alive)
+        details = "; ".join(f"{probe.config.name}: {probe.detail}" for probe in alive)
         return Finding(
             "chain",
             "chain",
             Status.INCONCLUSIVE,
             alive[0].state.shown,
-            f"nodes answer, but no token was seen: {told}",
+            f"nodes answer, but no token was seen: {details}",
             "MODEL_002",
             alive[0].advice(),
         )
@@ -137,7 +137,7 @@ def assess_chain(probes: Sequence[NodeProbe], cycles: Sequence[Finding]) -> Find
         "chain",
         Status.FAIL,
         NodeState.FAILING.value,
-        f"no model answers: {told or 'no node is configured'}",
+        f"no model answers: {details or 'no node is configured'}",
         "MODEL_001",
         remedy or "`opskit config init`, then name a node",
     )

@@ -115,14 +115,14 @@ async def _await_free_slot(stages: Stages, provider: Provider, slots: Callable[[
         return
     busy = sum(slot.busy for slot in before)
     slots(len(before), busy)
-    told = f"{busy} of {len(before)} busy"
+    count = f"{busy} of {len(before)} busy"
     if busy < len(before):
-        stages.add("slots", Status.PASS, 0.0, told)
+        stages.add("slots", Status.PASS, 0.0, count)
         return
     await asyncio.sleep(_SLOTS_AGAIN_S)
     after = await _slots(provider)
     if after is None or not all(slot.busy for slot in after):
-        stages.add("slots", Status.PASS, _SLOTS_AGAIN_S, f"{told}, and one is free now")
+        stages.add("slots", Status.PASS, _SLOTS_AGAIN_S, f"{count}, and one is free now")
         return
     process = await stages.look_at_process() if before == after else None
     state, detail = judge_slots(before, after, process)

@@ -38,20 +38,20 @@ class Route:
         return {
             "category": self.request.category,
             "asked_for": self.request.model,
-            "models": [self._json(rank, one) for rank, one in enumerate(self.candidates, 1)],
-            "fallbacks": [self._json(rank, one) for rank, one in enumerate(self.fallbacks, 1)],
+            "models": [self._json(rank, candidate) for rank, candidate in enumerate(self.candidates, 1)],
+            "fallbacks": [self._json(rank, candidate) for rank, candidate in enumerate(self.fallbacks, 1)],
             "skipped": [{"node": s.node, "model": s.model or None, "why": s.why} for s in self.skipped],
         }
 
-    def _json(self, rank: int, one: Candidate) -> dict[str, Any]:
+    def _json(self, rank: int, candidate: Candidate) -> dict[str, Any]:
         return {
             "rank": rank,
-            "node": one.node,
-            "model": one.model,
-            "name": self.shown(one.node, one.model),
-            "loaded": one.resident,
-            "size_bytes": one.size_bytes,
-            "why": one.why,
+            "node": candidate.node,
+            "model": candidate.model,
+            "name": self.shown(candidate.node, candidate.model),
+            "loaded": candidate.resident,
+            "size_bytes": candidate.size_bytes,
+            "why": candidate.why,
         }
 
 
@@ -63,7 +63,9 @@ async def explain(router: Router, config: Config, request: ModelRequest) -> tupl
         first = choice.candidates[0]
         after = replace(request, model=None, fallback=True)
         follows = await router.explain(after, Session({(first.node, first.model)}))
-        allowed = [one for one in follows.candidates if config.router.may_fall_back_to(one.source)]
+        allowed = [
+            candidate for candidate in follows.candidates if config.router.may_fall_back_to(candidate.source)
+        ]
         fallbacks = allowed[: config.router.max_fallbacks]
     defaults: dict[str, str] = {}
     unread: list[Finding] = []

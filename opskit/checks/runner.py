@@ -17,27 +17,27 @@ from opskit.result import Finding, Status
 
 MAX_CONCURRENT = 50
 _AGAIN_S = 1.0
-Told = Callable[[Finding], None]
+OnFinding = Callable[[Finding], None]
 
 
 async def run(
     checks: Sequence[Check],
-    around: Survey,
+    survey: Survey,
     *,
     max_concurrent: int = MAX_CONCURRENT,
     retry_timeout_s: float = 0.0,
     again_s: float = _AGAIN_S,
-    told: Told = lambda _finding: None,
+    on_finding: OnFinding = lambda _finding: None,
 ) -> list[Finding]:
     """The findings in the order of `checks`, whose requirements must all be among them.
 
     With `retry_timeout_s` what did not pass is tried again every `again_s` seconds until all pass or the time
-    is over. `told` hears of each finding as it comes. Never raises for what a check does.
+    is over. `on_finding` gets each finding as it comes. Never raises for what a check does.
     """
     for module in sorted({module for check in checks for module in check.kind.imports}):
         importlib.import_module(module)
     started = time.monotonic()
-    run_of_all = _Run({check.name: check for check in checks}, around, max_concurrent, told, started)
+    run_of_all = _Run({check.name: check for check in checks}, survey, max_concurrent, on_finding, started)
     await run_of_all.pass_over(limit=None)
     until = started + retry_timeout_s
     while time.monotonic() < until and run_of_all.forget_open():
@@ -49,9 +49,9 @@ async def run(
 @dataclass(slots=True)
 class _Run:
     checks: dict[str, Check]
-    around: Survey
+    survey: Survey
     max_concurrent: int
-    told: Told
+    on_finding: OnFinding
     started: float
     findings: dict[str, Finding] = field(default_factory=dict)
     _last: dict[str, Finding] = field(default_factory=dict)
@@ -59,7 +59,11 @@ class _Run:
 
     def forget_open(self) -> bool:
         """Take back every finding that another attempt might change; False when there is none."""
-        again = [name for name, one in self.findings.items() if one.status not in (Status.PASS, Status.SKIP)]
+        again = [
+            name
+            for name, finding in self.findings.items()
+            if finding.status not in (Status.PASS, Status.SKIP)
+        ]
         for name in again:
             self._last[name] = self.findings.pop(name)
         return bool(again)
@@ -70,7 +74,7 @@ class _Run:
         async def judge(name: str) -> None:
             finding = await self._finding(self.checks[name], limit)
             self.findings[name] = finding
-            self.told(finding)
+            self.on_finding(finding)
 
         open_checks = {name: check for name, check in self.checks.items() if name not in self.findings}
         before = {name: {*check.requires, *check.after} for name, check in open_checks.items()}
@@ -79,7 +83,8 @@ class _Run:
     async def _finding(self, check: Check, limit: float | None) -> Finding:
         if check.skip is not None:
             return judgement.skipped(check)
-        causes = [one for name in check.requires if not judgement.holds(one := self.findings[name])]
+        requirements = [self.findings[name] for name in check.requires]
+        causes = [required for required in requirements if not judgement.holds(required)]
         if causes:
             return judgement.blocked(check, causes)
         if limit is not None and time.monotonic() >= limit and check.name in self._last:
@@ -92,7 +97,7 @@ class _Run:
             not_before = time.monotonic() if fresh or number else self.started
             self._tries[check.name] = self._tries.get(check.name, 0) + 1
             short = limit is not None and limit - time.monotonic() < check.timeout_s
-            finding = await _attempt(check, self.around, not_before, limit)
+            finding = await _attempt(check, self.survey, not_before, limit)
             if short and finding.state == judgement.LATE:
                 # The whole run's time was over, not this check's: what was seen before tells more.
                 finding = self._last.get(check.name, finding)
@@ -104,36 +109,36 @@ class _Run:
         return finding if tries == 1 else replace(finding, evidence={**finding.evidence, "attempts": tries})
 
 
-async def observed(check: Check, around: Survey) -> tuple[Finding, Mapping[str, Any] | None]:
+async def observed(check: Check, survey: Survey) -> tuple[Finding, Mapping[str, Any] | None]:
     """One look, with all the values that were seen; None where nothing was."""
-    kept: list[Observation] = []
+    observations: list[Observation] = []
 
-    async def keeping(params: Any, scene: CheckContext) -> Observation | Finding:
-        seen = await check.kind.observe(params, scene)
-        if isinstance(seen, Observation):
-            kept.append(seen)
-        return seen
+    async def keeping(params: Any, context: CheckContext) -> Observation | Finding:
+        observation = await check.kind.observe(params, context)
+        if isinstance(observation, Observation):
+            observations.append(observation)
+        return observation
 
     for module in check.kind.imports:
         importlib.import_module(module)
     watched = replace(check, kind=replace(check.kind, observe=keeping))
-    finding = await _attempt(watched, around, time.monotonic(), None)
-    return finding, kept[0].values if kept and not kept[0].problem else None
+    finding = await _attempt(watched, survey, time.monotonic(), None)
+    return finding, observations[0].values if observations and not observations[0].problem else None
 
 
 def _over(limit: float | None) -> bool:
     return limit is not None and time.monotonic() >= limit
 
 
-async def _attempt(check: Check, around: Survey, not_before: float, limit: float | None) -> Finding:
+async def _attempt(check: Check, survey: Survey, not_before: float, limit: float | None) -> Finding:
     """One look under its deadline. Foreign exceptions end here: a kind that fails must not end the run."""
     allowed_s = (
         check.timeout_s if limit is None else min(check.timeout_s, max(0.01, limit - time.monotonic()))
     )
     wanted = frozenset(check.expect.matchers)
-    scene = CheckContext(around, check.folder, allowed_s, wanted, not_before)
+    context = CheckContext(survey, check.folder, allowed_s, wanted, not_before)
     began = time.monotonic()
-    result = await attempt(check.kind.observe(check.params, scene), allowed_s)
+    result = await attempt(check.kind.observe(check.params, context), allowed_s)
     seconds = time.monotonic() - began
     if isinstance(result, Finding):
         return result

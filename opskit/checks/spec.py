@@ -73,7 +73,7 @@ class NotHere(Exception):  # noqa: N818 - an answer, not an error
 class CheckContext:
     """One attempt of one check: where it runs, what is expected, and since when its facts must be fresh."""
 
-    around: "Survey"
+    survey: "Survey"
     folder: Path
     timeout_s: float
     wanted: frozenset[str] = frozenset()

@@ -84,8 +84,8 @@ def judge_silence(
     if others_served:
         return NodeState.BUSY, f"no token in {seconds:.1f} s, but other requests ended meanwhile"
     if process is not None and process.cpu >= WORKING_CORES:
-        who = f"process {process.pid} ({process.name})"
-        return NodeState.BUSY, f"no token in {seconds:.1f} s, but {who} is using {process.cpu:.1f} cores"
+        words = f"process {process.pid} ({process.name})"
+        return NodeState.BUSY, f"no token in {seconds:.1f} s, but {words} is using {process.cpu:.1f} cores"
     idle = f"; process {process.pid} ({process.name}) is idle" if process is not None else ""
     return NodeState.WEDGED, f"no token in {seconds:.1f} s{idle}"
 
@@ -99,14 +99,14 @@ def judge_overdue(process: Listener | None, overdue_s: float) -> tuple[NodeState
     since = f"a request has been in flight for {overdue_s:.0f} s at least"
     if process is None:
         return NodeState.BUSY, f"{since}: busy or wedged, which cannot be told from here"
-    who = f"process {process.pid} ({process.name})"
+    words = f"process {process.pid} ({process.name})"
     if process.stopped:
-        return NodeState.WEDGED, f"{since}, and {who} is stopped"
+        return NodeState.WEDGED, f"{since}, and {words} is stopped"
     if process.cpu >= WORKING_CORES:
-        return NodeState.BUSY, f"{since}, and {who} is using {process.cpu:.1f} cores"
+        return NodeState.BUSY, f"{since}, and {words} is using {process.cpu:.1f} cores"
     if overdue_s < OVERDUE_S:
-        return NodeState.BUSY, f"{since}; {who} does not use the processor just now"
-    return NodeState.WEDGED, f"{since}, and {who} is idle"
+        return NodeState.BUSY, f"{since}; {words} does not use the processor just now"
+    return NodeState.WEDGED, f"{since}, and {words} is idle"
 
 
 def judge_slots(
@@ -128,8 +128,8 @@ def judge_slots(
             NodeState.BUSY,
             f"{all_busy}, and none moved between two looks: it cannot be told from here why",
         )
-    who = f"process {process.pid} ({process.name})"
+    words = f"process {process.pid} ({process.name})"
     if not process.stopped and process.cpu >= WORKING_CORES:
-        return NodeState.BUSY, f"{all_busy}, and {who} is using {process.cpu:.1f} cores"
+        return NodeState.BUSY, f"{all_busy}, and {words} is using {process.cpu:.1f} cores"
     condition = "stopped" if process.stopped else "idle"
-    return NodeState.WEDGED, f"{all_busy}, none moved between two looks, and {who} is {condition}"
+    return NodeState.WEDGED, f"{all_busy}, none moved between two looks, and {words} is {condition}"

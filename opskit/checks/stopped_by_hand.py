@@ -41,14 +41,18 @@ def _was_started_again(container: Container, stop: DockerEvent, events: Containe
     """Tell whether opskit's last repair had started it before the stop, which is then a person's."""
     began = [at for at in events.own_repairs.get(container.name, ()) if at <= stop.at]
     return any(
-        one.action == "start" and one.id == container.id and max(began) <= one.at < stop.at
-        for one in events.events
+        event.action == "start" and event.id == container.id and max(began) <= event.at < stop.at
+        for event in events.events
     )
 
 
 def last_event(container: Container, events: ContainerEvents) -> DockerEvent | None:
     """Return the last event that tells how a container came to run or not to."""
-    own = [one for one in events.events if one.id == container.id and one.action in ("start", "die", "stop")]
+    own = [
+        event
+        for event in events.events
+        if event.id == container.id and event.action in ("start", "die", "stop")
+    ]
     return own[-1] if own else None
 
 

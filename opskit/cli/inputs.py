@@ -104,7 +104,7 @@ def duration(given: str, option: str, *, zero: bool = False) -> float:
     """Seconds of a text such as 90s or 5m. Raises UsageError, for nothing at all too unless `zero`."""
     from opskit.text import duration_s
 
-    found = duration_s(given)
-    if found is None or (found == 0 and not zero):
+    seconds = duration_s(given)
+    if seconds is None or (seconds == 0 and not zero):
         raise UsageError(f"{option} {given!r} is no duration", remedy="write 500ms, 90s, 5m or 1h")
-    return found
+    return seconds

@@ -62,8 +62,8 @@ def _first(exc: Exception) -> Exception:
 
     if not isinstance(exc, ExceptionGroup):
         return exc
-    failures = [_first(one) for one in exc.exceptions]
-    return next((one for one in failures if isinstance(one, OpskitError)), failures[0])
+    failures = [_first(error) for error in exc.exceptions]
+    return next((error for error in failures if isinstance(error, OpskitError)), failures[0])
 
 
 def _failed(exc: Exception, *, debug: bool, as_json: bool) -> int:

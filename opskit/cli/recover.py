@@ -52,11 +52,11 @@ def recover(
     from opskit.cli import recover_view
     from opskit.recovery.run import RecoverOptions
 
-    wish = RecoverOptions(
+    options = RecoverOptions(
         dry_run, tuple(only or ()), None if budget is None else duration(budget, "--budget")
     )
     try:
-        run = context.run(_recover(wish, config))
+        run = context.run(_recover(options, config))
     except OpskitError as error:
         if error.code == "RECOVER_001" and quiet_lock:
             recover_view.another(error, as_json=json)
@@ -66,7 +66,7 @@ def recover(
     raise typer.Exit(int(run.exit(detailed=detailed_exitcode)))
 
 
-async def _recover(wish: "RecoverOptions", path: str | None) -> "RecoveryRun":
+async def _recover(options: "RecoverOptions", path: str | None) -> "RecoveryRun":
     import os
 
     from opskit.cli import render
@@ -75,7 +75,7 @@ async def _recover(wish: "RecoverOptions", path: str | None) -> "RecoveryRun":
 
     loaded = context.load_config(path)
     folder = ensure_state_dir(loaded.state_dir)
-    return await heal(loaded, os.environ, folder, wish, platform=sys.platform, note=render.note)
+    return await heal(loaded, os.environ, folder, options, platform=sys.platform, note=render.note)
 
 
 app.command("levels", short_help="Bring Victoria's levels back.")(levels)

@@ -59,15 +59,15 @@ def full(
     key = choose_project(list(loaded.stack.compose), project)
 
     async def work() -> "ProcedureResult":
-        async with _procedure("recover full", key, loaded, dry=dry_run, quiet=json) as it:
-            plan = await plan_rebuild(it, key)
+        async with _procedure("recover full", key, loaded, dry=dry_run, quiet=json) as procedure:
+            plan = await plan_rebuild(procedure, key)
             if not dry_run:
                 what = plan.warnings(options)
                 render.note("`opskit backup create` keeps a copy of its files first")
                 confirm(what, yes=yes)
                 if prune_volumes:
                     type_word(what[-1], plan.project.name, leave_out="--prune-volumes")
-            return await rebuild(it, plan, options)
+            return await rebuild(procedure, plan, options)
 
     _end(context.run(work()), as_json=json)
 
@@ -101,11 +101,11 @@ def model(
     chat_url = None if url is None else normalise(url).url
 
     async def work() -> "ProcedureResult":
-        async with _procedure("recover model", name, loaded, dry=dry_run, quiet=json) as it:
-            target = await find(it, name)
+        async with _procedure("recover model", name, loaded, dry=dry_run, quiet=json) as procedure:
+            target = await find(procedure, name)
             if not dry_run:
                 confirm([target.warning], yes=yes)
-            return await recover(it, target, wait_s=wait_s, url=chat_url)
+            return await recover(procedure, target, wait_s=wait_s, url=chat_url)
 
     _end(context.run(work()), as_json=json)
 

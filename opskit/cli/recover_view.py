@@ -29,19 +29,25 @@ def run(content: "RecoveryRun", *, as_json: bool, detailed: bool, absent: bool =
     if as_json:
         render.document(content.as_json(detailed=detailed))
         return
-    shown = [one for one in content.outcomes if absent or one.result is not RepairResult.ABSENT]
+    shown = [outcome for outcome in content.outcomes if absent or outcome.result is not RepairResult.ABSENT]
     rows = [
-        (one.target, one.result.value.replace("_", " "), f"{one.seconds:.1f}", _told(one)) for one in shown
+        (outcome.target, outcome.result.value.replace("_", " "), f"{outcome.seconds:.1f}", _told(outcome))
+        for outcome in shown
     ]
     render.table(("target", "result", "seconds", "what"), rows)
-    for one in shown:
-        for command in one.planned:
-            render.line(f"{one.target}: would run `{command.shown}`")
-        for done in one.ran:
+    for outcome in shown:
+        for command in outcome.planned:
+            render.line(f"{outcome.target}: would run `{command.shown}`")
+        for done in outcome.ran:
             end = "" if done.exit == 0 else f": {done.said}"
-            render.line(f"{one.target}: ran `{done.command.shown}` in {done.seconds:.1f} s{end}")
-        if one.remedy and not one.planned and not one.ran and one.as_finding().status not in ("pass", "skip"):
-            render.line(f"{one.target}: {render.printable(one.remedy)}")
+            render.line(f"{outcome.target}: ran `{done.command.shown}` in {done.seconds:.1f} s{end}")
+        if (
+            outcome.remedy
+            and not outcome.planned
+            and not outcome.ran
+            and outcome.as_finding().status not in ("pass", "skip")
+        ):
+            render.line(f"{outcome.target}: {render.printable(outcome.remedy)}")
     render.line(_verdict(content))
 
 

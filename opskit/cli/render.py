@@ -127,29 +127,31 @@ def findings(content: "Sequence[Finding]", *, advice: bool = True) -> None:
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("target", "check", "status", "state", "seconds", "detail"):
         drawn.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
-    for found in content:
+    for finding in content:
         drawn.add_row(
-            Text(printable(found.target)),
-            Text(found.check),
-            Text(found.status.value, style=_STYLES[found.status.value]),
-            Text(found.state),
-            Text(f"{found.seconds:.3f}"),
-            Text(printable(found.detail)),
+            Text(printable(finding.target)),
+            Text(finding.check),
+            Text(finding.status.value, style=_STYLES[finding.status.value]),
+            Text(finding.state),
+            Text(f"{finding.seconds:.3f}"),
+            Text(printable(finding.detail)),
         )
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(drawn)
     if not advice:
         return
-    told = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)
+    open_statuses = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)
     advised = [
-        f for f in content if f.remedy and (f.status in told or (f.status is Status.SKIP and f.state == "ok"))
+        f
+        for f in content
+        if f.remedy and (f.status in open_statuses or (f.status is Status.SKIP and f.state == "ok"))
     ]
     if advised:
         console.print()
-        for found in advised:
+        for finding in advised:
             # Commands are there to be copied: the terminal may wrap them, but no line end is put in.
-            told_by = f"{found.target} ({found.state or found.status.value})"
-            console.print(Text(f"{told_by}: {printable(found.remedy or '')}"), soft_wrap=True)
+            told_by = f"{finding.target} ({finding.state or finding.status.value})"
+            console.print(Text(f"{told_by}: {printable(finding.remedy or '')}"), soft_wrap=True)
 
 
 def error(problem: "OpskitError", *, as_json: bool, extra: Mapping[str, Any] | None = None) -> None:

@@ -82,14 +82,14 @@ async def _run(
     from opskit.engine import Goal, RunFailed
 
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
-        asked = Goal(
+        goal_given = Goal(
             goal_text(goal, sys.stdin, root.config.limits.goal_bytes, _waiting),
             where,
             name_of_model(model),
             name_of_category(category, root.config.router.categories),
         )
         try:
-            result = await _answer(root.engine, asked, stream=stream)
+            result = await _answer(root.engine, goal_given, stream=stream)
         except RunFailed as failed:
             _account(failed.attempts)
             raise

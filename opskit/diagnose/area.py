@@ -148,7 +148,7 @@ async def read_areas(
 
     async def observe(source: SectionSource, context: CheckContext) -> Finding:
         began = time.monotonic()
-        section = sections[source.name] = await source.read(context.around)
+        section = sections[source.name] = await source.read(context.survey)
         status = Report(source.area, section.findings).status if section.findings else Status.PASS
         return Finding(source.area, source.title, status, seconds=time.monotonic() - began)
 

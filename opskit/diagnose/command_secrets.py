@@ -286,13 +286,13 @@ def commands(text: str, start: int, stop: int) -> Iterator[CommandLine]:
 
 def closing_quote(text: str, opening: str, at: int, limit: int) -> int:
     """Return where the same quote stands again, unescaped; -1 when it does not before `limit`."""
-    while (found := text.find(opening, at, limit)) >= 0:
+    while (position := text.find(opening, at, limit)) >= 0:
         escapes = 0
-        while found - escapes > at and text[found - escapes - 1] == "\\":
+        while position - escapes > at and text[position - escapes - 1] == "\\":
             escapes += 1
         if escapes % 2 == 0:
-            return found
-        at = found + 1
+            return position
+        at = position + 1
     return -1
 
 

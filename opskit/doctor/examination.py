@@ -57,7 +57,7 @@ async def examine(
     async with App(
         target.config, environ=target.environ, cwd=target.cwd, config_path=target.config_path
     ) as app:
-        findings = await runner.run(examined, app.survey, told=on_finding)
+        findings = await runner.run(examined, app.survey, on_finding=on_finding)
         evidence = evidence_of(target, app.survey, tuple(without_docker(findings, examined)))
     areas = {check.name: check.tags[0] for check in examined}
     return diagnosed(causes(evidence), evidence.findings, areas=areas, seconds=time.monotonic() - began)

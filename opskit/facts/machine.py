@@ -46,7 +46,7 @@ async def read_addresses(survey: Survey, name: str) -> tuple[str, ...]:
     """Resolve a host name; empty where it does not resolve. The resolver has no deadline of its own."""
     del survey
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        entries = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError):
         return ()
-    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+    return tuple(dict.fromkeys(str(entry[4][0]) for entry in entries))

@@ -51,8 +51,8 @@ class PortOwner:
             return f"container {self.container[:12] if len(self.container) == 64 else self.container}"
         if self.process is None:
             return "a process that this user may not see" if self.pid is None else f"process {self.pid}"
-        kept = f" of {self.service.name}" if self.service is not None and self.service.name else ""
-        return f"process {self.process.pid} ({self.process.name}){kept}"
+        service_words = f" of {self.service.name}" if self.service is not None and self.service.name else ""
+        return f"process {self.process.pid} ({self.process.name}){service_words}"
 
     @property
     def is_hidden(self) -> bool:

@@ -41,10 +41,18 @@ async def read_stack_containers(survey: Survey) -> StackContainers:
         for container in listed
         if (project := project_of(container.labels, files)) is not None
     }
-    named = [one.id for one in listed if one.name in names or one.id in projects]
-    strangers = [one.id for one in listed if one.id not in named and one.state in ("running", "restarting")]
+    named = [container.id for container in listed if container.name in names or container.id in projects]
+    strangers = [
+        container.id
+        for container in listed
+        if container.id not in named and container.state in ("running", "restarting")
+    ]
     containers = await read_containers(docker, [*named, *strangers[:_MAX_STRANGERS]])
-    chosen = [one for one in containers if not one.one_off and (one.id in named or _has_addresses(one))]
+    chosen = [
+        container
+        for container in containers
+        if not container.one_off and (container.id in named or _has_addresses(container))
+    ]
     return StackContainers(
         survey=await survey_containers(docker, chosen, config), named=frozenset(named), projects=projects
     )

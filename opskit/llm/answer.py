@@ -25,8 +25,8 @@ class Ask:
     max_fallbacks: int | None = None
 
     @classmethod
-    def of(cls, goal: str, **rest: Any) -> "Ask":
-        return cls((Message("user", goal),), **rest)
+    def of(cls, goal: str, **options: Any) -> "Ask":
+        return cls((Message("user", goal),), **options)
 
     @property
     def prompts(self) -> tuple[str, ...]:

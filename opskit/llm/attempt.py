@@ -218,11 +218,11 @@ class AttemptRunner:
     async def _next(
         self, watch: WaitTimer, stream: AsyncGenerator[Event, None], wait_s: float, deadline: float
     ) -> Event:
-        left = deadline - self._clock()
+        remaining_s = deadline - self._clock()
         try:
-            return await watch.wait(anext(stream), min(wait_s, left))
+            return await watch.wait(anext(stream), min(wait_s, remaining_s))
         except TimeoutError as exc:
-            if left <= wait_s:
+            if remaining_s <= wait_s:
                 raise _Stopped(self._too_long()) from exc
             raise _Stopped(
                 Fault(FaultKind.IDLE_TIMEOUT, f"no further token for {wait_s:g} s in the middle of an answer")
@@ -291,10 +291,10 @@ class AttemptRunner:
 
     def _with_history(self, fault: Fault, key: tuple[str, str], now: float) -> Fault:
         """The fault, with what of our own doing may be its cause."""
-        left = self._left.get(key)
-        if left is None or fault.kind is not FaultKind.WEDGED:
+        left_at = self._left.get(key)
+        if left_at is None or fault.kind is not FaultKind.WEDGED:
             return fault
-        why = f"an answer of it was left unfinished {now - left:.0f} s ago, which can block Ollama"
+        why = f"an answer of it was left unfinished {now - left_at:.0f} s ago, which can block Ollama"
         return replace(fault, detail=f"{fault.detail}; {why}: `ollama stop {key[1]}` frees it")
 
     def _too_long(self) -> Fault:

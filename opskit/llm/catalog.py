@@ -114,7 +114,7 @@ class Catalog:
         }
         if scans:
             await self._wait(scans, wait_for_all=wait_for_all)
-        stale = {name: look for name in self._nodes if (look := self._look_if_due(name)) is not None}
+        stale = {name: renewal for name in self._nodes if (renewal := self._look_if_due(name)) is not None}
         if stale:
             await self._believe_no_more(stale)
         return self._snapshot()
@@ -194,8 +194,8 @@ class Catalog:
     async def _believe_no_more(self, stale: dict[str, asyncio.Task[None]]) -> None:
         """Wait shortly for fresh news; where none come, nothing is known."""
         await asyncio.wait(stale.values(), timeout=GRACE_S)
-        for name, look in stale.items():
-            if not look.done() and (view := self._views.get(name)) is not None:
+        for name, renewal in stale.items():
+            if not renewal.done() and (view := self._views.get(name)) is not None:
                 self._put(replace(view, resident=(), residency_known=False))
                 # Nothing is claimed any more, so nobody else needs to wait for this look.
                 self._looked_at[name] = self._clock() - RESIDENCY_TTL_S
@@ -218,11 +218,11 @@ class Catalog:
             contents = await read_contents(provider, residency_grace_s=GRACE_S)
         except CallError as error:
             fault = classify(error)
-            seen = self._views.get(name)
-            if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT and seen is not None and seen.models:
+            view_before = self._views.get(name)
+            if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT and view_before is not None and view_before.models:
                 # Slow, not gone: it may be loading. The old list serves, what is loaded is not known.
                 soon = self._clock() - self._ttl_s + DOWN_TTL_S
-                self._put(replace(seen, resident=(), residency_known=False, at=soon))
+                self._put(replace(view_before, resident=(), residency_known=False, at=soon))
                 return
             node.forget()
             self._put(NodeView(name, node.source, fault=fault, at=self._clock()))

@@ -199,8 +199,8 @@ def _says_nothing_around(account: _Account, answer: str, asked: Prompt) -> bool:
     """Tell whether all that stands beside whole copies of the prompt adds nothing."""
     if account.begun and account.copies == 1 and (account.begun == 1 or not asked.asks):
         return False
-    around = (account.lead, account.between)
-    return all(_is_introduction(words, asked) for words in around) and _is_appendix(
+    framing = (account.lead, account.between)
+    return all(_is_introduction(words, asked) for words in framing) and _is_appendix(
         account.after, answer, asked
     )
 

@@ -150,18 +150,18 @@ class Prompt:
 
     def is_alternative(self, count: int) -> bool:
         """Tell whether the first `count` words are one of the things to choose from."""
-        head, rest = self.words[:count], self.words[count:]
-        if not rest:
+        head, tail = self.words[:count], self.words[count:]
+        if not tail:
             return False
-        if count == 1 and rest[0] in wording.CHOICE:
+        if count == 1 and tail[0] in wording.CHOICE:
             return True
         if any(word in wording.QUESTION_WORDS for word in head):
             return False
         if wording.is_order(head[0]) or head[0] in wording.AUXILIARIES:
             return False
-        if rest[0] in wording.ALTERNATIVES:
+        if tail[0] in wording.ALTERNATIVES:
             return True
-        return any(word in wording.WHICH for word in rest) and self._after(count).startswith(
+        return any(word in wording.WHICH for word in tail) and self._after(count).startswith(
             (",", "/", "|", ")")
         )
 

@@ -81,8 +81,8 @@ def _attempt(attempt: AttemptState, *, fallback: bool) -> Attempt:
         outcome, fault = AttemptOutcome.REJECTED, attempt.verdict.value
         detail = f"{len(attempt.text)} characters, {attempt.verdict.value}"
     else:
-        found = attempt.fault or Fault(FaultKind.SERVER_ERROR, "")
-        outcome, fault, detail = AttemptOutcome.FAULT, found.kind.value, found.detail
+        known_fault = attempt.fault or Fault(FaultKind.SERVER_ERROR, "")
+        outcome, fault, detail = AttemptOutcome.FAULT, known_fault.kind.value, known_fault.detail
     return Attempt(
         candidate.node,
         attempt.served or candidate.model,

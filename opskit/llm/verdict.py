@@ -71,8 +71,8 @@ def _is_empty(text: str, prompts: Sequence[str]) -> bool:
 
 def _wanted(prompts: Sequence[str]) -> dict[str, bool]:
     """What the prompts ask for that would otherwise say nothing."""
-    asked = [parsed(prompt) for prompt in prompts]
+    parsed_prompts = [parsed(prompt) for prompt in prompts]
     return {
-        "value_wanted": any(prompt.wants_value for prompt in asked),
-        "symbol_wanted": any(prompt.wants_symbol for prompt in asked),
+        "value_wanted": any(prompt.wants_value for prompt in parsed_prompts),
+        "symbol_wanted": any(prompt.wants_symbol for prompt in parsed_prompts),
     }

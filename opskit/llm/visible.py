@@ -94,19 +94,19 @@ def without_thinking(text: str, prompts: Iterable[str] = ()) -> str:
 
     A tag that a prompt names was asked for, and stays.
     """
-    kept: list[str] = []
+    pieces: list[str] = []
     position = 0
     while hidden := _HIDDEN.search(text, position):
-        kept.append(text[position : hidden.start()])
+        pieces.append(text[position : hidden.start()])
         position = hidden.end()
         if hidden[1] and any(hidden[0].lower() in prompt.lower() for prompt in prompts):
-            kept.append(hidden[0])
+            pieces.append(hidden[0])
             continue
         closed = (_closing(hidden[1]) if hidden[1] else _CHANNEL_END).search(text, position)
         if closed is None:
-            return "".join(kept)
+            return "".join(pieces)
         position = closed.end()
-    return "".join((*kept, text[position:]))
+    return "".join((*pieces, text[position:]))
 
 
 def _closing(name: str) -> re.Pattern[str]:

@@ -105,13 +105,13 @@ def _by_errno(link: BaseException) -> CallCause | None:
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
+    visited: set[int] = set()
     queue: list[BaseException] = [exc]
     while queue:
         link = queue.pop(0)
-        if id(link) in seen:
+        if id(link) in visited:
             continue
-        seen.add(id(link))
+        visited.add(id(link))
         yield link
         inner = (link.__cause__, link.__context__, getattr(link, "os_error", None))
         queue.extend(exc for exc in inner if isinstance(exc, BaseException))

@@ -138,18 +138,18 @@ async def lines(
 
     Raises CallError(PAYLOAD) for a line above `limit_bytes`, the bound of Ollama's own client.
     """
-    rest = bytearray()
+    buffer = bytearray()
     with translated("stream"):
         async for chunk in response.aiter_bytes():
             head, *more = chunk.split(b"\n")
-            rest += head
-            if len(rest) > limit_bytes or any(len(part) > limit_bytes for part in more):
+            buffer += head
+            if len(buffer) > limit_bytes or any(len(part) > limit_bytes for part in more):
                 raise CallError(CallCause.PAYLOAD, f"a line of more than {limit_bytes} bytes", phase="stream")
             for part in more:
-                yield bytes(rest.rstrip(b"\r"))
-                rest = bytearray(part)
-    if rest:
-        yield bytes(rest.rstrip(b"\r"))
+                yield bytes(buffer.rstrip(b"\r"))
+                buffer = bytearray(part)
+    if buffer:
+        yield bytes(buffer.rstrip(b"\r"))
 
 
 def parsed(raw: bytes | str, complaint: str) -> Any:

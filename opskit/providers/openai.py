@@ -248,18 +248,18 @@ def _raise_in_band(chunk: Mapping[str, Any]) -> None:
 
 
 def _delta(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[Event]:
-    found: list[Event] = []
+    events: list[Event] = []
     for choice in chunk.get("choices") or ():
         delta = choice.get(key) if isinstance(choice, Mapping) else None
         if not isinstance(delta, Mapping):
             continue
         thinking = delta.get("reasoning") or delta.get("reasoning_content")
         if isinstance(thinking, str) and thinking:
-            found.append(Reasoning(thinking))
+            events.append(Reasoning(thinking))
         content = delta.get("content")
         if isinstance(content, str) and content:
-            found.append(Token(content))
-    return found
+            events.append(Token(content))
+    return events
 
 
 def _finish(chunk: Mapping[str, Any]) -> str | None:

@@ -194,8 +194,8 @@ def _used_up(record: Record, now: float, rules: RecoveryConfig) -> bool:
 
 
 def _wants_person(record: Record, now: float, rules: RecoveryConfig) -> bool:
-    told = record.escalated_at is not None and now - record.escalated_at < rules.escalate_s
-    return not told and within(record, now, rules.escalate_s) >= rules.escalate_repairs
+    escalated = record.escalated_at is not None and now - record.escalated_at < rules.escalate_s
+    return not escalated and within(record, now, rules.escalate_s) >= rules.escalate_repairs
 
 
 def _backoff_s(record: Record, rules: RecoveryConfig) -> float:

@@ -200,7 +200,10 @@ def _remembered(fact: Any, digest: str) -> Project | None:
     try:
         if fact["digest"] != digest:
             return None
-        services = {name: ComposeService(**_tupled(one)) for name, one in fact["project"]["services"].items()}
+        services = {
+            name: ComposeService(**_tupled(kept_service))
+            for name, kept_service in fact["project"]["services"].items()
+        }
         return Project(**{**_tupled(fact["project"]), "services": services})
     except (TypeError, KeyError, AttributeError):
         return None

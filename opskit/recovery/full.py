@@ -85,19 +85,19 @@ def choose_project(configured_keys: Sequence[str], name: str | None) -> str:
     return name or configured_keys[0]
 
 
-async def plan_rebuild(it: Procedure, key: str) -> RebuildPlan:
+async def plan_rebuild(procedure: Procedure, key: str) -> RebuildPlan:
     """Check everything that the end needs before anything is taken down.
 
     Raises OpskitError: RECOVER_003 (paused, or somebody works on it), RECOVER_004 (a file is wrong, an image
     is missing), DOCKER_*.
     """
-    it.check_pauses(f"compose:{key}", key)
-    project = await configured(it.context, key)
+    procedure.check_pauses(f"compose:{key}", key)
+    project = await configured(procedure.context, key)
     if project.project is None:
         raise AssertionError("a configured project is declared")
     services = project.project.services
     built = tuple(sorted(name for name, service in services.items() if service.built))
-    docker = it.context.docker
+    docker = procedure.context.docker
     listed = await docker.containers(labels=[f"{PROJECT}={project.name}"])
     containers = await read_containers(docker, [container.id for container in listed])
     for name, service in services.items():
@@ -108,12 +108,12 @@ async def plan_rebuild(it: Procedure, key: str) -> RebuildPlan:
                 f"service {name} needs the image {service.images[0]}, which is not on this machine",
                 remedy=f"`docker pull {service.images[0]}`, then again",
             )
-    await it.check_nobody_is_at_it()
+    await procedure.check_nobody_is_at_it()
     return RebuildPlan(
         project=project,
         containers=tuple(container.name for container in listed),
         services=tuple(sorted(services)),
-        volumes=tuple(sorted(volume["Name"] for volume in await _own(it, "volume", project))),
+        volumes=tuple(sorted(volume["Name"] for volume in await _own(procedure, "volume", project))),
         built=built,
         images={
             container.image: container.image_id for container in containers if container.service in built
@@ -121,43 +121,43 @@ async def plan_rebuild(it: Procedure, key: str) -> RebuildPlan:
     )
 
 
-async def rebuild(it: Procedure, plan: RebuildPlan, options: RebuildOptions) -> ProcedureResult:
+async def rebuild(procedure: Procedure, plan: RebuildPlan, options: RebuildOptions) -> ProcedureResult:
     """Do it, phase by phase; a phase that fails ends it with what is down now and what to type.
 
     Nothing is pulled; `down` keeps volumes unless they are to go, and never takes images.
     """
     project, services = plan.project, ", ".join(plan.services)
     volumes = ("--volumes",) if options.prune_volumes else ()
-    it.say(f"down: {len(plan.containers)} containers and the networks of {project.name}")
-    down = await it.do(project.command("down", "--remove-orphans", *volumes, timeout_s=_DOWN_S))
+    procedure.say(f"down: {len(plan.containers)} containers and the networks of {project.name}")
+    down = await procedure.do(project.command("down", "--remove-orphans", *volumes, timeout_s=_DOWN_S))
     if down.exit != 0:
-        return it.done([_failed("down", down, f"`{project.shown} ps --all` shows what is left")])
-    await _remove_nameless(it, plan)
+        return procedure.done([_failed("down", down, f"`{project.shown} ps --all` shows what is left")])
+    await _remove_nameless(procedure, plan)
     if plan.built:
         built = ", ".join(plan.built)
-        it.say(f"build: {built}, without cache, for {options.build_timeout_s:.0f} s at most")
+        procedure.say(f"build: {built}, without cache, for {options.build_timeout_s:.0f} s at most")
         command = project.command("build", "--no-cache", *plan.built, timeout_s=options.build_timeout_s)
-        build = await it.do(command)
+        build = await procedure.do(command)
         if build.exit != 0:
-            it.notes += [f"down now: {services}; their volumes were not touched", plan.way_back]
+            procedure.notes += [f"down now: {services}; their volumes were not touched", plan.way_back]
             remedy = f"correct what the build says, then `opskit recover full --project {project.key}`"
-            return it.done([_failed("build", build, remedy)])
-    it.say(f"up: {services}, without pulling")
-    up = await it.do(project.command(*project.up, timeout_s=_UP_S))
+            return procedure.done([_failed("build", build, remedy)])
+    procedure.say(f"up: {services}, without pulling")
+    up = await procedure.do(project.command(*project.up, timeout_s=_UP_S))
     if up.exit != 0:
-        it.notes += [f"not all of {services} are up", plan.way_back]
+        procedure.notes += [f"not all of {services} are up", plan.way_back]
         remedy = f"`{project.shown} ps --all`, then `{project.shown} {' '.join(project.up)}`"
-        return it.done([_failed("up", up, remedy)])
-    if it.dry:
-        return it.done([])
+        return procedure.done([_failed("up", up, remedy)])
+    if procedure.dry:
+        return procedure.done([])
     findings = await wait_until_well(
-        it.context, project.name, plan.services, limit_s=options.wait_s, say=it.say
+        procedure.context, project.name, plan.services, limit_s=options.wait_s, say=procedure.say
     )
     if all(finding.status is Status.PASS for finding in findings):
-        await _remove_replaced(it, plan)
+        await _remove_replaced(procedure, plan)
     else:
-        it.notes.append(plan.way_back)
-    return it.done(findings)
+        procedure.notes.append(plan.way_back)
+    return procedure.done(findings)
 
 
 def _failed(phase: str, ran: Ran, remedy: str) -> Finding:
@@ -165,29 +165,29 @@ def _failed(phase: str, ran: Ran, remedy: str) -> Finding:
     return Finding("phase", phase, Status.FAIL, "failed", detail, "DOCKER_003", remedy, ran.seconds)
 
 
-async def _remove_nameless(it: Procedure, plan: RebuildPlan) -> None:
+async def _remove_nameless(procedure: Procedure, plan: RebuildPlan) -> None:
     """Images of earlier builds of this project that have lost their name. What is in use Docker keeps."""
-    for image in await _own(it, "image", plan.project):
+    for image in await _own(procedure, "image", plan.project):
         if not _names(image) and str(image["Id"]) not in plan.images.values():
-            await it.do(Command(("docker", "image", "rm", _short(str(image["Id"]))), _CLEAN_S))
+            await procedure.do(Command(("docker", "image", "rm", _short(str(image["Id"]))), _CLEAN_S))
 
 
-async def _remove_replaced(it: Procedure, plan: RebuildPlan) -> None:
+async def _remove_replaced(procedure: Procedure, plan: RebuildPlan) -> None:
     """All is well: the images that the build replaced are no way back any more.
 
     Version 1 of Compose writes no labels on images, so they are known by the containers that used them.
     """
-    images = {str(image["Id"]): image for image in await it.context.docker.all_of("image")}
+    images = {str(image["Id"]): image for image in await procedure.context.docker.all_of("image")}
     for identifier in dict.fromkeys(plan.images.values()):
         if identifier in images and not _names(images[identifier]):
-            removal = await it.do(Command(("docker", "image", "rm", _short(identifier)), _CLEAN_S))
+            removal = await procedure.do(Command(("docker", "image", "rm", _short(identifier)), _CLEAN_S))
             if removal.exit != 0:
-                it.notes.append(f"the replaced image {_short(identifier)} stays: {removal.said}")
+                procedure.notes.append(f"the replaced image {_short(identifier)} stays: {removal.said}")
 
 
-async def _own(it: Procedure, kind: str, project: ComposeProject) -> list[Mapping[str, Any]]:
+async def _own(procedure: Procedure, kind: str, project: ComposeProject) -> list[Mapping[str, Any]]:
     """The volumes or images that carry the label of a project."""
-    objects = await it.context.docker.all_of(kind)
+    objects = await procedure.context.docker.all_of(kind)
     return [item for item in objects if (item.get("Labels") or {}).get(PROJECT) == project.name]
 
 

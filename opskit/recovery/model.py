@@ -90,7 +90,7 @@ class NodeModel:
         return f"{what} on {self.node.name} is unloaded and loaded again; its requests are cut off"
 
 
-async def find(it: Procedure, name: str) -> ModelService | NodeModel:
+async def find(procedure: Procedure, name: str) -> ModelService | NodeModel:
     """Return what NAME is; containers come first.
 
     Raises OpskitError RECOVER_002 with near names, RECOVER_003 for a paused one.
@@ -98,52 +98,54 @@ async def find(it: Procedure, name: str) -> ModelService | NodeModel:
     docker_problem = ""
     target: ModelService | NodeModel | None = None
     try:
-        target = await _service(it, name)
+        target = await _service(procedure, name)
     except OpskitError as error:
         if error.code != "DOCKER_001":
             raise
         docker_problem = f" ({error.message})"
-    target = target or await _node(it, name)
+    target = target or await _node(procedure, name)
     if target is None:
-        raise await _unknown(it, name, docker_problem)
-    it.check_pauses(name, *target.names)
+        raise await _unknown(procedure, name, docker_problem)
+    procedure.check_pauses(name, *target.names)
     return target
 
 
 async def recover(
-    it: Procedure, target: ModelService | NodeModel, *, wait_s: float, url: str | None = None
+    procedure: Procedure, target: ModelService | NodeModel, *, wait_s: float, url: str | None = None
 ) -> ProcedureResult:
     """Do it. `wait_s` is how long the start may take, `url` where to chat instead of what is known."""
     if isinstance(target, NodeModel):
         if target.model is None:
-            return it.done(await restart_server(it, target.node, wait_s))
-        return it.done(await reload_model(it, target.node, target.model, wait_s))
-    await it.check_nobody_is_at_it()
-    await _check_image(it, target)
-    failed = await it.do_all(target.commands)
-    if it.dry:
-        return it.done([])
+            return procedure.done(await restart_server(procedure, target.node, wait_s))
+        return procedure.done(await reload_model(procedure, target.node, target.model, wait_s))
+    await procedure.check_nobody_is_at_it()
+    await _check_image(procedure, target)
+    failed = await procedure.do_all(target.commands)
+    if procedure.dry:
+        return procedure.done([])
     if failed is not None:
         detail = f"`{failed.command.shown}` failed: {failed.said}"
         findings = [Finding("start", target.service, Status.FAIL, "failed", detail, "DOCKER_003")]
     else:
         began = time.monotonic()
-        findings = await _up(it, target, wait_s)
+        findings = await _up(procedure, target, wait_s)
         if findings[0].status is Status.PASS:
-            findings.append(await _chat(it, target, url, max(1.0, wait_s - (time.monotonic() - began))))
+            findings.append(
+                await _chat(procedure, target, url, max(1.0, wait_s - (time.monotonic() - began)))
+            )
     if any(finding.status is Status.FAIL for finding in findings):
         log = f"`docker logs --tail 50 {target.container}`" if target.container else "its log"
-        it.notes.append(f"{log} tells why; to start it again: `{target.commands[-1].shown}`")
-    return it.done(findings)
+        procedure.notes.append(f"{log} tells why; to start it again: `{target.commands[-1].shown}`")
+    return procedure.done(findings)
 
 
-async def _up(it: Procedure, target: ModelService, wait_s: float) -> list[Finding]:
+async def _up(procedure: Procedure, target: ModelService, wait_s: float) -> list[Finding]:
     service = target.service
     if target.project is not None:
         return await wait_until_well(
-            it.context, target.project.name, [service], limit_s=wait_s, say=it.say, only=service
+            procedure.context, target.project.name, [service], limit_s=wait_s, say=procedure.say, only=service
         )
-    container = await read_container(it.context.docker, target.container or "")
+    container = await read_container(procedure.context.docker, target.container or "")
     now = None if container is None else standing(container, {container.id: container}, datetime.now(UTC))
     # Its health may take its time: the chat waits for that.
     runs = now is not None and (now.well or not now.final or now.unchecked)
@@ -152,35 +154,35 @@ async def _up(it: Procedure, target: ModelService, wait_s: float) -> list[Findin
     return [Finding("service", service, status, state, f"container {target.container} is {words}")]
 
 
-async def _chat(it: Procedure, target: ModelService, url: str | None, limit_s: float) -> Finding:
+async def _chat(procedure: Procedure, target: ModelService, url: str | None, limit_s: float) -> Finding:
     """Wait until it says that it is healthy, then ask it."""
-    url = url or address(it.context.config, target.names, await _container(it, target))
+    url = url or address(procedure.context.config, target.names, await _container(procedure, target))
     if url is None:
         why = "no port of it is published and its address is not configured, so nothing was asked"
         remedy = "give its address with --url"
         return Finding("chat", target.service, Status.INCONCLUSIVE, "not asked", why, remedy=remedy)
-    it.say(f"waiting for {url}/health, then asking it")
-    answer_s = it.context.config.budgets.total_s
+    procedure.say(f"waiting for {url}/health, then asking it")
+    answer_s = procedure.context.config.budgets.total_s
     return await chat(url, target.names, healthy_s=limit_s, limit_s=answer_s)
 
 
-async def _container(it: Procedure, target: ModelService) -> Container | None:
+async def _container(procedure: Procedure, target: ModelService) -> Container | None:
     if target.project is None:
-        return await read_container(it.context.docker, target.container or "")
-    containers = await service_containers(it.context, target.project.name, target.service)
+        return await read_container(procedure.context.docker, target.container or "")
+    containers = await service_containers(procedure.context, target.project.name, target.service)
     return next(iter(containers), None)
 
 
-async def _check_image(it: Procedure, target: ModelService) -> None:
+async def _check_image(procedure: Procedure, target: ModelService) -> None:
     """What is removed must be there to be created again: nothing is pulled or built here."""
     project = target.project
     if project is None:
         return
-    container = await _container(it, target)
+    container = await _container(procedure, target)
     names: tuple[str, ...] = () if container is None else (container.image,)
     if container is None and project.project is not None:
         names = tuple(project.project.services[target.service].images)
-    if not any([await it.context.docker.found("image", name) for name in names if name]):
+    if not any([await procedure.context.docker.found("image", name) for name in names if name]):
         raise OpskitError(
             "RECOVER_004",
             f"the image of {target.service} is not on this machine: {', '.join(names)}",
@@ -196,8 +198,8 @@ async def _check_image(it: Procedure, target: ModelService) -> None:
         )
 
 
-async def _service(it: Procedure, name: str) -> ModelService | None:
-    docker = it.context.docker
+async def _service(procedure: Procedure, name: str) -> ModelService | None:
+    docker = procedure.context.docker
     container = await read_container(docker, name)
     if container is None:
         listed = await docker.containers(labels=[f"{SERVICE}={name}"])
@@ -207,50 +209,50 @@ async def _service(it: Procedure, name: str) -> ModelService | None:
             raise OpskitError("RECOVER_002", problem, remedy=f"name its container: {known}")
         container = await read_container(docker, listed[0].id) if listed else None
     if container is None:
-        return await _declared(it, name)
+        return await _declared(procedure, name)
     project, service = container.project, container.service
     if project is None or service is None:
         return ModelService(container.name, container.name)
-    count = max(1, len(await service_containers(it.context, project, service)))
-    return ModelService(service, container.name, await labelled(it.context, container, project), count)
+    count = max(1, len(await service_containers(procedure.context, project, service)))
+    return ModelService(service, container.name, await labelled(procedure.context, container, project), count)
 
 
-async def _declared(it: Procedure, name: str) -> ModelService | None:
+async def _declared(procedure: Procedure, name: str) -> ModelService | None:
     """A service of the configured projects that has no container now."""
-    for key in it.context.config.stack.compose:
+    for key in procedure.context.config.stack.compose:
         try:
-            _, project = await read_project(it.context, key)
+            _, project = await read_project(procedure.context, key)
         except UnusableProject:
             continue
         if name in project.services:
-            return ModelService(name, project=await configured(it.context, key))
+            return ModelService(name, project=await configured(procedure.context, key))
     return None
 
 
-async def _node(it: Procedure, name: str) -> NodeModel | None:
-    nodes = it.context.config.nodes
+async def _node(procedure: Procedure, name: str) -> NodeModel | None:
+    nodes = procedure.context.config.nodes
     for node in nodes:
         if node.name == name:
             return NodeModel(node)
     for node in nodes:
-        for model in await _models(it, node):
+        for model in await _models(procedure, node):
             if same_model(name, model):
                 return NodeModel(node, model)
     return None
 
 
-async def _models(it: Procedure, node: NodeConfig) -> list[str]:
+async def _models(procedure: Procedure, node: NodeConfig) -> list[str]:
     """What a node holds; nothing when it does not answer."""
-    facts = await it.context.survey.get(read_node, node)
+    facts = await procedure.context.survey.get(read_node, node)
     return [model.name for model in facts.models or ()]
 
 
-async def _unknown(it: Procedure, name: str, docker_problem: str) -> OpskitError:
-    known = [node.name for node in it.context.config.nodes]
-    for node in it.context.config.nodes:
-        known += await _models(it, node)
+async def _unknown(procedure: Procedure, name: str, docker_problem: str) -> OpskitError:
+    known = [node.name for node in procedure.context.config.nodes]
+    for node in procedure.context.config.nodes:
+        known += await _models(procedure, node)
     if not docker_problem:
-        listed = await it.context.docker.containers()
+        listed = await procedure.context.docker.containers()
         known += [word for item in listed for word in (item.name, item.service) if word]
     near = difflib.get_close_matches(name, dict.fromkeys(known), 3, 0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""

@@ -27,24 +27,24 @@ _POLL_S = 0.5
 _UNLOAD_S = 30.0
 
 
-async def restart_server(it: Procedure, node: NodeConfig, wait_s: float) -> list[Finding]:
+async def restart_server(procedure: Procedure, node: NodeConfig, wait_s: float) -> list[Finding]:
     """Restart the server of a node the way its owner does; then wait for a token and judge an answer.
 
     Raises OpskitError RECOVER_004 when nobody is known who would start it again.
     """
-    config = it.context.config
-    before = await read_node(it.context.survey, node)
+    config = procedure.context.config
+    before = await read_node(procedure.context.survey, node)
     # Asked for by a person: nothing is too young to be restarted.
     rules = replace(config.recovery, startup_grace_s=0.0, load_grace_s=0.0)
-    step = ServerStep(replace(it.context, config=replace(config, recovery=rules)), node)
+    step = ServerStep(replace(procedure.context, config=replace(config, recovery=rules)), node)
     problem = ServerProblem("restart", "a restart was asked for", speaks=before.version is not None)
     restart = await step.planned(problem)
     repair = restart.repair
     if repair is None:
         remedy = restart.remedy or f"set `stack.start.{node.name}`"
         raise OpskitError("RECOVER_004", f"{node.name}: {restart.cause}", remedy=remedy)
-    failed = await it.do_all(repair.commands)
-    if it.dry:
+    failed = await procedure.do_all(repair.commands)
+    if procedure.dry:
         return []
     if failed is not None:
         detail = f"`{failed.command.shown}` failed: {failed.said}"
@@ -54,42 +54,42 @@ async def restart_server(it: Procedure, node: NodeConfig, wait_s: float) -> list
         # What was loaded before is loaded again; a server that loads only at its start loads its own.
         on_demand = expected_kind(node.source).loads_on_demand
         loaded = next((model.name for model in before.resident if on_demand), None)
-        it.say(f"waiting for a token of {node.name}, for {wait_s:.0f} s at most")
-        finding = await _answer(it, node, loaded, wait_s)
+        procedure.say(f"waiting for a token of {node.name}, for {wait_s:.0f} s at most")
+        finding = await _answer(procedure, node, loaded, wait_s)
         await step.note_start()
     if finding.status is Status.FAIL:
-        it.notes.append(f"to go back: {repair.undo}")
+        procedure.notes.append(f"to go back: {repair.undo}")
     return [finding]
 
 
-async def reload_model(it: Procedure, node: NodeConfig, model: str, wait_s: float) -> list[Finding]:
+async def reload_model(procedure: Procedure, node: NodeConfig, model: str, wait_s: float) -> list[Finding]:
     """Unload one model and load it again, then judge its answer. The model itself is never deleted.
 
     On a server that only loads at its start this is a restart.
     """
-    client = Node(node, it.context.config.budgets)
+    client = Node(node, procedure.context.config.budgets)
     try:
         provider = await client.provider()
         if not provider.kind.loads_on_demand:
-            return await restart_server(it, node, wait_s)
+            return await restart_server(procedure, node, wait_s)
         size = next((known.size_bytes for known in await provider.models() if known.name == model), None)
-        load_s = max(wait_s, load_budget_s(it.context.config.budgets, size))
+        load_s = max(wait_s, load_budget_s(procedure.context.config.budgets, size))
         unload = _request(node, "/api/generate", {"model": model, "keep_alive": 0}, _UNLOAD_S)
         load = _request(node, "/api/chat", {"model": model, "messages": []}, load_s)
-        if it.dry:
-            it.planned += [unload, load]
+        if procedure.dry:
+            procedure.planned += [unload, load]
             return []
-        failed = await _ask(it, unload, _unloaded(provider, model))
-        failed = failed or await _ask(it, load, provider.load(model))
+        failed = await _ask(procedure, unload, _unloaded(provider, model))
+        failed = failed or await _ask(procedure, load, provider.load(model))
     except CallError as error:
         why = f"{node.name} does not answer: {error.text}"
         return [Finding("node", node.name, Status.FAIL, error.cause.value, why, "COMM_001")]
     finally:
         await client.aclose()
     if failed:
-        it.notes.append(f"nothing was deleted; `opskit probe --model {model}` loads it")
+        procedure.notes.append(f"nothing was deleted; `opskit probe --model {model}` loads it")
         return [Finding("load", model, Status.FAIL, "failed", failed, "MODEL_002")]
-    return [await _answer(it, node, model, wait_s)]
+    return [await _answer(procedure, node, model, wait_s)]
 
 
 def _request(node: NodeConfig, path: str, body: Mapping[str, Any], timeout_s: float) -> Command:
@@ -106,9 +106,9 @@ async def _unloaded(provider: Provider, model: str) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-async def _ask(it: Procedure, request: Command, work: Awaitable[Any]) -> str:
+async def _ask(procedure: Procedure, request: Command, work: Awaitable[Any]) -> str:
     """Make one request of the server's API, recorded like a command. Empty when it succeeded."""
-    it.say(f"$ {request.shown}")
+    procedure.say(f"$ {request.shown}")
     began, problem = time.monotonic(), ""
     try:
         async with asyncio.timeout(request.timeout_s):
@@ -117,17 +117,17 @@ async def _ask(it: Procedure, request: Command, work: Awaitable[Any]) -> str:
         problem = error.text
     except TimeoutError:
         problem = f"no end within {request.timeout_s:g} s"
-    it.record(Ran(request, None if problem else 0, time.monotonic() - began, problem))
+    procedure.record(Ran(request, None if problem else 0, time.monotonic() - began, problem))
     return f"`{request.shown}`: {problem}" if problem else ""
 
 
-async def _answer(it: Procedure, node: NodeConfig, model: str | None, wait_s: float) -> Finding:
+async def _answer(procedure: Procedure, node: NodeConfig, model: str | None, wait_s: float) -> Finding:
     """A judged answer, as soon as the server gives one; else how it stood at last."""
     deadline = time.monotonic() + wait_s
     load = model is not None or expected_kind(node.source).loads_on_demand
     options = ProbeOptions(model=model, load=load, goal=PROMPT, required=True)
     while True:
-        probe = await probe_node(it.context.survey, node, options)
+        probe = await probe_node(procedure.context.survey, node, options)
         finding = probe.finding()
         if probe.is_well and probe.answer:
             detail = f"{probe.detail}; it answered {probe.answer[:60]!r}"

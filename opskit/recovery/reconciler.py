@@ -75,8 +75,8 @@ class Reconciler:
             await in_order(before, self._take_turn, max_concurrent=len(before), limit_s=budget_s)
         finally:
             early = [turn.early for turn in self._turns.values()]
-            for look in early:
-                look.cancel()
+            for reading in early:
+                reading.cancel()
             await asyncio.gather(*early, return_exceptions=True)
         for turn in self._turns.values():
             if not turn.has_ended:
@@ -174,7 +174,7 @@ def chosen(steps: Sequence[Step], names: Sequence[str]) -> list[str]:
     import difflib
 
     known = [step.name for step in steps]
-    found: dict[str, None] = {}
+    names_found: dict[str, None] = {}
     for name in names:
         meant = [name] if name in known else [other for other in known if other.partition(":")[0] == name]
         if not meant:
@@ -182,8 +182,8 @@ def chosen(steps: Sequence[Step], names: Sequence[str]) -> list[str]:
             near = difflib.get_close_matches(name, [*known, *families], 1)
             hint = f"did you mean {near[0]}?" if near else f"steps: {', '.join(known)}"
             raise OpskitError("RECOVER_002", f"there is no step {name!r}; {hint}")
-        found |= dict.fromkeys(meant)
-    return list(found)
+        names_found |= dict.fromkeys(meant)
+    return list(names_found)
 
 
 def _blocked(step: Step, causes: Sequence[_Turn]) -> Outcome:

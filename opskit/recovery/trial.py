@@ -38,13 +38,22 @@ async def trial(
         "Nothing is to be done.",
     )
     async with asyncio.TaskGroup() as group:
-        told = group.create_task(notifier.deliver(notice))
+        deliveries = group.create_task(notifier.deliver(notice))
         ping = group.create_task(notifier.deliver_ping("opskit: a test"))
-    return Report("status --test-notice", [_finding(one) for one in (*told.result(), ping.result())])
+    return Report(
+        "status --test-notice", [_finding(delivery) for delivery in (*deliveries.result(), ping.result())]
+    )
 
 
-def _finding(one: Delivery) -> Finding:
-    remedy = f"correct `notices.{one.channel}`, then try again" if one.sent is Sent.FAILED else None
+def _finding(delivery: Delivery) -> Finding:
+    remedy = f"correct `notices.{delivery.channel}`, then try again" if delivery.sent is Sent.FAILED else None
     return Finding(
-        "notice", one.channel, _STATUS[one.sent], one.sent.value, one.why, None, remedy, one.seconds
+        "notice",
+        delivery.channel,
+        _STATUS[delivery.sent],
+        delivery.sent.value,
+        delivery.why,
+        None,
+        remedy,
+        delivery.seconds,
     )

@@ -165,12 +165,12 @@ async def test_sockets_are_read_once_for_all_port_checks(tmp_path: Path, listeni
     ports = [{"name": f"p{n}", "kind": "port", "with": {"port": listening}} for n in range(5)]
     late = {"name": "late", "kind": "port", "with": {"port": listening}, "requires": ["p0"]}
     checklist = written(tmp_path, *ports, late)
-    async with Survey(configuration(tmp_path), {}, state_folder=tmp_path, cwd=tmp_path) as around:
+    async with Survey(configuration(tmp_path), {}, state_folder=tmp_path, cwd=tmp_path) as survey:
         before = time.monotonic()
-        await runner.run(checklist.checks[:5], around)
-        first = await around.get(read_sockets, not_before=before)
-        await runner.run(checklist.checks, around)
-        assert (await around.get(read_sockets, not_before=before)) is not first
+        await runner.run(checklist.checks[:5], survey)
+        first = await survey.get(read_sockets, not_before=before)
+        await runner.run(checklist.checks, survey)
+        assert (await survey.get(read_sockets, not_before=before)) is not first
 
 
 @pytest.fixture

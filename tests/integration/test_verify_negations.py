@@ -457,10 +457,10 @@ async def test_a_port_that_other_users_may_hold_is_asked(tmp_path: Path):
                 for wanted in (True, False)
             ),
         )
-        async with Survey(configuration(tmp_path), {}, state_folder=tmp_path, cwd=tmp_path) as around:
-            around._readings[read_sockets,] = hidden = _KeptFact()
+        async with Survey(configuration(tmp_path), {}, state_folder=tmp_path, cwd=tmp_path) as survey:
+            survey._readings[read_sockets,] = hidden = _KeptFact()
             hidden.known, hidden.began, hidden.fact = True, math.inf, SocketTable(math.inf, complete=False)
-            found = await runner.run(checklist.checks, around)
+            found = await runner.run(checklist.checks, survey)
     assert [one.status for one in found] == ["pass", "fail", "fail", "pass", "inconclusive", "inconclusive"]
 
 

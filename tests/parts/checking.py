@@ -36,8 +36,8 @@ async def findings(
     **options: Any,
 ) -> list[Finding]:
     environ = {"PATH": os.environ["PATH"], **(env or {})}
-    async with Survey(config or configuration(folder), environ, state_folder=folder, cwd=folder) as around:
-        return await runner.run(checklist.checks, around, **options)
+    async with Survey(config or configuration(folder), environ, state_folder=folder, cwd=folder) as survey:
+        return await runner.run(checklist.checks, survey, **options)
 
 
 async def check(

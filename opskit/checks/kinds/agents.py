@@ -63,12 +63,12 @@ class AgentAddress:
     headers: Mapping[str, str]
 
 
-def address(agent: str, url: str | None, scene: CheckContext) -> AgentAddress:
+def address(agent: str, url: str | None, context: CheckContext) -> AgentAddress:
     """The given address, else that of the configuration, else the agent's usual port on this machine.
 
     Raises Unjudged for an agent that the configuration switches off.
     """
-    known = scene.around.config.agent(agent)
+    known = context.survey.config.agent(agent)
     key = known.api_key if known is not None else None
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     if url is not None:
@@ -83,8 +83,8 @@ def address(agent: str, url: str | None, scene: CheckContext) -> AgentAddress:
     return AgentAddress(f"http://localhost:{APIS[agent].port}", {})
 
 
-async def _agent(params: AgentParams, scene: CheckContext) -> Observation:
-    where = address(params.agent, params.url, scene)
+async def _agent(params: AgentParams, context: CheckContext) -> Observation:
+    where = address(params.agent, params.url, context)
     api = APIS[params.agent]
     began = time.monotonic()
     requests = {
@@ -93,7 +93,7 @@ async def _agent(params: AgentParams, scene: CheckContext) -> Observation:
         )
         for path in params.endpoints or api.looks
     }
-    replies = await asyncio.gather(*(read_endpoint(scene.around, request) for request in requests.values()))
+    replies = await asyncio.gather(*(read_endpoint(context.survey, request) for request in requests.values()))
     rows = dict(zip(requests, map(_row, replies), strict=True))
     if all(row["error"] in ("refused", "name", "unreachable") for row in rows.values()):
         first = next(iter(rows.values()))
@@ -118,7 +118,7 @@ async def _agent(params: AgentParams, scene: CheckContext) -> Observation:
                 headers=tuple(headers.items()),
                 body=json.dumps(body, ensure_ascii=False).encode(),
             )
-            rows[f"POST {path}"] = _row(await read_endpoint(scene.around, request))
+            rows[f"POST {path}"] = _row(await read_endpoint(context.survey, request))
         else:
             not_asked.append(f"POST {path}")
     return _summed(rows, not_asked, time.monotonic() - began)

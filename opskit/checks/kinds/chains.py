@@ -45,10 +45,10 @@ class ChainParams:
         return self.goal or _GOALS[self.chain]
 
 
-async def _chain(params: ChainParams, scene: CheckContext) -> Observation:
+async def _chain(params: ChainParams, context: CheckContext) -> Observation:
     began = time.monotonic()
     try:
-        return await (_goal if params.chain == "goal" else _code)(params, scene, began)
+        return await (_goal if params.chain == "goal" else _code)(params, context, began)
     except CallError as error:
         values = {"held": False, "error": error.cause.value, "seconds": time.monotonic() - began}
         settled = ("held",) if error.cause is CallCause.REFUSED else ()
@@ -57,9 +57,9 @@ async def _chain(params: ChainParams, scene: CheckContext) -> Observation:
         )
 
 
-async def _send(scene: CheckContext, agent: AgentAddress, path: str, body: Any = None) -> Reply:
+async def _send(context: CheckContext, agent: AgentAddress, path: str, body: Any = None) -> Reply:
     method: Literal["GET", "POST"] = "GET" if body is None else "POST"
-    return await fetch(scene, HttpParams(f"{agent.url}{path}", method, dict(agent.headers), send=body))
+    return await fetch(context, HttpParams(f"{agent.url}{path}", method, dict(agent.headers), send=body))
 
 
 def _section(reply: Reply) -> Mapping[str, Any]:
@@ -67,15 +67,15 @@ def _section(reply: Reply) -> Mapping[str, Any]:
     return body if isinstance(body, Mapping) else {}
 
 
-async def _goal(params: ChainParams, scene: CheckContext, began: float) -> Observation:
-    agent = address(params.agent, params.url, scene)
+async def _goal(params: ChainParams, context: CheckContext, began: float) -> Observation:
+    agent = address(params.agent, params.url, context)
     body = {"goal": params.task, "session_id": new_correlation_id(), "async_mode": params.background}
-    reply = await _send(scene, agent, "/run?async_mode=1" if params.background else "/run", body)
+    reply = await _send(context, agent, "/run?async_mode=1" if params.background else "/run", body)
     result = _section(reply)
     states: list[str] = []
     task_id = result.get("task_id")
     if params.background and reply.status == 202 and task_id:
-        result, states = await _polled(scene, agent, result, str(task_id))
+        result, states = await _polled(context, agent, result, str(task_id))
     output, knowledge, status = result.get("output"), result.get("knowledge"), result.get("status")
     work = knowledge if isinstance(knowledge, Mapping) else {}
     verdict: str | None = "empty"
@@ -108,7 +108,7 @@ async def _goal(params: ChainParams, scene: CheckContext, began: float) -> Obser
 
 
 async def _polled(
-    scene: CheckContext, agent: AgentAddress, accepted: Mapping[str, Any], task: str
+    context: CheckContext, agent: AgentAddress, accepted: Mapping[str, Any], task: str
 ) -> tuple[Mapping[str, Any], list[str]]:
     """Return the end of a task and its states; the only deadline is the check's."""
     path = accepted.get("status_url")
@@ -118,7 +118,7 @@ async def _polled(
     while states[-1] not in _ENDED:
         await asyncio.sleep(pause)
         pause = min(_POLL_LAST_S, pause * 1.5)
-        reply = await _send(scene, agent, str(path) if own else f"/run/status/{task}")
+        reply = await _send(context, agent, str(path) if own else f"/run/status/{task}")
         last = _section(reply)
         if reply.status >= 400 or "status" not in last:
             return {"status": "failed", "error": f"its status answered HTTP {reply.status}"}, states
@@ -127,10 +127,10 @@ async def _polled(
     return last, states
 
 
-async def _code(params: ChainParams, scene: CheckContext, began: float) -> Observation:
-    generator = address("generator", params.generator, scene)
-    reviewer = address("reviewer", params.reviewer, scene)
-    generated = await _send(scene, generator, "/generate", {"task_description": params.task})
+async def _code(params: ChainParams, context: CheckContext, began: float) -> Observation:
+    generator = address("generator", params.generator, context)
+    reviewer = address("reviewer", params.reviewer, context)
+    generated = await _send(context, generator, "/generate", {"task_description": params.task})
     body = _section(generated)
     code, tests = source(body.get("code")), body.get("tests")
     values: dict[str, Any] = {
@@ -144,9 +144,9 @@ async def _code(params: ChainParams, scene: CheckContext, began: float) -> Obser
     }
     detail = f"the generator gave {len(code)} characters of code"
     if code:
-        before = await _stats(scene, reviewer)
-        review = await _send(scene, reviewer, "/review", {"code": code, "tests": tests or ""})
-        counted = grown(before, await _stats(scene, reviewer))
+        before = await _stats(context, reviewer)
+        review = await _send(context, reviewer, "/review", {"code": code, "tests": tests or ""})
+        counted = grown(before, await _stats(context, reviewer))
         content = review.json if review.status < 300 else NO_JSON
         values |= {
             "review_status": review.status,
@@ -161,9 +161,9 @@ async def _code(params: ChainParams, scene: CheckContext, began: float) -> Obser
     return Observation(values, detail, state="ok" if values["held"] else "failing", code="REV_001")
 
 
-async def _stats(scene: CheckContext, agent: AgentAddress) -> Mapping[str, Any]:
+async def _stats(context: CheckContext, agent: AgentAddress) -> Mapping[str, Any]:
     try:
-        return _section(await _send(scene, agent, "/stats"))
+        return _section(await _send(context, agent, "/stats"))
     except CallError:
         return {}
 

@@ -16,9 +16,9 @@ from opskit.facts.container_survey import read_compose_containers, read_containe
 from opskit.facts.docker_daemon import read_docker_daemon
 
 
-async def _daemon(params: NoParams, scene: CheckContext) -> Observation:
+async def _daemon(params: NoParams, context: CheckContext) -> Observation:
     del params
-    daemon = await scene.around.get(read_docker_daemon, not_before=scene.not_before)
+    daemon = await context.survey.get(read_docker_daemon, not_before=context.not_before)
     if (error := daemon.error) is not None:
         # Here the daemon itself is in question: this is a failure, not a missing precondition.
         return Observation(
@@ -67,13 +67,13 @@ class ContainerParams:
         return self.name or "/".join(part for part in (self.project, self.service) if part)
 
 
-async def _container(params: ContainerParams, scene: CheckContext) -> Observation:
-    docker = await scene.around.docker()
+async def _container(params: ContainerParams, context: CheckContext) -> Observation:
+    docker = await context.survey.docker()
     if params.name is not None:
-        found = await read_containers(docker, [params.name])
+        containers = await read_containers(docker, [params.name])
     else:
-        found = await read_compose_containers(docker, params.project, params.service)
-    if not found:
+        containers = await read_compose_containers(docker, params.project, params.service)
+    if not containers:
         values = {"exists": False, "state": "missing", "count": 0, "error": None}
         remedy = "`docker ps --all` lists containers; `docker compose up -d` creates those of the stack"
         return Observation(
@@ -83,11 +83,17 @@ async def _container(params: ContainerParams, scene: CheckContext) -> Observatio
             code="DOCKER_002",
             remedy=remedy,
         )
-    config = scene.around.config
-    survey = await survey_containers(docker, found, config)
+    config = context.survey.config
+    survey = await survey_containers(docker, containers, config)
     judged = assessed(survey, ContainerRules.of(config.recovery))
-    worst = max(judged, key=lambda one: (_RANK[one.condition], not one.container.running))
-    return observed_container(worst, len(found))
+    worst = max(
+        judged,
+        key=lambda assessed_container: (
+            _RANK[assessed_container.condition],
+            not assessed_container.container.running,
+        ),
+    )
+    return observed_container(worst, len(containers))
 
 
 def observed_container(worst: AssessedContainer, count: int) -> Observation:
@@ -106,17 +112,17 @@ def observed_container(worst: AssessedContainer, count: int) -> Observation:
     )
 
 
-def container_values(one: AssessedContainer) -> dict[str, Any]:
+def container_values(assessed_container: AssessedContainer) -> dict[str, Any]:
     """What a check may ask of one container; names of variables, never their values."""
-    container, assessment = one.container, one.assessment
+    container, assessment = assessed_container.container, assessed_container.assessment
     return {
         "name": container.name,
         "state": container.status,
         "health": "unchecked"
-        if one.condition is ContainerCondition.UNCHECKED
+        if assessed_container.condition is ContainerCondition.UNCHECKED
         else container.health or "none",
         "health_output": container.health_log[-1].output.strip() if container.health_log else "",
-        "condition": one.condition.value,
+        "condition": assessed_container.condition.value,
         "restarts": container.restarts,
         "exit_code": container.exit_code,
         "oom_killed": container.oom_killed,
@@ -127,12 +133,12 @@ def container_values(one: AssessedContainer) -> dict[str, Any]:
     }
 
 
-def _words(one: AssessedContainer) -> str:
-    parts = [one.word]
-    if one.assessment.words:
-        parts.append(one.assessment.words)
-    if one.container.restarts:
-        parts.append(f"{one.container.restarts} restarts")
+def _words(assessed_container: AssessedContainer) -> str:
+    parts = [assessed_container.word]
+    if assessed_container.assessment.words:
+        parts.append(assessed_container.assessment.words)
+    if assessed_container.container.restarts:
+        parts.append(f"{assessed_container.container.restarts} restarts")
     return ", ".join(parts)
 
 

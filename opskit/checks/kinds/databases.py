@@ -209,11 +209,11 @@ def without_password(url: str) -> str:
     return f"{host}{port}{parts.path}"
 
 
-async def _database(params: DatabaseParams, scene: CheckContext) -> Observation:
+async def _database(params: DatabaseParams, context: CheckContext) -> Observation:
     url, parts = params.url, urlsplit(params.url)
     if parts.scheme == "sqlite":
-        url = f"sqlite://{scene.path(parts.path).absolute()}"
-    return await asyncio.to_thread(_read_database, params, url, scene.timeout_s * OWN_SHARE)
+        url = f"sqlite://{context.path(parts.path).absolute()}"
+    return await asyncio.to_thread(_read_database, params, url, context.timeout_s * OWN_SHARE)
 
 
 def _read_database(params: DatabaseParams, url: str, timeout_s: float) -> Observation:
@@ -247,8 +247,8 @@ def _read_database(params: DatabaseParams, url: str, timeout_s: float) -> Observ
     return Observation(values, detail, state="ok")
 
 
-async def _pool(params: PoolParams, scene: CheckContext) -> Observation:
-    return await asyncio.to_thread(_read_pool, params.url, scene.timeout_s * OWN_SHARE)
+async def _pool(params: PoolParams, context: CheckContext) -> Observation:
+    return await asyncio.to_thread(_read_pool, params.url, context.timeout_s * OWN_SHARE)
 
 
 def _read_pool(url: str, timeout_s: float) -> Observation:

@@ -31,10 +31,10 @@ class ComposeParams:
     one_shot: Texts = ()
 
 
-async def _compose(params: ComposeParams, scene: CheckContext) -> Observation:
+async def _compose(params: ComposeParams, context: CheckContext) -> Observation:
     from opskit.system.compose import find
 
-    path = scene.path(params.file)
+    path = context.path(params.file)
     try:
         path.open("rb").close()
     except OSError as exc:
@@ -42,16 +42,16 @@ async def _compose(params: ComposeParams, scene: CheckContext) -> Observation:
         problem = "there is no such compose file" if missing else f"it cannot be read: {exc.strerror}"
         state = "missing" if missing else "unreadable"
         return Observation({"valid": False, "error": state}, problem=problem, state=state)
-    compose = await find([path], project=params.project, env=scene.around.environ)
+    compose = await find([path], project=params.project, env=context.survey.environ)
     try:
         services = await compose.services()
     except ValueError as exc:
         values: dict[str, Any] = {"valid": False, "services": [], "error": None}
         return Observation(values, f"the file is not valid: {exc}", state="invalid")
     values = {"valid": True, "services": services, "version": 2 if compose.modern else 1, "error": None}
-    if not scene.wanted & _STATES:
+    if not context.wanted & _STATES:
         return Observation(values, f"valid, {len(services)} services", state="ok")
-    docker, config = await scene.around.docker(), scene.around.config
+    docker, config = await context.survey.docker(), context.survey.config
     containers = await read_containers(docker, await compose.container_ids())
     survey = await survey_containers(docker, [each for each in containers if not each.one_off], config)
     project = assessed(survey, ContainerRules.of(config.recovery))
@@ -124,8 +124,8 @@ class NamedParams:
     name: Text
 
 
-async def _object(params: NamedParams, scene: CheckContext, *, kind: str) -> Observation:
-    docker = await scene.around.docker()
+async def _object(params: NamedParams, context: CheckContext, *, kind: str) -> Observation:
+    docker = await context.survey.docker()
     item = await docker.found(kind, params.name)
     if item is None:
         return Observation(

@@ -30,9 +30,9 @@ class FileParams:
     max_bytes: Bytes = 1024 * 1024
 
 
-async def _file(params: FileParams, scene: CheckContext) -> Observation:
-    path = scene.path(params.path)
-    return await asyncio.to_thread(_read_file, path, params, scene.wanted)
+async def _file(params: FileParams, context: CheckContext) -> Observation:
+    path = context.path(params.path)
+    return await asyncio.to_thread(_read_file, path, params, context.wanted)
 
 
 def _read_file(path: Path, params: FileParams, wanted: frozenset[str]) -> Observation:
@@ -76,9 +76,9 @@ def _unreadable(exc: Exception) -> Observation:
     return Observation({"error": "unreadable"}, problem=f"it cannot be read: {why}", state="unreadable")
 
 
-def _name(look: Any, number: int) -> str:
+def _name(line: Any, number: int) -> str:
     try:
-        return str(look(number)[0])
+        return str(line(number)[0])
     except KeyError:
         return str(number)
 
@@ -92,9 +92,9 @@ class EnvFileParams:
     secrets: Texts = SECRET_NAMES
 
 
-async def _env_file(params: EnvFileParams, scene: CheckContext) -> Observation:
-    path = scene.path(params.path)
-    env_file = await scene.around.get(read_env_file, path, not_before=scene.not_before)
+async def _env_file(params: EnvFileParams, context: CheckContext) -> Observation:
+    path = context.path(params.path)
+    env_file = await context.survey.get(read_env_file, path, not_before=context.not_before)
     if env_file.error is not None:
         if isinstance(env_file.error, FileNotFoundError | NotADirectoryError):
             values: dict[str, Any] = {"exists": False, "missing": list(params.keys), "error": "missing"}
@@ -132,16 +132,16 @@ class ConfigParams:
     file: Text | None = None
 
 
-async def _config(params: ConfigParams, scene: CheckContext) -> Observation:
-    return await asyncio.to_thread(_read_config, params, scene)
+async def _config(params: ConfigParams, context: CheckContext) -> Observation:
+    return await asyncio.to_thread(_read_config, params, context)
 
 
-def _read_config(params: ConfigParams, scene: CheckContext) -> Observation:
+def _read_config(params: ConfigParams, context: CheckContext) -> Observation:
     from opskit.config.load import InvalidConfigError, load
 
-    path = str(scene.path(params.file)) if params.file is not None else scene.around.config_path
+    path = str(context.path(params.file)) if params.file is not None else context.survey.config_path
     try:
-        loaded = load(path, environ=scene.around.environ, cwd=scene.around.cwd)
+        loaded = load(path, environ=context.survey.environ, cwd=context.survey.cwd)
     except ConfigError as error:
         if not isinstance(error, InvalidConfigError):
             return Observation(

@@ -30,9 +30,9 @@ class Gpu:
     temperature_c: float | None = None
 
 
-async def _gpu(params: NoParams, scene: CheckContext) -> Observation:
+async def _gpu(params: NoParams, context: CheckContext) -> Observation:
     del params
-    path = scene.around.environ.get("PATH")
+    path = context.survey.environ.get("PATH")
     if sys.platform == "darwin":
         gpus = apple(await _output(_APPLE, path))
     elif shutil.which(_NVIDIA[0], path=path) is None:

@@ -51,7 +51,7 @@ def without_secrets(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
-async def fetch(scene: CheckContext, params: HttpParams) -> Reply:
+async def fetch(context: CheckContext, params: HttpParams) -> Reply:
     """One request. Raises CallError for one that got no answer; no deadline but the check's."""
     content, headers = _content(params)
     request = EndpointRequest(
@@ -63,13 +63,13 @@ async def fetch(scene: CheckContext, params: HttpParams) -> Reply:
         insecure=params.insecure,
         max_bytes=params.max_bytes,
     )
-    return await endpoint.fetch(scene.around, request)
+    return await endpoint.fetch(context.survey, request)
 
 
-async def _http(params: HttpParams, scene: CheckContext) -> Observation:
+async def _http(params: HttpParams, context: CheckContext) -> Observation:
     began = time.monotonic()
     try:
-        reply = await fetch(scene, params)
+        reply = await fetch(context, params)
     except CallError as error:
         took = time.monotonic() - began
         values: dict[str, Any] = {"error": error.cause.value, "seconds": took}
@@ -86,9 +86,9 @@ async def _http(params: HttpParams, scene: CheckContext) -> Observation:
         "error": None,
     }
     detail = f"HTTP {reply.status} in {reply.seconds:.3f} s"
-    if "json" in scene.wanted and (found := reply.json) is not NO_JSON:
-        values["json"] = found
-    elif "json" in scene.wanted:
+    if "json" in context.wanted and (document := reply.json) is not NO_JSON:
+        values["json"] = document
+    elif "json" in context.wanted:
         detail += "; the body is no JSON"
     if reply.truncated:
         detail += f"; only the first {params.max_bytes} bytes were read"

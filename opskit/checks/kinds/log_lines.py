@@ -50,14 +50,14 @@ class _Tally:
                 self.last = entry
 
 
-async def _log(params: LogParams, scene: CheckContext) -> Observation:
+async def _log(params: LogParams, context: CheckContext) -> Observation:
     began, now = time.monotonic(), time.time()
     since = now - params.since if params.since is not None else None
     try:
         if params.path is not None:
-            tally = await asyncio.to_thread(_in_file, params, scene, since)
+            tally = await asyncio.to_thread(_in_file, params, context, since)
         else:
-            tally = await _in_container(params, scene, since)
+            tally = await _in_container(params, context, since)
     except OpskitError as error:
         if error.code != "LOG_001":
             raise
@@ -83,18 +83,18 @@ async def _log(params: LogParams, scene: CheckContext) -> Observation:
     return Observation(values, f"/{params.pattern}/ is not seen{window}", state="not seen")
 
 
-def _in_file(params: LogParams, scene: CheckContext, since: float | None) -> _Tally:
+def _in_file(params: LogParams, context: CheckContext, since: float | None) -> _Tally:
     from opskit.logs.files import FileSource
     from opskit.logs.scan import entries
     from opskit.logs.select import EntryFilter
 
-    source = FileSource(scene.path(params.path or ""))
+    source = FileSource(context.path(params.path or ""))
     tally = _Tally(since)
     tally.add(entries(source.name, source.blocks(), EntryFilter(grep=(params.pattern,))))
     return tally
 
 
-async def _in_container(params: LogParams, scene: CheckContext, since: float | None) -> _Tally:
+async def _in_container(params: LogParams, context: CheckContext, since: float | None) -> _Tally:
     """Docker finds the window itself: it reads a long log from its beginning, a tail at once."""
     from opskit.logs.container import containers
     from opskit.logs.record import LogEntry
@@ -104,7 +104,7 @@ async def _in_container(params: LogParams, scene: CheckContext, since: float | N
     selection = EntryFilter(grep=(params.pattern,))
     window = Window(since=since, tail=None if since is not None else _CONTAINER_TAIL)
     tally = _Tally()
-    for source in await containers(params.container or "", docker=await scene.around.docker()):
+    for source in await containers(params.container or "", docker=await context.survey.docker()):
         async for batch in source.read(window):
             for item in batch:
                 if isinstance(item, Unreadable):

@@ -17,8 +17,8 @@ class DiskParams:
     path: Text = "/"
 
 
-async def _disk(params: DiskParams, scene: CheckContext) -> Observation:
-    path = scene.path(params.path)
+async def _disk(params: DiskParams, context: CheckContext) -> Observation:
+    path = context.path(params.path)
     try:
         disk = await asyncio.to_thread(read_disk, str(path))
     except OSError as exc:
@@ -47,8 +47,8 @@ class NoParams:
     __pydantic_config__ = CONFIG
 
 
-async def _memory(params: NoParams, scene: CheckContext) -> Observation:
-    del params, scene
+async def _memory(params: NoParams, context: CheckContext) -> Observation:
+    del params, context
     memory = read_memory()
     values = {
         "total_bytes": memory.total_bytes,
@@ -75,8 +75,8 @@ class CpuParams:
     sample: Seconds = 0.3
 
 
-async def _cpu(params: CpuParams, scene: CheckContext) -> Observation:
-    del scene
+async def _cpu(params: CpuParams, context: CheckContext) -> Observation:
+    del context
     before = read_cpu_times()
     await asyncio.sleep(params.sample)
     used = read_cpu_times().used_percent(before) or 0.0

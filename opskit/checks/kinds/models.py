@@ -58,14 +58,14 @@ class ModelParams(NodeParams):
         return f"{self.shown}/{self.model or 'loaded model'}"
 
 
-def _node(params: NodeParams, scene: CheckContext) -> NodeConfig:
+def _node(params: NodeParams, context: CheckContext) -> NodeConfig:
     """Raises Unjudged for a node that the configuration does not have."""
     if params.url is not None:
         return NodeConfig(_file_name(params.url), params.url.rstrip("/"), params.source)
     try:
-        return scene.around.config.node(params.node or "")
+        return context.survey.config.node(params.node or "")
     except KeyError as exc:
-        known = ", ".join(node.name for node in scene.around.config.nodes) or "none"
+        known = ", ".join(node.name for node in context.survey.config.nodes) or "none"
         raise Unjudged(
             f"the configuration has no node {params.node!r} (known: {known})",
             remedy="`opskit config show` lists the nodes",
@@ -77,10 +77,10 @@ def _file_name(url: str) -> str:
     return "".join(char if char.isalnum() else "-" for char in url.partition("://")[2])[:80]
 
 
-async def _ladder(params: NodeParams, scene: CheckContext) -> Observation:
+async def _ladder(params: NodeParams, context: CheckContext) -> Observation:
     from opskit.checks.node_probe import ProbeOptions, probe_node
 
-    probe = await probe_node(scene.around, _node(params, scene), ProbeOptions(required=True))
+    probe = await probe_node(context.survey, _node(params, context), ProbeOptions(required=True))
     return _observed(probe, _values(probe))
 
 
@@ -120,16 +120,16 @@ def _observed(probe: "NodeProbe", values: Mapping[str, Any]) -> Observation:
     )
 
 
-async def _model(params: ModelParams, scene: CheckContext) -> Observation:
+async def _model(params: ModelParams, context: CheckContext) -> Observation:
     from opskit.checks.node_probe import ProbeOptions, probe_node
 
-    config = _node(params, scene)
+    config = _node(params, context)
     if not params.load:
-        refusal = await _not_resident(params, config, scene)
+        refusal = await _not_resident(params, config, context)
         if refusal is not None:
             return refusal
-    wish = ProbeOptions(model=params.model, load=params.load, goal=params.prompt, required=True)
-    probe = await probe_node(scene.around, config, wish)
+    options = ProbeOptions(model=params.model, load=params.load, goal=params.prompt, required=True)
+    probe = await probe_node(context.survey, config, options)
     answer = probe.answer
     verdict = judge(answer, (params.prompt,), length_is_fine=True) if answer is not None else None
     values = _values(probe)
@@ -144,14 +144,14 @@ async def _model(params: ModelParams, scene: CheckContext) -> Observation:
     return _observed(probe, values)
 
 
-async def _not_resident(params: ModelParams, config: NodeConfig, scene: CheckContext) -> Observation | None:
+async def _not_resident(params: ModelParams, config: NodeConfig, context: CheckContext) -> Observation | None:
     """A check that may not load says so, and does not ask; None when the model is loaded, or nobody knows."""
     from opskit.facts.node import read_node
     from opskit.llm.plan import same_model
 
     if params.model is None:
         return None
-    facts = await scene.around.get(read_node, config, not_before=scene.not_before)
+    facts = await context.survey.get(read_node, config, not_before=context.not_before)
     if facts.models is None or facts.silence is not None:
         # The probe says better what is wrong.
         return None

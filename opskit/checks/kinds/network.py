@@ -22,9 +22,9 @@ class TcpParams:
     host: Text = "localhost"
 
 
-async def _tcp(params: TcpParams, scene: CheckContext) -> Observation:
+async def _tcp(params: TcpParams, context: CheckContext) -> Observation:
     host = f"[{params.host}]" if ":" in params.host else params.host
-    result = await connects(f"tcp://{host}:{params.port}", timeout_s=scene.timeout_s * OWN_SHARE)
+    result = await connects(f"tcp://{host}:{params.port}", timeout_s=context.timeout_s * OWN_SHARE)
     where = f"{params.host}:{params.port}"
     values = {"open": result.problem is None, "error": result.problem, "seconds": result.seconds}
     if result.problem is None:
@@ -67,8 +67,8 @@ class DnsParams:
     family: Literal["any", "ipv4", "ipv6"] = "any"
 
 
-async def _dns(params: DnsParams, scene: CheckContext) -> Observation:
-    del scene  # the resolver has no deadline of its own; the runner leaves it behind
+async def _dns(params: DnsParams, context: CheckContext) -> Observation:
+    del context  # the resolver has no deadline of its own; the runner leaves it behind
     family = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}[params.family]
     began = time.monotonic()
     loop = asyncio.get_running_loop()
@@ -90,8 +90,8 @@ class PortParams:
     protocol: Literal["tcp", "udp"] = "tcp"
 
 
-async def _port(params: PortParams, scene: CheckContext) -> Observation:
-    facts = await scene.around.get(read_port, params.protocol, params.port, not_before=scene.not_before)
+async def _port(params: PortParams, context: CheckContext) -> Observation:
+    facts = await context.survey.get(read_port, params.protocol, params.port, not_before=context.not_before)
     where = f"{params.protocol} port {params.port}"
     owner = facts.owner
     if owner is None:

@@ -49,12 +49,12 @@ class ProcessParams:
             raise ValueError("needs name, command (a pattern) or pid_file")
 
 
-async def _process(params: ProcessParams, scene: CheckContext) -> Observation:
+async def _process(params: ProcessParams, context: CheckContext) -> Observation:
     pid: int | None = None
     values: dict[str, Any] = {"running": False, "count": 0, "pids": [], "error": None}
     if params.pid_file is not None:
         try:
-            pid = _pid(scene.path(params.pid_file))
+            pid = _pid(context.path(params.pid_file))
         except FileNotFoundError:
             return Observation(values, f"{params.pid_file} is not there", state="stopped")
         except (OSError, ValueError) as exc:
@@ -149,13 +149,13 @@ class CommandParams:
             raise ValueError("there is no command to run")
 
 
-async def _command(params: CommandParams, scene: CheckContext) -> Observation:
+async def _command(params: CommandParams, context: CheckContext) -> Observation:
     began = time.monotonic()
     try:
         done = await run(
             params.run,
-            cwd=scene.path(params.cwd) if params.cwd else scene.around.cwd,
-            env={**scene.around.environ, **params.env},
+            cwd=context.path(params.cwd) if params.cwd else context.survey.cwd,
+            env={**context.survey.environ, **params.env},
             stdin=params.stdin.encode(),
             max_output=params.max_output,
         )

@@ -31,7 +31,7 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
 
 
 async def _localhost(name: str, context: CheckContext) -> Observation:
-    addresses = await context.around.get(read_addresses, name)
+    addresses = await context.survey.get(read_addresses, name)
     is_here = bool(addresses) and all(map(_is_loopback, addresses))
     problem = "" if is_here else f"{name} leads to {', '.join(addresses) or 'nothing'}"
     return Observation({"addresses": addresses}, f"{name} is {', '.join(addresses)}", problem=problem)
@@ -41,7 +41,7 @@ async def _ports(target: ExaminationTarget, context: CheckContext) -> Observatio
     ports = sorted({endpoint(member.url)[1] for member in target.members if is_loopback(member.url)})
     if not ports:
         raise NotHere("no node or agent is on this machine")
-    facts = await asyncio.gather(*(context.around.get(read_port, "tcp", port) for port in ports))
+    facts = await asyncio.gather(*(context.survey.get(read_port, "tcp", port) for port in ports))
     held = sum(bool(port.owners) for port in facts)
     hidden = "" if all(port.complete for port in facts) else " (as far as this user may see)"
     return Observation({}, f"{held} of {len(ports)} ports are held{hidden}", state="ok")

@@ -36,7 +36,7 @@ async def _configuration(target: ExaminationTarget, context: CheckContext) -> Ob
 
 
 async def _env_file(path: Path, context: CheckContext) -> Observation:
-    env_file = await context.around.get(read_env_file, path)
+    env_file = await context.survey.get(read_env_file, path)
     values = {"empty_secrets": env_file.empty_secrets, "placeholders": env_file.placeholder_secrets}
     problem = env_file.problem or "; ".join(_missing_values(env_file))
     return Observation(values, f"{len(env_file.keys)} keys", problem=problem)

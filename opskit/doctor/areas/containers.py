@@ -29,12 +29,12 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
 
 async def _containers(target: ExaminationTarget, context: CheckContext) -> Observation:
     del target
-    stack = await context.around.get(read_stack_containers)
+    stack = await context.survey.get(read_stack_containers)
     return Observation({}, f"{counted(len(stack.survey.containers), 'container')} of the stack", state="ok")
 
 
 async def _well(target: ExaminationTarget, context: CheckContext) -> Observation:
-    stack = await context.around.get(read_stack_containers)
+    stack = await context.survey.get(read_stack_containers)
     return observed_conditions(examined_containers(stack, target.config))
 
 

@@ -41,7 +41,7 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
 
 
 async def _daemon(target: ExaminationTarget, context: CheckContext) -> Observation:
-    survey = context.around
+    survey = context.survey
     daemon = await survey.get(read_docker_daemon)
     if daemon.answers:
         return Observation({}, f"Docker {daemon.version}: {daemon.running} containers run", state="ok")
@@ -74,7 +74,7 @@ async def _is_needed(target: ExaminationTarget) -> bool:
 
 
 async def _network(name: str, context: CheckContext) -> Observation:
-    exists = await context.around.get(has_docker_network, name)
+    exists = await context.survey.get(has_docker_network, name)
     problem = "" if exists else "there is no such network"
     return Observation(
         {"exists": exists}, "it is there", problem=problem, state="ok" if exists else "missing"
@@ -82,7 +82,7 @@ async def _network(name: str, context: CheckContext) -> Observation:
 
 
 async def _compose(name: str, context: CheckContext) -> Observation:
-    project = await context.around.get(read_compose_project, name)
+    project = await context.survey.get(read_compose_project, name)
     detail = f"{len(project.services)} services"
     if project.problem:
         code = "HOST_001" if project.has_no_program else "CONFIG_001"

@@ -50,7 +50,7 @@ def _models_folder(target: ExaminationTarget) -> Path:
 
 
 async def _memory(limit: float, context: CheckContext) -> Observation:
-    memory = await context.around.get(read_memory)
+    memory = await context.survey.get(read_memory)
     values = {"used_percent": memory.used_percent, "available_bytes": memory.available_bytes}
     free, total = gib(memory.available_bytes), gib(memory.total_bytes)
     detail = f"{free} of {total} available ({memory.used_percent:.0f} % used)"
@@ -60,11 +60,11 @@ async def _memory(limit: float, context: CheckContext) -> Observation:
 async def _disk(params: _DiskParams, context: CheckContext) -> Observation:
     path = params.path
     if path is None:
-        root = (await context.around.get(read_docker_daemon)).root
+        root = (await context.survey.get(read_docker_daemon)).root
         path = None if root is None else Path(root)
         if path is None or not path.exists():
             raise NotHere("Docker keeps its data on another machine")
-    disk = await context.around.get(read_disk, params.use, path)
+    disk = await context.survey.get(read_disk, params.use, path)
     if disk is None:
         return Observation({}, problem=f"{path} cannot be looked at", state="unreadable")
     values = {"used_percent": disk.used_percent, "free_bytes": disk.free_bytes}
@@ -75,7 +75,7 @@ async def _disk(params: _DiskParams, context: CheckContext) -> Observation:
 
 
 async def _clocks(target: ExaminationTarget, context: CheckContext) -> Observation:
-    limit_s, read = target.config.watch.clock_skew_s, context.around.get
+    limit_s, read = target.config.watch.clock_skew_s, context.survey.get
     readings = await asyncio.gather(*(read(read_clock, member.name, member.url) for member in target.members))
     clocks = [clock for clock in readings if clock is not None]
     if not clocks:

@@ -59,7 +59,7 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
 
 
 async def _node(params: _NodeCheck, context: CheckContext) -> Observation:
-    survey, node = context.around, params.node
+    survey, node = context.survey, params.node
     probe = await survey.get(probe_node, node, ProbeOptions())
     kind = probe.facts.kind
     if kind is not None and kind.settings_prefix:
@@ -70,7 +70,7 @@ async def _node(params: _NodeCheck, context: CheckContext) -> Observation:
 
 
 async def _agent(agent: AgentConfig, context: CheckContext) -> Observation:
-    return _observed(await context.around.get(probe_agent, agent))
+    return _observed(await context.survey.get(probe_agent, agent))
 
 
 def _observed(probe: NodeProbe | AgentProbe) -> Observation:
@@ -220,15 +220,15 @@ def _condition(probe: NodeProbe, evidence: Evidence) -> Cause | None:
 def _port_taken(member: Member, what: str, words: str, evidence: Evidence) -> Cause:
     host, port = endpoint(member.url)
     owners = evidence.owners(member)
-    who = "something" if not owners else "this very process" if owners[0].is_ours else owners[0].words
-    look = f"`opskit verify --add port port={port}` shows it whole; " if owners else ""
+    owner_words = "something" if not owners else "this very process" if owners[0].is_ours else owners[0].words
+    shows = f"`opskit verify --add port port={port}` shows it whole; " if owners else ""
     correct = f"correct the address of {member.name} (`opskit config show`)"
     return Cause(
         id="port-taken",
         target=member.name,
-        title=f"port {port} is held by {who}, not by {what}",
+        title=f"port {port} is held by {owner_words}, not by {what}",
         evidence=(words, f"`{member.name}` is expected at {host}:{port}"),
-        remedy=f"{look}move it to another port, or {correct}",
+        remedy=f"{shows}move it to another port, or {correct}",
         claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
         code="COMM_001",
     )

@@ -34,8 +34,8 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
 async def _of_files(target: ExaminationTarget, context: CheckContext) -> Observation:
     """What systemd or a container keeps of Ollama's log is read elsewhere."""
     del target
-    own = await context.around.get(read_own_requests)
-    cuts = (await context.around.get(read_cut_prompts)).cuts
+    own = await context.survey.get(read_own_requests)
+    cuts = (await context.survey.get(read_cut_prompts)).cuts
     if not (own.requests or own.calls or cuts):
         raise NotHere("no log tells of a request in the last hour")
     requests, failed = sum(own.requests.values()), own.requests.get("failed", 0)
@@ -46,7 +46,7 @@ async def _of_files(target: ExaminationTarget, context: CheckContext) -> Observa
 async def _of_containers(target: ExaminationTarget, context: CheckContext) -> Observation:
     """What the containers of the stack wrote of their requests."""
     del target
-    survey = context.around
+    survey = context.survey
     stack = await survey.get(read_stack_containers)
     names = [container.name for container in stack.survey.containers if container.status in _LOGGING]
     logs = await asyncio.gather(*(survey.get(read_container_requests, name) for name in names))

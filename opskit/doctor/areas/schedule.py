@@ -22,7 +22,7 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
 
 async def _job(target: ExaminationTarget, context: CheckContext) -> Observation:
     del target
-    job = await context.around.get(read_recovery_job)
+    job = await context.survey.get(read_recovery_job)
     if not job.installed and not job.given_up:
         raise NotHere("no recovery job is installed (`opskit schedule install`)")
     next_run = f"; next run {job.next_run:%H:%M} UTC" if job.next_run else ""

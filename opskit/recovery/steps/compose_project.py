@@ -29,8 +29,8 @@ from opskit.recovery.compose_projects import Sources, UnusableProject, configure
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.project_state import (
-    ProjectFacts,
     ProjectAssessment,
+    ProjectFacts,
     assess_project,
     is_drifted,
 )

@@ -51,8 +51,8 @@ async def hangs(_params: Any, _scene: CheckContext) -> Observation:
 
 
 async def run(folder: Path, *checks: Check, **options: Any) -> list[Finding]:
-    async with Survey(configuration(folder), {}, state_folder=folder, cwd=folder) as around:
-        return await runner.run(checks, around, **options)
+    async with Survey(configuration(folder), {}, state_folder=folder, cwd=folder) as survey:
+        return await runner.run(checks, survey, **options)
 
 
 async def test_findings_come_in_the_order_of_the_checklist(tmp_path: Path):
@@ -86,9 +86,9 @@ async def test_requirements_run_before_those_that_wait(tmp_path: Path):
     ended: list[str] = []
 
     def noting(name: str) -> Callable[[Any, CheckContext], Awaitable[Observation]]:
-        async def observe(params: Any, scene: CheckContext) -> Observation:
+        async def observe(params: Any, context: CheckContext) -> Observation:
             ended.append(name)
-            return await good(params, scene)
+            return await good(params, context)
 
         return observe
 
@@ -105,13 +105,13 @@ async def test_no_more_checks_run_at_once_than_allowed(tmp_path: Path):
     """`max_concurrent` is kept."""
     running, most = 0, 0
 
-    async def observe(params: Any, scene: CheckContext) -> Observation:
+    async def observe(params: Any, context: CheckContext) -> Observation:
         nonlocal running, most
         running += 1
         most = max(most, running)
         await asyncio.sleep(0)
         running -= 1
-        return await good(params, scene)
+        return await good(params, context)
 
     await run(tmp_path, *(check(f"c{n}", observe) for n in range(20)), max_concurrent=4)
     assert most == 4
@@ -128,13 +128,13 @@ async def test_a_check_that_refuses_to_be_cancelled_is_left_behind(tmp_path: Pat
     """The run goes on although the check swallows its cancellation."""
     release = asyncio.Event()
 
-    async def stubborn(params: Any, scene: CheckContext) -> Observation:
+    async def stubborn(params: Any, context: CheckContext) -> Observation:
         while not release.is_set():
             try:
                 await release.wait()
             except asyncio.CancelledError:
                 continue
-        return await good(params, scene)
+        return await good(params, context)
 
     found = await run(tmp_path, check("a", stubborn, timeout_s=0.02))
     release.set()
@@ -145,9 +145,9 @@ async def test_a_thread_that_hangs_is_left_behind(tmp_path: Path):
     """A blocking call that never returns delays neither its check nor the run."""
     release = threading.Event()
 
-    async def blocked(params: Any, scene: CheckContext) -> Observation:
+    async def blocked(params: Any, context: CheckContext) -> Observation:
         await asyncio.to_thread(release.wait)
-        return await good(params, scene)
+        return await good(params, context)
 
     found = await run(tmp_path, check("a", blocked, timeout_s=0.02))
     release.set()
@@ -210,10 +210,10 @@ def after(attempts: int) -> Callable[[Any, CheckContext], Awaitable[Observation]
     """Bad until it has been asked so often."""
     asked = 0
 
-    async def observe(params: Any, scene: CheckContext) -> Observation:
+    async def observe(params: Any, context: CheckContext) -> Observation:
         nonlocal asked
         asked += 1
-        return await (good if asked > attempts else bad)(params, scene)
+        return await (good if asked > attempts else bad)(params, context)
 
     return observe
 
@@ -251,10 +251,10 @@ async def test_a_last_attempt_that_is_cut_short_hides_no_finding(tmp_path: Path)
     """When the time of the whole run ends in the middle of an attempt, the failure seen before is told."""
     asked = 0
 
-    async def once(params: Any, scene: CheckContext) -> Observation:
+    async def once(params: Any, context: CheckContext) -> Observation:
         nonlocal asked
         asked += 1
-        return await (bad if asked == 1 else hangs)(params, scene)
+        return await (bad if asked == 1 else hangs)(params, context)
 
     (found,) = await run(tmp_path, check("a", once, timeout_s=60), retry_timeout_s=0.1, again_s=0.001)
     assert (asked, found.remedy) == (2, "mend it")
@@ -264,10 +264,10 @@ async def test_what_passed_is_not_asked_again(tmp_path: Path):
     """A repeated run leaves alone what is well."""
     asked = 0
 
-    async def counted(params: Any, scene: CheckContext) -> Observation:
+    async def counted(params: Any, context: CheckContext) -> Observation:
         nonlocal asked
         asked += 1
-        return await good(params, scene)
+        return await good(params, context)
 
     await run(tmp_path, check("a", counted), check("b", after(2)), retry_timeout_s=30, again_s=0.001)
     assert asked == 1

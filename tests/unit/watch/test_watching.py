@@ -46,8 +46,8 @@ class Clocks:
 
 def watch(targets: Sequence[Scripted], clocks: Clocks) -> Watch:
     config = Config("/nonexistent", (), ())
-    wish = WatchParts(areas=frozenset({"nodes"}), every_s=5.0, targets=targets)
-    return Watch(config, wish, clock=clocks.steady, wall=clocks.wall)
+    parts = WatchParts(areas=frozenset({"nodes"}), every_s=5.0, targets=targets)
+    return Watch(config, parts, clock=clocks.steady, wall=clocks.wall)
 
 
 async def watched(targets: Sequence[Scripted], count: int) -> list[tuple[float, WatchEvent]]:
