@@ -28,6 +28,7 @@ from opskit.result import Finding, Status
 from opskit.system.host import available_memory_bytes, is_loopback
 from opskit.system.lock import try_lock
 from opskit.system.sockets import Listener
+from opskit.text import listing
 
 #: Weights of models that are loaded on one machine are hardly larger.
 _LARGEST_BYTES = 60 * GIB
@@ -253,7 +254,7 @@ class _Probing:
         if not names:
             stages.add("models", Status.FAIL, facts.models_s, "no model that can chat is installed")
             raise ProbeFailed(NodeState.FAILING, "the server runs, but no model that can chat is installed")
-        stages.add("models", Status.PASS, facts.models_s, f"{len(names)}: {_some(names)}")
+        stages.add("models", Status.PASS, facts.models_s, f"{len(names)}: {listing(names)}")
         await self._judge_residency()
 
     async def _judge_residency(self) -> None:
@@ -269,7 +270,7 @@ class _Probing:
             raise ProbeFailed(state, detail)
         # One that lists models and cannot say which is loaded is neither well nor ill for that alone.
         if facts.resident:
-            detail = _some([_described(model) for model in facts.resident])
+            detail = listing([_described(model) for model in facts.resident])
             stages.add("resident", Status.PASS, facts.resident_s, detail)
         else:
             stages.add("resident", Status.SKIP, facts.resident_s, self._nothing_loaded())
@@ -378,8 +379,3 @@ def _described(resident: Resident) -> str:
     partly = size is not None and resident.size_vram_bytes is not None and 0 < resident.size_vram_bytes < size
     name = "the model it was started with" if resident.name == DEFAULT_MODEL else resident.name
     return name + (f" ({gib(size)}{', partly on the CPU' if partly else ''})" if size else "")
-
-
-def _some(names: list[str], limit: int = 4) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

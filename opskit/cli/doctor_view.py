@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from opskit.cli import render
-from opskit.doctor.cause import counted
 from opskit.result import Status
+from opskit.text import counted
 
 if TYPE_CHECKING:
     from opskit.doctor.diagnosis import Attributed, Diagnosis

@@ -98,7 +98,8 @@ def _show(command: str, change: "PauseChange", *, as_json: bool) -> None:
 
 
 def _line(pause: "Pause", change: "PauseChange") -> str:
-    from opskit.recovery.status import moment, span
+    from opskit.recovery.status import moment
+    from opskit.text import span
 
     until = "until it is resumed"
     if pause.until is not None:

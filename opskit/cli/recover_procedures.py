@@ -10,6 +10,7 @@ from opskit.cli import context, render
 from opskit.cli.confirm import confirm, type_word
 from opskit.cli.inputs import duration
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.text import counted
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -127,7 +128,7 @@ def _end(result: "ProcedureResult", *, as_json: bool) -> None:
     elif result.dry:
         for command in result.planned:
             render.line(f"would run `{command.shown}`")
-        render.line(f"{result.target}: {_counted(len(result.planned))}; nothing was changed")
+        render.line(f"{result.target}: {counted(len(result.planned), 'command')}; nothing was changed")
     else:
         render.findings(result.findings)
         for finding in result.findings:
@@ -137,12 +138,10 @@ def _end(result: "ProcedureResult", *, as_json: bool) -> None:
             render.line(f"{result.target}: {render.printable(note)}")
         bad = [finding.target for finding in result.findings if finding.status == "fail"]
         verdict = f"not well: {', '.join(bad)}" if bad else "well again"
-        render.line(f"{result.target}: {verdict}; {_counted(len(result.ran))} in {result.seconds:.1f} s")
+        render.line(
+            f"{result.target}: {verdict}; {counted(len(result.ran), 'command')} in {result.seconds:.1f} s"
+        )
     raise typer.Exit(int(result.exit))
-
-
-def _counted(commands: int) -> str:
-    return f"{commands} command{'s' if commands != 1 else ''}"
 
 
 def levels(

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from opskit.cli import render
 from opskit.recovery.budget import RepairCircuit
-from opskit.recovery.status import moment, span
+from opskit.recovery.status import moment
 from opskit.result import Status
+from opskit.text import span
 
 if TYPE_CHECKING:
     from opskit.recovery.status import Overview, TargetStatus

@@ -1,7 +1,6 @@
 """A cause, the checks that it explains, and the command that ends it."""
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,14 +57,3 @@ class Cause:
 
 def key_of(identifier: str, target: str = "") -> str:
     return f"{identifier}:{target}" if target else identifier
-
-
-def listing(names: Sequence[str], limit: int = 4) -> str:
-    """Return names for a sentence; what is past the limit is counted."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
-def counted(number: int, thing: str) -> str:
-    """Return a number with its noun: `1 check`, `2 checks`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

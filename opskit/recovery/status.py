@@ -6,7 +6,6 @@ Recovery is watched here as well: one that has not run for long, although it is 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from opskit.recovery.notice import Undelivered, recorded
 from opskit.recovery.outcome import RepairResult
 from opskit.recovery.pauses import ALL, Pause
 from opskit.result import Finding, Report, Status
+from opskit.text import span
 
 DEFAULT_INTERVAL_S = 300.0
 #: So many intervals without a run, and the schedule does not work.
@@ -30,7 +30,6 @@ _REPAIRS = 5
 _BAD = frozenset({RepairResult.FAILED, RepairResult.MANUAL, RepairResult.GAVE_UP, RepairResult.NOT_YET})
 _OPEN = frozenset({RepairResult.WAITING, RepairResult.INCONCLUSIVE})
 _AGAIN = "`opskit recover`"
-_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,18 +310,6 @@ def _pause_finding(pause: Pause, now: float) -> Finding:
     resume = "`opskit resume`" if pause.target == ALL else f"`opskit resume {pause.target}`"
     detail = f"for {span(now - pause.since)} now, until it is resumed{reason}"
     return Finding("pause", name, Status.WARN, "paused", detail, None, f"{resume} ends it")
-
-
-def span(seconds: float) -> str:
-    """Return a time as people say it, in at most two units, rounded down: `45 s`, `3 h 5 min`. Pure."""
-    whole = max(0, int(seconds))
-    for (name, size), (smaller, part) in pairwise(_UNITS):
-        if whole >= size:
-            more = whole % size // part
-            # Seconds are news only within the first two minutes.
-            shown = more and (smaller != "s" or whole < 120)
-            return f"{whole // size} {name} {more} {smaller}" if shown else f"{whole // size} {name}"
-    return f"{whole} s"
 
 
 def moment(at: float, now: float) -> str:

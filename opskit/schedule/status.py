@@ -11,7 +11,7 @@ from pathlib import Path
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
 from opskit.recovery.executor import scheduling
-from opskit.recovery.status import DEFAULT_INTERVAL_S, Schedule, span
+from opskit.recovery.status import DEFAULT_INTERVAL_S, Schedule
 from opskit.result import Finding, Report, Status
 from opskit.schedule import inside as inside_program
 from opskit.schedule.environment import needed_paths
@@ -20,6 +20,7 @@ from opskit.schedule.installation import scheduler_of
 from opskit.schedule.job import DEFAULT_MINUTES, GOOD_EXITS, UNIT, Job, SchedulePlace, planned
 from opskit.schedule.scheduler import INSIDE_S, Scheduler, ScheduleStatus
 from opskit.system.program import run
+from opskit.text import span
 
 __all__ = ["ScheduleStatus", "recovery_schedule", "report", "status"]
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from opskit.checks.spec import Check, CheckContext, Observation, assessing, assessment
 from opskit.config.document import Problem
-from opskit.doctor.cause import Cause, counted, listing
+from opskit.doctor.cause import Cause
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.env_file import EnvFileFacts, read_env_file
 from opskit.result import Status
+from opskit.text import counted, listing
 
 _CLAIMS = frozenset({"configuration"})
 _ADDRESS = "CONFIG_003"

@@ -7,12 +7,13 @@ from typing import Literal
 from opskit.checks.container_assessment import ContainerCondition, ContainerRepair, ContainerState
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
 from opskit.doctor.areas.docker import IMPORTS, ROOTS
-from opskit.doctor.cause import Cause, Fix, counted, key_of
+from opskit.doctor.cause import Cause, Fix, key_of
 from opskit.doctor.evidence import Evidence, ExaminedContainer, examined_containers
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.stack_containers import read_stack_containers
 from opskit.llm.fit import gib
 from opskit.result import Status
+from opskit.text import counted
 
 _CLAIMS = frozenset({"containers are well"})
 _LOST_NETWORK = (ContainerState.CUT_OFF, ContainerState.ORPHANED)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
-from opskit.doctor.cause import Cause, Fix, key_of, listing
+from opskit.doctor.cause import Cause, Fix, key_of
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.compose_project import ComposeFacts, read_compose_project
@@ -17,6 +17,7 @@ from opskit.facts.docker_daemon import (
 from opskit.result import Status
 from opskit.system.docker_host import start_remedy
 from opskit.system.network import connects
+from opskit.text import listing
 
 #: The causes for which no container can be looked at; others may follow from them.
 ROOTS = (

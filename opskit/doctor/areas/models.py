@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from opskit.checks.node_probe import NodeProbe
 from opskit.checks.state import NodeState
 from opskit.doctor.areas.nodes import claims_of
-from opskit.doctor.cause import Cause, counted, key_of, listing
+from opskit.doctor.cause import Cause, key_of
 from opskit.doctor.evidence import Evidence
 from opskit.llm.fit import Fit, fit
 from opskit.llm.plan import same_model
 from opskit.providers.base import ModelInfo
 from opskit.result import Status
 from opskit.system.host import is_loopback
+from opskit.text import counted, listing
 
 _UP = (NodeState.OK, NodeState.SLOW, NodeState.IDLE, NodeState.BUSY, NodeState.LOADING, NodeState.FAILING)
 #: The causes for which a node gives no answers at all.

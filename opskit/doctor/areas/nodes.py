@@ -9,7 +9,7 @@ from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assess
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.areas.containers import of_member
-from opskit.doctor.cause import Cause, Fix, counted, key_of
+from opskit.doctor.cause import Cause, Fix, key_of
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget, Member
 from opskit.facts.model_memory import read_cache_sizes, read_prompt
@@ -18,6 +18,7 @@ from opskit.llm.faults import Fault, FaultKind
 from opskit.providers.kinds import expected_kind
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
+from opskit.text import counted
 
 GONE = (NodeState.REFUSED, NodeState.UNREACHABLE)
 _OPEN = (NodeState.IDLE, NodeState.BUSY, NodeState.LOADING)

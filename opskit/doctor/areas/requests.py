@@ -7,7 +7,7 @@ from opskit.checks.node_probe import NodeProbe
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
 from opskit.doctor.areas.models import silencing
 from opskit.doctor.areas.nodes import GONE
-from opskit.doctor.cause import Cause, counted, key_of, listing
+from opskit.doctor.cause import Cause, key_of
 from opskit.doctor.evidence import Evidence, ExaminedContainer
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.model_requests import read_container_requests, read_cut_prompts, read_own_requests
@@ -15,6 +15,7 @@ from opskit.facts.stack_containers import read_stack_containers
 from opskit.logs.calls import ModelCall
 from opskit.result import Status
 from opskit.system.network import endpoint
+from opskit.text import counted, listing
 
 #: A token is at most a word in the prompt of `--deep`, so fewer tokens than this share of it mean a cut.
 _READ_SHARE = 0.9

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from opskit.checks.node_probe import NodeProbe
 from opskit.doctor.areas.nodes import claims_of
-from opskit.doctor.cause import Cause, listing
+from opskit.doctor.cause import Cause
 from opskit.doctor.evidence import Evidence
 from opskit.facts.environment import OLLAMA_SETTINGS, known
 from opskit.llm.fit import gib
 from opskit.result import Status
+from opskit.text import listing
 
 #: What `ollama serve` reads once, when it starts, beside the address it binds to.
 _SERVER = sorted(OLLAMA_SETTINGS - {"OLLAMA_HOST"})

@@ -18,6 +18,7 @@ from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import ContainerSurvey
 from opskit.recovery.step import Condition, TargetFinding
 from opskit.system.compose import Project
+from opskit.text import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,8 +235,8 @@ class _Judgement:
             words = [f"{entry.container.name}: {entry.assessment.detail}" for entry in starting]
         else:
             condition, state = Condition.HEALTHY, "ok"
-            running = _counted(sum(container.running for container in facts.containers), "container")
-            words = [f"{running} of {_counted(len(project.services), 'service')} run"]
+            running = counted(sum(container.running for container in facts.containers), "container")
+            words = [f"{running} of {counted(len(project.services), 'service')} run"]
         cause = "; ".join([*words, *self._notes()])
         names = (facts.key, project.name)
         return TargetFinding(facts.target, condition, state, cause, names, evidence, remedy)
@@ -326,7 +327,3 @@ def is_drifted(project: Project, container: Container) -> bool:
     if service is None or container.compose_version != project.version:
         return False
     return None not in (container.config_hash, service.digest) and container.config_hash != service.digest
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.recovery.status import moment, span
+from opskit.recovery.status import moment
+from opskit.text import span
 
 
 @pytest.mark.parametrize(
