@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opskit.config.schema import Config
-from opskit.facts.survey import Survey
 from opskit.recovery.memory import Memory
-from opskit.system.docker import Docker
+
+if TYPE_CHECKING:
+    from opskit.facts.survey import Survey
+    from opskit.system.docker import Docker
 
 #: A look may wait for a daemon; a hung one must not eat the run.
 LOOK_S = 45.0
@@ -124,8 +126,8 @@ class RecoveryContext:
     config: Config
     environ: Mapping[str, str]
     folder: Path
-    survey: Survey
-    docker: Docker
+    survey: "Survey"
+    docker: "Docker"
     memory: Memory
     clock: Callable[[], float]
     platform: str
@@ -141,6 +143,8 @@ async def recovery_context(
     platform: str,
 ) -> AsyncIterator[RecoveryContext]:
     """Yield a context with a survey of its own."""
+    from opskit.facts.survey import Survey
+
     async with Survey(config, environ, state_folder=folder, cwd=folder) as survey:
         docker = await survey.docker()
         yield RecoveryContext(config, environ, folder, survey, docker, memory, clock, platform)
