@@ -1,4 +1,4 @@
-"""What the process behind a model says of the model: pure. Two readings, a moment apart, show whether it works.
+"""What the process behind a model says of it: pure. Two readings, a moment apart, show whether it works.
 
 It decides what a token would only show after a long wait, and what a question would spoil. What it cannot
 tell is left to the token: a runner that is idle may stand beside a scheduler that hangs.
@@ -71,14 +71,15 @@ def assess_unserved(model: str, weights: str | None, runners: NodeRunners) -> Ru
 
     None where they do not tell.
     """
-    if runners.server is None or not is_idle(runners.of(weights)):
+    own = runners.of(weights)
+    if runners.server is None or own is None or not is_idle(own):
         return None
     others = [runner for runner in runners.runners if not is_idle(runner)]
     if others:
         words = ", ".join(runner.process.words for runner in others)
         return RunnerAssessment(NodeState.BUSY, f"{model} waits for another model: {words} works or loads")
     why = (
-        f"its runner, {runners.of(weights).process.words}, is idle while a request waits: "  # type: ignore[union-attr]
+        f"{own.process.words}, which serves {model}, is idle while a request waits: "
         "the scheduler of the server hangs"
     )
     return RunnerAssessment(NodeState.WEDGED, why)

@@ -55,7 +55,8 @@ class ModelRunner:
 class NodeRunners:
     """The runners of one node, and those on this machine whose server has ended.
 
-    `server` is the process of the node, None where it is not known: then nothing is known of its runners.
+    `server` is the process of the node, None where it is not known, or does not start runners: then nothing
+    is known of them.
     """
 
     server: int | None
@@ -77,7 +78,7 @@ async def read_runners(survey: Survey, config: NodeConfig) -> NodeRunners:
     server = next((socket.pid for socket in table.at("tcp", endpoint(config.url)[1]) if socket.pid), None)
     processes = await asyncio.to_thread(read_runner_table, server)
     runners = await asyncio.gather(*map(read_runner, processes.of_server))
-    return NodeRunners(server=server, runners=tuple(runners), orphans=processes.orphans)
+    return NodeRunners(server=processes.server, runners=tuple(runners), orphans=processes.orphans)
 
 
 async def read_runner(process: RunnerProcess) -> ModelRunner:

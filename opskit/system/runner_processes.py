@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import PurePath
 
 import psutil
 
-#: Of `llama-server` and of an older `ollama runner` (wire facts A8); an orphan must name one of them.
+#: Of `llama-server` and of an older `ollama runner` (wire facts A8).
 _PROGRAMS = ("llama-server", "ollama_llama_server", "ollama")
 #: Ollama keeps weights in files of this name.
 _BLOB = "sha256-"
@@ -32,14 +33,20 @@ class RunnerProcess:
 
 @dataclass(frozen=True, slots=True)
 class RunnerTable:
-    """The runners of one server, and those whose server has ended: they hold memory, and nobody asks them."""
+    """The runners of one server, and those whose server has ended: they hold memory, and nobody asks them.
 
+    `server` is its process, None where it is not one that starts runners, or may not be looked at.
+    """
+
+    server: int | None = None
     of_server: tuple[RunnerProcess, ...] = ()
     orphans: tuple[RunnerProcess, ...] = ()
 
 
 def read_runner_table(server: int | None) -> RunnerTable:
     """Look at every process that this user may look at. Blocks."""
+    if server is not None and not _is_server(server):
+        server = None
     of_server, orphans = [], []
     for process in psutil.process_iter():
         try:
@@ -48,26 +55,34 @@ def read_runner_table(server: int | None) -> RunnerTable:
             if arguments is None:
                 continue
             runner = _read(process, command, *arguments)
-            if runner.parent == server:
+            if server is not None and runner.parent == server:
                 of_server.append(runner)
             elif _is_ollamas(runner) and not _is_alive(runner.parent):
                 orphans.append(runner)
         except psutil.Error:
             continue
-    return RunnerTable(tuple(of_server), tuple(orphans))
+    return RunnerTable(server, tuple(of_server), tuple(orphans))
 
 
 def runner_arguments(command: Sequence[str]) -> tuple[int, str] | None:
     """Return port and model of a command line that has both; None for any other process. Pure."""
-    weights, port = _value(command, "--model"), _value(command, "--port")
+    words = [word for word in command if word]
+    weights, port = _value(words, "--model"), _value(words, "--port")
     if weights is None or port is None or not port.isdecimal():
         return None
     return int(port), weights
 
 
+def _is_server(pid: int) -> bool:
+    try:
+        return "ollama" in psutil.Process(pid).name().lower()
+    except psutil.Error:
+        return False
+
+
 def _is_ollamas(runner: RunnerProcess) -> bool:
     """A `llama-server` that a person started has such arguments too; the blob of a store tells it apart."""
-    return runner.program in _PROGRAMS and PurePath(runner.weights).name.startswith(_BLOB)
+    return PurePath(runner.weights).name.startswith(_BLOB)
 
 
 def _is_alive(parent: int | None) -> bool:
@@ -99,7 +114,7 @@ def _read(process: psutil.Process, command: Sequence[str], port: int, weights: s
 
 
 def _value(command: Sequence[str], option: str) -> str | None:
-    for word, following in zip(command, [*command[1:], ""], strict=True):
+    for word, following in pairwise([*command, ""]):
         if word == option and following:
             return following
         if word.startswith(f"{option}="):
