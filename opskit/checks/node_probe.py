@@ -13,7 +13,13 @@ from typing import Any, NoReturn
 from opskit.checks.probe_stages import ProbeFailed, ProbeStage, Stages, process_json
 from opskit.checks.probe_token import FirstToken, ask_for_answer, ask_for_token
 from opskit.checks.remedies import node_remedy
-from opskit.checks.runner_assessment import RunnerAssessment, assess_runner, assess_unserved, is_idle
+from opskit.checks.runner_assessment import (
+    RunnerAssessment,
+    assess_runner,
+    assess_silent_list,
+    assess_unserved,
+    is_idle,
+)
 from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import Config, NodeConfig
 from opskit.facts.node import NodeFacts, ReadingStep, read_node
@@ -342,8 +348,14 @@ class _Probing:
     async def _judge_residency(self) -> None:
         facts, stages, silence = self.facts, self.stages, self.facts.silence
         if silence is not None and silence.cause is CallCause.TIMEOUT and facts.likely_kind.loads_on_demand:
-            # Ollama holds /api/ps for the whole load of an MLX-engine runner (wire facts A2).
-            detail = f"/api/ps is silent for {facts.resident_s:.1f} s: a model is being loaded"
+            detail = f"/api/ps is silent for {facts.resident_s:.1f} s"
+            if self._has_runners:
+                assessment = assess_silent_list(await read_runners(self.survey, self.config))
+                if assessment is not None:
+                    stages.add("resident", Status.INCONCLUSIVE, facts.resident_s, detail)
+                    self._end_at_runner("MODEL", assessment, facts.resident_s)
+            # Ollama holds it for the whole load of an MLX-engine runner (wire facts A2).
+            detail = f"{detail}: a model is being loaded"
             stages.add("resident", Status.INCONCLUSIVE, facts.resident_s, detail)
             raise ProbeFailed(NodeState.LOADING, detail)
         if silence is not None and silence.cause is not CallCause.STATUS:

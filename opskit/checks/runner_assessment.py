@@ -85,6 +85,22 @@ def assess_unserved(model: str, weights: str | None, runners: NodeRunners) -> Ru
     return RunnerAssessment(NodeState.WEDGED, why)
 
 
+def assess_silent_list(runners: NodeRunners) -> RunnerAssessment | None:
+    """Return why the list of loaded models is silent: a runner that is stopped or does not answer is pinged.
+
+    None where no runner shows that; a load that is under way does.
+    """
+    for runner in runners.runners:
+        process = runner.process
+        if process.stopped:
+            why = f"{process.words}, which serves a model, is stopped, and the server waits for it"
+            return RunnerAssessment(NodeState.WEDGED, why, f"`kill -CONT {process.pid}` lets it go on")
+    for runner in runners.runners:
+        if runner.health is RunnerHealth.LOADING:
+            return RunnerAssessment(NodeState.LOADING, f"{runner.process.words} is loading a model")
+    return None
+
+
 def _all_busy(model: str, first: ModelRunner, last: ModelRunner, cores: float) -> RunnerAssessment:
     before, after = first.slots or (), last.slots or ()
     count = f"all {len(after)} slots of {model} are busy" if len(after) > 1 else f"{model} is busy"

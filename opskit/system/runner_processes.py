@@ -115,7 +115,7 @@ def _read(process: psutil.Process, command: Sequence[str], port: int, weights: s
 
 def _value(command: Sequence[str], option: str) -> str | None:
     for word, following in pairwise([*command, ""]):
-        if word == option and following:
+        if word == option and following and not following.startswith("--"):
             return following
         if word.startswith(f"{option}="):
             return word.partition("=")[2] or None

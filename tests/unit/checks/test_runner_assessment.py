@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from opskit.checks.runner_assessment import assess_runner, assess_unserved
+from opskit.checks.runner_assessment import assess_runner, assess_silent_list, assess_unserved
 from opskit.checks.state import NodeState
 from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth
 from opskit.providers.base import Slot
@@ -136,3 +136,15 @@ def test_a_request_beside_an_idle_runner_hangs_in_the_scheduler_or_waits_for_ano
 def test_port_and_model_are_read_from_a_command_line(command, arguments):
     """Both in either notation; a process without one of them is none."""
     assert runner_arguments(command) == arguments
+
+
+def test_a_silent_list_of_loaded_models_is_explained_by_a_runner_or_not_at_all():
+    """One that is stopped explains more than one that loads beside it."""
+    loading, halted = runner(health=RunnerHealth.LOADING), runner(stopped=True, pid=8)
+    stopped = assess_silent_list(node(loading, halted))
+    assert stopped is not None
+    assert (stopped.state, stopped.remedy) == (NodeState.WEDGED, "`kill -CONT 8` lets it go on")
+    under_way = assess_silent_list(node(loading))
+    assert under_way is not None
+    assert under_way.state is NodeState.LOADING
+    assert assess_silent_list(node(runner(FREE))) is None
