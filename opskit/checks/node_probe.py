@@ -7,7 +7,7 @@ Nothing is loaded or swapped unless asked for.
 import asyncio
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from opskit.checks.probe_stages import ProbeFailed, ProbeStage, Stages, process_json
@@ -354,9 +354,12 @@ class _Probing:
                 if assessment is not None:
                     stages.add("resident", Status.INCONCLUSIVE, facts.resident_s, detail)
                     self._end_at_runner("MODEL", assessment, facts.resident_s)
+                if await self._listed_late():
+                    await self._judge_residency()
+                    return
             # Ollama holds it for the whole load of an MLX-engine runner (wire facts A2).
-            detail = f"{detail}: a model is being loaded"
-            stages.add("resident", Status.INCONCLUSIVE, facts.resident_s, detail)
+            detail = f"/api/ps is silent for {self.facts.resident_s:.1f} s: a model is being loaded"
+            stages.add("resident", Status.INCONCLUSIVE, self.facts.resident_s, detail)
             raise ProbeFailed(NodeState.LOADING, detail)
         if silence is not None and silence.cause is not CallCause.STATUS:
             state, detail = await stages.reason(silence, facts.resident_s)
@@ -368,6 +371,21 @@ class _Probing:
             stages.add("resident", Status.PASS, facts.resident_s, detail)
         else:
             stages.add("resident", Status.SKIP, facts.resident_s, self._nothing_loaded())
+
+    async def _listed_late(self) -> bool:
+        """Wait for what is loaded as long as for any page, where nothing shows why it is not told."""
+        began = time.monotonic()
+        try:
+            provider = await self.survey.node(self.config).provider()
+            resident = await provider.resident()
+        except CallError:
+            return False
+        finally:
+            self.facts = replace(self.facts, resident_s=self.facts.resident_s + time.monotonic() - began)
+        names = {model.name for model in self.facts.models or ()}
+        loaded = tuple(model for model in resident or () if model.name in names)
+        self.facts = replace(self.facts, resident=loaded, residency_known=resident is not None, silence=None)
+        return True
 
     def _nothing_loaded(self, *, which: str = "what") -> str:
         if self.facts.residency_known:
