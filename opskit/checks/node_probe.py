@@ -7,20 +7,28 @@ Nothing is loaded or swapped unless asked for.
 import asyncio
 import math
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
 
 from opskit.checks.probe_stages import ProbeFailed, ProbeStage, Stages, process_json
-from opskit.checks.probe_token import ask_for_answer, ask_for_token
+from opskit.checks.probe_token import FirstToken, ask_for_answer, ask_for_token
 from opskit.checks.remedies import node_remedy
+from opskit.checks.runner_assessment import (
+    RunnerAssessment,
+    assess_runner,
+    assess_silent_list,
+    assess_unserved,
+    is_idle,
+)
 from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import Config, NodeConfig
 from opskit.facts.node import NodeFacts, ReadingStep, read_node
+from opskit.facts.runner import read_runners
 from opskit.facts.survey import Survey
 from opskit.llm.faults import SERVER_IS_WELL, FaultKind, classify
 from opskit.llm.fit import GIB, Fit, fit, gib
 from opskit.llm.loads import load_budget_s
-from opskit.llm.one_token import may_be_asked
+from opskit.llm.one_token import is_overdue, may_be_asked
 from opskit.llm.plan import same_model
 from opskit.llm.remedies import fault_remedy
 from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, ModelInfo, Provider, Resident
@@ -32,6 +40,11 @@ from opskit.text import listing
 
 #: Weights of models that are loaded on one machine are hardly larger.
 _LARGEST_BYTES = 60 * GIB
+#: Between two readings of a runner that works.
+_RUNNER_AGAIN_S = 0.2
+#: A question that gets no token for so long is looked after; so many readings in a row must agree.
+_UNSERVED_S = 1.5
+_UNSERVED_READINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,11 +232,9 @@ class _Probing:
             if not mine:
                 self.stages.add("first token", Status.SKIP, 0.0, "another probe is asking this node just now")
                 raise ProbeFailed(NodeState.BUSY, "another probe is asking this node just now")
-            loads_at_start = self.loaded is not None and not provider.kind.loads_on_demand
+            weights = await self._judge_runner(provider, chosen)
             try:
-                got = await ask_for_token(
-                    self.stages, provider, chosen, whole, loads_at_start=loads_at_start, slots=self._saw_slots
-                )
+                got = await self._ask(provider, chosen, weights)
             except ProbeFailed as failed:
                 raise self._of_model(failed, chosen.name) from failed
             self.model, self.first_token_s = chosen.name, got.seconds
@@ -232,6 +243,84 @@ class _Probing:
         if self.facts.http_s > whole.probe.slow_http_s and got.state is NodeState.OK:
             return NodeState.SLOW, f"its health page took {self.facts.http_s:.1f} s; {got.detail}"
         return got.state, got.detail
+
+    async def _judge_runner(self, provider: Provider, chosen: Resident) -> str | None:
+        """Look at the process that serves the model, where there is one; return the file of its weights.
+
+        Raises ProbeFailed where that shows what a token would only show after a long wait.
+        """
+        if not self._has_runners or self.loaded is not None:
+            return None
+        try:
+            weights = await provider.weights(chosen.name)
+        except CallError:
+            weights = None
+        first = last = await read_runners(self.survey, self.config)
+        if first.server is None:
+            return weights
+        began = time.monotonic()
+        runner = first.of(weights)
+        if runner is not None and not runner.process.stopped and not is_idle(runner):
+            await asyncio.sleep(_RUNNER_AGAIN_S)
+            last = await read_runners(self.survey, self.config)
+        seconds = time.monotonic() - began
+        assessment = assess_runner(chosen.name, weights, first, last, seconds)
+        if assessment is None and is_overdue(chosen):
+            assessment = assess_unserved(chosen.name, weights, last)
+        if assessment is not None:
+            self._end_at_runner(chosen.name, assessment, seconds)
+        return weights
+
+    async def _ask(self, provider: Provider, chosen: Resident, weights: str | None) -> FirstToken:
+        """Ask for a token; a runner that stays idle meanwhile shows that the server hangs."""
+        question = asyncio.create_task(
+            ask_for_token(
+                self.stages,
+                provider,
+                chosen,
+                self.survey.config,
+                loads_at_start=self.loaded is not None and not provider.kind.loads_on_demand,
+                slots=self._saw_slots,
+            )
+        )
+        watch = asyncio.create_task(self._watch_runner(chosen, weights))
+        try:
+            await asyncio.wait({question, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if not question.done() and (assessment := watch.result()) is not None:
+                self._end_at_runner(chosen.name, assessment, _UNSERVED_S)
+            return await question
+        finally:
+            for task in (question, watch):
+                task.cancel()
+            await asyncio.gather(question, watch, return_exceptions=True)
+
+    async def _watch_runner(self, chosen: Resident, weights: str | None) -> RunnerAssessment | None:
+        """Wait until the runner of the model that was asked proves to be left out; None where it does not."""
+        await asyncio.sleep(_UNSERVED_S)
+        wedged = 0
+        while self._has_runners and self.loaded is None:
+            runners = await read_runners(self.survey, self.config)
+            assessment = assess_unserved(chosen.name, weights, runners)
+            if assessment is None or runners.server is None:
+                return None
+            wedged = wedged + 1 if assessment.state is NodeState.WEDGED else 0
+            if wedged == _UNSERVED_READINGS:
+                return assessment
+            await asyncio.sleep(_RUNNER_AGAIN_S)
+        return None
+
+    @property
+    def _has_runners(self) -> bool:
+        return self.facts.likely_kind.runs_model_processes and is_loopback(self.config.url)
+
+    def _end_at_runner(self, model: str, assessment: RunnerAssessment, seconds: float) -> NoReturn:
+        wedged = assessment.state is NodeState.WEDGED
+        remedy, kind = assessment.remedy, self.facts.likely_kind
+        if wedged and remedy is None and (unload := kind.unload_hint(model, self.config.url)):
+            remedy = f"{unload} frees it; if that hangs, restart the server: `{kind.restart}`"
+        status = Status.FAIL if wedged else Status.SKIP
+        self.stages.add("runner", status, seconds, assessment.detail)
+        raise ProbeFailed(assessment.state, assessment.detail, remedy)
 
     def _saw_slots(self, total: int, busy: int) -> None:
         self.slots = (total, busy)
@@ -260,9 +349,18 @@ class _Probing:
     async def _judge_residency(self) -> None:
         facts, stages, silence = self.facts, self.stages, self.facts.silence
         if silence is not None and silence.cause is CallCause.TIMEOUT and facts.likely_kind.loads_on_demand:
-            # Ollama holds /api/ps for the whole load of an MLX-engine runner (wire facts A2).
-            detail = f"/api/ps is silent for {facts.resident_s:.1f} s: a model is being loaded"
-            stages.add("resident", Status.INCONCLUSIVE, facts.resident_s, detail)
+            detail = f"/api/ps is silent for {facts.resident_s:.1f} s"
+            if self._has_runners:
+                assessment = assess_silent_list(await read_runners(self.survey, self.config))
+                if assessment is not None:
+                    stages.add("resident", Status.INCONCLUSIVE, facts.resident_s, detail)
+                    self._end_at_runner("MODEL", assessment, facts.resident_s)
+                if await self._listed_late():
+                    await self._judge_residency()
+                    return
+            # Ollama holds it for the whole load of an MLX-engine runner (wire facts A2).
+            detail = f"/api/ps is silent for {self.facts.resident_s:.1f} s: a model is being loaded"
+            stages.add("resident", Status.INCONCLUSIVE, self.facts.resident_s, detail)
             raise ProbeFailed(NodeState.LOADING, detail)
         if silence is not None and silence.cause is not CallCause.STATUS:
             state, detail = await stages.reason(silence, facts.resident_s)
@@ -274,6 +372,21 @@ class _Probing:
             stages.add("resident", Status.PASS, facts.resident_s, detail)
         else:
             stages.add("resident", Status.SKIP, facts.resident_s, self._nothing_loaded())
+
+    async def _listed_late(self) -> bool:
+        """Wait for what is loaded as long as for any page, where nothing shows why it is not told."""
+        began = time.monotonic()
+        try:
+            provider = await self.survey.node(self.config).provider()
+            resident = await provider.resident()
+        except CallError:
+            return False
+        finally:
+            self.facts = replace(self.facts, resident_s=self.facts.resident_s + time.monotonic() - began)
+        names = {model.name for model in self.facts.models or ()}
+        loaded = tuple(model for model in resident or () if model.name in names)
+        self.facts = replace(self.facts, resident=loaded, residency_known=resident is not None, silence=None)
+        return True
 
     def _nothing_loaded(self, *, which: str = "what") -> str:
         if self.facts.residency_known:

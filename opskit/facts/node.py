@@ -18,6 +18,10 @@ from opskit.providers.node import Node, NodeContents, read_contents
 from opskit.system.host import is_loopback
 from opskit.system.network import TcpResult, connects, endpoint
 
+#: How long what is loaded may take after the list of models: a server that waits for a process behind it
+#: takes 10 s (wire facts A8), and whoever wants to know more can ask again.
+RESIDENCY_S = 2.0
+
 
 class ReadingStep(StrEnum):
     """How far the reading of a node came, in this order."""
@@ -125,7 +129,8 @@ async def read_metadata(node: Node, before: NodeFacts | None = None) -> NodeFact
         if before is not None and before.models is not None:
             contents = await _read_residency(node, before.models)
         else:
-            contents = await read_contents(provider)
+            patience_s = RESIDENCY_S if provider.kind.runs_model_processes else None
+            contents = await read_contents(provider, residency_grace_s=patience_s)
     except CallError as error:
         took_s = time.monotonic() - began
         return replace(facts, failed=ReadingStep.MODELS, error=error, models_s=took_s)

@@ -208,6 +208,11 @@ class Provider(Protocol):
         """Ask the server to free a model's memory. Does nothing without `loads_on_demand`."""
         del model
 
+    async def weights(self, model: str) -> str | None:
+        """Return the path of the file that a model's weights are in; None where the server does not tell."""
+        del model
+        return None
+
     async def cache_bytes_per_token(self, model: str) -> int | None:
         """Return what a token of context costs in memory, in bytes; None where the server does not tell."""
         del model

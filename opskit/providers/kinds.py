@@ -57,6 +57,8 @@ class ServerKind:
     tells_residency: bool = True
     #: Its list of models is complete: what is not listed is not there.
     lists_every_model: bool = True
+    #: It serves each model by a process of its own, with a port and pages like those of llama.cpp.
+    runs_model_processes: bool = False
     #: The context length comes with a request: another value reloads the model, a longer prompt is cut.
     context_per_request: bool = False
     #: Its clients may speak a protocol that no other kind has.
@@ -108,6 +110,7 @@ OLLAMA: Final = ServerKind(
     known_by=("ollama",),
     services=("ollama",),
     pages=("/api/version", "/api/tags", "/api/ps"),
+    runs_model_processes=True,
     loads_on_demand=True,
     context_per_request=True,
     own_protocol=True,

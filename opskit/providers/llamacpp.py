@@ -62,9 +62,7 @@ class LlamaCpp(Provider):
             if error.status in (404, 501):
                 return None
             raise
-        if not isinstance(body, list):
-            return None
-        return tuple(_slot(entry) for entry in body if isinstance(entry, Mapping))
+        return slots_of(body)
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         return self._chat.stream(request)
@@ -110,6 +108,13 @@ def _is_loaded(entry: Mapping[str, Any], props: Mapping[str, Any]) -> bool:
     """Whether a listed model is in memory: one that serves several models tells the state of each."""
     state = _mapping(entry, "status").get("value")
     return state in (None, "loaded") and props.get("is_sleeping") is not True
+
+
+def slots_of(body: Any) -> tuple[Slot, ...] | None:
+    """Return the slots out of the page `/slots`; None for any other body. Pure."""
+    if not isinstance(body, list):
+        return None
+    return tuple(_slot(entry) for entry in body if isinstance(entry, Mapping))
 
 
 def _slot(entry: Mapping[str, Any]) -> Slot:

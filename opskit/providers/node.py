@@ -66,7 +66,7 @@ class NodeContents:
     """What a server holds.
 
     `resident` is None when the server cannot tell what is loaded, or did not; `silence` is then why it did
-    not: a failed call, or None where it never tells or was not waited for.
+    not: a failed call, or None where it never tells.
     """
 
     models: tuple[ModelInfo, ...]
@@ -97,7 +97,9 @@ async def read_contents(provider: Provider, *, residency_grace_s: float | None =
         models_s = time.monotonic() - began
         await asyncio.wait({residency}, timeout=residency_grace_s)
         loaded, silence = None, None
-        if residency.done():
+        if not residency.done():
+            silence = CallError(CallCause.TIMEOUT, f"no answer within {residency_grace_s:g} s")
+        else:
             error = residency.exception()
             if error is not None and not isinstance(error, CallError):
                 raise error

@@ -91,6 +91,10 @@ class Ollama(Provider):
         """Ask for an unload (A3); a busy model goes after its requests."""
         await self._http.post_json("/api/generate", {"model": model, "keep_alive": 0}, timeout_s=_UNLOAD_S)
 
+    async def weights(self, model: str) -> str | None:
+        """Return the blob of a model's weights, out of its Modelfile (wire facts A8)."""
+        return weights_of((await self.show(model)).get("modelfile"))
+
     async def cache_bytes_per_token(self, model: str) -> int | None:
         """Read it out of the model's metadata, which loads nothing."""
         return cache_bytes_per_token(await self.show(model))
@@ -274,6 +278,15 @@ def _usage(chunk: Mapping[str, Any]) -> Usage:
         load_s=seconds_of_nanoseconds(chunk.get("load_duration")),
         eval_s=seconds_of_nanoseconds(chunk.get("eval_duration")),
     )
+
+
+def weights_of(modelfile: Any) -> str | None:
+    """Return the first path after FROM in a Modelfile; None where it names a model or nothing. Pure."""
+    for line in modelfile.splitlines() if isinstance(modelfile, str) else ():
+        word, _, value = line.strip().partition(" ")
+        if word.upper() == "FROM" and value.strip().startswith("/"):
+            return value.strip()
+    return None
 
 
 def cache_bytes_per_token(shown: Mapping[str, Any]) -> int | None:

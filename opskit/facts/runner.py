@@ -1,0 +1,129 @@
+"""The processes behind the models of an Ollama on this machine, and what each works on (wire facts A8).
+
+Each serves one model over a loopback port of its own, without a key. Asking it takes 0.01 s and touches
+neither Ollama's scheduler nor the life of the model.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from opskit.config.schema import NodeConfig
+from opskit.facts.survey import Survey, read_sockets
+from opskit.providers.base import CallCause, CallError, Slot
+from opskit.providers.http import HttpClient
+from opskit.providers.llamacpp import slots_of
+from opskit.system.host import is_loopback
+from opskit.system.network import endpoint
+from opskit.system.runner_processes import RunnerProcess, read_runner_table
+
+#: A healthy one answers in milliseconds, also while it generates.
+_ANSWER_S = 1.0
+#: Who listens on a port changes seldom; the runners are read each time.
+_SOCKETS_OLD_S = 30.0
+
+
+class RunnerHealth(StrEnum):
+    """What the page `/health` says. `silent`: the connection is accepted, and nothing comes."""
+
+    OK = "ok"
+    LOADING = "loading"
+    ERROR = "error"
+    SILENT = "silent"
+    #: It cannot be asked from here: it listens in a container, or has just ended.
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRunner:
+    """One runner at one moment. `progress` is that of a load, 0 to 1, where it is told.
+
+    `slots` are None where the page is not there, as in an MLX-engine runner.
+    """
+
+    process: RunnerProcess
+    health: RunnerHealth
+    progress: float | None = None
+    slots: tuple[Slot, ...] | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRunners:
+    """The runners of one node, and those on this machine whose server has ended.
+
+    `server` is the process of the node, None where it is not known, or does not start runners: then nothing
+    is known of them.
+    """
+
+    server: int | None
+    runners: tuple[ModelRunner, ...] = ()
+    orphans: tuple[RunnerProcess, ...] = ()
+
+    def of(self, weights: str | None) -> ModelRunner | None:
+        """Return the runner of a file of weights, which aliases of one model share; None where unsure."""
+        if weights is None:
+            return self.runners[0] if len(self.runners) == 1 else None
+        return next((runner for runner in self.runners if runner.process.weights == weights), None)
+
+
+async def read_runners(survey: Survey, config: NodeConfig) -> NodeRunners:
+    """Read the runners behind a node of this machine; none where it is on another."""
+    if not is_loopback(config.url):
+        return NodeRunners(server=None)
+    table = await survey.get(read_sockets, not_before=time.monotonic() - _SOCKETS_OLD_S)
+    server = next((socket.pid for socket in table.at("tcp", endpoint(config.url)[1]) if socket.pid), None)
+    processes = await asyncio.to_thread(read_runner_table, server)
+    runners = await asyncio.gather(*map(read_runner, processes.of_server))
+    return NodeRunners(server=processes.server, runners=tuple(runners), orphans=processes.orphans)
+
+
+async def read_runner(process: RunnerProcess) -> ModelRunner:
+    """Ask one runner for its health and its slots. A stopped one is not asked. Never raises."""
+    if process.stopped:
+        return ModelRunner(process=process, health=RunnerHealth.SILENT)
+    url = f"http://127.0.0.1:{process.port}"
+    http = HttpClient(url, api_key=None, connect_s=_ANSWER_S, metadata_s=_ANSWER_S, pooled=False)
+    # It has few threads, and each waits on a connection that is kept.
+    http.keep_alive = False
+    try:
+        health, progress = _health(await http.get_json("/health"))
+    except CallError as error:
+        health, progress = _failed(error), None
+        if health is not RunnerHealth.OK:
+            return ModelRunner(process=process, health=health, error=error.text)
+    else:
+        if health is not RunnerHealth.OK:
+            return ModelRunner(process=process, health=health, progress=progress)
+    try:
+        slots = slots_of(await http.get_json("/slots"))
+    except CallError:
+        slots = None
+    finally:
+        await http.aclose()
+    return ModelRunner(process=process, health=RunnerHealth.OK, slots=slots)
+
+
+def _health(body: Any) -> tuple[RunnerHealth, float | None]:
+    """Read `/health`: `{"status": "ok"}` of a llama-server; a number and a progress of an `ollama runner`."""
+    if not isinstance(body, Mapping):
+        return RunnerHealth.OK, None
+    status, progress = body.get("status"), body.get("progress")
+    known = float(progress) if isinstance(progress, int | float) else None
+    if status in ("ok", 0, "llm server ready"):
+        return RunnerHealth.OK, None
+    if status in (2, "loading model", "llm server loading model"):
+        return RunnerHealth.LOADING, known
+    return RunnerHealth.ERROR, known
+
+
+def _failed(error: CallError) -> RunnerHealth:
+    if error.status == 503:
+        return RunnerHealth.LOADING
+    if error.status is not None:
+        # An MLX-engine runner has no such page, and serves all the same.
+        return RunnerHealth.OK if error.status == 404 else RunnerHealth.ERROR
+    return RunnerHealth.SILENT if error.cause is CallCause.TIMEOUT else RunnerHealth.UNREACHABLE
