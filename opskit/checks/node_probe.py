@@ -260,7 +260,7 @@ class _Probing:
             return weights
         began = time.monotonic()
         runner = first.of(weights)
-        if runner is not None and not runner.process.stopped and not is_idle(runner):
+        if runner is not None and not runner.process.is_stopped and not is_idle(runner):
             await asyncio.sleep(_RUNNER_AGAIN_S)
             last = await read_runners(self.survey, self.config)
         seconds = time.monotonic() - began

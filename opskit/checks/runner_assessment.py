@@ -37,13 +37,13 @@ def assess_runner(
     if first is None or last is None or first.process.pid != last.process.pid:
         return None
     process = last.process
-    if process.stopped:
+    if process.is_stopped:
         why = f"{process.words}, which serves {model}, is stopped"
         return RunnerAssessment(NodeState.WEDGED, why, f"`kill -CONT {process.pid}` lets it go on")
     if last.health is RunnerHealth.LOADING:
         done = f" ({last.progress:.0%} of it)" if last.progress else ""
         return RunnerAssessment(NodeState.LOADING, f"{process.words} is loading {model}{done}")
-    cores = (process.cpu_s - first.process.cpu_s) / seconds if seconds > 0 else 0.0
+    cores = (process.process.cpu_s - first.process.process.cpu_s) / seconds if seconds > 0 else 0.0
     if last.health is RunnerHealth.SILENT:
         if cores >= WORKING_CORES:
             why = f"{process.words}, which serves {model}, does not answer and uses {cores:.1f} cores"
@@ -92,7 +92,7 @@ def assess_silent_list(runners: NodeRunners) -> RunnerAssessment | None:
     """
     for runner in runners.runners:
         process = runner.process
-        if process.stopped:
+        if process.is_stopped:
             why = f"{process.words}, which serves a model, is stopped, and the server waits for it"
             return RunnerAssessment(NodeState.WEDGED, why, f"`kill -CONT {process.pid}` lets it go on")
     for runner in runners.runners:

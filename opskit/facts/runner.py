@@ -12,13 +12,13 @@ from enum import StrEnum
 from typing import Any
 
 from opskit.config.schema import NodeConfig
+from opskit.facts.runner_process import RunnerProcess, read_runner_table
 from opskit.facts.survey import Survey, read_sockets
 from opskit.providers.base import CallCause, CallError, Slot
 from opskit.providers.http import HttpClient
 from opskit.providers.llamacpp import slots_of
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
-from opskit.system.runner_processes import RunnerProcess, read_runner_table
 
 #: A healthy one answers in milliseconds, also while it generates.
 _ANSWER_S = 1.0
@@ -83,7 +83,7 @@ async def read_runners(survey: Survey, config: NodeConfig) -> NodeRunners:
 
 async def read_runner(process: RunnerProcess) -> ModelRunner:
     """Ask one runner for its health and its slots. A stopped one is not asked. Never raises."""
-    if process.stopped:
+    if process.is_stopped:
         return ModelRunner(process=process, health=RunnerHealth.SILENT)
     url = f"http://127.0.0.1:{process.port}"
     http = HttpClient(url, api_key=None, connect_s=_ANSWER_S, metadata_s=_ANSWER_S, pooled=False)

@@ -7,29 +7,21 @@ import pytest
 from opskit.checks.runner_assessment import assess_runner, assess_silent_list, assess_unserved
 from opskit.checks.state import NodeState
 from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth
+from opskit.facts.runner_process import RunnerProcess, runner_arguments
 from opskit.providers.base import Slot
-from opskit.system.runner_processes import RunnerProcess, runner_arguments
+from opskit.system.process import Process
 
-PROCESS = RunnerProcess(
-    pid=7,
-    parent=1,
-    program="llama-server",
-    port=9,
-    weights="/blobs/sha256-a",
-    stopped=False,
-    cpu_s=1.0,
-    rss_bytes=1,
-)
+COMMAND = ("/lib/ollama/llama-server", "--model", "/blobs/sha256-a", "--port", "9")
 FREE = Slot(False)
 READING = Slot(True, task=1, prompt_tokens=10)
 WRITING = Slot(True, task=1, prompt_tokens=40, tokens=5)
 
 
-def runner(
-    *slots: Slot, health: RunnerHealth = RunnerHealth.OK, cpu_s: float = 1.0, **process
-) -> ModelRunner:
+def runner(*slots, health=RunnerHealth.OK, cpu_s=1.0, pid=7, stopped=False, weights="/blobs/sha256-a"):
+    status = "stopped" if stopped else "sleeping"
+    process = Process(pid, 1, "llama-server", COMMAND, "me", status, 0.0, cpu_s, 1)
     return ModelRunner(
-        process=replace(PROCESS, cpu_s=cpu_s, **process), health=health, slots=slots or None, progress=None
+        process=RunnerProcess(process=process, port=9, weights=weights), health=health, slots=slots or None
     )
 
 
