@@ -29,7 +29,8 @@ class App:
 
     Tagged lines go to the log in the state folder and to `sinks`; with a `log` of its own nothing is written
     there. `pooled` is for many requests at once. `clock` is monotonic seconds. `environ`, `cwd` and
-    `config_path` are those of the command, for what it surveys.
+    `config_path` are those of the command, for what it surveys. `folder` is the state folder where it is only
+    looked at: it is not made.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class App:
         environ: Mapping[str, str] = MappingProxyType({}),
         cwd: Path = Path(),
         config_path: str | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.config = config
         self.environ = environ
         self.cwd = cwd
         self.config_path = config_path
+        self._folder = folder
         self.clock = clock
         self._sinks = sinks
         self._log = log
@@ -63,7 +66,7 @@ class App:
     @cached_property
     def folder(self) -> Path:
         """The state folder, made where it is missing. Raises StateError when it cannot be written."""
-        return ensure_state_dir(self.config.state_dir)
+        return self._folder or ensure_state_dir(self.config.state_dir)
 
     @cached_property
     def survey(self) -> "Survey":

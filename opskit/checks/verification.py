@@ -11,7 +11,6 @@ from opskit.checks.kinds import KINDS
 from opskit.checks.spec import Check, Kind
 from opskit.config.document import FromEnvironment, dotted, printable, unknown
 from opskit.config.fields import validated
-from opskit.config.load import ensure_state_dir
 from opskit.config.schema import Config
 from opskit.errors import OpskitError, UsageError
 from opskit.facts.survey import Survey
@@ -28,7 +27,6 @@ class Verification:
     config: Config
     environ: Mapping[str, str]
     cwd: Path
-    config_path: str | None = None
 
     @property
     def variables(self) -> dict[str, str]:
@@ -43,18 +41,22 @@ class Verification:
         return checklist.load(files, given=given, environ=self.variables, cwd=self.cwd)
 
     async def run(
-        self, checks: Sequence[Check], *, max_concurrent: int = 50, retry_timeout_s: float = 0.0
+        self,
+        checks: Sequence[Check],
+        survey: Survey,
+        *,
+        max_concurrent: int = 50,
+        retry_timeout_s: float = 0.0,
     ) -> Report:
-        """Run the checks and return their findings in the same order."""
+        """Run the checks over a survey of `variables`; return their findings in the same order."""
         with children_without_threads():
-            async with self._context() as context:
-                findings = await runner.run(
-                    checks, context, max_concurrent=max_concurrent, retry_timeout_s=retry_timeout_s
-                )
+            findings = await runner.run(
+                checks, survey, max_concurrent=max_concurrent, retry_timeout_s=retry_timeout_s
+            )
         return Report("verify", findings)
 
     async def recorded(
-        self, kind: str, given: Mapping[str, str], *, name: str | None = None
+        self, survey: Survey, kind: str, given: Mapping[str, str], *, name: str | None = None
     ) -> dict[str, Any]:
         """Return a check of the live state as it would stand in a checklist. `given` are its parameters.
 
@@ -65,8 +67,7 @@ class Verification:
             raise UsageError(f"{printable(kind)}: {unknown(kind, KINDS, 'kind')}", remedy=_HINT)
         check, params = _probe(KINDS[kind], given)
         check = replace(check, name=name or f"{kind} {check.target}")
-        async with self._context() as context:
-            finding, values = await runner.observed(check, context)
+        finding, values = await runner.observed(check, survey)
         if values is None or finding.status in (Status.SKIP, Status.INCONCLUSIVE):
             code = finding.code if finding.code not in (None, "BUG_001") else "VAL_001"
             problem = f"there is no state to record: {finding.detail}"
@@ -80,12 +81,6 @@ class Verification:
             for key, usual in check.kind.expects.items()
         }
         return record
-
-    def _context(self) -> Survey:
-        locks = Path(ensure_state_dir(self.config.state_dir))
-        return Survey(
-            self.config, self.variables, state_folder=locks, cwd=self.cwd, config_path=self.config_path
-        )
 
 
 def _probe(kind: Kind, given: Mapping[str, str]) -> tuple[Check, dict[str, Any]]:

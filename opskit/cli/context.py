@@ -56,12 +56,19 @@ async def opened(path: str | None, *, verbose: bool = False, sandbox: bool = Fal
 
     With `verbose` tagged lines go to stderr as well.
     """
+    async with (
+        configured(path, sandbox=sandbox) as config,
+        application(config, path, verbose=verbose) as app,
+    ):
+        yield app
+
+
+def application(config: "Config", path: str | None = None, *, verbose: bool = False) -> "App":
+    """The parts of a command over a configuration that is loaded; to be entered."""
     from opskit.app import App
 
-    async with configured(path, sandbox=sandbox) as config:
-        sinks = [_to_stderr] if verbose or config.debug else []
-        async with App(config, sinks=sinks, environ=os.environ, cwd=Path.cwd(), config_path=path) as app:
-            yield app
+    sinks = [_to_stderr] if verbose or config.debug else []
+    return App(config, sinks=sinks, environ=os.environ, cwd=Path.cwd(), config_path=path)
 
 
 @contextlib.asynccontextmanager

@@ -77,19 +77,18 @@ async def _diagnose(
     from opskit.config.load import load
     from opskit.diagnose import report
     from opskit.diagnose.bundle import write
-    from opskit.facts.survey import Survey
     from opskit.system.threads import children_without_threads
     from opskit.tags import TagLog
 
     with children_without_threads():
         async with context.configured(config, sandbox=sandbox) as loaded:
-            # The state folder is only looked at: what writes there is the log of requests alone.
-            survey = Survey(
-                loaded, os.environ, state_folder=Path(loaded.state_dir), cwd=Path.cwd(), config_path=config
-            )
-            async with App(loaded, log=None if request.ask else TagLog()) as app, survey:
-                result = await report.diagnose(app, survey, request)
+            # Only the log of requests writes into the state folder: without one it is looked at, no more.
+            folder = None if request.ask else Path(loaded.state_dir)
+            log = None if request.ask else TagLog()
+            app = App(loaded, log=log, environ=os.environ, cwd=Path.cwd(), config_path=config, folder=folder)
+            async with app:
+                result = await report.diagnose(app, request)
                 if bundle is None:
                     return result, None
                 origins = load(config, environ=os.environ, cwd=Path.cwd()).origins
-                return await write(bundle, result, survey, origins, force=force)
+                return await write(bundle, result, app.survey, origins, force=force)

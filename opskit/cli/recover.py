@@ -67,15 +67,11 @@ def recover(
 
 
 async def _recover(options: "RecoverOptions", path: str | None) -> "RecoveryRun":
-    import os
-
     from opskit.cli import render
-    from opskit.config.load import ensure_state_dir
-    from opskit.recovery.run import recover as heal
+    from opskit.recovery.run import recover as reconcile
 
-    loaded = context.load_config(path)
-    folder = ensure_state_dir(loaded.state_dir)
-    return await heal(loaded, os.environ, folder, options, platform=sys.platform, note=render.note)
+    async with context.opened(path) as app:
+        return await reconcile(app.survey, options, platform=sys.platform, note=render.note)
 
 
 app.command("levels", short_help="Bring Victoria's levels back.")(levels)

@@ -1,7 +1,8 @@
 """`opskit recover full`, `model` and `levels`: procedures that a person asks for, narrated and judged."""
 
-import os
+import contextlib
 import sys
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,9 +14,8 @@ from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 from opskit.text import counted
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from opskit.config.schema import Config
+    from opskit.recovery.levels import Levels
     from opskit.recovery.procedure import Procedure, ProcedureResult
 
 DryOption = Annotated[
@@ -111,14 +111,18 @@ def model(
     _end(context.run(work()), as_json=json)
 
 
-def _procedure(
+@contextlib.asynccontextmanager
+async def _procedure(
     name: str, target: str, config: "Config", *, dry: bool, quiet: bool
-) -> "AbstractAsyncContextManager[Procedure]":
-    from opskit.config.load import ensure_state_dir
+) -> "AsyncIterator[Procedure]":
     from opskit.recovery.procedure import procedure
 
-    folder, say = ensure_state_dir(config.state_dir), (lambda _text: None) if quiet else render.note
-    return procedure(name, target, config, os.environ, folder, dry=dry, platform=sys.platform, say=say)
+    say = (lambda _text: None) if quiet else render.note
+    async with (
+        context.application(config) as app,
+        procedure(name, target, app.survey, dry=dry, platform=sys.platform, say=say) as opened,
+    ):
+        yield opened
 
 
 def _end(result: "ProcedureResult", *, as_json: bool) -> None:
@@ -152,13 +156,13 @@ def levels(
 ) -> None:
     """Check Victoria's three levels; when one is off, restart her container once and wait until it is on."""
     del debug  # read by main
-    from opskit.config.load import ensure_state_dir
     from opskit.recovery.levels import levels as check
 
-    loaded = context.load_config(config)
-    folder = ensure_state_dir(loaded.state_dir)
-    work = check(loaded, os.environ, folder, dry=dry_run, platform=sys.platform, note=render.note)
-    result = context.run(work)
+    async def work() -> "Levels":
+        async with context.opened(config) as app:
+            return await check(app.survey, dry=dry_run, platform=sys.platform, note=render.note)
+
+    result = context.run(work())
     if json:
         render.document(result.as_json())
     else:

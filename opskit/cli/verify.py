@@ -14,6 +14,7 @@ from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOpt
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from opskit.app import App
     from opskit.checks.checklist import Checklist
     from opskit.checks.spec import Check
     from opskit.checks.verification import Verification
@@ -104,9 +105,10 @@ def verify(
             if list_:
                 _print_checks(checklist, checks, as_json=json)
                 return 0
-            report = await verification.run(
-                checks, max_concurrent=max_concurrent, retry_timeout_s=retry_timeout_s
-            )
+            async with _app(verification, config) as app:
+                report = await verification.run(
+                    checks, app.survey, max_concurrent=max_concurrent, retry_timeout_s=retry_timeout_s
+                )
         return _print_report(report, form, output)
 
     if status := context.run(verified()):
@@ -118,7 +120,18 @@ async def _verification(config: str | None, *, sandbox: bool) -> "AsyncIterator[
     from opskit.checks.verification import Verification
 
     async with context.configured(config, sandbox=sandbox) as loaded:
-        yield Verification(loaded, os.environ, Path.cwd(), config)
+        yield Verification(loaded, os.environ, Path.cwd())
+
+
+def _app(verification: "Verification", config: str | None) -> "App":
+    from opskit.app import App
+
+    return App(
+        verification.config,
+        environ=verification.variables,
+        cwd=verification.cwd,
+        config_path=config,
+    )
 
 
 def _checklist(
@@ -146,8 +159,11 @@ async def _add(
     """Print the check as text, or put it into the checklist `output`."""
     from opskit.checks.verification import appended
 
-    async with _verification(config, sandbox=sandbox) as verification:
-        check = await verification.recorded(kind, given, name=name)
+    async with (
+        _verification(config, sandbox=sandbox) as verification,
+        _app(verification, config) as app,
+    ):
+        check = await verification.recorded(app.survey, kind, given, name=name)
     if output is None:
         render.piece(appended("", check))
         return

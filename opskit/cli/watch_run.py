@@ -6,12 +6,9 @@ import os
 import signal
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from opskit.cli import context, keys, render
-from opskit.config.load import ensure_state_dir
 from opskit.errors import Exit
-from opskit.facts.survey import Survey
 from opskit.watch.view import View
 from opskit.watch.watching import Watch, WatchOptions, open_parts
 
@@ -26,9 +23,8 @@ async def run(options: WatchOptions, config: str | None, *, sandbox: bool, json:
     async with context.configured(config, sandbox=sandbox) as loaded:
         # A watch asks often: it waits for a page as long as for any metadata.
         patient = replace(loaded, probe=replace(loaded.probe, http_s=loaded.budgets.metadata_s))
-        folder = ensure_state_dir(loaded.state_dir)
-        async with Survey(patient, os.environ, state_folder=folder, cwd=Path.cwd()) as survey:
-            watch = Watch(loaded, await open_parts(options, survey))
+        async with context.application(patient, config) as app:
+            watch = Watch(loaded, await open_parts(options, app.survey))
             if live:
                 await _draw(watch, options.count)
                 _summarise(watch.view())

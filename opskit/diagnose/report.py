@@ -86,9 +86,9 @@ class DiagnosticReport:
         }
 
 
-async def diagnose(app: App, survey: Survey, request: DiagnoseRequest) -> DiagnosticReport:
+async def diagnose(app: App, request: DiagnoseRequest) -> DiagnosticReport:
     """Read all areas at once. Never raises for what is found: what hangs or fails is told as such."""
-    began = time.monotonic()
+    began, survey = time.monotonic(), app.survey
     areas = await read_areas(request.areas, await _sources(app, survey, request), survey)
     known = await asyncio.to_thread(read_known_secrets, survey.config, survey.environ, survey.cwd)
     redactor = Redactor(known.union(*(area.secrets for area in areas)))

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from opskit.config.schema import AgentConfig, Config
 from opskit.errors import Exit, OpskitError
 from opskit.facts.agent import read_agent
 from opskit.facts.survey import Survey
@@ -47,38 +45,25 @@ class Levels:
         return {**content, "ok": self.exit is Exit.OK, "exit": int(self.exit)}
 
 
-async def levels(
-    config: Config,
-    environ: Mapping[str, str],
-    folder: Path,
-    *,
-    dry: bool,
-    platform: str,
-    note: Callable[[str], None],
-) -> Levels:
+async def levels(survey: "Survey", *, dry: bool, platform: str, note: Callable[[str], None]) -> Levels:
     """Look, restart `victoria-agent` if a level is off, and wait by her status until all are on.
 
     A person asked for it, so what recovery did before does not hold it back; pauses and the lock do. Raises
     OpskitError RECOVER_001, RECOVER_002 when no Victoria is configured, StateError.
     """
+    config = survey.config
     agent = config.agent("victoria")
     if agent is None:
         problem = "there is no Victoria in the configuration"
         raise OpskitError("RECOVER_002", problem, remedy="set VICTORIA_URL")
-    before = await _levels(agent, config, folder)
+    before = (await read_agent(survey, agent)).levels
     at_once = replace(config.recovery, backoff_s=0.001, backoff_max_s=0.001, retry_s=0.001)
     run = await recover(
-        replace(config, recovery=at_once),
-        environ,
-        folder,
+        survey,
         RecoverOptions(dry=dry),
+        config=replace(config, recovery=at_once),
         steps=lambda context: [agent_step(context, agent, all_levels=True)],
         platform=platform,
         note=note,
     )
-    return Levels(run, before, await _levels(agent, config, folder) if run.mutations else before)
-
-
-async def _levels(agent: AgentConfig, config: Config, folder: Path) -> Mapping[str, bool] | None:
-    async with Survey(config, {}, state_folder=folder, cwd=folder) as survey:
-        return (await read_agent(survey, agent)).levels
+    return Levels(run, before, (await read_agent(survey, agent)).levels if run.mutations else before)

@@ -5,18 +5,19 @@ Unlike a run of recovery it does what it is told, however its target is; pauses 
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from opskit.config.schema import Config
 from opskit.errors import Exit, OpskitError
 from opskit.recovery import hands_off
 from opskit.recovery.executor import Executor, executing, pause_words
 from opskit.recovery.outcome import Ran
 from opskit.recovery.step import Command, RecoveryContext, recovery_context
 from opskit.result import Finding, Report
+
+if TYPE_CHECKING:
+    from opskit.facts.survey import Survey
 
 #: Narrates: one line for what begins now.
 Say = Callable[[str], None]
@@ -125,9 +126,7 @@ class Procedure:
 async def procedure(
     name: str,
     target: str,
-    config: Config,
-    environ: Mapping[str, str],
-    folder: Path,
+    survey: "Survey",
     *,
     dry: bool,
     platform: str,
@@ -138,10 +137,9 @@ async def procedure(
 
     Raises OpskitError RECOVER_001 when another recovery runs, StateError when state cannot be used.
     """
-    async with (
-        executing(
-            config, environ, folder, source=f"recover {name}", dry=dry, clock=clock, note=say
-        ) as executor,
-        recovery_context(config, environ, folder, executor.memory, clock, platform) as context,
-    ):
+    config, source = survey.config, f"recover {name}"
+    async with executing(
+        config, survey.environ, survey.state_folder, source=source, dry=dry, clock=clock, note=say
+    ) as executor:
+        context = await recovery_context(survey, config, executor.memory, clock, platform)
         yield Procedure(name, target, context, executor, say, time.monotonic())

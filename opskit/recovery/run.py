@@ -1,15 +1,18 @@
 """One run of recovery, from the lock to the summary."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from opskit.config.schema import Config
 from opskit.recovery.executor import executing
 from opskit.recovery.outcome import RecoveryRun
 from opskit.recovery.reconciler import Reconciler, chosen
 from opskit.recovery.step import RecoveryContext, Step, recovery_context
+
+if TYPE_CHECKING:
+    from opskit.facts.survey import Survey
 
 Steps = Callable[[RecoveryContext], Sequence[Step]]
 
@@ -46,35 +49,35 @@ class RecoverOptions:
 
 
 async def recover(
-    config: Config,
-    environ: Mapping[str, str],
-    folder: Path,
+    survey: "Survey",
     options: RecoverOptions,
     *,
     platform: str,
+    config: Config | None = None,
     steps: Steps = all_steps,
     note: Callable[[str], None] = lambda _text: None,
     clock: Callable[[], float] = time.time,
 ) -> RecoveryRun:
     """Look at everything, repair what may be repaired, remember it, notify people.
 
-    `folder` is the state folder. Raises OpskitError RECOVER_001 when another run holds the lock (at once),
-    RECOVER_002 for an unknown name in `only`, StateError when state cannot be read or written.
+    `config` has the rules, those of the survey by default. Raises OpskitError RECOVER_001 when another run
+    holds the lock (at once), RECOVER_002 for an unknown name in `only`, StateError when state cannot be read
+    or written.
     """
     from opskit.recovery.notifier import Notifier
 
+    config, environ = config or survey.config, survey.environ
     async with executing(
-        config, environ, folder, source="recover", dry=options.dry, clock=clock, note=note
+        config, environ, survey.state_folder, source="recover", dry=options.dry, clock=clock, note=note
     ) as executor:
         memory, notifier = executor.memory, None
         if not options.dry:
             executor.notify = notifier = Notifier(config.notices, memory, environ, platform, clock, note)
-        async with recovery_context(config, environ, folder, memory, clock, platform) as context:
-            known = steps(context)
-            reconciler = Reconciler(known, executor, only=chosen(known, options.only))
-            if notifier is not None:
-                await notifier.ping_start(executor.run_id)
-            run = await reconciler.run(budget_s=options.budget_s or config.recovery.budget_s)
+        known = steps(await recovery_context(survey, config, memory, clock, platform))
+        reconciler = Reconciler(known, executor, only=chosen(known, options.only))
+        if notifier is not None:
+            await notifier.ping_start(executor.run_id)
+        run = await reconciler.run(budget_s=options.budget_s or config.recovery.budget_s)
         if notifier is not None:
             memory.remember(run)
             memory.save()

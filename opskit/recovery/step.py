@@ -1,8 +1,7 @@
 """What a step of recovery is: it looks at its targets and says how each is repaired; it runs nothing."""
 
-import contextlib
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -133,18 +132,10 @@ class RecoveryContext:
     platform: str
 
 
-@contextlib.asynccontextmanager
 async def recovery_context(
-    config: Config,
-    environ: Mapping[str, str],
-    folder: Path,
-    memory: Memory,
-    clock: Callable[[], float],
-    platform: str,
-) -> AsyncIterator[RecoveryContext]:
-    """Yield a context with a survey of its own."""
-    from opskit.facts.survey import Survey
-
-    async with Survey(config, environ, state_folder=folder, cwd=folder) as survey:
-        docker = await survey.docker()
-        yield RecoveryContext(config, environ, folder, survey, docker, memory, clock, platform)
+    survey: "Survey", config: Config, memory: Memory, clock: Callable[[], float], platform: str
+) -> RecoveryContext:
+    """Return a context over a survey; the rules are those of `config`."""
+    docker = await survey.docker()
+    folder = survey.state_folder
+    return RecoveryContext(config, survey.environ, folder, survey, docker, memory, clock, platform)

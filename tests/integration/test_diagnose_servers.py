@@ -16,7 +16,6 @@ import pytest
 from opskit.app import App
 from opskit.diagnose.report import DiagnoseRequest, DiagnosticReport, diagnose
 from opskit.facts.internet import InternetTargets
-from opskit.facts.survey import Survey
 from opskit.sandbox.stage import Stage
 from tests.parts.checking import configuration
 from tests.parts.command import Result, environment, opskit
@@ -155,8 +154,8 @@ async def test_what_a_server_repeats_of_a_key_is_masked(tmp_path: Path):
 
 async def look(folder: Path, targets: InternetTargets, **env: str) -> DiagnosticReport:
     config = configuration(folder, env)
-    async with Survey(config, environment(folder, env), state_folder=folder, cwd=folder) as survey:
-        return await diagnose(App(config), survey, DiagnoseRequest(("network",), targets=targets))
+    async with App(config, environ=environment(folder, env), cwd=folder, folder=folder) as app:
+        return await diagnose(app, DiagnoseRequest(("network",), targets=targets))
 
 
 def finding(found: DiagnosticReport, target: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from pytest_httpserver import HTTPServer
 from opskit.config.load import load
 from opskit.errors import Exit
 from opskit.facts.internet import InternetTargets
+from opskit.facts.survey import Survey
 from opskit.recovery.outcome import RecoveryRun, RepairResult
 from opskit.recovery.run import RecoverOptions, recover
 from opskit.recovery.step import RecoveryContext, Step
@@ -41,15 +42,14 @@ async def run(home: Path, stage: Stage, hook: str, later_s: float) -> RecoveryRu
     config = load(None, environ=env, cwd=home, in_docker=False).config
     state = home / "state"
     state.mkdir(exist_ok=True)
-    return await recover(
-        config,
-        {**os.environ, **env},
-        state,
-        RecoverOptions(),
-        steps=offline,
-        platform=sys.platform,
-        clock=lambda: time.time() + later_s,
-    )
+    async with Survey(config, {**os.environ, **env}, state_folder=state, cwd=state) as survey:
+        return await recover(
+            survey,
+            RecoverOptions(),
+            steps=offline,
+            platform=sys.platform,
+            clock=lambda: time.time() + later_s,
+        )
 
 
 async def test_local_servers_are_left_alone_and_one_notice_is_sent(

@@ -12,6 +12,7 @@ import yaml
 
 from opskit.config.load import load
 from opskit.config.schema import Config
+from opskit.facts.survey import Survey
 from opskit.recovery.audit import Audit
 from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.executor import Executor
@@ -61,10 +62,9 @@ class Healing:
 
     @asynccontextmanager
     async def context(self) -> AsyncIterator[RecoveryContext]:
-        async with recovery_context(
-            self.config, self.environ, self.folder, self.memory, self.clock, self.platform
-        ) as context:
-            yield context
+        folder = self.folder
+        async with Survey(self.config, self.environ, state_folder=folder, cwd=folder) as survey:
+            yield await recovery_context(survey, self.config, self.memory, self.clock, self.platform)
 
     async def run(
         self,
