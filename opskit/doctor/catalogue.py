@@ -27,6 +27,7 @@ KNOWN = (
     KnownCause("secret-empty", "configuration", "secrets in `stack.env_files`: no value, or a placeholder"),
     KnownCause("disk-full", "machine", "room for the state folder, Docker and models (`watch.disk_percent`)"),
     KnownCause("memory-full", "machine", "used memory (`watch.memory_percent`)"),
+    KnownCause("runner-orphaned", "machine", "processes of models whose Ollama has ended: they hold memory"),
     KnownCause("localhost-unresolved", "network", "whether the name localhost leads to this machine"),
     KnownCause("docker-context-invalid", "docker", "DOCKER_HOST, DOCKER_CONTEXT and the context in use"),
     KnownCause(

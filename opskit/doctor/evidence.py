@@ -30,6 +30,8 @@ from opskit.facts.model_requests import (
     read_own_requests,
 )
 from opskit.facts.port_owner import PortOwner, read_port
+from opskit.facts.runner import read_orphaned_runners
+from opskit.facts.runner_process import RunnerProcess
 from opskit.facts.stack_containers import StackContainers, read_stack_containers
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
@@ -76,6 +78,7 @@ class Evidence:
     ports: Mapping[int, tuple[PortOwner, ...]] = field(default_factory=dict)
     disks: tuple[DiskFacts, ...] = ()
     memory: MemoryGauge | None = None
+    orphaned_runners: tuple[RunnerProcess, ...] = ()
     localhost: tuple[str, ...] | None = None
     clocks: tuple[ClockReading, ...] = ()
     docker: DockerDaemon | None = None
@@ -127,6 +130,7 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
         ports={port: sockets.owners for (_, port), sockets in facts(read_port).items()},
         disks=tuple(disk for disk in facts(read_disk).values() if disk is not None),
         memory=facts(read_memory).get(()),
+        orphaned_runners=facts(read_orphaned_runners).get((), ()),
         localhost=facts(read_addresses).get(("localhost",)),
         clocks=tuple(clocks),
         docker=docker,

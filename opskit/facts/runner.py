@@ -81,6 +81,12 @@ async def read_runners(survey: Survey, config: NodeConfig) -> NodeRunners:
     return NodeRunners(server=processes.server, runners=tuple(runners), orphans=processes.orphans)
 
 
+async def read_orphaned_runners(survey: Survey) -> tuple[RunnerProcess, ...]:
+    """Read the runners of this machine whose server has ended."""
+    del survey
+    return (await asyncio.to_thread(read_runner_table, None)).orphans
+
+
 async def read_runner(process: RunnerProcess) -> ModelRunner:
     """Ask one runner for its health and its slots. A stopped one is not asked. Never raises."""
     if process.is_stopped:

@@ -1,7 +1,7 @@
 """The machine: room, memory, clocks."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,11 @@ from opskit.doctor.target import ExaminationTarget
 from opskit.facts.clock import read_clock
 from opskit.facts.docker_daemon import read_docker_daemon
 from opskit.facts.machine import DiskFacts, read_disk, read_memory
+from opskit.facts.runner import read_orphaned_runners
+from opskit.facts.runner_process import RunnerProcess
 from opskit.llm.fit import gib
 from opskit.result import Status
+from opskit.text import counted
 
 _FULL_PERCENT = 98
 _CLEAR = {
@@ -40,6 +43,7 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
         yield assessing(_DISK, _DiskParams(use, path, watch.disk_percent), name=f"disk {use}", tags=area)
     docker = _DiskParams("docker", None, watch.disk_percent)
     yield assessing(_DISK, docker, name="disk docker", requires=("docker",), tags=area)
+    yield assessing(_RUNNERS, None, name="model processes", tags=area)
     yield assessing(_CLOCKS, target, name="clocks", tags=area)
 
 
@@ -74,6 +78,14 @@ async def _disk(params: _DiskParams, context: CheckContext) -> Observation:
     )
 
 
+async def _runners(_: None, context: CheckContext) -> Observation:
+    orphans = await context.survey.get(read_orphaned_runners)
+    if not orphans:
+        return Observation({}, "each process of a model has its server", state="ok")
+    words = ", ".join(orphan.words for orphan in orphans)
+    return Observation({}, problem=f"the server of {words} has ended", state="orphaned")
+
+
 async def _clocks(target: ExaminationTarget, context: CheckContext) -> Observation:
     limit_s, read = target.config.watch.clock_skew_s, context.survey.get
     readings = await asyncio.gather(*(read(read_clock, member.name, member.url) for member in target.members))
@@ -87,6 +99,7 @@ async def _clocks(target: ExaminationTarget, context: CheckContext) -> Observati
 
 _MEMORY = assessment("memory", float, _memory, lambda _: "this machine", imports=("psutil",))
 _DISK = assessment("disk", _DiskParams, _disk, lambda params: str(params.path or "docker"))
+_RUNNERS = assessment("model processes", type(None), _runners, lambda _: "this machine", imports=("psutil",))
 _HTTP = ("httpx", "opskit.providers.transport")
 _CLOCKS = assessment("clocks", ExaminationTarget, _clocks, lambda _: "clocks", imports=_HTTP)
 
@@ -105,6 +118,8 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             status=Status.WARN,
             code="MODEL_003",
         )
+    if evidence.orphaned_runners:
+        yield _orphaned(evidence.orphaned_runners)
     limit_s = evidence.config.watch.clock_skew_s
     for clock in evidence.clocks:
         if abs(clock.ahead_s) < limit_s:
@@ -120,6 +135,24 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             claims=frozenset({"clocks"}),
             status=Status.WARN,
         )
+
+
+def _orphaned(orphans: Sequence[RunnerProcess]) -> Cause:
+    """Nobody can ask them any more, and a restarted server starts new ones beside them (wire facts A8)."""
+    held = sum(orphan.process.rss_bytes for orphan in orphans)
+    return Cause(
+        id="runner-orphaned",
+        title=f"{counted(len(orphans), 'process', 'processes')} of models outlived Ollama and "
+        f"{'holds' if len(orphans) == 1 else 'hold'} {gib(held)}",
+        evidence=tuple(
+            f"{orphan.words} serves {Path(orphan.weights).name[:19]} for a server that has ended"
+            for orphan in orphans
+        ),
+        remedy=f"`kill {' '.join(str(orphan.pid) for orphan in orphans)}` frees the memory",
+        claims=frozenset({"model processes"}),
+        status=Status.WARN,
+        code="MODEL_003",
+    )
 
 
 def _full_disks(evidence: Evidence) -> Iterator[Cause]:

@@ -12,10 +12,12 @@ from opskit.doctor.examination import causes, checks
 from opskit.errors import OpskitError
 from opskit.facts.docker_daemon import DockerAddress, DockerDaemon
 from opskit.facts.environment import known
+from opskit.facts.runner_process import RunnerProcess
 from opskit.providers.base import ModelInfo, Resident
 from opskit.providers.ollama import cache_bytes_per_token
 from opskit.result import Finding, Status
 from opskit.system.host import MemoryGauge
+from opskit.system.process import Process
 from tests.unit.doctor.evidence import (
     CONFIG,
     GIB,
@@ -233,3 +235,14 @@ def test_the_cache_of_a_model():
     assert cache_bytes_per_token({"model_info": info}) == 57_344
     assert cache_bytes_per_token({"model_info": {**info, "qwen2.attention.head_count_kv": [4, 0]}}) is None
     assert cache_bytes_per_token({}) is None
+
+
+def test_a_process_of_a_model_that_outlived_its_server_is_a_cause() -> None:
+    """It holds memory for nobody; the command that frees it names the process."""
+    command = ("llama-server", "--model", "/blobs/sha256-abc", "--port", "9")
+    process = Process(77, 1, "llama-server", command, "me", "sleeping", 0.0, 0.0, 3 * GIB)
+    orphan = RunnerProcess(process=process, port=9, weights="/blobs/sha256-abc")
+    (cause,) = causes(well(orphaned_runners=(orphan,)))
+    assert cause.key == "runner-orphaned"
+    assert cause.title == "1 process of models outlived Ollama and holds 3.0 GiB"
+    assert cause.remedy == "`kill 77` frees the memory"
