@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 
-from opskit.config.schema import Budgets, RouterConfig
+from opskit.config.schema import Budgets
 from opskit.llm.answer import Ask
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.loads import Loads, load_budget_s
@@ -71,12 +71,10 @@ class AttemptRunner:
 
     def __init__(
         self,
-        router: RouterConfig,
         budgets: Budgets,
         loads: Loads,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._router = router
         self._budgets = budgets
         self._loads = loads
         self._clock = clock
@@ -187,8 +185,9 @@ class AttemptRunner:
         request = ChatRequest(
             ask.messages,
             candidate.model,
-            max_tokens=ask.max_tokens or self._router.max_tokens,
+            max_tokens=ask.max_tokens,
             temperature=ask.temperature,
+            seed=ask.seed,
             num_ctx=num_ctx,
         )
         budgets = self._budgets

@@ -59,7 +59,7 @@ class Router:
         self.catalog = Catalog(nodes, ttl_s=router.catalog_ttl_s, clock=clock)
         self.health = Health(circuit)
         self._loads = Loads(budgets, self._loaded)
-        self._runner = AttemptRunner(router, budgets, self._loads, clock)
+        self._runner = AttemptRunner(budgets, self._loads, clock)
         self._trials = Trials(self._nodes, self.health, budgets, clock)
 
     async def chat(self, ask: Ask, session: Session | None = None) -> Answer:
@@ -109,6 +109,7 @@ class Router:
     async def _route(
         self, ask: Ask, session: Session, *, hold_back: int | None
     ) -> AsyncGenerator[str | Answer, None]:
+        ask = ask.with_defaults(self._config)
         state = RequestState(ask, self._clock())
         deadline = state.started + self._budgets.total_s
         allowed = self._config.max_fallbacks if ask.max_fallbacks is None else ask.max_fallbacks
@@ -209,8 +210,9 @@ class Router:
             fallback=state.is_fallback,
             attempt=len(state.attempts) + 1,
             resident=candidate.resident,
-            max_tokens=ask.max_tokens or self._config.max_tokens,
+            max_tokens=ask.max_tokens,
             temperature=ask.temperature,
+            **({} if ask.seed is None else {"seed": ask.seed}),
             why=candidate.why,
             url=self._nodes[candidate.node].config.url,
             **({} if num_ctx is None else {"num_ctx": num_ctx}),

@@ -31,6 +31,7 @@ class ChatRequest:
     model: str
     max_tokens: int | None = None
     temperature: float | None = None
+    seed: int | None = None
     num_ctx: int | None = None
 
 

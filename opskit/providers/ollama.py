@@ -186,6 +186,8 @@ def _body(request: ChatRequest) -> dict[str, Any]:
         options["num_predict"] = request.max_tokens
     if request.temperature is not None:
         options["temperature"] = request.temperature
+    if request.seed is not None:
+        options["seed"] = request.seed
     if request.num_ctx is not None:
         options["num_ctx"] = request.num_ctx
     if options:

@@ -129,6 +129,8 @@ class OpenAIStyle(Provider):
             body["max_tokens"] = request.max_tokens
         if request.temperature is not None:
             body["temperature"] = request.temperature
+        if request.seed is not None:
+            body["seed"] = request.seed
         return body
 
     async def _guarded(self, model: str) -> str | None:

@@ -120,6 +120,7 @@ class TestStream:
             ({}, {}),
             ({"max_tokens": 5}, {"options": {"num_predict": 5}}),
             ({"temperature": 0.0}, {"options": {"temperature": 0.0}}),
+            ({"seed": 0}, {"options": {"seed": 0}}),
             ({"num_ctx": 8192}, {"options": {"num_ctx": 8192}}),
         ],
     )

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from opskit.llm.answer import Session
+from opskit.llm.plan import ModelRequest
 from opskit.providers.base import DEFAULT_MODEL, CallCause, End, Reasoning, Token
 from tests.parts.rig import fails, named, tried
 from tests.parts.scripted import Pause, Scripted, says
@@ -99,6 +100,40 @@ class TestWhoIsAsked:
         one.listing = ()
         await asyncio.sleep(1.5)
         assert (await built.ask(GOAL)).text == GOOD
+
+
+class TestDefaultsOfARequest:
+    async def test_they_are_the_same_for_every_model(self, rig):
+        """A fallback is asked for what the first choice was asked for."""
+        first = Scripted({"a": [CRASH]})
+        second = Scripted({"b": [says(GOOD)]})
+        built = rig({"ollama": first, "openai": second}, temperature=0.0, seed=7, max_tokens=99)
+        await built.ask(GOAL, **named("a"))
+        calls = [*first.calls, *second.calls]
+        assert [(call.temperature, call.seed, call.max_tokens) for call in calls] == [(0.0, 7, 99)] * 2
+        assert [line.fields["seed"] for line in built.tagged("LLM_CALL")] == [7, 7]
+
+    async def test_a_category_has_its_own_limit(self, rig):
+        """Other categories keep the general one."""
+        node = Scripted({"a": [says(GOOD)]})
+        built = rig({"ollama": node}, max_tokens=99, max_tokens_by_category={"fast": 8})
+        await built.ask(GOAL, request=ModelRequest(category="fast"))
+        await built.ask(GOAL, request=ModelRequest(category="coding"))
+        assert [call.max_tokens for call in node.calls] == [8, 99]
+
+    async def test_what_the_question_names_comes_first(self, rig):
+        """A temperature of zero is a value."""
+        node = Scripted({"a": [says(GOOD)]})
+        built = rig({"ollama": node}, temperature=0.9, seed=7, max_tokens_by_category={"default": 8})
+        await built.ask(GOAL, temperature=0.0, seed=0, max_tokens=5)
+        call = node.calls[0]
+        assert (call.temperature, call.seed, call.max_tokens) == (0.0, 0, 5)
+
+    async def test_without_configuration_the_server_decides(self, rig):
+        """Neither temperature nor seed is sent."""
+        node = Scripted({"a": [says(GOOD)]})
+        await rig({"ollama": node}).ask(GOAL)
+        assert (node.calls[0].temperature, node.calls[0].seed) == (None, None)
 
 
 class TestFailover:
