@@ -45,6 +45,8 @@ class AttemptState:
     verdict: Verdict | None = None
     served: str | None = None
     usage: Usage = field(default_factory=Usage)
+    thought_chars: int = 0
+    max_tokens: int | None = None
     finish_reason: str = ""
     first_sign_s: float | None = None
     first_token_s: float | None = None
@@ -99,6 +101,7 @@ class AttemptRunner:
         once it has that many characters and can no longer turn out to be empty or an echo. `deadline` is of
         the clock; the time of a load does not count against it.
         """
+        state.max_tokens = ask.max_tokens
         try:
             provider = await node.provider()
             # A resident model keeps the context it was loaded with: another would reload it (wire facts A3).
@@ -110,7 +113,9 @@ class AttemptRunner:
                 async for event in events:
                     if state.first_sign_s is None and isinstance(event, Token | Reasoning):
                         state.first_sign_s = self._clock() - state.started
-                    if isinstance(event, Token):
+                    if isinstance(event, Reasoning):
+                        state.thought_chars += len(event.text)
+                    elif isinstance(event, Token):
                         if state.first_token_s is None:
                             state.first_token_s = self._clock() - state.started
                         shown = self._take(event.text, ask, state, hold_back)
@@ -123,7 +128,11 @@ class AttemptRunner:
                         if candidate.model == DEFAULT_MODEL:
                             state.served = event.model
             state.verdict = judge(
-                state.text, ask.prompts, finish_reason=state.finish_reason, length_is_fine=ask.length_is_fine
+                state.text,
+                ask.prompts,
+                finish_reason=state.finish_reason,
+                length_is_fine=ask.length_is_fine,
+                thought=state.thought_chars > 0,
             )
             if state.ok and not state.committed and hold_back is not None:
                 state.committed = True

@@ -6,7 +6,7 @@ import pytest
 
 from opskit.llm.answer import Session
 from opskit.llm.plan import ModelRequest
-from opskit.providers.base import DEFAULT_MODEL, CallCause, End, Reasoning, Token
+from opskit.providers.base import DEFAULT_MODEL, CallCause, End, Reasoning, Token, Usage
 from tests.parts.rig import fails, named, tried
 from tests.parts.scripted import Pause, Scripted, says
 
@@ -161,8 +161,8 @@ class TestFailover:
             ((Token(GOOD),), "truncated"),
             ((), "truncated"),
             (says(""), "empty"),
-            (says("<think>hm</think>"), "empty"),
-            ((Reasoning("hm"), End("stop")), "empty"),
+            (says("<think>hm</think>"), "only_thinking"),
+            ((Reasoning("hm"), End("stop")), "only_thinking"),
             (says(GOAL), "echo"),
             (says(GOAL[:40]), "echo"),
             (says("I cannot do that. " * 12), "loop"),
@@ -175,6 +175,30 @@ class TestFailover:
         answer = await rig(nodes, order=("mlx", "ollama")).ask(GOAL)
         assert tried(answer) == [("mlx", "a", why), ("ollama", "b", None)]
         assert answer.text == GOOD
+
+    async def test_thinking_that_met_the_limit_names_the_limit(self, rig):
+        """How much it thought, which limit ended it, and what to raise."""
+        script = (Reasoning("first, "), Reasoning("second"), End("length", Usage(completion_tokens=60)))
+        refusal = await rig({"ollama": Scripted({"a": [script]})}, max_tokens=60).refused(GOAL)
+        assert refusal.attempts[0].detail == (
+            "13 characters of thinking and no answer: it met its limit (length, max_tokens 60)"
+        )
+        assert "router.max_tokens" in (refusal.remedy or "")
+
+    async def test_thinking_that_filled_the_context_does_not_blame_max_tokens(self, rig):
+        """Fewer tokens than were allowed, and `length` all the same."""
+        script = (Reasoning("hm"), End("length", Usage(completion_tokens=50)))
+        refusal = await rig({"ollama": Scripted({"a": [script]})}, max_tokens=60).refused(GOAL)
+        assert "50 of 60 tokens" in refusal.attempts[0].detail
+        assert "context" in refusal.attempts[0].detail
+
+    async def test_thinking_that_ended_by_itself_blames_no_limit(self, rig):
+        """More tokens would not have helped."""
+        script = (Reasoning("hm"), End("stop"))
+        refusal = await rig({"ollama": Scripted({"a": [script]})}).refused(GOAL)
+        assert refusal.attempts[0].detail == "2 characters of thinking and no answer"
+        assert "ask again" in (refusal.remedy or "")
+        assert "max_tokens" not in (refusal.remedy or "")
 
     async def test_at_most_three_fallbacks(self, rig):
         """SPEC A3: four attempts in all, each another model, then an honest refusal."""
