@@ -8,12 +8,15 @@ from typing import Any
 from opskit.config.schema import RouterConfig
 from opskit.errors import OpskitError
 from opskit.llm.plan import ModelRequest, Skipped
+from opskit.llm.prompt_cut import PromptCut
 from opskit.providers.base import Message, Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One question. `length_is_fine` accepts an answer that ended at `max_tokens`.
+
+    `strict_context` refuses an answer to a prompt that was cut.
 
     None leaves a value to the configuration. `max_fallbacks` 0 asks one model only.
     """
@@ -25,6 +28,7 @@ class Ask:
     seed: int | None = None
     length_is_fine: bool = False
     max_fallbacks: int | None = None
+    strict_context: bool = False
 
     @classmethod
     def of(cls, goal: str, **options: Any) -> "Ask":
@@ -100,7 +104,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An accepted text, who gave it, and everything that was tried on the way."""
+    """An accepted text, who gave it, and everything that was tried on the way.
+
+    `prompt_cut` is there when the model read only part of the prompt.
+    """
 
     text: str
     node: str
@@ -109,6 +116,7 @@ class Answer:
     seconds: float
     usage: Usage
     finish_reason: str
+    prompt_cut: PromptCut | None = None
 
 
 class NoAnswer(OpskitError):  # noqa: N818 - it reads as what it is

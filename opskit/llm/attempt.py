@@ -11,6 +11,7 @@ from opskit.llm.answer import Ask
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.loads import Loads, load_budget_s
 from opskit.llm.plan import Candidate
+from opskit.llm.prompt_cut import PromptCut, is_suspicious, prompt_cut
 from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
 from opskit.llm.wait_timer import WaitTimer
 from opskit.providers.base import (
@@ -47,6 +48,7 @@ class AttemptState:
     usage: Usage = field(default_factory=Usage)
     thought_chars: int = 0
     max_tokens: int | None = None
+    prompt_cut: PromptCut | None = None
     finish_reason: str = ""
     first_sign_s: float | None = None
     first_token_s: float | None = None
@@ -134,6 +136,7 @@ class AttemptRunner:
                 length_is_fine=ask.length_is_fine,
                 thought=state.thought_chars > 0,
             )
+            await self._note_prompt_cut(provider, ask, state, num_ctx)
             if state.ok and not state.committed and hold_back is not None:
                 state.committed = True
                 yield state.text
@@ -143,6 +146,25 @@ class AttemptRunner:
             state.fault = stop.fault
         finally:
             state.ended = self._clock()
+
+    async def _note_prompt_cut(
+        self, provider: Provider, ask: Ask, state: AttemptState, num_ctx: int | None
+    ) -> None:
+        """Note what the server cut of the prompt; raise _Stopped where that is not allowed.
+
+        The server is asked for its context only where its count is low.
+        """
+        if not is_suspicious(ask.messages, state.usage):
+            return
+        try:
+            loaded = await provider.resident() or ()
+        except CallError:
+            loaded = ()
+        name = state.candidate.model
+        context = next((model.context_length for model in loaded if model.name == name), None)
+        state.prompt_cut = prompt_cut(ask.messages, state.usage, context or num_ctx)
+        if state.prompt_cut is not None and ask.strict_context:
+            raise _Stopped(Fault(FaultKind.CONTEXT_EXCEEDED, state.prompt_cut.text))
 
     def _take(self, piece: str, ask: Ask, state: AttemptState, hold_back: int | None) -> str:
         before = len(state.text)
@@ -198,6 +220,7 @@ class AttemptRunner:
             temperature=ask.temperature,
             seed=ask.seed,
             num_ctx=num_ctx,
+            may_cut=not ask.strict_context,
         )
         budgets = self._budgets
         first_s = budgets.first_token_s + ask.size_chars / budgets.prefill_chars_per_s

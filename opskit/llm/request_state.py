@@ -71,6 +71,7 @@ class RequestState:
             now - self.started,
             attempt.usage,
             attempt.finish_reason,
+            attempt.prompt_cut,
         )
 
 
@@ -81,6 +82,8 @@ def _attempt(attempt: AttemptState, *, fallback: bool) -> Attempt:
     elif attempt.verdict is not None:
         outcome, fault = AttemptOutcome.REJECTED, attempt.verdict.value
         detail = _rejection(attempt, attempt.verdict)
+        if attempt.prompt_cut is not None:
+            detail += f"; {attempt.prompt_cut.text}"
     else:
         known_fault = attempt.fault or Fault(FaultKind.SERVER_ERROR, "")
         outcome, fault, detail = AttemptOutcome.FAULT, known_fault.kind.value, known_fault.detail

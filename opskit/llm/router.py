@@ -21,6 +21,7 @@ from opskit.llm.fit import LOADED, Fit, fit
 from opskit.llm.health import Health
 from opskit.llm.loads import Loads
 from opskit.llm.plan import Candidate, ModelRequest, Plan, PlanContext, SkipReason, plan, same_model
+from opskit.llm.prompt_cut import PromptCut
 from opskit.llm.refusal import refusal
 from opskit.llm.request_state import RequestState
 from opskit.llm.trials import Trials
@@ -74,9 +75,11 @@ class Router:
         """Pieces of text, at the end the Answer. Raises NoAnswer, also after pieces were passed on.
 
         A failure before the first piece is invisible: the next model answers. After it the stream ends with
-        the exception, never cleanly.
+        the exception, never cleanly. Whether a prompt was cut is known at the end: with `strict_context` no
+        piece comes before it.
         """
-        route = self._route(ask, session or Session(), hold_back=self._config.holdback_chars)
+        hold_back = None if ask.strict_context else self._config.holdback_chars
+        route = self._route(ask, session or Session(), hold_back=hold_back)
         async with contextlib.aclosing(route) as items:
             async for item in items:
                 yield item
@@ -330,6 +333,7 @@ class Router:
                 status=200,
                 first_token_s=None if attempt.first_token_s is None else round(attempt.first_token_s, 3),
                 tokens=attempt.usage.completion_tokens,
+                **_cut_fields(attempt.prompt_cut),
                 preview=preview,
             )
             return
@@ -341,3 +345,15 @@ class Router:
         fault = attempt.fault or Fault(FaultKind.SERVER_ERROR, "")
         tag = Tag.LLM_CRASH if fault.is_crash else Tag.LLM_ERROR
         self._log.write(tag, **where, fault=fault.kind.value, status=fault.status, detail=fault.detail)
+
+
+def _cut_fields(cut: PromptCut | None) -> dict[str, Value]:
+    """Return what the log says of a prompt that was cut; nothing where it was read whole."""
+    if cut is None:
+        return {}
+    return {
+        "prompt_cut": True,
+        "prompt_tokens": cut.read_tokens,
+        "prompt_tokens_least": cut.least_tokens,
+        "context_tokens": cut.context_tokens,
+    }

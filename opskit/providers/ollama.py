@@ -181,6 +181,8 @@ def _body(request: ChatRequest) -> dict[str, Any]:
         "messages": [{"role": m.role, "content": m.content} for m in request.messages],
         "stream": True,
     }
+    if not request.may_cut:
+        body["truncate"] = False
     options: dict[str, Any] = {}
     if request.max_tokens is not None:
         options["num_predict"] = request.max_tokens
