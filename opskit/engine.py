@@ -16,17 +16,23 @@ from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer, Se
 from opskit.llm.category import categorise
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.plan import ModelRequest
+from opskit.llm.prompt_cut import PromptCut
+from opskit.llm.remedies import fault_remedy
 from opskit.llm.router import Router
 from opskit.llm.verdict import judge
 from opskit.providers.agent import AgentClient, AgentReply
 from opskit.providers.base import CallCause, CallError
+from opskit.providers.kinds import expected_kind
 from opskit.result import SCHEMA_VERSION
 from opskit.tags import Tag, TagLog, Value, correlated
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What `opskit run` shows. `node` is a model node, or the agent that answered."""
+    """What `opskit run` shows. `node` is a model node, or the agent that answered.
+
+    `prompt_cut` is there when the model read only part of the prompt, with what to type against it.
+    """
 
     output: str
     method: str
@@ -35,8 +41,11 @@ class RunResult:
     correlation_id: str
     seconds: float
     attempts: tuple[Attempt, ...]
+    prompt_cut: PromptCut | None = None
+    cut_remedy: str | None = None
 
     def as_json(self) -> dict[str, Any]:
+        cut = None if self.prompt_cut is None else {**self.prompt_cut.as_json(), "remedy": self.cut_remedy}
         return {
             "schema_version": SCHEMA_VERSION,
             "ok": True,
@@ -46,6 +55,7 @@ class RunResult:
             "node": self.node,
             "correlation_id": self.correlation_id,
             "seconds": round(self.seconds, 4),
+            "prompt_cut": cut,
             "attempts": [attempt.as_json() for attempt in self.attempts],
         }
 
@@ -79,12 +89,16 @@ class RunFailed(OpskitError):  # noqa: N818 - it reads as what it is
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A goal and how it is to be run. `where`: auto (Victoria, else here), local, remote."""
+    """A goal and how it is to be run. `where`: auto (Victoria, else here), local, remote.
+
+    `strict_context` refuses an answer to a prompt that was cut, which only the router here can tell.
+    """
 
     text: str
     where: str = "auto"
     model: str | None = None
     category: str | None = None
+    strict_context: bool = False
 
 
 class _End:
@@ -186,7 +200,7 @@ class Engine:
                 return
             failed = outcome
         request = ModelRequest(model=goal.model or self.config.victoria_model, category=category)
-        ask = Ask.of(goal.text, request=request)
+        ask = Ask.of(goal.text, request=request, strict_context=goal.strict_context)
         try:
             async with contextlib.aclosing(self._answers(ask, session, pieces=pieces)) as items:
                 async for item in items:
@@ -201,6 +215,8 @@ class Engine:
                         identifier,
                         time.monotonic() - started,
                         (*failed, *_as_fallbacks(item.attempts, after=failed)),
+                        item.prompt_cut,
+                        self._cut_remedy(item),
                     )
         except NoAnswer as refused:
             raise RunFailed(
@@ -210,6 +226,13 @@ class Engine:
                 seconds=time.monotonic() - started,
                 partial=refused.partial,
             ) from refused
+
+    def _cut_remedy(self, answer: Answer) -> str | None:
+        if answer.prompt_cut is None:
+            return None
+        server = expected_kind(self.config.node(answer.node).source)
+        kind = FaultKind.CONTEXT_EXCEEDED
+        return fault_remedy(kind, model=answer.model, node=answer.node, server=server, again="ask again")
 
     async def _answers(
         self, ask: Ask, session: Session | None, *, pieces: bool

@@ -65,7 +65,8 @@ CATALOGUE: dict[str, ErrorSpec] = {
         ErrorSpec(
             "MODEL_004",
             "no model gave a usable answer",
-            "every attempt ended in a fault or in an answer that was empty, echoed, looping or cut",
+            "every attempt ended in a fault or in an answer that was empty, only thinking, echoed, looping "
+            "or cut",
             "`opskit run --verbose` shows each attempt; `opskit models test` finds models that work",
             http_status=502,
         ),

@@ -20,6 +20,7 @@ from opskit.providers.base import (
     End,
     Message,
     Provider,
+    Reasoning,
     Resident,
     Slot,
     Token,
@@ -168,7 +169,7 @@ async def ask_for_answer(
         (Message("user", goal),), chosen.name, max_tokens=_DIRECT_TOKENS, num_ctx=chosen.context_length
     )
     began = time.monotonic()
-    text, reason = "", ""
+    text, reason, thought = "", "", False
     try:
         async with (
             asyncio.timeout(whole.probe.cycle_s),
@@ -177,6 +178,8 @@ async def ask_for_answer(
             async for event in events:
                 if isinstance(event, Token):
                     text += event.text
+                elif isinstance(event, Reasoning):
+                    thought = True
                 elif isinstance(event, End):
                     reason = event.reason
     except TimeoutError as exc:
@@ -188,11 +191,11 @@ async def ask_for_answer(
         detail = f"{chosen.name} broke off: {fault.kind.value}: {fault.detail}"
         stages.add("direct test", Status.FAIL, time.monotonic() - began, detail)
         raise ProbeFailed.of(fault, detail) from error
-    verdict = judge(text, (goal,), finish_reason=reason, length_is_fine=True)
+    verdict = judge(text, (goal,), finish_reason=reason, length_is_fine=True, thought=thought)
     took = time.monotonic() - began
     heard(text)
     if verdict is not None:
-        detail = f"the answer of {chosen.name} is no answer: {verdict.value}"
+        detail = f"the answer of {chosen.name} is no answer: {verdict.value.replace('_', ' ')}"
         stages.add("direct test", Status.FAIL, took, detail)
         raise ProbeFailed(NodeState.FAILING, detail)
     stages.add("direct test", Status.PASS, took, f"{len(text)} characters in {took:.1f} s")

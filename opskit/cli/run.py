@@ -36,6 +36,13 @@ def run(
         ),
     ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it comes.")] = False,
+    strict_context: Annotated[
+        bool,
+        typer.Option(
+            "--strict-context",
+            help="No answer where the model could not read the whole prompt; answers in this process.",
+        ),
+    ] = False,
     sandbox: SandboxOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -51,13 +58,19 @@ def run(
             "--model cannot be used with --remote: Victoria chooses her model herself",
             remedy="set VICTORIA_MODEL where she runs, or use --local",
         )
+    if remote and strict_context:
+        raise UsageError(
+            "--strict-context cannot be used with --remote: Victoria does not tell what her model read",
+            remedy="drop one of them",
+        )
     context.run(
         _run(
             goal,
-            where="local" if local else "remote" if remote else "auto",
+            where="local" if local or strict_context else "remote" if remote else "auto",
             model=model,
             category=category,
-            stream=stream and not json,
+            stream=stream and not json and not strict_context,
+            strict_context=strict_context,
             sandbox=sandbox,
             config=config,
             json=json,
@@ -73,6 +86,7 @@ async def _run(
     model: str | None,
     category: str | None,
     stream: bool,
+    strict_context: bool,
     sandbox: bool,
     config: str | None,
     json: bool,
@@ -87,12 +101,15 @@ async def _run(
             where,
             name_of_model(model),
             name_of_category(category, root.config.router.categories),
+            strict_context,
         )
         try:
             result = await _answer(root.engine, goal_given, stream=stream)
         except RunFailed as failed:
             _account(failed.attempts)
             raise
+    if result.prompt_cut is not None:
+        render.note(f"warning: {result.prompt_cut.text}. Next: {result.cut_remedy}")
     if json:
         render.document(result.as_json())
         return

@@ -27,7 +27,7 @@ from opskit.config.origins import (
     secret,
     sections,
 )
-from opskit.config.schema import AgentConfig, NodeConfig, Secret
+from opskit.config.schema import CATEGORIES, AgentConfig, NodeConfig, Secret
 from opskit.config.url import normalise
 from opskit.errors import ConfigError
 
@@ -41,6 +41,7 @@ _AT_LEAST_ONE = frozenset(
     {
         "failures",
         "max_tokens",
+        "max_tokens_by_category",
         "num_ctx",
         "goal_bytes",
         "max_bytes",
@@ -50,6 +51,8 @@ _AT_LEAST_ONE = frozenset(
         "keep",
     }
 )
+#: Numbers for which zero is a choice.
+_MAY_BE_ZERO = frozenset({"temperature"})
 
 
 def _name(value: str) -> str:
@@ -69,6 +72,7 @@ _Name = Annotated[str, AfterValidator(_name)]
 _Printable = Annotated[Text, AfterValidator(printable_text)]
 _Url = Annotated[str, Field(strict=True), AfterValidator(str)]
 _Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), RETYPED]
+_NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False), RETYPED]
 _Duration = Annotated[float, Field(strict=True, gt=0, le=MAX_DURATION_S, allow_inf_nan=False), DURATION]
 _CountFromOne = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT), RETYPED]
 
@@ -78,7 +82,7 @@ def _annotation(name: str, hint: Any) -> Any:
     simple = {
         bool: Flag,
         int: _CountFromOne if name in _AT_LEAST_ONE else Count,
-        float: _Duration if name.endswith("_s") and not name.endswith("_per_s") else _Positive,
+        float: _float(name),
         str: _Url if name == "url" else _Printable,
     }
     if hint in simple:
@@ -93,8 +97,16 @@ def _annotation(name: str, hint: Any) -> Any:
             return Annotated[hint, Field(min_length=1), AfterValidator(_distinct)]
         return tuple[_Printable, ...]
     if get_origin(hint) is dict:
-        return dict[_Name, tuple[_Printable, ...]]
+        mapping: Any = dict
+        return mapping[_Name, _annotation(name, get_args(hint)[1])]
     return hint
+
+
+def _float(name: str) -> Any:
+    """Return the pydantic type of a number that may have a fraction."""
+    if name.endswith("_s") and not name.endswith("_per_s"):
+        return _Duration
+    return _NotNegative if name in _MAY_BE_ZERO else _Positive
 
 
 @cache
@@ -164,6 +176,7 @@ class _FileReader:
         for name, schema in sections().items():
             if name in data:
                 self._section((name,), self._validated(_shape(schema), data[name], (name,)))
+        self._known_categories()
         root = {key: value for key, value in data.items() if key in _Root.model_fields}
         values = self._validated(_Root, root, ())
         if values.get("state_dir") is not None:
@@ -172,6 +185,16 @@ class _FileReader:
             except ValueError as exc:
                 self._report(("state_dir",), str(exc))
         self._section((), {key: value for key, value in values.items() if value is not None})
+
+    def _known_categories(self) -> None:
+        """Report a limit of tokens for a category that no goal has."""
+        known = {*CATEGORIES, *self._names("router.categories.")}
+        for name in self._names("router.max_tokens_by_category."):
+            if name not in known:
+                self._report(("router", "max_tokens_by_category", name), unknown(name, sorted(known)))
+
+    def _names(self, prefix: str) -> list[str]:
+        return [key.removeprefix(prefix) for key in self.settings if key.startswith(prefix)]
 
     def _validated(self, shape: type[BaseModel], raw: object, path: Path) -> dict[str, Any]:
         """Return the keys that are set; none after a problem."""

@@ -144,7 +144,15 @@ class CircuitConfig:
 
 @dataclass(frozen=True, slots=True)
 class RouterConfig:
-    """Which model answers, and what follows when it does not (SPEC A3, A4, B8, B10, D4)."""
+    """Which model answers, and what follows when it does not (SPEC A3, A4, B8, B10, D4).
+
+    max_tokens: the most that an answer may have; max_tokens_by_category sets it for one of the categories
+    alone. temperature and seed go with every request to every node; null sends none, so that each server
+    uses its own. With a seed mlx_lm.server answers one request at a time.
+
+    For example:
+      max_tokens_by_category: {fast: 256, reasoning: 8192}
+    """
 
     order: tuple[Source, ...] = ("mlx", "ollama", "llamacpp", "openai")
     max_fallbacks: int = 3
@@ -157,9 +165,16 @@ class RouterConfig:
     catalog_ttl_s: float = 120.0
     holdback_chars: int = 24
     max_tokens: int = 4096
+    max_tokens_by_category: dict[str, int] = field(default_factory=dict)
+    temperature: float | None = None
+    seed: int | None = None
     mlx_warning_every_s: float = 300.0
     memory_factor: float = 1.15
     memory_reserve_bytes: int = 512 * 1024 * 1024
+
+    def max_tokens_for(self, category: str) -> int:
+        """Return the most tokens that an answer to a goal of this category may have."""
+        return self.max_tokens_by_category.get(category, self.max_tokens)
 
     def fallbacks(self, source: Source) -> tuple[str, ...]:
         """Return the models that follow a failure, on nodes of this source (SPEC A4)."""

@@ -1,12 +1,14 @@
 """What goes into the router and what comes out: the ask, its attempts, an answer or an honest refusal."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from opskit.config.schema import RouterConfig
 from opskit.errors import OpskitError
 from opskit.llm.plan import ModelRequest, Skipped
+from opskit.llm.prompt_cut import PromptCut
 from opskit.providers.base import Message, Usage
 
 
@@ -14,19 +16,32 @@ from opskit.providers.base import Message, Usage
 class Ask:
     """One question. `length_is_fine` accepts an answer that ended at `max_tokens`.
 
-    `max_fallbacks` None leaves it to the configuration; 0 asks one model only.
+    `strict_context` refuses an answer to a prompt that was cut.
+
+    None leaves a value to the configuration. `max_fallbacks` 0 asks one model only.
     """
 
     messages: tuple[Message, ...]
     request: ModelRequest = field(default_factory=ModelRequest)
     max_tokens: int | None = None
     temperature: float | None = None
+    seed: int | None = None
     length_is_fine: bool = False
     max_fallbacks: int | None = None
+    strict_context: bool = False
 
     @classmethod
     def of(cls, goal: str, **options: Any) -> "Ask":
         return cls((Message("user", goal),), **options)
+
+    def with_defaults(self, config: RouterConfig) -> "Ask":
+        """Return the same question with the configured values where it names none."""
+        return replace(
+            self,
+            max_tokens=self.max_tokens or config.max_tokens_for(self.request.category),
+            temperature=config.temperature if self.temperature is None else self.temperature,
+            seed=config.seed if self.seed is None else self.seed,
+        )
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -89,7 +104,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An accepted text, who gave it, and everything that was tried on the way."""
+    """An accepted text, who gave it, and everything that was tried on the way.
+
+    `prompt_cut` is there when the model read only part of the prompt.
+    """
 
     text: str
     node: str
@@ -98,6 +116,7 @@ class Answer:
     seconds: float
     usage: Usage
     finish_reason: str
+    prompt_cut: PromptCut | None = None
 
 
 class NoAnswer(OpskitError):  # noqa: N818 - it reads as what it is

@@ -6,11 +6,12 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 
-from opskit.config.schema import Budgets, RouterConfig
+from opskit.config.schema import Budgets
 from opskit.llm.answer import Ask
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.loads import Loads, load_budget_s
 from opskit.llm.plan import Candidate
+from opskit.llm.prompt_cut import PromptCut, is_suspicious, prompt_cut
 from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
 from opskit.llm.wait_timer import WaitTimer
 from opskit.providers.base import (
@@ -45,6 +46,9 @@ class AttemptState:
     verdict: Verdict | None = None
     served: str | None = None
     usage: Usage = field(default_factory=Usage)
+    thought_chars: int = 0
+    max_tokens: int | None = None
+    prompt_cut: PromptCut | None = None
     finish_reason: str = ""
     first_sign_s: float | None = None
     first_token_s: float | None = None
@@ -71,12 +75,10 @@ class AttemptRunner:
 
     def __init__(
         self,
-        router: RouterConfig,
         budgets: Budgets,
         loads: Loads,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._router = router
         self._budgets = budgets
         self._loads = loads
         self._clock = clock
@@ -101,6 +103,7 @@ class AttemptRunner:
         once it has that many characters and can no longer turn out to be empty or an echo. `deadline` is of
         the clock; the time of a load does not count against it.
         """
+        state.max_tokens = ask.max_tokens
         try:
             provider = await node.provider()
             # A resident model keeps the context it was loaded with: another would reload it (wire facts A3).
@@ -112,7 +115,9 @@ class AttemptRunner:
                 async for event in events:
                     if state.first_sign_s is None and isinstance(event, Token | Reasoning):
                         state.first_sign_s = self._clock() - state.started
-                    if isinstance(event, Token):
+                    if isinstance(event, Reasoning):
+                        state.thought_chars += len(event.text)
+                    elif isinstance(event, Token):
                         if state.first_token_s is None:
                             state.first_token_s = self._clock() - state.started
                         shown = self._take(event.text, ask, state, hold_back)
@@ -125,8 +130,13 @@ class AttemptRunner:
                         if candidate.model == DEFAULT_MODEL:
                             state.served = event.model
             state.verdict = judge(
-                state.text, ask.prompts, finish_reason=state.finish_reason, length_is_fine=ask.length_is_fine
+                state.text,
+                ask.prompts,
+                finish_reason=state.finish_reason,
+                length_is_fine=ask.length_is_fine,
+                thought=state.thought_chars > 0,
             )
+            await self._note_prompt_cut(provider, ask, state, num_ctx)
             if state.ok and not state.committed and hold_back is not None:
                 state.committed = True
                 yield state.text
@@ -136,6 +146,25 @@ class AttemptRunner:
             state.fault = stop.fault
         finally:
             state.ended = self._clock()
+
+    async def _note_prompt_cut(
+        self, provider: Provider, ask: Ask, state: AttemptState, num_ctx: int | None
+    ) -> None:
+        """Note what the server cut of the prompt; raise _Stopped where that is not allowed.
+
+        The server is asked for its context only where its count is low.
+        """
+        if not is_suspicious(ask.messages, state.usage):
+            return
+        try:
+            loaded = await provider.resident() or ()
+        except CallError:
+            loaded = ()
+        name = state.candidate.model
+        context = next((model.context_length for model in loaded if model.name == name), None)
+        state.prompt_cut = prompt_cut(ask.messages, state.usage, context or num_ctx)
+        if state.prompt_cut is not None and ask.strict_context:
+            raise _Stopped(Fault(FaultKind.CONTEXT_EXCEEDED, state.prompt_cut.text))
 
     def _take(self, piece: str, ask: Ask, state: AttemptState, hold_back: int | None) -> str:
         before = len(state.text)
@@ -187,9 +216,11 @@ class AttemptRunner:
         request = ChatRequest(
             ask.messages,
             candidate.model,
-            max_tokens=ask.max_tokens or self._router.max_tokens,
+            max_tokens=ask.max_tokens,
             temperature=ask.temperature,
+            seed=ask.seed,
             num_ctx=num_ctx,
+            may_cut=not ask.strict_context,
         )
         budgets = self._budgets
         first_s = budgets.first_token_s + ask.size_chars / budgets.prefill_chars_per_s

@@ -121,6 +121,8 @@ def _remedy(result: ExamResult, kind: ServerKind) -> str | None:
         return f"`opskit probe --verbose` tells busy and wedged apart; restart {node} if wedged"
     if state in _ABSENCES:
         return "`opskit probe` tells what answers and how to start the rest"
+    if state == Verdict.ONLY_THINKING:
+        return f"{model} needs more tokens to think than the test allows; choose a model that thinks less"
     if state in set(Verdict):
         if kind.pull:
             return f"its template may be broken: {kind.pull_hint(model)} renews it"

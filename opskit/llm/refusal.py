@@ -7,8 +7,9 @@ from opskit.config.schema import NodeConfig
 from opskit.llm.answer import Attempt, NoAnswer
 from opskit.llm.faults import SERVER_IS_WELL, FaultKind
 from opskit.llm.plan import ModelRequest, Plan, SkipReason, same_model
-from opskit.llm.remedies import fault_remedy
-from opskit.providers.kinds import OPENAI, expected_kind
+from opskit.llm.remedies import fault_remedy, verdict_remedy
+from opskit.llm.verdict import Verdict
+from opskit.providers.kinds import OPENAI, ServerKind, expected_kind
 
 _TIMEOUTS = {
     FaultKind.FIRST_TOKEN_TIMEOUT,
@@ -74,18 +75,19 @@ def _after_attempts(
 def _decisive(attempts: Sequence[Attempt], nodes: Sequence[NodeConfig]) -> str | None:
     """The remedies of the faults that name one, first of all that of the model which was wanted most."""
     servers = {node.name: expected_kind(node.source) for node in nodes}
-    remedies = [
-        fault_remedy(
-            FaultKind(attempt.fault),
-            model=attempt.model,
-            node=attempt.node,
-            server=servers.get(attempt.node, OPENAI),
-            again="ask again",
-        )
-        for attempt in attempts
-        if attempt.fault in _DECISIVE
-    ]
+    remedies = [_remedy(attempt, servers.get(attempt.node, OPENAI)) for attempt in attempts]
     return "; or ".join(list(dict.fromkeys(text for text in remedies if text))[:2]) or None
+
+
+def _remedy(attempt: Attempt, server: ServerKind) -> str | None:
+    if attempt.fault in set(Verdict):
+        limited = attempt.finish_reason == "length"
+        return verdict_remedy(Verdict(attempt.fault), model=attempt.model, limited=limited)
+    if attempt.fault not in _DECISIVE:
+        return None
+    return fault_remedy(
+        FaultKind(attempt.fault), model=attempt.model, node=attempt.node, server=server, again="ask again"
+    )
 
 
 def _reason(attempt: Attempt) -> str:

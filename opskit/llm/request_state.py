@@ -6,6 +6,7 @@ from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome
 from opskit.llm.attempt import AttemptState
 from opskit.llm.faults import Fault, FaultKind, Scope
 from opskit.llm.plan import Candidate, ModelRequest
+from opskit.llm.verdict import Verdict
 
 
 @dataclass(slots=True)
@@ -70,6 +71,7 @@ class RequestState:
             now - self.started,
             attempt.usage,
             attempt.finish_reason,
+            attempt.prompt_cut,
         )
 
 
@@ -79,7 +81,9 @@ def _attempt(attempt: AttemptState, *, fallback: bool) -> Attempt:
         outcome, fault, detail = AttemptOutcome.OK, None, candidate.why
     elif attempt.verdict is not None:
         outcome, fault = AttemptOutcome.REJECTED, attempt.verdict.value
-        detail = f"{len(attempt.text)} characters, {attempt.verdict.value}"
+        detail = _rejection(attempt, attempt.verdict)
+        if attempt.prompt_cut is not None:
+            detail += f"; {attempt.prompt_cut.text}"
     else:
         known_fault = attempt.fault or Fault(FaultKind.SERVER_ERROR, "")
         outcome, fault, detail = AttemptOutcome.FAULT, known_fault.kind.value, known_fault.detail
@@ -96,3 +100,17 @@ def _attempt(attempt: AttemptState, *, fallback: bool) -> Attempt:
         attempt.first_sign_s,
         attempt.finish_reason,
     )
+
+
+def _rejection(attempt: AttemptState, verdict: Verdict) -> str:
+    """Return what is wrong with the text of an attempt, as one line for a person."""
+    if verdict is not Verdict.ONLY_THINKING:
+        return f"{len(attempt.text)} characters, {verdict.value}"
+    thoughts = f"{attempt.thought_chars or len(attempt.text)} characters of thinking and no answer"
+    if attempt.finish_reason != "length":
+        return thoughts
+    tokens, limit = attempt.usage.completion_tokens, attempt.max_tokens
+    if tokens is not None and limit is not None and tokens < limit:
+        ended = f"the server ended it after {tokens} of {limit} tokens"
+        return f"{thoughts}: {ended} (length); its context may be full"
+    return f"{thoughts}: it met its limit (length, max_tokens {limit})"

@@ -21,6 +21,7 @@ from opskit.llm.fit import LOADED, Fit, fit
 from opskit.llm.health import Health
 from opskit.llm.loads import Loads
 from opskit.llm.plan import Candidate, ModelRequest, Plan, PlanContext, SkipReason, plan, same_model
+from opskit.llm.prompt_cut import PromptCut
 from opskit.llm.refusal import refusal
 from opskit.llm.request_state import RequestState
 from opskit.llm.trials import Trials
@@ -59,7 +60,7 @@ class Router:
         self.catalog = Catalog(nodes, ttl_s=router.catalog_ttl_s, clock=clock)
         self.health = Health(circuit)
         self._loads = Loads(budgets, self._loaded)
-        self._runner = AttemptRunner(router, budgets, self._loads, clock)
+        self._runner = AttemptRunner(budgets, self._loads, clock)
         self._trials = Trials(self._nodes, self.health, budgets, clock)
 
     async def chat(self, ask: Ask, session: Session | None = None) -> Answer:
@@ -74,9 +75,11 @@ class Router:
         """Pieces of text, at the end the Answer. Raises NoAnswer, also after pieces were passed on.
 
         A failure before the first piece is invisible: the next model answers. After it the stream ends with
-        the exception, never cleanly.
+        the exception, never cleanly. Whether a prompt was cut is known at the end: with `strict_context` no
+        piece comes before it.
         """
-        route = self._route(ask, session or Session(), hold_back=self._config.holdback_chars)
+        hold_back = None if ask.strict_context else self._config.holdback_chars
+        route = self._route(ask, session or Session(), hold_back=hold_back)
         async with contextlib.aclosing(route) as items:
             async for item in items:
                 yield item
@@ -109,6 +112,7 @@ class Router:
     async def _route(
         self, ask: Ask, session: Session, *, hold_back: int | None
     ) -> AsyncGenerator[str | Answer, None]:
+        ask = ask.with_defaults(self._config)
         state = RequestState(ask, self._clock())
         deadline = state.started + self._budgets.total_s
         allowed = self._config.max_fallbacks if ask.max_fallbacks is None else ask.max_fallbacks
@@ -209,8 +213,9 @@ class Router:
             fallback=state.is_fallback,
             attempt=len(state.attempts) + 1,
             resident=candidate.resident,
-            max_tokens=ask.max_tokens or self._config.max_tokens,
+            max_tokens=ask.max_tokens,
             temperature=ask.temperature,
+            **({} if ask.seed is None else {"seed": ask.seed}),
             why=candidate.why,
             url=self._nodes[candidate.node].config.url,
             **({} if num_ctx is None else {"num_ctx": num_ctx}),
@@ -328,6 +333,7 @@ class Router:
                 status=200,
                 first_token_s=None if attempt.first_token_s is None else round(attempt.first_token_s, 3),
                 tokens=attempt.usage.completion_tokens,
+                **_cut_fields(attempt.prompt_cut),
                 preview=preview,
             )
             return
@@ -339,3 +345,15 @@ class Router:
         fault = attempt.fault or Fault(FaultKind.SERVER_ERROR, "")
         tag = Tag.LLM_CRASH if fault.is_crash else Tag.LLM_ERROR
         self._log.write(tag, **where, fault=fault.kind.value, status=fault.status, detail=fault.detail)
+
+
+def _cut_fields(cut: PromptCut | None) -> dict[str, Value]:
+    """Return what the log says of a prompt that was cut; nothing where it was read whole."""
+    if cut is None:
+        return {}
+    return {
+        "prompt_cut": True,
+        "prompt_tokens": cut.read_tokens,
+        "prompt_tokens_least": cut.least_tokens,
+        "context_tokens": cut.context_tokens,
+    }

@@ -1,4 +1,4 @@
-"""Is this text an answer? Pure judgement on text: empty, echo, loop, cut off.
+"""Is this text an answer? Pure judgement on text: empty, only thinking, echo, loop, cut off.
 
 An answer that says nothing is empty, one that only gives its prompt back is an echo (SPEC B11). To reject a
 right answer is worse than to pass a rare echo: "Good morning!" answers itself, "2+2=4" goes on from "2+2=".
@@ -16,22 +16,30 @@ class Verdict(StrEnum):
     """What is wrong with a text that arrived without a fault."""
 
     EMPTY = "empty"
+    ONLY_THINKING = "only_thinking"
     ECHO = "echo"
     LOOP = "loop"
     CUT_OFF = "cut_off"
 
 
 def judge(
-    text: str, prompts: Sequence[str], *, finish_reason: str = "stop", length_is_fine: bool = False
+    text: str,
+    prompts: Sequence[str],
+    *,
+    finish_reason: str = "stop",
+    length_is_fine: bool = False,
+    thought: bool = False,
 ) -> Verdict | None:
     """None when the text may be passed on.
 
     `prompts` are the texts that must not come back: the goal and the whole prompt. `length_is_fine` is for
-    callers who asked for a few tokens only.
+    callers who asked for a few tokens only. `thought` means that the model thought aloud outside the text.
     """
     if _is_empty(text, prompts):
         if is_loop(without_thinking(text)):
             return Verdict.LOOP
+        if thought or without_thinking(text, prompts) != text:
+            return Verdict.ONLY_THINKING
         cut = finish_reason == "length" and text.strip() and not length_is_fine
         return Verdict.CUT_OFF if cut else Verdict.EMPTY
     answer = visible(text, prompts)

@@ -23,25 +23,32 @@ class ChatRequest:
     """One call of one model.
 
     `model` DEFAULT_MODEL means the resident one. `num_ctx` (tokens) is Ollama's; others ignore it. None
-    leaves the server's default. There is no `keep_alive`: Ollama makes it the life of the model for all later
-    requests of everybody (wire facts A8).
+    leaves the server's default. `may_cut` False asks a server that would cut a prompt which is too long to
+    refuse it instead; most refuse anyway. There is no `keep_alive`: Ollama makes it the life of the
+    model for all later requests of everybody (wire facts A8).
     """
 
     messages: tuple[Message, ...]
     model: str
     max_tokens: int | None = None
     temperature: float | None = None
+    seed: int | None = None
     num_ctx: int | None = None
+    may_cut: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Counts in tokens, durations in seconds; None when the server does not say."""
+    """Counts in tokens, durations in seconds; None when the server does not say.
+
+    `counts_cached` tells whether `prompt_tokens` surely includes what came out of the server's cache.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     load_s: float | None = None
     eval_s: float | None = None
+    counts_cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,8 +117,9 @@ OLLAMA: Final = ServerKind(
     settings_prefix="OLLAMA_",
     advice={
         "not_installed": "`ollama pull {model}`",
-        "context_exceeded": "shorten the prompt, or give it a larger context: `nodes.{node}.num_ctx: N` "
-        "(`ollama show {model}` names the longest that the model can use)",
+        "context_exceeded": "shorten the prompt, or give it a larger context: `nodes.{node}.num_ctx: N`, "
+        "or OLLAMA_CONTEXT_LENGTH=N where the server starts (`ollama show {model}` names the longest that "
+        "the model can use)",
         "broken_model_file": "`ollama rm {model}`, then `ollama pull {model}` fetches its files again; "
         "`df -h` shows whether the disk is full; if it fails again, update Ollama",
         "broken_template": "`ollama show --template {model}` shows it; `ollama pull {model}` fetches the "

@@ -181,11 +181,15 @@ def _body(request: ChatRequest) -> dict[str, Any]:
         "messages": [{"role": m.role, "content": m.content} for m in request.messages],
         "stream": True,
     }
+    if not request.may_cut:
+        body["truncate"] = False
     options: dict[str, Any] = {}
     if request.max_tokens is not None:
         options["num_predict"] = request.max_tokens
     if request.temperature is not None:
         options["temperature"] = request.temperature
+    if request.seed is not None:
+        options["seed"] = request.seed
     if request.num_ctx is not None:
         options["num_ctx"] = request.num_ctx
     if options:

@@ -129,6 +129,8 @@ class OpenAIStyle(Provider):
             body["max_tokens"] = request.max_tokens
         if request.temperature is not None:
             body["temperature"] = request.temperature
+        if request.seed is not None:
+            body["seed"] = request.seed
         return body
 
     async def _guarded(self, model: str) -> str | None:
@@ -277,16 +279,24 @@ def _served(chunk: Mapping[str, Any]) -> str | None:
 
 
 def _usage(chunk: Mapping[str, Any], before: Usage) -> Usage:
-    """What a chunk adds to the counts; `timings` are llama.cpp's, in milliseconds."""
+    """What a chunk adds to the counts; `timings` are llama.cpp's, in milliseconds.
+
+    A server that tells how many tokens were cached counts them among those of the prompt. llama.cpp counts
+    the read and the cached ones apart.
+    """
     usage, timings = chunk.get("usage"), chunk.get("timings")
     if isinstance(usage, Mapping):
         before = replace(
             before,
             prompt_tokens=count(usage.get("prompt_tokens")),
             completion_tokens=count(usage.get("completion_tokens")),
+            counts_cached=isinstance(usage.get("prompt_tokens_details"), Mapping),
         )
     if isinstance(timings, Mapping):
         before = replace(before, eval_s=seconds_of_milliseconds(timings.get("predicted_ms")))
+        read, cached = count(timings.get("prompt_n")), count(timings.get("cache_n"))
+        if before.prompt_tokens is None and read is not None and cached is not None:
+            before = replace(before, prompt_tokens=read + cached, counts_cached=True)
     return before
 
 

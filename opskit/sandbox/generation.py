@@ -99,8 +99,8 @@ def tokenise(text: str) -> tuple[str, ...]:
 
 
 def count_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
-    """Count the prompt in the same tokens."""
-    return len(tokenise(all_text(messages)))
+    """Count the prompt in the same tokens, but no two words as one, as a real tokenizer does."""
+    return sum(max(1, len(re.findall(r"\w+", token))) for token in tokenise(all_text(messages)))
 
 
 def _value(left: int, sign: str, right: int) -> int:

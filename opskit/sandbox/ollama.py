@@ -1,6 +1,7 @@
 """A simulated Ollama server: its endpoints, and how it answers from the first check to the last byte."""
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,15 +42,24 @@ END_S = 0.05
 RETRY_AFTER_S = 1.0
 _BEFORE_LOAD = frozenset({K.RESET, K.GARBAGE, *wire.REFUSALS})
 _CRASHES = {K.CRASH: wire.CRASHED, K.CRASH_OLD: wire.CRASHED_OLD}
-_Stages = tuple[int, int, int]
-"""When a request arrived, its model was loaded and its prompt was read, in `time.perf_counter_ns`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRead:
+    """When a request arrived, its model was loaded and its prompt was read, in `time.perf_counter_ns`."""
+
+    arrived: int
+    loaded: int
+    read: int
+    prompt_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
     """A request to generate, whichever endpoint it came by.
 
-    Without `messages` it is a bare load or unload. `keep_alive_s` None is the server's own.
+    Without `messages` it is a bare load or unload. `keep_alive_s` None is the server's own. `truncate` lets
+    a prompt be cut that is longer than the context.
     """
 
     dialect: Dialect
@@ -58,6 +68,7 @@ class ChatCall:
     limit: int | None
     options: Mapping[str, Any]
     keep_alive_s: float | None
+    truncate: bool = True
 
 
 class SimulatedOllama(SimulatedWebServer):
@@ -175,6 +186,7 @@ class SimulatedOllama(SimulatedWebServer):
             limit=options.get("num_predict"),
             options=options,
             keep_alive_s=wire.parse_keep_alive(body.get("keep_alive")),
+            truncate=body.get("truncate") is not False,
         )
         return await self._answer(request, question)
 
@@ -279,9 +291,14 @@ class SimulatedOllama(SimulatedWebServer):
         if fault := self.faults.take(name, _CRASHES):
             runner.dead = True
             return _refusal(question.dialect, 500, fault.text_or(_CRASHES[fault.kind]))
+        prompt, context = count_tokens(question.messages), runner.options.num_ctx
+        if prompt >= context:
+            if not question.truncate:
+                return _refusal(question.dialect, 400, json.dumps(wire.context_exceeded(prompt, context)))
+            prompt = wire.tokens_left_by_a_cut(context)
         fault = self.faults.take(name, GENERATION)
         script = write_script(fault, question.messages, question.dialect.model, self._reply, question.limit)
-        stages = (arrived, loaded, time.perf_counter_ns())
+        stages = PromptRead(arrived, loaded, time.perf_counter_ns(), prompt)
         if script.ending is Ending.ERROR:
             runner.dead = True
             if not question.stream or not script.sent:
@@ -290,7 +307,7 @@ class SimulatedOllama(SimulatedWebServer):
         return await play(request, question, script, stages)
 
     async def _stream(
-        self, request: web.Request, question: ChatCall, script: Script, stages: _Stages
+        self, request: web.Request, question: ChatCall, script: Script, stages: PromptRead
     ) -> web.StreamResponse:
         answer = web.StreamResponse()
         answer.content_type = question.dialect.stream_type
@@ -311,7 +328,7 @@ class SimulatedOllama(SimulatedWebServer):
         if script.ending is Ending.ERROR:
             await answer.write(question.dialect.failure(script.error))
         if script.ending is Ending.DONE:
-            await answer.write(question.dialect.end(script.reason, _spent(question, stages, len(tokens))))
+            await answer.write(question.dialect.end(script.reason, _spent(stages, len(tokens))))
         await answer.write_eof()
         return answer
 
@@ -323,7 +340,7 @@ class SimulatedOllama(SimulatedWebServer):
             raise SlotLostError from gone
 
     async def _whole(
-        self, request: web.Request, question: ChatCall, script: Script, stages: _Stages
+        self, request: web.Request, question: ChatCall, script: Script, stages: PromptRead
     ) -> web.StreamResponse:
         if script.ending is Ending.HANG:
             await self.hang()
@@ -331,7 +348,7 @@ class SimulatedOllama(SimulatedWebServer):
         finished = script.ending is not Ending.UNFINISHED
         reason = script.reason if finished else None
         text = script.sent_text if not finished else script.text
-        body = question.dialect.whole(text, reason, _spent(question, stages, len(script.tokens)))
+        body = question.dialect.whole(text, reason, _spent(stages, len(script.tokens)))
         answer = web.json_response(body)
         if script.ending is Ending.CUT:
             await self._cut_body(request, answer, script.sent / max(1, len(script.tokens) + 1))
@@ -358,8 +375,9 @@ class SimulatedOllama(SimulatedWebServer):
         return model.load_s
 
 
-def _spent(question: ChatCall, stages: _Stages, tokens: int) -> Spent:
-    return Spent(*stages, time.perf_counter_ns(), count_tokens(question.messages), tokens)
+def _spent(stages: PromptRead, tokens: int) -> Spent:
+    at = (stages.arrived, stages.loaded, stages.read)
+    return Spent(*at, time.perf_counter_ns(), stages.prompt_tokens, tokens)
 
 
 def _refusal(dialect: Dialect, status: int, text: str) -> web.Response:

@@ -23,16 +23,27 @@ OUT_OF_MEMORY = (
     "llama-server reported out-of-memory during startup: "
     "ggml_backend_cuda_buffer_type_alloc_buffer: cudaMalloc failed: out of memory"
 )
-CONTEXT_EXCEEDED = {
-    "error": {
-        "code": 400,
-        "message": "request (5120 tokens) exceeds the available context size (4096 tokens)",
-        "type": "exceed_context_size_error",
-        "n_prompt_tokens": 5120,
-        "n_ctx": 4096,
+
+
+def context_exceeded(tokens: int, context: int) -> dict[str, Any]:
+    """Return the error object of llama.cpp's server, which Ollama hands on as a text."""
+    return {
+        "error": {
+            "code": 400,
+            "message": f"request ({tokens} tokens) exceeds the available context size ({context} tokens)",
+            "type": "exceed_context_size_error",
+            "n_prompt_tokens": tokens,
+            "n_ctx": context,
+        }
     }
-}
-"""The error object of llama.cpp's server, which Ollama hands on as a text."""
+
+
+def tokens_left_by_a_cut(context: int) -> int:
+    """Return how much of a prompt that is too long is read: its first four tokens, and half of the rest."""
+    return context - (context - 4) // 2
+
+
+CONTEXT_EXCEEDED = context_exceeded(5120, 4096)
 REFUSALS = {
     K.UNAUTHORISED: (401, "unauthorized"),
     K.RATE_LIMITED: (429, "rate limit exceeded"),

@@ -120,6 +120,8 @@ class TestStream:
             ({}, {}),
             ({"max_tokens": 5}, {"options": {"num_predict": 5}}),
             ({"temperature": 0.0}, {"options": {"temperature": 0.0}}),
+            ({"seed": 0}, {"options": {"seed": 0}}),
+            ({"may_cut": False}, {"truncate": False}),
             ({"num_ctx": 8192}, {"options": {"num_ctx": 8192}}),
         ],
     )

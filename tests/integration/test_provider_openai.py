@@ -98,6 +98,30 @@ class TestEnds:
         assert (await collect(make()))[-1] == End("stop", Usage(3, 2))
         assert server.bodies(CHAT)[0]["stream_options"] == {"include_usage": True}
 
+    @pytest.mark.parametrize(
+        ("counts", "usage"),
+        [
+            ({"usage": {"prompt_tokens": 9, "completion_tokens": 2}}, Usage(9, 2)),
+            (
+                {
+                    "usage": {
+                        "prompt_tokens": 9,
+                        "completion_tokens": 2,
+                        "prompt_tokens_details": {"cached_tokens": 7},
+                    }
+                },
+                Usage(9, 2, counts_cached=True),
+            ),
+            ({"timings": {"prompt_n": 2, "cache_n": 7}}, Usage(9, counts_cached=True)),
+            ({"timings": {"prompt_n": 2}}, Usage()),
+        ],
+    )
+    async def test_cached_tokens_of_a_prompt(self, node, counts, usage):
+        """Whether they are in the count is told by the server, or not known."""
+        server, make = node
+        server.replies[CHAT] = answer(HELLO, STOP, sse({"choices": []} | counts), DONE)
+        assert (await collect(make()))[-1] == End("stop", usage)
+
 
 class TestEvents:
     async def test_comments_are_signs_of_life(self, node):

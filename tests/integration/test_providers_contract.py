@@ -238,6 +238,15 @@ class TestBodies:
             assert events[-1].reason == "stop"
             assert server.bodies(dialect.path)[0]["messages"] == [{"role": "user", "content": "hi"}]
 
+    async def test_temperature_and_seed_are_sent_only_where_they_are_named(self, dialect, pooled):
+        """Zero is a value; where nothing is named the server uses its own."""
+        async with speaking(dialect, pooled, answer(*dialect.body("ok"))) as (provider, server):
+            await collect(provider, temperature=0.0, seed=0)
+            await collect(provider)
+            named, unnamed = [body | body.get("options", {}) for body in server.bodies(dialect.path)]
+        assert (named["temperature"], named["seed"]) == (0.0, 0)
+        assert not {"temperature", "seed"} & unnamed.keys()
+
     @pytest.mark.parametrize("size", [1, 2, 3, 7])
     async def test_characters_split_over_packets_survive(self, dialect, pooled, size):
         """A packet may end inside a character."""

@@ -60,6 +60,7 @@ async def test_the_document_of_a_run(tmp_path: Path) -> None:
         "node",
         "correlation_id",
         "seconds",
+        "prompt_cut",
         "attempts",
     }
     assert (document["schema_version"], document["ok"], document["output"]) == (1, True, "42")
@@ -193,3 +194,53 @@ async def test_a_task_that_needs_time_is_polled(tmp_path: Path) -> None:
         result = await ran(stage, tmp_path, GOAL)
     assert result.out == "42\n"
     assert "Victoria: " in result.err
+
+
+LONG_GOAL = b"Tell me which of these long sentences matters most, and why it does. " * 1000
+
+
+async def test_a_prompt_that_was_cut_is_told(tmp_path: Path) -> None:
+    """The answer stands; on stderr, in the document and in the log stand the numbers and what to type."""
+    async with staged() as stage:
+        result = await ran(stage, tmp_path, "-", "--local", "--json", stdin=LONG_GOAL, MLX_API_URL="")
+    assert result.status == 0
+    cut = result.document["prompt_cut"]
+    assert (cut["least_tokens"], cut["read_tokens"], cut["context_tokens"]) == (13_000, 2050, 4096)
+    for words in ("2050", "13000", "num_ctx", "OLLAMA_CONTEXT_LENGTH"):
+        assert words in result.err
+    assert "num_ctx" in cut["remedy"]
+    [log] = (tmp_path / "home").rglob("opskit.log")
+    assert "prompt_cut=true prompt_tokens=2050" in log.read_text()
+
+
+async def test_a_prompt_that_was_read_is_not_accused(tmp_path: Path) -> None:
+    """Asked again it comes out of the cache, and nothing is said either."""
+    async with staged() as stage:
+        for _ in range(2):
+            result = await ran(stage, tmp_path, "-", "--local", "--json", stdin=LONG_GOAL[:8000])
+            assert (result.status, result.document["prompt_cut"]) == (0, None)
+            assert "cut" not in result.err
+
+
+async def test_strict_context_refuses_an_answer_to_a_part_of_the_prompt(tmp_path: Path) -> None:
+    """Ollama is asked to refuse; the error names both counts, and nothing is printed as an answer."""
+    async with staged() as stage:
+        options = ("-", "--strict-context", "--stream")
+        result = await ran(stage, tmp_path, *options, stdin=LONG_GOAL, MLX_API_URL="")
+        asked = [r.body for r in stage.ollama.requests if r.path == "/api/chat" and r.body]
+    assert (result.status, result.out) == (1, "")
+    assert "context_exceeded" in result.err
+    assert "4096" in result.err
+    assert "num_ctx" in result.err
+    assert {body["truncate"] for body in asked if body["messages"]} == {False}
+
+
+async def test_strict_context_cannot_be_asked_of_victoria(tmp_path: Path) -> None:
+    """She does not tell what her model read."""
+    async with staged() as stage:
+        remote = await ran(stage, tmp_path, GOAL, "--strict-context", "--remote")
+        here = await ran(stage, tmp_path, GOAL, "--strict-context")
+    assert remote.status == 2
+    assert "--strict-context" in remote.err
+    assert (here.status, here.out) == (0, "42\n")
+    assert "on victoria" not in here.err

@@ -270,10 +270,14 @@ EMPTY: tuple[str, ...] = (
     "Assistant:",
     "**Answer:**",
     "Ответ:",
+    "</think>",
+)
+
+#: Texts that are thoughts and nothing else.
+ONLY_THINKING = (
     "<think>so</think>",
     "<think>so",
     "<THINKING>a</Thinking> ",
-    "</think>",
     "<thought>so</thought>\n",
     "<reasoning>so</reasoning>",
     "<seed:think>so</seed:think>",

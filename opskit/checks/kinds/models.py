@@ -210,7 +210,7 @@ KINDS = (
             "loaded": "whether this check loaded it",
             "answered": "whether a whole, honest answer came",
             "answer": "the answer",
-            "verdict": "empty, echo, loop, cut off, or null for a good answer",
+            "verdict": "empty, only_thinking, echo, loop, cut_off, or null for a good answer",
         },
         {"answered": True},
         _model,

@@ -23,6 +23,20 @@ from opskit.config.schema import CATEGORIES, NodeConfig
         ("router: {max_fallbacks: null}", "router.max_fallbacks", "must be a whole number"),
         ("router: {max_fallbacks: -1}", "router.max_fallbacks", "must be at least 0"),
         ("router: {max_tokens: 0}", "router.max_tokens", "must be at least 1"),
+        ("router: {temperature: -0.1}", "router.temperature", "must be at least 0"),
+        ("router: {temperature: hot}", "router.temperature", "must be a number"),
+        ("router: {seed: 1.5}", "router.seed", "must be a whole number"),
+        (
+            "router: {max_tokens_by_category: {fast: 0}}",
+            "router.max_tokens_by_category.fast",
+            "must be at least 1",
+        ),
+        (
+            "router: {max_tokens_by_category: {fsat: 9}}",
+            "router.max_tokens_by_category.fsat",
+            "unknown key; did you mean `fast`?",
+        ),
+        ("router: {max_tokens_by_category: 9}", "router.max_tokens_by_category", "must be a section"),
         ("router: {memory_factor: x}", "router.memory_factor", "must be a number"),
         ("router: {memory_factor: .nan}", "router.memory_factor", "must be a finite number"),
         ("router: {use_mlx_fallback: yes}", "router.use_mlx_fallback", "must be true or false"),
@@ -248,3 +262,25 @@ def test_an_empty_section_changes_nothing(configured, section: str):
 def test_a_relative_state_folder_belongs_to_the_file(configured, tmp_path: Path):
     """The folder does not depend on where the command is started."""
     assert configured("state_dir: here/there").config.state_dir == str(tmp_path / "here" / "there")
+
+
+def test_what_a_request_asks_for_by_default(configured):
+    """Temperature and seed may be zero; a category of one's own has a limit of its own."""
+    text = """
+        router:
+          categories: {own: [x]}
+          max_tokens_by_category: {fast: 256, own: 99}
+          temperature: 0
+          seed: 0
+    """
+    router = configured(text).config.router
+    assert (router.temperature, router.seed) == (0, 0)
+    limits = [router.max_tokens_for(name) for name in ("fast", "own", "coding")]
+    assert limits == [256, 99, router.max_tokens]
+
+
+def test_a_number_out_of_a_variable_is_a_number(configured):
+    """What `${NAME}` stands for is text."""
+    text = 'router: {temperature: "${HEAT}", seed: "${SEED}", max_tokens_by_category: {fast: "${MANY}"}}'
+    router = configured(text, {"HEAT": "0.2", "SEED": "7", "MANY": "64"}).config.router
+    assert (router.temperature, router.seed, router.max_tokens_for("fast")) == (0.2, 7, 64)

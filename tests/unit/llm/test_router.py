@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from opskit.llm.answer import Session
-from opskit.providers.base import DEFAULT_MODEL, CallCause, End, Reasoning, Token
+from opskit.llm.plan import ModelRequest
+from opskit.providers.base import DEFAULT_MODEL, CallCause, End, Reasoning, Token, Usage
 from tests.parts.rig import fails, named, tried
 from tests.parts.scripted import Pause, Scripted, says
 
@@ -101,6 +102,40 @@ class TestWhoIsAsked:
         assert (await built.ask(GOAL)).text == GOOD
 
 
+class TestDefaultsOfARequest:
+    async def test_they_are_the_same_for_every_model(self, rig):
+        """A fallback is asked for what the first choice was asked for."""
+        first = Scripted({"a": [CRASH]})
+        second = Scripted({"b": [says(GOOD)]})
+        built = rig({"ollama": first, "openai": second}, temperature=0.0, seed=7, max_tokens=99)
+        await built.ask(GOAL, **named("a"))
+        calls = [*first.calls, *second.calls]
+        assert [(call.temperature, call.seed, call.max_tokens) for call in calls] == [(0.0, 7, 99)] * 2
+        assert [line.fields["seed"] for line in built.tagged("LLM_CALL")] == [7, 7]
+
+    async def test_a_category_has_its_own_limit(self, rig):
+        """Other categories keep the general one."""
+        node = Scripted({"a": [says(GOOD)]})
+        built = rig({"ollama": node}, max_tokens=99, max_tokens_by_category={"fast": 8})
+        await built.ask(GOAL, request=ModelRequest(category="fast"))
+        await built.ask(GOAL, request=ModelRequest(category="coding"))
+        assert [call.max_tokens for call in node.calls] == [8, 99]
+
+    async def test_what_the_question_names_comes_first(self, rig):
+        """A temperature of zero is a value."""
+        node = Scripted({"a": [says(GOOD)]})
+        built = rig({"ollama": node}, temperature=0.9, seed=7, max_tokens_by_category={"default": 8})
+        await built.ask(GOAL, temperature=0.0, seed=0, max_tokens=5)
+        call = node.calls[0]
+        assert (call.temperature, call.seed, call.max_tokens) == (0.0, 0, 5)
+
+    async def test_without_configuration_the_server_decides(self, rig):
+        """Neither temperature nor seed is sent."""
+        node = Scripted({"a": [says(GOOD)]})
+        await rig({"ollama": node}).ask(GOAL)
+        assert (node.calls[0].temperature, node.calls[0].seed) == (None, None)
+
+
 class TestFailover:
     @pytest.mark.parametrize(
         "script, why",
@@ -126,8 +161,8 @@ class TestFailover:
             ((Token(GOOD),), "truncated"),
             ((), "truncated"),
             (says(""), "empty"),
-            (says("<think>hm</think>"), "empty"),
-            ((Reasoning("hm"), End("stop")), "empty"),
+            (says("<think>hm</think>"), "only_thinking"),
+            ((Reasoning("hm"), End("stop")), "only_thinking"),
             (says(GOAL), "echo"),
             (says(GOAL[:40]), "echo"),
             (says("I cannot do that. " * 12), "loop"),
@@ -140,6 +175,30 @@ class TestFailover:
         answer = await rig(nodes, order=("mlx", "ollama")).ask(GOAL)
         assert tried(answer) == [("mlx", "a", why), ("ollama", "b", None)]
         assert answer.text == GOOD
+
+    async def test_thinking_that_met_the_limit_names_the_limit(self, rig):
+        """How much it thought, which limit ended it, and what to raise."""
+        script = (Reasoning("first, "), Reasoning("second"), End("length", Usage(completion_tokens=60)))
+        refusal = await rig({"ollama": Scripted({"a": [script]})}, max_tokens=60).refused(GOAL)
+        assert refusal.attempts[0].detail == (
+            "13 characters of thinking and no answer: it met its limit (length, max_tokens 60)"
+        )
+        assert "router.max_tokens" in (refusal.remedy or "")
+
+    async def test_thinking_that_filled_the_context_does_not_blame_max_tokens(self, rig):
+        """Fewer tokens than were allowed, and `length` all the same."""
+        script = (Reasoning("hm"), End("length", Usage(completion_tokens=50)))
+        refusal = await rig({"ollama": Scripted({"a": [script]})}, max_tokens=60).refused(GOAL)
+        assert "50 of 60 tokens" in refusal.attempts[0].detail
+        assert "context" in refusal.attempts[0].detail
+
+    async def test_thinking_that_ended_by_itself_blames_no_limit(self, rig):
+        """More tokens would not have helped."""
+        script = (Reasoning("hm"), End("stop"))
+        refusal = await rig({"ollama": Scripted({"a": [script]})}).refused(GOAL)
+        assert refusal.attempts[0].detail == "2 characters of thinking and no answer"
+        assert "ask again" in (refusal.remedy or "")
+        assert "max_tokens" not in (refusal.remedy or "")
 
     async def test_at_most_three_fallbacks(self, rig):
         """SPEC A3: four attempts in all, each another model, then an honest refusal."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from opskit.llm.echo import is_echo, may_become_echo
 from opskit.llm.verdict import Verdict, judge, may_be_shown
 from opskit.llm.visible import visible, without_thinking
-from tests.parts.answer_pairs import ECHOES, EMPTY, GOALS, LONG, RIGHT, RUSSIAN
+from tests.parts.answer_pairs import ECHOES, EMPTY, GOALS, LONG, ONLY_THINKING, RIGHT, RUSSIAN
 
 #: Few letters and tags, so that texts and prompts often begin alike and are often empty.
 pieces = st.sampled_from(
@@ -79,7 +79,9 @@ pieces = st.sampled_from(
 )
 alike = st.lists(pieces, max_size=12).map("".join)
 goals = st.sampled_from([*GOALS, *(prompt for _, prompt in RIGHT)])
-shown_pairs = st.sampled_from([*RIGHT, *ECHOES, *((answer, goal) for answer in EMPTY for goal in GOALS)])
+shown_pairs = st.sampled_from(
+    [*RIGHT, *ECHOES, *((answer, goal) for answer in (*EMPTY, *ONLY_THINKING) for goal in GOALS)]
+)
 
 
 class TestRightAnswers:
@@ -152,10 +154,25 @@ class TestEmptyAndCutOff:
     @pytest.mark.parametrize("goal", GOALS)
     @pytest.mark.parametrize("text", EMPTY)
     def test_a_text_that_says_nothing_is_empty(self, text, goal):
-        """Control tokens, unseen characters, bare markup, null, a lone label and thoughts are no answer."""
+        """Control tokens, unseen characters, bare markup, null and a lone label are no answer."""
         assert judge(text, [goal]) is Verdict.EMPTY
 
-    @given(st.lists(st.sampled_from([text for text in EMPTY if "hink" not in text]), min_size=1, max_size=4))
+    @pytest.mark.parametrize("reason", ["stop", "length"])
+    @pytest.mark.parametrize("text", ONLY_THINKING)
+    def test_thoughts_without_an_answer_are_only_thinking(self, text, reason):
+        """Whether the model stopped by itself or met its limit: it is not the same as silence."""
+        assert judge(text, GOALS[:1], finish_reason=reason) is Verdict.ONLY_THINKING
+
+    @pytest.mark.parametrize("text", ["", "\n\n", "```\n```"])
+    def test_thoughts_beside_an_empty_text_are_only_thinking(self, text):
+        """Servers send thoughts apart from the text; a few tokens being fine does not change it."""
+        assert judge(text, GOALS[:1], thought=True, length_is_fine=True) is Verdict.ONLY_THINKING
+
+    def test_an_answer_beside_thoughts_passes(self):
+        """Thinking is no fault of an answer."""
+        assert judge("Four.", ["2+2?"], thought=True) is None
+
+    @given(st.lists(st.sampled_from(EMPTY), min_size=1, max_size=4))
     def test_what_is_empty_stays_so_together(self, texts):
         """Nothing and nothing is nothing."""
         assume(not any(any(map(str.isalpha, visible(text))) for text in texts))
@@ -175,10 +192,6 @@ class TestEmptyAndCutOff:
         """`length` is not an end, unless the caller asked for a few tokens only."""
         assert judge("There once was", ["story"], finish_reason="length") is Verdict.CUT_OFF
         assert judge("There once was", ["story"], finish_reason="length", length_is_fine=True) is None
-
-    def test_thinking_that_ran_into_the_limit_is_cut_off(self):
-        """More tokens would have helped: that is not the same as an empty answer."""
-        assert judge("<think>first, ", ["story"], finish_reason="length") is Verdict.CUT_OFF
 
     @given(
         st.text() | alike,
@@ -209,7 +222,7 @@ class TestHoldingBack:
     @example(text="<!--what ```<a_b><-->", prompts=["what"], hold_back=0)
     def test_no_beginning_of_a_rejected_text_is_shown(self, text, prompts, hold_back):
         """If the final text is an echo or empty, all its beginnings were held back."""
-        if judge(text, prompts) in (Verdict.ECHO, Verdict.EMPTY):
+        if judge(text, prompts) in (Verdict.ECHO, Verdict.EMPTY, Verdict.ONLY_THINKING):
             assert not any(may_be_shown(text[:end], prompts, hold_back) for end in range(len(text) + 1))
 
     @settings(max_examples=300)
@@ -218,14 +231,14 @@ class TestHoldingBack:
         """The same for copies and pieces of a prompt among labels, reports and marks."""
         known = (goal, "You asked: ", "User: ", "\n", goal[: len(goal) // 2], more)
         text = " ".join(known[part] for part in parts)
-        if judge(text, [goal]) in (Verdict.ECHO, Verdict.EMPTY):
+        if judge(text, [goal]) in (Verdict.ECHO, Verdict.EMPTY, Verdict.ONLY_THINKING):
             assert not any(may_be_shown(text[:end], [goal], 0) for end in range(len(text) + 1))
 
     @given(pair=shown_pairs)
     def test_no_beginning_of_a_bad_pair_is_shown(self, pair):
         """The same for the tables."""
         text, prompt = pair
-        if judge(text, [prompt]) in (Verdict.ECHO, Verdict.EMPTY):
+        if judge(text, [prompt]) in (Verdict.ECHO, Verdict.EMPTY, Verdict.ONLY_THINKING):
             assert not any(may_be_shown(text[:end], [prompt], 0) for end in range(len(text) + 1))
 
     @given(text=alike, prompts=st.lists(alike, min_size=1, max_size=2))
