@@ -30,13 +30,13 @@ def node_remedy(
         case NodeState.FAILING:
             return _inspect(node, model, kind)
         case NodeState.REFUSED:
-            return f"start it: {kind.start_hint(node.url)}; or correct {_address(node)}"
+            return f"start it: {kind.start_hint(node.url)}; or correct {address_setting(node)}"
         case NodeState.UNREACHABLE:
-            return f"check {_address(node)}: `opskit config show` tells where the address comes from"
+            return f"check {address_setting(node)}: `opskit config show` tells where the address comes from"
         case NodeState.UNAUTHORISED:
             return f"give its key: set `nodes.{node.name}.api_key: ${{NAME}}` and export NAME"
         case NodeState.NOT_CONFIGURED:
-            return f"set {_address(node)}"
+            return f"set {address_setting(node)}"
 
 
 def agent_remedy(agent: AgentConfig, state: NodeState) -> str | None:
@@ -75,6 +75,7 @@ def _inspect(node: NodeConfig, model: str | None, kind: ServerKind) -> str:
     return f"look at the log of the server at {node.url}, then restart it: {kind.start_hint(node.url)}"
 
 
-def _address(node: NodeConfig) -> str:
+def address_setting(node: NodeConfig) -> str:
+    """Return the variable, or the key of the file, that gives a node its address."""
     names = {"ollama": "OLLAMA_API_URL", "mlx": "MLX_API_URL"}
     return names.get(node.name, f"`nodes.{node.name}.url`")

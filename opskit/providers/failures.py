@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import httpx
 
-from opskit.providers.base import CallCause, CallError
+from opskit.providers.base import CallCause, CallError, TlsProblem
 
 Phase = Literal["connect", "request", "stream"]
 
@@ -46,6 +46,34 @@ _SENTENCES = {
     CallCause.CLOSED: "the server closed the connection before the reply was complete",
     CallCause.PAYLOAD: "the server does not speak proper HTTP",
 }
+_TLS_SENTENCES = {
+    TlsProblem.NOT_TLS: "the server does not speak TLS: its address begins with http://, not https://",
+    TlsProblem.SELF_SIGNED: "its certificate is signed by itself, not by an authority",
+    TlsProblem.UNKNOWN_AUTHORITY: "its certificate is signed by an authority that is not known here",
+    TlsProblem.EXPIRED: "its certificate has expired",
+    TlsProblem.NOT_YET_VALID: "its certificate is not valid yet",
+    TlsProblem.OTHER_NAME: "its certificate is for another name than that of the address",
+    TlsProblem.OTHER: "the TLS handshake failed",
+}
+#: X509_V_ERR_* of OpenSSL (x509_vfy.h).
+_CERTIFICATES = {
+    2: TlsProblem.UNKNOWN_AUTHORITY,
+    9: TlsProblem.NOT_YET_VALID,
+    10: TlsProblem.EXPIRED,
+    18: TlsProblem.SELF_SIGNED,
+    19: TlsProblem.UNKNOWN_AUTHORITY,
+    20: TlsProblem.UNKNOWN_AUTHORITY,
+    21: TlsProblem.UNKNOWN_AUTHORITY,
+    62: TlsProblem.OTHER_NAME,
+    64: TlsProblem.OTHER_NAME,
+}
+#: What OpenSSL, by its versions, calls an answer that is no TLS.
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG")
+#: How web servers that stand in front of others name themselves.
+_PROXIES = (
+    *("nginx", "openresty", "caddy", "apache", "haproxy", "envoy", "istio-envoy", "traefik", "cloudflare"),
+    *("squid", "varnish", "awselb", "lighttpd", "tengine", "microsoft-iis"),
+)
 
 
 @contextlib.contextmanager
@@ -70,7 +98,20 @@ def _translate(exc: BaseException, phase: Phase) -> CallError:
     elif cause is CallCause.TIMEOUT:
         # The only timeout left to the library is that of the connection.
         phase = "connect"
+    if cause is CallCause.TLS:
+        problem = _tls_problem(exc)
+        return CallError(cause, _TLS_SENTENCES[problem], phase=phase, tls=problem)
     return CallError(cause, _SENTENCES[cause], phase=phase)
+
+
+def _tls_problem(exc: BaseException) -> TlsProblem:
+    for link in _chain(exc):
+        # aiohttp's exceptions have the types of those that they wrap, and not their fields.
+        if isinstance(link, ssl.SSLCertVerificationError) and hasattr(link, "verify_code"):
+            return _CERTIFICATES.get(link.verify_code, TlsProblem.OTHER)
+        if isinstance(link, ssl.SSLError) and getattr(link, "reason", None) in _NOT_TLS:
+            return TlsProblem.NOT_TLS
+    return TlsProblem.OTHER
 
 
 def _cause(exc: BaseException) -> CallCause:
@@ -117,6 +158,32 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
         queue.extend(exc for exc in inner if isinstance(exc, BaseException))
         if isinstance(link, BaseExceptionGroup):
             queue.extend(link.exceptions)
+
+
+def redirect(response: httpx.Response) -> str | None:
+    """Return where a reply sends its reader, without user, query and fragment; None for any other reply."""
+    if not response.is_redirect or "Location" not in response.headers:
+        return None
+    try:
+        target = response.url.join(response.headers["Location"])
+    except (httpx.InvalidURL, ValueError):
+        return None
+    location = str(target.copy_with(username=None, password=None, query=None, fragment=None))
+    return location if location.isprintable() else None
+
+
+def relayed_text(status: int, server: str, raw: bytes) -> str | None:
+    """Return what a proxy means that answers 502 or 504 for a server; None for an answer of the server.
+
+    Model servers answer in JSON; proxies name themselves, or write a page.
+    """
+    name = server.partition("/")[0].partition(" ")[0].strip()
+    is_proxy = name.lower() in _PROXIES or raw.lstrip()[:1] == b"<"
+    if status not in (502, 504) or not is_proxy or raw.lstrip()[:1] == b"{":
+        return None
+    who = name if name.lower() in _PROXIES else "a proxy"
+    reason = "does not answer in time" if status == 504 else "cannot be reached"
+    return f"{who} answers in front of the server, and the server behind it {reason}"
 
 
 def error_text(raw: bytes | Mapping[str, Any]) -> tuple[str, str | None]:

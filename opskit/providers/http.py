@@ -11,7 +11,14 @@ import httpx
 
 from opskit import __version__
 from opskit.providers.base import CallCause, CallError, without_reason
-from opskit.providers.failures import clock_ahead, error_text, retry_after, translated
+from opskit.providers.failures import (
+    clock_ahead,
+    error_text,
+    redirect,
+    relayed_text,
+    retry_after,
+    translated,
+)
 from opskit.providers.transport import connecting, trace, transport
 
 _ERROR_BODY_BYTES = 64 * 1024
@@ -194,11 +201,22 @@ async def _status_error(response: httpx.Response) -> CallError:
             raw = await _read(response, _ERROR_BODY_BYTES)
     except (CallError, TimeoutError):
         raw = b""
+    return status_error(response, raw)
+
+
+def status_error(response: httpx.Response, raw: bytes) -> CallError:
+    """Return the failed call behind a reply whose status is no success."""
     text, error_type = error_text(raw)
+    location = redirect(response)
+    if location is not None:
+        text = f"it redirects to {location}"
+    relayed = relayed_text(response.status_code, response.headers.get("Server", ""), raw)
     return CallError(
         CallCause.STATUS,
-        text or without_reason(response.status_code),
+        relayed or text or without_reason(response.status_code),
         status=response.status_code,
         retry_after_s=retry_after(response.headers.get("Retry-After")),
         error_type=error_type,
+        location=location,
+        relayed=relayed is not None,
     )

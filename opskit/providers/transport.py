@@ -24,6 +24,9 @@ async def trace(event: str, _info: Mapping[str, Any]) -> None:
 def transport(base_url: str, *, pooled: bool) -> httpx.AsyncBaseTransport:
     verify: ssl.SSLContext | bool = base_url.startswith("https:")
     limits = httpx.Limits(max_connections=256, max_keepalive_connections=64, keepalive_expiry=30.0)
+    if verify:
+        # SSL_CERT_FILE and SSL_CERT_DIR add the authorities of a company, as for every client of OpenSSL.
+        verify = httpx.create_ssl_context(trust_env=True)
     if not pooled:
         return httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits)
     return _aiohttp_transport(verify, limits)
