@@ -7,7 +7,7 @@ which the frozen tree is built.
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from opskit.config.origins import (
     sections,
     server_settings,
 )
+from opskit.config.proxy import proxy_of
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.errors import ConfigError, StateError
 
@@ -89,7 +90,7 @@ def load(
         layers |= {} if not at_localhost or _resolves(HOST_OF_DOCKER) else at_localhost
     if problems:
         raise InvalidConfigError(problems)
-    config = _build(layers, str(source.path) if source else None)
+    config = _build(layers, str(source.path) if source else None, environ)
     notes = tuple(f"{key}: {setting.note}" for key, setting in layers.items() if setting.note)
     return LoadedConfig(config, {key: setting.origin for key, setting in layers.items()}, notes)
 
@@ -147,9 +148,10 @@ def _read(name: str, cwd: Path) -> _Source | None:
     return _Source(path, printable(name, PATH_CHARS), content)
 
 
-def _build(layers: Settings, path: str | None) -> Config:
+def _build(layers: Settings, path: str | None, environ: Mapping[str, str]) -> Config:
     """Return the tree of the merged layers, which are completed with the defaults of the schema."""
-    nodes = tuple(_members(layers, "nodes", NodeConfig))
+    members = _members(layers, "nodes", NodeConfig)
+    nodes = tuple(replace(node, proxy=proxy_of(node, environ)) for node in members)
     agents = tuple(_members(layers, "agents", AgentConfig))
     config: Config = _record(layers, (), Config, path=path, nodes=nodes, agents=agents)
     return config
@@ -166,7 +168,7 @@ def _record(layers: Settings, prefix: tuple[str, ...], schema: type, /, **values
     """Return an instance of `schema` from the values at `prefix` and the given ones."""
     sections_of_schema = sections() if schema is Config else {}
     for field in fields(schema):
-        if field.name in values:
+        if field.name in (*values, "proxy"):
             continue
         if field.name in sections_of_schema:
             values[field.name] = _record(layers, (field.name,), sections_of_schema[field.name])

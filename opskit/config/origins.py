@@ -235,7 +235,7 @@ def shown(config: Config, origins: Mapping[str, Origin]) -> Iterator[Shown]:
 
 #: What is no key of a file, and the nodes and agents, which are shown by name.
 _NO_KEYS = {
-    NodeConfig: ("name", "explicit"),
+    NodeConfig: ("name", "explicit", "proxy"),
     AgentConfig: ("name", "explicit"),
     Config: ("nodes", "agents", "path"),
 }

@@ -42,12 +42,17 @@ class AddressProblem:
 async def examine_address(config: NodeConfig, error: CallError) -> AddressProblem | None:
     """Return why a call of a node failed, where its address or what stands before it explains that."""
     parts = urlsplit(config.url)
+    if error.cause is CallCause.PROXY:
+        return _of_way_out(parts, error)
     if error.relayed:
         return _of_proxy(config, error)
     if error.location is not None:
         return await _of_redirect(config, error.location)
     if error.cause is CallCause.REFUSED:
         return await _of_family(config, parts)
+    if config.proxy is not None and error.cause is not CallCause.TLS:
+        # Whatever else is tried would not go through the proxy.
+        return None
     if parts.scheme == "https" and error.cause in _NO_HANDSHAKE:
         return await _of_tls(config, parts, error)
     if error.cause in _NO_PLAIN_HTTP or error.status == 400:
@@ -57,6 +62,16 @@ async def examine_address(config: NodeConfig, error: CallError) -> AddressProble
     if parts.path and (error.cause is CallCause.PAYLOAD or error.status in (404, 405)):
         return await _of_path(config, parts)
     return None
+
+
+def _of_way_out(parts: SplitResult, error: CallError) -> AddressProblem:
+    """The proxy of the environment by which a node on the internet is asked."""
+    variable = "https_proxy" if parts.scheme == "https" else "http_proxy"
+    remedy = (
+        f"correct {variable}, HTTPS_PROXY or ALL_PROXY (`http://USER:PASSWORD@HOST:PORT`), or add "
+        f"{parts.hostname} to NO_PROXY; `curl -v {urlunsplit(parts)}` goes the same way"
+    )
+    return AddressProblem(error.text, remedy)
 
 
 async def _of_family(config: NodeConfig, parts: SplitResult) -> AddressProblem | None:

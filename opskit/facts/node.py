@@ -14,6 +14,7 @@ from opskit.facts.survey import Survey
 from opskit.llm.catalog import NodeView, generates
 from opskit.llm.faults import Fault, classify
 from opskit.providers.base import DEFAULT_MODEL, CallError, ModelInfo, Resident
+from opskit.providers.failures import proxy_error
 from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.providers.node import Node, NodeContents, read_contents
 from opskit.system.host import is_loopback
@@ -102,9 +103,11 @@ class NodeFacts:
 
 async def read_node(survey: Survey, config: NodeConfig) -> NodeFacts:
     """Connect, then read the metadata of a node. Never raises for what the server does."""
-    tcp = await connects(config.url, timeout_s=survey.config.budgets.connect_s)
+    tcp = await connects(config.proxy or config.url, timeout_s=survey.config.budgets.connect_s)
     if tcp.problem is not None:
-        refused = not_connected(config.url, tcp)
+        refused = not_connected(config.proxy or config.url, tcp)
+        if config.proxy is not None:
+            refused = proxy_error(config.proxy, refused)
         facts = NodeFacts(config=config, tcp=tcp, failed=ReadingStep.TCP, error=refused)
     else:
         node = survey.node(config)

@@ -125,6 +125,7 @@ class CallCause(StrEnum):
     UNREACHABLE = "unreachable"
     NAME = "name"
     TLS = "tls"
+    PROXY = "proxy"
     TIMEOUT = "timeout"
     RESET = "reset"
     CLOSED = "closed"

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import httpx
 
+from opskit.config.proxy import without_password
 from opskit.providers.base import CallCause, CallError, TlsProblem
 
 Phase = Literal["connect", "request", "stream"]
@@ -42,6 +43,7 @@ _SENTENCES = {
     CallCause.UNREACHABLE: "the host cannot be reached (no route)",
     CallCause.NAME: "the host name does not resolve",
     CallCause.TLS: "the TLS handshake failed",
+    CallCause.PROXY: "the proxy refuses the connection",
     CallCause.TIMEOUT: "no connection within the time allowed",
     CallCause.CLOSED: "the server closed the connection before the reply was complete",
     CallCause.PAYLOAD: "the server does not speak proper HTTP",
@@ -93,7 +95,7 @@ def translated(phase: Phase) -> Iterator[None]:
 
 def _translate(exc: BaseException, phase: Phase) -> CallError:
     cause = _cause(exc)
-    if cause in (CallCause.REFUSED, CallCause.NAME, CallCause.TLS, CallCause.UNREACHABLE):
+    if cause in (CallCause.REFUSED, CallCause.NAME, CallCause.TLS, CallCause.UNREACHABLE, CallCause.PROXY):
         phase = "connect"
     elif cause is CallCause.TIMEOUT:
         # The only timeout left to the library is that of the connection.
@@ -101,7 +103,18 @@ def _translate(exc: BaseException, phase: Phase) -> CallError:
     if cause is CallCause.TLS:
         problem = _tls_problem(exc)
         return CallError(cause, _TLS_SENTENCES[problem], phase=phase, tls=problem)
+    if cause is CallCause.PROXY:
+        return CallError(cause, _SENTENCES[cause], phase=phase, status=_proxy_status(exc))
     return CallError(cause, _SENTENCES[cause], phase=phase)
+
+
+def _proxy_status(exc: BaseException) -> int | None:
+    """Return the status with which a proxy refuses a CONNECT: httpcore has it in its text alone."""
+    for link in _chain(exc):
+        if type(link).__name__ == "ClientHttpProxyError":
+            return getattr(link, "status", None)
+    number = str(exc).partition(" ")[0]
+    return int(number) if number.isascii() and number.isdecimal() and len(number) == 3 else None
 
 
 def _tls_problem(exc: BaseException) -> TlsProblem:
@@ -121,6 +134,8 @@ def _cause(exc: BaseException) -> CallCause:
     if known:
         # One name may stand for several addresses: a refusal tells more than a missing route to another.
         return CallCause.REFUSED if CallCause.REFUSED in known else known[0]
+    if isinstance(exc, httpx.ProxyError):
+        return CallCause.PROXY
     for names, cause in _BY_NAME:
         for link in links:
             if type(link).__name__ in names:
@@ -158,6 +173,25 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
         queue.extend(exc for exc in inner if isinstance(exc, BaseException))
         if isinstance(link, BaseExceptionGroup):
             queue.extend(link.exceptions)
+
+
+def proxy_error(proxy: str, error: CallError) -> CallError:
+    """Return a call that failed before its server was reached as one that failed at the proxy.
+
+    What is wrong with TLS is the server's own.
+    """
+    if error.cause is CallCause.TLS:
+        return error
+    name = without_password(proxy)
+    if error.cause is not CallCause.PROXY:
+        text = f"the proxy {name} cannot be reached: {error.text}"
+    elif error.status == 407:
+        text = f"the proxy {name} wants a user name and password (HTTP 407)"
+    else:
+        text = f"the proxy {name} refuses the connection" + (
+            f" (HTTP {error.status})" if error.status else ""
+        )
+    return CallError(CallCause.PROXY, text, phase="connect")
 
 
 def redirect(response: httpx.Response) -> str | None:

@@ -14,6 +14,7 @@ from opskit.providers.base import CallCause, CallError, without_reason
 from opskit.providers.failures import (
     clock_ahead,
     error_text,
+    proxy_error,
     redirect,
     relayed_text,
     retry_after,
@@ -36,11 +37,13 @@ class HttpClient:
         connect_s: float = 2.0,
         metadata_s: float = 3.0,
         pooled: bool = False,
+        proxy: str | None = None,
     ) -> None:
         headers = {"User-Agent": f"opskit/{__version__}"}
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
         self.base_url = base_url
+        self._proxy = proxy
         self.metadata_s = metadata_s
         #: How far the server's clock was ahead of ours in its last document; 0 where it does not say.
         self.clock_ahead = timedelta()
@@ -52,7 +55,7 @@ class HttpClient:
             base_url=base_url,
             headers=headers,
             timeout=httpx.Timeout(None, connect=connect_s),
-            transport=transport(base_url, pooled=pooled),
+            transport=transport(base_url, pooled=pooled, proxy=proxy),
             trust_env=False,
         )
 
@@ -127,12 +130,21 @@ class HttpClient:
                 method, path, content=content, headers=headers, extensions={"trace": trace}
             )
             try:
-                with translated("request"):
-                    return await self._client.send(request, stream=True)
+                return await self._reply(request)
             except CallError as error:
+                if self._proxy is not None and error.phase == "connect":
+                    raise proxy_error(self._proxy, error) from error
                 if again or opened or error.cause not in (CallCause.RESET, CallCause.CLOSED):
                     raise
                 again = True
+
+    async def _reply(self, request: httpx.Request) -> httpx.Response:
+        with translated("request"):
+            response = await self._client.send(request, stream=True)
+        if self._proxy is not None and response.status_code == 407:
+            await response.aclose()
+            raise CallError(CallCause.PROXY, "", phase="connect", status=407)
+        return response
 
     async def aclose(self) -> None:
         await self._client.aclose()

@@ -35,6 +35,7 @@ class Node:
             connect_s=budgets.connect_s,
             metadata_s=budgets.metadata_s,
             pooled=pooled,
+            proxy=config.proxy,
         )
         self._given = provider
         self._provider = provider
