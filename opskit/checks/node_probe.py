@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from opskit.checks.probe_stages import ProbeFailed, ProbeStage, Stages, process_json
 from opskit.checks.probe_token import FirstToken, ask_for_answer, ask_for_token
-from opskit.checks.remedies import address_setting, node_remedy
+from opskit.checks.remedies import address_setting, node_remedy, stranger_remedy
 from opskit.checks.runner_assessment import (
     RunnerAssessment,
     assess_runner,
@@ -331,7 +331,8 @@ class _Probing:
             self.stages.connected(facts.tcp, self.survey.config.budgets.connect_s)
         name = "http" if facts.failed is ReadingStep.HTTP else "tcp"
         self.stages.add(name, Status.FAIL, facts.http_s, problem.detail)
-        state = NodeState.FAILING if facts.fault is None else state_of(facts.fault)
+        is_relayed = facts.error is not None and facts.error.relayed
+        state = NodeState.FAILING if facts.fault is None or is_relayed else state_of(facts.fault)
         raise ProbeFailed(state, problem.detail, remedy)
 
     def _saw_slots(self, total: int, busy: int) -> None:
@@ -347,7 +348,8 @@ class _Probing:
         if facts.failed is ReadingStep.HTTP and facts.error is not None:
             state, detail = await stages.reason(facts.error, facts.http_s)
             stages.add("http", Status.FAIL, facts.http_s, detail)
-            raise ProbeFailed(state, detail)
+            is_stranger = classify(facts.error).kind is FaultKind.BAD_PAYLOAD
+            raise ProbeFailed(state, detail, stranger_remedy(self.config) if is_stranger else None)
         stages.add("http", Status.PASS, facts.http_s, facts.version or "")
         if facts.failed is ReadingStep.MODELS and facts.error is not None:
             state, detail = await stages.reason(facts.error, facts.models_s)

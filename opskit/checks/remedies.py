@@ -3,6 +3,8 @@
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.providers.kinds import EXAMPLE_MODEL, ServerKind, expected_kind
+from opskit.system.host import is_loopback
+from opskit.system.network import endpoint
 from opskit.system.sockets import Listener
 
 
@@ -37,6 +39,15 @@ def node_remedy(
             return f"give its key: set `nodes.{node.name}.api_key: ${{NAME}}` and export NAME"
         case NodeState.NOT_CONFIGURED:
             return f"set {address_setting(node)}"
+
+
+def stranger_remedy(node: NodeConfig) -> str:
+    """Return what to type where something answers that is no model server."""
+    port = endpoint(node.url)[1]
+    shows = (
+        f"`opskit verify --add port port={port}` shows what listens there; " if is_loopback(node.url) else ""
+    )
+    return f"{shows}correct {address_setting(node)} (`opskit config show` tells where it comes from)"
 
 
 def agent_remedy(agent: AgentConfig, state: NodeState) -> str | None:

@@ -96,6 +96,11 @@ class NodeConfig:
     proxy: Secret | None = None
 
     @property
+    def dialled(self) -> str:
+        """The URL whose host and port are connected to: that of the proxy where there is one."""
+        return self.proxy or self.url
+
+    @property
     def is_mlx(self) -> bool:
         """Whether `--use-mlx` and the rules for MLX are about this node (SPEC A5, A6, B10)."""
         return self.source == "mlx"

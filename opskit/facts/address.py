@@ -158,8 +158,8 @@ async def _of_redirect(config: NodeConfig, location: str) -> AddressProblem:
     detail = f"{config.url} redirects to {location}"
     if page and await _answers(config, address):
         return AddressProblem(detail, address=address)
-    remedy = "write the address at which the server itself answers: a redirect is not followed"
-    return AddressProblem(detail, remedy)
+    where = address if page else "the address at which the server itself answers"
+    return AddressProblem(detail, f"write {where}: a redirect is not followed")
 
 
 def _of_proxy(config: NodeConfig, error: CallError) -> AddressProblem:

@@ -103,9 +103,9 @@ class NodeFacts:
 
 async def read_node(survey: Survey, config: NodeConfig) -> NodeFacts:
     """Connect, then read the metadata of a node. Never raises for what the server does."""
-    tcp = await connects(config.proxy or config.url, timeout_s=survey.config.budgets.connect_s)
+    tcp = await connects(config.dialled, timeout_s=survey.config.budgets.connect_s)
     if tcp.problem is not None:
-        refused = not_connected(config.proxy or config.url, tcp)
+        refused = not_connected(config.dialled, tcp)
         if config.proxy is not None:
             refused = proxy_error(config.proxy, refused)
         facts = NodeFacts(config=config, tcp=tcp, failed=ReadingStep.TCP, error=refused)

@@ -21,7 +21,10 @@ _TIMEOUTS = {
 }
 _ABSENT = {FaultKind.REFUSED, FaultKind.UNREACHABLE, FaultKind.CONNECT_TIMEOUT}
 #: What a wrong address, or something before the server, looks like: starting the server does not help.
-_ASTRAY = {FaultKind.UNREACHABLE, FaultKind.BAD_PAYLOAD, FaultKind.SERVER_ERROR, FaultKind.EMPTY_REPLY}
+_ASTRAY = {
+    FaultKind.UNREACHABLE, FaultKind.BAD_PAYLOAD, FaultKind.BAD_REQUEST, FaultKind.SERVER_ERROR,
+    FaultKind.EMPTY_REPLY,
+}  # fmt: skip
 _NOT_THERE = _ABSENT | {FaultKind.UNAUTHORISED}
 #: Faults after which one certain thing is to be typed; others say less than the remedy of their code.
 _DECISIVE = SERVER_IS_WELL | {FaultKind.UNAUTHORISED, FaultKind.NOT_INSTALLED, FaultKind.RATE_LIMITED}

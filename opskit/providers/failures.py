@@ -6,6 +6,7 @@ By type and errno, never by text, wherever the libraries allow it.
 import contextlib
 import errno
 import json
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -71,6 +72,12 @@ _CERTIFICATES = {
 }
 #: What OpenSSL, by its versions, calls an answer that is no TLS.
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG")
+#: What HAProxy, Envoy and Traefik write in the place of a server.
+_UPSTREAM = re.compile(
+    rb"(?i)no server is available to handle|no healthy upstream|upstream connect error|\A(no available server"
+    rb"|bad gateway|gateway timeout)\Z"
+)
+_TITLE = re.compile(r"(?is)<title[^>]*>(.{1,200}?)</title>")
 #: How web servers that stand in front of others name themselves.
 _PROXIES = (
     *("nginx", "openresty", "caddy", "apache", "haproxy", "envoy", "istio-envoy", "traefik", "cloudflare"),
@@ -212,8 +219,10 @@ def relayed_text(status: int, server: str, raw: bytes) -> str | None:
     Model servers answer in JSON; proxies name themselves, or write a page.
     """
     name = server.partition("/")[0].partition(" ")[0].strip()
-    is_proxy = name.lower() in _PROXIES or raw.lstrip()[:1] == b"<"
-    if status not in (502, 504) or not is_proxy or raw.lstrip()[:1] == b"{":
+    body = raw.strip()
+    says_so = _UPSTREAM.search(body) is not None
+    is_proxy = name.lower() in _PROXIES or body[:1] == b"<" or says_so
+    if body[:1] == b"{" or not is_proxy or not (status in (502, 504) or (status == 503 and says_so)):
         return None
     who = name if name.lower() in _PROXIES else "a proxy"
     reason = "does not answer in time" if status == 504 else "cannot be reached"
@@ -231,7 +240,8 @@ def error_text(raw: bytes | Mapping[str, Any]) -> tuple[str, str | None]:
         try:
             body = json.loads(decoded)
         except (ValueError, RecursionError):
-            return " ".join(decoded.split())[:500], None
+            title = _TITLE.search(decoded) if decoded.startswith("<") else None
+            return " ".join((title[1] if title else decoded).split())[:500], None
     else:
         body = raw
     if not isinstance(body, Mapping):

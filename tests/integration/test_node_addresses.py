@@ -180,6 +180,48 @@ async def test_a_status_below_400_is_no_yes(tmp_path: Path):
     assert probe.state is NodeState.FAILING
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><h1>503 Service Unavailable</h1>\nNo server is available to handle this request.\n",
+        b"upstream connect error or disconnect/reset before headers. reset reason: connection failure",
+        b"no available server\n",
+    ],
+)
+async def test_a_balancer_without_a_server(tmp_path: Path, body: bytes):
+    """The 503 of HAProxy, Envoy and Traefik is no busy server."""
+    with pages(status=503, body=body) as port:
+        probe = await probed(f"http://127.0.0.1:{port}", tmp_path)
+    assert probe.state is NodeState.FAILING
+    assert "the server behind it cannot be reached" in probe.detail
+
+
+async def test_a_page_in_html_is_told_by_its_title(tmp_path: Path):
+    """Markup of a proxy that wants a password is not shown."""
+    body = b"<html>\n<head><title>401 Authorization Required</title></head><body>x</body></html>"
+    with pages(status=401, body=body) as port:
+        probe = await probed(f"http://127.0.0.1:{port}", tmp_path)
+    assert probe.detail == "HTTP 401: 401 Authorization Required"
+
+
+async def test_a_stranger_is_no_ollama_without_a_model(tmp_path: Path):
+    """What answers in another way gets no advice for Ollama."""
+    with pages(status=200, body=b"welcome") as port:
+        probe = await probed(f"http://127.0.0.1:{port}", tmp_path)
+    assert f"`opskit verify --add port port={port}`" in (probe.advice() or "")
+    assert "OLLAMA_API_URL" in (probe.advice() or "")
+
+
+async def test_a_redirect_to_https_with_a_certificate_that_is_not_trusted(tmp_path: Path):
+    """The whole address is redirected: it is what to write, though its certificate is not trusted yet."""
+    with (
+        pages(tls=signed("127.0.0.1").context(tmp_path)) as port,
+        pages(redirect=f"https://127.0.0.1:{port}") as front,
+    ):
+        probe = await probed(f"http://127.0.0.1:{front}", tmp_path)
+    assert f"write https://127.0.0.1:{port}: a redirect is not followed" in (probe.advice() or "")
+
+
 def test_a_run_does_not_say_start_the_server_where_the_address_is_wrong(tmp_path: Path):
     """A refusal names the cause, and sends to what tells the address."""
     with pages() as port:
