@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from opskit.checks.probe_stages import ProbeFailed, ProbeStage, Stages, process_json
 from opskit.checks.probe_token import FirstToken, ask_for_answer, ask_for_token
-from opskit.checks.remedies import node_remedy
+from opskit.checks.remedies import address_setting, node_remedy, stranger_remedy
 from opskit.checks.runner_assessment import (
     RunnerAssessment,
     assess_runner,
@@ -20,8 +20,9 @@ from opskit.checks.runner_assessment import (
     assess_unserved,
     is_idle,
 )
-from opskit.checks.state import CODES, NodeState
+from opskit.checks.state import CODES, NodeState, state_of
 from opskit.config.schema import Config, NodeConfig
+from opskit.facts.address import AddressProblem
 from opskit.facts.node import NodeFacts, ReadingStep, read_node
 from opskit.facts.runner import read_runners
 from opskit.facts.survey import Survey
@@ -322,18 +323,33 @@ class _Probing:
         self.stages.add("runner", status, seconds, assessment.detail)
         raise ProbeFailed(assessment.state, assessment.detail, remedy)
 
+    def _end_at_address(self, facts: NodeFacts, problem: AddressProblem) -> NoReturn:
+        remedy = problem.remedy
+        if problem.address is not None:
+            remedy = f"set {address_setting(self.config)} to {problem.address}"
+        if facts.tcp is not None and facts.tcp.problem is None:
+            self.stages.connected(facts.tcp, self.survey.config.budgets.connect_s)
+        name = "http" if facts.failed is ReadingStep.HTTP else "tcp"
+        self.stages.add(name, Status.FAIL, facts.http_s, problem.detail)
+        is_relayed = facts.error is not None and facts.error.relayed
+        state = NodeState.FAILING if facts.fault is None or is_relayed else state_of(facts.fault)
+        raise ProbeFailed(state, problem.detail, remedy)
+
     def _saw_slots(self, total: int, busy: int) -> None:
         self.slots = (total, busy)
 
     async def _judge_facts(self) -> None:
         """The stages that cost the server nothing: tcp, http, models, resident. Raises ProbeFailed."""
         facts, stages = self.facts, self.stages
+        if facts.address_problem is not None and facts.error is not None:
+            self._end_at_address(facts, facts.address_problem)
         if facts.tcp is not None:
             stages.connected(facts.tcp, self.survey.config.budgets.connect_s)
         if facts.failed is ReadingStep.HTTP and facts.error is not None:
             state, detail = await stages.reason(facts.error, facts.http_s)
             stages.add("http", Status.FAIL, facts.http_s, detail)
-            raise ProbeFailed(state, detail)
+            is_stranger = classify(facts.error).kind is FaultKind.BAD_PAYLOAD
+            raise ProbeFailed(state, detail, stranger_remedy(self.config) if is_stranger else None)
         stages.add("http", Status.PASS, facts.http_s, facts.version or "")
         if facts.failed is ReadingStep.MODELS and facts.error is not None:
             state, detail = await stages.reason(facts.error, facts.models_s)

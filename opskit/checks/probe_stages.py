@@ -62,9 +62,11 @@ class Stages:
 
     def connected(self, tcp: TcpResult, limit_s: float) -> None:
         """Add the first stage. Raises ProbeFailed when nothing accepts a connection."""
-        host, port = endpoint(self.target.url)
+        proxy = self.target.proxy if isinstance(self.target, NodeConfig) else None
+        host, port = endpoint(proxy or self.target.url)
         if tcp.problem is None:
-            self.add("tcp", Status.PASS, tcp.seconds, f"{host}:{port} accepts connections")
+            name = "" if proxy is None else "the proxy "
+            self.add("tcp", Status.PASS, tcp.seconds, f"{name}{host}:{port} accepts connections")
             return
         sentences = {
             "refused": (NodeState.REFUSED, f"nothing listens on {host}:{port}"),

@@ -3,6 +3,8 @@
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.providers.kinds import EXAMPLE_MODEL, ServerKind, expected_kind
+from opskit.system.host import is_loopback
+from opskit.system.network import endpoint
 from opskit.system.sockets import Listener
 
 
@@ -30,13 +32,22 @@ def node_remedy(
         case NodeState.FAILING:
             return _inspect(node, model, kind)
         case NodeState.REFUSED:
-            return f"start it: {kind.start_hint(node.url)}; or correct {_address(node)}"
+            return f"start it: {kind.start_hint(node.url)}; or correct {address_setting(node)}"
         case NodeState.UNREACHABLE:
-            return f"check {_address(node)}: `opskit config show` tells where the address comes from"
+            return f"check {address_setting(node)}: `opskit config show` tells where the address comes from"
         case NodeState.UNAUTHORISED:
             return f"give its key: set `nodes.{node.name}.api_key: ${{NAME}}` and export NAME"
         case NodeState.NOT_CONFIGURED:
-            return f"set {_address(node)}"
+            return f"set {address_setting(node)}"
+
+
+def stranger_remedy(node: NodeConfig) -> str:
+    """Return what to type where something answers that is no model server."""
+    port = endpoint(node.url)[1]
+    shows = (
+        f"`opskit verify --add port port={port}` shows what listens there; " if is_loopback(node.url) else ""
+    )
+    return f"{shows}correct {address_setting(node)} (`opskit config show` tells where it comes from)"
 
 
 def agent_remedy(agent: AgentConfig, state: NodeState) -> str | None:
@@ -75,6 +86,7 @@ def _inspect(node: NodeConfig, model: str | None, kind: ServerKind) -> str:
     return f"look at the log of the server at {node.url}, then restart it: {kind.start_hint(node.url)}"
 
 
-def _address(node: NodeConfig) -> str:
+def address_setting(node: NodeConfig) -> str:
+    """Return the variable, or the key of the file, that gives a node its address."""
     names = {"ollama": "OLLAMA_API_URL", "mlx": "MLX_API_URL"}
     return names.get(node.name, f"`nodes.{node.name}.url`")

@@ -116,6 +116,7 @@ def _shape(schema: type) -> type[BaseModel]:
     keys: dict[str, Any] = {key: (_annotation(key, hint), None) for key, hint in hints.items()}
     if schema in (NodeConfig, AgentConfig):
         del keys["name"], keys["explicit"]
+        keys.pop("proxy", None)
         keys["enabled"] = (Flag, None)
     return create_model(schema.__name__, __config__=CONFIG, **keys)
 

@@ -4,21 +4,26 @@ Flags are the business of the commands; the other three are layers of settings, 
 which the frozen tree is built.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from opskit.config.document import PATH_CHARS, InvalidConfigError, Problem, printable, read_file
 from opskit.config.origins import (
+    HOST_OF_DOCKER,
     Origin,
     Setting,
     Settings,
     default_settings,
     environment_settings,
+    localhost_settings,
     sections,
+    server_settings,
 )
+from opskit.config.proxy import proxy_of
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.errors import ConfigError, StateError
 
@@ -26,6 +31,8 @@ __all__ = ["InvalidConfigError", "LoadedConfig", "Problem", "ensure_state_dir", 
 
 #: No configuration that a person writes comes near.
 MAX_BYTES = 1024 * 1024
+#: A name of the container's own network is known at once, or not at all.
+_RESOLVE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +58,11 @@ def load(
 ) -> LoadedConfig:
     """Find, read and check everything. Creates nothing.
 
-    `path` is the value of `--config`; `in_docker` None means: look. Raises InvalidConfigError with all
-    problems, or ConfigError CONFIG_002 for a file that cannot be read.
+    `path` is the value of `--config`; `in_docker` None means: look, and look too whether the name of the host
+    resolves (a container may lack it). Raises InvalidConfigError with all problems, or ConfigError CONFIG_002
+    for a file that cannot be read.
     """
-    if in_docker is None:
-        in_docker = running_in_docker()
+    looks_up, in_docker = in_docker is None, running_in_docker() if in_docker is None else in_docker
     source = _find(path, environ, cwd)
     layers = default_settings(environ, in_docker=in_docker)
     problems: list[Problem] = []
@@ -71,14 +78,38 @@ def load(
         else:
             settings, problems = file_settings(document, environ, source.path.parent)
             layers |= settings
+    if layers["nodes.ollama.url"].origin.kind == "default":
+        settings, more = server_settings(environ)
+        layers |= settings
+        problems += more
     settings, more = environment_settings(environ, cwd)
     layers |= settings
     problems += more
+    if looks_up and in_docker:
+        at_localhost = localhost_settings(layers)
+        layers |= {} if not at_localhost or _resolves(HOST_OF_DOCKER) else at_localhost
     if problems:
         raise InvalidConfigError(problems)
-    config = _build(layers, str(source.path) if source else None)
+    config = _build(layers, str(source.path) if source else None, environ)
     notes = tuple(f"{key}: {setting.note}" for key, setting in layers.items() if setting.note)
     return LoadedConfig(config, {key: setting.origin for key, setting in layers.items()}, notes)
+
+
+def _resolves(name: str) -> bool:
+    """Tell whether a host name resolves; the resolver has no deadline of its own, so it gets one."""
+    import socket
+    import threading
+
+    addresses: list[object] = []
+
+    def resolve() -> None:
+        with contextlib.suppress(OSError):
+            addresses.extend(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
+
+    resolver = threading.Thread(target=resolve, daemon=True)
+    resolver.start()
+    resolver.join(_RESOLVE_S)
+    return bool(addresses)
 
 
 def _find(path: str | None, environ: Mapping[str, str], cwd: Path) -> _Source | None:
@@ -117,9 +148,10 @@ def _read(name: str, cwd: Path) -> _Source | None:
     return _Source(path, printable(name, PATH_CHARS), content)
 
 
-def _build(layers: Settings, path: str | None) -> Config:
+def _build(layers: Settings, path: str | None, environ: Mapping[str, str]) -> Config:
     """Return the tree of the merged layers, which are completed with the defaults of the schema."""
-    nodes = tuple(_members(layers, "nodes", NodeConfig))
+    members = _members(layers, "nodes", NodeConfig)
+    nodes = tuple(replace(node, proxy=proxy_of(node, environ)) for node in members)
     agents = tuple(_members(layers, "agents", AgentConfig))
     config: Config = _record(layers, (), Config, path=path, nodes=nodes, agents=agents)
     return config
@@ -136,7 +168,7 @@ def _record(layers: Settings, prefix: tuple[str, ...], schema: type, /, **values
     """Return an instance of `schema` from the values at `prefix` and the given ones."""
     sections_of_schema = sections() if schema is Config else {}
     for field in fields(schema):
-        if field.name in values:
+        if field.name in (*values, "proxy"):
             continue
         if field.name in sections_of_schema:
             values[field.name] = _record(layers, (field.name,), sections_of_schema[field.name])

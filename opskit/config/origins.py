@@ -10,7 +10,7 @@ from typing import Any, Literal, get_type_hints
 
 from opskit.config.document import Problem
 from opskit.config.schema import AgentConfig, Config, NodeConfig, Secret, Source
-from opskit.config.url import normalise
+from opskit.config.url import normalise, normalise_server
 from opskit.errors import ConfigError
 
 #: Source and port of the nodes, and port of the agents, that are there without being named.
@@ -23,6 +23,9 @@ URLS = {
     "agents.victoria": ("VICTORIA_URL",),
     "agents.veronica": ("VERONICA_URL",),
 }
+#: Where Ollama's own server and client are told their address; a file or a variable of ours is more specific.
+SERVER_VARIABLE = "OLLAMA_HOST"
+HOST_OF_DOCKER = "host.docker.internal"
 
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -66,19 +69,32 @@ def sections() -> dict[str, type]:
 
 def default_settings(environ: Mapping[str, str], *, in_docker: bool) -> Settings:
     """Return the lowest layer (SPEC B7, D7)."""
-    host = "host.docker.internal" if in_docker else "localhost"
     settings = {"state_dir": Setting(default_state_dir(environ))}
-    for name, (source, port) in NODES.items():
-        settings[f"nodes.{name}.url"] = Setting(f"http://{host}:{port}")
+    settings |= default_addresses(HOST_OF_DOCKER if in_docker else "localhost")
+    for name, (source, _) in NODES.items():
         settings[f"nodes.{name}.source"] = Setting(source)
-    for name, port in AGENTS.items():
-        settings[f"agents.{name}.url"] = Setting(f"http://{host}:{port}")
     for name, schema in sections().items():
         for key, value in _leaves(name, schema()):
             if key.count(".") > 1:
                 # Named entries are merged one by one with those of a file.
                 settings[key] = Setting(value)
     return settings
+
+
+def default_addresses(host: str) -> Settings:
+    """Return where the nodes and agents are that are there without being named."""
+    nodes = {f"nodes.{name}.url": Setting(f"http://{host}:{port}") for name, (_, port) in NODES.items()}
+    return nodes | {f"agents.{name}.url": Setting(f"http://{host}:{port}") for name, port in AGENTS.items()}
+
+
+def localhost_settings(layers: Settings) -> Settings:
+    """Return the default addresses that are in use, at localhost: for a container without its host's name."""
+    return {
+        key: setting
+        for key, setting in default_addresses("localhost").items()
+        if layers[key].origin.kind == "default"
+        and layers.get(f"{key.removesuffix('.url')}.enabled", Setting(True)).value
+    }
 
 
 def default_state_dir(environ: Mapping[str, str]) -> str:
@@ -100,7 +116,8 @@ def environment_settings(environ: Mapping[str, str], cwd: Path) -> tuple[Setting
             continue
         origin = Origin("env", variable)
         if not environ[variable].strip():
-            ignored = [name for name in variables if name != variable and environ.get(name)]
+            others = (*variables, SERVER_VARIABLE) if target == "nodes.ollama" else variables
+            ignored = [name for name in others if name != variable and environ.get(name)]
             note = f"off, because {variable} is empty; {ignored[0]} is not read" if ignored else None
             settings[f"{target}.enabled"] = Setting(False, origin, note)
             continue
@@ -128,6 +145,18 @@ def environment_settings(environ: Mapping[str, str], cwd: Path) -> tuple[Setting
         except ValueError as exc:
             problems.append(Problem(variable, None, key, str(exc), remedy=f"correct or unset {variable}"))
     return settings, problems
+
+
+def server_settings(environ: Mapping[str, str]) -> tuple[Settings, list[Problem]]:
+    """Return the address that Ollama's own variable gives, where no variable of ours gives another."""
+    key, text = "nodes.ollama.url", environ.get(SERVER_VARIABLE, "")
+    if not text.strip() or any(variable in environ for variable in URLS["nodes.ollama"]):
+        return {}, []
+    try:
+        address = normalise_server(text)
+    except ConfigError as exc:
+        return {}, [Problem(SERVER_VARIABLE, None, key, exc.message, exc.code, exc.remedy)]
+    return {key: Setting(address.url, Origin("env", SERVER_VARIABLE))}, []
 
 
 def secret(text: str) -> Secret:
@@ -206,7 +235,7 @@ def shown(config: Config, origins: Mapping[str, Origin]) -> Iterator[Shown]:
 
 #: What is no key of a file, and the nodes and agents, which are shown by name.
 _NO_KEYS = {
-    NodeConfig: ("name", "explicit"),
+    NodeConfig: ("name", "explicit", "proxy"),
     AgentConfig: ("name", "explicit"),
     Config: ("nodes", "agents", "path"),
 }

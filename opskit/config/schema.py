@@ -81,7 +81,7 @@ class NodeConfig:
 
     `source` is the kind of back end for ordering (SPEC B); `protocol` "auto" lets the node say by itself
     what it speaks. `explicit` is False when the address is only opskit's default, so that its absence is no
-    news. `required` makes its absence a failure of `probe`.
+    news. `required` makes its absence a failure of `probe`. `proxy` is the URL by which it is asked.
     """
 
     name: str
@@ -93,6 +93,12 @@ class NodeConfig:
     num_ctx: int | None = None
     required: bool = False
     explicit: bool = True
+    proxy: Secret | None = None
+
+    @property
+    def dialled(self) -> str:
+        """The URL whose host and port are connected to: that of the proxy where there is one."""
+        return self.proxy or self.url
 
     @property
     def is_mlx(self) -> bool:

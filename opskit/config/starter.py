@@ -23,7 +23,8 @@ _HEAD = """\
 
 _NODES = """\
 ## The servers that answer. OLLAMA_API_URL, OLLAMA_BASE_URL and MLX_API_URL win over what stands here;
-## inside Docker the default host is host.docker.internal. `mlx: null` switches a node off. More nodes:
+## inside Docker the default host is host.docker.internal where that name resolves. OLLAMA_HOST is used where
+## neither they nor this file say where Ollama is. `mlx: null` switches a node off. More nodes:
 ##   gpu-box: {url: "http://192.168.1.20:11434", source: ollama, required: true}
 ##   tiny: {url: "http://localhost:8080", source: llamacpp}
 ##   openrouter: {url: "https://openrouter.ai/api/v1", source: openai, api_key: "${OPENROUTER_API_KEY}"}

@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from opskit.errors import ConfigError
 
 _BIND = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised in order to be refused
+_PORTS = {"http": "80", "https": "443"}
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?")
 #: Surely an address without its scheme, and not a secret in the wrong place.
 _BARE = re.compile(r"localhost|[A-Za-z0-9_.-]{1,63}:[0-9]{1,5}(/[A-Za-z0-9_/-]{0,32})?")
@@ -35,8 +36,7 @@ def normalise(text: str) -> Address:
     if "://" not in text:
         remedy = f"write http://{text}" if _BARE.fullmatch(text) else None
         raise _refused("has no scheme (http:// or https://)", remedy)
-    if "@" in text:
-        raise _refused("holds a user name or password", "take it out; give a key as api_key: ${NAME}")
+    _refuse_password(text)
     if "?" in text or "#" in text:
         raise _refused("holds a query or a fragment", "keep only scheme, host, port and path")
     try:
@@ -54,6 +54,34 @@ def normalise(text: str) -> Address:
     if port is not None:
         netloc += f":{port}"
     return Address(f"{parts.scheme}://{netloc}{_path(parts.path)}", note)
+
+
+def normalise_server(text: str) -> Address:
+    """Return where a client reaches an `OLLAMA_HOST`: every part of it may be missing (wire facts A1).
+
+    A bind address is this machine, and a port that cannot be dialled the default one, as for Ollama's own
+    client. Raises ConfigError CONFIG_003, which never quotes `text`.
+    """
+    text = text.strip().strip("\"'").strip()
+    _refuse_password(text)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "http", text
+    authority, slash, path = rest.partition("/")
+    host, colon, port = authority.rpartition(":")
+    if not colon or authority.endswith("]") or (":" in host and not host.endswith("]")):
+        host, port = authority, ""
+    if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        port = _PORTS.get(scheme, "11434") if separator else "11434"
+    host = host or "127.0.0.1"
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    return Address(normalise(f"{scheme}://{host}:{port}{slash}{path}").url)
+
+
+def _refuse_password(text: str) -> None:
+    if "@" in text:
+        raise _refused("holds a user name or password", "take it out; give a key as api_key: ${NAME}")
 
 
 def _host(parts: SplitResult) -> str:

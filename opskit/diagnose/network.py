@@ -116,9 +116,13 @@ async def names(survey: Survey, targets: InternetTargets) -> Section:
 
 def own_names(config: Config, *, in_docker: bool) -> list[str]:
     """Return `localhost`, names of the configuration, `host.docker.internal` where it means something."""
-    hosts = [urlsplit(member.url).hostname or "" for member in _members(config)]
+    hosts = [urlsplit(_dialled(member)).hostname or "" for member in _members(config)]
     named = [host for host in hosts if host and not host.replace(".", "").isdigit() and ":" not in host]
     return list(dict.fromkeys(["localhost", *([_DOCKER_HOST] if in_docker else []), *named]))
+
+
+def _dialled(member: NodeConfig | AgentConfig) -> str:
+    return member.dialled if isinstance(member, NodeConfig) else member.url
 
 
 def _why(lookup: CheckedValues) -> str:
@@ -131,8 +135,10 @@ async def ports(survey: Survey) -> Section:
     """Connect to every node and every agent."""
     members = _members(survey.config)
     limit_s = min(_REACH_S, survey.config.budgets.connect_s)
-    results = await asyncio.gather(*(connects(member.url, timeout_s=limit_s) for member in members))
-    reached = [(member, _where(member.url), result) for member, result in zip(members, results, strict=True)]
+    results = await asyncio.gather(*(connects(_dialled(member), timeout_s=limit_s) for member in members))
+    reached = [
+        (member, _where(_dialled(member)), result) for member, result in zip(members, results, strict=True)
+    ]
     rows = tuple(_cells(member.name, where, result) for member, where, result in reached)
     none = () if rows else ("no node and no agent is configured",)
     columns = ("whose", "port", "reached", "seconds", "")

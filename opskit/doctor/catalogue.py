@@ -62,6 +62,9 @@ KNOWN = (
     KnownCause(
         "loopback-only", "network", "servers on loopback that containers look for at the host (Linux)"
     ),
+    KnownCause(
+        "address-wrong", "nodes", "what leads to a node: scheme, path, certificate, redirect, proxy, ::1"
+    ),
     KnownCause("port-taken", "nodes", "who really holds the port of a node or an agent"),
     KnownCause("wrong-server", "nodes", "an Ollama address behind which an MLX server answers"),
     KnownCause("two-servers", "nodes", "two servers on one port: localhost means now this one, now that one"),

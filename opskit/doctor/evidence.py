@@ -21,7 +21,7 @@ from opskit.facts.docker_daemon import (
 )
 from opskit.facts.env_file import EnvFileFacts, read_env_file
 from opskit.facts.environment import Environment, known
-from opskit.facts.machine import DiskFacts, read_addresses, read_disk, read_memory
+from opskit.facts.machine import DiskFacts, read_addresses, read_disk, read_host_port, read_memory
 from opskit.facts.model_memory import PromptReading, read_cache_sizes, read_prompt
 from opskit.facts.model_requests import (
     ModelRequests,
@@ -66,7 +66,8 @@ class Evidence:
     """One examination, whole. What was not read is empty, or None where empty would say something.
 
     `env_files` are by path, `cache_sizes` and `prompts` by node. `ports` are those of this machine at which
-    nodes and agents are expected, `networks` tells which networks of Docker there are.
+    nodes and agents are expected, `host_ports` those that accept connections on the machine around this
+    container. `networks` tells which networks of Docker there are.
     """
 
     target: ExaminationTarget
@@ -76,6 +77,7 @@ class Evidence:
     cache_sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     prompts: Mapping[str, PromptReading] = field(default_factory=dict)
     ports: Mapping[int, tuple[PortOwner, ...]] = field(default_factory=dict)
+    host_ports: frozenset[int] = frozenset()
     disks: tuple[DiskFacts, ...] = ()
     memory: MemoryGauge | None = None
     orphaned_runners: tuple[RunnerProcess, ...] = ()
@@ -128,6 +130,7 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
         cache_sizes={node.name: sizes for (node,), sizes in facts(read_cache_sizes).items()},
         prompts={node.name: prompt for (node,), prompt in facts(read_prompt).items() if prompt is not None},
         ports={port: sockets.owners for (_, port), sockets in facts(read_port).items()},
+        host_ports=frozenset(port for (port,), tcp in facts(read_host_port).items() if tcp.problem is None),
         disks=tuple(disk for disk in facts(read_disk).values() if disk is not None),
         memory=facts(read_memory).get(()),
         orphaned_runners=facts(read_orphaned_runners).get((), ()),

@@ -71,7 +71,6 @@ def examination_target(
     What is wrong in the environment is left out; a file with a mistake is passed over as a whole. Raises
     ConfigError for a file that was named and is not there. `in_docker` None means: look.
     """
-    in_docker = running_in_docker() if in_docker is None else in_docker
     problems: tuple[Problem, ...] = ()
     try:
         loaded = load(path, environ=environ, cwd=cwd, in_docker=in_docker)
@@ -86,13 +85,13 @@ def examination_target(
         platform=platform,
         problems=problems,
         config_path=path,
-        in_docker=in_docker,
+        in_docker=running_in_docker() if in_docker is None else in_docker,
         deep=deep,
     )
 
 
 def _load_without(
-    wrong: set[str], path: str | None, environ: Mapping[str, str], cwd: Path, *, in_docker: bool
+    wrong: set[str], path: str | None, environ: Mapping[str, str], cwd: Path, *, in_docker: bool | None
 ) -> LoadedConfig:
     """Load the configuration without the variables, or the file, that hold mistakes."""
     usable = {name: value for name, value in environ.items() if name not in wrong}

@@ -9,6 +9,11 @@ from pathlib import Path
 from opskit.facts.survey import Survey
 from opskit.system import host
 from opskit.system.host import MemoryGauge
+from opskit.system.network import TcpResult, connects
+
+#: The name by which a container reaches the machine that it runs on, and how long its ports may take.
+_HOST_OF_DOCKER = "host.docker.internal"
+_HOST_PORT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +55,9 @@ async def read_addresses(survey: Survey, name: str) -> tuple[str, ...]:
     except (socket.gaierror, UnicodeError):
         return ()
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in entries))
+
+
+async def read_host_port(survey: Survey, port: int) -> TcpResult:
+    """From inside a container, connect to a port of the machine that the container runs on."""
+    del survey
+    return await connects(f"tcp://{_HOST_OF_DOCKER}:{port}", timeout_s=_HOST_PORT_S)

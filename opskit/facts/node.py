@@ -8,11 +8,13 @@ from enum import StrEnum
 from pathlib import PurePath
 
 from opskit.config.schema import NodeConfig
+from opskit.facts.address import AddressProblem, examine_address
 from opskit.facts.connection import not_connected
 from opskit.facts.survey import Survey
 from opskit.llm.catalog import NodeView, generates
 from opskit.llm.faults import Fault, classify
 from opskit.providers.base import DEFAULT_MODEL, CallError, ModelInfo, Resident
+from opskit.providers.failures import proxy_error
 from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.providers.node import Node, NodeContents, read_contents
 from opskit.system.host import is_loopback
@@ -36,7 +38,8 @@ class ReadingStep(StrEnum):
 class NodeFacts:
     """One node as it answered in one reading.
 
-    `failed` is the first step that did not work, and `error` the call that failed. A residency that is not
+    `failed` is the first step that did not work, `error` the call that failed, and `address_problem` what is
+    wrong with the address, where that explains it. A residency that is not
     told fails nothing: `silence` is the call that failed, None too where the server never tells. `models` are
     those that can chat, None where the list was not read; `resident` those of them that are loaded, known
     only with `residency_known`. `started_with` is the model behind DEFAULT_MODEL, where that can be told.
@@ -52,6 +55,7 @@ class NodeFacts:
     started_with: str | None = None
     failed: ReadingStep | None = None
     error: CallError | None = None
+    address_problem: AddressProblem | None = None
     silence: CallError | None = None
     http_s: float = 0.0
     models_s: float = 0.0
@@ -99,13 +103,20 @@ class NodeFacts:
 
 async def read_node(survey: Survey, config: NodeConfig) -> NodeFacts:
     """Connect, then read the metadata of a node. Never raises for what the server does."""
-    tcp = await connects(config.url, timeout_s=survey.config.budgets.connect_s)
+    tcp = await connects(config.dialled, timeout_s=survey.config.budgets.connect_s)
     if tcp.problem is not None:
-        return NodeFacts(config=config, tcp=tcp, failed=ReadingStep.TCP, error=not_connected(config.url, tcp))
-    node = survey.node(config)
-    # Another server may have taken the port since this run last asked.
-    node.forget()
-    return replace(await read_metadata(node), tcp=tcp)
+        refused = not_connected(config.dialled, tcp)
+        if config.proxy is not None:
+            refused = proxy_error(config.proxy, refused)
+        facts = NodeFacts(config=config, tcp=tcp, failed=ReadingStep.TCP, error=refused)
+    else:
+        node = survey.node(config)
+        # Another server may have taken the port since this run last asked.
+        node.forget()
+        facts = replace(await read_metadata(node), tcp=tcp)
+    if facts.error is None or facts.failed not in (ReadingStep.TCP, ReadingStep.HTTP):
+        return facts
+    return replace(facts, address_problem=await examine_address(config, facts.error))
 
 
 async def read_metadata(node: Node, before: NodeFacts | None = None) -> NodeFacts:

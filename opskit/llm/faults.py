@@ -193,7 +193,7 @@ def _kind(error: CallError) -> FaultKind:
     match error.cause:
         case CallCause.REFUSED:
             return FaultKind.REFUSED
-        case CallCause.UNREACHABLE | CallCause.NAME | CallCause.TLS:
+        case CallCause.UNREACHABLE | CallCause.NAME | CallCause.TLS | CallCause.PROXY:
             return FaultKind.UNREACHABLE
         case CallCause.TIMEOUT:
             return FaultKind.CONNECT_TIMEOUT if error.phase == "connect" else FaultKind.FIRST_TOKEN_TIMEOUT

@@ -10,6 +10,7 @@ from opskit.llm.plan import ModelRequest, Plan, SkipReason, same_model
 from opskit.llm.remedies import fault_remedy, verdict_remedy
 from opskit.llm.verdict import Verdict
 from opskit.providers.kinds import OPENAI, ServerKind, expected_kind
+from opskit.text import listing
 
 _TIMEOUTS = {
     FaultKind.FIRST_TOKEN_TIMEOUT,
@@ -20,6 +21,11 @@ _TIMEOUTS = {
     FaultKind.LOADING,
 }
 _ABSENT = {FaultKind.REFUSED, FaultKind.UNREACHABLE, FaultKind.CONNECT_TIMEOUT}
+#: What a wrong address, or something before the server, looks like: starting the server does not help.
+_ASTRAY = {
+    FaultKind.UNREACHABLE, FaultKind.BAD_PAYLOAD, FaultKind.BAD_REQUEST, FaultKind.SERVER_ERROR,
+    FaultKind.EMPTY_REPLY,
+}  # fmt: skip
 _NOT_THERE = _ABSENT | {FaultKind.UNAUTHORISED}
 #: Faults after which one certain thing is to be typed; others say less than the remedy of their code.
 _DECISIVE = SERVER_IS_WELL | {FaultKind.UNAUTHORISED, FaultKind.NOT_INSTALLED, FaultKind.RATE_LIMITED}
@@ -136,7 +142,10 @@ def _without_attempts(
         for node in nodes
         if node.name in locked
     ]
-    open_nodes = [node for node in nodes if node.name not in locked]
+    astray = {s.node for s in choice.skipped if not s.model and s.fault in _ASTRAY}
+    if astray:
+        keys.append(f"`opskit probe` tells what is wrong with the address of {listing(sorted(astray))}")
+    open_nodes = [node for node in nodes if node.name not in locked | astray]
     start = [_start(open_nodes, down)] if open_nodes else []
     return "MODEL_001", f"no node can answer: {tried}", "; ".join(text for text in (*keys, *start) if text)
 

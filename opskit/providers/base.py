@@ -132,6 +132,7 @@ class CallCause(StrEnum):
     UNREACHABLE = "unreachable"
     NAME = "name"
     TLS = "tls"
+    PROXY = "proxy"
     TIMEOUT = "timeout"
     RESET = "reset"
     CLOSED = "closed"
@@ -142,12 +143,25 @@ class CallCause(StrEnum):
     NOT_LISTED = "not-listed"
 
 
+class TlsProblem(StrEnum):
+    """Why no TLS connection came about."""
+
+    NOT_TLS = "not-tls"
+    SELF_SIGNED = "self-signed"
+    UNKNOWN_AUTHORITY = "unknown-authority"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not-yet-valid"
+    OTHER_NAME = "other-name"
+    OTHER = "other"
+
+
 class CallError(Exception):
     """A call that did not work, with the evidence.
 
     `phase` tells how far it came: connect, request (sent, no headers yet), stream (headers seen). `status`
     and `retry_after_s` are those of the reply, `text` its error text or a sentence of ours. `error_type` is
-    the type of its error body, or its code where that is a word.
+    the type of its error body, or its code where that is a word. `tls` is what was wrong with TLS, `location`
+    where a redirect leads, `relayed` that a proxy answered for a server that it could not ask.
     """
 
     def __init__(
@@ -159,6 +173,9 @@ class CallError(Exception):
         status: int | None = None,
         retry_after_s: float | None = None,
         error_type: str | None = None,
+        tls: TlsProblem | None = None,
+        location: str | None = None,
+        relayed: bool = False,
     ) -> None:
         self.cause = cause
         self.text = text
@@ -166,6 +183,9 @@ class CallError(Exception):
         self.status = status
         self.retry_after_s = retry_after_s
         self.error_type = error_type
+        self.tls = tls
+        self.location = location
+        self.relayed = relayed
         super().__init__(f"{cause.value}: {text}")
 
 

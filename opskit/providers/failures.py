@@ -6,6 +6,7 @@ By type and errno, never by text, wherever the libraries allow it.
 import contextlib
 import errno
 import json
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,8 @@ from typing import Any, Literal
 
 import httpx
 
-from opskit.providers.base import CallCause, CallError
+from opskit.config.proxy import without_password
+from opskit.providers.base import CallCause, CallError, TlsProblem
 
 Phase = Literal["connect", "request", "stream"]
 
@@ -42,10 +44,45 @@ _SENTENCES = {
     CallCause.UNREACHABLE: "the host cannot be reached (no route)",
     CallCause.NAME: "the host name does not resolve",
     CallCause.TLS: "the TLS handshake failed",
+    CallCause.PROXY: "the proxy refuses the connection",
     CallCause.TIMEOUT: "no connection within the time allowed",
     CallCause.CLOSED: "the server closed the connection before the reply was complete",
     CallCause.PAYLOAD: "the server does not speak proper HTTP",
 }
+_TLS_SENTENCES = {
+    TlsProblem.NOT_TLS: "the server does not speak TLS: its address begins with http://, not https://",
+    TlsProblem.SELF_SIGNED: "its certificate is signed by itself, not by an authority",
+    TlsProblem.UNKNOWN_AUTHORITY: "its certificate is signed by an authority that is not known here",
+    TlsProblem.EXPIRED: "its certificate has expired",
+    TlsProblem.NOT_YET_VALID: "its certificate is not valid yet",
+    TlsProblem.OTHER_NAME: "its certificate is for another name than that of the address",
+    TlsProblem.OTHER: "the TLS handshake failed",
+}
+#: X509_V_ERR_* of OpenSSL (x509_vfy.h).
+_CERTIFICATES = {
+    2: TlsProblem.UNKNOWN_AUTHORITY,
+    9: TlsProblem.NOT_YET_VALID,
+    10: TlsProblem.EXPIRED,
+    18: TlsProblem.SELF_SIGNED,
+    19: TlsProblem.UNKNOWN_AUTHORITY,
+    20: TlsProblem.UNKNOWN_AUTHORITY,
+    21: TlsProblem.UNKNOWN_AUTHORITY,
+    62: TlsProblem.OTHER_NAME,
+    64: TlsProblem.OTHER_NAME,
+}
+#: What OpenSSL, by its versions, calls an answer that is no TLS.
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG")
+#: What HAProxy, Envoy and Traefik write in the place of a server.
+_UPSTREAM = re.compile(
+    rb"(?i)no server is available to handle|no healthy upstream|upstream connect error|\A(no available server"
+    rb"|bad gateway|gateway timeout)\Z"
+)
+_TITLE = re.compile(r"(?is)<title[^>]*>(.{1,200}?)</title>")
+#: How web servers that stand in front of others name themselves.
+_PROXIES = (
+    *("nginx", "openresty", "caddy", "apache", "haproxy", "envoy", "istio-envoy", "traefik", "cloudflare"),
+    *("squid", "varnish", "awselb", "lighttpd", "tengine", "microsoft-iis"),
+)
 
 
 @contextlib.contextmanager
@@ -65,12 +102,36 @@ def translated(phase: Phase) -> Iterator[None]:
 
 def _translate(exc: BaseException, phase: Phase) -> CallError:
     cause = _cause(exc)
-    if cause in (CallCause.REFUSED, CallCause.NAME, CallCause.TLS, CallCause.UNREACHABLE):
+    if cause in (CallCause.REFUSED, CallCause.NAME, CallCause.TLS, CallCause.UNREACHABLE, CallCause.PROXY):
         phase = "connect"
     elif cause is CallCause.TIMEOUT:
         # The only timeout left to the library is that of the connection.
         phase = "connect"
+    if cause is CallCause.TLS:
+        problem = _tls_problem(exc)
+        return CallError(cause, _TLS_SENTENCES[problem], phase=phase, tls=problem)
+    if cause is CallCause.PROXY:
+        return CallError(cause, _SENTENCES[cause], phase=phase, status=_proxy_status(exc))
     return CallError(cause, _SENTENCES[cause], phase=phase)
+
+
+def _proxy_status(exc: BaseException) -> int | None:
+    """Return the status with which a proxy refuses a CONNECT: httpcore has it in its text alone."""
+    for link in _chain(exc):
+        if type(link).__name__ == "ClientHttpProxyError":
+            return getattr(link, "status", None)
+    number = str(exc).partition(" ")[0]
+    return int(number) if number.isascii() and number.isdecimal() and len(number) == 3 else None
+
+
+def _tls_problem(exc: BaseException) -> TlsProblem:
+    for link in _chain(exc):
+        # aiohttp's exceptions have the types of those that they wrap, and not their fields.
+        if isinstance(link, ssl.SSLCertVerificationError) and hasattr(link, "verify_code"):
+            return _CERTIFICATES.get(link.verify_code, TlsProblem.OTHER)
+        if isinstance(link, ssl.SSLError) and getattr(link, "reason", None) in _NOT_TLS:
+            return TlsProblem.NOT_TLS
+    return TlsProblem.OTHER
 
 
 def _cause(exc: BaseException) -> CallCause:
@@ -80,6 +141,8 @@ def _cause(exc: BaseException) -> CallCause:
     if known:
         # One name may stand for several addresses: a refusal tells more than a missing route to another.
         return CallCause.REFUSED if CallCause.REFUSED in known else known[0]
+    if isinstance(exc, httpx.ProxyError):
+        return CallCause.PROXY
     for names, cause in _BY_NAME:
         for link in links:
             if type(link).__name__ in names:
@@ -119,6 +182,53 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
             queue.extend(link.exceptions)
 
 
+def proxy_error(proxy: str, error: CallError) -> CallError:
+    """Return a call that failed before its server was reached as one that failed at the proxy.
+
+    What is wrong with TLS is the server's own.
+    """
+    if error.cause is CallCause.TLS:
+        return error
+    name = without_password(proxy)
+    if error.cause is not CallCause.PROXY:
+        text = f"the proxy {name} cannot be reached: {error.text}"
+    elif error.status == 407:
+        text = f"the proxy {name} wants a user name and password (HTTP 407)"
+    else:
+        text = f"the proxy {name} refuses the connection" + (
+            f" (HTTP {error.status})" if error.status else ""
+        )
+    return CallError(CallCause.PROXY, text, phase="connect")
+
+
+def redirect(response: httpx.Response) -> str | None:
+    """Return where a reply sends its reader, without user, query and fragment; None for any other reply."""
+    if not response.is_redirect or "Location" not in response.headers:
+        return None
+    try:
+        target = response.url.join(response.headers["Location"])
+    except (httpx.InvalidURL, ValueError):
+        return None
+    location = str(target.copy_with(username=None, password=None, query=None, fragment=None))
+    return location if location.isprintable() else None
+
+
+def relayed_text(status: int, server: str, raw: bytes) -> str | None:
+    """Return what a proxy means that answers 502 or 504 for a server; None for an answer of the server.
+
+    Model servers answer in JSON; proxies name themselves, or write a page.
+    """
+    name = server.partition("/")[0].partition(" ")[0].strip()
+    body = raw.strip()
+    says_so = _UPSTREAM.search(body) is not None
+    is_proxy = name.lower() in _PROXIES or body[:1] == b"<" or says_so
+    if body[:1] == b"{" or not is_proxy or not (status in (502, 504) or (status == 503 and says_so)):
+        return None
+    who = name if name.lower() in _PROXIES else "a proxy"
+    reason = "does not answer in time" if status == 504 else "cannot be reached"
+    return f"{who} answers in front of the server, and the server behind it {reason}"
+
+
 def error_text(raw: bytes | Mapping[str, Any]) -> tuple[str, str | None]:
     """The sentence and the type of an error body, in any of the shapes in the wild (wire facts A4, A8, C).
 
@@ -130,7 +240,8 @@ def error_text(raw: bytes | Mapping[str, Any]) -> tuple[str, str | None]:
         try:
             body = json.loads(decoded)
         except (ValueError, RecursionError):
-            return " ".join(decoded.split())[:500], None
+            title = _TITLE.search(decoded) if decoded.startswith("<") else None
+            return " ".join((title[1] if title else decoded).split())[:500], None
     else:
         body = raw
     if not isinstance(body, Mapping):

@@ -11,7 +11,15 @@ import httpx
 
 from opskit import __version__
 from opskit.providers.base import CallCause, CallError, without_reason
-from opskit.providers.failures import clock_ahead, error_text, retry_after, translated
+from opskit.providers.failures import (
+    clock_ahead,
+    error_text,
+    proxy_error,
+    redirect,
+    relayed_text,
+    retry_after,
+    translated,
+)
 from opskit.providers.transport import connecting, trace, transport
 
 _ERROR_BODY_BYTES = 64 * 1024
@@ -29,11 +37,13 @@ class HttpClient:
         connect_s: float = 2.0,
         metadata_s: float = 3.0,
         pooled: bool = False,
+        proxy: str | None = None,
     ) -> None:
         headers = {"User-Agent": f"opskit/{__version__}"}
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
         self.base_url = base_url
+        self._proxy = proxy
         self.metadata_s = metadata_s
         #: How far the server's clock was ahead of ours in its last document; 0 where it does not say.
         self.clock_ahead = timedelta()
@@ -45,7 +55,7 @@ class HttpClient:
             base_url=base_url,
             headers=headers,
             timeout=httpx.Timeout(None, connect=connect_s),
-            transport=transport(base_url, pooled=pooled),
+            transport=transport(base_url, pooled=pooled, proxy=proxy),
             trust_env=False,
         )
 
@@ -120,12 +130,21 @@ class HttpClient:
                 method, path, content=content, headers=headers, extensions={"trace": trace}
             )
             try:
-                with translated("request"):
-                    return await self._client.send(request, stream=True)
+                return await self._reply(request)
             except CallError as error:
+                if self._proxy is not None and error.phase == "connect":
+                    raise proxy_error(self._proxy, error) from error
                 if again or opened or error.cause not in (CallCause.RESET, CallCause.CLOSED):
                     raise
                 again = True
+
+    async def _reply(self, request: httpx.Request) -> httpx.Response:
+        with translated("request"):
+            response = await self._client.send(request, stream=True)
+        if self._proxy is not None and response.status_code == 407:
+            await response.aclose()
+            raise CallError(CallCause.PROXY, "", phase="connect", status=407)
+        return response
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -194,11 +213,22 @@ async def _status_error(response: httpx.Response) -> CallError:
             raw = await _read(response, _ERROR_BODY_BYTES)
     except (CallError, TimeoutError):
         raw = b""
+    return status_error(response, raw)
+
+
+def status_error(response: httpx.Response, raw: bytes) -> CallError:
+    """Return the failed call behind a reply whose status is no success."""
     text, error_type = error_text(raw)
+    location = redirect(response)
+    if location is not None:
+        text = f"it redirects to {location}"
+    relayed = relayed_text(response.status_code, response.headers.get("Server", ""), raw)
     return CallError(
         CallCause.STATUS,
-        text or without_reason(response.status_code),
+        relayed or text or without_reason(response.status_code),
         status=response.status_code,
         retry_after_s=retry_after(response.headers.get("Retry-After")),
         error_type=error_type,
+        location=location,
+        relayed=relayed is not None,
     )

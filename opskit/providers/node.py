@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from opskit.config.schema import Budgets, NodeConfig
 from opskit.providers.base import CallCause, CallError, ModelInfo, Provider, Resident
-from opskit.providers.http import HttpClient, parsed
+from opskit.providers.http import HttpClient, parsed, status_error
 from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI
 from opskit.providers.llamacpp import OWNER, SERVER, LlamaCpp
 from opskit.providers.ollama import Ollama
@@ -35,6 +35,7 @@ class Node:
             connect_s=budgets.connect_s,
             metadata_s=budgets.metadata_s,
             pooled=pooled,
+            proxy=config.proxy,
         )
         self._given = provider
         self._provider = provider
@@ -134,7 +135,9 @@ async def detect(http: HttpClient, config: NodeConfig) -> Provider:
         return await _openai(http, config)
     except CallError as error:
         # A server that is Ollama but answers 5xx just now must not be reported as "unknown".
-        if trouble is not None and trouble.status is not None and trouble.status >= 500:
+        if trouble is not None and (
+            trouble.location or (trouble.status is not None and trouble.status >= 500)
+        ):
             raise trouble from error
         if error.status == 404:
             raise CallError(CallCause.PAYLOAD, _UNKNOWN, status=404) from error
@@ -146,10 +149,11 @@ async def _openai(http: HttpClient, config: NodeConfig) -> Provider:
     server = http.server
     if server == SERVER:
         return LlamaCpp(http, config.default_model)
-    if response.status_code >= 400:
-        raise CallError(
-            CallCause.STATUS, f"/v1/models answered {response.status_code}", status=response.status_code
-        )
+    if not 200 <= response.status_code < 300:
+        error = status_error(response, response.content)
+        if error.location is None and not error.relayed:
+            error.text = f"/v1/models answered {response.status_code}"
+        raise error
     # mlx_lm.server without a cache folder fails after its 200 is written (wire facts B1).
     listing = parsed(response.content, _UNKNOWN) if response.content else None
     data = listing.get("data") if isinstance(listing, Mapping) else None

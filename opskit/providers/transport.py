@@ -5,6 +5,7 @@ pool keeps up under concurrency. Both tell when a request opens a connection ins
 """
 
 import ssl
+from base64 import b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -21,15 +22,21 @@ async def trace(event: str, _info: Mapping[str, Any]) -> None:
         connecting.get().append(True)
 
 
-def transport(base_url: str, *, pooled: bool) -> httpx.AsyncBaseTransport:
+def transport(base_url: str, *, pooled: bool, proxy: str | None = None) -> httpx.AsyncBaseTransport:
+    """Return what carries requests to an address, by the proxy whose URL is given."""
     verify: ssl.SSLContext | bool = base_url.startswith("https:")
     limits = httpx.Limits(max_connections=256, max_keepalive_connections=64, keepalive_expiry=30.0)
+    if verify:
+        # SSL_CERT_FILE and SSL_CERT_DIR add the authorities of a company, as for every client of OpenSSL.
+        verify = httpx.create_ssl_context(trust_env=True)
     if not pooled:
-        return httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits)
-    return _aiohttp_transport(verify, limits)
+        return httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits, proxy=proxy)
+    return _aiohttp_transport(verify, limits, proxy)
 
 
-def _aiohttp_transport(verify: ssl.SSLContext | bool, limits: httpx.Limits) -> httpx.AsyncBaseTransport:
+def _aiohttp_transport(
+    verify: ssl.SSLContext | bool, limits: httpx.Limits, proxy: str | None
+) -> httpx.AsyncBaseTransport:
     import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
@@ -48,5 +55,22 @@ def _aiohttp_transport(verify: ssl.SSLContext | bool, limits: httpx.Limits) -> h
         )
         return aiohttp.ClientSession(connector=connector, trace_configs=[tracing])
 
-    carrier: httpx.AsyncBaseTransport = AiohttpTransport(client=session, verify=context, trust_env=False)
+    carrier: httpx.AsyncBaseTransport = AiohttpTransport(
+        client=session,
+        verify=context,
+        trust_env=False,
+        proxy=None if proxy is None else _aiohttp_proxy(proxy),
+    )
     return carrier
+
+
+def _aiohttp_proxy(url: str) -> httpx.Proxy:
+    """Return a proxy whose password is a header: aiohttp's class for it is deprecated.
+
+    aiohttp itself turns Authorization among the headers for a proxy into Proxy-Authorization.
+    """
+    proxy = httpx.Proxy(url)
+    if proxy.auth is None:
+        return proxy
+    password = b64encode(":".join(proxy.auth).encode()).decode()
+    return httpx.Proxy(proxy.url, headers={"Authorization": f"Basic {password}"})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from opskit.config.origins import URLS
+from opskit.config.origins import SERVER_VARIABLE, URLS
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
 
@@ -35,6 +35,7 @@ _USUAL = {
 #: Variables that decide what the job looks at: opskit's own, those of nodes and agents, those of Docker.
 _CARRIED = (
     *(name for names in URLS.values() for name in names),
+    SERVER_VARIABLE,
     *("USE_MLX_FALLBACK", "VICTORIA_MODEL", "OPSKIT_STATE_DIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME"),
     *("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
 )

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from opskit.doctor.examination import examine
+from opskit.doctor.target import examination_target
 from opskit.sandbox.faults import SandboxFault, SandboxFaultKind
 from opskit.sandbox.stage import Stage
-from tests.parts.examining import QUIET, cause, examined, keys, on_stage
+from tests.parts.examining import QUIET, cause, examined, keys, on_stage, target_of
 from tests.parts.raw_server import free_port
 
 OFF = {"OLLAMA_API_URL": ""}
@@ -45,12 +47,21 @@ async def test_a_bind_address_that_is_dialled(tmp_path: Path):
     assert "OLLAMA_API_URL" in found.causes[0].evidence[0]
 
 
-async def test_localhost_when_opskit_is_in_a_container(tmp_path: Path):
-    """In a container localhost is the container: the root of a node that seems to be down."""
+async def test_a_container_alone_does_not_explain_a_server_that_is_down(tmp_path: Path):
+    """In a container, with nothing at the same port of the machine around it, a node is simply down."""
     url = f"http://localhost:{free_port()}"
     found = await examined(tmp_path, env={"OLLAMA_API_URL": url}, in_docker=True)
-    assert keys(found) == ["localhost-in-container:ollama", "node-down:ollama"]
-    assert found.entries[1].parent == "localhost-in-container:ollama"
+    assert keys(found) == ["node-down:ollama"]
+
+
+async def test_the_variable_of_ollama_that_cannot_be_used(tmp_path: Path):
+    """A mistake in OLLAMA_HOST is told by its name, and all else is examined."""
+    environ = {**target_of(tmp_path).environ, "OLLAMA_HOST": "http://me:geheim@box"}
+    del environ["OLLAMA_API_URL"]
+    target = examination_target(None, environ=environ, cwd=tmp_path, platform="linux", in_docker=False)
+    found = await examine(target)
+    assert "user name or password" in str(cause(found, "address-invalid:OLLAMA_HOST"))
+    assert "geheim" not in json.dumps(found.as_json())
 
 
 async def test_localhost_that_answers_in_a_container_is_no_mistake(tmp_path: Path):

@@ -10,7 +10,7 @@ from opskit.doctor.cause import Cause
 from opskit.doctor.evidence import Evidence, ExaminedContainer
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.environment import UrlParts
-from opskit.facts.machine import read_addresses
+from opskit.facts.machine import read_addresses, read_host_port
 from opskit.facts.port_owner import read_port
 from opskit.result import Status
 from opskit.system.host import is_loopback
@@ -42,6 +42,8 @@ async def _ports(target: ExaminationTarget, context: CheckContext) -> Observatio
     if not ports:
         raise NotHere("no node or agent is on this machine")
     facts = await asyncio.gather(*(context.survey.get(read_port, "tcp", port) for port in ports))
+    if target.in_docker:
+        await asyncio.gather(*(context.survey.get(read_host_port, port) for port in ports))
     held = sum(bool(port.owners) for port in facts)
     hidden = "" if all(port.complete for port in facts) else " (as far as this user may see)"
     return Observation({}, f"{held} of {len(ports)} ports are held{hidden}", state="ok")
@@ -125,23 +127,23 @@ def _localhost_inside(examined: ExaminedContainer, evidence: Evidence) -> Iterat
 
 
 def _localhost_of_ours(evidence: Evidence) -> Iterator[Cause]:
-    """When opskit is in a container. Where any of its localhost addresses answers, localhost is right."""
+    """When opskit is in a container and the server answers at the same port of the machine around it."""
     states = {probe.config.name: probe.state for probe in evidence.nodes}
     states |= {probe.config.name: probe.state for probe in evidence.agents}
-    here = [member for member in evidence.target.members if is_loopback(member.url)]
-    if any(states.get(member.name) is not NodeState.REFUSED for member in here):
-        return
-    for member in here:
-        if member.explicit:
-            port = endpoint(member.url)[1]
+    for member in evidence.target.members:
+        port = endpoint(member.url)[1]
+        is_refused = is_loopback(member.url) and states.get(member.name) is NodeState.REFUSED
+        if member.explicit and is_refused and port in evidence.host_ports:
+            right = f"http://host.docker.internal:{port}"
             yield Cause(
                 id="localhost-in-container",
                 target=member.name,
                 title=f"opskit runs in a container and looks for {member.name} at localhost",
                 evidence=(
                     f"{member.url}, where nothing listens: in a container localhost is the container itself",
+                    f"{right} accepts connections",
                 ),
-                remedy=f"set the address of {member.name} to http://host.docker.internal:{port}",
+                remedy=f"set the address of {member.name} to {right}",
                 claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
                 code="CONFIG_003",
             )

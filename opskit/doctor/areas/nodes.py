@@ -12,6 +12,7 @@ from opskit.doctor.areas.containers import of_member
 from opskit.doctor.cause import Cause, Fix, key_of
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget, Member
+from opskit.facts.address import AddressProblem
 from opskit.facts.model_memory import read_cache_sizes, read_prompt
 from opskit.facts.node import ReadingStep
 from opskit.llm.faults import Fault, FaultKind
@@ -125,6 +126,9 @@ def _of_node(probe: NodeProbe, evidence: Evidence) -> Iterator[Cause]:
     config, facts = probe.config, probe.facts
     fault = facts.fault if facts.failed in (ReadingStep.TCP, ReadingStep.HTTP) else None
     expected = expected_kind(config.source)
+    if facts.address_problem is not None:
+        yield _wrong_address(probe, facts.address_problem, evidence)
+        return
     if fault is not None and probe.state is NodeState.FAILING and _is_stranger(fault):
         words = f"it answers, but not as a model server: {fault.detail}"
         yield _port_taken(config, expected.phrase, words, evidence)
@@ -145,6 +149,14 @@ def _of_node(probe: NodeProbe, evidence: Evidence) -> Iterator[Cause]:
         yield stopped
     elif (cause := _condition(probe, evidence)) is not None:
         yield cause
+
+
+def _wrong_address(probe: NodeProbe, problem: AddressProblem, evidence: Evidence) -> Cause:
+    origin = evidence.origins.get(f"nodes.{probe.config.name}.url")
+    words = f"the address of {probe.config.name} is {probe.config.url}" + (f" ({origin})" if origin else "")
+    return replace(
+        _base(probe, evidence), id="address-wrong", title=problem.detail, evidence=(words,), code="COMM_002"
+    )
 
 
 def _is_stranger(fault: Fault) -> bool:

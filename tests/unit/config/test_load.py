@@ -1,13 +1,15 @@
 """Which file is read, what wins over what, and where each value comes from."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from opskit.config.load import InvalidConfigError, load
-from opskit.config.origins import Origin
+from opskit.config.load import InvalidConfigError, load, running_in_docker
+from opskit.config.origins import Origin, Setting, default_settings, localhost_settings
 from opskit.config.schema import Budgets, RouterConfig
 from opskit.errors import ConfigError, Exit
 
@@ -90,6 +92,56 @@ def test_the_default_host_depends_on_docker(configured):
     assert [one.url for one in outside.agents] == ["http://localhost:8010", "http://localhost:8011"]
     assert inside.node("mlx").url == "http://host.docker.internal:11435"
     assert not any(one.explicit for one in (*outside.nodes, *outside.agents))
+
+
+def test_a_container_that_does_not_know_its_host_looks_at_localhost(tmp_path: Path):
+    """Where host.docker.internal does not resolve, the default addresses are those of the container."""
+    try:
+        socket.getaddrinfo("host.docker.internal", None)
+        host = "host.docker.internal" if running_in_docker() else "localhost"
+    except OSError:
+        host = "localhost"
+    config = load(None, environ=environ_of(tmp_path), cwd=tmp_path).config
+    assert {urlsplit(member.url).hostname for member in (*config.nodes, *config.agents)} == {host}
+
+
+def test_only_default_addresses_in_use_move_to_localhost():
+    """What a file or a variable says, and what is switched off, stays."""
+    layers = default_settings({}, in_docker=True)
+    layers["nodes.ollama.url"] = Setting("http://box:1", Origin("env", "OLLAMA_API_URL"))
+    layers["nodes.mlx.enabled"] = Setting(False, Origin("file", "opskit.yaml:1"))
+    moved = localhost_settings(layers)
+    assert {key: setting.value for key, setting in moved.items()} == {
+        "agents.victoria.url": "http://localhost:8010",
+        "agents.veronica.url": "http://localhost:8011",
+    }
+
+
+@pytest.mark.parametrize("variable", ["OLLAMA_API_URL", "OLLAMA_BASE_URL"])
+def test_the_variable_of_ollama_is_used_where_nothing_else_says_where_it_is(configured, variable: str):
+    """OLLAMA_HOST gives the address, with its origin; the file and the other variables win over it."""
+    server = {"OLLAMA_HOST": "0.0.0.0:11500"}
+    loaded = configured("nodes: {ollama: {num_ctx: 4096}}", server)
+    node = loaded.config.node("ollama")
+    assert (node.url, node.explicit, loaded.notes) == ("http://127.0.0.1:11500", True, ())
+    assert str(loaded.origins["nodes.ollama.url"]) == "env OLLAMA_HOST"
+    assert (
+        configured(environ={**server, variable: "http://api:1"}).config.node("ollama").url == "http://api:1"
+    )
+    file = "nodes: {ollama: {url: http://file:1}}"
+    assert configured(file, {"OLLAMA_HOST": "me:pw@x"}).config.node("ollama").url == "http://file:1"
+
+
+def test_an_empty_variable_of_ollama_says_nothing(configured):
+    """Ollama takes it for its default address, and so does opskit."""
+    assert configured(environ={"OLLAMA_HOST": " "}).config.node("ollama").url == "http://localhost:11434"
+
+
+def test_a_wrong_variable_of_ollama_is_a_problem(problems):
+    """It is named, and its text is not shown."""
+    [problem] = problems(environ={"OLLAMA_HOST": "http://me:geheim@box"})
+    assert (problem.path, problem.key) == ("OLLAMA_HOST", "nodes.ollama.url")
+    assert "geheim" not in str(problem)
 
 
 def test_ollama_api_url_comes_before_ollama_base_url(configured):

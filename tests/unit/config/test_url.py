@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.config.url import normalise
+from opskit.config.url import normalise, normalise_server
 from opskit.errors import ConfigError
 
 HOSTS = st.sampled_from(
@@ -121,3 +121,40 @@ def test_any_text_is_an_address_or_a_config_error(text: str):
         except ConfigError:
             continue
         assert normalise(url).url == url
+
+
+@pytest.mark.parametrize(
+    "text, url",
+    [
+        ("box", "http://box:11434"),
+        ("box:8080", "http://box:8080"),
+        (":11435", "http://127.0.0.1:11435"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("0.0.0.0:11435", "http://127.0.0.1:11435"),
+        ("[::]:11435", "http://[::1]:11435"),
+        ("::1", "http://[::1]:11434"),
+        ("[::1]", "http://[::1]:11434"),
+        ("fe80::1", "http://[fe80::1]:11434"),
+        ("http://box", "http://box:80"),
+        ("https://box", "https://box:443"),
+        ("https://box:8443/ollama/", "https://box:8443/ollama"),
+        ("box/ollama", "http://box:11434/ollama"),
+        ("http://", "http://127.0.0.1:80"),
+        ("box:0", "http://box:11434"),
+        ("box:99999", "http://box:11434"),
+        ("box:", "http://box:11434"),
+        (' "box:1" ', "http://box:1"),
+    ],
+)
+def test_the_variable_of_ollama_has_parts_that_may_be_missing(text: str, url: str):
+    """OLLAMA_HOST is read as Ollama's own client reads it, and a bind address there is nothing to note."""
+    address = normalise_server(text)
+    assert (address.url, address.note) == (url, None)
+
+
+@pytest.mark.parametrize("text", ["ftp://box", "me:geheim@box", "bo x", "box?key=geheim", "[::1"])
+def test_a_variable_of_ollama_that_is_no_address_is_refused(text: str):
+    """What no client could dial is a mistake, told without its text."""
+    with pytest.raises(ConfigError) as raised:
+        normalise_server(text)
+    assert "geheim" not in f"{raised.value}{raised.value.remedy}"

@@ -1,10 +1,12 @@
 """Ports and endpoints of the stack, findings about the internet, plain tables."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.config.schema import AgentConfig, Config, NodeConfig
+from opskit.config.schema import AgentConfig, Config, NodeConfig, Secret
 from opskit.diagnose.area import Area, TableSection
 from opskit.diagnose.endpoints import EndpointPage, section, servers
 from opskit.diagnose.machine import expected_ports
@@ -74,6 +76,8 @@ def test_what_the_internet_means(named: str | None, addressed: str | None, state
 def test_names_are_those_that_the_stack_uses():
     """Addresses are no names; the host of containers matters inside one."""
     assert own_names(CONFIG, in_docker=False) == ["localhost"]
+    cloud = NodeConfig("cloud", "https://models.example", "openai", proxy=Secret("http://proxy.corp:3128"))
+    assert own_names(replace(CONFIG, nodes=(cloud,)), in_docker=False) == ["localhost", "proxy.corp"]
     assert own_names(CONFIG, in_docker=True) == ["localhost", "host.docker.internal"]
 
 

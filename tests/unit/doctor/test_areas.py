@@ -126,6 +126,21 @@ def test_localhost_in_a_container(variables, about, wanted: bool):
     assert bool(found) is wanted
 
 
+@pytest.mark.parametrize(("host_ports", "wanted"), [((), "node-down"), ((11434,), "localhost-in-container")])
+def test_localhost_of_a_container_is_wrong_where_the_host_answers(host_ports, wanted: str):
+    """That opskit runs in a container is a cause only with a server at the same port of the host."""
+    node = replace(OLLAMA, explicit=True)
+    config = replace(CONFIG, nodes=(node,))
+    base = well(config=config)
+    evidence = replace(
+        base,
+        target=replace(base.target, in_docker=True),
+        nodes=(probe(node, NodeState.REFUSED, kind=None, models=None),),
+        host_ports=frozenset(host_ports),
+    )
+    assert next(cause.id for cause in causes(evidence)) == wanted
+
+
 @pytest.mark.parametrize(
     ("settings", "wanted"),
     [
