@@ -31,7 +31,7 @@ from opskit.facts.container import container
 from opskit.facts.container_events import ContainerEvents
 from opskit.recovery.step import Condition
 from opskit.recovery.steps.decision import ServerProblem, decide
-from opskit.recovery.steps.project_state import ComposeFacts, assess_project
+from opskit.recovery.steps.project_state import ProjectFacts, assess_project
 from opskit.recovery.steps.server import ManagedServer, ServerFacts
 from opskit.result import Status
 from opskit.system.compose import ComposeService, Project
@@ -328,7 +328,7 @@ def recover(case: ContainerCase) -> tuple[str, set[Condition], list[str]]:
     services = {
         name: ComposeService(name, ("i",), networks=()) for name in {one.service or "" for one in records}
     }
-    facts = ComposeFacts(
+    facts = ProjectFacts(
         key="app",
         project=Project("p", "2.0", services),
         containers=records,
