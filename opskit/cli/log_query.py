@@ -74,7 +74,7 @@ def write_directly(options: LogOptions) -> bool | None:
     if options.form == "text" and (len(sources) > 1 or sys.stdout.isatty()):
         return None
     try:
-        if not all(source.is_plain for source in sources):
+        if not all(source.is_plain and source.envelope is None for source in sources):
             return None
     except OpskitError:
         return None  # The other sources are shown by the longer way.

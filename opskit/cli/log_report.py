@@ -103,7 +103,7 @@ async def request(identifier: str, specs: Sequence[str], config: str | None, *, 
 
 
 async def _tallied(source: LogSource, selection: EntryFilter, unread: Unread) -> LogTally:
-    if isinstance(source, FileSource) and not selection.needs_time:
+    if isinstance(source, FileSource) and not selection.needs_time and source.envelope is None:
         packed: list[OpskitError] = []
         whole = tally_file(source.path, source=source.name, on_torn=lambda: packed.append(torn(source.path)))
         for error in packed:
@@ -118,7 +118,7 @@ async def _tallied(source: LogSource, selection: EntryFilter, unread: Unread) ->
         async for item in items:
             if isinstance(item, LogEntry):
                 last = item.at
-                feeder.push(item.raw + b"\n", item.at)
+                feeder.push_event(item)
             else:
                 _note(item, unread)
     feeder.close(last)

@@ -144,9 +144,10 @@ class _Printer:
         if self._form == "json":
             render.log_json(_document(item, facts(item.raw)))
         elif self._form == "raw":
-            render.log_bytes(item.raw + b"\n")
+            render.log_bytes(item.bytes_in_source + b"\n")
         else:
-            render.log_line(item.source if self._many else "", item.raw, lambda: facts(item.raw).level)
+            source = item.source if self._many else ""
+            render.log_line(source, item.shown, lambda: facts(item.raw).level or item.level)
 
     def flush(self) -> None:
         render.log_flush()
@@ -157,11 +158,11 @@ def _document(entry: LogEntry, read: Facts) -> dict[str, Any]:
         "source": entry.source,
         "at": _iso(entry.at if entry.at is not None else read.at),
         "tag": read.tag,
-        "level": read.level,
+        "level": read.level or entry.level,
         "correlation_id": read.correlation_id,
         "message": read.message,
         "fields": dict(read.fields),
-        "raw": entry.raw.decode("utf-8", "backslashreplace"),
+        "raw": entry.bytes_in_source.decode("utf-8", "backslashreplace"),
     }
 
 

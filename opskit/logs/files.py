@@ -8,11 +8,17 @@ import os
 import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 from opskit.errors import OpskitError
-from opskit.logs.events import MAX_LINE, event_cut
+from opskit.logs.envelope import SAMPLE_BYTES, Envelope, envelope_of_sample
+from opskit.logs.events import MAX_LINE, Grouper, event_cut
+from opskit.logs.record import LogEntry
+from opskit.logs.scan import entries
+from opskit.logs.select import EntryFilter
 from opskit.logs.source import Batch, LeftOut, LineSplitter, Note, Window
 
 #: How often a followed file is looked at; local files have no event that all systems share.
@@ -69,6 +75,35 @@ class FileSource:
     def tail_start(self, descriptor: int, tail: int | None) -> int:
         """Where its last `tail` lines begin, 0 without a tail."""
         return 0 if tail is None else tail_offset(descriptor, os.fstat(descriptor).st_size, tail)
+
+    @cached_property
+    def envelope(self) -> Envelope | None:
+        """What was written around each of its lines. Raises OpskitError LOG_001 when it cannot be read."""
+        with open_log(self.path) as stream, readable(self.path):
+            return envelope_of_sample(_read(stream, SAMPLE_BYTES, lambda: None))
+
+    def wanted(self, selection: EntryFilter, tail: int | None = None) -> Iterator[LogEntry]:
+        """Its wanted events without their envelope. One without a time gets that of the event before it."""
+        if self.envelope is None:
+            yield from entries(self.name, self.blocks(tail), selection)
+            return
+        last: float | None = None
+        for event in self._unwrapped(tail):
+            timed_event = event if event.at is not None else replace(event, at=last)
+            last = timed_event.at
+            if selection.accepts(timed_event):
+                yield timed_event
+
+    def _unwrapped(self, tail: int | None) -> Iterator[LogEntry]:
+        lines, grouper = LineSplitter(self.name), Grouper()
+        for block in self.blocks(tail, _READ_BLOCK):
+            for line in lines.feed(block):
+                if isinstance(line, LogEntry):
+                    yield from grouper.push(line)
+        for line in lines.finish():
+            if isinstance(line, LogEntry):
+                yield from grouper.push(line)
+        yield from grouper.flush()
 
     async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
         """Its lines; the window's times are left to the selection."""

@@ -84,12 +84,26 @@ _AROUND = b" \t-:|]>)[\r"
 class LogEntry:
     """One event of one source: a line and the lines that continue it, joined by LF, without the last LF.
 
-    `at` is epoch seconds: from the line, else from where it was read (Docker), else None.
+    `at` is epoch seconds: from the line, else from where it was read (Docker), else None. Of a line in an
+    envelope `raw` is the text inside it, `written` the line as it stands in the source, `service` who wrote
+    it and `level` what the envelope says of a text without a level.
     """
 
     source: str
     raw: bytes
     at: float | None = None
+    written: bytes | None = None
+    service: str | None = None
+    level: Level | None = None
+
+    @property
+    def bytes_in_source(self) -> bytes:
+        return self.raw if self.written is None else self.written
+
+    @property
+    def shown(self) -> bytes:
+        """What a person reads: the text of an envelope in JSON, the whole line of any other."""
+        return self.raw if self.written is None or self.written.startswith(b"{") else self.written
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,12 @@ def timestamp(text: bytes, start: int = 0, end: int = HEAD) -> float | None:
     """The first time in text[start:end] as epoch seconds; one without a zone is taken as UTC."""
     time = TIME.search(text, start, end)
     return None if time is None else epoch(time)
+
+
+def zoned_timestamp(text: bytes) -> float | None:
+    """The first time in a text, if it says its zone or counts from the epoch."""
+    time = TIME.search(text, 0, HEAD)
+    return epoch(time) if time is not None and (time[3] or time[4]) else None
 
 
 def epoch(time: re.Match[bytes]) -> float | None:
@@ -201,6 +221,11 @@ def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
     else:
         text = line[:_MESSAGE_BYTES]
     return level, text.lstrip(_AROUND).rstrip(), timestamp(line)
+
+
+def is_level(word: str) -> bool:
+    """Whether a word is a level and not, for instance, the name of a service."""
+    return level_of(word) is not None
 
 
 def level_of(word: str) -> Level | None:

@@ -132,7 +132,8 @@ class _Search:
         self._open: dict[tuple[str, str | None], tuple[EventLines, list[LogEntry]]] = {}
 
     def look_at(self, entry: LogEntry) -> None:
-        service, line = without_prefix(entry.raw)
+        prefix, line = without_prefix(entry.raw)
+        service = entry.service or prefix
         place = (entry.source, service)
         if not self._text.search(entry.raw):
             if place in self._open and self._open[place][0].take(line):

@@ -101,13 +101,15 @@ class EntryFilter:
             return False
         if self.identifier and not _literal(self.identifier).search(entry.raw):
             return False
-        if not all(pattern.search(entry.raw) for pattern in self._greps):
+        # A person may mean the text, from its beginning on, or the name of the service in front of it.
+        texts = (entry.raw,) if entry.written is None else (entry.raw, entry.shown)
+        if not all(any(map(pattern.search, texts)) for pattern in self._greps):
             return False
-        if any(pattern.search(entry.raw) for pattern in self._excludes):
+        if any(any(map(pattern.search, texts)) for pattern in self._excludes):
             return False
         if self.tags and not self._tagged.search(entry.raw):
             return False
-        return self.level is None or self._severe(facts(entry.raw).level)
+        return self.level is None or self._severe(facts(entry.raw).level or entry.level)
 
     def check(self) -> None:
         """Compile every pattern now. Raises UsageError for one that cannot be used."""

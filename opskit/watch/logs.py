@@ -118,9 +118,8 @@ class Reader:
                     self._on_note(item)
                     continue
                 self._tally.lines += 1
-                done = self._grouper.push(item)
-                if done is not None and wanted(done):
-                    self._on_entry(done)
+                for event in self._grouper.push(item):
+                    self._hand_over(event)
             self._settle_later()
             await self._rest(clock() - began)
 
@@ -147,10 +146,13 @@ class Reader:
 
     def _complete(self) -> None:
         self._hold()
-        last = self._grouper.flush()
-        if last is not None and wanted(last):
-            self._on_entry(last)
+        for event in self._grouper.flush():
+            self._hand_over(event)
         self.caught_up.set()
+
+    def _hand_over(self, event: LogEntry) -> None:
+        if wanted(event):
+            self._on_entry(event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
