@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.logs.record import Level, LogEntry, is_level, timestamp, zoned_timestamp
+from opskit.logs.record import SEVERITIES, Level, LogEntry, is_level, timestamp, zoned_timestamp
 
 #: So many lines are looked at to recognise an envelope.
 SAMPLE_LINES = 50
@@ -38,17 +38,6 @@ _SYSLOG_5424 = re.compile(
     rb"<(\d{1,3})>1 (\S+) \S+ (\S+) (\S+) \S+ "
     rb'(?:-|(?:\[(?:[^]"]|"(?:[^"\\]|\\.)*")*\])+) ?(?:\xef\xbb\xbf)?(.*)',
     re.DOTALL,
-)
-#: The severities of syslog, 0 to 7.
-_SEVERITIES: tuple[Level, ...] = (
-    "critical",
-    "critical",
-    "critical",
-    "error",
-    "warning",
-    "info",
-    "info",
-    "debug",
 )
 
 
@@ -211,4 +200,4 @@ def _bytes(text: str) -> bytes:
 
 
 def _severity(number: str) -> Level | None:
-    return _SEVERITIES[int(number)] if number in "01234567" and len(number) == 1 else None
+    return SEVERITIES[int(number)] if number in "01234567" and len(number) == 1 else None

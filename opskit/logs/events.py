@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from opskit.logs.record import LogEntry
+from opskit.logs.record import LogEntry, uncoloured
 
 #: More continuation lines than this are not one event.
 MAX_LINES = 2000
@@ -32,6 +32,8 @@ _ENDS = re.compile(rb"[A-Za-z_][\w.]*(?:Error|Exception|Warning|Exit|Interrupt|I
 
 def continues(line: bytes, *, in_traceback: bool) -> bool:
     """Whether a line belongs to the event before it. `in_traceback`: that event has opened a traceback."""
+    if line[:1] == b"\x1b":
+        line = uncoloured(line)
     if line[:1] in (b" ", b"\t"):
         return True
     if line.startswith(_OPENS):
@@ -40,7 +42,7 @@ def continues(line: bytes, *, in_traceback: bool) -> bool:
 
 
 def opens_traceback(line: bytes) -> bool:
-    return line.startswith(_OPENS)
+    return uncoloured(line).startswith(_OPENS)
 
 
 class EventLines:

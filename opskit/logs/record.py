@@ -58,6 +58,39 @@ _WORDS = rb"TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|P
 _LEVEL = re.compile(
     rb"(?:^|[\s\[|:\"=<(])(%b)(?=$|[\s\]|:,;\">)!-])|(?:^|[\s{,])(?:level|lvl|severity)=\"?(\w+)" % _WORDS
 )
+#: What terminals take for colours and the like.
+_ANSI = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
+#: A line of a GIN server: time, status, seconds, client, method and path.
+_GIN = re.compile(rb"\[GIN\] [\d/]{10} - [\d:]{8} \| *(\d{3}) \|[^|]*\|[^|]*\| *(.*)", re.DOTALL)
+#: klog and glog: `E0101 12:30:00.123456   17 file.go:20] text`.
+_KLOG = re.compile(rb"([DIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^\s\]]+\] ?(.*)", re.DOTALL)
+_KLOG_LEVELS: dict[bytes, Level] = {
+    b"D": "debug",
+    b"I": "info",
+    b"W": "warning",
+    b"E": "error",
+    b"F": "critical",
+}
+#: The numbers of pino and bunyan, each the least of its level.
+_NUMBERED: tuple[tuple[int, Level], ...] = (
+    (60, "critical"),
+    (50, "error"),
+    (40, "warning"),
+    (30, "info"),
+    (10, "debug"),
+)
+_HIGHEST_NUMBER = 69
+#: The severities of syslog, 0 to 7.
+SEVERITIES: tuple[Level, ...] = (
+    "critical",
+    "critical",
+    "critical",
+    "error",
+    "warning",
+    "info",
+    "info",
+    "debug",
+)
 _LEADING_LEVEL = re.compile(rb"^[\s\[|:(-]*(?:%b)\b[\]:)]*" % _WORDS)
 _LOGFMT_MESSAGE = re.compile(rb'\b(?:msg|message|error|err)=("(?:[^"\\]|\\.)*"|\S+)')
 _TAG = re.compile(rb"\[([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|REQUEST|FALLBACK)\]")
@@ -67,7 +100,7 @@ _STANDARD_NAMES = frozenset(name.encode() for name in STANDARD_TAGS)
 _NAMED = re.compile(rb"correlation[ _-]?id:?\s+(\S{1,64})", re.IGNORECASE)
 UUID = re.compile(rb"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
 _LEVEL_KEYS = ("level", "severity", "lvl", "levelname", "log.level")
-_MESSAGE_KEYS = ("message", "msg", "event", "error", "text")
+_MESSAGE_KEYS = ("message", "msg", "event", "error", "text", "short_message")
 _TIME_KEYS = ("timestamp", "time", "ts", "@timestamp", "asctime")
 _IDENTIFIER_KEYS = ("correlation_id", "request_id", "trace_id", "correlationId")
 #: How far into a line its time, level and tag are looked for.
@@ -122,7 +155,7 @@ class Facts:
 def without_prefix(line: bytes) -> tuple[str | None, bytes]:
     """The compose service and the line behind its prefix; (None, line) when there is no prefix."""
     prefix = _COMPOSE.match(line)
-    if prefix is None:
+    if prefix is None or is_level(prefix[1].decode("ascii", "replace")):
         return None, line
     return prefix[1].decode("ascii", "replace"), line[prefix.end() :]
 
@@ -165,7 +198,7 @@ def minute_s(minute: str, zone: bytes | None = None) -> float | None:
 def facts(raw: bytes) -> Facts:
     """Read one entry. Never raises."""
     _, line = without_prefix(raw)
-    first = line.partition(b"\n")[0]
+    first = uncoloured(line.partition(b"\n")[0])
     tag = _TAG.search(first, 0, HEAD)
     if tag is not None and tag[1] not in _STANDARD_NAMES:
         # A logger's name may look like a tag.
@@ -201,7 +234,8 @@ def _json(line: bytes) -> Facts | None:
 def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
     """The level, the message and the time of a line that is an error or a warning, else None.
 
-    The line has neither a tag nor a compose prefix. The message of a text line is what its level introduces.
+    The line has neither a tag, a compose prefix nor colours. The message of a text line is what its level
+    introduces.
     """
     if (body := _json_object(line)) is not None:
         level = _json_level(body)
@@ -209,6 +243,9 @@ def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
             return None
         message = _first_of(body, _MESSAGE_KEYS)
         return level, str("" if message is None else message).encode("utf-8", "replace"), _json_time(body)
+    if (special := _special_form(line)) is not None:
+        level, message = special
+        return (level, message.strip(), timestamp(line)) if level in COMPLAINTS else None
     word = _LEVEL.search(line, 0, HEAD)
     level = None if word is None else _word_level(word[1] or word[2])
     if word is None or level is None or level not in COMPLAINTS:
@@ -229,8 +266,32 @@ def is_level(word: str) -> bool:
 
 
 def level_of(word: str) -> Level | None:
-    """The level that a word stands for, in any case."""
-    return _LEVEL_WORDS.get(word.strip().lower())
+    """The level that a word stands for, in any case, or a number of pino and bunyan."""
+    text = word.strip().lower()
+    if len(text) == len("50") and text.isascii() and text.isdigit():
+        return _numbered(int(text))
+    return _LEVEL_WORDS.get(text)
+
+
+def _numbered(number: float) -> Level | None:
+    if number > _HIGHEST_NUMBER:
+        return None
+    return next((level for least, level in _NUMBERED if number >= least), None)
+
+
+def uncoloured(line: bytes) -> bytes:
+    """A line without the escape sequences of a terminal."""
+    return _ANSI.sub(b"", line) if b"\x1b" in line else line
+
+
+def _special_form(line: bytes) -> tuple[Level, bytes] | None:
+    """The level and the message of a line whose level is no word: GIN's status, klog's letter."""
+    if line[:5] == b"[GIN]" and (request := _GIN.match(line)) is not None:
+        level: Level = "error" if request[1] >= b"500" else "info"
+        return level, request[1] + b" " + b" ".join(request[2].split())
+    if line[1:5].isdigit() and (logged := _KLOG.match(line)) is not None:
+        return _KLOG_LEVELS[logged[1]], logged[2]
+    return None
 
 
 @lru_cache(maxsize=256)
@@ -267,11 +328,14 @@ def _text(line: bytes) -> Facts:
     time = TIME.search(line, 0, HEAD)
     message = line[time.end() :] if time is not None and time.start() < 40 else line
     message = _LEADING_LEVEL.sub(b"", message, count=1)
+    level = _level(line)
+    if (special := _special_form(line)) is not None:
+        level, message = special
     uuid = UUID.search(line)
     return Facts(
         "text",
         at=epoch(time) if time is not None else None,
-        level=_level(line),
+        level=level,
         correlation_id=uuid[0].decode().lower() if uuid else None,
         message=message.decode("utf-8", "replace").strip(" \t-:,|]"),
     )
@@ -303,6 +367,10 @@ def _json_object(line: bytes) -> dict[str, Any] | None:
 
 def _json_level(body: Mapping[str, Any]) -> Level | None:
     word = _first_of(body, _LEVEL_KEYS)
+    if isinstance(word, int | float) and not isinstance(word, bool):
+        if "short_message" in body and word in range(len(SEVERITIES)):
+            return SEVERITIES[int(word)]  # GELF
+        return _numbered(word)
     return None if word is None else level_of(str(word))
 
 

@@ -22,8 +22,10 @@ from opskit.system.output import write_all
 PARALLEL_FROM = 48 * 1024 * 1024
 _CHUNK = 1024 * 1024
 _ANSWER_BYTES = 8
-#: Bytes that a continuing line may begin with (see `events.continues`): blanks, letters, an empty line.
-_MAYBE = bytes(chr(byte).isalpha() or chr(byte) in " \t\r\n_" if byte < 128 else False for byte in range(256))
+#: Bytes that a continuing line may begin with (see `events.continues`): blanks, letters, ESC, an empty line.
+_MAYBE = bytes(
+    chr(byte).isalpha() or chr(byte) in " \t\r\n_\x1b" if byte < 128 else False for byte in range(256)
+)
 
 
 def hits(block: bytes, selection: EntryFilter) -> list[tuple[int, int]]:

@@ -23,6 +23,8 @@ _LEVEL_WORDS: dict[Level, str] = {
     "error": "ERR|err|Err|LLM_ERROR|LLM_CRASH",
     "critical": "FATAL|CRIT|PANIC|fatal|crit|panic|alert|emerg|Fatal|Crit|Panic|Alert|Emerg|ALERT|EMERG",
 }
+#: Levels that are no words: numbers, letters of klog, statuses of GIN. Which it is tells only the whole line.
+_WORDLESS = r"(?:level|lvl|severity)\"?\s*[:=]\s*\"?\d|[DIWEF]\d{4} \d\d:\d\d:|\[GIN\]"
 _CLOCK = re.compile(r"\d\d?:\d\d(:\d\d)?")
 
 
@@ -67,7 +69,7 @@ class EntryFilter:
             return re.compile(checked_tags(self.tags))
         if self.level is not None:
             words = "|".join(_LEVEL_WORDS[level] for level in LEVELS[LEVELS.index(self.level) :])
-            return re.compile(words.encode())
+            return re.compile(f"{words}|{_WORDLESS}".encode())
         return None
 
     def matches(self, block: bytes | bytearray, size: int) -> Iterator[LineMatch]:

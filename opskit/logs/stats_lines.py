@@ -27,6 +27,7 @@ from opskit.logs.record import (
     facts,
     minute_s,
     timestamp,
+    uncoloured,
     without_prefix,
 )
 from opskit.logs.stats_counts import ANSWERED, ASKED, FAILED, UNKNOWN, CallStats, Counts
@@ -38,8 +39,10 @@ _MAX_TAGGED = 64 * 1024
 _FREQUENT = (re.compile(rb"ERR(?:OR)?\b"), re.compile(rb"WARN(?:ING)?\b"))
 #: The first byte of a match tells a duration (`elapsed`, `took`) from a sign of an error.
 _RARE = (
-    rb"\b(?:CRIT|CRITICAL|FATAL|PANIC)\b|Traceback \(most recent call last\)"
+    rb"(?:\b|\[[\d;]{1,12}m)(?:CRIT|CRITICAL|FATAL|PANIC)\b|Traceback \(most recent call last\)"
     rb'|(?:level(?:name)?|severity|lvl)(?:"\s*:\s*"|="?)(?i:warn|err|crit|fatal|panic|alert|emerg)'
+    rb'|(?:level|severity|lvl)(?:"\s*:\s*"?|="?)(?:[456]\d|[0-4])\b'
+    rb"|[WEF]\d{4} \d\d:\d\d:\d\d\.\d|\[GIN\] [\d/]{10} - [\d:]{8} \|(?:\x1b\[[\d;]*m)* *5\d\d"
     rb'|elapsed(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)\d[\d.]*(?:[eE][+-]?\d+)?(?: ?[a-z]+)?'
     rb"|took \d[\d.]* ?(?:ms|us|s|sec|seconds|min|m)\b"
 )
@@ -58,7 +61,7 @@ _TRACEBACK = b"Traceback (most recent call last)"
 _EXCEPTION = re.compile(rb"[A-Za-z_][\w.]*(?::|\s*$)")
 _GROUPED = re.compile(rb"[ |+]+([A-Za-z_][\w.]*: .*)")
 #: What a line that continues an error can begin with.
-_MAY_FOLLOW = (b" ", b"\t", b"T", b"D", b"C")
+_MAY_FOLLOW = (b" ", b"\t", b"T", b"D", b"C", b"\x1b")
 _TRACE_LINES = 2000
 _TRACE_LINE_BYTES = 500
 _WHERE = r" node=((?!null )[!#-~]{1,120}) model=((?!null )[!#-~]{1,120})"
@@ -181,6 +184,7 @@ class BlockCounter:
         if b"|" in line[:80]:
             whole, line = line, without_prefix(line)[1]
             prefix = whole[: len(whole) - len(line)]
+        line = uncoloured(line)
         if _TRACEBACK in line[:80] and _begins_traceback(line):
             return self._count_event(start, end, prefix, "error", b"", self._at)
         if line[:1] in (b" ", b"\t") or (read := complaint(line)) is None:
@@ -333,7 +337,7 @@ def _trace(block: bytes, start: int, end: int, prefix: bytes, *, in_traceback: b
         line = block[at : min(stop, at + _TRACE_LINE_BYTES)]
         if at >= len(block) or not line.startswith(prefix):
             break
-        line = line[len(prefix) :]
+        line = uncoloured(line[len(prefix) :])
         opens = opens_traceback(line) or _begins_traceback(line)
         raises = in_traceback and after_frame and _EXCEPTION.match(line) is not None
         if not (opens or raises or continues(line, in_traceback=in_traceback)):

@@ -53,7 +53,9 @@ def wanted(entry: LogEntry) -> bool:
     """Tell whether an event tells of a request or is an error."""
     if TAGGED.accepts(entry):
         return True
-    return SEVERE.finder is not None and SEVERE.finder.search(entry.raw) is not None and SEVERE.accepts(entry)
+    finder = SEVERE.finder
+    may_be = entry.level is not None or (finder is not None and finder.search(entry.raw) is not None)
+    return may_be and SEVERE.accepts(entry)
 
 
 class Reader:
