@@ -19,6 +19,7 @@ from opskit.logs.show import Break, Shown, followed, once
 from opskit.logs.source import LogSource, Note, Unreadable, Window
 from opskit.system.logfile import LOG_NAME
 from opskit.system.output import reader_has_left
+from opskit.text import counted
 
 #: How often a follower asks whether anybody still reads.
 _READER_S = 0.2
@@ -41,6 +42,11 @@ async def show(options: LogOptions, config: str | None) -> bool:
             async for item in stream:
                 printer.put(item)
     printer.flush()
+    if printer.untimed and options.selection.needs_time:
+        render.note(
+            f"note: {counted(printer.untimed, 'event')} shown without a time that can be read: "
+            "--since and --until say nothing of them"
+        )
     readable = [source.name for source in sources if source.name not in unread.names]
     if not printer.count and readable:
         nothing_found(options, readable)
@@ -125,6 +131,7 @@ class _Printer:
         self._unread = unread
         self._many = many
         self.count = 0
+        self.untimed = 0
 
     def put(self, item: Shown) -> None:
         if isinstance(item, Break):
@@ -141,6 +148,7 @@ class _Printer:
                 render.note(f"-- {item.source}: {render.printable(item.text)}")
             return
         self.count += 1
+        self.untimed += item.at is None
         if self._form == "json":
             render.log_json(_document(item, facts(item.raw)))
         elif self._form == "raw":

@@ -7,7 +7,7 @@ import io
 import os
 import zlib
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,8 @@ _GZIP = b"\x1f\x8b"
 _READ = 1024 * 1024
 #: Where every line becomes an entry, which takes several times its memory.
 _READ_BLOCK = 256 * 1024
+#: So many events without a time wait for the first one that has one.
+_MAX_UNTIMED = 1000
 
 
 class FileSource:
@@ -83,16 +85,16 @@ class FileSource:
             return envelope_of_sample(_read(stream, SAMPLE_BYTES, lambda: None))
 
     def wanted(self, selection: EntryFilter, tail: int | None = None) -> Iterator[LogEntry]:
-        """Its wanted events without their envelope. One without a time gets that of the event before it."""
+        """Its wanted events without their envelope.
+
+        One without a time gets that of the event before it, at the beginning that of the first with one.
+        """
         if self.envelope is None:
             yield from entries(self.name, self.blocks(tail), selection)
             return
-        last: float | None = None
-        for event in self._unwrapped(tail):
-            timed_event = event if event.at is not None else replace(event, at=last)
-            last = timed_event.at
-            if selection.accepts(timed_event):
-                yield timed_event
+        for event in _timed(self._unwrapped(tail)):
+            if selection.accepts(event):
+                yield event
 
     def _unwrapped(self, tail: int | None) -> Iterator[LogEntry]:
         lines, grouper = LineSplitter(self.name), Grouper()
@@ -263,6 +265,21 @@ def files(pattern: str) -> list[FileSource]:
     if not matching:
         raise OpskitError("LOG_001", f"no file matches {pattern}")
     return [FileSource(file) for file in matching]
+
+
+def _timed(events: Iterable[LogEntry]) -> Iterator[LogEntry]:
+    last: float | None = None
+    untimed: list[LogEntry] = []
+    for event in events:
+        last = event.at if event.at is not None else last
+        if last is None and len(untimed) < _MAX_UNTIMED:
+            untimed.append(event)
+            continue
+        for earlier in untimed:
+            yield replace(earlier, at=last)
+        untimed.clear()
+        yield replace(event, at=last) if event.at is None else event
+    yield from untimed
 
 
 def _plain(stream: object) -> bool:

@@ -7,11 +7,12 @@ hold invalid UTF-8 and NUL bytes, and raw output must be byte for byte what stan
 
 import json
 import re
+import time as clock
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from opskit.logs.tag_search import STANDARD_TAGS, tag_pattern
 from opskit.tags import Value, parse
@@ -48,10 +49,20 @@ _TAG_LEVELS: dict[str, Level] = {
 }
 # `web-1  | text`: compose pads the name with blanks and ends the prefix with a bar and one blank.
 _COMPOSE = re.compile(rb"^(?:\x1b\[[0-9;]*m)*([A-Za-z0-9][\w.-]*?) *\| ?(?:\x1b\[0m)?")
-#: A written time, or a number under one of the names that JSON lines give it.
-TIME = re.compile(
-    rb"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d):([0-5]\d(?:[.,]\d{1,9})?)\d*\s?(Z|[+-]\d\d:?\d\d)?"
-    rb'|"(?:ts|time|timestamp)"\s*:\s*(\d{10}(?:\d{3}){0,3}(?:\.\d{1,9})?)\b'
+#: A written time, or a number under one of the names that JSON lines and logfmt give it.
+_TIME = re.compile(
+    rb"(\d{4}[-/]\d\d[-/]\d\d(?:[T ]| - )\d\d:\d\d):([0-5]\d(?:[.,]\d{1,9})?)\d*"
+    rb"(?:\s?(Z\b|UTC\b|GMT\b|[+-]\d\d:?\d\d(?!\d)))?"
+    rb'|(?:"(?:ts|time|timestamp)"\s*:\s*"?|\b(?:ts|time|timestamp)="?)'
+    rb"(\d{10}(?:\d{3}){0,3}(?:\.\d+)?|\d\.\d+[eE]\+?\d\d?)(?![\w.-])"
+)
+_MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
+# Sought only where no other time is: syslog's `May  4 10:20:30` and ctime's with a year behind it, klog's
+# `E0504 10:20:30.5`, the access logs' `04/May/2026:10:20:30 +0200`.
+_RARE_TIME = re.compile(
+    rb"\b(?:(%b) ([ \d]\d) (\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?: (\d{4})\b)?"
+    rb"|[DIWEF](\d\d)(\d\d) (\d\d:\d\d:\d\d\.\d{1,9})"
+    rb"|(\d\d)/(%b)/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4}))" % (b"|".join(_MONTHS), b"|".join(_MONTHS))
 )
 _WORDS = rb"TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|PANIC"
 #: A level in capitals, or logfmt's `level=warn`.
@@ -109,6 +120,10 @@ HEAD = 400
 _MOST_DIGITS = 30
 #: A level word further behind than this is not in front of the message.
 _LEVEL_IN_FRONT = 120
+#: A time further behind than this is a part of the message.
+_TIME_IN_FRONT = 40
+#: Clocks of other machines may be ahead by so much.
+_AHEAD_S = 86_400.0
 _MESSAGE_BYTES = 500
 _AROUND = b" \t-:|]>)[\r"
 
@@ -161,19 +176,35 @@ def without_prefix(line: bytes) -> tuple[str | None, bytes]:
 
 
 def timestamp(text: bytes, start: int = 0, end: int = HEAD) -> float | None:
-    """The first time in text[start:end] as epoch seconds; one without a zone is taken as UTC."""
-    time = TIME.search(text, start, end)
-    return None if time is None else epoch(time)
+    """The first time in text[start:end] as epoch seconds; one without a zone is local."""
+    time = written_time(text, start, end)
+    return None if time is None else time.at
 
 
 def zoned_timestamp(text: bytes) -> float | None:
     """The first time in a text, if it says its zone or counts from the epoch."""
-    time = TIME.search(text, 0, HEAD)
-    return epoch(time) if time is not None and (time[3] or time[4]) else None
+    time = _TIME.search(text, 0, HEAD)
+    return _epoch(time) if time is not None and (time[3] or time[4]) else None
 
 
-def epoch(time: re.Match[bytes]) -> float | None:
-    """The epoch seconds of a match of TIME; None for a time that does not exist."""
+class WrittenTime(NamedTuple):
+    """Where a time stands, and its epoch seconds; None for a time that does not exist."""
+
+    start: int
+    end: int
+    at: float | None
+
+
+def written_time(text: bytes, start: int = 0, end: int = HEAD) -> WrittenTime | None:
+    """The first time in text[start:end]; None when there is none."""
+    time = _TIME.search(text, start, end)
+    if time is not None:
+        return WrittenTime(time.start(), time.end(), _epoch(time))
+    time = _RARE_TIME.search(text, start, end)
+    return None if time is None else WrittenTime(time.start(), time.end(), _rare_epoch(time))
+
+
+def _epoch(time: re.Match[bytes]) -> float | None:
     minute, second, zone, number = time.groups()
     if number is not None:
         return epoch_s(float(number))
@@ -181,14 +212,41 @@ def epoch(time: re.Match[bytes]) -> float | None:
     return None if begin_s is None else begin_s + float(second.replace(b",", b"."))
 
 
+def _rare_epoch(time: re.Match[bytes]) -> float | None:
+    name, day, of_day, year, klog_month, klog_day, klog_clock, *access = time.groups()
+    zone = None
+    if klog_month is not None:
+        month, day, of_day = int(klog_month), klog_day, klog_clock
+    elif name is None:
+        day, name, year, of_day, zone = access
+        month = _MONTHS.index(name) + 1
+    else:
+        month = _MONTHS.index(name) + 1
+    year = datetime.now().astimezone().year if year is None else int(year)
+    hour_minute, _, second = of_day.decode().rpartition(":")
+    minute = f"{month:02d}-{int(day):02d}T{hour_minute}"
+    begin_s = minute_s(f"{year}-{minute}", zone)
+    if time[4] is None and time[10] is None and (begin_s is None or begin_s > clock.time() + _AHEAD_S):
+        # Without a year it is the latest day of that name, which may be in the year before.
+        begin_s = minute_s(f"{year - 1}-{minute}", zone)
+    return None if begin_s is None else begin_s + float(second)
+
+
 @lru_cache(maxsize=4096)
 def minute_s(minute: str, zone: bytes | None = None) -> float | None:
-    """The epoch seconds of `2026-03-01T12:30`. Lines that follow each other mostly share their minute."""
+    """The epoch seconds of `2026-03-01T12:30`, local without a zone.
+
+    Lines that follow each other mostly share their minute.
+    """
+    minute = minute.replace(" - ", "T").replace("/", "-")
     try:
-        begin_s = datetime.fromisoformat(f"{minute}:00+00:00").timestamp()
-    except ValueError:
+        if not zone:
+            begin_s = datetime.fromisoformat(minute).timestamp()
+        else:
+            begin_s = datetime.fromisoformat(f"{minute}:00+00:00").timestamp()
+    except (ValueError, OverflowError, OSError):
         return None
-    if zone and zone != b"Z":
+    if zone and zone[:1] in b"+-":
         digits = zone[1:].replace(b":", b"")
         offset_s = int(digits[:2]) * 3600 + int(digits[2:]) * 60
         begin_s -= offset_s if zone[:1] == b"+" else -offset_s
@@ -309,13 +367,13 @@ def _tagged(line: bytes, tag: re.Match[bytes]) -> Facts:
     identifier = fields.get("correlation_id")
     if not isinstance(identifier, str):
         identifier = _identifier(line)
-    time = TIME.search(line, 0, HEAD)
+    time = written_time(line)
     # Only what stands in front of the tag is the line's own level; behind it is content, previews included.
-    timed_only = time is not None and time.start() == 0 and begin - time.end() <= 1
+    timed_only = time is not None and time.start == 0 and begin - time.end <= 1
     level = None if timed_only or not begin else _level(line[:begin])
     return Facts(
         "tagged",
-        at=None if time is None else epoch(time),
+        at=None if time is None else time.at,
         level=level or _TAG_LEVELS.get(name, "info"),
         tag=name,
         correlation_id=identifier,
@@ -325,8 +383,8 @@ def _tagged(line: bytes, tag: re.Match[bytes]) -> Facts:
 
 
 def _text(line: bytes) -> Facts:
-    time = TIME.search(line, 0, HEAD)
-    message = line[time.end() :] if time is not None and time.start() < 40 else line
+    time = written_time(line)
+    message = line[time.end :] if time is not None and time.start < _TIME_IN_FRONT else line
     message = _LEADING_LEVEL.sub(b"", message, count=1)
     level = _level(line)
     if (special := _special_form(line)) is not None:
@@ -334,7 +392,7 @@ def _text(line: bytes) -> Facts:
     uuid = UUID.search(line)
     return Facts(
         "text",
-        at=epoch(time) if time is not None else None,
+        at=None if time is None else time.at,
         level=level,
         correlation_id=uuid[0].decode().lower() if uuid else None,
         message=message.decode("utf-8", "replace").strip(" \t-:,|]"),

@@ -78,14 +78,17 @@ def _ended(text: bytes) -> bytes:
 
 
 def entries(source: str, blocks: Iterable[bytes], selection: EntryFilter) -> Iterator[LogEntry]:
-    """The wanted events of one source. One without a time gets that of the last timed line before it."""
+    """The wanted events of one source.
+
+    One without a time gets that of the last timed line before it, at the beginning that of the first one.
+    """
     last: float | None = None
     for block in blocks:
         for start, end in hits(block, selection):
             raw = block[start:end].removesuffix(b"\n")
             at = timestamp(raw)
             if at is None:
-                at = _time_before(block, start) or last
+                at = _time_before(block, start) or last or timestamp(block, end, len(block))
             else:
                 last = at
             entry = LogEntry(source, raw, at)

@@ -47,7 +47,8 @@ class EntryFilter:
     """All conditions must hold. Empty ones hold always.
 
     `tags` may hold `*`; `level` means at least; `identifier` is a correlation id or its beginning; times are
-    epoch seconds, `until` exclusive. An entry without a time of its own is given the last one before it.
+    epoch seconds, `until` exclusive. An entry without a time of its own is given the last one before it; one
+    of which no time is known is inside every window, since nobody knows that it is outside.
     """
 
     tags: tuple[str, ...] = ()
@@ -148,7 +149,7 @@ class EntryFilter:
         if not self.needs_time:
             return True
         if at is None:
-            return False
+            return True
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
     def _severe(self, level: Level | None) -> bool:

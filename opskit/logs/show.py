@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import heapq
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -130,11 +131,13 @@ class _Merger:
         return [item for _, item in ready]
 
     def _put(self, source: int, item: LogEntry | Note, now: float) -> None:
+        if isinstance(item, LogEntry) and item.at is None and math.isfinite(self._latest[source]):
+            item = replace(item, at=self._latest[source])
+        if item.at is not None:
+            self._latest[source] = max(self._latest[source], item.at)
         if isinstance(item, LogEntry) and not self._selection.accepts(item):
             return
         self._since = self._since if self._items else now
-        if item.at is not None:
-            self._latest[source] = max(self._latest[source], item.at)
         self._items.append((self._latest[source], item))
 
 

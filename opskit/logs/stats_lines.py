@@ -38,24 +38,30 @@ MAX_LINE = 1024 * 1024
 _MAX_TAGGED = 64 * 1024
 _FREQUENT = (re.compile(rb"ERR(?:OR)?\b"), re.compile(rb"WARN(?:ING)?\b"))
 #: The first byte of a match tells a duration (`elapsed`, `took`) from a sign of an error.
+#: Behind a number: a unit, or the smaller units of Go's `1m30.5s`. µ is written in two ways.
+_UNIT = rb"(?: ?(?:[a-z]+|\xc2\xb5s|\xce\xbcs)(?:\d[\d.]*[a-z]+)*)?"
 _RARE = (
     rb"(?:\b|\[[\d;]{1,12}m)(?:CRIT|CRITICAL|FATAL|PANIC)\b|Traceback \(most recent call last\)"
     rb'|(?:level(?:name)?|severity|lvl)(?:"\s*:\s*"|="?)(?i:warn|err|crit|fatal|panic|alert|emerg)'
     rb'|(?:level|severity|lvl)(?:"\s*:\s*"?|="?)(?:[456]\d|[0-4])\b'
     rb"|[WEF]\d{4} \d\d:\d\d:\d\d\.\d|\[GIN\] [\d/]{10} - [\d:]{8} \|(?:\x1b\[[\d;]*m)* *5\d\d"
-    rb'|elapsed(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)\d[\d.]*(?:[eE][+-]?\d+)?(?: ?[a-z]+)?'
-    rb"|took \d[\d.]* ?(?:ms|us|s|sec|seconds|min|m)\b"
+    rb'|elapsed(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)\d[\d.]*(?:[eE][+-]?\d+)?'
+    + _UNIT
+    + rb"|took (?:\d[\d.]* ?(?:ms|us|\xc2\xb5s|\xce\xbcs|s|sec|seconds|min|m)|(?:\d+h)?\d+m\d[\d.]*s)\b"
 )
 _ELAPSED, _TOOK = b"et"
-_DURATION = rb'duration(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)%b[\d.]*(?:[eE][+-]?\d+)?(?: ?[a-z]+)?'
+_DURATION = rb'duration(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)%b[\d.]*(?:[eE][+-]?\d+)?' + _UNIT
 _ANY_DURATION = re.compile(_DURATION % rb"\d")
 _LONG_DURATION = re.compile(_DURATION % rb"\d\d+")
 _SPLIT = re.compile(rb"[a-z]+_?([A-Za-z]*)[^\d]*(\d[\d.]*(?:[eE][+-]?\d+)?) ?([a-z]*)")
+_GO = re.compile(rb"[=:\"\s]((?:\d+(?:\.\d+)?(?:ns|us|\xc2\xb5s|\xce\xbcs|ms|h|m|s))+)$")
+_GO_PART = re.compile(rb"([\d.]+)(\D+)")
 _UNITS = {
     **dict.fromkeys((b"ms", b"millis", b"milliseconds", b"msec"), 1e-3),
-    **dict.fromkeys((b"us", b"micros", b"microseconds"), 1e-6),
+    **dict.fromkeys((b"us", b"\xc2\xb5s", b"\xce\xbcs", b"micros", b"microseconds"), 1e-6),
     **dict.fromkeys((b"ns", b"nanos", b"nanoseconds"), 1e-9),
     **dict.fromkeys((b"m", b"min", b"minutes"), 60.0),
+    b"h": 3600.0,
 }
 _TRACEBACK = b"Traceback (most recent call last)"
 _EXCEPTION = re.compile(rb"[A-Za-z_][\w.]*(?::|\s*$)")
@@ -220,7 +226,7 @@ class _TaggedCounter:
         if ours is None:
             return False
         minute, second, identifier, *words = ours.groups()
-        begin_s = minute_s(minute)
+        begin_s = minute_s(minute, b"Z")
         if begin_s is None:
             return False
         at, bits = begin_s + float(second), 0
@@ -371,6 +377,8 @@ def _rare() -> Any:
 @lru_cache(maxsize=16384)
 def _seconds(text: bytes) -> float | None:
     """What `duration_ms": 12.5`, `took 3 s` and their like say; None when that is no duration."""
+    if (go := _GO.search(text)) is not None:
+        return sum(float(number) * _UNITS.get(unit, 1.0) for number, unit in _GO_PART.findall(go[1]))
     parts = _SPLIT.match(text)
     if parts is None:
         return None
