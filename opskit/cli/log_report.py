@@ -10,7 +10,8 @@ from opskit.cli import render
 from opskit.cli.log_query import conditions
 from opskit.cli.log_view import Unread, open_sources
 from opskit.errors import OpskitError, UsageError
-from opskit.logs.files import FileSource, torn
+from opskit.logs.files import FileSource
+from opskit.logs.packed import torn
 from opskit.logs.record import LogEntry
 from opskit.logs.request import Story, TimelineLine, story
 from opskit.logs.select import EntryFilter

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from opskit.errors import OpskitError
-from opskit.logs.files import FileSource, files, rotated
+from opskit.logs.files import FileSource, distinct, files, rotated
 from opskit.logs.source import Batch, JournalSource, LogSource, StdinSource, Window
 
 #: SPEC A7: the agent whose log people watch.
@@ -49,7 +49,7 @@ async def resolve(
             if len(specs) == 1:
                 raise
             sources.append(UnreadableSource(spec, error))
-    return sources, []
+    return distinct(sources), []
 
 
 async def _one(spec: str, own_log: Path, *, follow: bool) -> list[LogSource]:

@@ -11,7 +11,8 @@ from operator import itemgetter
 
 from opskit.errors import OpskitError
 from opskit.logs.events import Grouper
-from opskit.logs.files import FileSource, torn
+from opskit.logs.files import FileSource
+from opskit.logs.packed import torn
 from opskit.logs.record import LogEntry
 from opskit.logs.select import EntryFilter
 from opskit.logs.source import Batch, LogSource, Note, Unreadable, Window

@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from gzip import GzipFile
 from itertools import pairwise
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -16,7 +15,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from opskit.logs.events import event_cut, next_event
-from opskit.logs.files import blocks, open_log, readable
+from opskit.logs.files import blocks
+from opskit.logs.packed import PackedFile, open_log, readable
 from opskit.logs.record import COMPLAINTS, LogEntry, facts
 from opskit.logs.stats_counts import CountLimits, Counts
 from opskit.logs.stats_lines import MAX_LINE, BlockCounter
@@ -148,7 +148,7 @@ def tally_file(
     name = str(path) if source is None else source
     limits = limits or CountLimits()
     with open_log(path) as stream, readable(path):
-        if isinstance(stream, GzipFile):
+        if isinstance(stream, PackedFile):
             return _fed(blocks(stream, on_torn=on_torn), name, limits)
         descriptor = stream.fileno()
         size = os.fstat(descriptor).st_size
