@@ -13,6 +13,7 @@ from opskit.cli import render
 from opskit.cli.inputs import has_input
 from opskit.cli.log_query import LogOptions, nothing_found
 from opskit.config.load import load
+from opskit.logs.glob_source import GlobSource
 from opskit.logs.record import Facts, LogEntry, facts
 from opskit.logs.resolve import resolve
 from opskit.logs.show import Break, Shown, followed, once
@@ -30,7 +31,8 @@ async def show(options: LogOptions, config: str | None) -> bool:
     sources = await open_sources(options.specs, config, follow=options.follow)
     window = Window(options.selection.since, options.selection.until, options.tail)
     unread = Unread(sources, as_json=options.form == "json")
-    printer = _Printer(options.form, unread, many=len({source.name for source in sources}) > 1)
+    many = len({source.name for source in sources}) > 1 or any(isinstance(s, GlobSource) for s in sources)
+    printer = _Printer(options.form, unread, many=many)
     if options.follow:
         async with _while_read(), contextlib.aclosing(followed(sources, options.selection, window)) as stream:
             async for item in stream:

@@ -138,7 +138,7 @@ class FileSource:
         import asyncio  # 13 ms that a plain search does not need
 
         tail = 10 if window.tail is None and window.since is None else window.tail
-        reader = _Reader(self.path, self.name, window.behind_bytes)
+        reader = FileReader(self.path, self.name, window.behind_bytes)
         try:
             yield reader.begin(tail)
             while True:
@@ -151,7 +151,7 @@ class FileSource:
             reader.close()
 
 
-class _Reader:
+class FileReader:
     """The open file of a follower, and where it stands in it."""
 
     def __init__(self, path: Path, name: str, behind_bytes: int | None = None) -> None:
@@ -164,6 +164,15 @@ class _Reader:
         #: The last bytes before that place: when they are others, the file was written anew.
         self._mark = b""
         self._lines = LineSplitter(name)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """The file that is open, or was last."""
+        return self._inode
 
     def begin(self, tail: int | None) -> Batch:
         """What is there at the start. Raises OpskitError LOG_001 for what is no file."""
@@ -277,6 +286,11 @@ def rotated(path: Path) -> list[Path]:
     return [other for _, other in sorted(generations, reverse=True)] + [path]
 
 
+def is_glob(pattern: str) -> bool:
+    """Whether a name is a pattern and not that of a file."""
+    return any(char in pattern for char in "*?[") and not Path(pattern).expanduser().exists()
+
+
 def files(pattern: str) -> list[FileSource]:
     """The files of a path or a glob, each with its name. Raises OpskitError LOG_001 when there is none."""
     path = Path(pattern).expanduser()
@@ -284,13 +298,14 @@ def files(pattern: str) -> list[FileSource]:
         raise OpskitError(
             "LOG_001", f"{path} is a folder", remedy=f"name its files: `opskit logs '{path}/*.log'`"
         )
-    if path.exists() or not any(char in pattern for char in "*?["):
+    if not is_glob(pattern):
         return [FileSource(path)]
+    names = glob.has_magic(str(path.parent))
     base = Path(path.anchor) if path.is_absolute() else Path()
     matching = sorted(file for file in base.glob(str(path.relative_to(path.anchor))) if file.is_file())
     if not matching:
         raise OpskitError("LOG_001", f"no file matches {pattern}")
-    return [FileSource(file) for file in matching]
+    return [FileSource(file, str(file) if names else None) for file in matching]
 
 
 def distinct(sources: Iterable[AnySource]) -> list[AnySource]:
