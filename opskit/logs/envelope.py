@@ -20,7 +20,8 @@ _MAX_TEXT = 16 * 1024 * 1024
 _TIME = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(?:Z|[+-]\d\d:\d\d)"
 # `web-1  | text`: Compose pads the name with blanks; `--timestamps` puts Docker's time behind the bar.
 _COMPOSE = re.compile(
-    rb"(?:\x1b\[[0-9;]*m)*([A-Za-z0-9][\w.-]*?) *\| ?(?:\x1b\[0m)?(%b )?(.*)" % _TIME, re.DOTALL
+    rb"(?:\x1b\[[0-9;]*m)*([A-Za-z0-9][\w.-]*?) *(?:\|\x1b\[0m ?|\| ?(?:\x1b\[0m)?)(%b )?(.*)" % _TIME,
+    re.DOTALL,
 )
 _DOCKER_TIME = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) (.*)", re.DOTALL)
 _CRI = re.compile(rb"(%b) (stdout|stderr) ([FP])(?::[FP])* (.*)" % _TIME, re.DOTALL)
@@ -59,11 +60,14 @@ Envelope = Callable[[bytes], WrappedLine | None]
 
 
 def envelope_of(lines: Iterable[bytes]) -> Envelope | None:
-    """The envelope that at least four of five of the first lines have; None when there is none."""
+    """The envelope of the first lines; None when there is none.
+
+    What cannot be mistaken needs one line, any other four of five.
+    """
     sample = [line for line in lines if line.strip()][:SAMPLE_LINES]
     for envelope in _ENVELOPES:
         wrapped = sum(envelope(line) is not None for line in sample)
-        if wrapped and wrapped * 5 >= len(sample) * 4:
+        if wrapped and (envelope in _UNMISTAKABLE or wrapped * 5 >= len(sample) * 4):
             return envelope
     return None
 
@@ -184,7 +188,8 @@ def _syslog(line: bytes) -> WrappedLine | None:
     return WrappedLine(text, timestamp(time), name.decode("utf-8", "replace"), level)
 
 
-_ENVELOPES: tuple[Envelope, ...] = (_docker, _journal, _cri, _compose, _docker_time, _syslog)
+_UNMISTAKABLE: tuple[Envelope, ...] = (_docker, _journal, _cri)
+_ENVELOPES: tuple[Envelope, ...] = (*_UNMISTAKABLE, _compose, _docker_time, _syslog)
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -48,26 +48,30 @@ _TAG_LEVELS: dict[str, Level] = {
     "FALLBACK": "warning",
 }
 # `web-1  | text`: compose pads the name with blanks and ends the prefix with a bar and one blank.
-_COMPOSE = re.compile(rb"^(?:\x1b\[[0-9;]*m)*([A-Za-z0-9][\w.-]*?) *\| ?(?:\x1b\[0m)?")
-#: A written time, or a number under one of the names that JSON lines and logfmt give it.
+_COMPOSE = re.compile(rb"^(?:\x1b\[[0-9;]*m)*([A-Za-z0-9][\w.-]*?) *(?:\|\x1b\[0m ?|\| ?(?:\x1b\[0m)?)")
+#: A written time, or a number under one of the names that JSON lines give it.
 _TIME = re.compile(
     rb"(\d{4}[-/]\d\d[-/]\d\d(?:[T ]| - )\d\d:\d\d):([0-5]\d(?:[.,]\d{1,9})?)\d*"
     rb"(?:\s?(Z\b|UTC\b|GMT\b|[+-]\d\d:?\d\d(?!\d)))?"
-    rb'|(?:"(?:ts|time|timestamp)"\s*:\s*"?|\b(?:ts|time|timestamp)="?)'
+    rb'|"(?:ts|time|@?timestamp)"\s*:\s*"?'
     rb"(\d{10}(?:\d{3}){0,3}(?:\.\d+)?|\d\.\d+[eE]\+?\d\d?)(?![\w.-])"
 )
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 # Sought only where no other time is: syslog's `May  4 10:20:30` and ctime's with a year behind it, klog's
-# `E0504 10:20:30.5`, the access logs' `04/May/2026:10:20:30 +0200`.
+# `E0504 10:20:30.5`, the access logs' `04/May/2026:10:20:30 +0200`, logfmt's `ts=1777890030`, a number that
+# begins a line.
 _RARE_TIME = re.compile(
     rb"\b(?:(%b) ([ \d]\d) (\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?: (\d{4})\b)?"
     rb"|[DIWEF](\d\d)(\d\d) (\d\d:\d\d:\d\d\.\d{1,9})"
-    rb"|(\d\d)/(%b)/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4}))" % (b"|".join(_MONTHS), b"|".join(_MONTHS))
+    rb"|(\d\d)/(%b)/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4}))"
+    rb'|(?:(?m:^)\[?|\b(?:ts|time|timestamp)="?)'
+    rb"(1\d{9}(?:\d{3}){0,3}(?:\.\d+)?)(?=[\s\]\"]|$)" % (b"|".join(_MONTHS), b"|".join(_MONTHS))
 )
 _WORDS = rb"TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|PANIC"
-#: A level in capitals, or logfmt's `level=warn`.
+#: A level in capitals, logfmt's `level=warn`, or the `[error]` and `[core:error]` of nginx and Apache.
 _LEVEL = re.compile(
-    rb"(?:^|[\s\[|:\"=<(])(%b)(?=$|[\s\]|:,;\">)!-])|(?:^|[\s{,])(?:level|lvl|severity)=\"?(\w+)" % _WORDS
+    rb"(?:^|[\s\[|:\"=<(])(%b)(?=$|[\s\]|:,;\">)!-])|(?:^|[\s{,])(?:level|lvl|severity)=\"?(\w+)"
+    rb"|[\[:](debug|info|notice|warn|error|crit|alert|emerg)\]" % _WORDS
 )
 #: What terminals take for colours and the like.
 _ANSI = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -177,8 +181,11 @@ def without_prefix(line: bytes) -> tuple[str | None, bytes]:
 
 def timestamp(text: bytes, start: int = 0, end: int = HEAD) -> float | None:
     """The first time in text[start:end] as epoch seconds; one without a zone is local."""
-    time = written_time(text, start, end)
-    return None if time is None else time.at
+    time = _TIME.search(text, start, end)
+    if time is not None:
+        return _epoch(time)
+    time = _RARE_TIME.search(text, start, end)
+    return None if time is None else _rare_epoch(time)
 
 
 def zoned_timestamp(text: bytes) -> float | None:
@@ -213,7 +220,9 @@ def _epoch(time: re.Match[bytes]) -> float | None:
 
 
 def _rare_epoch(time: re.Match[bytes]) -> float | None:
-    name, day, of_day, year, klog_month, klog_day, klog_clock, *access = time.groups()
+    name, day, of_day, year, klog_month, klog_day, klog_clock, *access, number = time.groups()
+    if number is not None:
+        return epoch_s(float(number))
     zone = None
     if klog_month is not None:
         month, day, of_day = int(klog_month), klog_day, klog_clock
@@ -305,7 +314,7 @@ def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
         level, message = special
         return (level, message.strip(), timestamp(line)) if level in COMPLAINTS else None
     word = _LEVEL.search(line, 0, HEAD)
-    level = None if word is None else _word_level(word[1] or word[2])
+    level = None if word is None else _word_level(word[1] or word[2] or word[3])
     if word is None or level is None or level not in COMPLAINTS:
         return None
     if word[2]:
@@ -401,7 +410,7 @@ def _text(line: bytes) -> Facts:
 
 def _level(line: bytes) -> Level | None:
     word = _LEVEL.search(line, 0, HEAD)
-    return None if word is None else _word_level(word[1] or word[2])
+    return None if word is None else _word_level(word[1] or word[2] or word[3])
 
 
 def _identifier(line: bytes) -> str | None:

@@ -44,6 +44,7 @@ _RARE = (
     rb"(?:\b|\[[\d;]{1,12}m)(?:CRIT|CRITICAL|FATAL|PANIC)\b|Traceback \(most recent call last\)"
     rb'|(?:level(?:name)?|severity|lvl)(?:"\s*:\s*"|="?)(?i:warn|err|crit|fatal|panic|alert|emerg)'
     rb'|(?:level|severity|lvl)(?:"\s*:\s*"?|="?)(?:[456]\d|[0-4])\b'
+    rb"|[\[:](?:warn|error|crit|alert|emerg)\]"
     rb"|[WEF]\d{4} \d\d:\d\d:\d\d\.\d|\[GIN\] [\d/]{10} - [\d:]{8} \|(?:\x1b\[[\d;]*m)* *5\d\d"
     rb'|elapsed(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)\d[\d.]*(?:[eE][+-]?\d+)?'
     + _UNIT

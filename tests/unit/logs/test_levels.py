@@ -13,6 +13,8 @@ ERRORS = (
     b"2026-05-04 10:20:30 [\x1b[35;1mCRITICAL\x1b[0m] worker lost",
     b"\x1b[1;31mFATAL\x1b[0m out of disk",
     b"ERROR | started badly",
+    b"2026/05/04 10:20:30 [error] 7#7: *1 connect() failed",
+    b"[Mon May 04 10:20:30.000 2026] [core:crit] [pid 7] no memory",
     b'{"level":50,"time":1777890030500,"pid":1,"hostname":"a","msg":"boom"}',
     b'{"name":"pay","level":60,"msg":"boom","time":"2026-05-04T10:20:30Z","v":0}',
     b'{"version":"1.1","host":"a","short_message":"boom","level":3}',
@@ -30,6 +32,7 @@ WARNINGS = (
     b"\x1b[33mWARN\x1b[0m slow",
 )
 OTHERS = (
+    b"2026/05/04 10:20:30 [notice] 7#7: signal [error] expected",
     b'{"level":30,"msg":"ERROR is over"}',
     b'{"level":20,"msg":"x"}',
     b'{"level":0,"msg":"x"}',

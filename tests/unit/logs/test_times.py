@@ -58,6 +58,9 @@ def test_a_time_without_a_zone_is_local(zone, form):
         '{"time":"1777890030000000","msg":"x"}',
         '{"ts":1777890030000000000,"msg":"x"}',
         '{"ts":1.77789003e9,"msg":"x"}',
+        '{"@timestamp":1777890030000,"msg":"x"}',
+        "1777890030.000000 [0 127.0.0.1:5000] x",
+        "[1777890030000] ERROR x",
     ],
 )
 def test_a_zone_or_an_epoch_holds_everywhere(zone, text):
