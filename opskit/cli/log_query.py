@@ -10,7 +10,7 @@ from pathlib import Path
 
 from opskit.cli import render
 from opskit.errors import OpskitError, UsageError
-from opskit.logs.files import FileSource, files
+from opskit.logs.files import FileSource, distinct, files
 from opskit.logs.record import LEVELS
 from opskit.logs.scan import plain_events, plain_lines, write_plain
 from opskit.logs.select import EntryFilter, moment
@@ -70,11 +70,11 @@ def write_directly(options: LogOptions) -> bool | None:
         return None
     if not options.specs or any(not Path(spec).is_file() for spec in options.specs):
         return None
-    sources = [source for spec in options.specs for source in files(spec)]
+    sources = distinct([source for spec in options.specs for source in files(spec)])
     if options.form == "text" and (len(sources) > 1 or sys.stdout.isatty()):
         return None
     try:
-        if not all(source.is_plain for source in sources):
+        if not all(source.is_plain and source.envelope is None for source in sources):
             return None
     except OpskitError:
         return None  # The other sources are shown by the longer way.

@@ -10,7 +10,8 @@ from opskit.cli import render
 from opskit.cli.log_query import conditions
 from opskit.cli.log_view import Unread, open_sources
 from opskit.errors import OpskitError, UsageError
-from opskit.logs.files import FileSource, torn
+from opskit.logs.files import FileSource
+from opskit.logs.packed import torn
 from opskit.logs.record import LogEntry
 from opskit.logs.request import Story, TimelineLine, story
 from opskit.logs.select import EntryFilter
@@ -103,7 +104,7 @@ async def request(identifier: str, specs: Sequence[str], config: str | None, *, 
 
 
 async def _tallied(source: LogSource, selection: EntryFilter, unread: Unread) -> LogTally:
-    if isinstance(source, FileSource) and not selection.needs_time:
+    if isinstance(source, FileSource) and not selection.needs_time and source.envelope is None:
         packed: list[OpskitError] = []
         whole = tally_file(source.path, source=source.name, on_torn=lambda: packed.append(torn(source.path)))
         for error in packed:
@@ -118,7 +119,7 @@ async def _tallied(source: LogSource, selection: EntryFilter, unread: Unread) ->
         async for item in items:
             if isinstance(item, LogEntry):
                 last = item.at
-                feeder.push(item.raw + b"\n", item.at)
+                feeder.push_event(item)
             else:
                 _note(item, unread)
     feeder.close(last)

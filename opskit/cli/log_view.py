@@ -13,12 +13,14 @@ from opskit.cli import render
 from opskit.cli.inputs import has_input
 from opskit.cli.log_query import LogOptions, nothing_found
 from opskit.config.load import load
+from opskit.logs.glob_source import GlobSource
 from opskit.logs.record import Facts, LogEntry, facts
 from opskit.logs.resolve import resolve
 from opskit.logs.show import Break, Shown, followed, once
 from opskit.logs.source import LogSource, Note, Unreadable, Window
 from opskit.system.logfile import LOG_NAME
 from opskit.system.output import reader_has_left
+from opskit.text import counted
 
 #: How often a follower asks whether anybody still reads.
 _READER_S = 0.2
@@ -29,7 +31,8 @@ async def show(options: LogOptions, config: str | None) -> bool:
     sources = await open_sources(options.specs, config, follow=options.follow)
     window = Window(options.selection.since, options.selection.until, options.tail)
     unread = Unread(sources, as_json=options.form == "json")
-    printer = _Printer(options.form, unread, many=len({source.name for source in sources}) > 1)
+    many = len({source.name for source in sources}) > 1 or any(isinstance(s, GlobSource) for s in sources)
+    printer = _Printer(options.form, unread, many=many)
     if options.follow:
         async with _while_read(), contextlib.aclosing(followed(sources, options.selection, window)) as stream:
             async for item in stream:
@@ -41,6 +44,11 @@ async def show(options: LogOptions, config: str | None) -> bool:
             async for item in stream:
                 printer.put(item)
     printer.flush()
+    if printer.untimed and options.selection.needs_time:
+        render.note(
+            f"note: {counted(printer.untimed, 'event')} shown without a time that can be read: "
+            "--since and --until say nothing of them"
+        )
     readable = [source.name for source in sources if source.name not in unread.names]
     if not printer.count and readable:
         nothing_found(options, readable)
@@ -125,6 +133,7 @@ class _Printer:
         self._unread = unread
         self._many = many
         self.count = 0
+        self.untimed = 0
 
     def put(self, item: Shown) -> None:
         if isinstance(item, Break):
@@ -141,12 +150,14 @@ class _Printer:
                 render.note(f"-- {item.source}: {render.printable(item.text)}")
             return
         self.count += 1
+        self.untimed += item.at is None
         if self._form == "json":
             render.log_json(_document(item, facts(item.raw)))
         elif self._form == "raw":
-            render.log_bytes(item.raw + b"\n")
+            render.log_bytes(item.bytes_in_source + b"\n")
         else:
-            render.log_line(item.source if self._many else "", item.raw, lambda: facts(item.raw).level)
+            source = item.source if self._many else ""
+            render.log_line(source, item.shown, lambda: facts(item.raw).level or item.level)
 
     def flush(self) -> None:
         render.log_flush()
@@ -157,11 +168,11 @@ def _document(entry: LogEntry, read: Facts) -> dict[str, Any]:
         "source": entry.source,
         "at": _iso(entry.at if entry.at is not None else read.at),
         "tag": read.tag,
-        "level": read.level,
+        "level": read.level or entry.level,
         "correlation_id": read.correlation_id,
         "message": read.message,
         "fields": dict(read.fields),
-        "raw": entry.raw.decode("utf-8", "backslashreplace"),
+        "raw": entry.bytes_in_source.decode("utf-8", "backslashreplace"),
     }
 
 

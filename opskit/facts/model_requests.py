@@ -13,7 +13,6 @@ from opskit.facts.survey import Survey
 from opskit.logs.calls import TAGS, ModelCall, RequestCalls
 from opskit.logs.files import FileSource
 from opskit.logs.record import Facts, LogEntry, facts
-from opskit.logs.scan import entries
 from opskit.logs.select import EntryFilter
 from opskit.system.logfile import LOG_NAME
 
@@ -85,7 +84,7 @@ async def read_container_requests(survey: Survey, container: str) -> ModelReques
 def _own(path: Path, since: float) -> ModelRequests:
     if not path.is_file():
         return ModelRequests("opskit")
-    log = entries("opskit", FileSource(path).blocks(_LINES), EntryFilter(tags=TAGS, since=since))
+    log = FileSource(path, "opskit").wanted(EntryFilter(tags=TAGS, since=since), _LINES)
     lines = list(map(_timed, log))
     requests: dict[str, RequestCalls] = {}
     for line in lines:
@@ -100,7 +99,7 @@ def _cuts(path: Path, since: float) -> ModelRequests:
         return ModelRequests("ollama")
     try:
         source = FileSource(path)
-        log = entries(source.name, source.blocks(_LINES), EntryFilter(grep=(_CUT_WORDS,), since=since))
+        log = source.wanted(EntryFilter(grep=(_CUT_WORDS,), since=since), _LINES)
         return ModelRequests("ollama", cuts=tuple(cut for entry in log if (cut := _cut(entry)) is not None))
     except OpskitError:
         return ModelRequests("ollama")

@@ -6,13 +6,16 @@ of one (`ValueError: ...`). The same rules work forward over a stream and both w
 
 import os
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from opskit.logs.record import LogEntry
+from opskit.logs.record import LogEntry, uncoloured
 
 #: More continuation lines than this are not one event.
 MAX_LINES = 2000
+#: So many lines of other services may stand within an event.
+MAX_APART = 200
 #: A longer line is taken in pieces of that size, each as a line of its own: memory stays bounded.
 MAX_LINE = 16 * 1024 * 1024
 #: So many bytes of a line tell whether it continues another.
@@ -29,6 +32,8 @@ _ENDS = re.compile(rb"[A-Za-z_][\w.]*(?:Error|Exception|Warning|Exit|Interrupt|I
 
 def continues(line: bytes, *, in_traceback: bool) -> bool:
     """Whether a line belongs to the event before it. `in_traceback`: that event has opened a traceback."""
+    if line[:1] == b"\x1b":
+        line = uncoloured(line)
     if line[:1] in (b" ", b"\t"):
         return True
     if line.startswith(_OPENS):
@@ -37,7 +42,7 @@ def continues(line: bytes, *, in_traceback: bool) -> bool:
 
 
 def opens_traceback(line: bytes) -> bool:
-    return line.startswith(_OPENS)
+    return uncoloured(line).startswith(_OPENS)
 
 
 class EventLines:
@@ -56,36 +61,80 @@ class EventLines:
         return True
 
 
+class _OpenEvent:
+    """The lines of an event so far, and the number of the last of them among all lines."""
+
+    __slots__ = ("complete", "entries", "event", "last")
+
+    def __init__(self, first: LogEntry) -> None:
+        self.event = EventLines(first.raw)
+        self.entries = [first]
+        self.last = 0
+        self.complete = False
+
+
 class Grouper:
-    """Joins the lines of one source into events. `push` gives the events that are complete."""
+    """Joins lines into events, those of each source and service apart, in the order of their first lines.
+
+    `push` gives the events that are complete. Of services whose lines alternate an event is complete, at the
+    latest, when MAX_APART lines of others have followed it.
+    """
 
     def __init__(self) -> None:
-        self._pending: list[LogEntry] = []
-        self._event = EventLines(b"")
+        self._latest: dict[tuple[str, str | None], _OpenEvent] = {}
+        self._waiting: deque[_OpenEvent] = deque()
+        self._count = 0
 
     @property
     def open(self) -> bool:
         """Whether an event waits for its end."""
-        return bool(self._pending)
+        return bool(self._waiting)
 
-    def push(self, line: LogEntry) -> LogEntry | None:
-        """The event before this line, when this line begins another."""
-        if self._pending and self._event.take(line.raw):
-            self._pending.append(line)
-            return None
-        done = self.flush()
-        self._pending, self._event = [line], EventLines(line.raw)
-        return done
+    def push(self, line: LogEntry) -> list[LogEntry]:
+        """The events that are complete with this line."""
+        self._count += 1
+        writer = line.source, line.service
+        event = self._latest.get(writer)
+        if event is not None and event.event.take(line.raw):
+            event.entries.append(line)
+            event.last = self._count
+        else:
+            if event is not None:
+                event.complete = True
+            event = self._latest[writer] = _OpenEvent(line)
+            event.last = self._count
+            self._waiting.append(event)
+        events = []
+        while self._waiting and (
+            self._waiting[0].complete or self._count - self._waiting[0].last > MAX_APART
+        ):
+            events.append(self._taken())
+        return events
 
-    def flush(self) -> LogEntry | None:
-        """The event that is still open, if any."""
-        lines, self._pending = self._pending, []
-        return joined(lines) if lines else None
+    def flush(self) -> list[LogEntry]:
+        """The events that are still open."""
+        events = []
+        while self._waiting:
+            events.append(self._taken())
+        return events
+
+    def _taken(self) -> LogEntry:
+        event = self._waiting.popleft()
+        first = event.entries[0]
+        writer = first.source, first.service
+        if self._latest.get(writer) is event:
+            del self._latest[writer]
+        return joined(event.entries)
 
 
 def joined(lines: Sequence[LogEntry]) -> LogEntry:
     """One entry of the lines of an event, with the time of the first."""
-    return lines[0] if len(lines) == 1 else replace(lines[0], raw=b"\n".join(line.raw for line in lines))
+    if len(lines) == 1:
+        return lines[0]
+    written = None
+    if any(line.written is not None for line in lines):
+        written = b"\n".join(line.bytes_in_source for line in lines)
+    return replace(lines[0], raw=b"\n".join(line.raw for line in lines), written=written)
 
 
 def events_in(block: bytes, start: int = 0) -> Iterator[tuple[int, int]]:

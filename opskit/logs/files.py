@@ -2,27 +2,36 @@
 
 import contextlib
 import glob
-import gzip
-import io
 import os
-import zlib
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import TypeVar
 
 from opskit.errors import OpskitError
-from opskit.logs.events import MAX_LINE, event_cut
-from opskit.logs.source import Batch, LeftOut, LineSplitter, Note, Window
+from opskit.logs.envelope import SAMPLE_BYTES, Envelope, envelope_of_sample
+from opskit.logs.events import MAX_LINE, Grouper, event_cut
+from opskit.logs.packed import SUFFIXES, Log, PackedFile, open_log, read_piece, readable
+from opskit.logs.record import LogEntry
+from opskit.logs.scan import entries
+from opskit.logs.select import EntryFilter
+from opskit.logs.source import Batch, LeftOut, LineSplitter, LogSource, Note, Window
 
 #: How often a followed file is looked at; local files have no event that all systems share.
 POLL_S = 0.1
 BLOCK = 4 * 1024 * 1024
-Log = io.RawIOBase | BinaryIO | gzip.GzipFile
-_GZIP = b"\x1f\x8b"
 _READ = 1024 * 1024
 #: Where every line becomes an entry, which takes several times its memory.
 _READ_BLOCK = 256 * 1024
+#: Enough to tell a place in a file, times included.
+_MARK_BYTES = 128
+#: So many events without a time wait for the first one that has one.
+_MAX_UNTIMED = 1000
+
+
+AnySource = TypeVar("AnySource", bound=LogSource)
 
 
 class FileSource:
@@ -40,13 +49,22 @@ class FileSource:
     def name(self) -> str:
         return self._name
 
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """The same for every name of a file; None where there is none."""
+        try:
+            stat = self.path.stat()
+        except OSError:
+            return None
+        return stat.st_dev, stat.st_ino
+
     def blocks(self, tail: int | None = None, size: int = BLOCK) -> Iterator[bytes]:
         """The file in blocks of whole events; `tail` begins that many lines before its end."""
         with open_log(self.path) as stream, readable(self.path):
-            if tail is not None and not _plain(stream):
-                yield _last_lines(blocks(stream, on_torn=self._tear), tail)
-                return
             if tail is not None:
+                if isinstance(stream, PackedFile):
+                    yield _last_lines(blocks(stream, on_torn=self._tear), tail)
+                    return
                 descriptor = stream.fileno()
                 os.lseek(descriptor, self.tail_start(descriptor, tail), os.SEEK_SET)
             yield from blocks(stream, size, self._tear)
@@ -58,17 +76,49 @@ class FileSource:
     def is_plain(self) -> bool:
         """Whether it is an ordinary file that is not packed. Raises OpskitError when it cannot be read."""
         with open_log(self.path) as stream:
-            return _plain(stream)
+            return not isinstance(stream, PackedFile)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[int]:
         """A descriptor of a plain file."""
         with open_log(self.path) as stream:
-            yield stream.fileno()
+            if not isinstance(stream, PackedFile):
+                yield stream.fileno()
+                return
+        raise AssertionError("a packed file has no bytes of its own to search")
 
     def tail_start(self, descriptor: int, tail: int | None) -> int:
         """Where its last `tail` lines begin, 0 without a tail."""
         return 0 if tail is None else tail_offset(descriptor, os.fstat(descriptor).st_size, tail)
+
+    @cached_property
+    def envelope(self) -> Envelope | None:
+        """What was written around each of its lines. Raises OpskitError LOG_001 when it cannot be read."""
+        with open_log(self.path) as stream, readable(self.path):
+            return envelope_of_sample(read_piece(stream, SAMPLE_BYTES))
+
+    def wanted(self, selection: EntryFilter, tail: int | None = None) -> Iterator[LogEntry]:
+        """Its wanted events without their envelope.
+
+        One without a time gets that of the event before it, at the beginning that of the first with one.
+        """
+        if self.envelope is None:
+            yield from entries(self.name, self.blocks(tail), selection)
+            return
+        for event in _timed(self._unwrapped(tail)):
+            if selection.accepts(event):
+                yield event
+
+    def _unwrapped(self, tail: int | None) -> Iterator[LogEntry]:
+        lines, grouper = LineSplitter(self.name), Grouper()
+        for block in self.blocks(tail, _READ_BLOCK):
+            for line in lines.feed(block):
+                if isinstance(line, LogEntry):
+                    yield from grouper.push(line)
+        for line in lines.finish():
+            if isinstance(line, LogEntry):
+                yield from grouper.push(line)
+        yield from grouper.flush()
 
     async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
         """Its lines; the window's times are left to the selection."""
@@ -88,7 +138,7 @@ class FileSource:
         import asyncio  # 13 ms that a plain search does not need
 
         tail = 10 if window.tail is None and window.since is None else window.tail
-        reader = _Reader(self.path, self.name, window.behind_bytes)
+        reader = FileReader(self.path, self.name, window.behind_bytes)
         try:
             yield reader.begin(tail)
             while True:
@@ -101,7 +151,7 @@ class FileSource:
             reader.close()
 
 
-class _Reader:
+class FileReader:
     """The open file of a follower, and where it stands in it."""
 
     def __init__(self, path: Path, name: str, behind_bytes: int | None = None) -> None:
@@ -111,13 +161,24 @@ class _Reader:
         self._descriptor: int | None = None
         self._inode: tuple[int, int] | None = None
         self._at = 0
+        #: The last bytes before that place: when they are others, the file was written anew.
+        self._mark = b""
         self._lines = LineSplitter(name)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """The file that is open, or was last."""
+        return self._inode
 
     def begin(self, tail: int | None) -> Batch:
         """What is there at the start. Raises OpskitError LOG_001 for what is no file."""
         try:
             with open_log(self._path) as stream:
-                packed = not _plain(stream)
+                packed = isinstance(stream, PackedFile)
         except OpskitError as error:
             if not isinstance(error.__cause__, OSError) or self._path.is_dir():
                 raise
@@ -131,7 +192,7 @@ class _Reader:
             )
         descriptor = self._open()
         if descriptor is not None and tail is not None:
-            self._at = tail_offset(descriptor, os.fstat(descriptor).st_size, tail)
+            self._go_to(descriptor, tail_offset(descriptor, os.fstat(descriptor).st_size, tail))
         return self.more()
 
     def more(self) -> Batch:
@@ -143,13 +204,13 @@ class _Reader:
         descriptor = self._open() if self._descriptor is None else self._descriptor
         if descriptor is None:
             return []
+        if self._rewritten(descriptor):
+            self._at, self._mark, self._lines = 0, b"", LineSplitter(self._name)
+            return [Note(self._name, None, "the file was truncated; reading it from its beginning")]
         if left_out := self._left_out(descriptor):
             return [LeftOut(self._name, None, f"{left_out} lines came too fast and were left out", left_out)]
         if batch := self._appended(descriptor):
             return batch
-        if os.fstat(descriptor).st_size < self._at:
-            self._at, self._lines = 0, LineSplitter(self._name)
-            return [Note(self._name, None, "the file was truncated; reading it from its beginning")]
         if not self._replaced():
             return []
         # Read to its end once more: what was written between the last look and the rename.
@@ -172,7 +233,7 @@ class _Reader:
             return None
         stat = os.fstat(descriptor)
         self._descriptor, self._inode = descriptor, (stat.st_dev, stat.st_ino)
-        self._at, self._lines = 0, LineSplitter(self._name)
+        self._at, self._mark, self._lines = 0, b"", LineSplitter(self._name)
         return descriptor
 
     def _left_out(self, descriptor: int) -> int:
@@ -188,13 +249,23 @@ class _Reader:
                 piece, until = piece[:last], self._at + last
             self._at += len(piece)
             lines += piece.count(b"\n")
+        self._go_to(descriptor, self._at)
         self._lines = LineSplitter(self._name)
         return lines
 
     def _appended(self, descriptor: int) -> Batch:
         piece = os.pread(descriptor, _READ, self._at)
         self._at += len(piece)
+        self._mark = (self._mark + piece)[-_MARK_BYTES:]
         return self._lines.feed(piece) if piece else []
+
+    def _go_to(self, descriptor: int, offset: int) -> None:
+        begin = max(0, offset - _MARK_BYTES)
+        self._at, self._mark = offset, os.pread(descriptor, offset - begin, begin)
+
+    def _rewritten(self, descriptor: int) -> bool:
+        """Whether it became shorter, or did and has grown again since: then other bytes stand before here."""
+        return os.pread(descriptor, len(self._mark), self._at - len(self._mark)) != self._mark
 
     def _replaced(self) -> bool:
         try:
@@ -208,10 +279,16 @@ def rotated(path: Path) -> list[Path]:
     """A file with its older generations, oldest first: `app.log.2.gz`, `app.log.1`, `app.log`."""
     generations: list[tuple[int, Path]] = []
     for other in path.parent.glob(f"{glob.escape(path.name)}.*"):
-        number = other.name.removeprefix(f"{path.name}.").removesuffix(".gz")
+        number = other.name.removeprefix(f"{path.name}.")
+        number = next((number.removesuffix(end) for end in SUFFIXES if number.endswith(end)), number)
         if number.isdigit():
             generations.append((int(number), other))
     return [other for _, other in sorted(generations, reverse=True)] + [path]
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether a name is a pattern and not that of a file."""
+    return any(char in pattern for char in "*?[") and not Path(pattern).expanduser().exists()
 
 
 def files(pattern: str) -> list[FileSource]:
@@ -221,17 +298,42 @@ def files(pattern: str) -> list[FileSource]:
         raise OpskitError(
             "LOG_001", f"{path} is a folder", remedy=f"name its files: `opskit logs '{path}/*.log'`"
         )
-    if path.exists() or not any(char in pattern for char in "*?["):
+    if not is_glob(pattern):
         return [FileSource(path)]
+    names = glob.has_magic(str(path.parent))
     base = Path(path.anchor) if path.is_absolute() else Path()
     matching = sorted(file for file in base.glob(str(path.relative_to(path.anchor))) if file.is_file())
     if not matching:
         raise OpskitError("LOG_001", f"no file matches {pattern}")
-    return [FileSource(file) for file in matching]
+    return [FileSource(file, str(file) if names else None) for file in matching]
 
 
-def _plain(stream: object) -> bool:
-    return hasattr(stream, "fileno") and type(stream).__name__ == "FileIO"
+def distinct(sources: Iterable[AnySource]) -> list[AnySource]:
+    """The sources without files that are there already under another name, as links and globs bring them."""
+    known: set[tuple[int, int]] = set()
+    different: list[AnySource] = []
+    for source in sources:
+        identity = source.identity if isinstance(source, FileSource) else None
+        if identity is None or identity not in known:
+            different.append(source)
+        if identity is not None:
+            known.add(identity)
+    return different
+
+
+def _timed(events: Iterable[LogEntry]) -> Iterator[LogEntry]:
+    last: float | None = None
+    untimed: list[LogEntry] = []
+    for event in events:
+        last = event.at if event.at is not None else last
+        if last is None and len(untimed) < _MAX_UNTIMED:
+            untimed.append(event)
+            continue
+        for earlier in untimed:
+            yield replace(earlier, at=last)
+        untimed.clear()
+        yield replace(event, at=last) if event.at is None else event
+    yield from untimed
 
 
 def _last_lines(content: Iterator[bytes], count: int) -> bytes:
@@ -241,49 +343,14 @@ def _last_lines(content: Iterator[bytes], count: int) -> bytes:
     return b"".join(line + b"\n" for line in lines)
 
 
-def open_log(path: Path) -> Log:
-    """The bytes of a log, unpacked when it is gzip (by its content, not by its name).
-
-    Raises OpskitError LOG_001 with the reason.
-    """
-    with readable(path):
-        raw = io.FileIO(path, opener=_at_once)
-    if not raw.seekable():
-        raw.close()
-        raise OpskitError("LOG_001", f"{path} is no file that can be read from its beginning")
-    try:
-        with readable(path):
-            packed = raw.read(2) == _GZIP
-            raw.seek(0)
-    except OpskitError:
-        raw.close()
-        raise
-    if not packed:
-        return raw
-    inner = io.BufferedReader(raw)
-    unpacked = gzip.GzipFile(fileobj=inner)
-    # GzipFile closes what it opened itself; this makes it close ours too.
-    unpacked.myfileobj = inner  # type: ignore[assignment]  # typeshed knows only what it opens itself
-    return unpacked
-
-
-@contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Raises OpskitError LOG_001 where reading the file raises OSError."""
-    try:
-        yield
-    except OSError as exc:
-        raise OpskitError("LOG_001", f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
-
-
 def blocks(stream: Log, size: int = BLOCK, on_torn: Callable[[], None] = lambda: None) -> Iterator[bytes]:
     """The stream in blocks of whole events.
 
-    What a torn gzip holds before its tear is given; then `on_torn` is called.
+    What a torn packed file holds before its tear is given; then `on_torn` is called.
     """
     pending = b""
     while True:
-        piece = _read(stream, size, on_torn)
+        piece = read_piece(stream, size, on_torn)
         if not piece:
             break
         text = pending + piece if pending else piece
@@ -302,15 +369,6 @@ def blocks(stream: Log, size: int = BLOCK, on_torn: Callable[[], None] = lambda:
         yield pending
 
 
-def torn(path: Path) -> OpskitError:
-    """What is wrong with a packed file that was read as far as it goes."""
-    return OpskitError(
-        "LOG_001",
-        f"{path}: the packed file ends in the middle: the rest is lost",
-        remedy="pack it again, if it is still there unpacked",
-    )
-
-
 def tail_offset(descriptor: int, size: int, lines: int) -> int:
     """Where the last `lines` lines of a file begin, read from its end."""
     if lines <= 0:
@@ -327,19 +385,3 @@ def tail_offset(descriptor: int, size: int, lines: int) -> int:
             if line_ends == lines:
                 return begin + position + 1
     return 0
-
-
-def _at_once(path: str, flags: int) -> int:
-    """Open without waiting for the other end of a named pipe."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _read(stream: Log, size: int, on_torn: Callable[[], None]) -> bytes:
-    if not isinstance(stream, gzip.GzipFile):
-        return stream.read(size) or b""
-    try:
-        # read1 gives what is unpacked so far; read would lose it at a tear.
-        return stream.read1(size)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        on_torn()
-        return b""

@@ -7,11 +7,12 @@ hold invalid UTF-8 and NUL bytes, and raw output must be byte for byte what stan
 
 import json
 import re
+import time as clock
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from opskit.logs.tag_search import STANDARD_TAGS, tag_pattern
 from opskit.tags import Value, parse
@@ -47,16 +48,63 @@ _TAG_LEVELS: dict[str, Level] = {
     "FALLBACK": "warning",
 }
 # `web-1  | text`: compose pads the name with blanks and ends the prefix with a bar and one blank.
-_COMPOSE = re.compile(rb"^(?:\x1b\[[0-9;]*m)*([A-Za-z0-9][\w.-]*?) *\| ?(?:\x1b\[0m)?")
+_COMPOSE = re.compile(rb"^(?:\x1b\[[0-9;]*m)*([A-Za-z0-9][\w.-]*?) *(?:\|\x1b\[0m ?|\| ?(?:\x1b\[0m)?)")
 #: A written time, or a number under one of the names that JSON lines give it.
-TIME = re.compile(
-    rb"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d):([0-5]\d(?:[.,]\d{1,9})?)\d*\s?(Z|[+-]\d\d:?\d\d)?"
-    rb'|"(?:ts|time|timestamp)"\s*:\s*(\d{10}(?:\d{3}){0,3}(?:\.\d{1,9})?)\b'
+_TIME = re.compile(
+    rb"(\d{4}[-/]\d\d[-/]\d\d(?:[T ]| - )\d\d:\d\d):([0-5]\d(?:[.,]\d{1,9})?)\d*"
+    rb"(?:\s?(Z\b|UTC\b|GMT\b|[+-]\d\d:?\d\d(?!\d)))?"
+    rb'|"(?:ts|time|@?timestamp)"\s*:\s*"?'
+    rb"(\d{10}(?:\d{3}){0,3}(?:\.\d+)?|\d\.\d+[eE]\+?\d\d?)(?![\w.-])"
+)
+_MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
+# Sought only where no other time is: syslog's `May  4 10:20:30` and ctime's with a year behind it, klog's
+# `E0504 10:20:30.5`, the access logs' `04/May/2026:10:20:30 +0200`, logfmt's `ts=1777890030`, a number that
+# begins a line.
+_RARE_TIME = re.compile(
+    rb"\b(?:(%b) ([ \d]\d) (\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?: (\d{4})\b)?"
+    rb"|[DIWEF](\d\d)(\d\d) (\d\d:\d\d:\d\d\.\d{1,9})"
+    rb"|(\d\d)/(%b)/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4}))"
+    rb'|(?:(?m:^)\[?|\b(?:ts|time|timestamp)="?)'
+    rb"(1\d{9}(?:\d{3}){0,3}(?:\.\d+)?)(?=[\s\]\"]|$)" % (b"|".join(_MONTHS), b"|".join(_MONTHS))
 )
 _WORDS = rb"TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|PANIC"
-#: A level in capitals, or logfmt's `level=warn`.
+#: A level in capitals, logfmt's `level=warn`, or the `[error]` and `[core:error]` of nginx and Apache.
 _LEVEL = re.compile(
-    rb"(?:^|[\s\[|:\"=<(])(%b)(?=$|[\s\]|:,;\">)!-])|(?:^|[\s{,])(?:level|lvl|severity)=\"?(\w+)" % _WORDS
+    rb"(?:^|[\s\[|:\"=<(])(%b)(?=$|[\s\]|:,;\">)!-])|(?:^|[\s{,])(?:level|lvl|severity)=\"?(\w+)"
+    rb"|[\[:](debug|info|notice|warn|error|crit|alert|emerg)\]" % _WORDS
+)
+#: What terminals take for colours and the like.
+_ANSI = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
+#: A line of a GIN server: time, status, seconds, client, method and path.
+_GIN = re.compile(rb"\[GIN\] [\d/]{10} - [\d:]{8} \| *(\d{3}) \|[^|]*\|[^|]*\| *(.*)", re.DOTALL)
+#: klog and glog: `E0101 12:30:00.123456   17 file.go:20] text`.
+_KLOG = re.compile(rb"([DIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^\s\]]+\] ?(.*)", re.DOTALL)
+_KLOG_LEVELS: dict[bytes, Level] = {
+    b"D": "debug",
+    b"I": "info",
+    b"W": "warning",
+    b"E": "error",
+    b"F": "critical",
+}
+#: The numbers of pino and bunyan, each the least of its level.
+_NUMBERED: tuple[tuple[int, Level], ...] = (
+    (60, "critical"),
+    (50, "error"),
+    (40, "warning"),
+    (30, "info"),
+    (10, "debug"),
+)
+_HIGHEST_NUMBER = 69
+#: The severities of syslog, 0 to 7.
+SEVERITIES: tuple[Level, ...] = (
+    "critical",
+    "critical",
+    "critical",
+    "error",
+    "warning",
+    "info",
+    "info",
+    "debug",
 )
 _LEADING_LEVEL = re.compile(rb"^[\s\[|:(-]*(?:%b)\b[\]:)]*" % _WORDS)
 _LOGFMT_MESSAGE = re.compile(rb'\b(?:msg|message|error|err)=("(?:[^"\\]|\\.)*"|\S+)')
@@ -67,7 +115,7 @@ _STANDARD_NAMES = frozenset(name.encode() for name in STANDARD_TAGS)
 _NAMED = re.compile(rb"correlation[ _-]?id:?\s+(\S{1,64})", re.IGNORECASE)
 UUID = re.compile(rb"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
 _LEVEL_KEYS = ("level", "severity", "lvl", "levelname", "log.level")
-_MESSAGE_KEYS = ("message", "msg", "event", "error", "text")
+_MESSAGE_KEYS = ("message", "msg", "event", "error", "text", "short_message")
 _TIME_KEYS = ("timestamp", "time", "ts", "@timestamp", "asctime")
 _IDENTIFIER_KEYS = ("correlation_id", "request_id", "trace_id", "correlationId")
 #: How far into a line its time, level and tag are looked for.
@@ -76,6 +124,10 @@ HEAD = 400
 _MOST_DIGITS = 30
 #: A level word further behind than this is not in front of the message.
 _LEVEL_IN_FRONT = 120
+#: A time further behind than this is a part of the message.
+_TIME_IN_FRONT = 40
+#: Clocks of other machines may be ahead by so much.
+_AHEAD_S = 86_400.0
 _MESSAGE_BYTES = 500
 _AROUND = b" \t-:|]>)[\r"
 
@@ -84,12 +136,26 @@ _AROUND = b" \t-:|]>)[\r"
 class LogEntry:
     """One event of one source: a line and the lines that continue it, joined by LF, without the last LF.
 
-    `at` is epoch seconds: from the line, else from where it was read (Docker), else None.
+    `at` is epoch seconds: from the line, else from where it was read (Docker), else None. Of a line in an
+    envelope `raw` is the text inside it, `written` the line as it stands in the source, `service` who wrote
+    it and `level` what the envelope says of a text without a level.
     """
 
     source: str
     raw: bytes
     at: float | None = None
+    written: bytes | None = None
+    service: str | None = None
+    level: Level | None = None
+
+    @property
+    def bytes_in_source(self) -> bytes:
+        return self.raw if self.written is None else self.written
+
+    @property
+    def shown(self) -> bytes:
+        """What a person reads: the text of an envelope in JSON, the whole line of any other."""
+        return self.raw if self.written is None or self.written.startswith(b"{") else self.written
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +174,44 @@ class Facts:
 def without_prefix(line: bytes) -> tuple[str | None, bytes]:
     """The compose service and the line behind its prefix; (None, line) when there is no prefix."""
     prefix = _COMPOSE.match(line)
-    if prefix is None:
+    if prefix is None or is_level(prefix[1].decode("ascii", "replace")):
         return None, line
     return prefix[1].decode("ascii", "replace"), line[prefix.end() :]
 
 
 def timestamp(text: bytes, start: int = 0, end: int = HEAD) -> float | None:
-    """The first time in text[start:end] as epoch seconds; one without a zone is taken as UTC."""
-    time = TIME.search(text, start, end)
-    return None if time is None else epoch(time)
+    """The first time in text[start:end] as epoch seconds; one without a zone is local."""
+    time = _TIME.search(text, start, end)
+    if time is not None:
+        return _epoch(time)
+    time = _RARE_TIME.search(text, start, end)
+    return None if time is None else _rare_epoch(time)
 
 
-def epoch(time: re.Match[bytes]) -> float | None:
-    """The epoch seconds of a match of TIME; None for a time that does not exist."""
+def zoned_timestamp(text: bytes) -> float | None:
+    """The first time in a text, if it says its zone or counts from the epoch."""
+    time = _TIME.search(text, 0, HEAD)
+    return _epoch(time) if time is not None and (time[3] or time[4]) else None
+
+
+class WrittenTime(NamedTuple):
+    """Where a time stands, and its epoch seconds; None for a time that does not exist."""
+
+    start: int
+    end: int
+    at: float | None
+
+
+def written_time(text: bytes, start: int = 0, end: int = HEAD) -> WrittenTime | None:
+    """The first time in text[start:end]; None when there is none."""
+    time = _TIME.search(text, start, end)
+    if time is not None:
+        return WrittenTime(time.start(), time.end(), _epoch(time))
+    time = _RARE_TIME.search(text, start, end)
+    return None if time is None else WrittenTime(time.start(), time.end(), _rare_epoch(time))
+
+
+def _epoch(time: re.Match[bytes]) -> float | None:
     minute, second, zone, number = time.groups()
     if number is not None:
         return epoch_s(float(number))
@@ -128,14 +219,43 @@ def epoch(time: re.Match[bytes]) -> float | None:
     return None if begin_s is None else begin_s + float(second.replace(b",", b"."))
 
 
+def _rare_epoch(time: re.Match[bytes]) -> float | None:
+    name, day, of_day, year, klog_month, klog_day, klog_clock, *access, number = time.groups()
+    if number is not None:
+        return epoch_s(float(number))
+    zone = None
+    if klog_month is not None:
+        month, day, of_day = int(klog_month), klog_day, klog_clock
+    elif name is None:
+        day, name, year, of_day, zone = access
+        month = _MONTHS.index(name) + 1
+    else:
+        month = _MONTHS.index(name) + 1
+    year = datetime.now().astimezone().year if year is None else int(year)
+    hour_minute, _, second = of_day.decode().rpartition(":")
+    minute = f"{month:02d}-{int(day):02d}T{hour_minute}"
+    begin_s = minute_s(f"{year}-{minute}", zone)
+    if time[4] is None and time[10] is None and (begin_s is None or begin_s > clock.time() + _AHEAD_S):
+        # Without a year it is the latest day of that name, which may be in the year before.
+        begin_s = minute_s(f"{year - 1}-{minute}", zone)
+    return None if begin_s is None else begin_s + float(second)
+
+
 @lru_cache(maxsize=4096)
 def minute_s(minute: str, zone: bytes | None = None) -> float | None:
-    """The epoch seconds of `2026-03-01T12:30`. Lines that follow each other mostly share their minute."""
+    """The epoch seconds of `2026-03-01T12:30`, local without a zone.
+
+    Lines that follow each other mostly share their minute.
+    """
+    minute = minute.replace(" - ", "T").replace("/", "-")
     try:
-        begin_s = datetime.fromisoformat(f"{minute}:00+00:00").timestamp()
-    except ValueError:
+        if not zone:
+            begin_s = datetime.fromisoformat(minute).timestamp()
+        else:
+            begin_s = datetime.fromisoformat(f"{minute}:00+00:00").timestamp()
+    except (ValueError, OverflowError, OSError):
         return None
-    if zone and zone != b"Z":
+    if zone and zone[:1] in b"+-":
         digits = zone[1:].replace(b":", b"")
         offset_s = int(digits[:2]) * 3600 + int(digits[2:]) * 60
         begin_s -= offset_s if zone[:1] == b"+" else -offset_s
@@ -145,7 +265,7 @@ def minute_s(minute: str, zone: bytes | None = None) -> float | None:
 def facts(raw: bytes) -> Facts:
     """Read one entry. Never raises."""
     _, line = without_prefix(raw)
-    first = line.partition(b"\n")[0]
+    first = uncoloured(line.partition(b"\n")[0])
     tag = _TAG.search(first, 0, HEAD)
     if tag is not None and tag[1] not in _STANDARD_NAMES:
         # A logger's name may look like a tag.
@@ -181,7 +301,8 @@ def _json(line: bytes) -> Facts | None:
 def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
     """The level, the message and the time of a line that is an error or a warning, else None.
 
-    The line has neither a tag nor a compose prefix. The message of a text line is what its level introduces.
+    The line has neither a tag, a compose prefix nor colours. The message of a text line is what its level
+    introduces.
     """
     if (body := _json_object(line)) is not None:
         level = _json_level(body)
@@ -189,8 +310,11 @@ def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
             return None
         message = _first_of(body, _MESSAGE_KEYS)
         return level, str("" if message is None else message).encode("utf-8", "replace"), _json_time(body)
+    if (special := _special_form(line)) is not None:
+        level, message = special
+        return (level, message.strip(), timestamp(line)) if level in COMPLAINTS else None
     word = _LEVEL.search(line, 0, HEAD)
-    level = None if word is None else _word_level(word[1] or word[2])
+    level = None if word is None else _word_level(word[1] or word[2] or word[3])
     if word is None or level is None or level not in COMPLAINTS:
         return None
     if word[2]:
@@ -203,9 +327,38 @@ def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
     return level, text.lstrip(_AROUND).rstrip(), timestamp(line)
 
 
+def is_level(word: str) -> bool:
+    """Whether a word is a level and not, for instance, the name of a service."""
+    return level_of(word) is not None
+
+
 def level_of(word: str) -> Level | None:
-    """The level that a word stands for, in any case."""
-    return _LEVEL_WORDS.get(word.strip().lower())
+    """The level that a word stands for, in any case, or a number of pino and bunyan."""
+    text = word.strip().lower()
+    if len(text) == len("50") and text.isascii() and text.isdigit():
+        return _numbered(int(text))
+    return _LEVEL_WORDS.get(text)
+
+
+def _numbered(number: float) -> Level | None:
+    if number > _HIGHEST_NUMBER:
+        return None
+    return next((level for least, level in _NUMBERED if number >= least), None)
+
+
+def uncoloured(line: bytes) -> bytes:
+    """A line without the escape sequences of a terminal."""
+    return _ANSI.sub(b"", line) if b"\x1b" in line else line
+
+
+def _special_form(line: bytes) -> tuple[Level, bytes] | None:
+    """The level and the message of a line whose level is no word: GIN's status, klog's letter."""
+    if line[:5] == b"[GIN]" and (request := _GIN.match(line)) is not None:
+        level: Level = "error" if request[1] >= b"500" else "info"
+        return level, request[1] + b" " + b" ".join(request[2].split())
+    if line[1:5].isdigit() and (logged := _KLOG.match(line)) is not None:
+        return _KLOG_LEVELS[logged[1]], logged[2]
+    return None
 
 
 @lru_cache(maxsize=256)
@@ -223,13 +376,13 @@ def _tagged(line: bytes, tag: re.Match[bytes]) -> Facts:
     identifier = fields.get("correlation_id")
     if not isinstance(identifier, str):
         identifier = _identifier(line)
-    time = TIME.search(line, 0, HEAD)
+    time = written_time(line)
     # Only what stands in front of the tag is the line's own level; behind it is content, previews included.
-    timed_only = time is not None and time.start() == 0 and begin - time.end() <= 1
+    timed_only = time is not None and time.start == 0 and begin - time.end <= 1
     level = None if timed_only or not begin else _level(line[:begin])
     return Facts(
         "tagged",
-        at=None if time is None else epoch(time),
+        at=None if time is None else time.at,
         level=level or _TAG_LEVELS.get(name, "info"),
         tag=name,
         correlation_id=identifier,
@@ -239,14 +392,17 @@ def _tagged(line: bytes, tag: re.Match[bytes]) -> Facts:
 
 
 def _text(line: bytes) -> Facts:
-    time = TIME.search(line, 0, HEAD)
-    message = line[time.end() :] if time is not None and time.start() < 40 else line
+    time = written_time(line)
+    message = line[time.end :] if time is not None and time.start < _TIME_IN_FRONT else line
     message = _LEADING_LEVEL.sub(b"", message, count=1)
+    level = _level(line)
+    if (special := _special_form(line)) is not None:
+        level, message = special
     uuid = UUID.search(line)
     return Facts(
         "text",
-        at=epoch(time) if time is not None else None,
-        level=_level(line),
+        at=None if time is None else time.at,
+        level=level,
         correlation_id=uuid[0].decode().lower() if uuid else None,
         message=message.decode("utf-8", "replace").strip(" \t-:,|]"),
     )
@@ -254,7 +410,7 @@ def _text(line: bytes) -> Facts:
 
 def _level(line: bytes) -> Level | None:
     word = _LEVEL.search(line, 0, HEAD)
-    return None if word is None else _word_level(word[1] or word[2])
+    return None if word is None else _word_level(word[1] or word[2] or word[3])
 
 
 def _identifier(line: bytes) -> str | None:
@@ -278,6 +434,10 @@ def _json_object(line: bytes) -> dict[str, Any] | None:
 
 def _json_level(body: Mapping[str, Any]) -> Level | None:
     word = _first_of(body, _LEVEL_KEYS)
+    if isinstance(word, int | float) and not isinstance(word, bool):
+        if "short_message" in body and word in range(len(SEVERITIES)):
+            return SEVERITIES[int(word)]  # GELF
+        return _numbered(word)
     return None if word is None else level_of(str(word))
 
 

@@ -8,7 +8,7 @@ from operator import itemgetter
 from opskit.errors import UsageError
 from opskit.logs.calls import ModelCall, RequestCalls, State
 from opskit.logs.events import EventLines, joined
-from opskit.logs.record import UUID, Facts, Level, LogEntry, facts, without_prefix
+from opskit.logs.record import UUID, Facts, Level, LogEntry, facts, without_prefix, zoned_timestamp
 
 #: A silence longer than this is worth a mark.
 GAP_S = 2.0
@@ -132,7 +132,8 @@ class _Search:
         self._open: dict[tuple[str, str | None], tuple[EventLines, list[LogEntry]]] = {}
 
     def look_at(self, entry: LogEntry) -> None:
-        service, line = without_prefix(entry.raw)
+        prefix, line = without_prefix(entry.raw)
+        service = entry.service or prefix
         place = (entry.source, service)
         if not self._text.search(entry.raw):
             if place in self._open and self._open[place][0].take(line):
@@ -186,7 +187,9 @@ def _timed(entries: list[LogEntry]) -> list[Timed]:
     placed: list[tuple[float, Timed]] = []
     for entry in entries:
         said = facts(entry.raw)
-        at = said.at if said.at is not None else entry.at
+        # Without a zone a container writes its own local time: Docker's is known to be right.
+        own_at = said.at if entry.at is None or zoned_timestamp(entry.raw) is not None else None
+        at = own_at if own_at is not None else entry.at
         if at is not None:
             last[entry.source] = at
         placed.append((last.get(entry.source, float("-inf")), (at, entry, said)))

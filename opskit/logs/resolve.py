@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from opskit.errors import OpskitError
-from opskit.logs.files import FileSource, files, rotated
+from opskit.logs.files import FileSource, distinct, files, is_glob, rotated
+from opskit.logs.glob_source import GlobSource
 from opskit.logs.source import Batch, JournalSource, LogSource, StdinSource, Window
 
 #: SPEC A7: the agent whose log people watch.
@@ -49,7 +50,7 @@ async def resolve(
             if len(specs) == 1:
                 raise
             sources.append(UnreadableSource(spec, error))
-    return sources, []
+    return distinct(sources), []
 
 
 async def _one(spec: str, own_log: Path, *, follow: bool) -> list[LogSource]:
@@ -64,15 +65,20 @@ async def _one(spec: str, own_log: Path, *, follow: bool) -> list[LogSource]:
     if spec.startswith(_CONTAINERS):
         return await containers(spec.removeprefix("container:"), follow=follow)
     if "/" in spec or Path(spec).exists():
-        return list(files(spec))
+        return _files(spec, follow=follow)
     try:
         return await containers(spec, follow=follow)
     except OpskitError as error:
         if Path(spec).suffix or any(char in spec for char in "*?["):
-            return list(files(spec))
+            return _files(spec, follow=follow)
         raise OpskitError(
             error.code, f"{error.message}; nor is there a file {spec!r}", remedy=error.remedy
         ) from error
+
+
+def _files(spec: str, *, follow: bool) -> list[LogSource]:
+    matching = files(spec)
+    return [GlobSource(spec)] if follow and is_glob(spec) else list(matching)
 
 
 def _own(own_log: Path, *, follow: bool) -> list[LogSource]:

@@ -22,8 +22,10 @@ from opskit.system.output import write_all
 PARALLEL_FROM = 48 * 1024 * 1024
 _CHUNK = 1024 * 1024
 _ANSWER_BYTES = 8
-#: Bytes that a continuing line may begin with (see `events.continues`): blanks, letters, an empty line.
-_MAYBE = bytes(chr(byte).isalpha() or chr(byte) in " \t\r\n_" if byte < 128 else False for byte in range(256))
+#: Bytes that a continuing line may begin with (see `events.continues`): blanks, letters, ESC, an empty line.
+_MAYBE = bytes(
+    chr(byte).isalpha() or chr(byte) in " \t\r\n_\x1b" if byte < 128 else False for byte in range(256)
+)
 
 
 def hits(block: bytes, selection: EntryFilter) -> list[tuple[int, int]]:
@@ -76,14 +78,17 @@ def _ended(text: bytes) -> bytes:
 
 
 def entries(source: str, blocks: Iterable[bytes], selection: EntryFilter) -> Iterator[LogEntry]:
-    """The wanted events of one source. One without a time gets that of the last timed line before it."""
+    """The wanted events of one source.
+
+    One without a time gets that of the last timed line before it, at the beginning that of the first one.
+    """
     last: float | None = None
     for block in blocks:
         for start, end in hits(block, selection):
             raw = block[start:end].removesuffix(b"\n")
             at = timestamp(raw)
             if at is None:
-                at = _time_before(block, start) or last
+                at = _time_before(block, start) or last or timestamp(block, end, len(block))
             else:
                 last = at
             entry = LogEntry(source, raw, at)

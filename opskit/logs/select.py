@@ -23,6 +23,8 @@ _LEVEL_WORDS: dict[Level, str] = {
     "error": "ERR|err|Err|LLM_ERROR|LLM_CRASH",
     "critical": "FATAL|CRIT|PANIC|fatal|crit|panic|alert|emerg|Fatal|Crit|Panic|Alert|Emerg|ALERT|EMERG",
 }
+#: Levels that are no words: numbers, letters of klog, statuses of GIN. Which it is tells only the whole line.
+_WORDLESS = r"(?:level|lvl|severity)\"?\s*[:=]\s*\"?\d|[DIWEF]\d{4} \d\d:\d\d:|\[GIN\]"
 _CLOCK = re.compile(r"\d\d?:\d\d(:\d\d)?")
 
 
@@ -45,7 +47,8 @@ class EntryFilter:
     """All conditions must hold. Empty ones hold always.
 
     `tags` may hold `*`; `level` means at least; `identifier` is a correlation id or its beginning; times are
-    epoch seconds, `until` exclusive. An entry without a time of its own is given the last one before it.
+    epoch seconds, `until` exclusive. An entry without a time of its own is given the last one before it; one
+    of which no time is known is inside every window, since nobody knows that it is outside.
     """
 
     tags: tuple[str, ...] = ()
@@ -67,7 +70,7 @@ class EntryFilter:
             return re.compile(checked_tags(self.tags))
         if self.level is not None:
             words = "|".join(_LEVEL_WORDS[level] for level in LEVELS[LEVELS.index(self.level) :])
-            return re.compile(words.encode())
+            return re.compile(f"{words}|{_WORDLESS}".encode())
         return None
 
     def matches(self, block: bytes | bytearray, size: int) -> Iterator[LineMatch]:
@@ -101,13 +104,15 @@ class EntryFilter:
             return False
         if self.identifier and not _literal(self.identifier).search(entry.raw):
             return False
-        if not all(pattern.search(entry.raw) for pattern in self._greps):
+        # A person may mean the text, from its beginning on, or the name of the service in front of it.
+        texts = (entry.raw,) if entry.written is None else (entry.raw, entry.shown)
+        if not all(any(map(pattern.search, texts)) for pattern in self._greps):
             return False
-        if any(pattern.search(entry.raw) for pattern in self._excludes):
+        if any(any(map(pattern.search, texts)) for pattern in self._excludes):
             return False
         if self.tags and not self._tagged.search(entry.raw):
             return False
-        return self.level is None or self._severe(facts(entry.raw).level)
+        return self.level is None or self._severe(facts(entry.raw).level or entry.level)
 
     def check(self) -> None:
         """Compile every pattern now. Raises UsageError for one that cannot be used."""
@@ -144,7 +149,7 @@ class EntryFilter:
         if not self.needs_time:
             return True
         if at is None:
-            return False
+            return True
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
     def _severe(self, level: Level | None) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import heapq
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +11,9 @@ from operator import itemgetter
 
 from opskit.errors import OpskitError
 from opskit.logs.events import Grouper
-from opskit.logs.files import FileSource, torn
+from opskit.logs.files import FileSource
+from opskit.logs.packed import torn
 from opskit.logs.record import LogEntry
-from opskit.logs.scan import entries
 from opskit.logs.select import EntryFilter
 from opskit.logs.source import Batch, LogSource, Note, Unreadable, Window
 
@@ -123,8 +124,7 @@ class _Merger:
         """What is settled, all of it when everything is over."""
         for source, grouper in enumerate(self._groupers):
             if over or now - self._touched[source] >= SETTLE_S:
-                event = grouper.flush()
-                if event is not None:
+                for event in grouper.flush():
                     self._put(source, event, now)
         if not over and now - self._since < SETTLE_S:
             return []
@@ -132,19 +132,19 @@ class _Merger:
         return [item for _, item in ready]
 
     def _put(self, source: int, item: LogEntry | Note, now: float) -> None:
+        if isinstance(item, LogEntry) and item.at is None and math.isfinite(self._latest[source]):
+            item = replace(item, at=self._latest[source])
+        if item.at is not None:
+            self._latest[source] = max(self._latest[source], item.at)
         if isinstance(item, LogEntry) and not self._selection.accepts(item):
             return
         self._since = self._since if self._items else now
-        if item.at is not None:
-            self._latest[source] = max(self._latest[source], item.at)
         self._items.append((self._latest[source], item))
 
 
 def _complete(grouper: Grouper, item: LogEntry | Note) -> Iterator[LogEntry | Note]:
-    """What is complete with this item: a note ends the event before it."""
-    done = grouper.flush() if isinstance(item, Note) else grouper.push(item)
-    if done is not None:
-        yield done
+    """What is complete with this item: a note ends the events before it."""
+    yield from grouper.flush() if isinstance(item, Note) else grouper.push(item)
     if isinstance(item, Note):
         yield item
 
@@ -155,7 +155,7 @@ async def _one(
     """The wanted entries of one source; why it cannot be read is an Unreadable among them."""
     try:
         if isinstance(source, FileSource) and not context:
-            for entry in entries(source.name, source.blocks(window.tail), selection):
+            for entry in source.wanted(selection, window.tail):
                 yield entry
         else:
             surround = _Surround(selection, context)
@@ -175,7 +175,7 @@ async def _one(
 async def _everything(source: LogSource, window: Window) -> AsyncGenerator[LogEntry | Note, None]:
     """Every event of a source, wanted or not; one without a time has that of the event before it."""
     if isinstance(source, FileSource):
-        for entry in entries(source.name, source.blocks(window.tail), EntryFilter()):
+        for entry in source.wanted(EntryFilter(), window.tail):
             yield entry
         return
     grouper, last = Grouper(), None
@@ -188,8 +188,9 @@ async def _everything(source: LogSource, window: Window) -> AsyncGenerator[LogEn
                         continue
                     yield event
                     last = event.at if isinstance(event, LogEntry) else last
-    if (end := grouper.flush()) is not None:
-        yield replace(end, at=last) if end.at is None else end
+    for end in grouper.flush():
+        last = end.at if end.at is not None else last
+        yield replace(end, at=last)
 
 
 class _Surround:

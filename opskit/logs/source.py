@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Protocol, Self
 
 from opskit.errors import OpskitError
+from opskit.logs.envelope import EnvelopeReader
 from opskit.logs.events import MAX_LINE
-from opskit.logs.record import LogEntry, timestamp
+from opskit.logs.record import LogEntry
 
 _READ = 256 * 1024
 
@@ -62,11 +63,11 @@ Batch = list[LogEntry | Note]
 class LineSplitter:
     """Cuts the bytes of a source into entries of single lines.
 
-    A line above MAX_LINE comes in pieces: memory stays bounded.
+    A line above MAX_LINE comes in pieces: memory stays bounded. Envelopes are taken off.
     """
 
     def __init__(self, source: str) -> None:
-        self._source = source
+        self._reader = EnvelopeReader(source)
         self._pending = b""
 
     def feed(self, piece: bytes) -> Batch:
@@ -75,12 +76,12 @@ class LineSplitter:
         if len(self._pending) > MAX_LINE:
             lines.append(self._pending)
             self._pending = b""
-        return [LogEntry(self._source, line, timestamp(line)) for line in lines]
+        return [*self._reader.entries(lines)]
 
     def finish(self) -> Batch:
         """The last line, when it has no end."""
         line, self._pending = self._pending, b""
-        return [LogEntry(self._source, line, timestamp(line))] if line else []
+        return [*(self._reader.entries([line]) if line else []), *self._reader.finish()]
 
 
 class LogSource(Protocol):

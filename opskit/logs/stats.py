@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from gzip import GzipFile
 from itertools import pairwise
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -16,7 +15,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from opskit.logs.events import event_cut, next_event
-from opskit.logs.files import blocks, open_log, readable
+from opskit.logs.files import blocks
+from opskit.logs.packed import PackedFile, open_log, readable
+from opskit.logs.record import COMPLAINTS, LogEntry, facts
 from opskit.logs.stats_counts import CountLimits, Counts
 from opskit.logs.stats_lines import MAX_LINE, BlockCounter
 
@@ -26,6 +27,8 @@ PARALLEL_FROM = 64 * 1024 * 1024
 MAX_WORKERS = 4
 _CHUNK = 2 * 1024 * 1024
 _ENOUGH = 1024 * 1024
+#: Events of one block that lie further apart would be counted in a wrong minute.
+_NEAR_S = 60.0
 _MAX_EVENT = 8 * 1024 * 1024
 
 
@@ -73,6 +76,8 @@ class Feeder:
         self._pieces: list[bytes] = []
         self._held = 0
         self._in_long_line = False
+        #: The time of the first event that is held back.
+        self._event_at: float | None = None
 
     def push(self, piece: bytes, at: float | None = None) -> None:
         """`at` is the time of lines that have none of their own."""
@@ -87,6 +92,18 @@ class Feeder:
         self._held += len(piece)
         if self._held >= _ENOUGH:
             self._feed(at)
+
+    def push_event(self, event: LogEntry) -> None:
+        """Feed a whole event, whose time and level may be those of its envelope."""
+        text = event.raw
+        if event.at is not None and self._event_at is not None and abs(event.at - self._event_at) >= _NEAR_S:
+            # Its lines may have no times of their own.
+            self.close(self._event_at)
+            self._event_at = None
+        self._event_at = event.at if self._event_at is None else self._event_at
+        if event.level in COMPLAINTS and facts(text).level is None:
+            text = event.level.upper().encode() + b" " + text
+        self.push(text + b"\n", event.at)
 
     def close(self, at: float | None = None) -> None:
         """Feed what is still held back."""
@@ -131,7 +148,7 @@ def tally_file(
     name = str(path) if source is None else source
     limits = limits or CountLimits()
     with open_log(path) as stream, readable(path):
-        if isinstance(stream, GzipFile):
+        if isinstance(stream, PackedFile):
             return _fed(blocks(stream, on_torn=on_torn), name, limits)
         descriptor = stream.fileno()
         size = os.fstat(descriptor).st_size

@@ -27,6 +27,7 @@ from opskit.logs.record import (
     facts,
     minute_s,
     timestamp,
+    uncoloured,
     without_prefix,
 )
 from opskit.logs.stats_counts import ANSWERED, ASKED, FAILED, UNKNOWN, CallStats, Counts
@@ -37,28 +38,37 @@ MAX_LINE = 1024 * 1024
 _MAX_TAGGED = 64 * 1024
 _FREQUENT = (re.compile(rb"ERR(?:OR)?\b"), re.compile(rb"WARN(?:ING)?\b"))
 #: The first byte of a match tells a duration (`elapsed`, `took`) from a sign of an error.
+#: Behind a number: a unit, or the smaller units of Go's `1m30.5s`. µ is written in two ways.
+_UNIT = rb"(?: ?(?:[a-z]+|\xc2\xb5s|\xce\xbcs)(?:\d[\d.]*[a-z]+)*)?"
 _RARE = (
-    rb"\b(?:CRIT|CRITICAL|FATAL|PANIC)\b|Traceback \(most recent call last\)"
+    rb"(?:\b|\[[\d;]{1,12}m)(?:CRIT|CRITICAL|FATAL|PANIC)\b|Traceback \(most recent call last\)"
     rb'|(?:level(?:name)?|severity|lvl)(?:"\s*:\s*"|="?)(?i:warn|err|crit|fatal|panic|alert|emerg)'
-    rb'|elapsed(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)\d[\d.]*(?:[eE][+-]?\d+)?(?: ?[a-z]+)?'
-    rb"|took \d[\d.]* ?(?:ms|us|s|sec|seconds|min|m)\b"
+    rb'|(?:level|severity|lvl)(?:"\s*:\s*"?|="?)(?:[456]\d|[0-4])\b'
+    rb"|[\[:](?:warn|error|crit|alert|emerg)\]"
+    rb"|[WEF]\d{4} \d\d:\d\d:\d\d\.\d|\[GIN\] [\d/]{10} - [\d:]{8} \|(?:\x1b\[[\d;]*m)* *5\d\d"
+    rb'|elapsed(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)\d[\d.]*(?:[eE][+-]?\d+)?'
+    + _UNIT
+    + rb"|took (?:\d[\d.]* ?(?:ms|us|\xc2\xb5s|\xce\xbcs|s|sec|seconds|min|m)|(?:\d+h)?\d+m\d[\d.]*s)\b"
 )
 _ELAPSED, _TOOK = b"et"
-_DURATION = rb'duration(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)%b[\d.]*(?:[eE][+-]?\d+)?(?: ?[a-z]+)?'
+_DURATION = rb'duration(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)%b[\d.]*(?:[eE][+-]?\d+)?' + _UNIT
 _ANY_DURATION = re.compile(_DURATION % rb"\d")
 _LONG_DURATION = re.compile(_DURATION % rb"\d\d+")
 _SPLIT = re.compile(rb"[a-z]+_?([A-Za-z]*)[^\d]*(\d[\d.]*(?:[eE][+-]?\d+)?) ?([a-z]*)")
+_GO = re.compile(rb"[=:\"\s]((?:\d+(?:\.\d+)?(?:ns|us|\xc2\xb5s|\xce\xbcs|ms|h|m|s))+)$")
+_GO_PART = re.compile(rb"([\d.]+)(\D+)")
 _UNITS = {
     **dict.fromkeys((b"ms", b"millis", b"milliseconds", b"msec"), 1e-3),
-    **dict.fromkeys((b"us", b"micros", b"microseconds"), 1e-6),
+    **dict.fromkeys((b"us", b"\xc2\xb5s", b"\xce\xbcs", b"micros", b"microseconds"), 1e-6),
     **dict.fromkeys((b"ns", b"nanos", b"nanoseconds"), 1e-9),
     **dict.fromkeys((b"m", b"min", b"minutes"), 60.0),
+    b"h": 3600.0,
 }
 _TRACEBACK = b"Traceback (most recent call last)"
 _EXCEPTION = re.compile(rb"[A-Za-z_][\w.]*(?::|\s*$)")
 _GROUPED = re.compile(rb"[ |+]+([A-Za-z_][\w.]*: .*)")
 #: What a line that continues an error can begin with.
-_MAY_FOLLOW = (b" ", b"\t", b"T", b"D", b"C")
+_MAY_FOLLOW = (b" ", b"\t", b"T", b"D", b"C", b"\x1b")
 _TRACE_LINES = 2000
 _TRACE_LINE_BYTES = 500
 _WHERE = r" node=((?!null )[!#-~]{1,120}) model=((?!null )[!#-~]{1,120})"
@@ -181,6 +191,7 @@ class BlockCounter:
         if b"|" in line[:80]:
             whole, line = line, without_prefix(line)[1]
             prefix = whole[: len(whole) - len(line)]
+        line = uncoloured(line)
         if _TRACEBACK in line[:80] and _begins_traceback(line):
             return self._count_event(start, end, prefix, "error", b"", self._at)
         if line[:1] in (b" ", b"\t") or (read := complaint(line)) is None:
@@ -216,7 +227,7 @@ class _TaggedCounter:
         if ours is None:
             return False
         minute, second, identifier, *words = ours.groups()
-        begin_s = minute_s(minute)
+        begin_s = minute_s(minute, b"Z")
         if begin_s is None:
             return False
         at, bits = begin_s + float(second), 0
@@ -333,7 +344,7 @@ def _trace(block: bytes, start: int, end: int, prefix: bytes, *, in_traceback: b
         line = block[at : min(stop, at + _TRACE_LINE_BYTES)]
         if at >= len(block) or not line.startswith(prefix):
             break
-        line = line[len(prefix) :]
+        line = uncoloured(line[len(prefix) :])
         opens = opens_traceback(line) or _begins_traceback(line)
         raises = in_traceback and after_frame and _EXCEPTION.match(line) is not None
         if not (opens or raises or continues(line, in_traceback=in_traceback)):
@@ -367,6 +378,8 @@ def _rare() -> Any:
 @lru_cache(maxsize=16384)
 def _seconds(text: bytes) -> float | None:
     """What `duration_ms": 12.5`, `took 3 s` and their like say; None when that is no duration."""
+    if (go := _GO.search(text)) is not None:
+        return sum(float(number) * _UNITS.get(unit, 1.0) for number, unit in _GO_PART.findall(go[1]))
     parts = _SPLIT.match(text)
     if parts is None:
         return None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from opskit.logs.record import HEAD, TIME, epoch, timestamp
+from opskit.logs.record import HEAD, timestamp, written_time
 
 MINUTE_S = 60
 #: More buckets than this are joined in pairs: a week in minutes, a year in hours.
@@ -94,10 +94,9 @@ class Timeline:
 def _middle(block: bytes, start: int, end: int) -> tuple[int, float] | None:
     """A line with a time near the middle of a stretch, not its first; None when there is none."""
     middle = block.find(b"\n", (start + end) // 2, end - 1) + 1 or end
-    time = TIME.search(block, middle, min(middle + _REACH, end)) if middle < end else None
-    at = None if time is None else epoch(time)
-    if time is not None and at is not None:
-        return block.rfind(b"\n", middle, time.start()) + 1 or middle, at
+    time = written_time(block, middle, min(middle + _REACH, end)) if middle < end else None
+    if time is not None and time.at is not None:
+        return block.rfind(b"\n", middle, time.start) + 1 or middle, time.at
     border = _last_timed(block, start, middle)
     return None if border is None or border[0] <= start else border
 

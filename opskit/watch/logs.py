@@ -53,7 +53,9 @@ def wanted(entry: LogEntry) -> bool:
     """Tell whether an event tells of a request or is an error."""
     if TAGGED.accepts(entry):
         return True
-    return SEVERE.finder is not None and SEVERE.finder.search(entry.raw) is not None and SEVERE.accepts(entry)
+    finder = SEVERE.finder
+    may_be = entry.level is not None or (finder is not None and finder.search(entry.raw) is not None)
+    return may_be and SEVERE.accepts(entry)
 
 
 class Reader:
@@ -118,9 +120,8 @@ class Reader:
                     self._on_note(item)
                     continue
                 self._tally.lines += 1
-                done = self._grouper.push(item)
-                if done is not None and wanted(done):
-                    self._on_entry(done)
+                for event in self._grouper.push(item):
+                    self._hand_over(event)
             self._settle_later()
             await self._rest(clock() - began)
 
@@ -147,10 +148,13 @@ class Reader:
 
     def _complete(self) -> None:
         self._hold()
-        last = self._grouper.flush()
-        if last is not None and wanted(last):
-            self._on_entry(last)
+        for event in self._grouper.flush():
+            self._hand_over(event)
         self.caught_up.set()
+
+    def _hand_over(self, event: LogEntry) -> None:
+        if wanted(event):
+            self._on_entry(event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

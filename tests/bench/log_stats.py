@@ -7,7 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from opskit.logs.files import blocks, open_log
+from opskit.logs.files import blocks
+from opskit.logs.packed import open_log
 from opskit.logs.stats import LogTally
 from tests.bench.measure import Figure
 from tests.parts.logfile import write

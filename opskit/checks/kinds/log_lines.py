@@ -85,12 +85,11 @@ async def _log(params: LogParams, context: CheckContext) -> Observation:
 
 def _in_file(params: LogParams, context: CheckContext, since: float | None) -> _Tally:
     from opskit.logs.files import FileSource
-    from opskit.logs.scan import entries
     from opskit.logs.select import EntryFilter
 
     source = FileSource(context.path(params.path or ""))
     tally = _Tally(since)
-    tally.add(entries(source.name, source.blocks(), EntryFilter(grep=(params.pattern,))))
+    tally.add(source.wanted(EntryFilter(grep=(params.pattern,))))
     return tally
 
 

@@ -33,7 +33,7 @@ LINES = st.sampled_from(
 def texts(block: bytes) -> list[bytes]:
     grouper = Grouper()
     events = [grouper.push(LogEntry("s", line)) for line in block.removesuffix(b"\n").split(b"\n")]
-    return [event.raw for event in [*events, grouper.flush()] if event is not None]
+    return [event.raw for batch in [*events, grouper.flush()] for event in batch]
 
 
 def test_a_traceback_stays_with_its_line():

@@ -55,9 +55,9 @@ class TestConditions:
         assert wanted(b'{"level":"fatal","message":"x"}', level="error")
         assert not wanted(b"INFO all is well", level="warning")
 
-    def test_an_entry_without_time_is_outside_every_window(self):
-        """Nothing is guessed."""
-        assert not EntryFilter(since=1.0).accepts(LogEntry("s", b"x", None))
+    def test_an_entry_without_any_time_is_inside_every_window(self):
+        """What cannot be judged is shown rather than lost."""
+        assert EntryFilter(since=1.0).accepts(LogEntry("s", b"x", None))
         assert EntryFilter(since=1.0, until=3.0).accepts(LogEntry("s", b"x", 2.0))
         assert not EntryFilter(until=2.0).accepts(LogEntry("s", b"x", 2.0))
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from opskit.logs.files import FileSource, files, rotated
 from opskit.logs.record import LogEntry
+from opskit.logs.resolve import resolve
 from opskit.logs.select import EntryFilter
 from opskit.logs.show import Break, followed, once
 from opskit.logs.source import Note, Window
@@ -159,6 +160,31 @@ async def test_copy_and_truncate_is_noticed(tmp_path: Path):
         await seen.until(21)
     assert seen.lines[-1] == "new 1"
     assert any("truncated" in note for note in seen.notes)
+
+
+async def test_a_file_that_is_rewritten_past_its_old_size_is_noticed(tmp_path: Path):
+    """Copied away, cut and grown beyond where it was read to, all between two looks."""
+    path = tmp_path / "a.log"
+    append(path, *(f"old {n}" for n in range(20)))
+    async with Following(path, tail=5) as seen:
+        await seen.until(5)
+        path.write_text("".join(f"new {n}\n" for n in range(200)))
+        await seen.until(205)
+        append(path, "later")
+        await seen.until(206)
+    assert seen.lines[5:] == [*(f"new {n}" for n in range(200)), "later"]
+    assert sum("truncated" in note for note in seen.notes) == 1
+
+
+async def test_a_file_by_two_names_is_read_once(tmp_path: Path):
+    """A link, and a path written in another way, are no sources of their own."""
+    path = tmp_path / "a.log"
+    append(path, "one")
+    (tmp_path / "link.log").symlink_to(path)
+    (tmp_path / "folder").mkdir()
+    specs = [str(path), f"{tmp_path}/folder/../a.log", f"{tmp_path}/*.log", str(path)]
+    sources, _ = await resolve(specs, tmp_path / "own.log")
+    assert [item.raw for item in await shown(sources)] == [b"one"]
 
 
 async def test_a_file_that_goes_and_comes_back(tmp_path: Path):
