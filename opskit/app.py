@@ -29,8 +29,8 @@ class App:
 
     Tagged lines go to the log in the state folder and to `sinks`; with a `log` of its own nothing is written
     there. `pooled` is for many requests at once. `clock` is monotonic seconds. `environ`, `cwd` and
-    `config_path` are those of the command, for what it surveys. `folder` is the state folder where it is only
-    looked at: it is not made.
+    `config_path` are those of the command, for what it surveys. `folder` is the state folder of a survey that
+    does not need it: it is not made.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class App:
     @cached_property
     def folder(self) -> Path:
         """The state folder, made where it is missing. Raises StateError when it cannot be written."""
-        return self._folder or ensure_state_dir(self.config.state_dir)
+        return ensure_state_dir(self.config.state_dir)
 
     @cached_property
     def survey(self) -> "Survey":
@@ -76,7 +76,7 @@ class App:
         survey = Survey(
             self.config,
             self.environ,
-            state_folder=self.folder,
+            state_folder=self._folder or self.folder,
             cwd=self.cwd,
             config_path=self.config_path,
         )

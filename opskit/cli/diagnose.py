@@ -82,8 +82,8 @@ async def _diagnose(
 
     with children_without_threads():
         async with context.configured(config, sandbox=sandbox) as loaded:
-            # Only the log of requests writes into the state folder: without one it is looked at, no more.
-            folder = None if request.ask else Path(loaded.state_dir)
+            # Only the log of requests needs the state folder.
+            folder = Path(loaded.state_dir)
             log = None if request.ask else TagLog()
             app = App(loaded, log=log, environ=os.environ, cwd=Path.cwd(), config_path=config, folder=folder)
             async with app:
