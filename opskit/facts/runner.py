@@ -5,6 +5,7 @@ neither Ollama's scheduler nor the life of the model.
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class ModelRunner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRunners:
-    """The runners of one node, and those on this machine whose server has ended.
+    """The runners of one node.
 
     `server` is the process of the node, None where it is not known, or does not start runners: then nothing
     is known of them.
@@ -61,7 +62,6 @@ class NodeRunners:
 
     server: int | None
     runners: tuple[ModelRunner, ...] = ()
-    orphans: tuple[RunnerProcess, ...] = ()
 
     def of(self, weights: str | None) -> ModelRunner | None:
         """Return the runner of a file of weights, which aliases of one model share; None where unsure."""
@@ -76,9 +76,10 @@ async def read_runners(survey: Survey, config: NodeConfig) -> NodeRunners:
         return NodeRunners(server=None)
     table = await survey.get(read_sockets, not_before=time.monotonic() - _SOCKETS_OLD_S)
     server = next((socket.pid for socket in table.at("tcp", endpoint(config.url)[1]) if socket.pid), None)
-    processes = await asyncio.to_thread(read_runner_table, server)
+    table_of = functools.partial(read_runner_table, server, orphans=False)
+    processes = await asyncio.to_thread(table_of)
     runners = await asyncio.gather(*map(read_runner, processes.of_server))
-    return NodeRunners(server=processes.server, runners=tuple(runners), orphans=processes.orphans)
+    return NodeRunners(server=processes.server, runners=tuple(runners))
 
 
 async def read_orphaned_runners(survey: Survey) -> tuple[RunnerProcess, ...]:

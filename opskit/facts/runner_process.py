@@ -50,11 +50,16 @@ class RunnerTable:
     orphans: tuple[RunnerProcess, ...] = ()
 
 
-def read_runner_table(server: int | None) -> RunnerTable:
-    """Look at every process that this user may look at. Blocks."""
+def read_runner_table(server: int | None, *, orphans: bool = True) -> RunnerTable:
+    """Look at every process that this user may look at. Blocks.
+
+    Without `orphans` nothing is looked at where the server is none that starts runners.
+    """
     process = None if server is None else read_process(server)
     if process is None or "ollama" not in process.name.lower():
         server = None
+        if not orphans:
+            return RunnerTable()
     processes, _ = find_processes(command=lambda command: runner_arguments(command) is not None)
     runners = [runner for process in processes if (runner := _runner(process)) is not None]
     return RunnerTable(

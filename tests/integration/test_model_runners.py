@@ -13,7 +13,7 @@ import httpx
 from opskit.checks.node_probe import NodeProbe, ProbeOptions, probe_node
 from opskit.checks.state import NodeState
 from opskit.config.schema import Config, NodeConfig
-from opskit.facts.runner import RunnerHealth, read_runners
+from opskit.facts.runner import RunnerHealth, read_orphaned_runners, read_runners
 from opskit.facts.survey import Survey
 from tests.parts.ollama_process import MODEL, OllamaProcess, ollama_process
 
@@ -110,9 +110,6 @@ async def test_a_runner_whose_server_has_ended_is_an_orphan(tmp_path: Path, gguf
         server.start_runner(blob)
         server.process.kill()
         server.process.wait()
-        async with surveying(server, tmp_path) as (survey, node):
-            async with asyncio.timeout(10):
-                while server.runner not in {
-                    orphan.pid for orphan in (await read_runners(survey, node)).orphans
-                }:
-                    await asyncio.sleep(0.05)
+        async with surveying(server, tmp_path) as (survey, _), asyncio.timeout(10):
+            while server.runner not in {orphan.pid for orphan in await read_orphaned_runners(survey)}:
+                await asyncio.sleep(0.05)
