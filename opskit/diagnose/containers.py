@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,11 +27,10 @@ from opskit.diagnose.known_secrets import of_container
 from opskit.diagnose.stack_files import ProjectSources, docker_is_used, projects
 from opskit.errors import OpskitError
 from opskit.facts.container import Container, container
+from opskit.facts.container_log import read_container_log
 from opskit.facts.container_survey import survey_containers
 from opskit.facts.survey import Survey
-from opskit.logs.container import ContainerSource
 from opskit.logs.record import LogEntry
-from opskit.logs.source import Window
 from opskit.result import Finding, Status
 from opskit.system.docker import Docker
 from opskit.system.docker_records import PROJECT, ListedContainer
@@ -193,27 +191,11 @@ async def log_of(
     """Return the last lines, at most `limit_bytes` of them, and why there are none or not all."""
     if lines <= 0:
         return [], None
-    listed = ListedContainer(container.id, container.name, container.image, container.status)
-    entries: deque[LogEntry] = deque()
-    held_bytes, cut, problem = 0, False, None
-    try:
-        async with asyncio.timeout(limit_s):
-            async for batch in ContainerSource(client, listed).read(Window(tail=lines)):
-                for entry in batch:
-                    if not isinstance(entry, LogEntry):
-                        continue
-                    entries.append(entry)
-                    held_bytes += len(entry.raw)
-                    while held_bytes > limit_bytes and len(entries) > 1:
-                        held_bytes -= len(entries.popleft().raw)
-                        cut = True
-    except OpskitError as error:
-        problem = f"its log cannot be read: {error.message}"
-    except TimeoutError:
-        problem = f"its log did not end within {limit_s:g} s"
-    if cut and problem is None:
-        problem = f"only the last {size(held_bytes)} of it"
-    return list(entries), problem
+    log = await read_container_log(client, container.name, lines, limit_s=limit_s, limit_bytes=limit_bytes)
+    problem = log.problem
+    if log.is_cut and problem is None:
+        problem = f"only the last {size(log.size_bytes)} of it"
+    return list(log.entries), problem
 
 
 async def images(survey: Survey) -> Section:
