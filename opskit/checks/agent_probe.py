@@ -1,12 +1,11 @@
 """The probe of an agent: tcp, http, its levels, and the full request cycle through it (SPEC A5, D1, D2)."""
 
 import time
-from dataclasses import dataclass
-from typing import Any
 
-from opskit.checks.probe_stages import ProbeFailed, ProbeStage, Stages, process_json
+from opskit.checks.probe_record import AgentProbe
+from opskit.checks.probe_stages import ProbeFailed, Stages
 from opskit.checks.remedies import agent_remedy
-from opskit.checks.state import CODES, NodeState, state_of
+from opskit.checks.state import NodeState, state_of
 from opskit.config.schema import AgentConfig, Config
 from opskit.facts.agent import AgentFacts, read_agent
 from opskit.facts.survey import Survey
@@ -15,65 +14,7 @@ from opskit.llm.verdict import judge
 from opskit.providers.agent import AgentClient
 from opskit.providers.base import CallError
 from opskit.result import Finding, Status
-from opskit.system.sockets import Listener
 from opskit.tags import new_correlation_id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentProbe:
-    """What the probe of one agent came to."""
-
-    config: AgentConfig
-    facts: AgentFacts
-    state: NodeState
-    detail: str
-    stages: tuple[ProbeStage, ...] = ()
-    process: Listener | None = None
-    seconds: float = 0.0
-
-    @property
-    def is_well(self) -> bool:
-        return self.state in (NodeState.OK, NodeState.SLOW)
-
-    @property
-    def status(self) -> Status:
-        match self.state:
-            case NodeState.OK:
-                return Status.PASS
-            case NodeState.SLOW | NodeState.BUSY:
-                return Status.WARN
-            case NodeState.REFUSED | NodeState.UNREACHABLE if not self.config.required:
-                return Status.WARN if self.config.explicit else Status.SKIP
-            case _:
-                return Status.FAIL
-
-    def advice(self) -> str | None:
-        """What to type next; None when nothing is to be done."""
-        return agent_remedy(self.config, self.state)
-
-    def finding(self) -> Finding:
-        status = self.status
-        code = CODES.get(self.state) if status in (Status.FAIL, Status.WARN) else None
-        return Finding(
-            "agent",
-            self.config.name,
-            status,
-            self.state.shown,
-            self.detail,
-            code,
-            self.advice(),
-            self.seconds,
-            self.evidence(),
-        )
-
-    def evidence(self) -> dict[str, Any]:
-        """What readers of `--json` get; what is not known is left out."""
-        known: dict[str, Any] = {"url": self.config.url, "ladder": [stage.as_json() for stage in self.stages]}
-        if self.facts.levels:
-            known["levels"] = self.facts.levels
-        if self.process is not None:
-            known["process"] = process_json(self.process)
-        return known
 
 
 async def probe_agent(survey: Survey, config: AgentConfig) -> AgentProbe:

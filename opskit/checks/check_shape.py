@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from opskit.checks.expectation import Expectation, compile_expectation
+from opskit.checks.expectation import compile_expectation
 from opskit.checks.kinds import KINDS
-from opskit.checks.spec import Check, Kind, Severity
+from opskit.checks.spec import Check, Expectation, Kind, Severity
 from opskit.config.document import Path, Report, dotted, unknown
 from opskit.config.fields import Count, Seconds, Text, Texts, parameters, validated
 

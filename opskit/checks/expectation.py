@@ -1,15 +1,13 @@
 """Expectations as they stand in a checklist, compiled to matchers; every mistake is reported at its place."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from opskit.checks.jsonpath import MISSING, compile_path
+from opskit.checks.jsonpath import compile_path
 from opskit.checks.matchers import (
     Matcher,
     at_path,
     contains,
-    differs,
     either,
     equal,
     every,
@@ -22,6 +20,7 @@ from opskit.checks.matchers import (
     semver,
     suffix,
 )
+from opskit.checks.spec import Expectation
 from opskit.config.document import Path, Report, retyped, unknown
 from opskit.errors import OpskitError
 from opskit.text import amount
@@ -32,23 +31,6 @@ MATCHERS = (
 )  # fmt: skip
 #: The value of a kind whose expectations are keyed by JSONPath.
 JSON = "json"
-
-
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """What the values of one check must be like."""
-
-    matchers: Mapping[str, Matcher]
-
-    def mismatches(self, values: Mapping[str, Any]) -> list[str]:
-        """Return a sentence for each value that does not match."""
-        sentences = []
-        for key, matcher in self.matchers.items():
-            # A value that was not seen is not null.
-            reason = matcher.mismatch(values[key]) if key in values else differs(MISSING, matcher.expected)
-            if reason is not None:
-                sentences.append(f"{key} {reason}")
-        return sentences
 
 
 def compile_expectation(raw: Any, known: Mapping[str, str], at: Path, report: Report) -> Expectation:

@@ -5,8 +5,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from opskit.checks.attempt import Failure
-from opskit.checks.expectation import Expectation
-from opskit.checks.spec import Check, NotHere, Observation, Unjudged
+from opskit.checks.spec import Check, Expectation, NotHere, Observation, Unjudged
 from opskit.errors import OpskitError
 from opskit.result import Finding, Status
 

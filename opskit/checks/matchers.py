@@ -32,6 +32,10 @@ class Matcher:
     expected: str
     mismatch: Callable[[Any], str | None]
 
+    def absent(self) -> str:
+        """Return the sentence for a value that is not there."""
+        return differs(MISSING, self.expected)
+
 
 class CannotJudge(str):
     """A mismatch that says nothing of the value, which is not there or of another type: `not` keeps it."""

@@ -8,11 +8,12 @@ import asyncio
 import math
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from opskit.checks.probe_stages import ProbeFailed, ProbeStage, Stages, process_json
+from opskit.checks.probe_record import NodeProbe, ProbeOptions
+from opskit.checks.probe_stages import ProbeFailed, Stages
 from opskit.checks.probe_token import FirstToken, ask_for_answer, ask_for_token
-from opskit.checks.remedies import address_setting, node_remedy, stranger_remedy
+from opskit.checks.remedies import address_setting, stranger_remedy
 from opskit.checks.runner_assessment import (
     RunnerAssessment,
     assess_runner,
@@ -20,7 +21,7 @@ from opskit.checks.runner_assessment import (
     assess_unserved,
     is_idle,
 )
-from opskit.checks.state import CODES, NodeState, state_of
+from opskit.checks.state import NodeState, state_of
 from opskit.config.schema import Config, NodeConfig
 from opskit.facts.address import AddressProblem
 from opskit.facts.node import NodeFacts, ReadingStep, read_node
@@ -33,10 +34,9 @@ from opskit.llm.one_token import is_overdue, may_be_asked
 from opskit.llm.plan import same_model
 from opskit.llm.remedies import fault_remedy
 from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, ModelInfo, Provider, Resident
-from opskit.result import Finding, Status
+from opskit.result import Status
 from opskit.system.host import available_memory_bytes, is_loopback
 from opskit.system.lock import try_lock
-from opskit.system.sockets import Listener
 from opskit.text import listing
 
 #: Weights of models that are loaded on one machine are hardly larger.
@@ -46,115 +46,6 @@ _RUNNER_AGAIN_S = 0.2
 #: A question that gets no token for so long is looked after; so many readings in a row must agree.
 _UNSERVED_S = 1.5
 _UNSERVED_READINGS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeOptions:
-    """What a probe may do. `model` and `load` are the permissions to load; `goal` asks for a whole answer."""
-
-    model: str | None = None
-    load: bool = False
-    goal: str | None = None
-    required: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeProbe:
-    """What the probe of one node came to.
-
-    `model` was asked and `first_token_s` says that it gave a token; `answer` is its whole answer where a goal
-    was given. `fault` is one of that model that no restart of the server mends. `loaded` is a model that the
-    probe loaded. `listed` False means that the wanted model is not among those of the node. `slots` are all
-    and busy ones, where every slot was looked at.
-    """
-
-    config: NodeConfig
-    options: ProbeOptions
-    facts: NodeFacts
-    state: NodeState
-    detail: str
-    remedy: str | None = None
-    stages: tuple[ProbeStage, ...] = ()
-    process: Listener | None = None
-    model: str | None = None
-    first_token_s: float | None = None
-    answer: str | None = None
-    fault: FaultKind | None = None
-    loaded: str | None = None
-    listed: bool = True
-    slots: tuple[int, int] | None = None
-    seconds: float = 0.0
-
-    @property
-    def is_well(self) -> bool:
-        return self.state in (NodeState.OK, NodeState.SLOW)
-
-    @property
-    def speaks(self) -> bool:
-        """Tell whether the server answers in its protocol, whatever else is wrong."""
-        return self.facts.version is not None
-
-    @property
-    def server_is_well(self) -> bool:
-        """Tell whether what is wrong is not the server's: a restart would not help."""
-        holds_none = self.state is NodeState.FAILING and self.facts.models == ()
-        return holds_none or self.fault is not None
-
-    @property
-    def status(self) -> Status:
-        required = self.config.required or self.options.required
-        match self.state:
-            case NodeState.OK:
-                return Status.PASS
-            case NodeState.SLOW:
-                return Status.WARN
-            case NodeState.IDLE | NodeState.BUSY | NodeState.LOADING:
-                return Status.INCONCLUSIVE if required or self.options.load else Status.SKIP
-            case NodeState.REFUSED | NodeState.UNREACHABLE if not required:
-                return Status.WARN if self.config.explicit else Status.SKIP
-            case _:
-                return Status.FAIL
-
-    def advice(self) -> str | None:
-        """What to type next; None when nothing is to be done."""
-        return self.remedy or node_remedy(
-            self.config, self.state, model=self.model, process=self.process, kind=self.facts.kind
-        )
-
-    def finding(self) -> Finding:
-        status = self.status
-        code = CODES.get(self.state) if status in (Status.FAIL, Status.WARN) else None
-        return Finding(
-            "node",
-            self.config.name,
-            status,
-            self.state.shown,
-            self.detail,
-            code,
-            self.advice(),
-            self.seconds,
-            self.evidence(),
-        )
-
-    def evidence(self) -> dict[str, Any]:
-        """What readers of `--json` get; what is not known is left out."""
-        facts = self.facts
-        known = {
-            "server": facts.version,
-            "models": None if facts.models is None else [model.name for model in facts.models],
-            "resident": [model.name for model in facts.resident] if facts.residency_known else None,
-            "lists_it": None if self.listed else False,
-            "loaded": self.loaded,
-            "slots": None if self.slots is None else {"total": self.slots[0], "busy": self.slots[1]},
-            "first_token_s": None if self.first_token_s is None else round(self.first_token_s, 4),
-            "model": self.model,
-            "answer": None if self.answer is None else self.answer[:500],
-            "process": None if self.process is None else process_json(self.process),
-            "fault": None if self.fault is None else self.fault.value,
-        }
-        stages = [stage.as_json() for stage in self.stages]
-        known = {key: value for key, value in known.items() if value is not None}
-        return {"url": self.config.url, "ladder": stages, **known}
 
 
 async def probe_node(survey: Survey, config: NodeConfig, options: ProbeOptions) -> NodeProbe:

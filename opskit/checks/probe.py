@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from opskit.checks import runner
 from opskit.checks.agent_probe import probe_agent, run_cycle
-from opskit.checks.node_probe import NodeProbe, ProbeOptions, limit_s, probe_node
+from opskit.checks.node_probe import limit_s, probe_node
+from opskit.checks.probe_record import NodeProbe, ProbeOptions
 from opskit.checks.spec import CheckContext, assessing, assessment
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, Config, NodeConfig

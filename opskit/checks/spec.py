@@ -7,10 +7,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opskit.checks.expectation import Expectation
 from opskit.result import Finding
 
 if TYPE_CHECKING:
+    from opskit.checks.matchers import Matcher
     from opskit.facts.survey import Survey
 
 
@@ -25,6 +25,23 @@ class Severity(StrEnum):
     @property
     def fails(self) -> bool:
         return self in (Severity.CRITICAL, Severity.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What the values of one check must be like."""
+
+    matchers: Mapping[str, "Matcher"]
+
+    def mismatches(self, values: Mapping[str, Any]) -> list[str]:
+        """Return a sentence for each value that does not match."""
+        sentences = []
+        for key, matcher in self.matchers.items():
+            # A value that was not seen is not null.
+            reason = matcher.mismatch(values[key]) if key in values else matcher.absent()
+            if reason is not None:
+                sentences.append(f"{key} {reason}")
+        return sentences
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from opskit.checks.agent_probe import AgentProbe, probe_agent
+from opskit.checks.agent_probe import probe_agent
 from opskit.checks.container_assessment import ContainerAssessment, ContainerRules, assessed
-from opskit.checks.node_probe import NodeProbe, probe_node
+from opskit.checks.node_probe import probe_node
+from opskit.checks.probe_record import AgentProbe, NodeProbe
 from opskit.config.origins import Origin
 from opskit.config.schema import Config
 from opskit.doctor.recovery_job import RecoveryJob, read_recovery_job

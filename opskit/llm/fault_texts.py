@@ -8,9 +8,11 @@ that a server says of a failure, never a word of everyday logs. Every repetition
 
 import re
 
+from opskit.text import lazy_pattern
+
 
 def _any(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(patterns), re.IGNORECASE)
+    return lazy_pattern("|".join(patterns), re.IGNORECASE)
 
 
 OUT_OF_MEMORY = _any(

@@ -4,6 +4,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from opskit.text import lazy_pattern
+
 #: How much of the end of a text is searched for a loop, in characters.
 LOOP_WINDOW = 4000
 #: A text that still grows and speaks in words is a loop when it has repeated itself for so long.
@@ -24,7 +26,7 @@ _COUNT = (
     r"\d+|two|three|four|five|six|seven|eight|nine|ten|twelve|fifteen|twenty|thirty|forty|fifty"
     r"|hundred|thousand"
 )
-_ASKED_TO_REPEAT = re.compile(
+_ASKED_TO_REPEAT = lazy_pattern(
     rf"\b(?:повтор\w*|repeat\w*|loop|цикл\w*|over and over|again and again|many times|много раз"
     rf"|without stopping"
     rf"|(?:{_COUNT}|a|dozen|dozens of|сто|сотню|тысячу|десять|двадцать|тридцать|сорок"
@@ -42,18 +44,18 @@ _WORDS_AS_NUMBERS = {
     **dict.fromkeys(("hundred", "сто", "сотню"), 100),
     **dict.fromkeys(("thousand", "тысячу"), 1000),
 }
-_NUMBER = re.compile(rf"\d{{1,6}}|\b(?:{'|'.join(_WORDS_AS_NUMBERS)})\b", re.IGNORECASE)
+_NUMBER = lazy_pattern(rf"\d{{1,6}}|\b(?:{'|'.join(_WORDS_AS_NUMBERS)})\b", re.IGNORECASE)
 #: Lines that only count: "7.", "Day 7:".
-_COUNTER = re.compile(r"[ \t]*(?:[^\W\d]+ )?#[.):]*[ \t]*")
+_COUNTER = lazy_pattern(r"[ \t]*(?:[^\W\d]+ )?#[.):]*[ \t]*")
 #: The number of an item: "7. ", "(7) ", "Step 7: ", "Question 7" on a line of its own.
-_LABEL = re.compile(
+_LABEL = lazy_pattern(
     r"^([ \t]*[-*#(]*[ \t]*(?:[^\W\d]+ )?)\d+(?=[ \t]*[.):]|[ \t]*$)|(?<=\s)\d+(?=[.)]\s|[.)]?\Z)",
     re.MULTILINE,
 )
 #: What tables, arrays, calls and markup are made of, and prose is not.
-_DATA = re.compile(r"[\[\]{}|<>\\]|\w\(|\"\s*[,:]|;\s*$", re.MULTILINE)
-_CONSTANTS = re.compile(r"\W*(?:(?:null|none|nil|true|false|nan|x|o)\W+)+", re.IGNORECASE)
-_LAUGHTER = re.compile(
+_DATA = lazy_pattern(r"[\[\]{}|<>\\]|\w\(|\"\s*[,:]|;\s*$", re.MULTILINE)
+_CONSTANTS = lazy_pattern(r"\W*(?:(?:null|none|nil|true|false|nan|x|o)\W+)+", re.IGNORECASE)
+_LAUGHTER = lazy_pattern(
     r"\W*(?:(?:ha|he|hi|ho|hee|heh|ja|la|na|tra|ба|ха|хи|хе|хо|ла|на|тра)+\W*)+", re.IGNORECASE
 )
 

@@ -4,7 +4,6 @@ Words are compared without case, marks and markup. English and Russian are read;
 asks by its question mark.
 """
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +11,13 @@ from functools import cached_property
 
 from opskit.llm import wording
 from opskit.llm.visible import TAG, unmarked
+from opskit.text import lazy_pattern
 
-_WORD = re.compile(r"[^\W_]+")
+_WORD = lazy_pattern(r"[^\W_]+")
 _UNSEEN = frozenset(("Mn", "Me", "Cf", "Cs", "Co", "Cn"))
 _FOLDED = str.maketrans("ё", "е", "'’ʼ‘`´")
 _LEADS = wording.QUESTION_WORDS | wording.AUXILIARIES | wording.FUNCTION_WORDS | wording.PERSONS
-_BREAK = re.compile(r"[.!?…;:](?=[\s\"')»”*_\]]|$)|\n|\s[-–—]+\s|\"(?=\s)")
+_BREAK = lazy_pattern(r"[.!?…;:](?=[\s\"')»”*_\]]|$)|\n|\s[-–—]+\s|\"(?=\s)")
 #: A prompt with more words than this is no greeting.
 _GREETING_WORDS = 6
 

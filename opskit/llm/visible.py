@@ -8,6 +8,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from opskit.text import lazy_pattern
+
 #: A text with more characters than this is no empty JSON document and no restated question.
 SHORT = 200
 
@@ -15,36 +17,36 @@ _REASONING = (
     r"(?:\w{1,20}[:_])?(?:think\w{0,9}|thoughts?|begin_of_thought|reason\w{0,9}|reflection|scratchpad|analysis"
     r"|monologue)"
 )
-_HIDDEN = re.compile(
+_HIDDEN = lazy_pattern(
     rf"(?<![`\"'«“])(?:<\|?|\[|◁)({_REASONING}|START_THINKING)(?:\|?>|\]|▷)"
     r"|<\|channel\|>\s{0,9}(?:analysis|commentary)\b",
     re.IGNORECASE,
 )
-_CHANNEL_END = re.compile(r"<\|channel\|>\s{0,9}final\b|<\|end\|>")
+_CHANNEL_END = lazy_pattern(r"<\|channel\|>\s{0,9}final\b|<\|end\|>")
 _ROLE = r"(?:assistant|user|system|model|human|bot|tool|developer|final)"
 #: Control tokens are written in few ways: <|name|>, <name_of_token>, <s>, <eos>, <<SYS>>, [/INST], <0x0A>.
-_CONTROL = re.compile(
+_CONTROL = lazy_pattern(
     r"(?:<[|｜][^\s<>|｜]{1,38}[|｜]>|<0x[0-9a-f]{2}>|<</?sys>>"
     r"|</?(?=[^<>\s]{1,38}>)(?:[a-z0-9]+(?:_[a-z0-9]+)+|s|eo[a-z]|bo[a-z]|pad|unk|sep|cls|mask|unused\d+|endoftext)>"
     r"|\[/?(?=[^\[\]\s]{1,38}\])(?:inst|pad|unk|sep|cls|g?mask|eo[a-z]|bo[a-z]|[a-z]+(?:_[a-z0-9]+)+)\])"
     rf"(?:\s{{0,9}}{_ROLE}\b)?",
     re.IGNORECASE,
 )
-TAG = re.compile(
+TAG = lazy_pattern(
     r"</?(?=[^<>\s]{1,38}\s{0,9}/?>)[a-z][\w:-]*\s*/?>|<!--.{0,2000}?-->"
     r"|&(?:nbsp|[et][nhm]\w{0,4}sp|zwn?j|shy|[lr]rm|#x?[0-9a-f]{1,6});",
     re.IGNORECASE | re.DOTALL,
 )
-_FENCE = re.compile(r"^[ \t]{0,9}(?:`{3,9}|~{3,9})[ \t]{0,9}[\w+#.-]{0,38}[ \t]{0,9}$", re.MULTILINE)
+_FENCE = lazy_pattern(r"^[ \t]{0,9}(?:`{3,9}|~{3,9})[ \t]{0,9}[\w+#.-]{0,38}[ \t]{0,9}$", re.MULTILINE)
 #: The end of a text that may yet become a tag, a control token with its role, an entity or a fence.
-_UNFINISHED = re.compile(
+_UNFINISHED = lazy_pattern(
     r"(?:(?:<+[^\s<>]{0,40}>+|\[[^\s\[\]]{0,40}\])\s{0,9}[a-z]{0,9}|(?:<+|\[|◁)[^\s<>\[\]]{0,40}\s{0,9}/?"
     r"|&[\w#]{0,8}|^[ \t]{0,9}(?:`{1,9}|~{1,9})[ \t]{0,9}[\w+#.-]{0,38}[ \t]{0,9})\Z",
     re.IGNORECASE | re.MULTILINE,
 )
 #: None of those is longer.
 _LONGEST = 160
-_SMILEY = re.compile(r"[:;=8][-']?[)(\]\[DPpOo3*|/\\]|\^_?\^|<3|¯\\_")
+_SMILEY = lazy_pattern(r"[:;=8][-']?[)(\]\[DPpOo3*|/\\]|\^_?\^|<3|¯\\_")
 #: Letters by category that show nothing.
 _BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800\ufffd")
 _UNSEEN = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Mn", "Me", "Zs", "Zl", "Zp"))

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from opskit.text import lazy_pattern
+
 
 def vocabulary(text: str) -> frozenset[str]:
     """Return the words of a text."""
@@ -30,7 +32,7 @@ _ORDERS = vocabulary(
     " compose draft propose produce predict estimate determine decide brainstorm"
     " будь будьте нужно надо хочу"
 )
-_RUSSIAN_ORDER = re.compile(
+_RUSSIAN_ORDER = lazy_pattern(
     r"(?:объясн|расскаж|напиш|перевед|скаж|назов|перечисл|сдела|да|покаж|реш|найд|посчита|подсчита"
     r"|вычисл|исправ"
     r"|сравн|состав|привед|вывед|повтор|придума|опиш|помог|ответ|сократ|провер|сгенерир|созда|нарису"
@@ -80,7 +82,7 @@ SALUTATIONS = vocabulary(
 )
 #: "OK" is answered by "OK".
 ACKNOWLEDGEMENTS = vocabulary("ok okay yes no да нет ладно хорошо понятно ясно ага окей")
-WISHES = re.compile(
+WISHES = lazy_pattern(
     r"\W*(?:good (?:morning|afternoon|evening|night|day|bye|luck)|happy (?:birthday|new year|holidays"
     r"|easter|\w+ day)"
     r"|merry christmas|see you|take care|welcome back|nice to meet you|how do you do|have a (?:nice"
@@ -109,14 +111,14 @@ _LANGUAGE = (
     r"|опечатк\w+|ошибк\w+"
 )
 #: An order that makes a text out of a text, which may already be as it should.
-TRANSFORMS = re.compile(
+TRANSFORMS = lazy_pattern(
     rf"(?:^|[.!?:;\n]\s*|(?<!not )\bto |\byou (?:will|must|should|only) |\bplease "
     rf"|пожалуйста,? ){_TRANSFORM}"
     rf"|\b(?:{_LANGUAGE}|translator|interpreter|proofreader|editor|corrector|переводчи\w+|корректор\w*"
     rf"|редактор\w*)\b"
 )
 #: The answer may be a sentence of the prompt: said again, corrected, found, chosen.
-TAKES_FROM_PROMPT = re.compile(
+TAKES_FROM_PROMPT = lazy_pattern(
     rf"\b{_TRANSFORM}|\b(?:{_LANGUAGE})\b"
     r"|\b(?:say|print|type|write|output|return|read|first|last|sentence|phrase|questions?|extract|find"
     r"|sort|verbatim"
@@ -125,7 +127,7 @@ TAKES_FROM_PROMPT = re.compile(
     r"|извлеки\w*|выбер\w+|каки\w+|какой|какая|какое|спроси\w*|дословно)\b"
 )
 #: "Repeat this sentence": no text follows but the prompt itself.
-RETURNS_ITSELF = re.compile(
+RETURNS_ITSELF = lazy_pattern(
     r"^\W*(?:please |пожалуйста )?(?:(?:repeat|copy|echo|return|quote|повтор\w+|скопир\w+|процитир\w+"
     r"|верн\w+)\b)"
     r"[^:\"«]*\b(?:message|prompt|sentence|question|input|text|words|request|phrase|сообщени\w+"
@@ -133,14 +135,14 @@ RETURNS_ITSELF = re.compile(
     r"|предложени\w+|фраз\w+|текст\w*|слов\w*)\b[^:\"«]*$"
 )
 #: "The first word of this sentence": any beginning of the prompt may be right.
-NAMES_ITSELF = re.compile(
+NAMES_ITSELF = lazy_pattern(
     r"\b(?:this|my|эт\w+|мо\w+) (?:\w+ )?(?:message|prompt|sentence|question|request|phrase|сообщени\w+"
     r"|запрос\w*"
     r"|вопрос\w*|предложени\w+|фраз\w+)\b"
 )
 
 #: Nothing, null or an empty list is asked for by name ...
-NULL_NAMED = re.compile(
+NULL_NAMED = lazy_pattern(
     r"\b(?:null|none|nil|undefined|nan|nothing|empty|blank|void|return|nobody|ничего|пуст\w*|верни\w*"
     r"|никто)\b"
     r"|\b(?:extract|parse|find|get|извлеки|найди)\b.*\bjson\b|\bjson\b.*\b(?:extract|parse|find|get"
@@ -148,7 +150,7 @@ NULL_NAMED = re.compile(
     re.DOTALL,
 )
 #: ... or may be the answer to a question.
-NULL_POSSIBLE = re.compile(
+NULL_POSSIBLE = lazy_pattern(
     r"\b(?:python|javascript|js|typescript|sql|ruby|lua|java|value|variable|result|function|output"
     r"|print|json"
     r"|how many|how much|are there|is there|any|which|значени\w+|перемен\w+|результат|функци\w+|код|сколько"
@@ -166,7 +168,7 @@ _SIGNS = (
     r"|разделител\w*|тег\w*|ничего|пробел\w*|регулярк\w+|подчеркиван\w*"
 )
 #: The answer may be a sign, a tag or a drawing without one letter.
-SYMBOL_NAMED = re.compile(
+SYMBOL_NAMED = lazy_pattern(
     r"\b(?:draw|morse|braille|emojis?|emoticons?|smileys?|ascii art|нарисуй\w*|морзе|смайл\w*|эмодзи)\b"
     r"|\b(?:which|whats?|how (?:do|to|can|would|should)|write|type|give|show|insert|put|print|output"
     r"|use|name"

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from opskit.checks.node_probe import ProbeOptions, probe_node
+from opskit.checks.node_probe import probe_node
+from opskit.checks.probe_record import ProbeOptions
 from opskit.config.schema import NodeConfig
 from opskit.errors import OpskitError
 from opskit.facts.node import read_node

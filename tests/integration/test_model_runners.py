@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from opskit.checks.node_probe import NodeProbe, ProbeOptions, probe_node
+from opskit.checks.node_probe import probe_node
+from opskit.checks.probe_record import NodeProbe, ProbeOptions
 from opskit.checks.state import NodeState
 from opskit.config.schema import Config, NodeConfig
 from opskit.facts.runner import RunnerHealth, read_orphaned_runners, read_runners

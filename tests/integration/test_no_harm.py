@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from opskit.checks.node_probe import ProbeOptions, probe_node
+from opskit.checks.node_probe import probe_node
+from opskit.checks.probe_record import ProbeOptions
 from opskit.config.schema import Config, NodeConfig, ProbeConfig
 from opskit.facts.survey import Survey
 from opskit.llm.one_token import one_token

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from opskit.checks.node_probe import NodeProbe, ProbeOptions, probe_node
+from opskit.checks.node_probe import probe_node
+from opskit.checks.probe_record import NodeProbe, ProbeOptions
 from opskit.checks.state import NodeState
 from opskit.config.schema import Config, NodeConfig
 from opskit.facts.survey import Survey

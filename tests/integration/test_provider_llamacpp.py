@@ -2,7 +2,8 @@
 
 import pytest
 
-from opskit.checks.node_probe import ProbeOptions, probe_node
+from opskit.checks.node_probe import probe_node
+from opskit.checks.probe_record import ProbeOptions
 from opskit.config.schema import Config, NodeConfig
 from opskit.facts.survey import Survey
 from opskit.llm.faults import FaultKind, classify

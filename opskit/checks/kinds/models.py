@@ -13,7 +13,7 @@ from opskit.llm.verdict import judge
 from opskit.result import Status
 
 if TYPE_CHECKING:
-    from opskit.checks.node_probe import NodeProbe
+    from opskit.checks.probe_record import NodeProbe
 
 PROMPT = "Reply with the single word ready."
 #: A climb ends by itself long before; but a server that loads the model again is not left (wire facts A8).
@@ -78,7 +78,8 @@ def _file_name(url: str) -> str:
 
 
 async def _ladder(params: NodeParams, context: CheckContext) -> Observation:
-    from opskit.checks.node_probe import ProbeOptions, probe_node
+    from opskit.checks.node_probe import probe_node
+    from opskit.checks.probe_record import ProbeOptions
 
     probe = await probe_node(context.survey, _node(params, context), ProbeOptions(required=True))
     return _observed(probe, _values(probe))
@@ -121,7 +122,8 @@ def _observed(probe: "NodeProbe", values: Mapping[str, Any]) -> Observation:
 
 
 async def _model(params: ModelParams, context: CheckContext) -> Observation:
-    from opskit.checks.node_probe import ProbeOptions, probe_node
+    from opskit.checks.node_probe import probe_node
+    from opskit.checks.probe_record import ProbeOptions
 
     config = _node(params, context)
     if not params.load:

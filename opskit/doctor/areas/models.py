@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from opskit.checks.node_probe import NodeProbe
+from opskit.checks.probe_record import NodeProbe
 from opskit.checks.state import NodeState
 from opskit.doctor.areas.nodes import claims_of
 from opskit.doctor.cause import Cause, key_of

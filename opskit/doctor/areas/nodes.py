@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from opskit.checks.agent_probe import AgentProbe, probe_agent
-from opskit.checks.node_probe import NodeProbe, ProbeOptions, limit_s, probe_node
+from opskit.checks.agent_probe import probe_agent
+from opskit.checks.node_probe import limit_s, probe_node
+from opskit.checks.probe_record import AgentProbe, NodeProbe, ProbeOptions
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig

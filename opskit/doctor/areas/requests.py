@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from opskit.checks.node_probe import NodeProbe
+from opskit.checks.probe_record import NodeProbe
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
 from opskit.doctor.areas.models import silencing
 from opskit.doctor.areas.nodes import GONE

@@ -4,7 +4,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 
-from opskit.checks.node_probe import NodeProbe
+from opskit.checks.probe_record import NodeProbe
 from opskit.doctor.areas.nodes import claims_of
 from opskit.doctor.cause import Cause
 from opskit.doctor.evidence import Evidence

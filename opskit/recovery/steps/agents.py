@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from opskit.checks.agent_probe import AgentProbe, probe_agent
+from opskit.checks.agent_probe import probe_agent
+from opskit.checks.probe_record import AgentProbe
 from opskit.checks.state import CODES, WORKING_CORES, NodeState
 from opskit.config.schema import AgentConfig
 from opskit.errors import OpskitError

@@ -6,7 +6,8 @@ restarted by whoever keeps it.
 
 from collections.abc import Sequence
 
-from opskit.checks.node_probe import NodeProbe, ProbeOptions, limit_s, probe_node
+from opskit.checks.node_probe import limit_s, probe_node
+from opskit.checks.probe_record import NodeProbe, ProbeOptions
 from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import NodeConfig
 from opskit.recovery.step import Condition, RecoveryContext, Step, TargetFinding

@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.agent_probe import AgentProbe
-from opskit.checks.node_probe import NodeProbe
+from opskit.checks.probe_record import AgentProbe, NodeProbe
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.container_log import read_container_log

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.checks.container_assessment import ContainerRules, assess_container
-from opskit.checks.node_probe import NodeProbe, ProbeOptions
+from opskit.checks.probe_record import NodeProbe, ProbeOptions
 from opskit.checks.state import NodeState
 from opskit.config.load import LoadedConfig
 from opskit.config.schema import AgentConfig, Config, NodeConfig, RecoveryConfig

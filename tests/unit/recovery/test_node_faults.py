@@ -2,7 +2,7 @@
 
 import pytest
 
-from opskit.checks.node_probe import NodeProbe, ProbeOptions
+from opskit.checks.probe_record import NodeProbe, ProbeOptions
 from opskit.checks.state import NodeState
 from opskit.config.schema import NodeConfig
 from opskit.facts.node import NodeFacts
