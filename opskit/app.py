@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
+from opskit import __version__
 from opskit.config.load import ensure_state_dir
 from opskit.config.schema import Config
 from opskit.errors import StateError
@@ -22,15 +23,17 @@ if TYPE_CHECKING:
     from opskit.providers.agent import AgentClient
     from opskit.providers.node import Node
     from opskit.tags import TagLog
+    from opskit.trace.keeper import TraceKeeper
 
 
 class App:
     """A configuration, wired; an async context manager that closes what was made of it.
 
     Tagged lines go to the log in the state folder and to `sinks`; with a `log` of its own nothing is written
-    there. `pooled` is for many requests at once. `clock` is monotonic seconds. `environ`, `cwd` and
-    `config_path` are those of the command, for what it surveys. `folder` is the state folder of a survey that
-    does not need it: it is not made.
+    there, and no trace is kept. `pooled` is for many requests at once. `clock` is monotonic seconds.
+    `environ`, `cwd` and `config_path` are those of the command, for what it surveys. `folder` is the state
+    folder of a survey that does not need it: it is not made. `on_note` gets what a person should know and no
+    command fails for.
     """
 
     def __init__(
@@ -45,12 +48,14 @@ class App:
         cwd: Path = Path(),
         config_path: str | None = None,
         folder: Path | None = None,
+        on_note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.config = config
         self.environ = environ
         self.cwd = cwd
         self.config_path = config_path
         self._folder = folder
+        self._on_note = on_note
         self.clock = clock
         self._sinks = sinks
         self._log = log
@@ -151,4 +156,14 @@ class App:
         """Answers goals."""
         from opskit.engine import Engine
 
-        return Engine(self.config, self.log, self.agents, self.router)
+        traces = None if self._log is not None else self.traces
+        return Engine(self.config, self.log, self.agents, self.router, traces)
+
+    @cached_property
+    def traces(self) -> "TraceKeeper":
+        """What keeps the traces of requests."""
+        from opskit.trace.keeper import TraceKeeper
+
+        keeper = TraceKeeper(self.folder, self.environ, version=__version__, on_problem=self._on_note)
+        self._closing.push_async_callback(keeper.aclose)
+        return keeper

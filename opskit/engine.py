@@ -6,9 +6,10 @@ Through Victoria when she answers, else through the router in this process (meth
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
@@ -24,7 +25,9 @@ from opskit.providers.agent import AgentClient, AgentReply
 from opskit.providers.base import CallCause, CallError
 from opskit.providers.kinds import expected_kind
 from opskit.result import SCHEMA_VERSION
-from opskit.tags import Tag, TagLog, Value, correlated
+from opskit.tags import Tag, TagLog, Value, correlated, correlation_id
+from opskit.trace.keeper import TraceKeeper
+from opskit.trace.span import Attribute, Span, SpanKind, SpanStatus, record, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +131,18 @@ class Engine:
     """Answers goals: through Victoria where she is, else by the models of this machine."""
 
     def __init__(
-        self, config: Config, log: TagLog, agents: Mapping[str, AgentClient], router: Router
+        self,
+        config: Config,
+        log: TagLog,
+        agents: Mapping[str, AgentClient],
+        router: Router,
+        traces: TraceKeeper | None,
     ) -> None:
         self.config = config
         self.log = log
         self.agents = agents
         self.router = router
+        self._traces = traces
 
     async def run(
         self, goal: Goal, session: Session | None = None, on_note: Callable[[str], None] = lambda _: None
@@ -153,9 +162,15 @@ class Engine:
         *,
         pieces: bool = True,
     ) -> AsyncGenerator[str | RunResult, None]:
-        """Pieces of the answer where it is made here, at the end the result. Raises RunFailed."""
-        with correlated() as identifier:
-            category = goal.category or categorise(goal.text)
+        """Pieces of the answer where it is made here, at the end the result. Raises RunFailed.
+
+        It goes on with the correlation id of its caller, where there is one.
+        """
+        category = goal.category or categorise(goal.text)
+        with (
+            correlated(correlation_id.get()) as identifier,
+            self._recorded(goal, category, identifier) as root,
+        ):
             self.log.write(
                 Tag.REQUEST,
                 method="RUN",
@@ -171,6 +186,14 @@ class Engine:
                     async for item in items:
                         if isinstance(item, RunResult):
                             end.answered(item)
+                            root.status = SpanStatus.OK
+                            root.set(
+                                {
+                                    "gen_ai.response.model": item.model,
+                                    "opskit.node": item.node,
+                                    "opskit.method": item.method,
+                                }
+                            )
                         yield item
             except OpskitError as error:
                 end.failed(error)
@@ -180,6 +203,17 @@ class Engine:
                 raise
             finally:
                 end.write()
+
+    @contextlib.contextmanager
+    def _recorded(self, goal: Goal, category: str, identifier: str) -> Iterator[Span]:
+        attributes = {"opskit.where": goal.where, "opskit.category": category}
+        recording = None
+        try:
+            with record("opskit run", identifier, attributes=attributes) as (recording, root):
+                yield root
+        finally:
+            if recording is not None and self._traces is not None:
+                self._traces.keep(recording, self.log.preview(goal.text))
 
     async def _answered(
         self,
@@ -260,7 +294,8 @@ class Engine:
         started = time.monotonic()
         warm = None if must else asyncio.create_task(self.router.catalog.snapshot())
         try:
-            await victoria.status()
+            with span(f"find {victoria.name}", kind=SpanKind.CLIENT, attributes=_address(victoria)):
+                await victoria.status()
         except CallError as error:
             if must:
                 raise RunFailed(
@@ -275,7 +310,13 @@ class Engine:
                 on_note(f"Victoria at {victoria.config.url} is not usable ({error.text}); answering here")
             return []
         try:
-            attempt, reply = await self._ask_victoria(victoria, goal, identifier, on_note)
+            name = f"invoke_agent {victoria.name}"
+            with span(name, kind=SpanKind.CLIENT, attributes=_address(victoria)) as stage:
+                attempt, reply = await self._ask_victoria(victoria, goal, identifier, on_note)
+                if attempt.fault is not None:
+                    stage.fail(attempt.fault, attempt.detail)
+                elif reply is not None:
+                    stage.set({"gen_ai.response.model": reply.model, "opskit.method": reply.method})
         finally:
             if warm is not None:
                 await asyncio.gather(warm, return_exceptions=True)
@@ -335,6 +376,16 @@ class Engine:
         )
         done = _attempt(victoria, AttemptOutcome.OK, None, reply.method, started, reply.model or "agent")
         return done, reply
+
+
+def _address(agent: AgentClient) -> dict[str, Attribute]:
+    address = urlsplit(agent.config.url)
+    return {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": agent.name,
+        "server.address": address.hostname,
+        "server.port": address.port,
+    }
 
 
 def _attempt(

@@ -66,9 +66,10 @@ async def opened(path: str | None, *, verbose: bool = False, sandbox: bool = Fal
 def application(config: "Config", path: str | None = None, *, verbose: bool = False) -> "App":
     """The parts of a command over a configuration that is loaded; to be entered."""
     from opskit.app import App
+    from opskit.cli import render
 
     sinks = [_to_stderr] if verbose or config.debug else []
-    return App(config, sinks=sinks, environ=os.environ, cwd=Path.cwd(), config_path=path)
+    return App(config, sinks=sinks, environ=os.environ, cwd=Path.cwd(), config_path=path, on_note=render.note)
 
 
 @contextlib.asynccontextmanager

@@ -84,6 +84,16 @@ async def stats(
 
 async def request(identifier: str, specs: Sequence[str], config: str | None, *, json: bool) -> bool:
     """Print everything of one request across the sources; whether every source could be read."""
+    request_story, unread = await read_story(identifier, specs, config)
+    if json:
+        render.document({**_document(request_story), "unread": unread.names})
+    else:
+        _draw(request_story)
+    return not unread.names
+
+
+async def read_story(identifier: str, specs: Sequence[str], config: str | None) -> tuple[Story, Unread]:
+    """Return what the sources tell of a request, and which of them could not be read."""
     sources = await open_sources(specs, config, follow=False)
     unread = Unread(sources)
     entries: list[LogEntry] = []
@@ -95,12 +105,7 @@ async def request(identifier: str, specs: Sequence[str], config: str | None, *, 
                 entries.append(item)
             else:
                 _note(item, unread)
-    request_story = story(entries, identifier)
-    if json:
-        render.document({**_document(request_story), "unread": unread.names})
-    else:
-        _draw(request_story)
-    return not unread.names
+    return story(entries, identifier), unread
 
 
 async def _tallied(source: LogSource, selection: EntryFilter, unread: Unread) -> LogTally:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from opskit.config.schema import Budgets, CircuitConfig, RouterConfig
 from opskit.llm.answer import Answer, Ask, Session
 from opskit.llm.attempt import AttemptRunner, AttemptState
+from opskit.llm.call_span import CallSpan
 from opskit.llm.catalog import Catalog, NodeView
 from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import LOADED, Fit, fit
@@ -29,6 +30,7 @@ from opskit.providers.base import ModelInfo
 from opskit.providers.node import Node
 from opskit.system.host import is_loopback
 from opskit.tags import Tag, TagLog, Value
+from opskit.trace.span import span
 
 _MEMORY_TTL_S = 2.0
 
@@ -117,7 +119,8 @@ class Router:
         deadline = state.started + self._budgets.total_s
         allowed = self._config.max_fallbacks if ask.max_fallbacks is None else ask.max_fallbacks
         while len(state.attempts) <= allowed and self._clock() < deadline:
-            candidates = await self._remaining(state, session)
+            with span("choose model"):
+                candidates = await self._remaining(state, session)
             candidate = candidates[0] if candidates else await self._wait_for_one(state, deadline)
             if candidate is None:
                 break
@@ -220,6 +223,7 @@ class Router:
             url=self._nodes[candidate.node].config.url,
             **({} if num_ctx is None else {"num_ctx": num_ctx}),
         )
+        call = CallSpan(candidate, ask, self._nodes[candidate.node].config, state.is_fallback)
         self._in_flight[candidate.node] += 1
         try:
             async with contextlib.aclosing(
@@ -237,6 +241,7 @@ class Router:
                     yield piece
         finally:
             self._in_flight[candidate.node] -= 1
+            call.end(attempt)
         if attempt.ok:
             self.health.succeeded(candidate.node, candidate.model)
             self.catalog.saw_resident(candidate.node, candidate.model)

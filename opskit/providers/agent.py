@@ -8,6 +8,8 @@ from typing import Any, Self
 from opskit.config.schema import AgentConfig, Budgets
 from opskit.providers.base import CallCause, CallError
 from opskit.providers.http import HttpClient
+from opskit.tags import correlation_id
+from opskit.trace.span import current_span
 
 #: The levels that Victoria tells on her status page (SPEC D1).
 LEVELS = ("agent", "enhanced", "initiative")
@@ -71,7 +73,7 @@ class AgentClient:
         body = {"goal": goal, "session_id": session_id, "async_mode": True}
         try:
             async with asyncio.timeout(deadline_s):
-                reply = await self._http.post_json("/run", body, timeout_s=None)
+                reply = await self._http.post_json("/run", body, timeout_s=None, headers=_context_headers())
                 task = reply.get("task_id") if isinstance(reply, Mapping) else None
                 if task and "output" not in reply:
                     reply = await self._poll(reply, str(task), on_state)
@@ -114,6 +116,16 @@ class AgentClient:
                     return body
             await asyncio.sleep(pause)
             pause = min(_POLL_LAST_S, pause * 1.5)
+
+
+def _context_headers() -> dict[str, str]:
+    """Return the headers that make the run over there a part of the request here."""
+    headers = {}
+    if (identifier := correlation_id.get()) is not None:
+        headers["X-Correlation-ID"] = identifier
+    if (span := current_span()) is not None:
+        headers["traceparent"] = span.traceparent
+    return headers
 
 
 def levels_of(body: Any) -> dict[str, bool] | None:

@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -66,9 +67,16 @@ class HttpClient:
         """
         return await self._json("GET", path, None, timeout_s or self.metadata_s, empty)
 
-    async def post_json(self, path: str, body: Mapping[str, Any], *, timeout_s: float | None) -> Any:
+    async def post_json(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        timeout_s: float | None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> Any:
         """The parsed body of a POST. `timeout_s` None leaves the deadline to the caller."""
-        return await self._json("POST", path, body, timeout_s)
+        return await self._json("POST", path, body, timeout_s, headers=headers)
 
     async def get(self, path: str, *, timeout_s: float | None = None) -> httpx.Response:
         """A GET with its body read, whatever its status."""
@@ -92,8 +100,9 @@ class HttpClient:
         body: Mapping[str, Any] | None,
         timeout_s: float | None,
         empty: Any = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Any:
-        async with _deadline(timeout_s), self._open(method, path, body) as response:
+        async with _deadline(timeout_s), self._open(method, path, body, headers) as response:
             self.clock_ahead = clock_ahead(response.headers.get("Date"), datetime.now(UTC))
             if not 200 <= response.status_code < 300:
                 raise await _status_error(response)
@@ -104,9 +113,13 @@ class HttpClient:
 
     @contextlib.asynccontextmanager
     async def _open(
-        self, method: str, path: str, body: Mapping[str, Any] | None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> AsyncIterator[httpx.Response]:
-        response = await self._send(method, path, body)
+        response = await self._send(method, path, body, headers)
         self.server = response.headers.get("Server", "")
         try:
             yield response
@@ -114,12 +127,14 @@ class HttpClient:
             with contextlib.suppress(Exception):
                 await response.aclose()
 
-    async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
+    async def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, extra: Mapping[str, str]
+    ) -> httpx.Response:
         """The reply's head. A kept connection that turns out to be dead says nothing of the server now:
 
         then the request is sent once more, on a new one.
         """
-        content, headers = _encoded(body), _headers(body)
+        content, headers = _encoded(body), {**_headers(body), **extra}
         if not self.keep_alive:
             headers["Connection"] = "close"
         again = False

@@ -1,0 +1,229 @@
+"""`opskit trace "goal" | show ID | list`: the path of a request as a waterfall."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opskit.cli import context, render
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption, VerboseOption
+from opskit.errors import OpskitError, UsageError
+
+if TYPE_CHECKING:
+    from opskit.trace.store import Trace
+
+_NAME_COLUMNS = 34
+_SECONDS_COLUMNS = 9
+_WIDEST_BAR = 60
+_LISTED = 20
+
+
+def trace(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar='"GOAL" | show ID | list',
+            help="A goal to run and trace; `show` with the beginning of an id; `list`.",
+            show_default=False,
+        ),
+    ],
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write one self-contained page as well.", show_default=False)
+    ] = None,
+    local: Annotated[bool, typer.Option("--local", help="Answer in this process, without Victoria.")] = False,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The model to ask first (in this process).", show_default=False),
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source",
+            help="A log that tells what an agent elsewhere did, as for `logs`; else the default ones.",
+            show_default=False,
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many `list` shows.")] = _LISTED,
+    sandbox: SandboxOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show where the time of a request went: every stage, model call, attempt and wait, as a waterfall.
+
+    Every `opskit run` is traced; `opskit trace list` shows the newest ones.
+    """
+    del debug  # read by main
+    if html is not None:
+        _check_writable(html)
+    match words:
+        case ["list"]:
+            _list(config, count, json=json)
+        case ["show", identifier]:
+            _show(context.run(_found(identifier, source or (), config)), html, json=json)
+        case ["show"]:
+            raise UsageError("which trace is to be shown?", remedy="`opskit trace list` shows the ids")
+        case [goal]:
+            context.run(
+                _traced(goal, html, local, model, source or (), sandbox, config, json=json, verbose=verbose)
+            )
+        case _:
+            raise UsageError(
+                f"{len(words)} words are no goal", remedy='put the goal in quotes: `opskit trace "your goal"`'
+            )
+
+
+def _check_writable(path: Path) -> None:
+    from opskit.system.textfile import check_writable
+
+    try:
+        check_writable(path)
+    except OSError as exc:
+        raise UsageError(
+            f"{path} cannot be written: {exc.strerror}", remedy="choose a folder that is yours"
+        ) from exc
+
+
+async def _traced(
+    goal: str,
+    html: Path | None,
+    local: bool,
+    model: str | None,
+    sources: Sequence[str],
+    sandbox: bool,
+    config: str | None,
+    *,
+    json: bool,
+    verbose: bool,
+) -> None:
+    """Run a goal and show its trace, also when it failed."""
+    from opskit.cli.inputs import goal_text, name_of_model
+    from opskit.engine import Goal, RunFailed
+    from opskit.tags import correlated
+
+    async with context.opened(config, verbose=verbose, sandbox=sandbox) as app:
+        text = goal_text(goal, sys.stdin, app.config.limits.goal_bytes, lambda: None)
+        failure: RunFailed | None = None
+        with correlated() as identifier:
+            try:
+                wanted = Goal(text, "local" if local else "auto", name_of_model(model))
+                result = await app.engine.run(wanted, None, render.note)
+            except RunFailed as failed:
+                failure = failed
+            else:
+                if not json:
+                    render.line(result.output.strip("\n"))
+        found = app.traces.store.find(identifier)
+    if found is not None:
+        if not sandbox:
+            found = await _completed(found, sources, config)
+        if failure is not None and json:
+            failure.document["trace"] = found.as_json()
+        _show(found, html, json=json and failure is None, draw=not json)
+    if failure is not None:
+        raise failure
+
+
+async def _found(identifier: str, sources: Sequence[str], config: str | None) -> "Trace":
+    """Return a trace of the store with what the logs add, else what the logs alone tell of the request."""
+    from opskit.cli.log_report import read_story
+    from opskit.logs.request_spans import trace_of
+    from opskit.trace.store import TraceStore
+
+    kept = TraceStore(Path(context.load_config(config).state_dir)).find(identifier)
+    if kept is not None:
+        return await _completed(kept, sources, config)
+    try:
+        story, _ = await read_story(identifier, sources, config)
+    except OpskitError as error:
+        raise UsageError(
+            f"there is no trace whose id begins with {identifier}, and {error.message}",
+            remedy="`opskit trace list` shows the ids",
+        ) from error
+    return trace_of(story)
+
+
+async def _completed(kept: "Trace", sources: Sequence[str], config: str | None) -> "Trace":
+    """Add what an agent that sends no spans has logged; a log that cannot be read adds nothing."""
+    from opskit.cli.log_report import read_story
+    from opskit.logs.request_spans import completed, lacks_spans
+
+    if not sources and not lacks_spans(kept):
+        return kept
+    try:
+        story, _ = await read_story(kept.correlation_id, sources, config)
+    except OpskitError as error:
+        render.note(f"note: the logs add nothing to the trace: {error.message}")
+        return kept
+    return completed(kept, story)
+
+
+def _list(config: str | None, count: int, *, json: bool) -> None:
+    from datetime import UTC, datetime
+
+    from opskit.result import SCHEMA_VERSION
+    from opskit.trace.store import TraceStore
+
+    loaded = context.load_config(config)
+    traces = TraceStore(Path(loaded.state_dir)).newest(count)
+    if json:
+        entries = [
+            {key: value for key, value in entry.as_json().items() if key != "spans"}
+            | {"span_count": len(entry.spans)}
+            for entry in traces
+        ]
+        render.document({"schema_version": SCHEMA_VERSION, "command": "trace list", "traces": entries})
+        return
+    if not traces:
+        render.note('no request was traced yet: `opskit trace "your goal"` runs one')
+        return
+    render.table(
+        ("started (UTC)", "id", "seconds", "status", "goal"),
+        [
+            (
+                f"{datetime.fromtimestamp(entry.start, UTC):%Y-%m-%d %H:%M:%S}",
+                entry.correlation_id[:8],
+                f"{entry.seconds:.3f}",
+                entry.status.value,
+                entry.goal,
+            )
+            for entry in traces
+        ],
+    )
+
+
+def _show(trace_found: "Trace", html: Path | None, *, json: bool, draw: bool = True) -> None:
+    from opskit.result import SCHEMA_VERSION
+
+    if html is not None:
+        from opskit.system.textfile import write_text
+        from opskit.trace.page import page
+
+        write_text(html, page(trace_found))
+        render.note(f"{html} written")
+    if json:
+        render.document({"schema_version": SCHEMA_VERSION, "command": "trace", **trace_found.as_json()})
+    elif draw:
+        _draw(trace_found)
+
+
+def _draw(trace_found: "Trace") -> None:
+    """Draw the waterfall: the note of a span stands behind its bar where there is room, else below."""
+    from opskit.trace.waterfall import bar, rows
+
+    drawn = rows(trace_found)
+    names = [f"{'  ' * row.depth}{render.printable(row.span.name)}" for row in drawn]
+    name_columns = min(_NAME_COLUMNS, max(map(len, names), default=0))
+    columns = max(10, min(_WIDEST_BAR, render.width() - name_columns - _SECONDS_COLUMNS - 4))
+    failed = ", failed" if trace_found.status.value == "error" else ""
+    render.heading(f"trace {trace_found.correlation_id}: {trace_found.seconds:.3f} s{failed}")
+    for name, row in zip(names, drawn, strict=True):
+        short = name if len(name) <= name_columns else f"{name[: name_columns - 1]}…"
+        style = "red" if row.failed else ""
+        line = f"{short:<{name_columns}}  {bar(row, columns)}  {row.seconds:>{_SECONDS_COLUMNS}}"
+        render.line(line, style=style)
+        if row.note:
+            render.paragraph(f"{'  ' * (row.depth + 1)}", row.note, style="dim")
