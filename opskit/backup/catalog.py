@@ -1,8 +1,6 @@
 """The folder of archives: what lies there, which one a person means, a new one, and who works on them."""
 
 import contextlib
-import fcntl
-import os
 import re
 import signal
 import threading
@@ -26,11 +24,10 @@ from opskit.backup.manifest import (
 from opskit.backup.selection import Patterns, Selection, by_place, parse
 from opskit.config.schema import Config
 from opskit.errors import ConfigError, OpskitError, UsageError
+from opskit.facts.unfinished_restore import LOCK, BackupFolders, backup_folders
 from opskit.result import Finding, Report, Status
 from opskit.system.lock import wait_lock
 
-#: Held by the process that makes or restores a backup.
-LOCK = ".lock"
 #: Whoever asks `running` holds the lock for an instant.
 _PATIENCE_S = 0.4
 #: Older scripts named theirs `backup_<date>` in any form of date.
@@ -102,7 +99,7 @@ class CreatedBackup:
 class BackupCatalog:
     """The archives in `folder` and what they are made of: what `patterns` select below `root`.
 
-    Both paths are absolute and free of links. `config_folder` is where the configuration lies.
+    Both paths are absolute and free of links. `stack_folders` are those of the stack's own files.
     """
 
     root: Path
@@ -110,7 +107,11 @@ class BackupCatalog:
     patterns: Patterns
     keep: int
     max_file_bytes: int
-    config_folder: Path | None = None
+    stack_folders: tuple[Path, ...] = ()
+
+    @property
+    def folders(self) -> BackupFolders:
+        return BackupFolders(root=self.root, archives=self.folder, of_stack=self.stack_folders)
 
     def make_folder(self) -> None:
         """Make the folder, for its owner alone. Raises BACKUP_003."""
@@ -247,35 +248,19 @@ class BackupCatalog:
 
 def catalog_of(config: Config) -> BackupCatalog:
     """Return the catalog that a configuration describes. Raises ConfigError for unusable patterns."""
-    backup = config.backup
-    folder = config.located(backup.folder) if backup.folder else Path(config.state_dir) / "backups"
+    backup, folders = config.backup, backup_folders(config)
     try:
         patterns = parse(backup.files)
     except UsageError as exc:
         raise ConfigError(f"backup.files: {exc.message}", remedy=exc.remedy) from exc
     return BackupCatalog(
-        root=Path(os.path.realpath(config.located(backup.root or "."))),
-        folder=Path(os.path.realpath(folder.absolute())),
+        root=folders.root,
+        folder=folders.archives,
         patterns=patterns,
         keep=backup.keep,
         max_file_bytes=backup.max_file_bytes,
-        config_folder=Path(os.path.realpath(config.path)).parent if config.path is not None else None,
+        stack_folders=folders.of_stack,
     )
-
-
-def running(config: Config) -> bool:
-    """Return True while a backup is made or restored: leave its files alone. Nothing is created by asking."""
-    try:
-        handle = os.open(catalog_of(config).folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def superfluous(

@@ -13,11 +13,10 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, InstanceOf, TypeAdapter, ValidationError
 
 from opskit import __version__
+from opskit.facts.unfinished_restore import TRACE
 
 #: The name of the manifest inside an archive.
 MANIFEST_NAME = ".opskit-manifest.json"
-#: What a restore writes beside the files that it replaces has names that begin so; none is ever archived.
-TRACE = ".opskit-restore"
 #: A manifest that is larger is refused before it is read: room for twice as many entries as there may be.
 MAX_MANIFEST_BYTES = 128 * 1024 * 1024
 MAX_ENTRIES = 200_000

@@ -17,8 +17,9 @@ from opskit.backup.catalog import BackupCatalog, undisturbed
 from opskit.backup.folder import FileChange, RootFolder, compare, ignores_case, not_written
 from opskit.backup.manifest import ArchiveEntry, DamagedArchiveError, RestoreRecord, parents, printable_path
 from opskit.backup.selection import parse
-from opskit.backup.undo import begin, end, has_pointer, set_mode, stage, undo
+from opskit.backup.undo import begin, end, set_mode, stage, undo
 from opskit.errors import OpskitError, UsageError
+from opskit.facts.unfinished_restore import unfinished_in
 
 _MOST_NAMED = 5
 
@@ -120,7 +121,7 @@ def restore(
     changed since it was checked, BACKUP_003 when something could not be written.
     """
     target = planned.target
-    if has_pointer(target, any_user=True):
+    if unfinished_in(target) is not None:
         raise OpskitError(
             "BACKUP_003",
             f"another restoration to {target} was interrupted",

@@ -16,10 +16,9 @@ from datetime import datetime
 from pathlib import Path
 
 from opskit.backup.archive import Archive, write_archive
-from opskit.backup.catalog import LOCK, BackupCatalog, undisturbed
-from opskit.backup.folder import RootFolder, compare, flush, not_written, temporary_of, written_whole
+from opskit.backup.catalog import BackupCatalog, undisturbed
+from opskit.backup.folder import RootFolder, compare, flush, written_whole
 from opskit.backup.manifest import (
-    TRACE,
     ArchiveEntry,
     DamagedArchiveError,
     EntryKind,
@@ -30,12 +29,18 @@ from opskit.backup.manifest import (
     problem_of_path,
 )
 from opskit.errors import OpskitError
+from opskit.facts.unfinished_restore import (
+    HALF_POINTER,
+    LOCK,
+    POINTER,
+    TARGET_LINK,
+    TRACE,
+    UnfinishedRestore,
+    unfinished_in,
+    unfinished_restores,
+)
 from opskit.system.lock import try_lock
 
-#: A file in the target that holds the path of the safety archive while the restore is not complete.
-POINTER = TRACE
-#: A link in the folder of archives that leads to a target which is not the root: `--to` may name any.
-_TARGET = ".restoring"
 _CHUNK = 1024 * 1024
 _FLUSHED_AT_ONCE = 8
 
@@ -74,7 +79,7 @@ def begin(
     draft = replace(empty_manifest("replaced", folder.root, now), restore=record)
     if folder.root != catalog.root:
         with contextlib.suppress(OSError):  # without links only its own root finds it
-            (catalog.folder / _TARGET).symlink_to(folder.root)
+            (catalog.folder / TARGET_LINK).symlink_to(folder.root)
     with written_whole(folder.root / POINTER) as pointer:
         pointer.write(os.fsencode(safety))
         pointer.flush()
@@ -93,7 +98,7 @@ def end(target: Path, catalog: BackupCatalog) -> None:
     """End a restore, or its undoing. Raises OSError when it has not ended."""
     (target / POINTER).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        (catalog.folder / _TARGET).unlink(missing_ok=True)
+        (catalog.folder / TARGET_LINK).unlink(missing_ok=True)
         flush(target)
 
 
@@ -226,8 +231,9 @@ def recover(catalog: BackupCatalog, *, to_resume: bool = False) -> list[UndoneRe
     """
     catalog.sweep()
     undone: list[UndoneRestore] = []
-    for target in interrupted_targets(catalog):
-        with undisturbed(), _interrupted(target, catalog) as safety:
+    for restore in unfinished_restores(catalog.folders):
+        target = restore.target
+        with undisturbed(), _interrupted(restore, catalog) as safety:
             if safety is None:
                 continue
             record, before = _recorded(safety)
@@ -236,6 +242,9 @@ def recover(catalog: BackupCatalog, *, to_resume: bool = False) -> list[UndoneRe
                     break
                 _check_resumable(target, record, before)
             undone.append(UndoneRestore(record, target, undo(target, safety, catalog)))
+    if not interrupted_targets(catalog):
+        with contextlib.suppress(OSError):
+            (catalog.folder / TARGET_LINK).unlink()
     return undone
 
 
@@ -250,58 +259,31 @@ def _check_resumable(target: Path, record: RestoreRecord, before: Mapping[str, A
 
 
 def interrupted_targets(catalog: BackupCatalog) -> list[Path]:
-    """Return the folders in which a restore was begun and has not ended.
-
-    They are looked for where a restored `opskit.yaml` that moves `backup.folder` or `backup.root` cannot hide
-    them: the root, the folder of the configuration, the folders above both, and where the last restore went.
-    In a folder above, only a pointer of this user counts.
-    """
-    starts = [catalog.root, *([] if catalog.config_folder is None else [catalog.config_folder])]
-    folders = [folder for start in starts for folder in (start, *start.parents)]
-    targets = [folder for folder in folders if has_pointer(folder, any_user=folder == catalog.root)]
-    with contextlib.suppress(OSError):
-        targets.append((catalog.folder / _TARGET).readlink())
-    return list(dict.fromkeys(targets))
-
-
-def has_pointer(folder: Path, *, any_user: bool) -> bool:
-    for path in (folder / POINTER, temporary_of(folder / POINTER)):
-        with contextlib.suppress(OSError):
-            if path.lstat().st_uid == os.geteuid() or any_user:
-                return True
-    return False
+    """Return the folders in which a restore was begun and has not ended."""
+    return [restore.target for restore in unfinished_restores(catalog.folders)]
 
 
 @contextlib.contextmanager
-def _interrupted(target: Path, catalog: BackupCatalog) -> Iterator[Archive | None]:
+def _interrupted(restore: UnfinishedRestore, catalog: BackupCatalog) -> Iterator[Archive | None]:
     """Give the safety archive of a process that died, or None when it had done nothing.
 
     Raises BACKUP_004 while the process lives, BACKUP_003 for an archive that cannot be read.
     """
-    pointer = target / POINTER
-    temporary = temporary_of(pointer)
-    try:
-        begun = pointer.exists()
-        written = pointer if begun else temporary
-        path, owner = Path(os.fsdecode(written.read_bytes())), written.lstat().st_uid
-    except (FileNotFoundError, NotADirectoryError):
-        (catalog.folder / _TARGET).unlink(missing_ok=True)
-        yield None
-        return
-    except OSError as exc:
-        raise not_written(pointer, exc) from exc
-    if owner != os.geteuid():
-        why = f"{written}: another user (uid {owner}) was interrupted while restoring a backup here"
+    target, path = restore.target, restore.safety
+    if restore.owner != os.geteuid():
+        why = f"{restore.pointer}: another user (uid {restore.owner}) was interrupted while restoring here"
         raise OpskitError("BACKUP_003", why, remedy="run the command as that user")
+    if path is None:
+        raise _unusable(target, restore.pointer, "it cannot be read")
     with contextlib.ExitStack() as stack:
         # When it was begun with another folder of archives, its process holds the lock of that one.
         lock = path.parent / LOCK
         is_elsewhere = path.is_absolute() and path.parent != catalog.folder and lock.exists()
         if is_elsewhere and not stack.enter_context(try_lock(lock)):
             raise OpskitError("BACKUP_004", f"another process restores a backup to {target}")
-        temporary.unlink(missing_ok=True)
-        if not begun:
-            (catalog.folder / _TARGET).unlink(missing_ok=True)
+        (target / HALF_POINTER).unlink(missing_ok=True)
+        # It may have ended before the lock was taken.
+        if not restore.has_begun or unfinished_in(target) is None:
             yield None
             return
         try:

@@ -21,6 +21,9 @@ KNOWN = (
     KnownCause(
         "config-invalid", "configuration", "the configuration file and the variables that opskit reads"
     ),
+    KnownCause(
+        "restore-interrupted", "configuration", "folders that a killed `opskit backup restore` left half done"
+    ),
     KnownCause("address-invalid", "configuration", "addresses: scheme, host, port, no password"),
     KnownCause("secret-unset", "configuration", "variables that secrets of the configuration refer to"),
     KnownCause("env-file-missing", "configuration", "files of `stack.env_files`"),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.errors import OpskitError
+from opskit.facts.compose_project import project_files
 from opskit.facts.container import Container
 from opskit.recovery.step import Command, Condition, RecoveryContext, TargetFinding
 from opskit.system.compose import (
@@ -21,7 +22,6 @@ from opskit.system.compose import (
     ComposeService,
     Project,
     find,
-    further_files,
     old_name,
     project,
     variables,
@@ -45,15 +45,14 @@ _CHOSEN = re.compile(r"^\s*(?:export\s+)?COMPOSE_PROJECT_NAME\s*=\s*(['\"]?)([^'
 class Sources:
     """The files of one project. `raw` is what the Compose files hold, `digest` stands for all that matters.
 
-    `newest` is the file that changed last, at `changed` (seconds since the epoch).
+    `edits` tells when each file changed last, in seconds since the epoch.
     """
 
     files: tuple[Path, ...]
     raw: str
     digest: str
     chosen: str | None
-    newest: Path
-    changed: float
+    edits: Mapping[Path, float]
 
     @property
     def folder(self) -> Path:
@@ -108,8 +107,7 @@ async def configured(context: RecoveryContext, key: str) -> ComposeProject:
 
 async def labelled(context: RecoveryContext, container: Container, name: str) -> ComposeProject:
     """Return the project that made a container, by its labels. Raises OpskitError RECOVER_004."""
-    folder = Path(container.folder or "/")
-    files = [folder / file for file in container.config_files]
+    files = container.compose_files
     missing = [str(file) for file in files if not file.is_file()]
     if not files or missing:
         what = f"{missing[0]} is not there" if missing else "its label names none"
@@ -219,8 +217,8 @@ def _read(files: Sequence[Path], environ: Mapping[str, str]) -> Sources:
     contents = {path: _content(path) for path in files}
     raw = "\n---\n".join(content.decode("utf-8", "replace") for content in contents.values())
     folder = files[0].parent
-    further = {folder / ".env", *(folder / Path(name).expanduser() for name in further_files(raw))}
-    contents |= {path: content for path in sorted(further) if (content := _optional(path)) is not None}
+    further = sorted(set(project_files(files, environ)) - contents.keys())
+    contents |= {path: content for path in further if (content := _optional(path)) is not None}
     wanted = variables("\n".join(content.decode("utf-8", "replace") for content in contents.values()))
     values = {
         name: value
@@ -231,10 +229,19 @@ def _read(files: Sequence[Path], environ: Mapping[str, str]) -> Sources:
     for path, content in sorted((str(path), content) for path, content in contents.items()):
         digest.update(json.dumps([path, hashlib.sha256(content).hexdigest()]).encode())
     digest.update(json.dumps([sorted(values.items()), _programs(environ)]).encode())
-    changed, newest = max((path.stat().st_mtime, path) for path in contents)
+    edits = {path: _edited(path) for path in contents}
     in_file = _CHOSEN.search(contents.get(folder / ".env", b"").decode("utf-8-sig", "replace"))
     chosen = environ.get("COMPOSE_PROJECT_NAME") or (in_file[2].strip() if in_file else None)
-    return Sources(tuple(files), raw, digest.hexdigest(), chosen, newest, changed)
+    return Sources(tuple(files), raw, digest.hexdigest(), chosen, edits)
+
+
+def _edited(path: Path) -> float:
+    """Return when a file, or a link on the way to it, changed last.
+
+    What is moved, restored or copied with its times keeps an old mtime; its ctime nobody can set.
+    """
+    links = [part.lstat() for part in (path, *path.parents) if part.is_symlink()]
+    return max(max(status.st_mtime, status.st_ctime) for status in (path.stat(), *links))
 
 
 def _content(path: Path) -> bytes:

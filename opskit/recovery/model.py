@@ -118,6 +118,8 @@ async def recover(
         if target.model is None:
             return procedure.done(await restart_server(procedure, target.node, wait_s))
         return procedure.done(await reload_model(procedure, target.node, target.model, wait_s))
+    if target.project is not None:
+        await procedure.check_not_half_restored(target.project.compose.files)
     await procedure.check_nobody_is_at_it()
     await _check_image(procedure, target)
     failed = await procedure.do_all(target.commands)

@@ -43,8 +43,12 @@ class Compose:
 
     command: tuple[str, ...]
     modern: bool
-    folder: Path
+    files: tuple[Path, ...]
     env: Mapping[str, str]
+
+    @property
+    def folder(self) -> Path:
+        return self.files[0].parent
 
     async def __call__(self, *arguments: str) -> ProgramResult:
         return await run((*self.command, *arguments), cwd=self.folder, env=self.env)
@@ -74,22 +78,21 @@ async def find(
     neither program.
     """
     environ = dict(os.environ if env is None else env)
-    paths = [path.absolute() for path in files]
-    folder = paths[0].parent
+    paths = tuple(path.absolute() for path in files)
     options = [argument for path in paths for argument in ("-f", str(path))]
     options += ["-p", project] if project else []
     search_path = environ.get("PATH")
     docker = shutil.which("docker", path=search_path)
     old = shutil.which("docker-compose", path=search_path)
     if docker is not None and (await run((docker, "compose", "version"), env=environ)).exit == 0:
-        return Compose(("docker", "compose", *options), True, folder, environ)
+        return Compose(("docker", "compose", *options), True, paths, environ)
     if old is None:
         missing = NotStarted("there is neither `docker compose` nor `docker-compose`")
         missing.remedy = "install the compose plug-in: `apt-get install docker-compose`, or Docker Desktop"
         raise missing
     version = await run((old, "version", "--short"), env=environ)
     modern = version.out.strip().lstrip("v").startswith("2")
-    return Compose(("docker-compose", *options), modern, folder, environ)
+    return Compose(("docker-compose", *options), modern, paths, environ)
 
 
 def _checked(done: ProgramResult) -> ProgramResult:

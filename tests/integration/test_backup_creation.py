@@ -12,11 +12,12 @@ import pytest
 
 from opskit.backup import undo
 from opskit.backup.archive import Archive, opened
-from opskit.backup.catalog import BackupCatalog, CreatedBackup, running
+from opskit.backup.catalog import BackupCatalog, CreatedBackup
 from opskit.backup.restore import plan
 from opskit.backup.selection import parse
 from opskit.config.load import load
 from opskit.errors import ConfigError, OpskitError
+from opskit.facts.unfinished_restore import backup_is_running
 from opskit.result import Status
 from tests.parts.backups import NOW, snapshot
 
@@ -201,11 +202,11 @@ def test_what_a_killed_one_left_is_swept(catalog: BackupCatalog) -> None:
 
 
 def test_others_see_that_a_backup_runs(tmp_path: Path) -> None:
-    """`running` is True while a process holds the lock, also after the question, and False when it died."""
+    """A backup runs while a process holds the lock, also after the question, and no longer when it died."""
     config = tmp_path / "opskit.yaml"
     config.write_text(f"backup: {{root: ., folder: {tmp_path}/archives}}\n")
     loaded = load(str(config), environ=os.environ, cwd=tmp_path).config
-    assert running(loaded) is False
+    assert backup_is_running(loaded) is False
     assert not (tmp_path / "archives").exists()
     code = (
         "import os, sys; from pathlib import Path; from opskit.config.load import load\n"
@@ -218,10 +219,10 @@ def test_others_see_that_a_backup_runs(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        assert running(loaded) is True
-        assert running(loaded) is True
+        assert backup_is_running(loaded) is True
+        assert backup_is_running(loaded) is True
         holder.kill()
-    assert running(loaded) is False
+    assert backup_is_running(loaded) is False
 
 
 def test_what_the_root_may_not_lead_out_of(catalog: BackupCatalog, tmp_path: Path) -> None:

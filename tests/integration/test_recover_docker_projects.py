@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from opskit.recovery.step import RecoveryContext, Step
 from opskit.recovery.steps.compose_project import compose_projects
 from opskit.recovery.steps.docker_daemon import docker_daemon
 from opskit.recovery.steps.docker_network import docker_network
+from tests.parts.composed import aged
 from tests.parts.docker import IMAGE, LABEL, Engine
 from tests.parts.healing import Healing, configured, machine, outcome
 
@@ -67,7 +67,7 @@ class Stack:
         return configured(self.folder.parent / "config", content)
 
     def write(self, services: dict[str, dict[str, Any]], *, fresh: bool = False, **top: Any) -> None:
-        """The Compose file; unless `fresh`, nobody has touched it for an hour."""
+        """The Compose file; unless `fresh`, nobody has edited it."""
         made = {}
         for name, given in services.items():
             labels = {LABEL: self.box.mark, **given.pop("labels", {})}
@@ -79,11 +79,7 @@ class Stack:
             made[name] = {**base, **({} if "networks" in given else {"network_mode": "none"}), **given}
         self.file.write_text(yaml.safe_dump({"services": made, **top}, sort_keys=False))
         if not fresh:
-            self.age(self.file)
-
-    def age(self, path: Path) -> None:
-        long_ago = time.time() - 3600
-        os.utime(path, (long_ago, long_ago))
+            aged(self.file)
 
     def compose(self, *arguments: str) -> None:
         subprocess.run(

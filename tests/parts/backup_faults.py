@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 
 from opskit.cli.main import status
+from opskit.config.load import load
+from opskit.facts.unfinished_restore import backup_folders, unfinished_restores
 from tests.parts.backups import snapshot
 
 _CHANGES = ("rename", "link", "remove", "mkdir", "rmdir", "symlink", "chmod", "utime", "chown", "truncate")
@@ -126,6 +128,7 @@ def main(fault: str, then: str, base: Path) -> None:
             point,
         )
         between = _state(root, before, after)
+        interrupted = _is_interrupted(config)
         if twice and hit and not _run([*then.split(), *given], "kill", second)[1]:
             point, second = point + 5, 0
         next_exit, _ = _run([*then.split(), *given])
@@ -141,12 +144,19 @@ def main(fault: str, then: str, base: Path) -> None:
                     "hit": hit,
                     "exit": exited,
                     "between": between,
+                    "interrupted": interrupted,
                     "next": next_exit,
                     "finally": _state(root, before, after),
                     "leftovers": leftovers,
                 }
             )
         )
+
+
+def _is_interrupted(config: Path) -> bool:
+    """What `recover`, `status` and `doctor` read, by the configuration as it is now."""
+    folders = backup_folders(load(str(config), environ=os.environ, cwd=config.parent).config)
+    return any(restore.is_interrupted for restore in unfinished_restores(folders))
 
 
 def _state(root: Path, before: object, after: object) -> str:

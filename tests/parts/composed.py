@@ -112,7 +112,7 @@ class Composed:
 
 @contextmanager
 def composed(box: Engine, folder: Path) -> Iterator[Composed]:
-    """A project that leaves nothing behind; its files were last changed an hour ago."""
+    """A project that leaves nothing behind; nobody has edited its `aged` files."""
     made = Composed(box, folder / f"app{uuid4().hex[:8]}", folder / "home")
     made.folder.mkdir()
     made.home.mkdir()
@@ -121,6 +121,6 @@ def composed(box: Engine, folder: Path) -> Iterator[Composed]:
 
 
 def aged(path: Path) -> None:
-    """As if nobody had touched it for an hour."""
-    long_ago = time.time() - 3600
-    os.utime(path, (long_ago, long_ago))
+    """As if nobody had edited it: its time lies far ahead, for that of its last change cannot be set back."""
+    far_ahead = time.time() + 3600
+    os.utime(path, (far_ahead, far_ahead))
