@@ -15,7 +15,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from opskit.cli.main import status
@@ -26,6 +28,26 @@ from tests.parts.backups import snapshot
 _CHANGES = ("rename", "link", "remove", "mkdir", "rmdir", "symlink", "chmod", "utime", "chown", "truncate")
 _EVENTS = frozenset(f"os.{name}" for name in _CHANGES)
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+#: A restore of the newest backup in a process that is killed before its file NUMBER gets its place.
+_KILLED = """
+import os, signal, sys
+number = sys.argv.pop(1)
+def hook(event, arguments):
+    if event == "os.rename" and f".opskit-restore-{number}." in str(arguments[0]):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+from opskit.cli.main import status
+status(["backup", "restore", "latest", "--yes", *sys.argv[1:]])
+"""
+
+
+def killed_at(number: int, config: Path, env: Mapping[str, str]) -> None:
+    """Leave the tree of a configuration half restored; files are counted in the order of their paths."""
+    command = [sys.executable, "-c", _KILLED, str(number), "--config", str(config)]
+    done = subprocess.run(command, env=env, capture_output=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def _build(root: Path) -> None:
