@@ -17,9 +17,11 @@ from opskit.backup.manifest import (
     MAX_ENTRIES,
     DamagedArchiveError,
     Manifest,
+    NotAnArchiveError,
     Purpose,
     empty_manifest,
     printable_path,
+    special_bits,
 )
 from opskit.backup.selection import Patterns, Selection, by_place, parse
 from opskit.config.schema import Config
@@ -89,6 +91,9 @@ class CreatedBackup:
             path = printable_path(skipped.path)
             findings.append(Finding("file", path, Status.FAIL, "skipped", skipped.reason))
         for entry in self.manifest.entries:
+            if entry.kind == "file" and (bits := special_bits(entry.special)):
+                why = f"it is {bits}, which a restore does not set"
+                findings.append(Finding("file", printable_path(entry.path), Status.WARN, "mode", why))
             if entry.changed:
                 why = "it was written to while it was read"
                 findings.append(Finding("file", printable_path(entry.path), Status.WARN, "changed", why))
@@ -296,13 +301,15 @@ def _verified(path: Path) -> Finding:
         with Archive(path) as archive:
             manifest, has_checksums = archive.check(), archive.manifest is not None
     except (DamagedArchiveError, OSError) as exc:
+        is_foreign = isinstance(exc, NotAnArchiveError)
+        remedy = "`opskit backup create` makes a new one; restore none that is damaged"
         return replace(
             finding,
             status=Status.FAIL,
-            state="damaged",
+            state="no archive" if is_foreign else "damaged",
             detail=_problem(exc),
             code="BACKUP_002",
-            remedy="`opskit backup create` makes a new one; restore none that is damaged",
+            remedy="move it elsewhere; `opskit backup list` shows the others" if is_foreign else remedy,
             seconds=time.monotonic() - began,
             evidence={"problems": [_problem(exc)]},
         )

@@ -9,11 +9,13 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import IO, BinaryIO
 
 from opskit.backup.archive import Archive, write_archive
 from opskit.backup.catalog import BackupCatalog, undisturbed
@@ -43,6 +45,8 @@ from opskit.system.lock import try_lock
 
 _CHUNK = 1024 * 1024
 _FLUSHED_AT_ONCE = 8
+#: Files that are written and not on the disk yet, each with a descriptor.
+_MOST_OPEN = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,45 +109,73 @@ def end(target: Path, catalog: BackupCatalog) -> None:
 def stage(
     folder: RootFolder, archive: Archive, entries: Sequence[ArchiveEntry], staged: Mapping[str, str]
 ) -> None:
-    """Write new files and links beside what they will replace; they are on the disk when this returns.
+    """Write new files and links beside what they will replace; files are on the disk when this returns.
 
     Raises OSError, and DamagedArchiveError when the archive has changed since it was checked.
     """
     waiting = {entry.path: entry for entry in entries if entry.kind == "file"}
-    for path, content in archive.contents() if waiting else ():
-        if (entry := waiting.pop(path, None)) is not None:
-            digest = hashlib.sha256()
-            with folder.create(staged[path]) as file:
-                while chunk := content.read(_CHUNK):
-                    digest.update(chunk)
-                    file.write(chunk)
-            if digest.hexdigest() != entry.sha256:
-                raise DamagedArchiveError("it has changed since it was checked")
-        if not waiting:
-            break
-    for path in waiting:
-        raise DamagedArchiveError(f"it does not hold {printable_path(path)} any more")
     # Many at a time: one commit of the file system's journal serves them all.
     with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
-        files = [folder.root / staged[entry.path] for entry in entries if entry.kind == "file"]
-        for _ in pool.map(flush, files):
-            pass
+        flushed: deque[Future[None]] = deque()
+        for path, content in archive.contents() if waiting else ():
+            if (entry := waiting.pop(path, None)) is not None:
+                flushed.append(pool.submit(_flush, _written(folder, entry, content, staged[path])))
+            if len(flushed) > _MOST_OPEN:
+                flushed.popleft().result()
+            if not waiting:
+                break
+        for done in flushed:
+            done.result()
+    for path in waiting:
+        raise DamagedArchiveError(f"it does not hold {printable_path(path)} any more")
     for entry in entries:
-        path = staged[entry.path]
         if entry.kind == "link":
-            handle, name = folder.at(path)
+            handle, name = folder.at(staged[entry.path])
             os.symlink(entry.target, name, dir_fd=handle)
-        # Only root may give files away: to the owner of what is replaced, else to that of the archive.
-        if os.geteuid() == 0:
-            there = folder.stat(entry.path)
-            uid, gid = (entry.uid, entry.gid) if there is None else (there.st_uid, there.st_gid)
-            handle, name = folder.at(path)
-            os.chown(name, uid, gid, dir_fd=handle, follow_symlinks=False)
-        if entry.kind == "file":
-            with folder.open(path) as opened:
-                os.fchmod(opened.fileno(), entry.mode)
-        handle, name = folder.at(path)
-        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=handle, follow_symlinks=False)
+            if (owner := _owner(folder, entry)) is not None:
+                os.chown(name, *owner, dir_fd=handle, follow_symlinks=False)
+            os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=handle, follow_symlinks=False)
+
+
+def _written(folder: RootFolder, entry: ArchiveEntry, content: IO[bytes], path: str) -> BinaryIO:
+    """Return a new file with everything that belongs to it; it is not on the disk yet."""
+    owner, digest = _owner(folder, entry), hashlib.sha256()
+    file = folder.create(path)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(file)
+        while chunk := content.read(_CHUNK):
+            digest.update(chunk)
+            file.write(chunk)
+        file.flush()
+        if digest.hexdigest() != entry.sha256:
+            raise DamagedArchiveError("it has changed since it was checked")
+        if owner is not None:
+            os.chown(file.fileno(), *owner)
+        os.fchmod(file.fileno(), entry.mode)
+        os.utime(file.fileno(), ns=(entry.mtime_ns, entry.mtime_ns))
+        stack.pop_all()
+    return file
+
+
+def _owner(folder: RootFolder, entry: ArchiveEntry) -> tuple[int, int] | None:
+    """Return who gets a file: the owner of what it replaces, else that of the archive; None but for root."""
+    if os.geteuid() != 0:
+        return None
+    there = folder.stat(entry.path)
+    return (entry.uid, entry.gid) if there is None else (there.st_uid, there.st_gid)
+
+
+def _flush(file: BinaryIO) -> None:
+    with file:
+        os.fsync(file.fileno())
+
+
+def flush_names(folder: RootFolder, paths: Iterable[str]) -> None:
+    """Make the names of these files and folders survive a loss of power."""
+    for path in {path.rpartition("/")[0] for path in paths}:
+        # A folder that is gone needs nothing.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.fsync(folder.handle(path))
 
 
 def set_mode(handle: int, mode: int) -> None:
@@ -190,6 +222,7 @@ def undo(target: Path, safety: Archive, catalog: BackupCatalog) -> tuple[str, ..
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     set_mode(folder.handle(entry.path), 0o700)
             back, remove, changed = _to_undo(folder, record, before)
+            back = [replace(entry, mode=entry.mode | entry.special & 0o7000) for entry in back]
             staged = record.staged("old")
             for path in (*record.staged("new").values(), *staged.values()):
                 folder.remove(path)
@@ -206,6 +239,7 @@ def undo(target: Path, safety: Archive, catalog: BackupCatalog) -> tuple[str, ..
                     else:
                         handle, name = folder.at(entry.path)
                         os.rmdir(name, dir_fd=handle)
+            flush_names(folder, [*remove, *(entry.path for entry in (*back, *record.folders))])
         end(target, catalog)
         if not changed:
             safety.path.unlink(missing_ok=True)
