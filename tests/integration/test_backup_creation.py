@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from opskit.backup import undo
+from opskit.backup import restore, undo
 from opskit.backup.archive import Archive, opened
 from opskit.backup.catalog import BackupCatalog, CreatedBackup
+from opskit.backup.folder import RootFolder
+from opskit.backup.manifest import RestoreRecord
 from opskit.backup.restore import plan
 from opskit.backup.selection import parse
+from opskit.backup.undo import begin
 from opskit.config.load import load
 from opskit.errors import ConfigError, OpskitError
 from opskit.facts.unfinished_restore import backup_is_running
@@ -158,6 +161,32 @@ def test_a_file_that_is_written_to_is_kept_and_told(tmp_path: Path, size: int) -
     assert created.report.status is Status.WARN
     with Archive(created.path) as archive:
         archive.check()
+
+
+def test_a_setuid_file_is_kept_without_its_bit_and_told(catalog: BackupCatalog) -> None:
+    """A warning of the backup; a restore says it before it replaces one; what is taken back has it again."""
+    path = catalog.root / "logs" / "a.log"
+    path.chmod(0o4755)
+    created = made(catalog)
+    (finding,) = created.report.findings[1:]
+    assert (finding.target, finding.status, finding.state) == ("logs/a.log", Status.WARN, "mode")
+    assert "setuid" in finding.detail
+    path.write_text("spoiled")
+    path.chmod(0o4755)
+    with opened(created.path) as archive:
+        planned = plan(archive, catalog)
+        (change,) = planned.of("changed")
+        assert change.why.endswith("it will not be setuid")
+        safety = catalog.new_path("replaced", NOW)
+        with RootFolder(catalog.root) as folder:
+            record = RestoreRecord(str(created.path), (), False, (change.entry,))
+            begin(folder, record, ["logs/a.log"], safety, catalog=catalog, now=NOW)
+        path.write_text("line\n")
+        path.chmod(0o755)
+        assert undo.recover(catalog)
+        assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("spoiled", 0o4755)
+        restore.restore(archive, plan(archive, catalog), catalog, now=NOW)
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("line\n", 0o755)
 
 
 def test_nothing_to_back_up_is_an_error(catalog: BackupCatalog, tmp_path: Path) -> None:

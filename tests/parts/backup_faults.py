@@ -150,7 +150,7 @@ def main(fault: str, then: str, base: Path) -> None:
             point,
         )
         between = _state(root, before, after)
-        interrupted = _is_interrupted(config)
+        interrupted = not twice and _is_interrupted(config)
         if twice and hit and not _run([*then.split(), *given], "kill", second)[1]:
             point, second = point + 5, 0
         next_exit, _ = _run([*then.split(), *given])
