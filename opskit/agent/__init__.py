@@ -1,0 +1,1 @@
+"""Victoria: an agent on local models."""
