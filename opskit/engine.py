@@ -22,7 +22,7 @@ from opskit.llm.remedies import fault_remedy
 from opskit.llm.router import Router
 from opskit.llm.verdict import judge
 from opskit.providers.agent import AgentClient, AgentReply
-from opskit.providers.base import CallCause, CallError
+from opskit.providers.base import CallCause, CallError, Message
 from opskit.providers.kinds import expected_kind
 from opskit.result import SCHEMA_VERSION
 from opskit.tags import Tag, TagLog, Value, correlated, correlation_id
@@ -100,7 +100,8 @@ class Goal:
     """A goal and how it is to be run. `where`: auto (Victoria, else here), local, remote.
 
     `strict_context` refuses an answer to a prompt that was cut, which only the router here can tell. `method`
-    is auto, simple (one question to a model) or react (steps with tools).
+    is auto, simple (one question to a model) or react (steps with tools). `history` are the lines of the
+    conversation before it, `traceparent` the span of a caller elsewhere.
     """
 
     text: str
@@ -109,6 +110,8 @@ class Goal:
     category: str | None = None
     strict_context: bool = False
     method: str = "auto"
+    history: tuple[Message, ...] = ()
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +244,10 @@ class Engine:
         attributes = {"opskit.where": goal.where, "opskit.category": category}
         recording = None
         try:
-            with record("opskit run", identifier, attributes=attributes) as (recording, root):
+            with record("opskit run", identifier, traceparent=goal.traceparent, attributes=attributes) as (
+                recording,
+                root,
+            ):
                 yield root
         finally:
             if recording is not None and self._traces is not None:
@@ -281,7 +287,8 @@ class Engine:
                 )
                 return
         request = ModelRequest(model=goal.model or self.config.victoria_model, category=category)
-        ask = Ask.of(goal.text, request=request, strict_context=goal.strict_context)
+        messages = (*goal.history, Message("user", goal.text))
+        ask = Ask(messages, request=request, strict_context=goal.strict_context)
         try:
             async with contextlib.aclosing(self._answers(ask, session, pieces=pieces)) as items:
                 async for item in items:

@@ -120,8 +120,12 @@ class AgentLoop:
         self._dialogue: list[Message] = []
         self._room_chars = limits.context_chars
 
-    async def run(self, goal: str, plan: Sequence[str] = ()) -> LoopResult:
-        """Work until an end. Raises what asking a model raises, NoAnswer above all."""
+    async def run(self, goal: str, plan: Sequence[str] = (), history: Sequence[Message] = ()) -> LoopResult:
+        """Work until an end. Raises what asking a model raises, NoAnswer above all.
+
+        `history` are the lines of the conversation before the goal.
+        """
+        self._history = tuple(history)
         steps = "".join(f"\n{number}. {step}" for number, step in enumerate(plan, 1))
         self._goal = f"Goal: {goal}" + (f"\nPlan:{steps}" if steps else "")
         self._asked = goal
@@ -278,7 +282,7 @@ class AgentLoop:
             if sum(len(other.content) for other in dialogue) <= room:
                 break
             dialogue[number] = Message(message.role, _head_and_tail(message.content, 300))
-        return [rules, Message("user", self._goal), *dialogue]
+        return [rules, *self._history, Message("user", self._goal), *dialogue]
 
 
 def _called(answer: Answer) -> Step | None:

@@ -92,11 +92,13 @@ class Victoria:
         tools: Sequence[Tool] = (),
         limits: Limits | None = None,
         on_step: Callable[[Step], None] = lambda _: None,
+        on_observed: Callable[[Observed], None] = lambda _: None,
     ) -> None:
         self._app = app
         self._tools = (*evidence_tools(app), *tools)
         self._limits = limits or Limits()
         self._on_step = on_step
+        self._on_observed = on_observed
 
     async def solve(
         self, goal: Goal, category: str, identifier: str, session: Session | None
@@ -118,7 +120,7 @@ class Victoria:
         trajectory = Trajectory(Path(self._app.folder), identifier)
         trajectory.write("goal", text=goal.text, method=method)
         try:
-            result = await self._react(goal.text, asker, trajectory)
+            result = await self._react(goal, asker, trajectory)
         except NoAnswer as refused:
             trajectory.write("end", ending="no_answer", why=refused.message)
             if not about_stack(goal.text):
@@ -143,9 +145,9 @@ class Victoria:
             )
         return self._solution(result, asker)
 
-    async def _react(self, goal: str, asker: _Asker, trajectory: Trajectory) -> LoopResult:
+    async def _react(self, wanted: Goal, asker: _Asker, trajectory: Trajectory) -> LoopResult:
         """Understand, plan and execute; the first two only for goals of several parts."""
-        plan: list[str] = []
+        goal, plan = wanted.text, list[str]()
         if wants_plan(goal):
             with span("understand"):
                 understood = await self._object(asker, prompt("understand"), f"Goal: {goal}", _UNDERSTOOD)
@@ -170,6 +172,7 @@ class Victoria:
                 seconds=round(observed.seconds, 3),
                 text=observed.result.text[:20_000],
             )
+            self._on_observed(observed)
 
         loop = AgentLoop(
             asker,
@@ -180,7 +183,7 @@ class Victoria:
             on_observed=on_observed,
         )
         with span("execute"):
-            result = await loop.run(goal, plan)
+            result = await loop.run(goal, plan, wanted.history)
         trajectory.write(
             "end", ending=result.ending.value, answer=result.answer, why=result.why, notes=result.notes
         )
