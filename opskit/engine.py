@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -101,7 +102,8 @@ class Goal:
 
     `strict_context` refuses an answer to a prompt that was cut, which only the router here can tell. `method`
     is auto, simple (one question to a model) or react (steps with tools). `history` are the lines of the
-    conversation before it, `traceparent` the span of a caller elsewhere.
+    conversation before it, `traceparent` the span of a caller elsewhere. `session_id` and
+    `patience_s` are for an agent (`AgentClient.run`).
     """
 
     text: str
@@ -112,6 +114,8 @@ class Goal:
     method: str = "auto"
     history: tuple[Message, ...] = ()
     traceparent: str | None = None
+    session_id: str | None = None
+    patience_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,9 +409,11 @@ class Engine:
         try:
             reply = await victoria.run(
                 goal.text,
-                session_id=identifier,
+                session_id=goal.session_id or identifier,
                 deadline_s=self.config.budgets.total_s,
                 on_state=lambda state: on_note(f"Victoria: {state}"),
+                history=_pairs(goal.history),
+                patience_s=goal.patience_s,
             )
         except CallError as error:
             fault = classify(error)
@@ -440,6 +446,15 @@ def _address(agent: AgentClient) -> dict[str, Attribute]:
         "server.address": address.hostname,
         "server.port": address.port,
     }
+
+
+def _pairs(history: Sequence[Message]) -> list[tuple[str, str]]:
+    """Return goals with their answers."""
+    return [
+        (line.content, answer.content)
+        for line, answer in pairwise(history)
+        if (line.role, answer.role) == ("user", "assistant")
+    ]
 
 
 def _attempt(

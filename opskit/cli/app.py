@@ -12,6 +12,7 @@ from opskit import __version__
 COMMANDS = (
     "probe",
     "run",
+    "chat",
     "trace",
     "verify",
     "doctor",

@@ -129,7 +129,7 @@ async def _traced(
             found = await _completed(found, sources, config)
         if failure is not None and json:
             failure.document["trace"] = found.as_json()
-        _show(found, html, json=json and failure is None, draw=not json)
+        _show(found, html, json=json and failure is None, drawn=not json)
     if failure is not None:
         raise failure
 
@@ -223,7 +223,7 @@ def _show_trajectory(identifier: str, config: str | None, *, json: bool) -> None
                 render.line(f"  {f'{key}: ' if number == 0 else '    '}{render.printable(text)}")
 
 
-def _show(trace_found: "Trace", html: Path | None, *, json: bool, draw: bool = True) -> None:
+def _show(trace_found: "Trace", html: Path | None, *, json: bool, drawn: bool = True) -> None:
     from opskit.result import SCHEMA_VERSION
 
     if html is not None:
@@ -234,11 +234,11 @@ def _show(trace_found: "Trace", html: Path | None, *, json: bool, draw: bool = T
         render.note(f"{html} written")
     if json:
         render.document({"schema_version": SCHEMA_VERSION, "command": "trace", **trace_found.as_json()})
-    elif draw:
-        _draw(trace_found)
+    elif drawn:
+        draw(trace_found)
 
 
-def _draw(trace_found: "Trace") -> None:
+def draw(trace_found: "Trace") -> None:
     """Draw the waterfall: the note of a span stands behind its bar where there is room, else below."""
     from opskit.trace.waterfall import bar, rows
 
