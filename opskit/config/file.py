@@ -116,7 +116,8 @@ def _annotation(name: str, hint: Any) -> Any:
         item = get_args(hint)[0]
         if get_origin(item) is Literal:
             return Annotated[hint, Field(min_length=1), AfterValidator(_distinct)]
-        return tuple[_ITEMS.get(name, _Printable), ...]
+        texts: Any = tuple
+        return texts[_ITEMS.get(name, _Printable), ...]
     if get_origin(hint) is dict:
         mapping: Any = dict
         return mapping[_Name, _annotation(name, get_args(hint)[1])]

@@ -330,9 +330,9 @@ class WatchConfig:
 class PolicyConfig:
     """Rules for commands of the agent, beside those of opskit; deny wins over ask, ask over allow.
 
-    Each is words of a command line: `*` in a word is any text, `...` at the end any further words. In `allow` a
-    wildcard takes neither an option nor a path outside the workspace: write these in full. What opskit itself
-    denies stays denied (`opskit policy check -- CMD ARG...`).
+    Each is words of a command line: `*` in a word is any text, `...` at the end any further words. In `allow`
+    a wildcard takes neither an option nor a path outside the workspace: write these in full. What opskit
+    itself denies stays denied (`opskit policy check -- CMD ARG...`).
 
     For example:
       allow: [docker restart victoria-agent, "tail -n * /var/log/ollama.log"]
@@ -356,9 +356,9 @@ class ToolLimits:
 class VictoriaConfig:
     """What the agent's tools may do.
 
-    workspace: the folder whose files they may read; null refuses every path. sandbox: `auto` runs commands under
-    bubblewrap where it works, `required` runs none without it, `off` does not use it. ssh_hosts: hosts that
-    `ssh_run` may reach, as ssh names them; ssh_config: the file for `ssh -F`, null for the usual ones.
+    workspace: the folder whose files they may read; null refuses every path. sandbox: `auto` runs commands
+    under bubblewrap where it works, `required` runs none without it, `off` does not use it. ssh_hosts: hosts
+    that `ssh_run` may reach, as ssh names them; ssh_config: the file for `ssh -F`, null for the usual ones.
     """
 
     workspace: str | None = None

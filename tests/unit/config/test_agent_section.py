@@ -1,4 +1,4 @@
-"""The section `agent`: limits and rules for the agent's tools, refused with their place when they are wrong."""
+"""The section `agent`: limits and rules for the agent's tools, and what is wrong with them."""
 
 import pytest
 

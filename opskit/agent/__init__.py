@@ -1,0 +1,1 @@
+"""Victoria, the agent: her tools, and what they may do."""

@@ -1,0 +1,40 @@
+"""The answer of the policy to one command."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Ruling(StrEnum):
+    """`ask` needs the word of a person, `deny` is never run."""
+
+    ALLOW = "allow"
+    ASK = "ask"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What may happen to `argv`, by which rule, and why.
+
+    `program` is the file that would be run, None where there is none. `network`: it needs the network or the
+    sockets of the machine, `state`: it writes in opskit's state folder. `user`: a person allowed it, so that
+    it may write in the workspace.
+    """
+
+    ruling: Ruling
+    rule: str
+    why: str
+    argv: tuple[str, ...] = ()
+    program: str | None = None
+    network: bool = False
+    state: bool = False
+    user: bool = False
+    environ: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why a command is not simply allowed."""
+
+    rule: str
+    why: str
