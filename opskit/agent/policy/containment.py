@@ -50,11 +50,18 @@ class Containment:
             )
         if not self._rules.shipped.kinds[kind].fullmatch(word):
             return Objection("operand", f"{word} is not a word that is known here")
-        return self.text_objection(word)
+        return self._text_objection(word, missing=kind != "text")
 
     def free(self, word: str) -> bool:
         """Tell whether a wildcard may take the word: it is no option and names nothing outside."""
-        return not word.startswith("-") and self.text_objection(word, exists=False) is None
+        return (
+            not word.startswith("-")
+            and (
+                self._text_objection(word, missing=True)
+                or (self.path_objection(word) if self.root is not None else None)
+            )
+            is None
+        )
 
     def path_objection(self, word: str) -> Objection | None:
         """Judge a word that the program opens as a file."""
@@ -86,10 +93,10 @@ class Containment:
             Objection("operand", f"{word} is a folder, and its links would be followed") if folder else None
         )
 
-    def text_objection(self, word: str, *, exists: bool = True) -> Objection | None:
+    def _text_objection(self, word: str, *, missing: bool) -> Objection | None:
         """Judge a word that may name a file: as a whole, and each part behind `=`, `@`, `:` or a comma.
 
-        With `exists` a path that leads to nothing is only text, such as `/api/tags` in a search.
+        Without `missing` a path that leads to nothing is only text, such as `/api/tags` in a search.
         """
         root = self.root or Path("/")
         for text in {word, *_DELIMITERS.split(word)} - {""}:
@@ -98,7 +105,7 @@ class Containment:
             if self._remote:
                 if leads_away:
                     return Objection("outside-workspace", f"{text} is a path on the other machine")
-            elif (leads_away and not exists) or os.path.lexists(root / path):
+            elif (leads_away and missing) or os.path.lexists(root / path):
                 objection = self.path_objection(path)
                 if objection is not None:
                     return objection

@@ -178,7 +178,7 @@ ping -c 100000 localhost
 ping -f -c 3 localhost
 dig -f /etc/passwd
 dig @attacker.example localhost
-dig aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example
+dig aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb.example
 host -l x y
 getent shadow
 getent -s x hosts localhost
@@ -422,48 +422,154 @@ at now
 crontab -e
 ssh-agent id
 """,
-    "privilege": "sudo ls\nsudo -u x ls\nsu -c id\ndoas ls\npkexec id\nrunuser -u x id",
-    "packages": "apt install x\napt-get install x\npip install x\npip3.11 install x\nnpm x\nnpx x\nuvx x\nbrew x\ncargo run",
-    "pager": "less app.log\nmore app.log\nman ls\nvi app.log\nvim -c ':!id'\nvim.basic x\nvim.tiny x\nnano x\nemacs x\ned x\nview x",
-    "build": "make\ngcc x.c\nninja\nmvn x\ngradle x\nterraform apply\nansible-playbook x",
-    "connection": "ssh -o ProxyCommand=id x\nssh host id\nscp x y:z\nsftp x\nnc -e sh x 1\nncat x 1\nsocat x y\ntelnet x\nopenssl s_client",
-    "destroys": "dd if=/dev/zero of=x\nmkfs.ext4 /dev/sda\nshred x\nreboot\nshutdown now\nmodprobe x",
-    "find.-exec": "find . -exec id ;\nfind . -exec id {} +\nbusybox find . -exec id ;\nfind -name x -o -exec id ;",
+    "privilege": r"""
+sudo ls
+sudo -u x ls
+su -c id
+doas ls
+pkexec id
+runuser -u x id
+""",
+    "packages": r"""
+apt install x
+apt-get install x
+pip install x
+pip3.11 install x
+npm x
+npx x
+uvx x
+brew x
+cargo run
+""",
+    "pager": r"""
+less app.log
+more app.log
+man ls
+vi app.log
+vim -c ':!id'
+vim.basic x
+vim.tiny x
+nano x
+emacs x
+ed x
+view x
+""",
+    "build": r"""
+make
+gcc x.c
+ninja
+mvn x
+gradle x
+terraform apply
+ansible-playbook x
+""",
+    "connection": r"""
+ssh -o ProxyCommand=id x
+ssh host id
+scp x y:z
+sftp x
+nc -e sh x 1
+ncat x 1
+socat x y
+telnet x
+openssl s_client
+""",
+    "destroys": r"""
+dd if=/dev/zero of=x
+mkfs.ext4 /dev/sda
+shred x
+reboot
+shutdown now
+modprobe x
+""",
+    "find.-exec": r"""
+find . -exec id ;
+find . -exec id {} +
+busybox find . -exec id ;
+find -name x -o -exec id ;
+""",
     "find.-execdir": "find . -execdir id ;",
     "find.-ok": "find . -ok id ;",
     "find.-okdir": "find . -okdir id ;",
-    "find.-delete": "find . -delete\nfind . -name x -delete\nfind /etc -delete",
+    "find.-delete": r"""
+find . -delete
+find . -name x -delete
+find /etc -delete
+""",
     "find.-fprint": "find . -fprint x",
     "find.-fprint0": "find . -fprint0 x",
     "find.-fprintf": "find . -fprintf x y",
     "find.-fls": "find . -fls x",
-    "git.-c": "git -c core.pager=id log\ngit -c alias.x=!id x\ngit -ccore.pager=id log\ngit --no-pager -c x=y status\ngit -C /x -c a=b log",
-    "git.--config-env": "git --config-env=core.pager=X log\ngit --config-e=a=b log",
+    "git.-c": r"""
+git -c core.pager=id log
+git -c alias.x=!id x
+git -ccore.pager=id log
+git --no-pager -c x=y status
+git -C /x -c a=b log
+""",
+    "git.--config-env": r"""
+git --config-env=core.pager=X log
+git --config-e=a=b log
+""",
     "git.--exec-path": "git --exec-path=/x log",
-    "git.diff.--ext-diff": "git diff --ext-diff\ngit diff --ext",
+    "git.diff.--ext-diff": r"""
+git diff --ext-diff
+git diff --ext
+""",
     "git.log.--textconv": "git log -p --textconv",
-    "git.alias": "git st\ngit x\ngit ../../x",
-    "tar.--to-command": "tar xf x --to-command=id\ntar xf x --to-comm=id",
-    "tar.-I": "tar -I id -xf x\ntar xIf id x\ntar -xIid -f x",
+    "git.alias": r"""
+git st
+git x
+git ../../x
+""",
+    "tar.--to-command": r"""
+tar xf x --to-command=id
+tar xf x --to-comm=id
+""",
+    "tar.-I": r"""
+tar -I id -xf x
+tar xIf id x
+tar -xIid -f x
+""",
     "tar.--checkpoint-action": "tar cf x . --checkpoint=1 --checkpoint-action=exec=id",
     "tar.-F": "tar -xf x -F id",
-    "sed.-i": "sed -i s/a/b/ app.log\nsed -ni p app.log\nsed -i.bak s/a/b/ app.log\nsed -n -e p -i app.log",
-    "sed.--in-place": "sed --in-place s/a/b/ app.log\nsed --in-place=.bak p app.log",
-    "rsync.-e": "rsync -e id a b\nrsync -ae id a b",
+    "sed.-i": r"""
+sed -i s/a/b/ app.log
+sed -ni p app.log
+sed -i.bak s/a/b/ app.log
+sed -n -e p -i app.log
+""",
+    "sed.--in-place": r"""
+sed --in-place s/a/b/ app.log
+sed --in-place=.bak p app.log
+""",
+    "rsync.-e": r"""
+rsync -e id a b
+rsync -ae id a b
+""",
     "rsync.--rsh": "rsync --rsh=id a b",
     "rsync.--rsync-path": "rsync --rsync-path=id a b",
-    "sort.--compress-program": "sort --compress-program=id app.log\nsort --comp id app.log",
+    "sort.--compress-program": r"""
+sort --compress-program=id app.log
+sort --comp id app.log
+""",
     "rg.--pre": "rg --pre id x",
     "rg.--hostname-bin": "rg --hostname-bin=id x",
     "ip.-batch": "ip -batch x",
     "split.--filter": "split --filter=id x",
     "fd.-x": "fd x -x id",
-    "program-in-workspace": "./ls\nls.sh/../ls",
+    "program-in-workspace": r"""
+./ls
+ls.sh/../ls
+""",
 }
 
 
 def _lines(text: str) -> list[str]:
     return [line for line in text.strip().split("\n") if line]
+
+
+RULES = rules()
 
 
 @pytest.fixture(scope="module")
@@ -474,7 +580,7 @@ def place(tmp_path_factory):
 @pytest.mark.parametrize("line", _lines(ALLOWED))
 def test_what_only_reads_is_allowed(line, place):
     """A command that an ops engineer needs, and that can do nothing else, is not asked about."""
-    decision = decide(shlex.split(line), place, rules())
+    decision = decide(shlex.split(line), place, RULES)
     assert (decision.ruling, decision.why) == ("allow", decision.why)
     assert decision.rule.startswith("allow.")
 
@@ -482,7 +588,7 @@ def test_what_only_reads_is_allowed(line, place):
 @pytest.mark.parametrize("line", _lines(ASKS))
 def test_what_is_more_than_reading_asks(line, place):
     """Unknown words, paths outside, secrets and changes need a person."""
-    decision = decide(shlex.split(line), place, rules())
+    decision = decide(shlex.split(line), place, RULES)
     assert decision.ruling == "ask", decision.why
     assert decision.rule.startswith("ask.")
     assert decision.why
@@ -494,7 +600,7 @@ def test_what_is_more_than_reading_asks(line, place):
 def test_what_runs_other_programs_is_denied(rule, line, place):
     """What can run, write or delete by its arguments is denied, each by a rule of its own."""
     (place / "ls.sh").mkdir(exist_ok=True)
-    decision = decide(shlex.split(line), place, rules())
+    decision = decide(shlex.split(line), place, RULES)
     assert (decision.ruling, decision.rule) == ("deny", f"deny.{rule}"), decision.why
 
 
@@ -518,7 +624,7 @@ def test_what_runs_other_programs_is_denied(rule, line, place):
 )
 def test_words_that_cannot_be_shown_are_denied(argv, place):
     """A newline, a NUL, a control or direction character, and more than a person would read."""
-    assert decide(argv, place, rules()).ruling == "deny"
+    assert decide(argv, place, RULES).ruling == "deny"
 
 
 @pytest.mark.parametrize(
@@ -538,10 +644,10 @@ def test_words_that_cannot_be_shown_are_denied(argv, place):
 )
 def test_without_a_workspace_no_file_is_read(line):
     """Where no folder is set, a command that reads files or the working folder asks."""
-    assert decide(shlex.split(line), None, rules()).ruling == "ask"
+    assert decide(shlex.split(line), None, RULES).ruling == "ask"
 
 
 @pytest.mark.parametrize("line", ["docker ps", "df -h", "ps aux", "systemctl status ollama", "free -m"])
 def test_without_a_workspace_the_machine_may_be_looked_at(line):
     """What reads no files needs no folder."""
-    assert decide(shlex.split(line), None, rules()).ruling == "allow"
+    assert decide(shlex.split(line), None, RULES).ruling == "allow"

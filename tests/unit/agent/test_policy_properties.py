@@ -1,0 +1,80 @@
+"""What holds for every command: a further word never gives it more than it had."""
+
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opskit.agent.policy.decide import decide
+from tests.parts.policy import rules, workspace
+from tests.unit.agent.test_policy_table import ALLOWED
+
+RULES = rules()
+COMMANDS = [shlex.split(line) for line in ALLOWED.strip().split("\n") if " -- " not in line]
+_LETTERS = st.text("abcdefghijklmnopqrstuvwxyz", min_size=5, max_size=12)
+UNKNOWN_FLAGS = st.builds("--zz{}{}".format, _LETTERS, st.sampled_from(["", "=x", "=/etc/passwd"]))
+OUTSIDE = st.one_of(
+    st.sampled_from(
+        [
+            "/etc/passwd", "/", "..", "../..", "/proc/self/environ", "/root/.ssh/id_rsa", "to-etc/passwd",
+            "to-passwd", "/etc/../etc/passwd", "logs/../../..", "~/.ssh/config", "~root/x", "@/etc/passwd",
+        ]
+    ),
+    st.builds("/{}/{}".format, st.sampled_from(["etc", "usr", "bin", "dev"]), _LETTERS),
+    st.builds("{}{}".format, st.sampled_from(["../", "logs/../../", "../../../"]), _LETTERS),
+)  # fmt: skip
+WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return workspace(tmp_path_factory.mktemp("properties") / "workspace")
+
+
+@given(command=st.sampled_from(COMMANDS), flag=UNKNOWN_FLAGS, at=st.integers(1, 9))
+def test_an_unknown_flag_is_never_allowed(command, flag, at, place):
+    """Wherever it stands, unless it is the value of the flag before it."""
+    at = min(at, len(command))
+    decision = decide([*command[:at], flag, *command[at:]], place, RULES)
+    value = at < len(command) and command[at - 1].startswith("-")
+    assert decision.ruling != "allow" or value
+
+
+@given(command=st.sampled_from(COMMANDS), path=OUTSIDE)
+def test_a_path_outside_is_never_allowed(command, path, place):
+    """Added to any command that is allowed without it."""
+    assert decide([*command, path], place, RULES).ruling != "allow"
+
+
+@given(command=st.sampled_from(COMMANDS), word=WORDS)
+def test_a_word_never_turns_a_refusal_around(command, word, place):
+    """What is denied stays denied with a word more."""
+    for denied in (["env", *command], ["find", ".", "-exec", *command, ";"], ["git", "-c", "a=b", *command]):
+        assert decide([*denied, word], place, RULES).ruling == "deny"
+
+
+@given(argv=st.lists(WORDS, max_size=8))
+def test_any_words_get_a_decision(argv, place):
+    """Nothing that a model writes makes the policy fail, and only known programs are allowed."""
+    decision = decide(argv, place, RULES)
+    assert decision.why
+    assert decision.ruling != "allow" or argv[0] in RULES.shipped.programs
+
+
+@given(command=st.sampled_from(COMMANDS), word=st.sampled_from(["\n", "\0", "\x1b[2J", "a\u202eb", "\u2028"]))
+def test_what_cannot_be_shown_is_denied_in_any_place(command, word, place):
+    """A person who approves a command must see all of it."""
+    for at in range(len(command) + 1):
+        assert decide([*command[:at], word, *command[at:]], place, RULES).ruling == "deny"
+
+
+@pytest.mark.parametrize("name", sorted(RULES.shipped.denied))
+def test_a_denied_name_is_denied_in_every_form(name, place):
+    """By its path, with a version, in capitals and as an applet."""
+    for word in (name, name.upper(), f"/nowhere/bin/{name}", f"{name}3.11", f"{name}-12"):
+        if word[-1].isdigit() and (name == "." or name[-1].isdigit()):
+            continue  # `x86_6412` and `.3.11` are no versions of these
+        assert decide([word, "x"], place, RULES).ruling == "deny", word
+    assert decide(["busybox", name, "x"], place, RULES).ruling == "deny"
+    assert decide([name, "x"], None, RULES, remote=True).ruling == "deny"
