@@ -57,7 +57,7 @@ def decide(
         argv,
         program.path,
         network=user or reading.rule.network,
-        state=reading.rule.state,
+        unconfined=reading.rule.unconfined,
         user=user,
         environ=reading.rule.environ,
     )

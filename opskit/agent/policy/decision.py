@@ -17,8 +17,8 @@ class Decision:
     """What may happen to `argv`, by which rule, and why.
 
     `program` is the file that would be run, None where there is none. `network`: it needs the network or the
-    sockets of the machine, `state`: it writes in opskit's state folder. `user`: a person allowed it, so that
-    it may write in the workspace.
+    sockets of the machine, `unconfined`: it would see too little in a sandbox. `user`: a person allowed it,
+    so it may write in the workspace.
     """
 
     ruling: Ruling
@@ -27,7 +27,7 @@ class Decision:
     argv: tuple[str, ...] = ()
     program: str | None = None
     network: bool = False
-    state: bool = False
+    unconfined: bool = False
     user: bool = False
     environ: tuple[tuple[str, str], ...] = ()
 

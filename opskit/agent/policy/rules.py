@@ -42,7 +42,7 @@ class CommandRule:
     dashless: bool = False
     here: bool = False
     network: bool = False
-    state: bool = False
+    unconfined: bool = False
     bare: bool = False
     repository: bool = False
     environ: tuple[tuple[str, str], ...] = ()
@@ -129,7 +129,7 @@ def _rule(raw: Mapping[str, Any], parent: CommandRule) -> CommandRule:
         dashless=raw.get("dashless", False),
         here=raw.get("here", parent.here),
         network=raw.get("network", parent.network),
-        state=raw.get("state", parent.state),
+        unconfined=raw.get("unconfined", parent.unconfined),
         bare=raw.get("bare", False),
         repository=raw.get("repository", parent.repository),
         environ=tuple(raw.get("environ", dict(parent.environ)).items()),

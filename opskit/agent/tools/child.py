@@ -70,10 +70,8 @@ class ChildRunner:
         sandboxing: Sandboxing,
         limits: ToolLimits,
         notify: Callable[[str], None],
-        state_folder: Path,
     ) -> None:
         self._workspace = workspace
-        self._state_folder = state_folder
         self._search_path = search_path
         self._environ = child_environment(environ, search_path, workspace)
         self._sandboxing = sandboxing
@@ -87,15 +85,13 @@ class ChildRunner:
         if decision.program is None:
             return ToolResult(f"{decision.argv[0]}: it is not installed", ok=False)
         command = [decision.program, *decision.argv[1:]]
-        if self._sandboxing != "off":
+        if self._sandboxing == "required" or (self._sandboxing == "auto" and not decision.unconfined):
             if self._no_sandbox is None:
                 self._no_sandbox = await self._probe()
                 if self._no_sandbox and self._sandboxing == "auto":
                     self._notify(f"commands run without a sandbox: {self._no_sandbox}")
             if not self._no_sandbox:
-                command = self._sandboxed(
-                    command, network=decision.network, writes=decision.user, state=decision.state
-                )
+                command = self._sandboxed(command, network=decision.network, writes=decision.user)
             elif self._sandboxing == "required":
                 why = f"`agent.sandbox` is `required`, and {self._no_sandbox}"
                 return ToolResult(f"The host refused this: {why}. It was not run.", ok=False)
@@ -123,7 +119,7 @@ class ChildRunner:
             return _MISSING
         try:
             result = await run(
-                self._sandboxed(["/bin/true"], network=False, writes=False, state=False),
+                self._sandboxed(["/bin/true"], network=False, writes=False),
                 env=self._environ,
                 timeout_s=_PROBE_S,
             )
@@ -131,21 +127,20 @@ class ChildRunner:
             return exc.message
         return f"bubblewrap does not work here: {result.complaint}" if result.exit or result.timed_out else ""
 
-    def _sandboxed(self, command: Sequence[str], *, network: bool, writes: bool, state: bool) -> list[str]:
+    def _sandboxed(self, command: Sequence[str], *, network: bool, writes: bool) -> list[str]:
         """Return the command under bubblewrap: everything read-only, and no sockets unless it needs them."""
-        words = [program_path("bwrap", self._search_path) or "bwrap"]
-        words += ["--die-with-parent", "--new-session", "--unshare-ipc", "--unshare-uts", "--cap-drop", "ALL"]
+        bwrap = program_path("bwrap", self._search_path) or "bwrap"
+        # Its session is a new one already; in one more the signal at the deadline would not reach it.
+        words = [bwrap, "--die-with-parent", "--unshare-ipc", "--unshare-uts", "--cap-drop", "ALL"]
+        if not writes:
+            words.append("--unshare-pid")  # what a person allows may be a `kill`
         words += ["--ro-bind", "/", "/", "--dev", "/dev"]
         if not network:
             # The sockets of daemons, Docker's above all, are files.
             words += ["--unshare-net", "--tmpfs", "/run", "--tmpfs", "/tmp"]  # noqa: S108
-        elif os.geteuid() == 0:
-            words += ["--cap-add", "CAP_NET_RAW"]  # ping
         if self._workspace is not None:
             words += ["--bind" if writes else "--ro-bind", str(self._workspace), str(self._workspace)]
             words += ["--chdir", str(self._workspace)]
-        if state:
-            words += ["--bind", str(self._state_folder), str(self._state_folder)]
         return [*words, "--", *command]
 
 

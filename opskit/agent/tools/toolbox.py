@@ -121,7 +121,6 @@ def toolbox(
         workspace=containment.root,
         search_path=rules.search_path,
         environ={**environ, **own},
-        state_folder=folder,
         sandboxing=agent.sandbox,
         limits=agent.tools,
         notify=notify,
