@@ -363,32 +363,41 @@ def test_quoted_words_are_taken_as_they_are():
 
 
 async def test_git_runs_nothing_of_a_hostile_repository(box):
-    """Neither a monitor nor a hook of the repository, nor the settings of a repository inside it, is run."""
+    """Neither its hooks nor its monitor nor its filters, nor those of a repository inside it, are run."""
     place, canary = box.place, box.folder / "canary"
-    hook = f"#!/bin/sh\ntouch {canary}\n"
-    (place / "evil").write_text(hook)
-    (place / "evil").chmod(0o755)
-    git = ["git", "-c", "user.name=x", "-c", "user.email=x@y"]
-    subprocess.run(["git", "init", "-q", "."], cwd=place, check=True)
-    subprocess.run(["git", "init", "-q", "sub"], cwd=place, check=True)
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], cwd=place / "sub", check=True)
-    subprocess.run([*git, "add", "app.log", "sub"], cwd=place, check=True, stderr=subprocess.DEVNULL)
-    subprocess.run([*git, "commit", "-q", "-m", "x"], cwd=place, check=True)
-    with (place / "sub" / ".git" / "config").open("a") as config:
-        config.write(f"[core]\n\tfsmonitor = {place}/evil\n")
+    evil = box.folder / "evil"
+    evil.write_text(f"#!/bin/sh\ntouch {canary}\n")
+    evil.chmod(0o755)
+
+    def git(*words: str, at: Path = place) -> None:
+        identity = ("-c", "user.name=x", "-c", "user.email=x@y")
+        subprocess.run(["git", *identity, *words], cwd=at, check=True, capture_output=True)
+
+    git("init", "-q", ".")
+    git("add", "app.log")
+    git("commit", "-q", "-m", "x")
     for name in ("post-index-change", "pre-commit"):
-        (place / ".git" / "hooks" / name).write_text(hook)
-        (place / ".git" / "hooks" / name).chmod(0o755)
-    os.utime(place / "app.log")
+        shutil.copy(evil, place / ".git" / "hooks" / name)
     box = tools(box.folder, sandbox="off")
-    for command in ("git status", "git diff", "git log -p", "git show", "git branch -a"):
+    commands = ("git status", "git diff", "git log -p", "git show", "git branch -a")
+    for command in commands:
+        os.utime(place / "app.log", (1, 1))
         result = await box.run(command)
         assert result.ok, result.text
         assert not canary.exists(), command
-    with (place / ".git" / "config").open("a") as config:
-        config.write(f"[core]\n\tfsmonitor = {place}/evil\n")
-    with pytest.raises(NeedsApproval):
+    git("init", "-q", "sub")
+    git("commit", "-q", "--allow-empty", "-m", "x", at=place / "sub")
+    git("add", "sub")
+    git("config", "core.fsmonitor", str(evil), at=place / "sub")
+    with pytest.raises(NeedsApproval, match="submodules"):
         await box.run("git status")
+    git("update-index", "--force-remove", "sub")
+    canary.unlink(missing_ok=True)
+    assert (await box.run("git status")).ok
+    git("config", "filter.x.clean", str(evil))
+    for command in commands:
+        with pytest.raises(NeedsApproval, match=r"setting clean"):
+            await box.run(command)
     assert not canary.exists()
 
 

@@ -37,10 +37,9 @@ class Containment:
 
     def objection(self, kind: str, word: str) -> Objection | None:
         """Return why a word of this kind asks."""
-        if kind == "path":
-            return self.path_objection(word)
-        if kind == "file":
-            return self.path_objection(word) or self._folder_objection(word)
+        if kind in ("path", "file"):
+            inside = self.path_objection(word) or self._text_objection(word, missing=True)
+            return inside or (self._folder_objection(word) if kind == "file" else None)
         if kind == "revision":
             paths = (word, *word.split(":")[1:])
             return next(filter(None, map(self.path_objection, paths)), None)

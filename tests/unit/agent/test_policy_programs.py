@@ -141,6 +141,10 @@ def test_a_repository_with_settings_that_run_programs_asks(place):
         config.write_text(plain + setting)
         assert decide(["git", "status"], place, rules()).rule == "ask.repository", setting
     config.write_text(plain)
+    for index in (b"", b"DIRC", b"DIRC\0\0\0\4\0\0\0\0" + b"x" * 20, b"DIRC\0\0\0\2\0\0\0\3", b"x" * 100):
+        (git / "index").write_bytes(index)
+        assert decide(["git", "status"], place, rules()).rule == "ask.repository", index
+    (git / "index").unlink()
     (git / "config.worktree").write_text("")
     assert decide(["git", "log"], place, rules()).rule == "ask.repository"
     shutil.rmtree(git)

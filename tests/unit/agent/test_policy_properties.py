@@ -1,12 +1,14 @@
 """What holds for every command: a further word never gives it more than it had."""
 
 import shlex
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.agent.policy.decide import decide
+from opskit.agent.policy.rules import CommandRule, FlagRule
 from tests.parts.policy import rules, workspace
 from tests.unit.agent.test_policy_table import ALLOWED
 
@@ -45,6 +47,34 @@ def test_an_unknown_flag_is_never_allowed(command, flag, at, place):
 def test_a_path_outside_is_never_allowed(command, path, place):
     """Added to any command that is allowed without it."""
     assert decide([*command, path], place, RULES).ruling != "allow"
+
+
+def _flags(words: list[str], rule: CommandRule) -> Iterator[tuple[list[str], CommandRule, str, FlagRule]]:
+    for flag, meaning in rule.flags.items():
+        yield words, rule, flag, meaning
+    for name, inner in rule.commands.items():
+        yield from _flags([*words, name], inner)
+
+
+@pytest.mark.parametrize("program", sorted(RULES.shipped.programs))
+def test_no_value_of_any_flag_names_a_path_outside(program, place):
+    """Neither as the next word nor attached, behind `@` or behind `=`, by a path or by a link."""
+    for words, rule, flag, meaning in _flags([program], RULES.shipped.programs[program]):
+        names = [min(names) for names in rule.requires]
+        required = [word for name in names for word in ([name, "1"] if rule.flags[name].kind else [name])]
+        for value in (
+            "/etc/passwd",
+            "@/etc/passwd",
+            "x=../../../../../../../etc/passwd",
+            "to-passwd",
+            "a,to-etc/passwd",
+        ):
+            attached = [[f"{flag}{value}"]] if meaning.kind and len(flag) == 2 else []
+            for written in ([flag, value], [f"{flag}={value}"], *attached):
+                argv = [*words, *required, *written]
+                assert decide(argv, place, RULES).ruling != "allow", argv
+        if meaning.kind == "":
+            assert decide([*words, f"{flag}=x"], place, RULES).ruling != "allow"
 
 
 @given(command=st.sampled_from(COMMANDS), word=WORDS)
