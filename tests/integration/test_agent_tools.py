@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -313,6 +314,8 @@ async def test_wrong_arguments_are_a_result_that_says_what_is_right(box):
     for arguments in ({"path": 3}, {"path": ""}, {"path": "x" * 5000}, {"path": "x", "y": 1}):
         result = await box("read_file", **arguments)
         assert "arguments of read_file are wrong" in result.text
+    assert "wrong" in (await box("read_file", path="x" * 1_000_000)).text
+    assert len(max((json.dumps(line) for line in box.audit), key=len)) < 10_000
     assert not (await box.run([])).ok
     assert not (await box.run("")).ok
 

@@ -12,6 +12,7 @@ from opskit.agent.policy.rules import CommandRule, PolicyRules, ShippedRules
 
 MAX_WORDS = 200
 MAX_CHARS = 32 * 1024
+MAX_WHY_CHARS = 300
 _EMPTY = CommandRule()
 #: A shell of the other machine that is not POSIX reads these inside quotes too.
 _NOT_QUOTED_EVERYWHERE = "\\'!"
@@ -53,13 +54,12 @@ def decide(
     return Decision(
         ruling,
         f"{ruling}.{reason.rule}",
-        reason.why,
+        reason.why[:MAX_WHY_CHARS],
         argv,
         program.path,
         network=user or reading.rule.network,
         unconfined=reading.rule.unconfined,
         user=user,
-        environ=reading.rule.environ,
     )
 
 

@@ -29,7 +29,6 @@ class Decision:
     network: bool = False
     unconfined: bool = False
     user: bool = False
-    environ: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,6 @@ class CommandRule:
     unconfined: bool = False
     bare: bool = False
     repository: bool = False
-    environ: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,6 @@ def _rule(raw: Mapping[str, Any], parent: CommandRule) -> CommandRule:
         unconfined=raw.get("unconfined", parent.unconfined),
         bare=raw.get("bare", False),
         repository=raw.get("repository", parent.repository),
-        environ=tuple(raw.get("environ", dict(parent.environ)).items()),
     )
     commands = {name: _rule(inner or {}, own) for name, inner in raw.get("commands", {}).items()}
     return replace(own, commands=commands)

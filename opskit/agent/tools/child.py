@@ -36,11 +36,16 @@ _SET = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_NO_LAZY_FETCH": "1",
+    # A Compose file may include others from anywhere.
+    "COMPOSE_EXPERIMENTAL_GIT_REMOTE": "0",
+    "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "0",
     "GIT_CONFIG_COUNT": str(len(_GIT)),
     **{f"GIT_CONFIG_KEY_{number}": key for number, key in enumerate(_GIT)},
     **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(_GIT.values())},
 }
 _PROBE_S = 5.0
+#: The sockets of daemons, Docker's above all, are files.
+_SOCKETS = ("/run", "/tmp")  # noqa: S108 - hidden, not written
 _MISSING = "bubblewrap (`bwrap`) is not installed"
 
 
@@ -95,16 +100,16 @@ class ChildRunner:
             elif self._sandboxing == "required":
                 why = f"`agent.sandbox` is `required`, and {self._no_sandbox}"
                 return ToolResult(f"The host refused this: {why}. It was not run.", ok=False)
-        return await self.output(command, dict(decision.environ))
+        return await self.output(command)
 
-    async def output(self, command: Sequence[str], extra: Mapping[str, str]) -> ToolResult:
+    async def output(self, command: Sequence[str]) -> ToolResult:
         """Run a command as it is, and return what it printed: beginning and end."""
         half = self._limits.output_bytes // 2
         try:
             result = await run(
                 command,
                 cwd=self._workspace or Path("/"),
-                env={**self._environ, **extra},
+                env=self._environ,
                 max_output=half,
                 max_tail=half,
                 timeout_s=self._limits.timeout_s,
@@ -135,12 +140,13 @@ class ChildRunner:
         if not writes:
             words.append("--unshare-pid")  # what a person allows may be a `kill`
         words += ["--ro-bind", "/", "/", "--dev", "/dev"]
-        if not network:
-            # The sockets of daemons, Docker's above all, are files.
-            words += ["--unshare-net", "--tmpfs", "/run", "--tmpfs", "/tmp"]  # noqa: S108
+        hidden = [] if network else [place for place in _SOCKETS if not command[0].startswith(f"{place}/")]
+        words += [] if network else ["--unshare-net"]
+        words += [word for place in hidden for word in ("--tmpfs", place)]
         if self._workspace is not None:
             words += ["--bind" if writes else "--ro-bind", str(self._workspace), str(self._workspace)]
             words += ["--chdir", str(self._workspace)]
+        words += [word for place in hidden for word in ("--remount-ro", place)]
         return [*words, "--", *command]
 
 

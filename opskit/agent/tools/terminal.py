@@ -129,7 +129,7 @@ class RunOverSsh:
         file = ["-F", self._config.ssh_config] if self._config.ssh_config is not None else []
         options = [word for option in _SSH_OPTIONS for word in ("-o", option)]
         command = [ssh, *file, *options, "-n", "--", arguments.host, shlex.join(argv)]
-        return _with_evidence(await self._child.output(command, {}), decision, shown)
+        return _with_evidence(await self._child.output(command), decision, shown)
 
 
 def command_words(command: str | Sequence[str]) -> tuple[str, ...]:

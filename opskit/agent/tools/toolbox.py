@@ -1,5 +1,6 @@
 """The tools of one agent together: their schemas, their calls, and the audit of every call."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,9 @@ from opskit.diagnose.redaction import Redactor
 from opskit.recovery.audit import Audit
 
 AUDIT_NAME = "agent_audit.jsonl"
+#: A model that does not end may have written a megabyte.
+_AUDITED_CHARS = 4096
+_NAME_CHARS = 64
 
 
 @parameters
@@ -74,7 +78,9 @@ class Toolbox:
 
         A wrong name or wrong arguments are a result that says what is right. Raises NeedsApproval.
         """
-        line = {"tool": name, "arguments": self._redactor.value(dict(arguments)), **context}
+        name, written = name[:_NAME_CHARS], json.dumps(arguments, ensure_ascii=False, default=str)
+        shown: Any = dict(arguments) if len(written) <= _AUDITED_CHARS else written[:_AUDITED_CHARS]
+        line = {"tool": name, "arguments": self._redactor.value(shown), **context}
         self._audit.write(event="tool_begins", at=time.time(), approved=approved is not None, **line)
         began = time.monotonic()
         outcome: dict[str, Any] = {"ok": False, "ended": "cut_off"}
