@@ -28,7 +28,7 @@ def decide(
     """
     argv = tuple(argv)
     if (problem := _malformed(argv)) is not None:
-        return Decision(Ruling.DENY, problem.rule, problem.why, argv)
+        return Decision(Ruling.DENY, f"deny.{problem.rule}", problem.why, argv)
     containment = Containment(workspace, rules, remote=remote)
     program = identify(argv, rules, containment.root, remote=remote)
     rule = rules.shipped.programs.get(program.name)
