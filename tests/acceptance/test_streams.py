@@ -48,6 +48,7 @@ COMMANDS = {
     "schedule run-now": "",
     "sandbox up": "",
     "sandbox faults": "",
+    "policy check": "-- uptime",
     "config show": "",
     "config init": "--path new.yaml --force",
     "config check": "",

@@ -29,6 +29,15 @@ def decide(
     argv = tuple(argv)
     if (problem := _malformed(argv)) is not None:
         return Decision(Ruling.DENY, f"deny.{problem.rule}", problem.why, argv)
+    try:
+        return _decision(argv, workspace, rules, remote=remote)
+    except OSError as exc:
+        # A folder that may not be searched, or a link that went away between two looks at it.
+        why = f"{exc.filename}: {exc.strerror}"[:MAX_WHY_CHARS]
+        return Decision(Ruling.ASK, "ask.cannot-be-judged", why, argv)
+
+
+def _decision(argv: tuple[str, ...], workspace: Path | None, rules: PolicyRules, *, remote: bool) -> Decision:
     containment = Containment(workspace, rules, remote=remote)
     program = identify(argv, rules, containment.root, remote=remote)
     rule = rules.shipped.programs.get(program.name)

@@ -41,20 +41,19 @@ class WorkspaceFiles:
     async def open(self, tool: str, path: str, approved: tuple[str, ...] | None) -> int | ToolResult:
         """Return a descriptor, or the refusal. Raises NeedsApproval for a name that promises a secret."""
         argv = (tool, path)
-        objection = (
-            self._containment.path_objection(path)
-            if path.isprintable()
-            else Objection("control-character", "the path holds a character that cannot be shown")
-        )
-        if objection is not None and (objection.rule != "secret" or approved != argv):
-            rule, why = objection.rule, objection.why
-            if rule == "secret":
-                raise NeedsApproval(argv, f"ask.{rule}", why)
-            return refused(Decision(Ruling.DENY, f"deny.{rule}", why, argv))
         try:
-            return await asyncio.to_thread(self._opened, path)
+            objection = (
+                self._containment.path_objection(path)
+                if path.isprintable()
+                else Objection("control-character", "the path holds a character that cannot be shown")
+            )
+            if objection is None or (objection.rule == "secret" and approved == argv):
+                return await asyncio.to_thread(self._opened, path)
         except OSError as exc:
             return ToolResult(f"{path}: {exc.strerror}", ok=False, evidence={"argv": list(argv)})
+        if objection.rule == "secret":
+            raise NeedsApproval(argv, "ask.secret", objection.why)
+        return refused(Decision(Ruling.DENY, f"deny.{objection.rule}", objection.why, argv))
 
     def _opened(self, path: str) -> int:
         """Open each folder on the way by its real name; a link that came in between is not followed."""

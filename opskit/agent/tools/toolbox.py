@@ -55,6 +55,9 @@ class Toolbox:
         self._audit = audit
         self._redactor = redactor
 
+    def close(self) -> None:
+        self._audit.close()
+
     def schemas(self) -> list[dict[str, Any]]:
         """Return name, description and the JSON schema of the arguments of each tool."""
         return [
