@@ -8,6 +8,7 @@ from opskit.agent.policy.rules import CommandRule
 
 #: GNU's getopt takes any beginning of a long option; shorter ones than `--x` name nothing.
 _SHORTEST = 3
+_MAY_BEGIN_WITH_DASH = frozenset({"signed", "ps_sort"})
 
 
 @dataclass(slots=True)
@@ -136,7 +137,8 @@ class _ArgumentReader:
                     return
 
     def _next_value(self, name: str, kind: str) -> None:
-        if not self.words:
+        # A program whose value is optional (`journalctl -n`) takes the next word with a dash as a flag.
+        if not self.words or (self.words[0].startswith("-") and kind not in _MAY_BEGIN_WITH_DASH):
             self.result.object("missing-value", f"{name} of {self.result.command} needs a value")
             return
         self.result.values.append((kind, self.words.pop(0)))

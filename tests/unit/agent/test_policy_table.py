@@ -32,6 +32,8 @@ uname -a
 ps aux
 ps -ef
 ps -eo pid,ppid,%cpu,rss,comm --sort=-rss
+ps -eo pid,comm --sort -%mem
+find . -size -5k -mtime -1
 pgrep -af ollama
 ss -tlnp
 ss -tn state established
@@ -189,6 +191,14 @@ systemctl status /etc/x
 systemctl edit ollama
 systemctl show ollama --root=/
 journalctl -f
+journalctl -n --vacuum-size=1
+journalctl --lines --rotate
+journalctl -u --vacuum-time=1s
+journalctl -rn --flush
+top -b -n 1 -w -d
+tree -L -o
+lsof -s -r
+git log --pretty --output=x
 journalctl --vacuum-time=1s
 journalctl --cursor-file=x
 journalctl -D /var/log
@@ -512,6 +522,7 @@ git --config-env=core.pager=X log
 git --config-e=a=b log
 """,
     "git.--exec-path": "git --exec-path=/x log",
+    "git.log.--ext-diff": "git log --pretty --ext-diff",
     "git.diff.--ext-diff": r"""
 git diff --ext-diff
 git diff --ext
