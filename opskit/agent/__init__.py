@@ -1,1 +1,1 @@
-"""Victoria: an agent on local models."""
+"""Victoria, the agent: her loop, her tools, and what they may do."""

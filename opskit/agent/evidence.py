@@ -3,12 +3,14 @@
 import contextlib
 import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from opskit.agent.tool import Tool, ToolResult
+from pydantic import Field
+
+from opskit.agent.tools.tool import Tool, ToolResult
 from opskit.app import App
+from opskit.config.fields import parameters
 from opskit.errors import OpskitError
 from opskit.text import counted
 
@@ -18,13 +20,24 @@ _LINE_CHARS = 240
 _LOG_S = 10.0
 
 
-def _parameters(**properties: Mapping[str, Any]) -> Mapping[str, Any]:
-    required = [name for name, shape in properties.items() if not shape.get("optional")]
-    shapes = {
-        name: {key: value for key, value in shape.items() if key != "optional"}
-        for name, shape in properties.items()
-    }
-    return {"type": "object", "properties": shapes, "required": required, "additionalProperties": False}
+@parameters
+class NoArguments:
+    """Nothing is to be said."""
+
+
+@parameters
+class SearchArguments:
+    """What is looked for, and where; an empty pattern gives warnings and errors."""
+
+    pattern: Annotated[str, Field(max_length=80)] = ""
+    source: Annotated[str, Field(max_length=120)] = ""
+
+
+@parameters
+class ContainerArguments:
+    """A container, by its name."""
+
+    container: Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class _AppTool:
@@ -36,11 +49,11 @@ class CheckStack(_AppTool):
     """What `opskit doctor` finds."""
 
     name = "check_stack"
-    description = "examine model servers, agents, containers and this machine; name what is wrong"
-    schema = _parameters()
+    description = "Examine model servers, agents, containers and this machine; name what is wrong."
+    arguments = NoArguments
 
-    async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        del arguments
+    async def run(self, arguments: NoArguments, approved: tuple[str, ...] | None) -> ToolResult:
+        del arguments, approved
         return ToolResult(await stack_report(self.app))
 
 
@@ -74,13 +87,11 @@ class SearchLogs(_AppTool):
     """Lines of the logs that `opskit logs` reads."""
 
     name = "search_logs"
-    description = "find lines in the logs of the stack; an empty pattern gives warnings and errors"
-    schema = _parameters(
-        pattern={"type": "string", "maxLength": 80},
-        source={"type": "string", "maxLength": 120, "optional": True},
-    )
+    description = "Find lines in the logs of the stack; an empty pattern gives warnings and errors."
+    arguments = SearchArguments
 
-    async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
+    async def run(self, arguments: SearchArguments, approved: tuple[str, ...] | None) -> ToolResult:
+        del approved
         from opskit.logs.record import LogEntry
         from opskit.logs.resolve import resolve
         from opskit.logs.select import EntryFilter
@@ -88,7 +99,7 @@ class SearchLogs(_AppTool):
         from opskit.logs.source import Window
         from opskit.system.logfile import LOG_NAME
 
-        pattern, source = str(arguments.get("pattern") or ""), str(arguments.get("source") or "")
+        pattern, source = arguments.pattern, arguments.source
         since = time.time() - _SINCE_S
         selection = EntryFilter(
             grep=(f"(?i){re.escape(pattern)}",) if pattern else (),
@@ -117,14 +128,15 @@ class ShowContainer(_AppTool):
     """One container as it is judged, with the end of its log."""
 
     name = "show_container"
-    description = "tell the state of a container, why it ended, and the end of its log"
-    schema = _parameters(container={"type": "string", "maxLength": 128})
+    description = "Tell the state of a container, why it ended, and the end of its log."
+    arguments = ContainerArguments
 
-    async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
+    async def run(self, arguments: ContainerArguments, approved: tuple[str, ...] | None) -> ToolResult:
+        del approved
         from opskit.facts.container_log import read_container_log
         from opskit.facts.container_survey import read_container
 
-        name = str(arguments["container"])
+        name = arguments.container
         try:
             docker = await self.app.survey.docker()
             container = await read_container(docker, name)
@@ -147,11 +159,11 @@ class ListModels(_AppTool):
     """The models of all nodes."""
 
     name = "list_models"
-    description = "list the models of every model server, and which are loaded"
-    schema = _parameters()
+    description = "List the models of every model server, and which are loaded."
+    arguments = NoArguments
 
-    async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        del arguments
+    async def run(self, arguments: NoArguments, approved: tuple[str, ...] | None) -> ToolResult:
+        del arguments, approved
         snapshot = await self.app.router.catalog.snapshot(wait_for_all=True)
         lines = []
         for view in snapshot.nodes:

@@ -5,6 +5,7 @@ lose the beginning of a long prompt in silence.
 """
 
 import difflib
+import shlex
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +14,13 @@ from typing import Any, Protocol
 
 from opskit.agent.grounding import ungrounded
 from opskit.agent.prompt import act_prompt, prompt
-from opskit.agent.step import Step, StepError, complaint, read_object, read_step, step_schema
-from opskit.agent.tool import FINISH, FinishTool, Tool, ToolResult
+from opskit.agent.step import Step, StepError, read_object, read_step, step_schema
+from opskit.agent.tools.tool import FINISH, NeedsApproval, ToolResult
 from opskit.llm.answer import Answer, NoAnswer
 from opskit.llm.faults import FaultKind
 from opskit.llm.verdict import judge
 from opskit.providers.base import Message
+from opskit.tags import correlation_id
 from opskit.text import counted
 from opskit.trace.span import SpanKind, span
 
@@ -46,6 +48,7 @@ class Ending(StrEnum):
     NO_EVIDENCE = "no_evidence"
     UNGROUNDED = "ungrounded"
     BAD_ANSWER = "bad_answer"
+    NEEDS_APPROVAL = "needs_approval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,30 @@ class Asks(Protocol):
     def __call__(
         self, messages: Sequence[Message], *, schema: Mapping[str, Any], max_tokens: int
     ) -> Awaitable[Answer]: ...
+
+
+class Tools(Protocol):
+    """What the agent can use, as `opskit.agent.tools.toolbox.Toolbox` gives it; `finish` is among them."""
+
+    def schemas(self) -> list[dict[str, Any]]:
+        """Return name, description and the JSON schema of the arguments (`parameters`) of each tool."""
+        ...
+
+    async def call(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        approved: tuple[str, ...] | None = None,
+        **context: Any,
+    ) -> ToolResult:
+        """Call a tool. Raises NeedsApproval for a command that a person has to allow."""
+        ...
+
+
+async def never(_: NeedsApproval) -> bool:
+    """Approve nothing: nobody is there to ask."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +121,26 @@ class LoopResult:
 class AgentLoop:
     """One run. `needs_evidence` means that an answer without a look at anything is none.
 
-    `on_step` hears of each step before it is made, and `on_observed` of what it brought.
+    `approve` asks a person for a command that the policy does not allow by itself; without one the run ends
+    there. `on_step` gets each step before it is made, `on_observed` what it brought.
     """
 
     def __init__(
         self,
         asks: Asks,
-        tools: Sequence[Tool],
+        tools: Tools,
         limits: Limits,
         *,
         needs_evidence: bool,
+        approve: Callable[[NeedsApproval], Awaitable[bool]] = never,
         on_step: Callable[[Step], None] = lambda _: None,
         on_observed: Callable[[Observed], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._asks = asks
-        self._tools = {tool.name: tool for tool in (*tools, FinishTool())}
+        self._tools = tools
+        self._schemas = {schema["name"]: schema for schema in tools.schemas()}
+        self._approve = approve
         self._limits = limits
         self._needs_evidence = needs_evidence
         self._on_step = on_step
@@ -149,8 +180,13 @@ class AgentLoop:
                 if (done := self._finished(str(step.args.get("answer", "")))) is not None:
                     return done
                 continue
-            if not await self._act(step):
-                break
+            try:
+                if not await self._act(step):
+                    break
+            except NeedsApproval as needed:
+                command = shlex.join(needed.argv)
+                why = f"`{command}` needs the approval of a person: {needed.why} (rule {needed.rule})"
+                return self._end(Ending.NEEDS_APPROVAL, why=why)
         return await self._concluded()
 
     async def _next_step(self) -> Step:
@@ -165,16 +201,13 @@ class AgentLoop:
             self._dialogue.append(Message("assistant", answer.text[: self._limits.observation_chars]))
             raise
         self._dialogue.append(Message("assistant", step.as_text()))
-        wrong = complaint(step.args, self._tools[step.tool].schema)
-        if wrong is not None:
-            raise StepError(f"{step.tool}: {wrong}")
         return step
 
-    def _offered(self) -> list[Tool]:
+    def _offered(self) -> list[dict[str, Any]]:
         """Return the tools of the next step; an answer that needs evidence cannot come before it."""
         if self._needs_evidence and not self._has_evidence:
-            return [tool for tool in self._tools.values() if tool.name != FINISH]
-        return list(self._tools.values())
+            return [schema for name, schema in self._schemas.items() if name != FINISH]
+        return list(self._schemas.values())
 
     @property
     def _has_evidence(self) -> bool:
@@ -194,13 +227,13 @@ class AgentLoop:
 
     def _named(self, step: Step) -> Step:
         """Return the step with a tool that exists; a name that is nearly one is corrected."""
-        if step.tool in self._tools:
+        if step.tool in self._schemas:
             return step
-        near = difflib.get_close_matches(step.tool, list(self._tools), n=1, cutoff=_NEAR)
+        near = difflib.get_close_matches(step.tool, list(self._schemas), n=1, cutoff=_NEAR)
         if near and "name" not in self._nudged:
             self._nudged.add("name")
             return Step(step.thought, near[0], step.args)
-        raise StepError(f"there is no tool {step.tool!r}; there are: {', '.join(self._tools)}")
+        raise StepError(f"there is no tool {step.tool!r}; there are: {', '.join(self._schemas)}")
 
     async def _act(self, step: Step) -> bool:
         """Make a step; False where the model goes round in circles."""
@@ -222,9 +255,19 @@ class AgentLoop:
         return True
 
     async def _called(self, step: Step) -> ToolResult:
+        """Call the tool of a step. Raises NeedsApproval where a person did not allow it."""
         attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": step.tool}
         with span(f"execute_tool {step.tool}", kind=SpanKind.INTERNAL, attributes=attributes) as stage:
-            result = await self._tools[step.tool].run(step.args)
+            context: dict[str, Any] = {
+                "correlation_id": correlation_id.get(),
+                "step": len(self._result.steps) + 1,
+            }
+            try:
+                result = await self._tools.call(step.tool, step.args, **context)
+            except NeedsApproval as needed:
+                if not await self._approve(needed):
+                    raise
+                result = await self._tools.call(step.tool, step.args, approved=needed.argv, **context)
             if not result.ok:
                 stage.fail("tool_error")
             return result
@@ -275,7 +318,7 @@ class AgentLoop:
 
     def _messages(self) -> list[Message]:
         """The rules, the goal and the dialogue; where that is too long, the oldest results are shortened."""
-        rules = Message("system", act_prompt(list(self._tools.values())))
+        rules = Message("system", act_prompt(list(self._schemas.values())))
         dialogue = list(self._dialogue)
         room = self._room_chars - len(self._goal)
         for number, message in enumerate(dialogue[:-2]):

@@ -1,11 +1,12 @@
 """The prompts of the package, filled in."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
-from opskit.agent.tool import FINISH, Tool
+from opskit.agent.tools.tool import FINISH
 
 _EXAMPLES = {
     "list_directory": ("see which files are there", {"path": "."}),
@@ -21,10 +22,12 @@ def prompt(name: str, **values: str) -> str:
     return _text(name).format(**values)
 
 
-def act_prompt(tools: Sequence[Tool]) -> str:
+def act_prompt(tools: Sequence[Mapping[str, Any]]) -> str:
     """Return the rules of a step, with the tools and an example of each that is known."""
-    described = "\n".join(f"- {tool.name}: {tool.description}. args: {_signature(tool)}" for tool in tools)
-    names = [tool.name for tool in tools]
+    described = "\n".join(
+        f"- {tool['name']}: {tool['description']} args: {_signature(tool['parameters'])}" for tool in tools
+    )
+    names = [tool["name"] for tool in tools]
     examples = [
         json.dumps({"thought": thought, "tool": name, "args": args}, ensure_ascii=False)
         for name, (thought, args) in _EXAMPLES.items()
@@ -34,9 +37,9 @@ def act_prompt(tools: Sequence[Tool]) -> str:
     return prompt("act", tools=described, examples="\n".join([*examples, json.dumps(finish)]))
 
 
-def _signature(tool: Tool) -> str:
-    properties = tool.schema.get("properties", {})
-    required = tool.schema.get("required", ())
+def _signature(schema: Mapping[str, Any]) -> str:
+    properties = schema.get("properties", {})
+    required = schema.get("required", ())
     parts = [
         f'"{key}": {shape.get("type", "any")}{"" if key in required else " (optional)"}'
         for key, shape in properties.items()

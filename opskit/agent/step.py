@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.agent.tool import Tool
 from opskit.llm.visible import without_thinking
 
 _THOUGHT_CHARS = 160
@@ -44,7 +43,7 @@ class StepError(Exception):
     """What a model wrote is no step; the text tells the model what is wrong."""
 
 
-def step_schema(tools: Sequence[Tool]) -> dict[str, Any]:
+def step_schema(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the schema of a step: one branch for each tool, every text bounded.
 
     Measured on tiny models: with a loose `args` half of the steps are cut off and a tenth have the right
@@ -55,7 +54,11 @@ def step_schema(tools: Sequence[Tool]) -> dict[str, Any]:
         "oneOf": [
             {
                 "type": "object",
-                "properties": {"thought": thought, "tool": {"const": tool.name}, "args": tool.schema},
+                "properties": {
+                    "thought": thought,
+                    "tool": {"const": tool["name"]},
+                    "args": tool["parameters"],
+                },
                 "required": ["thought", "tool", "args"],
                 "additionalProperties": False,
             }
@@ -129,31 +132,3 @@ def _arguments(given: Any) -> Mapping[str, Any]:
     if not isinstance(given, Mapping):
         raise StepError('"args" must be a JSON object')
     return given
-
-
-def complaint(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with the arguments of a call, as a sentence for the model; None where they fit."""
-    properties: Mapping[str, Any] = schema.get("properties", {})
-    missing = [key for key in schema.get("required", ()) if key not in arguments]
-    if missing:
-        return f"the argument {missing[0]!r} is missing"
-    unknown = [key for key in arguments if key not in properties]
-    if unknown:
-        return f"there is no argument {unknown[0]!r}; there are: {', '.join(properties) or 'none'}"
-    for key, value in arguments.items():
-        expected = properties[key].get("type")
-        if expected in _TYPES and (
-            not isinstance(value, _TYPES[expected]) or (isinstance(value, bool) and expected != "boolean")
-        ):
-            return f"the argument {key!r} must be of type {expected}"
-    return None
-
-
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "string": str,
-    "integer": int,
-    "number": (int, float),
-    "boolean": bool,
-    "array": list,
-    "object": Mapping,
-}

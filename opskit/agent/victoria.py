@@ -1,17 +1,18 @@
 """Victoria: understands a goal, plans where it has several parts, and works on it with tools."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from opskit.agent.evidence import CheckStack, evidence_tools, stack_report
-from opskit.agent.loop import AgentLoop, Ending, Limits, LoopResult, Observed
+from opskit.agent.loop import AgentLoop, Ending, Limits, LoopResult, Observed, never
 from opskit.agent.method import about_machine, about_stack, method_of, wants_plan
 from opskit.agent.prompt import prompt
 from opskit.agent.step import Step, StepError, read_object
-from opskit.agent.tool import Tool
+from opskit.agent.tools.tool import NeedsApproval
+from opskit.agent.tools.toolbox import Toolbox, toolbox
 from opskit.agent.trajectory import Trajectory
 from opskit.app import App
 from opskit.engine import Goal, RunFailed, Solution
@@ -89,16 +90,18 @@ class Victoria:
         self,
         app: App,
         *,
-        tools: Sequence[Tool] = (),
         limits: Limits | None = None,
         on_step: Callable[[Step], None] = lambda _: None,
         on_observed: Callable[[Observed], None] = lambda _: None,
+        on_note: Callable[[str], None] = lambda _: None,
+        approve: Callable[[NeedsApproval], Awaitable[bool]] = never,
     ) -> None:
         self._app = app
-        self._tools = (*evidence_tools(app), *tools)
+        self._approve = approve
         self._limits = limits or Limits()
         self._on_step = on_step
         self._on_observed = on_observed
+        self._on_note = on_note
 
     async def solve(
         self, goal: Goal, category: str, identifier: str, session: Session | None
@@ -119,8 +122,15 @@ class Victoria:
         began = time.monotonic()
         trajectory = Trajectory(Path(self._app.folder), identifier)
         trajectory.write("goal", text=goal.text, method=method)
+        tools = toolbox(
+            self._app.config,
+            self._app.environ,
+            Path(self._app.folder),
+            self._on_note,
+            evidence_tools(self._app),
+        )
         try:
-            result = await self._react(goal, asker, trajectory)
+            result = await self._react(goal, asker, tools, trajectory)
         except NoAnswer as refused:
             trajectory.write("end", ending="no_answer", why=refused.message)
             if not about_stack(goal.text):
@@ -136,16 +146,17 @@ class Victoria:
             raise
         finally:
             trajectory.close()
-        if not result.ok and about_stack(goal.text):
+            tools.close()
+        if not result.ok and result.ending is not Ending.NEEDS_APPROVAL and about_stack(goal.text):
             return await self._reported(result.why or result.ending.value, asker, result.steps)
         if not result.ok:
-            problem = OpskitError("GEN_001", f"no honest answer: {result.why or result.ending.value}")
+            problem = _problem(result)
             raise RunFailed(
                 problem, attempts=asker.attempts, correlation_id=identifier, seconds=time.monotonic() - began
             )
         return self._solution(result, asker)
 
-    async def _react(self, wanted: Goal, asker: _Asker, trajectory: Trajectory) -> LoopResult:
+    async def _react(self, wanted: Goal, asker: _Asker, tools: Toolbox, trajectory: Trajectory) -> LoopResult:
         """Understand, plan and execute; the first two only for goals of several parts."""
         goal, plan = wanted.text, list[str]()
         if wants_plan(goal):
@@ -153,7 +164,7 @@ class Victoria:
                 understood = await self._object(asker, prompt("understand"), f"Goal: {goal}", _UNDERSTOOD)
             trajectory.write("understood", **understood)
             with span("plan"):
-                names = ", ".join(tool.name for tool in self._tools)
+                names = ", ".join(tools.tools)
                 restated = str(understood.get("restated") or goal)
                 planned = await self._object(asker, prompt("plan", tools=names), restated, _PLAN)
             steps = planned.get("steps")
@@ -176,9 +187,10 @@ class Victoria:
 
         loop = AgentLoop(
             asker,
-            self._tools,
+            tools,
             self._limits,
             needs_evidence=about_machine(goal),
+            approve=self._approve,
             on_step=on_step,
             on_observed=on_observed,
         )
@@ -233,3 +245,14 @@ class Victoria:
             tuple(steps),
             tuple(notes),
         )
+
+
+def _problem(result: LoopResult) -> OpskitError:
+    """Return why a run has no answer."""
+    if result.ending is Ending.NEEDS_APPROVAL:
+        return OpskitError(
+            "GEN_001",
+            result.why,
+            remedy="run the command yourself, or allow it by `agent.policy.allow` in opskit.yaml",
+        )
+    return OpskitError("GEN_001", f"no honest answer: {result.why or result.ending.value}")

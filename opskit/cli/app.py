@@ -27,7 +27,7 @@ COMMANDS = (
 )
 #: Commands that stand in the module of another one.
 _MODULES = {"resume": "pause"}
-GROUPS = ("models", "serve", "logs", "recover", "backup", "schedule", "sandbox", "config")
+GROUPS = ("models", "serve", "logs", "recover", "backup", "schedule", "sandbox", "policy", "config")
 
 
 def _version(value: bool) -> None:

@@ -166,9 +166,9 @@ class _Conversation:
                 self._lines.shown = not self._lines.shown
                 render.line(f"log lines are {'on' if self._lines.shown else 'off'}")
             case "/status":
-                from opskit.agent.evidence import ListModels
+                from opskit.agent.evidence import ListModels, NoArguments
 
-                render.line((await ListModels(self._app).run({})).text)
+                render.line((await ListModels(self._app).run(NoArguments(), None)).text)
             case "/trace":
                 self._trace()
             case _:

@@ -13,6 +13,7 @@ from opskit.errors import UsageError
 
 if TYPE_CHECKING:
     from opskit.agent.step import Step
+    from opskit.agent.tools.tool import NeedsApproval
     from opskit.app import App
     from opskit.engine import Engine, Goal, RunResult, Solver
     from opskit.llm.answer import Attempt
@@ -152,7 +153,21 @@ def _victoria(app: "App", max_steps: int) -> "Solver":
         why = f": {render.printable(step.thought)}" if step.thought else ""
         render.note(f"step: {step.tool} {render.printable(arguments)}{why}")
 
-    return Victoria(app, limits=Limits(steps=max_steps), on_step=on_step)
+    return Victoria(
+        app, limits=Limits(steps=max_steps), on_step=on_step, on_note=render.note, approve=_approved
+    )
+
+
+async def _approved(needed: "NeedsApproval") -> bool:
+    """Ask for a command at a terminal; without one nothing is allowed."""
+    import asyncio
+    import shlex
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    render.note(f"the agent wants to run: {render.printable(shlex.join(needed.argv))}")
+    render.note(f"  the policy asks: {render.printable(needed.why)} (rule {needed.rule})")
+    return await asyncio.to_thread(typer.confirm, "  run it?", default=False, err=True)
 
 
 def _waiting() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from opskit.agent.loop import AgentLoop, Ending, Limits, LoopResult
-from opskit.agent.tool import ToolResult
+from opskit.agent.tools.tool import NeedsApproval, ToolResult
 from opskit.llm.answer import Answer, Attempt, AttemptOutcome, NoAnswer
 from opskit.providers.base import Message, ToolCall, Usage
 
@@ -47,21 +47,34 @@ class Model:
 
 
 class Lister:
-    """A tool that lists a folder."""
-
-    name = "list_directory"
-    description = "list a folder"
-    schema: Mapping[str, Any] = {
-        "type": "object",
-        "properties": {"path": {"type": "string", "maxLength": 200}},
-        "required": ["path"],
-    }
+    """A box with one tool that lists a folder, beside the one that finishes."""
 
     def __init__(self, result: ToolResult | None = None) -> None:
         self.calls: list[Mapping[str, Any]] = []
         self._result = result or ToolResult(LISTING)
 
-    async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
+    def schemas(self) -> list[dict[str, Any]]:
+        text = {"type": "string", "maxLength": 200}
+        return [
+            {
+                "name": name,
+                "description": name,
+                "parameters": {"type": "object", "properties": {key: text}, "required": [key]},
+            }
+            for name, key in (("list_directory", "path"), ("finish", "answer"))
+        ]
+
+    async def call(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        approved: tuple[str, ...] | None = None,
+        **context: Any,
+    ) -> ToolResult:
+        del name, approved, context
+        if "path" not in arguments:
+            return ToolResult("'path' is missing", ok=False)
         self.calls.append(arguments)
         return self._result
 
@@ -69,7 +82,7 @@ class Lister:
 async def ran(
     model: Model, tool: Lister | None = None, *, goal: str = GOAL, evidence: bool = True, **limits: Any
 ) -> LoopResult:
-    loop = AgentLoop(model, [tool or Lister()], Limits(**limits), needs_evidence=evidence)
+    loop = AgentLoop(model, tool or Lister(), Limits(**limits), needs_evidence=evidence)
     return await loop.run(goal)
 
 
@@ -239,12 +252,52 @@ async def test_time_ends_a_run_with_the_best_answer():
     now = [0.0]
 
     class Slow(Lister):
-        async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
+        async def call(self, name: str, arguments: Mapping[str, Any], **rest: Any) -> ToolResult:
             now[0] += 100
-            return ToolResult(LISTING)
+            return await super().call(name, arguments, **rest)
 
     model = Model(step("list_directory", path="."), json.dumps({"answer": "There are 3 files."}))
-    loop = AgentLoop(model, [Slow()], Limits(wall_s=60), needs_evidence=True, clock=lambda: now[0])
+    loop = AgentLoop(model, Slow(), Limits(wall_s=60), needs_evidence=True, clock=lambda: now[0])
     result = await loop.run(GOAL)
     assert result.ending is Ending.CONCLUDED
     assert any("60 s" in note for note in result.notes)
+
+
+class Guarded(Lister):
+    """A tool whose command a person has to allow."""
+
+    async def call(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        approved: tuple[str, ...] | None = None,
+        **context: Any,
+    ) -> ToolResult:
+        if approved is None:
+            raise NeedsApproval(("curl", "http://127.0.0.1"), "curl", "it reaches out")
+        return await super().call(name, arguments, **context)
+
+
+async def test_a_command_that_nobody_allows_ends_the_run():
+    """The exact command is told, and the model gets no turn to narrate."""
+    model = Model(step("list_directory", path="."))
+    result = await ran(model, Guarded())
+    assert result.ending is Ending.NEEDS_APPROVAL
+    assert "`curl http://127.0.0.1`" in result.why
+    assert len(model.asked) == 1
+
+
+async def test_a_command_that_a_person_allows_is_run():
+    """Exactly the one that was shown."""
+    asked: list[tuple[str, ...]] = []
+
+    async def approve(needed: NeedsApproval) -> bool:
+        asked.append(needed.argv)
+        return True
+
+    model = Model(step("list_directory", path="."), step("finish", answer="There are 3 files."))
+    loop = AgentLoop(model, Guarded(), Limits(), needs_evidence=True, approve=approve)
+    result = await loop.run(GOAL)
+    assert asked == [("curl", "http://127.0.0.1")]
+    assert result.ending is Ending.FINISHED
