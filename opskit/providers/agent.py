@@ -1,7 +1,8 @@
 """A client of the agents over HTTP (SPEC D1, D2): Victoria, Veronica, and anything shaped like them."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -13,6 +14,8 @@ from opskit.trace.span import current_span
 
 #: The levels that Victoria tells on her status page (SPEC D1).
 LEVELS = ("agent", "enhanced", "initiative")
+_FAILED = ("failed", "error", "interrupted", "cancelled")
+_ENDS = ("completed", "success", *_FAILED)
 _POLL_FIRST_S = 0.05
 _POLL_LAST_S = 1.0
 
@@ -65,18 +68,24 @@ class AgentClient:
         session_id: str,
         deadline_s: float,
         on_state: Callable[[str], None] = lambda _state: None,
+        history: Sequence[tuple[str, str]] = (),
+        patience_s: float = 0.0,
     ) -> AgentReply:
         """Hand over a goal and wait for its end, asynchronously where the agent can (202 and polling).
 
-        Raises CallError: TIMEOUT after `deadline_s`, IN_BAND when the agent says that the run failed.
+        `history` are goals with their answers, the oldest first. An agent that does not tell how the run goes
+        on is asked for `patience_s` more: it may be restarting. Raises CallError: TIMEOUT after `deadline_s`,
+        IN_BAND when the agent says that the run failed.
         """
-        body = {"goal": goal, "session_id": session_id, "async_mode": True}
+        body: dict[str, Any] = {"goal": goal, "session_id": session_id, "async_mode": True}
+        if history:
+            body["chat_history"] = [{"user": user, "assistant": answer} for user, answer in history]
         try:
             async with asyncio.timeout(deadline_s):
                 reply = await self._http.post_json("/run", body, timeout_s=None, headers=_context_headers())
                 task = reply.get("task_id") if isinstance(reply, Mapping) else None
                 if task and "output" not in reply:
-                    reply = await self._poll(reply, str(task), on_state)
+                    reply = await self._poll(reply, str(task), on_state, patience_s)
         except TimeoutError as exc:
             raise CallError(CallCause.TIMEOUT, f"the run did not end within {deadline_s:g} s") from exc
         return _reply(reply)
@@ -91,28 +100,29 @@ class AgentClient:
         await self.aclose()
 
     async def _poll(
-        self, accepted: Mapping[str, Any], task: str, on_state: Callable[[str], None]
+        self, accepted: Mapping[str, Any], task: str, on_state: Callable[[str], None], patience_s: float
     ) -> Mapping[str, Any]:
         path = accepted.get("status_url")
         # Only a path of this very agent is followed: a status URL must not send us elsewhere.
         path = path if isinstance(path, str) and path.startswith("/") and not path.startswith("//") else None
-        pause, state, misses = _POLL_FIRST_S, "", 0
+        pause, state, misses, heard_at = _POLL_FIRST_S, "", 0, time.monotonic()
         while True:
             try:
                 body = await self._http.get_json(path or f"/run/status/{task}")
             except CallError as error:
                 # One lost poll is no lost run; a task that the agent no longer knows is.
                 misses += 1
-                if error.status == 404 or misses >= 3:
+                patient = time.monotonic() - heard_at < patience_s
+                if error.status == 404 or (misses >= 3 and not patient):
                     raise
                 body = None
             else:
-                misses = 0
+                misses, heard_at = 0, time.monotonic()
             if isinstance(body, Mapping):
                 if body.get("status") != state:
                     state = str(body.get("status"))
                     on_state(state)
-                if state in ("completed", "failed", "success", "error"):
+                if state in _ENDS:
                     return body
             await asyncio.sleep(pause)
             pause = min(_POLL_LAST_S, pause * 1.5)
@@ -140,8 +150,8 @@ def _reply(body: Any) -> AgentReply:
     knowledge = body.get("knowledge")
     status = str(body.get("status") or "success")
     output = body.get("output")
-    if status in ("failed", "error"):
-        reason = body.get("error") or body.get("error_message") or output or "the agent gives no reason"
+    if status in _FAILED:
+        reason = body.get("error") or body.get("error_message") or output or f"it is {status}"
         raise CallError(CallCause.IN_BAND, f"the run failed: {reason}", phase="stream", status=200)
     if output is not None and not isinstance(output, str):
         raise CallError(CallCause.PAYLOAD, "the agent's output is not text", phase="stream", status=200)

@@ -1,10 +1,10 @@
 """What every provider speaks: one small protocol, its values, and the one way in which a call fails."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from opskit.providers.kinds import ServerKind
 
@@ -19,6 +19,20 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A function that a model may call: `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as Ollama and OpenAI-style servers take it."""
+        described = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        return {"type": "function", "function": described}
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One call of one model.
 
@@ -26,6 +40,9 @@ class ChatRequest:
     leaves the server's default. `may_cut` False asks a server that would cut a prompt which is too long to
     refuse it instead; most refuse anyway. There is no `keep_alive`: Ollama makes it the life of the
     model for all later requests of everybody (wire facts A8).
+
+    `schema` is a JSON schema that the answer must obey: kinds with `enforces_schema` make the model obey it,
+    others are not sent it. `tools` are offered as functions, by the model's own template.
     """
 
     messages: tuple[Message, ...]
@@ -35,6 +52,8 @@ class ChatRequest:
     seed: int | None = None
     num_ctx: int | None = None
     may_cut: bool = True
+    schema: Mapping[str, Any] | None = None
+    tools: tuple[ToolSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +85,14 @@ class Reasoning:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model calls a function that it was offered. `arguments` is JSON as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """The server says that it is working on the prompt."""
 
@@ -82,7 +109,7 @@ class End:
     model: str | None = None
 
 
-Event = Token | Reasoning | Progress | End
+Event = Token | Reasoning | ToolCall | Progress | End
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,8 @@ class ServerKind:
     runs_model_processes: bool = False
     #: The context length comes with a request: another value reloads the model, a longer prompt is cut.
     context_per_request: bool = False
+    #: A JSON schema that comes with a request is enforced while the model writes.
+    enforces_schema: bool = True
     #: Its clients may speak a protocol that no other kind has.
     own_protocol: bool = False
     #: What the environment variables begin with that it reads when it starts.
@@ -139,6 +141,7 @@ MLX_LM: Final = ServerKind(
     services=("mlx",),
     pages=("/health", "/v1/models"),
     naming_swaps=True,
+    enforces_schema=False,  # it ignores `response_format` in silence
     lists_every_model=False,  # only part of what it can load (B1)
     advice={
         "context_exceeded": "shorten the prompt, or take a model with a longer context "

@@ -6,6 +6,7 @@ caller who wants the whole text collects it.
 
 import asyncio
 import contextlib
+import json
 import math
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from opskit.providers.base import (
     Reasoning,
     Resident,
     Token,
+    ToolCall,
     Usage,
 )
 from opskit.providers.failures import error_text
@@ -161,6 +163,10 @@ def _events(chunk: Mapping[str, Any]) -> Iterator[Event]:
             yield Reasoning(thinking)
         if isinstance(content, str) and content:
             yield Token(content)
+        for call in message.get("tool_calls") or ():
+            named = call.get("function") if isinstance(call, Mapping) else None
+            if isinstance(named, Mapping) and isinstance(named.get("name"), str):
+                yield ToolCall(named["name"], json.dumps(named.get("arguments") or {}, ensure_ascii=False))
     elif "done" not in chunk:
         raise CallError(
             CallCause.PAYLOAD, "a chunk is neither a message nor an end", phase="stream", status=200
@@ -181,6 +187,10 @@ def _body(request: ChatRequest) -> dict[str, Any]:
         "messages": [{"role": m.role, "content": m.content} for m in request.messages],
         "stream": True,
     }
+    if request.schema is not None:
+        body["format"] = request.schema
+    if request.tools:
+        body["tools"] = [tool.as_json() for tool in request.tools]
     if not request.may_cut:
         body["truncate"] = False
     options: dict[str, Any] = {}

@@ -7,6 +7,7 @@ leaving the name out.
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import replace
@@ -25,6 +26,7 @@ from opskit.providers.base import (
     Reasoning,
     Resident,
     Token,
+    ToolCall,
     Usage,
 )
 from opskit.providers.failures import error_text
@@ -131,6 +133,11 @@ class OpenAIStyle(Provider):
             body["temperature"] = request.temperature
         if request.seed is not None:
             body["seed"] = request.seed
+        if request.schema is not None and self.kind.enforces_schema:
+            form = {"name": "answer", "schema": request.schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        if request.tools:
+            body["tools"] = [tool.as_json() for tool in request.tools]
         return body
 
     async def _guarded(self, model: str) -> str | None:
@@ -155,6 +162,7 @@ async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
     reason: str | None = None
     served: str | None = None
     usage = Usage()
+    calls: dict[int, list[str]] = {}
     plain: list[str] = []
     async for item in items:
         if isinstance(item, Comment):
@@ -164,6 +172,8 @@ async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
             plain.append(item.text)
             continue
         if _is_done(item):
+            for call in _called(calls):
+                yield call
             yield End(reason or "stop", usage, served)
             return
         if not item.text.strip():
@@ -174,17 +184,21 @@ async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
         usage, served = _usage(chunk, usage), _served(chunk) or served
         for event in _delta(chunk, "delta"):
             yield event
+        _gather_calls(chunk, "delta", calls)
         reason = _finish(chunk) or reason
     if plain and reason is None:
         chunk = _object("\n".join(plain))
         _raise_in_band(chunk)
         for event in _delta(chunk, "message"):
             yield event
+        _gather_calls(chunk, "message", calls)
         reason, usage, served = _finish(chunk), _usage(chunk, usage), _served(chunk)
     if reason is None:
         raise CallError(
             CallCause.ENDED, "the stream ended without a finish reason or [DONE]", phase="stream", status=200
         )
+    for call in _called(calls):
+        yield call
     yield End(reason, usage, served)
 
 
@@ -262,6 +276,28 @@ def _delta(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[E
         if isinstance(content, str) and content:
             events.append(Token(content))
     return events
+
+
+def _gather_calls(
+    chunk: Mapping[str, Any], key: Literal["delta", "message"], calls: dict[int, list[str]]
+) -> None:
+    """Add what a chunk says of calls of functions: a name, then pieces of its arguments, by an index."""
+    for choice in chunk.get("choices") or ():
+        delta = choice.get(key) if isinstance(choice, Mapping) else None
+        pieces = delta.get("tool_calls") if isinstance(delta, Mapping) else None
+        for number, piece in enumerate(pieces if isinstance(pieces, list) else ()):
+            named = piece.get("function") if isinstance(piece, Mapping) else None
+            if not isinstance(named, Mapping):
+                continue
+            index = piece.get("index")
+            call = calls.setdefault(index if isinstance(index, int) else number, ["", ""])
+            name, arguments = named.get("name"), named.get("arguments")
+            call[0] = name if isinstance(name, str) and name else call[0]
+            call[1] += arguments if isinstance(arguments, str) else json.dumps(arguments or {})
+
+
+def _called(calls: Mapping[int, list[str]]) -> list[ToolCall]:
+    return [ToolCall(name, arguments or "{}") for name, arguments in calls.values() if name]
 
 
 def _finish(chunk: Mapping[str, Any]) -> str | None:
