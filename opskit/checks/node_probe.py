@@ -31,7 +31,6 @@ from opskit.llm.faults import SERVER_IS_WELL, FaultKind, classify
 from opskit.llm.fit import GIB, Fit, fit, gib
 from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import is_overdue, may_be_asked
-from opskit.llm.plan import same_model
 from opskit.llm.remedies import fault_remedy
 from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, ModelInfo, Provider, Resident
 from opskit.result import Status
@@ -305,7 +304,7 @@ class _Probing:
         facts, wanted, resident = self.facts, self.options.model, self.facts.resident
         models = facts.models or ()
         if wanted is not None:
-            model = next((model for model in models if same_model(wanted, model.name)), None)
+            model = facts.model_called(wanted)
             if model is None:
                 pull = provider.kind.pull_hint("NAME")
                 remedy = "`opskit models list` shows the names" + (f"; {pull} installs one" if pull else "")

@@ -129,7 +129,9 @@ class NodeProbe(_TargetProbe):
         facts = self.facts
         known = {
             "server": facts.version,
-            "models": None if facts.models is None else [model.name for model in facts.models],
+            "models": None
+            if facts.models is None
+            else [name for model in facts.models for name in model.names],
             "resident": [model.name for model in facts.resident] if facts.residency_known else None,
             "lists_it": None if self.listed else False,
             "loaded": self.loaded,

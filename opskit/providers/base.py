@@ -1,7 +1,7 @@
 """What every provider speaks: one small protocol, its values, and the one way in which a call fails."""
 
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -114,7 +114,10 @@ Event = Token | Reasoning | ToolCall | Progress | End
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model that a node holds. None means that the server does not tell."""
+    """A model that a node holds. None means that the server does not tell.
+
+    `aliases` are its other names there; `name` is the one that is sent.
+    """
 
     name: str
     size_bytes: int | None = None
@@ -125,6 +128,50 @@ class ModelInfo:
     capabilities: frozenset[str] | None = None
     resident: bool | None = None
     cloud: bool = False
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All its names."""
+        return (self.name, *self.aliases)
+
+    @property
+    def shown(self) -> str:
+        """Its name for people."""
+        return f"{self.aliases[0]} (default)" if self.name == DEFAULT_MODEL and self.aliases else self.name
+
+    def is_called(self, name: str) -> bool:
+        """Tell whether this is one of its names, compared as Ollama compares them."""
+        return short_name(name) in map(short_name, self.names)
+
+
+def short_name(name: str) -> str:
+    """Return a name without the parts that Ollama adds where they are left out; capitals do not count."""
+    return name.lower().removeprefix("registry.ollama.ai/").removeprefix("library/").removesuffix(":latest")
+
+
+def distinct(models: Iterable[tuple[object, ModelInfo]]) -> tuple[ModelInfo, ...]:
+    """Return each model once, by what identifies it; its first name counts, the others are aliases.
+
+    A model without an identity (None or empty) is its own.
+    """
+    merged: dict[object, ModelInfo] = {}
+    for identity, model in models:
+        key = identity or ("", model.name)
+        known = merged.get(key)
+        merged[key] = model if known is None else replace(known, aliases=(*known.aliases, model.name))
+    return tuple(merged.values())
+
+
+def name_default(models: tuple[ModelInfo, ...], name: str | None) -> tuple[ModelInfo, ...]:
+    """Return the models with the name of the default one, which is then not listed a second time."""
+    if name is None:
+        return models
+    return tuple(
+        replace(model, aliases=(name,)) if model.name == DEFAULT_MODEL else model
+        for model in models
+        if model.name == DEFAULT_MODEL or not model.is_called(name)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,8 +77,13 @@ class NodeContents:
     resident_s: float = 0.0
 
 
-async def read_contents(provider: Provider, *, residency_grace_s: float | None = None) -> NodeContents:
-    """Ask a server for its models and for what is loaded, at once.
+async def read_contents(
+    provider: Provider,
+    *,
+    models: tuple[ModelInfo, ...] | None = None,
+    residency_grace_s: float | None = None,
+) -> NodeContents:
+    """Ask a server for its models, where they are not given, and for what is loaded, at once.
 
     A residency that stalls (a load, wire facts A2) does not hold the list back longer than
     `residency_grace_s` (None: as long as its own deadline). Raises CallError when there is no list.
@@ -94,7 +99,7 @@ async def read_contents(provider: Provider, *, residency_grace_s: float | None =
 
     residency = asyncio.create_task(resident())
     try:
-        models = tuple(await provider.models())
+        models = tuple(await provider.models()) if models is None else models
         models_s = time.monotonic() - began
         await asyncio.wait({residency}, timeout=residency_grace_s)
         loaded, silence = None, None

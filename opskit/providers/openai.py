@@ -28,13 +28,15 @@ from opskit.providers.base import (
     Token,
     ToolCall,
     Usage,
+    distinct,
+    name_default,
 )
 from opskit.providers.failures import error_text
 from opskit.providers.http import HttpClient, lines, parsed
 from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, ServerKind
 from opskit.providers.reading import StreamReader
 from opskit.providers.sse import Comment, Data, Item, events
-from opskit.providers.values import count, seconds_of_milliseconds
+from opskit.providers.values import count, seconds_of_milliseconds, text
 
 _KEEPALIVE = re.compile(r"keepalive (\d{1,18})/(\d{1,18})", re.ASCII)
 _LMSTUDIO_KINDS = ("llm", "vlm")
@@ -60,16 +62,21 @@ class OpenAIStyle(Provider):
         return self.kind.label
 
     async def models(self) -> tuple[ModelInfo, ...]:
-        """What the server lists; with mlx_lm.server first DEFAULT_MODEL, the only one known resident."""
+        """What the server lists; with mlx_lm.server first DEFAULT_MODEL, the only one known resident.
+
+        mlx_lm.server lists the folder that it was started with by its whole path, and all else by the ids of
+        Hugging Face: a path is the default model (B1).
+        """
         listed = await self._list()
-        self._listed = frozenset(model.name for model in listed)
-        if self.kind is not MLX_LM:
+        self._listed = frozenset(name for model in listed for name in model.names)
+        if not self.kind.naming_swaps:
             return listed
-        resident = ModelInfo(DEFAULT_MODEL, resident=True)
-        return (resident, *listed)
+        paths = [model.name for model in listed if model.name.startswith("/")]
+        name = self._default or (paths[0] if len(paths) == 1 else None)
+        return name_default((ModelInfo(DEFAULT_MODEL, resident=True), *listed), name)
 
     async def resident(self) -> tuple[Resident, ...] | None:
-        if self.kind is MLX_LM:
+        if self.kind.naming_swaps:
             return (Resident(DEFAULT_MODEL),)
         if self.kind is LMSTUDIO:
             return tuple(Resident(m.name) for m in await self._list() if m.resident)
@@ -106,17 +113,9 @@ class OpenAIStyle(Provider):
             body = await self._http.get_json("/api/v0/models")
             return tuple(_lmstudio(entry) for entry in entries(body) if entry.get("type") in _LMSTUDIO_KINDS)
         # Without a cache folder mlx_lm fails after the 200 is written (B1): nothing listed, but it may serve.
-        empty: Mapping[str, Any] | None = {"data": []} if self.kind is MLX_LM else None
+        empty: Mapping[str, Any] | None = {"data": []} if self.kind.naming_swaps else None
         body = await self._http.get_json("/v1/models", empty=empty)
-        # vLLM serves what it lists; for the others nothing is known of what is loaded.
-        return tuple(
-            ModelInfo(
-                str(entry["id"]),
-                context_length=count(entry.get("max_model_len") or entry.get("context_length")),
-                resident=True if entry.get("owned_by") == "vllm" else None,
-            )
-            for entry in entries(body)
-        )
+        return distinct(map(_listed, entries(body)))
 
     async def _body(self, request: ChatRequest) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -220,6 +219,20 @@ def entries(body: Any) -> list[Mapping[str, Any]]:
             CallCause.PAYLOAD, "the list of models is not in the OpenAI shape", phase="stream", status=200
         )
     return [entry for entry in data if isinstance(entry, Mapping) and isinstance(entry.get("id"), str)]
+
+
+def _listed(entry: Mapping[str, Any]) -> tuple[Any, ModelInfo]:
+    """A model with what identifies it: vLLM serves what it lists, one model under each of its names.
+
+    For the others nothing is known of what is loaded.
+    """
+    is_served = entry.get("owned_by") == "vllm"
+    model = ModelInfo(
+        str(entry["id"]),
+        context_length=count(entry.get("max_model_len") or entry.get("context_length")),
+        resident=is_served or None,
+    )
+    return text(entry.get("root")) if is_served and not entry.get("parent") else None, model
 
 
 def _lmstudio(entry: Mapping[str, Any]) -> ModelInfo:
