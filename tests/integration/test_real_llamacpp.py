@@ -112,6 +112,17 @@ def test_run_answers(real_llamacpp, home, configured):
     assert "smol on llm" in result.err
 
 
+def test_either_name_of_its_model_is_taken(real_llamacpp, home, configured):
+    """A model with two names is one: asked for by either, tested once, and no fallback of itself."""
+    options = configured(real_llamacpp)
+    result = opskit("run", "List five fruits.", "--model", "SmolLM2", *options, home=home, env=NO_NODES)
+    assert "smol on llm" in result.err, result
+    tested = opskit("models", "test", "--all", "--yes", "--json", *options, home=home, env=NO_NODES)
+    assert [model["model"] for model in tested.document["models"]] == ["smol"]
+    route = opskit("models", "route", "--json", *options, home=home, env=NO_NODES)
+    assert route.document["fallbacks"] == []
+
+
 def test_models_are_shown_with_what_is_known_of_them(real_llamacpp, home, configured):
     """`models list` and `models loaded` tell size, parameters, quantisation and context."""
     options = configured(real_llamacpp)
@@ -120,6 +131,7 @@ def test_models_are_shown_with_what_is_known_of_them(real_llamacpp, home, config
     (row,) = listed.document["models"]
     assert (row["size_bytes"], row["parameters"], row["quantization"]) == (SIZE_BYTES, PARAMETERS, "Q4_1")
     assert (row["context_length"], row["loaded"]) == (8192, True)
+    assert (row["model"], row["aliases"]) == ("smol", ["smollm2"])
     loaded = opskit("models", "loaded", "--json", *options, home=home, env=NO_NODES)
     (row,) = loaded.document["models"]
     assert (row["model"], row["size_bytes"], row["context_length"]) == ("smol", SIZE_BYTES, 512)
