@@ -13,7 +13,7 @@ from typing import NoReturn
 from opskit.checks.probe_record import NodeProbe, ProbeOptions
 from opskit.checks.probe_stages import ProbeFailed, Stages
 from opskit.checks.probe_token import FirstToken, ask_for_answer, ask_for_token
-from opskit.checks.remedies import address_setting, stranger_remedy
+from opskit.checks.remedies import address_remedy, stranger_remedy
 from opskit.checks.runner_assessment import (
     RunnerAssessment,
     assess_runner,
@@ -61,6 +61,9 @@ async def probe_node(survey: Survey, config: NodeConfig, options: ProbeOptions) 
         probing.fault = failed.fault
     except TimeoutError:
         state, detail = NodeState.WEDGED, f"the probe was ended after {limit:.0f} s"
+    problem = probing.facts.address_problem
+    if problem is not None and probing.facts.error is None:
+        detail = f"{problem.detail}; {detail}"
     return NodeProbe(
         config=config,
         options=options,
@@ -214,16 +217,13 @@ class _Probing:
         raise ProbeFailed(assessment.state, assessment.detail, remedy)
 
     def _end_at_address(self, facts: NodeFacts, problem: AddressProblem) -> NoReturn:
-        remedy = problem.remedy
-        if problem.address is not None:
-            remedy = f"set {address_setting(self.config)} to {problem.address}"
         if facts.tcp is not None and facts.tcp.problem is None:
             self.stages.connected(facts.tcp, self.survey.config.budgets.connect_s)
         name = "http" if facts.failed is ReadingStep.HTTP else "tcp"
         self.stages.add(name, Status.FAIL, facts.http_s, problem.detail)
         is_relayed = facts.error is not None and facts.error.relayed
         state = NodeState.FAILING if facts.fault is None or is_relayed else state_of(facts.fault)
-        raise ProbeFailed(state, problem.detail, remedy)
+        raise ProbeFailed(state, problem.detail, address_remedy(self.config, problem))
 
     def _saw_slots(self, total: int, busy: int) -> None:
         self.slots = (total, busy)
@@ -240,7 +240,9 @@ class _Probing:
             stages.add("http", Status.FAIL, facts.http_s, detail)
             is_stranger = classify(facts.error).kind is FaultKind.BAD_PAYLOAD
             raise ProbeFailed(state, detail, stranger_remedy(self.config) if is_stranger else None)
-        stages.add("http", Status.PASS, facts.http_s, facts.version or "")
+        problem = facts.address_problem
+        words = facts.version or "" if problem is None else problem.detail
+        stages.add("http", Status.PASS if problem is None else Status.WARN, facts.http_s, words)
         if facts.failed is ReadingStep.MODELS and facts.error is not None:
             state, detail = await stages.reason(facts.error, facts.models_s)
             stages.add("models", Status.FAIL, facts.models_s, detail)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from opskit.checks.probe_stages import ProbeStage, process_json
-from opskit.checks.remedies import agent_remedy, node_remedy
+from opskit.checks.remedies import address_remedy, agent_remedy, node_remedy
 from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.agent import AgentFacts
@@ -110,7 +110,7 @@ class NodeProbe(_TargetProbe):
         required = self.config.required or self.options.required
         match self.state:
             case NodeState.OK:
-                return Status.PASS
+                return Status.PASS if self.facts.address_problem is None else Status.WARN
             case NodeState.SLOW:
                 return Status.WARN
             case NodeState.IDLE | NodeState.BUSY | NodeState.LOADING:
@@ -121,6 +121,9 @@ class NodeProbe(_TargetProbe):
                 return Status.FAIL
 
     def advice(self) -> str | None:
+        problem = self.facts.address_problem
+        if problem is not None and self.facts.error is None:
+            return address_remedy(self.config, problem)
         return self.remedy or node_remedy(
             self.config, self.state, model=self.model, process=self.process, kind=self.facts.kind
         )

@@ -69,7 +69,7 @@ KNOWN = (
         "address-wrong", "nodes", "what leads to a node: scheme, path, certificate, redirect, proxy, ::1"
     ),
     KnownCause("port-taken", "nodes", "who really holds the port of a node or an agent"),
-    KnownCause("wrong-server", "nodes", "an Ollama address behind which an MLX server answers"),
+    KnownCause("wrong-server", "nodes", "addresses of Ollama, MLX and llama.cpp that lead to one another"),
     KnownCause("two-servers", "nodes", "two servers on one port: localhost means now this one, now that one"),
     KnownCause("process-stopped", "nodes", "servers whose process is stopped (SIGSTOP)"),
     KnownCause(

@@ -1,20 +1,22 @@
 """Why a node does not answer at its address, and the address at which it does.
 
-Only addresses of the same host are tried, and the target of a redirect, with requests that cost nothing and
-without the key of the node.
+Only addresses of the same host and of other nodes are tried, and the target of a redirect, with requests that
+cost nothing and without the key of the node.
 """
 
 import asyncio
 import contextlib
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from opskit.config.origins import NODES
 from opskit.config.schema import NodeConfig
 from opskit.providers.base import CallCause, CallError, TlsProblem
 from opskit.providers.http import HttpClient
+from opskit.providers.kinds import ServerKind, expected_kind, is_misplaced, source_of
 from opskit.providers.node import detect
 from opskit.system.network import endpoint
 
@@ -62,6 +64,31 @@ async def examine_address(config: NodeConfig, error: CallError) -> AddressProble
     if parts.path and (error.cause is CallCause.PAYLOAD or error.status in (404, 405)):
         return await _of_path(config, parts)
     return None
+
+
+async def examine_kind(
+    config: NodeConfig, kind: ServerKind, others: Iterable[NodeConfig]
+) -> AddressProblem | None:
+    """Return what is wrong where another kind of server answers than the node is configured as.
+
+    What is configured is looked for at the addresses of the other nodes, then at its usual port.
+    """
+    if config.protocol != "auto" or not is_misplaced(config.source, kind):
+        return None
+    expected = expected_kind(config.source)
+    parts = urlsplit(config.url)
+    ports = [port for source, port in NODES.values() if source == config.source]
+    usual = [_url(parts, port=port, path="") for port in (*ports, expected.default_port)]
+    named = [other.url for other in others if other.source != "openai"]
+    detail = f"{kind.phrase} answers at the address of {expected.phrase} ({config.url})"
+    for address in dict.fromkeys((*named, *usual)):
+        if address != config.url and await _answers(config, address, expected):
+            return AddressProblem(detail, address=address)
+    remedy = (
+        f"give {config.name} the address of {expected.phrase}; to keep this server name it as what it is: "
+        f"`nodes: {{NAME: {{url: {config.url}, source: {source_of(kind)}}}}}`"
+    )
+    return AddressProblem(detail, remedy)
 
 
 def _of_way_out(parts: SplitResult, error: CallError) -> AddressProblem:
@@ -171,16 +198,19 @@ def _of_proxy(config: NodeConfig, error: CallError) -> AddressProblem:
     return AddressProblem(detail, remedy)
 
 
-async def _answers(config: NodeConfig, url: str) -> bool:
-    """Tell whether a model server answers at an address; one that wants a key answers."""
+async def _answers(config: NodeConfig, url: str, expected: ServerKind | None = None) -> bool:
+    """Tell whether a model server answers at an address, one of a kind where that is given.
+
+    One that wants a key answers, and its kind is not known.
+    """
     http = HttpClient(url, connect_s=_TRY_S, metadata_s=_TRY_S)
     try:
-        await detect(http, replace(config, url=url, api_key=None))
+        kind = (await detect(http, replace(config, url=url, api_key=None))).kind
     except CallError as error:
-        return error.status in (401, 403) and not error.relayed
+        return expected is None and error.status in (401, 403) and not error.relayed
     finally:
         await http.aclose()
-    return True
+    return expected in (None, kind)
 
 
 async def _speaks_tls(url: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from opskit.config.schema import NodeConfig
-from opskit.facts.address import AddressProblem, examine_address
+from opskit.facts.address import AddressProblem, examine_address, examine_kind
 from opskit.facts.connection import not_connected
 from opskit.facts.survey import Survey
 from opskit.llm.catalog import NodeView, generates
@@ -38,10 +38,10 @@ class NodeFacts:
     """One node as it answered in one reading.
 
     `failed` is the first step that did not work, `error` the call that failed, and `address_problem` what is
-    wrong with the address, where that explains it. A residency that is not
-    told fails nothing: `silence` is the call that failed, None too where the server never tells. `models` are
-    those that can chat, None where the list was not read; `resident` those of them that are loaded, known
-    only with `residency_known`.
+    wrong with the address, where that explains it; without an `error` it leads to a server of another kind.
+    A residency that is not told fails nothing: `silence` is the call that failed, None too where the server
+    never tells. `models` are those that can chat, None where the list was not read; `resident` those of them
+    that are loaded, known only with `residency_known`.
     """
 
     config: NodeConfig
@@ -112,9 +112,12 @@ async def read_node(survey: Survey, config: NodeConfig) -> NodeFacts:
         # Another server may have taken the port since this run last asked.
         node.forget()
         facts = replace(await read_metadata(node), tcp=tcp)
-    if facts.error is None or facts.failed not in (ReadingStep.TCP, ReadingStep.HTTP):
-        return facts
-    return replace(facts, address_problem=await examine_address(config, facts.error))
+    problem = None
+    if facts.error is not None and facts.failed in (ReadingStep.TCP, ReadingStep.HTTP):
+        problem = await examine_address(config, facts.error)
+    elif facts.kind is not None:
+        problem = await examine_kind(config, facts.kind, survey.config.nodes)
+    return replace(facts, address_problem=problem)
 
 
 async def read_metadata(node: Node, before: NodeFacts | None = None) -> NodeFacts:

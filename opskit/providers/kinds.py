@@ -5,7 +5,7 @@ Code outside this package decides by the attributes of a kind, never by its name
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -182,6 +182,8 @@ OPENAI: Final = ServerKind(
     tells_residency=False,
     lists_every_model=False,
 )
+#: One at the address of an MLX server that does not say what it is: what is safe with mlx_lm.server is safe.
+UNNAMED_MLX: Final = replace(MLX_LM, name=OPENAI.name, label=OPENAI.label, phrase=OPENAI.phrase)
 
 _BY_SOURCE: Final[dict[Source, ServerKind]] = {
     "ollama": OLLAMA,
@@ -194,3 +196,18 @@ _BY_SOURCE: Final[dict[Source, ServerKind]] = {
 def expected_kind(source: Source) -> ServerKind:
     """Return the kind of server that a node of this `source` is configured as."""
     return _BY_SOURCE[source]
+
+
+def source_of(kind: ServerKind) -> Source:
+    """Return the `source` under which a server of this kind is configured."""
+    return next((source for source, known in _BY_SOURCE.items() if known is kind), "openai")
+
+
+def is_misplaced(source: Source, kind: ServerKind) -> bool:
+    """Tell whether a server is surely another than the one that its node is configured as.
+
+    `openai` may be any, and any server in the OpenAI style may run models of MLX.
+    """
+    expected = expected_kind(source)
+    is_other = kind is not expected and expected is not OPENAI
+    return is_other and (expected.own_protocol or source_of(kind) != "openai")

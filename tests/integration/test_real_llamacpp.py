@@ -181,6 +181,22 @@ def test_behind_the_address_of_mlx_it_is_still_itself(real_llamacpp, home):
     assert [row["name"] for row in listed.document["models"]] == ["smol"]
 
 
+def test_swapped_with_a_real_mlx_server_both_are_named(real_llamacpp, real_mlx, home, configured):
+    """`probe` and `doctor` tell which server answers where, and the address to write for each node."""
+    options = configured(real_mlx)
+    env = {"OLLAMA_API_URL": "", "MLX_API_URL": real_llamacpp.url}
+    path = Path(options[1])
+    path.write_text(path.read_text().replace('"mlx": null, ', ""))
+    probed = opskit("probe", "--json", *options, home=home, env=env)
+    mlx, llm = probed.finding("mlx"), probed.finding("llm")
+    assert (mlx["status"], mlx["remedy"]) == ("warn", f"set MLX_API_URL to {real_mlx.url}")
+    assert (llm["status"], llm["remedy"]) == ("warn", f"set `nodes.llm.url` to {real_llamacpp.url}")
+    assert mlx["detail"].startswith("llama.cpp's server answers at the address of an MLX server")
+    result = opskit("doctor", "--json", *options, home=home, env=env)
+    (cause,) = [cause for cause in result.document["causes"] if cause["id"] == "wrong-server"]
+    assert (cause["status"], cause["title"]) == ("warn", "the addresses of mlx and llm are swapped")
+
+
 def test_a_full_server_is_busy_and_is_not_asked(own_real_llamacpp, home, configured):
     """With its only slot at work no question is put behind the others, and the reason is told."""
     server = own_real_llamacpp("--slots", "1", "--context", "4096")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from opskit.checks.agent_probe import probe_agent
 from opskit.checks.node_probe import limit_s, probe_node
 from opskit.checks.probe_record import AgentProbe, NodeProbe, ProbeOptions
+from opskit.checks.remedies import address_remedy
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
@@ -18,9 +19,10 @@ from opskit.facts.model_memory import read_cache_sizes, read_prompt
 from opskit.facts.node import ReadingStep
 from opskit.llm.faults import Fault, FaultKind
 from opskit.providers.kinds import expected_kind
+from opskit.result import Status
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
-from opskit.text import counted
+from opskit.text import counted, listing
 
 GONE = (NodeState.REFUSED, NodeState.UNREACHABLE)
 _OPEN = (NodeState.IDLE, NodeState.BUSY, NodeState.LOADING)
@@ -98,6 +100,7 @@ _AGENT = assessment("agent", AgentConfig, _agent, lambda agent: str(agent.name),
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
+    yield from _misplaced(evidence)
     for probe in evidence.nodes:
         yield from _of_node(probe, evidence)
     yield from _two_servers(evidence)
@@ -127,29 +130,55 @@ def _of_node(probe: NodeProbe, evidence: Evidence) -> Iterator[Cause]:
     config, facts = probe.config, probe.facts
     fault = facts.fault if facts.failed in (ReadingStep.TCP, ReadingStep.HTTP) else None
     expected = expected_kind(config.source)
-    if facts.address_problem is not None:
+    if facts.address_problem is not None and facts.error is not None:
         yield _wrong_address(probe, facts.address_problem, evidence)
         return
     if fault is not None and probe.state is NodeState.FAILING and _is_stranger(fault):
         words = f"it answers, but not as a model server: {fault.detail}"
         yield _port_taken(config, expected.phrase, words, evidence)
         return
-    if expected.own_protocol and config.protocol == "auto" and facts.kind not in (expected, None):
-        yield Cause(
-            id="wrong-server",
-            target=config.name,
-            title=f"behind the {expected.label} address {config.url} answers {facts.kind.phrase}",
-            evidence=(f"it is {facts.kind.label}; clients of {expected.label}'s own API get nothing there",),
-            remedy="`opskit config show` tells where the address comes from; Ollama's port is usually 11434, "
-            "MLX's 11435",
-            claims=claims_of(config.name),
-            code="COMM_001",
-        )
     stopped = _stopped_process(probe, evidence)
     if stopped is not None:
         yield stopped
     elif (cause := _condition(probe, evidence)) is not None:
         yield cause
+
+
+def _misplaced(evidence: Evidence) -> Iterator[Cause]:
+    """Servers of another kind than their nodes are configured as; swapped addresses are one cause."""
+    problems = {
+        probe.config.url: (probe, probe.facts.address_problem)
+        for probe in evidence.nodes
+        if probe.facts.address_problem is not None and probe.facts.error is None
+    }
+    swapped = [url for url, (_, problem) in problems.items() if problem.address in problems]
+    for urls in (swapped, *([url] for url in problems if url not in swapped)):
+        pairs = [problems[url] for url in urls]
+        if not pairs:
+            continue
+        names = [probe.config.name for probe, _ in pairs]
+        kinds = [expected_kind(probe.config.source) for probe, _ in pairs]
+        title = (
+            f"the addresses of {listing(names, separator=' and ')} are swapped"
+            if len(pairs) > 1
+            else pairs[0][1].detail
+        )
+        is_deaf = any(kind.own_protocol for kind in kinds)
+        yield Cause(
+            id="wrong-server",
+            target=names[0],
+            title=title,
+            evidence=(
+                *(problem.detail for _, problem in pairs if len(pairs) > 1),
+                *(f"{kind.label}'s own clients get nothing there" for kind in kinds if kind.own_protocol),
+            ),
+            remedy="; ".join(
+                filter(None, (address_remedy(probe.config, problem) for probe, problem in pairs))
+            ),
+            status=Status.FAIL if is_deaf else Status.WARN,
+            claims=frozenset().union(*map(claims_of, names)),
+            code="COMM_001",
+        )
 
 
 def _wrong_address(probe: NodeProbe, problem: AddressProblem, evidence: Evidence) -> Cause:
