@@ -70,6 +70,9 @@ KNOWN = (
     ),
     KnownCause("port-taken", "nodes", "who really holds the port of a node or an agent"),
     KnownCause("wrong-server", "nodes", "addresses of Ollama, MLX and llama.cpp that lead to one another"),
+    KnownCause(
+        "ollama-host-port", "nodes", "an OLLAMA_HOST with a scheme and no port, which means port 80 or 443"
+    ),
     KnownCause("two-servers", "nodes", "two servers on one port: localhost means now this one, now that one"),
     KnownCause("process-stopped", "nodes", "servers whose process is stopped (SIGSTOP)"),
     KnownCause(

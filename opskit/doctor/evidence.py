@@ -121,6 +121,11 @@ class Evidence:
             if restore.covers(paths)
         )
 
+    def has_answered(self, member: Member) -> bool:
+        """Tell whether a log of the last hour has an answer from this very address."""
+        calls = (call for requests in self.requests for call in requests.calls)
+        return any(call.outcome == "ok" and call.url == member.url for call in calls)
+
     def owners(self, member: Member) -> tuple[PortOwner, ...]:
         """Who listens on the port of a node or an agent, when that is a port of this machine."""
         return self.ports.get(endpoint(member.url)[1], ()) if is_loopback(member.url) else ()

@@ -51,7 +51,7 @@ async def examine_address(config: NodeConfig, error: CallError) -> AddressProble
     if error.location is not None:
         return await _of_redirect(config, error.location)
     if error.cause is CallCause.REFUSED:
-        return await _of_family(config, parts)
+        return await _of_family(config, parts) or await _of_port(config, parts)
     if config.proxy is not None and error.cause is not CallCause.TLS:
         # Whatever else is tried would not go through the proxy.
         return None
@@ -61,8 +61,8 @@ async def examine_address(config: NodeConfig, error: CallError) -> AddressProble
         problem = await _of_plain_http(config, parts)
         if problem is not None:
             return problem
-    if parts.path and (error.cause is CallCause.PAYLOAD or error.status in (404, 405)):
-        return await _of_path(config, parts)
+    if error.cause is CallCause.PAYLOAD or error.status in (404, 405):
+        return await _of_path(config, parts) or await _of_port(config, parts)
     return None
 
 
@@ -76,12 +76,9 @@ async def examine_kind(
     if config.protocol != "auto" or not is_misplaced(config.source, kind):
         return None
     expected = expected_kind(config.source)
-    parts = urlsplit(config.url)
-    ports = [port for source, port in NODES.values() if source == config.source]
-    usual = [_url(parts, port=port, path="") for port in (*ports, expected.default_port)]
     named = [other.url for other in others if other.source != "openai"]
     detail = f"{kind.phrase} answers at the address of {expected.phrase} ({config.url})"
-    for address in dict.fromkeys((*named, *usual)):
+    for address in dict.fromkeys((*named, *_usual(config, ""))):
         if address != config.url and await _answers(config, address, expected):
             return AddressProblem(detail, address=address)
     remedy = (
@@ -89,6 +86,13 @@ async def examine_kind(
         f"`nodes: {{NAME: {{url: {config.url}, source: {source_of(kind)}}}}}`"
     )
     return AddressProblem(detail, remedy)
+
+
+def _usual(config: NodeConfig, path: str) -> Iterator[str]:
+    """Yield the addresses at which the kind of server that a node is configured as listens by default."""
+    ports = [port for source, port in NODES.values() if source == config.source]
+    for port in dict.fromkeys((*ports, expected_kind(config.source).default_port)):
+        yield _url(urlsplit(config.url), port=port, path=path)
 
 
 def _of_way_out(parts: SplitResult, error: CallError) -> AddressProblem:
@@ -114,6 +118,18 @@ async def _of_family(config: NodeConfig, parts: SplitResult) -> AddressProblem |
         f"nothing listens on {_authority(host, port)}; a model server answers on {_authority(other, port)}"
     )
     return AddressProblem(detail, address=address)
+
+
+async def _of_port(config: NodeConfig, parts: SplitResult) -> AddressProblem | None:
+    """An address without a port, which means that of its scheme: 80 or 443."""
+    host, port = endpoint(config.url)
+    if config.source == "openai" or port != {"http": 80, "https": 443}[parts.scheme]:
+        return None
+    detail = f"no model server answers on {_authority(host, port)}, the port of {parts.scheme}"
+    for address in _usual(config, parts.path):
+        if await _answers(config, address):
+            return AddressProblem(f"{detail}; one answers at {address}", address=address)
+    return None
 
 
 async def _of_tls(config: NodeConfig, parts: SplitResult, error: CallError) -> AddressProblem | None:

@@ -10,6 +10,7 @@ from opskit.checks.remedies import address_remedy
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
+from opskit.doctor.areas import ollama_host
 from opskit.doctor.areas.containers import of_member
 from opskit.doctor.cause import Cause, Fix, key_of
 from opskit.doctor.evidence import Evidence
@@ -105,11 +106,12 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
         yield from _of_node(probe, evidence)
     yield from _two_servers(evidence)
     if _nobody_answers(evidence):
+        is_outside = evidence.target.in_docker and not any(map(evidence.has_answered, evidence.config.nodes))
         yield Cause(
             id="node-down",
             title="no model server answers",
             evidence=tuple(f"{probe.config.name}: {probe.detail}" for probe in evidence.nodes),
-            remedy=_START_IN_DOCKER if evidence.target.in_docker else _START,
+            remedy=_START_IN_DOCKER if is_outside else _START,
             claims=frozenset(f"node {probe.config.name}" for probe in evidence.nodes),
             code="MODEL_001",
         )
@@ -130,6 +132,10 @@ def _of_node(probe: NodeProbe, evidence: Evidence) -> Iterator[Cause]:
     config, facts = probe.config, probe.facts
     fault = facts.fault if facts.failed in (ReadingStep.TCP, ReadingStep.HTTP) else None
     expected = expected_kind(config.source)
+    ports = tuple(ollama_host.of_node(probe, evidence))
+    if ports:
+        yield from ports[:1]
+        return
     if facts.address_problem is not None and facts.error is not None:
         yield _wrong_address(probe, facts.address_problem, evidence)
         return
