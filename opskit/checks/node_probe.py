@@ -21,9 +21,8 @@ from opskit.checks.runner_assessment import (
     assess_unserved,
     is_idle,
 )
-from opskit.checks.state import NodeState, state_of
+from opskit.checks.state import NodeState
 from opskit.config.schema import Config, NodeConfig
-from opskit.facts.address import AddressProblem
 from opskit.facts.node import NodeFacts, ReadingStep, read_node
 from opskit.facts.runner import read_runners
 from opskit.facts.survey import Survey
@@ -216,25 +215,17 @@ class _Probing:
         self.stages.add("runner", status, seconds, assessment.detail)
         raise ProbeFailed(assessment.state, assessment.detail, remedy)
 
-    def _end_at_address(self, facts: NodeFacts, problem: AddressProblem) -> NoReturn:
-        if facts.tcp is not None and facts.tcp.problem is None:
-            self.stages.connected(facts.tcp, self.survey.config.budgets.connect_s)
-        name = "http" if facts.failed is ReadingStep.HTTP else "tcp"
-        self.stages.add(name, Status.FAIL, facts.http_s, problem.detail)
-        is_relayed = facts.error is not None and facts.error.relayed
-        state = NodeState.FAILING if facts.fault is None or is_relayed else state_of(facts.fault)
-        raise ProbeFailed(state, problem.detail, address_remedy(self.config, problem))
-
     def _saw_slots(self, total: int, busy: int) -> None:
         self.slots = (total, busy)
 
     async def _judge_facts(self) -> None:
         """The stages that cost the server nothing: tcp, http, models, resident. Raises ProbeFailed."""
         facts, stages = self.facts, self.stages
-        if facts.address_problem is not None and facts.error is not None:
-            self._end_at_address(facts, facts.address_problem)
+        connect_s = self.survey.config.budgets.connect_s
+        if facts.address_problem is not None and facts.error is not None and facts.tcp is not None:
+            stages.end_at_address(facts.address_problem, facts.error, facts.tcp, facts.http_s, connect_s)
         if facts.tcp is not None:
-            stages.connected(facts.tcp, self.survey.config.budgets.connect_s)
+            stages.connected(facts.tcp, connect_s)
         if facts.failed is ReadingStep.HTTP and facts.error is not None:
             state, detail = await stages.reason(facts.error, facts.http_s)
             stages.add("http", Status.FAIL, facts.http_s, detail)

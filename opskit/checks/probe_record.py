@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from opskit.checks.probe_stages import ProbeStage, process_json
-from opskit.checks.remedies import address_remedy, agent_remedy, node_remedy
+from opskit.checks.remedies import address_remedy, agent_remedy, node_remedy, stranger_remedy
 from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.agent import AgentFacts
@@ -121,9 +121,8 @@ class NodeProbe(_TargetProbe):
                 return Status.FAIL
 
     def advice(self) -> str | None:
-        problem = self.facts.address_problem
-        if problem is not None and self.facts.error is None:
-            return address_remedy(self.config, problem)
+        if self.facts.address_problem is not None:
+            return address_remedy(self.config, self.facts.address_problem)
         return self.remedy or node_remedy(
             self.config, self.state, model=self.model, process=self.process, kind=self.facts.kind
         )
@@ -172,6 +171,10 @@ class AgentProbe(_TargetProbe):
                 return Status.FAIL
 
     def advice(self) -> str | None:
+        if self.facts.address_problem is not None:
+            return address_remedy(self.config, self.facts.address_problem)
+        if self.state is NodeState.FAILING and self.facts.is_stranger:
+            return stranger_remedy(self.config)
         return agent_remedy(self.config, self.state)
 
     def evidence(self) -> dict[str, Any]:

@@ -43,13 +43,12 @@ def node_remedy(
             return f"set {address_setting(node)}"
 
 
-def stranger_remedy(node: NodeConfig) -> str:
-    """Return what to type where something answers that is no model server."""
-    port = endpoint(node.url)[1]
-    shows = (
-        f"`opskit verify --add port port={port}` shows what listens there; " if is_loopback(node.url) else ""
-    )
-    return f"{shows}correct {address_setting(node)} (`opskit config show` tells where it comes from)"
+def stranger_remedy(member: NodeConfig | AgentConfig) -> str:
+    """Return what to type where something answers that is no model server, or no agent."""
+    port = endpoint(member.url)[1]
+    shows = f"`opskit verify --add port port={port}` shows what listens there; "
+    shows = shows if is_loopback(member.url) else ""
+    return f"{shows}correct {address_setting(member)} (`opskit config show` tells where it comes from)"
 
 
 def agent_remedy(agent: AgentConfig, state: NodeState) -> str | None:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from opskit.config.schema import AgentConfig, Budgets
+from opskit.config.schema import AgentConfig, Budgets, NodeConfig
 from opskit.providers.base import CallCause, CallError
 from opskit.providers.http import HttpClient
+from opskit.providers.node import detect
 from opskit.tags import correlation_id
 from opskit.trace.span import current_span
 
@@ -52,14 +53,20 @@ class AgentClient:
         )
 
     async def status(self, *, timeout_s: float | None = None) -> Mapping[str, Any]:
-        """`GET /status`; an agent that has none (404) is asked for `/health`."""
+        """`GET /status`; an agent that has none (404) is asked for `/health`, as model servers have one too.
+
+        Raises CallError(PAYLOAD) for a page of something else.
+        """
         try:
             body = await self._http.get_json("/status", timeout_s=timeout_s)
         except CallError as error:
             if error.status != 404:
                 raise
             body = await self._http.get_json("/health", timeout_s=timeout_s)
-        return body if isinstance(body, Mapping) else {}
+            await self._refuse_model_server()
+        if not isinstance(body, Mapping):
+            raise CallError(CallCause.PAYLOAD, "its status page is not an object", status=200)
+        return body
 
     async def run(
         self,
@@ -98,6 +105,13 @@ class AgentClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    async def _refuse_model_server(self) -> None:
+        try:
+            server = await detect(self._http, NodeConfig(self.name, self.config.url, "openai"))
+        except CallError:
+            return
+        raise CallError(CallCause.PAYLOAD, f"{server.kind.phrase} answers there, not an agent", status=200)
 
     async def _poll(
         self, accepted: Mapping[str, Any], task: str, on_state: Callable[[str], None], patience_s: float

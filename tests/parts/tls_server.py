@@ -1,4 +1,4 @@
-"""Ollama's pages over plain HTTP or TLS, with certificates of every kind made on the spot."""
+"""Pages of Ollama or others over plain HTTP or TLS, with certificates of every kind made on the spot."""
 
 import datetime as dt
 import ipaddress
@@ -93,8 +93,12 @@ def pages(
     headers: dict[str, str] | None = None,
     body: bytes | None = None,
     redirect: str = "",
+    content: dict[str, Any] = PAGES,
 ) -> Iterator[int]:
-    """A server on a free port, which is yielded; `redirect` sends each page to the same page elsewhere."""
+    """A server on a free port, which is yielded; `redirect` sends each page to the same page elsewhere.
+
+    `content` are its pages, as JSON; all others are 404.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
@@ -104,7 +108,7 @@ def pages(
             return (headers or {}).get("Server", "")
 
         def do_GET(self) -> None:
-            page = PAGES.get(self.path)
+            page = content.get(self.path)
             text = json.dumps(page).encode() if body is None else body
             code = status if page is not None or status != 200 else 404
             self.send_response(308 if redirect else code)

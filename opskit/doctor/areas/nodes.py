@@ -187,8 +187,9 @@ def _misplaced(evidence: Evidence) -> Iterator[Cause]:
         )
 
 
-def _wrong_address(probe: NodeProbe, problem: AddressProblem, evidence: Evidence) -> Cause:
-    origin = evidence.origins.get(f"nodes.{probe.config.name}.url")
+def _wrong_address(probe: NodeProbe | AgentProbe, problem: AddressProblem, evidence: Evidence) -> Cause:
+    group = "nodes" if isinstance(probe, NodeProbe) else "agents"
+    origin = evidence.origins.get(f"{group}.{probe.config.name}.url")
     words = f"the address of {probe.config.name} is {probe.config.url}" + (f" ({origin})" if origin else "")
     return replace(
         _base(probe, evidence), id="address-wrong", title=problem.detail, evidence=(words,), code="COMM_002"
@@ -202,6 +203,9 @@ def _is_stranger(fault: Fault) -> bool:
 
 def _of_agent(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
     config, state = probe.config, probe.state
+    if probe.facts.address_problem is not None:
+        yield _wrong_address(probe, probe.facts.address_problem, evidence)
+        return
     if state is NodeState.FAILING and probe.facts.is_stranger:
         words = f"it answers, but not as an agent: {probe.detail}"
         yield _port_taken(config, config.name, words, evidence)
