@@ -191,4 +191,5 @@ async def test_a_model_server_is_no_agent(front: Front, real_llamacpp: RealLlama
     """Its health page is one, and is not that of an agent."""
     probe = await agent_at(real_llamacpp.url, tmp_path)
     assert probe.state is NodeState.FAILING
-    assert "llama.cpp's server answers there, not an agent" in probe.detail
+    assert probe.detail == "llama.cpp's server answers there, not an agent"
+    assert "VICTORIA_URL" in (probe.advice() or "")
