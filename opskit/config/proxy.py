@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 
 from opskit.config.schema import NodeConfig, Secret
 
+#: Of these only SOCKS 5 can be used; the others are named when they fail, and never passed over.
+SOCKS = ("socks5", "socks5h", "socks4", "socks4a", "socks")
 _VARIABLES = {
     "http": ("http_proxy", "all_proxy", "ALL_PROXY"),
     "https": ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"),
 }
 _EXCEPTIONS = ("no_proxy", "NO_PROXY")
-_DEFAULT_PORTS = {"http": 1080, "https": 443}
+_DEFAULT_PORTS = {"http": 1080, "https": 443, **dict.fromkeys(SOCKS, 1080)}
 #: Ends of names that lead nowhere on the internet.
 _PRIVATE_NAMES = (".local", ".localhost", ".internal", ".lan", ".home.arpa")
 
@@ -41,7 +43,7 @@ def without_password(proxy: str) -> str:
 
 
 def _url(text: str) -> Secret | None:
-    """Return a usable proxy; None for nothing and for what is no HTTP proxy (SOCKS)."""
+    """Return a proxy with its port; None for nothing and for what is no address of one."""
     if not text or not text.isascii() or not text.isprintable():
         return None
     text = text if "://" in text else f"http://{text}"

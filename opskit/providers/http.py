@@ -139,7 +139,7 @@ class HttpClient:
             headers["Connection"] = "close"
         again = False
         while True:
-            opened: list[bool] = []
+            opened: list[Any] = []
             connecting.set(opened)
             request = self._client.build_request(
                 method, path, content=content, headers=headers, extensions={"trace": trace}
