@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from opskit.config.origins import AGENTS, NODES
 from opskit.config.schema import AgentConfig, Budgets, NodeConfig
 from opskit.providers.agent import AgentClient
-from opskit.providers.base import CallCause, CallError, TlsProblem
+from opskit.providers.base import CallCause, CallError, TlsProblem, without_reason
 from opskit.providers.failures import error_text, proxy_name
 from opskit.providers.http import HttpClient
 from opskit.providers.kinds import ServerKind, expected_kind, is_misplaced, source_of
@@ -117,8 +117,10 @@ async def examine_address(config: NodeConfig | AgentConfig, error: CallError) ->
     is_stranger = error.cause is CallCause.PAYLOAD
     if problem is None and (is_stranger or error.status in (404, 405)):
         problem = await _of_path(server) or await _of_port(server)
-    if problem is None and (is_stranger or error.status in (401, 403)):
-        problem = await _of_login(server)
+    if problem is None and error.status in (401, 403):
+        problem = _of_login(server, error)
+    if problem is None and is_stranger:
+        problem = await _of_page(server)
     return problem
 
 
@@ -267,8 +269,26 @@ def _of_proxy(server: _Server, error: CallError) -> AddressProblem:
     return AddressProblem(detail, remedy)
 
 
-async def _of_login(server: _Server) -> AddressProblem | None:
+def _of_login(server: _Server, error: CallError) -> AddressProblem | None:
     """What wants a person to log in before the server, and a server that refuses the name it is asked by."""
+    who, status = proxy_name(error.server), f"HTTP {error.status}"
+    if error.status == 401 and error.challenge in _PEOPLE:
+        wants = f"{who or 'something'} wants a user name and password ({status}, {error.challenge})"
+        return _login(server, f"{wants} before {server.noun}")
+    if error.status == 403 and error.text == without_reason(403) and "/api/version" in server.pages:
+        # Ollama answers so to a name that is not its own (wire facts A1).
+        name = server.parts.hostname
+        remedy = f"write localhost or the address of the machine instead of {name}"
+        if who is not None:
+            remedy = "let it send the host name localhost (nginx: `proxy_set_header Host localhost;`)"
+        return AddressProblem(f"the server refuses requests for the host name {name} ({status})", remedy)
+    if error.is_page and who is not None:
+        return _login(server, f"{who} refuses requests ({error.text}) before {server.noun}")
+    return None
+
+
+async def _of_page(server: _Server) -> AddressProblem | None:
+    """A page on which a person logs in, where a page of the server is expected."""
     http = HttpClient(server.url, connect_s=_TRY_S, metadata_s=_TRY_S)
     try:
         reply = await http.get(server.pages[0])
@@ -276,25 +296,10 @@ async def _of_login(server: _Server) -> AddressProblem | None:
         return None
     finally:
         await http.aclose()
-    who = proxy_name(http.server)
-    status, body = f"HTTP {reply.status_code}", reply.content.strip()
-    challenge = reply.headers.get("WWW-Authenticate", "").partition(" ")[0].lower()
-    if reply.status_code == 401 and challenge in _PEOPLE:
-        wants = f"{who or 'something'} wants a user name and password ({status}, {challenge})"
-        return _login(server, f"{wants} before {server.noun}")
-    if reply.status_code == 403 and not body and "/api/version" in server.pages:
-        # Ollama answers so to a name that is not its own (wire facts A1).
-        name = server.parts.hostname
-        if who is not None:
-            remedy = "let it send the host name localhost (nginx: `proxy_set_header Host localhost;`)"
-        else:
-            remedy = f"write localhost or the address of the machine instead of {name}"
-        return AddressProblem(f"the server refuses requests for the host name {name} ({status})", remedy)
-    title = error_text(body)[0] if body[:1] == b"<" else ""
-    if _PASSWORD.search(body) or (who and title and reply.status_code in (401, 403)):
-        page = f"{who or 'a web server'} answers with a page for people ({status}: {title})"
-        return _login(server, f"{page} before {server.noun}")
-    return None
+    if not _PASSWORD.search(reply.content):
+        return None
+    title, _ = error_text(reply.content)
+    return _login(server, f"a login page answers (HTTP {reply.status_code}: {title}) before {server.noun}")
 
 
 def _login(server: _Server, detail: str) -> AddressProblem:

@@ -235,7 +235,9 @@ class CallError(Exception):
     `phase` tells how far it came: connect, request (sent, no headers yet), stream (headers seen). `status`
     and `retry_after_s` are those of the reply, `text` its error text or a sentence of ours. `error_type` is
     the type of its error body, or its code where that is a word. `tls` is what was wrong with TLS, `location`
-    where a redirect leads, `relayed` that a proxy answered for a server that it could not ask.
+    where a redirect leads, `relayed` that a proxy answered for a server that it could not ask. `server` is
+    how the answering program calls itself, `challenge` the scheme by which it wants a login (`basic`), and
+    `is_page` tells that its reply is a page for people.
     """
 
     def __init__(
@@ -250,6 +252,9 @@ class CallError(Exception):
         tls: TlsProblem | None = None,
         location: str | None = None,
         relayed: bool = False,
+        server: str = "",
+        challenge: str = "",
+        is_page: bool = False,
     ) -> None:
         self.cause = cause
         self.text = text
@@ -260,6 +265,9 @@ class CallError(Exception):
         self.tls = tls
         self.location = location
         self.relayed = relayed
+        self.server = server
+        self.challenge = challenge
+        self.is_page = is_page
         super().__init__(f"{cause.value}: {text}")
 
 

@@ -55,7 +55,7 @@ class OpenAIStyle(Provider):
         """/health where it exists; 503 there means that the generation thread is dead (B1)."""
         if self.kind is MLX_LM:
             response = await self._http.get("/health")
-            if response.status_code >= 500:
+            if not response.is_success:
                 raise CallError(CallCause.STATUS, _ill(response.content), status=response.status_code)
         else:
             await self._http.get_json("/v1/models")

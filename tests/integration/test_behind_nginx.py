@@ -122,9 +122,9 @@ async def test_a_path_that_the_proxy_needs_is_no_mistake(front: Front, tmp_path:
             "nginx wants a user name and password (HTTP 401, basic)",
             "the login",
         ),
-        ("/denied", NodeState.UNAUTHORISED, "(HTTP 403: 403 Forbidden)", "the login"),
+        ("/denied", NodeState.UNAUTHORISED, "nginx refuses requests (403 Forbidden)", "the login"),
         ("/sso", NodeState.FAILING, "redirects to https://sso.example/login: a login stands", "the login"),
-        ("/form", NodeState.FAILING, "a page for people (HTTP 200: Sign in)", "the login"),
+        ("/form", NodeState.FAILING, "a login page answers (HTTP 200: Sign in)", "the login"),
     ],
 )
 async def test_what_stands_before_a_server_is_named(

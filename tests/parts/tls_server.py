@@ -89,13 +89,14 @@ def pages(
     *,
     tls: ssl.SSLContext | None = None,
     host: str = "127.0.0.1",
+    port: int = 0,
     status: int = 200,
     headers: dict[str, str] | None = None,
     body: bytes | None = None,
     redirect: str = "",
     content: dict[str, Any] = PAGES,
 ) -> Iterator[int]:
-    """A server on a free port, which is yielded; `redirect` sends each page to the same page elsewhere.
+    """A server on a free port, or on `port`, which is yielded; `redirect` sends each page to the same page elsewhere.
 
     `content` are its pages, as JSON; all others are 404.
     """
@@ -121,7 +122,7 @@ def pages(
     class Server(_Server):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
-    with Server((host, 0), Handler) as server:
+    with Server((host, port), Handler) as server:
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
