@@ -96,9 +96,9 @@ def pages(
     redirect: str = "",
     content: dict[str, Any] = PAGES,
 ) -> Iterator[int]:
-    """A server on a free port, or on `port`, which is yielded; `redirect` sends each page to the same page elsewhere.
+    """A server on a free port, or on `port`, which is yielded.
 
-    `content` are its pages, as JSON; all others are 404.
+    `content` are its pages, as JSON; all others are 404. `redirect` sends each page to the same one elsewhere.
     """
 
     class Handler(BaseHTTPRequestHandler):
