@@ -13,7 +13,7 @@ from typing import NoReturn
 from opskit.checks.probe_record import NodeProbe, ProbeOptions
 from opskit.checks.probe_stages import ProbeFailed, Stages
 from opskit.checks.probe_token import FirstToken, ask_for_answer, ask_for_token
-from opskit.checks.remedies import address_remedy, stranger_remedy
+from opskit.checks.remedies import stranger_remedy
 from opskit.checks.runner_assessment import (
     RunnerAssessment,
     assess_runner,

@@ -98,7 +98,7 @@ def pages(
 ) -> Iterator[int]:
     """A server on a free port, or on `port`, which is yielded.
 
-    `content` are its pages, as JSON; all others are 404. `redirect` sends each page to the same one elsewhere.
+    `content` are its pages, as JSON; all others are 404. `redirect` sends each to the same one elsewhere.
     """
 
     class Handler(BaseHTTPRequestHandler):

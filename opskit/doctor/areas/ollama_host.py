@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from opskit.checks.node_probe import NodeProbe
+from opskit.checks.probe_record import NodeProbe
 from opskit.config.origins import SERVER_VARIABLE
 from opskit.config.url import port_by_scheme
 from opskit.doctor.cause import Cause
