@@ -49,7 +49,7 @@ class AddressProblem:
     address: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Server:
     """The server that is looked for: `answers` tells whether it is one of its kind at another address.
 
@@ -76,22 +76,24 @@ class _Server:
 
 def _node(config: NodeConfig) -> _Server:
     ports = [port for source, port in NODES.values() if source == config.source]
-    kind = expected_kind(config.source)
     return _Server(
-        "a model server",
-        config.url,
-        partial(_is_node, config),
-        ("/api/version", "/api/tags", "/v1/models"),
-        () if config.source == "openai" else (*ports, kind.default_port),
-        f"nodes.{config.name}.api_key",
+        noun="a model server",
+        url=config.url,
+        answers=partial(_is_node, config),
+        pages=("/api/version", "/api/tags", "/v1/models"),
+        ports=() if config.source == "openai" else (*ports, expected_kind(config.source).default_port),
+        key=f"nodes.{config.name}.api_key",
     )
 
 
 def _agent(config: AgentConfig) -> _Server:
-    ports = (AGENTS[config.name],) if config.name in AGENTS else ()
-    answers = partial(_is_agent, config)
     return _Server(
-        "an agent", config.url, answers, ("/status", "/health"), ports, f"agents.{config.name}.api_key"
+        noun="an agent",
+        url=config.url,
+        answers=partial(_is_agent, config),
+        pages=("/status", "/health"),
+        ports=(AGENTS[config.name],) if config.name in AGENTS else (),
+        key=f"agents.{config.name}.api_key",
     )
 
 
@@ -135,10 +137,11 @@ async def examine_kind(
         return None
     expected = expected_kind(config.source)
     named = [other.url for other in others if other.source != "openai"]
+    addresses = [url for url in dict.fromkeys((*named, *_node(config).usual(""))) if url != config.url]
+    answers = await asyncio.gather(*(_is_node(config, address, expected) for address in addresses))
     detail = f"{kind.phrase} answers at the address of {expected.phrase} ({config.url})"
-    for address in dict.fromkeys((*named, *_node(config).usual(""))):
-        if address != config.url and await _is_node(config, address, expected):
-            return AddressProblem(detail, address=address)
+    if True in answers:
+        return AddressProblem(detail, address=addresses[answers.index(True)])
     remedy = (
         f"give {config.name} the address of {expected.phrase}; to keep this server name it as what it is: "
         f"`nodes: {{NAME: {{url: {config.url}, source: {source_of(kind)}}}}}`"
