@@ -42,6 +42,8 @@ async def _judge(stages: Stages, facts: AgentFacts, whole: Config) -> tuple[Node
     stages.connected(facts.tcp, whole.budgets.connect_s)
     if facts.error is not None:
         state, detail = await stages.reason(facts.error, facts.http_s)
+        if facts.login is not None:
+            state, detail = NodeState.UNAUTHORISED, f"a login stands in front of it: {facts.login}"
         stages.add("http", Status.FAIL, facts.http_s, detail)
         raise ProbeFailed(state, detail)
     stages.add("http", Status.PASS, facts.http_s, "its status page answers")

@@ -167,6 +167,10 @@ class AgentProbe(_TargetProbe):
                 return Status.FAIL
 
     def advice(self) -> str | None:
+        if self.facts.login is not None:
+            key = f"`agents.{self.config.name}.api_key: ${{NAME}}`"
+            url = f"`agents.{self.config.name}.url`"
+            return f"set {url} to its address behind the login; or give a key: {key}"
         return agent_remedy(self.config, self.state)
 
     def evidence(self) -> dict[str, Any]:

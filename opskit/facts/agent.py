@@ -1,8 +1,10 @@
 """One agent as its status page tells of it (SPEC D1). It is given no work."""
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from html.parser import HTMLParser
 from typing import Any
 
 from opskit.config.schema import AgentConfig
@@ -10,21 +12,26 @@ from opskit.facts.connection import not_connected
 from opskit.facts.survey import Survey
 from opskit.llm.faults import Fault, classify
 from opskit.providers.agent import AgentClient, levels_of
-from opskit.providers.base import CallError
+from opskit.providers.base import CallCause, CallError
 from opskit.system.network import TcpResult, connects
+
+#: Words of an address to which one is sent for a login.
+_LOGIN = re.compile(r"\b(?:log-?in|sign-?in|sso|saml|oauth2?|oidc|auth|authorize)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentFacts:
     """One agent as it answered in one reading.
 
-    `page` is its status page, None where it did not answer with one; `error` is then the failed call.
+    `page` is its status page, None where it did not answer with one; `error` is then the failed call, and
+    `login` where a login stands in front of it.
     """
 
     config: AgentConfig
     tcp: TcpResult
     page: Mapping[str, Any] | None = None
     error: CallError | None = None
+    login: str | None = None
     http_s: float = 0.0
 
     @property
@@ -58,5 +65,40 @@ async def read_agent(survey: Survey, config: AgentConfig) -> AgentFacts:
         async with AgentClient(config, survey.config.budgets) as agent:
             page = await agent.status(timeout_s=survey.config.probe.http_s)
     except CallError as error:
-        return replace(facts, error=error, http_s=time.monotonic() - began)
+        http_s = time.monotonic() - began
+        return replace(facts, error=error, login=await _login(survey, config, error), http_s=http_s)
     return replace(facts, page=page, http_s=time.monotonic() - began)
+
+
+async def read_agent_paths(survey: Survey, config: AgentConfig) -> frozenset[str] | None:
+    """Read the paths of an agent's API, which it describes itself; None where it does not."""
+    try:
+        async with AgentClient(config, survey.config.budgets) as agent:
+            return await agent.paths(timeout_s=survey.config.probe.http_s)
+    except CallError:
+        return None
+
+
+async def _login(survey: Survey, config: AgentConfig, error: CallError) -> str | None:
+    """Return where a login stands in front of an agent: a redirect to one, or a page that asks for one."""
+    if error.location is not None and _LOGIN.search(error.location):
+        return error.location
+    if error.cause is not CallCause.PAYLOAD:
+        return None
+    try:
+        async with AgentClient(config, survey.config.budgets) as agent:
+            page = await agent.status_text(timeout_s=survey.config.probe.http_s)
+    except CallError:
+        return None
+    form = _PasswordForm()
+    form.feed(page)
+    return config.url if form.asks else None
+
+
+class _PasswordForm(HTMLParser):
+    """Finds the field of a page into which a password is typed."""
+
+    asks = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.asks = self.asks or (tag == "input" and ("type", "password") in attrs)
