@@ -13,6 +13,7 @@ from opskit.doctor.areas import (
     configuration,
     containers,
     docker,
+    failures,
     machine,
     models,
     nodes,
@@ -27,7 +28,7 @@ from opskit.doctor.target import ExaminationTarget
 from opskit.result import Finding, Status
 
 _EXAMINED = (configuration, machine, addresses, docker, containers, nodes, requests, schedule)
-_DIAGNOSED = (*_EXAMINED, models, settings)
+_DIAGNOSED = (*_EXAMINED, models, settings, failures)
 
 
 def checks(target: ExaminationTarget) -> list[Check]:
