@@ -181,6 +181,11 @@ _BY_TEXT = (
 )
 
 
+def fault_in(text: str) -> FaultKind | None:
+    """Return the fault that a server names in a text, whatever its status; None where it names none."""
+    return next((kind for kind, pattern in _BY_TEXT if pattern.search(text)), None)
+
+
 def classify(error: CallError) -> Fault:
     """The fault behind a failed call; its detail is one line that can be shown."""
     kind, detail = _kind(error), error.text
@@ -220,9 +225,8 @@ def _by_status(error: CallError) -> FaultKind:
     by_status_or_type = _BY_STATUS.get(status) or _BY_TYPE.get(named)
     if by_status_or_type is not None:
         return by_status_or_type
-    for kind, pattern in _BY_TEXT:
-        if pattern.search(text):
-            return kind
+    if (kind := fault_in(text)) is not None:
+        return kind
     if status == 503 and (named == "model_loading" or texts.LOADING.search(text)):
         return FaultKind.LOADING
     if status == 503 or texts.BUSY.search(text):

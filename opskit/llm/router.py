@@ -17,6 +17,7 @@ from opskit.llm.answer import Answer, Ask, Session
 from opskit.llm.attempt import AttemptRunner, AttemptState
 from opskit.llm.call_span import CallSpan
 from opskit.llm.catalog import Catalog, NodeView
+from opskit.llm.context import fitting_context, wanted_context
 from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import LOADED, Fit, fit
 from opskit.llm.health import Health
@@ -26,7 +27,7 @@ from opskit.llm.prompt_cut import PromptCut
 from opskit.llm.refusal import refusal
 from opskit.llm.request_state import RequestState
 from opskit.llm.trials import Trials
-from opskit.providers.base import ModelInfo
+from opskit.providers.base import CallError, ModelInfo
 from opskit.providers.node import Node
 from opskit.system.host import is_loopback
 from opskit.tags import Tag, TagLog, Value
@@ -197,7 +198,11 @@ class Router:
         hold_back: int | None,
     ) -> AsyncGenerator[str, None]:
         """One attempt, noted in health, log and state when it ends."""
-        candidate, ask = attempt.candidate, state.ask
+        ask = state.ask
+        candidate = attempt.candidate
+        if not (ask.strict_context and state.attempts):
+            # Where a prompt that does not fit is to be an error, no second model is loaded to avoid it.
+            candidate = await self._with_context(candidate, ask)
         if state.attempts:
             last = state.attempts[-1]
             self._log.write(
@@ -295,6 +300,25 @@ class Router:
             return None
         await asyncio.sleep(wait_s)
         return candidate
+
+    async def _with_context(self, candidate: Candidate, ask: Ask) -> Candidate:
+        """Choose the context of a model that must be loaded, where nobody configured one (wire facts A3)."""
+        node, view = self._nodes[candidate.node], self.catalog.view(candidate.node)
+        info = next((model for model in view.models if model.name == candidate.model), None) if view else None
+        if candidate.resident or node.config.num_ctx is not None or info is None or view is None:
+            return candidate
+        wanted = wanted_context(ask.messages, ask.max_tokens, info.context_length)
+        if wanted is None or not view.likely_kind.context_per_request:
+            return candidate
+        try:
+            token_bytes = await (await node.provider()).cache_bytes_per_token(candidate.model)
+        except CallError:
+            token_bytes = None
+        free = self._free_memory() if self._local[candidate.node] else None
+        weights = (info.size_bytes or 0) * self._config.memory_factor + self._config.memory_reserve_bytes
+        beside = None if free is None else int(free - weights)
+        chosen = fitting_context(wanted, token_bytes=token_bytes, free_bytes=beside)
+        return replace(candidate, num_ctx=chosen)
 
     def _free_memory(self) -> int | None:
         seen_at, value = self._memory_seen
