@@ -6,10 +6,103 @@ tell is left to the token: a runner that is idle may stand beside a scheduler th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
 from opskit.checks.state import WORKING_CORES, NodeState
 from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth
 from opskit.providers.base import Slot
+
+
+class RunnerState(StrEnum):
+    """What the process behind a model does. `gone`: the server lists the model, and no process serves it."""
+
+    IDLE = "idle"
+    READING = "reading the prompt"
+    GENERATING = "generating"
+    LOADING = "loading"
+    STOPPED = "stopped"
+    SILENT = "silent"
+    FAILING = "failing"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerStatus:
+    """What the process behind a model does just now. The tokens are those of all its requests.
+
+    `busy` and `slots` count the requests that it works on and those that it can; None where it does not tell.
+    `progress` is that of a load, 0 to 1, where it is told.
+    """
+
+    state: RunnerState
+    pid: int | None = None
+    busy: int | None = None
+    slots: int | None = None
+    prompt_tokens: int = 0
+    tokens: int = 0
+    progress: float | None = None
+
+    @property
+    def words(self) -> str:
+        """The state in a few words, with how far it is."""
+        match self.state:
+            case RunnerState.READING if self.prompt_tokens:
+                return f"{self.state} ({self.prompt_tokens} tokens so far)"
+            case RunnerState.GENERATING:
+                return f"{self.state} ({self.tokens} tokens so far)"
+            case RunnerState.LOADING if self.progress:
+                return f"{self.state} ({self.progress:.0%})"
+            case RunnerState.STOPPED:
+                return f"{self.state} (`kill -CONT {self.pid}`)"
+        return self.state.value
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "state": self.state.value,
+            "pid": self.pid,
+            "busy": self.busy,
+            "slots": self.slots,
+            "prompt_tokens": self.prompt_tokens,
+            "tokens": self.tokens,
+            "progress": self.progress,
+        }
+
+
+def runner_status(runners: NodeRunners, weights: str | None) -> RunnerStatus | None:
+    """Return what the runner of a loaded model does, by one reading; None where that cannot be told."""
+    runner = runners.of(weights)
+    if runner is None:
+        is_gone = runners.server is not None and not runners.runners
+        return RunnerStatus(state=RunnerState.GONE) if is_gone else None
+    pid = runner.process.pid
+    if runner.process.is_stopped:
+        return RunnerStatus(state=RunnerState.STOPPED, pid=pid)
+    if runner.health is not RunnerHealth.OK:
+        state = _BY_HEALTH.get(runner.health)
+        return None if state is None else RunnerStatus(state=state, pid=pid, progress=runner.progress)
+    return None if runner.slots is None else slots_status(runner.slots, pid)
+
+
+def slots_status(slots: Sequence[Slot], pid: int | None = None) -> RunnerStatus:
+    """Return what a server does that tells its slots."""
+    busy = [slot for slot in slots if slot.busy]
+    state = RunnerState.READING if busy else RunnerState.IDLE
+    return RunnerStatus(
+        state=RunnerState.GENERATING if any(slot.tokens for slot in busy) else state,
+        pid=pid,
+        busy=len(busy),
+        slots=len(slots),
+        prompt_tokens=sum(slot.prompt_tokens for slot in busy),
+        tokens=sum(slot.tokens for slot in busy),
+    )
+
+
+_BY_HEALTH = {
+    RunnerHealth.LOADING: RunnerState.LOADING,
+    RunnerHealth.SILENT: RunnerState.SILENT,
+    RunnerHealth.ERROR: RunnerState.FAILING,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,14 @@ async def read_runners(survey: Survey, config: NodeConfig) -> NodeRunners:
     return NodeRunners(server=processes.server, runners=tuple(runners))
 
 
+async def read_weights(survey: Survey, config: NodeConfig, model: str) -> str | None:
+    """Read which file the weights of a model are in; None where the server does not tell."""
+    try:
+        return await (await survey.node(config).provider()).weights(model)
+    except CallError:
+        return None
+
+
 async def read_orphaned_runners(survey: Survey) -> tuple[RunnerProcess, ...]:
     """Read the runners of this machine whose server has ended."""
     del survey
