@@ -1,6 +1,7 @@
 """What is loaded on nodes, and what the process behind each model does: no token, no load, no trace."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -8,13 +9,16 @@ from pathlib import PurePath
 from opskit.checks.model_rows import BehindNode, LoadedModel, loaded
 from opskit.checks.runner_assessment import RunnerStatus, assess_silent_list, runner_status, slots_status
 from opskit.facts.node import NodeFacts
-from opskit.facts.runner import NodeRunners, RunnerHealth, read_orphaned_runners, read_runners, read_weights
+from opskit.facts.runner import NodeRunners, RunnerHealth, known_weights, read_orphaned_runners, read_runners
 from opskit.facts.runner_process import RunnerProcess
 from opskit.facts.survey import Survey
 from opskit.llm.fit import gib
 from opskit.providers.base import CallError
 from opskit.result import Finding, Report, Status
 from opskit.system.host import is_loopback
+
+#: Processes seldom outlive their server; whoever looks often does not look for them each time.
+_ORPHANS_OLD_S = 30.0
 
 
 async def read_loaded(survey: Survey, nodes: Sequence[NodeFacts]) -> tuple[list[LoadedModel], Report]:
@@ -23,7 +27,7 @@ async def read_loaded(survey: Survey, nodes: Sequence[NodeFacts]) -> tuple[list[
     behind = {facts.config.name: node for facts, node in zip(nodes, shown, strict=True) if node is not None}
     rows, report = loaded(nodes, datetime.now(UTC), behind)
     if any(_starts_runners(facts) for facts in nodes):
-        orphans = await read_orphaned_runners(survey)
+        orphans = await survey.get(read_orphaned_runners, not_before=time.monotonic() - _ORPHANS_OLD_S)
         if orphans:
             report = Report(report.command, [*report.findings, assess_orphans(orphans)])
     return rows, report
@@ -68,7 +72,7 @@ async def _behind(survey: Survey, facts: NodeFacts) -> BehindNode | None:
     if runners.server is None:
         return None
     names = [model.name for model in facts.resident]
-    files = [await survey.get(read_weights, facts.config, name) for name in names]
+    files = [await known_weights(survey, facts.config, name) for name in names]
     statuses = {
         name: status
         for name, weights in zip(names, files, strict=True)
@@ -103,7 +107,7 @@ async def _loading(
     }
     names: dict[str, str] = {}
     for model in facts.models or () if files else ():
-        weights = None if model.cloud else await survey.get(read_weights, facts.config, model.name)
+        weights = None if model.cloud else await known_weights(survey, facts.config, model.name)
         if weights in files:
             names.setdefault(weights, model.name)
         if len(names) == len(files):

@@ -71,7 +71,8 @@ KNOWN = (
     KnownCause("port-taken", "nodes", "who really holds the port of a node or an agent"),
     KnownCause("wrong-server", "nodes", "an Ollama address behind which an MLX server answers"),
     KnownCause("two-servers", "nodes", "two servers on one port: localhost means now this one, now that one"),
-    KnownCause("process-stopped", "nodes", "servers whose process is stopped (SIGSTOP)"),
+    KnownCause("process-stopped", "nodes", "servers, and processes of models, that are stopped (SIGSTOP)"),
+    KnownCause("scheduler-hangs", "nodes", "an Ollama that keeps requests from the idle process of a model"),
     KnownCause(
         "node-wedged", "nodes", "nodes with green health pages that give no token; busy ones are left alone"
     ),
