@@ -67,6 +67,7 @@ class Router:
         self.catalog = Catalog(nodes, ttl_s=router.catalog_ttl_s, clock=clock)
         self.health = Health(circuit)
         self._loads = Loads(budgets, self._loaded)
+        self._watch = watch
         self._runner = AttemptRunner(budgets, self._loads, clock, watch)
         self._trials = Trials(self._nodes, self.health, budgets, clock, watch)
 
@@ -130,6 +131,8 @@ class Router:
                 candidates = await self._remaining(state, session) if may_fall_back else []
             candidate = await self._next(state, candidates, deadline, may_fall_back=may_fall_back)
             if candidate is None:
+                if await self._wait_for_node(state, deadline):
+                    continue
                 break
             attempt = AttemptState(candidate, self._clock())
             hurry = state.request.model is None and any(c.resident for c in candidates[1:])
@@ -315,6 +318,26 @@ class Router:
         await asyncio.sleep(max(0.0, waiting.ready_at - self._clock()))
         state.ask_again(waiting)
         return waiting.candidate
+
+    async def _wait_for_node(self, state: RequestState, deadline: float) -> bool:
+        """Wait a moment for a node that tells nothing of itself, and works; False where there is none.
+
+        A machine that is overloaded takes longer for a list of models than is usual.
+        """
+        if state.attempts or self._watch is None or self._clock() >= min(state.queue_until, deadline):
+            return False
+        for view in (await self.catalog.snapshot()).nodes:
+            is_silent = view.fault is not None and view.fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT
+            if not is_silent or state.request.node not in (None, view.name):
+                continue
+            node = self._nodes[view.name]
+            evidence = await self._watch(node, "")()
+            if node.known is not None or (evidence is not None and evidence.state != "wedged"):
+                if evidence is not None:
+                    state.ask.on_wait(f"{view.name} has not told its models yet: {evidence.words}")
+                await asyncio.sleep(1.0)
+                return True
+        return False
 
     def _holds_up(self, waiting: WaitingModel, other: Candidate) -> bool:
         """Whether a model that will be ready soon is waited for rather than another is asked."""

@@ -134,6 +134,17 @@ async def test_whoever_waits_hears_why_and_so_does_the_log(rig):
     assert len(built.tagged("LLM_WAIT")) == len(heard)
 
 
+async def test_a_node_that_works_is_waited_for_before_its_models_are_known(rig):
+    """An overloaded machine is slow to list them; that is no node that is not there."""
+    one = Scripted({"a": [ANSWER]})
+    one.listing = fails(CallCause.TIMEOUT, "no reply within 3 s")
+    built = rig({"ollama": one}, watch=shows((99, BUSY)))
+    asking = asyncio.create_task(built.ask(GOAL))
+    await asyncio.sleep(10.0)
+    one.listing = ()
+    assert tried(await asking) == [("ollama", "a", None)]
+
+
 class TestOverload:
     async def test_the_same_model_is_asked_again_before_another_is_loaded(self, rig):
         """To load a model makes the queue of its server longer."""
