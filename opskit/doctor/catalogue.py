@@ -76,7 +76,8 @@ KNOWN = (
         "ollama-host-port", "nodes", "an OLLAMA_HOST with a scheme and no port, which means port 80 or 443"
     ),
     KnownCause("two-servers", "nodes", "two servers on one port: localhost means now this one, now that one"),
-    KnownCause("process-stopped", "nodes", "servers whose process is stopped (SIGSTOP)"),
+    KnownCause("process-stopped", "nodes", "servers, and processes of models, that are stopped (SIGSTOP)"),
+    KnownCause("scheduler-hangs", "nodes", "an Ollama that keeps requests from the idle process of a model"),
     KnownCause(
         "node-wedged", "nodes", "nodes with green health pages that give no token; busy ones are left alone"
     ),

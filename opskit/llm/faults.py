@@ -119,18 +119,33 @@ OF_ONE_REQUEST = frozenset({
 SERVER_IS_WELL = OF_ONE_MODEL | OF_ONE_REQUEST | {FaultKind.UNSUPPORTED}
 
 
+_PASSING = frozenset({FaultKind.BUSY, FaultKind.RATE_LIMITED, FaultKind.LOADING})
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One classified failure of one call. `detail` is one line for a person."""
+    """One classified failure of one call.
+
+    `detail` is one line for a person, `remedy` what helps against this very failure, where that is known.
+    `whole_node`: it holds up all models of the node. `counts` False: a queue was too long, nothing failed.
+    """
 
     kind: FaultKind
     detail: str
     status: int | None = None
     retry_after_s: float | None = None
+    remedy: str | None = None
+    whole_node: bool = False
+    counts: bool = True
 
     @property
     def action(self) -> Action:
         return ACTIONS[self.kind]
+
+    @property
+    def passes(self) -> bool:
+        """Whether it ends by itself: the same model may be asked again, as soon as the queue is shorter."""
+        return self.kind in _PASSING
 
     @property
     def is_crash(self) -> bool:

@@ -295,6 +295,9 @@ def _down(base: Cause, member: Member) -> Cause:
 def _condition(probe: NodeProbe, evidence: Evidence) -> Cause | None:
     config, models, base = probe.config, probe.facts.models, _base(probe, evidence)
     match probe.state:
+        case NodeState.WEDGED if probe.runner is not None and probe.runner.scheduler:
+            title = f"the scheduler of {config.name} hangs: no process of a model gets the requests"
+            return replace(base, id="scheduler-hangs", title=title, code="MODEL_002")
         case NodeState.WEDGED:
             title = f"{config.name} is wedged: it accepts requests and gives no token"
             return replace(base, id="node-wedged", title=title, code="MODEL_002")
@@ -305,7 +308,7 @@ def _condition(probe: NodeProbe, evidence: Evidence) -> Cause | None:
             return replace(base, id="node-unreachable", title=title, code="COMM_002")
         case NodeState.REFUSED if _is_expected(config):
             return _down(base, config)
-        case NodeState.FAILING if probe.fault is not None:
+        case NodeState.FAILING if probe.fault in _MODEL_FAULTS:
             title = f"{probe.model} on {config.name} cannot be used: {_MODEL_FAULTS[probe.fault]}"
             return replace(base, id="model-unusable", title=title)
         case NodeState.FAILING if models is None or models:
@@ -333,16 +336,19 @@ def _port_taken(member: Member, what: str, words: str, evidence: Evidence) -> Ca
 def _stopped_process(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause | None:
     """The cause of a silence that ends when the process is let go on."""
     member, process = probe.config, probe.process
+    runner = probe.runner.stopped if isinstance(probe, NodeProbe) and probe.runner is not None else None
     stopped = {owner.pid: owner.words for owner in reversed(evidence.owners(member)) if owner.is_stopped}
     if not stopped and process is not None and process.stopped:
         stopped = {process.pid: f"process {process.pid}"}
+    if not stopped and runner is not None:
+        stopped = {runner.pid: f"process {runner.pid} ({runner.name}), which serves a model,"}
     if probe.state is not NodeState.WEDGED or not stopped:
         return None
     pid, words = stopped.popitem()
     return Cause(
         id="process-stopped",
         target=member.name,
-        title=f"the process of {member.name} is stopped",
+        title=f"{'the' if runner is None else 'a'} process of {member.name} is stopped",
         evidence=(
             f"{words} was stopped by SIGSTOP or a debugger; its port still accepts connections",
             probe.detail,
