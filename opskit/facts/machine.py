@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,11 @@ def _disk(use: str, path: Path) -> DiskFacts | None:
         disk = host.read_disk(str(folder))
         return DiskFacts(use, disk.path, disk.used_percent, disk.free_bytes, disk.device)
     return None
+
+
+async def read_program(survey: Survey, name: str) -> str | None:
+    """Return the path of a program that this shell finds."""
+    return shutil.which(name, path=survey.environ.get("PATH"))
 
 
 async def read_addresses(survey: Survey, name: str) -> tuple[str, ...]:

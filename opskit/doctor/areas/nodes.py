@@ -14,6 +14,7 @@ from opskit.doctor.cause import Cause, Fix, key_of
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget, Member
 from opskit.facts.address import AddressProblem
+from opskit.facts.machine import read_program
 from opskit.facts.model_memory import read_cache_sizes, read_prompt
 from opskit.facts.node import ReadingStep
 from opskit.llm.faults import Fault, FaultKind
@@ -64,6 +65,8 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
 async def _node(params: _NodeCheck, context: CheckContext) -> Observation:
     survey, node = context.survey, params.node
     probe = await survey.get(probe_node, node, ProbeOptions())
+    if probe.state in GONE and (program := expected_kind(node.source).program):
+        await survey.get(read_program, program)
     kind = probe.facts.kind
     if kind is not None and kind.settings_prefix:
         await survey.get(read_cache_sizes, node)
@@ -274,10 +277,14 @@ def _stopped_process(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause
 
 
 def _nobody_answers(evidence: Evidence) -> bool:
-    """Tell whether no node at all is there, and nobody asked for one in particular."""
+    """Tell whether no node at all is there, nobody asked for one in particular, and one is used here.
+
+    Where no server is installed and no request was made, nobody misses one.
+    """
     probes = evidence.nodes
     missing = all(probe.state in GONE and not _is_expected(probe.config) for probe in probes)
-    return bool(probes) and missing and len(probes) == len(evidence.config.nodes)
+    is_used = bool(evidence.programs) or any(client.calls for client in evidence.requests)
+    return bool(probes) and missing and is_used and len(probes) == len(evidence.config.nodes)
 
 
 def _two_servers(evidence: Evidence) -> Iterator[Cause]:

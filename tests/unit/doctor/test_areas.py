@@ -261,3 +261,18 @@ def test_a_process_of_a_model_that_outlived_its_server_is_a_cause() -> None:
     assert cause.key == "runner-orphaned"
     assert cause.title == "1 process of models outlived Ollama and holds 3.0 GiB"
     assert cause.remedy == "`kill 77` frees the memory"
+
+
+@pytest.mark.parametrize(
+    ("about", "wanted"),
+    [
+        ({}, []),
+        ({"programs": frozenset({"ollama"})}, ["node-down"]),
+        ({"requests": requests(ollama=1)}, ["node-down"]),
+    ],
+)
+def test_a_model_server_is_missed_where_one_is_used(about: dict[str, Any], wanted: list[str]):
+    """Where nothing is configured, installed or was asked, nobody misses one."""
+    config = replace(CONFIG, nodes=(replace(OLLAMA, explicit=False),))
+    nodes = (probe(config.nodes[0], NodeState.REFUSED, kind=None, models=None),)
+    assert keys(well(config=config, nodes=nodes, **about)) == wanted
