@@ -31,6 +31,7 @@ from opskit.facts.machine import (
     read_host_port,
     read_memory,
     read_program,
+    read_state_folder,
 )
 from opskit.facts.model_memory import PromptReading, read_cache_sizes, read_prompt
 from opskit.facts.model_requests import (
@@ -76,10 +77,11 @@ class ExaminedContainer:
 class Evidence:
     """One examination, whole. What was not read is empty, or None where empty would say something.
 
-    `env_files` are by path, `cache_sizes` and `prompts` by node. `programs` are those of model servers that
-    are installed. `ports` are those of this machine at which nodes and agents are expected, `host_ports`
-    those that accept connections on the machine around this container. `networks` tells which networks of
-    Docker there are, `restores` which were interrupted.
+    `env_files` are by path, `cache_sizes` and `prompts` by node. `state_problem` says why the state folder
+    cannot be written. `programs` are those of model servers that are installed. `ports` are those of this
+    machine at which nodes and agents are expected, `host_ports` those that accept connections on the machine
+    around this container. `networks` tells which networks of Docker there are, `restores` which were
+    interrupted.
     """
 
     target: ExaminationTarget
@@ -92,6 +94,7 @@ class Evidence:
     host_ports: frozenset[int] = frozenset()
     disks: tuple[DiskFacts, ...] = ()
     memory: MemoryGauge | None = None
+    state_problem: str = ""
     programs: frozenset[str] = frozenset()
     orphaned_runners: tuple[RunnerProcess, ...] = ()
     localhost: tuple[str, ...] | None = None
@@ -156,6 +159,7 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
         host_ports=frozenset(port for (port,), tcp in facts(read_host_port).items() if tcp.problem is None),
         disks=tuple(disk for disk in facts(read_disk).values() if disk is not None),
         memory=facts(read_memory).get(()),
+        state_problem=facts(read_state_folder).get((), ""),
         programs=frozenset(name for (name,), path in facts(read_program).items() if path is not None),
         orphaned_runners=facts(read_orphaned_runners).get((), ()),
         localhost=facts(read_addresses).get(("localhost",)),
