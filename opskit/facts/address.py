@@ -16,6 +16,7 @@ from opskit.config.schema import NodeConfig
 from opskit.providers.base import CallCause, CallError, TlsProblem
 from opskit.providers.http import HttpClient
 from opskit.providers.node import detect
+from opskit.providers.transport import unreadable_authorities
 from opskit.system.network import endpoint
 
 #: How long each address may take to be tried.
@@ -92,6 +93,12 @@ async def _of_family(config: NodeConfig, parts: SplitResult) -> AddressProblem |
 async def _of_tls(config: NodeConfig, parts: SplitResult, error: CallError) -> AddressProblem | None:
     host, port = endpoint(config.url)
     where = _authority(host, port)
+    is_untrusted = error.tls in (TlsProblem.SELF_SIGNED, TlsProblem.UNKNOWN_AUTHORITY)
+    if is_untrusted and (reason := unreadable_authorities()):
+        return AddressProblem(
+            f"the certificate of {where} is not trusted: {reason}",
+            "correct SSL_CERT_FILE: it names a file of certificates (PEM), with that of the authority",
+        )
     match error.tls:
         case TlsProblem.SELF_SIGNED:
             return AddressProblem(
