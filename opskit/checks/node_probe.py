@@ -34,7 +34,6 @@ from opskit.llm.remedies import fault_remedy
 from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, ModelInfo, Provider, Resident
 from opskit.result import Status
 from opskit.system.host import available_memory_bytes, is_loopback
-from opskit.system.lock import try_lock
 from opskit.text import listing
 
 #: Weights of models that are loaded on one machine are hardly larger.
@@ -126,7 +125,7 @@ class _Probing:
         await self._judge_facts()
         provider = await self.survey.node(self.config).provider()
         chosen = await self._choose(provider)
-        with try_lock(self.survey.state_folder / f"probe-{self.config.name}.lock") as mine:
+        with self.survey.probe_lock(self.config.name) as mine:
             if not mine:
                 self.stages.add("first token", Status.SKIP, 0.0, "another probe is asking this node just now")
                 raise ProbeFailed(NodeState.BUSY, "another probe is asking this node just now")

@@ -29,6 +29,7 @@ KNOWN = (
     KnownCause("env-file-missing", "configuration", "files of `stack.env_files`"),
     KnownCause("secret-empty", "configuration", "secrets in `stack.env_files`: no value, or a placeholder"),
     KnownCause("disk-full", "machine", "room for the state folder, Docker and models (`watch.disk_percent`)"),
+    KnownCause("state-unusable", "machine", "whether opskit can write into its state folder"),
     KnownCause("memory-full", "machine", "used memory (`watch.memory_percent`)"),
     KnownCause("runner-orphaned", "machine", "processes of models whose Ollama has ended: they hold memory"),
     KnownCause("lock-held", "machine", "locks of opskit that another process holds, and which"),

@@ -27,7 +27,15 @@ from opskit.facts.env_file import EnvFileFacts, read_env_file
 from opskit.facts.environment import Environment, known
 from opskit.facts.kernel_log import KernelKill, read_kernel_kills
 from opskit.facts.lock import HeldLock, read_held_locks
-from opskit.facts.machine import DiskFacts, read_addresses, read_disk, read_host_port, read_memory
+from opskit.facts.machine import (
+    DiskFacts,
+    read_addresses,
+    read_disk,
+    read_host_port,
+    read_memory,
+    read_program,
+    read_state_folder,
+)
 from opskit.facts.model_memory import PromptReading, read_cache_sizes, read_prompt
 from opskit.facts.model_requests import ModelRequests, read_container_requests, read_own_requests
 from opskit.facts.port_owner import PortOwner, read_port
@@ -68,9 +76,11 @@ class ExaminedContainer:
 class Evidence:
     """One examination, whole. What was not read is empty, or None where empty would say something.
 
-    `env_files` are by path, `cache_sizes` and `prompts` by node. `ports` are those of this machine at which
-    nodes and agents are expected, `host_ports` those that accept connections on the machine around this
-    container. `networks` tells which networks of Docker there are, `restores` which were interrupted.
+    `env_files` are by path, `cache_sizes` and `prompts` by node. `state_problem` says why the state folder
+    cannot be written. `programs` are those of model servers that are installed. `ports` are those of this
+    machine at which nodes and agents are expected, `host_ports` those that accept connections on the machine
+    around this container. `networks` tells which networks of Docker there are, `restores` which were
+    interrupted.
     """
 
     target: ExaminationTarget
@@ -84,6 +94,8 @@ class Evidence:
     host_ports: frozenset[int] = frozenset()
     disks: tuple[DiskFacts, ...] = ()
     memory: MemoryGauge | None = None
+    state_problem: str = ""
+    programs: frozenset[str] = frozenset()
     orphaned_runners: tuple[RunnerProcess, ...] = ()
     held_locks: tuple[HeldLock, ...] = ()
     localhost: tuple[str, ...] | None = None
@@ -158,6 +170,8 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
         host_ports=frozenset(port for (port,), tcp in facts(read_host_port).items() if tcp.problem is None),
         disks=tuple(disk for disk in facts(read_disk).values() if disk is not None),
         memory=facts(read_memory).get(()),
+        state_problem=facts(read_state_folder).get((), ""),
+        programs=frozenset(name for (name,), path in facts(read_program).items() if path is not None),
         orphaned_runners=facts(read_orphaned_runners).get((), ()),
         held_locks=facts(read_held_locks).get((), ()),
         localhost=facts(read_addresses).get(("localhost",)),

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 
 from opskit.app import App
 from opskit.checks import runner
@@ -26,6 +27,7 @@ from opskit.doctor.cause import Cause
 from opskit.doctor.diagnosis import Diagnosis, diagnosed
 from opskit.doctor.evidence import Evidence, evidence_of
 from opskit.doctor.target import ExaminationTarget
+from opskit.facts.machine import read_state_folder
 from opskit.result import Finding, Status
 
 _EXAMINED = (configuration, machine, addresses, docker, containers, nodes, requests, schedule)
@@ -50,15 +52,20 @@ async def examine(
 ) -> Diagnosis:
     """Examine everything and diagnose. `on_start` gets the number of checks.
 
-    Raises StateError when the state folder cannot be used; never for what is examined. Every check has its
-    own deadline and cannot end the others.
+    Never raises for what is examined. Every check has its own deadline and cannot end the others.
     """
     began = time.monotonic()
     examined = checks(target)
     on_start(len(examined))
     async with App(
-        target.config, environ=target.environ, cwd=target.cwd, config_path=target.config_path
+        target.config,
+        environ=target.environ,
+        cwd=target.cwd,
+        config_path=target.config_path,
+        folder=Path(target.config.state_dir),
     ) as app:
+        # The checks keep their locks in it.
+        await app.survey.get(read_state_folder)
         findings = await runner.run(examined, app.survey, on_finding=on_finding)
         evidence = evidence_of(target, app.survey, tuple(without_docker(findings, examined)))
     areas = {check.name: check.tags[0] for check in examined}

@@ -7,6 +7,7 @@ from pathlib import Path
 from opskit.config.document import InvalidConfigError
 from opskit.config.load import LoadedConfig, Problem, load, running_in_docker
 from opskit.config.schema import AgentConfig, Config, NodeConfig
+from opskit.errors import ConfigError
 from opskit.system.network import endpoint
 
 Member = NodeConfig | AgentConfig
@@ -68,8 +69,8 @@ def examination_target(
 ) -> ExaminationTarget:
     """Load the configuration as far as it can be used; its problems are findings, not the end.
 
-    What is wrong in the environment is left out; a file with a mistake is passed over as a whole. Raises
-    ConfigError for a file that was named and is not there. `in_docker` None means: look.
+    What is wrong in the environment is left out; a file with a mistake, or that cannot be read, is passed
+    over as a whole. Raises ConfigError where `path` cannot be read. `in_docker` None means: look.
     """
     problems: tuple[Problem, ...] = ()
     try:
@@ -78,6 +79,11 @@ def examination_target(
         problems = error.problems
         wrong = {problem.path for problem in problems}
         loaded = _load_without(wrong, path, environ, cwd, in_docker=in_docker)
+    except ConfigError as error:
+        if path is not None:
+            raise
+        problems = (Problem(error.message, None, "", "", code=error.code, remedy=error.remedy),)
+        loaded = _load_without({error.message}, path, environ, cwd, in_docker=in_docker)
     return ExaminationTarget(
         loaded=loaded,
         environ=environ,

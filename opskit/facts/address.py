@@ -22,6 +22,7 @@ from opskit.providers.failures import error_text, proxy_name
 from opskit.providers.http import HttpClient
 from opskit.providers.kinds import ServerKind, expected_kind, is_misplaced, source_of
 from opskit.providers.node import detect
+from opskit.providers.transport import unreadable_authorities
 from opskit.system.network import endpoint
 
 #: How long each address may take to be tried.
@@ -192,6 +193,12 @@ async def _of_tls(server: _Server, error: CallError) -> AddressProblem | None:
     parts = server.parts
     host, port = endpoint(server.url)
     where = _authority(host, port)
+    is_untrusted = error.tls in (TlsProblem.SELF_SIGNED, TlsProblem.UNKNOWN_AUTHORITY)
+    if is_untrusted and (reason := unreadable_authorities()):
+        return AddressProblem(
+            f"the certificate of {where} is not trusted: {reason}",
+            "correct SSL_CERT_FILE: it names a file of certificates (PEM), with that of the authority",
+        )
     match error.tls:
         case TlsProblem.SELF_SIGNED:
             return AddressProblem(

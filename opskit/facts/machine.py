@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from opskit.config.load import ensure_state_dir
+from opskit.errors import StateError
 from opskit.facts.survey import Survey
 from opskit.system import host
 from opskit.system.host import MemoryGauge
@@ -25,6 +28,7 @@ class DiskFacts:
     used_percent: float
     free_bytes: int
     device: int
+    inodes_free_percent: float = 100.0
 
 
 async def read_memory(survey: Survey) -> MemoryGauge:
@@ -43,8 +47,24 @@ def _disk(use: str, path: Path) -> DiskFacts | None:
     folder = next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))
     with contextlib.suppress(OSError):
         disk = host.read_disk(str(folder))
-        return DiskFacts(use, disk.path, disk.used_percent, disk.free_bytes, disk.device)
+        return DiskFacts(
+            use, disk.path, disk.used_percent, disk.free_bytes, disk.device, disk.inodes_free_percent
+        )
     return None
+
+
+async def read_state_folder(survey: Survey) -> str:
+    """Make the state folder where it is missing; return why it cannot be written, empty where it can."""
+    try:
+        await asyncio.to_thread(ensure_state_dir, survey.config.state_dir)
+    except StateError as error:
+        return error.message
+    return ""
+
+
+async def read_program(survey: Survey, name: str) -> str | None:
+    """Return the path of a program that this shell finds."""
+    return shutil.which(name, path=survey.environ.get("PATH"))
 
 
 async def read_addresses(survey: Survey, name: str) -> tuple[str, ...]:

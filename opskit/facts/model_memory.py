@@ -12,7 +12,6 @@ from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import may_be_asked, one_token
 from opskit.providers.base import CallError, Message, ModelInfo, Resident
 from opskit.providers.node import Node
-from opskit.system.lock import try_lock
 
 #: A token is never longer than a word here, so a prompt of so many words has at least so many tokens.
 MAX_WORDS = 6000
@@ -65,7 +64,7 @@ async def read_prompt(survey: Survey, config: NodeConfig) -> PromptReading | Non
     if model is None or not may_be_asked(model):
         return None
     words = words_for(config.num_ctx, model.context_length)
-    with try_lock(survey.state_folder / f"probe-{config.name}.lock") as is_ours:
+    with survey.probe_lock(config.name) as is_ours:
         return await _ask(survey, config, model, words) if is_ours else None
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, cast
 
 from opskit.config.schema import Config, NodeConfig
+from opskit.system.lock import try_lock
 from opskit.system.threads import use_abandonable_threads
 
 if TYPE_CHECKING:
@@ -71,6 +72,18 @@ class Survey:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    @contextlib.contextmanager
+    def probe_lock(self, node: str) -> Iterator[bool]:
+        """Take the lock under which a model is asked: False when another probe asks this node just now.
+
+        A state folder that cannot be written keeps nobody from asking.
+        """
+        with contextlib.ExitStack() as stack:
+            is_ours = True
+            with contextlib.suppress(OSError):
+                is_ours = stack.enter_context(try_lock(self.state_folder / f"probe-{node}.lock"))
+            yield is_ours
 
     async def get(self, collector: Collector[*Ts, T], *args: *Ts, not_before: float = 0.0) -> T:
         """Return a fact: read now, or what this run read at `not_before` (monotonic seconds) or later.

@@ -4,6 +4,7 @@ Command lines that make a handful of calls use httpx's own, which imports fast; 
 pool keeps up under concurrency. Both tell when a request opens a connection instead of using a kept one.
 """
 
+import os
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
@@ -38,8 +39,9 @@ def transport(base_url: str, *, pooled: bool, proxy: str | None = None) -> httpx
     verify: ssl.SSLContext | bool = base_url.startswith("https:")
     limits = httpx.Limits(max_connections=256, max_keepalive_connections=64, keepalive_expiry=30.0)
     if verify:
-        # SSL_CERT_FILE and SSL_CERT_DIR add the authorities of a company, as for every client of OpenSSL.
-        verify = httpx.create_ssl_context(trust_env=True)
+        # SSL_CERT_FILE and SSL_CERT_DIR name the authorities of a company, as for every client of OpenSSL,
+        # for which a file that cannot be read names none.
+        verify = httpx.create_ssl_context(trust_env=not unreadable_authorities())
     # aiohttp's pool has no way through SOCKS.
     is_socks = proxy is not None and urlsplit(proxy).scheme in SOCKS
     if pooled and not is_socks:
@@ -62,6 +64,18 @@ class _Impassable(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         del request
         raise CallError(CallCause.PROXY, self._text)
+
+
+def unreadable_authorities() -> str:
+    """Return why the file of SSL_CERT_FILE cannot be used; empty where it can, or none is named."""
+    name = os.environ.get("SSL_CERT_FILE")
+    if not name:
+        return ""
+    try:
+        ssl.create_default_context(cafile=name)
+    except OSError as exc:
+        return f"SSL_CERT_FILE is {name}, which cannot be used: {exc.strerror or exc}"
+    return ""
 
 
 def _aiohttp_transport(

@@ -155,6 +155,10 @@ def show_body(model: SimModel, modified: datetime) -> dict[str, Any]:
         "model_info": {
             "general.architecture": model.family,
             f"{model.family}.context_length": model.context_length,
+            f"{model.family}.block_count": 32,
+            f"{model.family}.embedding_length": 4096,
+            f"{model.family}.attention.head_count": 32,
+            f"{model.family}.attention.head_count_kv": 8,
         },
         "capabilities": list(model.capabilities),
         "modified_at": timestamp(modified),

@@ -410,15 +410,14 @@ async def test_a_compose_file_that_is_missing(box: Engine, tmp_path: Path):
 
 
 async def test_variables_of_compose_without_a_value(box: Engine, tmp_path: Path):
-    """A variable that Compose replaces by nothing is named."""
+    """A variable that Compose replaces by nothing is named; that nothing of the project is there, too."""
     config = compose(tmp_path, GOOD.replace("command", "labels: {key: '${NOT_SET_ANYWHERE}'}, command"))
     found = await examined(tmp_path, env={**OFF, **box.environment}, config=config)
-    assert keys(found) == ["compose-variable-unset:mine"]
+    assert keys(found) == ["compose-variable-unset:mine", "container-missing:mine"]
     assert "NOT_SET_ANYWHERE" in found.causes[0].title
-    assert (
-        keys(await examined(tmp_path, env={**OFF, **box.environment, "NOT_SET_ANYWHERE": "x"}, config=config))
-        == []
-    )
+    assert keys(
+        await examined(tmp_path, env={**OFF, **box.environment, "NOT_SET_ANYWHERE": "x"}, config=config)
+    ) == ["container-missing:mine"]
 
 
 async def test_without_compose_its_absence_is_the_cause(box: Engine, tmp_path: Path):

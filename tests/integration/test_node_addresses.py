@@ -76,6 +76,17 @@ async def test_each_kind_of_certificate_error_has_its_own_words(
     assert advice in (probe.advice() or "")
 
 
+def test_a_file_of_authorities_that_cannot_be_read_is_named(tmp_path: Path):
+    """It is no bug of ours, and no reason to trust anybody: a certificate that it should vouch for is not."""
+    with pages(tls=signed("127.0.0.1", by=CA).context(tmp_path)) as port:
+        env = {"OLLAMA_API_URL": f"https://127.0.0.1:{port}", "SSL_CERT_FILE": str(tmp_path / "gone.pem")}
+        probe = opskit("probe", "--json", home=tmp_path / "home", env=env)
+        run = opskit("run", "--local", "hi", home=tmp_path / "home", env=env)
+    assert "SSL_CERT_FILE" in probe.finding("ollama")["detail"]
+    assert "BUG_001" not in probe.out + run.err
+    assert run.status == 1
+
+
 async def test_a_certificate_of_a_trusted_authority_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """SSL_CERT_FILE names the authorities, as for every client of OpenSSL."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CA.write(tmp_path, "ca.pem")))

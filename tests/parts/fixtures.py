@@ -9,9 +9,12 @@ from typing import Protocol
 
 import pytest
 
+from tests.parts.docker import box, cutter, docker_engine
 from tests.parts.real_llamacpp import RealLlamaCpp
 from tests.parts.real_mlx import RealMlx
 from tests.parts.tiny_mlx import build_model
+
+__all__ = ["box", "cutter", "docker_engine"]
 
 
 class StartMlx(Protocol):

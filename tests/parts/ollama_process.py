@@ -8,13 +8,14 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from opskit.sandbox.ollama import SimModel
 from tests.parts.server_process import POLL_S, START_S, free_port
 
 _ROOT = Path(__file__).parents[2]
@@ -34,8 +35,9 @@ _SCRIPT = """\
 
     async def main():
         loop = asyncio.get_running_loop()
-        faults = [parse_fault(text) for text in sys.argv[1:]]
-        async with Stage(faults, ollama_models=(SimModel({model!r}, resident=True),)) as stage:
+        faults = [parse_fault(text) for text in sys.argv[2:]]
+        models = [SimModel(**fields) for fields in json.loads(sys.argv[1])]
+        async with Stage(faults, ollama_models=models) as stage:
             say(url=stage.ollama.url)
             while line := (await loop.run_in_executor(None, sys.stdin.readline)).strip():
                 output = subprocess.DEVNULL
@@ -95,13 +97,26 @@ class OllamaProcess:
 
 
 @contextlib.contextmanager
-def ollama_process(folder: Path, *faults: str) -> Iterator[OllamaProcess]:
-    """Start one without a runner, with these faults of the sandbox."""
+def ollama_process(
+    folder: Path,
+    *faults: str,
+    models: Sequence[SimModel] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[OllamaProcess]:
+    """Start one without a runner, with these faults of the sandbox.
+
+    `models` are those installed, MODEL when absent; `env` is added to the variables of the process.
+    """
     script = folder / "ollama"
-    script.write_text(textwrap.dedent(_SCRIPT).format(python=sys.executable, root=str(_ROOT), model=MODEL))
+    script.write_text(textwrap.dedent(_SCRIPT).format(python=sys.executable, root=str(_ROOT)))
     script.chmod(0o755)
+    installed = (SimModel(MODEL, resident=True),) if models is None else models
     process = subprocess.Popen(
-        [str(script), *faults], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [str(script), json.dumps([asdict(model) for model in installed]), *faults],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(env or {})},
     )
     server = OllamaProcess(process=process, url="")
     try:

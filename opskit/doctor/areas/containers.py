@@ -13,7 +13,7 @@ from opskit.doctor.target import ExaminationTarget
 from opskit.facts.stack_containers import read_stack_containers
 from opskit.llm.fit import gib
 from opskit.result import Status
-from opskit.text import counted
+from opskit.text import counted, listing
 
 _CLAIMS = frozenset({"containers are well"})
 _LOST_NETWORK = (ContainerState.CUT_OFF, ContainerState.ORPHANED)
@@ -198,12 +198,24 @@ def _missing_containers(evidence: Evidence) -> Iterator[Cause]:
 
 
 def _missing_services(evidence: Evidence) -> Iterator[Cause]:
-    """The services without a container, in projects that have some."""
+    """The services without a container; a project that has none at all is one cause."""
     for project in evidence.projects:
         services = {
             examined.container.service for examined in evidence.containers if examined.project == project.name
         }
-        for service in project.services if services else ():
+        if project.services and not services:
+            yield Cause(
+                id="container-missing",
+                target=project.name,
+                title=f"no service of {project.name} has a container",
+                evidence=(f"`stack.compose` names it: {listing(project.services)}",),
+                remedy=f"`{' '.join((*project.command, 'up', '-d'))}`",
+                claims=_CLAIMS,
+                status=Status.WARN,
+                code="DOCKER_002",
+            )
+            continue
+        for service in project.services:
             if service not in services:
                 command = " ".join((*project.command, "up", "-d", "--no-recreate", service))
                 yield Cause(

@@ -12,7 +12,7 @@ from opskit.doctor.target import ExaminationTarget
 from opskit.facts.clock import read_clock
 from opskit.facts.docker_daemon import read_docker_daemon
 from opskit.facts.lock import HeldLock, read_held_locks
-from opskit.facts.machine import DiskFacts, read_disk, read_memory
+from opskit.facts.machine import DiskFacts, read_disk, read_memory, read_state_folder
 from opskit.facts.runner import read_orphaned_runners
 from opskit.facts.runner_process import RunnerProcess
 from opskit.llm.fit import gib
@@ -23,6 +23,8 @@ from opskit.text import counted, span
 _FULL_PERCENT = 98
 #: No command of opskit that takes a lock works longer than this.
 _WORK_S = 3600.0
+#: A percentage of free inodes that is worth a word.
+_FEW = 10
 _CLEAR = {
     "state": "`du -sh {path}/*` shows what is large",
     "docker": "`docker system df` shows what can go; `docker system prune` removes what nothing uses",
@@ -45,6 +47,7 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
     yield assessing(_MEMORY, watch.memory_percent, name="memory", tags=area)
     for use, path in (("state", Path(target.config.state_dir)), ("models", _models_folder(target))):
         yield assessing(_DISK, _DiskParams(use, path, watch.disk_percent), name=f"disk {use}", tags=area)
+    yield assessing(_STATE, target.config.state_dir, name="state folder", tags=area)
     docker = _DiskParams("docker", None, watch.disk_percent)
     yield assessing(_DISK, docker, name="disk docker", requires=("docker",), tags=area)
     yield assessing(_RUNNERS, None, name="model processes", tags=area)
@@ -78,9 +81,17 @@ async def _disk(params: _DiskParams, context: CheckContext) -> Observation:
         return Observation({}, problem=f"{path} cannot be looked at", state="unreadable")
     values = {"used_percent": disk.used_percent, "free_bytes": disk.free_bytes}
     detail = f"{gib(disk.free_bytes)} free ({disk.used_percent:.0f} % used)"
-    return Observation(
-        values, detail, problem=detail if disk.used_percent >= params.limit else "", state="ok"
-    )
+    return Observation(values, detail, problem=detail if _fullness(disk) >= params.limit else "", state="ok")
+
+
+def _fullness(disk: DiskFacts) -> float:
+    """Return the percentage that is used of its bytes or of its inodes, whichever is scarcer."""
+    return max(disk.used_percent, 100 - disk.inodes_free_percent)
+
+
+async def _state(_: str, context: CheckContext) -> Observation:
+    problem = await context.survey.get(read_state_folder)
+    return Observation({}, "it can be written", problem=problem, state="not writable" if problem else "ok")
 
 
 async def _runners(_: None, context: CheckContext) -> Observation:
@@ -118,6 +129,7 @@ async def _clocks(target: ExaminationTarget, context: CheckContext) -> Observati
 
 _MEMORY = assessment("memory", float, _memory, lambda _: "this machine", imports=("psutil",))
 _DISK = assessment("disk", _DiskParams, _disk, lambda params: str(params.path or "docker"))
+_STATE = assessment("state folder", str, _state, str)
 _RUNNERS = assessment("model processes", type(None), _runners, lambda _: "this machine", imports=("psutil",))
 _LOCKS = assessment("locks", type(None), _locks, lambda _: "this machine", imports=("psutil",))
 _HTTP = ("httpx", "opskit.providers.transport")
@@ -125,7 +137,18 @@ _CLOCKS = assessment("clocks", ExaminationTarget, _clocks, lambda _: "clocks", i
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
-    yield from _full_disks(evidence)
+    full_disks = list(_full_disks(evidence))
+    yield from full_disks
+    if evidence.state_problem:
+        yield Cause(
+            id="state-unusable",
+            title="opskit cannot write into its state folder",
+            evidence=(evidence.state_problem,),
+            remedy=f"`ls -ld {evidence.config.state_dir}` shows whose it is; OPSKIT_STATE_DIR names another",
+            claims=frozenset({"state folder"}),
+            because=tuple(cause.key for cause in full_disks if "disk state" in cause.claims),
+            code="STATE_001",
+        )
     limit, memory = evidence.config.watch.memory_percent, evidence.memory
     if memory is not None and memory.used_percent >= limit:
         free = gib(memory.available_bytes)
@@ -199,11 +222,17 @@ def _orphaned(orphans: Sequence[RunnerProcess]) -> Cause:
     )
 
 
+def _free(disk: DiskFacts) -> str:
+    inodes = disk.inodes_free_percent
+    few = f", {inodes:.0f} % of its inodes" if inodes < _FEW else ""
+    return f"{disk.path}: {gib(disk.free_bytes)} free{few}"
+
+
 def _full_disks(evidence: Evidence) -> Iterator[Cause]:
     """One cause for each disk, whatever lies on it."""
     by_device: dict[int, list[DiskFacts]] = {}
     for disk in evidence.disks:
-        if disk.used_percent >= evidence.config.watch.disk_percent:
+        if _fullness(disk) >= evidence.config.watch.disk_percent:
             by_device.setdefault(disk.device, []).append(disk)
     for disks in by_device.values():
         first = min(disks, key=lambda disk: disk.path)
@@ -211,10 +240,10 @@ def _full_disks(evidence: Evidence) -> Iterator[Cause]:
         yield Cause(
             id="disk-full",
             target=first.path,
-            title=f"the disk of {' and '.join(uses)} is {first.used_percent:.0f} % full",
-            evidence=tuple(f"{disk.path}: {gib(disk.free_bytes)} free" for disk in disks),
+            title=f"the disk of {' and '.join(uses)} is {_fullness(first):.0f} % full",
+            evidence=tuple(map(_free, disks)),
             remedy="; ".join(_CLEAR[disk.use].format(path=disk.path) for disk in disks),
             claims=frozenset(f"disk {disk.use}" for disk in disks),
-            status=Status.FAIL if first.used_percent >= _FULL_PERCENT else Status.WARN,
+            status=Status.FAIL if _fullness(first) >= _FULL_PERCENT else Status.WARN,
             code="BACKUP_003",
         )

@@ -17,6 +17,7 @@ from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget, Member
 from opskit.facts.address import AddressProblem
 from opskit.facts.agent import read_agent_paths
+from opskit.facts.machine import read_program
 from opskit.facts.model_memory import read_cache_sizes, read_prompt
 from opskit.facts.node import ReadingStep
 from opskit.llm.faults import Fault, FaultKind
@@ -73,6 +74,8 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
 async def _node(params: _NodeCheck, context: CheckContext) -> Observation:
     survey, node = context.survey, params.node
     probe = await survey.get(probe_node, node, ProbeOptions())
+    if probe.state in GONE and (program := expected_kind(node.source).program):
+        await survey.get(read_program, program)
     kind = probe.facts.kind
     if kind is not None and kind.settings_prefix:
         await survey.get(read_cache_sizes, node)
@@ -125,6 +128,16 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
     for probe in evidence.nodes:
         yield from _of_node(probe, evidence)
     yield from _two_servers(evidence)
+    if _nobody_answers(evidence):
+        is_outside = evidence.target.in_docker and not any(map(evidence.has_answered, evidence.config.nodes))
+        yield Cause(
+            id="node-down",
+            title="no model server answers",
+            evidence=tuple(f"{probe.config.name}: {probe.detail}" for probe in evidence.nodes),
+            remedy=_START_IN_DOCKER if is_outside else _START,
+            claims=frozenset({"model servers", *(f"node {probe.config.name}" for probe in evidence.nodes)}),
+            code="MODEL_001",
+        )
     for agent in evidence.agents:
         yield from _of_agent(agent, evidence)
 
@@ -359,6 +372,17 @@ def _stopped_process(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause
         fix=Fix(("kill", "-CONT", str(pid)), safe=True, target=member.name, undo=f"`kill -STOP {pid}`"),
         code="MODEL_002",
     )
+
+
+def _nobody_answers(evidence: Evidence) -> bool:
+    """Tell whether no node at all is there, nobody asked for one in particular, and one is used here.
+
+    Where no server is installed and no request was made, nobody misses one.
+    """
+    probes = evidence.nodes
+    missing = all(probe.state in GONE and not _is_expected(probe.config) for probe in probes)
+    is_used = bool(evidence.programs) or any(client.calls for client in evidence.requests)
+    return bool(probes) and missing and is_used and len(probes) == len(evidence.config.nodes)
 
 
 def _two_servers(evidence: Evidence) -> Iterator[Cause]:

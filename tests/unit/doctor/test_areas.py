@@ -8,11 +8,13 @@ import pytest
 from opskit.checks.state import NodeState
 from opskit.config.schema import StackConfig
 from opskit.doctor.catalogue import AREAS
+from opskit.doctor.diagnosis import order
 from opskit.doctor.examination import causes, checks
 from opskit.errors import OpskitError
 from opskit.facts.container import PublishedPort
 from opskit.facts.docker_daemon import DockerAddress, DockerDaemon
 from opskit.facts.environment import known
+from opskit.facts.machine import DiskFacts
 from opskit.facts.model_requests import ModelRequests
 from opskit.facts.runner_process import RunnerProcess
 from opskit.logs.calls import ModelCall
@@ -321,3 +323,28 @@ def test_a_process_of_a_model_that_outlived_its_server_is_a_cause() -> None:
     assert cause.key == "runner-orphaned"
     assert cause.title == "1 process of models outlived Ollama and holds 3.0 GiB"
     assert cause.remedy == "`kill 77` frees the memory"
+
+
+@pytest.mark.parametrize(
+    ("about", "wanted"),
+    [
+        ({}, []),
+        ({"programs": frozenset({"ollama"})}, ["node-down"]),
+        ({"requests": requests(ollama=1)}, ["node-down"]),
+    ],
+)
+def test_a_model_server_is_missed_where_one_is_used(about: dict[str, Any], wanted: list[str]):
+    """Where nothing is configured, installed or was asked, nobody misses one."""
+    config = replace(CONFIG, nodes=(replace(OLLAMA, explicit=False),))
+    nodes = (probe(config.nodes[0], NodeState.REFUSED, kind=None, models=None),)
+    assert keys(well(config=config, nodes=nodes, **about)) == wanted
+
+
+def test_a_state_folder_on_a_full_disk_follows_from_it():
+    """The disk is the root; a folder that is merely somebody else's stands alone."""
+    full = DiskFacts("state", "/state", 40.0, GIB, 1, inodes_free_percent=0.0)
+    disk, folder = sorted(causes(well(disks=(full,), state_problem="no room")), key=order)
+    assert (disk.key, folder.key) == ("disk-full:/state", "state-unusable")
+    assert "0 % of its inodes" in disk.evidence[0]
+    assert folder.because == (disk.key,)
+    assert keys(well(state_problem="/state: Permission denied")) == ["state-unusable"]

@@ -1,0 +1,56 @@
+"""Agents over HTTP: Victoria, Veronica."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.acceptance.stacks.pages import Page, served
+from tests.acceptance.stacks.scene import Scene
+from tests.acceptance.stacks.stack import broken, seems
+from tests.parts.raw_server import free_port
+
+HEALTH = {"status": "ok", "agent": "Veronica"}
+
+
+def status(**levels: bool) -> dict[str, Any]:
+    """What Victoria's status page says."""
+    on = {"agent": True, "enhanced": True, "initiative": True}
+    return {"status": "online", "agent": "Victoria", "victoria_levels": {**on, **levels}}
+
+
+@broken("agent-down:victoria", also=("docker-down",))
+def nobody_started_victoria(scene: Scene) -> Iterator[None]:
+    """VICTORIA_URL is set, and neither the agent nor Docker was started after the reboot."""
+    scene.env["VICTORIA_URL"] = f"http://localhost:{free_port()}"
+    yield
+
+
+@broken("agent-wedged:veronica")
+def veronica_hangs(scene: Scene) -> Iterator[None]:
+    """Veronica accepts connections and never answers: her event loop is blocked."""
+    scene.sandbox("veronica=silence", nodes=("veronica", "ollama"))
+    yield
+
+
+@broken("agent-failing:victoria")
+def database_of_the_agent_is_away(scene: Scene) -> Iterator[None]:
+    """Each page of Victoria is a 500, because she cannot reach her database."""
+    page = Page({"detail": "psycopg.OperationalError: connection refused"}, 500)
+    port = scene.closing.enter_context(served({}, otherwise=page))
+    scene.env["VICTORIA_URL"] = f"http://127.0.0.1:{port}"
+    yield
+
+
+@seems()
+def all_agents_well(scene: Scene) -> Iterator[None]:
+    """Both agents and both nodes answer."""
+    scene.sandbox(nodes=("victoria", "veronica", "ollama", "mlx"))
+    yield
+
+
+@seems()
+def agent_is_slow(scene: Scene) -> Iterator[None]:
+    """Victoria works on a long task: her pages take 1.4 s."""
+    pages = {"/health": Page(HEALTH), "/status": Page(status())}
+    port = scene.closing.enter_context(served(pages, wait_s=1.4))
+    scene.env["VICTORIA_URL"] = f"http://127.0.0.1:{port}"
+    yield
