@@ -1,11 +1,50 @@
-"""A Compose project of the configuration, as Compose itself reads its files. No daemon is needed."""
+"""The Compose projects of the configuration: their files, and what Compose makes of these. No daemon is needed."""
 
+import asyncio
+import hashlib
+import json
 import re
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opskit.config.schema import Config
 from opskit.facts.survey import Survey
+from opskit.system.compose import Compose, Project, find, further_files, old_name, project, unset, variables
+from opskit.system.program import NotStarted
+
+_FILE_BYTES = 4 * 1024 * 1024
+_PLUGINS = (
+    "~/.docker/cli-plugins",
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+    "/opt/homebrew/lib/docker/cli-plugins",
+)
+_CHOSEN = re.compile(r"^\s*(?:export\s+)?COMPOSE_PROJECT_NAME\s*=\s*(['\"]?)([^'\"#\n]*)\1", re.MULTILINE)
+#: What is remembered of a project has this shape; another one is asked for again.
+_SHAPE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The files of one project. `raw` is what the Compose files hold, `digest` stands for all that matters.
+
+    `newest` is the file that changed last, at `changed` (seconds since the epoch).
+    """
+
+    files: tuple[Path, ...]
+    raw: str
+    digest: str
+    chosen: str | None
+    newest: Path
+    changed: float
+
+    @property
+    def folder(self) -> Path:
+        return self.files[0].parent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,30 +59,57 @@ class ComposeFacts:
     files: tuple[Path, ...]
     has_no_program: bool = False
     problem: str = ""
-    services: tuple[str, ...] = ()
+    project: Project | None = None
     unset: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
 
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services that are to have containers."""
+        return () if self.project is None else tuple(sorted(self.project.wanted))
+
 
 async def read_compose_project(survey: Survey, name: str) -> ComposeFacts:
-    """Ask Compose for the services of a project of the configuration. Never raises for what its files are."""
-    from opskit.system.compose import find
-    from opskit.system.program import NotStarted
-
+    """Ask Compose for a project of the configuration. Never raises for what its files are."""
     files = compose_files(survey.config)[name]
-    project = ComposeFacts(name=name, files=files)
-    lost = [str(path) for path in files if not path.is_file()]
-    if lost:
-        return replace(project, problem=f"there is no file {', '.join(lost)}")
+    facts = ComposeFacts(name=name, files=files)
     try:
+        sources = await asyncio.to_thread(read_sources, files, survey.environ)
         compose = await find(files, env=survey.environ)
+    except FileNotFoundError as error:
+        return replace(facts, problem=f"there is no file {error.filename}")
+    except OSError as error:
+        return replace(facts, problem=f"{error.filename or files[0]} cannot be read: {error.strerror}")
     except NotStarted as error:
-        return replace(project, has_no_program=True, problem=error.message)
-    result = await compose("config", "--services")
-    project = replace(project, command=compose.command, unset=unset_variables(result.err))
-    if result.exit:
-        return replace(project, problem=result.complaint)
-    return replace(project, services=tuple(sorted(result.out.split())))
+        return replace(facts, has_no_program=True, problem=error.message)
+    facts = replace(facts, command=compose.command)
+    try:
+        declared, blank = await declaration(compose, sources)
+    except ValueError as error:
+        return replace(facts, problem=str(error))
+    return replace(facts, project=declared, unset=tuple(sorted(blank)))
+
+
+async def declaration(compose: Compose, sources: Sources) -> tuple[Project, set[str]]:
+    """Return what `up` would start, as Compose resolves the files, and the variables without a value.
+
+    Raises ValueError when Compose does not accept the files.
+    """
+    form = ("--format", "json") if compose.modern else ()
+    config, digests = await asyncio.gather(compose("config", *form), compose("config", "--hash", "*"))
+    if config.exit:
+        raise ValueError(f"Compose does not accept its files: {config.complaint}")
+    if digests.exit:
+        raise ValueError(f"Compose cannot tell its services: {digests.complaint}")
+    declared = project(
+        config.out,
+        digests.out,
+        name=None if compose.modern else old_name(sources.folder.name, sources.chosen),
+        version=compose.version,
+        complaints=config.err,
+        raw=sources.raw,
+    )
+    return declared, unset(config.err)
 
 
 def compose_files(config: Config) -> dict[str, tuple[Path, ...]]:
@@ -54,7 +120,52 @@ def compose_files(config: Config) -> dict[str, tuple[Path, ...]]:
     }
 
 
-def unset_variables(complaints: str) -> tuple[str, ...]:
-    """Return names out of Compose's warnings: version 1 writes them bare, version 2 in quotes. Pure."""
-    names = re.findall(r"[Tt]he \\?\"?([A-Za-z_][A-Za-z0-9_]*)\\?\"? variable is not set", complaints)
-    return tuple(dict.fromkeys(names))
+def read_sources(files: Sequence[Path], environ: Mapping[str, str]) -> Sources:
+    """Read the files of a project, and all that decides what Compose makes of them. Raises OSError."""
+    contents = {path: _content(path) for path in files}
+    raw = "\n---\n".join(content.decode("utf-8", "replace") for content in contents.values())
+    folder = files[0].parent
+    further = {folder / ".env", *(folder / Path(name).expanduser() for name in further_files(raw))}
+    contents |= {path: content for path in sorted(further) if (content := _optional(path)) is not None}
+    wanted = variables("\n".join(content.decode("utf-8", "replace") for content in contents.values()))
+    values = {
+        name: value
+        for name, value in environ.items()
+        if name in wanted or name.startswith(("COMPOSE_", "DOCKER_"))
+    }
+    digest = hashlib.sha256()
+    for path, content in sorted((str(path), content) for path, content in contents.items()):
+        digest.update(json.dumps([path, hashlib.sha256(content).hexdigest()]).encode())
+    digest.update(json.dumps([_SHAPE, sorted(values.items()), _programs(environ)]).encode())
+    changed, newest = max((path.stat().st_mtime, path) for path in contents)
+    in_file = _CHOSEN.search(contents.get(folder / ".env", b"").decode("utf-8-sig", "replace"))
+    chosen = environ.get("COMPOSE_PROJECT_NAME") or (in_file[2].strip() if in_file else None)
+    return Sources(tuple(files), raw, digest.hexdigest(), chosen, newest, changed)
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(_FILE_BYTES)
+
+
+def _optional(path: Path) -> bytes | None:
+    """None for what is no file: the word was a path inside a container, or an optional file."""
+    try:
+        return _content(path) if path.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _programs(environ: Mapping[str, str]) -> list[tuple[str, float, int]]:
+    """Return what Compose is here: another version reads and digests differently."""
+    path, home = environ.get("PATH"), environ.get("HOME", "~")
+    names = [name for program in ("docker", "docker-compose") if (name := shutil.which(program, path=path))]
+    names += [f"{folder.replace('~', home, 1)}/docker-compose" for folder in _PLUGINS]
+    programs: list[tuple[str, float, int]] = []
+    for name in names:
+        try:
+            stat = Path(name).stat()
+        except OSError:
+            continue
+        programs.append((name, stat.st_mtime, stat.st_size))
+    return programs

@@ -25,7 +25,7 @@ _NO_DAEMON = (
     "connection aborted",
     "error while fetching server api version",
 )
-_UNSET = re.compile(r'The \\?"?([A-Za-z_][A-Za-z0-9_]*)\\?"? variable is not set')
+_UNSET = re.compile(r'[Tt]he \\?"?([A-Za-z_][A-Za-z0-9_]*)\\?"? variable is not set')
 _REFERENCE = re.compile(r"(?<!\$)\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*))")
 #: Keys whose values name further files.
 _FILE_KEYS = frozenset({"env_file", "extends", "include", "file", "path"})
@@ -42,9 +42,13 @@ class Compose:
     """
 
     command: tuple[str, ...]
-    modern: bool
+    version: str
     folder: Path
     env: Mapping[str, str]
+
+    @property
+    def modern(self) -> bool:
+        return is_modern(self.version)
 
     async def __call__(self, *arguments: str) -> ProgramResult:
         return await run((*self.command, *arguments), cwd=self.folder, env=self.env)
@@ -81,15 +85,26 @@ async def find(
     search_path = environ.get("PATH")
     docker = shutil.which("docker", path=search_path)
     old = shutil.which("docker-compose", path=search_path)
-    if docker is not None and (await run((docker, "compose", "version"), env=environ)).exit == 0:
-        return Compose(("docker", "compose", *options), True, folder, environ)
+    if docker is not None:
+        version = await run((docker, "compose", "version", "--short"), env=environ)
+        if version.exit == 0:
+            return Compose(("docker", "compose", *options), plain_version(version.out), folder, environ)
     if old is None:
         missing = NotStarted("there is neither `docker compose` nor `docker-compose`")
         missing.remedy = "install the compose plug-in: `apt-get install docker-compose`, or Docker Desktop"
         raise missing
     version = await run((old, "version", "--short"), env=environ)
-    modern = version.out.strip().lstrip("v").startswith("2")
-    return Compose(("docker-compose", *options), modern, folder, environ)
+    return Compose(("docker-compose", *options), plain_version(version.out), folder, environ)
+
+
+def plain_version(text: str) -> str:
+    """Return a version as Compose writes it on containers: distributions add to it (`2.26.1-4`). Pure."""
+    return re.split(r"[-+~\s]", text.strip().removeprefix("v"), maxsplit=1)[0]
+
+
+def is_modern(version: str) -> bool:
+    """Tell whether a version is of Compose 2 or later. Pure."""
+    return bool(version) and not version.startswith("1.")
 
 
 def _checked(done: ProgramResult) -> ProgramResult:
@@ -108,30 +123,46 @@ class ComposeService:
     """One service that `up` would start.
 
     `images` are the names under which its image may be there: a built one is named after its project, with
-    `-` by Compose 2 and `_` by 1. `needs` are the services that it must not be started without. `labels` are
-    those that speak to healers. `digest` is Compose's own, which it writes on the containers that it makes.
-    `blank` are variables that have no value here: a new container would be made without them.
+    `-` by Compose 2 and `_` by 1. With no `replicas` it is declared and not wanted. `needs` are the services
+    that it must not be started without; `depends_on` those that its file names, with Compose's word for when
+    they are ready, and `shares_network_of` is the one whose network it shares. `labels` are those that speak
+    to healers. `digest` is Compose's own, which it writes on the containers that it makes. `blank` are
+    variables that have no value here: a new container would be made without them.
     """
 
     name: str
     images: tuple[str, ...]
     built: bool = False
     replicas: int = 1
-    needs: tuple[str, ...] = ()
+    depends_on: Mapping[str, str] = field(default_factory=dict)
+    shares_network_of: str = ""
     networks: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     digest: str | None = None
     blank: tuple[str, ...] = ()
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        shared = (self.shares_network_of,) if self.shares_network_of else ()
+        return tuple(dict.fromkeys((*self.depends_on, *shared)))
+
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What the files declare. `version` is of the Compose that read it; `own_networks` the project makes."""
+    """What the files declare. `version` is of the Compose that read it; `own_networks` the project makes.
+
+    `services` are those that `up` would start, none of a profile that is not active.
+    """
 
     name: str
     version: str
     services: Mapping[str, ComposeService] = field(default_factory=dict)
     own_networks: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The names of the services that are to have containers."""
+        return tuple(name for name, service in self.services.items() if service.replicas > 0)
 
 
 def project(
@@ -160,6 +191,7 @@ def project(
                 declared[key],
                 project_name,
                 networks,
+                modern=is_modern(version),
                 digest=hashes[key],
                 blank=blank & references.get(key, set()),
             )
@@ -228,27 +260,36 @@ def _service(
     project_name: str,
     networks: Mapping[str, str],
     *,
+    modern: bool,
     digest: str,
     blank: set[str],
 ) -> ComposeService:
     image = item.get("image")
     deploy = item.get("deploy") or {}
-    replicas = deploy.get("replicas") if deploy.get("mode", "replicated") == "replicated" else None
+    # Compose 1 does not count the replicas of a global service.
+    is_counted = modern or deploy.get("mode", "replicated") == "replicated"
+    replicas = deploy.get("replicas") if is_counted else None
     mode = str(item.get("network_mode") or "")
-    needs = [str(name) for name in item.get("depends_on") or ()]
-    needs += [mode.partition(":")[2]] if mode.startswith("service:") else []
     joined = () if mode else tuple(item.get("networks") or ("default",))
     return ComposeService(
         name=key,
         images=(str(image),) if image else (f"{project_name}-{key}", f"{project_name}_{key}"),
         built=item.get("build") is not None,
         replicas=int(item.get("scale", 1) if replicas is None else replicas),
-        needs=tuple(dict.fromkeys(needs)),
+        depends_on=_depends_on(item.get("depends_on") or ()),
+        shares_network_of=mode.partition(":")[2] if mode.startswith("service:") else "",
         networks=tuple(networks.get(name, f"{project_name}_{name}") for name in joined),
         labels=_labels(item.get("labels")),
         digest=digest,
         blank=tuple(sorted(blank)),
     )
+
+
+def _depends_on(given: Any) -> dict[str, str]:
+    about = given if isinstance(given, Mapping) else dict.fromkeys(given)
+    return {
+        str(name): str((rule or {}).get("condition") or "service_started") for name, rule in about.items()
+    }
 
 
 def _labels(given: Any) -> dict[str, str]:

@@ -20,12 +20,13 @@ from opskit.checks.container_assessment import (
     ContainerRules,
     ContainerState,
 )
+from opskit.facts.compose_project import Sources
 from opskit.facts.container import Container
 from opskit.facts.container_events import read_container_events
 from opskit.facts.container_log import read_container_log
 from opskit.facts.container_survey import read_compose_containers, read_container
 from opskit.recovery import hands_off, pauses
-from opskit.recovery.compose_projects import Sources, UnusableProject, configured, read_project
+from opskit.recovery.compose_projects import UnusableProject, configured, read_project
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.project_state import (

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from opskit.config.schema import Config
-from opskit.facts.compose_project import unset_variables
 from opskit.facts.env_file import read_env_file
 from opskit.facts.machine import read_addresses, read_disk
 from opskit.facts.model_memory import MAX_WORDS, words_for
@@ -14,6 +13,7 @@ from opskit.facts.model_requests import calls_of
 from opskit.facts.stack_containers import project_of
 from opskit.facts.survey import Survey
 from opskit.logs.record import facts
+from opskit.system.compose import unset
 
 PROJECT = "com.docker.compose.project"
 FILES, FOLDER = f"{PROJECT}.config_files", f"{PROJECT}.working_dir"
@@ -28,7 +28,7 @@ def test_compose_tells_unset_variables_in_two_ways():
     old = "WARNING: The DB_PASSWORD variable is not set. Defaulting to a blank string.\n"
     new = 'level=warning msg="The \\"TOKEN\\" variable is not set. Defaulting to a blank string."\n'
     other = "WARNING: Found orphan containers (x)\n"
-    assert unset_variables(old + new + other + old) == ("DB_PASSWORD", "TOKEN")
+    assert unset(old + new + other + old) == {"DB_PASSWORD", "TOKEN"}
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ def test_what_needs_a_service_that_is_left_is_left_too():
     """Starting it would fail, or start what a person stopped."""
     services = [
         service("db"),
-        service("web", needs=("db",)),
-        service("front", needs=("web",)),
+        service("web", depends_on={"db": "service_started"}),
+        service("front", depends_on={"web": "service_started"}),
         service("log"),
     ]
     units = [killed("db"), killed("web"), killed("front"), killed("log")]
@@ -255,7 +255,7 @@ def test_nothing_that_is_left_is_started(rows: list[tuple[bool, bool, bool, int]
     """Whatever is down, stopped, paused or needed by whom: `start` holds nothing that is a person's."""
     names = [f"s{number}" for number in range(len(rows))]
     services = [
-        service(name, needs=(names[need],) if need < number else ())
+        service(name, depends_on={names[need]: "service_started"} if need < number else {})
         for number, (name, (_, _, _, need)) in enumerate(zip(names, rows, strict=True))
     ]
     units = [killed(name) if down else container(name) for name, (down, *_) in zip(names, rows, strict=True)]
