@@ -1,4 +1,4 @@
-"""The Compose projects of the configuration: their files, and what Compose makes of these. No daemon is needed."""
+"""The Compose projects of the configuration: their files, and what Compose makes of them."""
 
 import asyncio
 import hashlib

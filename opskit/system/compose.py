@@ -286,10 +286,8 @@ def _service(
 
 
 def _depends_on(given: Any) -> dict[str, str]:
-    about = given if isinstance(given, Mapping) else dict.fromkeys(given)
-    return {
-        str(name): str((rule or {}).get("condition") or "service_started") for name, rule in about.items()
-    }
+    rules = given if isinstance(given, Mapping) else {name: {} for name in given}
+    return {str(name): str(rule.get("condition") or "service_started") for name, rule in rules.items()}
 
 
 def _labels(given: Any) -> dict[str, str]:
