@@ -133,9 +133,9 @@ class Stack:
 
 
 @contextmanager
-def cleaned(made: Stack) -> Iterator[None]:
+def cleaned(made: Stack) -> Iterator[Stack]:
     try:
-        yield
+        yield made
     finally:
         made.box.clean()
         for network in made.box.client.networks.list(

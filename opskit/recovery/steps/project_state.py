@@ -175,6 +175,7 @@ class _Judgement:
         facts, service, containers = self.facts, self.facts.project.services[name], self.facts.of(name)
         orphans = [entry.container for entry in self._down(name) if entry.state is ContainerState.ORPHANED]
         made = len(containers) < service.replicas or orphans
+        by_hand = f"`{facts.command} up -d {'--force-recreate ' if orphans else ''}--no-deps {name}`"
         actions = {container.action for container in containers} or {action_of(service.labels)}
         if facts.busy is not None:
             self.left[name] = facts.busy
@@ -187,7 +188,7 @@ class _Judgement:
             self.left[name] = f"its label says {labels}"
         elif "notify" in actions:
             self.refused[name] = "its label says that a person is to be told"
-            self.remedies.append(f"`{facts.command} up -d --no-deps {name}`")
+            self.remedies.append(by_hand)
         elif name in facts.paused:
             self.left[name] = "it is paused"
         elif name in facts.imageless:
@@ -201,10 +202,10 @@ class _Judgement:
             self.remedies.append(f"set {', '.join(service.blank)} in `.env` beside the Compose file")
         elif orphans and not all(map(facts.may_recreate, orphans)):
             self.refused[name] = "it would be made of other settings than it was, or nobody can tell"
-            self.remedies.append(f"`{facts.command} up -d --force-recreate --no-deps {name}`")
+            self.remedies.append(by_hand)
         elif orphans and any(container.running for container in containers):
             self.refused[name] = "others of its containers run, which would be made again too"
-            self.remedies.append(f"`{facts.command} up -d --force-recreate --no-deps {name}`")
+            self.remedies.append(by_hand)
         else:
             self.recreate |= {name} if orphans else set()
             self.start[name] = len(containers) if len(containers) > service.replicas else None
