@@ -1,14 +1,16 @@
 """The containers that belong to the stack, and those that have its addresses in their variables."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.facts.compose_project import compose_files
 from opskit.facts.container import Container
 from opskit.facts.container_survey import ContainerSurvey, read_containers, survey_containers
+from opskit.facts.environment import addresses_in
 from opskit.facts.survey import Survey
 from opskit.system.docker_records import PROJECT
+from opskit.system.network import endpoint
 
 _FILES = "com.docker.compose.project.config_files"
 _FOLDER = "com.docker.compose.project.working_dir"
@@ -33,6 +35,8 @@ class StackContainers:
 async def read_stack_containers(survey: Survey) -> StackContainers:
     """Read the containers of the stack, and those that know its addresses. Raises OpskitError DOCKER_*."""
     config, docker = survey.config, await survey.docker()
+    urls = [*(node.url for node in config.nodes), *(agent.url for agent in config.agents)]
+    ports = {endpoint(url)[1] for url in urls}
     names = {name for listed in config.stack.containers.values() for name in listed}
     files = compose_files(config)
     listed = await docker.containers()
@@ -51,7 +55,7 @@ async def read_stack_containers(survey: Survey) -> StackContainers:
     chosen = [
         container
         for container in containers
-        if not container.one_off and (container.id in named or _has_addresses(container))
+        if not container.one_off and (container.id in named or _has_addresses(container, ports))
     ]
     return StackContainers(
         survey=await survey_containers(docker, chosen, config), named=frozenset(named), projects=projects
@@ -71,5 +75,9 @@ def project_of(labels: Mapping[str, str], files: Mapping[str, Iterable[Path]]) -
     return name if name in files and not own else None
 
 
-def _has_addresses(container: Container) -> bool:
-    return any(container.variables.get(name, "").strip() for name in _ADDRESSES)
+def _has_addresses(container: Container, ports: Collection[int]) -> bool:
+    """Tell whether a container is a client of the stack, by its variables or its command."""
+    if any(container.variables.get(name, "").strip() for name in _ADDRESSES):
+        return True
+    texts = (*container.variables.values(), " ".join(container.arguments))
+    return any(address.port in ports for text in texts for address in addresses_in(text))

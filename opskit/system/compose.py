@@ -149,7 +149,9 @@ class ComposeService:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What the files declare. `version` is of the Compose that read it; `own_networks` the project makes.
+    """What the files declare. `version` is of the Compose that read it.
+
+    The project itself makes `own_networks` and `own_volumes`.
 
     `services` are those that `up` would start, none of a profile that is not active.
     """
@@ -158,6 +160,7 @@ class Project:
     version: str
     services: Mapping[str, ComposeService] = field(default_factory=dict)
     own_networks: tuple[str, ...] = ()
+    own_volumes: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -177,11 +180,8 @@ def project(
         content = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
         declared = content["services"] or {}
         project_name = str(content.get("name") or name or "")
-        declared_networks = {key: item or {} for key, item in (content.get("networks") or {}).items()}
-        networks = {
-            key: str(item.get("name") or f"{project_name}_{key}") for key, item in declared_networks.items()
-        }
-        own = [networks[key] for key, item in declared_networks.items() if not item.get("external")]
+        networks, own_networks = _named(content.get("networks"), project_name)
+        _, own_volumes = _named(content.get("volumes"), project_name)
         hashes = dict(pair for line in digests.splitlines() if len(pair := line.split()) == 2)
         blank = unset(complaints)
         references = references_of(raw, list(declared)) if blank else {}
@@ -200,7 +200,17 @@ def project(
         }
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as exc:
         raise ValueError(f"what `compose config` wrote cannot be read ({type(exc).__name__})") from exc
-    return Project(project_name, version, services, tuple(dict.fromkeys((*own, f"{project_name}_default"))))
+    own_networks = tuple(dict.fromkeys((*own_networks, f"{project_name}_default")))
+    return Project(project_name, version, services, own_networks, own_volumes)
+
+
+def _named(declared: Any, project_name: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the real names of networks or volumes by their keys, and which of them the project makes."""
+    names = {
+        key: str((item or {}).get("name") or f"{project_name}_{key}")
+        for key, item in (declared or {}).items()
+    }
+    return names, tuple(names[key] for key in names if not (declared[key] or {}).get("external"))
 
 
 def unset(complaints: str) -> set[str]:

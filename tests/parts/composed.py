@@ -13,6 +13,7 @@ from uuid import uuid4
 import yaml
 
 from tests.parts.command import Result, opskit
+from tests.parts.compose_stack import install_compose_2
 from tests.parts.docker import IMAGE, LABEL, Engine
 
 LIMIT_S = 60.0
@@ -43,6 +44,7 @@ class Composed:
     box: Engine
     folder: Path
     home: Path
+    version: int = 1
 
     @property
     def file(self) -> Path:
@@ -70,8 +72,9 @@ class Composed:
         return path
 
     def compose(self, *arguments: str) -> str:
+        program = ["docker-compose"] if self.version == 1 else ["docker", "compose"]
         done = subprocess.run(
-            ["docker-compose", "-f", str(self.file), *arguments],
+            [*program, "-f", str(self.file), *arguments],
             env={"PATH": os.environ["PATH"], "HOME": str(self.home), **self.box.environment},
             check=True,
             capture_output=True,
@@ -93,7 +96,8 @@ class Composed:
 
     def image(self, service: str) -> str:
         """The id of the image that a service is built to."""
-        return str(self.box.client.images.get(f"{self.project}_{service}").id)
+        mark = "_" if self.version == 1 else "-"
+        return str(self.box.client.images.get(f"{self.project}{mark}{service}").id)
 
     def clean(self) -> None:
         self.box.clean()
@@ -111,11 +115,13 @@ class Composed:
 
 
 @contextmanager
-def composed(box: Engine, folder: Path) -> Iterator[Composed]:
+def composed(box: Engine, folder: Path, version: int = 1) -> Iterator[Composed]:
     """A project that leaves nothing behind; its files were last changed an hour ago."""
-    made = Composed(box, folder / f"app{uuid4().hex[:8]}", folder / "home")
+    made = Composed(box, folder / f"app{uuid4().hex[:8]}", folder / "home", version)
     made.folder.mkdir()
     made.home.mkdir()
+    if version == 2:
+        install_compose_2(made.home)
     yield made
     made.clean()
 

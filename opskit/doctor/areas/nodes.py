@@ -205,7 +205,11 @@ def _down(base: Cause, member: Member) -> Cause:
         base,
         id=base.id.replace("failing", "down"),
         title=f"{member.name} is down",
-        because=(key_of("localhost-in-container", member.name), *base.because),
+        because=(
+            key_of("localhost-in-container", member.name),
+            key_of("port-published-elsewhere", member.name),
+            *base.because,
+        ),
         code="COMM_001",
     )
 
