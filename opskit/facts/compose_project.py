@@ -14,6 +14,7 @@ from opskit.facts.survey import Survey
 from opskit.system.compose import Compose, Project, find, further_files, old_name, project, unset, variables
 from opskit.system.program import NotStarted
 
+_USUAL_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 _FILE_BYTES = 4 * 1024 * 1024
 _PLUGINS = (
     "~/.docker/cli-plugins",
@@ -52,12 +53,13 @@ class ComposeFacts:
     """What Compose says of one project. `problem` is why it cannot use the files, `unset` are variables.
 
     `name` is that of the configuration. `command` is what a person types for this project; empty where there
-    is no Compose (`has_no_program`).
+    is no Compose (`has_no_program`) or a file `is_missing`.
     """
 
     name: str
     files: tuple[Path, ...]
     has_no_program: bool = False
+    is_missing: bool = False
     problem: str = ""
     project: Project | None = None
     unset: tuple[str, ...] = ()
@@ -70,14 +72,14 @@ class ComposeFacts:
 
 
 async def read_compose_project(survey: Survey, name: str) -> ComposeFacts:
-    """Ask Compose for a project of the configuration. Never raises for what its files are."""
-    files = compose_files(survey.config)[name]
+    """Ask Compose for a project of the stack. Never raises for what its files are."""
+    files = stack_files(survey.config, survey.cwd)[name]
     facts = ComposeFacts(name=name, files=files)
     try:
         sources = await asyncio.to_thread(read_sources, files, survey.environ)
         compose = await find(files, env=survey.environ)
     except FileNotFoundError as error:
-        return replace(facts, problem=f"there is no file {error.filename}")
+        return replace(facts, is_missing=True, problem=f"there is no file {error.filename}")
     except OSError as error:
         return replace(facts, problem=f"{error.filename or files[0]} cannot be read: {error.strerror}")
     except NotStarted as error:
@@ -110,6 +112,14 @@ async def declaration(compose: Compose, sources: Sources) -> tuple[Project, set[
         raw=sources.raw,
     )
     return declared, unset(config.err)
+
+
+def stack_files(config: Config, cwd: Path) -> dict[str, tuple[Path, ...]]:
+    """Return the files of the stack's Compose projects: where none is configured, of the working folder's."""
+    if config.stack.compose:
+        return compose_files(config)
+    usual = next((cwd / name for name in _USUAL_FILES if (cwd / name).is_file()), None)
+    return {} if usual is None else {cwd.absolute().name or "project": (usual,)}
 
 
 def compose_files(config: Config) -> dict[str, tuple[Path, ...]]:

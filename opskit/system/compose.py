@@ -25,6 +25,7 @@ _NO_DAEMON = (
     "connection aborted",
     "error while fetching server api version",
 )
+INSTALL = "install the compose plug-in: `apt-get install docker-compose`, or Docker Desktop"
 _UNSET = re.compile(r'[Tt]he \\?"?([A-Za-z_][A-Za-z0-9_]*)\\?"? variable is not set')
 _REFERENCE = re.compile(r"(?<!\$)\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*))")
 #: Keys whose values name further files.
@@ -91,7 +92,7 @@ async def find(
             return Compose(("docker", "compose", *options), plain_version(version.out), folder, environ)
     if old is None:
         missing = NotStarted("there is neither `docker compose` nor `docker-compose`")
-        missing.remedy = "install the compose plug-in: `apt-get install docker-compose`, or Docker Desktop"
+        missing.remedy = INSTALL
         raise missing
     version = await run((old, "version", "--short"), env=environ)
     return Compose(("docker-compose", *options), plain_version(version.out), folder, environ)

@@ -31,7 +31,8 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
 async def _containers(target: ExaminationTarget, context: CheckContext) -> Observation:
     del target
     stack = await context.survey.get(read_stack_containers)
-    return Observation({}, f"{counted(len(stack.survey.containers), 'container')} of the stack", state="ok")
+    count = len(stack.named | stack.clients)
+    return Observation({}, f"{counted(count, 'container')} of the stack", state="ok")
 
 
 async def _well(target: ExaminationTarget, context: CheckContext) -> Observation:
