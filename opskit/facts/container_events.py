@@ -13,6 +13,8 @@ KEPT_EVENTS = 256
 #: `docker stop` tells its event this much after the end at most, when networks are slow to leave.
 STOP_EVENT_DELAY_S = 1.0
 _SIGKILL = "9"
+#: As many may come between two questions to a lively daemon.
+_NEWER_EVENTS = 32
 #: SIGINT, SIGQUIT and SIGTERM: what ends a server that may then end with 0.
 _ENDING_SIGNALS = ("2", "3", "15")
 #: Docker gives all containers together so long to end when it ends itself.
@@ -56,7 +58,7 @@ async def read_container_events(
         # The `stop` that belongs to an end comes a moment after it: Docker itself waits for that.
         past = await docker.all_past_events(_EVER, now + timedelta(seconds=STOP_EVENT_DELAY_S))
     began = None
-    if len(past) >= KEPT_EVENTS:
+    if not _remembers_all(past):
         # The daemon makes its own bridge again each time that it starts.
         began = docker_time((await docker.found("network", "bridge") or {}).get("Created"))
     events = [event for event in past if event.at >= since]
@@ -69,6 +71,11 @@ async def read_container_events(
     were_ended = {container.id for container in containers if was_told_to_end(container, past)}
     were_ended |= ended_with_daemon(containers, past, began)
     return ContainerEvents(now, events, len(events) < KEPT_EVENTS, repairs, frozenset(were_ended))
+
+
+def _remembers_all(events: Sequence[DockerEvent]) -> bool:
+    """Tell whether the daemon has forgotten no event; some may be newer than the time that was asked for."""
+    return len(events) < KEPT_EVENTS - _NEWER_EVENTS
 
 
 def was_told_to_end(container: Container, events: Iterable[DockerEvent]) -> bool:
@@ -98,7 +105,7 @@ def ended_with_daemon(
     daemon `began`, as long as it remembers all; else the end itself says so, where that time is known.
     """
     died = {event.id for event in events if event.action == "die"}
-    remembers_all = len(events) < KEPT_EVENTS
+    remembers_all = _remembers_all(events)
     ends: dict[str, dict[str, datetime]] = {}
     slack_s = _SHUTDOWN_S
     for container in containers:

@@ -21,6 +21,7 @@ from opskit.diagnose.container import (
 )
 from opskit.diagnose.containers import missing
 from opskit.facts.container import container
+from opskit.system.docker_records import ListedContainer
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
