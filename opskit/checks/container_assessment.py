@@ -29,6 +29,7 @@ _COMPLETES = "service_completed_successfully"
 #: Networks that Docker finds by their name; the bridge has another id each time the daemon starts.
 _BY_NAME = ("bridge", "host", "none")
 _ID_CHARS = 64
+_STOPPED = ("exited", "created")
 
 
 class ContainerCondition(StrEnum):
@@ -218,7 +219,10 @@ def assess_container(
     """
     age_s = None if container.started is None else max(0.0, (now - container.started).total_seconds())
     were_ended = frozenset() if events is None else events.were_ended
-    if _did_its_work(container, peers, were_ended):
+    if not container.wanted and container.status in _STOPPED:
+        detail = "its Compose file wants no container of its service"
+        assessment = ContainerAssessment(state=ContainerState.ENDED, detail=detail)
+    elif _did_its_work(container, peers, were_ended):
         assessment = ContainerAssessment(state=ContainerState.ENDED, detail="it ended well")
     elif lost := lost_networks(container, networks):
         detail = f"it {_end(container)}; the network {', '.join(lost)} that it holds was removed"
@@ -300,7 +304,7 @@ def lost_networks(container: Container, networks: frozenset[str] | None) -> list
 
     A network of a swarm, whose ids are shorter, is there once a container joins it.
     """
-    if networks is None or container.status not in ("exited", "created"):
+    if networks is None or container.status not in _STOPPED:
         return []
     return sorted(
         name

@@ -11,10 +11,21 @@ from pathlib import Path
 
 from opskit.config.schema import Config
 from opskit.facts.survey import Survey
-from opskit.system.compose import Compose, Project, find, further_files, old_name, project, unset, variables
+from opskit.system.compose import (
+    Compose,
+    Project,
+    find,
+    further_files,
+    old_name,
+    plain_project,
+    project,
+    unset,
+    variables,
+)
 from opskit.system.program import NotStarted
 
 _USUAL_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+_NEXT = "\n---\n"
 _FILE_BYTES = 4 * 1024 * 1024
 _PLUGINS = (
     "~/.docker/cli-plugins",
@@ -53,7 +64,8 @@ class ComposeFacts:
     """What Compose says of one project. `problem` is why it cannot use the files, `unset` are variables.
 
     `name` is that of the configuration. `command` is what a person types for this project; empty where there
-    is no Compose (`has_no_program`) or a file `is_missing`.
+    is no Compose (`has_no_program`) or a file `is_missing`. `unknown` is what of the files nobody could
+    resolve without it; `version` is of the Compose that did.
     """
 
     name: str
@@ -62,6 +74,8 @@ class ComposeFacts:
     is_missing: bool = False
     problem: str = ""
     project: Project | None = None
+    unknown: tuple[str, ...] = ()
+    version: str = ""
     unset: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
 
@@ -83,13 +97,25 @@ async def read_compose_project(survey: Survey, name: str) -> ComposeFacts:
     except OSError as error:
         return replace(facts, problem=f"{error.filename or files[0]} cannot be read: {error.strerror}")
     except NotStarted as error:
-        return replace(facts, has_no_program=True, problem=error.message)
-    facts = replace(facts, command=compose.command)
+        return _without_compose(replace(facts, has_no_program=True, problem=error.message), sources, survey)
+    facts = replace(facts, command=compose.command, version=compose.version)
     try:
         declared, blank = await declaration(compose, sources)
     except ValueError as error:
         return replace(facts, problem=str(error))
     return replace(facts, project=declared, unset=tuple(sorted(blank)))
+
+
+def _without_compose(facts: ComposeFacts, sources: Sources, survey: Survey) -> ComposeFacts:
+    """Add what the files say by themselves, and what they leave to Compose."""
+    name = old_name(sources.folder.name, sources.chosen)
+    try:
+        declared, unknown = plain_project(
+            sources.raw.split(_NEXT), name, survey.environ.get("COMPOSE_PROFILES", "")
+        )
+    except ValueError as error:
+        return replace(facts, unknown=(str(error),))
+    return replace(facts, project=declared, unknown=unknown)
 
 
 async def declaration(compose: Compose, sources: Sources) -> tuple[Project, set[str]]:
@@ -103,13 +129,15 @@ async def declaration(compose: Compose, sources: Sources) -> tuple[Project, set[
         raise ValueError(f"Compose does not accept its files: {config.complaint}")
     if digests.exit:
         raise ValueError(f"Compose cannot tell its services: {digests.complaint}")
+    # Bases, includes and files over one another are resolved, variables are not.
+    plain = await compose("config", "--no-interpolate") if unset(config.err) else None
     declared = project(
         config.out,
         digests.out,
         name=None if compose.modern else old_name(sources.folder.name, sources.chosen),
         version=compose.version,
         complaints=config.err,
-        raw=sources.raw,
+        raw=sources.raw if plain is None or plain.exit else plain.out,
     )
     return declared, unset(config.err)
 
@@ -133,7 +161,7 @@ def compose_files(config: Config) -> dict[str, tuple[Path, ...]]:
 def read_sources(files: Sequence[Path], environ: Mapping[str, str]) -> Sources:
     """Read the files of a project, and all that decides what Compose makes of them. Raises OSError."""
     contents = {path: _content(path) for path in files}
-    raw = "\n---\n".join(content.decode("utf-8", "replace") for content in contents.values())
+    raw = _NEXT.join(content.decode("utf-8", "replace") for content in contents.values())
     folder = files[0].parent
     further = {folder / ".env", *(folder / Path(name).expanduser() for name in further_files(raw))}
     contents |= {path: content for path in sorted(further) if (content := _optional(path)) is not None}

@@ -61,6 +61,7 @@ class Container:
     namespace this one shares. `network_ids` are of its networks as it knows them, by name: one that does not
     run may hold an id that is gone. `bindings` are host ports that it asks for, `ports` those it has now.
     `action` is what its labels let a repairer do: restart, stop, notify, none or a word that is not known.
+    `wanted` is False where its Compose file, as far as it was read, wants no container of its service.
     `depends_on` are services that it needs, with Compose's word for when they are ready (Compose 2 alone).
     """
 
@@ -87,6 +88,7 @@ class Container:
     service: str | None = None
     number: int | None = None
     one_off: bool = False
+    wanted: bool = True
     config_hash: str | None = None
     compose_version: str | None = None
     folder: str | None = None

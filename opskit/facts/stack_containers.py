@@ -3,11 +3,11 @@
 import asyncio
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from opskit.facts.compose_project import stack_files
+from opskit.facts.compose_project import read_compose_project, stack_files
 from opskit.facts.container import Container, container
 from opskit.facts.container_survey import ContainerSurvey, survey_containers
 from opskit.facts.environment import addresses_in
@@ -52,7 +52,8 @@ async def read_stack_containers(survey: Survey) -> StackContainers:
     ports = {endpoint(url)[1] for url in urls}
     names = {name for group in config.stack.containers.values() for name in group}
     listed = await docker.containers()
-    projects = stack_projects(listed, stack_files(config, survey.cwd), names)
+    files = stack_files(config, survey.cwd)
+    projects = stack_projects(listed, files, names)
     named = {member.id for member in listed if member.name in names or member.id in projects}
     strangers = [
         member.id for member in listed if member.id not in named and member.state in ("running", "restarting")
@@ -61,6 +62,15 @@ async def read_stack_containers(survey: Survey) -> StackContainers:
     inspected = await asyncio.gather(*map(docker.named, wanted))
     documents = {str(document["Id"]): document for document in inspected if document is not None}
     read = sorted(map(container, documents.values()), key=lambda member: member.name)
+    idle = {projects.get(member.id) for member in read if not member.running and member.name not in names}
+    declared = await asyncio.gather(*(survey.get(read_compose_project, key) for key in files if key in idle))
+    services = {facts.name: facts.services for facts in declared if facts.project and not facts.unknown}
+    read = [
+        replace(member, wanted=member.name in names or member.service in services[project])
+        if (project := projects.get(member.id, "")) in services
+        else member
+        for member in read
+    ]
     clients = {
         member.id
         for member in read

@@ -31,6 +31,10 @@ _REFERENCE = re.compile(r"(?<!\$)\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za
 #: Keys whose values name further files.
 _FILE_KEYS = frozenset({"env_file", "extends", "include", "file", "path"})
 _HEALERS = ("opskit.", "autoheal")
+#: What stands at the top of a Compose file and needs nobody to resolve it.
+_PLAIN_KEYS = frozenset({"version", "name", "services", "networks", "volumes", "secrets", "configs"})
+#: What decides whether a service is wanted, and how it is found.
+_DECISIVE = ("deploy", "network_mode", "profiles", "scale")
 _NOT_A_NAME = re.compile(r"[^-_a-z0-9]")
 
 
@@ -186,6 +190,8 @@ def project(
         hashes = dict(pair for line in digests.splitlines() if len(pair := line.split()) == 2)
         blank = unset(complaints)
         references = references_of(raw, list(declared)) if blank else {}
+        # What no service mentions stands in a file of variables, or where all are concerned.
+        elsewhere = blank - set().union(*references.values())
         services = {
             key: _service(
                 key,
@@ -194,7 +200,7 @@ def project(
                 networks,
                 modern=is_modern(version),
                 digest=hashes[key],
-                blank=blank & references.get(key, set()),
+                blank=blank & references.get(key, set()) | elsewhere,
             )
             for key in hashes
             if key in declared
@@ -220,7 +226,7 @@ def unset(complaints: str) -> set[str]:
 
 
 def references_of(raw: str, services: list[str]) -> dict[str, set[str]]:
-    """Return the variables that each service's own declaration mentions, of files as YAML documents."""
+    """Return the variables that each service's own declaration mentions, as files or Compose hold it."""
     references: dict[str, set[str]] = {name: set() for name in services}
     try:
         for document in yaml.safe_load_all(raw):
@@ -230,6 +236,35 @@ def references_of(raw: str, services: list[str]) -> dict[str, set[str]]:
     except (yaml.YAMLError, AttributeError, RecursionError):
         return {name: set() for name in services}
     return references
+
+
+def plain_project(texts: Sequence[str], name: str, profiles: str = "") -> tuple[Project, tuple[str, ...]]:
+    """Read Compose files without Compose, and say what of them only Compose knows.
+
+    `profiles` is COMPOSE_PROFILES. Raises ValueError for what is no Compose file.
+    """
+    unknown = [f"how {len(texts)} files are merged"] if len(texts) > 1 else []
+    merged: dict[str, Any] = {"services": {}, "networks": {}, "volumes": {}}
+    active: dict[str, None] = {}
+    try:
+        for text in texts:
+            content = yaml.safe_load(text) or {}
+            unknown += [f"`{key}`" for key in content if key not in _PLAIN_KEYS and not key.startswith("x-")]
+            for section in merged:
+                merged[section] |= content.get(section) or {}
+            for key, service in (content.get("services") or {}).items():
+                unknown += [f"`extends` of {key}"] if "extends" in service else []
+                blanks = {word for word in _DECISIVE if variables(json.dumps(service.get(word), default=str))}
+                unknown += [f"`{word}` of {key}" for word in sorted(blanks)]
+                plain = {word: value for word, value in service.items() if word not in blanks}
+                merged["services"][key] = plain
+                needed = set(plain.get("profiles") or ())
+                if not needed or "*" in profiles or needed & set(profiles.split(",")):
+                    active[key] = None
+        resolved = yaml.safe_dump({"name": name, **merged})
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError, RecursionError) as exc:
+        raise ValueError(f"it is no Compose file that can be read ({type(exc).__name__})") from exc
+    return project(resolved, "".join(f"{key} -\n" for key in active), name=name, version=""), tuple(unknown)
 
 
 def variables(raw: str) -> set[str]:

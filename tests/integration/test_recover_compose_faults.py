@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from opskit.recovery.outcome import RepairResult
 from tests.parts.compose_stack import LONG_AGO, Stack, cleaned, ended, running
-from tests.parts.docker import Daemon, Engine, engine_of, own_daemon
+from tests.parts.docker import IMAGE, Daemon, Engine, engine_of, own_daemon
+from tests.parts.examining import examined, keys
 from tests.parts.healing import outcome
 
 #: Ends with 0 when it is told to, as a server of any kind may.
@@ -181,3 +183,32 @@ async def test_an_orphan_of_a_replaced_network_is_made_again(stack: Stack):
     assert outcome(run, f"container:{stack.container('side').name}").result is RepairResult.REPAIRED, run
     shared = stack.container("side").attrs["HostConfig"]["NetworkMode"]
     assert shared == f"container:{stack.container('web').id}"
+
+
+async def test_a_variable_of_a_base_without_a_value_keeps_a_container_from_being_made(stack: Stack):
+    """Compose itself says what a service comes to by `extends`: the file of the service does not name it."""
+    base = {"services": {"any": {"image": IMAGE, "environment": {"TOKEN": "${OPSKIT_TEST_TOKEN}"}}}}
+    (stack.folder / "base.yml").write_text(yaml.safe_dump({"version": "2.4", **base}))
+    stack.age(stack.folder / "base.yml")
+    stack.write({"web": {"extends": {"file": "base.yml", "service": "any"}}}, version="2.4")
+    refused = await stack.healed("compose:app", **LONG_AGO)
+    assert "it would be made with nothing in OPSKIT_TEST_TOKEN" in refused.cause
+    assert not stack.containers("web")
+
+
+async def test_what_is_declared_and_not_wanted_is_neither_missed_nor_started(stack: Stack):
+    """No replicas, or a profile that is not active: also where somebody ran a container of it once."""
+    none = {"deploy": {"replicas": 0}}
+    stack.write({"web": {}, "spare": none, "tool": {"profiles": ["tools"], "script": "exit 3"}})
+    stack.compose("up", "-d", "web")
+    stack.compose("up", "-d", "tool")
+    await stack.until("tool", ended)
+    well = await stack.healed("compose:app", **LONG_AGO)
+    assert (well.result, well.cause, stack.commands) == (
+        RepairResult.OK,
+        "1 container of 1 service run",
+        [],
+    )
+    config = {"stack": {"compose": {"app": [str(stack.file)]}, "containers": {"victoria": []}}}
+    env = {**stack.environ, "OLLAMA_API_URL": ""}
+    assert keys(await examined(stack.folder.parent, env=env, config=config)) == []

@@ -203,7 +203,7 @@ def _missing_services(evidence: Evidence) -> Iterator[Cause]:
         services = {
             examined.container.service for examined in evidence.containers if examined.project == project.name
         }
-        for service in project.services if services else ():
+        for service in project.services if services and not project.unknown else ():
             if service not in services:
                 command = " ".join((*project.command, "up", "-d", "--no-recreate", service))
                 yield Cause(

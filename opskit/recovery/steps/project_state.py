@@ -63,7 +63,11 @@ class ProjectFacts:
         """Assess each container, by what its file says of its needs: a label may lack them."""
         needs = {name: service.depends_on for name, service in self.project.services.items()}
         containers = tuple(
-            replace(container, depends_on={**container.depends_on, **needs.get(container.service or "", {})})
+            replace(
+                container,
+                depends_on={**container.depends_on, **needs.get(container.service or "", {})},
+                wanted=container.service in self.project.wanted,
+            )
             for container in self.containers
         )
         survey = ContainerSurvey(
@@ -339,7 +343,9 @@ class _Judgement:
             {
                 entry.container.service or ""
                 for entry in self.assessed_containers
-                if entry.state is ContainerState.ENDED and not entry.assessment.left
+                if entry.state is ContainerState.ENDED
+                and entry.container.wanted
+                and not entry.assessment.left
             }
             - awaited
         )
