@@ -97,28 +97,32 @@ def was_told_to_end(container: Container, events: Iterable[DockerEvent]) -> bool
 
 
 def ended_with_daemon(
-    containers: Iterable[Container], events: Sequence[DockerEvent], began: datetime | None
+    containers: Sequence[Container], events: Sequence[DockerEvent], began: datetime | None
 ) -> set[str]:
     """Return the ids of containers that ended when an earlier daemon did: the last of their project. Pure.
 
-    What a job ended by itself long before that is none of them. An end that no event tells of was before the
-    daemon `began`, as long as it remembers all; else the end itself says so, where that time is known.
+    What a job ended by itself long before that is none of them, nor what ended before its project got new
+    containers. An end that no event tells of was before the daemon `began`, as long as it remembers all; else
+    the end itself says so, where that time is known.
     """
     died = {event.id for event in events if event.action == "die"}
     remembers_all = _remembers_all(events)
-    ends: dict[str, dict[str, datetime]] = {}
+    ends: dict[str, datetime] = {}
+    last: dict[str, datetime] = {}
     slack_s = _SHUTDOWN_S
     for container in containers:
-        end = container.finished
-        if end is None or (container.id in died if remembers_all else began is None or end >= began):
-            continue
-        ends.setdefault(container.project or container.id, {})[container.id] = end
-        slack_s = max(slack_s, container.stop_timeout_s)
+        project, end = container.project or container.id, container.finished
+        moments = [last.get(project, _EVER), container.created or _EVER]
+        if end and not (container.id in died if remembers_all else began is None or end >= began):
+            ends[container.id] = end
+            moments.append(end)
+            slack_s = max(slack_s, container.stop_timeout_s)
+        last[project] = max(moments)
     return {
-        identifier
-        for project in ends.values()
-        for identifier, end in project.items()
-        if (max(project.values()) - end).total_seconds() <= slack_s
+        container.id
+        for container in containers
+        if container.id in ends
+        and (last[container.project or container.id] - ends[container.id]).total_seconds() <= slack_s
     }
 
 

@@ -157,6 +157,7 @@ async def test_older_settings_are_not_deployed_to_mend_a_network(stack: Stack):
     assert stack.container("web").id == old
 
 
+@COMPOSE_2
 async def test_what_is_well_is_not_told_as_drifted(stack: Stack):
     """One shares a network, one was started without what it needs: neither was changed."""
     stack.write(
@@ -173,6 +174,7 @@ async def test_what_is_well_is_not_told_as_drifted(stack: Stack):
     assert (await stack.healed("compose:app")).cause == "3 containers of 3 services run"
 
 
+@COMPOSE_2
 async def test_an_orphan_of_a_replaced_network_is_made_again(stack: Stack):
     """The container whose network another shares was removed: both are back, and the network is one."""
     stack.write({"web": {"networks": ["own"]}, "side": {"network_mode": "service:web"}}, networks={"own": {}})
@@ -185,6 +187,7 @@ async def test_an_orphan_of_a_replaced_network_is_made_again(stack: Stack):
     assert shared == f"container:{stack.container('web').id}"
 
 
+@COMPOSE_2
 async def test_a_variable_of_a_base_without_a_value_keeps_a_container_from_being_made(stack: Stack):
     """Compose itself says what a service comes to by `extends`: the file of the service does not name it."""
     base = {"services": {"any": {"image": IMAGE, "environment": {"TOKEN": "${OPSKIT_TEST_TOKEN}"}}}}

@@ -164,7 +164,7 @@ class _ComposeStep:
             return None
         running = {other.service for other in containers if other.running}
         siblings = [other for other in containers if other.service == container.service]
-        if service.shares_network_of not in running or len(siblings) != 1:
+        if not {service.shares_network_of} - {""} <= running or len(siblings) != 1:
             return None
         work = await configured(self.context, self.key)
         switches = ("--force-recreate", *work.no_new_images, "--no-deps")

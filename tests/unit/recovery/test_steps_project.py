@@ -313,3 +313,5 @@ def test_what_ended_with_an_earlier_daemon_is_known_by_the_last_ends_of_its_proj
     noise = [event("exec_start", 1)] * KEPT_EVENTS
     assert ended_with_daemon(units, noise, ago(500)) == ended
     assert ended_with_daemon(units, noise, None) == set()
+    renewed = [*units, container("new", created=ago(400), project="p")]
+    assert ended_with_daemon(renewed, noise, ago(500)) == {"id-nightly"}
