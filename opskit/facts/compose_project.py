@@ -123,23 +123,38 @@ async def declaration(compose: Compose, sources: Sources) -> tuple[Project, set[
 
     Raises ValueError when Compose does not accept the files.
     """
-    form = ("--format", "json") if compose.modern else ()
-    config, digests = await asyncio.gather(compose("config", *form), compose("config", "--hash", "*"))
+    if compose.modern:
+        config = await compose("config", "--format", "json")
+        resolved = () if config.exit else (config.out, _without_needs(config.out))
+        digests = await asyncio.gather(*map(compose.digests, resolved))
+    else:
+        config, *digests = await asyncio.gather(compose("config"), compose("config", "--hash", "*"))
     if config.exit:
         raise ValueError(f"Compose does not accept its files: {config.complaint}")
-    if digests.exit:
-        raise ValueError(f"Compose cannot tell its services: {digests.complaint}")
+    if failed := next((result for result in digests if result.exit), None):
+        raise ValueError(f"Compose cannot tell its services: {failed.complaint}")
     # Bases, includes and files over one another are resolved, variables are not.
     plain = await compose("config", "--no-interpolate") if unset(config.err) else None
     declared = project(
         config.out,
-        digests.out,
+        "\n".join(result.out for result in digests),
         name=None if compose.modern else old_name(sources.folder.name, sources.chosen),
         version=compose.version,
         complaints=config.err,
         raw=sources.raw if plain is None or plain.exit else plain.out,
     )
     return declared, unset(config.err)
+
+
+def _without_needs(resolved: str) -> str:
+    """Return a project as `up --no-deps` digests it. Raises ValueError for what is no project."""
+    try:
+        content = json.loads(resolved)
+        for service in (content.get("services") or {}).values():
+            service.pop("depends_on", None)
+    except (ValueError, AttributeError) as exc:
+        raise ValueError(f"what `compose config` wrote cannot be read ({type(exc).__name__})") from exc
+    return json.dumps(content)
 
 
 def stack_files(config: Config, cwd: Path) -> dict[str, tuple[Path, ...]]:

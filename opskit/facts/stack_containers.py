@@ -74,7 +74,7 @@ async def read_stack_containers(survey: Survey) -> StackContainers:
     clients = {
         member.id
         for member in read
-        if member.id not in named and not member.one_off and member.running and _has_addresses(member, ports)
+        if member.id in strangers and not member.one_off and _has_addresses(member, ports)
     }
     chosen = [member for member in read if not named or member.id in named | clients]
     return StackContainers(

@@ -58,6 +58,15 @@ class Compose:
     async def __call__(self, *arguments: str) -> ProgramResult:
         return await run((*self.command, *arguments), cwd=self.folder, env=self.env)
 
+    async def digests(self, resolved: str) -> ProgramResult:
+        """Digest what `config` wrote, as Compose 2 does for `up`: with environment files read.
+
+        Of the files themselves its `config --hash` digests the names of these.
+        """
+        program = self.command[: self.command.index("-f")]
+        command = (*program, "-f", "-", "config", "--hash", "*")
+        return await run(command, cwd=self.folder, env=self.env, stdin=resolved.encode())
+
     async def services(self) -> list[str]:
         """Return the names of the services that the files declare.
 
@@ -131,8 +140,9 @@ class ComposeService:
     `-` by Compose 2 and `_` by 1. With no `replicas` it is declared and not wanted. `needs` are the services
     that it must not be started without; `depends_on` those that its file names, with Compose's word for when
     they are ready, and `shares_network_of` is the one whose network it shares. `labels` are those that speak
-    to healers. `digest` is Compose's own, which it writes on the containers that it makes. `blank` are
-    variables that have no value here: a new container would be made without them.
+    to healers. `digests` are Compose's own, one of which it writes on each container that it makes; no
+    container `has_digest` where ids of other containers are part of it. `blank` are variables that have no
+    value here: a new container would be made without them.
     """
 
     name: str
@@ -143,7 +153,8 @@ class ComposeService:
     shares_network_of: str = ""
     networks: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
-    digest: str | None = None
+    digests: tuple[str, ...] = ()
+    has_digest: bool = True
     blank: tuple[str, ...] = ()
 
     @property
@@ -187,7 +198,10 @@ def project(
         project_name = str(content.get("name") or name or "")
         networks, own_networks = _named(content.get("networks"), project_name)
         _, own_volumes = _named(content.get("volumes"), project_name)
-        hashes = dict(pair for line in digests.splitlines() if len(pair := line.split()) == 2)
+        hashes: dict[str, tuple[str, ...]] = {}
+        for pair in map(str.split, digests.splitlines()):
+            if len(pair) == 2:
+                hashes[pair[0]] = (*hashes.get(pair[0], ()), pair[1])
         blank = unset(complaints)
         references = references_of(raw, list(declared)) if blank else {}
         # What no service mentions stands in a file of variables, or where all are concerned.
@@ -199,7 +213,7 @@ def project(
                 project_name,
                 networks,
                 modern=is_modern(version),
-                digest=hashes[key],
+                digests=hashes[key],
                 blank=blank & references.get(key, set()) | elsewhere,
             )
             for key in hashes
@@ -307,7 +321,7 @@ def _service(
     networks: Mapping[str, str],
     *,
     modern: bool,
-    digest: str,
+    digests: tuple[str, ...],
     blank: set[str],
 ) -> ComposeService:
     image = item.get("image")
@@ -316,6 +330,7 @@ def _service(
     is_counted = modern or deploy.get("mode", "replicated") == "replicated"
     replicas = deploy.get("replicas") if is_counted else None
     mode = str(item.get("network_mode") or "")
+    kinds = (str(item.get(key) or "").partition(":")[0] for key in ("network_mode", "pid", "ipc"))
     joined = () if mode else tuple(item.get("networks") or ("default",))
     return ComposeService(
         name=key,
@@ -326,7 +341,8 @@ def _service(
         shares_network_of=mode.partition(":")[2] if mode.startswith("service:") else "",
         networks=tuple(networks.get(name, f"{project_name}_{name}") for name in joined),
         labels=_labels(item.get("labels")),
-        digest=digest,
+        digests=digests,
+        has_digest=not (modern and (item.get("volumes_from") or "service" in kinds)),
         blank=tuple(sorted(blank)),
     )
 

@@ -78,7 +78,7 @@ async def test_a_job_that_ended_by_itself_is_told_and_never_run_again(stack: Sta
     await stack.until("job", ended)
     told = await stack.healed("compose:app", **LONG_AGO)
     assert (told.result, stack.commands) == (RepairResult.OK, [])
-    assert "1 container of 2 services run; job ended with exit code 0 by itself" in told.cause
+    assert "1 container of 2 services run; job ended with exit code 0, as a job does" in told.cause
     assert f"docker compose -f {stack.file} up -d job" in told.cause
     stack.write({"job": {"script": "exit 0"}})
     stack.container("web").remove(force=True)
@@ -159,19 +159,25 @@ async def test_older_settings_are_not_deployed_to_mend_a_network(stack: Stack):
 
 @COMPOSE_2
 async def test_what_is_well_is_not_told_as_drifted(stack: Stack):
-    """One shares a network, one was started without what it needs: neither was changed."""
+    """Shared networks, files of variables, a start without what is needed: nothing was changed."""
     stack.write(
         {
             "web": {"networks": ["own"]},
             "side": {"network_mode": "service:web"},
-            "front": {"depends_on": ["web"], "networks": ["own"]},
+            "front": {"depends_on": ["web"], "networks": ["own"], "env_file": ["front.env"]},
         },
         networks={"own": {}},
     )
+    (stack.folder / "front.env").write_text("COST=a$$b\n")
+    stack.age(stack.folder / "front.env")
     stack.compose("up", "-d")
+    assert (await stack.healed("compose:app")).cause == "3 containers of 3 services run"
     stack.container("front").remove(force=True)
     assert (await stack.healed("compose:app", **LONG_AGO)).result is RepairResult.REPAIRED
     assert (await stack.healed("compose:app")).cause == "3 containers of 3 services run"
+    (stack.folder / "front.env").write_text("COST=c\n")
+    stack.age(stack.folder / "front.env")
+    assert "front: made of older settings" in (await stack.healed("compose:app")).cause
 
 
 @COMPOSE_2

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +12,6 @@ import pytest
 
 from opskit.facts.container_events import KEPT_EVENTS
 from opskit.recovery import pauses
-from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.outcome import RepairResult
 from tests.parts.compose_stack import LONG_AGO, WAIT, Stack, cleaned, ended, health, steps
 from tests.parts.docker import Engine
@@ -509,49 +507,14 @@ async def test_a_backup_is_not_disturbed(stack: Stack):
     )
 
 
-#: `docker` with a `compose` of version 2: its configuration comes as JSON, its `up` knows `--pull`. What it
-#: is asked for is written down and done by docker-compose 1.
-COMPOSE_2 = """#!{python}
-import json, os, subprocess, sys
-import yaml
-arguments = sys.argv[1:]
-if arguments[:1] != ["compose"]:
-    os.execv({docker!r}, ["docker", *arguments])
-rest = arguments[1:]
-if rest == ["version"]:
-    print("Docker Compose version v2.27.0")
-elif rest[-2:] == ["version", "--short"]:
-    print("2.27.0")
-elif rest[-3:] == ["config", "--format", "json"]:
-    done = subprocess.run(["docker-compose", *rest[:-2]], capture_output=True, check=True)
-    content = yaml.safe_load(done.stdout)
-    content.pop("version")
-    print(json.dumps({{"name": os.path.basename(os.path.dirname(rest[1])), **content}}))
-else:
-    with open({log!r}, "a") as log:
-        log.write(" ".join(rest) + chr(10))
-    rest = [one for one in rest if one not in ("--pull", "never")]
-    os.execvp("docker-compose", ["docker-compose", *rest])
-"""
-
-
-async def test_compose_2_is_told_never_to_pull(stack: Stack, tmp_path: Path):
+async def test_compose_2_is_told_never_to_pull(box: Engine, tmp_path: Path):
     """With the plug-in its own forms are used: JSON is read, and `up` pulls nothing."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    log = tmp_path / "calls"
-    (tools / "docker").write_text(
-        COMPOSE_2.format(python=sys.executable, docker=shutil.which("docker"), log=str(log))
-    )
-    (tools / "docker").chmod(0o755)
-    stack.write({"web": {}, "db": {}})
-    stack.compose("up", "-d")
-    stack.environ["PATH"] = f"{tools}:{stack.environ['PATH']}"
-    stack.healing.runner = CommandRunner(stack.healing.folder, stack.environ)
-    stack.docker("kill", stack.container("web").name)
-    await stack.until("web", ended)
-    found = await stack.healed("compose:app")
-    assert found.result is RepairResult.REPAIRED, found
-    up = "up -d --no-recreate --no-build --pull never --no-deps web"
-    assert stack.commands == [f"docker compose -f {stack.file} {up}"]
-    assert f"-f {stack.file} {up}" in log.read_text().splitlines()
+    with cleaned(Stack(box, tmp_path / box.name("p"), version=2)) as stack:
+        stack.write({"web": {}, "db": {}})
+        stack.compose("up", "-d")
+        stack.docker("kill", stack.container("web").name)
+        await stack.until("web", ended)
+        found = await stack.healed("compose:app")
+        assert found.result is RepairResult.REPAIRED, found
+        up = "up -d --no-recreate --no-build --pull never --no-deps web"
+        assert stack.commands == [f"docker compose -f {stack.file} {up}"]

@@ -17,7 +17,7 @@ from opskit.facts.container import Container, action_of
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import ContainerSurvey
 from opskit.recovery.step import Condition, TargetFinding
-from opskit.system.compose import Project, is_modern, plain_version
+from opskit.system.compose import Project, plain_version
 from opskit.text import counted
 
 
@@ -351,7 +351,7 @@ class _Judgement:
         )
         if not ended:
             return []
-        words = f"{', '.join(ended)} ended with exit code 0 by itself and is not started again"
+        words = f"{', '.join(ended)} ended with exit code 0, as a job does, and is not started again"
         return [f"{words} (`{self.facts.command} up -d {' '.join(ended)}` does)"]
 
     def _notes(self) -> list[str]:
@@ -384,16 +384,12 @@ class _Judgement:
 def is_drifted(project: Project, container: Container) -> bool | None:
     """Tell whether a container was made of other settings than the files hold now; None where nobody can.
 
-    Versions of Compose digest differently. Compose 2 digests the id of a container whose network is shared,
-    and what is needed, but for a container that `--no-deps` made.
+    Versions of Compose digest differently: only a container of the same version can be compared.
     """
     service = project.services.get(container.service or "")
-    version = plain_version(container.compose_version or "")
-    if service is None or version != project.version or None in (container.config_hash, service.digest):
+    if service is None or not service.digests or container.config_hash is None:
         return None
-    if container.config_hash == service.digest:
+    if container.config_hash in service.digests:
         return False
-    other_needs = container.depends_on.keys() != service.depends_on.keys()
-    if is_modern(version) and (service.shares_network_of or other_needs):
-        return None
-    return True
+    is_same_version = plain_version(container.compose_version or "") == project.version
+    return True if is_same_version and service.has_digest else None

@@ -58,7 +58,7 @@ def killed(service: str = "web", **given_: Any) -> Container:
 
 
 def service(name: str = "web", **given_: Any) -> ComposeService:
-    return ComposeService(name, (f"image-{name}",), digest=f"digest-{name}", **given_)
+    return ComposeService(name, (f"image-{name}",), digests=(f"digest-{name}",), **given_)
 
 
 def known(units: list[Container], services: list[ComposeService], **given_: Any) -> ProjectFacts:
