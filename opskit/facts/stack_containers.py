@@ -28,8 +28,8 @@ class StackContainers:
     """`listed` are all that there are, `survey` those of the stack and those with its addresses.
 
     `named` are ids that a name or a label puts in the stack, `projects` the Compose projects of these ids: by
-    the name of the configuration, where that knows them. Nobody is a client without `named`: `members` are
-    then all. `documents` is what `docker inspect` says of each that was read, by id.
+    the name of the configuration, where that knows them. `clients` are ids of others that use its servers.
+    `documents` is what `docker inspect` says of each that was read, by id.
     """
 
     listed: tuple[ListedContainer, ...]
@@ -62,13 +62,13 @@ async def read_stack_containers(survey: Survey) -> StackContainers:
     inspected = await asyncio.gather(*map(docker.named, wanted))
     documents = {str(document["Id"]): document for document in inspected if document is not None}
     read = sorted(map(container, documents.values()), key=lambda member: member.name)
-    idle = {projects.get(member.id) for member in read if not member.running and member.name not in names}
-    declared = await asyncio.gather(*(survey.get(read_compose_project, key) for key in files if key in idle))
-    services = {facts.name: facts.services for facts in declared if facts.project and not facts.unknown}
+    stopped = {projects.get(member.id) for member in read if not member.running and member.name not in names}
+    declared = await asyncio.gather(
+        *(survey.get(read_compose_project, key) for key in files if key in stopped)
+    )
+    wishes = {facts.name: facts.services for facts in declared if facts.project and not facts.unknown}
     read = [
-        replace(member, wanted=member.name in names or member.service in services[project])
-        if (project := projects.get(member.id, "")) in services
-        else member
+        replace(member, wanted=member.name in names or _is_wanted(member, projects, wishes))
         for member in read
     ]
     clients = {
@@ -85,6 +85,12 @@ async def read_stack_containers(survey: Survey) -> StackContainers:
         projects=projects,
         documents=documents,
     )
+
+
+def _is_wanted(member: Container, projects: Mapping[str, str], wishes: Mapping[str, Collection[str]]) -> bool:
+    """Tell whether the files of its project, where these were read, want a container of its service."""
+    wished = wishes.get(projects.get(member.id, ""))
+    return wished is None or member.service in wished
 
 
 def stack_projects(
