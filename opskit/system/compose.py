@@ -102,7 +102,8 @@ async def find(
     if docker is not None:
         version = await run((docker, "compose", "version", "--short"), env=environ)
         if version.exit == 0:
-            return Compose(("docker", "compose", *options), plain_version(version.out), folder, environ)
+            number = plain_version(version.out) or "2"
+            return Compose(("docker", "compose", *options), number, folder, environ)
     if old is None:
         missing = NotStarted("there is neither `docker compose` nor `docker-compose`")
         missing.remedy = INSTALL

@@ -183,7 +183,8 @@ async def test_what_is_well_is_not_told_as_drifted(stack: Stack):
 @COMPOSE_2
 async def test_an_orphan_of_a_replaced_network_is_made_again(stack: Stack):
     """The container whose network another shares was removed: both are back, and the network is one."""
-    stack.write({"web": {"networks": ["own"]}, "side": {"network_mode": "service:web"}}, networks={"own": {}})
+    services = {"web": {"networks": ["own"]}, "side": {"network_mode": "service:web"}}
+    stack.write(services, fresh=True, networks={"own": {}})
     stack.compose("up", "-d")
     stack.container("web").remove(force=True)
     run = await stack.heal(**LONG_AGO)
