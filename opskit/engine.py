@@ -8,7 +8,8 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from opskit.config.schema import Config
@@ -22,7 +23,7 @@ from opskit.llm.remedies import fault_remedy
 from opskit.llm.router import Router
 from opskit.llm.verdict import judge
 from opskit.providers.agent import AgentClient, AgentReply
-from opskit.providers.base import CallCause, CallError
+from opskit.providers.base import CallCause, CallError, Message
 from opskit.providers.kinds import expected_kind
 from opskit.result import SCHEMA_VERSION
 from opskit.tags import Tag, TagLog, Value, correlated, correlation_id
@@ -34,7 +35,8 @@ from opskit.trace.span import Attribute, Span, SpanKind, SpanStatus, record, spa
 class RunResult:
     """What `opskit run` shows. `node` is a model node, or the agent that answered.
 
-    `prompt_cut` is there when the model read only part of the prompt, with what to type against it.
+    `prompt_cut` is there when the model read only part of the prompt, with what to type against it. `steps`
+    are those of the agent in this process (tool, args, ok, seconds), `notes` what a person should know.
     """
 
     output: str
@@ -46,6 +48,8 @@ class RunResult:
     attempts: tuple[Attempt, ...]
     prompt_cut: PromptCut | None = None
     cut_remedy: str | None = None
+    steps: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         cut = None if self.prompt_cut is None else {**self.prompt_cut.as_json(), "remedy": self.cut_remedy}
@@ -60,6 +64,8 @@ class RunResult:
             "seconds": round(self.seconds, 4),
             "prompt_cut": cut,
             "attempts": [attempt.as_json() for attempt in self.attempts],
+            "steps": list(self.steps),
+            "notes": list(self.notes),
         }
 
 
@@ -94,7 +100,10 @@ class RunFailed(OpskitError):  # noqa: N818 - it reads as what it is
 class Goal:
     """A goal and how it is to be run. `where`: auto (Victoria, else here), local, remote.
 
-    `strict_context` refuses an answer to a prompt that was cut, which only the router here can tell.
+    `strict_context` refuses an answer to a prompt that was cut, which only the router here can tell. `method`
+    is auto, simple (one question to a model) or react (steps with tools). `history` are the lines of the
+    conversation before it, `traceparent` the span of a caller elsewhere. `session_id` and
+    `patience_s` are for an agent (`AgentClient.run`).
     """
 
     text: str
@@ -102,6 +111,34 @@ class Goal:
     model: str | None = None
     category: str | None = None
     strict_context: bool = False
+    method: str = "auto"
+    history: tuple[Message, ...] = ()
+    traceparent: str | None = None
+    session_id: str | None = None
+    patience_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """What the agent in this process came to. `steps` and `notes` are those of `RunResult`."""
+
+    output: str
+    method: str
+    model: str
+    node: str
+    attempts: tuple[Attempt, ...]
+    steps: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
+
+
+class Solver(Protocol):
+    """Works on goals that one question to a model does not answer."""
+
+    async def solve(
+        self, goal: Goal, category: str, identifier: str, session: Session | None
+    ) -> Solution | None:
+        """Return what came of it; None where one question is enough. Raises RunFailed."""
+        ...
 
 
 class _End:
@@ -143,6 +180,8 @@ class Engine:
         self.agents = agents
         self.router = router
         self._traces = traces
+        #: Without one every goal is one question to a model.
+        self.solver: Solver | None = None
 
     async def run(
         self, goal: Goal, session: Session | None = None, on_note: Callable[[str], None] = lambda _: None
@@ -209,7 +248,10 @@ class Engine:
         attributes = {"opskit.where": goal.where, "opskit.category": category}
         recording = None
         try:
-            with record("opskit run", identifier, attributes=attributes) as (recording, root):
+            with record("opskit run", identifier, traceparent=goal.traceparent, attributes=attributes) as (
+                recording,
+                root,
+            ):
                 yield root
         finally:
             if recording is not None and self._traces is not None:
@@ -233,8 +275,24 @@ class Engine:
                 yield outcome
                 return
             failed = outcome
+        if self.solver is not None:
+            solution = await self.solver.solve(goal, category, identifier, session)
+            if solution is not None:
+                yield RunResult(
+                    solution.output,
+                    solution.method,
+                    solution.model,
+                    solution.node,
+                    identifier,
+                    time.monotonic() - started,
+                    (*failed, *_as_fallbacks(solution.attempts, after=failed)),
+                    steps=solution.steps,
+                    notes=solution.notes,
+                )
+                return
         request = ModelRequest(model=goal.model or self.config.victoria_model, category=category)
-        ask = Ask.of(goal.text, request=request, strict_context=goal.strict_context)
+        messages = (*goal.history, Message("user", goal.text))
+        ask = Ask(messages, request=request, strict_context=goal.strict_context)
         try:
             async with contextlib.aclosing(self._answers(ask, session, pieces=pieces)) as items:
                 async for item in items:
@@ -351,9 +409,11 @@ class Engine:
         try:
             reply = await victoria.run(
                 goal.text,
-                session_id=identifier,
+                session_id=goal.session_id or identifier,
                 deadline_s=self.config.budgets.total_s,
                 on_state=lambda state: on_note(f"Victoria: {state}"),
+                history=_pairs(goal.history),
+                patience_s=goal.patience_s,
             )
         except CallError as error:
             fault = classify(error)
@@ -386,6 +446,15 @@ def _address(agent: AgentClient) -> dict[str, Attribute]:
         "server.address": address.hostname,
         "server.port": address.port,
     }
+
+
+def _pairs(history: Sequence[Message]) -> list[tuple[str, str]]:
+    """Return goals with their answers."""
+    return [
+        (line.content, answer.content)
+        for line, answer in pairwise(history)
+        if (line.role, answer.role) == ("user", "assistant")
+    ]
 
 
 def _attempt(

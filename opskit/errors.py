@@ -252,7 +252,7 @@ CATALOGUE: dict[str, ErrorSpec] = {
             "BACKUP_002",
             "the backup cannot be trusted",
             "the archive is damaged or changed, or holds a path or link that leaves the folder it came from",
-            "`opskit backup verify` tells what is wrong; restore an older one (`opskit backup list`)",
+            "`opskit backup verify` tells what is wrong; `opskit backup list` shows the others",
         ),
         ErrorSpec(
             "BACKUP_003",
@@ -266,6 +266,12 @@ CATALOGUE: dict[str, ErrorSpec] = {
             "one process at a time makes or restores backups in a folder; a living one holds its lock",
             "wait for it, then run the command again",
             Exit.BUSY,
+        ),
+        ErrorSpec(
+            "BACKUP_005",
+            "a restoration was interrupted",
+            "its process was killed, so the folder holds old files and new ones; what it replaced is kept",
+            "`opskit backup restore --resume` finishes it, `opskit backup restore --rollback` takes it back",
         ),
         ErrorSpec(
             "SCHEDULE_001",

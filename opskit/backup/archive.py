@@ -25,6 +25,7 @@ from opskit.backup.manifest import (
     DamagedArchiveError,
     EntryKind,
     Manifest,
+    NotAnArchiveError,
     SkippedFile,
     check_entries,
     decode,
@@ -137,7 +138,9 @@ class Archive:
 
     def _first_manifest(self) -> Manifest | None:
         if not stat.S_ISREG(self._status.st_mode):
-            raise DamagedArchiveError("it is not a regular file")
+            raise NotAnArchiveError("it is not a regular file")
+        if self._status.st_size and self._file.read(2) != b"\x1f\x8b":
+            raise NotAnArchiveError("it is not packed by gzip: it is no backup")
         info, content = next(self._members(), (None, None))
         if info is None or content is None or info.name != MANIFEST_NAME:
             return None
@@ -215,7 +218,10 @@ class Archive:
 
     def _made_of(self, members: Iterable[ArchiveEntry]) -> Manifest:
         """Return the manifest of a tar.gz without one. Folders that are not in it are added."""
-        entries = {entry.path: replace(entry, mode=entry.mode & 0o777) for entry in members}
+        entries = {
+            entry.path: replace(entry, mode=entry.mode & 0o777, special=entry.mode & 0o7000)
+            for entry in members
+        }
         modified_s = int(self._status.st_mtime)
         new = ArchiveEntry("", "folder", 0o755, modified_s * 10**9, uid=os.geteuid(), gid=os.getegid())
         for folder in {folder for path in entries for folder in parents(path)} - set(entries):

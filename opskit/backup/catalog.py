@@ -1,8 +1,6 @@
 """The folder of archives: what lies there, which one a person means, a new one, and who works on them."""
 
 import contextlib
-import fcntl
-import os
 import re
 import signal
 import threading
@@ -19,18 +17,19 @@ from opskit.backup.manifest import (
     MAX_ENTRIES,
     DamagedArchiveError,
     Manifest,
+    NotAnArchiveError,
     Purpose,
     empty_manifest,
     printable_path,
+    special_bits,
 )
 from opskit.backup.selection import Patterns, Selection, by_place, parse
 from opskit.config.schema import Config
 from opskit.errors import ConfigError, OpskitError, UsageError
+from opskit.facts.unfinished_restore import LOCK, BackupFolders, backup_folders
 from opskit.result import Finding, Report, Status
 from opskit.system.lock import wait_lock
 
-#: Held by the process that makes or restores a backup.
-LOCK = ".lock"
 #: Whoever asks `running` holds the lock for an instant.
 _PATIENCE_S = 0.4
 #: Older scripts named theirs `backup_<date>` in any form of date.
@@ -92,6 +91,9 @@ class CreatedBackup:
             path = printable_path(skipped.path)
             findings.append(Finding("file", path, Status.FAIL, "skipped", skipped.reason))
         for entry in self.manifest.entries:
+            if entry.kind == "file" and (bits := special_bits(entry.special)):
+                why = f"it is {bits}, which a restore does not set"
+                findings.append(Finding("file", printable_path(entry.path), Status.WARN, "mode", why))
             if entry.changed:
                 why = "it was written to while it was read"
                 findings.append(Finding("file", printable_path(entry.path), Status.WARN, "changed", why))
@@ -102,7 +104,7 @@ class CreatedBackup:
 class BackupCatalog:
     """The archives in `folder` and what they are made of: what `patterns` select below `root`.
 
-    Both paths are absolute and free of links. `config_folder` is where the configuration lies.
+    Both paths are absolute and free of links. `stack_folders` are those of the stack's own files.
     """
 
     root: Path
@@ -110,7 +112,11 @@ class BackupCatalog:
     patterns: Patterns
     keep: int
     max_file_bytes: int
-    config_folder: Path | None = None
+    stack_folders: tuple[Path, ...] = ()
+
+    @property
+    def folders(self) -> BackupFolders:
+        return BackupFolders(root=self.root, archives=self.folder, of_stack=self.stack_folders)
 
     def make_folder(self) -> None:
         """Make the folder, for its owner alone. Raises BACKUP_003."""
@@ -247,35 +253,19 @@ class BackupCatalog:
 
 def catalog_of(config: Config) -> BackupCatalog:
     """Return the catalog that a configuration describes. Raises ConfigError for unusable patterns."""
-    backup = config.backup
-    folder = config.located(backup.folder) if backup.folder else Path(config.state_dir) / "backups"
+    backup, folders = config.backup, backup_folders(config)
     try:
         patterns = parse(backup.files)
     except UsageError as exc:
         raise ConfigError(f"backup.files: {exc.message}", remedy=exc.remedy) from exc
     return BackupCatalog(
-        root=Path(os.path.realpath(config.located(backup.root or "."))),
-        folder=Path(os.path.realpath(folder.absolute())),
+        root=folders.root,
+        folder=folders.archives,
         patterns=patterns,
         keep=backup.keep,
         max_file_bytes=backup.max_file_bytes,
-        config_folder=Path(os.path.realpath(config.path)).parent if config.path is not None else None,
+        stack_folders=folders.of_stack,
     )
-
-
-def running(config: Config) -> bool:
-    """Return True while a backup is made or restored: leave its files alone. Nothing is created by asking."""
-    try:
-        handle = os.open(catalog_of(config).folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def superfluous(
@@ -311,13 +301,15 @@ def _verified(path: Path) -> Finding:
         with Archive(path) as archive:
             manifest, has_checksums = archive.check(), archive.manifest is not None
     except (DamagedArchiveError, OSError) as exc:
+        is_foreign = isinstance(exc, NotAnArchiveError)
+        remedy = "`opskit backup create` makes a new one; restore none that is damaged"
         return replace(
             finding,
             status=Status.FAIL,
-            state="damaged",
+            state="no archive" if is_foreign else "damaged",
             detail=_problem(exc),
             code="BACKUP_002",
-            remedy="`opskit backup create` makes a new one; restore none that is damaged",
+            remedy="move it elsewhere; `opskit backup list` shows the others" if is_foreign else remedy,
             seconds=time.monotonic() - began,
             evidence={"problems": [_problem(exc)]},
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, BinaryIO, Literal, Self
 
-from opskit.backup.manifest import ArchiveEntry, EntryKind, problem_of_link
+from opskit.backup.manifest import ArchiveEntry, EntryKind, problem_of_link, special_bits
 from opskit.errors import OpskitError
 
 #: What the name of a file ends with that is being written.
@@ -179,8 +179,18 @@ class FileChange:
 def compare(folder: RootFolder, entry: ArchiveEntry) -> FileChange:
     """Compare an entry with what is there. Raises OSError."""
     status = folder.stat(entry.path)
-    if status is None:
-        return FileChange(entry, "new")
+    change = FileChange(entry, "new") if status is None else _compared(folder, entry, status)
+    # A folder that is there keeps its bits.
+    lost = (
+        entry.special if status is None else 0 if entry.kind == "folder" else status.st_mode | entry.special
+    )
+    if change.action in ("new", "changed") and (bits := special_bits(lost)):
+        why = f"it will not be {bits}"
+        return replace(change, why=f"{change.why}; {why}" if change.why else why)
+    return change
+
+
+def _compared(folder: RootFolder, entry: ArchiveEntry, status: os.stat_result) -> FileChange:
     mode = stat.S_IMODE(status.st_mode) & 0o777
     same_mode = FileChange(entry, "same")
     if mode != entry.mode:
@@ -281,5 +291,13 @@ def _other(folder: RootFolder, path: str, kind: EntryKind) -> ArchiveEntry:
 
 
 def _entry_of(path: str, kind: EntryKind, status: os.stat_result) -> ArchiveEntry:
-    mode = stat.S_IMODE(status.st_mode) & 0o777
-    return ArchiveEntry(path, kind, mode, status.st_mtime_ns, uid=status.st_uid, gid=status.st_gid)
+    mode = stat.S_IMODE(status.st_mode)
+    return ArchiveEntry(
+        path,
+        kind,
+        mode & 0o777,
+        status.st_mtime_ns,
+        uid=status.st_uid,
+        gid=status.st_gid,
+        special=mode & ~0o777,
+    )

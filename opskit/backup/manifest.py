@@ -3,6 +3,7 @@
 import functools
 import json
 import platform
+import stat
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,10 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, InstanceOf, TypeAdapter, ValidationError
 
 from opskit import __version__
+from opskit.facts.unfinished_restore import TRACE
 
 #: The name of the manifest inside an archive.
 MANIFEST_NAME = ".opskit-manifest.json"
-#: What a restore writes beside the files that it replaces has names that begin so; none is ever archived.
-TRACE = ".opskit-restore"
 #: A manifest that is larger is refused before it is read: room for twice as many entries as there may be.
 MAX_MANIFEST_BYTES = 128 * 1024 * 1024
 MAX_ENTRIES = 200_000
@@ -40,12 +40,17 @@ class DamagedArchiveError(Exception):
     """The file is damaged, or is not an archive; the message says how."""
 
 
+class NotAnArchiveError(DamagedArchiveError):
+    """The file never was an archive."""
+
+
 @dataclass(frozen=True, slots=True)
 class ArchiveEntry:
     """A file, a folder or a link. `path` is relative to the root, with `/` between its names.
 
     `mode` are the nine permission bits, `size` is that of a file, `target` that of a link. `changed` says
-    that the file was written to each time it was read, so that its parts may not fit together.
+    that the file was written to each time it was read, so that its parts may not fit together. `special` are
+    its setuid, setgid and sticky bits, which no restore sets.
     """
 
     path: _Text
@@ -58,6 +63,7 @@ class ArchiveEntry:
     sha256: _Text = ""
     target: _Text = ""
     changed: Annotated[bool, Field(strict=True)] = False
+    special: _Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,12 @@ def decode(text: bytes) -> Manifest:
     if any(entry.size and entry.kind != "file" for entry in manifest.entries):
         raise DamagedArchiveError("its manifest gives a size to what is not a file")
     return manifest
+
+
+def special_bits(mode: int) -> str:
+    """Return the names of the setuid, setgid and sticky bits in a mode; nothing where it has none."""
+    bits = {stat.S_ISUID: "setuid", stat.S_ISGID: "setgid", stat.S_ISVTX: "sticky"}
+    return " and ".join(name for bit, name in bits.items() if mode & bit)
 
 
 def printable_path(path: str) -> str:

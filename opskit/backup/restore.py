@@ -2,6 +2,10 @@
 
 What is replaced is kept in an archive of its own. Then every new file is written beside the one that it
 replaces, and each gets its name in one step. `opskit.backup.undo` takes back what was begun and did not end.
+
+Each of these is on the disk before the next one begins, so that neither a kill nor a loss of power leaves a
+mixture that nobody can undo: the safety archive; the pointer to it; every new file, whole; their names in
+place of the old ones. Last the pointer goes.
 """
 
 import contextlib
@@ -14,11 +18,12 @@ from pathlib import Path
 
 from opskit.backup.archive import Archive
 from opskit.backup.catalog import BackupCatalog, undisturbed
-from opskit.backup.folder import FileChange, RootFolder, compare, ignores_case, not_written
+from opskit.backup.folder import FileChange, RootFolder, compare, flush, ignores_case, not_written
 from opskit.backup.manifest import ArchiveEntry, DamagedArchiveError, RestoreRecord, parents, printable_path
 from opskit.backup.selection import parse
-from opskit.backup.undo import begin, end, has_pointer, set_mode, stage, undo
+from opskit.backup.undo import begin, end, flush_names, set_mode, stage, undo
 from opskit.errors import OpskitError, UsageError
+from opskit.facts.unfinished_restore import unfinished_in
 
 _MOST_NAMED = 5
 
@@ -120,7 +125,7 @@ def restore(
     changed since it was checked, BACKUP_003 when something could not be written.
     """
     target = planned.target
-    if has_pointer(target, any_user=True):
+    if unfinished_in(target) is not None:
         raise OpskitError(
             "BACKUP_003",
             f"another restoration to {target} was interrupted",
@@ -137,6 +142,7 @@ def restore(
         _check_room(record, target)
         if record.made_target:
             target.mkdir(mode=0o700)
+            flush(target.parent)
         with RootFolder(target) as folder:
             replaced = [change.entry.path for change in planned.of("changed")]
             before = begin(folder, record, replaced, safety, catalog=catalog, now=now)
@@ -191,8 +197,7 @@ def _put_in_place(folder: RootFolder, record: RestoreRecord, before: Mapping[str
         _check_unchanged(folder, entry.path, before.get(entry.path))
         folder.rename(staged[entry.path], entry.path)
     # Names on the disk, then folders with their own permissions and times; the innermost first.
-    for path in {entry.path.rpartition("/")[0] for entry in record.entries}:
-        os.fsync(folder.handle(path))
+    flush_names(folder, (entry.path for entry in record.entries))
     for entry in reversed(record.folders):
         handle = folder.handle(entry.path)
         os.fsync(handle)

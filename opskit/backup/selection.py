@@ -7,7 +7,6 @@ folder is selected, so that a backup of `~` would walk all of it.
 import fnmatch
 import glob
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,10 +16,8 @@ from opskit.backup.folder import RootFolder
 from opskit.backup.manifest import EntryKind, SkippedFile, problem_of_link, problem_of_path
 from opskit.config.schema import Config
 from opskit.errors import UsageError
-from opskit.system.compose import further_files
-from opskit.system.env_file import parse_env_file
+from opskit.facts.compose_project import compose_files, project_files
 
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 _UNFIT = {
     stat.S_IFSOCK: "it is a socket",
     stat.S_IFIFO: "it is a FIFO",
@@ -167,50 +164,12 @@ class Selection:
 def stack_files(config: Config, environ: Mapping[str, str]) -> dict[Path, str]:
     """Return the files that the stack is started from, and where each is named.
 
-    They are those of `stack.compose` and `stack.env_files`, the `.env` beside the first Compose file, and
-    what the Compose files name: environment files, includes, bases, secrets. What only a Compose file names
-    and is not there is left out.
+    They are those of `stack.compose` and `stack.env_files`, and what the Compose files name.
     """
-    files: dict[Path, str] = {config.located(path): "stack.env_files" for path in config.stack.env_files}
-    for project, names in config.stack.compose.items():
-        paths = [config.located(name) for name in names]
-        if paths:
-            dotenv = paths[0].parent / ".env"
-            values = {**_values(dotenv), **environ}
-            # Paths in the project's own files belong to the folder of the first, in others to their own.
-            folders = dict.fromkeys(paths, paths[0].parent)
-            waiting = list(folders)
-            for path in waiting:
-                further = [other for other in _named_in(path, folders[path], values) if other not in folders]
-                folders |= {other: other.parent for other in further}
-                waiting += further
-            files |= dict.fromkeys(
-                (*folders, *([dotenv] if dotenv.is_file() else [])), f"stack.compose.{project}"
-            )
+    files = {config.located(path): "stack.env_files" for path in config.stack.env_files}
+    for project, paths in compose_files(config).items():
+        files |= dict.fromkeys(project_files(paths, environ), f"stack.compose.{project}")
     return files
-
-
-def _values(dotenv: Path) -> dict[str, str]:
-    try:
-        return parse_env_file(dotenv.read_text("utf-8", "replace")).values
-    except OSError:
-        return {}
-
-
-def _named_in(path: Path, folder: Path, values: Mapping[str, str]) -> list[Path]:
-    """Return the files that a Compose file names, and where a link leads."""
-
-    def value(match: re.Match[str]) -> str:
-        return values.get(match[1] or match[2]) or match[3] or match[0]
-
-    files = [Path(os.path.realpath(path))] if path.is_symlink() else []
-    if path.suffix in (".yml", ".yaml", ".json") and path.is_file():
-        try:
-            names = sorted(further_files(path.read_text("utf-8", "replace")))
-        except OSError:
-            return files  # it is named as unreadable when it is archived
-        files += [folder / Path(_VARIABLE.sub(value, name)).expanduser() for name in names]
-    return [other for other in files if "$" in str(other) or other.is_file()]
 
 
 def by_place(root: Path, files: Mapping[Path, str]) -> tuple[list[str], list[SkippedFile]]:

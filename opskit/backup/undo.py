@@ -9,17 +9,18 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import IO, BinaryIO
 
 from opskit.backup.archive import Archive, write_archive
-from opskit.backup.catalog import LOCK, BackupCatalog, undisturbed
-from opskit.backup.folder import RootFolder, compare, flush, not_written, temporary_of, written_whole
+from opskit.backup.catalog import BackupCatalog, undisturbed
+from opskit.backup.folder import RootFolder, compare, flush, written_whole
 from opskit.backup.manifest import (
-    TRACE,
     ArchiveEntry,
     DamagedArchiveError,
     EntryKind,
@@ -30,14 +31,22 @@ from opskit.backup.manifest import (
     problem_of_path,
 )
 from opskit.errors import OpskitError
+from opskit.facts.unfinished_restore import (
+    HALF_POINTER,
+    LOCK,
+    POINTER,
+    TARGET_LINK,
+    TRACE,
+    UnfinishedRestore,
+    unfinished_in,
+    unfinished_restores,
+)
 from opskit.system.lock import try_lock
 
-#: A file in the target that holds the path of the safety archive while the restore is not complete.
-POINTER = TRACE
-#: A link in the folder of archives that leads to a target which is not the root: `--to` may name any.
-_TARGET = ".restoring"
 _CHUNK = 1024 * 1024
 _FLUSHED_AT_ONCE = 8
+#: Files that are written and not on the disk yet, each with a descriptor.
+_MOST_OPEN = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,7 @@ def begin(
     draft = replace(empty_manifest("replaced", folder.root, now), restore=record)
     if folder.root != catalog.root:
         with contextlib.suppress(OSError):  # without links only its own root finds it
-            (catalog.folder / _TARGET).symlink_to(folder.root)
+            (catalog.folder / TARGET_LINK).symlink_to(folder.root)
     with written_whole(folder.root / POINTER) as pointer:
         pointer.write(os.fsencode(safety))
         pointer.flush()
@@ -93,52 +102,80 @@ def end(target: Path, catalog: BackupCatalog) -> None:
     """End a restore, or its undoing. Raises OSError when it has not ended."""
     (target / POINTER).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        (catalog.folder / _TARGET).unlink(missing_ok=True)
+        (catalog.folder / TARGET_LINK).unlink(missing_ok=True)
         flush(target)
 
 
 def stage(
     folder: RootFolder, archive: Archive, entries: Sequence[ArchiveEntry], staged: Mapping[str, str]
 ) -> None:
-    """Write new files and links beside what they will replace; they are on the disk when this returns.
+    """Write new files and links beside what they will replace; files are on the disk when this returns.
 
     Raises OSError, and DamagedArchiveError when the archive has changed since it was checked.
     """
     waiting = {entry.path: entry for entry in entries if entry.kind == "file"}
-    for path, content in archive.contents() if waiting else ():
-        if (entry := waiting.pop(path, None)) is not None:
-            digest = hashlib.sha256()
-            with folder.create(staged[path]) as file:
-                while chunk := content.read(_CHUNK):
-                    digest.update(chunk)
-                    file.write(chunk)
-            if digest.hexdigest() != entry.sha256:
-                raise DamagedArchiveError("it has changed since it was checked")
-        if not waiting:
-            break
-    for path in waiting:
-        raise DamagedArchiveError(f"it does not hold {printable_path(path)} any more")
     # Many at a time: one commit of the file system's journal serves them all.
     with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
-        files = [folder.root / staged[entry.path] for entry in entries if entry.kind == "file"]
-        for _ in pool.map(flush, files):
-            pass
+        flushed: deque[Future[None]] = deque()
+        for path, content in archive.contents() if waiting else ():
+            if (entry := waiting.pop(path, None)) is not None:
+                flushed.append(pool.submit(_flush, _written(folder, entry, content, staged[path])))
+            if len(flushed) > _MOST_OPEN:
+                flushed.popleft().result()
+            if not waiting:
+                break
+        for done in flushed:
+            done.result()
+    for path in waiting:
+        raise DamagedArchiveError(f"it does not hold {printable_path(path)} any more")
     for entry in entries:
-        path = staged[entry.path]
         if entry.kind == "link":
-            handle, name = folder.at(path)
+            handle, name = folder.at(staged[entry.path])
             os.symlink(entry.target, name, dir_fd=handle)
-        # Only root may give files away: to the owner of what is replaced, else to that of the archive.
-        if os.geteuid() == 0:
-            there = folder.stat(entry.path)
-            uid, gid = (entry.uid, entry.gid) if there is None else (there.st_uid, there.st_gid)
-            handle, name = folder.at(path)
-            os.chown(name, uid, gid, dir_fd=handle, follow_symlinks=False)
-        if entry.kind == "file":
-            with folder.open(path) as opened:
-                os.fchmod(opened.fileno(), entry.mode)
-        handle, name = folder.at(path)
-        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=handle, follow_symlinks=False)
+            if (owner := _owner(folder, entry)) is not None:
+                os.chown(name, *owner, dir_fd=handle, follow_symlinks=False)
+            os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=handle, follow_symlinks=False)
+
+
+def _written(folder: RootFolder, entry: ArchiveEntry, content: IO[bytes], path: str) -> BinaryIO:
+    """Return a new file with everything that belongs to it; it is not on the disk yet."""
+    owner, digest = _owner(folder, entry), hashlib.sha256()
+    file = folder.create(path)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(file)
+        while chunk := content.read(_CHUNK):
+            digest.update(chunk)
+            file.write(chunk)
+        file.flush()
+        if digest.hexdigest() != entry.sha256:
+            raise DamagedArchiveError("it has changed since it was checked")
+        if owner is not None:
+            os.chown(file.fileno(), *owner)
+        os.fchmod(file.fileno(), entry.mode)
+        os.utime(file.fileno(), ns=(entry.mtime_ns, entry.mtime_ns))
+        stack.pop_all()
+    return file
+
+
+def _owner(folder: RootFolder, entry: ArchiveEntry) -> tuple[int, int] | None:
+    """Return who gets a file: the owner of what it replaces, else that of the archive; None but for root."""
+    if os.geteuid() != 0:
+        return None
+    there = folder.stat(entry.path)
+    return (entry.uid, entry.gid) if there is None else (there.st_uid, there.st_gid)
+
+
+def _flush(file: BinaryIO) -> None:
+    with file:
+        os.fsync(file.fileno())
+
+
+def flush_names(folder: RootFolder, paths: Iterable[str]) -> None:
+    """Make the names of these files and folders survive a loss of power."""
+    for path in {path.rpartition("/")[0] for path in paths}:
+        # A folder that is gone needs nothing.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.fsync(folder.handle(path))
 
 
 def set_mode(handle: int, mode: int) -> None:
@@ -185,6 +222,7 @@ def undo(target: Path, safety: Archive, catalog: BackupCatalog) -> tuple[str, ..
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     set_mode(folder.handle(entry.path), 0o700)
             back, remove, changed = _to_undo(folder, record, before)
+            back = [replace(entry, mode=entry.mode | entry.special & 0o7000) for entry in back]
             staged = record.staged("old")
             for path in (*record.staged("new").values(), *staged.values()):
                 folder.remove(path)
@@ -201,6 +239,7 @@ def undo(target: Path, safety: Archive, catalog: BackupCatalog) -> tuple[str, ..
                     else:
                         handle, name = folder.at(entry.path)
                         os.rmdir(name, dir_fd=handle)
+            flush_names(folder, [*remove, *(entry.path for entry in (*back, *record.folders))])
         end(target, catalog)
         if not changed:
             safety.path.unlink(missing_ok=True)
@@ -226,8 +265,9 @@ def recover(catalog: BackupCatalog, *, to_resume: bool = False) -> list[UndoneRe
     """
     catalog.sweep()
     undone: list[UndoneRestore] = []
-    for target in interrupted_targets(catalog):
-        with undisturbed(), _interrupted(target, catalog) as safety:
+    for restore in unfinished_restores(catalog.folders):
+        target = restore.target
+        with undisturbed(), _interrupted(restore, catalog) as safety:
             if safety is None:
                 continue
             record, before = _recorded(safety)
@@ -236,6 +276,9 @@ def recover(catalog: BackupCatalog, *, to_resume: bool = False) -> list[UndoneRe
                     break
                 _check_resumable(target, record, before)
             undone.append(UndoneRestore(record, target, undo(target, safety, catalog)))
+    if not interrupted_targets(catalog):
+        with contextlib.suppress(OSError):
+            (catalog.folder / TARGET_LINK).unlink()
     return undone
 
 
@@ -250,58 +293,31 @@ def _check_resumable(target: Path, record: RestoreRecord, before: Mapping[str, A
 
 
 def interrupted_targets(catalog: BackupCatalog) -> list[Path]:
-    """Return the folders in which a restore was begun and has not ended.
-
-    They are looked for where a restored `opskit.yaml` that moves `backup.folder` or `backup.root` cannot hide
-    them: the root, the folder of the configuration, the folders above both, and where the last restore went.
-    In a folder above, only a pointer of this user counts.
-    """
-    starts = [catalog.root, *([] if catalog.config_folder is None else [catalog.config_folder])]
-    folders = [folder for start in starts for folder in (start, *start.parents)]
-    targets = [folder for folder in folders if has_pointer(folder, any_user=folder == catalog.root)]
-    with contextlib.suppress(OSError):
-        targets.append((catalog.folder / _TARGET).readlink())
-    return list(dict.fromkeys(targets))
-
-
-def has_pointer(folder: Path, *, any_user: bool) -> bool:
-    for path in (folder / POINTER, temporary_of(folder / POINTER)):
-        with contextlib.suppress(OSError):
-            if path.lstat().st_uid == os.geteuid() or any_user:
-                return True
-    return False
+    """Return the folders in which a restore was begun and has not ended."""
+    return [restore.target for restore in unfinished_restores(catalog.folders)]
 
 
 @contextlib.contextmanager
-def _interrupted(target: Path, catalog: BackupCatalog) -> Iterator[Archive | None]:
+def _interrupted(restore: UnfinishedRestore, catalog: BackupCatalog) -> Iterator[Archive | None]:
     """Give the safety archive of a process that died, or None when it had done nothing.
 
     Raises BACKUP_004 while the process lives, BACKUP_003 for an archive that cannot be read.
     """
-    pointer = target / POINTER
-    temporary = temporary_of(pointer)
-    try:
-        begun = pointer.exists()
-        written = pointer if begun else temporary
-        path, owner = Path(os.fsdecode(written.read_bytes())), written.lstat().st_uid
-    except (FileNotFoundError, NotADirectoryError):
-        (catalog.folder / _TARGET).unlink(missing_ok=True)
-        yield None
-        return
-    except OSError as exc:
-        raise not_written(pointer, exc) from exc
-    if owner != os.geteuid():
-        why = f"{written}: another user (uid {owner}) was interrupted while restoring a backup here"
+    target, path = restore.target, restore.safety
+    if restore.owner != os.geteuid():
+        why = f"{restore.pointer}: another user (uid {restore.owner}) was interrupted while restoring here"
         raise OpskitError("BACKUP_003", why, remedy="run the command as that user")
+    if path is None:
+        raise _unusable(target, restore.pointer, "it cannot be read")
     with contextlib.ExitStack() as stack:
         # When it was begun with another folder of archives, its process holds the lock of that one.
         lock = path.parent / LOCK
         is_elsewhere = path.is_absolute() and path.parent != catalog.folder and lock.exists()
         if is_elsewhere and not stack.enter_context(try_lock(lock)):
             raise OpskitError("BACKUP_004", f"another process restores a backup to {target}")
-        temporary.unlink(missing_ok=True)
-        if not begun:
-            (catalog.folder / _TARGET).unlink(missing_ok=True)
+        (target / HALF_POINTER).unlink(missing_ok=True)
+        # It may have ended before the lock was taken.
+        if not restore.has_begun or unfinished_in(target) is None:
             yield None
             return
         try:

@@ -27,8 +27,7 @@ class ModelExam:
 async def choose(request: ExamRequest, nodes: Sequence[Node], router: Router, config: Config) -> ModelExam:
     """Read the nodes and choose the models. Asks none and loads none."""
     facts = await read_all_metadata(nodes)
-    names = {node.config.name: node.started_with for node in facts if node.started_with}
-    selection = select(request, [node.view for node in facts], config, router.fits, names)
+    selection = select(request, [node.view for node in facts], config, router.fits)
     return ModelExam(request, facts, selection)
 
 

@@ -40,6 +40,7 @@ class InstalledModel:
             "node": self.node,
             "model": self.model.name,
             "name": self.shown,
+            "aliases": list(self.model.aliases),
             "size_bytes": self.model.size_bytes,
             "parameters": self.model.parameters,
             "quantization": self.model.quantization,
@@ -54,9 +55,10 @@ class InstalledModel:
         """One row under INSTALLED_COLUMNS."""
         model = self.model
         fits = {True: "yes", None: "?"}.get(self.fit.ok) or self.fit.reason.replace("it does not fit", "no")
+        others = [alias for alias in model.aliases if alias not in self.shown]
         return [
             self.node,
-            self.shown,
+            self.shown + (f" (also {', '.join(others)})" if others else ""),
             _size(model.size_bytes),
             _billions(model.parameters),
             model.quantization or "?",
@@ -117,7 +119,7 @@ def installed(
     nodes: Sequence[NodeFacts], fits: Callable[[NodeView, ModelInfo], Fit]
 ) -> tuple[list[InstalledModel], Report]:
     """Return what there is to choose from."""
-    rows = [_installed(node, model, fits) for node in nodes for model in node.distinct_models]
+    rows = [_installed(node, model, fits) for node in nodes for model in node.models or ()]
     findings = [
         assess_contents(node) if node.silence is None else as_news(assess_residency(node)) for node in nodes
     ]
@@ -139,7 +141,7 @@ def loaded(nodes: Sequence[NodeFacts], now: datetime) -> tuple[list[LoadedModel]
 def _installed(
     node: NodeFacts, model: ModelInfo, fits: Callable[[NodeView, ModelInfo], Fit]
 ) -> InstalledModel:
-    name, shown = node.config.name, node.shown(model.name)
+    name, shown = node.config.name, model.shown
     if model.cloud:
         return InstalledModel(name, model, shown, None, Fit(None, "it runs in the cloud"))
     return InstalledModel(name, model, shown, node.view.is_resident(model), fits(node.view, model))

@@ -17,7 +17,7 @@ def assess_contents(facts: NodeFacts) -> Finding:
     node, fault = facts.config, facts.fault
     if fault is not None:
         return assess_fault(node, fault, facts.kind, facts.seconds)
-    count = len(facts.distinct_models)
+    count = len(facts.models or ())
     if count == 0:
         return Finding(
             "node",

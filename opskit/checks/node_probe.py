@@ -13,7 +13,7 @@ from typing import NoReturn
 from opskit.checks.probe_record import NodeProbe, ProbeOptions
 from opskit.checks.probe_stages import ProbeFailed, Stages
 from opskit.checks.probe_token import FirstToken, ask_for_answer, ask_for_token
-from opskit.checks.remedies import address_setting, stranger_remedy
+from opskit.checks.remedies import stranger_remedy
 from opskit.checks.runner_assessment import (
     RunnerAssessment,
     assess_runner,
@@ -21,9 +21,8 @@ from opskit.checks.runner_assessment import (
     assess_unserved,
     is_idle,
 )
-from opskit.checks.state import NodeState, state_of
+from opskit.checks.state import NodeState
 from opskit.config.schema import Config, NodeConfig
-from opskit.facts.address import AddressProblem
 from opskit.facts.node import NodeFacts, ReadingStep, read_node
 from opskit.facts.runner import read_runners
 from opskit.facts.survey import Survey
@@ -31,7 +30,6 @@ from opskit.llm.faults import SERVER_IS_WELL, FaultKind, classify
 from opskit.llm.fit import GIB, Fit, fit, gib
 from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import is_overdue, may_be_asked
-from opskit.llm.plan import same_model
 from opskit.llm.remedies import fault_remedy
 from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, ModelInfo, Provider, Resident
 from opskit.result import Status
@@ -62,6 +60,9 @@ async def probe_node(survey: Survey, config: NodeConfig, options: ProbeOptions) 
         probing.fault = failed.fault
     except TimeoutError:
         state, detail = NodeState.WEDGED, f"the probe was ended after {limit:.0f} s"
+    problem = probing.facts.address_problem
+    if problem is not None and probing.facts.error is None:
+        detail = f"{problem.detail}; {detail}"
     return NodeProbe(
         config=config,
         options=options,
@@ -214,34 +215,25 @@ class _Probing:
         self.stages.add("runner", status, seconds, assessment.detail)
         raise ProbeFailed(assessment.state, assessment.detail, remedy)
 
-    def _end_at_address(self, facts: NodeFacts, problem: AddressProblem) -> NoReturn:
-        remedy = problem.remedy
-        if problem.address is not None:
-            remedy = f"set {address_setting(self.config)} to {problem.address}"
-        if facts.tcp is not None and facts.tcp.problem is None:
-            self.stages.connected(facts.tcp, self.survey.config.budgets.connect_s)
-        name = "http" if facts.failed is ReadingStep.HTTP else "tcp"
-        self.stages.add(name, Status.FAIL, facts.http_s, problem.detail)
-        is_relayed = facts.error is not None and facts.error.relayed
-        state = NodeState.FAILING if facts.fault is None or is_relayed else state_of(facts.fault)
-        raise ProbeFailed(state, problem.detail, remedy)
-
     def _saw_slots(self, total: int, busy: int) -> None:
         self.slots = (total, busy)
 
     async def _judge_facts(self) -> None:
         """The stages that cost the server nothing: tcp, http, models, resident. Raises ProbeFailed."""
         facts, stages = self.facts, self.stages
-        if facts.address_problem is not None and facts.error is not None:
-            self._end_at_address(facts, facts.address_problem)
+        connect_s = self.survey.config.budgets.connect_s
+        if facts.address_problem is not None and facts.error is not None and facts.tcp is not None:
+            stages.end_at_address(facts.address_problem, facts.error, facts.tcp, facts.http_s, connect_s)
         if facts.tcp is not None:
-            stages.connected(facts.tcp, self.survey.config.budgets.connect_s)
+            stages.connected(facts.tcp, connect_s)
         if facts.failed is ReadingStep.HTTP and facts.error is not None:
             state, detail = await stages.reason(facts.error, facts.http_s)
             stages.add("http", Status.FAIL, facts.http_s, detail)
             is_stranger = classify(facts.error).kind is FaultKind.BAD_PAYLOAD
             raise ProbeFailed(state, detail, stranger_remedy(self.config) if is_stranger else None)
-        stages.add("http", Status.PASS, facts.http_s, facts.version or "")
+        problem = facts.address_problem
+        words = facts.version or "" if problem is None else problem.detail
+        stages.add("http", Status.PASS if problem is None else Status.WARN, facts.http_s, words)
         if facts.failed is ReadingStep.MODELS and facts.error is not None:
             state, detail = await stages.reason(facts.error, facts.models_s)
             stages.add("models", Status.FAIL, facts.models_s, detail)
@@ -305,7 +297,7 @@ class _Probing:
         facts, wanted, resident = self.facts, self.options.model, self.facts.resident
         models = facts.models or ()
         if wanted is not None:
-            model = next((model for model in models if same_model(wanted, model.name)), None)
+            model = facts.model_called(wanted)
             if model is None:
                 pull = provider.kind.pull_hint("NAME")
                 remedy = "`opskit models list` shows the names" + (f"; {pull} installs one" if pull else "")

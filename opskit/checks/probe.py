@@ -63,7 +63,7 @@ async def probe(survey: Survey, request: ProbeRequest) -> Report:
         assessing(_NODE, _NodeParams(node, request.options(node)), timeout_s=limit) for node in config.nodes
     ]
     probes = [check.name for check in (*agents, *nodes)]
-    victoria = config.agent(_CYCLE_AGENT)
+    victoria = config.agent_named(_CYCLE_AGENT)
     cycle = [] if victoria is None else [assessing(_CYCLE, _CycleParams(victoria, request), after=probes)]
     chain = assessing(_CHAIN, request, after=[*probes, *(check.name for check in cycle)])
     findings = await runner.run([*agents, *nodes, *cycle, chain], survey)
@@ -147,7 +147,7 @@ def assess_chain(probes: Sequence[NodeProbe], cycles: Sequence[Finding]) -> Find
 def _missing(config: Config, request: ProbeRequest) -> list[Finding]:
     """The usual nodes and agents that the configuration switches off."""
     nodes = [name for name in _STANDARD_NODES if all(node.name != name for node in config.nodes)]
-    agents = [name for name in _STANDARD_AGENTS if config.agent(name) is None]
+    agents = [name for name in _STANDARD_AGENTS if config.agent_named(name) is None]
     return [
         *(_not_configured("node", name, required=request.use_mlx and name == "mlx") for name in nodes),
         *(_not_configured("agent", name, required=False) for name in agents),

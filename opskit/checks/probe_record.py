@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from opskit.checks.probe_stages import ProbeStage, process_json
-from opskit.checks.remedies import agent_remedy, node_remedy
+from opskit.checks.remedies import address_remedy, agent_remedy, node_remedy, stranger_remedy
 from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.agent import AgentFacts
@@ -110,7 +110,7 @@ class NodeProbe(_TargetProbe):
         required = self.config.required or self.options.required
         match self.state:
             case NodeState.OK:
-                return Status.PASS
+                return Status.PASS if self.facts.address_problem is None else Status.WARN
             case NodeState.SLOW:
                 return Status.WARN
             case NodeState.IDLE | NodeState.BUSY | NodeState.LOADING:
@@ -121,6 +121,8 @@ class NodeProbe(_TargetProbe):
                 return Status.FAIL
 
     def advice(self) -> str | None:
+        if self.facts.address_problem is not None:
+            return address_remedy(self.config, self.facts.address_problem)
         return self.remedy or node_remedy(
             self.config, self.state, model=self.model, process=self.process, kind=self.facts.kind
         )
@@ -129,7 +131,9 @@ class NodeProbe(_TargetProbe):
         facts = self.facts
         known = {
             "server": facts.version,
-            "models": None if facts.models is None else [model.name for model in facts.models],
+            "models": None
+            if facts.models is None
+            else [name for model in facts.models for name in model.names],
             "resident": [model.name for model in facts.resident] if facts.residency_known else None,
             "lists_it": None if self.listed else False,
             "loaded": self.loaded,
@@ -167,6 +171,10 @@ class AgentProbe(_TargetProbe):
                 return Status.FAIL
 
     def advice(self) -> str | None:
+        if self.facts.address_problem is not None:
+            return address_remedy(self.config, self.facts.address_problem)
+        if self.state is NodeState.FAILING and self.facts.is_stranger:
+            return stranger_remedy(self.config)
         return agent_remedy(self.config, self.state)
 
     def evidence(self) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """A probe under way: its stages, how it ends early, and what a failed call says of the server."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from opskit.checks.state import NodeState, judge_silence, state_of
 from opskit.config.schema import AgentConfig, NodeConfig
+from opskit.facts.address import AddressProblem
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.providers.base import CallCause, CallError
 from opskit.result import Status
@@ -80,6 +81,17 @@ class Stages:
         state, detail = sentences[tcp.problem]
         self.add("tcp", Status.FAIL, tcp.seconds, detail)
         raise ProbeFailed(state, detail)
+
+    def end_at_address(
+        self, problem: AddressProblem, error: CallError, tcp: TcpResult, http_s: float, limit_s: float
+    ) -> NoReturn:
+        """Add the stage at which an address leads past its server. Raises ProbeFailed."""
+        name = "tcp"
+        if tcp.problem is None:
+            self.connected(tcp, limit_s)
+            name = "http"
+        self.add(name, Status.FAIL, http_s, problem.detail)
+        raise ProbeFailed(NodeState.FAILING if error.relayed else state_of(classify(error)), problem.detail)
 
     async def reason(self, error: CallError, took_s: float) -> tuple[NodeState, str]:
         """Return the state behind a failed call; silence after an accepted connection needs evidence."""

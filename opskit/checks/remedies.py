@@ -1,7 +1,9 @@
 """What to type next, for each state of a node or an agent: exact commands, not advice."""
 
 from opskit.checks.state import NodeState
+from opskit.config.origins import URLS
 from opskit.config.schema import AgentConfig, NodeConfig
+from opskit.facts.address import AddressProblem
 from opskit.providers.kinds import EXAMPLE_MODEL, ServerKind, expected_kind
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
@@ -41,13 +43,12 @@ def node_remedy(
             return f"set {address_setting(node)}"
 
 
-def stranger_remedy(node: NodeConfig) -> str:
-    """Return what to type where something answers that is no model server."""
-    port = endpoint(node.url)[1]
-    shows = (
-        f"`opskit verify --add port port={port}` shows what listens there; " if is_loopback(node.url) else ""
-    )
-    return f"{shows}correct {address_setting(node)} (`opskit config show` tells where it comes from)"
+def stranger_remedy(member: NodeConfig | AgentConfig) -> str:
+    """Return what to type where something answers that is no model server, or no agent."""
+    port = endpoint(member.url)[1]
+    shows = f"`opskit verify --add port port={port}` shows what listens there; "
+    shows = shows if is_loopback(member.url) else ""
+    return f"{shows}correct {address_setting(member)} (`opskit config show` tells where it comes from)"
 
 
 def agent_remedy(agent: AgentConfig, state: NodeState) -> str | None:
@@ -57,9 +58,9 @@ def agent_remedy(agent: AgentConfig, state: NodeState) -> str | None:
         case NodeState.OK:
             return None
         case NodeState.REFUSED:
-            return f"`docker start {container}`; or correct {agent.name.upper()}_URL"
+            return f"`docker start {container}`; or correct {address_setting(agent)}"
         case NodeState.UNREACHABLE:
-            return f"check {agent.name.upper()}_URL: `opskit config show` tells where the address comes from"
+            return f"check {address_setting(agent)}: `opskit config show` tells where the address comes from"
         case NodeState.UNAUTHORISED:
             return f"give its key: set `agents.{agent.name}.api_key: ${{NAME}}` and export NAME"
         case NodeState.SLOW | NodeState.BUSY | NodeState.LOADING | NodeState.IDLE:
@@ -67,7 +68,7 @@ def agent_remedy(agent: AgentConfig, state: NodeState) -> str | None:
         case NodeState.WEDGED | NodeState.FAILING:
             return f"`docker logs --tail 50 {container}`, then `docker restart {container}`"
         case NodeState.NOT_CONFIGURED:
-            return f"set {agent.name.upper()}_URL"
+            return f"set {address_setting(agent)}"
 
 
 def _wake(node: NodeConfig, process: Listener | None, kind: ServerKind) -> str:
@@ -86,7 +87,15 @@ def _inspect(node: NodeConfig, model: str | None, kind: ServerKind) -> str:
     return f"look at the log of the server at {node.url}, then restart it: {kind.start_hint(node.url)}"
 
 
-def address_setting(node: NodeConfig) -> str:
-    """Return the variable, or the key of the file, that gives a node its address."""
-    names = {"ollama": "OLLAMA_API_URL", "mlx": "MLX_API_URL"}
-    return names.get(node.name, f"`nodes.{node.name}.url`")
+def address_remedy(member: NodeConfig | AgentConfig, problem: AddressProblem) -> str | None:
+    """Return the line to write where an address leads past a node or an agent."""
+    if problem.address is None:
+        return problem.remedy
+    return f"set {address_setting(member)} to {problem.address}"
+
+
+def address_setting(member: NodeConfig | AgentConfig) -> str:
+    """Return the variable, or the key of the file, that gives a node or an agent its address."""
+    group = "nodes" if isinstance(member, NodeConfig) else "agents"
+    variables = URLS.get(f"{group}.{member.name}")
+    return variables[0] if variables else f"`{group}.{member.name}.url`"

@@ -6,11 +6,11 @@ from typing import Any
 
 from opskit.checks.node_assessment import as_news, assess_fault
 from opskit.config.schema import Config
-from opskit.facts.node import started_with
 from opskit.llm.answer import Session
 from opskit.llm.plan import Candidate, ModelRequest, Plan, Skipped
 from opskit.llm.refusal import refusal
 from opskit.llm.router import Router
+from opskit.llm.started_model import with_started_model
 from opskit.providers.base import DEFAULT_MODEL
 from opskit.result import Finding, Report, Status
 
@@ -31,8 +31,7 @@ class Route:
 
     def shown(self, node: str, model: str) -> str:
         """A model's name for people."""
-        started = self.defaults.get(node)
-        return f"{started} (default)" if started and model == DEFAULT_MODEL else model
+        return self.defaults[node] if model == DEFAULT_MODEL else model
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -73,8 +72,9 @@ async def explain(router: Router, config: Config, request: ModelRequest) -> tupl
         view = router.catalog.view(node.name)
         if view is not None and view.fault is not None:
             unread.append(as_news(assess_fault(node, view.fault, view.kind, 0.0)))
-        elif view is not None and view.serves_default and (name := await started_with(node)):
-            defaults[node.name] = name
+        elif view is not None:
+            models = await with_started_model(node, view.models)
+            defaults[node.name] = next((model.shown for model in models if model.name == DEFAULT_MODEL), "")
     route = Route(request, choice.candidates, tuple(fallbacks), choice.skipped, defaults)
     return route, Report("models route", [_verdict(route, config), *unread])
 

@@ -12,6 +12,7 @@ from opskit import __version__
 COMMANDS = (
     "probe",
     "run",
+    "chat",
     "trace",
     "verify",
     "doctor",
@@ -26,7 +27,7 @@ COMMANDS = (
 )
 #: Commands that stand in the module of another one.
 _MODULES = {"resume": "pause"}
-GROUPS = ("models", "logs", "recover", "backup", "schedule", "sandbox", "config")
+GROUPS = ("models", "serve", "logs", "recover", "backup", "schedule", "sandbox", "policy", "config")
 
 
 def _version(value: bool) -> None:

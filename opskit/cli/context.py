@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -63,12 +63,19 @@ async def opened(path: str | None, *, verbose: bool = False, sandbox: bool = Fal
         yield app
 
 
-def application(config: "Config", path: str | None = None, *, verbose: bool = False) -> "App":
-    """The parts of a command over a configuration that is loaded; to be entered."""
+def application(
+    config: "Config",
+    path: str | None = None,
+    *,
+    verbose: bool = False,
+    sink: Callable[[str], None] | None = None,
+) -> "App":
+    """The parts of a command over a configuration that is loaded; to be entered. `sink` gets tagged lines."""
     from opskit.app import App
     from opskit.cli import render
 
-    sinks = [_to_stderr] if verbose or config.debug else []
+    shown = _to_stderr if verbose or config.debug else None
+    sinks = [wanted for wanted in (sink or shown,) if wanted is not None]
     return App(config, sinks=sinks, environ=os.environ, cwd=Path.cwd(), config_path=path, on_note=render.note)
 
 

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from opskit.agent.method import METHODS
 from opskit.cli import context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption, VerboseOption
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
-    from opskit.engine import Engine, Goal, RunResult
+    from opskit.agent.step import Step
+    from opskit.agent.tools.tool import NeedsApproval
+    from opskit.app import App
+    from opskit.engine import Engine, Goal, RunResult, Solver
     from opskit.llm.answer import Attempt
 
 
@@ -35,6 +39,11 @@ def run(
             help="reasoning, coding, fast or default; found out when not given.", show_default=False
         ),
     ] = None,
+    method: Annotated[
+        str,
+        typer.Option(help="auto, simple (one question to a model) or react (steps with tools)."),
+    ] = "auto",
+    max_steps: Annotated[int, typer.Option("--max-steps", min=1, max=50, help="Of the method react.")] = 8,
     stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it comes.")] = False,
     strict_context: Annotated[
         bool,
@@ -63,9 +72,13 @@ def run(
             "--strict-context cannot be used with --remote: Victoria does not tell what her model read",
             remedy="drop one of them",
         )
+    if method not in ("auto", *METHODS):
+        raise UsageError(f"--method {method!r} is not known", remedy=f"use auto, {' or '.join(METHODS)}")
     context.run(
         _run(
             goal,
+            method=method,
+            max_steps=max_steps,
             where="local" if local or strict_context else "remote" if remote else "auto",
             model=model,
             category=category,
@@ -82,6 +95,8 @@ def run(
 async def _run(
     goal: str | None,
     *,
+    method: str,
+    max_steps: int,
     where: str,
     model: str | None,
     category: str | None,
@@ -102,7 +117,9 @@ async def _run(
             name_of_model(model),
             name_of_category(category, root.config.router.categories),
             strict_context,
+            method,
         )
+        root.engine.solver = _victoria(root, max_steps)
         try:
             result = await _answer(root.engine, goal_given, stream=stream)
         except RunFailed as failed:
@@ -116,10 +133,41 @@ async def _run(
     if not stream or result.node == "victoria":
         render.line(result.output.strip("\n"))
     _account(result.attempts)
+    for note in result.notes:
+        render.note(f"note: {note}")
     render.note(
         f"answered by {result.model} on {result.node} in {result.seconds:.2f} s "
         f"(method {result.method}, correlation id {result.correlation_id})"
     )
+
+
+def _victoria(app: "App", max_steps: int) -> "Solver":
+    """The agent of this process; each of its steps is shown while it works."""
+    from opskit.agent.loop import Limits
+    from opskit.agent.victoria import Victoria
+
+    def on_step(step: "Step") -> None:
+        import json
+
+        arguments = json.dumps(step.args, ensure_ascii=False) if step.args else ""
+        why = f": {render.printable(step.thought)}" if step.thought else ""
+        render.note(f"step: {step.tool} {render.printable(arguments)}{why}")
+
+    return Victoria(
+        app, limits=Limits(steps=max_steps), on_step=on_step, on_note=render.note, approve=_approved
+    )
+
+
+async def _approved(needed: "NeedsApproval") -> bool:
+    """Ask for a command at a terminal; without one nothing is allowed."""
+    import asyncio
+    import shlex
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    render.note(f"the agent wants to run: {render.printable(shlex.join(needed.argv))}")
+    render.note(f"  the policy asks: {render.printable(needed.why)} (rule {needed.rule})")
+    return await asyncio.to_thread(typer.confirm, "  run it?", default=False, err=True)
 
 
 def _waiting() -> None:

@@ -37,6 +37,9 @@ def trace(
         str | None,
         typer.Option("--model", help="The model to ask first (in this process).", show_default=False),
     ] = None,
+    trajectory: Annotated[
+        bool, typer.Option("--trajectory", help="With `show`: the steps of the agent, with their results.")
+    ] = False,
     source: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,6 +65,8 @@ def trace(
     match words:
         case ["list"]:
             _list(config, count, json=json)
+        case ["show", identifier] if trajectory:
+            _show_trajectory(identifier, config, json=json)
         case ["show", identifier]:
             _show(context.run(_found(identifier, source or (), config)), html, json=json)
         case ["show"]:
@@ -100,12 +105,14 @@ async def _traced(
     verbose: bool,
 ) -> None:
     """Run a goal and show its trace, also when it failed."""
+    from opskit.agent.victoria import Victoria
     from opskit.cli.inputs import goal_text, name_of_model
     from opskit.engine import Goal, RunFailed
     from opskit.tags import correlated
 
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as app:
         text = goal_text(goal, sys.stdin, app.config.limits.goal_bytes, lambda: None)
+        app.engine.solver = Victoria(app)
         failure: RunFailed | None = None
         with correlated() as identifier:
             try:
@@ -122,7 +129,7 @@ async def _traced(
             found = await _completed(found, sources, config)
         if failure is not None and json:
             failure.document["trace"] = found.as_json()
-        _show(found, html, json=json and failure is None, draw=not json)
+        _show(found, html, json=json and failure is None, drawn=not json)
     if failure is not None:
         raise failure
 
@@ -195,7 +202,28 @@ def _list(config: str | None, count: int, *, json: bool) -> None:
     )
 
 
-def _show(trace_found: "Trace", html: Path | None, *, json: bool, draw: bool = True) -> None:
+def _show_trajectory(identifier: str, config: str | None, *, json: bool) -> None:
+    """Show what the agent of this machine did, line by line."""
+    from opskit.agent.trajectory import read_trajectory
+    from opskit.result import SCHEMA_VERSION
+    from opskit.trace.store import TraceStore
+
+    folder = Path(context.load_config(config).state_dir)
+    kept = TraceStore(folder).find(identifier)
+    name = identifier.strip().lower() if kept is None else kept.correlation_id
+    lines = read_trajectory(folder, name)
+    if json:
+        render.document({"schema_version": SCHEMA_VERSION, "command": "trace trajectory", "lines": lines})
+        return
+    for line in lines:
+        rest = {key: value for key, value in line.items() if key not in ("at", "kind")}
+        render.heading(f"{line.get('kind')} {str(line.get('at', ''))[11:23]}")
+        for key, value in rest.items():
+            for number, text in enumerate(str(value).splitlines() or [""]):
+                render.line(f"  {f'{key}: ' if number == 0 else '    '}{render.printable(text)}")
+
+
+def _show(trace_found: "Trace", html: Path | None, *, json: bool, drawn: bool = True) -> None:
     from opskit.result import SCHEMA_VERSION
 
     if html is not None:
@@ -206,11 +234,11 @@ def _show(trace_found: "Trace", html: Path | None, *, json: bool, draw: bool = T
         render.note(f"{html} written")
     if json:
         render.document({"schema_version": SCHEMA_VERSION, "command": "trace", **trace_found.as_json()})
-    elif draw:
-        _draw(trace_found)
+    elif drawn:
+        draw(trace_found)
 
 
-def _draw(trace_found: "Trace") -> None:
+def draw(trace_found: "Trace") -> None:
     """Draw the waterfall: the note of a span stands behind its bar where there is room, else below."""
     from opskit.trace.waterfall import bar, rows
 

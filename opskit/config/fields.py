@@ -139,7 +139,7 @@ def _mistyped(path: Path, messages: Mapping[Path, str]) -> bool:
 
 def _phrase(kind: str, message: str, path: Path, shape: type) -> str:
     if kind in _UNKNOWN:
-        return unknown(str(path[-1]), [*_keys(shape), *getattr(shape, "OF_THE_KIND", ())])
+        return unknown(str(path[-1]), [*_keys(shape, path), *getattr(shape, "OF_THE_KIND", ())])
     if kind in _PHRASES:
         return _PHRASES[kind]
     for theirs, ours in _WORDS:
@@ -147,7 +147,11 @@ def _phrase(kind: str, message: str, path: Path, shape: type) -> str:
     return message
 
 
-def _keys(shape: Any) -> list[str]:
+def _keys(shape: Any, path: Path) -> list[str]:
+    """Return the keys that the section at `path` may have."""
     if issubclass(shape, BaseModel):
+        inner = shape.model_fields[str(path[0])].annotation if path[0] in shape.model_fields else None
+        if len(path) > 1 and isinstance(inner, type) and issubclass(inner, BaseModel):
+            return _keys(inner, path[1:])
         return list(shape.model_fields)
     return [key.name for key in fields(shape)]

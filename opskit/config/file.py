@@ -6,14 +6,15 @@ ends in `_s` is a duration and may be written as `2s`, other floats are positive
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path as FilePath
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, Field, create_model
 
+from opskit.config.command_pattern import command_pattern
 from opskit.config.document import Document, Path, Problem, only_name, substitute, unknown
 from opskit.config.fields import CONFIG, DURATION, MAX_COUNT, RETYPED, Count, Flag, Text, validated
 from opskit.config.origins import (
@@ -35,6 +36,7 @@ MAX_DURATION_S = 365 * 24 * 3600.0
 
 _SECRET_DEPTH = 3  # nodes.NAME.api_key
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_SSH_HOST = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9](?:[\w.-]*\w)?", re.ASCII)
 _NAME_RULE = "a name is made of a-z, 0-9, _ and -"
 #: Counts for which zero would switch the whole thing off by accident.
 _AT_LEAST_ONE = frozenset(
@@ -49,6 +51,8 @@ _AT_LEAST_ONE = frozenset(
         "max_repairs",
         "escalate_repairs",
         "keep",
+        "output_bytes",
+        "entries",
     }
 )
 #: Numbers for which zero is a choice.
@@ -61,6 +65,16 @@ def _name(value: str) -> str:
     return value
 
 
+def _ssh_host(value: str) -> str:
+    if not _SSH_HOST.fullmatch(value):
+        raise ValueError("must be a host as ssh names it: HOST or USER@HOST")
+    return value
+
+
+def _command_rule(value: str) -> str:
+    return command_pattern(value).text
+
+
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     twice = next((value for value in values if values.count(value) > 1), None)
     if twice:
@@ -70,6 +84,11 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
 
 _Name = Annotated[str, AfterValidator(_name)]
 _Printable = Annotated[Text, AfterValidator(printable_text)]
+#: Texts of lists that are more than text, by the key of the list.
+_ITEMS = {
+    "ssh_hosts": Annotated[Text, AfterValidator(_ssh_host)],
+    **dict.fromkeys(("deny", "ask", "allow"), Annotated[Text, AfterValidator(_command_rule)]),
+}
 _Url = Annotated[str, Field(strict=True), AfterValidator(str)]
 _Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), RETYPED]
 _NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False), RETYPED]
@@ -87,6 +106,8 @@ def _annotation(name: str, hint: Any) -> Any:
     }
     if hint in simple:
         return simple[hint]
+    if is_dataclass(hint):
+        return _shape(cast("type", hint))
     if get_origin(hint) is UnionType:
         (inner,) = (arg for arg in get_args(hint) if arg is not NoneType)
         # A secret is resolved before it comes here, so that nothing else ever sees it.
@@ -95,7 +116,8 @@ def _annotation(name: str, hint: Any) -> Any:
         item = get_args(hint)[0]
         if get_origin(item) is Literal:
             return Annotated[hint, Field(min_length=1), AfterValidator(_distinct)]
-        return tuple[_Printable, ...]
+        texts: Any = tuple
+        return texts[_ITEMS.get(name, _Printable), ...]
     if get_origin(hint) is dict:
         mapping: Any = dict
         return mapping[_Name, _annotation(name, get_args(hint)[1])]

@@ -166,12 +166,12 @@ def _members(layers: Settings, group: str, schema: type) -> Iterator[Any]:
 
 def _record(layers: Settings, prefix: tuple[str, ...], schema: type, /, **values: Any) -> Any:
     """Return an instance of `schema` from the values at `prefix` and the given ones."""
-    sections_of_schema = sections() if schema is Config else {}
+    sections_of_schema = sections(schema)
     for field in fields(schema):
         if field.name in (*values, "proxy"):
             continue
         if field.name in sections_of_schema:
-            values[field.name] = _record(layers, (field.name,), sections_of_schema[field.name])
+            values[field.name] = _record(layers, (*prefix, field.name), sections_of_schema[field.name])
             continue
         key = ".".join((*prefix, field.name))
         entries = {

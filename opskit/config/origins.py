@@ -61,9 +61,9 @@ class Setting:
 Settings = dict[str, Setting]
 
 
-def sections() -> dict[str, type]:
-    """Return the sections with fixed keys by name: `budgets` is `Budgets`."""
-    hints = get_type_hints(Config).items()
+def sections(schema: type = Config) -> dict[str, type]:
+    """Return the sections with fixed keys in a section, or in the file, by name: `budgets` is `Budgets`."""
+    hints = get_type_hints(schema).items()
     return {name: hint for name, hint in hints if isinstance(hint, type) and is_dataclass(hint)}
 
 

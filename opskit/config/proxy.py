@@ -10,28 +10,36 @@ from urllib.parse import urlsplit
 
 from opskit.config.schema import NodeConfig, Secret
 
+#: Of these only SOCKS 5 can be used; the others are named when they fail, and never passed over.
+SOCKS = ("socks5", "socks5h", "socks4", "socks4a", "socks")
 _VARIABLES = {
     "http": ("http_proxy", "all_proxy", "ALL_PROXY"),
     "https": ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"),
 }
 _EXCEPTIONS = ("no_proxy", "NO_PROXY")
-_DEFAULT_PORTS = {"http": 1080, "https": 443}
+_DEFAULT_PORTS = {"http": 1080, "https": 443, **dict.fromkeys(SOCKS, 1080)}
 #: Ends of names that lead nowhere on the internet.
 _PRIVATE_NAMES = (".local", ".localhost", ".internal", ".lan", ".home.arpa")
 
 
 def proxy_of(node: NodeConfig, environ: Mapping[str, str]) -> Secret | None:
     """Return the URL of the proxy by which a node is asked; a secret, because it may hold a password."""
+    variable, _ = variables_of(node, environ)
+    return None if variable is None else _url(environ[variable].strip())
+
+
+def variables_of(node: NodeConfig, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """Return the variable that names the proxy of a node, None for a direct way, and that of exceptions."""
     parts = urlsplit(node.url)
     host = parts.hostname or ""
     if node.source != "openai" or not _is_public(host):
-        return None
+        return None, None
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    exceptions = next((environ[name] for name in _EXCEPTIONS if environ.get(name)), "")
-    if any(_covers(entry, host, port) for entry in exceptions.replace(",", " ").split()):
-        return None
-    text = next((environ[name].strip() for name in _VARIABLES[parts.scheme] if environ.get(name)), "")
-    return _url(text)
+    variable = next((name for name in _VARIABLES[parts.scheme] if environ.get(name)), None)
+    exceptions = next((name for name in _EXCEPTIONS if environ.get(name)), None)
+    entries = environ[exceptions].replace(",", " ").split() if exceptions else ()
+    is_direct = any(_covers(entry, host, port) for entry in entries)
+    return None if is_direct else variable, exceptions
 
 
 def without_password(proxy: str) -> str:
@@ -41,7 +49,7 @@ def without_password(proxy: str) -> str:
 
 
 def _url(text: str) -> Secret | None:
-    """Return a usable proxy; None for nothing and for what is no HTTP proxy (SOCKS)."""
+    """Return a proxy with its port; None for nothing and for what is no address of one."""
     if not text or not text.isascii() or not text.isprintable():
         return None
     text = text if "://" in text else f"http://{text}"

@@ -10,6 +10,7 @@ from typing import Literal
 
 Source = Literal["mlx", "ollama", "llamacpp", "openai"]
 Protocol = Literal["auto", "ollama", "openai"]
+Sandboxing = Literal["auto", "required", "off"]
 
 #: SPEC A4.
 FALLBACK_MLX = (
@@ -326,6 +327,49 @@ class WatchConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyConfig:
+    """Rules for commands of the agent, beside those of opskit; deny wins over ask, ask over allow.
+
+    Each is words of a command line: `*` in a word is any text, `...` at the end any further words. In `allow`
+    a wildcard takes neither an option nor a path outside the workspace: write these in full. What opskit
+    itself denies stays denied (`opskit policy check -- CMD ARG...`).
+
+    For example:
+      allow: [docker restart victoria-agent, "tail -n * /var/log/ollama.log"]
+    """
+
+    deny: tuple[str, ...] = ()
+    ask: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLimits:
+    """How long a tool of the agent may take, and how much of its output the model gets: beginning and end."""
+
+    timeout_s: float = 30.0
+    output_bytes: int = 16 * 1024
+    entries: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class VictoriaConfig:
+    """What the agent's tools may do.
+
+    workspace: the folder whose files they may read; null refuses every path. sandbox: `auto` runs commands
+    under bubblewrap where it works, `required` runs none without it, `off` does not use it. ssh_hosts: hosts
+    that `ssh_run` may reach, as ssh names them; ssh_config: the file for `ssh -F`, null for the usual ones.
+    """
+
+    workspace: str | None = None
+    sandbox: Sandboxing = "auto"
+    ssh_hosts: tuple[str, ...] = ()
+    ssh_config: str | None = None
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    tools: ToolLimits = field(default_factory=ToolLimits)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything, once."""
 
@@ -343,6 +387,7 @@ class Config:
     notices: NoticeConfig = field(default_factory=NoticeConfig)
     backup: BackupConfig = field(default_factory=BackupConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
+    agent: VictoriaConfig = field(default_factory=VictoriaConfig)
     debug: bool = False
     victoria_model: str | None = None
     path: str | None = None
@@ -362,5 +407,5 @@ class Config:
         folder = Path(self.path).absolute().parent if self.path is not None else Path.cwd()
         return folder / Path(path).expanduser()
 
-    def agent(self, name: str) -> AgentConfig | None:
+    def agent_named(self, name: str) -> AgentConfig | None:
         return next((agent for agent in self.agents if agent.name == name), None)

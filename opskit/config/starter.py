@@ -6,7 +6,7 @@ Prose begins with `##` and settings with `# `; a setting without its `# ` says w
 import inspect
 import json
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 
 from opskit.config.origins import AGENTS, NODES, sections
 from opskit.config.schema import Config
@@ -59,7 +59,8 @@ def _blocks() -> Iterator[str]:
         [f"{name}: {{url: {json.dumps(f'http://localhost:{port}')}}}" for name, port in AGENTS.items()],
     )
     for name, schema in sections().items():
-        yield _prose(inspect.getdoc(schema) or "") + _settings(name, list(_lines(schema)))
+        prose = [inspect.getdoc(part) or "" for part in (schema, *sections(schema).values())]
+        yield _prose("\n".join(prose)) + _settings(name, list(_lines(schema)))
     for field in fields(Config):
         if field.name in _ROOT:
             default = None if field.default is MISSING else field.default
@@ -70,7 +71,10 @@ def _lines(schema: type) -> Iterator[str]:
     defaults = schema()
     for field in fields(schema):
         value = getattr(defaults, field.name)
-        if isinstance(value, dict) and value:
+        if is_dataclass(value):
+            yield f"{field.name}:"
+            yield from (f"  {line}" for line in _lines(type(value)))
+        elif isinstance(value, dict) and value:
             yield f"{field.name}:"
             yield from (f"  {name}: {json.dumps(item)}" for name, item in value.items())
         else:

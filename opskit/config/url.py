@@ -62,21 +62,40 @@ def normalise_server(text: str) -> Address:
     A bind address is this machine, and a port that cannot be dialled the default one, as for Ollama's own
     client. Raises ConfigError CONFIG_003, which never quotes `text`.
     """
+    scheme, host, port, path = _server_parts(text)
+    if host.isdecimal():
+        raise _refused("is a number, which is read as a host", f"write :{host}")
+    return Address(normalise(f"{scheme or 'http'}://{host}:{port or _PORTS.get(scheme, '11434')}{path}").url)
+
+
+def port_by_scheme(text: str) -> tuple[str, str] | None:
+    """Return the port that only the scheme of an `OLLAMA_HOST` gives, and what to write: 80 for `http://box`.
+
+    None for any other text.
+    """
+    try:
+        scheme, host, port, path = _server_parts(text)
+    except ConfigError:
+        return None
+    return None if port or scheme not in _PORTS else (_PORTS[scheme], f"{scheme}://{host}:11434{path}")
+
+
+def _server_parts(text: str) -> tuple[str, str, str, str]:
+    """Return scheme, host, port and path of an `OLLAMA_HOST`; a scheme or port that it has not is empty."""
     text = text.strip().strip("\"'").strip()
     _refuse_password(text)
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        scheme, rest = "http", text
+    text = "https://ollama.com" if text == "ollama.com" else text
+    scheme, separator, rest = text.partition("://") if "://" in text else ("", "", text)
     authority, slash, path = rest.partition("/")
     host, colon, port = authority.rpartition(":")
     if not colon or authority.endswith("]") or (":" in host and not host.endswith("]")):
         host, port = authority, ""
     if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-        port = _PORTS.get(scheme, "11434") if separator else "11434"
+        port = ""
+    if separator and not scheme:
+        raise _refused("must begin with http:// or https://")
     host = host or "127.0.0.1"
-    if ":" in host and not host.startswith("["):
-        host = f"[{host}]"
-    return Address(normalise(f"{scheme}://{host}:{port}{slash}{path}").url)
+    return scheme, f"[{host}]" if ":" in host and not host.startswith("[") else host, port, slash + path
 
 
 def _refuse_password(text: str) -> None:

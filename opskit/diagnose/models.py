@@ -101,8 +101,7 @@ def _fallbacks(chosen: Route) -> str:
 async def answers(survey: Survey, app: App) -> Section:
     """Ask every model that is loaded a short question, and none that is not."""
     nodes = await survey.get(read_nodes)
-    names = {node.config.name: node.started_with for node in nodes if node.started_with}
-    chosen = select(ExamRequest(), [node.view for node in nodes], survey.config, app.router.fits, names)
+    chosen = select(ExamRequest(), [node.view for node in nodes], survey.config, app.router.fits)
     results = await examine(app.router, chosen.examinees, survey.config)
     findings = tuple(
         Finding("answer", str(result.examinee), result.status, result.state, result.detail, result.code)

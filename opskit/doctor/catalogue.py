@@ -21,6 +21,9 @@ KNOWN = (
     KnownCause(
         "config-invalid", "configuration", "the configuration file and the variables that opskit reads"
     ),
+    KnownCause(
+        "restore-interrupted", "configuration", "folders that a killed `opskit backup restore` left half done"
+    ),
     KnownCause("address-invalid", "configuration", "addresses: scheme, host, port, no password"),
     KnownCause("secret-unset", "configuration", "variables that secrets of the configuration refer to"),
     KnownCause("env-file-missing", "configuration", "files of `stack.env_files`"),
@@ -72,7 +75,10 @@ KNOWN = (
         "address-wrong", "nodes", "what leads to a node: scheme, path, certificate, redirect, proxy, ::1"
     ),
     KnownCause("port-taken", "nodes", "who really holds the port of a node or an agent"),
-    KnownCause("wrong-server", "nodes", "an Ollama address behind which an MLX server answers"),
+    KnownCause("wrong-server", "nodes", "addresses of Ollama, MLX and llama.cpp that lead to one another"),
+    KnownCause(
+        "ollama-host-port", "nodes", "an OLLAMA_HOST with a scheme and no port, which means port 80 or 443"
+    ),
     KnownCause("two-servers", "nodes", "two servers on one port: localhost means now this one, now that one"),
     KnownCause("process-stopped", "nodes", "servers whose process is stopped (SIGSTOP)"),
     KnownCause(

@@ -1,7 +1,8 @@
 """Everything that a cause may be computed from: what one examination read and found, frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from opskit.checks.agent_probe import probe_agent
 from opskit.checks.container_assessment import ContainerAssessment, ContainerRules, assessed
@@ -9,6 +10,7 @@ from opskit.checks.node_probe import probe_node
 from opskit.checks.probe_record import AgentProbe, NodeProbe
 from opskit.config.origins import Origin
 from opskit.config.schema import Config
+from opskit.doctor.cause import key_of
 from opskit.doctor.recovery_job import RecoveryJob, read_recovery_job
 from opskit.doctor.target import ExaminationTarget, Member
 from opskit.facts.clock import ClockReading, read_clock
@@ -35,6 +37,7 @@ from opskit.facts.runner import read_orphaned_runners
 from opskit.facts.runner_process import RunnerProcess
 from opskit.facts.stack_containers import StackContainers, read_stack_containers
 from opskit.facts.survey import Survey
+from opskit.facts.unfinished_restore import UnfinishedRestore, read_unfinished_restores
 from opskit.result import Finding, Status
 from opskit.system.host import MemoryGauge, is_loopback
 from opskit.system.network import endpoint
@@ -68,7 +71,7 @@ class Evidence:
 
     `env_files` are by path, `cache_sizes` and `prompts` by node. `ports` are those of this machine at which
     nodes and agents are expected, `host_ports` those that accept connections on the machine around this
-    container. `networks` tells which networks of Docker there are.
+    container. `networks` tells which networks of Docker there are, `restores` which were interrupted.
     """
 
     target: ExaminationTarget
@@ -92,6 +95,7 @@ class Evidence:
     env_files: Mapping[str, EnvFileFacts] = field(default_factory=dict)
     requests: tuple[ModelRequests, ...] = ()
     job: RecoveryJob | None = None
+    restores: tuple[UnfinishedRestore, ...] = ()
 
     @property
     def config(self) -> Config:
@@ -107,6 +111,20 @@ class Evidence:
     def failed(self, check: str) -> bool:
         finding = self.finding(check)
         return finding is not None and finding.status in (Status.FAIL, Status.WARN)
+
+    def half_restored(self, files: Iterable[Path]) -> tuple[str, ...]:
+        """Return the keys of the causes that have left these files half restored."""
+        paths = tuple(files)
+        return tuple(
+            key_of("restore-interrupted", str(restore.target))
+            for restore in self.restores
+            if restore.covers(paths)
+        )
+
+    def has_answered(self, member: Member) -> bool:
+        """Tell whether a log of the last hour has an answer from this very address."""
+        calls = (call for requests in self.requests for call in requests.calls)
+        return any(call.outcome == "ok" and call.url == member.url for call in calls)
 
     def owners(self, member: Member) -> tuple[PortOwner, ...]:
         """Who listens on the port of a node or an agent, when that is a port of this machine."""
@@ -149,6 +167,9 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
             *facts(read_container_requests).values(),
         ),
         job=facts(read_recovery_job).get(()),
+        restores=tuple(
+            restore for restore in facts(read_unfinished_restores).get((), ()) if restore.is_interrupted
+        ),
     )
 
 

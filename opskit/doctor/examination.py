@@ -16,6 +16,7 @@ from opskit.doctor.areas import (
     machine,
     models,
     nodes,
+    ollama_host,
     requests,
     schedule,
     settings,
@@ -27,7 +28,7 @@ from opskit.doctor.target import ExaminationTarget
 from opskit.result import Finding, Status
 
 _EXAMINED = (configuration, machine, addresses, docker, containers, nodes, requests, schedule)
-_DIAGNOSED = (*_EXAMINED, models, settings)
+_DIAGNOSED = (*_EXAMINED, models, ollama_host, settings)
 
 
 def checks(target: ExaminationTarget) -> list[Check]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from opskit.config.schema import AgentConfig
+from opskit.facts.address import AddressProblem, examine_address
 from opskit.facts.connection import not_connected
 from opskit.facts.survey import Survey
 from opskit.llm.faults import Fault, classify
@@ -18,13 +19,15 @@ from opskit.system.network import TcpResult, connects
 class AgentFacts:
     """One agent as it answered in one reading.
 
-    `page` is its status page, None where it did not answer with one; `error` is then the failed call.
+    `page` is its status page, None where it did not answer with one; `error` is then the failed call, and
+    `address_problem` what is wrong with the address, where that explains it.
     """
 
     config: AgentConfig
     tcp: TcpResult
     page: Mapping[str, Any] | None = None
     error: CallError | None = None
+    address_problem: AddressProblem | None = None
     http_s: float = 0.0
 
     @property
@@ -52,11 +55,13 @@ async def read_agent(survey: Survey, config: AgentConfig) -> AgentFacts:
     tcp = await connects(config.url, timeout_s=survey.config.budgets.connect_s)
     facts = AgentFacts(config=config, tcp=tcp)
     if tcp.problem is not None:
-        return replace(facts, error=not_connected(config.url, tcp))
+        error = not_connected(config.url, tcp)
+        return replace(facts, error=error, address_problem=await examine_address(config, error))
     began = time.monotonic()
     try:
         async with AgentClient(config, survey.config.budgets) as agent:
             page = await agent.status(timeout_s=survey.config.probe.http_s)
     except CallError as error:
-        return replace(facts, error=error, http_s=time.monotonic() - began)
+        facts = replace(facts, error=error, http_s=time.monotonic() - began)
+        return replace(facts, address_problem=await examine_address(config, error))
     return replace(facts, page=page, http_s=time.monotonic() - began)

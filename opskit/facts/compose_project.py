@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ _PLUGINS = (
     "/opt/homebrew/lib/docker/cli-plugins",
 )
 _CHOSEN = re.compile(r"^\s*(?:export\s+)?COMPOSE_PROJECT_NAME\s*=\s*(['\"]?)([^'\"#\n]*)\1", re.MULTILINE)
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 #: What is remembered of a project has this shape; another one is asked for again.
 _SHAPE = 2
 
@@ -44,15 +46,14 @@ _SHAPE = 2
 class Sources:
     """The files of one project. `raw` is what the Compose files hold, `digest` stands for all that matters.
 
-    `newest` is the file that changed last, at `changed` (seconds since the epoch).
+    `edits` tells when each file changed last, in seconds since the epoch.
     """
 
     files: tuple[Path, ...]
     raw: str
     digest: str
     chosen: str | None
-    newest: Path
-    changed: float
+    edits: Mapping[Path, float]
 
     @property
     def folder(self) -> Path:
@@ -178,8 +179,8 @@ def read_sources(files: Sequence[Path], environ: Mapping[str, str]) -> Sources:
     contents = {path: _content(path) for path in files}
     raw = _NEXT.join(content.decode("utf-8", "replace") for content in contents.values())
     folder = files[0].parent
-    further = {folder / ".env", *(folder / Path(name).expanduser() for name in further_files(raw))}
-    contents |= {path: content for path in sorted(further) if (content := _optional(path)) is not None}
+    further = sorted(set(project_files(files, environ)) - contents.keys())
+    contents |= {path: content for path in further if (content := _optional(path)) is not None}
     wanted = variables("\n".join(content.decode("utf-8", "replace") for content in contents.values()))
     values = {
         name: value
@@ -190,10 +191,19 @@ def read_sources(files: Sequence[Path], environ: Mapping[str, str]) -> Sources:
     for path, content in sorted((str(path), content) for path, content in contents.items()):
         digest.update(json.dumps([path, hashlib.sha256(content).hexdigest()]).encode())
     digest.update(json.dumps([_SHAPE, sorted(values.items()), _programs(environ)]).encode())
-    changed, newest = max((path.stat().st_mtime, path) for path in contents)
+    edits = {path: _edited(path) for path in contents}
     in_file = _CHOSEN.search(contents.get(folder / ".env", b"").decode("utf-8-sig", "replace"))
     chosen = environ.get("COMPOSE_PROJECT_NAME") or (in_file[2].strip() if in_file else None)
-    return Sources(tuple(files), raw, digest.hexdigest(), chosen, newest, changed)
+    return Sources(tuple(files), raw, digest.hexdigest(), chosen, edits)
+
+
+def _edited(path: Path) -> float:
+    """Return when a file, or a link on the way to it, changed last.
+
+    What is moved, restored or copied with its times keeps an old mtime; its ctime nobody can set.
+    """
+    links = [part.lstat() for part in (path, *path.parents) if part.is_symlink()]
+    return max(max(status.st_mtime, status.st_ctime) for status in (path.stat(), *links))
 
 
 def _content(path: Path) -> bytes:
@@ -222,3 +232,49 @@ def _programs(environ: Mapping[str, str]) -> list[tuple[str, float, int]]:
             continue
         programs.append((name, stat.st_mtime, stat.st_size))
     return programs
+
+
+def project_files(files: Sequence[Path], environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return the files that a project is made of: its own, what they name, and the `.env` beside each.
+
+    They name environment files, includes, bases, secrets. What is only named and is not there is left out; a
+    name that holds a variable without a value is kept as it is, with its `$`.
+    """
+    if not files:
+        return ()
+    dotenv = files[0].parent / ".env"
+    values = {**_values(dotenv), **environ}
+    # Paths in the project's own files belong to the folder of the first, in others to their own.
+    folders = dict.fromkeys((*files, *([dotenv] if dotenv.is_file() else [])), dotenv.parent)
+    waiting = list(folders)
+    for path in waiting:
+        named = [other for other in _named_in(path, folders[path], values) if other not in folders]
+        folders |= {other: other.parent for other in named}
+        waiting += named
+    return tuple(folders)
+
+
+def _values(dotenv: Path) -> dict[str, str]:
+    from opskit.system.env_file import parse_env_file
+
+    try:
+        return parse_env_file(dotenv.read_text("utf-8", "replace")).values
+    except OSError:
+        return {}
+
+
+def _named_in(path: Path, folder: Path, values: Mapping[str, str]) -> list[Path]:
+    """Return the files that a Compose file names, the `.env` beside it, and where a link leads."""
+
+    def value(match: re.Match[str]) -> str:
+        return values.get(match[1] or match[2]) or match[3] or match[0]
+
+    files = [Path(os.path.realpath(path))] if path.is_symlink() else []
+    if path.suffix in (".yml", ".yaml", ".json") and path.is_file():
+        files.append(path.parent / ".env")
+        try:
+            names = sorted(further_files(path.read_text("utf-8", "replace")))
+        except OSError:
+            return files  # whoever needs its content says that it cannot be read
+        files += [folder / Path(_VARIABLE.sub(value, name)).expanduser() for name in names]
+    return [other for other in files if "$" in str(other) or other.is_file()]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from opskit.system.docker_records import PROJECT, SERVICE
@@ -112,6 +113,11 @@ class Container:
     @property
     def running(self) -> bool:
         return self.status == "running"
+
+    @property
+    def compose_files(self) -> tuple[Path, ...]:
+        """Return the Compose files that it was made of, as its labels name them."""
+        return tuple(Path(self.folder or "/", file) for file in self.config_files)
 
     @property
     def has_health_check(self) -> bool:

@@ -59,6 +59,8 @@ class Reply:
         """What is wrong with the answer by its own account; empty where nothing is."""
         if self.status >= 400:
             return " ".join(self.text.split())[:200] or "no reason given"
+        if self.status >= 300:
+            return f"it sends to another place: HTTP {self.status}"
         says_json = "json" in self.headers.get("content-type", "")
         if says_json and not self.truncated and self.json is NO_JSON:
             return "it says that it is JSON, and it is not"

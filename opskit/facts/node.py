@@ -5,20 +5,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import PurePath
 
 from opskit.config.schema import NodeConfig
-from opskit.facts.address import AddressProblem, examine_address
+from opskit.facts.address import AddressProblem, examine_address, examine_kind
 from opskit.facts.connection import not_connected
 from opskit.facts.survey import Survey
 from opskit.llm.catalog import NodeView, generates
 from opskit.llm.faults import Fault, classify
-from opskit.providers.base import DEFAULT_MODEL, CallError, ModelInfo, Resident
+from opskit.llm.started_model import with_started_model
+from opskit.providers.base import CallError, ModelInfo, Resident
 from opskit.providers.failures import proxy_error
 from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.providers.node import Node, NodeContents, read_contents
-from opskit.system.host import is_loopback
-from opskit.system.network import TcpResult, connects, endpoint
+from opskit.system.network import TcpResult, connects
 
 #: How long what is loaded may take after the list of models: a server that waits for a process behind it
 #: takes 10 s (wire facts A8), and whoever wants to know more can ask again.
@@ -39,10 +38,10 @@ class NodeFacts:
     """One node as it answered in one reading.
 
     `failed` is the first step that did not work, `error` the call that failed, and `address_problem` what is
-    wrong with the address, where that explains it. A residency that is not
-    told fails nothing: `silence` is the call that failed, None too where the server never tells. `models` are
-    those that can chat, None where the list was not read; `resident` those of them that are loaded, known
-    only with `residency_known`. `started_with` is the model behind DEFAULT_MODEL, where that can be told.
+    wrong with the address, where that explains it; without an `error` it leads to a server of another kind.
+    A residency that is not told fails nothing: `silence` is the call that failed, None too where the server
+    never tells. `models` are those that can chat, None where the list was not read; `resident` those of them
+    that are loaded, known only with `residency_known`.
     """
 
     config: NodeConfig
@@ -52,7 +51,6 @@ class NodeFacts:
     models: tuple[ModelInfo, ...] | None = None
     resident: tuple[Resident, ...] = ()
     residency_known: bool = False
-    started_with: str | None = None
     failed: ReadingStep | None = None
     error: CallError | None = None
     address_problem: AddressProblem | None = None
@@ -78,11 +76,6 @@ class NodeFacts:
         return connect_s + self.http_s + max(self.models_s, self.resident_s)
 
     @property
-    def distinct_models(self) -> tuple[ModelInfo, ...]:
-        """Each model once: the default one may be listed a second time under its own name."""
-        return tuple(model for model in self.models or () if model.name != self.started_with)
-
-    @property
     def view(self) -> NodeView:
         """The same as the catalogue of the router keeps it."""
         if self.failed is not None:
@@ -96,9 +89,14 @@ class NodeFacts:
             residency_known=self.residency_known,
         )
 
-    def shown(self, model: str) -> str:
-        """A model's name for people."""
-        return f"{self.started_with} (default)" if model == DEFAULT_MODEL and self.started_with else model
+    def model_called(self, name: str) -> ModelInfo | None:
+        """Return the model that has this name among its names."""
+        return next((model for model in self.models or () if model.is_called(name)), None)
+
+    def shown(self, name: str) -> str:
+        """Return the name of a model for people."""
+        model = self.model_called(name)
+        return name if model is None else model.shown
 
 
 async def read_node(survey: Survey, config: NodeConfig) -> NodeFacts:
@@ -114,16 +112,19 @@ async def read_node(survey: Survey, config: NodeConfig) -> NodeFacts:
         # Another server may have taken the port since this run last asked.
         node.forget()
         facts = replace(await read_metadata(node), tcp=tcp)
-    if facts.error is None or facts.failed not in (ReadingStep.TCP, ReadingStep.HTTP):
-        return facts
-    return replace(facts, address_problem=await examine_address(config, facts.error))
+    problem = None
+    if facts.error is not None and facts.failed in (ReadingStep.TCP, ReadingStep.HTTP):
+        problem = await examine_address(config, facts.error)
+    elif facts.kind is not None:
+        problem = await examine_kind(config, facts.kind, survey.config.nodes)
+    return replace(facts, address_problem=problem)
 
 
 async def read_metadata(node: Node, before: NodeFacts | None = None) -> NodeFacts:
     """Read what a node says of itself. Never raises for what the server does.
 
-    With `before`, for those who look often, its list of models and what it was started with are taken over:
-    mlx_lm.server reads its whole cache for each list (wire facts B1).
+    With `before`, for those who look often, its list of models is taken over: mlx_lm.server reads its whole
+    cache for each list (wire facts B1).
     """
     facts = NodeFacts(config=node.config)
     began = time.monotonic()
@@ -137,18 +138,13 @@ async def read_metadata(node: Node, before: NodeFacts | None = None) -> NodeFact
         return replace(facts, failed=ReadingStep.HTTP, error=error, http_s=took_s)
     began = time.monotonic()
     try:
-        if before is not None and before.models is not None:
-            contents = await _read_residency(node, before.models)
-        else:
-            patience_s = RESIDENCY_S if provider.kind.runs_model_processes else None
-            contents = await read_contents(provider, residency_grace_s=patience_s)
+        models = None if before is None else before.models
+        patience_s = RESIDENCY_S if provider.kind.runs_model_processes and models is None else None
+        contents = await read_contents(provider, models=models, residency_grace_s=patience_s)
     except CallError as error:
         took_s = time.monotonic() - began
         return replace(facts, failed=ReadingStep.MODELS, error=error, models_s=took_s)
-    facts = with_contents(facts, contents)
-    if before is not None and before.models is not None:
-        return replace(facts, started_with=before.started_with)
-    return facts
+    return with_contents(facts, contents)
 
 
 def with_contents(facts: NodeFacts, contents: NodeContents) -> NodeFacts:
@@ -169,15 +165,6 @@ def with_contents(facts: NodeFacts, contents: NodeContents) -> NodeFacts:
     )
 
 
-async def _read_residency(node: Node, models: tuple[ModelInfo, ...]) -> NodeContents:
-    began = time.monotonic()
-    try:
-        resident = await (await node.provider()).resident()
-    except CallError as error:
-        return NodeContents(models, None, error, resident_s=time.monotonic() - began)
-    return NodeContents(models, resident, resident_s=time.monotonic() - began)
-
-
 async def read_all_metadata(nodes: Sequence[Node]) -> tuple[NodeFacts, ...]:
     """Read all nodes at once, with the models that they answer with when none is named."""
 
@@ -189,30 +176,6 @@ async def read_all_metadata(nodes: Sequence[Node]) -> tuple[NodeFacts, ...]:
 
 async def with_default(facts: NodeFacts) -> NodeFacts:
     """Return the facts with the name of the model that a server answers with when none is named."""
-    if not any(model.name == DEFAULT_MODEL for model in facts.models or ()):
+    if facts.models is None:
         return facts
-    return replace(facts, started_with=await started_with(facts.config))
-
-
-async def started_with(node: NodeConfig) -> str | None:
-    """Return the model that mlx_lm.server loads when a request names none; it does not tell itself."""
-    if node.default_model is not None:
-        return node.default_model
-    if not is_loopback(node.url):
-        return None
-    from opskit.system.sockets import command_line_of
-
-    return model_in_command(await command_line_of(endpoint(node.url)[1]) or ())
-
-
-def model_in_command(command: Sequence[str]) -> str | None:
-    """Return the `--model` of an `mlx_lm.server` command line; None for any other process. Pure."""
-    names = {PurePath(word).name for word in command}
-    if not names & {"mlx_lm", "mlx_lm.server"} and not any("mlx_lm/server" in word for word in command):
-        return None
-    for word, following in zip(command, [*command[1:], ""], strict=True):
-        if word == "--model" and following:
-            return following
-        if word.startswith("--model="):
-            return word.removeprefix("--model=") or None
-    return None
+    return replace(facts, models=await with_started_model(facts.config, facts.models))

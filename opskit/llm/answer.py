@@ -1,6 +1,6 @@
 """What goes into the router and what comes out: the ask, its attempts, an answer or an honest refusal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -9,7 +9,7 @@ from opskit.config.schema import RouterConfig
 from opskit.errors import OpskitError
 from opskit.llm.plan import ModelRequest, Skipped
 from opskit.llm.prompt_cut import PromptCut
-from opskit.providers.base import Message, Usage
+from opskit.providers.base import Message, ToolCall, ToolSpec, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,9 @@ class Ask:
     """One question. `length_is_fine` accepts an answer that ended at `max_tokens`.
 
     `strict_context` refuses an answer to a prompt that was cut.
+
+    `schema` and `tools` are those of `ChatRequest`; an answer under them is judged by its reader, here only
+    whether there is one.
 
     None leaves a value to the configuration. `max_fallbacks` 0 asks one model only.
     """
@@ -29,6 +32,8 @@ class Ask:
     length_is_fine: bool = False
     max_fallbacks: int | None = None
     strict_context: bool = False
+    schema: Mapping[str, Any] | None = None
+    tools: tuple[ToolSpec, ...] = ()
 
     @classmethod
     def of(cls, goal: str, **options: Any) -> "Ask":
@@ -117,6 +122,7 @@ class Answer:
     usage: Usage
     finish_reason: str
     prompt_cut: PromptCut | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class NoAnswer(OpskitError):  # noqa: N818 - it reads as what it is

@@ -24,6 +24,7 @@ from opskit.providers.base import (
     Provider,
     Reasoning,
     Token,
+    ToolCall,
     Usage,
 )
 from opskit.providers.node import Node
@@ -54,6 +55,7 @@ class AttemptState:
     first_token_s: float | None = None
     load_s: float | None = None
     ended: float = 0.0
+    tool_calls: list[ToolCall] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -125,17 +127,13 @@ class AttemptRunner:
                             yield shown
                         if state.verdict is not None:
                             return
+                    elif isinstance(event, ToolCall):
+                        state.tool_calls.append(event)
                     elif isinstance(event, End):
                         state.usage, state.finish_reason = event.usage, event.reason
                         if candidate.model == DEFAULT_MODEL:
                             state.served = event.model
-            state.verdict = judge(
-                state.text,
-                ask.prompts,
-                finish_reason=state.finish_reason,
-                length_is_fine=ask.length_is_fine,
-                thought=state.thought_chars > 0,
-            )
+            state.verdict = self._judged(ask, state)
             await self._note_prompt_cut(provider, ask, state, num_ctx)
             if state.ok and not state.committed and hold_back is not None:
                 state.committed = True
@@ -146,6 +144,17 @@ class AttemptRunner:
             state.fault = stop.fault
         finally:
             state.ended = self._clock()
+
+    def _judged(self, ask: Ask, state: AttemptState) -> Verdict | None:
+        if state.tool_calls or (ask.schema is not None and state.text.strip()):
+            return None
+        return judge(
+            state.text,
+            ask.prompts,
+            finish_reason=state.finish_reason,
+            length_is_fine=ask.length_is_fine,
+            thought=state.thought_chars > 0,
+        )
 
     async def _note_prompt_cut(
         self, provider: Provider, ask: Ask, state: AttemptState, num_ctx: int | None
@@ -221,6 +230,8 @@ class AttemptRunner:
             seed=ask.seed,
             num_ctx=num_ctx,
             may_cut=not ask.strict_context,
+            schema=ask.schema,
+            tools=ask.tools,
         )
         budgets = self._budgets
         first_s = budgets.first_token_s + ask.size_chars / budgets.prefill_chars_per_s

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from opskit.config.schema import Source
 from opskit.llm.faults import Fault, FaultKind, classify
-from opskit.providers.base import DEFAULT_MODEL, CallError, ModelInfo, Resident
+from opskit.llm.started_model import with_started_model
+from opskit.providers.base import CallError, ModelInfo, Resident
 from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.providers.node import Node, read_contents
 
@@ -53,11 +54,6 @@ class NodeView:
     def likely_kind(self) -> ServerKind:
         """What it is, or where it has not answered what it is configured as."""
         return self.kind or expected_kind(self.source)
-
-    @property
-    def serves_default(self) -> bool:
-        """Whether a request that names no model is answered by the one it was started with."""
-        return any(model.name == DEFAULT_MODEL for model in self.models)
 
     def is_resident(self, model: ModelInfo) -> bool | None:
         """None when it cannot be told. A cloud model has nothing to load."""
@@ -216,6 +212,9 @@ class Catalog:
         try:
             provider = await node.provider()
             contents = await read_contents(provider, residency_grace_s=GRACE_S)
+            models = contents.models
+            if len(models) > 1:
+                models = await with_started_model(node.config, models)
         except CallError as error:
             fault = classify(error)
             view_before = self._views.get(name)
@@ -232,7 +231,7 @@ class Catalog:
                 name,
                 node.source,
                 kind=provider.kind,
-                models=tuple(model for model in contents.models if generates(model)),
+                models=tuple(filter(generates, models)),
                 resident=contents.resident or (),
                 residency_known=contents.resident is not None,
                 at=self._clock(),
@@ -242,13 +241,6 @@ class Catalog:
         if contents.resident is None:
             self._renew_residency(name)
 
-    async def _resident(self, node: Node) -> tuple[tuple[Resident, ...], bool]:
-        try:
-            resident = await (await node.provider()).resident()
-        except CallError:
-            return (), False
-        return (resident or ()), resident is not None
-
     def _renew_residency(self, name: str) -> None:
         if name in self._residency or name not in self._views:
             return
@@ -257,11 +249,14 @@ class Catalog:
         task.add_done_callback(lambda _: self._residency.pop(name, None))
 
     async def _renew(self, name: str) -> None:
-        resident, known = await self._resident(self._nodes[name])
+        try:
+            resident = await (await self._nodes[name].provider()).resident()
+        except CallError:
+            resident = None
         self._looked_at[name] = self._clock()
         view = self._views.get(name)
         if view is not None and view.fault is None:
-            self._put(replace(view, resident=resident, residency_known=known))
+            self._put(replace(view, resident=resident or (), residency_known=resident is not None))
 
 
 def generates(model: ModelInfo) -> bool:

@@ -17,7 +17,7 @@ from opskit.llm.catalog import NodeView, Snapshot
 from opskit.llm.faults import FaultKind
 from opskit.llm.fit import Fit
 from opskit.llm.health import CircuitState, Health
-from opskit.providers.base import DEFAULT_MODEL, ModelInfo
+from opskit.providers.base import DEFAULT_MODEL, ModelInfo, short_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +137,10 @@ def plan(request: ModelRequest, router: RouterConfig, situation: PlanContext) ->
     return Plan(tuple(candidate for _, candidate in ranked), tuple(skipped))
 
 
-def same_model(wanted: str, name: str) -> bool:
-    """Whether a listed name is the one asked for; `:latest` may be left out, as with Ollama itself."""
-    return wanted in (name, name.removesuffix(":latest"))
-
-
 def _refusal(
     request: ModelRequest, view: NodeView, model: ModelInfo, situation: PlanContext
 ) -> tuple[SkipReason, str] | None:
-    if request.model is not None and not same_model(request.model, model.name):
+    if request.model is not None and not model.is_called(request.model):
         return SkipReason.NOT_ASKED_FOR, "another model was asked for by name"
     if model.cloud and request.model is None:
         return SkipReason.CLOUD, "it runs in the cloud; ask for it by name"
@@ -188,7 +183,7 @@ def _as_first(
     patterns, reason = router.categories.get(request.category, ()), f"it suits {request.category}"
     if request.category == "default" and not patterns:
         patterns, reason = router.power, "it is among the most powerful"
-    position = _position(patterns, model.name)
+    position = position_of(model, patterns)
     if position is not None:
         return _Choice(1 if loaded else 2, (float(position),), f"{reason} (choice {position + 1})")
     return _Choice(3 if loaded else 4, (power,), "it is there")
@@ -203,29 +198,34 @@ def _as_fallback(
     *,
     loaded: bool,
 ) -> _Choice:
-    position = _position(router.fallbacks(view.source), model.name)
+    position = position_of(model, router.fallbacks(view.source))
     if position is not None:
         place = (float(_source_rank(router, view.source)), float(position))
         return _Choice(1 if loaded else 2, place, f"it is fallback {position + 1} of {view.source}")
     if loaded:
         return _Choice(1, (float(len(router.order)), power), "it is there")
-    if _position(router.categories.get(request.category, ()), model.name) is not None:
+    if position_of(model, router.categories.get(request.category, ())) is not None:
         return _Choice(3, (power,), f"it suits {request.category}")
     return _Choice(4, (power,), "it is there")
 
 
+def position_of(model: ModelInfo, patterns: tuple[str, ...]) -> int | None:
+    """Return which of the patterns is the first that one of the names of a model matches."""
+    return _position(patterns, model.names)
+
+
 @lru_cache(maxsize=4096)
-def _position(patterns: tuple[str, ...], name: str) -> int | None:
-    lowered = name.lower()
+def _position(patterns: tuple[str, ...], names: tuple[str, ...]) -> int | None:
+    written = {form for name in names for form in (name.lower(), short_name(name))}
     for index, pattern in enumerate(patterns):
-        if fnmatchcase(lowered, pattern.lower()):
+        if any(fnmatchcase(form, pattern.lower()) for form in written):
             return index
     return None
 
 
 def _power(router: RouterConfig, model: ModelInfo, category: str) -> float:
     """Smaller is earlier: the larger model first, for fast work the smaller one."""
-    known = _position(router.power, model.name)
+    known = position_of(model, router.power)
     if known is not None and category != "fast":
         return float(known) - 1e6
     size = model.parameters or (model.size_bytes or 0) * 2.0

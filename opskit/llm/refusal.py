@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from opskit.config.schema import NodeConfig
 from opskit.llm.answer import Attempt, NoAnswer
 from opskit.llm.faults import SERVER_IS_WELL, FaultKind
-from opskit.llm.plan import ModelRequest, Plan, SkipReason, same_model
+from opskit.llm.plan import ModelRequest, Plan, SkipReason
 from opskit.llm.remedies import fault_remedy, verdict_remedy
 from opskit.llm.verdict import Verdict
 from opskit.providers.kinds import OPENAI, ServerKind, expected_kind
@@ -106,7 +106,7 @@ def _without_attempts(
     down = {s.node: s.why for s in choice.skipped if not s.model}
     listed = [s for s in choice.skipped if s.model]
     if request.model is not None and listed:
-        same = [s for s in listed if same_model(request.model, s.model)]
+        same = [s for s in listed if s.reason is not SkipReason.NOT_ASKED_FOR]
         if same:
             why = "; ".join(f"on {s.node} {s.why}" for s in same)
             code = "MODEL_003" if any(s.reason is SkipReason.TOO_LARGE for s in same) else "MODEL_001"

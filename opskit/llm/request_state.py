@@ -72,6 +72,7 @@ class RequestState:
             attempt.usage,
             attempt.finish_reason,
             attempt.prompt_cut,
+            tuple(attempt.tool_calls),
         )
 
 

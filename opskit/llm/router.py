@@ -21,7 +21,7 @@ from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import LOADED, Fit, fit
 from opskit.llm.health import Health
 from opskit.llm.loads import Loads
-from opskit.llm.plan import Candidate, ModelRequest, Plan, PlanContext, SkipReason, plan, same_model
+from opskit.llm.plan import Candidate, ModelRequest, Plan, PlanContext, SkipReason, plan
 from opskit.llm.prompt_cut import PromptCut
 from opskit.llm.refusal import refusal
 from opskit.llm.request_state import RequestState
@@ -164,7 +164,7 @@ class Router:
         candidates = self._open(choice, state)
         named = state.request.model is not None
         # A model that was tried was known, though it may have been removed since.
-        known = bool(state.attempts) or not self._unknown(state.request, choice)
+        known = bool(state.attempts) or not self._unknown(choice)
         if not candidates and named and state.ask.max_fallbacks is None and known:
             state.give_way()
             candidates = self._open(await self._plan(state.request, session), state)
@@ -277,13 +277,11 @@ class Router:
             self._warn_of_mlx(situation)
         return choice
 
-    def _unknown(self, request: ModelRequest, choice: Plan) -> bool:
+    def _unknown(self, choice: Plan) -> bool:
         """Nobody lists the model that was asked for, or it does not fit: do not guess another."""
         if choice.candidates:
             return False
-        listed = [
-            s for s in choice.skipped if s.model and request.model and same_model(request.model, s.model)
-        ]
+        listed = [s for s in choice.skipped if s.model and s.reason is not SkipReason.NOT_ASKED_FOR]
         return not listed or all(s.reason is SkipReason.TOO_LARGE for s in listed)
 
     async def _wait_for_one(self, state: RequestState, deadline: float) -> Candidate | None:

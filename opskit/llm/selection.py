@@ -1,15 +1,14 @@
 """Which models are to be tested, and what that costs: decided before anything is asked. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from fnmatch import fnmatchcase
 
 from opskit.config.schema import Config, RouterConfig
 from opskit.llm.catalog import NodeView
 from opskit.llm.fit import Fit, gib
 from opskit.llm.loads import load_budget_s
-from opskit.llm.plan import Skipped, same_model
+from opskit.llm.plan import Skipped, position_of
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo
 
 
@@ -94,12 +93,11 @@ def select(
     views: Sequence[NodeView],
     config: Config,
     fits: Callable[[NodeView, ModelInfo], Fit],
-    started_with: Mapping[str, str],
 ) -> ModelSelection:
     """Choose the models to test. Pure.
 
-    `started_with` names the model behind DEFAULT_MODEL of a node, where that is known. Of each node the
-    loaded models come first, before a load can push them out, then the small before the large.
+    Of each node the loaded models come first, before a load can push them out, then the small before the
+    large.
     """
     examinees: list[ExaminedModel] = []
     skipped: list[Skipped] = []
@@ -108,17 +106,14 @@ def select(
     listed: set[str] = set()
     for view in views:
         here: list[ExaminedModel] = []
-        alias = started_with.get(view.name)
         for model in view.models:
-            if model.name == alias:
-                continue  # listed a second time: DEFAULT_MODEL is the one that loads nothing
-            names = [name for name in request.models if _is(name, model, alias)]
+            names = [name for name in request.models if model.is_called(name)]
             listed.update(names)
             if request.models and not names:
                 continue
-            if not names and not _suits(config.router, request.category, model, alias):
+            if not names and not _suits(config.router, request.category, model):
                 continue
-            examinee = _examinee(view, model, alias, config, fits)
+            examinee = _examinee(view, model, config, fits)
             objection = _objection(view, model, examinee, fits, named=bool(names))
             if examinee.load is not Load.NONE and not names and not request.all:
                 known = view.is_resident(model) is not None
@@ -140,27 +135,20 @@ def select(
     return ModelSelection(tuple(examinees), tuple(skipped), tuple(absent), unloaded, untold)
 
 
-def _is(name: str, model: ModelInfo, alias: str | None) -> bool:
-    return same_model(name, model.name) or (model.name == DEFAULT_MODEL and name == alias)
-
-
-def _suits(router: RouterConfig, category: str | None, model: ModelInfo, alias: str | None) -> bool:
+def _suits(router: RouterConfig, category: str | None, model: ModelInfo) -> bool:
     """Tell whether a model is among those that a category prefers; a server's default may serve any."""
     patterns = router.categories.get(category or "", ())
-    if not patterns or (model.name == DEFAULT_MODEL and alias is None):
-        return True
-    name = (alias if model.name == DEFAULT_MODEL and alias else model.name).lower()
-    return any(fnmatchcase(name, pattern.lower()) for pattern in patterns)
+    unknown = model.name == DEFAULT_MODEL and not model.aliases
+    return not patterns or unknown or position_of(model, patterns) is not None
 
 
 def _examinee(
     view: NodeView,
     model: ModelInfo,
-    alias: str | None,
     config: Config,
     fits: Callable[[NodeView, ModelInfo], Fit],
 ) -> ExaminedModel:
-    shown = f"{alias} (default)" if alias and model.name == DEFAULT_MODEL else model.name
+    shown = model.shown
     if view.is_resident(model) and not model.cloud:
         return ExaminedModel(view.name, model.name, shown, Load.NONE, model.size_bytes)
     load = Load.LOADS

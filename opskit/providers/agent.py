@@ -1,18 +1,22 @@
 """A client of the agents over HTTP (SPEC D1, D2): Victoria, Veronica, and anything shaped like them."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from opskit.config.schema import AgentConfig, Budgets
+from opskit.config.schema import AgentConfig, Budgets, NodeConfig
 from opskit.providers.base import CallCause, CallError
 from opskit.providers.http import HttpClient
+from opskit.providers.node import detect
 from opskit.tags import correlation_id
 from opskit.trace.span import current_span
 
 #: The levels that Victoria tells on her status page (SPEC D1).
 LEVELS = ("agent", "enhanced", "initiative")
+_FAILED = ("failed", "error", "interrupted", "cancelled")
+_ENDS = ("completed", "success", *_FAILED)
 _POLL_FIRST_S = 0.05
 _POLL_LAST_S = 1.0
 
@@ -49,14 +53,20 @@ class AgentClient:
         )
 
     async def status(self, *, timeout_s: float | None = None) -> Mapping[str, Any]:
-        """`GET /status`; an agent that has none (404) is asked for `/health`."""
+        """`GET /status`; an agent that has none (404) is asked for `/health`, as model servers have one too.
+
+        Raises CallError(PAYLOAD) for a page of something else.
+        """
         try:
             body = await self._http.get_json("/status", timeout_s=timeout_s)
         except CallError as error:
             if error.status != 404:
                 raise
             body = await self._http.get_json("/health", timeout_s=timeout_s)
-        return body if isinstance(body, Mapping) else {}
+            await self._refuse_model_server()
+        if not isinstance(body, Mapping):
+            raise CallError(CallCause.PAYLOAD, "its status page is not an object", status=200)
+        return body
 
     async def run(
         self,
@@ -65,18 +75,24 @@ class AgentClient:
         session_id: str,
         deadline_s: float,
         on_state: Callable[[str], None] = lambda _state: None,
+        history: Sequence[tuple[str, str]] = (),
+        patience_s: float = 0.0,
     ) -> AgentReply:
         """Hand over a goal and wait for its end, asynchronously where the agent can (202 and polling).
 
-        Raises CallError: TIMEOUT after `deadline_s`, IN_BAND when the agent says that the run failed.
+        `history` are goals with their answers, the oldest first. An agent that does not tell how the run goes
+        on is asked for `patience_s` more: it may be restarting. Raises CallError: TIMEOUT after `deadline_s`,
+        IN_BAND when the agent says that the run failed.
         """
-        body = {"goal": goal, "session_id": session_id, "async_mode": True}
+        body: dict[str, Any] = {"goal": goal, "session_id": session_id, "async_mode": True}
+        if history:
+            body["chat_history"] = [{"user": user, "assistant": answer} for user, answer in history]
         try:
             async with asyncio.timeout(deadline_s):
                 reply = await self._http.post_json("/run", body, timeout_s=None, headers=_context_headers())
                 task = reply.get("task_id") if isinstance(reply, Mapping) else None
                 if task and "output" not in reply:
-                    reply = await self._poll(reply, str(task), on_state)
+                    reply = await self._poll(reply, str(task), on_state, patience_s)
         except TimeoutError as exc:
             raise CallError(CallCause.TIMEOUT, f"the run did not end within {deadline_s:g} s") from exc
         return _reply(reply)
@@ -90,29 +106,37 @@ class AgentClient:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    async def _refuse_model_server(self) -> None:
+        try:
+            server = await detect(self._http, NodeConfig(self.name, self.config.url, "openai"))
+        except CallError:
+            return
+        raise CallError(CallCause.PAYLOAD, f"{server.kind.phrase} answers there, not an agent", status=200)
+
     async def _poll(
-        self, accepted: Mapping[str, Any], task: str, on_state: Callable[[str], None]
+        self, accepted: Mapping[str, Any], task: str, on_state: Callable[[str], None], patience_s: float
     ) -> Mapping[str, Any]:
         path = accepted.get("status_url")
         # Only a path of this very agent is followed: a status URL must not send us elsewhere.
         path = path if isinstance(path, str) and path.startswith("/") and not path.startswith("//") else None
-        pause, state, misses = _POLL_FIRST_S, "", 0
+        pause, state, misses, heard_at = _POLL_FIRST_S, "", 0, time.monotonic()
         while True:
             try:
                 body = await self._http.get_json(path or f"/run/status/{task}")
             except CallError as error:
                 # One lost poll is no lost run; a task that the agent no longer knows is.
                 misses += 1
-                if error.status == 404 or misses >= 3:
+                patient = time.monotonic() - heard_at < patience_s
+                if error.status == 404 or (misses >= 3 and not patient):
                     raise
                 body = None
             else:
-                misses = 0
+                misses, heard_at = 0, time.monotonic()
             if isinstance(body, Mapping):
                 if body.get("status") != state:
                     state = str(body.get("status"))
                     on_state(state)
-                if state in ("completed", "failed", "success", "error"):
+                if state in _ENDS:
                     return body
             await asyncio.sleep(pause)
             pause = min(_POLL_LAST_S, pause * 1.5)
@@ -140,8 +164,8 @@ def _reply(body: Any) -> AgentReply:
     knowledge = body.get("knowledge")
     status = str(body.get("status") or "success")
     output = body.get("output")
-    if status in ("failed", "error"):
-        reason = body.get("error") or body.get("error_message") or output or "the agent gives no reason"
+    if status in _FAILED:
+        reason = body.get("error") or body.get("error_message") or output or f"it is {status}"
         raise CallError(CallCause.IN_BAND, f"the run failed: {reason}", phase="stream", status=200)
     if output is not None and not isinstance(output, str):
         raise CallError(CallCause.PAYLOAD, "the agent's output is not text", phase="stream", status=200)

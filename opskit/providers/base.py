@@ -1,10 +1,10 @@
 """What every provider speaks: one small protocol, its values, and the one way in which a call fails."""
 
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from opskit.providers.kinds import ServerKind
 
@@ -19,6 +19,20 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A function that a model may call: `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as Ollama and OpenAI-style servers take it."""
+        described = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        return {"type": "function", "function": described}
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One call of one model.
 
@@ -26,6 +40,9 @@ class ChatRequest:
     leaves the server's default. `may_cut` False asks a server that would cut a prompt which is too long to
     refuse it instead; most refuse anyway. There is no `keep_alive`: Ollama makes it the life of the
     model for all later requests of everybody (wire facts A8).
+
+    `schema` is a JSON schema that the answer must obey: kinds with `enforces_schema` make the model obey it,
+    others are not sent it. `tools` are offered as functions, by the model's own template.
     """
 
     messages: tuple[Message, ...]
@@ -35,6 +52,8 @@ class ChatRequest:
     seed: int | None = None
     num_ctx: int | None = None
     may_cut: bool = True
+    schema: Mapping[str, Any] | None = None
+    tools: tuple[ToolSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +85,14 @@ class Reasoning:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model calls a function that it was offered. `arguments` is JSON as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """The server says that it is working on the prompt."""
 
@@ -82,12 +109,15 @@ class End:
     model: str | None = None
 
 
-Event = Token | Reasoning | Progress | End
+Event = Token | Reasoning | ToolCall | Progress | End
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model that a node holds. None means that the server does not tell."""
+    """A model that a node holds. None means that the server does not tell.
+
+    `aliases` are its other names there; `name` is the one that is sent.
+    """
 
     name: str
     size_bytes: int | None = None
@@ -98,6 +128,50 @@ class ModelInfo:
     capabilities: frozenset[str] | None = None
     resident: bool | None = None
     cloud: bool = False
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All its names."""
+        return (self.name, *self.aliases)
+
+    @property
+    def shown(self) -> str:
+        """Its name for people."""
+        return f"{self.aliases[0]} (default)" if self.name == DEFAULT_MODEL and self.aliases else self.name
+
+    def is_called(self, name: str) -> bool:
+        """Tell whether this is one of its names, compared as Ollama compares them."""
+        return short_name(name) in map(short_name, self.names)
+
+
+def short_name(name: str) -> str:
+    """Return a name without the parts that Ollama adds where they are left out; capitals do not count."""
+    return name.lower().removeprefix("registry.ollama.ai/").removeprefix("library/").removesuffix(":latest")
+
+
+def distinct(models: Iterable[tuple[object, ModelInfo]]) -> tuple[ModelInfo, ...]:
+    """Return each model once, by what identifies it; its first name counts, the others are aliases.
+
+    A model without an identity (None or empty) is its own.
+    """
+    merged: dict[object, ModelInfo] = {}
+    for identity, model in models:
+        key = identity or ("", model.name)
+        known = merged.get(key)
+        merged[key] = model if known is None else replace(known, aliases=(*known.aliases, model.name))
+    return tuple(merged.values())
+
+
+def name_default(models: tuple[ModelInfo, ...], name: str | None) -> tuple[ModelInfo, ...]:
+    """Return the models with the name of the default one, which is then not listed a second time."""
+    if name is None:
+        return models
+    return tuple(
+        replace(model, aliases=(name,)) if model.name == DEFAULT_MODEL else model
+        for model in models
+        if model.name == DEFAULT_MODEL or not model.is_called(name)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +235,9 @@ class CallError(Exception):
     `phase` tells how far it came: connect, request (sent, no headers yet), stream (headers seen). `status`
     and `retry_after_s` are those of the reply, `text` its error text or a sentence of ours. `error_type` is
     the type of its error body, or its code where that is a word. `tls` is what was wrong with TLS, `location`
-    where a redirect leads, `relayed` that a proxy answered for a server that it could not ask.
+    where a redirect leads, `relayed` that a proxy answered for a server that it could not ask. `server` is
+    how the answering program calls itself, `challenge` the scheme by which it wants a login (`basic`), and
+    `is_page` tells that its reply is a page for people.
     """
 
     def __init__(
@@ -176,6 +252,9 @@ class CallError(Exception):
         tls: TlsProblem | None = None,
         location: str | None = None,
         relayed: bool = False,
+        server: str = "",
+        challenge: str = "",
+        is_page: bool = False,
     ) -> None:
         self.cause = cause
         self.text = text
@@ -186,6 +265,9 @@ class CallError(Exception):
         self.tls = tls
         self.location = location
         self.relayed = relayed
+        self.server = server
+        self.challenge = challenge
+        self.is_page = is_page
         super().__init__(f"{cause.value}: {text}")
 
 

@@ -218,15 +218,20 @@ def relayed_text(status: int, server: str, raw: bytes) -> str | None:
 
     Model servers answer in JSON; proxies name themselves, or write a page.
     """
-    name = server.partition("/")[0].partition(" ")[0].strip()
+    name = proxy_name(server)
     body = raw.strip()
     says_so = _UPSTREAM.search(body) is not None
-    is_proxy = name.lower() in _PROXIES or body[:1] == b"<" or says_so
+    is_proxy = name is not None or body[:1] == b"<" or says_so
     if body[:1] == b"{" or not is_proxy or not (status in (502, 504) or (status == 503 and says_so)):
         return None
-    who = name if name.lower() in _PROXIES else "a proxy"
     reason = "does not answer in time" if status == 504 else "cannot be reached"
-    return f"{who} answers in front of the server, and the server behind it {reason}"
+    return f"{name or 'a proxy'} answers in front of the server, and the server behind it {reason}"
+
+
+def proxy_name(server: str) -> str | None:
+    """Return the name out of a header `Server`, where it is that of a program that stands before others."""
+    name = server.partition("/")[0].partition(" ")[0].strip()
+    return name if name.lower() in _PROXIES else None
 
 
 def error_text(raw: bytes | Mapping[str, Any]) -> tuple[str, str | None]:

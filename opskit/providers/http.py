@@ -139,7 +139,7 @@ class HttpClient:
             headers["Connection"] = "close"
         again = False
         while True:
-            opened: list[bool] = []
+            opened: list[Any] = []
             connecting.set(opened)
             request = self._client.build_request(
                 method, path, content=content, headers=headers, extensions={"trace": trace}
@@ -237,7 +237,8 @@ def status_error(response: httpx.Response, raw: bytes) -> CallError:
     location = redirect(response)
     if location is not None:
         text = f"it redirects to {location}"
-    relayed = relayed_text(response.status_code, response.headers.get("Server", ""), raw)
+    server = response.headers.get("Server", "")
+    relayed = relayed_text(response.status_code, server, raw)
     return CallError(
         CallCause.STATUS,
         relayed or text or without_reason(response.status_code),
@@ -246,4 +247,7 @@ def status_error(response: httpx.Response, raw: bytes) -> CallError:
         error_type=error_type,
         location=location,
         relayed=relayed is not None,
+        server=server,
+        challenge=response.headers.get("WWW-Authenticate", "").partition(" ")[0].lower(),
+        is_page=raw.lstrip().startswith(b"<"),
     )

@@ -5,7 +5,7 @@ Code outside this package decides by the attributes of a kind, never by its name
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -61,6 +61,8 @@ class ServerKind:
     runs_model_processes: bool = False
     #: The context length comes with a request: another value reloads the model, a longer prompt is cut.
     context_per_request: bool = False
+    #: A JSON schema that comes with a request is enforced while the model writes.
+    enforces_schema: bool = True
     #: Its clients may speak a protocol that no other kind has.
     own_protocol: bool = False
     #: What the environment variables begin with that it reads when it starts.
@@ -139,6 +141,7 @@ MLX_LM: Final = ServerKind(
     services=("mlx",),
     pages=("/health", "/v1/models"),
     naming_swaps=True,
+    enforces_schema=False,  # it ignores `response_format` in silence
     lists_every_model=False,  # only part of what it can load (B1)
     advice={
         "context_exceeded": "shorten the prompt, or take a model with a longer context "
@@ -179,6 +182,8 @@ OPENAI: Final = ServerKind(
     tells_residency=False,
     lists_every_model=False,
 )
+#: One at the address of an MLX server that does not say what it is: what is safe with mlx_lm.server is safe.
+UNNAMED_MLX: Final = replace(MLX_LM, name=OPENAI.name, label=OPENAI.label, phrase=OPENAI.phrase)
 
 _BY_SOURCE: Final[dict[Source, ServerKind]] = {
     "ollama": OLLAMA,
@@ -191,3 +196,18 @@ _BY_SOURCE: Final[dict[Source, ServerKind]] = {
 def expected_kind(source: Source) -> ServerKind:
     """Return the kind of server that a node of this `source` is configured as."""
     return _BY_SOURCE[source]
+
+
+def source_of(kind: ServerKind) -> Source:
+    """Return the `source` under which a server of this kind is configured."""
+    return next((source for source, known in _BY_SOURCE.items() if known is kind), "openai")
+
+
+def is_misplaced(source: Source, kind: ServerKind) -> bool:
+    """Tell whether a server is surely another than the one that its node is configured as.
+
+    `openai` may be any, and any server in the OpenAI style may run models of MLX.
+    """
+    expected = expected_kind(source)
+    is_other = kind is not expected and expected is not OPENAI
+    return is_other and (expected.own_protocol or source_of(kind) != "openai")

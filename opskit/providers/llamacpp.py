@@ -95,6 +95,7 @@ def _model(entry: Mapping[str, Any], props: Mapping[str, Any]) -> ModelInfo:
         context_length=count(meta.get("n_ctx_train")),
         capabilities=frozenset({"completion", "tools"} if tools else {"completion"}),
         resident=_is_loaded(entry, props),
+        aliases=tuple(alias for alias in _texts(entry, "aliases") if alias != entry["id"]),
     )
 
 
@@ -128,6 +129,11 @@ def _slot(entry: Mapping[str, Any]) -> Slot:
         prompt_tokens=count(entry.get("n_prompt_tokens_processed")) or 0,
         tokens=count(decoded) or 0,
     )
+
+
+def _texts(document: Mapping[str, Any], key: str) -> list[str]:
+    values = document.get(key)
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
 
 
 def _mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 from opskit.config.schema import Budgets, NodeConfig
 from opskit.providers.base import CallCause, CallError, ModelInfo, Provider, Resident
+from opskit.providers.failures import proxy_name
 from opskit.providers.http import HttpClient, parsed, status_error
-from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI
+from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, UNNAMED_MLX
 from opskit.providers.llamacpp import OWNER, SERVER, LlamaCpp
 from opskit.providers.ollama import Ollama
 from opskit.providers.openai import OpenAIStyle
-
-_UNKNOWN = "something answers HTTP there, but neither as Ollama nor in the OpenAI style"
 
 
 class Node:
@@ -77,8 +76,13 @@ class NodeContents:
     resident_s: float = 0.0
 
 
-async def read_contents(provider: Provider, *, residency_grace_s: float | None = None) -> NodeContents:
-    """Ask a server for its models and for what is loaded, at once.
+async def read_contents(
+    provider: Provider,
+    *,
+    models: tuple[ModelInfo, ...] | None = None,
+    residency_grace_s: float | None = None,
+) -> NodeContents:
+    """Ask a server for its models, where they are not given, and for what is loaded, at once.
 
     A residency that stalls (a load, wire facts A2) does not hold the list back longer than
     `residency_grace_s` (None: as long as its own deadline). Raises CallError when there is no list.
@@ -94,7 +98,7 @@ async def read_contents(provider: Provider, *, residency_grace_s: float | None =
 
     residency = asyncio.create_task(resident())
     try:
-        models = tuple(await provider.models())
+        models = tuple(await provider.models()) if models is None else models
         models_s = time.monotonic() - began
         await asyncio.wait({residency}, timeout=residency_grace_s)
         loaded, silence = None, None
@@ -140,7 +144,7 @@ async def detect(http: HttpClient, config: NodeConfig) -> Provider:
         ):
             raise trouble from error
         if error.status == 404:
-            raise CallError(CallCause.PAYLOAD, _UNKNOWN, status=404) from error
+            raise CallError(CallCause.PAYLOAD, _unknown(http), status=404) from error
         raise
 
 
@@ -155,23 +159,29 @@ async def _openai(http: HttpClient, config: NodeConfig) -> Provider:
             error.text = f"/v1/models answered {response.status_code}"
         raise error
     # mlx_lm.server without a cache folder fails after its 200 is written (wire facts B1).
-    listing = parsed(response.content, _UNKNOWN) if response.content else None
+    listing = parsed(response.content, _unknown(http)) if response.content else None
     data = listing.get("data") if isinstance(listing, Mapping) else None
     owners = {entry.get("owned_by") for entry in data or () if isinstance(entry, Mapping)}
     if OWNER in owners:
         return LlamaCpp(http, config.default_model)
     # mlx_lm.server is a bare http.server, as many a small proxy is: its health page tells (B1).
-    plain = (data is not None or listing is None) and owners <= {None} and server.startswith("BaseHTTP")
-    if plain and await _is_mlx_lm(http):
+    hidden = config.is_mlx and (not server or proxy_name(server) is not None)
+    plain = (data is not None or listing is None) and owners <= {None}
+    if plain and (server.startswith("BaseHTTP") or hidden) and await _is_mlx_lm(http):
         return OpenAIStyle(http, MLX_LM, config.default_model)
     if not isinstance(data, list):
-        raise CallError(CallCause.PAYLOAD, _UNKNOWN, phase="stream", status=response.status_code)
+        raise CallError(CallCause.PAYLOAD, _unknown(http), phase="stream", status=response.status_code)
     if config.protocol == "auto" and await _is_lmstudio(http):
         return OpenAIStyle(http, LMSTUDIO, config.default_model)
     if config.is_mlx and owners <= {None}:
-        # Unknown, but where an MLX server is expected: keep to what is safe with one.
-        return OpenAIStyle(http, MLX_LM, config.default_model)
+        return OpenAIStyle(http, UNNAMED_MLX, config.default_model)
     return OpenAIStyle(http, OPENAI, config.default_model)
+
+
+def _unknown(http: HttpClient) -> str:
+    """What is said of a server that is none of ours; it may name itself."""
+    name = http.server if http.server.isprintable() else ""
+    return f"{name[:80] or 'something'} answers HTTP there, but neither as Ollama nor in the OpenAI style"
 
 
 async def _is_mlx_lm(http: HttpClient) -> bool:

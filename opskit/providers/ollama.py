@@ -6,6 +6,7 @@ caller who wants the whole text collects it.
 
 import asyncio
 import contextlib
+import json
 import math
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -23,7 +24,9 @@ from opskit.providers.base import (
     Reasoning,
     Resident,
     Token,
+    ToolCall,
     Usage,
+    distinct,
 )
 from opskit.providers.failures import error_text
 from opskit.providers.http import HttpClient, lines, parsed
@@ -43,6 +46,9 @@ class Ollama(Provider):
 
     def __init__(self, http: HttpClient) -> None:
         self._http = http
+        #: The name under which each digest is listed.
+        self._names: dict[str, str] = {}
+        self._listing = asyncio.Lock()
 
     async def version(self) -> str:
         """The server's version; one that does not tell it shows its life by its list of models."""
@@ -56,13 +62,21 @@ class Ollama(Provider):
         return f"Ollama {version}" if version else "Ollama"
 
     async def models(self) -> tuple[ModelInfo, ...]:
-        """From /api/tags: installed models, cloud stubs marked. `resident` is left open: see `resident`."""
-        return tuple(_model(entry) for entry in _entries(await self._http.get_json("/api/tags"), "/api/tags"))
+        """From /api/tags: installed models, cloud stubs marked. `resident` is left open: see `resident`.
+
+        The names of one digest are one model. The newest comes first there, so the last is its first name.
+        """
+        async with self._listing:
+            listed = _entries(await self._http.get_json("/api/tags"), "/api/tags")
+            self._names = {digest: _name(entry) for entry in listed if (digest := _digest(entry))}
+            models = distinct((_digest(entry), _model(entry)) for entry in reversed(listed))
+        return models[::-1]
 
     async def resident(self) -> tuple[Resident, ...] | None:
-        """From /api/ps; None where a server is too old to have it (404).
+        """From /api/ps, by the names of `models`; None where a server is too old to have it (404).
 
-        It may block while an MLX-engine runner loads: a TIMEOUT here means loading (A2).
+        It may block while an MLX-engine runner loads: a TIMEOUT here means loading (A2). It has the name by
+        which a model was loaded, which may be any of its names (A8).
         """
         try:
             body = await self._http.get_json("/api/ps")
@@ -70,7 +84,17 @@ class Ollama(Provider):
             if error.status == 404:
                 return None
             raise
-        return tuple(_resident(entry, self._http.clock_ahead) for entry in _entries(body, "/api/ps"))
+        clock_ahead, loaded = self._http.clock_ahead, _entries(body, "/api/ps")
+        digests = {digest for entry in loaded if (digest := _digest(entry))}
+        if not digests <= self._names.keys():
+            async with self._listing:
+                """A list that is under way may have them."""
+        if not digests <= self._names.keys():
+            with contextlib.suppress(CallError):
+                await self.models()
+        return tuple(
+            _resident(entry, self._names.get(_digest(entry)) or _name(entry), clock_ahead) for entry in loaded
+        )
 
     async def show(self, model: str) -> Mapping[str, Any]:
         """Metadata of one model without loading it (A2)."""
@@ -140,7 +164,7 @@ class Ollama(Provider):
 
     async def _lists(self, model: str) -> bool:
         try:
-            return any(model in (m.name, m.name.removesuffix(":latest")) for m in await self.models())
+            return any(listed.is_called(model) for listed in await self.models())
         except CallError:
             return False
 
@@ -161,6 +185,10 @@ def _events(chunk: Mapping[str, Any]) -> Iterator[Event]:
             yield Reasoning(thinking)
         if isinstance(content, str) and content:
             yield Token(content)
+        for call in message.get("tool_calls") or ():
+            named = call.get("function") if isinstance(call, Mapping) else None
+            if isinstance(named, Mapping) and isinstance(named.get("name"), str):
+                yield ToolCall(named["name"], json.dumps(named.get("arguments") or {}, ensure_ascii=False))
     elif "done" not in chunk:
         raise CallError(
             CallCause.PAYLOAD, "a chunk is neither a message nor an end", phase="stream", status=200
@@ -181,6 +209,10 @@ def _body(request: ChatRequest) -> dict[str, Any]:
         "messages": [{"role": m.role, "content": m.content} for m in request.messages],
         "stream": True,
     }
+    if request.schema is not None:
+        body["format"] = request.schema
+    if request.tools:
+        body["tools"] = [tool.as_json() for tool in request.tools]
     if not request.may_cut:
         body["truncate"] = False
     options: dict[str, Any] = {}
@@ -247,6 +279,10 @@ def _name(entry: Mapping[str, Any]) -> str:
     return str(entry.get("model") or entry.get("name") or "")
 
 
+def _digest(entry: Mapping[str, Any]) -> str:
+    return text(entry.get("digest")) or ""
+
+
 def _model(entry: Mapping[str, Any]) -> ModelInfo:
     details = entry.get("details")
     details = details if isinstance(details, Mapping) else {}
@@ -263,10 +299,10 @@ def _model(entry: Mapping[str, Any]) -> ModelInfo:
     )
 
 
-def _resident(entry: Mapping[str, Any], clock_ahead: timedelta) -> Resident:
+def _resident(entry: Mapping[str, Any], name: str, clock_ahead: timedelta) -> Resident:
     expires_at = _time(entry.get("expires_at"))
     return Resident(
-        name=_name(entry),
+        name=name,
         size_bytes=count(entry.get("size")),
         size_vram_bytes=count(entry.get("size_vram")),
         context_length=count(entry.get("context_length")),

@@ -7,6 +7,7 @@ leaving the name out.
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import replace
@@ -25,14 +26,17 @@ from opskit.providers.base import (
     Reasoning,
     Resident,
     Token,
+    ToolCall,
     Usage,
+    distinct,
+    name_default,
 )
 from opskit.providers.failures import error_text
 from opskit.providers.http import HttpClient, lines, parsed
 from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, ServerKind
 from opskit.providers.reading import StreamReader
 from opskit.providers.sse import Comment, Data, Item, events
-from opskit.providers.values import count, seconds_of_milliseconds
+from opskit.providers.values import count, seconds_of_milliseconds, text
 
 _KEEPALIVE = re.compile(r"keepalive (\d{1,18})/(\d{1,18})", re.ASCII)
 _LMSTUDIO_KINDS = ("llm", "vlm")
@@ -51,23 +55,28 @@ class OpenAIStyle(Provider):
         """/health where it exists; 503 there means that the generation thread is dead (B1)."""
         if self.kind is MLX_LM:
             response = await self._http.get("/health")
-            if response.status_code >= 500:
+            if not response.is_success:
                 raise CallError(CallCause.STATUS, _ill(response.content), status=response.status_code)
         else:
             await self._http.get_json("/v1/models")
         return self.kind.label
 
     async def models(self) -> tuple[ModelInfo, ...]:
-        """What the server lists; with mlx_lm.server first DEFAULT_MODEL, the only one known resident."""
+        """What the server lists; with mlx_lm.server first DEFAULT_MODEL, the only one known resident.
+
+        mlx_lm.server lists the folder that it was started with by its whole path, and all else by the ids of
+        Hugging Face: a path is the default model (B1).
+        """
         listed = await self._list()
-        self._listed = frozenset(model.name for model in listed)
-        if self.kind is not MLX_LM:
+        self._listed = frozenset(name for model in listed for name in model.names)
+        if not self.kind.naming_swaps:
             return listed
-        resident = ModelInfo(DEFAULT_MODEL, resident=True)
-        return (resident, *listed)
+        paths = [model.name for model in listed if model.name.startswith("/")]
+        name = self._default or (paths[0] if len(paths) == 1 else None)
+        return name_default((ModelInfo(DEFAULT_MODEL, resident=True), *listed), name)
 
     async def resident(self) -> tuple[Resident, ...] | None:
-        if self.kind is MLX_LM:
+        if self.kind.naming_swaps:
             return (Resident(DEFAULT_MODEL),)
         if self.kind is LMSTUDIO:
             return tuple(Resident(m.name) for m in await self._list() if m.resident)
@@ -104,17 +113,9 @@ class OpenAIStyle(Provider):
             body = await self._http.get_json("/api/v0/models")
             return tuple(_lmstudio(entry) for entry in entries(body) if entry.get("type") in _LMSTUDIO_KINDS)
         # Without a cache folder mlx_lm fails after the 200 is written (B1): nothing listed, but it may serve.
-        empty: Mapping[str, Any] | None = {"data": []} if self.kind is MLX_LM else None
+        empty: Mapping[str, Any] | None = {"data": []} if self.kind.naming_swaps else None
         body = await self._http.get_json("/v1/models", empty=empty)
-        # vLLM serves what it lists; for the others nothing is known of what is loaded.
-        return tuple(
-            ModelInfo(
-                str(entry["id"]),
-                context_length=count(entry.get("max_model_len") or entry.get("context_length")),
-                resident=True if entry.get("owned_by") == "vllm" else None,
-            )
-            for entry in entries(body)
-        )
+        return distinct(map(_listed, entries(body)))
 
     async def _body(self, request: ChatRequest) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -131,6 +132,11 @@ class OpenAIStyle(Provider):
             body["temperature"] = request.temperature
         if request.seed is not None:
             body["seed"] = request.seed
+        if request.schema is not None and self.kind.enforces_schema:
+            form = {"name": "answer", "schema": request.schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        if request.tools:
+            body["tools"] = [tool.as_json() for tool in request.tools]
         return body
 
     async def _guarded(self, model: str) -> str | None:
@@ -155,6 +161,7 @@ async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
     reason: str | None = None
     served: str | None = None
     usage = Usage()
+    calls: dict[int, list[str]] = {}
     plain: list[str] = []
     async for item in items:
         if isinstance(item, Comment):
@@ -164,6 +171,8 @@ async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
             plain.append(item.text)
             continue
         if _is_done(item):
+            for call in _called(calls):
+                yield call
             yield End(reason or "stop", usage, served)
             return
         if not item.text.strip():
@@ -174,17 +183,21 @@ async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
         usage, served = _usage(chunk, usage), _served(chunk) or served
         for event in _delta(chunk, "delta"):
             yield event
+        _gather_calls(chunk, "delta", calls)
         reason = _finish(chunk) or reason
     if plain and reason is None:
         chunk = _object("\n".join(plain))
         _raise_in_band(chunk)
         for event in _delta(chunk, "message"):
             yield event
+        _gather_calls(chunk, "message", calls)
         reason, usage, served = _finish(chunk), _usage(chunk, usage), _served(chunk)
     if reason is None:
         raise CallError(
             CallCause.ENDED, "the stream ended without a finish reason or [DONE]", phase="stream", status=200
         )
+    for call in _called(calls):
+        yield call
     yield End(reason, usage, served)
 
 
@@ -206,6 +219,20 @@ def entries(body: Any) -> list[Mapping[str, Any]]:
             CallCause.PAYLOAD, "the list of models is not in the OpenAI shape", phase="stream", status=200
         )
     return [entry for entry in data if isinstance(entry, Mapping) and isinstance(entry.get("id"), str)]
+
+
+def _listed(entry: Mapping[str, Any]) -> tuple[Any, ModelInfo]:
+    """A model with what identifies it: vLLM serves what it lists, one model under each of its names.
+
+    For the others nothing is known of what is loaded.
+    """
+    is_served = entry.get("owned_by") == "vllm"
+    model = ModelInfo(
+        str(entry["id"]),
+        context_length=count(entry.get("max_model_len") or entry.get("context_length")),
+        resident=is_served or None,
+    )
+    return text(entry.get("root")) if is_served and not entry.get("parent") else None, model
 
 
 def _lmstudio(entry: Mapping[str, Any]) -> ModelInfo:
@@ -262,6 +289,28 @@ def _delta(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[E
         if isinstance(content, str) and content:
             events.append(Token(content))
     return events
+
+
+def _gather_calls(
+    chunk: Mapping[str, Any], key: Literal["delta", "message"], calls: dict[int, list[str]]
+) -> None:
+    """Add what a chunk says of calls of functions: a name, then pieces of its arguments, by an index."""
+    for choice in chunk.get("choices") or ():
+        delta = choice.get(key) if isinstance(choice, Mapping) else None
+        pieces = delta.get("tool_calls") if isinstance(delta, Mapping) else None
+        for number, piece in enumerate(pieces if isinstance(pieces, list) else ()):
+            named = piece.get("function") if isinstance(piece, Mapping) else None
+            if not isinstance(named, Mapping):
+                continue
+            index = piece.get("index")
+            call = calls.setdefault(index if isinstance(index, int) else number, ["", ""])
+            name, arguments = named.get("name"), named.get("arguments")
+            call[0] = name if isinstance(name, str) and name else call[0]
+            call[1] += arguments if isinstance(arguments, str) else json.dumps(arguments or {})
+
+
+def _called(calls: Mapping[int, list[str]]) -> list[ToolCall]:
+    return [ToolCall(name, arguments or "{}") for name, arguments in calls.values() if name]
 
 
 def _finish(chunk: Mapping[str, Any]) -> str | None:

@@ -9,17 +9,28 @@ from base64 import b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
-#: Filled by the transport when the request of this context opens a connection.
-connecting: ContextVar[list[bool]] = ContextVar("opskit_connecting")
+from opskit.config.proxy import SOCKS, without_password
+from opskit.providers.base import CallCause, CallError
+
+#: Filled by the transport when the request of this context opens a connection; through SOCKS with its stream.
+connecting: ContextVar[list[Any]] = ContextVar("opskit_connecting")
 
 
-async def trace(event: str, _info: Mapping[str, Any]) -> None:
-    """Notes that a request opens a connection (httpcore's trace extension)."""
+async def trace(event: str, info: Mapping[str, Any]) -> None:
+    """Notes that a request opens a connection (httpcore's trace extension).
+
+    Where a SOCKS proxy refuses it, httpcore forgets to close it.
+    """
     if event == "connection.connect_tcp.started":
         connecting.get().append(True)
+    elif event == "socks.connect_tcp.complete":
+        connecting.get().append(info["return_value"])
+    elif event == "socks.setup_socks5_connection.failed":
+        await connecting.get()[-1].aclose()
 
 
 def transport(base_url: str, *, pooled: bool, proxy: str | None = None) -> httpx.AsyncBaseTransport:
@@ -29,9 +40,28 @@ def transport(base_url: str, *, pooled: bool, proxy: str | None = None) -> httpx
     if verify:
         # SSL_CERT_FILE and SSL_CERT_DIR add the authorities of a company, as for every client of OpenSSL.
         verify = httpx.create_ssl_context(trust_env=True)
-    if not pooled:
+    # aiohttp's pool has no way through SOCKS.
+    is_socks = proxy is not None and urlsplit(proxy).scheme in SOCKS
+    if pooled and not is_socks:
+        return _aiohttp_transport(verify, limits, proxy)
+    try:
         return httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits, proxy=proxy)
-    return _aiohttp_transport(verify, limits, proxy)
+    except (ImportError, ValueError):
+        return _Impassable(proxy or "")
+
+
+class _Impassable(httpx.AsyncBaseTransport):
+    """What carries nothing: the way leads through a proxy that cannot be spoken to."""
+
+    def __init__(self, proxy: str) -> None:
+        name, scheme = without_password(proxy), urlsplit(proxy).scheme
+        self._text = f"the proxy {name} needs the package socksio: `pip install 'opskit[socks]'`"
+        if not scheme.startswith("socks5"):
+            self._text = f"the proxy {name} speaks SOCKS 4; only SOCKS 5 (`socks5h://`) can be used"
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        del request
+        raise CallError(CallCause.PROXY, self._text)
 
 
 def _aiohttp_transport(

@@ -1,4 +1,7 @@
-"""The audit: lines for each repair, with its cause, its commands and what came of it (ops facts 9, 14.3)."""
+"""The audit: lines for each repair, with its cause, its commands and what came of it (ops facts 9, 14.3).
+
+The tools of the agent write one of their own with the same writer.
+"""
 
 import contextlib
 import itertools
@@ -19,9 +22,9 @@ _SEARCHED = 2000
 class Audit:
     """Appends JSON objects, one a line, to a file that rotates."""
 
-    def __init__(self, folder: Path, limits: LogConfig) -> None:
+    def __init__(self, folder: Path, limits: LogConfig, name: str = FILE_NAME) -> None:
         """Open the file. Raises StateError when that fails: no repair without evidence."""
-        path = folder / FILE_NAME
+        path = folder / name
         try:
             self._file = RotatingLog(path, max_bytes=limits.max_bytes, backups=limits.backups)
         except OSError as exc:

@@ -26,7 +26,7 @@ def address(config: Config, names: Sequence[str], container: Container | None) -
     On the host's network a container publishes nothing: then it is the agent's usual port.
     """
     for name in names:
-        if (agent := config.agent(name)) is not None:
+        if (agent := config.agent_named(name)) is not None:
             return agent.url
     if container is None:
         return None

@@ -67,8 +67,7 @@ async def configured(context: RecoveryContext, key: str) -> ComposeProject:
 
 async def labelled(context: RecoveryContext, container: Container, name: str) -> ComposeProject:
     """Return the project that made a container, by its labels. Raises OpskitError RECOVER_004."""
-    folder = Path(container.folder or "/")
-    files = [folder / file for file in container.config_files]
+    files = container.compose_files
     missing = [str(file) for file in files if not file.is_file()]
     if not files or missing:
         what = f"{missing[0]} is not there" if missing else "its label names none"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opskit.errors import OpskitError, UsageError
+from opskit.facts.compose_project import compose_files
 from opskit.facts.container_survey import read_containers
 from opskit.recovery.compose_projects import ComposeProject, configured
 from opskit.recovery.outcome import Ran
@@ -110,10 +111,11 @@ def choose_project(configured_keys: Sequence[str], name: str | None) -> str:
 async def plan_rebuild(procedure: Procedure, key: str) -> RebuildPlan:
     """Check everything that the end needs before anything is taken down.
 
-    Raises OpskitError: RECOVER_003 (paused, or somebody works on it), RECOVER_004 (a file is wrong, an image
-    is missing), DOCKER_*.
+    Raises OpskitError: RECOVER_003 (paused, or somebody works on it), BACKUP_005 (half restored),
+    RECOVER_004 (a file is wrong, an image is missing), DOCKER_*.
     """
     procedure.check_pauses(f"compose:{key}", key)
+    await procedure.check_not_half_restored(compose_files(procedure.context.config)[key])
     project = await configured(procedure.context, key)
     if project.project is None:
         raise AssertionError("a configured project is declared")

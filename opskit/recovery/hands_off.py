@@ -1,27 +1,51 @@
 """What people did to the stack lately, or do now: it is theirs, and left alone for `recovery.hands_off_s`."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.checks.stopped_by_hand import until
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import repairs_by_container
+from opskit.facts.unfinished_restore import UnfinishedRestore, backup_is_running, read_unfinished_restores
 from opskit.recovery.step import RecoveryContext
 from opskit.system.manual_commands import RunningCommand, manual_commands
 
 
+async def interrupted_restore(context: RecoveryContext, files: Sequence[Path]) -> UnfinishedRestore | None:
+    """Return the restore that was interrupted and has left one of these files, or what they name, behind.
+
+    What a half-restored project would be started from is neither its old nor its new settings.
+    """
+    from opskit.facts.compose_project import project_files
+
+    restores = await context.survey.get(read_unfinished_restores, not_before=time.monotonic())
+    restores = tuple(restore for restore in restores if restore.is_interrupted)
+    if not restores or not files:
+        return None
+    named = await asyncio.to_thread(project_files, files, context.environ)
+    return next((restore for restore in restores if restore.covers(named)), None)
+
+
 async def at_work(
-    context: RecoveryContext, *, program: str | None = None, containers: bool = True
+    context: RecoveryContext,
+    *,
+    program: str | None = None,
+    containers: bool = True,
+    files: Sequence[Path] = (),
 ) -> str | None:
     """Say what somebody is doing that a repair would break off; None when nobody is.
 
-    That is work with Docker, and a backup, where `containers` are touched; and what is done with a `program`,
-    with any where it is None.
+    That is work with Docker, and a backup, where `containers` are touched; what is done with a `program`,
+    with any where it is None; and a restore that was interrupted and left the Compose `files` half restored.
     """
-    from opskit.backup.catalog import running
-
-    if containers and await asyncio.to_thread(running, context.config):
+    if containers and await asyncio.to_thread(backup_is_running, context.config):
         return "a backup is being made or restored"
+    if (restore := await interrupted_restore(context, files)) is not None:
+        half = assess_interrupted_restore(restore)
+        return f"{half.detail}; {half.remedy}"
     commands = await asyncio.to_thread(manual_commands, context.environ.get("DOCKER_HOST"))
     relevant = [
         running_command

@@ -52,7 +52,7 @@ async def levels(survey: "Survey", *, dry: bool, platform: str, note: Callable[[
     OpskitError RECOVER_001, RECOVER_002 when no Victoria is configured, StateError.
     """
     config = survey.config
-    agent = config.agent("victoria")
+    agent = config.agent_named("victoria")
     if agent is None:
         problem = "there is no Victoria in the configuration"
         raise OpskitError("RECOVER_002", problem, remedy="set VICTORIA_URL")

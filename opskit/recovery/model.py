@@ -15,7 +15,7 @@ from opskit.errors import OpskitError
 from opskit.facts.container import Container
 from opskit.facts.container_survey import read_container
 from opskit.facts.node import read_node
-from opskit.llm.plan import same_model
+from opskit.providers.base import ModelInfo
 from opskit.recovery.chat import address, chat
 from opskit.recovery.compose_projects import (
     ComposeProject,
@@ -118,6 +118,8 @@ async def recover(
         if target.model is None:
             return procedure.done(await restart_server(procedure, target.node, wait_s))
         return procedure.done(await reload_model(procedure, target.node, target.model, wait_s))
+    if target.project is not None:
+        await procedure.check_not_half_restored(target.project.compose.files)
     await procedure.check_nobody_is_at_it()
     await _check_image(procedure, target)
     failed = await procedure.do_all(target.commands)
@@ -236,21 +238,20 @@ async def _node(procedure: Procedure, name: str) -> NodeModel | None:
             return NodeModel(node)
     for node in nodes:
         for model in await _models(procedure, node):
-            if same_model(name, model):
-                return NodeModel(node, model)
+            if model.is_called(name):
+                return NodeModel(node, model.name)
     return None
 
 
-async def _models(procedure: Procedure, node: NodeConfig) -> list[str]:
+async def _models(procedure: Procedure, node: NodeConfig) -> tuple[ModelInfo, ...]:
     """What a node holds; nothing when it does not answer."""
-    facts = await procedure.context.survey.get(read_node, node)
-    return [model.name for model in facts.models or ()]
+    return (await procedure.context.survey.get(read_node, node)).models or ()
 
 
 async def _unknown(procedure: Procedure, name: str, docker_problem: str) -> OpskitError:
     known = [node.name for node in procedure.context.config.nodes]
     for node in procedure.context.config.nodes:
-        known += await _models(procedure, node)
+        known += [name for model in await _models(procedure, node) for name in model.names]
     if not docker_problem:
         listed = await procedure.context.docker.containers()
         known += [word for item in listed for word in (item.name, item.service) if word]

@@ -7,8 +7,10 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.errors import Exit, OpskitError
 from opskit.recovery import hands_off
 from opskit.recovery.executor import Executor, executing, pause_words
@@ -115,6 +117,12 @@ class Procedure:
         if pause is not None:
             why = f"{pause.target} is paused {pause_words(pause)}"
             raise OpskitError("RECOVER_003", why, remedy=f"`opskit resume {pause.target}`, then again")
+
+    async def check_not_half_restored(self, files: Sequence[Path]) -> None:
+        """Raises OpskitError BACKUP_005 where these Compose files, or what they name, are half restored."""
+        if (restore := await hands_off.interrupted_restore(self.context, files)) is not None:
+            half = assess_interrupted_restore(restore)
+            raise OpskitError(half.code or "", half.detail, remedy=half.remedy)
 
     async def check_nobody_is_at_it(self) -> None:
         """Raises OpskitError RECOVER_003 while somebody builds, pulls or makes a backup."""

@@ -9,8 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.config.schema import Config, RecoveryConfig
 from opskit.errors import Exit, StateError
+from opskit.facts.unfinished_restore import UnfinishedRestore, backup_folders, unfinished_restores
 from opskit.recovery import audit, budget, pauses
 from opskit.recovery import memory as memories
 from opskit.recovery.budget import RepairCircuit
@@ -98,7 +100,7 @@ class Overview:
     """What the state folder and the scheduler say at `now`.
 
     `repairs` are lines of the audit, oldest first. `problems` are state files that cannot be read: what is
-    wrong, and what to do.
+    wrong, and what to do. `restores` are those that were interrupted.
     """
 
     now: float
@@ -109,6 +111,7 @@ class Overview:
     repairs: tuple[Mapping[str, Any], ...] = ()
     schedule: Schedule | None = None
     problems: tuple[tuple[str, str], ...] = ()
+    restores: tuple[UnfinishedRestore, ...] = ()
 
     @property
     def age_s(self) -> float | None:
@@ -163,6 +166,9 @@ def overview(config: Config, folder: Path, now: float, ask: Callable[[], Schedul
         repairs=tuple(audit.last_repairs(folder, _REPAIRS)),
         schedule=None if recent else ask(),
         problems=tuple(problems),
+        restores=tuple(
+            restore for restore in unfinished_restores(backup_folders(config)) if restore.is_interrupted
+        ),
     )
 
 
@@ -236,6 +242,7 @@ def _findings(overview: Overview) -> Iterator[Finding]:
         yield Finding("schedule", schedule.scheduler, Status.WARN, "problem", why, None, remedy)
     for why, remedy in overview.problems:
         yield Finding("state", "state folder", Status.FAIL, "damaged", why, "STATE_001", remedy)
+    yield from map(assess_interrupted_restore, overview.restores)
     yield from map(_target_finding, overview.targets)
     for pause in overview.pauses:
         yield _pause_finding(pause, overview.now)

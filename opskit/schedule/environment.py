@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from opskit.config.origins import SERVER_VARIABLE, URLS
+from opskit.config.proxy import variables_of
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
 
@@ -38,6 +39,7 @@ _CARRIED = (
     SERVER_VARIABLE,
     *("USE_MLX_FALLBACK", "VICTORIA_MODEL", "OPSKIT_STATE_DIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME"),
     *("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
 #: Secrets that the environment alone may hold.
 _SECRETS = ("OLLAMA_API_KEY", "MLX_API_KEY")
@@ -68,7 +70,8 @@ def job_variables(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that the job needs besides PATH. Raises OpskitError SCHEDULE_004 for a secret."""
     variables = {} if config.path is None else {"OPSKIT_CONFIG": str(Path(config.path).absolute())}
     plain, _ = _referred(config)
-    for name in (*_CARRIED, *(name for name in plain if name not in _GIVEN)):
+    proxies = [name for name in _proxies(config, environ) if not _holds_credentials(environ[name])]
+    for name in (*_CARRIED, *proxies, *(name for name in plain if name not in _GIVEN)):
         value = environ.get(name)
         if value is None:
             continue
@@ -86,7 +89,14 @@ def job_variables(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
 def withheld(config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the names of secrets that this shell holds and that the job is not given."""
     _, secret = _referred(config)
-    return tuple(name for name in dict.fromkeys((*_SECRETS, *secret)) if environ.get(name))
+    proxies = [name for name in _proxies(config, environ) if _holds_credentials(environ[name])]
+    return tuple(name for name in dict.fromkeys((*_SECRETS, *secret, *proxies)) if environ.get(name))
+
+
+def _proxies(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the variables of the proxies by which nodes are asked, and those of the exceptions."""
+    for node in config.nodes:
+        yield from filter(None, variables_of(node, environ))
 
 
 def _referred(config: Config) -> tuple[dict[str, None], dict[str, None]]:
@@ -117,9 +127,12 @@ def _texts(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str 
 
 
 def _holds_credentials(value: str) -> bool:
-    """Whether an address has a password; a user name alone (`ssh://me@box`) is part of the address."""
+    """Whether an address has a password; a user name alone (`ssh://me@box`) is part of the address.
+
+    That of a proxy may lack its scheme (`me:password@proxy:3128`).
+    """
     try:
-        return "://" in value and urlsplit(value).password is not None
+        return urlsplit(value if "://" in value else f"//{value}").password is not None
     except ValueError:
         return "@" in value
 

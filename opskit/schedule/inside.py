@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from opskit.config.load import load
+from opskit.config.proxy import without_password
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
 from opskit.schedule.environment import PROGRAMS
@@ -135,7 +136,9 @@ async def look(
         problem = "" if config is not None else error.message
     addresses: dict[str, str] = {}
     if config is not None:
-        addresses = {node.name: node.url for node in config.nodes}
+        addresses = {
+            node.name: without_password(node.proxy) if node.proxy else node.url for node in config.nodes
+        }
         addresses |= {agent.name: agent.url for agent in config.agents}
     async with asyncio.TaskGroup() as group:
         docker = group.create_task(_docker(environ))

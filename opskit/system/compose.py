@@ -48,8 +48,12 @@ class Compose:
 
     command: tuple[str, ...]
     version: str
-    folder: Path
+    files: tuple[Path, ...]
     env: Mapping[str, str]
+
+    @property
+    def folder(self) -> Path:
+        return self.files[0].parent
 
     @property
     def modern(self) -> bool:
@@ -92,8 +96,7 @@ async def find(
     neither program.
     """
     environ = dict(os.environ if env is None else env)
-    paths = [path.absolute() for path in files]
-    folder = paths[0].parent
+    paths = tuple(path.absolute() for path in files)
     options = [argument for path in paths for argument in ("-f", str(path))]
     options += ["-p", project] if project else []
     search_path = environ.get("PATH")
@@ -103,13 +106,13 @@ async def find(
         version = await run((docker, "compose", "version", "--short"), env=environ)
         if version.exit == 0:
             number = plain_version(version.out) or "2"
-            return Compose(("docker", "compose", *options), number, folder, environ)
+            return Compose(("docker", "compose", *options), number, paths, environ)
     if old is None:
         missing = NotStarted("there is neither `docker compose` nor `docker-compose`")
         missing.remedy = INSTALL
         raise missing
     version = await run((old, "version", "--short"), env=environ)
-    return Compose(("docker-compose", *options), plain_version(version.out), folder, environ)
+    return Compose(("docker-compose", *options), plain_version(version.out), paths, environ)
 
 
 def plain_version(text: str) -> str:

@@ -25,6 +25,21 @@ def try_lock(path: Path) -> Iterator[bool]:
         os.close(handle)
 
 
+def is_locked(path: Path) -> bool:
+    """Return True while another process, or another part of this one, holds the lock. Creates nothing."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 @contextlib.contextmanager
 def wait_lock(path: Path, patience_s: float) -> Iterator[bool]:
     """Take the lock once its holder lets go; False when it did not within `patience_s`.

@@ -46,6 +46,12 @@ def endpoint(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address; port 0 takes a free one. Raises OSError."""
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    return socket.create_server((host, port), family=family, backlog=512)
+
+
 async def connects(url: str, *, timeout_s: float) -> TcpResult:
     """Open and close one connection. No byte is sent to the server."""
     host, port = endpoint(url)

@@ -21,12 +21,16 @@ _AFTER_KILL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ProgramResult:
-    """How a program ended. `exit` is negative for a signal; `cut`: there was more output than kept."""
+    """How a program ended. `exit` is negative for a signal; `cut`: there was more output than kept.
+
+    `timed_out`: it was killed at its deadline, with everything it started.
+    """
 
     exit: int
     out: str
     err: str
     cut: bool = False
+    timed_out: bool = False
 
     @property
     def complaint(self) -> str:
@@ -42,11 +46,14 @@ class NotStarted(OpskitError):  # noqa: N818 - it reads as what it is
 
 
 class _Output(asyncio.SubprocessProtocol):
-    """Keeps the first bytes and drops the rest, so that the writer is not blocked."""
+    """Keeps the first and the last bytes and drops the others, so that the writer is not blocked."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, tail_limit: int) -> None:
         loop = asyncio.get_running_loop()
         self._limit = limit
+        self._tail_limit = tail_limit
+        self._tail = {1: bytearray(), 2: bytearray()}
+        self._dropped = {1: 0, 2: 0}
         self._open = {1, 2}
         self.kept = {1: bytearray(), 2: bytearray()}
         self.cut = False
@@ -56,7 +63,20 @@ class _Output(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         room = self._limit - len(self.kept[fd])
         self.kept[fd] += data[:room]
-        self.cut = self.cut or len(data) > room
+        if len(data) > room:
+            tail = self._tail[fd]
+            tail += data[room:]
+            over = max(0, len(tail) - self._tail_limit)
+            del tail[:over]
+            self._dropped[fd] += over
+            self.cut = self.cut or over > 0
+
+    def text(self, fd: int) -> str:
+        """Return what was kept; between beginning and end a line says how much is missing."""
+        head, tail = (bytes(part[fd]).decode("utf-8", "replace") for part in (self.kept, self._tail))
+        if not self._dropped[fd] or not self._tail_limit:
+            return head + tail
+        return f"{head}\n[... {self._dropped[fd]} bytes left out ...]\n{tail}"
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         del exc
@@ -79,15 +99,17 @@ async def run(
     env: Mapping[str, str] | None = None,
     stdin: bytes = b"",
     max_output: int = MAX_OUTPUT,
+    max_tail: int = 0,
+    timeout_s: float | None = None,
 ) -> ProgramResult:
-    """Run a program to its end. Cancelled, it kills the program with everything it started.
+    """Run a program to its end or its deadline. Cancelled, it kills the program with everything it started.
 
-    Raises NotStarted.
+    Of each output stream the first `max_output` and the last `max_tail` bytes are kept. Raises NotStarted.
     """
     loop = asyncio.get_running_loop()
     starting = loop.create_task(
         loop.subprocess_exec(
-            lambda: _Output(max_output),
+            lambda: _Output(max_output, max_tail),
             *command,
             cwd=cwd,
             env=env,
@@ -107,12 +129,15 @@ async def run(
             pipe.write(stdin)  # type: ignore[attr-defined]
             pipe.write_eof()  # type: ignore[attr-defined]
         # Not the future itself: who is cancelled would cancel it, and no end could be waited for below.
-        await asyncio.wait({output.exited})
-        await asyncio.wait({output.closed}, timeout=_AFTER_EXIT_S)
+        await asyncio.wait({output.exited}, timeout=timeout_s)
+        timed_out = not output.exited.done()
+        if not timed_out:
+            await asyncio.wait({output.closed}, timeout=_AFTER_EXIT_S)
     finally:
         await _end(transport, output)
-    out, err = (bytes(output.kept[fd]).decode("utf-8", "replace") for fd in (1, 2))
-    return ProgramResult(transport.get_returncode() or 0, out, err, output.cut)
+    return ProgramResult(
+        transport.get_returncode() or 0, output.text(1), output.text(2), output.cut, timed_out
+    )
 
 
 async def _start(starting: "asyncio.Task[_Process]") -> _Process:

@@ -164,6 +164,7 @@ class TraceStore:
                 sqlite3.connect(f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_BUSY_S)
             ) as db:
                 if create:
+                    self.path.chmod(0o600)
                     # A trace may be lost when the power fails: no request waits for the disk.
                     db.execute("PRAGMA synchronous = OFF")
                     db.executescript(_SCHEMA)

@@ -48,6 +48,10 @@ COMMANDS = {
     "schedule run-now": "",
     "sandbox up": "",
     "sandbox faults": "",
+    "policy check": "-- uptime",
+    "trace": "list",
+    "chat": "--sandbox --local",
+    "serve victoria": "--sandbox --port 0",
     "config show": "",
     "config init": "--path new.yaml --force",
     "config check": "",
@@ -55,7 +59,7 @@ COMMANDS = {
     "--version": "",
 }
 #: Those that have nothing to say on stdout where no scheduler, no Compose project and no such server is.
-SILENT = ("recover model", "recover full", "schedule run-now")
+SILENT = ("recover model", "recover full", "schedule run-now", "trace", "chat", "serve victoria")
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 #: How a shell redirects, and what the environment says beside it.
 STREAMS: dict[str, tuple[str, Mapping[str, str]]] = {
@@ -119,7 +123,7 @@ def run(name: str, streams: str, home: Path) -> Result:
         stderr=subprocess.PIPE,
         cwd=home,
     )
-    if name == "sandbox up" and streams != "a full disk":
+    if name == "serve victoria" or (name == "sandbox up" and streams != "a full disk"):
         while process.poll() is None and not _serves(process.pid):
             time.sleep(0.01)
         process.send_signal(2)

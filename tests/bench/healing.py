@@ -13,10 +13,10 @@ from pathlib import Path
 from opskit.sandbox.stage import Stage
 from tests.bench.measure import Figure, process
 from tests.parts.command import environment
+from tests.parts.compose_stack import aged
 from tests.parts.docker import IMAGE, LABEL, Engine, engine
 
 RUNS, SERVICES = 7, 20
-LONG_AGO_S = 3600
 WATCHED = "s0"
 WAIT = "trap exit TERM; while :; do sleep 0.2; done"
 
@@ -74,7 +74,7 @@ def _project(home: Path, docker: Engine) -> Path:
     content = {"version": "2.4", "services": {**services, WATCHED: {**service, "healthcheck": check}}}
     file = home / "docker-compose.yml"
     file.write_text(json.dumps(content))
-    os.utime(file, (time.time() - LONG_AGO_S,) * 2)
+    aged(file)
     subprocess.run(
         ["docker-compose", "-f", str(file), "up", "-d"],
         env={**os.environ, **docker.environment},

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from opskit.backup import undo
+from opskit.backup import restore, undo
 from opskit.backup.archive import Archive, opened
-from opskit.backup.catalog import BackupCatalog, CreatedBackup, running
+from opskit.backup.catalog import BackupCatalog, CreatedBackup
+from opskit.backup.folder import RootFolder
+from opskit.backup.manifest import RestoreRecord
 from opskit.backup.restore import plan
 from opskit.backup.selection import parse
+from opskit.backup.undo import begin
 from opskit.config.load import load
 from opskit.errors import ConfigError, OpskitError
+from opskit.facts.unfinished_restore import backup_is_running
 from opskit.result import Status
 from tests.parts.backups import NOW, snapshot
 
@@ -159,6 +163,32 @@ def test_a_file_that_is_written_to_is_kept_and_told(tmp_path: Path, size: int) -
         archive.check()
 
 
+def test_a_setuid_file_is_kept_without_its_bit_and_told(catalog: BackupCatalog) -> None:
+    """A warning of the backup; a restore says it before it replaces one; what is taken back has it again."""
+    path = catalog.root / "logs" / "a.log"
+    path.chmod(0o4755)
+    created = made(catalog)
+    (finding,) = created.report.findings[1:]
+    assert (finding.target, finding.status, finding.state) == ("logs/a.log", Status.WARN, "mode")
+    assert "setuid" in finding.detail
+    path.write_text("spoiled")
+    path.chmod(0o4755)
+    with opened(created.path) as archive:
+        planned = plan(archive, catalog)
+        (change,) = planned.of("changed")
+        assert change.why.endswith("it will not be setuid")
+        safety = catalog.new_path("replaced", NOW)
+        with RootFolder(catalog.root) as folder:
+            record = RestoreRecord(str(created.path), (), False, (change.entry,))
+            begin(folder, record, ["logs/a.log"], safety, catalog=catalog, now=NOW)
+        path.write_text("line\n")
+        path.chmod(0o755)
+        assert undo.recover(catalog)
+        assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("spoiled", 0o4755)
+        restore.restore(archive, plan(archive, catalog), catalog, now=NOW)
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("line\n", 0o755)
+
+
 def test_nothing_to_back_up_is_an_error(catalog: BackupCatalog, tmp_path: Path) -> None:
     """Patterns that match nothing, only empty folders, no root: 78 and no archive."""
     nowhere = BackupCatalog(tmp_path / "none", tmp_path / "b", parse(["**"]), 3, 1)
@@ -201,11 +231,11 @@ def test_what_a_killed_one_left_is_swept(catalog: BackupCatalog) -> None:
 
 
 def test_others_see_that_a_backup_runs(tmp_path: Path) -> None:
-    """`running` is True while a process holds the lock, also after the question, and False when it died."""
+    """A backup runs while a process holds the lock, also after the question, and no longer when it died."""
     config = tmp_path / "opskit.yaml"
     config.write_text(f"backup: {{root: ., folder: {tmp_path}/archives}}\n")
     loaded = load(str(config), environ=os.environ, cwd=tmp_path).config
-    assert running(loaded) is False
+    assert backup_is_running(loaded) is False
     assert not (tmp_path / "archives").exists()
     code = (
         "import os, sys; from pathlib import Path; from opskit.config.load import load\n"
@@ -218,10 +248,10 @@ def test_others_see_that_a_backup_runs(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        assert running(loaded) is True
-        assert running(loaded) is True
+        assert backup_is_running(loaded) is True
+        assert backup_is_running(loaded) is True
         holder.kill()
-    assert running(loaded) is False
+    assert backup_is_running(loaded) is False
 
 
 def test_what_the_root_may_not_lead_out_of(catalog: BackupCatalog, tmp_path: Path) -> None:

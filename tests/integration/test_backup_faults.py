@@ -34,11 +34,12 @@ def test_after_a_kill_the_next_command_makes_all_well(tmp_path: Path, fault: str
     """kill -9 before each change to the disk: `backup list` leaves the old files or the new, nothing between.
 
     So it does when it was itself killed at any point, and when the `opskit.yaml` that is being restored names
-    another folder of archives.
+    another folder of archives. Until then everybody can see that it was interrupted.
     """
     for run in runs(fault, "backup list", tmp_path):
         assert run["finally"] in ("before", "after"), run
         assert (run["next"], run["leftovers"]) == (0, []), run
+        assert run["interrupted"] or run["between"] != "mixed" or fault == "twice", run
 
 
 def test_after_a_kill_a_restoration_can_be_finished(tmp_path: Path) -> None:

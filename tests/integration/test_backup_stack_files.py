@@ -154,6 +154,19 @@ def test_files_laid_over_one_another_share_a_folder(home: Path) -> None:
     assert {"docker-compose.yml", "deploy/prod.yml", "deploy/a.env"} <= kept(created)
 
 
+def test_what_a_nested_project_is_started_from_is_kept(home: Path) -> None:
+    """`include: sub/docker-compose.yml` has its variables in `sub/.env` and names files from there."""
+    sub = home / "deploy" / "sub"
+    sub.mkdir()
+    (home / "docker-compose.yml").write_text(json.dumps({"include": ["deploy/sub/docker-compose.yml"]}))
+    (sub / "docker-compose.yml").write_text(json.dumps({"services": {"a": {"env_file": "svc/.env"}}}))
+    (sub / "svc").mkdir()
+    for name in (".env", "svc/.env"):
+        (sub / name).write_text("X=1")
+    created = made(home, stack={"compose": {"a": ["docker-compose.yml"]}})
+    assert {f"deploy/sub/{name}" for name in ("docker-compose.yml", ".env", "svc/.env")} <= kept(created)
+
+
 def test_a_compose_file_that_cannot_be_read_is_named(home: Path) -> None:
     """Broken YAML is kept as it is; files that include one another end."""
     (home / "a.yml").write_text("services: [")

@@ -64,6 +64,30 @@ async def test_the_variable_of_ollama_that_cannot_be_used(tmp_path: Path):
     assert "geheim" not in json.dumps(found.as_json())
 
 
+async def with_server_variable(folder: Path, text: str):
+    """An examination of a shell that has OLLAMA_HOST alone."""
+    environ = {**target_of(folder).environ, "OLLAMA_HOST": text}
+    environ.pop("OLLAMA_API_URL", None)
+    return await examine(
+        examination_target(None, environ=environ, cwd=folder, platform="linux", in_docker=False)
+    )
+
+
+async def test_the_variable_of_ollama_with_a_scheme_and_no_port(tmp_path: Path):
+    """http:// without a port means port 80 to Ollama, which is the one cause, with what to write."""
+    found = await with_server_variable(tmp_path, "http://127.0.0.4/ollama")
+    assert keys(found) == ["ollama-host-port:ollama"]
+    wrong = cause(found, "ollama-host-port:ollama")
+    assert wrong.title == "OLLAMA_HOST of this shell means port 80, not 11434"
+    assert "OLLAMA_HOST=http://127.0.0.4:11434/ollama" in wrong.remedy
+
+
+async def test_the_variable_of_ollama_with_a_port_is_no_cause(tmp_path: Path):
+    """With a port, the scheme means nothing, and a server that is down is merely that."""
+    found = await with_server_variable(tmp_path, f"http://127.0.0.1:{free_port()}")
+    assert keys(found) == ["node-down:ollama"]
+
+
 async def test_localhost_that_answers_in_a_container_is_no_mistake(tmp_path: Path):
     """Where others answer at localhost (a shared network, a stack in one container), one is simply down."""
     async with Stage([("veronica", None, SandboxFault(SandboxFaultKind.REFUSE))]) as stage:

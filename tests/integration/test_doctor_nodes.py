@@ -102,11 +102,14 @@ async def test_a_sick_server_is_no_stranger(tmp_path: Path):
 
 
 async def test_an_mlx_server_at_ollamas_address(tmp_path: Path):
-    """Two addresses that were swapped are told by what answers there."""
+    """Two addresses that were swapped are told by what answers there, with the lines to write."""
     async with Stage() as stage:
         swapped = {"OLLAMA_API_URL": stage.mlx.url, "MLX_API_URL": stage.ollama.url}
         found = await on_stage(tmp_path, stage, env=swapped)
     assert keys(found) == ["wrong-server:ollama"]
+    wrong = cause(found, "wrong-server:ollama")
+    assert wrong.title == "the addresses of ollama and mlx are swapped"
+    assert wrong.remedy == f"set OLLAMA_API_URL to {stage.ollama.url}; set MLX_API_URL to {stage.mlx.url}"
 
 
 async def test_two_servers_on_one_port(tmp_path: Path):

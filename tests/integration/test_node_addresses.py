@@ -205,6 +205,23 @@ async def test_a_page_in_html_is_told_by_its_title(tmp_path: Path):
     assert probe.detail == "HTTP 401: 401 Authorization Required"
 
 
+@pytest.mark.parametrize(("server", "advice"), [("", "write localhost"), ("nginx", "proxy_set_header Host")])
+async def test_an_ollama_that_refuses_the_name_it_is_asked_by(tmp_path: Path, server: str, advice: str):
+    """A bare 403 is Ollama's guard against foreign host names: no key helps (wire facts A1)."""
+    with pages(status=403, body=b"", headers={"Server": server}) as port:
+        probe = await probed(f"http://127.0.0.1:{port}", tmp_path)
+    assert probe.detail == "the server refuses requests for the host name 127.0.0.1 (HTTP 403)"
+    assert advice in (probe.advice() or "")
+
+
+async def test_an_address_without_a_port_leads_to_that_of_its_scheme(tmp_path: Path):
+    """Where the usual port of the server answers on the same host, it is the address to write."""
+    with pages(host="127.0.0.3", port=11434):
+        probe = await probed("http://127.0.0.3", tmp_path)
+    assert probe.detail.startswith("no model server answers on 127.0.0.3:80, the port of http")
+    assert probe.advice() == "set OLLAMA_API_URL to http://127.0.0.3:11434"
+
+
 async def test_a_stranger_is_no_ollama_without_a_model(tmp_path: Path):
     """What answers in another way gets no advice for Ollama."""
     with pages(status=200, body=b"welcome") as port:

@@ -6,7 +6,7 @@ import pytest
 
 from opskit.config.schema import Budgets, NodeConfig
 from opskit.providers.base import CallCause, CallError
-from opskit.providers.kinds import LLAMACPP, LMSTUDIO, MLX_LM, OLLAMA, OPENAI
+from opskit.providers.kinds import LLAMACPP, LMSTUDIO, MLX_LM, OLLAMA, OPENAI, UNNAMED_MLX
 from opskit.providers.node import Node
 from tests.parts.raw_server import Reply, answer, free_port, reply_json, serving
 
@@ -15,6 +15,7 @@ MODELS = reply_json({"object": "list", "data": [{"id": "m"}]})
 BARE = "BaseHTTP/0.6 Python/3.11.7"
 HEALTHY = reply_json({"status": "ok"}, Server=BARE)
 DEAD_WORKER = reply_json({"status": "unavailable"}, status="503 Service Unavailable", Server=BARE)
+BEHIND_NGINX = reply_json({"object": "list", "data": [{"id": "m"}]}, Server="nginx/1.22.1")
 PAGE = answer(b"<html>Welcome</html>", Content_Type="text/html")
 
 
@@ -53,7 +54,13 @@ async def before(replies: dict[str, Reply], pooled: bool, **options):
             LMSTUDIO,
         ),
         ({"/v1/models": MODELS}, "openai", OPENAI),
-        ({"/v1/models": MODELS}, "mlx", MLX_LM),
+        ({"/v1/models": MODELS}, "mlx", UNNAMED_MLX),
+        (
+            {"/v1/models": BEHIND_NGINX, "/health": reply_json({"status": "ok"}, Server="nginx")},
+            "mlx",
+            MLX_LM,
+        ),
+        ({"/v1/models": reply_json({"data": []}, Server="uvicorn"), "/health": HEALTHY}, "mlx", UNNAMED_MLX),
         (
             {"/v1/models": MODELS, "/api/version": reply_json({"error": "Unexpected endpoint"})},
             "openai",
@@ -69,6 +76,8 @@ async def before(replies: dict[str, Reply], pooled: bool, **options):
         "LM Studio",
         "generic",
         "where MLX is expected",
+        "mlx_lm behind nginx",
+        "another server where MLX is expected",
         "LM Studio-like",
         "page",
     ],
@@ -77,6 +86,23 @@ async def test_a_server_is_recognised(pooled, replies, source, kind):
     """By what it answers, not by the port it stands on."""
     async with before(replies, pooled, source=source) as (node, _):
         assert (await node.provider()).kind is kind
+
+
+async def test_what_does_not_say_that_it_is_mlx_lm_is_not_called_so(pooled):
+    """It is treated as carefully, for a name may swap its model, and called what it is known to be."""
+    async with before({"/v1/models": MODELS}, pooled, source="mlx") as (node, _):
+        provider = await node.provider()
+        assert await provider.version() == provider.kind.label == "OpenAI-style server"
+        assert provider.kind.naming_swaps
+
+
+async def test_a_stranger_is_called_as_it_calls_itself(pooled):
+    """The header tells which program to look for."""
+    page = answer(b"<html></html>", status="404 Not Found", Server="SimpleHTTP/0.6 Python/3.11.7")
+    async with before({"/v1/models": page, "/api/version": page}, pooled, source="mlx") as (node, _):
+        with pytest.raises(CallError) as caught:
+            await node.provider()
+        assert caught.value.text.startswith("SimpleHTTP/0.6 Python/3.11.7 answers HTTP there, but neither")
 
 
 def llamacpp(body, status="200 OK"):

@@ -9,6 +9,7 @@ from opskit.providers.base import CallCause, CallError
 from opskit.providers.http import HttpClient
 from tests.parts.examining import cause, examined, keys
 from tests.parts.raw_server import answer, free_port, reply_json, serving
+from tests.parts.socks_server import socks
 
 CLOUD = {"cloud": {"url": "http://models.example", "source": "openai"}}
 OFF = {"OLLAMA_API_URL": ""}
@@ -89,3 +90,43 @@ async def test_a_node_of_this_machine_is_asked_directly(tmp_path: Path):
         await diagnosed(tmp_path, proxy.url, near={"url": server.url, "source": "openai"})
     assert proxy.seen == []
     assert server.seen != []
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+async def test_a_request_goes_through_a_socks_proxy(pooled: bool):
+    """The proxy gets the name, which need not resolve here, and its password; the server gets neither."""
+    async with serving() as server, socks(int(server.url.rpartition(":")[2]), password=b"geheim") as proxy:
+        server.replies["/v1/models"] = reply_json({"data": []})
+        url = proxy.url.replace("//", "//me:geheim@")
+        http = HttpClient("http://models.example", pooled=pooled, proxy=url)
+        assert await http.get_json("/v1/models") == {"data": []}
+        await http.aclose()
+    assert (proxy.asked, proxy.logins) == ([("models.example", 80)], [b"me:geheim"])
+    assert "geheim" not in str(server.seen[0].headers)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+async def test_a_socks_proxy_that_wants_a_password(pooled: bool):
+    """Its refusal is its own, as that of an HTTP proxy is."""
+    async with socks(free_port(), password=b"geheim") as proxy:
+        http = HttpClient("http://models.example", pooled=pooled, proxy=proxy.url)
+        with pytest.raises(CallError) as raised:
+            await http.get_json("/v1/models")
+        await http.aclose()
+    assert raised.value.text == f"the proxy {proxy.url} refuses the connection"
+
+
+async def test_doctor_names_a_proxy_of_another_kind(tmp_path: Path):
+    """SOCKS 4 is not passed over in silence: the node would be asked directly, and called unreachable."""
+    async with socks(free_port()) as proxy:
+        found = await diagnosed(tmp_path, proxy.url.replace("socks5h", "socks4"))
+    assert "only SOCKS 5 (`socks5h://`) can be used" in cause(found, "address-wrong:cloud").title
+
+
+async def test_doctor_reads_a_node_behind_a_socks_proxy(tmp_path: Path):
+    """A node that answers through it has no cause."""
+    async with serving() as server, socks(int(server.url.rpartition(":")[2])) as proxy:
+        server.replies["/v1/models"] = reply_json({"data": [{"id": "m", "owned_by": "x"}]})
+        found = await diagnosed(tmp_path, proxy.url)
+    assert "address-wrong:cloud" not in keys(found)
+    assert set(proxy.asked) == {("models.example", 80)}

@@ -21,6 +21,7 @@ from opskit.providers.base import (
     Usage,
 )
 from opskit.providers.http import HttpClient
+from opskit.providers.node import read_contents
 from opskit.providers.ollama import Ollama
 from tests.parts.dialects import OLLAMA, collect, finished, said
 from tests.parts.raw_server import answer, reply_json, serving
@@ -208,6 +209,30 @@ class TestMetadata:
             ModelInfo("b:cloud", capabilities=frozenset({"completion"}), cloud=True),
             ModelInfo("c"),
         )
+
+    async def test_the_names_of_one_digest_are_one_model(self, node):
+        """The first name counts, and is that of the loaded model too, whichever name loaded it (A8)."""
+        server, ollama = node
+        entries = [
+            {"name": "copy:latest", "digest": "d1", "size": 1},
+            {"name": "other:1b", "digest": "d2", "size": 1},
+            {"name": "first:latest", "digest": "d1", "size": 1},
+        ]
+        server.replies["/api/tags"] = reply_json({"models": entries})
+        server.replies["/api/ps"] = reply_json({"models": [{"name": "copy:latest", "digest": "d1"}]})
+        assert await ollama.resident() == (Resident("first:latest"),)
+        assert await ollama.models() == (
+            ModelInfo("other:1b", 1),
+            ModelInfo("first:latest", 1, aliases=("copy:latest",)),
+        )
+        contents = await read_contents(ollama)
+        assert contents.resident == (Resident("first:latest"),)
+
+    async def test_a_list_that_cannot_be_read_takes_no_name_away(self, node):
+        """What is loaded is told by the name that loaded it where nothing else is known."""
+        server, ollama = node
+        server.replies["/api/ps"] = reply_json({"models": [{"name": "copy:latest", "digest": "d1"}]})
+        assert await ollama.resident() == (Resident("copy:latest"),)
 
     async def test_loaded_models_with_their_times(self, node):
         """Go writes nanoseconds; the zero time is no time."""

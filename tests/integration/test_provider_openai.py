@@ -270,16 +270,19 @@ class TestLists:
         assert await provider.resident() == (Resident("a"),)
 
     async def test_a_server_that_serves_what_it_lists(self, node):
-        """vLLM and llama.cpp hold their models; of others nothing is claimed."""
+        """vLLM holds its models, each under several names; of others nothing is claimed."""
         server, make = node
         entries = [
-            {"id": "a", "owned_by": "vllm", "max_model_len": 8192},
+            {"id": "a", "owned_by": "vllm", "max_model_len": 8192, "root": "/m", "parent": None},
+            {"id": "also-a", "owned_by": "vllm", "max_model_len": 8192, "root": "/m", "parent": None},
+            {"id": "adapter", "owned_by": "vllm", "root": "/m", "parent": "a"},
             {"id": "b", "owned_by": "me"},
             {"id": 7},
         ]
         server.replies["/v1/models"] = reply_json({"data": entries})
         assert await make().models() == (
-            ModelInfo("a", context_length=8192, resident=True),
+            ModelInfo("a", context_length=8192, resident=True, aliases=("also-a",)),
+            ModelInfo("adapter", resident=True),
             ModelInfo("b"),
         )
         assert await make().resident() is None

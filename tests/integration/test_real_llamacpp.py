@@ -112,6 +112,17 @@ def test_run_answers(real_llamacpp, home, configured):
     assert "smol on llm" in result.err
 
 
+def test_either_name_of_its_model_is_taken(real_llamacpp, home, configured):
+    """A model with two names is one: asked for by either, tested once, and no fallback of itself."""
+    options = configured(real_llamacpp)
+    result = opskit("run", "List five fruits.", "--model", "SmolLM2", *options, home=home, env=NO_NODES)
+    assert "smol on llm" in result.err, result
+    tested = opskit("models", "test", "--all", "--yes", "--json", *options, home=home, env=NO_NODES)
+    assert [model["model"] for model in tested.document["models"]] == ["smol"]
+    route = opskit("models", "route", "--json", *options, home=home, env=NO_NODES)
+    assert route.document["fallbacks"] == []
+
+
 def test_models_are_shown_with_what_is_known_of_them(real_llamacpp, home, configured):
     """`models list` and `models loaded` tell size, parameters, quantisation and context."""
     options = configured(real_llamacpp)
@@ -120,6 +131,7 @@ def test_models_are_shown_with_what_is_known_of_them(real_llamacpp, home, config
     (row,) = listed.document["models"]
     assert (row["size_bytes"], row["parameters"], row["quantization"]) == (SIZE_BYTES, PARAMETERS, "Q4_1")
     assert (row["context_length"], row["loaded"]) == (8192, True)
+    assert (row["model"], row["aliases"]) == ("smol", ["smollm2"])
     loaded = opskit("models", "loaded", "--json", *options, home=home, env=NO_NODES)
     (row,) = loaded.document["models"]
     assert (row["model"], row["size_bytes"], row["context_length"]) == ("smol", SIZE_BYTES, 512)
@@ -167,6 +179,22 @@ def test_behind_the_address_of_mlx_it_is_still_itself(real_llamacpp, home):
     assert probed.finding("mlx")["evidence"]["server"] == "llama.cpp"
     listed = opskit("models", "list", "--json", home=home, env=env)
     assert [row["name"] for row in listed.document["models"]] == ["smol"]
+
+
+def test_swapped_with_a_real_mlx_server_both_are_named(real_llamacpp, real_mlx, home, configured):
+    """`probe` and `doctor` tell which server answers where, and the address to write for each node."""
+    options = configured(real_mlx)
+    env = {"OLLAMA_API_URL": "", "MLX_API_URL": real_llamacpp.url}
+    path = Path(options[1])
+    path.write_text(path.read_text().replace('"mlx": null, ', ""))
+    probed = opskit("probe", "--json", *options, home=home, env=env)
+    mlx, llm = probed.finding("mlx"), probed.finding("llm")
+    assert (mlx["status"], mlx["remedy"]) == ("warn", f"set MLX_API_URL to {real_mlx.url}")
+    assert (llm["status"], llm["remedy"]) == ("warn", f"set `nodes.llm.url` to {real_llamacpp.url}")
+    assert mlx["detail"].startswith("llama.cpp's server answers at the address of an MLX server")
+    result = opskit("doctor", "--json", *options, home=home, env=env)
+    (cause,) = [cause for cause in result.document["causes"] if cause["id"] == "wrong-server"]
+    assert (cause["status"], cause["title"]) == ("warn", "the addresses of mlx and llm are swapped")
 
 
 def test_a_full_server_is_busy_and_is_not_asked(own_real_llamacpp, home, configured):

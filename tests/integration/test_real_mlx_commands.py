@@ -76,6 +76,23 @@ def test_models_are_tested(real_mlx, home: Path, tmp_path: Path) -> None:
     assert "1 of 1 tested models work" in report.read_text()
 
 
+def test_the_folder_of_its_model_is_no_second_model(own_real_mlx, mlx_model: Path, home: Path) -> None:
+    """The default model and the folder that it was started with, by a link, are one, under one name."""
+    link = mlx_model.with_name("link")
+    link.symlink_to(mlx_model)
+    env = {"MLX_API_URL": own_real_mlx(link).url, "OLLAMA_API_URL": ""}
+    listed = opskit("models", "list", "--json", home=home, env=env)
+    assert [model["name"] for model in listed.document["models"]] == [f"{mlx_model} (default)"]
+    route = opskit("models", "route", "--json", home=home, env=env)
+    assert [model["model"] for model in route.document["models"]] == ["default_model"]
+    assert route.document["fallbacks"] == []
+    asked = opskit("run", "What do you say?", "--model", str(mlx_model), home=home, env=env)
+    assert (asked.status, asked.out) == (0, ANSWER + "\n")
+    tested = opskit("models", "test", "--all", "--yes", "--json", home=home, env=env)
+    assert [model["model"] for model in tested.document["models"]] == ["default_model"]
+    assert "replace" not in tested.err
+
+
 def test_an_unknown_name_never_reaches_the_server(real_mlx, home: Path) -> None:
     """A name that the server does not list is refused here, not sent there."""
     before = real_mlx.log_text()

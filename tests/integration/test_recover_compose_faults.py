@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from opskit.recovery.outcome import RepairResult
-from tests.parts.compose_stack import LONG_AGO, Stack, cleaned, ended, running
+from tests.parts.compose_stack import LONG_AGO, Stack, aged, cleaned, ended, running
 from tests.parts.docker import IMAGE, Daemon, Engine, engine_of, own_daemon
 from tests.parts.examining import examined, keys
 from tests.parts.healing import outcome
@@ -169,14 +169,14 @@ async def test_what_is_well_is_not_told_as_drifted(stack: Stack):
         networks={"own": {}},
     )
     (stack.folder / "front.env").write_text("COST=a$$b\n")
-    stack.age(stack.folder / "front.env")
+    aged(stack.folder / "front.env")
     stack.compose("up", "-d")
     assert (await stack.healed("compose:app")).cause == "3 containers of 3 services run"
     stack.container("front").remove(force=True)
     assert (await stack.healed("compose:app", **LONG_AGO)).result is RepairResult.REPAIRED
     assert (await stack.healed("compose:app")).cause == "3 containers of 3 services run"
     (stack.folder / "front.env").write_text("COST=c\n")
-    stack.age(stack.folder / "front.env")
+    aged(stack.folder / "front.env")
     assert "front: made of older settings" in (await stack.healed("compose:app")).cause
 
 
@@ -199,7 +199,7 @@ async def test_a_variable_of_a_base_without_a_value_keeps_a_container_from_being
     """Compose itself says what a service comes to by `extends`: the file of the service does not name it."""
     base = {"services": {"any": {"image": IMAGE, "environment": {"TOKEN": "${OPSKIT_TEST_TOKEN}"}}}}
     (stack.folder / "base.yml").write_text(yaml.safe_dump({"version": "2.4", **base}))
-    stack.age(stack.folder / "base.yml")
+    aged(stack.folder / "base.yml")
     stack.write({"web": {"extends": {"file": "base.yml", "service": "any"}}}, version="2.4")
     refused = await stack.healed("compose:app", **LONG_AGO)
     assert "it would be made with nothing in OPSKIT_TEST_TOKEN" in refused.cause

@@ -1,11 +1,13 @@
 """Compose projects through the real healer, on a real daemon and a real docker-compose."""
 
 import json
+import os
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ import pytest
 from opskit.facts.container_events import KEPT_EVENTS
 from opskit.recovery import pauses
 from opskit.recovery.outcome import RepairResult
-from tests.parts.compose_stack import LONG_AGO, WAIT, Stack, cleaned, ended, health, steps
+from tests.parts.backup_faults import killed_at
+from tests.parts.command import environment, opskit
+from tests.parts.compose_stack import LONG_AGO, WAIT, Stack, aged, cleaned, ended, health, steps
 from tests.parts.docker import Engine
 from tests.parts.healing import outcome
 
@@ -267,6 +271,56 @@ async def test_a_file_that_somebody_edits_is_not_deployed(stack: Stack):
     found = await stack.healed("compose:app")
     assert (found.result, stack.commands) == (RepairResult.LEFT, [])
     assert "docker-compose.yml was changed" in found.cause
+
+
+@pytest.mark.parametrize("how", ["moved", "copied", "linked"])
+async def test_an_edit_that_keeps_an_old_time_is_an_edit(stack: Stack, how: str):
+    """A file that is moved or copied into place with its times, or a link that is turned, is not deployed."""
+    stack.write({"web": {}, "db": {}})
+    stack.compose("up", "-d")
+    stack.docker("kill", stack.container("web").name)
+    await stack.until("web", ended)
+    new = stack.folder.with_name("new.yml")
+    shutil.copy(stack.file, new)
+    os.utime(new, (0, 0))
+    if how == "moved":
+        new.replace(stack.file)
+    elif how == "copied":
+        shutil.copy2(new, stack.file)
+    else:
+        aged(new)
+        stack.file.unlink()
+        stack.file.symlink_to(new)
+    found = await stack.healed(f"container:{stack.container('web').name}")
+    assert (found.result, stack.commands) == (RepairResult.LEFT, [])
+    assert "was changed" in found.cause
+
+
+async def test_a_half_restored_project_is_left_alone(stack: Stack):
+    """A killed restore is named with what ends it; and when it is taken back, that is an edit."""
+    stack.write({"web": {}, "db": {}})
+    (stack.folder / ".env").write_text("V=new\n")
+    aged(stack.folder / ".env")
+    stack.compose("up", "-d")
+    config, env = stack.folder / "opskit.yaml", environment(stack.folder)
+    config.write_text("backup: {files: ['*']}\n")
+    backup = partial(opskit, "backup", home=stack.folder)
+    assert backup("create").status == 0
+    for path in (stack.folder / ".env", stack.file):
+        path.write_text(path.read_text() + "# newer\n")
+        os.utime(path, (0, 0))
+    stack.docker("kill", stack.container("web").name)
+    await stack.until("web", ended)
+    killed_at(2, config, env)
+    found = await stack.healed("compose:app")
+    assert (found.result, found.state, stack.commands) == (RepairResult.MANUAL, "half restored", [])
+    assert str(stack.folder) in found.cause
+    assert "--resume" in (found.remedy or "")
+    assert "--rollback" in (found.remedy or "")
+    assert backup("restore", "--rollback").status == 0
+    found = await stack.healed(f"container:{stack.container('web').name}")
+    assert (found.result, stack.commands) == (RepairResult.LEFT, [])
+    assert "was changed" in found.cause
 
 
 async def test_a_changed_file_is_told_and_never_deployed(stack: Stack):

@@ -15,15 +15,39 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from opskit.cli.main import status
+from opskit.config.load import load
+from opskit.facts.unfinished_restore import backup_folders, unfinished_restores
 from tests.parts.backups import snapshot
 
 _CHANGES = ("rename", "link", "remove", "mkdir", "rmdir", "symlink", "chmod", "utime", "chown", "truncate")
 _EVENTS = frozenset(f"os.{name}" for name in _CHANGES)
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+#: A restore of the newest backup in a process that is killed before its file NUMBER gets its place.
+_KILLED = """
+import os, signal, sys
+number = sys.argv.pop(1)
+def hook(event, arguments):
+    if event == "os.rename" and f".opskit-restore-{number}." in str(arguments[0]):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+from opskit.cli.main import status
+status(["backup", "restore", "latest", "--yes", *sys.argv[1:]])
+"""
+
+
+def killed_at(number: int, config: Path, env: Mapping[str, str]) -> None:
+    """Leave the tree of a configuration half restored; files are counted in the order of their paths."""
+    command = [sys.executable, "-c", _KILLED, str(number), "--config", str(config)]
+    done = subprocess.run(command, env=env, capture_output=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def _build(root: Path) -> None:
@@ -126,6 +150,7 @@ def main(fault: str, then: str, base: Path) -> None:
             point,
         )
         between = _state(root, before, after)
+        interrupted = not twice and _is_interrupted(config)
         if twice and hit and not _run([*then.split(), *given], "kill", second)[1]:
             point, second = point + 5, 0
         next_exit, _ = _run([*then.split(), *given])
@@ -141,12 +166,19 @@ def main(fault: str, then: str, base: Path) -> None:
                     "hit": hit,
                     "exit": exited,
                     "between": between,
+                    "interrupted": interrupted,
                     "next": next_exit,
                     "finally": _state(root, before, after),
                     "leftovers": leftovers,
                 }
             )
         )
+
+
+def _is_interrupted(config: Path) -> bool:
+    """What `recover`, `status` and `doctor` read, by the configuration as it is now."""
+    folders = backup_folders(load(str(config), environ=os.environ, cwd=config.parent).config)
+    return any(restore.is_interrupted for restore in unfinished_restores(folders))
 
 
 def _state(root: Path, before: object, after: object) -> str:

@@ -68,7 +68,7 @@ class Stack:
         return configured(self.folder.parent / "config", content)
 
     def write(self, services: dict[str, dict[str, Any]], *, fresh: bool = False, **top: Any) -> None:
-        """The Compose file; unless `fresh`, nobody has touched it for an hour."""
+        """The Compose file; unless `fresh`, nobody has edited it."""
         made = {}
         for name, given in services.items():
             labels = {LABEL: self.box.mark, **given.pop("labels", {})}
@@ -80,11 +80,7 @@ class Stack:
             made[name] = {**base, **({} if "networks" in given else {"network_mode": "none"}), **given}
         self.file.write_text(yaml.safe_dump({"services": made, **top}, sort_keys=False))
         if not fresh:
-            self.age(self.file)
-
-    def age(self, path: Path) -> None:
-        long_ago = time.time() - 3600
-        os.utime(path, (long_ago, long_ago))
+            aged(self.file)
 
     @property
     def program(self) -> list[str]:
@@ -154,6 +150,12 @@ def running(found: Container) -> bool:
 
 def health(word: str) -> Any:
     return lambda found: (found.attrs["State"].get("Health") or {}).get("Status") == word
+
+
+def aged(path: Path) -> None:
+    """As if nobody had edited it: its time lies far ahead, for that of its last change cannot be set back."""
+    far_ahead = time.time() + 3600
+    os.utime(path, (far_ahead, far_ahead))
 
 
 def install_compose_2(home: Path) -> None:

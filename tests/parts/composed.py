@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,7 +115,7 @@ class Composed:
 
 @contextmanager
 def composed(box: Engine, folder: Path, version: int = 1) -> Iterator[Composed]:
-    """A project that leaves nothing behind; its files were last changed an hour ago."""
+    """A project that leaves nothing behind; nobody has edited its `aged` files."""
     made = Composed(box, folder / f"app{uuid4().hex[:8]}", folder / "home", version)
     made.folder.mkdir()
     made.home.mkdir()
@@ -124,9 +123,3 @@ def composed(box: Engine, folder: Path, version: int = 1) -> Iterator[Composed]:
         install_compose_2(made.home)
     yield made
     made.clean()
-
-
-def aged(path: Path) -> None:
-    """As if nobody had touched it for an hour."""
-    long_ago = time.time() - 3600
-    os.utime(path, (long_ago, long_ago))

@@ -81,9 +81,12 @@ def gguf_model() -> Path:
 
 @pytest.fixture(scope="session")
 def real_llamacpp(gguf_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLlamaCpp]:
-    """One server of two slots for all tests that leave it as they found it; its model is called `smol`."""
+    """One server of two slots for all tests that leave it as they found it.
+
+    Its model is called `smol`, and `smollm2` too.
+    """
     work = tmp_path_factory.mktemp("real-llamacpp")
-    with RealLlamaCpp.start(gguf_model, work, options=("--alias", "smol")) as server:
+    with RealLlamaCpp.start(gguf_model, work, options=("--alias", "smol", "--alias", "smollm2")) as server:
         yield server
 
 

@@ -13,7 +13,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--alias")
+    parser.add_argument("--alias", action="append", default=[])
     parser.add_argument("--api-key")
     parser.add_argument("--context", type=int, default=512, help="tokens for one slot")
     parser.add_argument("--slots", type=int, default=2)
@@ -28,7 +28,7 @@ def main() -> None:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.sampling.temp = 0.0
     if options.alias:
-        params.model_alias = {options.alias}
+        params.model_alias = set(options.alias)
     if options.api_key:
         params.api_keys = [options.api_key]
     server = Server(params)

@@ -52,6 +52,7 @@ class OnTerminal:
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
         )
         self.output = ""
+        self._read_to = 0
 
     def __enter__(self) -> Self:
         return self
@@ -82,6 +83,15 @@ class OnTerminal:
                     return frame
             assert more or self.process.poll() is None, f"it ended: {self.output[-2000:]}"
         raise AssertionError(f"no such screen came; the last ones: {self.frames[-2:]}")
+
+    def read_until(self, text: str) -> None:
+        """Read until a text has been written that was not there before the last call."""
+        limit = time.monotonic() + LIMIT_S
+        while text not in _ESCAPES.sub("", self.output[self._read_to :]):
+            assert time.monotonic() < limit, f"{text!r} did not come: {self.output[-2000:]!r}"
+            more = self._read(0.2)
+            assert more or self.process.poll() is None, f"it ended: {self.output[-2000:]!r}"
+        self._read_to = len(self.output)
 
     def press(self, keys: str) -> None:
         os.write(self._master, keys.encode())

@@ -1,4 +1,4 @@
-"""Ollama's pages over plain HTTP or TLS, with certificates of every kind made on the spot."""
+"""Pages of Ollama or others over plain HTTP or TLS, with certificates of every kind made on the spot."""
 
 import datetime as dt
 import ipaddress
@@ -89,12 +89,17 @@ def pages(
     *,
     tls: ssl.SSLContext | None = None,
     host: str = "127.0.0.1",
+    port: int = 0,
     status: int = 200,
     headers: dict[str, str] | None = None,
     body: bytes | None = None,
     redirect: str = "",
+    content: dict[str, Any] = PAGES,
 ) -> Iterator[int]:
-    """A server on a free port, which is yielded; `redirect` sends each page to the same page elsewhere."""
+    """A server on a free port, or on `port`, which is yielded.
+
+    `content` are its pages, as JSON; all others are 404. `redirect` sends each to the same one elsewhere.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
@@ -104,7 +109,7 @@ def pages(
             return (headers or {}).get("Server", "")
 
         def do_GET(self) -> None:
-            page = PAGES.get(self.path)
+            page = content.get(self.path)
             text = json.dumps(page).encode() if body is None else body
             code = status if page is not None or status != 200 else 404
             self.send_response(308 if redirect else code)
@@ -117,7 +122,7 @@ def pages(
     class Server(_Server):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
-    with Server((host, 0), Handler) as server:
+    with Server((host, port), Handler) as server:
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

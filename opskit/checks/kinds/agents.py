@@ -68,7 +68,7 @@ def address(agent: str, url: str | None, context: CheckContext) -> AgentAddress:
 
     Raises Unjudged for an agent that the configuration switches off.
     """
-    known = context.survey.config.agent(agent)
+    known = context.survey.config.agent_named(agent)
     key = known.api_key if known is not None else None
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     if url is not None:

@@ -149,7 +149,6 @@ async def _model(params: ModelParams, context: CheckContext) -> Observation:
 async def _not_resident(params: ModelParams, config: NodeConfig, context: CheckContext) -> Observation | None:
     """A check that may not load says so, and does not ask; None when the model is loaded, or nobody knows."""
     from opskit.facts.node import read_node
-    from opskit.llm.plan import same_model
 
     if params.model is None:
         return None
@@ -157,8 +156,9 @@ async def _not_resident(params: ModelParams, config: NodeConfig, context: CheckC
     if facts.models is None or facts.silence is not None:
         # The probe says better what is wrong.
         return None
-    listed = [model.name for model in facts.models]
-    if any(same_model(params.model, model.name) for model in facts.resident):
+    listed = [name for model in facts.models for name in model.names]
+    model = facts.model_called(params.model)
+    if model is not None and any(loaded.name == model.name for loaded in facts.resident):
         return None
     values: dict[str, Any] = {
         "token": False,
@@ -167,7 +167,7 @@ async def _not_resident(params: ModelParams, config: NodeConfig, context: CheckC
         "models": listed,
         "error": None,
     }
-    if not any(same_model(params.model, name) for name in listed):
+    if model is None:
         remedy = facts.likely_kind.pull_hint(params.model) or None
         detail = f"{config.name} does not hold {params.model}"
         return Observation(values, detail, state="missing", code="MODEL_001", remedy=remedy)
@@ -200,7 +200,7 @@ KINDS = (
         _ladder,
         lambda p: str(p.shown),
         _LIMIT_S,
-        imports=("opskit.checks.node_probe", "opskit.llm.plan"),
+        imports=("opskit.checks.node_probe",),
     ),
     Kind(
         "model",
@@ -218,6 +218,6 @@ KINDS = (
         _model,
         lambda p: str(p.shown_model),
         _LIMIT_S,
-        imports=("opskit.checks.node_probe", "opskit.llm.plan"),
+        imports=("opskit.checks.node_probe",),
     ),
 )

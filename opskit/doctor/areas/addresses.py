@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
 from opskit.checks.state import NodeState
+from opskit.doctor.areas.ollama_host import PORTS_BY_SCHEME
 from opskit.doctor.cause import Cause
 from opskit.doctor.evidence import Evidence, ExaminedContainer
 from opskit.doctor.target import ExaminationTarget
@@ -50,6 +51,7 @@ async def _ports(target: ExaminationTarget, context: CheckContext) -> Observatio
     facts = await asyncio.gather(*(context.survey.get(read_port, "tcp", port) for port in ports))
     if target.in_docker:
         await asyncio.gather(*(context.survey.get(read_host_port, port) for port in ports))
+    await asyncio.gather(*(context.survey.get(read_port, "tcp", port) for port in PORTS_BY_SCHEME))
     held = sum(bool(port.owners) for port in facts)
     hidden = "" if all(port.complete for port in facts) else " (as far as this user may see)"
     return Observation({}, f"{held} of {len(ports)} ports are held{hidden}", state="ok")
@@ -221,13 +223,17 @@ def _published_elsewhere(evidence: Evidence) -> Iterator[Cause]:
 
 
 def _localhost_of_ours(evidence: Evidence) -> Iterator[Cause]:
-    """When opskit is in a container and the server answers at the same port of the machine around it."""
+    """When opskit is in a container and the server answers at the same port of the machine around it.
+
+    A server that has answered at localhost was there, whatever files say of a container.
+    """
     states = {probe.config.name: probe.state for probe in evidence.nodes}
     states |= {probe.config.name: probe.state for probe in evidence.agents}
     for member in evidence.target.members:
         port = endpoint(member.url)[1]
         is_refused = is_loopback(member.url) and states.get(member.name) is NodeState.REFUSED
-        if member.explicit and is_refused and port in evidence.host_ports:
+        is_elsewhere = port in evidence.host_ports and not evidence.has_answered(member)
+        if member.explicit and is_refused and is_elsewhere:
             right = f"http://host.docker.internal:{port}"
             yield Cause(
                 id="localhost-in-container",

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.checks.spec import Check, CheckContext, Observation, assessing, assessment
 from opskit.config.document import Problem
 from opskit.doctor.cause import Cause
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.env_file import EnvFileFacts, read_env_file
+from opskit.facts.unfinished_restore import read_unfinished_restores
 from opskit.result import Status
 from opskit.text import counted, listing
 
@@ -19,6 +21,7 @@ _SHOWN_PROBLEMS = 4
 
 def checks(target: ExaminationTarget) -> Iterator[Check]:
     yield assessing(_CONFIGURATION, target, name="configuration", tags=("configuration",))
+    yield assessing(_RESTORE, target, name="restore", tags=("configuration",))
     for path in target.config.stack.env_files:
         yield assessing(_ENV_FILE, target.config.located(path), tags=("configuration",))
 
@@ -36,6 +39,16 @@ async def _configuration(target: ExaminationTarget, context: CheckContext) -> Ob
     return Observation(values, detail, problem=problem, state="ok")
 
 
+async def _restore(target: ExaminationTarget, context: CheckContext) -> Observation:
+    del target
+    restores = await context.survey.get(read_unfinished_restores)
+    halves = [assess_interrupted_restore(restore) for restore in restores if restore.is_interrupted]
+    if halves:
+        problem, half = "; ".join(half.detail for half in halves), halves[0]
+        return Observation({}, problem=problem, state=half.state, code=half.code, remedy=half.remedy)
+    return Observation({}, "no restore of a backup was interrupted", state="ok")
+
+
 async def _env_file(path: Path, context: CheckContext) -> Observation:
     env_file = await context.survey.get(read_env_file, path)
     values = {"empty_secrets": env_file.empty_secrets, "placeholders": env_file.placeholder_secrets}
@@ -44,11 +57,24 @@ async def _env_file(path: Path, context: CheckContext) -> Observation:
 
 
 _CONFIGURATION = assessment("configuration", ExaminationTarget, _configuration, lambda _: "opskit")
+_RESTORE = assessment("restore", ExaminationTarget, _restore, lambda _: "backup")
 _ENV_FILE = assessment("env file", Path, _env_file, str)
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
     yield from _problems(evidence.target.problems)
+    for restore in evidence.restores:
+        half = assess_interrupted_restore(restore)
+        kept = f"what it replaced is kept in {restore.safety}"
+        yield Cause(
+            id="restore-interrupted",
+            target=half.target,
+            title=f"a restore of a backup to {half.target} was interrupted",
+            evidence=(half.detail, kept),
+            remedy=half.remedy or "",
+            claims=frozenset({"restore"}),
+            code=half.code,
+        )
     yield from _unset_secrets(evidence)
     for path, env_file in evidence.env_files.items():
         yield from _of_env_file(path, env_file)

@@ -73,7 +73,8 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
     for container in evidence.containers:
         cause = _of(container)
         if cause is not None:
-            yield cause
+            half_restored = evidence.half_restored(container.container.compose_files)
+            yield replace(cause, because=half_restored, fix=None) if half_restored else cause
     finding = evidence.finding("containers")
     if finding is not None and finding.status is Status.PASS:
         yield from _missing_containers(evidence)
@@ -213,6 +214,7 @@ def _missing_services(evidence: Evidence) -> Iterator[Cause]:
                     evidence=("its Compose file declares it, and others of the project are there",),
                     remedy=f"`{command}`",
                     claims=_CLAIMS,
+                    because=evidence.half_restored(project.files),
                     status=Status.WARN,
                     code="DOCKER_002",
                 )

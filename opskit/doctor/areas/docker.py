@@ -102,7 +102,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
     if daemon is not None and not daemon.answers and evidence.failed("docker"):
         yield _no_answer(daemon, evidence)
     for project in evidence.projects:
-        yield from _of_project(project)
+        yield from _of_project(project, evidence)
     if network is not None and evidence.networks.get(network) is False:
         command = ("docker", "network", "create", network)
         yield Cause(
@@ -163,7 +163,7 @@ def _why(daemon: DockerDaemon, evidence: Evidence) -> tuple[str, str, str, Fix |
     return "docker-down", "Docker is down", start_remedy(platform), opening if platform == "darwin" else None
 
 
-def _of_project(project: ComposeFacts) -> Iterator[Cause]:
+def _of_project(project: ComposeFacts, evidence: Evidence) -> Iterator[Cause]:
     claims = frozenset({f"compose {project.name}"})
     files, unknown = [str(path) for path in project.files], project.unknown
     newer = "; Compose 2 may accept what version 1 does not know" if project.version.startswith("1.") else ""
@@ -188,6 +188,7 @@ def _of_project(project: ComposeFacts) -> Iterator[Cause]:
             evidence=(project.problem,),
             remedy=f"correct {listing(files)}" + (f"; `{command}` checks it" if command else "") + newer,
             claims=claims,
+            because=evidence.half_restored(project.files),
             code="CONFIG_001",
         )
     if project.unset:

@@ -8,7 +8,6 @@ from opskit.doctor.areas.nodes import claims_of
 from opskit.doctor.cause import Cause, key_of
 from opskit.doctor.evidence import Evidence
 from opskit.llm.fit import Fit, fit
-from opskit.llm.plan import same_model
 from opskit.providers.base import ModelInfo
 from opskit.result import Status
 from opskit.system.host import is_loopback
@@ -61,7 +60,7 @@ def _lists_all(probe: NodeProbe) -> bool:
 
 
 def _holds(probe: NodeProbe, name: str) -> bool:
-    return any(same_model(name, model.name) for model in probe.facts.models or ())
+    return probe.facts.model_called(name) is not None
 
 
 def _missing(model: str, named_by: str, probes: Sequence[NodeProbe]) -> Cause:
@@ -86,8 +85,8 @@ def _too_large(evidence: Evidence, probe: NodeProbe) -> Iterator[Cause]:
     names = [name for name in (probe.config.default_model, evidence.config.victoria_model) if name]
     is_named = False
     for name in names:
-        model = next((model for model in models if same_model(name, model.name)), None)
-        if model is None or model.name in loaded:
+        model = probe.facts.model_called(name)
+        if model is None or model.cloud or model.name in loaded:
             continue
         room = _fit(evidence, probe, model)
         if room.ok is False:

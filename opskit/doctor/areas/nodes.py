@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from opskit.checks.agent_probe import probe_agent
 from opskit.checks.node_probe import limit_s, probe_node
 from opskit.checks.probe_record import AgentProbe, NodeProbe, ProbeOptions
+from opskit.checks.remedies import address_remedy
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
+from opskit.doctor.areas import ollama_host
 from opskit.doctor.areas.containers import of_member
 from opskit.doctor.cause import Cause, Fix, key_of
 from opskit.doctor.evidence import Evidence
@@ -18,9 +20,10 @@ from opskit.facts.model_memory import read_cache_sizes, read_prompt
 from opskit.facts.node import ReadingStep
 from opskit.llm.faults import Fault, FaultKind
 from opskit.providers.kinds import expected_kind
+from opskit.result import Status
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
-from opskit.text import counted
+from opskit.text import counted, listing
 
 GONE = (NodeState.REFUSED, NodeState.UNREACHABLE)
 _OPEN = (NodeState.IDLE, NodeState.BUSY, NodeState.LOADING)
@@ -98,15 +101,17 @@ _AGENT = assessment("agent", AgentConfig, _agent, lambda agent: str(agent.name),
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
+    yield from _misplaced(evidence)
     for probe in evidence.nodes:
         yield from _of_node(probe, evidence)
     yield from _two_servers(evidence)
     if _nobody_answers(evidence):
+        is_outside = evidence.target.in_docker and not any(map(evidence.has_answered, evidence.config.nodes))
         yield Cause(
             id="node-down",
             title="no model server answers",
             evidence=tuple(f"{probe.config.name}: {probe.detail}" for probe in evidence.nodes),
-            remedy=_START_IN_DOCKER if evidence.target.in_docker else _START,
+            remedy=_START_IN_DOCKER if is_outside else _START,
             claims=frozenset(f"node {probe.config.name}" for probe in evidence.nodes),
             code="MODEL_001",
         )
@@ -127,24 +132,17 @@ def _of_node(probe: NodeProbe, evidence: Evidence) -> Iterator[Cause]:
     config, facts = probe.config, probe.facts
     fault = facts.fault if facts.failed in (ReadingStep.TCP, ReadingStep.HTTP) else None
     expected = expected_kind(config.source)
-    if facts.address_problem is not None:
+    ports = tuple(ollama_host.of_node(probe, evidence))
+    if ports:
+        yield from ports[:1]
+        return
+    if facts.address_problem is not None and facts.error is not None:
         yield _wrong_address(probe, facts.address_problem, evidence)
         return
     if fault is not None and probe.state is NodeState.FAILING and _is_stranger(fault):
         words = f"it answers, but not as a model server: {fault.detail}"
         yield _port_taken(config, expected.phrase, words, evidence)
         return
-    if expected.own_protocol and config.protocol == "auto" and facts.kind not in (expected, None):
-        yield Cause(
-            id="wrong-server",
-            target=config.name,
-            title=f"behind the {expected.label} address {config.url} answers {facts.kind.phrase}",
-            evidence=(f"it is {facts.kind.label}; clients of {expected.label}'s own API get nothing there",),
-            remedy="`opskit config show` tells where the address comes from; Ollama's port is usually 11434, "
-            "MLX's 11435",
-            claims=claims_of(config.name),
-            code="COMM_001",
-        )
     stopped = _stopped_process(probe, evidence)
     if stopped is not None:
         yield stopped
@@ -152,8 +150,46 @@ def _of_node(probe: NodeProbe, evidence: Evidence) -> Iterator[Cause]:
         yield cause
 
 
-def _wrong_address(probe: NodeProbe, problem: AddressProblem, evidence: Evidence) -> Cause:
-    origin = evidence.origins.get(f"nodes.{probe.config.name}.url")
+def _misplaced(evidence: Evidence) -> Iterator[Cause]:
+    """Servers of another kind than their nodes are configured as; swapped addresses are one cause."""
+    problems = {
+        probe.config.url: (probe, probe.facts.address_problem)
+        for probe in evidence.nodes
+        if probe.facts.address_problem is not None and probe.facts.error is None
+    }
+    swapped = [url for url, (_, problem) in problems.items() if problem.address in problems]
+    for urls in (swapped, *([url] for url in problems if url not in swapped)):
+        pairs = [problems[url] for url in urls]
+        if not pairs:
+            continue
+        names = [probe.config.name for probe, _ in pairs]
+        kinds = [expected_kind(probe.config.source) for probe, _ in pairs]
+        title = (
+            f"the addresses of {listing(names, separator=' and ')} are swapped"
+            if len(pairs) > 1
+            else pairs[0][1].detail
+        )
+        is_deaf = any(kind.own_protocol for kind in kinds)
+        yield Cause(
+            id="wrong-server",
+            target=names[0],
+            title=title,
+            evidence=(
+                *(problem.detail for _, problem in pairs if len(pairs) > 1),
+                *(f"{kind.label}'s own clients get nothing there" for kind in kinds if kind.own_protocol),
+            ),
+            remedy="; ".join(
+                filter(None, (address_remedy(probe.config, problem) for probe, problem in pairs))
+            ),
+            status=Status.FAIL if is_deaf else Status.WARN,
+            claims=frozenset().union(*map(claims_of, names)),
+            code="COMM_001",
+        )
+
+
+def _wrong_address(probe: NodeProbe | AgentProbe, problem: AddressProblem, evidence: Evidence) -> Cause:
+    group = "nodes" if isinstance(probe, NodeProbe) else "agents"
+    origin = evidence.origins.get(f"{group}.{probe.config.name}.url")
     words = f"the address of {probe.config.name} is {probe.config.url}" + (f" ({origin})" if origin else "")
     return replace(
         _base(probe, evidence), id="address-wrong", title=problem.detail, evidence=(words,), code="COMM_002"
@@ -167,6 +203,9 @@ def _is_stranger(fault: Fault) -> bool:
 
 def _of_agent(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
     config, state = probe.config, probe.state
+    if probe.facts.address_problem is not None:
+        yield _wrong_address(probe, probe.facts.address_problem, evidence)
+        return
     if state is NodeState.FAILING and probe.facts.is_stranger:
         words = f"it answers, but not as an agent: {probe.detail}"
         yield _port_taken(config, config.name, words, evidence)

@@ -20,7 +20,8 @@ from opskit.checks.container_assessment import (
     ContainerRules,
     ContainerState,
 )
-from opskit.facts.compose_project import Sources
+from opskit.checks.restore_assessment import assess_interrupted_restore
+from opskit.facts.compose_project import Sources, compose_files
 from opskit.facts.container import Container
 from opskit.facts.container_events import ContainerEvents, read_container_events
 from opskit.facts.container_log import read_container_log
@@ -61,6 +62,12 @@ class _ComposeStep:
     name: str
 
     async def look(self) -> Sequence[TargetFinding]:
+        files = compose_files(self.context.config)[self.key]
+        if (restore := await hands_off.interrupted_restore(self.context, files)) is not None:
+            half = assess_interrupted_restore(restore)
+            condition, cause = Condition.BROKEN, f"it is left alone: {half.detail}"
+            finding = TargetFinding(self.name, condition, half.state, cause, (self.key,), half.evidence)
+            return [replace(finding, remedy=half.remedy, code=half.code)]
         try:
             sources, project = await read_project(self.context, self.key)
         except UnusableProject as unusable:
@@ -188,7 +195,7 @@ class _ComposeStep:
             containers=containers,
             now=datetime.fromtimestamp(self.context.clock(), UTC),
             rules=ContainerRules(rules.startup_grace_s, rules.hands_off_s, f"{program} {files}"),
-            changed_s=sources.changed,
+            changed_s=max(sources.edits.values()),
             remembered=frozenset(self.context.memory.targets),
         )
 
@@ -243,12 +250,14 @@ class _ComposeStep:
 
     async def _busy(self, sources: Sources) -> str | None:
         """Return why nothing of the project is touched now; None when nobody is at it."""
-        hands_off_s = self.context.config.recovery.hands_off_s
-        ago_s = self.context.clock() - sources.changed
+        hands_off_s, now_s = self.context.config.recovery.hands_off_s, self.context.clock()
+        # A time far ahead, of a file from another machine, does not hide what was edited just now.
+        newest = min(sources.edits, key=lambda path: abs(now_s - sources.edits[path]))
+        ago_s = now_s - sources.edits[newest]
         if abs(ago_s) < hands_off_s:
             ago_s = max(0.0, ago_s)
             left = f"left alone for {hands_off_s - ago_s:.0f} s more"
-            return f"{sources.newest} was changed {ago_s:.0f} s ago; {left}"
+            return f"{newest} was changed {ago_s:.0f} s ago; {left}"
         return await hands_off.at_work(self.context)
 
     async def _containers(self, project: str) -> list[Container]:

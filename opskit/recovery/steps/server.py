@@ -191,7 +191,10 @@ async def read_server(context: RecoveryContext, server: ManagedServer) -> Server
         start_program=shutil.which(server.start[0], path=path) if server.start else None,
         # A pull keeps a model server from being restarted; work with Docker, and backups, containers.
         at_work=await hands_off.at_work(
-            context, program=server.kind.program if server.kind else "", containers=bool(containers)
+            context,
+            program=server.kind.program if server.kind else "",
+            containers=bool(containers),
+            files=[file for assessed in containers for file in assessed.container.compose_files],
         ),
     )
 

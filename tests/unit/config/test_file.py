@@ -180,7 +180,7 @@ def test_long_names_stay_apart(configured):
 def test_another_agent_may_be_named(configured):
     """The agents are not only Victoria and Veronica."""
     assert (
-        configured("agents: {reviewer: {url: 'http://r:9002'}}").config.agent("reviewer").url
+        configured("agents: {reviewer: {url: 'http://r:9002'}}").config.agent_named("reviewer").url
         == "http://r:9002"
     )
 

@@ -20,7 +20,8 @@ def proxy(url: str, source: Source = "openai", **environ: str) -> str | None:
         ("https://openrouter.ai/api", {"ALL_PROXY": "proxy.corp"}, "http://proxy.corp:1080"),
         ("https://openrouter.ai/api", {"HTTP_PROXY": PROXY, "http_proxy": PROXY}, None),
         ("https://openrouter.ai/api", {"HTTPS_PROXY": ""}, None),
-        ("https://openrouter.ai/api", {"HTTPS_PROXY": "socks5://proxy.corp:1080"}, None),
+        ("https://openrouter.ai/api", {"ALL_PROXY": "socks5h://proxy.corp"}, "socks5h://proxy.corp:1080"),
+        ("https://openrouter.ai/api", {"HTTPS_PROXY": "ftp://proxy.corp"}, None),
         ("https://openrouter.ai/api", {"HTTPS_PROXY": "http://[::1"}, None),
         ("http://models.example", {"http_proxy": PROXY}, PROXY),
         ("http://models.example", {"HTTP_PROXY": PROXY}, None),
@@ -28,7 +29,7 @@ def proxy(url: str, source: Source = "openai", **environ: str) -> str | None:
     ],
 )
 def test_the_variables_are_those_of_curl(url: str, environ: dict[str, str], wanted: str | None):
-    """Lower case comes first, HTTP_PROXY in upper case is not read, and only an HTTP proxy can be used."""
+    """Lower case comes first, HTTP_PROXY in upper case is not read, and SOCKS is a proxy as well."""
     assert proxy(url, **environ) == wanted
 
 

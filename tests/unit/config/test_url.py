@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.config.url import normalise, normalise_server
+from opskit.config.url import normalise, normalise_server, port_by_scheme
 from opskit.errors import ConfigError
 
 HOSTS = st.sampled_from(
@@ -144,6 +144,12 @@ def test_any_text_is_an_address_or_a_config_error(text: str):
         ("box:99999", "http://box:11434"),
         ("box:", "http://box:11434"),
         (' "box:1" ', "http://box:1"),
+        ("'box'", "http://box:11434"),
+        ("HTTP://box", "http://box:11434"),
+        ("http://box:", "http://box:80"),
+        ("http://[::1]", "http://[::1]:80"),
+        ("[fe80::1]:1", "http://[fe80::1]:1"),
+        ("ollama.com", "https://ollama.com:443"),
     ],
 )
 def test_the_variable_of_ollama_has_parts_that_may_be_missing(text: str, url: str):
@@ -152,7 +158,25 @@ def test_the_variable_of_ollama_has_parts_that_may_be_missing(text: str, url: st
     assert (address.url, address.note) == (url, None)
 
 
-@pytest.mark.parametrize("text", ["ftp://box", "me:geheim@box", "bo x", "box?key=geheim", "[::1"])
+@pytest.mark.parametrize(
+    "text, port",
+    [
+        ("http://box", ("80", "http://box:11434")),
+        ("https://box/p", ("443", "https://box:11434/p")),
+        ('"http://[::]:x"', ("80", "http://[::]:11434")),
+        ("http://box:80", None),
+        ("box", None),
+        ("http://me:geheim@box", None),
+    ],
+)
+def test_a_port_that_only_the_scheme_gives_is_known(text: str, port: tuple[str, str] | None):
+    """Ollama's own port counts only without a scheme, which surprises: it is told with what to write."""
+    assert port_by_scheme(text) == port
+
+
+@pytest.mark.parametrize(
+    "text", ["ftp://box", "me:geheim@box", "bo x", "box?key=geheim", "[::1", "://box", "11435"]
+)
 def test_a_variable_of_ollama_that_is_no_address_is_refused(text: str):
     """What no client could dial is a mistake, told without its text."""
     with pytest.raises(ConfigError) as raised:

@@ -13,7 +13,9 @@ from opskit.errors import OpskitError
 from opskit.facts.container import PublishedPort
 from opskit.facts.docker_daemon import DockerAddress, DockerDaemon
 from opskit.facts.environment import known
+from opskit.facts.model_requests import ModelRequests
 from opskit.facts.runner_process import RunnerProcess
+from opskit.logs.calls import ModelCall
 from opskit.providers.base import ModelInfo, Resident
 from opskit.providers.ollama import cache_bytes_per_token
 from opskit.result import Finding, Status
@@ -180,6 +182,55 @@ def test_localhost_of_a_container_is_wrong_where_the_host_answers(host_ports, wa
         target=replace(base.target, in_docker=True),
         nodes=(probe(node, NodeState.REFUSED, kind=None, models=None),),
         host_ports=frozenset(host_ports),
+    )
+    assert next(cause.id for cause in causes(evidence)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [(OLLAMA.url, "node-down"), ("http://10.0.0.9:11434", "localhost-in-container")],
+)
+def test_localhost_that_answered_before_was_no_mistake(url: str, wanted: str):
+    """Where the log has an answer from this very address, being in a container explains nothing."""
+    node = replace(OLLAMA, explicit=True)
+    base = well(config=replace(CONFIG, nodes=(node,)))
+    evidence = replace(
+        base,
+        target=replace(base.target, in_docker=True),
+        nodes=(probe(node, NodeState.REFUSED, kind=None, models=None),),
+        host_ports=frozenset((11434,)),
+        requests=(ModelRequests("opskit", (ModelCall(1, "ollama", "m", None, "ok", url=url),)),),
+    )
+    assert next(cause.id for cause in causes(evidence)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("image", "inside", "text", "wanted"),
+    [
+        ("ollama/ollama:0.12", "11434/tcp", "http://0.0.0.0", True),
+        ("ollama/ollama:0.12", "80/tcp", "http://0.0.0.0", False),
+        ("ollama/ollama:0.12", "11434/tcp", "0.0.0.0", False),
+        ("open-webui", "8080/tcp", "http://proxy", False),
+    ],
+)
+def test_a_container_of_ollama_that_listens_on_port_80(image: str, inside: str, text: str, wanted: bool):
+    """A scheme without a port moves the server to port 80, unless that is the one that is published."""
+    bindings = (PublishedPort(inside=inside, host_port=11434),)
+    examined = container(variables={"OLLAMA_HOST": text}, image=image, bindings=bindings)
+    assert ("ollama-host-port:worker" in keys(well(containers=(examined,)))) is wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("http://0.0.0.0", "ollama-host-port"), ("0.0.0.0:80", "node-down")]
+)
+def test_an_ollama_that_listens_on_port_80(text: str, wanted: str):
+    """The variable of the process that holds port 80 tells why nothing listens on 11434."""
+    node = replace(OLLAMA, explicit=True)
+    settings = known({"OLLAMA_HOST": text})
+    evidence = replace(
+        well(config=replace(CONFIG, nodes=(node,))),
+        nodes=(probe(node, NodeState.REFUSED, kind=None, models=None),),
+        ports={80: (owner("0.0.0.0", environment=settings),)},
     )
     assert next(cause.id for cause in causes(evidence)) == wanted
 

@@ -23,6 +23,7 @@ def reply(body: bytes, status: int = 200, *, json: bool = True, truncated: bool 
         (reply(b'{"half', truncated=True), ""),
         (reply(b"no\n  disk", 500), "no disk"),
         (reply(b"", 503), "no reason given"),
+        (reply(b"moved", 302, json=False), "it sends to another place: HTTP 302"),
         (reply(b"x" * 5000, 404, json=False), "x" * 200),
     ],
 )

@@ -11,7 +11,17 @@ from opskit.llm.exam import MAX_TOKENS, THINKING_TOKENS, examine
 from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import GIB, Fit
 from opskit.llm.selection import ExaminedModel, ExamRequest, Load, select
-from opskit.providers.base import DEFAULT_MODEL, CallCause, End, ModelInfo, Reasoning, Resident, Token, Usage
+from opskit.providers.base import (
+    DEFAULT_MODEL,
+    CallCause,
+    End,
+    ModelInfo,
+    Reasoning,
+    Resident,
+    Token,
+    Usage,
+    name_default,
+)
 from opskit.providers.kinds import MLX_LM, OLLAMA, OPENAI
 from opskit.result import Status
 from tests.parts.rig import fails
@@ -33,6 +43,7 @@ MLX = NodeView(
     (ModelInfo(DEFAULT_MODEL, resident=True), ModelInfo("org/started"), ModelInfo("org/other")),
     (Resident(DEFAULT_MODEL),),
 )
+STARTED = replace(MLX, models=name_default(MLX.models, "org/started"))
 REMOTE = NodeView("openrouter", "openai", OPENAI, (ModelInfo("a/b"), ModelInfo("c/d")), residency_known=False)
 
 
@@ -44,8 +55,8 @@ def anything(_view, _model):
     return Fit(True, "")
 
 
-def chosen(*views, fits=anything, started_with=None, **which):
-    return select(ExamRequest(**which), views, CONFIG, fits, started_with or {})
+def chosen(*views, fits=anything, **which):
+    return select(ExamRequest(**which), views, CONFIG, fits)
 
 
 def names(selection):
@@ -90,7 +101,7 @@ class TestWhoIsTested:
     )
     def test_a_name_permits_what_all_does_not(self, name, who):
         """A named model is tested at its cost; the name a server was started with is its resident model."""
-        selection = chosen(OLLAMA, MLX, REMOTE, models=(name,), started_with={"mlx": "org/started"})
+        selection = chosen(OLLAMA, STARTED, REMOTE, models=(name,))
         assert names(selection) == [who]
 
     def test_a_name_that_cannot_be_tested_is_not_forgotten(self):
@@ -113,7 +124,7 @@ class TestWhoIsTested:
 
     def test_the_default_model_is_tested_once(self):
         """Listed a second time under its own name it is not a model of its own."""
-        selection = chosen(MLX, all=True, started_with={"mlx": "org/started"})
+        selection = chosen(STARTED, all=True)
         assert [who.shown for who in selection.examinees] == ["org/started (default)"]
         assert [skip.model for skip in selection.skipped] == ["org/other"]
 

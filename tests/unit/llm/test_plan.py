@@ -9,7 +9,7 @@ from opskit.llm.catalog import NodeView, Snapshot
 from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import Fit
 from opskit.llm.health import Health
-from opskit.llm.plan import ModelRequest, Plan, PlanContext, plan, same_model
+from opskit.llm.plan import ModelRequest, Plan, PlanContext, plan
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo, Resident
 from opskit.providers.kinds import MLX_LM, OLLAMA, OPENAI, ServerKind
 
@@ -232,7 +232,18 @@ class TestRefusals:
 )
 def test_latest_may_be_left_out(wanted, name, same):
     """As with Ollama itself."""
-    assert same_model(wanted, name) is same
+    assert ModelInfo(name).is_called(wanted) is same
+
+
+@pytest.mark.parametrize(
+    "wanted", ["MyCoder", "qwen-coder:latest", "library/qwen-coder", "registry.ollama.ai/library/qwen-coder"]
+)
+def test_a_model_is_asked_for_by_any_of_its_names(wanted):
+    """Of two names of one model either is the same candidate, and a pattern may match either."""
+    there = situation(view("ollama", ModelInfo("mycoder:latest", aliases=("qwen-coder:latest",)), "b"))
+    assert order(plan(ModelRequest(wanted), ROUTER, there)) == ["mycoder:latest"]
+    router = RouterConfig(categories={"coding": ("qwen*",)})
+    assert order(plan(ModelRequest(category="coding"), router, there))[0] == "mycoder:latest"
 
 
 models = st.sampled_from(["phi3.5:3.8b", "qwen2.5-coder:32b", "llama3.3:70b", "a", "b", DEFAULT_MODEL])

@@ -64,6 +64,40 @@ def test_secrets_of_the_file_are_withheld_and_named(configured) -> None:
     assert withheld(configured(text, **environ), environ) == ("MLX_API_KEY", "ROUTER_KEY")
 
 
+CLOUD = "nodes: {router: {url: 'https://openrouter.ai/api', source: openai}}\n"
+PROXY = {
+    "https_proxy": "http://proxy.corp:3128",
+    "NO_PROXY": "localhost,.corp",
+    "SSL_CERT_FILE": "/etc/corp.pem",
+}
+
+
+def test_the_proxy_of_a_node_on_the_internet_is_carried(configured) -> None:
+    """With its exceptions and the authorities to trust: the job asks its nodes as the shell does."""
+    environment = plan(configured, PROXY, CLOUD).environment
+    assert {name: environment.get(name) for name in PROXY} == PROXY
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nodes: {router: {url: 'http://10.0.0.7:8000', source: openai}}\n",
+        CLOUD.replace("router.ai", "router.corp"),
+    ],
+)
+def test_a_proxy_that_no_node_needs_is_not_carried(configured, text: str) -> None:
+    """A node of a private network, or one among the exceptions, is asked directly."""
+    assert "https_proxy" not in plan(configured, PROXY, text).environment
+
+
+@pytest.mark.parametrize("proxy", ["http://me:hush@proxy.corp:3128", "me:hush@proxy.corp:3128"])
+def test_the_password_of_a_proxy_is_withheld(configured, proxy: str) -> None:
+    """It does not stand in the file of a scheduler, and does not end the installation: it is named."""
+    environ = {"HTTPS_PROXY": proxy}
+    assert "HTTPS_PROXY" not in plan(configured, environ, CLOUD).environment
+    assert withheld(configured(CLOUD, **environ), environ) == ("HTTPS_PROXY",)
+
+
 @pytest.mark.parametrize(
     "environ, text",
     [

@@ -1,0 +1,1 @@
+"""Victoria, the agent: her loop, her tools, and what they may do."""

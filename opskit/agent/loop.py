@@ -1,0 +1,346 @@
+"""The loop of the agent: think, act, observe, until it finishes or a limit ends it.
+
+Built for small local models, which repeat a call, forget the format, invent tools, answer without a look, and
+lose the beginning of a long prompt in silence.
+"""
+
+import difflib
+import shlex
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from opskit.agent.grounding import ungrounded
+from opskit.agent.prompt import act_prompt, prompt
+from opskit.agent.step import Step, StepError, read_object, read_step, step_schema
+from opskit.agent.tools.tool import FINISH, NeedsApproval, ToolResult
+from opskit.llm.answer import Answer, NoAnswer
+from opskit.llm.faults import FaultKind
+from opskit.llm.verdict import judge
+from opskit.providers.base import Message
+from opskit.tags import correlation_id
+from opskit.text import counted
+from opskit.trace.span import SpanKind, span
+
+#: Consecutive answers that are no step end the run.
+_MAX_FORMAT_ERRORS = 3
+#: The same call again is answered from what is known; once more ends the looking.
+_MAX_SAME_CALLS = 2
+_NEAR = 0.6
+#: A dialogue that is shortened below this is none.
+_LEAST_ROOM_CHARS = 1000
+_CONCLUSION: dict[str, Any] = {
+    "type": "object",
+    "properties": {"answer": {"type": "string", "maxLength": 4000}},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
+
+
+class Ending(StrEnum):
+    """Why a run ended. Only FINISHED and CONCLUDED have an answer."""
+
+    FINISHED = "finished"
+    CONCLUDED = "concluded"
+    FORMAT = "format"
+    NO_EVIDENCE = "no_evidence"
+    UNGROUNDED = "ungrounded"
+    BAD_ANSWER = "bad_answer"
+    NEEDS_APPROVAL = "needs_approval"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run may cost. `context_chars` bounds the dialogue that is sent with one step."""
+
+    steps: int = 8
+    wall_s: float = 300.0
+    step_tokens: int = 400
+    observation_chars: int = 3000
+    context_chars: int = 16_000
+
+
+class Asks(Protocol):
+    """Asks a model. `schema` is enforced by servers that can."""
+
+    def __call__(
+        self, messages: Sequence[Message], *, schema: Mapping[str, Any], max_tokens: int
+    ) -> Awaitable[Answer]: ...
+
+
+class Tools(Protocol):
+    """What the agent can use, as `opskit.agent.tools.toolbox.Toolbox` gives it; `finish` is among them."""
+
+    def schemas(self) -> list[dict[str, Any]]:
+        """Return name, description and the JSON schema of the arguments (`parameters`) of each tool."""
+        ...
+
+    async def call(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        approved: tuple[str, ...] | None = None,
+        **context: Any,
+    ) -> ToolResult:
+        """Call a tool. Raises NeedsApproval for a command that a person has to allow."""
+        ...
+
+
+async def never(_: NeedsApproval) -> bool:
+    """Approve nothing: nobody is there to ask."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A step with what came of it."""
+
+    step: Step
+    result: ToolResult
+    seconds: float
+
+
+@dataclass(slots=True)
+class LoopResult:
+    """What a run came to. `why` says in a sentence why there is no answer."""
+
+    ending: Ending
+    answer: str = ""
+    why: str = ""
+    steps: list[Observed] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return self.ending in (Ending.FINISHED, Ending.CONCLUDED)
+
+
+class AgentLoop:
+    """One run. `needs_evidence` means that an answer without a look at anything is none.
+
+    `approve` asks a person for a command that the policy does not allow by itself; without one the run ends
+    there. `on_step` gets each step before it is made, `on_observed` what it brought.
+    """
+
+    def __init__(
+        self,
+        asks: Asks,
+        tools: Tools,
+        limits: Limits,
+        *,
+        needs_evidence: bool,
+        approve: Callable[[NeedsApproval], Awaitable[bool]] = never,
+        on_step: Callable[[Step], None] = lambda _: None,
+        on_observed: Callable[[Observed], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._asks = asks
+        self._tools = tools
+        self._schemas = {schema["name"]: schema for schema in tools.schemas()}
+        self._approve = approve
+        self._limits = limits
+        self._needs_evidence = needs_evidence
+        self._on_step = on_step
+        self._on_observed = on_observed
+        self._clock = clock
+        self._nudged: set[str] = set()
+        self._result = LoopResult(Ending.FORMAT)
+        self._dialogue: list[Message] = []
+        self._room_chars = limits.context_chars
+
+    async def run(self, goal: str, plan: Sequence[str] = (), history: Sequence[Message] = ()) -> LoopResult:
+        """Work until an end. Raises what asking a model raises, NoAnswer above all.
+
+        `history` are the lines of the conversation before the goal.
+        """
+        self._history = tuple(history)
+        steps = "".join(f"\n{number}. {step}" for number, step in enumerate(plan, 1))
+        self._goal = f"Goal: {goal}" + (f"\nPlan:{steps}" if steps else "")
+        self._asked = goal
+        deadline = self._clock() + self._limits.wall_s
+        format_errors = 0
+        while len(self._result.steps) < self._limits.steps:
+            if self._clock() >= deadline:
+                self._result.notes.append(f"ended after {self._limits.wall_s:g} s")
+                break
+            try:
+                step = await self._next_step()
+            except StepError as error:
+                format_errors += 1
+                if format_errors == _MAX_FORMAT_ERRORS:
+                    self._result.notes.append(f"{counted(format_errors, 'answer')} in a row were no step")
+                    break
+                self._say(f"{error}. Answer with one JSON object: thought, tool, args.")
+                continue
+            format_errors = 0
+            if step.tool == FINISH:
+                if (done := self._finished(str(step.args.get("answer", "")))) is not None:
+                    return done
+                continue
+            try:
+                if not await self._act(step):
+                    break
+            except NeedsApproval as needed:
+                command = shlex.join(needed.argv)
+                why = f"`{command}` needs the approval of a person: {needed.why} (rule {needed.rule})"
+                return self._end(Ending.NEEDS_APPROVAL, why=why)
+        return await self._concluded()
+
+    async def _next_step(self) -> Step:
+        """Ask for a step whose tool and arguments are right. Raises StepError."""
+        answer = await self._ask(step_schema(self._offered()))
+        if answer.prompt_cut is not None and "cut" not in self._nudged:
+            self._nudged.add("cut")
+            self._result.notes.append(answer.prompt_cut.text)
+        try:
+            step = self._named(_called(answer) or read_step(answer.text))
+        except StepError:
+            self._dialogue.append(Message("assistant", answer.text[: self._limits.observation_chars]))
+            raise
+        self._dialogue.append(Message("assistant", step.as_text()))
+        return step
+
+    def _offered(self) -> list[dict[str, Any]]:
+        """Return the tools of the next step; an answer that needs evidence cannot come before it."""
+        if self._needs_evidence and not self._has_evidence:
+            return [schema for name, schema in self._schemas.items() if name != FINISH]
+        return list(self._schemas.values())
+
+    @property
+    def _has_evidence(self) -> bool:
+        return any(observed.result.ok for observed in self._result.steps)
+
+    async def _ask(self, schema: Mapping[str, Any]) -> Answer:
+        """Ask with as much of the dialogue as the model's context takes. Raises NoAnswer."""
+        while True:
+            try:
+                return await self._asks(self._messages(), schema=schema, max_tokens=self._limits.step_tokens)
+            except NoAnswer as refused:
+                exceeded = any(a.fault == FaultKind.CONTEXT_EXCEEDED.value for a in refused.attempts)
+                if not exceeded or self._room_chars <= _LEAST_ROOM_CHARS:
+                    raise
+                self._room_chars //= 2
+                self._result.notes.append("the context of the model is small: older results were shortened")
+
+    def _named(self, step: Step) -> Step:
+        """Return the step with a tool that exists; a name that is nearly one is corrected."""
+        if step.tool in self._schemas:
+            return step
+        near = difflib.get_close_matches(step.tool, list(self._schemas), n=1, cutoff=_NEAR)
+        if near and "name" not in self._nudged:
+            self._nudged.add("name")
+            return Step(step.thought, near[0], step.args)
+        raise StepError(f"there is no tool {step.tool!r}; there are: {', '.join(self._schemas)}")
+
+    async def _act(self, step: Step) -> bool:
+        """Make a step; False where the model goes round in circles."""
+        same = [observed for observed in self._result.steps if observed.step.key == step.key]
+        if len(same) >= _MAX_SAME_CALLS:
+            self._result.notes.append(f"{step.tool} was called again and again with the same arguments")
+            return False
+        self._on_step(step)
+        began = self._clock()
+        if same:
+            known = same[0].result.text
+            result = ToolResult(f"You made this call already. Use its result or finish:\n{known}", ok=False)
+        else:
+            result = await self._called(step)
+        observed = Observed(step, result, self._clock() - began)
+        self._result.steps.append(observed)
+        self._on_observed(observed)
+        self._say(f"Result of {step.tool}:\n{_head_and_tail(result.text, self._limits.observation_chars)}")
+        return True
+
+    async def _called(self, step: Step) -> ToolResult:
+        """Call the tool of a step. Raises NeedsApproval where a person did not allow it."""
+        attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": step.tool}
+        with span(f"execute_tool {step.tool}", kind=SpanKind.INTERNAL, attributes=attributes) as stage:
+            context: dict[str, Any] = {
+                "correlation_id": correlation_id.get(),
+                "step": len(self._result.steps) + 1,
+            }
+            try:
+                result = await self._tools.call(step.tool, step.args, **context)
+            except NeedsApproval as needed:
+                if not await self._approve(needed):
+                    raise
+                result = await self._tools.call(step.tool, step.args, approved=needed.argv, **context)
+            if not result.ok:
+                stage.fail("tool_error")
+            return result
+
+    def _finished(self, answer: str) -> LoopResult | None:
+        """Take an answer; None after a nudge that asks for a better one."""
+        problem = self._problem(answer)
+        if problem is None:
+            return self._end(Ending.FINISHED, answer)
+        ending, text = problem
+        if ending in self._nudged:
+            return self._end(ending, why=text)
+        self._nudged.add(ending)
+        self._say(f"{text[0].upper()}{text[1:]}.")
+        return None
+
+    def _problem(self, answer: str) -> tuple[Ending, str] | None:
+        """Return why an answer is none."""
+        if self._needs_evidence and not self._has_evidence:
+            return Ending.NO_EVIDENCE, "no tool has shown anything yet: use one before you answer"
+        if (verdict := judge(answer, (self._asked,))) is not None:
+            return Ending.BAD_ANSWER, f"the answer is {verdict.value}: answer the goal itself"
+        texts = [observed.result.text for observed in self._result.steps]
+        if self._needs_evidence and (why := ungrounded(answer, self._asked, texts)):
+            return Ending.UNGROUNDED, f"{why}: answer from the results only"
+        return None
+
+    async def _concluded(self) -> LoopResult:
+        """Ask for the best answer from what was gathered, with no tool on offer."""
+        if self._needs_evidence and not self._has_evidence:
+            return self._end(Ending.NO_EVIDENCE, why="nothing was found out that could answer the goal")
+        self._say(prompt("conclude"))
+        asked = await self._ask(_CONCLUSION)
+        try:
+            answer = str(read_object(asked.text).get("answer") or "")
+        except StepError as error:
+            return self._end(Ending.FORMAT, why=str(error))
+        if (problem := self._problem(answer)) is not None:
+            return self._end(problem[0], why=problem[1])
+        return self._end(Ending.CONCLUDED, answer)
+
+    def _end(self, ending: Ending, answer: str = "", why: str = "") -> LoopResult:
+        self._result.ending, self._result.answer, self._result.why = ending, answer, why
+        return self._result
+
+    def _say(self, text: str) -> None:
+        self._dialogue.append(Message("user", text))
+
+    def _messages(self) -> list[Message]:
+        """The rules, the goal and the dialogue; where that is too long, the oldest results are shortened."""
+        rules = Message("system", act_prompt(list(self._schemas.values())))
+        dialogue = list(self._dialogue)
+        room = self._room_chars - len(self._goal)
+        for number, message in enumerate(dialogue[:-2]):
+            if sum(len(other.content) for other in dialogue) <= room:
+                break
+            dialogue[number] = Message(message.role, _head_and_tail(message.content, 300))
+        return [rules, *self._history, Message("user", self._goal), *dialogue]
+
+
+def _called(answer: Answer) -> Step | None:
+    """Return the step that came as a call of a function, where the server speaks so."""
+    if not answer.tool_calls:
+        return None
+    call = answer.tool_calls[0]
+    arguments = read_object(call.arguments) if call.arguments.strip() not in ("", "{}") else {}
+    return Step(answer.text.strip()[:300], call.name, arguments)
+
+
+def _head_and_tail(text: str, limit: int) -> str:
+    """Return a text of at most about `limit` characters: its beginning and its end."""
+    if len(text) <= limit:
+        return text
+    head = limit * 2 // 3
+    tail = limit - head
+    return f"{text[:head]}\n... {len(text) - limit} characters left out ...\n{text[-tail:]}"

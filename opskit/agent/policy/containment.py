@@ -1,0 +1,151 @@
+"""Which file a word of a command names, and whether the agent may read it without asking."""
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
+from urllib.parse import urlsplit
+
+from opskit.agent.policy.decision import Objection
+from opskit.agent.policy.rules import PolicyRules, ShippedRules
+from opskit.diagnose.secret_names import promises_secret
+
+#: A folder with more than this is not searched for secrets to its end.
+MAX_ENTRIES = 20_000
+_DELIMITERS = re.compile(r"[=@:,;|\s]+")
+#: Kinds of files whose name tells what is in them: code that is called `password_reset.py` is no password.
+_DATA_SUFFIXES = frozenset(
+    {"", ".txt", ".json", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf", ".xml", ".properties", ".bak"}
+)
+_HARMLESS = frozenset({"/dev/null", "-"})
+#: What curl would expand or read as another host stays out.
+_URL = re.compile(r"[A-Za-z0-9_./:?&=%-]+")
+
+
+class Containment:
+    """Judges words by the folder that the agent may read. Without a workspace no path is inside.
+
+    `remote`: the words are for another machine, whose files cannot be looked at from here.
+    """
+
+    def __init__(self, workspace: Path | None, rules: PolicyRules, *, remote: bool = False) -> None:
+        self._rules = rules
+        self._remote = remote
+        self.root = None if workspace is None or remote else Path(os.path.realpath(workspace))
+
+    def objection(self, kind: str, word: str) -> Objection | None:
+        """Return why a word of this kind asks."""
+        if kind in ("path", "file"):
+            inside = self.path_objection(word) or self._text_objection(word, missing=True)
+            return inside or (self._folder_objection(word) if kind == "file" else None)
+        if kind == "revision":
+            paths = (word, *word.split(":")[1:])
+            return next(filter(None, map(self.path_objection, paths)), None)
+        if kind == "local_api":
+            return (
+                None if self._is_local_api(word) else Objection("address", f"{word} is no node or agent here")
+            )
+        if not self._rules.shipped.kinds[kind].fullmatch(word):
+            return Objection("operand", f"{word} is not a word that is known here")
+        return self._text_objection(word, missing=kind != "text")
+
+    def free(self, word: str) -> bool:
+        """Tell whether a wildcard may take the word: it is no option and names nothing outside."""
+        return (
+            not word.startswith("-")
+            and (
+                self._text_objection(word, missing=True)
+                or (self.path_objection(word) if self.root is not None else None)
+            )
+            is None
+        )
+
+    def path_objection(self, word: str) -> Objection | None:
+        """Judge a word that the program opens as a file."""
+        if word in _HARMLESS:
+            return None
+        if self._remote:
+            return Objection("outside-workspace", f"{word} is a path on the other machine")
+        if self.root is None:
+            return Objection("no-workspace", f"{word} is a path, and `agent.workspace` is not set")
+        real = Path(os.path.realpath(self.root / word))
+        if word.startswith("~") or not real.is_relative_to(self.root):
+            return Objection("outside-workspace", f"{word} is outside of {self.root}")
+        written = Path(os.path.normpath(self.root / word))
+        names = {*real.relative_to(self.root).parts, *_parts_below(self.root, written)}
+        if any(is_secret_name(name, self._rules.shipped) for name in names):
+            return Objection("secret", f"{word} has a name that promises a secret")
+        try:
+            mode = real.stat().st_mode
+        except OSError:
+            return None
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            return Objection("special-file", f"{word} is neither a file nor a folder")
+        return None
+
+    def _folder_objection(self, word: str) -> Objection | None:
+        """Judge a word of a program that follows the links in a folder."""
+        folder = self.root is not None and (self.root / word).is_dir()
+        return (
+            Objection("operand", f"{word} is a folder, and its links would be followed") if folder else None
+        )
+
+    def _text_objection(self, word: str, *, missing: bool) -> Objection | None:
+        """Judge a word that may name a file: as a whole, and each part behind `=`, `@`, `:` or a comma.
+
+        Without `missing` a path that leads to nothing is only text, such as `/api/tags` in a search.
+        """
+        root = self.root or Path("/")
+        for text in {word, *_DELIMITERS.split(word)} - {""}:
+            path = os.path.expanduser(text)  # noqa: PTH111 - an unknown user stays a name
+            leads_away = text.startswith(("/", "~")) or ".." in PurePath(text).parts
+            if self._remote:
+                if leads_away:
+                    return Objection("outside-workspace", f"{text} is a path on the other machine")
+            elif (leads_away and missing) or os.path.lexists(root / path):
+                objection = self.path_objection(path)
+                if objection is not None:
+                    return objection
+        return None
+
+    def secret_below(self, words: Iterable[str]) -> Objection | None:
+        """Judge a command that reads every file below the folders among its words, or below all of them."""
+        if self.root is None:
+            return None
+        entries = 0
+        for word in [word for word in words if os.path.lexists(self.root / word)] or ["."]:
+            for folder, folders, files in os.walk(self.root / word):
+                entries += len(folders) + len(files)
+                if entries > MAX_ENTRIES:
+                    return Objection("secret", f"{word} has too many files to look for secrets among them")
+                for name in (*files, *folders):
+                    if is_secret_name(name, self._rules.shipped):
+                        path = os.path.relpath(os.path.join(folder, name), self.root)  # noqa: PTH118
+                        return Objection("secret", f"it reads all files below {word}, {path} among them")
+        return None
+
+    def _is_local_api(self, word: str) -> bool:
+        if self._remote or not _URL.fullmatch(word):
+            return False
+        try:
+            parts = urlsplit(word)
+        except ValueError:
+            return False
+        return f"{parts.scheme}://{parts.netloc}" in self._rules.local_urls
+
+
+def _parts_below(root: Path, path: Path) -> tuple[str, ...]:
+    return path.relative_to(root).parts if path.is_relative_to(root) else ()
+
+
+def is_secret_name(name: str, rules: ShippedRules) -> bool:
+    """Tell whether a file or a folder of this name holds secrets."""
+    name = name.casefold()
+    if any(fnmatchcase(name, pattern) for pattern in rules.not_secrets):
+        return False
+    if any(fnmatchcase(name, pattern) for pattern in rules.secrets):
+        return True
+    path = PurePath(name)
+    return path.suffix in _DATA_SUFFIXES and promises_secret(path.stem)

@@ -1,0 +1,153 @@
+"""The policy: one command in, one decision out. It looks at files; it runs and changes nothing."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from opskit.agent.policy.arguments import ReadArguments, read_arguments
+from opskit.agent.policy.containment import Containment
+from opskit.agent.policy.decision import Decision, Objection, Ruling
+from opskit.agent.policy.identity import ProgramIdentity, identify, plain_names
+from opskit.agent.policy.repository import repository_objection
+from opskit.agent.policy.rules import CommandRule, PolicyRules, ShippedRules
+
+MAX_WORDS = 200
+MAX_CHARS = 32 * 1024
+MAX_WHY_CHARS = 300
+_EMPTY = CommandRule()
+#: A shell of the other machine that is not POSIX reads these inside quotes too.
+_NOT_QUOTED_EVERYWHERE = "\\'!"
+
+
+def decide(
+    argv: Sequence[str], workspace: Path | None, rules: PolicyRules, *, remote: bool = False
+) -> Decision:
+    """Decide about a command; what is denied is never asked about, what asks is never simply allowed.
+
+    `workspace` is the folder in which it would run, None when there is none. `remote`: it would run on
+    another machine, whose files cannot be looked at.
+    """
+    argv = tuple(argv)
+    if (problem := _malformed(argv)) is not None:
+        return Decision(Ruling.DENY, f"deny.{problem.rule}", problem.why, argv)
+    try:
+        return _decision(argv, workspace, rules, remote=remote)
+    except OSError as exc:
+        # A folder that may not be searched, or a link that went away between two looks at it.
+        why = f"{exc.filename}: {exc.strerror}"[:MAX_WHY_CHARS]
+        return Decision(Ruling.ASK, "ask.cannot-be-judged", why, argv)
+
+
+def _decision(argv: tuple[str, ...], workspace: Path | None, rules: PolicyRules, *, remote: bool) -> Decision:
+    containment = Containment(workspace, rules, remote=remote)
+    program = identify(argv, rules, containment.root, remote=remote)
+    rule = rules.shipped.programs.get(program.name)
+    reading = read_arguments(
+        program.name, program.words, rule or rules.shipped.watched.get(program.name, _EMPTY)
+    )
+    user = False
+    if (refusal := _denied(program, reading, rules)) is not None:
+        ruling, reason = Ruling.DENY, refusal
+    elif (wish := _rule_of_user(argv[0], program, rules, containment)) is not None:
+        ruling, reason = wish
+        user = ruling is Ruling.ALLOW
+    elif rule is None:
+        known = program.name in rules.shipped.watched
+        why = "can change something" if known else "is not a program that opskit knows as harmless"
+        ruling, reason = Ruling.ASK, program.objection or Objection("unknown-program", f"{argv[0]} {why}")
+    else:
+        objection = next(
+            _objections(argv, program, reading, containment, shipped=rules.shipped, remote=remote), None
+        )
+        ruling = Ruling.ALLOW if objection is None else Ruling.ASK
+        reason = objection or Objection(reading.command.replace(" ", "."), f"{reading.command} only reads")
+    return Decision(
+        ruling,
+        f"{ruling}.{reason.rule}",
+        reason.why[:MAX_WHY_CHARS],
+        argv,
+        program.path,
+        network=user or reading.rule.network,
+        unconfined=reading.rule.unconfined,
+        user=user,
+    )
+
+
+def _malformed(argv: Sequence[str]) -> Objection | None:
+    if not argv or not argv[0]:
+        return Objection("empty", "there is no program")
+    if len(argv) > MAX_WORDS or sum(map(len, argv)) > MAX_CHARS:
+        return Objection("too-long", f"more than {MAX_WORDS} words or {MAX_CHARS} characters")
+    if not all(word.isprintable() for word in argv):
+        return Objection(
+            "control-character", "a word holds a newline or another character that cannot be shown"
+        )
+    return None
+
+
+def _denied(program: ProgramIdentity, reading: ReadArguments, rules: PolicyRules) -> Objection | None:
+    for name in program.names:
+        for plain in plain_names(name):
+            if plain in rules.shipped.denied:
+                group, why = rules.shipped.denied[plain]
+                return Objection(group, f"{name} {why}")
+    if program.untrusted is not None:
+        return program.untrusted
+    if reading.denied is not None:
+        return reading.denied
+    for index, pattern in enumerate(rules.deny):
+        if pattern.matches(program.names, program.words):
+            return Objection(f"user[{index}]", f"agent.policy.deny has {pattern.text!r}")
+    return None
+
+
+def _rule_of_user(
+    word: str, program: ProgramIdentity, rules: PolicyRules, containment: Containment
+) -> tuple[Ruling, Objection] | None:
+    for ruling, patterns in ((Ruling.ASK, rules.ask), (Ruling.ALLOW, rules.allow)):
+        for index, pattern in enumerate(patterns):
+            if ruling is Ruling.ASK:
+                matches = pattern.matches(program.names, program.words)
+            else:
+                name = program.name if program.objection is None else word
+                matches = pattern.matches((name,), program.words, containment.free)
+            if matches:
+                return ruling, Objection(f"user[{index}]", f"agent.policy.{ruling} has {pattern.text!r}")
+    return None
+
+
+def _objections(
+    argv: Sequence[str],
+    program: ProgramIdentity,
+    reading: ReadArguments,
+    containment: Containment,
+    *,
+    shipped: ShippedRules,
+    remote: bool,
+) -> Iterator[Objection]:
+    """Yield why a command of a known program asks, the first reason first."""
+    if program.objection is not None:
+        yield program.objection
+    if reading.objection is not None:
+        yield reading.objection
+    if reading.rule.here and containment.root is None:
+        yield Objection(
+            "no-workspace", f"{reading.command} reads the working folder, and there is no workspace"
+        )
+    if remote and any(char in word for word in argv for char in _NOT_QUOTED_EVERYWHERE):
+        yield Objection("remote-quoting", "a word holds a character that not every shell takes literally")
+    for kind, word in (*reading.operands, *reading.values):
+        objection = containment.objection(kind, word)
+        if objection is not None:
+            yield objection
+    if reading.reads_all:
+        objection = containment.secret_below(word for _, word in reading.operands)
+        if objection is not None:
+            yield objection
+    if reading.rule.repository and (root := containment.root) is not None:
+        folders = [word for kind, word in reading.values if kind == "path"]
+        if len(folders) > 1:
+            yield Objection("repository", "of several -C each begins in the folder of the one before")
+        for folder in (".", *folders):
+            objection = repository_objection((root / folder).resolve(), root, shipped)
+            if objection is not None:
+                yield objection

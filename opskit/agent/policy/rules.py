@@ -1,0 +1,151 @@
+"""The rules: those that opskit ships, which are data in `rules.yaml`, and those of the configuration."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from opskit.config.command_pattern import CommandPattern, command_pattern
+from opskit.config.schema import Config
+from opskit.config.yaml import parse
+from opskit.system.host import is_loopback
+
+_FILE = Path(__file__).with_name("rules.yaml")
+#: `-n=number`: the names of a flag, and the kind of its value.
+_FLAG = re.compile(r"(?P<names>[^=?]+)(?:(?P<optional>\??)=(?P<kind>\w+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class FlagRule:
+    """A flag that may be used. Without a kind it takes no value; an optional value is attached to it."""
+
+    kind: str = ""
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRule:
+    """What may be written after a program or one of its commands. `rules.yaml` explains each word."""
+
+    flags: Mapping[str, FlagRule] = field(default_factory=dict)
+    denied: frozenset[str] = frozenset()
+    operands: tuple[str, ...] = ()
+    repeated: bool = False
+    requires: tuple[frozenset[str], ...] = ()
+    commands: Mapping[str, "CommandRule"] = field(default_factory=dict)
+    asks: frozenset[str] | None = None
+    reads_all: frozenset[str] | None = None
+    plain: bool = False
+    dashless: bool = False
+    here: bool = False
+    network: bool = False
+    unconfined: bool = False
+    bare: bool = False
+    repository: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedRules:
+    """The rules of opskit. `denied` has the group and the reason of each name."""
+
+    kinds: Mapping[str, re.Pattern[str]]
+    secrets: tuple[str, ...]
+    not_secrets: tuple[str, ...]
+    denied: Mapping[str, tuple[str, str]]
+    multicall: frozenset[str]
+    git_settings: Mapping[str, frozenset[str]]
+    programs: Mapping[str, CommandRule]
+    watched: Mapping[str, CommandRule]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRules:
+    """All rules, and the folders in which programs are looked up.
+
+    `local_urls` are the origins of the configured nodes and agents of this machine.
+    """
+
+    shipped: ShippedRules
+    search_path: tuple[str, ...]
+    deny: tuple[CommandPattern, ...] = ()
+    ask: tuple[CommandPattern, ...] = ()
+    allow: tuple[CommandPattern, ...] = ()
+    local_urls: frozenset[str] = frozenset()
+
+
+def policy_rules(config: Config, environ: Mapping[str, str]) -> PolicyRules:
+    """Return the rules of opskit with those of the configuration."""
+    policy = config.agent.policy
+    urls = (*(node.url for node in config.nodes), *(agent.url for agent in config.agents))
+    return PolicyRules(
+        shipped=shipped_rules(),
+        search_path=tuple(part for part in environ.get("PATH", "").split(":") if part.startswith("/")),
+        deny=tuple(map(command_pattern, policy.deny)),
+        ask=tuple(map(command_pattern, policy.ask)),
+        allow=tuple(map(command_pattern, policy.allow)),
+        local_urls=frozenset(
+            f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, filter(is_loopback, urls))
+        ),
+    )
+
+
+@cache
+def shipped_rules() -> ShippedRules:
+    """Read the file of the package."""
+    data: Any = parse(_FILE.read_bytes(), _FILE.name).data
+    return ShippedRules(
+        kinds={name: re.compile(text, re.ASCII | re.DOTALL) for name, text in data["kinds"].items()},
+        secrets=tuple(data["secrets"]),
+        not_secrets=tuple(data["not_secrets"]),
+        denied={
+            name.casefold(): (group, entry["why"])
+            for group, entry in data["denied"].items()
+            for name in entry["names"].replace('"', "").split()
+        },
+        multicall=frozenset(data["multicall"]),
+        git_settings={section: frozenset(keys) for section, keys in data["git_settings"].items()},
+        programs={name: _rule(raw, CommandRule()) for name, raw in data["programs"].items()},
+        watched={name: _rule(raw, CommandRule()) for name, raw in data["watched"].items()},
+    )
+
+
+def _rule(raw: Mapping[str, Any], parent: CommandRule) -> CommandRule:
+    """Return the rule of a program, or of a command that takes the flags of its parent too."""
+    operands: Sequence[str] = raw.get("operands", ())
+    reads_all = raw.get("reads_all")
+    own = CommandRule(
+        flags={**parent.flags, **_flags(raw.get("flags", ""))},
+        denied=parent.denied | _names(raw.get("denied", "")),
+        operands=tuple(kind.removesuffix("...") for kind in operands),
+        repeated=bool(operands) and operands[-1].endswith("..."),
+        requires=tuple(frozenset(names.split("|")) for names in raw.get("requires", ())),
+        asks=frozenset(raw["asks"].split()) if "asks" in raw else None,
+        reads_all=None if reads_all is None else _names("" if reads_all == "always" else reads_all),
+        plain=raw.get("plain", parent.plain),
+        dashless=raw.get("dashless", False),
+        here=raw.get("here", parent.here),
+        network=raw.get("network", parent.network),
+        unconfined=raw.get("unconfined", parent.unconfined),
+        bare=raw.get("bare", False),
+        repository=raw.get("repository", parent.repository),
+    )
+    commands = {name: _rule(inner or {}, own) for name, inner in raw.get("commands", {}).items()}
+    return replace(own, commands=commands)
+
+
+def _flags(text: str) -> dict[str, FlagRule]:
+    flags: dict[str, FlagRule] = {}
+    for word in text.split():
+        match = _FLAG.fullmatch(word)
+        if match is None:
+            raise ValueError(f"{_FILE.name}: {word} is no flag")
+        rule = FlagRule(match["kind"] or "", bool(match["optional"]))
+        flags |= dict.fromkeys(match["names"].split("|"), rule)
+    return flags
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name for word in text.split() for name in word.split("|"))

@@ -1,0 +1,161 @@
+"""`run_terminal_cmd` and `ssh_run`: one program with its arguments, here or on a host, by the policy."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, WithJsonSchema
+
+from opskit.agent.policy.decide import MAX_CHARS, MAX_WORDS, decide
+from opskit.agent.policy.decision import Decision, Ruling
+from opskit.agent.policy.identity import program_path
+from opskit.agent.policy.rules import PolicyRules
+from opskit.agent.tools.child import ChildRunner
+from opskit.agent.tools.tool import NeedsApproval, ToolResult, refused
+from opskit.config.fields import parameters
+from opskit.config.schema import VictoriaConfig
+
+_FOR_A_SHELL = frozenset(";&|<>()`$*?[\n")
+_IN_QUOTES = frozenset("`$")
+_CONNECT_S = 10
+_SSH_OPTIONS = (
+    "BatchMode=yes",
+    "StrictHostKeyChecking=yes",
+    "UpdateHostKeys=no",
+    "ClearAllForwardings=yes",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "PermitLocalCommand=no",
+    "ControlMaster=no",
+    "ControlPath=none",
+    "RequestTTY=no",
+    "EscapeChar=none",
+    f"ConnectTimeout={_CONNECT_S}",
+)
+
+CommandText = Annotated[
+    Annotated[str, Field(max_length=MAX_CHARS)]
+    | Annotated[list[Annotated[str, Field(max_length=MAX_CHARS)]], Field(max_length=MAX_WORDS)],
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 4096,
+            "description": "one program and its arguments; no pipes, no redirection, no variables",
+        }
+    ),
+]
+
+
+@parameters
+class CommandArguments:
+    """A command; a list of words is taken too."""
+
+    command: CommandText
+
+
+@parameters
+class RemoteArguments:
+    """A command for a configured host."""
+
+    host: Annotated[str, Field(strict=True, min_length=1, max_length=256)]
+    command: CommandText
+
+
+class RunTerminalCommand:
+    """Runs a command on this machine."""
+
+    name = "run_terminal_cmd"
+    description = (
+        "Run one program that only reads, such as `docker ps -a`, `tail -n 50 app.log` or `df -h`, in the "
+        "workspace. There is no shell. Other commands need the approval of a person."
+    )
+    arguments = CommandArguments
+
+    def __init__(self, workspace: Path | None, rules: PolicyRules, child: ChildRunner) -> None:
+        self._workspace = workspace
+        self._rules = rules
+        self._child = child
+
+    async def run(self, arguments: CommandArguments, approved: tuple[str, ...] | None) -> ToolResult:
+        try:
+            argv = command_words(arguments.command)
+        except ValueError as exc:
+            return ToolResult(f"not run: {exc}", ok=False)
+        decision = decide(argv, self._workspace, self._rules)
+        if decision.ruling is Ruling.DENY:
+            return refused(decision)
+        if decision.ruling is Ruling.ASK:
+            if approved != decision.argv:
+                raise NeedsApproval(decision.argv, decision.rule, decision.why)
+            decision = replace(decision, network=True, user=True)
+        return _with_evidence(await self._child.run(decision), decision, decision.argv)
+
+
+class RunOverSsh:
+    """Runs a command on a host that the configuration names."""
+
+    name = "ssh_run"
+    arguments = RemoteArguments
+
+    def __init__(self, config: VictoriaConfig, rules: PolicyRules, child: ChildRunner) -> None:
+        self._config = config
+        self._rules = rules
+        self._child = child
+        hosts = ", ".join(config.ssh_hosts)
+        self.description = (
+            f"Run one program that only reads, such as `df -h`, on one of these hosts: {hosts}."
+        )
+
+    async def run(self, arguments: RemoteArguments, approved: tuple[str, ...] | None) -> ToolResult:
+        try:
+            argv = command_words(arguments.command)
+        except ValueError as exc:
+            return ToolResult(f"not run: {exc}", ok=False)
+        shown = ("ssh", arguments.host, *argv)
+        if arguments.host not in self._config.ssh_hosts:
+            why = f"{arguments.host!r} is not in `agent.ssh_hosts`"
+            return refused(Decision(Ruling.DENY, "deny.host", why, shown))
+        decision = decide(argv, None, self._rules, remote=True)
+        if decision.ruling is Ruling.DENY:
+            return refused(replace(decision, argv=shown))
+        if decision.ruling is Ruling.ASK and approved != shown:
+            raise NeedsApproval(shown, decision.rule, decision.why)
+        ssh = program_path("ssh", self._rules.search_path)
+        if ssh is None:
+            return ToolResult("ssh: it is not installed", ok=False)
+        file = ["-F", self._config.ssh_config] if self._config.ssh_config is not None else []
+        options = [word for option in _SSH_OPTIONS for word in ("-o", option)]
+        command = [ssh, *file, *options, "-n", "--", arguments.host, shlex.join(argv)]
+        return _with_evidence(await self._child.output(command), decision, shown)
+
+
+def command_words(command: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the words of a command. Raises ValueError for what only a shell understands."""
+    if not isinstance(command, str):
+        return tuple(command)
+    quote = ""
+    escaped = False
+    for char in command.strip():
+        if escaped:
+            escaped = False
+        elif char == "\\" and quote != "'":
+            escaped = True
+        elif char == quote:
+            quote = ""
+        elif not quote and char in "'\"":
+            quote = char
+        elif (not quote and char in _FOR_A_SHELL) or (quote == '"' and char in _IN_QUOTES):
+            raise ValueError(
+                f"{char!r} is for a shell, and there is none: one program, words in single quotes"
+            )
+    try:
+        return tuple(shlex.split(command))
+    except ValueError as exc:
+        raise ValueError("a quote is not closed") from exc
+
+
+def _with_evidence(result: ToolResult, decision: Decision, argv: Sequence[str]) -> ToolResult:
+    return replace(result, evidence={**result.evidence, "argv": list(argv), "rule": decision.rule})

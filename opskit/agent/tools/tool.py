@@ -1,0 +1,58 @@
+"""What every tool of the agent is: a name, a description for a model, its arguments, and a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from opskit.agent.policy.decision import Decision
+
+#: The tool that ends a run with its answer.
+FINISH = "finish"
+#: A tool never gives a model more words about a refusal than these: the model is to go on without it.
+_REFUSED = "The host refused this: {why} (rule {rule}). It was not run. Use other evidence, or finish."
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What came of a call. `text` is for the model; `truncated`: there was more of it.
+
+    `evidence` is for trace and audit: the command, its exit status, the rule that decided.
+    """
+
+    text: str
+    ok: bool = True
+    truncated: bool = False
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+class NeedsApproval(Exception):  # noqa: N818 - it reads as what it is
+    """A person has to allow exactly this command before it is run."""
+
+    def __init__(self, argv: tuple[str, ...], rule: str, why: str) -> None:
+        super().__init__(why)
+        self.argv = argv
+        self.rule = rule
+        self.why = why
+
+
+class Tool(Protocol):
+    """One thing that the agent can do. `arguments` is a class that pydantic checks and describes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def arguments(self) -> type: ...
+
+    async def run(self, arguments: Any, approved: tuple[str, ...] | None) -> ToolResult:
+        """Do it; `approved` is the exact command that a person allowed. Raises NeedsApproval."""
+        ...
+
+
+def refused(decision: Decision) -> ToolResult:
+    """Return the fixed text after a refusal."""
+    text = _REFUSED.format(why=decision.why, rule=decision.rule)
+    return ToolResult(text, ok=False, evidence={"argv": list(decision.argv), "rule": decision.rule})

@@ -1,0 +1,231 @@
+"""`opskit chat`: goal after goal, through Victoria when she answers, else here (SPEC D9, A6)."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opskit.cli import context, render
+from opskit.cli.options import ConfigOption, DebugOption, SandboxOption, VerboseOption
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from opskit.agent.step import Step
+    from opskit.app import App
+    from opskit.engine import RunResult
+    from opskit.providers.base import Message
+
+_HISTORY_NAME = "chat_history"
+_PAIRS = 30
+#: A server that is restarted is waited for; its runs are kept meanwhile.
+_PATIENCE_S = 60.0
+_COMMANDS = {
+    "/status": "the nodes and their models",
+    "/model": "the model to ask first (`/model NAME`; `/model` alone: the default)",
+    "/trace": "where the time of the last answer went",
+    "/history": "the conversation so far",
+    "/debug": "tagged log lines on or off",
+    "/help": "these commands",
+    "/quit": "leave (Ctrl-D too)",
+}
+
+
+def chat(
+    local: Annotated[bool, typer.Option("--local", help="Answer in this process, without Victoria.")] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The model to ask first.", show_default=False)
+    ] = None,
+    sandbox: SandboxOption = False,
+    config: ConfigOption = None,
+    verbose: VerboseOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Talk with Victoria, or with the models of this machine. Ctrl-C ends an answer, Ctrl-D the chat."""
+    del debug  # read by main
+    context.run(_chat(local, model, sandbox, config, verbose=verbose))
+
+
+async def _chat(local: bool, model: str | None, sandbox: bool, config: str | None, *, verbose: bool) -> None:
+    from opskit.agent.victoria import Victoria
+    from opskit.cli.inputs import name_of_model
+
+    async with context.configured(config, sandbox=sandbox) as loaded:
+        lines = _LogLines(verbose or loaded.debug)
+        async with context.application(loaded, config, sink=lines) as app:
+            app.engine.solver = Victoria(app, on_step=_show_step)
+            conversation = _Conversation(app, "local" if local else "auto", name_of_model(model), lines)
+            ask = _reader(app)
+            while (text := await ask()) is not None:
+                if text.startswith("/"):
+                    if not await conversation.command(text):
+                        return
+                elif text:
+                    await conversation.answer(text)
+
+
+class _LogLines:
+    """Tagged lines on stderr, while they are switched on."""
+
+    def __init__(self, shown: bool) -> None:
+        self.shown = shown
+
+    def __call__(self, line: str) -> None:
+        if self.shown:
+            render.note(line)
+
+
+class _Conversation:
+    """What was said, and what the next goal is asked with."""
+
+    def __init__(self, app: "App", where: str, model: str | None, lines: _LogLines) -> None:
+        from opskit.llm.answer import Session
+        from opskit.tags import new_correlation_id
+
+        self._app = app
+        self._where = where
+        self._model = model
+        self._lines = lines
+        self._history: list[Message] = []
+        self._session: Session = Session()
+        self._session_id = new_correlation_id()
+        self._last_id: str | None = None
+
+    async def answer(self, text: str) -> None:
+        """Answer a goal; Ctrl-C ends the answer, not the chat."""
+        import asyncio
+        import signal
+
+        from opskit.engine import RunFailed
+        from opskit.providers.base import Message
+
+        work = asyncio.ensure_future(self._result(text))
+        before = signal.getsignal(signal.SIGINT)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, work.cancel)
+        try:
+            result = await work
+        except RunFailed as failed:
+            self._last_id = str(failed.document["correlation_id"])
+            render.error(failed, as_json=False)
+            return
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise
+            render.note("interrupted")
+            return
+        finally:
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, before)
+        self._last_id = result.correlation_id
+        self._history += [Message("user", text), Message("assistant", result.output)]
+        del self._history[: -2 * _PAIRS]
+        for note in result.notes:
+            render.note(f"note: {note}")
+        render.note(f"[{result.method} · {result.model} on {result.node} · {result.seconds:.2f} s]")
+
+    async def _result(self, text: str) -> "RunResult":
+        import contextlib
+
+        from opskit.engine import Goal, RunResult
+
+        goal = Goal(
+            text,
+            self._where,
+            self._model,
+            history=tuple(self._history),
+            session_id=self._session_id,
+            patience_s=_PATIENCE_S,
+        )
+        shown = False
+        stream = self._app.engine.stream(goal, self._session, render.note)
+        async with contextlib.aclosing(stream) as items:
+            async for item in items:
+                if isinstance(item, RunResult):
+                    render.line("" if shown else item.output.strip("\n"))
+                    return item
+                shown = True
+                render.piece(item)
+        raise AssertionError("a run ends with a result or raises")
+
+    async def command(self, text: str) -> bool:
+        """Do what a line with a slash says; False ends the chat."""
+        name, _, argument = text.partition(" ")
+        match name:
+            case "/quit" | "/exit" | "/q":
+                return False
+            case "/model":
+                from opskit.cli.inputs import name_of_model
+
+                self._model = name_of_model(argument.strip() or None)
+                render.line(f"the model to ask first: {self._model or 'chosen by the router'}")
+            case "/history":
+                for line in self._history:
+                    render.paragraph(f"{line.role}: ", line.content)
+            case "/debug":
+                self._lines.shown = not self._lines.shown
+                render.line(f"log lines are {'on' if self._lines.shown else 'off'}")
+            case "/status":
+                from opskit.agent.evidence import ListModels, NoArguments
+
+                render.line((await ListModels(self._app).run(NoArguments(), None)).text)
+            case "/trace":
+                self._trace()
+            case _:
+                for command, meaning in _COMMANDS.items():
+                    render.line(f"{command:<10} {meaning}")
+        return True
+
+    def _trace(self) -> None:
+        from opskit.cli.trace import draw
+
+        found = None if self._last_id is None else self._app.traces.store.find(self._last_id)
+        if found is None:
+            render.line("nothing was answered yet")
+        else:
+            draw(found)
+
+
+def _show_step(step: "Step") -> None:
+    import json
+
+    arguments = json.dumps(step.args, ensure_ascii=False) if step.args else ""
+    render.note(f"step: {step.tool} {render.printable(arguments)}")
+
+
+def _reader(app: "App") -> "Callable[[], Awaitable[str | None]]":
+    """Return what reads the next line; None at the end. Without a terminal lines come from standard input."""
+    if not sys.stdin.isatty():
+        return _piped
+    from pathlib import Path
+
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import FileHistory
+
+    path = Path(app.folder) / _HISTORY_NAME
+    path.touch(mode=0o600)
+    session: PromptSession[str] = PromptSession(
+        history=FileHistory(str(path)),
+        completer=WordCompleter(list(_COMMANDS), sentence=True),
+        complete_while_typing=False,
+    )
+    render.note("Ctrl-D leaves, /help shows the commands")
+
+    async def typed() -> str | None:
+        while True:
+            try:
+                return (await session.prompt_async("> ")).strip()
+            except KeyboardInterrupt:
+                continue  # Ctrl-C empties the line
+            except EOFError:
+                return None
+
+    return typed
+
+
+async def _piped() -> str | None:
+    import asyncio
+
+    line = await asyncio.to_thread(sys.stdin.readline)
+    return line.strip() if line else None

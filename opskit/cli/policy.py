@@ -1,0 +1,59 @@
+"""`opskit policy check`: what would happen to a command of the agent, by which rule, and why."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opskit.cli import context, render
+from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+
+app = typer.Typer(help="What the agent may do on this machine.", no_args_is_help=True)
+
+
+@app.callback()
+def policy() -> None:
+    """What the agent may do on this machine."""
+
+
+@app.command()
+def check(
+    command: Annotated[
+        list[str], typer.Argument(metavar="-- CMD ARG...", help="The command, as it would be run.")
+    ],
+    workspace: Annotated[
+        str | None,
+        typer.Option(
+            "--workspace",
+            metavar="DIR",
+            help="Use this folder instead of `agent.workspace`.",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Say whether the agent may run a command: allow, ask or deny, which rule decides, and why.
+
+    Nothing is run. Exit status 0 for allow, 3 for ask, 1 for deny.
+    """
+    del debug  # read by main
+    from opskit.agent.policy.check import checked
+
+    loaded = context.load_config(config)
+    folder = loaded.agent.workspace if workspace is None else workspace
+    at = None if folder is None else Path(folder) if workspace is not None else loaded.located(folder)
+    report = checked(command, at, loaded, os.environ)
+    (finding,) = report.findings
+    if json:
+        decision = {"decision": finding.state, "rule": finding.evidence["rule"], "why": finding.detail}
+        render.document({**report.as_json(), **decision})
+    else:
+        render.line(render.printable(f"{finding.state:5} {finding.target}"))
+        render.line(render.printable(f"rule  {finding.evidence['rule']}"))
+        render.line(render.printable(f"why   {finding.detail}"))
+        if finding.remedy:
+            render.line(render.printable(f"next  {finding.remedy}"))
+    raise typer.Exit(int(report.exit))

@@ -1,0 +1,109 @@
+"""`opskit serve victoria`: the agent as a server."""
+
+from typing import Annotated
+
+import typer
+
+from opskit.cli import context, render
+from opskit.cli.options import ConfigOption, DebugOption, SandboxOption, VerboseOption
+from opskit.errors import OpskitError, UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Run an agent as a server.")
+_PORT = 8010
+
+
+@app.command("victoria")
+def victoria(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = _PORT,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OPSKIT_SERVE_TOKEN", help="What clients must send as a bearer token.", show_default=False
+        ),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Runs that are under way at once.")] = 2,
+    drain: Annotated[float, typer.Option(min=0, help="Seconds that runs get to end on SIGTERM.")] = 30.0,
+    sandbox: SandboxOption = False,
+    config: ConfigOption = None,
+    verbose: VerboseOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Serve Victoria: POST /run, GET /run/status/ID, /run/events/ID, /status, /health, /metrics, /docs."""
+    del debug  # read by main
+    loopback = host in ("localhost", "127.0.0.1", "::1")
+    if not loopback and not token:
+        raise UsageError(
+            f"an address that others can reach ({host}) needs a token",
+            remedy="set OPSKIT_SERVE_TOKEN, or listen on 127.0.0.1",
+        )
+    context.run(_serve(host, port, token, concurrency, drain, sandbox, config, verbose=verbose))
+
+
+async def _serve(
+    host: str,
+    port: int,
+    token: str | None,
+    concurrency: int,
+    drain_s: float,
+    sandbox: bool,
+    config: str | None,
+    *,
+    verbose: bool,
+) -> None:
+    import asyncio
+    import contextlib
+    import signal
+    from collections.abc import Iterator
+
+    try:
+        import uvicorn
+
+        from opskit.server import victoria as api
+        from opskit.server.run_store import RunStore, open_database
+        from opskit.server.runs import Runs
+    except ImportError as error:
+        raise OpskitError(
+            "CONFIG_001", "the parts of a server are not installed", remedy="`pip install 'opskit[serve]'`"
+        ) from error
+    from pathlib import Path
+
+    from opskit.system.network import listening_socket
+
+    async with context.opened(config, verbose=verbose, sandbox=sandbox) as app:
+        try:
+            listener = listening_socket(host, port)
+        except OSError as error:
+            raise OpskitError(
+                "COMM_002",
+                f"{host}:{port} cannot be listened on: {error.strerror}",
+                remedy=f"`opskit diagnose network` names who holds port {port}; `--port N` takes another",
+            ) from error
+        bound = listener.getsockname()[1]
+        store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), f"{host}:{bound}")
+        server = api.VictoriaServer(app, lambda made: Runs(store, made.work, concurrency=concurrency))
+        asgi = api.create_app(server, token=token, hosts=api.loopback_names(host), drain_s=drain_s)
+
+        class Server(uvicorn.Server):
+            @contextlib.contextmanager
+            def capture_signals(self) -> Iterator[None]:
+                """Leave signals to the command: uvicorn would end the process before all is closed."""
+                yield
+
+        running = Server(
+            uvicorn.Config(
+                asgi,
+                log_level="warning",
+                access_log=False,
+                lifespan="on",
+                timeout_graceful_shutdown=int(drain_s) + 5,
+                server_header=False,
+            )
+        )
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, setattr, running, "should_exit", True)
+        render.note(f"victoria listens on http://{host}:{bound} (Ctrl-C or SIGTERM ends it)")
+        try:
+            await running.serve(sockets=[listener])
+        finally:
+            store.close()

@@ -1,0 +1,146 @@
+"""Restores of a backup that were begun and have not ended: until they are, their folders are half restored.
+
+The record of a restore is a pointer in the folder that is restored: a restored configuration may move the
+folder of archives, and never the target.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opskit.config.schema import Config
+from opskit.facts.compose_project import compose_files
+from opskit.system.lock import is_locked
+
+if TYPE_CHECKING:
+    from opskit.facts.survey import Survey
+
+#: What a restore writes beside the files that it replaces has names that begin so; none is ever archived.
+TRACE = ".opskit-restore"
+#: A file in the target that holds the path of the safety archive while the restore is not complete.
+POINTER = TRACE
+#: Its name while that archive is written, and nothing in the target has changed.
+HALF_POINTER = f"{POINTER}.tmp"
+#: A link in the folder of archives that leads to a target which is not the root: `--to` may name any.
+TARGET_LINK = ".restoring"
+#: Held, in the folder of archives, by the process that makes or restores a backup.
+LOCK = ".lock"
+#: More than a path may have.
+_POINTER_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupFolders:
+    """The folder that archives are made of, the one in which they lie, and those of the stack's own files.
+
+    All are absolute and free of links. An unfinished restore is looked for in each but the archives, and
+    above, so that a restored `opskit.yaml` which moves the first two cannot hide it.
+    """
+
+    root: Path
+    archives: Path
+    of_stack: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnfinishedRestore:
+    """`safety` is the archive of what is replaced in `target`; None where the pointer cannot be read.
+
+    `owner` is the user id of whoever restores.
+    """
+
+    target: Path
+    pointer: Path
+    owner: int
+    safety: Path | None
+
+    @property
+    def has_begun(self) -> bool:
+        """Return False while what will be replaced is being kept, and nothing has changed."""
+        return self.pointer.name == POINTER
+
+    @property
+    def is_running(self) -> bool:
+        """Return True while the process that restores is alive: nothing was interrupted."""
+        return self.safety is not None and self.safety.is_absolute() and is_locked(self.safety.parent / LOCK)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Return True when the target is half restored, and stays so until a person decides."""
+        return self.has_begun and not self.is_running
+
+    def covers(self, files: Iterable[Path]) -> bool:
+        """Return True when one of the files lies in the target."""
+        return any(
+            Path(os.path.realpath(file.parent), file.name).is_relative_to(self.target) for file in files
+        )
+
+
+def backup_folders(config: Config) -> BackupFolders:
+    """Return the folders that a configuration describes; nothing is read but links."""
+    backup, stack = config.backup, config.stack
+    archives = config.located(backup.folder) if backup.folder else Path(config.state_dir) / "backups"
+    files = [path for paths in compose_files(config).values() for path in paths]
+    files += [config.located(path) for path in stack.env_files]
+    folders = [path.parent for path in files]
+    if config.path is not None:
+        folders.append(Path(os.path.realpath(config.path)).parent)
+    return BackupFolders(
+        root=Path(os.path.realpath(config.located(backup.root or "."))),
+        archives=Path(os.path.realpath(archives.absolute())),
+        of_stack=tuple(dict.fromkeys(Path(os.path.realpath(folder)) for folder in folders)),
+    )
+
+
+def unfinished_restores(folders: BackupFolders) -> list[UnfinishedRestore]:
+    """Return the restores that have not ended, whether or not somebody is still at them.
+
+    In a folder above, such as `/tmp`, only the record of this user counts.
+    """
+    starts = [folders.root, *folders.of_stack]
+    targets = [folder for start in starts for folder in (start, *start.parents)]
+    with contextlib.suppress(OSError):
+        targets.append((folders.archives / TARGET_LINK).readlink())
+    records = [record for target in dict.fromkeys(targets) if (record := unfinished_in(target)) is not None]
+    return [record for record in records if record.owner == os.geteuid() or record.target in starts]
+
+
+def unfinished_in(target: Path) -> UnfinishedRestore | None:
+    """Return the restore to one folder that has not ended, of whichever user."""
+    for pointer in (target / POINTER, target / HALF_POINTER):
+        with contextlib.suppress(OSError):
+            owner = pointer.lstat().st_uid
+            return UnfinishedRestore(target=target, pointer=pointer, owner=owner, safety=_safety(pointer))
+    return None
+
+
+def _safety(pointer: Path) -> Path | None:
+    """Return the path in a pointer; None for anything else that somebody may have put in its place."""
+    with contextlib.suppress(OSError), open(pointer, "rb", opener=_opened) as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return Path(os.fsdecode(file.read(_POINTER_BYTES)))
+    return None
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open without following a link and without waiting for the writer of a FIFO."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def backup_is_running(config: Config) -> bool:
+    """Return True while a backup is made or restored. Nothing is created by asking."""
+    folders = backup_folders(config)
+    return is_locked(folders.archives / LOCK) or any(
+        restore.is_running for restore in unfinished_restores(folders)
+    )
+
+
+async def read_unfinished_restores(survey: "Survey") -> tuple[UnfinishedRestore, ...]:
+    """Read the restores that have not ended."""
+    import asyncio
+
+    return tuple(await asyncio.to_thread(unfinished_restores, backup_folders(survey.config)))

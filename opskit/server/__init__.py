@@ -1,0 +1,1 @@
+"""Servers: Victoria's HTTP API."""

@@ -1,0 +1,340 @@
+"""The runs of an agent server in a database: SQLite by default, PostgreSQL for several servers.
+
+A run is queued, then running, then completed, failed, interrupted or cancelled, and nothing leads back. Only
+the server that holds a run may end it: a claim makes a new token, and every later change names it, so that a
+server that was taken for dead can no longer overwrite what became of its run.
+"""
+
+import contextlib
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+from opskit.errors import StateError
+
+#: A server that has not renewed its runs for so long is dead.
+LEASE_S = 30.0
+_BUSY_S = 10.0
+_KEPT_SESSION_LINES = 60
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS runs (
+        task_id TEXT PRIMARY KEY,
+        status TEXT NOT NULL,
+        request TEXT NOT NULL,
+        correlation_id TEXT NOT NULL,
+        created DOUBLE PRECISION NOT NULL,
+        started DOUBLE PRECISION,
+        ended DOUBLE PRECISION,
+        lease_until DOUBLE PRECISION,
+        token TEXT,
+        server TEXT,
+        result TEXT,
+        error TEXT
+    )""",
+    "CREATE INDEX IF NOT EXISTS runs_waiting ON runs (status, created)",
+    """CREATE TABLE IF NOT EXISTS session_lines (
+        session_id TEXT NOT NULL,
+        at DOUBLE PRECISION NOT NULL,
+        role TEXT NOT NULL,
+        content TEXT NOT NULL
+    )""",
+    "CREATE INDEX IF NOT EXISTS session_lines_order ON session_lines (session_id, at)",
+)
+_CLAIM = (
+    "UPDATE runs SET status = 'running', started = ?, lease_until = ?, token = ?, server = ? WHERE task_id ="
+    " (SELECT task_id FROM runs WHERE status = 'queued' ORDER BY created, task_id LIMIT 1{skip_locked})"
+    " AND status = 'queued' RETURNING *"
+)
+
+
+class RunStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_end(self) -> bool:
+        return self not in (RunStatus.QUEUED, RunStatus.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run as it stands in the database. `request`, `result` and `error` are JSON objects."""
+
+    task_id: str
+    status: RunStatus
+    request: Mapping[str, Any]
+    correlation_id: str
+    created: float
+    started: float | None = None
+    ended: float | None = None
+    result: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `GET /run/status/ID` answers."""
+        result = self.result or {}
+        return {
+            "task_id": self.task_id,
+            "status": self.status.value,
+            "output": result.get("output"),
+            "knowledge": result.get("knowledge"),
+            "error": None if self.error is None else self.error.get("error_message"),
+            "error_code": None if self.error is None else self.error.get("error_code"),
+            "correlation_id": self.correlation_id,
+            "created": self.created,
+            "started": self.started,
+            "ended": self.ended,
+        }
+
+
+class Database(Protocol):
+    """A database whose statements are written with `?`; every statement is a transaction of its own.
+
+    `skip_locked` makes a SELECT pass over rows that another connection is taking.
+    """
+
+    skip_locked: str
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run a statement and return its rows. Raises StateError."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class SqliteDatabase:
+    """SQLite in a file, written ahead: a crash of the process loses nothing that was answered."""
+
+    skip_locked = ""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        with self._told():
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            path.chmod(0o600)
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._told(), self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StateError(f"{self._path}: {error}") from error
+
+
+class PostgresDatabase:
+    """PostgreSQL by an address; a connection that broke is made again for the next statement."""
+
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+
+    def __init__(self, url: str) -> None:
+        try:
+            import psycopg
+        except ImportError as error:
+            raise StateError(
+                "DATABASE_URL names PostgreSQL, and psycopg is not installed",
+                remedy="`pip install 'opskit[postgres]'`",
+            ) from error
+        self._psycopg = psycopg
+        self._url = url
+        self._lock = threading.Lock()
+        self._connection: Any = None
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            try:
+                if self._connection is None or self._connection.closed:
+                    self._connection = self._psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+                cursor = self._connection.execute(statement.replace("?", "%s"), values)
+                return cursor.fetchall() if cursor.description is not None else []
+            except self._psycopg.Error as error:
+                why = str(error).strip().splitlines()
+                raise StateError(f"PostgreSQL: {why[0] if why else type(error).__name__}") from error
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+
+
+def open_database(url: str | None, folder: Path) -> Database:
+    """Return the database that DATABASE_URL names, else a file in the state folder. Raises StateError."""
+    if url and url.partition(":")[0].partition("+")[0] in ("postgres", "postgresql"):
+        scheme, _, rest = url.partition("://")
+        return PostgresDatabase(f"{scheme.partition('+')[0]}://{rest}")
+    return SqliteDatabase(folder / "runs.db")
+
+
+class RunStore:
+    """The runs and the sessions of the agent. `server` is the address of this server."""
+
+    def __init__(self, database: Database, server: str, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._server = server
+        self._clock = clock
+        for statement in _SCHEMA:
+            database.execute(statement)
+
+    def add(self, request: Mapping[str, Any], correlation_id: str) -> str:
+        """Queue a run and return its id."""
+        task_id = str(uuid4())
+        self._database.execute(
+            "INSERT INTO runs (task_id, status, request, correlation_id, created) VALUES (?, ?, ?, ?, ?)",
+            (task_id, RunStatus.QUEUED.value, json.dumps(request), correlation_id, self._clock()),
+        )
+        return task_id
+
+    def claim(self) -> tuple[Run, str] | None:
+        """Take the oldest queued run; None where there is none. The token is needed to end it."""
+        token, now = uuid4().hex, self._clock()
+        rows = self._database.execute(
+            _CLAIM.format(skip_locked=self._database.skip_locked), (now, now + LEASE_S, token, self._server)
+        )
+        return (_run(rows[0]), token) if rows else None
+
+    def renew(self, token: str) -> bool:
+        """Say that a run is still worked on; False where it is not ours any more."""
+        return bool(
+            self._database.execute(
+                "UPDATE runs SET lease_until = ? WHERE token = ? AND status = 'running' RETURNING task_id",
+                (self._clock() + LEASE_S, token),
+            )
+        )
+
+    def end(
+        self,
+        token: str,
+        status: RunStatus,
+        *,
+        result: Mapping[str, Any] | None = None,
+        error: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """End the run that the token was given for; False where it has ended already, and nothing changes."""
+        return bool(
+            self._database.execute(
+                "UPDATE runs SET status = ?, ended = ?, result = ?, error = ?"
+                " WHERE token = ? AND status = 'running' RETURNING task_id",
+                (status.value, self._clock(), _json(result), _json(error), token),
+            )
+        )
+
+    def cancel(self, task_id: str) -> bool:
+        """Cancel a run that is queued or running; False where there is no such one."""
+        return bool(
+            self._database.execute(
+                "UPDATE runs SET status = 'cancelled', ended = ?"
+                " WHERE task_id = ? AND status IN ('queued', 'running') RETURNING task_id",
+                (self._clock(), task_id),
+            )
+        )
+
+    def get(self, task_id: str) -> Run | None:
+        rows = self._database.execute("SELECT * FROM runs WHERE task_id = ?", (task_id,))
+        return _run(rows[0]) if rows else None
+
+    def recover(self, *, starting: bool) -> list[Run]:
+        """Settle the runs of servers that died; return those that were interrupted.
+
+        A run whose client asked for it is queued again. When this server is `starting`, what an earlier one
+        at the same address left running is settled at once: only one can listen there.
+        """
+        server = self._server if starting else ""
+        rows = self._database.execute(
+            "SELECT * FROM runs WHERE status = 'running' AND (lease_until < ? OR server = ?)",
+            (self._clock(), server),
+        )
+        interrupted = []
+        for row in rows:
+            run, token = _run(row), row[8]
+            if run.request.get("rerun") is True:
+                self._database.execute(
+                    "UPDATE runs SET status = 'queued', started = NULL, token = NULL"
+                    " WHERE token = ? AND status = 'running'",
+                    (token,),
+                )
+                continue
+            error = {"error_code": "GEN_001", "error_message": "the server ended while the run was under way"}
+            if self.end(token, RunStatus.INTERRUPTED, error=error):
+                interrupted.append(run)
+        return interrupted
+
+    def counts(self) -> dict[str, int]:
+        """Return how many runs there are of each status."""
+        rows = self._database.execute("SELECT status, count(*) FROM runs GROUP BY status")
+        return {status.value: 0 for status in RunStatus} | dict(rows)
+
+    def last_error(self) -> dict[str, Any] | None:
+        """Return the newest failure, for the status page."""
+        rows = self._database.execute(
+            "SELECT * FROM runs WHERE error IS NOT NULL ORDER BY ended DESC LIMIT 1"
+        )
+        if not rows:
+            return None
+        run = _run(rows[0])
+        return {"task_id": run.task_id, "at": run.ended, **(run.error or {})}
+
+    def remember(self, session_id: str, goal: str, answer: str) -> None:
+        """Add a pair to a session; the oldest lines give way."""
+        now = self._clock()
+        for offset, (role, content) in enumerate((("user", goal), ("assistant", answer))):
+            self._database.execute(
+                "INSERT INTO session_lines VALUES (?, ?, ?, ?)",
+                (session_id, now + offset / 1e6, role, content),
+            )
+        self._database.execute(
+            "DELETE FROM session_lines WHERE session_id = ? AND at < (SELECT min(at) FROM"
+            " (SELECT at FROM session_lines WHERE session_id = ? ORDER BY at DESC LIMIT ?) AS kept)",
+            (session_id, session_id, _KEPT_SESSION_LINES),
+        )
+
+    def session(self, session_id: str) -> list[tuple[str, str]]:
+        """Return the lines of a session, role and content, the oldest first."""
+        rows = self._database.execute(
+            "SELECT role, content FROM session_lines WHERE session_id = ? ORDER BY at", (session_id,)
+        )
+        return [(role, content) for role, content in rows]
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def _json(content: Mapping[str, Any] | None) -> str | None:
+    return None if content is None else json.dumps(content, ensure_ascii=False, default=str)
+
+
+def _run(row: Sequence[Any]) -> Run:
+    task_id, status, request, correlation_id, created, started, ended, _, _, _, result, error = row
+    return Run(
+        task_id,
+        RunStatus(status),
+        json.loads(request),
+        correlation_id,
+        created,
+        started,
+        ended,
+        None if result is None else json.loads(result),
+        None if error is None else json.loads(error),
+    )

@@ -1,0 +1,185 @@
+"""Works off the queued runs of a server, tells listeners how they go on, and drains at the end."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from opskit.errors import CATALOGUE, OpskitError
+from opskit.server.run_store import LEASE_S, Run, RunStatus, RunStore
+
+#: Events of a run that listeners who come later still see.
+_KEPT_EVENTS = 200
+_LOST_S = 10.0
+
+#: Does the work of one run: gets what to report steps with, returns output and knowledge. Raises OpskitError.
+Work = Callable[[Run, Callable[[str, Mapping[str, Any]], None]], Awaitable[Mapping[str, Any]]]
+
+
+@dataclass(slots=True)
+class _Live:
+    """A run that is under way here."""
+
+    events: deque[tuple[str, Mapping[str, Any]]] = field(default_factory=lambda: deque(maxlen=_KEPT_EVENTS))
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    count: int = 0
+    task: asyncio.Task[None] | None = None
+
+    def tell(self, kind: str, content: Mapping[str, Any]) -> None:
+        self.events.append((kind, content))
+        self.count += 1
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class Runs:
+    """The workers of a server. `concurrency` runs are under way at once; the others wait in the store."""
+
+    def __init__(self, store: RunStore, work: Work, *, concurrency: int) -> None:
+        self.store = store
+        self._work = work
+        self._concurrency = concurrency
+        self._wake = asyncio.Event()
+        self._live: dict[str, _Live] = {}
+        self._workers: list[asyncio.Task[None]] = []
+        self._draining = False
+        self.started_at = time.time()
+
+    async def start(self) -> list[Run]:
+        """Settle what an earlier server left, and begin; return the runs that were interrupted."""
+        interrupted = self.store.recover(starting=True)
+        self._workers = [
+            asyncio.create_task(self._works(), name=f"run worker {number}")
+            for number in range(self._concurrency)
+        ]
+        self._workers.append(asyncio.create_task(self._watches(), name="lost runs"))
+        return interrupted
+
+    def submit(self, request: Mapping[str, Any], correlation_id: str) -> str:
+        """Queue a run; it is in the store when this returns. Raises OpskitError while the server drains."""
+        if self._draining:
+            raise OpskitError("COMM_001", "the server is shutting down", remedy="ask again in a moment")
+        task_id = self.store.add(request, correlation_id)
+        self._wake.set()
+        return task_id
+
+    def cancel(self, task_id: str) -> bool:
+        """Cancel a run, and end the work on it here; False where it is not queued or running."""
+        cancelled = self.store.cancel(task_id)
+        live = self._live.get(task_id)
+        if cancelled and live is not None and live.task is not None:
+            live.task.cancel()
+        return cancelled
+
+    async def ended(self, task_id: str) -> Run:
+        """Wait for the end of a run."""
+        while True:
+            run = self.store.get(task_id)
+            if run is None:
+                raise OpskitError("VAL_002", f"there is no run {task_id}")
+            if run.status.is_end:
+                return run
+            await self._changed(task_id)
+
+    async def events(self, task_id: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+        """Yield what happens in a run until its end: `step`, `observation`, `note`, then `end`."""
+        seen = 0
+        while True:
+            run = self.store.get(task_id)
+            live = self._live.get(task_id)
+            if live is not None:
+                missed = live.count - seen
+                for event in list(live.events)[-missed:] if missed else ():
+                    yield event
+                seen = live.count
+            if run is None or run.status.is_end:
+                yield "end", {} if run is None else run.as_json()
+                return
+            await self._changed(task_id)
+
+    async def aclose(self, drain_s: float) -> None:
+        """Take nothing more, let what runs end within `drain_s`, interrupt the rest; what is queued stays."""
+        self._draining = True
+        for worker in self._workers:
+            worker.cancel()
+        tasks = [live.task for live in self._live.values() if live.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=drain_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *self._workers, return_exceptions=True)
+
+    async def _changed(self, task_id: str) -> None:
+        """Wait until something happened in a run of this server, or a moment for one of another."""
+        live = self._live.get(task_id)
+        changed = live.changed if live is not None else asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5.0 if live is not None else 0.1):
+                await changed.wait()
+
+    async def _works(self) -> None:
+        while True:
+            claimed = self.store.claim()
+            if claimed is None:
+                self._wake.clear()
+                with contextlib.suppress(TimeoutError):
+                    # Another server on the same database may have put a run back.
+                    async with asyncio.timeout(_LOST_S):
+                        await self._wake.wait()
+                continue
+            run, token = claimed
+            live = self._live.setdefault(run.task_id, _Live())
+            live.task = asyncio.create_task(self._runs(run, token, live), name=f"run {run.task_id}")
+            # A worker that is told to stop leaves the run to the draining.
+            await asyncio.wait({live.task})
+
+    async def _runs(self, run: Run, token: str, live: _Live) -> None:
+        live.tell("status", {"status": RunStatus.RUNNING.value})
+        renewing = asyncio.create_task(self._renews(token, live))
+        status, result, problem = RunStatus.COMPLETED, None, None
+        try:
+            result = await self._work(run, live.tell)
+        except OpskitError as error:
+            status, problem = RunStatus.FAILED, error_document(error)
+        except asyncio.CancelledError:
+            status = RunStatus.INTERRUPTED
+            why = "the server was shut down while the run was under way"
+            problem = {"error_code": "GEN_001", "error_message": why}
+        except Exception as error:  # noqa: BLE001 - a run must not end the worker
+            status = RunStatus.FAILED
+            problem = error_document(OpskitError("BUG_001", f"{type(error).__name__}: {error}"))
+        finally:
+            renewing.cancel()
+            self.store.end(token, status, result=result, error=problem)
+            self._live.pop(run.task_id, None)
+            live.tell("status", {"status": status.value})
+
+    async def _renews(self, token: str, live: _Live) -> None:
+        """Renew the lease; work on a run that is not ours any more is ended."""
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            if not self.store.renew(token) and live.task is not None:
+                live.task.cancel()
+                return
+
+    async def _watches(self) -> None:
+        """Settle the runs of other servers that died."""
+        while True:
+            await asyncio.sleep(_LOST_S)
+            with contextlib.suppress(OpskitError):
+                self.store.recover(starting=False)
+                self._wake.set()
+
+
+def error_document(error: OpskitError) -> dict[str, Any]:
+    """Return an error in the shape of the catalogue (SPEC C13)."""
+    known = CATALOGUE.get(error.code)
+    return {
+        "error_code": error.code,
+        "error_message": error.message,
+        "details": {"remedy": error.remedy, "cause": known.cause if known else None},
+        "timestamp": time.time(),
+    }

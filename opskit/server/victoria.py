@@ -1,0 +1,398 @@
+"""Victoria's HTTP API (SPEC D1, D2, D10): /run, /run/status, /run/events, /status, /health, /metrics."""
+
+import hmac
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from fastapi import Depends, FastAPI, Header, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from starlette.exceptions import HTTPException
+
+from opskit import __version__
+from opskit.agent.loop import Limits, Observed
+from opskit.agent.step import Step
+from opskit.agent.victoria import Victoria
+from opskit.app import App
+from opskit.engine import Engine, Goal
+from opskit.errors import CATALOGUE, OpskitError
+from opskit.providers.base import Message
+from opskit.server.run_store import Run, RunStatus
+from opskit.server.runs import Runs, error_document
+from opskit.tags import correlated, new_correlation_id
+
+HISTORY_PAIRS = 30
+_ID = r"^[A-Za-z0-9._:-]{1,128}$"
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "")
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000_000)]
+Scope = MutableMapping[str, Any]
+
+
+class Pair(BaseModel):
+    """One exchange of a chat."""
+
+    model_config = ConfigDict(extra="ignore")
+    user: str = Field("", max_length=100_000)
+    assistant: str = Field("", max_length=100_000)
+
+
+class RunRequest(BaseModel):
+    """What a client sends to `POST /run`. `rerun` queues the run again when the server dies with it."""
+
+    model_config = ConfigDict(extra="ignore")
+    goal: Text
+    project_context: str | None = Field(None, max_length=200)
+    session_id: str | None = Field(None, pattern=_ID)
+    chat_history: list[Pair] = Field([], max_length=1000)
+    async_mode: bool = False
+    method: Literal["auto", "simple", "react"] = "auto"
+    model: str | None = Field(None, max_length=200)
+    max_steps: int = Field(8, ge=1, le=50)
+    rerun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Projects:
+    """The projects that a client may name (SPEC D5); any other becomes the main one."""
+
+    main: str
+    allowed: frozenset[str]
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> "Projects":
+        main = environ.get("MAIN_PROJECT") or "atra-web-ide"
+        names = environ.get("ALLOWED_PROJECTS") or "atra-web-ide,atra"
+        return cls(main, frozenset(name.strip() for name in names.split(",") if name.strip()) | {main})
+
+    def chosen(self, wanted: str | None) -> str:
+        return wanted if wanted in self.allowed else self.main
+
+
+class VictoriaServer:
+    """The work behind the API: each run is a goal for the engine of one App."""
+
+    def __init__(self, app: App, runs: Callable[["VictoriaServer"], Runs]) -> None:
+        self.app = app
+        self.projects = Projects.of(app.environ)
+        self.runs = runs(self)
+
+    async def work(self, run: Run, report: Callable[[str, Mapping[str, Any]], None]) -> Mapping[str, Any]:
+        """Answer the goal of a run. Raises OpskitError."""
+        request = RunRequest.model_validate(run.request["body"])
+        session, project = request.session_id, self.projects.chosen(request.project_context)
+
+        def on_step(step: Step) -> None:
+            report("step", {"tool": step.tool, "args": dict(step.args), "thought": step.thought})
+
+        def on_observed(observed: Observed) -> None:
+            report("observation", {"tool": observed.step.tool, "ok": observed.result.ok})
+
+        # Each run has an engine of its own: its steps are reported to its listeners.
+        engine = Engine(self.app.config, self.app.log, {}, self.app.router, self.app.traces)
+        engine.solver = Victoria(
+            self.app, limits=Limits(steps=request.max_steps), on_step=on_step, on_observed=on_observed
+        )
+        goal = Goal(
+            request.goal,
+            "local",
+            request.model,
+            method=request.method,
+            history=self._history(request),
+            traceparent=run.request.get("traceparent"),
+        )
+        with correlated(run.correlation_id):
+            result = await engine.run(goal, None, lambda text: report("note", {"text": text}))
+        if session is not None:
+            self.runs.store.remember(session, request.goal, result.output)
+        knowledge = {
+            "method": result.method,
+            "agent": "victoria",
+            "project": project,
+            "steps": list(result.steps),
+            "notes": list(result.notes),
+            "metadata": {
+                "model": result.model,
+                "source": result.node,
+                "attempts": [attempt.as_json() for attempt in result.attempts],
+                "delegated_to": None,
+                "task_id": run.task_id,
+                "session_id": session,
+                "seconds": round(result.seconds, 3),
+            },
+        }
+        return {"output": result.output, "knowledge": knowledge}
+
+    def _history(self, request: RunRequest) -> tuple[Message, ...]:
+        """Return the lines before this goal: those that the client sent, else those of its session."""
+        if request.chat_history:
+            pairs = request.chat_history[-HISTORY_PAIRS:]
+            lines = [line for pair in pairs for line in (("user", pair.user), ("assistant", pair.assistant))]
+        else:
+            lines = self.runs.store.session(request.session_id) if request.session_id else []
+        messages = (
+            Message("user" if role == "user" else "assistant", content) for role, content in lines if content
+        )
+        return tuple(messages)
+
+    async def status(self) -> dict[str, Any]:
+        """Return the status page."""
+        snapshot = await self.app.router.catalog.snapshot()
+        environ = self.app.environ
+        return {
+            "status": "online",
+            "agent": "victoria",
+            "version": __version__,
+            "victoria_levels": {
+                "agent": True,
+                "enhanced": environ.get("USE_VICTORIA_ENHANCED", "").lower() in ("1", "true", "yes"),
+                "initiative": False,
+            },
+            "nodes": {
+                view.name: {
+                    "ok": view.fault is None,
+                    "fault": None if view.fault is None else view.fault.kind.value,
+                    "models": [model.name for model in view.models],
+                }
+                for view in snapshot.nodes
+            },
+            "queue": self.runs.store.counts(),
+            "last_error": self.runs.store.last_error(),
+            "started": self.runs.started_at,
+        }
+
+
+def create_app(
+    server: VictoriaServer, *, token: str | None, hosts: frozenset[str], drain_s: float
+) -> FastAPI:
+    """Return the ASGI application. `hosts` are names to address it by; empty permits all."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await server.runs.start()
+        try:
+            yield
+        finally:
+            await server.runs.aclose(drain_s)
+
+    def permitted(request: Request, authorization: Annotated[str, Header()] = "") -> None:
+        if token is None:
+            return
+        given = authorization.removeprefix("Bearer ").encode()
+        if not hmac.compare_digest(given, token.encode()):
+            raise HTTPException(401, f"{request.url.path} needs a token: Authorization: Bearer TOKEN")
+
+    api = FastAPI(
+        title="Victoria", version=__version__, lifespan=lifespan, description="The agent of opskit."
+    )
+    guarded = [Depends(permitted)]
+    _add_error_handlers(api)
+    _add_runs(api, server, guarded)
+    _add_pages(api, server, guarded)
+    api.add_middleware(_Guard, hosts=hosts, limit_bytes=server.app.config.limits.goal_bytes + 64 * 1024)
+    return api
+
+
+def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
+    runs = server.runs
+
+    async def run(
+        body: RunRequest,
+        async_mode: Annotated[bool, Query()] = False,
+        x_correlation_id: Annotated[str | None, Header(pattern=_ID)] = None,
+        traceparent: Annotated[str | None, Header(max_length=200)] = None,
+    ) -> Any:
+        """Run a goal: at once (200 with the answer), or later (202 with where to ask)."""
+        correlation_id = x_correlation_id or new_correlation_id()
+        request = {"body": body.model_dump(), "traceparent": traceparent, "rerun": body.rerun}
+        task_id = runs.submit(request, correlation_id)
+        headers = {"X-Correlation-ID": correlation_id}
+        if body.async_mode or async_mode:
+            receipt = {
+                "task_id": task_id,
+                "status": RunStatus.QUEUED.value,
+                "status_url": f"/run/status/{task_id}",
+                "events_url": f"/run/events/{task_id}",
+                "correlation_id": correlation_id,
+            }
+            return JSONResponse(receipt, status_code=202, headers=headers)
+        done = await runs.ended(task_id)
+        if done.status is RunStatus.COMPLETED:
+            content = {**done.as_json(), "status": "success"}
+            return JSONResponse(content, headers=headers)
+        problem = done.error or {"error_code": "GEN_001", "error_message": f"the run was {done.status.value}"}
+        return JSONResponse(
+            {**done.as_json(), **problem, "status": "error"}, status_code=_status_of(problem), headers=headers
+        )
+
+    api.post("/run", dependencies=guarded, responses=_RESPONSES)(run)
+    api.post("/orchestrate", dependencies=guarded, responses=_RESPONSES)(run)
+
+    @api.get("/run/status/{task_id}", dependencies=guarded, responses=_RESPONSES)
+    async def run_status(task_id: str) -> dict[str, Any]:
+        """How a run stands."""
+        return _known(task_id).as_json()
+
+    @api.get("/run/events/{task_id}", dependencies=guarded, responses=_RESPONSES)
+    async def run_events(task_id: str) -> StreamingResponse:
+        """What happens in a run, as server-sent events, until its end."""
+        _known(task_id)
+
+        async def lines() -> AsyncIterator[str]:
+            async for kind, content in runs.events(task_id):
+                yield f"event: {kind}\ndata: {json.dumps(content, ensure_ascii=False, default=str)}\n\n"
+
+        return StreamingResponse(lines(), media_type="text/event-stream")
+
+    @api.post("/run/cancel/{task_id}", dependencies=guarded, responses=_RESPONSES)
+    async def cancel(task_id: str) -> dict[str, Any]:
+        """End a run that is queued or running."""
+        run = _known(task_id)
+        cancelled = runs.cancel(task_id)
+        return {"task_id": task_id, "cancelled": cancelled, "status": (runs.store.get(task_id) or run).status}
+
+    def _known(task_id: str) -> Run:
+        run = runs.store.get(task_id)
+        if run is None:
+            raise HTTPException(404, f"there is no run {task_id}")
+        return run
+
+
+def _add_pages(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
+    @api.get("/health")
+    async def health() -> dict[str, str]:
+        """Whether the server serves; says nothing of models."""
+        return {"status": "ok", "agent": "victoria"}
+
+    @api.get("/status", dependencies=guarded)
+    async def status() -> dict[str, Any]:
+        """Levels, nodes, models, the queue and the last error."""
+        return await server.status()
+
+    @api.get("/metrics", dependencies=guarded)
+    async def metrics() -> PlainTextResponse:
+        """Counts of runs in the text format of Prometheus."""
+        rows = [
+            f'opskit_runs{{status="{status}"}} {count}'
+            for status, count in sorted(server.runs.store.counts().items())
+        ]
+        text = "\n".join(
+            (
+                "# HELP opskit_runs Runs in the store, by status.",
+                "# TYPE opskit_runs gauge",
+                *rows,
+                "# HELP opskit_start_time_seconds When the server started.",
+                "# TYPE opskit_start_time_seconds gauge",
+                f"opskit_start_time_seconds {server.runs.started_at:.3f}",
+            )
+        )
+        return PlainTextResponse(f"{text}\n", media_type="text/plain; version=0.0.4")
+
+
+_ERROR = {
+    "type": "object",
+    "required": ["error_code", "error_message", "details", "timestamp"],
+    "properties": {
+        "error_code": {"type": "string"},
+        "error_message": {"type": "string"},
+        "details": {"type": "object"},
+        "timestamp": {"type": "number"},
+    },
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    202: {"description": "Queued"},
+    **{
+        status: {"description": text, "content": {"application/json": {"schema": _ERROR}}}
+        for status, text in {
+            400: "Not understood",
+            401: "No or a wrong token",
+            404: "No such run",
+            413: "The body is too large",
+            422: "Wrong values",
+            500: "The run failed",
+            503: "No model can answer",
+            504: "No answer in time",
+        }.items()
+    },
+}
+
+
+def _add_error_handlers(api: FastAPI) -> None:
+    @api.exception_handler(OpskitError)
+    async def expected(_: Request, error: OpskitError) -> JSONResponse:
+        return JSONResponse(error_document(error), status_code=_status_of({"error_code": error.code}))
+
+    @api.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+        problem = OpskitError("VAL_002", str(error.detail), remedy="`GET /docs` describes the paths")
+        headers = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else error.headers
+        return JSONResponse(error_document(problem), status_code=error.status_code, headers=headers)
+
+    @api.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        """Name the places and what is wrong there, never the values."""
+        problems = [
+            {"loc": [str(part) for part in item["loc"]], "msg": item["msg"], "type": item["type"]}
+            for item in error.errors()
+        ]
+        missing = any(item["type"] == "missing" for item in problems)
+        places = ", ".join(".".join(item["loc"]) for item in problems)
+        document = error_document(
+            OpskitError("VAL_003" if missing else "VAL_002", f"the request is not valid: {places}")
+        )
+        document["details"]["problems"] = problems
+        return JSONResponse(document, status_code=422)
+
+
+def _status_of(problem: Mapping[str, Any]) -> int:
+    known = CATALOGUE.get(str(problem.get("error_code")))
+    return known.http_status if known is not None else 500
+
+
+class _Guard:
+    """Refuses bodies that are too large, and names by which a page elsewhere could reach this machine."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], hosts: frozenset[str], limit_bytes: int) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._limit_bytes = limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        if self._hosts and host not in self._hosts:
+            await _refuse(scope, receive, send, 403, f"this server is not addressed as {host!r}")
+            return
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self._limit_bytes:
+            await _refuse(scope, receive, send, 413, f"more than {self._limit_bytes} bytes")
+            return
+        read = 0
+
+        async def bounded() -> Any:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._limit_bytes:
+                raise HTTPException(413, f"more than {self._limit_bytes} bytes")
+            return message
+
+        await self._app(scope, bounded, send)
+
+
+async def _refuse(scope: Scope, receive: Any, send: Any, status: int, why: str) -> None:
+    document = error_document(OpskitError("VAL_002", why))
+    await JSONResponse(document, status_code=status)(scope, receive, send)
+
+
+def loopback_names(host: str) -> frozenset[str]:
+    """Return the names by which a server that listens on loopback is addressed; empty for any other."""
+    return frozenset(_LOOPBACK_NAMES) if host in _LOOPBACK_NAMES else frozenset()

@@ -1,0 +1,68 @@
+"""The agent on a real small model behind the real server of llama.cpp: honest ends, real tools."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.parts.command import Result, opskit
+from tests.parts.real_llamacpp import RealLlamaCpp
+
+
+@pytest.fixture(scope="module")
+def server(gguf_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLlamaCpp]:
+    options = ("--context", "4096", "--slots", "1", "--alias", "smollm2")
+    with RealLlamaCpp.start(gguf_model, tmp_path_factory.mktemp("llama"), options=options) as running:
+        yield running
+
+
+def ran(server: RealLlamaCpp, home: Path, *arguments: str) -> Result:
+    home.mkdir(exist_ok=True)
+    config = home / "opskit.yaml"
+    config.write_text(f"nodes: {{llama: {{url: '{server.url}', source: llamacpp}}}}\n")
+    env = {"OLLAMA_API_URL": "", "MLX_API_URL": ""}
+    return opskit(*arguments, "--config", str(config), home=home, env=env, timeout=240)
+
+
+def test_a_fact_is_one_call(server: RealLlamaCpp, tmp_path: Path):
+    """No stage that a simple question does not need."""
+    result = ran(server, tmp_path, "trace", "In which year did World War II end?", "--local", "--json")
+    calls = [span for span in result.document["spans"] if span["name"].startswith("chat ")]
+    assert result.status == 0
+    assert len(calls) == 1
+
+
+def test_a_question_about_the_stack_is_answered_from_evidence(server: RealLlamaCpp, tmp_path: Path):
+    """The first step is a tool of opskit, and the answer names what it showed, whoever put it into words."""
+    goal = "Which models are loaded on the model servers?"
+    result = ran(server, tmp_path, "run", goal, "--local", "--json", "--max-steps", "3")
+    document = result.document
+    assert result.status == 0
+    assert document["method"] in ("react", "doctor")
+    assert "smollm2" in document["output"]
+    shown = ran(server, tmp_path, "trace", "show", document["correlation_id"], "--trajectory", "--json")
+    lines = shown.document["lines"]
+    assert lines[0]["kind"] == "goal"
+    steps = [line for line in lines if line["kind"] == "step"]
+    assert steps
+    assert steps[0]["tool"] in ("check_stack", "list_models", "search_logs", "show_container")
+    assert lines[-1]["kind"] == "end"
+
+
+def test_without_a_model_the_doctor_answers_and_says_so(tmp_path: Path):
+    """Nothing listens: the question why is answered all the same."""
+    result = opskit(
+        "run", "Почему Ollama не отвечает?", "--local", "--json", home=tmp_path, env={"MLX_API_URL": ""}
+    )
+    document = result.document
+    assert result.status == 0
+    assert document["method"] == "doctor"
+    assert "No model" in document["output"]
+    assert "refuse" in document["output"]
+
+
+def test_a_question_about_a_file_has_no_such_answer(tmp_path: Path):
+    """What only a model could tell fails as any other goal."""
+    result = opskit("run", "How many lines has notes.txt?", "--local", home=tmp_path)
+    assert result.status == 1
+    assert "MODEL_001" in result.err

@@ -1,0 +1,210 @@
+"""The store of runs: the same promises on SQLite and on PostgreSQL."""
+
+import threading
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from opskit.errors import StateError
+from opskit.server.run_store import (
+    LEASE_S,
+    Database,
+    PostgresDatabase,
+    RunStatus,
+    RunStore,
+    SqliteDatabase,
+    open_database,
+)
+from tests.parts.postgres import Postgres, postgres
+
+__all__ = ["postgres"]
+REQUEST = {"body": {"goal": "Привет"}}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Database]]:
+    """Opens connections to one empty database."""
+    made: list[Database] = []
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        server.run("DROP TABLE IF EXISTS runs", "DROP TABLE IF EXISTS session_lines")
+
+    def open_one() -> Database:
+        if request.param == "sqlite":
+            made.append(SqliteDatabase(tmp_path / "runs.db"))
+        else:
+            made.append(PostgresDatabase(request.getfixturevalue("postgres").url))
+        return made[-1]
+
+    yield open_one
+    for database in made:
+        database.close()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        self.now += 0.001
+        return self.now
+
+
+def test_a_run_goes_from_queued_to_its_end(opened: Callable[[], Database]):
+    """Each change is seen by another connection at once."""
+    store, other = RunStore(opened(), "a:1"), RunStore(opened(), "b:1")
+    task_id = store.add(REQUEST, "corr")
+    queued = other.get(task_id)
+    assert queued is not None
+    assert (queued.status, queued.request, queued.correlation_id) == (RunStatus.QUEUED, REQUEST, "corr")
+    claimed = store.claim()
+    assert claimed is not None
+    run, token = claimed
+    assert (run.task_id, run.status) == (task_id, RunStatus.RUNNING)
+    assert store.end(token, RunStatus.COMPLETED, result={"output": "да"})
+    ended = other.get(task_id)
+    assert ended is not None
+    assert ended.as_json()["output"] == "да"
+    assert other.counts()["completed"] == 1
+
+
+def test_the_oldest_is_taken_first_and_each_once(opened: Callable[[], Database]):
+    """Two servers never work on the same run."""
+    store, clock = RunStore(opened(), "a:1", Clock()), Clock()
+    ids = [store.add({"body": {"n": number}}, "c") for number in range(30)]
+    servers = [RunStore(opened(), f"s:{number}", clock) for number in range(3)]
+    taken: list[list[str]] = [[], [], []]
+
+    def takes(number: int) -> None:
+        while (claimed := servers[number].claim()) is not None:
+            taken[number].append(claimed[0].task_id)
+
+    threads = [threading.Thread(target=takes, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(chain.from_iterable(taken)) == sorted(ids)
+    assert store.claim() is None
+
+
+def test_a_server_that_was_taken_for_dead_cannot_end_its_run(opened: Callable[[], Database]):
+    """The late answer is refused, and what was settled stays."""
+    clock = Clock()
+    store, other = RunStore(opened(), "a:1", clock), RunStore(opened(), "b:1", clock)
+    task_id = store.add(REQUEST, "c")
+    claimed = store.claim()
+    assert claimed is not None
+    assert other.recover(starting=False) == []
+    clock.now += LEASE_S + 1
+    assert [run.task_id for run in other.recover(starting=False)] == [task_id]
+    assert not store.renew(claimed[1])
+    assert not store.end(claimed[1], RunStatus.COMPLETED, result={"output": "late"})
+    run = store.get(task_id)
+    assert run is not None
+    assert run.status is RunStatus.INTERRUPTED
+    assert "server ended" in run.as_json()["error"]
+
+
+def test_a_run_that_may_run_again_does(opened: Callable[[], Database]):
+    """The client said so; the first token is worth nothing any more."""
+    clock = Clock()
+    store = RunStore(opened(), "a:1", clock)
+    store.add({**REQUEST, "rerun": True}, "c")
+    first = store.claim()
+    assert first is not None
+    clock.now += LEASE_S + 1
+    assert store.recover(starting=False) == []
+    second = store.claim()
+    assert second is not None
+    assert second[0].task_id == first[0].task_id
+    assert not store.end(first[1], RunStatus.COMPLETED, result={})
+    assert store.end(second[1], RunStatus.COMPLETED, result={"output": "x"})
+
+
+def test_a_restart_settles_its_own_runs_at_once_and_no_others(opened: Callable[[], Database]):
+    """Only one server listens at an address; another's run is still alive."""
+    first, neighbour = RunStore(opened(), "a:1"), RunStore(opened(), "b:1")
+    own, foreign = first.add(REQUEST, "c"), first.add(REQUEST, "c")
+    assert first.claim() is not None
+    assert neighbour.claim() is not None
+    again = RunStore(opened(), "a:1")
+    assert [run.task_id for run in again.recover(starting=True)] == [own]
+    run = again.get(foreign)
+    assert run is not None
+    assert run.status is RunStatus.RUNNING
+
+
+def test_cancelling_wins_over_a_late_answer(opened: Callable[[], Database]):
+    """What a person has ended stays ended; an ended run cannot be cancelled."""
+    store = RunStore(opened(), "a:1")
+    queued, running = store.add(REQUEST, "c"), None
+    assert store.cancel(queued)
+    assert not store.cancel(queued)
+    running = store.add(REQUEST, "c")
+    claimed = store.claim()
+    assert claimed is not None
+    assert store.cancel(running)
+    assert not store.end(claimed[1], RunStatus.COMPLETED, result={"output": "late"})
+    assert not store.cancel("no such run")
+
+
+def test_a_session_keeps_its_last_thirty_pairs(opened: Callable[[], Database]):
+    """Older lines give way, other sessions are left alone."""
+    store = RunStore(opened(), "a:1", Clock())
+    store.remember("other", "q", "a")
+    for number in range(40):
+        store.remember("s", f"q{number}", f"a{number}")
+    lines = store.session("s")
+    assert len(lines) == 60
+    assert lines[0] == ("user", "q10")
+    assert lines[-1] == ("assistant", "a39")
+    assert store.session("other") == [("user", "q"), ("assistant", "a")]
+
+
+def test_the_last_error_is_the_newest(opened: Callable[[], Database]):
+    """For the status page."""
+    store = RunStore(opened(), "a:1", Clock())
+    assert store.last_error() is None
+    for code in ("MODEL_001", "GEN_001"):
+        store.add(REQUEST, "c")
+        claimed = store.claim()
+        assert claimed is not None
+        store.end(claimed[1], RunStatus.FAILED, error={"error_code": code, "error_message": "m"})
+    last = store.last_error()
+    assert last is not None
+    assert last["error_code"] == "GEN_001"
+
+
+def test_a_connection_that_broke_is_made_again(postgres: Postgres):
+    """A restarted database costs one statement, not the server."""
+    postgres.run("DROP TABLE IF EXISTS runs")
+    store = RunStore(PostgresDatabase(postgres.url), "a:1")
+    store.add(REQUEST, "c")
+    postgres.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
+    with pytest.raises(StateError, match="PostgreSQL"):
+        store.counts()
+    assert store.counts()["queued"] == 1
+    store.close()
+
+
+@pytest.mark.parametrize("url", [None, "", "mysql://x", "redis://y"])
+def test_any_other_address_is_the_file(tmp_path: Path, url: str | None):
+    """Only PostgreSQL is taken by DATABASE_URL."""
+    database = open_database(url, tmp_path)
+    assert isinstance(database, SqliteDatabase)
+    database.close()
+    assert (tmp_path / "runs.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_database_that_is_not_there_is_told_without_its_password(tmp_path: Path):
+    """The first line of the reason, and no secret in it."""
+    database = open_database("postgresql+asyncpg://u:secret@127.0.0.1:9/x", tmp_path)
+    with pytest.raises(StateError) as caught:
+        database.execute("SELECT 1")
+    assert "secret" not in caught.value.message

@@ -1,0 +1,66 @@
+"""Which goals need a look at this machine, in Russian and English."""
+
+import pytest
+
+from opskit.agent.method import about_machine, about_stack, method_of, wants_plan
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        "Read /etc/hostname",
+        "How many lines has notes.txt?",
+        "Which models are loaded on the model servers?",
+        "Why does the MLX server not answer?",
+        "Find the error in app.log",
+        "Show the state of the container web",
+        "Is anything listening on port 8080?",
+        "How full is the disk?",
+        "Почему MLX не отвечает?",
+        "Сколько файлов в этой папке?",
+        "Найди ошибку в логах",
+        "В каком состоянии контейнер web?",
+        "Что запущено на этой машине?",
+        "Прочитай ./README.md",
+    ],
+)
+def test_a_goal_about_this_machine_needs_tools(goal: str):
+    """It cannot be answered from what a model knows."""
+    assert about_machine(goal)
+    assert method_of(goal) == "react"
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        "In which year did World War II end?",
+        "List five fruits.",
+        "What is 6 times 7?",
+        "Write a poem about docker",
+        "What is a container?",
+        "Explain what a port is",
+        "Какая столица Франции?",
+        "Напиши стих о файлах",
+        "Что такое процесс?",
+        "Translate: the disk is full",
+        "Good morning!",
+    ],
+)
+def test_a_general_question_is_one_call(goal: str):
+    """A model answers it alone."""
+    assert method_of(goal) == "simple"
+
+
+def test_only_the_stack_is_answered_by_the_doctor():
+    """A question about a file is not."""
+    assert about_stack("Why does Ollama not answer?")
+    assert about_stack("Почему последний ответ был медленным?")
+    assert not about_stack("How many lines has notes.txt?")
+    assert not about_stack("What is a stack?")
+
+
+def test_goals_of_several_parts_get_a_plan():
+    """A plan costs two calls; one question is not worth it."""
+    assert wants_plan("Read a.txt, then count its lines")
+    assert wants_plan("Сначала прочитай a.txt, потом посчитай строки")
+    assert not wants_plan("How many lines has a.txt?")
