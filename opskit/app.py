@@ -5,7 +5,7 @@ Its parts are made on first use, so that a command pays only for those that it u
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -17,9 +17,11 @@ from opskit.config.schema import Config
 from opskit.errors import StateError
 
 if TYPE_CHECKING:
+    from opskit.checks.request_watch import RequestWatch
     from opskit.engine import Engine
     from opskit.facts.survey import Survey
     from opskit.llm.router import Router
+    from opskit.llm.waiting import WaitEvidence
     from opskit.providers.agent import AgentClient
     from opskit.providers.node import Node
     from opskit.tags import TagLog
@@ -147,9 +149,24 @@ class App:
             circuit=config.circuit,
             log=self.log,
             memory=available_memory_bytes,
+            watch=self._watch_request,
         )
         self._closing.push_async_callback(router.aclose)
         return router
+
+    def _watch_request(self, node: "Node", model: str) -> "Callable[[], Awaitable[WaitEvidence | None]]":
+        """Begin to watch a request that waits; what that needs is imported when the first look is due."""
+        watch: RequestWatch | None = None
+
+        async def look() -> "WaitEvidence | None":
+            nonlocal watch
+            if watch is None:
+                from opskit.checks.request_watch import RequestWatch
+
+                watch = RequestWatch(self.survey, node, model)
+            return await watch.look()
+
+        return look
 
     @cached_property
     def engine(self) -> "Engine":

@@ -292,7 +292,7 @@ class Engine:
                 return
         request = ModelRequest(model=goal.model or self.config.victoria_model, category=category)
         messages = (*goal.history, Message("user", goal.text))
-        ask = Ask(messages, request=request, strict_context=goal.strict_context)
+        ask = Ask(messages, request=request, strict_context=goal.strict_context, on_wait=on_note)
         try:
             async with contextlib.aclosing(self._answers(ask, session, pieces=pieces)) as items:
                 async for item in items:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from opskit.agent.grounding import ungrounded
 from opskit.agent.prompt import act_prompt, prompt
-from opskit.agent.step import Step, StepError, read_object, read_step, step_schema
+from opskit.agent.step import AgentStep, StepError, read_object, read_step, step_schema
 from opskit.agent.tools.tool import FINISH, NeedsApproval, ToolResult
 from opskit.llm.answer import Answer, NoAnswer
 from opskit.llm.faults import FaultKind
@@ -39,7 +39,7 @@ _CONCLUSION: dict[str, Any] = {
 }
 
 
-class Ending(StrEnum):
+class RunEnding(StrEnum):
     """Why a run ended. Only FINISHED and CONCLUDED have an answer."""
 
     FINISHED = "finished"
@@ -52,7 +52,7 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RunLimits:
     """What a run may cost. `context_chars` bounds the dialogue that is sent with one step."""
 
     steps: int = 8
@@ -98,7 +98,7 @@ async def never(_: NeedsApproval) -> bool:
 class Observed:
     """A step with what came of it."""
 
-    step: Step
+    step: AgentStep
     result: ToolResult
     seconds: float
 
@@ -107,7 +107,7 @@ class Observed:
 class LoopResult:
     """What a run came to. `why` says in a sentence why there is no answer."""
 
-    ending: Ending
+    ending: RunEnding
     answer: str = ""
     why: str = ""
     steps: list[Observed] = field(default_factory=list)
@@ -115,7 +115,7 @@ class LoopResult:
 
     @property
     def ok(self) -> bool:
-        return self.ending in (Ending.FINISHED, Ending.CONCLUDED)
+        return self.ending in (RunEnding.FINISHED, RunEnding.CONCLUDED)
 
 
 class AgentLoop:
@@ -129,11 +129,11 @@ class AgentLoop:
         self,
         asks: Asks,
         tools: Tools,
-        limits: Limits,
+        limits: RunLimits,
         *,
         needs_evidence: bool,
         approve: Callable[[NeedsApproval], Awaitable[bool]] = never,
-        on_step: Callable[[Step], None] = lambda _: None,
+        on_step: Callable[[AgentStep], None] = lambda _: None,
         on_observed: Callable[[Observed], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -147,7 +147,7 @@ class AgentLoop:
         self._on_observed = on_observed
         self._clock = clock
         self._nudged: set[str] = set()
-        self._result = LoopResult(Ending.FORMAT)
+        self._result = LoopResult(RunEnding.FORMAT)
         self._dialogue: list[Message] = []
         self._room_chars = limits.context_chars
 
@@ -186,10 +186,10 @@ class AgentLoop:
             except NeedsApproval as needed:
                 command = shlex.join(needed.argv)
                 why = f"`{command}` needs the approval of a person: {needed.why} (rule {needed.rule})"
-                return self._end(Ending.NEEDS_APPROVAL, why=why)
+                return self._end(RunEnding.NEEDS_APPROVAL, why=why)
         return await self._concluded()
 
-    async def _next_step(self) -> Step:
+    async def _next_step(self) -> AgentStep:
         """Ask for a step whose tool and arguments are right. Raises StepError."""
         answer = await self._ask(step_schema(self._offered()))
         if answer.prompt_cut is not None and "cut" not in self._nudged:
@@ -225,17 +225,17 @@ class AgentLoop:
                 self._room_chars //= 2
                 self._result.notes.append("the context of the model is small: older results were shortened")
 
-    def _named(self, step: Step) -> Step:
+    def _named(self, step: AgentStep) -> AgentStep:
         """Return the step with a tool that exists; a name that is nearly one is corrected."""
         if step.tool in self._schemas:
             return step
         near = difflib.get_close_matches(step.tool, list(self._schemas), n=1, cutoff=_NEAR)
         if near and "name" not in self._nudged:
             self._nudged.add("name")
-            return Step(step.thought, near[0], step.args)
+            return AgentStep(step.thought, near[0], step.args)
         raise StepError(f"there is no tool {step.tool!r}; there are: {', '.join(self._schemas)}")
 
-    async def _act(self, step: Step) -> bool:
+    async def _act(self, step: AgentStep) -> bool:
         """Make a step; False where the model goes round in circles."""
         same = [observed for observed in self._result.steps if observed.step.key == step.key]
         if len(same) >= _MAX_SAME_CALLS:
@@ -254,7 +254,7 @@ class AgentLoop:
         self._say(f"Result of {step.tool}:\n{_head_and_tail(result.text, self._limits.observation_chars)}")
         return True
 
-    async def _called(self, step: Step) -> ToolResult:
+    async def _called(self, step: AgentStep) -> ToolResult:
         """Call the tool of a step. Raises NeedsApproval where a person did not allow it."""
         attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": step.tool}
         with span(f"execute_tool {step.tool}", kind=SpanKind.INTERNAL, attributes=attributes) as stage:
@@ -276,7 +276,7 @@ class AgentLoop:
         """Take an answer; None after a nudge that asks for a better one."""
         problem = self._problem(answer)
         if problem is None:
-            return self._end(Ending.FINISHED, answer)
+            return self._end(RunEnding.FINISHED, answer)
         ending, text = problem
         if ending in self._nudged:
             return self._end(ending, why=text)
@@ -284,32 +284,32 @@ class AgentLoop:
         self._say(f"{text[0].upper()}{text[1:]}.")
         return None
 
-    def _problem(self, answer: str) -> tuple[Ending, str] | None:
+    def _problem(self, answer: str) -> tuple[RunEnding, str] | None:
         """Return why an answer is none."""
         if self._needs_evidence and not self._has_evidence:
-            return Ending.NO_EVIDENCE, "no tool has shown anything yet: use one before you answer"
+            return RunEnding.NO_EVIDENCE, "no tool has shown anything yet: use one before you answer"
         if (verdict := judge(answer, (self._asked,))) is not None:
-            return Ending.BAD_ANSWER, f"the answer is {verdict.value}: answer the goal itself"
+            return RunEnding.BAD_ANSWER, f"the answer is {verdict.value}: answer the goal itself"
         texts = [observed.result.text for observed in self._result.steps]
         if self._needs_evidence and (why := ungrounded(answer, self._asked, texts)):
-            return Ending.UNGROUNDED, f"{why}: answer from the results only"
+            return RunEnding.UNGROUNDED, f"{why}: answer from the results only"
         return None
 
     async def _concluded(self) -> LoopResult:
         """Ask for the best answer from what was gathered, with no tool on offer."""
         if self._needs_evidence and not self._has_evidence:
-            return self._end(Ending.NO_EVIDENCE, why="nothing was found out that could answer the goal")
+            return self._end(RunEnding.NO_EVIDENCE, why="nothing was found out that could answer the goal")
         self._say(prompt("conclude"))
         asked = await self._ask(_CONCLUSION)
         try:
             answer = str(read_object(asked.text).get("answer") or "")
         except StepError as error:
-            return self._end(Ending.FORMAT, why=str(error))
+            return self._end(RunEnding.FORMAT, why=str(error))
         if (problem := self._problem(answer)) is not None:
             return self._end(problem[0], why=problem[1])
-        return self._end(Ending.CONCLUDED, answer)
+        return self._end(RunEnding.CONCLUDED, answer)
 
-    def _end(self, ending: Ending, answer: str = "", why: str = "") -> LoopResult:
+    def _end(self, ending: RunEnding, answer: str = "", why: str = "") -> LoopResult:
         self._result.ending, self._result.answer, self._result.why = ending, answer, why
         return self._result
 
@@ -328,13 +328,13 @@ class AgentLoop:
         return [rules, *self._history, Message("user", self._goal), *dialogue]
 
 
-def _called(answer: Answer) -> Step | None:
+def _called(answer: Answer) -> AgentStep | None:
     """Return the step that came as a call of a function, where the server speaks so."""
     if not answer.tool_calls:
         return None
     call = answer.tool_calls[0]
     arguments = read_object(call.arguments) if call.arguments.strip() not in ("", "{}") else {}
-    return Step(answer.text.strip()[:300], call.name, arguments)
+    return AgentStep(answer.text.strip()[:300], call.name, arguments)
 
 
 def _head_and_tail(text: str, limit: int) -> str:

@@ -22,7 +22,7 @@ _LARGEST_CHARS = 64_000
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class AgentStep:
     """What the model wants to do next."""
 
     thought: str
@@ -67,13 +67,15 @@ def step_schema(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def read_step(text: str) -> Step:
+def read_step(text: str) -> AgentStep:
     """Return the step in what a model wrote. Raises StepError."""
     said = without_thinking(text[:_LARGEST_CHARS]).strip()
     if (action := _ACTION.search(said)) is not None:
         given = _INPUT.search(said, action.end())
         arguments = said[given.end() :].strip() if given is not None else ""
-        return Step(said[: action.start()].strip()[:_THOUGHT_CHARS], action["tool"], _arguments(arguments))
+        return AgentStep(
+            said[: action.start()].strip()[:_THOUGHT_CHARS], action["tool"], _arguments(arguments)
+        )
     return _step(read_object(said))
 
 
@@ -99,7 +101,7 @@ def read_object(text: str) -> Mapping[str, Any]:
     return found
 
 
-def _step(found: Mapping[str, Any]) -> Step:
+def _step(found: Mapping[str, Any]) -> AgentStep:
     calls = found.get("tool_calls")
     if isinstance(calls, list) and calls and isinstance(calls[0], Mapping):
         found = calls[0]
@@ -107,13 +109,13 @@ def _step(found: Mapping[str, Any]) -> Step:
     named = next((found[key] for key in _TOOL_KEYS if found.get(key)), None)
     if isinstance(named, Mapping):
         # {"function": {"name": ..., "arguments": ...}}
-        return Step(thought, str(named.get("name", "")), _arguments(_first(named, _ARGUMENT_KEYS)))
+        return AgentStep(thought, str(named.get("name", "")), _arguments(_first(named, _ARGUMENT_KEYS)))
     if not isinstance(named, str):
         answer = found.get("answer") or found.get("final_answer")
         if isinstance(answer, str):
-            return Step(thought, "finish", {"answer": answer})
+            return AgentStep(thought, "finish", {"answer": answer})
         raise StepError('"tool" is missing')
-    return Step(thought, named.removeprefix("functions."), _arguments(_first(found, _ARGUMENT_KEYS)))
+    return AgentStep(thought, named.removeprefix("functions."), _arguments(_first(found, _ARGUMENT_KEYS)))
 
 
 def _first(found: Mapping[str, Any], keys: Sequence[str]) -> Any:

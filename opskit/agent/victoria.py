@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from opskit.agent.evidence import CheckStack, evidence_tools, stack_report
-from opskit.agent.loop import AgentLoop, Ending, Limits, LoopResult, Observed, never
+from opskit.agent.loop import AgentLoop, LoopResult, Observed, RunEnding, RunLimits, never
 from opskit.agent.method import about_machine, about_stack, method_of, wants_plan
 from opskit.agent.prompt import prompt
-from opskit.agent.step import Step, StepError, read_object
+from opskit.agent.step import AgentStep, StepError, read_object
 from opskit.agent.tools.tool import NeedsApproval
 from opskit.agent.tools.toolbox import Toolbox, toolbox
 from opskit.agent.trajectory import Trajectory
@@ -90,15 +90,15 @@ class Victoria:
         self,
         app: App,
         *,
-        limits: Limits | None = None,
-        on_step: Callable[[Step], None] = lambda _: None,
+        limits: RunLimits | None = None,
+        on_step: Callable[[AgentStep], None] = lambda _: None,
         on_observed: Callable[[Observed], None] = lambda _: None,
         on_note: Callable[[str], None] = lambda _: None,
         approve: Callable[[NeedsApproval], Awaitable[bool]] = never,
     ) -> None:
         self._app = app
         self._approve = approve
-        self._limits = limits or Limits()
+        self._limits = limits or RunLimits()
         self._on_step = on_step
         self._on_observed = on_observed
         self._on_note = on_note
@@ -147,7 +147,7 @@ class Victoria:
         finally:
             trajectory.close()
             tools.close()
-        if not result.ok and result.ending is not Ending.NEEDS_APPROVAL and about_stack(goal.text):
+        if not result.ok and result.ending is not RunEnding.NEEDS_APPROVAL and about_stack(goal.text):
             return await self._reported(result.why or result.ending.value, asker, result.steps)
         if not result.ok:
             problem = _problem(result)
@@ -171,7 +171,7 @@ class Victoria:
             plan = [str(step) for step in steps[:2]] if isinstance(steps, list) else []
             trajectory.write("plan", steps=plan)
 
-        def on_step(step: Step) -> None:
+        def on_step(step: AgentStep) -> None:
             trajectory.write("step", thought=step.thought, tool=step.tool, args=step.args)
             self._on_step(step)
 
@@ -234,7 +234,7 @@ class Victoria:
             for observed in result.steps
         ]
         notes = list(result.notes)
-        if result.ending is Ending.CONCLUDED:
+        if result.ending is RunEnding.CONCLUDED:
             notes.append("the answer is the best one from what was found out within the limits")
         return Solution(
             result.answer,
@@ -249,7 +249,7 @@ class Victoria:
 
 def _problem(result: LoopResult) -> OpskitError:
     """Return why a run has no answer."""
-    if result.ending is Ending.NEEDS_APPROVAL:
+    if result.ending is RunEnding.NEEDS_APPROVAL:
         return OpskitError(
             "GEN_001",
             result.why,

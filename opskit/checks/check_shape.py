@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path as FilePath
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -13,6 +13,9 @@ from opskit.config.document import Path, Report, dotted, unknown
 from opskit.config.fields import Count, Seconds, Text, Texts, parameters, validated
 
 _MAX_RETRIES = 1000
+#: What a check may be repeated for: each node, agent or database that is configured.
+Each = Literal["nodes", "agents", "databases"]
+EACH = get_args(Each)
 
 
 @parameters
@@ -30,6 +33,7 @@ class CheckShape:
 
     name: Text
     kind: Text
+    repeat_for: Each | None = None
     requires: Texts = ()
     retry: RetryShape | None = None
     timeout: Seconds | None = None
@@ -80,7 +84,9 @@ def read_check(
 
 
 def default_expectation(kind: Kind) -> Expectation:
-    """Return the expectation of a check that has none of its own."""
+    """Return the expectation of a check that has none of its own; a kind that judges by itself needs none."""
+    if kind.judges_itself:
+        return Expectation({})
     return compile_expectation(kind.expects, kind.yields, (), _never)
 
 

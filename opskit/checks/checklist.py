@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path as FilePath
 from typing import Any
 
-from opskit.checks.check_shape import read_check
+from opskit.checks.check_shape import EACH, read_check
 from opskit.checks.spec import Check
 from opskit.config.document import (
     PATH_CHARS,
@@ -108,9 +108,19 @@ def shipped() -> dict[str, FilePath]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load(names: Sequence[str], *, given: Names, environ: Names, cwd: FilePath) -> Checklist:
-    """Read files, or shipped lists, by name. Raises ChecklistError with every problem, or CONFIG_002."""
-    loading = _Loading(environ)
+def load(
+    names: Sequence[str],
+    *,
+    given: Names,
+    environ: Names,
+    cwd: FilePath,
+    each: Mapping[str, Sequence[str]] | None = None,
+) -> Checklist:
+    """Read files, or shipped lists, by name; `each` has the values of `${each}` by the words of `repeat_for`.
+
+    Raises ChecklistError with every problem, or CONFIG_002.
+    """
+    loading = _Loading(environ, each or {})
     for name in names:
         path, shown = _located(name, cwd)
         loading.file(path, shown, given, ())
@@ -141,6 +151,7 @@ class _ChecklistFile:
 
     document: Document
     problems: list[Problem]
+    each: Mapping[str, Sequence[str]]
     broken: set[str] = field(default_factory=set)
 
     def report(self, at: Path, message: str) -> None:
@@ -160,19 +171,29 @@ class _ChecklistFile:
             if not isinstance(entry, dict):
                 self.report(at, "must be a section with `name` and `kind`")
                 continue
-            before = len(self.problems)
-            content = filled(entry, names, at, self.report)
             where = self.document.where(at)
-            check = read_check(content, at, self.report, where=where, folder=folder)
-            if check is not None and len(self.problems) == before:
-                yield index, check
-            else:
-                self.broken.add(str(entry.get("name")))
+            for known in self._repeated(entry, names):
+                before = len(self.problems)
+                content = filled(entry, known, at, self.report)
+                check = read_check(content, at, self.report, where=where, folder=folder)
+                if check is not None and len(self.problems) == before:
+                    yield index, check
+                else:
+                    self.broken.add(str(entry.get("name")))
+
+    def _repeated(self, entry: Mapping[str, Any], names: Names) -> Iterator[Names]:
+        """The variables of each check that an entry stands for: with `repeat_for` one for each thing."""
+        kind = entry.get("repeat_for")
+        if kind not in EACH:
+            yield names
+        for value in self.each.get(str(kind), ()):
+            yield {**names, "each": value}
 
 
 @dataclass(slots=True)
 class _Loading:
     environ: Names
+    each: Mapping[str, Sequence[str]]
     problems: list[Problem] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
     checks: dict[str, Check] = field(default_factory=dict)
@@ -190,7 +211,7 @@ class _Loading:
         except InvalidConfigError as exc:
             self.problems += exc.problems
             return
-        file = _ChecklistFile(document, self.problems)
+        file = _ChecklistFile(document, self.problems, self.each)
         for key in document.data:
             if key not in _TOP:
                 file.report((key,), unknown(key, _TOP))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Any
 
 from opskit.checks.attempt import Failure
@@ -67,6 +68,24 @@ def _mismatches_of_seen(check: Check, observation: Observation) -> list[str]:
         key: matcher for key, matcher in check.expect.matchers.items() if key not in observation.unseen
     }
     return Expectation(matchers).mismatches(observation.values)
+
+
+def assessed(check: Check, finding: Finding) -> Finding:
+    """Return a finding that a kind made itself, as that of its check where a checklist names it."""
+    if not check.where:
+        return finding
+    if check.expect.matchers:
+        values = {"status": finding.status.value, "state": finding.state}
+        return judged(check, Observation(values, finding.detail, state=finding.state), finding.seconds)
+    is_mild = finding.status is Status.FAIL and not check.severity.fails
+    evidence = {"kind": check.kind.name, "severity": check.severity.value, "where": check.where}
+    return replace(
+        finding,
+        check=check.name,
+        status=Status.WARN if is_mild else finding.status,
+        remedy=check.remedy if check.remedy and finding.remedy else finding.remedy,
+        evidence={**evidence, **finding.evidence},
+    )
 
 
 def late(check: Check, seconds: float) -> Finding:

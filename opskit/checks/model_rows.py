@@ -1,10 +1,10 @@
 """Models as `models list`, `models loaded` and others show them: rows for a table, and what is amiss."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opskit.checks.node_assessment import (
     as_news,
@@ -12,6 +12,7 @@ from opskit.checks.node_assessment import (
     assess_residency,
     assess_whole,
 )
+from opskit.checks.state import OVERDUE_S
 from opskit.facts.node import NodeFacts
 from opskit.llm.catalog import NodeView
 from opskit.llm.fit import Fit, gib
@@ -19,10 +20,13 @@ from opskit.providers.base import ModelInfo, Resident
 from opskit.providers.kinds import ServerKind
 from opskit.result import Finding, Report, Status
 
+if TYPE_CHECKING:
+    from opskit.checks.runner_assessment import RunnerAssessment, RunnerStatus
+
 #: An expiry this far away means for ever.
 _FOR_EVER_S = 365 * 86_400.0
 INSTALLED_COLUMNS = ("node", "model", "size", "params", "quant", "loaded", "fits", "context")
-LOADED_COLUMNS = ("node", "model", "memory", "on GPU", "context", "expires in")
+LOADED_COLUMNS = ("node", "model", "memory", "on GPU", "context", "its process", "expires in")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,8 @@ class InstalledModel:
 class LoadedModel:
     """A model in memory. `expires_in_s` is infinite for one that stays, None when nothing is told.
 
-    `kind` is the server that holds it.
+    Negative: a request has been in flight since it expired. `kind` is the server that holds it, `runner` what
+    the process behind it does.
     """
 
     node: str
@@ -80,6 +85,7 @@ class LoadedModel:
     shown: str
     expires_in_s: float | None
     kind: ServerKind | None = None
+    runner: "RunnerStatus | None" = None
 
     @property
     def gpu_share(self) -> float | None:
@@ -98,8 +104,11 @@ class LoadedModel:
             "size_vram_bytes": self.resident.size_vram_bytes,
             "gpu_share": None if share is None else round(share, 4),
             "context_length": self.resident.context_length,
-            "expires_in_s": None if self.expires_in_s is None or stays else round(self.expires_in_s, 1),
+            "expires_in_s": None
+            if self.expires_in_s is None or stays
+            else round(max(0.0, self.expires_in_s), 1),
             "stays": stays,
+            "runner": None if self.runner is None else self.runner.as_json(),
         }
 
     def cells(self) -> list[str]:
@@ -111,6 +120,7 @@ class LoadedModel:
             _size(self.resident.size_bytes),
             "?" if share is None else f"{share:.0%}",
             str(self.resident.context_length or "?"),
+            "?" if self.runner is None else self.runner.words,
             _remaining(self.expires_in_s),
         ]
 
@@ -126,14 +136,39 @@ def installed(
     return rows, Report("models list", [*findings, *assess_whole(nodes)])
 
 
-def loaded(nodes: Sequence[NodeFacts], now: datetime) -> tuple[list[LoadedModel], Report]:
-    """Return what is in memory. A model that is partly on the CPU is a warning: it is many times slower."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BehindNode:
+    """What the processes behind the models of one node show.
+
+    `statuses` are those of loaded models, by name; `loading` are models that are being loaded, which are not
+    listed yet. `silence` is why the list of loaded models is silent, where they show that.
+    """
+
+    statuses: "Mapping[str, RunnerStatus]"
+    loading: "Mapping[str, RunnerStatus]"
+    silence: "RunnerAssessment | None" = None
+
+
+def loaded(
+    nodes: Sequence[NodeFacts], now: datetime, behind: Mapping[str, BehindNode] | None = None
+) -> tuple[list[LoadedModel], Report]:
+    """Return what is in memory; `behind` is by the names of nodes.
+
+    A model that is partly on the CPU is a warning: it is many times slower.
+    """
     rows: list[LoadedModel] = []
     findings: list[Finding] = []
     for node in nodes:
-        of_node = [_loaded(node, resident, now) for resident in node.resident]
+        shown = (behind or {}).get(node.config.name)
+        statuses = {} if shown is None else shown.statuses
+        of_node = [_loaded(node, resident, now, statuses.get(resident.name)) for resident in node.resident]
+        if shown is not None:
+            of_node += [
+                LoadedModel(node.config.name, Resident(name), node.shown(name), None, node.kind, status)
+                for name, status in shown.loading.items()
+            ]
         rows += of_node
-        findings.append(assess_residency(node))
+        findings.append(assess_residency(node, None if shown is None else shown.silence))
         findings += [_resident_finding(row) for row in of_node]
     return rows, Report("models loaded", [*findings, *assess_whole(nodes)])
 
@@ -147,15 +182,20 @@ def _installed(
     return InstalledModel(name, model, shown, node.view.is_resident(model), fits(node.view, model))
 
 
-def _loaded(node: NodeFacts, resident: Resident, now: datetime) -> LoadedModel:
+def _loaded(node: NodeFacts, resident: Resident, now: datetime, runner: "RunnerStatus | None") -> LoadedModel:
     remaining_s: float | None = None
     if resident.expires_at is not None:
-        remaining_s = max(0.0, (resident.expires_at - now).total_seconds())
+        remaining_s = (resident.expires_at - now).total_seconds()
+        # A model may be on its way out for a moment; a request in flight holds it for longer.
+        remaining_s = max(0.0, remaining_s) if remaining_s > -OVERDUE_S else remaining_s
         remaining_s = math.inf if remaining_s > _FOR_EVER_S else remaining_s
-    return LoadedModel(node.config.name, resident, node.shown(resident.name), remaining_s, node.kind)
+    shown = node.shown(resident.name)
+    return LoadedModel(node.config.name, resident, shown, remaining_s, node.kind, runner)
 
 
 def _resident_finding(row: LoadedModel) -> Finding:
+    if (trouble := _trouble(row)) is not None:
+        return trouble
     share, size = row.gpu_share, row.resident.size_bytes
     target = f"{row.node}/{row.resident.name}"
     if share is None or size is None:
@@ -174,6 +214,30 @@ def _resident_finding(row: LoadedModel) -> Finding:
         "free GPU memory (`opskit models loaded`), lower its context (`num_ctx`) or take a smaller "
         f"quantisation; then {_unload(row)} and ask it again",
     )
+
+
+def _trouble(row: LoadedModel) -> Finding | None:
+    """Return a warning where the process behind a model does not serve it; a probe knows more."""
+    target, runner, name = f"{row.node}/{row.resident.name}", row.runner, row.shown
+    if runner is None:
+        if row.expires_in_s is None or row.expires_in_s >= 0:
+            return None
+        why = f"a request has been in flight since it expired {_remaining(-row.expires_in_s)} ago: it is "
+        return Finding(
+            "resident", target, Status.WARN, "overdue", f"{why}busy or wedged", None, "`opskit probe`"
+        )
+    remedies = {
+        "stopped": f"`kill -CONT {runner.pid}` lets it go on",
+        "silent": "`opskit probe` tells whether it works",
+        "failing": "`opskit probe` tells what is wrong",
+    }
+    if runner.state.value == "gone":
+        why = f"the process that served {name} is gone; the next request loads it again"
+        return Finding("resident", target, Status.WARN, "gone", why, None, _unload(row))
+    if (remedy := remedies.get(runner.state.value)) is None:
+        return None
+    why = f"process {runner.pid}, which serves {name}, is {runner.state.value}"
+    return Finding("resident", target, Status.WARN, runner.state.value, why, "MODEL_002", remedy)
 
 
 def _unload(row: LoadedModel) -> str:
@@ -196,6 +260,8 @@ def _remaining(seconds: float | None) -> str:
         return "?"
     if seconds == math.inf:
         return "never"
+    if seconds < 0:
+        return "overdue"
     for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.0f} {name}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from opskit.checks.remedies import node_remedy
 from opskit.checks.state import CODES, NodeState, state_of
@@ -10,6 +11,9 @@ from opskit.facts.node import NodeFacts
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.providers.kinds import ServerKind
 from opskit.result import Finding, Status
+
+if TYPE_CHECKING:
+    from opskit.checks.runner_assessment import RunnerAssessment
 
 
 def assess_contents(facts: NodeFacts) -> Finding:
@@ -33,8 +37,11 @@ def assess_contents(facts: NodeFacts) -> Finding:
     return Finding("node", node.name, Status.PASS, "ok", detail, seconds=facts.seconds)
 
 
-def assess_residency(facts: NodeFacts) -> Finding:
-    """A node that tells what is loaded passes; one that never tells is skipped."""
+def assess_residency(facts: NodeFacts, behind: "RunnerAssessment | None" = None) -> Finding:
+    """A node that tells what is loaded passes; one that never tells is skipped.
+
+    `behind` is what the processes behind its models show of a list that is silent.
+    """
     node, fault = facts.config, facts.fault
     if fault is not None:
         return assess_fault(node, fault, facts.kind, facts.seconds)
@@ -51,16 +58,20 @@ def assess_residency(facts: NodeFacts) -> Finding:
         detail = f"it does not tell what is loaded ({silence.detail})"
         if not facts.likely_kind.loads_on_demand:
             return _silent(node, detail, facts.seconds)
-        # Ollama holds /api/ps for the whole load of an MLX-engine runner (wire facts A2).
-        detail, state = f"{detail}: a model is being loaded", NodeState.LOADING
+        # Ollama holds it for the load of an MLX-engine runner, and while it waits for a runner that hangs
+        # (wire facts A2, A8).
+        why = "it loads a model, or waits for one that hangs"
+        detail = f"{detail}: {why if behind is None else behind.detail}"
+        state = NodeState.LOADING if behind is None else behind.state
+    remedy = None if behind is None else behind.remedy
     return Finding(
         "node",
         node.name,
-        Status.INCONCLUSIVE,
+        Status.FAIL if state is NodeState.WEDGED else Status.INCONCLUSIVE,
         state.shown,
         detail,
         CODES.get(state),
-        node_remedy(node, state, model=None, process=None, kind=facts.kind),
+        remedy or node_remedy(node, state, model=None, process=None, kind=facts.kind),
         facts.seconds,
     )
 

@@ -13,18 +13,18 @@ from typing import NoReturn
 from opskit.checks.probe_record import NodeProbe, ProbeOptions
 from opskit.checks.probe_stages import ProbeFailed, Stages
 from opskit.checks.probe_token import FirstToken, ask_for_answer, ask_for_token
-from opskit.checks.remedies import stranger_remedy
+from opskit.checks.remedies import stranger_remedy, unload_remedy
 from opskit.checks.runner_assessment import (
     RunnerAssessment,
+    assess_long_silence,
     assess_runner,
     assess_silent_list,
     assess_unserved,
-    is_idle,
 )
 from opskit.checks.state import NodeState
 from opskit.config.schema import Config, NodeConfig
 from opskit.facts.node import NodeFacts, ReadingStep, read_node
-from opskit.facts.runner import read_runners
+from opskit.facts.runner import known_weights, read_again, read_runners
 from opskit.facts.survey import Survey
 from opskit.llm.faults import SERVER_IS_WELL, FaultKind, classify
 from opskit.llm.fit import GIB, Fit, fit, gib
@@ -39,8 +39,11 @@ from opskit.text import listing
 
 #: Weights of models that are loaded on one machine are hardly larger.
 _LARGEST_BYTES = 60 * GIB
-#: Between two readings of a runner that works.
-_RUNNER_AGAIN_S = 0.2
+#: Between two readings of a runner that works, and of one that nobody seems to ask.
+_RUNNER_AGAIN_S = 0.1
+_UNSERVED_AGAIN_S = 0.2
+#: So long a runner that is busy may show nothing that moves.
+_RUNNER_STILL_S = 1.8
 #: A question that gets no token for so long is looked after; so many readings in a row must agree.
 _UNSERVED_S = 1.5
 _UNSERVED_READINGS = 3
@@ -79,6 +82,7 @@ async def probe_node(survey: Survey, config: NodeConfig, options: ProbeOptions) 
         loaded=probing.loaded,
         listed=probing.listed,
         slots=probing.slots,
+        runner=probing.runner,
         seconds=time.monotonic() - began,
     )
 
@@ -109,6 +113,7 @@ class _Probing:
     loaded: str | None = None
     listed: bool = True
     slots: tuple[int, int] | None = None
+    runner: RunnerAssessment | None = None
 
     def __post_init__(self) -> None:
         self.facts = NodeFacts(config=self.config)
@@ -125,7 +130,7 @@ class _Probing:
             if not mine:
                 self.stages.add("first token", Status.SKIP, 0.0, "another probe is asking this node just now")
                 raise ProbeFailed(NodeState.BUSY, "another probe is asking this node just now")
-            weights = await self._judge_runner(provider, chosen)
+            weights = await self._judge_runner(chosen)
             try:
                 got = await self._ask(provider, chosen, weights)
             except ProbeFailed as failed:
@@ -137,29 +142,27 @@ class _Probing:
             return NodeState.SLOW, f"its health page took {self.facts.http_s:.1f} s; {got.detail}"
         return got.state, got.detail
 
-    async def _judge_runner(self, provider: Provider, chosen: Resident) -> str | None:
+    async def _judge_runner(self, chosen: Resident) -> str | None:
         """Look at the process that serves the model, where there is one; return the file of its weights.
 
         Raises ProbeFailed where that shows what a token would only show after a long wait.
         """
         if not self._has_runners or self.loaded is not None:
             return None
-        try:
-            weights = await provider.weights(chosen.name)
-        except CallError:
-            weights = None
-        first = last = await read_runners(self.survey, self.config)
+        weights = await known_weights(self.survey, self.config, chosen.name)
+        first = await read_runners(self.survey, self.config)
         if first.server is None:
             return weights
-        began = time.monotonic()
-        runner = first.of(weights)
-        if runner is not None and not runner.process.is_stopped and not is_idle(runner):
+        began, seconds = time.monotonic(), 0.0
+        assessment = assess_runner(chosen.name, weights, first, first, seconds)
+        # What moves works, which is seen at once; what stands still is given the time of a batch.
+        while assessment is not None and assessment.needs_time and seconds < _RUNNER_STILL_S:
             await asyncio.sleep(_RUNNER_AGAIN_S)
-            last = await read_runners(self.survey, self.config)
-        seconds = time.monotonic() - began
-        assessment = assess_runner(chosen.name, weights, first, last, seconds)
+            last = await read_again(first, weights)
+            seconds = time.monotonic() - began
+            assessment = assess_runner(chosen.name, weights, first, last, seconds)
         if assessment is None and is_overdue(chosen):
-            assessment = assess_unserved(chosen.name, weights, last)
+            assessment = await self._judge_unserved(chosen.name, weights)
         if assessment is not None:
             self._end_at_runner(chosen.name, assessment, seconds)
         return weights
@@ -190,17 +193,26 @@ class _Probing:
     async def _watch_runner(self, chosen: Resident, weights: str | None) -> RunnerAssessment | None:
         """Wait until the runner of the model that was asked proves to be left out; None where it does not."""
         await asyncio.sleep(_UNSERVED_S)
-        wedged = 0
         while self._has_runners and self.loaded is None:
-            runners = await read_runners(self.survey, self.config)
-            assessment = assess_unserved(chosen.name, weights, runners)
-            if assessment is None or runners.server is None:
-                return None
-            wedged = wedged + 1 if assessment.state is NodeState.WEDGED else 0
-            if wedged == _UNSERVED_READINGS:
+            assessment = await self._judge_unserved(chosen.name, weights)
+            if assessment is None or assessment.state is NodeState.WEDGED:
                 return assessment
             await asyncio.sleep(_RUNNER_AGAIN_S)
         return None
+
+    async def _judge_unserved(self, model: str, weights: str | None) -> RunnerAssessment | None:
+        """Return what it means that a request waits; between two requests a runner is idle for a moment."""
+        assessment, slots = None, None
+        for reading in range(_UNSERVED_READINGS):
+            runners = await read_runners(self.survey, self.config)
+            assessment, own = assess_unserved(model, weights, runners), runners.of(weights)
+            if assessment is None or assessment.state is not NodeState.WEDGED or own is None:
+                return assessment
+            if reading and own.slots != slots:
+                return None
+            slots = own.slots
+            await asyncio.sleep(_UNSERVED_AGAIN_S)
+        return assessment
 
     @property
     def _has_runners(self) -> bool:
@@ -208,9 +220,11 @@ class _Probing:
 
     def _end_at_runner(self, model: str, assessment: RunnerAssessment, seconds: float) -> NoReturn:
         wedged = assessment.state is NodeState.WEDGED
-        remedy, kind = assessment.remedy, self.facts.likely_kind
-        if wedged and remedy is None and (unload := kind.unload_hint(model, self.config.url)):
-            remedy = f"{unload} frees it; if that hangs, restart the server: `{kind.restart}`"
+        self.runner, remedy = assessment, assessment.remedy
+        if assessment.scheduler and model in (resident.name for resident in self.facts.resident):
+            self.model = model
+        if wedged and remedy is None:
+            remedy = unload_remedy(self.facts.likely_kind, model, self.config.url)
         status = Status.FAIL if wedged else Status.SKIP
         self.stages.add("runner", status, seconds, assessment.detail)
         raise ProbeFailed(assessment.state, assessment.detail, remedy)
@@ -250,15 +264,24 @@ class _Probing:
         if silence is not None and silence.cause is CallCause.TIMEOUT and facts.likely_kind.loads_on_demand:
             detail = f"/api/ps is silent for {facts.resident_s:.1f} s"
             if self._has_runners:
-                assessment = assess_silent_list(await read_runners(self.survey, self.config))
-                if assessment is not None:
-                    stages.add("resident", Status.INCONCLUSIVE, facts.resident_s, detail)
-                    self._end_at_runner("MODEL", assessment, facts.resident_s)
-                if await self._listed_late():
+                runners, began = await read_runners(self.survey, self.config), time.monotonic()
+                assessment = assess_silent_list(runners)
+                if assessment is None and await self._listed_late():
                     await self._judge_residency()
                     return
-            # Ollama holds it for the whole load of an MLX-engine runner (wire facts A2).
-            detail = f"/api/ps is silent for {self.facts.resident_s:.1f} s: a model is being loaded"
+                seconds = time.monotonic() - began
+                if assessment is None:
+                    late = await read_runners(self.survey, self.config)
+                    assessment = assess_long_silence(runners, late, seconds)
+                detail = f"/api/ps is silent for {self.facts.resident_s:.1f} s"
+                if assessment is not None:
+                    stages.add("resident", Status.INCONCLUSIVE, self.facts.resident_s, detail)
+                    self._end_at_runner("MODEL", assessment, seconds)
+            # Ollama holds it for the load of an MLX-engine runner, and while it waits for a runner that hangs
+            # (wire facts A2, A8): which of them it is cannot be told where no process can be looked at.
+            detail = (
+                f"/api/ps is silent for {self.facts.resident_s:.1f} s: it loads a model, or waits for one"
+            )
             stages.add("resident", Status.INCONCLUSIVE, self.facts.resident_s, detail)
             raise ProbeFailed(NodeState.LOADING, detail)
         if silence is not None and silence.cause is not CallCause.STATUS:
@@ -356,9 +379,10 @@ class _Probing:
 
     def _of_model(self, failed: ProbeFailed, model: str) -> ProbeFailed:
         """A fault of the model or of the request has a remedy that is better than that of the state."""
+        if failed.state is NodeState.FAILING:
+            self.model = model
         if failed.fault not in SERVER_IS_WELL:
-            return ProbeFailed(failed.state, failed.detail, failed.remedy)
-        self.model = model
+            return failed
         remedy = fault_remedy(
             failed.fault,
             model=model,

@@ -109,6 +109,14 @@ async def _probes(survey: Survey, request: ProbeRequest) -> list[NodeProbe]:
     return [await survey.get(probe_node, node, request.options(node)) for node in survey.config.nodes]
 
 
+async def answered(context: CheckContext) -> Finding:
+    """Judge as `opskit probe` without options does whether a request is answered."""
+    request, victoria = ProbeRequest(), context.survey.config.agent_named(_CYCLE_AGENT)
+    if victoria is not None:
+        await _cycle(_CycleParams(victoria, request), context)
+    return await _chain(request, context)
+
+
 def assess_chain(probes: Sequence[NodeProbe], cycles: Sequence[Finding]) -> Finding:
     """Judge whether a request is answered, by the probes of nodes and the cycles through agents. Pure."""
     proven = [probe for probe in probes if probe.is_well and probe.first_token_s is not None]

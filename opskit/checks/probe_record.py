@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from opskit.checks.probe_stages import ProbeStage, process_json
 from opskit.checks.remedies import address_remedy, agent_remedy, node_remedy, stranger_remedy
@@ -10,9 +10,12 @@ from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.agent import AgentFacts
 from opskit.facts.node import NodeFacts
-from opskit.llm.faults import FaultKind
+from opskit.llm.faults import SERVER_IS_WELL, FaultKind
 from opskit.result import Finding, Status
 from opskit.system.sockets import Listener
+
+if TYPE_CHECKING:
+    from opskit.checks.runner_assessment import RunnerAssessment
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,10 @@ class NodeProbe(_TargetProbe):
     """What the probe of one node came to.
 
     `model` was asked and `first_token_s` says that it gave a token; `answer` is its whole answer where a goal
-    was given. `fault` is one of that model that no restart of the server mends. `loaded` is a model that the
+    was given. `fault` is why its question failed, where a request failed. `loaded` is a model that the
     probe loaded. `listed` False means that the wanted model is not among those of the node. `slots` are all
-    and busy ones, where every slot was looked at.
+    and busy ones, where every slot was looked at. `runner` is what the process behind a model showed, where
+    that ended the probe.
     """
 
     check: ClassVar = "node"
@@ -93,6 +97,7 @@ class NodeProbe(_TargetProbe):
     loaded: str | None = None
     listed: bool = True
     slots: tuple[int, int] | None = None
+    runner: "RunnerAssessment | None" = None
 
     @property
     def speaks(self) -> bool:
@@ -103,7 +108,12 @@ class NodeProbe(_TargetProbe):
     def server_is_well(self) -> bool:
         """Tell whether what is wrong is not the server's: a restart would not help."""
         holds_none = self.state is NodeState.FAILING and self.facts.models == ()
-        return holds_none or self.fault is not None
+        return holds_none or self.fault in SERVER_IS_WELL
+
+    @property
+    def model_fails(self) -> bool:
+        """Tell whether the server answers, and one model on it fails."""
+        return self.state is NodeState.FAILING and self.speaks and self.model is not None
 
     @property
     def status(self) -> Status:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from opskit.checks.probe_stages import ProbeFailed, Stages
-from opskit.checks.state import NodeState, judge_overdue, judge_silence, judge_slots
+from opskit.checks.state import STANDSTILL_S, NodeState, judge_overdue, judge_silence, judge_slots
 from opskit.config.schema import Config
 from opskit.llm.faults import FaultKind, classify
 from opskit.llm.loads import load_budget_s
@@ -28,8 +28,12 @@ from opskit.providers.base import (
 from opskit.result import Status
 
 _DIRECT_TOKENS = 256
-#: Between two readings of the slots of a busy server.
-_SLOTS_AGAIN_S = 1.0
+#: A model may begin with tokens that only control it, of which nothing is shown.
+_VISIBLE_TOKENS = 16
+#: Between two readings of the slots of a busy server, and how long they stand still before its process is
+#: looked at: a long batch moves no counter.
+_SLOTS_AGAIN_S = 0.2
+_SLOTS_STILL_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,10 @@ async def ask_for_token(
     began = time.monotonic()
     unparsable = ""
     try:
-        got = await one_token(
-            provider, chosen, limit_s=limit, load_s=load_budget_s(whole.budgets, chosen.size_bytes)
-        )
+        load_s = load_budget_s(whole.budgets, chosen.size_bytes)
+        got = await one_token(provider, chosen, limit_s=limit, load_s=load_s)
+        if got.ended and got.first_s is None:
+            got = await one_token(provider, chosen, limit_s=limit, load_s=load_s, max_tokens=_VISIBLE_TOKENS)
     except CallError as error:
         fault, took = classify(error), time.monotonic() - began
         detail = f"{chosen.name}: {fault.kind.value}: {fault.detail}"
@@ -78,11 +83,15 @@ async def ask_for_token(
         )
         got = OneToken(seconds=took, ended=True)
     if got.first_s is None and not got.ended:
-        await _judge_silence(stages, provider, chosen, got)
+        await _judge_silence(stages, chosen, got)
     if not got.ended:
         detail = f"{chosen.name} gave a token in {got.first_s or 0:.2f} s, and no end of its answer since"
         stages.add("first token", Status.FAIL, got.seconds, detail)
         raise ProbeFailed(NodeState.WEDGED, detail)
+    if got.first_s is None and not unparsable:
+        detail = f"{chosen.name} ended its answer, and none of its tokens has content"
+        stages.add("first token", Status.FAIL, got.seconds, detail)
+        raise ProbeFailed(NodeState.FAILING, detail, fault=FaultKind.BAD_PAYLOAD)
     took = got.seconds if got.first_s is None else got.first_s
     stages.add("first token", Status.PASS, took, f"{chosen.name} in {took:.2f} s")
     again = f" (the server was waited for: {got.loading})" if got.loading else ""
@@ -120,14 +129,21 @@ async def _await_free_slot(stages: Stages, provider: Provider, slots: Callable[[
     if busy < len(before):
         stages.add("slots", Status.PASS, 0.0, count)
         return
-    await asyncio.sleep(_SLOTS_AGAIN_S)
-    after = await _slots(provider)
-    if after is None or not all(slot.busy for slot in after):
-        stages.add("slots", Status.PASS, _SLOTS_AGAIN_S, f"{count}, and one is free now")
-        return
-    process = await stages.look_at_process() if before == after else None
-    state, detail = judge_slots(before, after, process)
-    stages.add("slots", Status.SKIP if state is NodeState.BUSY else Status.FAIL, _SLOTS_AGAIN_S, detail)
+    began, process, limit_s = time.monotonic(), None, _SLOTS_STILL_S
+    while True:
+        await asyncio.sleep(_SLOTS_AGAIN_S)
+        after, seconds = await _slots(provider), time.monotonic() - began
+        if after is None or not all(slot.busy for slot in after):
+            stages.add("slots", Status.PASS, seconds, f"{count}, and one is free now")
+            return
+        if after != before or seconds >= STANDSTILL_S:
+            break
+        if seconds >= limit_s:
+            process, limit_s = await stages.look_at_process(), STANDSTILL_S
+            if process is not None:
+                break
+    state, detail = judge_slots(before, after, process, seconds)
+    stages.add("slots", Status.SKIP if state is NodeState.BUSY else Status.FAIL, seconds, detail)
     raise ProbeFailed(state, detail)
 
 
@@ -139,15 +155,14 @@ async def _slots(provider: Provider) -> tuple[Slot, ...] | None:
         return None
 
 
-async def _judge_silence(stages: Stages, provider: Provider, chosen: Resident, got: OneToken) -> NoReturn:
+async def _judge_silence(stages: Stages, chosen: Resident, got: OneToken) -> NoReturn:
     if got.loading:
         detail = f"{chosen.name}: no token in {got.seconds:.1f} s; {got.loading}"
         stages.add("first token", Status.FAIL, got.seconds, detail)
         raise ProbeFailed(NodeState.LOADING, detail)
-    served = await _others_served(provider, chosen)
     process = await stages.look_at_process()
     state, detail = judge_silence(
-        progress_seen=got.progress, others_served=served, process=process, seconds=got.seconds
+        progress_seen=got.progress, others_served=got.others_served, process=process, seconds=got.seconds
     )
     stages.add("first token", Status.FAIL, got.seconds, f"{chosen.name}: {detail}")
     raise ProbeFailed(state, f"{chosen.name}: {detail}, although its health page answers")
@@ -199,14 +214,3 @@ async def ask_for_answer(
         stages.add("direct test", Status.FAIL, took, detail)
         raise ProbeFailed(NodeState.FAILING, detail)
     stages.add("direct test", Status.PASS, took, f"{len(text)} characters in {took:.1f} s")
-
-
-async def _others_served(provider: Provider, chosen: Resident) -> bool:
-    """Whether the model's expiry moved while we waited: each request that ends renews it (wire facts A3)."""
-    if chosen.expires_at is None:
-        return False
-    try:
-        now = next((r for r in await provider.resident() or () if r.name == chosen.name), None)
-    except CallError:
-        return False
-    return now is not None and now.expires_at is not None and now.expires_at > chosen.expires_at

@@ -51,6 +51,12 @@ def stranger_remedy(member: NodeConfig | AgentConfig) -> str:
     return f"{shows}correct {address_setting(member)} (`opskit config show` tells where it comes from)"
 
 
+def unload_remedy(kind: ServerKind, model: str, url: str) -> str | None:
+    """Return what frees a model that is held up by its server; None where nothing does."""
+    unload = kind.unload_hint(model, url)
+    return f"{unload} frees it; if that hangs, restart the server: `{kind.restart}`" if unload else None
+
+
 def agent_remedy(agent: AgentConfig, state: NodeState) -> str | None:
     """None when nothing is to be done."""
     container = f"{agent.name}-agent"

@@ -141,7 +141,7 @@ async def _attempt(check: Check, survey: Survey, not_before: float, limit: float
     result = await attempt(check.kind.observe(check.params, context), allowed_s)
     seconds = time.monotonic() - began
     if isinstance(result, Finding):
-        return result
+        return judgement.assessed(check, result)
     if isinstance(result, Observation):
         return judgement.judged(check, result, seconds)
     match result.exception:

@@ -6,27 +6,140 @@ tell is left to the token: a runner that is idle may stand beside a scheduler th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
 from opskit.checks.state import WORKING_CORES, NodeState
 from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth
+from opskit.facts.runner_process import RunnerProcess
 from opskit.providers.base import Slot
+from opskit.system.process import Process
+
+
+class RunnerState(StrEnum):
+    """What the process behind a model does. `gone`: the server lists the model, and no process serves it."""
+
+    IDLE = "idle"
+    READING = "reading the prompt"
+    GENERATING = "generating"
+    LOADING = "loading"
+    STOPPED = "stopped"
+    SILENT = "silent"
+    FAILING = "failing"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerStatus:
+    """What the process behind a model does just now. The tokens are those of all its requests.
+
+    `busy` and `slots` count the requests that it works on and those that it can; None where it does not tell.
+    `progress` is that of a load, 0 to 1, where it is told.
+    """
+
+    state: RunnerState
+    pid: int | None = None
+    busy: int | None = None
+    slots: int | None = None
+    prompt_tokens: int = 0
+    tokens: int = 0
+    progress: float | None = None
+
+    @property
+    def words(self) -> str:
+        """The state in a few words, with how far it is."""
+        match self.state:
+            case RunnerState.READING if self.prompt_tokens:
+                return f"{self.state} ({self.prompt_tokens} tokens so far)"
+            case RunnerState.GENERATING:
+                return f"{self.state} ({self.tokens} tokens so far)"
+            case RunnerState.LOADING if self.progress:
+                return f"{self.state} ({self.progress:.0%})"
+            case RunnerState.STOPPED:
+                return f"{self.state} (`kill -CONT {self.pid}`)"
+        return self.state.value
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "state": self.state.value,
+            "pid": self.pid,
+            "busy": self.busy,
+            "slots": self.slots,
+            "prompt_tokens": self.prompt_tokens,
+            "tokens": self.tokens,
+            "progress": self.progress,
+        }
+
+
+def runner_status(runners: NodeRunners, weights: str | None) -> RunnerStatus | None:
+    """Return what the runner of a loaded model does, by one reading; None where that cannot be told."""
+    runner = runners.of(weights)
+    if runner is None:
+        is_gone = runners.server is not None and not runners.runners
+        return RunnerStatus(state=RunnerState.GONE) if is_gone else None
+    pid = runner.process.pid
+    if runner.process.is_stopped:
+        return RunnerStatus(state=RunnerState.STOPPED, pid=pid)
+    if runner.health is not RunnerHealth.OK:
+        state = _BY_HEALTH.get(runner.health)
+        return None if state is None else RunnerStatus(state=state, pid=pid, progress=runner.progress)
+    return None if runner.slots is None else slots_status(runner.slots, pid)
+
+
+def slots_status(slots: Sequence[Slot], pid: int | None = None) -> RunnerStatus:
+    """Return what a server does that tells its slots."""
+    busy = [slot for slot in slots if slot.busy]
+    state = RunnerState.READING if busy else RunnerState.IDLE
+    return RunnerStatus(
+        state=RunnerState.GENERATING if any(slot.tokens for slot in busy) else state,
+        pid=pid,
+        busy=len(busy),
+        slots=len(slots),
+        prompt_tokens=sum(slot.prompt_tokens for slot in busy),
+        tokens=sum(slot.tokens for slot in busy),
+    )
+
+
+_BY_HEALTH = {
+    RunnerHealth.LOADING: RunnerState.LOADING,
+    RunnerHealth.SILENT: RunnerState.SILENT,
+    RunnerHealth.ERROR: RunnerState.FAILING,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerAssessment:
-    """The state of a model by its runner, and why; `remedy` where it is one of its own."""
+    """The state of a model by its runner, and why; `remedy` where it is one of its own.
+
+    `stopped` is a process that only has to be let go on; `scheduler` tells that the server itself hangs
+    beside processes that would serve.
+    """
 
     state: NodeState
     detail: str
     remedy: str | None = None
+    stopped: Process | None = None
+    scheduler: bool = False
+
+    @property
+    def needs_time(self) -> bool:
+        """Whether another reading may show that it works after all."""
+        return self.state is NodeState.WEDGED and self.stopped is None and not self.scheduler
 
 
 def assess_runner(
-    model: str, weights: str | None, before: NodeRunners, after: NodeRunners, seconds: float
+    model: str,
+    weights: str | None,
+    before: NodeRunners,
+    after: NodeRunners,
+    seconds: float,
+    *,
+    asked: bool = False,
 ) -> RunnerAssessment | None:
     """Return what the runner of a loaded model shows; None where it shows nothing that is wrong, or nothing.
 
-    `before` and `after` are readings that many `seconds` apart; of one reading alone, both are it.
+    `before` and `after` are readings that many `seconds` apart; of one reading alone, both are it. A slot
+    that is free has room for a question, unless one was `asked` already: then those that work tell.
     """
     if before.server is None:
         return None
@@ -38,8 +151,7 @@ def assess_runner(
         return None
     process = last.process
     if process.is_stopped:
-        why = f"{process.words}, which serves {model}, is stopped"
-        return RunnerAssessment(NodeState.WEDGED, why, f"`kill -CONT {process.pid}` lets it go on")
+        return _stopped(process, f"{process.words}, which serves {model}, is stopped")
     if last.health is RunnerHealth.LOADING:
         done = f" ({last.progress:.0%} of it)" if last.progress else ""
         return RunnerAssessment(NodeState.LOADING, f"{process.words} is loading {model}{done}")
@@ -51,9 +163,10 @@ def assess_runner(
         return RunnerAssessment(NodeState.WEDGED, f"{process.words}, which serves {model}, does not answer")
     if last.health is not RunnerHealth.OK or not first.slots or not last.slots:
         return None
-    if not all(slot.busy for slot in (*first.slots, *last.slots)):
+    works = any if asked else all
+    if not (works(slot.busy for slot in first.slots) and works(slot.busy for slot in last.slots)):
         return None
-    return _all_busy(model, first, last, cores)
+    return _slots_busy(model, first, last, cores)
 
 
 def is_idle(model_runner: ModelRunner | None) -> bool:
@@ -82,7 +195,7 @@ def assess_unserved(model: str, weights: str | None, runners: NodeRunners) -> Ru
         f"{own.process.words}, which serves {model}, is idle while a request waits: "
         "the scheduler of the server hangs"
     )
-    return RunnerAssessment(NodeState.WEDGED, why)
+    return RunnerAssessment(NodeState.WEDGED, why, scheduler=True)
 
 
 def assess_silent_list(runners: NodeRunners) -> RunnerAssessment | None:
@@ -94,16 +207,37 @@ def assess_silent_list(runners: NodeRunners) -> RunnerAssessment | None:
         process = runner.process
         if process.is_stopped:
             why = f"{process.words}, which serves a model, is stopped, and the server waits for it"
-            return RunnerAssessment(NodeState.WEDGED, why, f"`kill -CONT {process.pid}` lets it go on")
+            return _stopped(process, why)
     for runner in runners.runners:
         if runner.health is RunnerHealth.LOADING:
             return RunnerAssessment(NodeState.LOADING, f"{runner.process.words} is loading a model")
     return None
 
 
-def _all_busy(model: str, first: ModelRunner, last: ModelRunner, cores: float) -> RunnerAssessment:
+def assess_long_silence(before: NodeRunners, after: NodeRunners, seconds: float) -> RunnerAssessment | None:
+    """Return why a list of loaded models has been silent for long; None where the processes do not tell.
+
+    `before` and `after` are readings that many `seconds` apart.
+    """
+    shown = assess_silent_list(after)
+    for runner in after.runners:
+        shown = shown or assess_runner("a model", runner.process.weights, before, after, seconds, asked=True)
+    if shown is not None or after.server is None or not all(map(is_idle, after.runners)):
+        return shown
+    why = "no process of a model is loading, stopped or at work: the scheduler of the server hangs"
+    return RunnerAssessment(NodeState.WEDGED, why, scheduler=True)
+
+
+def _stopped(process: RunnerProcess, why: str) -> RunnerAssessment:
+    remedy = f"`kill -CONT {process.pid}` lets it go on"
+    return RunnerAssessment(NodeState.WEDGED, why, remedy, stopped=process.process)
+
+
+def _slots_busy(model: str, first: ModelRunner, last: ModelRunner, cores: float) -> RunnerAssessment:
     before, after = first.slots or (), last.slots or ()
-    count = f"all {len(after)} slots of {model} are busy" if len(after) > 1 else f"{model} is busy"
+    busy = sum(slot.busy for slot in after)
+    count = f"{busy} of {len(after)} slots of {model} are busy" if busy < len(after) else ""
+    count = count or (f"all {busy} slots of {model} are busy" if busy > 1 else f"{model} is busy")
     words = last.process.words
     if before != after:
         return RunnerAssessment(NodeState.BUSY, f"{count}: {_work(after)}")

@@ -110,7 +110,8 @@ class Kind:
     """A kind of check.
 
     `params` is a frozen dataclass, `yields` explains each value, `expects` is the expectation of a check
-    without one, as it would stand in a checklist. `imports` are loaded before the clock runs.
+    without one, as it would stand in a checklist. `imports` are loaded before the clock runs. A kind that
+    `judges_itself` gives findings, whose status and state may be expected.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Kind:
     target: Callable[[Any], str]
     timeout_s: float = 10.0
     imports: tuple[str, ...] = ()
+    judges_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,9 @@ WORKING_CORES = 0.2
 #: So long past its expiry a model whose server does nothing is no longer called busy, in seconds.
 OVERDUE_S = 30.0
 
+#: So long without any progress a request is not worked on, though nothing else shows that its server hangs.
+STANDSTILL_S = 10.0
+
 _STATES = {
     FaultKind.REFUSED: NodeState.REFUSED,
     FaultKind.UNREACHABLE: NodeState.UNREACHABLE,
@@ -110,12 +113,12 @@ def judge_overdue(process: Listener | None, overdue_s: float) -> tuple[NodeState
 
 
 def judge_slots(
-    before: Sequence[Slot], after: Sequence[Slot], process: Listener | None
+    before: Sequence[Slot], after: Sequence[Slot], process: Listener | None, seconds: float = 0.0
 ) -> tuple[NodeState, str]:
     """Busy or wedged? The state of a server whose slots are all busy, by two looks, with the reason.
 
-    A counter that moves is work. Where none moves, the process decides, and without one it is called busy:
-    nothing is repaired on a guess.
+    A counter that moves is work. Where none has moved for so many `seconds`, the process decides, and without
+    one the clock: a request that makes no progress for STANDSTILL_S is not worked on.
     """
     all_busy = f"all {len(after)} slots are busy" if len(after) > 1 else "its only slot is busy"
     if tuple(before) != tuple(after):
@@ -123,6 +126,8 @@ def judge_slots(
         writing = len(after) - reading
         parts = [f"{reading} reading a prompt"] * (reading > 0) + [f"{writing} answering"] * (writing > 0)
         return NodeState.BUSY, f"{all_busy} ({', '.join(parts)})"
+    if process is None and seconds >= STANDSTILL_S:
+        return NodeState.WEDGED, f"{all_busy}, and none has moved for {seconds:.0f} s"
     if process is None:
         return (
             NodeState.BUSY,

@@ -8,6 +8,7 @@ from typing import Any
 from opskit.checks import checklist, runner
 from opskit.checks.check_shape import default_expectation
 from opskit.checks.kinds import KINDS
+from opskit.checks.kinds.databases import can_be_read
 from opskit.checks.spec import Check, Kind
 from opskit.config.document import FromEnvironment, dotted, printable, unknown
 from opskit.config.fields import validated
@@ -38,7 +39,13 @@ class Verification:
 
     def checklist(self, files: Sequence[str], given: Mapping[str, str]) -> checklist.Checklist:
         """Read checklists; `given` wins over their variables. Raises ChecklistError or ConfigError."""
-        return checklist.load(files, given=given, environ=self.variables, cwd=self.cwd)
+        database = self.environ.get("DATABASE_URL", "").strip()
+        each = {
+            "nodes": [node.name for node in self.config.nodes],
+            "agents": [agent.name for agent in self.config.agents],
+            "databases": [database] if can_be_read(database) else [],
+        }
+        return checklist.load(files, given=given, environ=self.variables, cwd=self.cwd, each=each)
 
     async def run(
         self,

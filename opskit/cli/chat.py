@@ -11,7 +11,7 @@ from opskit.cli.options import ConfigOption, DebugOption, SandboxOption, Verbose
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from opskit.agent.step import Step
+    from opskit.agent.step import AgentStep
     from opskit.app import App
     from opskit.engine import RunResult
     from opskit.providers.base import Message
@@ -186,7 +186,7 @@ class _Conversation:
             draw(found)
 
 
-def _show_step(step: "Step") -> None:
+def _show_step(step: "AgentStep") -> None:
     import json
 
     arguments = json.dumps(step.args, ensure_ascii=False) if step.args else ""

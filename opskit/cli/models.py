@@ -63,7 +63,7 @@ def show_loaded(
     verbose: VerboseOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what is in memory just now, how much of it on the GPU, and for how long."""
+    """Show what is in memory just now, how much of it on the GPU, what it works on, and for how long."""
     del debug  # read by main
     rows, report = context.run(_loaded(node, sandbox=sandbox, config=config, verbose=verbose))
     if json:
@@ -177,13 +177,11 @@ async def _list(
 async def _loaded(
     node: str | None, *, sandbox: bool, config: str | None, verbose: bool
 ) -> "tuple[list[LoadedModel], Report]":
-    from datetime import UTC, datetime
-
-    from opskit.checks.model_rows import loaded
+    from opskit.checks.loaded_models import read_loaded
     from opskit.facts.node import read_all_metadata
 
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
-        return loaded(await read_all_metadata(_nodes(root, node)), datetime.now(UTC))
+        return await read_loaded(root.survey, await read_all_metadata(_nodes(root, node)))
 
 
 async def _test(

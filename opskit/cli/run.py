@@ -12,7 +12,7 @@ from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOpt
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
-    from opskit.agent.step import Step
+    from opskit.agent.step import AgentStep
     from opskit.agent.tools.tool import NeedsApproval
     from opskit.app import App
     from opskit.engine import Engine, Goal, RunResult, Solver
@@ -143,10 +143,10 @@ async def _run(
 
 def _victoria(app: "App", max_steps: int) -> "Solver":
     """The agent of this process; each of its steps is shown while it works."""
-    from opskit.agent.loop import Limits
+    from opskit.agent.loop import RunLimits
     from opskit.agent.victoria import Victoria
 
-    def on_step(step: "Step") -> None:
+    def on_step(step: "AgentStep") -> None:
         import json
 
         arguments = json.dumps(step.args, ensure_ascii=False) if step.args else ""
@@ -154,7 +154,7 @@ def _victoria(app: "App", max_steps: int) -> "Solver":
         render.note(f"step: {step.tool} {render.printable(arguments)}{why}")
 
     return Victoria(
-        app, limits=Limits(steps=max_steps), on_step=on_step, on_note=render.note, approve=_approved
+        app, limits=RunLimits(steps=max_steps), on_step=on_step, on_note=render.note, approve=_approved
     )
 
 

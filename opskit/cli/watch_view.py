@@ -157,17 +157,18 @@ def _models(loaded: Sequence[LoadedModel], width: int, age: str) -> list[Line]:
     rows: list[list[Piece]] = []
     for row in loaded:
         cells = row.cells()
-        expiry = {"never": "stays", "?": ""}.get(cells[5], f"expires in {cells[5]}")
+        expiry = {"never": "stays", "?": "", "overdue": "overdue"}.get(cells[6], f"expires in {cells[6]}")
         rows.append(
             [
                 (f"    {cells[1]}", ""),
                 (cells[2] if cells[2] != "?" else "", "cyan"),
+                (cells[5] if cells[5] != "?" else "", ""),
                 (f"{cells[3]} on GPU" if cells[3] != "?" else "", "dim"),
                 (expiry, "dim"),
                 (age, "yellow"),
             ]
         )
-    return columns(rows, width, drop=(2, 3, 4))
+    return columns(rows, width, drop=(3, 4, 5, 2))
 
 
 def _machine(machine: MachineView, width: int) -> ViewSection:

@@ -128,7 +128,7 @@ class Budgets:
     """
 
     connect_s: float = 2.0
-    queue_s: float = 60.0
+    queue_s: float = 120.0
     load_s: float = 60.0
     load_s_per_gib: float = 20.0
     load_patience_s: float = 10.0

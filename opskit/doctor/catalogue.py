@@ -31,6 +31,7 @@ KNOWN = (
     KnownCause("disk-full", "machine", "room for the state folder, Docker and models (`watch.disk_percent`)"),
     KnownCause("memory-full", "machine", "used memory (`watch.memory_percent`)"),
     KnownCause("runner-orphaned", "machine", "processes of models whose Ollama has ended: they hold memory"),
+    KnownCause("lock-held", "machine", "locks of opskit that another process holds, and which"),
     KnownCause("localhost-unresolved", "network", "whether the name localhost leads to this machine"),
     KnownCause("docker-context-invalid", "docker", "DOCKER_HOST, DOCKER_CONTEXT and the context in use"),
     KnownCause(
@@ -57,6 +58,7 @@ KNOWN = (
     KnownCause(
         "container-network-lost", "docker", "containers that share the network of one that was replaced"
     ),
+    KnownCause("oom-killed", "machine", "the kernel's log: model servers that it killed for want of memory"),
     KnownCause("health-check-broken", "docker", "health checks that cannot run: their program is missing"),
     KnownCause("bind-address", "network", "0.0.0.0 or :: where a client needs an address to dial"),
     KnownCause(
@@ -80,7 +82,8 @@ KNOWN = (
         "ollama-host-port", "nodes", "an OLLAMA_HOST with a scheme and no port, which means port 80 or 443"
     ),
     KnownCause("two-servers", "nodes", "two servers on one port: localhost means now this one, now that one"),
-    KnownCause("process-stopped", "nodes", "servers whose process is stopped (SIGSTOP)"),
+    KnownCause("process-stopped", "nodes", "servers, and processes of models, that are stopped (SIGSTOP)"),
+    KnownCause("scheduler-hangs", "nodes", "an Ollama that keeps requests from the idle process of a model"),
     KnownCause(
         "node-wedged", "nodes", "nodes with green health pages that give no token; busy ones are left alone"
     ),
@@ -112,11 +115,20 @@ KNOWN = (
     KnownCause(
         "context-truncated", "requests", "prompts that are cut: the loaded context, Ollama's log, `--deep`"
     ),
+    KnownCause("context-exceeded", "requests", "prompts that a server refused: longer than its context"),
+    KnownCause(
+        "requests-failing",
+        "requests",
+        "requests of the last hour that failed, by opskit's log and the servers'",
+    ),
     KnownCause("mlx-idle", "requests", "an MLX server that gets no work while Ollama does, and why"),
     KnownCause("clock-skew", "machine", "the clocks of nodes, agents and Docker (`watch.clock_skew_s`)"),
+    KnownCause("agent-unauthorised", "agents", "agents that want a key"),
     KnownCause("agent-down", "agents", "agents where nothing listens"),
     KnownCause("agent-wedged", "agents", "agents that accept connections and never answer"),
     KnownCause("agent-failing", "agents", "agents that answer with errors"),
+    KnownCause("agent-version", "agents", "agents without the API that opskit speaks to: another version"),
+    KnownCause("agent-level-off", "agents", "levels of Victoria that are switched off"),
     KnownCause(
         "recovery-gave-up", "schedule", "targets that recovery has given up after repairs that did not help"
     ),

@@ -13,6 +13,7 @@ from opskit.config.schema import Config
 from opskit.doctor.cause import key_of
 from opskit.doctor.recovery_job import RecoveryJob, read_recovery_job
 from opskit.doctor.target import ExaminationTarget, Member
+from opskit.facts.agent import read_agent_paths
 from opskit.facts.clock import ClockReading, read_clock
 from opskit.facts.compose_project import ComposeFacts, read_compose_project
 from opskit.facts.container import Container
@@ -24,17 +25,15 @@ from opskit.facts.docker_daemon import (
 )
 from opskit.facts.env_file import EnvFileFacts, read_env_file
 from opskit.facts.environment import Environment, known
+from opskit.facts.kernel_log import KernelKill, read_kernel_kills
+from opskit.facts.lock import HeldLock, read_held_locks
 from opskit.facts.machine import DiskFacts, read_addresses, read_disk, read_host_port, read_memory
 from opskit.facts.model_memory import PromptReading, read_cache_sizes, read_prompt
-from opskit.facts.model_requests import (
-    ModelRequests,
-    read_container_requests,
-    read_cut_prompts,
-    read_own_requests,
-)
+from opskit.facts.model_requests import ModelRequests, read_container_requests, read_own_requests
 from opskit.facts.port_owner import PortOwner, read_port
 from opskit.facts.runner import read_orphaned_runners
 from opskit.facts.runner_process import RunnerProcess
+from opskit.facts.server_log import ServerLog, read_server_log
 from opskit.facts.stack_containers import StackContainers, read_stack_containers
 from opskit.facts.survey import Survey
 from opskit.facts.unfinished_restore import UnfinishedRestore, read_unfinished_restores
@@ -78,6 +77,7 @@ class Evidence:
     findings: tuple[Finding, ...] = ()
     nodes: tuple[NodeProbe, ...] = ()
     agents: tuple[AgentProbe, ...] = ()
+    agent_paths: Mapping[str, frozenset[str]] = field(default_factory=dict)
     cache_sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     prompts: Mapping[str, PromptReading] = field(default_factory=dict)
     ports: Mapping[int, tuple[PortOwner, ...]] = field(default_factory=dict)
@@ -85,6 +85,7 @@ class Evidence:
     disks: tuple[DiskFacts, ...] = ()
     memory: MemoryGauge | None = None
     orphaned_runners: tuple[RunnerProcess, ...] = ()
+    held_locks: tuple[HeldLock, ...] = ()
     localhost: tuple[str, ...] | None = None
     clocks: tuple[ClockReading, ...] = ()
     docker: DockerDaemon | None = None
@@ -94,6 +95,8 @@ class Evidence:
     projects: tuple[ComposeFacts, ...] = ()
     env_files: Mapping[str, EnvFileFacts] = field(default_factory=dict)
     requests: tuple[ModelRequests, ...] = ()
+    server_logs: tuple[ServerLog, ...] = ()
+    kernel_kills: tuple[KernelKill, ...] = ()
     job: RecoveryJob | None = None
     restores: tuple[UnfinishedRestore, ...] = ()
 
@@ -146,6 +149,9 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
         findings=findings,
         nodes=tuple(nodes[node] for node in config.nodes if node in nodes),
         agents=tuple(agents[agent] for agent in config.agents if agent in agents),
+        agent_paths={
+            agent.name: paths for (agent,), paths in facts(read_agent_paths).items() if paths is not None
+        },
         cache_sizes={node.name: sizes for (node,), sizes in facts(read_cache_sizes).items()},
         prompts={node.name: prompt for (node,), prompt in facts(read_prompt).items() if prompt is not None},
         ports={port: sockets.owners for (_, port), sockets in facts(read_port).items()},
@@ -153,6 +159,7 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
         disks=tuple(disk for disk in facts(read_disk).values() if disk is not None),
         memory=facts(read_memory).get(()),
         orphaned_runners=facts(read_orphaned_runners).get((), ()),
+        held_locks=facts(read_held_locks).get((), ()),
         localhost=facts(read_addresses).get(("localhost",)),
         clocks=tuple(clocks),
         docker=docker,
@@ -163,9 +170,10 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
         env_files={str(path): env_file for (path,), env_file in facts(read_env_file).items()},
         requests=(
             *facts(read_own_requests).values(),
-            *facts(read_cut_prompts).values(),
             *facts(read_container_requests).values(),
         ),
+        server_logs=tuple(facts(read_server_log).values()),
+        kernel_kills=facts(read_kernel_kills).get((), ()),
         job=facts(read_recovery_job).get(()),
         restores=tuple(
             restore for restore in facts(read_unfinished_restores).get((), ()) if restore.is_interrupted

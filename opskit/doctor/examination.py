@@ -13,6 +13,7 @@ from opskit.doctor.areas import (
     configuration,
     containers,
     docker,
+    failures,
     machine,
     models,
     nodes,
@@ -28,7 +29,7 @@ from opskit.doctor.target import ExaminationTarget
 from opskit.result import Finding, Status
 
 _EXAMINED = (configuration, machine, addresses, docker, containers, nodes, requests, schedule)
-_DIAGNOSED = (*_EXAMINED, models, ollama_host, settings)
+_DIAGNOSED = (*_EXAMINED, models, ollama_host, settings, failures)
 
 
 def checks(target: ExaminationTarget) -> list[Check]:

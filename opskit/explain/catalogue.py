@@ -28,6 +28,7 @@ class ExplanationKind(StrEnum):
     FAULT = "fault"
     VERDICT = "verdict"
     STATE = "state"
+    SYSTEM = "system error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ def named(key: str) -> tuple[Explanation, ...]:
         ExplanationKind.STATE,
         ExplanationKind.FAULT,
         ExplanationKind.VERDICT,
+        ExplanationKind.SYSTEM,
     )
     entries = (entry_of(kind, key) for kind in order)
     return tuple(entry for entry in entries if entry is not None)

@@ -2,17 +2,20 @@
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from opskit.explain import signs
 from opskit.explain.catalogue import ENTRIES, Explanation, ExplanationKind, entry_of, named, plain
+from opskit.logs.record import uncoloured
 from opskit.result import Finding, Report, Status
 from opskit.tags import preview
 
 #: A question of so few words may name what it asks for anywhere: `mlx wedged`.
 QUESTION_WORDS = 4
+#: A text of fewer lines may be one that was wrapped.
+_WRAPPED_LINES = 8
 
 _STATUS = re.compile(r"(?:(?:http|error|status|code)[ :]*)?([45]\d\d)", re.IGNORECASE | re.ASCII)
 _WORD = re.compile(r"[^\W\d]\w+")
@@ -79,19 +82,35 @@ def listing() -> dict[str, Any]:
 
 def explain(text: str) -> tuple[ExplanationMatch, ...]:
     """Return the explanations of a key, a short question, an error line, a traceback or a piece of a log."""
-    question = text.strip()
+    question = uncoloured(text.encode("utf-8", "replace")).decode("utf-8").strip()
     exact = _asked(question)
     if exact:
         return exact
-    best: dict[tuple[ExplanationKind, str], signs.Sign] = {}
-    for sign in _signs(question):
-        known = best.get((sign.kind, sign.key))
-        if known is None or sign.weight > known.weight:
-            best[sign.kind, sign.key] = sign
+    best = _best(question)
+    if 0 < question.count("\n") < _WRAPPED_LINES:
+        # A terminal may have broken a line, between words or within one.
+        for joined in (" ".join(question.split()), question.replace("\n", "")):
+            whole = _best(joined)
+            if not best or (_names_system(whole) and not _names_system(best)):
+                best = whole
     ordered = sorted(best.values(), key=lambda sign: -sign.weight)
     entries = ((entry_of(sign.kind, sign.key), sign.why) for sign in ordered)
     matches = tuple(ExplanationMatch(entry, why) for entry, why in entries if entry is not None)
     return matches or _words(question)
+
+
+def _best(text: str) -> dict[tuple[ExplanationKind, str], signs.Sign]:
+    """Return the surest sign for each explanation."""
+    best: dict[tuple[ExplanationKind, str], signs.Sign] = {}
+    for sign in _signs(text):
+        known = best.get((sign.kind, sign.key))
+        if known is None or sign.weight > known.weight:
+            best[sign.kind, sign.key] = sign
+    return best
+
+
+def _names_system(best: Iterable[tuple[ExplanationKind, str]]) -> bool:
+    return any(kind is ExplanationKind.SYSTEM for kind, _ in best)
 
 
 def near(text: str) -> tuple[str, ...]:

@@ -62,38 +62,42 @@ _CONNECTION: tuple[tuple[CallCause, "Phase", re.Pattern[str]], ...] = (
         CallCause.REFUSED,
         "connect",
         _any(
-            "connection refused|connect call failed|actively refused|ECONNREFUSED|ConnectionRefusedError",
-            "could(?: not|n't) connect to server",
+            r"connection refused|connect call failed|actively refused|\bECONNREFUSED\b",
+            "ConnectionRefusedError",
+            "could(?: not|n't) connect to (?:server|(?:a running )?ollama)",
         ),
     ),
     (
         CallCause.RESET,
         "request",
-        _any(r"connection reset|ECONNRESET|ConnectionResetError|broken pipe|EPIPE\b|BrokenPipeError"),
+        _any(r"connection reset|\bECONNRESET\b|ConnectionResetError|broken pipe|\bEPIPE\b|BrokenPipeError"),
     ),
     (
         CallCause.NAME,
         "connect",
         _any(
             "name or service not known|nodename nor servname|name resolution|no such host|could not resolve",
-            "failed to resolve|getaddrinfo|ENOTFOUND|EAI_AGAIN",
+            r"failed to resolve|\bgetaddrinfo\b|\bENOTFOUND\b|\bEAI_AGAIN\b",
         ),
     ),
     (
         CallCause.UNREACHABLE,
         "connect",
-        _any("no route to host|network is unreachable|EHOSTUNREACH|ENETUNREACH"),
+        _any(r"no route to host|network is unreachable|\bEHOSTUNREACH\b|\bENETUNREACH\b"),
     ),
     (
         CallCause.TLS,
         "connect",
-        _any(r"certificate.verify.failed|\bSSLError\b|\bx509: |\btls: |wrong version number"),
+        _any(
+            r"\bSSLError\b|\btls: |wrong.version.number",
+            "gave HTTP response to HTTPS client|sent an HTTP request to an HTTPS server",
+        ),
     ),
     (
         CallCause.TIMEOUT,
         "connect",
         _any(
-            "connect(?:ion)? timed out|connection timeout|ETIMEDOUT|Connect(?:ion)?Timeout",
+            r"connect(?:ion)? timed out|connection timeout|\bETIMEDOUT\b|Connect(?:ion)?Timeout",
             r"dial tcp \S{1,80} i/o timeout|failed to connect to .{1,80}timed? ?out",
         ),
     ),
@@ -132,6 +136,7 @@ _SENTENCES = (
         _any("cannot connect to the docker daemon|is the docker daemon running"),
     ),
     (ExplanationKind.CODE, "DOCKER_002", _any("no such container")),
+    (ExplanationKind.FAULT, "server_error", _any("model list cache unavailable")),
     (ExplanationKind.FAULT, "unauthorised", _any("(invalid|incorrect|missing) API[ -]key")),
     (ExplanationKind.FAULT, "out_of_memory", _any(r"\bOOM-?killed|out of memory: killed process")),
     (
@@ -140,6 +145,38 @@ _SENTENCES = (
         _any(r"client connection closed before .{1,40} finished loading|aborting load\b"),
     ),
 )
+
+#: What is said of the system and not of a call: where one of them stands, nothing else in it is a sign.
+_SYSTEM = {
+    "port_taken": _any(
+        r"address already in use|\bEADDRINUSE\b|port is already allocated",
+        "only one usage of each socket address",
+    ),
+    "disk_full": _any(r"no space left on device|\bENOSPC\b|disk quota exceeded"),
+    "too_many_files": _any(r"too many open files|\bEMFILE\b"),
+    "database_locked": _any("database (?:table )?is locked"),
+    "password_rejected": _any(
+        "password authentication failed.{0,80}", "access denied for user .{1,80}using password"
+    ),
+    "pool_exhausted": _any(
+        "QueuePool limit.{0,200}|too many clients already|remaining connection slots are reserved"
+    ),
+    "docker_not_permitted": _any("permission denied while trying to connect to the Docker daemon.{0,200}"),
+    "program_missing": _any(r"executable file not found in \$?PATH|command not found"),
+    "container_start_failed": _any("OCI runtime .{1,20} failed.{0,200}"),
+    "container_unhealthy": _any(r"\bcontainer \S{1,80} is unhealthy"),
+    "docker_network_missing": _any(r"network \S{1,80} declared as external.{0,80}"),
+    "pull_limit": _any("reached your (?:unauthenticated )?pull rate limit|toomanyrequests"),
+    "image_missing": _any("pull access denied for|manifest .{1,200}(?:unknown|not found)"),
+    "module_missing": _any(r"No module named '(?!mlx_(?:lm|vlm|audio)\.models)[\w.]{1,200}'?"),
+    "certificate": _any(
+        r"certificate.verify.failed.{0,200}|failed to verify certificate.{0,200}|\bx509: .{0,200}",
+        "certificate (?:is not valid for|has expired)|self.signed certificate",
+    ),
+    "exit_137": _any(r"\bexit(?:ed)?(?: with)?(?: status| code)?:? ?\(?137\b"),
+    "hub_cache_missing": _any("cache directory not found: .{0,200}hub"),
+    "prompt_cut": _any("truncating input prompt"),
+}
 
 #: The address in a client's own error, which says nothing about a runner behind the server.
 _CLIENT_ADDRESS = _any(r'\b(?:get|post|head|put|delete) \\?"?https?://[^"\s]{1,300}"?')
@@ -218,6 +255,10 @@ def _word(word: object, why: str) -> Iterator[Sign]:
 
 
 def _shown(text: str) -> Iterator[Sign]:
+    for key, pattern in _SYSTEM.items():
+        if match := pattern.search(text):
+            yield Sign(ExplanationKind.SYSTEM, key, TEXT, f"the text says {_quoted(match[0])}")
+            text = pattern.sub(" ", text)
     for kind, key, pattern in _SENTENCES:
         if match := pattern.search(text):
             yield Sign(kind, key, TEXT, f"the text says {_quoted(match[0])}")

@@ -65,3 +65,12 @@ async def read_agent(survey: Survey, config: AgentConfig) -> AgentFacts:
         facts = replace(facts, error=error, http_s=time.monotonic() - began)
         return replace(facts, address_problem=await examine_address(config, error))
     return replace(facts, page=page, http_s=time.monotonic() - began)
+
+
+async def read_agent_paths(survey: Survey, config: AgentConfig) -> frozenset[str] | None:
+    """Read the paths of an agent's API, which it describes itself; None where it does not."""
+    try:
+        async with AgentClient(config, survey.config.budgets) as agent:
+            return await agent.paths(timeout_s=survey.config.probe.http_s)
+    except CallError:
+        return None

@@ -1,4 +1,4 @@
-"""Requests to models of the last hour, as logs tell of them: opskit's own, Ollama's, those of containers."""
+"""Requests to models of the last hour, as their clients log them: opskit itself, and containers."""
 
 import asyncio
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.facts.survey import Survey
-from opskit.logs.calls import TAGS, ModelCall, RequestCalls
+from opskit.logs.calls import TAGS, ModelCall, RequestCalls, number_of
 from opskit.logs.files import FileSource
 from opskit.logs.record import Facts, LogEntry, facts
 from opskit.logs.select import EntryFilter
@@ -28,7 +28,7 @@ _CUT = re.compile(rf'msg="{_CUT_WORDS}" limit=(\d+) prompt=(\d+)')
 
 @dataclass(frozen=True, slots=True)
 class CutPrompt:
-    """Ollama says that it cut a prompt, both in tokens."""
+    """A prompt of which the server read `limit` tokens, as its log says, or its client found."""
 
     source: str
     limit: int
@@ -50,12 +50,6 @@ async def read_own_requests(survey: Survey) -> ModelRequests:
     return await asyncio.to_thread(_own, survey.state_folder / LOG_NAME, time.time() - WINDOW_S)
 
 
-async def read_cut_prompts(survey: Survey) -> ModelRequests:
-    """Read the log that Ollama keeps in the home folder of this user."""
-    home = Path(survey.environ.get("HOME") or "~").expanduser()
-    return await asyncio.to_thread(_cuts, home / ".ollama/logs/server.log", time.time() - WINDOW_S)
-
-
 async def read_container_requests(survey: Survey, container: str) -> ModelRequests:
     """Read what a container wrote; one that cannot be read tells nothing."""
     from opskit.logs.container import containers
@@ -72,7 +66,7 @@ async def read_container_requests(survey: Survey, container: str) -> ModelReques
                     for entry in batch:
                         if not isinstance(entry, LogEntry):
                             continue
-                        if (cut := _cut(entry)) is not None:
+                        if (cut := cut_prompt(entry)) is not None:
                             cuts.append(cut)
                         elif selection.accepts(entry):
                             lines.append(_timed(entry))
@@ -91,25 +85,24 @@ def _own(path: Path, since: float) -> ModelRequests:
         if line.correlation_id is not None:
             requests.setdefault(line.correlation_id, RequestCalls()).take(line, line.at)
     states = Counter(str(request.settled) for request in requests.values())
-    return ModelRequests("opskit", calls_of(lines), requests=states)
+    cuts = tuple(cut for line in lines if (cut := _noted_cut(line)) is not None)
+    return ModelRequests("opskit", calls_of(lines), cuts, requests=states)
 
 
-def _cuts(path: Path, since: float) -> ModelRequests:
-    if not path.is_file():
-        return ModelRequests("ollama")
-    try:
-        source = FileSource(path)
-        log = source.wanted(EntryFilter(grep=(_CUT_WORDS,), since=since), _LINES)
-        return ModelRequests("ollama", cuts=tuple(cut for entry in log if (cut := _cut(entry)) is not None))
-    except OpskitError:
-        return ModelRequests("ollama")
-
-
-def _cut(entry: LogEntry) -> CutPrompt | None:
+def cut_prompt(entry: LogEntry) -> CutPrompt | None:
+    """Return what a line of Ollama's log tells of a prompt that it cut."""
     if _CUT_WORDS.encode() not in entry.raw:
         return None
     match = _CUT.search(entry.raw.decode("utf-8", "replace"))
     return None if match is None else CutPrompt(entry.source, int(match[1]), int(match[2]))
+
+
+def _noted_cut(line: Facts) -> CutPrompt | None:
+    """Return what opskit noted of a prompt that its server cut; the prompt has at least so many tokens."""
+    read, least = (number_of(line.fields.get(name)) for name in ("prompt_tokens", "prompt_tokens_least"))
+    if line.fields.get("prompt_cut") is not True or read is None or least is None:
+        return None
+    return CutPrompt(str(line.fields.get("node") or "opskit"), int(read), int(least))
 
 
 def _timed(entry: LogEntry) -> Facts:

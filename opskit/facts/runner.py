@@ -8,7 +8,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -20,6 +20,7 @@ from opskit.providers.http import HttpClient
 from opskit.providers.llamacpp import slots_of
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
+from opskit.system.process import read_process
 
 #: A healthy one answers in milliseconds, also while it generates.
 _ANSWER_S = 1.0
@@ -82,6 +83,19 @@ async def read_runners(survey: Survey, config: NodeConfig) -> NodeRunners:
     return NodeRunners(server=processes.server, runners=tuple(runners))
 
 
+async def read_weights(survey: Survey, config: NodeConfig, model: str) -> str | None:
+    """Read which file the weights of a model are in; None where the server never tells. Raises CallError."""
+    return await (await survey.node(config).provider()).weights(model)
+
+
+async def known_weights(survey: Survey, config: NodeConfig, model: str) -> str | None:
+    """Return which file the weights of a model are in, read once in a run; None where it is not told."""
+    try:
+        return await survey.get(read_weights, config, model)
+    except CallError:
+        return None
+
+
 async def read_orphaned_runners(survey: Survey) -> tuple[RunnerProcess, ...]:
     """Read the runners of this machine whose server has ended."""
     del survey
@@ -97,21 +111,29 @@ async def read_runner(process: RunnerProcess) -> ModelRunner:
     # It has few threads, and each waits on a connection that is kept.
     http.keep_alive = False
     try:
-        health, progress = _health(await http.get_json("/health"))
-    except CallError as error:
-        health, progress = _failed(error), None
-        if health is not RunnerHealth.OK:
-            return ModelRunner(process=process, health=health, error=error.text)
-    else:
-        if health is not RunnerHealth.OK:
-            return ModelRunner(process=process, health=health, progress=progress)
-    try:
-        slots = slots_of(await http.get_json("/slots"))
-    except CallError:
-        slots = None
+        # The page that tells most is asked first: a runner that works takes a moment for each.
+        try:
+            slots = slots_of(await http.get_json("/slots"))
+            return ModelRunner(process=process, health=RunnerHealth.OK, slots=slots)
+        except CallError as error:
+            if error.status is None:
+                return ModelRunner(process=process, health=_failed(error), error=error.text)
+        try:
+            health, progress = _health(await http.get_json("/health"))
+        except CallError as error:
+            return ModelRunner(process=process, health=_failed(error), error=error.text)
+        return ModelRunner(process=process, health=health, progress=progress)
     finally:
         await http.aclose()
-    return ModelRunner(process=process, health=RunnerHealth.OK, slots=slots)
+
+
+async def read_again(runners: NodeRunners, weights: str | None) -> NodeRunners:
+    """Read the runner of one model once more, alone: that is soon done, and disturbs no other."""
+    own = runners.of(weights)
+    process = None if own is None else read_process(own.process.pid)
+    if own is None or process is None:
+        return replace(runners, runners=())
+    return replace(runners, runners=(await read_runner(replace(own.process, process=process)),))
 
 
 def _health(body: Any) -> tuple[RunnerHealth, float | None]:

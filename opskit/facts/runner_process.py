@@ -8,7 +8,7 @@ from pathlib import PurePath
 from opskit.system.process import Process, find_processes, read_process
 
 #: Of `llama-server` and of an older `ollama runner` (wire facts A8).
-_PROGRAMS = ("llama-server", "ollama_llama_server", "ollama")
+PROGRAMS = ("llama-server", "ollama_llama_server", "ollama")
 #: Ollama keeps weights in files of this name: a `llama-server` that a person started has others.
 _BLOB = "sha256-"
 #: Those that adopt a process whose parent has ended, beside the first process of the machine.
@@ -34,7 +34,7 @@ class RunnerProcess:
     @property
     def words(self) -> str:
         names = [PurePath(word).name for word in self.process.command[:3]]
-        program = next((name for name in names if name in _PROGRAMS), self.process.name)
+        program = next((name for name in names if name in PROGRAMS), self.process.name)
         return f"process {self.pid} ({program})"
 
 

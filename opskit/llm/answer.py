@@ -1,6 +1,6 @@
 """What goes into the router and what comes out: the ask, its attempts, an answer or an honest refusal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -16,7 +16,7 @@ from opskit.providers.base import Message, ToolCall, ToolSpec, Usage
 class Ask:
     """One question. `length_is_fine` accepts an answer that ended at `max_tokens`.
 
-    `strict_context` refuses an answer to a prompt that was cut.
+    `strict_context` refuses an answer to a prompt that was cut. `on_wait` hears why no token has come yet.
 
     `schema` and `tools` are those of `ChatRequest`; an answer under them is judged by its reader, here only
     whether there is one.
@@ -34,6 +34,7 @@ class Ask:
     strict_context: bool = False
     schema: Mapping[str, Any] | None = None
     tools: tuple[ToolSpec, ...] = ()
+    on_wait: Callable[[str], None] = field(default=lambda _: None, compare=False)
 
     @classmethod
     def of(cls, goal: str, **options: Any) -> "Ask":
@@ -78,7 +79,7 @@ class Attempt:
     """One call of one model. `fault` names the fault, or the verdict for a rejected text.
 
     Times count from the start of the attempt, a load included; `first_sign_s` is the first token of any
-    kind, also of a thought.
+    kind, also of a thought. `remedy` helps against this very failure.
     """
 
     node: str
@@ -92,6 +93,7 @@ class Attempt:
     load_s: float | None = None
     first_sign_s: float | None = None
     finish_reason: str = ""
+    remedy: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {

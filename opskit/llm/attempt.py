@@ -14,6 +14,7 @@ from opskit.llm.plan import Candidate
 from opskit.llm.prompt_cut import PromptCut, is_suspicious, prompt_cut
 from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
 from opskit.llm.wait_timer import WaitTimer
+from opskit.llm.waiting import Waiting, WatchRequest
 from opskit.providers.base import (
     DEFAULT_MODEL,
     CallError,
@@ -33,6 +34,8 @@ from opskit.providers.node import Node
 _LOOP_STEP = 64
 #: The part of the first-token budget after which the server is asked whether it is alive at all.
 _ASK_AFTER = 0.8
+#: How often a request that waits asks how long it may wait.
+_LIMIT_AGAIN_S = 0.5
 
 
 @dataclass(slots=True)
@@ -80,10 +83,12 @@ class AttemptRunner:
         budgets: Budgets,
         loads: Loads,
         clock: Callable[[], float] = time.monotonic,
+        watch: WatchRequest | None = None,
     ) -> None:
         self._budgets = budgets
         self._loads = loads
         self._clock = clock
+        self._watch = watch
         self._last_token: dict[tuple[str, str], float] = {}
         #: When an answer was left in its middle: the model may never answer again (wire facts A8).
         self._left: dict[tuple[str, str], float] = {}
@@ -98,8 +103,9 @@ class AttemptRunner:
         deadline: float,
         patience_s: float | None,
         hold_back: int | None,
+        on_wait: Callable[[str], None] = lambda _: None,
     ) -> AsyncGenerator[str, None]:
-        """Yield text that may be shown; the outcome is left in `state`.
+        """Yield text that may be shown; the outcome is left in `state`. `on_wait` hears why it takes long.
 
         `hold_back` None shows nothing before the whole text has been judged; otherwise text is passed on
         once it has that many characters and can no longer turn out to be empty or an echo. `deadline` is of
@@ -110,9 +116,9 @@ class AttemptRunner:
             provider = await node.provider()
             # A resident model keeps the context it was loaded with: another would reload it (wire facts A3).
             num_ctx = candidate.num_ctx or node.config.num_ctx
-            waited = await self._loaded(provider, candidate, state, patience_s, num_ctx)
+            waited = await self._loaded(node, candidate, state, patience_s, num_ctx, on_wait)
             async with contextlib.aclosing(
-                self._events(provider, candidate, ask, deadline + waited, num_ctx)
+                self._events(node, candidate, ask, deadline + waited, num_ctx, on_wait)
             ) as events:
                 async for event in events:
                     if state.first_sign_s is None and isinstance(event, Token | Reasoning):
@@ -194,34 +200,59 @@ class AttemptRunner:
 
     async def _loaded(
         self,
-        provider: Provider,
+        node: Node,
         candidate: Candidate,
         state: AttemptState,
         patience_s: float | None,
         num_ctx: int | None,
+        on_wait: Callable[[str], None],
     ) -> float:
         """Seconds spent until the model is resident; raises _Stopped with the load's fault."""
+        provider = await node.provider()
         if candidate.resident or not provider.kind.loads_on_demand:
             return 0.0
         before = self._clock()
-        fault = await self._loads.ensure(
-            candidate.node,
-            provider,
-            candidate.model,
-            size_bytes=candidate.size_bytes,
-            patience_s=patience_s,
-            num_ctx=num_ctx,
+        waiting = self._waiting(node, candidate, on_wait)
+        load = asyncio.create_task(
+            self._loads.ensure(
+                candidate.node,
+                provider,
+                candidate.model,
+                size_bytes=candidate.size_bytes,
+                patience_s=patience_s,
+                num_ctx=num_ctx,
+            )
         )
-        state.load_s = self._clock() - before
-        if fault is not None:
+        try:
+            while not load.done():
+                await asyncio.wait({load}, timeout=_LIMIT_AGAIN_S)
+                if not load.done() and waiting.is_held_up and (fault := waiting.fault()):
+                    raise _Stopped(fault)
+        finally:
+            # The load itself goes on: it is the engine's.
+            load.cancel()
+            await asyncio.gather(load, return_exceptions=True)
+            await waiting.aclose()
+            state.load_s = self._clock() - before
+        if (fault := load.result()) is not None:
             raise _Stopped(fault)
         return state.load_s
 
+    def _waiting(self, node: Node, candidate: Candidate, on_wait: Callable[[str], None]) -> Waiting:
+        look = None if self._watch is None else self._watch(node, candidate.model)
+        return Waiting(look, self._budgets, candidate.size_bytes, self._clock, on_wait)
+
     async def _events(
-        self, provider: Provider, candidate: Candidate, ask: Ask, deadline: float, num_ctx: int | None
+        self,
+        node: Node,
+        candidate: Candidate,
+        ask: Ask,
+        deadline: float,
+        num_ctx: int | None,
+        on_wait: Callable[[str], None],
     ) -> AsyncGenerator[Event, None]:
         """The provider's events, each awaited under the budget of its phase."""
-        key = (candidate.node, candidate.model)
+        key, provider = (candidate.node, candidate.model), await node.provider()
         request = ChatRequest(
             ask.messages,
             candidate.model,
@@ -240,7 +271,11 @@ class AttemptRunner:
             first_s += load_budget_s(budgets, candidate.size_bytes)
         with contextlib.closing(WaitTimer()) as watch:
             async with contextlib.aclosing(provider.stream(request)) as stream:
-                event = await self._first(watch, stream, provider, key, first_s, deadline)
+                waiting = self._waiting(node, candidate, on_wait)
+                try:
+                    event = await self._first(watch, stream, provider, key, first_s, deadline, waiting)
+                finally:
+                    await waiting.aclose()
                 self._left.pop(key, None)
                 speaking = False
                 try:
@@ -280,13 +315,16 @@ class AttemptRunner:
         key: tuple[str, str],
         first_s: float,
         deadline: float,
+        waiting: Waiting,
     ) -> Event:
         """The first event. Silence is judged by what else the server does.
 
-        While the same model gives tokens to others the request is queued behind them, not lost: it may wait
-        up to the queue budget. A server that answers its version but gives no token is wedged.
+        While the same model gives tokens to others, or shows that it works, the request is queued, not lost:
+        it may wait up to the queue budget. Where nothing is shown, a server that answers its version but
+        gives no token is wedged.
         """
         began = self._clock()
+        ask_at = began + first_s * _ASK_AFTER
         alive: asyncio.Task[str] | None = None
 
         def until() -> float:
@@ -294,20 +332,24 @@ class AttemptRunner:
             last = self._last_token.get(key, float("-inf"))
             if last > self._clock() - first_s:
                 limit = max(limit, min(began + self._budgets.queue_s, last + first_s))
-            return min(limit, deadline)
+            return min(waiting.limit(limit), deadline)
 
         def on_due() -> float | None:
             nonlocal alive
             limit, now = until(), self._clock()
-            if alive is None:
+            if alive is None and now >= ask_at:
                 alive = asyncio.create_task(provider.version())
-            return limit - now if now < limit else None
+            due = limit if alive is not None else min(limit, ask_at)
+            return min(due - now, _LIMIT_AGAIN_S) if now < limit else None
 
         try:
-            return await watch.wait(anext(stream), (until() - began) * _ASK_AFTER, on_due)
+            return await watch.wait(
+                anext(stream), min(ask_at - began, until() - began, _LIMIT_AGAIN_S), on_due
+            )
         except TimeoutError as exc:
             now = self._clock()
-            fault = self._silent(alive, now - began, timed_out=now >= deadline)
+            fault = None if now >= deadline else waiting.fault()
+            fault = fault or self._silent(alive, now - began, timed_out=now >= deadline)
             raise _Stopped(self._with_history(fault, key, now)) from exc
         except StopAsyncIteration as exc:
             raise _Stopped(Fault(FaultKind.TRUNCATED, "the reply ended before it began")) from exc

@@ -1,18 +1,21 @@
 """What an examination came to: who works, who is fastest, whom to use for what. Pure."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from opskit.config.schema import Config
 from opskit.llm.catalog import NodeView, Snapshot
-from opskit.llm.exam import ExamResult
+from opskit.llm.exam import MAX_TOKENS, ExamResult
 from opskit.llm.fit import Fit
 from opskit.llm.health import Health
 from opskit.llm.plan import ModelRequest, PlanContext, plan
 from opskit.llm.selection import ModelSelection
 from opskit.result import Finding, Status
 
+#: A model is about as quick as another up to this factor, or this many seconds.
+_AS_QUICK, _AS_QUICK_S = 1.5, 0.5
 COLUMNS = ("node", "model", "result", "load", "first token", "total", "tokens", "tokens/s")
 
 
@@ -73,7 +76,11 @@ class ExamOutcome:
 def recommend(
     results: Sequence[ExamResult], views: Sequence[NodeView], config: Config, categories: Collection[str]
 ) -> tuple[Recommendation, ...]:
-    """Return the first of the working models in the router's own order, for each kind of work."""
+    """Return for each kind of work the first working model in the router's own order that is quick enough.
+
+    One that was measured as slow comes after all that were not; for fast work so does one that needs clearly
+    longer for a short answer than the quickest.
+    """
     working = {result.key: result for result in results if result.works}
     snapshot = Snapshot(
         tuple(
@@ -92,16 +99,34 @@ def recommend(
             why = "no tested model works" if not working else "the working models are used only by name"
             recommendations.append(Recommendation(category, None, None, "", why))
             continue
-        result = working[order[0].node, order[0].model]
-        why = order[0].why
+        ranked = [working[candidate.node, candidate.model] for candidate in order]
+        best_s = min(map(_short_answer_s, ranked)) if category == "fast" else math.inf
+        limit_s = max(best_s * _AS_QUICK, best_s + _AS_QUICK_S)
+        chosen = min(ranked, key=lambda result: (result.state == "slow", _short_answer_s(result) > limit_s))
+        whys = [order[ranked.index(chosen)].why, *_measured(chosen)]
         if len(order) == 1:
-            why = f"{why}; the only one that works"
-        if result.tokens_per_s is not None:
-            why = f"{why}; {result.tokens_per_s:.0f} tokens/s"
+            whys.insert(1, "the only one that works")
+        passed_over = ranked[: ranked.index(chosen)]
+        whys += [
+            f"{result.examinee} is slower ({', '.join(_measured(result))})" for result in passed_over[:1]
+        ]
+        examinee = chosen.examinee
         recommendations.append(
-            Recommendation(category, order[0].node, order[0].model, result.examinee.shown, why)
+            Recommendation(category, examinee.node, examinee.model, examinee.shown, "; ".join(whys))
         )
     return tuple(recommendations)
+
+
+def _short_answer_s(result: ExamResult) -> float:
+    """Return how long an answer of as many tokens as the test allows takes, by what was measured."""
+    if result.first_token_s is not None and result.tokens_per_s:
+        return result.first_token_s + MAX_TOKENS / result.tokens_per_s
+    return result.total_s or 0.0
+
+
+def _measured(result: ExamResult) -> list[str]:
+    words = [] if result.first_token_s is None else [f"first token in {result.first_token_s:.2f} s"]
+    return words + ([] if result.tokens_per_s is None else [f"{result.tokens_per_s:.0f} tokens/s"])
 
 
 def summary(outcome: ExamOutcome) -> list[str]:

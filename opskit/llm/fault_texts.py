@@ -79,6 +79,7 @@ BROKEN_TEMPLATE = _any(
 #: A request that asks for what cannot be: an option, a format, a grammar, or roles that the template refuses.
 BAD_REQUEST = _any(
     r"\boption \\?[\"'].{1,80} must be of type|invalid option",
+    r"\btime: (missing|unknown) unit in duration|\btime: invalid duration",
     r"invalid format: |invalid json schema|JSON schema (conversion failed|error)",
     r"(failed|unable|cannot|could not) (to )?(parse|initialize|create|compile) (the )?(GBNF )?grammar",
     r"(error|failed) parsing grammar|grammar is (invalid|not valid)|invalid grammar",

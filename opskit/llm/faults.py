@@ -119,18 +119,33 @@ OF_ONE_REQUEST = frozenset({
 SERVER_IS_WELL = OF_ONE_MODEL | OF_ONE_REQUEST | {FaultKind.UNSUPPORTED}
 
 
+_PASSING = frozenset({FaultKind.BUSY, FaultKind.RATE_LIMITED, FaultKind.LOADING})
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One classified failure of one call. `detail` is one line for a person."""
+    """One classified failure of one call.
+
+    `detail` is one line for a person, `remedy` what helps against this very failure, where that is known.
+    `whole_node`: it holds up all models of the node. `counts` False: a queue was too long, nothing failed.
+    """
 
     kind: FaultKind
     detail: str
     status: int | None = None
     retry_after_s: float | None = None
+    remedy: str | None = None
+    whole_node: bool = False
+    counts: bool = True
 
     @property
     def action(self) -> Action:
         return ACTIONS[self.kind]
+
+    @property
+    def passes(self) -> bool:
+        """Whether it ends by itself: the same model may be asked again, as soon as the queue is shorter."""
+        return self.kind in _PASSING
 
     @property
     def is_crash(self) -> bool:
@@ -181,6 +196,11 @@ _BY_TEXT = (
 )
 
 
+def fault_in(text: str) -> FaultKind | None:
+    """Return the fault that a server names in a text, whatever its status; None where it names none."""
+    return next((kind for kind, pattern in _BY_TEXT if pattern.search(text)), None)
+
+
 def classify(error: CallError) -> Fault:
     """The fault behind a failed call; its detail is one line that can be shown."""
     kind, detail = _kind(error), error.text
@@ -220,9 +240,8 @@ def _by_status(error: CallError) -> FaultKind:
     by_status_or_type = _BY_STATUS.get(status) or _BY_TYPE.get(named)
     if by_status_or_type is not None:
         return by_status_or_type
-    for kind, pattern in _BY_TEXT:
-        if pattern.search(text):
-            return kind
+    if (kind := fault_in(text)) is not None:
+        return kind
     if status == 503 and (named == "model_loading" or texts.LOADING.search(text)):
         return FaultKind.LOADING
     if status == 503 or texts.BUSY.search(text):

@@ -94,9 +94,9 @@ class Health:
         action = fault.action
         if action.overload:
             self.overloaded_until[node] = now + max(self.config.overload_s, fault.retry_after_s or 0.0)
-        if not action.counts or action.scope is Scope.REQUEST:
+        if not (action.counts and fault.counts) or action.scope is Scope.REQUEST:
             return
-        if action.scope is Scope.NODE:
+        if action.scope is Scope.NODE or fault.whole_node:
             circuit = self.nodes.setdefault(node, Circuit())
         else:
             circuit = self.models.setdefault((node, model), Circuit())

@@ -58,8 +58,8 @@ class OneToken:
     """What came of a question.
 
     `first_s` is None without a token (text or reasoning). `ended` is False when the answer was left before
-    its end. `loading` is the evidence for which the server was waited for longer than the limit. Times are in
-    seconds since the question.
+    its end. `loading` is the evidence for which the server was waited for longer than the limit,
+    `others_served` tells that requests of others ended meanwhile. Times are in seconds since the question.
     """
 
     seconds: float = 0.0
@@ -67,6 +67,7 @@ class OneToken:
     ended: bool = False
     progress: bool = False
     loading: str = ""
+    others_served: bool = False
     usage: Usage = field(default_factory=Usage)
 
 
@@ -77,13 +78,14 @@ async def one_token(
     limit_s: float,
     load_s: float,
     messages: tuple[Message, ...] = _QUESTION,
+    max_tokens: int = 1,
 ) -> OneToken:
-    """Ask for one token and read the answer to its end.
+    """Ask for one token, or a few, and read the answer to its end.
 
     The token may take `limit_s`; while there is evidence that the server loads the model (again), `load_s`
     more. Raises CallError when the call fails. Cancelling leaves the answer as gently as it can be left.
     """
-    request = ChatRequest(messages, model.name, max_tokens=1, num_ctx=model.context_length)
+    request = ChatRequest(messages, model.name, max_tokens=max_tokens, num_ctx=model.context_length)
     result = OneToken()
     began = time.monotonic()
     begun = asyncio.Event()
@@ -96,6 +98,9 @@ async def one_token(
                 await _happens(begun, limit_s)
         if begun.is_set():
             await asyncio.wait({reading}, timeout=_END_S)
+        else:
+            # Looked at before the question is left, which itself moves the expiry (wire facts A8).
+            result.others_served = await _others_served(provider, model)
     finally:
         result.seconds = time.monotonic() - began
         reading.cancel()
@@ -163,6 +168,17 @@ async def loading_evidence(provider: Provider, model: Resident) -> str:
     if abs(moved - passed) <= passed * 0.2:
         return f"the expiry of {model.name} moves with the clock, as while it is loaded"
     return ""
+
+
+async def _others_served(provider: Provider, model: Resident) -> bool:
+    """Whether the model's expiry moved since it was read: the last request that ends renews it (A3)."""
+    if model.expires_at is None:
+        return False
+    try:
+        listed = await _listed(provider, model)
+    except CallError:
+        return False
+    return listed is not None and listed.expires_at is not None and listed.expires_at > model.expires_at
 
 
 async def _listed(provider: Provider, model: Resident) -> Resident | None:

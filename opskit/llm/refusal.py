@@ -67,7 +67,7 @@ def _after_attempts(
         message = f"the answer broke off after {len(partial)} characters: {_reason(broken)}"
         return "MODEL_004", f"{message} ({broken.model} on {broken.node})", _decisive([broken], nodes)
     if faults <= _TIMEOUTS:
-        return "MODEL_002", f"no model answered in time: {tried}", None
+        return "MODEL_002", f"no model answered in time: {tried}", remedy
     if faults <= _NOT_THERE:
         absent = {a.node: "" for a in attempts if a.fault in _ABSENT}
         start = _start([node for node in nodes if node.name in absent], absent) if absent else None
@@ -86,6 +86,8 @@ def _decisive(attempts: Sequence[Attempt], nodes: Sequence[NodeConfig]) -> str |
 
 
 def _remedy(attempt: Attempt, server: ServerKind) -> str | None:
+    if attempt.remedy is not None:
+        return attempt.remedy
     if attempt.fault in set(Verdict):
         limited = attempt.finish_reason == "length"
         return verdict_remedy(Verdict(attempt.fault), model=attempt.model, limited=limited)

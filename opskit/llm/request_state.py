@@ -8,22 +8,40 @@ from opskit.llm.faults import Fault, FaultKind, Scope
 from opskit.llm.plan import Candidate, ModelRequest
 from opskit.llm.verdict import Verdict
 
+#: Between two attempts at a model that is busy, where the server does not say: doubled up to the second.
+_RETRY_S = 1.0
+_RETRY_MOST_S = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingModel:
+    """A model that may be asked again at `ready_at`, and why it did not answer."""
+
+    ready_at: float
+    candidate: Candidate
+    fault: Fault
+
 
 @dataclass(slots=True)
 class RequestState:
     """One request under way. Times are of the router's clock.
 
-    `partial` is the text that was shown before an attempt broke off.
+    `partial` is the text that was shown before an attempt broke off. Until `queue_until` a model that is
+    busy is waited for.
     """
 
     ask: Ask
     started: float
+    queue_until: float
     request: ModelRequest = field(init=False)
     attempts: list[Attempt] = field(default_factory=list)
     partial: str = ""
     _tried: set[tuple[str, str]] = field(default_factory=set)
     _dead: set[str] = field(default_factory=set)
-    _waiting: list[tuple[float, Candidate]] = field(default_factory=list)
+    _waiting: list[WaitingModel] = field(default_factory=list)
+    _delay_s: float = _RETRY_S
+    #: Attempts that met a queue and were made again: no model was given up for them.
+    _again: int = 0
 
     def __post_init__(self) -> None:
         self.request = self.ask.request
@@ -32,6 +50,11 @@ class RequestState:
     def is_fallback(self) -> bool:
         """Whether what comes next is a fallback: after a failure, or instead of a resting model."""
         return bool(self.attempts) or self.request.fallback
+
+    @property
+    def tries(self) -> int:
+        """How many attempts count against the fallbacks that are allowed."""
+        return len(self.attempts) - self._again
 
     def may_try(self, candidate: Candidate) -> bool:
         return candidate.node not in self._dead and (candidate.node, candidate.model) not in self._tried
@@ -49,18 +72,34 @@ class RequestState:
         """After a failure: not this model again, not this node when the fault was the node's."""
         candidate, fault = attempt.candidate, attempt.fault
         self._tried.add((candidate.node, candidate.model))
-        if fault is not None and fault.action.scope is Scope.NODE:
+        if fault is not None and (fault.whole_node or fault.action.scope is Scope.NODE):
             self._dead.add(candidate.node)
         if fault is not None and fault.action.wait:
-            self._waiting.append((now + (fault.retry_after_s or 1.0), candidate))
+            ready_at = now + (fault.retry_after_s or self._delay_s)
+            self._waiting.append(WaitingModel(ready_at, candidate, fault))
+            if fault.passes:
+                self._delay_s = min(self._delay_s * 2, _RETRY_MOST_S)
         if self.request.model is None:
             # A model that was named may still stand on another node; the router gives way after that.
             self.give_way()
 
-    def next_waiting(self) -> tuple[float, Candidate] | None:
-        """The model that is ready first among those that asked to be waited for, with the time it is."""
-        self._waiting.sort(key=lambda pair: pair[0])
-        return self._waiting.pop(0) if self._waiting else None
+    def next_waiting(self, deadline: float, *, only_passing: bool) -> WaitingModel | None:
+        """Return the model that is ready first among those that are worth another try.
+
+        None where none is ready within the queue budget and before the deadline.
+        """
+        until = min(self.queue_until, deadline)
+        ready = [
+            model
+            for model in self._waiting
+            if model.ready_at <= until and (model.fault.passes or not only_passing)
+        ]
+        return min(ready, key=lambda model: model.ready_at, default=None)
+
+    def ask_again(self, model: WaitingModel) -> None:
+        """Note that a model is asked once more."""
+        self._waiting.remove(model)
+        self._again += model.fault.passes
 
     def answer(self, attempt: AttemptState, now: float) -> Answer:
         return Answer(
@@ -77,7 +116,7 @@ class RequestState:
 
 
 def _attempt(attempt: AttemptState, *, fallback: bool) -> Attempt:
-    candidate = attempt.candidate
+    candidate, remedy = attempt.candidate, None
     if attempt.ok:
         outcome, fault, detail = AttemptOutcome.OK, None, candidate.why
     elif attempt.verdict is not None:
@@ -88,6 +127,7 @@ def _attempt(attempt: AttemptState, *, fallback: bool) -> Attempt:
     else:
         known_fault = attempt.fault or Fault(FaultKind.SERVER_ERROR, "")
         outcome, fault, detail = AttemptOutcome.FAULT, known_fault.kind.value, known_fault.detail
+        remedy = known_fault.remedy
     return Attempt(
         candidate.node,
         attempt.served or candidate.model,
@@ -100,6 +140,7 @@ def _attempt(attempt: AttemptState, *, fallback: bool) -> Attempt:
         attempt.load_s,
         attempt.first_sign_s,
         attempt.finish_reason,
+        remedy,
     )
 
 

@@ -17,6 +17,7 @@ from opskit.llm.answer import Answer, Ask, Session
 from opskit.llm.attempt import AttemptRunner, AttemptState
 from opskit.llm.call_span import CallSpan
 from opskit.llm.catalog import Catalog, NodeView
+from opskit.llm.context import fitting_context, wanted_context
 from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import LOADED, Fit, fit
 from opskit.llm.health import Health
@@ -24,9 +25,10 @@ from opskit.llm.loads import Loads
 from opskit.llm.plan import Candidate, ModelRequest, Plan, PlanContext, SkipReason, plan
 from opskit.llm.prompt_cut import PromptCut
 from opskit.llm.refusal import refusal
-from opskit.llm.request_state import RequestState
+from opskit.llm.request_state import RequestState, WaitingModel
 from opskit.llm.trials import Trials
-from opskit.providers.base import ModelInfo
+from opskit.llm.waiting import WatchRequest
+from opskit.providers.base import CallError, ModelInfo
 from opskit.providers.node import Node
 from opskit.system.host import is_loopback
 from opskit.tags import Tag, TagLog, Value
@@ -36,7 +38,10 @@ _MEMORY_TTL_S = 2.0
 
 
 class Router:
-    """One per engine. `memory` gives the free bytes of this machine; `clock` is monotonic seconds."""
+    """One per engine. `memory` gives the free bytes of this machine; `clock` is monotonic seconds.
+
+    `watch` begins to look at the server of a request that waits; without it only the clock tells.
+    """
 
     def __init__(
         self,
@@ -48,6 +53,7 @@ class Router:
         log: TagLog,
         memory: Callable[[], int | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        watch: WatchRequest | None = None,
     ) -> None:
         self._nodes = {node.name: node for node in nodes}
         self._local = {node.name: is_loopback(node.config.url) for node in nodes}
@@ -62,8 +68,9 @@ class Router:
         self.catalog = Catalog(nodes, ttl_s=router.catalog_ttl_s, clock=clock)
         self.health = Health(circuit)
         self._loads = Loads(budgets, self._loaded)
-        self._runner = AttemptRunner(budgets, self._loads, clock)
-        self._trials = Trials(self._nodes, self.health, budgets, clock)
+        self._watch = watch
+        self._runner = AttemptRunner(budgets, self._loads, clock, watch)
+        self._trials = Trials(self._nodes, self.health, budgets, clock, watch)
 
     async def chat(self, ask: Ask, session: Session | None = None) -> Answer:
         """The whole answer. Raises NoAnswer."""
@@ -115,14 +122,18 @@ class Router:
         self, ask: Ask, session: Session, *, hold_back: int | None
     ) -> AsyncGenerator[str | Answer, None]:
         ask = ask.with_defaults(self._config)
-        state = RequestState(ask, self._clock())
-        deadline = state.started + self._budgets.total_s
+        started = self._clock()
+        state = RequestState(ask, started, started + self._budgets.queue_s)
+        deadline = started + self._budgets.total_s
         allowed = self._config.max_fallbacks if ask.max_fallbacks is None else ask.max_fallbacks
-        while len(state.attempts) <= allowed and self._clock() < deadline:
+        while self._clock() < deadline:
+            may_fall_back = state.tries <= allowed
             with span("choose model"):
-                candidates = await self._remaining(state, session)
-            candidate = candidates[0] if candidates else await self._wait_for_one(state, deadline)
+                candidates = await self._remaining(state, session) if may_fall_back else []
+            candidate = await self._next(state, candidates, deadline, may_fall_back=may_fall_back)
             if candidate is None:
+                if await self._wait_for_node(state, deadline):
+                    continue
                 break
             attempt = AttemptState(candidate, self._clock())
             hurry = state.request.model is None and any(c.resident for c in candidates[1:])
@@ -144,6 +155,7 @@ class Router:
             if attempt.committed:
                 break
             deadline += attempt.load_s or 0.0
+            state.queue_until += attempt.load_s or 0.0
         raise refusal(
             await self._plan(ask.request, session),
             ask.request,
@@ -198,8 +210,11 @@ class Router:
     ) -> AsyncGenerator[str, None]:
         """One attempt, noted in health, log and state when it ends."""
         candidate, ask = attempt.candidate, state.ask
-        if state.attempts:
-            last = state.attempts[-1]
+        if not (ask.strict_context and state.attempts):
+            # Where a prompt that does not fit is to be an error, no second model is loaded to avoid it.
+            candidate = await self._with_context(candidate, ask)
+        last = state.attempts[-1] if state.attempts else None
+        if last is not None and (last.node, last.model) != (candidate.node, candidate.model):
             self._log.write(
                 Tag.FALLBACK,
                 from_node=last.node,
@@ -224,6 +239,11 @@ class Router:
             **({} if num_ctx is None else {"num_ctx": num_ctx}),
         )
         call = CallSpan(candidate, ask, self._nodes[candidate.node].config, state.is_fallback)
+
+        def on_wait(why: str) -> None:
+            self._log.write(Tag.LLM_WAIT, node=candidate.node, model=candidate.model, detail=why)
+            ask.on_wait(f"{candidate.model} on {candidate.node} has not answered yet: {why}")
+
         self._in_flight[candidate.node] += 1
         try:
             async with contextlib.aclosing(
@@ -235,6 +255,7 @@ class Router:
                     deadline=deadline,
                     patience_s=patience_s,
                     hold_back=hold_back,
+                    on_wait=on_wait,
                 )
             ) as pieces:
                 async for piece in pieces:
@@ -284,17 +305,69 @@ class Router:
         listed = [s for s in choice.skipped if s.model and s.reason is not SkipReason.NOT_ASKED_FOR]
         return not listed or all(s.reason is SkipReason.TOO_LARGE for s in listed)
 
-    async def _wait_for_one(self, state: RequestState, deadline: float) -> Candidate | None:
-        """Wait for the first model that asked to be waited for, within the queue budget."""
-        waiting = state.next_waiting()
-        if waiting is None:
-            return None
-        ready_at, candidate = waiting
-        wait_s = max(0.0, ready_at - self._clock())
-        if wait_s > self._budgets.queue_s or self._clock() + wait_s >= deadline:
-            return None
-        await asyncio.sleep(wait_s)
-        return candidate
+    async def _next(
+        self, state: RequestState, candidates: Sequence[Candidate], deadline: float, *, may_fall_back: bool
+    ) -> Candidate | None:
+        """Return whom to ask next, once it may be asked; None where there is nobody.
+
+        A model that is busy is waited for within the queue budget, unless another may answer at once: to load
+        one for the sake of a queue makes the queue longer, and so does a question to the same server.
+        """
+        first = candidates[0] if candidates else None
+        waiting = state.next_waiting(deadline, only_passing=not may_fall_back)
+        if waiting is None or (first is not None and not self._holds_up(waiting, first)):
+            return first
+        await asyncio.sleep(max(0.0, waiting.ready_at - self._clock()))
+        state.ask_again(waiting)
+        return waiting.candidate
+
+    async def _wait_for_node(self, state: RequestState, deadline: float) -> bool:
+        """Wait a moment for a node that tells nothing of itself, and works; False where there is none.
+
+        A machine that is overloaded takes longer for a list of models than is usual.
+        """
+        if state.attempts or self._watch is None or self._clock() >= min(state.queue_until, deadline):
+            return False
+        for view in (await self.catalog.snapshot()).nodes:
+            is_silent = view.fault is not None and view.fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT
+            if not is_silent or state.request.node not in (None, view.name):
+                continue
+            node = self._nodes[view.name]
+            evidence = await self._watch(node, "")()
+            if node.known is not None or (evidence is not None and evidence.state != "wedged"):
+                if evidence is not None:
+                    state.ask.on_wait(f"{view.name} has not told its models yet: {evidence.words}")
+                await asyncio.sleep(1.0)
+                return True
+        return False
+
+    def _holds_up(self, waiting: WaitingModel, other: Candidate) -> bool:
+        """Whether a model that will be ready soon is waited for rather than another is asked."""
+        if not waiting.fault.passes:
+            return False
+        view = self.catalog.view(other.node)
+        loads = view is not None and view.likely_kind.loads_on_demand and not other.resident
+        same_server = waiting.candidate.node == other.node and waiting.fault.action.overload
+        return loads or same_server
+
+    async def _with_context(self, candidate: Candidate, ask: Ask) -> Candidate:
+        """Choose the context of a model that must be loaded, where nobody configured one (wire facts A3)."""
+        node, view = self._nodes[candidate.node], self.catalog.view(candidate.node)
+        info = next((model for model in view.models if model.name == candidate.model), None) if view else None
+        if candidate.resident or node.config.num_ctx is not None or info is None or view is None:
+            return candidate
+        wanted = wanted_context(ask.messages, ask.max_tokens, info.context_length)
+        if wanted is None or not view.likely_kind.context_per_request:
+            return candidate
+        try:
+            token_bytes = await (await node.provider()).cache_bytes_per_token(candidate.model)
+        except CallError:
+            token_bytes = None
+        free = self._free_memory() if self._local[candidate.node] else None
+        weights = (info.size_bytes or 0) * self._config.memory_factor + self._config.memory_reserve_bytes
+        beside = None if free is None else int(free - weights)
+        chosen = fitting_context(wanted, token_bytes=token_bytes, free_bytes=beside)
+        return replace(candidate, num_ctx=chosen)
 
     def _free_memory(self) -> int | None:
         seen_at, value = self._memory_seen

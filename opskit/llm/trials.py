@@ -13,6 +13,7 @@ from opskit.llm.health import Circuit, CircuitState, Health
 from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import is_overdue, may_be_asked, one_token
 from opskit.llm.plan import PlanContext
+from opskit.llm.waiting import WatchRequest
 from opskit.providers.base import CallError
 from opskit.providers.node import Node
 
@@ -21,12 +22,18 @@ class Trials:
     """Runs at most one trial for each circuit at a time."""
 
     def __init__(
-        self, nodes: Mapping[str, Node], health: Health, budgets: Budgets, clock: Callable[[], float]
+        self,
+        nodes: Mapping[str, Node],
+        health: Health,
+        budgets: Budgets,
+        clock: Callable[[], float],
+        watch: WatchRequest | None = None,
     ) -> None:
         self._nodes = nodes
         self._health = health
         self._budgets = budgets
         self._clock = clock
+        self._watch = watch
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def start_due(self, situation: PlanContext) -> None:
@@ -70,12 +77,12 @@ class Trials:
                 circuit.succeed()
                 return
             if not may_be_asked(loaded):
-                if is_overdue(loaded):
-                    self._fail(
-                        circuit, Fault(FaultKind.WEDGED, "a request is still in flight past its expiry")
-                    )
-                else:
+                evidence = await self._watch(self._nodes[name], model)() if self._watch else None
+                if not is_overdue(loaded) or (evidence is not None and evidence.state != "wedged"):
                     circuit.succeed()
+                    return
+                why = "a request is still in flight past its expiry"
+                self._fail(circuit, Fault(FaultKind.WEDGED, evidence.words if evidence else why))
                 return
             got = await one_token(
                 provider,

@@ -38,7 +38,7 @@ _TEXT_CHARS = 120
 class CallEvent(NamedTuple):
     """What one line says of a call: that it began, or how it ended. None is what the line does not say.
 
-    `crash`: the model's process died (SPEC A2). `url` is the address of the node.
+    `crash`: the model's process died (SPEC A2). `url` is that of the node, `detail` the server's words.
     """
 
     kind: Literal[Ending, "begun"]
@@ -53,6 +53,7 @@ class CallEvent(NamedTuple):
     num_ctx: int | None = None
     prompt_tokens: int | None = None
     url: str | None = None
+    detail: str = ""
 
 
 def call_event(said: Facts) -> CallEvent | None:
@@ -96,7 +97,7 @@ def call_event(said: Facts) -> CallEvent | None:
             code = text_of(fields, "status") or (status[1] if status is not None else "")
             crash = crash or code == "500" or _CRASHED.search(said.message) is not None
             fault = "crash" if crash else f"http_{code}" if code else "error"
-        return CallEvent("fault", *_place(said), seconds, fault, crash)
+        return CallEvent("fault", *_place(said), seconds, fault, crash, detail=text_of(fields, "detail"))
     return None
 
 
@@ -121,6 +122,7 @@ class ModelCall:
     num_ctx: int | None = None
     prompt_tokens: int | None = None
     url: str | None = None
+    detail: str = ""
 
     @property
     def failed(self) -> bool:
@@ -202,6 +204,7 @@ class RequestCalls:
             first_token_s=event.first_token_s,
             tokens=event.tokens,
             prompt_tokens=event.prompt_tokens,
+            detail=event.detail,
         )
         self._open.pop(call.number, None)
         if ended.failed:

@@ -58,12 +58,12 @@ _TIME = re.compile(
 )
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 # Sought only where no other time is: syslog's `May  4 10:20:30` and ctime's with a year behind it, klog's
-# `E0504 10:20:30.5`, the access logs' `04/May/2026:10:20:30 +0200`, logfmt's `ts=1777890030`, a number that
-# begins a line.
+# `E0504 10:20:30.5`, the access logs' `04/May/2026:10:20:30 +0200` (Python's http.server: a blank, no zone),
+# logfmt's `ts=1777890030`, a number that begins a line.
 _RARE_TIME = re.compile(
     rb"\b(?:(%b) ([ \d]\d) (\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?: (\d{4})\b)?"
     rb"|[DIWEF](\d\d)(\d\d) (\d\d:\d\d:\d\d\.\d{1,9})"
-    rb"|(\d\d)/(%b)/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4}))"
+    rb"|(\d\d)/(%b)/(\d{4})[: ](\d\d:\d\d:\d\d)(?: ([+-]\d{4})|\]))"
     rb'|(?:(?m:^)\[?|\b(?:ts|time|timestamp)="?)'
     rb"(1\d{9}(?:\d{3}){0,3}(?:\.\d+)?)(?=[\s\]\"]|$)" % (b"|".join(_MONTHS), b"|".join(_MONTHS))
 )
@@ -79,6 +79,8 @@ _ANSI = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _GIN = re.compile(rb"\[GIN\] [\d/]{10} - [\d:]{8} \| *(\d{3}) \|[^|]*\|[^|]*\| *(.*)", re.DOTALL)
 #: klog and glog: `E0101 12:30:00.123456   17 file.go:20] text`.
 _KLOG = re.compile(rb"([DIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^\s\]]+\] ?(.*)", re.DOTALL)
+#: llama.cpp's server: minutes, seconds, ms and µs since its start, and a letter: `0.06.027.351 E text`.
+_LLAMACPP = re.compile(rb"\d+\.\d\d\.\d{3}\.\d{3} ([DIWE]) (.*)", re.DOTALL)
 _KLOG_LEVELS: dict[bytes, Level] = {
     b"D": "debug",
     b"I": "info",
@@ -352,11 +354,13 @@ def uncoloured(line: bytes) -> bytes:
 
 
 def _special_form(line: bytes) -> tuple[Level, bytes] | None:
-    """The level and the message of a line whose level is no word: GIN's status, klog's letter."""
+    """The level and the message of a line whose level is no word: GIN's status, a letter."""
     if line[:5] == b"[GIN]" and (request := _GIN.match(line)) is not None:
         level: Level = "error" if request[1] >= b"500" else "info"
         return level, request[1] + b" " + b" ".join(request[2].split())
     if line[1:5].isdigit() and (logged := _KLOG.match(line)) is not None:
+        return _KLOG_LEVELS[logged[1]], logged[2]
+    if line[:1].isdigit() and (logged := _LLAMACPP.match(line)) is not None:
         return _KLOG_LEVELS[logged[1]], logged[2]
     return None
 

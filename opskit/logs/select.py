@@ -23,8 +23,10 @@ _LEVEL_WORDS: dict[Level, str] = {
     "error": "ERR|err|Err|LLM_ERROR|LLM_CRASH",
     "critical": "FATAL|CRIT|PANIC|fatal|crit|panic|alert|emerg|Fatal|Crit|Panic|Alert|Emerg|ALERT|EMERG",
 }
-#: Levels that are no words: numbers, letters of klog, statuses of GIN. Which it is tells only the whole line.
-_WORDLESS = r"(?:level|lvl|severity)\"?\s*[:=]\s*\"?\d|[DIWEF]\d{4} \d\d:\d\d:|\[GIN\]"
+#: Levels that are no words: numbers, letters of klog and llama.cpp, statuses of GIN.
+_WORDLESS = (
+    r"(?:level|lvl|severity)\"?\s*[:=]\s*\"?\d|[DIWEF]\d{4} \d\d:\d\d:|\d\.\d{3}\.\d{3} [DIWE] |\[GIN\]"
+)
 _CLOCK = re.compile(r"\d\d?:\d\d(:\d\d)?")
 
 

@@ -142,11 +142,15 @@ async def _pieces() -> AsyncGenerator[bytes, None]:
 
 
 class JournalSource:
-    """The journal of systemd, of one unit or of all."""
+    """The journal of systemd, of one unit or of all, or of the kernel alone.
 
-    def __init__(self, unit: str | None) -> None:
-        self._unit = unit
-        self.name = f"journal:{unit or ''}"
+    `user` means a unit of this user's own systemd.
+    """
+
+    def __init__(self, unit: str | None, *, user: bool = False, kernel: bool = False) -> None:
+        option = "--user-unit" if user else "--unit"
+        self._selection = ["--dmesg"] if kernel else [option, unit] if unit else []
+        self.name = "journal:kernel" if kernel else f"journal:{unit or ''}"
 
     def read(self, window: Window) -> AsyncGenerator[Batch, None]:
         return self._lines(window, follow=False)
@@ -163,7 +167,7 @@ class JournalSource:
                 "LOG_001", "there is no journalctl here", remedy="name a file, or a container, instead"
             )
         command = [program, "--no-pager", "--quiet", "--output=short-iso-precise"]
-        command += ["--unit", self._unit] if self._unit else []
+        command += self._selection
         command += ["--since", _moment(window.since)] if window.since is not None else []
         command += ["--until", _moment(window.until)] if window.until is not None and not follow else []
         command += [f"--lines={window.tail}"] if window.tail is not None else []

@@ -45,7 +45,8 @@ _RARE = (
     rb'|(?:level(?:name)?|severity|lvl)(?:"\s*:\s*"|="?)(?i:warn|err|crit|fatal|panic|alert|emerg)'
     rb'|(?:level|severity|lvl)(?:"\s*:\s*"?|="?)(?:[456]\d|[0-4])\b'
     rb"|[\[:](?:warn|error|crit|alert|emerg)\]"
-    rb"|[WEF]\d{4} \d\d:\d\d:\d\d\.\d|\[GIN\] [\d/]{10} - [\d:]{8} \|(?:\x1b\[[\d;]*m)* *5\d\d"
+    rb"|[WEF]\d{4} \d\d:\d\d:\d\d\.\d|\d\.\d{3}\.\d{3} [WE] "
+    rb"|\[GIN\] [\d/]{10} - [\d:]{8} \|(?:\x1b\[[\d;]*m)* *5\d\d"
     rb'|elapsed(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)\d[\d.]*(?:[eE][+-]?\d+)?'
     + _UNIT
     + rb"|took (?:\d[\d.]* ?(?:ms|us|\xc2\xb5s|\xce\xbcs|s|sec|seconds|min|m)|(?:\d+h)?\d+m\d[\d.]*s)\b"

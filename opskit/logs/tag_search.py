@@ -19,6 +19,7 @@ STANDARD_TAGS = (
     "REQUEST",
     "REQUEST_END",
     "LLM_CALL",
+    "LLM_WAIT",
     "LLM_RESPONSE",
     "LLM_ERROR",
     "LLM_PARSE",

@@ -17,6 +17,7 @@ from opskit.trace.span import current_span
 LEVELS = ("agent", "enhanced", "initiative")
 _FAILED = ("failed", "error", "interrupted", "cancelled")
 _ENDS = ("completed", "success", *_FAILED)
+_PAGE_CHARS = 100_000
 _POLL_FIRST_S = 0.05
 _POLL_LAST_S = 1.0
 
@@ -67,6 +68,12 @@ class AgentClient:
         if not isinstance(body, Mapping):
             raise CallError(CallCause.PAYLOAD, "its status page is not an object", status=200)
         return body
+
+    async def paths(self, *, timeout_s: float | None = None) -> frozenset[str] | None:
+        """Return the paths of its API as its own description has them; None where that is something else."""
+        body = await self._http.get_json("/openapi.json", timeout_s=timeout_s)
+        paths = body.get("paths") if isinstance(body, Mapping) else None
+        return frozenset(map(str, paths)) if isinstance(paths, Mapping) else None
 
     async def run(
         self,

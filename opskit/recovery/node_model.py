@@ -13,7 +13,7 @@ from opskit.config.schema import NodeConfig
 from opskit.errors import OpskitError
 from opskit.facts.node import read_node
 from opskit.llm.loads import load_budget_s
-from opskit.providers.base import CallError, Provider
+from opskit.providers.base import CallError
 from opskit.providers.kinds import expected_kind
 from opskit.providers.node import Node
 from opskit.recovery.chat import PROMPT
@@ -22,10 +22,11 @@ from opskit.recovery.procedure import Procedure
 from opskit.recovery.step import Command
 from opskit.recovery.steps.decision import ServerProblem
 from opskit.recovery.steps.server_step import ServerStep
+from opskit.recovery.unload import UNLOAD_S
+from opskit.recovery.unload import unload as unload_model
 from opskit.result import Finding, Status
 
 _POLL_S = 0.5
-_UNLOAD_S = 30.0
 
 
 async def restart_server(procedure: Procedure, node: NodeConfig, wait_s: float) -> list[Finding]:
@@ -75,12 +76,12 @@ async def reload_model(procedure: Procedure, node: NodeConfig, model: str, wait_
             return await restart_server(procedure, node, wait_s)
         size = next((known.size_bytes for known in await provider.models() if known.name == model), None)
         load_s = max(wait_s, load_budget_s(procedure.context.config.budgets, size))
-        unload = _request(node, "/api/generate", {"model": model, "keep_alive": 0}, _UNLOAD_S)
+        unload = _request(node, "/api/generate", {"model": model, "keep_alive": 0}, UNLOAD_S)
         load = _request(node, "/api/chat", {"model": model, "messages": []}, load_s)
         if procedure.dry:
             procedure.planned += [unload, load]
             return []
-        failed = await _ask(procedure, unload, _unloaded(provider, model))
+        failed = await _ask(procedure, unload, unload_model(provider, model))
         failed = failed or await _ask(procedure, load, provider.load(model))
     except CallError as error:
         why = f"{node.name} does not answer: {error.text}"
@@ -96,15 +97,6 @@ async def reload_model(procedure: Procedure, node: NodeConfig, model: str, wait_
 def _request(node: NodeConfig, path: str, body: Mapping[str, Any], timeout_s: float) -> Command:
     """A request of the server's API, shown as one."""
     return Command(("POST", f"{node.url}{path}", json.dumps(body, ensure_ascii=False)), timeout_s)
-
-
-async def _unloaded(provider: Provider, model: str) -> None:
-    """Ask for it, and wait until it is gone: a busy one goes after its requests. Raises CallError."""
-    await provider.unload(model)
-    while True:
-        if all(resident.name != model for resident in await provider.resident() or ()):
-            return
-        await asyncio.sleep(_POLL_S)
 
 
 async def _ask(procedure: Procedure, request: Command, work: Awaitable[Any]) -> str:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
 from opskit import __version__
-from opskit.agent.loop import Limits, Observed
-from opskit.agent.step import Step
+from opskit.agent.loop import Observed, RunLimits
+from opskit.agent.step import AgentStep
 from opskit.agent.victoria import Victoria
 from opskit.app import App
 from opskit.engine import Engine, Goal
@@ -87,7 +87,7 @@ class VictoriaServer:
         request = RunRequest.model_validate(run.request["body"])
         session, project = request.session_id, self.projects.chosen(request.project_context)
 
-        def on_step(step: Step) -> None:
+        def on_step(step: AgentStep) -> None:
             report("step", {"tool": step.tool, "args": dict(step.args), "thought": step.thought})
 
         def on_observed(observed: Observed) -> None:
@@ -96,7 +96,7 @@ class VictoriaServer:
         # Each run has an engine of its own: its steps are reported to its listeners.
         engine = Engine(self.app.config, self.app.log, {}, self.app.router, self.app.traces)
         engine.solver = Victoria(
-            self.app, limits=Limits(steps=request.max_steps), on_step=on_step, on_observed=on_observed
+            self.app, limits=RunLimits(steps=request.max_steps), on_step=on_step, on_observed=on_observed
         )
         goal = Goal(
             request.goal,

@@ -14,6 +14,8 @@ SAME_START_S = 2.0
 #: An interpreter and one option of it may stand before a script (`#!/usr/bin/python3 -I`).
 _BEFORE_SCRIPT = 2
 _LOOK_AGAIN_S = 0.1
+#: The descriptors of standard output and standard error.
+_OUTPUTS = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,21 @@ def variables_of(pid: int) -> dict[str, str] | None:
         return psutil.Process(pid).environ()
     except (psutil.Error, OSError):
         return None
+
+
+def open_logs(pid: int) -> tuple[str, ...]:
+    """Return the files to which a process writes its output or a log, where this user may look."""
+    try:
+        files = psutil.Process(pid).open_files()
+    except (psutil.Error, OSError):
+        return ()
+    # macOS does not tell which files are written.
+    logs = [
+        file.path
+        for file in files
+        if file.fd in _OUTPUTS or (file.path.endswith(".log") and getattr(file, "mode", "a") != "r")
+    ]
+    return tuple(dict.fromkeys(logs))
 
 
 def ancestry() -> frozenset[int]:

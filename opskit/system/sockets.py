@@ -131,6 +131,21 @@ def _listening_pid(port: int) -> int | None:
     return next((held.pid for held in SocketTable.read(time.monotonic()).at("tcp", port)), None)
 
 
+def connections_to(port: int) -> int:
+    """Return how many clients are connected to a port of this machine, opskit not counted. Blocks."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        connections = [connection for connection, _ in _process_by_process()]
+    ours = {connection.laddr for connection in psutil.Process().net_connections(kind="tcp")}
+    return sum(
+        connection.status == psutil.CONN_ESTABLISHED
+        and getattr(connection.laddr, "port", None) == port
+        and connection.raddr not in ours
+        for connection in connections
+    )
+
+
 def owner(pid: int) -> Owner | None:
     """Return the owner with this id; None when it is gone or may not be looked at."""
     process = read_process(pid)

@@ -4,16 +4,15 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from opskit.checks.agent_probe import probe_agent
-from opskit.checks.model_rows import LoadedModel, loaded
-from opskit.config.schema import AgentConfig, Config
+from opskit.checks.loaded_models import read_loaded
+from opskit.checks.model_rows import LoadedModel
+from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.node import NodeFacts, ReadingStep, read_metadata, with_default
 from opskit.facts.survey import Survey
 from opskit.providers.base import CallCause, CallError
-from opskit.providers.node import Node
 from opskit.result import Finding, Status
 from opskit.watch.polling import Poller
 from opskit.watch.view import Emit
@@ -49,17 +48,19 @@ class NodeTarget:
 
     kind: Literal["node", "agent"] = "node"
 
-    def __init__(self, node: Node, whole: Config, *, required: bool) -> None:
+    def __init__(self, node: NodeConfig, survey: Survey, *, required: bool) -> None:
         self.name = node.name
         self.required = required
-        self._node = node
-        self._deadline_s = whole.budgets.connect_s + whole.budgets.metadata_s
+        self._node = survey.node(node)
+        self._survey = survey
+        budgets = survey.config.budgets
+        self._deadline_s = budgets.connect_s + budgets.metadata_s
         self._well: NodeFacts | None = None
         self._listed_at = float("-inf")
         self._loaded: tuple[tuple[LoadedModel, ...], float | None] = ((), None)
 
     async def read(self) -> TargetReply:
-        """Its metadata: the list of models now and then, what is loaded each time."""
+        """Its metadata: the list of models now and then, each time what is loaded and what it works on."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._deadline_s):
@@ -73,20 +74,14 @@ class NodeTarget:
             # Another server may have the port next time.
             self._well = None
             self._node.forget()
-        rows, report = loaded([facts], datetime.now(UTC))
+        rows, report = await read_loaded(self._survey, [facts])
         if facts.failed is None and facts.residency_known:
             self._loaded = (tuple(rows), now)
-        partly = next(
-            (
-                finding
-                for finding in report.findings[1:]
-                if finding.check == "resident" and finding.status is Status.WARN
-            ),
-            None,
-        )
+        warnings = [finding for finding in report.findings[1:] if finding.status is Status.WARN]
         finding = report.findings[0]
-        if partly is not None and finding.status is Status.PASS:
-            finding = replace(partly, target=finding.target, detail=f"{partly.target}: {partly.detail}")
+        if warnings and finding.status is Status.PASS:
+            warning = warnings[0]
+            finding = replace(warning, target=finding.target, detail=f"{warning.target}: {warning.detail}")
         return TargetReply(replace(finding, seconds=facts.seconds), now, *self._loaded)
 
     async def _read(self) -> NodeFacts:
@@ -155,7 +150,9 @@ class TargetView:
             return (), None
         age = max(0.0, now - self.answer.loaded_at)
         rows = tuple(
-            row if row.expires_in_s is None else replace(row, expires_in_s=max(0.0, row.expires_in_s - age))
+            row
+            if row.expires_in_s is None or row.expires_in_s < 0
+            else replace(row, expires_in_s=max(0.0, row.expires_in_s - age))
             for row in self.answer.loaded
         )
         return rows, age

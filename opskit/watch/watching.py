@@ -91,7 +91,7 @@ async def open_parts(options: WatchOptions, survey: Survey) -> WatchParts:
         return area in areas and (name in named or area in options.only or not named)
 
     targets: list[Target] = [
-        NodeTarget(survey.node(node), config, required=node.required or node.name in named)
+        NodeTarget(node, survey, required=node.required or node.name in named)
         for node in config.nodes
         if is_chosen("nodes", node.name)
     ]

@@ -91,13 +91,13 @@ def test_a_miss_is_a_failed_report(home: Path) -> None:
 
 
 def test_the_list_shows_every_kind(home: Path) -> None:
-    """--list has codes, statuses, faults, verdicts and states, as a table and as a document."""
+    """--list has codes, statuses, faults, verdicts, states and system errors, as a table and a document."""
     result = opskit("explain", "--list", home=home)
     assert result.status == 0
     assert all(key in result.out for key in ("MODEL_001", "499", "runner_crashed", "echo", "not configured"))
     document = opskit("explain", "--list", "--json", home=home).document
     assert document["ok"] is True
-    assert len({entry["kind"] for entry in document["entries"]}) == 5
+    assert len({entry["kind"] for entry in document["entries"]}) == 6
 
 
 @pytest.mark.parametrize(

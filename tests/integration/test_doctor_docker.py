@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -456,3 +457,22 @@ async def test_a_service_of_compose_that_ended(box: Engine, tmp_path: Path):
 def _hermetic(monkeypatch: pytest.MonkeyPatch) -> None:
     """The contexts of whoever runs the tests are not asked."""
     monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+
+
+async def test_failures_in_the_log_of_a_nodes_container(box: Engine, tmp_path: Path):
+    """The log of the container behind a node is read, as Docker keeps it."""
+    port, now = free_port(), datetime.now().astimezone()
+    line = f'[GIN] {now:%Y/%m/%d - %H:%M:%S} | 500 |  1.2s |  172.17.0.1 | POST     \\"/api/chat\\"'
+    serve = (
+        f"while true; do printf 'HTTP/1.1 500 No\\r\\nContent-Length: 0\\r\\n\\r\\n' | nc -l -p {port}; done"
+    )
+    script, mark = f'echo "{line}"; {serve}', {LABEL: box.mark}
+    made = box.client.containers.run(
+        IMAGE, ["sh", "-c", script], detach=True, network_mode="host", labels=mark, stop_signal="SIGKILL"
+    )
+    wait_for(made, lambda _: b"[GIN]" in made.logs())
+    env = {"OLLAMA_API_URL": f"http://127.0.0.1:{port}"}
+    found = await look(box, tmp_path, {"ollama": [made.name]}, env=env)
+    failing = cause(found, "requests-failing:ollama")
+    assert made.name in failing.evidence[0]
+    assert "1 request failed" in failing.evidence[0]

@@ -251,6 +251,18 @@ class TestTest:
             ("coding", CODER)
         ]
 
+    async def test_a_slow_model_is_not_recommended_for_fast_work(self, home):
+        """What the router would take first was measured as slow: another one is named, and why."""
+        home.mkdir()
+        (home / "opskit.yaml").write_text("probe: {slow_first_token_s: 0.5}")
+        async with staged("ollama:phi3.5:3.8b=slow-token,seconds=1.5") as stage:
+            ask = ("test", "--node", "ollama", "--all", "--category", "fast", "--json")
+            result = await models(stage, home, *ask)
+        assert row(result, "phi3.5:3.8b")["state"] == "slow"
+        [advice] = result.document["recommendations"]
+        assert advice["model"] not in ("phi3.5:3.8b", None)
+        assert "phi3.5:3.8b on ollama is slower (first token in 1.5" in advice["why"]
+
     async def test_a_node_in_the_dark_is_told_and_fails_nothing(self, home):
         """Every tested model works: exit 0, with the missing node as a warning."""
         async with staged() as stage:

@@ -54,6 +54,7 @@ async def probed(stage: Stage, tmp_path: Path, *flags: str, only: str = "", **en
         ("ollama=rate-limited", "ollama", "busy", 3),
         ("ollama=slow-token,seconds=0.6", "ollama", "slow", 0),
         ("ollama=crash", "ollama", "failing", 1),
+        ("ollama=empty", "ollama", "failing", 1),
         ("mlx=zombie", "mlx", "wedged", 1),
         ("mlx=refuse", "mlx", "refused", 1),
         ("mlx=silence", "mlx", "wedged", 1),

@@ -62,7 +62,6 @@ def program(folder: Path, name: str, script: str) -> Path:
         ("ollama=crash,times=1", RepairResult.OK, "ok"),
         ("mlx=unauthorised", RepairResult.INCONCLUSIVE, "unauthorised"),
         ("mlx=zombie", RepairResult.MANUAL, "wedged"),
-        ("ollama=crash", RepairResult.MANUAL, "failing"),
         ("ollama=silence", RepairResult.MANUAL, "wedged"),
         ("mlx=silence", RepairResult.MANUAL, "wedged"),
         ("ollama=not-installed", RepairResult.MANUAL, "failing"),
@@ -73,8 +72,6 @@ def program(folder: Path, name: str, script: str) -> Path:
         ("mlx=unparsable", RepairResult.OK, "ok"),
         ("mlx=empty-reply", RepairResult.MANUAL, "failing"),
         ("ollama=hang-midstream", RepairResult.MANUAL, "wedged"),
-        ("ollama=garbage", RepairResult.MANUAL, "failing"),
-        ("ollama=reset", RepairResult.MANUAL, "failing"),
         ("ollama=refuse", RepairResult.MANUAL, "refused"),
     ],
 )
@@ -85,6 +82,40 @@ async def test_what_is_seen_of_a_sick_server(over: Healer, fault: str, result: R
         run = await over(local(name, stage.nodes[name].url)).run(nodes)
     seen = outcome(run, name)
     assert (seen.result, seen.state, run.mutations) == (result, state, 0), seen
+
+
+@pytest.mark.parametrize(
+    ("fault", "result"),
+    [
+        ("ollama=crash", RepairResult.REPAIRED),
+        ("ollama=crash,text=cudaMalloc failed: out of memory", RepairResult.REPAIRED),
+        ("ollama=empty", RepairResult.REPAIRED),
+        ("ollama=garbage", RepairResult.FAILED),
+        ("ollama=reset", RepairResult.FAILED),
+    ],
+)
+async def test_a_model_that_fails_is_unloaded_and_its_server_left(
+    over: Healer, fault: str, result: RepairResult
+):
+    """The requests of other models go on; a server that answers nothing but garbage does not even unload."""
+    async with Stage([parse_fault(fault)]) as stage:
+        [(runner, _)] = stage.ollama.memory.listed()
+        it = over(local("ollama", stage.ollama.url))
+        it.config = replace(it.config, recovery=replace(it.config.recovery, step_s=0.0))
+        run = await it.run(nodes)
+        loaded = [listed for listed, _ in stage.ollama.memory.listed()]
+    seen = outcome(run, "ollama")
+    assert seen.result is result, seen
+    assert {done.command.argv[3] for done in seen.ran} <= {"opskit.recovery.unload"}
+    assert (runner in loaded) is (result is not RepairResult.REPAIRED)
+
+
+async def test_a_model_that_cannot_be_unloaded_is_left_to_a_person(over: Healer):
+    """mlx_lm.server has one model and no way to unload it; it answers, so it is not restarted either."""
+    async with Stage([parse_fault("mlx=cut")]) as stage:
+        it = over(local("mlx", stage.mlx.url), stack={"start": {"mlx": ["true"]}})
+        run = await it.run(nodes)
+    assert (outcome(run, "mlx").result, run.mutations) == (RepairResult.MANUAL, 0)
 
 
 async def test_a_slow_server_is_not_repaired(over: Healer):

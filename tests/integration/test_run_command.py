@@ -213,6 +213,19 @@ async def test_a_prompt_that_was_cut_is_told(tmp_path: Path) -> None:
     assert "prompt_cut=true prompt_tokens=2050" in log.read_text()
 
 
+async def test_a_model_is_loaded_with_room_for_the_prompt(tmp_path: Path) -> None:
+    """A model that must be loaded gets a context that holds the prompt; a configured one stands."""
+    config = "nodes: {ollama: {num_ctx: 4096}}\n"
+    for written, wanted in (("", 24_576), (config, 4096)):
+        (tmp_path / "opskit.yaml").write_text(written)
+        async with Stage(ollama_models=[SimModel("phi3.5:3.8b", load_s=0.0)]) as stage:
+            options = ("-", "--local", "--json", "--config", str(tmp_path / "opskit.yaml"))
+            result = await ran(stage, tmp_path, *options, stdin=LONG_GOAL, MLX_API_URL="")
+            asked = [r.body for r in stage.ollama.requests if r.path == "/api/chat" and r.body]
+        assert {body["options"]["num_ctx"] for body in asked} == {wanted}
+        assert (result.status, result.document["prompt_cut"] is None) == (0, wanted > 4096)
+
+
 async def test_a_prompt_that_was_read_is_not_accused(tmp_path: Path) -> None:
     """Asked again it comes out of the cache, and nothing is said either."""
     async with staged() as stage:

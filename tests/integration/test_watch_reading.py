@@ -7,6 +7,7 @@ from pathlib import Path
 
 from opskit.config.schema import Budgets, NodeConfig
 from opskit.facts.node import read_all_metadata, read_metadata
+from opskit.facts.survey import Survey
 from opskit.logs.files import FileSource
 from opskit.logs.record import LogEntry
 from opskit.logs.source import LeftOut, Note, Window
@@ -30,17 +31,18 @@ def replies(server: RawServer) -> None:
     }
 
 
+def surveying(folder: Path) -> Survey:
+    return Survey(configuration(folder), {}, state_folder=folder, cwd=folder)
+
+
 async def test_looking_again_asks_only_for_life_and_what_is_loaded(tmp_path: Path) -> None:
     """The list of models is read once; nothing is posted, so no model is asked, loaded or kept longer."""
     async with serving() as server:
         replies(server)
         config = NodeConfig("ollama", server.url, "ollama")
-        node = Node(config, Budgets())
-        target = NodeTarget(node, configuration(tmp_path), required=False)
-        try:
+        async with surveying(tmp_path) as survey:
+            target = NodeTarget(config, survey, required=False)
             answers = [await target.read() for _ in range(5)]
-        finally:
-            await node.aclose()
     assert [one.finding.state for one in answers] == ["ok"] * 5
     assert [row.shown for row in answers[-1].loaded] == ["phi3.5:3.8b"]
     assert sum(request.path == TAGS for request in server.seen) == 1
@@ -66,16 +68,13 @@ async def test_what_was_loaded_stays_shown_when_a_node_falls_silent(tmp_path: Pa
     async with serving() as server:
         replies(server)
         config = NodeConfig("ollama", server.url, "ollama")
-        node = Node(config, Budgets())
-        target = NodeTarget(node, configuration(tmp_path), required=False)
-        try:
+        async with surveying(tmp_path) as survey:
+            target = NodeTarget(config, survey, required=False)
             well = await target.read()
             server.replies = {}
             ill = await target.read()
             replies(server)
             again = await target.read()
-        finally:
-            await node.aclose()
     assert (well.finding.state, again.finding.state) == ("ok", "ok")
     assert ill.finding.state != "ok"
     assert (ill.loaded, ill.loaded_at) == (well.loaded, well.loaded_at)

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,3 +82,17 @@ def started(
         cwd=home,
         text=True,
     )
+
+
+@contextmanager
+def sandbox(home: Path, *faults: str) -> Iterator[dict[str, str]]:
+    """A simulated stack in a process of its own, by the variables with its addresses."""
+    options = [word for fault in faults for word in ("--fault", fault)]
+    process = started(["sandbox", "up", *options], home=home)
+    assert process.stdout is not None
+    try:
+        lines = [process.stdout.readline() for _ in range(4)]
+        yield dict(line.removeprefix("export ").strip().split("=", 1) for line in lines)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)

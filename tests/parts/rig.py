@@ -9,6 +9,7 @@ from opskit.config.schema import Budgets, CircuitConfig, NodeConfig, RouterConfi
 from opskit.llm.answer import Answer, Ask, NoAnswer, Session
 from opskit.llm.plan import ModelRequest
 from opskit.llm.router import Router
+from opskit.llm.waiting import WatchRequest
 from opskit.providers.base import CallCause, CallError, Provider
 from opskit.providers.node import Node
 from opskit.tags import TaggedLine, TagLog, parse
@@ -41,6 +42,7 @@ class Rig:
         memory: int | None = None,
         url: str = "http://127.0.0.1:9",
         num_ctx: int | None = None,
+        watch: WatchRequest | None = None,
         **settings: Any,
     ) -> None:
         router = {key: value for key, value in settings.items() if key in _ROUTER}
@@ -60,6 +62,7 @@ class Rig:
             log=TagLog(self._keep),
             memory=lambda: memory,
             clock=asyncio.get_running_loop().time,
+            watch=watch,
         )
 
     async def ask(self, goal: str = "How are you?", session: Session | None = None, **rest: Any) -> Answer:

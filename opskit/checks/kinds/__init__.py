@@ -13,6 +13,7 @@ from opskit.checks.kinds import (
     machine,
     models,
     network,
+    probes,
     processes,
 )
 from opskit.checks.spec import Kind
@@ -28,6 +29,7 @@ _MODULES = (
     docker,
     log_lines,
     models,
+    probes,
     agents,
     chains,
     databases,

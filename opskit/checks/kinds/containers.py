@@ -1,5 +1,6 @@
 """Kinds that ask Docker: docker_daemon, container."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,14 +87,18 @@ async def _container(params: ContainerParams, context: CheckContext) -> Observat
     config = context.survey.config
     survey = await survey_containers(docker, containers, config)
     judged = assessed(survey, ContainerRules.of(config.recovery))
-    worst = max(
+    return observed_container(worst_of(judged), len(containers))
+
+
+def worst_of(judged: Sequence[AssessedContainer]) -> AssessedContainer:
+    """Return the container that counts where there are several. Pure."""
+    return max(
         judged,
         key=lambda assessed_container: (
             _RANK[assessed_container.condition],
             not assessed_container.container.running,
         ),
     )
-    return observed_container(worst, len(containers))
 
 
 def observed_container(worst: AssessedContainer, count: int) -> Observation:
@@ -151,6 +156,23 @@ _RANK = {
     ContainerCondition.SICK: 4,
 }
 DOCKER = ("opskit.system.docker",)
+CONTAINER_YIELDS = {
+    "exists": "whether there is one",
+    "count": "how many of the service there are",
+    "name": "its name",
+    "state": "running, exited, restarting, paused, created, dead, missing",
+    "health": "healthy, unhealthy, starting, unchecked (its check cannot run), or none without one",
+    "health_output": "what its health check wrote last",
+    "condition": "well, waiting, left (a person's doing), sick, unchecked or missing",
+    "restarts": "how often Docker restarted it",
+    "exit_code": "of its last end",
+    "oom_killed": "whether it was killed for want of memory",
+    "image": "its image",
+    "up_s": "seconds since it was started, null when it does not run",
+    "networks": "names of its networks",
+    "variables": "names of its environment variables, without their values",
+    "error": "null",
+}
 KINDS = (
     Kind(
         "docker_daemon",
@@ -180,23 +202,7 @@ KINDS = (
         "container",
         "a container is well: it runs and is healthy, or has done its work; of several the worst counts",
         ContainerParams,
-        {
-            "exists": "whether there is one",
-            "count": "how many of the service there are",
-            "name": "its name",
-            "state": "running, exited, restarting, paused, created, dead, missing",
-            "health": "healthy, unhealthy, starting, unchecked (its check cannot run), or none without one",
-            "health_output": "what its health check wrote last",
-            "condition": "well, waiting, left (a person's doing), sick, unchecked or missing",
-            "restarts": "how often Docker restarted it",
-            "exit_code": "of its last end",
-            "oom_killed": "whether it was killed for want of memory",
-            "image": "its image",
-            "up_s": "seconds since it was started, null when it does not run",
-            "networks": "names of its networks",
-            "variables": "names of its environment variables, without their values",
-            "error": "null",
-        },
+        CONTAINER_YIELDS,
         {"condition": "well"},
         _container,
         lambda p: str(p.shown),

@@ -50,8 +50,13 @@ SELECT coalesce(state, 'unknown') AS state, count(*) AS clients,
 """
 
 
+def can_be_read(url: str) -> bool:
+    """Tell whether an address is one of a database that the kinds here can read."""
+    return url.partition(":")[0] in ("sqlite", *_POSTGRES)
+
+
 def _is_database(text: str) -> str:
-    if urlsplit(text).scheme not in ("sqlite", *_POSTGRES):
+    if not can_be_read(text):
         raise ValueError("must be sqlite:///FILE or postgresql://USER@HOST:PORT/NAME")
     return text
 

@@ -11,14 +11,18 @@ from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.clock import read_clock
 from opskit.facts.docker_daemon import read_docker_daemon
+from opskit.facts.lock import HeldLock, read_held_locks
 from opskit.facts.machine import DiskFacts, read_disk, read_memory
 from opskit.facts.runner import read_orphaned_runners
 from opskit.facts.runner_process import RunnerProcess
 from opskit.llm.fit import gib
+from opskit.recovery.executor import LOCK_NAME
 from opskit.result import Status
-from opskit.text import counted
+from opskit.text import counted, span
 
 _FULL_PERCENT = 98
+#: No command of opskit that takes a lock works longer than this.
+_WORK_S = 3600.0
 _CLEAR = {
     "state": "`du -sh {path}/*` shows what is large",
     "docker": "`docker system df` shows what can go; `docker system prune` removes what nothing uses",
@@ -44,6 +48,7 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
     docker = _DiskParams("docker", None, watch.disk_percent)
     yield assessing(_DISK, docker, name="disk docker", requires=("docker",), tags=area)
     yield assessing(_RUNNERS, None, name="model processes", tags=area)
+    yield assessing(_LOCKS, None, name="locks", tags=area)
     yield assessing(_CLOCKS, target, name="clocks", tags=area)
 
 
@@ -86,6 +91,20 @@ async def _runners(_: None, context: CheckContext) -> Observation:
     return Observation({}, problem=f"the server of {words} has ended", state="orphaned")
 
 
+async def _locks(_: None, context: CheckContext) -> Observation:
+    locks = await context.survey.get(read_held_locks)
+    stuck = [lock for lock in locks if is_stuck(lock)]
+    held = ", ".join(f"{lock.name} by {lock.words}" for lock in stuck or locks)
+    detail = f"held: {held}" if held else "nobody holds a lock of opskit"
+    return Observation({}, detail, problem=detail if stuck else "", state="held" if stuck else "ok")
+
+
+def is_stuck(lock: HeldLock) -> bool:
+    """Tell whether a lock is not merely held by a command of opskit that works. Pure but for the clock."""
+    process = lock.process
+    return process is None or not lock.is_ours or process.stopped or process.age_s() > _WORK_S
+
+
 async def _clocks(target: ExaminationTarget, context: CheckContext) -> Observation:
     limit_s, read = target.config.watch.clock_skew_s, context.survey.get
     readings = await asyncio.gather(*(read(read_clock, member.name, member.url) for member in target.members))
@@ -100,6 +119,7 @@ async def _clocks(target: ExaminationTarget, context: CheckContext) -> Observati
 _MEMORY = assessment("memory", float, _memory, lambda _: "this machine", imports=("psutil",))
 _DISK = assessment("disk", _DiskParams, _disk, lambda params: str(params.path or "docker"))
 _RUNNERS = assessment("model processes", type(None), _runners, lambda _: "this machine", imports=("psutil",))
+_LOCKS = assessment("locks", type(None), _locks, lambda _: "this machine", imports=("psutil",))
 _HTTP = ("httpx", "opskit.providers.transport")
 _CLOCKS = assessment("clocks", ExaminationTarget, _clocks, lambda _: "clocks", imports=_HTTP)
 
@@ -120,6 +140,8 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
         )
     if evidence.orphaned_runners:
         yield _orphaned(evidence.orphaned_runners)
+    for lock in filter(is_stuck, evidence.held_locks):
+        yield _held(lock)
     limit_s = evidence.config.watch.clock_skew_s
     for clock in evidence.clocks:
         if abs(clock.ahead_s) < limit_s:
@@ -135,6 +157,28 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             claims=frozenset({"clocks"}),
             status=Status.WARN,
         )
+
+
+def _held(lock: HeldLock) -> Cause:
+    process = lock.process
+    what = "recovery does not start" if lock.name == LOCK_NAME else "commands that need it wait or give up"
+    signs = [f"{lock.name} is held by {lock.words}; until it lets go, {what}"]
+    remedy = "end the process that holds it"
+    if process is not None:
+        signs.append(f"it was started {span(process.age_s())} ago")
+        remedy = f"`kill {process.pid}` ends it"
+        if process.stopped:
+            remedy = f"`kill -CONT {process.pid}` lets it go on"
+    return Cause(
+        id="lock-held",
+        target=lock.name,
+        title=f"the lock {lock.name} is held by {lock.words}",
+        evidence=tuple(signs),
+        remedy=f"{remedy}; the lock is free once it has ended",
+        claims=frozenset({"locks"}),
+        status=Status.WARN,
+        code="RECOVER_001",
+    )
 
 
 def _orphaned(orphans: Sequence[RunnerProcess]) -> Cause:

@@ -16,6 +16,7 @@ from opskit.doctor.cause import Cause, Fix, key_of
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget, Member
 from opskit.facts.address import AddressProblem
+from opskit.facts.agent import read_agent_paths
 from opskit.facts.model_memory import read_cache_sizes, read_prompt
 from opskit.facts.node import ReadingStep
 from opskit.llm.faults import Fault, FaultKind
@@ -40,6 +41,9 @@ _MODEL_FAULTS = {
     FaultKind.UNPARSABLE_ANSWER: "the server could not parse its answer",
     FaultKind.UNSUPPORTED: "it does not support chat",
 }
+#: Where an agent takes work (SPEC D2), and what switches Victoria's levels on (SPEC D1).
+_RUN = "/run"
+_LEVELS = {"enhanced": "USE_VICTORIA_ENHANCED", "initiative": "ENABLE_EVENT_MONITORING"}
 _START = "`ollama serve` starts Ollama, `mlx_lm.server --model DIR --port 11435` an MLX server"
 _START_IN_DOCKER = (
     "opskit runs in a container: start it with `--add-host host.docker.internal:host-gateway`, or set "
@@ -60,6 +64,8 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
     probe_s = limit_s(config) * (2 if deep else 1) + _SPARE_S
     for node in config.nodes:
         yield assessing(_NODE, _NodeCheck(node, deep), timeout_s=probe_s, tags=("nodes",))
+    nodes = [f"node {node.name}" for node in config.nodes]
+    yield assessing(_SERVERS, target, name="model servers", after=nodes, tags=("nodes",))
     for agent in config.agents:
         yield assessing(_AGENT, agent, timeout_s=2 * config.probe.http_s + _SPARE_S, tags=("agents",))
 
@@ -75,8 +81,21 @@ async def _node(params: _NodeCheck, context: CheckContext) -> Observation:
     return _observed(probe)
 
 
+async def _servers(target: ExaminationTarget, context: CheckContext) -> Observation:
+    """Where nobody asked for a node, and none is there, nothing is broken; but nothing answers either."""
+    probes = context.survey.known(probe_node).values()
+    if any(probe.state not in GONE or _is_expected(probe.config) for probe in probes) or not probes:
+        raise NotHere("a model server is there, or is missed by itself")
+    why = "; ".join(f"{probe.config.name}: {probe.detail}" for probe in probes)
+    how = _START_IN_DOCKER if target.in_docker else _START
+    return Observation({}, problem=why, undecided=f"no model server is there, and none is configured: {how}")
+
+
 async def _agent(agent: AgentConfig, context: CheckContext) -> Observation:
-    return _observed(await context.survey.get(probe_agent, agent))
+    probe = await context.survey.get(probe_agent, agent)
+    if probe.is_well:
+        await context.survey.get(read_agent_paths, agent)
+    return _observed(probe)
 
 
 def _observed(probe: NodeProbe | AgentProbe) -> Observation:
@@ -97,6 +116,7 @@ def _observed(probe: NodeProbe | AgentProbe) -> Observation:
 
 _HTTP = ("httpx", "opskit.providers.transport")
 _NODE = assessment("node", _NodeCheck, _node, lambda params: str(params.node.name), imports=_HTTP)
+_SERVERS = assessment("model servers", ExaminationTarget, _servers, lambda _: "nodes", imports=_HTTP)
 _AGENT = assessment("agent", AgentConfig, _agent, lambda agent: str(agent.name), imports=_HTTP)
 
 
@@ -105,16 +125,6 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
     for probe in evidence.nodes:
         yield from _of_node(probe, evidence)
     yield from _two_servers(evidence)
-    if _nobody_answers(evidence):
-        is_outside = evidence.target.in_docker and not any(map(evidence.has_answered, evidence.config.nodes))
-        yield Cause(
-            id="node-down",
-            title="no model server answers",
-            evidence=tuple(f"{probe.config.name}: {probe.detail}" for probe in evidence.nodes),
-            remedy=_START_IN_DOCKER if is_outside else _START,
-            claims=frozenset(f"node {probe.config.name}" for probe in evidence.nodes),
-            code="MODEL_001",
-        )
     for agent in evidence.agents:
         yield from _of_agent(agent, evidence)
 
@@ -220,8 +230,37 @@ def _of_agent(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
             yield replace(base, id="agent-wedged", title=title, code="COMM_003")
         case NodeState.REFUSED | NodeState.UNREACHABLE if _is_expected(config):
             yield _down(base, config)
-        case NodeState.FAILING | NodeState.UNAUTHORISED:
+        case NodeState.UNAUTHORISED:
+            title = f"{config.name} wants a key"
+            yield replace(base, id="agent-unauthorised", title=title, code="COMM_001")
+        case NodeState.FAILING:
             yield base
+        case NodeState.OK | NodeState.SLOW:
+            yield from _of_api(probe, evidence)
+
+
+def _of_api(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
+    """What an agent that answers cannot do."""
+    name, paths = probe.config.name, evidence.agent_paths.get(probe.config.name)
+    base = replace(_base(probe, evidence), claims=frozenset(), status=Status.WARN)
+    if paths is not None and not any(path.endswith(_RUN) for path in paths):
+        yield replace(
+            base,
+            id="agent-version",
+            title=f"{name} is of another version than opskit speaks to",
+            evidence=(f"its API has no {_RUN}: {listing(sorted(paths)) or 'no path at all'}",),
+            remedy=f"update {name} (pull or build its image), then `docker compose up -d`",
+        )
+    off = [level for level, is_on in (probe.facts.levels or {}).items() if not is_on]
+    if off:
+        variables = listing([f"{_LEVELS[level]}=true" for level in off if level in _LEVELS])
+        yield replace(
+            base,
+            id="agent-level-off",
+            title=f"{name} works without {counted(len(off), 'level')}: {listing(off)}",
+            evidence=(f"its status page: {probe.detail}",),
+            remedy=f"{f'set {variables} for it; ' if variables else ''}`docker restart {name}-agent`",
+        )
 
 
 def _base(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause:
@@ -247,6 +286,7 @@ def _down(base: Cause, member: Member) -> Cause:
         because=(
             key_of("localhost-in-container", member.name),
             key_of("port-published-elsewhere", member.name),
+            key_of("oom-killed", member.name),
             *base.because,
         ),
         code="COMM_001",
@@ -256,6 +296,9 @@ def _down(base: Cause, member: Member) -> Cause:
 def _condition(probe: NodeProbe, evidence: Evidence) -> Cause | None:
     config, models, base = probe.config, probe.facts.models, _base(probe, evidence)
     match probe.state:
+        case NodeState.WEDGED if probe.runner is not None and probe.runner.scheduler:
+            title = f"the scheduler of {config.name} hangs: no process of a model gets the requests"
+            return replace(base, id="scheduler-hangs", title=title, code="MODEL_002")
         case NodeState.WEDGED:
             title = f"{config.name} is wedged: it accepts requests and gives no token"
             return replace(base, id="node-wedged", title=title, code="MODEL_002")
@@ -266,7 +309,7 @@ def _condition(probe: NodeProbe, evidence: Evidence) -> Cause | None:
             return replace(base, id="node-unreachable", title=title, code="COMM_002")
         case NodeState.REFUSED if _is_expected(config):
             return _down(base, config)
-        case NodeState.FAILING if probe.fault is not None:
+        case NodeState.FAILING if probe.fault in _MODEL_FAULTS:
             title = f"{probe.model} on {config.name} cannot be used: {_MODEL_FAULTS[probe.fault]}"
             return replace(base, id="model-unusable", title=title)
         case NodeState.FAILING if models is None or models:
@@ -294,16 +337,19 @@ def _port_taken(member: Member, what: str, words: str, evidence: Evidence) -> Ca
 def _stopped_process(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause | None:
     """The cause of a silence that ends when the process is let go on."""
     member, process = probe.config, probe.process
+    runner = probe.runner.stopped if isinstance(probe, NodeProbe) and probe.runner is not None else None
     stopped = {owner.pid: owner.words for owner in reversed(evidence.owners(member)) if owner.is_stopped}
     if not stopped and process is not None and process.stopped:
         stopped = {process.pid: f"process {process.pid}"}
+    if not stopped and runner is not None:
+        stopped = {runner.pid: f"process {runner.pid} ({runner.name}), which serves a model,"}
     if probe.state is not NodeState.WEDGED or not stopped:
         return None
     pid, words = stopped.popitem()
     return Cause(
         id="process-stopped",
         target=member.name,
-        title=f"the process of {member.name} is stopped",
+        title=f"{'the' if runner is None else 'a'} process of {member.name} is stopped",
         evidence=(
             f"{words} was stopped by SIGSTOP or a debugger; its port still accepts connections",
             probe.detail,
@@ -314,13 +360,6 @@ def _stopped_process(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause
         fix=Fix(("kill", "-CONT", str(pid)), safe=True, target=member.name, undo=f"`kill -STOP {pid}`"),
         code="MODEL_002",
     )
-
-
-def _nobody_answers(evidence: Evidence) -> bool:
-    """Tell whether no node at all is there, and nobody asked for one in particular."""
-    probes = evidence.nodes
-    missing = all(probe.state in GONE and not _is_expected(probe.config) for probe in probes)
-    return bool(probes) and missing and len(probes) == len(evidence.config.nodes)
 
 
 def _two_servers(evidence: Evidence) -> Iterator[Cause]:

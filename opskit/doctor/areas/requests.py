@@ -3,14 +3,19 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 
+from opskit.checks.agent_probe import probe_agent
+from opskit.checks.node_probe import probe_node
 from opskit.checks.probe_record import NodeProbe
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
+from opskit.doctor.areas.failures import judge_failures, noted
 from opskit.doctor.areas.models import silencing
 from opskit.doctor.areas.nodes import GONE
 from opskit.doctor.cause import Cause, key_of
 from opskit.doctor.evidence import Evidence, ExaminedContainer
 from opskit.doctor.target import ExaminationTarget
-from opskit.facts.model_requests import read_container_requests, read_cut_prompts, read_own_requests
+from opskit.facts.kernel_log import read_kernel_kills
+from opskit.facts.model_requests import CutPrompt, read_container_requests, read_own_requests
+from opskit.facts.server_log import read_server_log
 from opskit.facts.stack_containers import read_stack_containers
 from opskit.logs.calls import ModelCall
 from opskit.result import Status
@@ -27,21 +32,31 @@ _LOGGING = ("running", "restarting", "exited")
 
 def checks(target: ExaminationTarget) -> Iterator[Check]:
     area = ("requests",)
-    yield assessing(_OF_FILES, target, name="requests", timeout_s=20.0, tags=area)
+    # Whether what failed is well again is also told by the probes.
+    probes = [f"node {node.name}" for node in target.config.nodes]
+    probes += [f"agent {agent.name}" for agent in target.config.agents]
+    yield assessing(_OF_FILES, target, name="requests", after=probes, timeout_s=20.0, tags=area)
     name = "requests of containers"
     yield assessing(_OF_CONTAINERS, target, name=name, requires=("containers",), timeout_s=20.0, tags=area)
 
 
 async def _of_files(target: ExaminationTarget, context: CheckContext) -> Observation:
-    """What systemd or a container keeps of Ollama's log is read elsewhere."""
-    del target
-    own = await context.survey.get(read_own_requests)
-    cuts = (await context.survey.get(read_cut_prompts)).cuts
-    if not (own.requests or own.calls or cuts):
+    """What opskit, the servers and the kernel logged."""
+    survey = context.survey
+    own, kills, logs = await asyncio.gather(
+        survey.get(read_own_requests),
+        survey.get(read_kernel_kills),
+        asyncio.gather(*(survey.get(read_server_log, node) for node in target.config.nodes)),
+    )
+    nodes, agents = survey.known(probe_node).values(), survey.known(probe_agent).values()
+    problem, note = noted(judge_failures([*nodes, *agents], [own], logs, kills))
+    cuts = [cut for log in logs for cut in log.cuts]
+    if not (own.requests or own.calls or cuts or problem or note):
         raise NotHere("no log tells of a request in the last hour")
     requests, failed = sum(own.requests.values()), own.requests.get("failed", 0)
     detail = f"{counted(requests, 'request')} in the last hour, {counted(len(own.calls), 'call')}"
-    return Observation({}, f"{detail}, {failed} failed" if failed else detail, state="ok")
+    detail = "; ".join(filter(None, (f"{detail}, {failed} failed" if failed else detail, note)))
+    return Observation({}, detail, problem=problem, state="failing" if problem else "ok")
 
 
 async def _of_containers(target: ExaminationTarget, context: CheckContext) -> Observation:
@@ -95,14 +110,23 @@ def _small_context(probe: NodeProbe, evidence: Evidence) -> Iterator[Cause]:
 
 
 def _cut_prompts(evidence: Evidence) -> Iterator[Cause]:
-    cuts = [cut for requests in evidence.requests for cut in requests.cuts]
+    by_source: dict[str, list[CutPrompt]] = {}
+    readings = [log.cuts for log in evidence.requests] + [log.cuts for log in evidence.server_logs]
+    for reading in readings:
+        for source in {cut.source for cut in reading}:
+            # The log of a container of the stack that is also a node is read twice.
+            of_source = [cut for cut in reading if cut.source == source]
+            by_source[source] = max(by_source.get(source, []), of_source, key=len)
+    cuts = [cut for of_source in by_source.values() for cut in of_source]
     if cuts:
         worst = max(cuts, key=lambda cut: cut.prompt - cut.limit)
-        signs = (
-            f"{worst.source}: {counted(len(cuts), 'prompt')} in the last hour",
-            f"one of {worst.prompt} tokens at a limit of {worst.limit}",
-        )
-        yield _truncated(worst.source, "Ollama cut prompts that were longer than its context", signs)
+        signs = [
+            f"{source}: {counted(len(of_source), 'prompt')} in the last hour"
+            for source, of_source in by_source.items()
+        ]
+        signs.insert(1, f"one of {worst.prompt} tokens at a limit of {worst.limit}")
+        title = "Ollama cut prompts that were longer than its context"
+        yield _truncated(worst.source, title, tuple(signs))
 
 
 def _truncated(

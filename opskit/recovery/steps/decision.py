@@ -25,7 +25,9 @@ class ServerProblem:
 
     `speaks` tells that it answered in its protocol, so that whoever holds the port is the server that is
     meant. `curable` False means that a restart would not help; then `remedy` says what would. `fresh_s` is
-    for how long after its start a server counts as starting.
+    for how long after its start a server counts as starting. `stopped` is a process behind one of its models
+    that only has to be let go on, `unload` a model to be unloaded before anything is restarted; with
+    `restart` False nothing is.
     """
 
     state: str
@@ -34,6 +36,14 @@ class ServerProblem:
     curable: bool = True
     remedy: str | None = None
     fresh_s: float = 0.0
+    stopped: Process | None = None
+    unload: str | None = None
+    restart: bool = True
+
+
+def unload_mark(name: str) -> str:
+    """Return the mark under which it is kept when a model of a server was last unloaded by a repair."""
+    return f"unload:{name}"
 
 
 def decide(
@@ -72,6 +82,8 @@ class _Decision:
             for assessed in facts.containers
             if owner is None or owner.container == assessed.container.name or owner.process is None
         ]
+        if problem.stopped is not None or problem.unload is not None or not problem.restart:
+            return self._of_model(containers)
         if containers:
             return self._in_containers(containers)
         if owner is not None:
@@ -81,6 +93,31 @@ class _Decision:
         if facts.inactive is not None:
             return self._inactive(facts.inactive)
         return self._unkept()
+
+    def _of_model(self, containers: list[AssessedContainer]) -> TargetFinding:
+        """Decide about one model: its server is well, or is held up by it alone, and is not restarted."""
+        stopped, model = self.problem.stopped, self.problem.unload
+        for assessed in containers:
+            if (finding := self._not_restarted(assessed)) is not None:
+                return finding
+        if stopped is not None:
+            if stopped.traced:
+                return self._finding(
+                    Condition.LEFT, f"a debugger holds process {stopped.pid}", state="stopped"
+                )
+            return self._wake(stopped, f"process {stopped.pid} ({stopped.name}), which serves a model,")
+        if model is None:
+            return self._by_hand(self.problem.remedy)
+        argv = (sys.executable, "-I", "-m", "opskit.recovery.unload", self.server.url, model)
+        why = f"{model} is unloaded; the next request loads it again, and other models stay as they are"
+        repair = Repair(
+            (Command(argv, _END_S + _MARGIN_S),),
+            why,
+            f"`opskit probe --model {model}` loads it again",
+            self.server.settle_s,
+            unload_mark(self.server.name),
+        )
+        return self._finding(Condition.BROKEN, why, repair=repair)
 
     def _in_containers(self, containers: list[AssessedContainer]) -> TargetFinding:
         for assessed in containers:
@@ -172,6 +209,9 @@ class _Decision:
     def _wake(self, process: Process, words: str) -> TargetFinding:
         """Let a stopped process go on; nothing of it is lost."""
         why = f"{words} is stopped (SIGSTOP or Ctrl-Z)"
+        if self.facts.uid != 0 and process.user != self.facts.user:
+            remedy = f"`sudo kill -CONT {process.pid}` lets it go on"
+            return self._finding(Condition.BROKEN, cause=why, state="stopped", remedy=remedy)
         command = Command(("kill", "-CONT", str(process.pid)), _END_S)
         repair = Repair((command,), "it goes on where it was", f"`kill -STOP {process.pid}`")
         return self._finding(Condition.BROKEN, cause=why, state="stopped", repair=repair)

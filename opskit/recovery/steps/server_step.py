@@ -6,6 +6,7 @@ that fails is left out.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,6 +19,8 @@ from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.container_log import read_container_log
 from opskit.facts.node import read_node
+from opskit.facts.runner import read_runners
+from opskit.providers.base import CallError, Slot
 from opskit.recovery.executor import remember_server
 from opskit.recovery.step import Condition, RecoveryContext, TargetFinding
 from opskit.recovery.steps.decision import ServerProblem, decide
@@ -25,6 +28,7 @@ from opskit.recovery.steps.server import ManagedServer, ServerFacts, read_server
 from opskit.system.host import available_memory_bytes
 from opskit.system.process import SAME_START_S, Process, processes_like
 from opskit.system.program import NotStarted, run
+from opskit.system.sockets import connections_to
 
 #: What a state means for a repair; any other is broken.
 CONDITIONS = {
@@ -127,7 +131,7 @@ class ServerStep:
 
     async def _evidence(self, facts: ServerFacts) -> Mapping[str, Any]:
         """Return what can be told of a server before it is restarted; empty parts are left out."""
-        logs, resident = await asyncio.gather(self._logs(facts), self._resident())
+        logs, resident, requests = await asyncio.gather(self._logs(facts), self._resident(), self._requests())
         process = facts.process
         evidence: dict[str, Any] = {
             "owner": facts.owner and facts.owner.words,
@@ -149,6 +153,7 @@ class ServerStep:
                 for assessed in facts.containers
             ],
             "resident": resident,
+            "requests": requests,
             "memory_available_bytes": available_memory_bytes(),
             "logs": logs,
         }
@@ -177,6 +182,21 @@ class ServerStep:
             log = await read_container_log(self.context.docker, name, _LOG_LINES, limit_s=_SOURCE_S)
             logs[f"container {name}"] = replace(log, problem=None).lines(_LINE_CHARS)
         return {name: lines for name, lines in logs.items() if lines}
+
+    async def _requests(self) -> dict[str, int]:
+        """Return how many requests it works on, where it tells, and how many clients are connected."""
+        count = {"connections": await asyncio.to_thread(connections_to, self.server.port)}
+        if not isinstance(self.config, NodeConfig):
+            return count
+        slots: list[Slot] = []
+        with contextlib.suppress(TimeoutError, CallError):
+            async with asyncio.timeout(_SOURCE_S):
+                runners = await read_runners(self.context.survey, self.config)
+                slots = [slot for runner in runners.runners for slot in runner.slots or ()]
+                if not slots:
+                    provider = await self.context.survey.node(self.config).provider()
+                    slots = list(await provider.slots() or ())
+        return {**count, "in_flight": sum(slot.busy for slot in slots)} if slots else count
 
     async def _resident(self) -> list[str] | str | None:
         """Return what a node says is loaded; its silence is evidence too."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from opskit.agent.loop import AgentLoop, Ending, Limits, LoopResult
+from opskit.agent.loop import AgentLoop, LoopResult, RunEnding, RunLimits
 from opskit.agent.tools.tool import NeedsApproval, ToolResult
 from opskit.llm.answer import Answer, Attempt, AttemptOutcome, NoAnswer
 from opskit.providers.base import Message, ToolCall, Usage
@@ -82,7 +82,7 @@ class Lister:
 async def ran(
     model: Model, tool: Lister | None = None, *, goal: str = GOAL, evidence: bool = True, **limits: Any
 ) -> LoopResult:
-    loop = AgentLoop(model, tool or Lister(), Limits(**limits), needs_evidence=evidence)
+    loop = AgentLoop(model, tool or Lister(), RunLimits(**limits), needs_evidence=evidence)
     return await loop.run(goal)
 
 
@@ -91,7 +91,7 @@ async def test_it_looks_and_answers():
     tool = Lister()
     model = Model(step("list_directory", path="."), step("finish", answer="There are 3 files."))
     result = await ran(model, tool)
-    assert (result.ending, result.answer) == (Ending.FINISHED, "There are 3 files.")
+    assert (result.ending, result.answer) == (RunEnding.FINISHED, "There are 3 files.")
     assert tool.calls == [{"path": "."}]
     assert LISTING in model.last
     assert "list_directory" in model.asked[0][0].content
@@ -109,7 +109,7 @@ async def test_an_answer_without_a_look_is_nudged_once_and_then_refused():
     """A guess is no answer, however often it is repeated."""
     model = Model(step("finish", answer="There are 3 files."))
     result = await ran(model)
-    assert result.ending is Ending.NO_EVIDENCE
+    assert result.ending is RunEnding.NO_EVIDENCE
     assert len(model.asked) == 2
     assert "use one before you answer" in model.last
 
@@ -118,7 +118,7 @@ async def test_a_number_that_no_result_shows_is_refused():
     """The folder has three files."""
     model = Model(step("list_directory", path="."), step("finish", answer="There are 12 files."))
     result = await ran(model)
-    assert result.ending is Ending.UNGROUNDED
+    assert result.ending is RunEnding.UNGROUNDED
     assert "12" in result.why
 
 
@@ -128,7 +128,7 @@ async def test_the_same_call_is_answered_from_what_is_known_and_then_ends_the_lo
     model = Model(*[step("list_directory", path=".")] * 3, json.dumps({"answer": "There are 3 files."}))
     result = await ran(model, tool)
     assert len(tool.calls) == 1
-    assert (result.ending, result.answer) == (Ending.CONCLUDED, "There are 3 files.")
+    assert (result.ending, result.answer) == (RunEnding.CONCLUDED, "There are 3 files.")
     assert any("again and again" in note for note in result.notes)
 
 
@@ -138,7 +138,7 @@ async def test_the_last_step_asks_for_the_best_answer():
     says = [step("list_directory", path=f"folder{number}") for number in range(3)]
     model = Model(*says, json.dumps({"answer": "There are 3 files."}))
     result = await ran(model, tool, steps=3)
-    assert (len(tool.calls), result.ending) == (3, Ending.CONCLUDED)
+    assert (len(tool.calls), result.ending) == (3, RunEnding.CONCLUDED)
     assert "answer" in model.schemas[-1]["properties"]
 
 
@@ -146,7 +146,7 @@ async def test_three_answers_that_are_no_step_end_it():
     """With no evidence there is no answer either."""
     model = Model("I am not sure what to do.")
     result = await ran(model)
-    assert result.ending is Ending.NO_EVIDENCE
+    assert result.ending is RunEnding.NO_EVIDENCE
     assert len(model.asked) == 3
 
 
@@ -156,7 +156,7 @@ async def test_one_answer_that_is_no_step_is_forgiven():
         "Let me see.", step("list_directory", path="."), "Hm.", step("finish", answer="There are 3 files.")
     )
     result = await ran(model)
-    assert result.ending is Ending.FINISHED
+    assert result.ending is RunEnding.FINISHED
     assert "no JSON object" in model.asked[1][-1].content
 
 
@@ -169,7 +169,7 @@ async def test_a_tool_that_is_nearly_named_is_taken_once():
     result = await ran(model, tool)
     assert tool.calls == [{"path": "."}]
     assert "there are: list_directory, finish" in model.last
-    assert result.ending is Ending.FINISHED
+    assert result.ending is RunEnding.FINISHED
 
 
 async def test_wrong_arguments_are_told_and_nothing_runs():
@@ -189,14 +189,14 @@ async def test_a_call_of_a_function_is_a_step():
     call = answer("", ToolCall("list_directory", '{"path": "."}'))
     result = await ran(Model(call, step("finish", answer="There are 3 files.")), tool)
     assert tool.calls == [{"path": "."}]
-    assert result.ending is Ending.FINISHED
+    assert result.ending is RunEnding.FINISHED
 
 
 async def test_the_goal_that_comes_back_is_no_answer():
     """An echo is nudged once and then refused."""
     model = Model(step("list_directory", path="."), step("finish", answer=GOAL))
     result = await ran(model)
-    assert result.ending is Ending.BAD_ANSWER
+    assert result.ending is RunEnding.BAD_ANSWER
 
 
 async def test_a_tool_that_fails_is_no_evidence():
@@ -204,7 +204,7 @@ async def test_a_tool_that_fails_is_no_evidence():
     tool = Lister(ToolResult("no such folder", ok=False))
     model = Model(step("list_directory", path="."), step("finish", answer="There are 3 files."))
     result = await ran(model, tool)
-    assert result.ending is Ending.NO_EVIDENCE
+    assert result.ending is RunEnding.NO_EVIDENCE
 
 
 async def test_a_small_context_shortens_old_results_and_asks_again():
@@ -223,7 +223,7 @@ async def test_a_small_context_shortens_old_results_and_asks_again():
         step("finish", answer="file1.txt is there."),
     )
     result = await ran(model, tool)
-    assert result.ending is Ending.FINISHED
+    assert result.ending is RunEnding.FINISHED
     before, after = (sum(len(m.content) for m in asked) for asked in model.asked[-2:])
     assert after < before
     assert model.asked[-1][0] == model.asked[0][0]
@@ -257,9 +257,9 @@ async def test_time_ends_a_run_with_the_best_answer():
             return await super().call(name, arguments, **rest)
 
     model = Model(step("list_directory", path="."), json.dumps({"answer": "There are 3 files."}))
-    loop = AgentLoop(model, Slow(), Limits(wall_s=60), needs_evidence=True, clock=lambda: now[0])
+    loop = AgentLoop(model, Slow(), RunLimits(wall_s=60), needs_evidence=True, clock=lambda: now[0])
     result = await loop.run(GOAL)
-    assert result.ending is Ending.CONCLUDED
+    assert result.ending is RunEnding.CONCLUDED
     assert any("60 s" in note for note in result.notes)
 
 
@@ -283,7 +283,7 @@ async def test_a_command_that_nobody_allows_ends_the_run():
     """The exact command is told, and the model gets no turn to narrate."""
     model = Model(step("list_directory", path="."))
     result = await ran(model, Guarded())
-    assert result.ending is Ending.NEEDS_APPROVAL
+    assert result.ending is RunEnding.NEEDS_APPROVAL
     assert "`curl http://127.0.0.1`" in result.why
     assert len(model.asked) == 1
 
@@ -297,7 +297,7 @@ async def test_a_command_that_a_person_allows_is_run():
         return True
 
     model = Model(step("list_directory", path="."), step("finish", answer="There are 3 files."))
-    loop = AgentLoop(model, Guarded(), Limits(), needs_evidence=True, approve=approve)
+    loop = AgentLoop(model, Guarded(), RunLimits(), needs_evidence=True, approve=approve)
     result = await loop.run(GOAL)
     assert asked == [("curl", "http://127.0.0.1")]
-    assert result.ending is Ending.FINISHED
+    assert result.ending is RunEnding.FINISHED

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.agent.step import Step, StepError, read_object, read_step, step_schema
+from opskit.agent.step import AgentStep, StepError, read_object, read_step, step_schema
 from opskit.agent.tools.toolbox import Finish
 from opskit.config.fields import adapter
 
@@ -88,7 +88,7 @@ def test_no_text_raises_anything_else(text: str):
 )
 def test_a_step_survives_being_written_and_read(args: dict):
     """The dialogue holds the same notation that is asked for."""
-    step = Step("why", "read_file", args)
+    step = AgentStep("why", "read_file", args)
     read = read_step(step.as_text())
     assert (read.tool, dict(read.args), read.key) == ("read_file", args, step.key)
 

@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from opskit.checks.runner_assessment import assess_runner, assess_silent_list, assess_unserved
+from opskit.checks.runner_assessment import (
+    RunnerState,
+    assess_long_silence,
+    assess_runner,
+    assess_silent_list,
+    assess_unserved,
+    runner_status,
+)
 from opskit.checks.state import NodeState
 from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth
 from opskit.facts.runner_process import RunnerProcess, runner_arguments
@@ -140,3 +147,65 @@ def test_a_silent_list_of_loaded_models_is_explained_by_a_runner_or_not_at_all()
     assert under_way is not None
     assert under_way.state is NodeState.LOADING
     assert assess_silent_list(node(runner(FREE))) is None
+
+
+@pytest.mark.parametrize(
+    ("runners", "state", "words"),
+    [
+        (node(runner(FREE)), RunnerState.IDLE, "idle"),
+        (node(runner(READING)), RunnerState.READING, "reading the prompt (10 tokens so far)"),
+        (node(runner(WRITING, READING)), RunnerState.GENERATING, "generating (5 tokens so far)"),
+        (node(runner(stopped=True)), RunnerState.STOPPED, "stopped (`kill -CONT 7`)"),
+        (
+            node(replace(runner(health=RunnerHealth.LOADING), progress=0.4)),
+            RunnerState.LOADING,
+            "loading (40%)",
+        ),
+        (node(runner(health=RunnerHealth.SILENT)), RunnerState.SILENT, "silent"),
+        (node(runner(health=RunnerHealth.ERROR)), RunnerState.FAILING, "failing"),
+        (node(), RunnerState.GONE, "gone"),
+    ],
+)
+def test_one_reading_tells_what_a_model_works_on(runners, state, words):
+    """In a few words for people, and typed."""
+    status = runner_status(runners, "/blobs/sha256-a")
+    assert status is not None
+    assert (status.state, status.words) == (state, words)
+    assert status.as_json()["state"] == state.value
+
+
+@pytest.mark.parametrize(
+    "runners",
+    [
+        node(server=None),
+        node(runner()),
+        node(runner(FREE, weights="/blobs/sha256-b")),
+        node(runner(health=RunnerHealth.UNREACHABLE)),
+    ],
+)
+def test_what_cannot_be_seen_is_not_guessed(runners):
+    """No server that starts processes, one without a page of its slots, another model, one out of reach."""
+    assert runner_status(runners, "/blobs/sha256-a") is None
+
+
+@pytest.mark.parametrize(
+    ("runners", "state", "scheduler"),
+    [
+        (node(runner(FREE)), NodeState.WEDGED, True),
+        (node(), NodeState.WEDGED, True),
+        (node(runner(stopped=True)), NodeState.WEDGED, False),
+        (node(runner(health=RunnerHealth.SILENT)), NodeState.WEDGED, False),
+        (node(runner(health=RunnerHealth.LOADING)), NodeState.LOADING, False),
+    ],
+)
+def test_a_list_that_stays_silent_is_loading_only_where_a_process_loads(runners, state, scheduler):
+    """With nothing that loads, is stopped or works the server itself hangs."""
+    assessment = assess_long_silence(runners, runners, 10.0)
+    assert assessment is not None
+    assert (assessment.state, assessment.scheduler) == (state, scheduler)
+
+
+def test_a_silent_list_beside_a_process_that_tells_nothing_is_left_open():
+    """An MLX-engine runner has no page of its slots: it may be loading."""
+    assert assess_long_silence(node(runner()), node(runner()), 10.0) is None
+    assert assess_long_silence(node(server=None), node(server=None), 10.0) is None

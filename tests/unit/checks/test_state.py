@@ -2,7 +2,7 @@
 
 import pytest
 
-from opskit.checks.state import NodeState, judge_slots
+from opskit.checks.state import STANDSTILL_S, NodeState, judge_slots
 from opskit.providers.base import Slot
 from opskit.system.sockets import Listener
 
@@ -31,3 +31,10 @@ def test_a_server_whose_slots_are_all_busy(before, after, listener, state, reaso
     judged, detail = judge_slots(before, after, listener)
     assert judged is state
     assert reason in detail
+
+
+def test_busy_has_a_clock():
+    """A request that makes no progress for long is not worked on, though its process cannot be seen."""
+    judged, detail = judge_slots([READING], [READING], None, STANDSTILL_S)
+    assert (judged, "none has moved for 10 s" in detail) == (NodeState.WEDGED, True)
+    assert judge_slots([READING], [FURTHER], None, STANDSTILL_S)[0] is NodeState.BUSY

@@ -24,6 +24,7 @@ from opskit.system.process import Process
 from tests.unit.doctor.evidence import (
     CONFIG,
     GIB,
+    MLX,
     MODEL,
     OLLAMA,
     container,
@@ -45,6 +46,13 @@ def daemon(*, silent: bool = False, **address: Any) -> DockerDaemon:
 def test_a_stack_that_is_well_has_no_cause():
     """The evidence that other tests change is without a cause."""
     assert keys(well()) == []
+
+
+def test_where_nobody_asked_for_a_server_none_is_missed():
+    """At their usual addresses, unless a person named them, servers need not be there."""
+    usual = [replace(node, explicit=False) for node in (OLLAMA, MLX)]
+    gone = tuple(probe(node, NodeState.REFUSED, kind=None, models=None) for node in usual)
+    assert keys(well(nodes=gone)) == []
 
 
 def test_every_check_has_an_area_and_waits_for_another_that_is_there():

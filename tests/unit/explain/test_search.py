@@ -91,7 +91,7 @@ CONNECTIONS = [
     ("socket.gaierror: [Errno -2] Name or service not known", "unreachable"),
     ("dial tcp: lookup ollama: no such host", "unreachable"),
     ("connect: no route to host", "unreachable"),
-    ("ssl.SSLCertVerificationError: certificate verify failed: self-signed certificate", "unreachable"),
+    ("ssl.SSLCertVerificationError: certificate verify failed: self-signed certificate", "certificate"),
     ("dial tcp 10.0.0.9:11434: i/o timeout", "connect_timeout"),
     ("aiohttp.client_exceptions.ConnectionTimeoutError: Connection timeout to host", "connect_timeout"),
     ("requests.exceptions.ReadTimeout: Read timed out. (read timeout=5)", "first_token_timeout"),

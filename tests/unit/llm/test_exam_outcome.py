@@ -29,12 +29,13 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 _UNESCAPED_PIPE = re.compile(r"(?<!\\)(?:\\\\)*\|")
 
 
-def result(model, state="ok", *, node="ollama", total_s=1.0, speed=None, code=None, detail=""):
+def result(model, state="ok", *, node="ollama", total_s=1.0, first_s=None, speed=None, code=None, detail=""):
     status = {"ok": Status.PASS, "slow": Status.WARN, "unloaded": Status.SKIP}.get(state)
     if status is None:
         status = Status.WARN if state in set(Verdict) else Status.FAIL
     asked = ExaminedModel(node, model, model, Load.NONE)
-    return ExamResult(asked, status, state, detail, code, total_s=total_s, tokens_per_s=speed)
+    times = {"total_s": total_s, "first_token_s": first_s, "tokens_per_s": speed}
+    return ExamResult(asked, status, state, detail, code, **times)
 
 
 def outcome(*results, selection=None, recommendations=(), unread=()):
@@ -67,6 +68,30 @@ class TestRecommendation:
         [advice] = recommend(tested, [ollama(*names, resident=names)], CONFIG, ["coding"])
         assert advice.model == "tinyllama:1.1b"
         assert "the only one that works" in advice.why
+
+    @pytest.mark.parametrize(
+        ("category", "first", "second", "chosen"),
+        [
+            ("fast", ("slow", 3.42, 3.6), ("ok", 0.09, 28.0), "qwen2.5-coder:7b"),
+            ("fast", ("ok", 0.2, 3.6), ("ok", 0.3, 28.0), "qwen2.5-coder:7b"),
+            ("fast", ("ok", 0.09, 25.0), ("ok", 0.08, 28.0), "tinyllama:1.1b"),
+            ("fast", ("slow", 3.42, 3.6), ("slow", 9.0, 1.0), "tinyllama:1.1b"),
+            ("coding", ("ok", 0.09, 28.0), ("slow", 3.42, 3.6), "tinyllama:1.1b"),
+            ("coding", ("ok", 0.09, 28.0), ("ok", 0.9, 9.0), "qwen2.5-coder:7b"),
+        ],
+    )
+    def test_what_was_measured_comes_before_what_is_preferred(self, category, first, second, chosen):
+        """A slow model is passed over for a quick one, for fast work also one that takes clearly longer."""
+        names = ("tinyllama:1.1b", "qwen2.5-coder:7b")
+        tested = [
+            result(name, state, total_s=9.0, first_s=first_s, speed=speed)
+            for name, (state, first_s, speed) in zip(names, (first, second), strict=True)
+        ]
+        [advice] = recommend(tested, [ollama(*names, resident=names)], CONFIG, [category])
+        assert advice.model == chosen
+        assert "first token in" in advice.why
+        preferred = "tinyllama:1.1b" if category == "fast" else "qwen2.5-coder:7b"
+        assert (f"{preferred} on ollama is slower" in advice.why) == (chosen != preferred)
 
     def test_when_none_works_nobody_is_recommended(self):
         """And the sentence says so."""

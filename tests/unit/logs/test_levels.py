@@ -21,6 +21,8 @@ ERRORS = (
     b'level=50 msg="boom"',
     b"E0504 10:20:30.500000      17 pay.go:20] boom",
     b"F0504 10:20:30.500000      17 pay.go:20] boom",
+    b"0.06.027.351 E srv    send_error: task id = 0, error: boom",
+    b"cpp-1  | 61.06.027.351 E srv    send_error: boom",
     b'[GIN] 2026/05/04 - 10:20:30 | 500 |  3.428625625s |  127.0.0.1 | POST     "/api/chat"',
     b'[GIN] 2026/05/04 - 10:20:30 |\x1b[97;41m 503 \x1b[0m|  42.04ms |  ::1 |\x1b[97;46m POST \x1b[0m "/"',
     b'pay-1  | [GIN] 2026/05/04 - 10:20:30 | 500 |  5m0s |  127.0.0.1 | POST     "/api/chat"',
@@ -41,6 +43,7 @@ OTHERS = (
     b'[GIN] 2026/05/04 - 10:20:30 | 200 |  3.4s |  127.0.0.1 | POST     "/errors/500"',
     b'[GIN] 2026/05/04 - 10:20:30 | 404 |  3.4s |  127.0.0.1 | POST     "/api/chat"',
     b"E0504 is a part number",
+    b"0.06.027.351 I srv    init: ERROR is over",
 )
 
 

@@ -77,6 +77,12 @@ def test_a_time_without_a_year_is_the_latest_that_has_been(days, form):
     assert timestamp(at.strftime(form).encode()) == at.timestamp()
 
 
+def test_pythons_own_server_writes_local_time():
+    """It writes the time of an access log with a blank and without a zone."""
+    line = b'127.0.0.1 - - [28/Nov/2026 05:35:44] "POST /v1/chat/completions HTTP/1.1" 200 -'
+    assert timestamp(line) == datetime(2026, 11, 28, 5, 35, 44).astimezone().timestamp()
+
+
 def test_what_only_resembles_a_zone_is_none(zone):
     """A word or a number behind the time is none of its zone."""
     local = AT.astimezone().strftime("%Y-%m-%d %H:%M:%S")

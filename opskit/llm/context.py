@@ -1,0 +1,44 @@
+"""The context with which a model is loaded for a prompt that its server would cut: pure.
+
+Only a model that must be loaded anyway gets one: another context would reload one that is in memory, under
+everybody else who uses it (wire facts A3).
+"""
+
+from collections.abc import Sequence
+
+from opskit.llm.prompt_cut import least_tokens
+from opskit.providers.base import Message
+
+#: What Ollama takes by itself on a machine without a GPU (wire facts A8); a shorter prompt needs no more.
+USUAL_TOKENS = 4096
+#: Bytes of UTF-8 a token, at least, in what people write; a message has some tokens around it.
+_BYTES_PER_TOKEN = 3
+_TOKENS_AROUND = 8
+#: An answer needs room too, but not for all that it may grow to.
+_ANSWER_TOKENS = 1024
+_STEP_TOKENS = 2048
+
+
+def wanted_context(messages: Sequence[Message], max_tokens: int | None, longest: int | None) -> int | None:
+    """Return the context that a prompt and its answer need; None where the usual one is enough.
+
+    `longest` is what the model was trained for, None where nobody tells it.
+    """
+    size = sum(len(message.content.encode("utf-8", "replace")) for message in messages)
+    prompt = max(least_tokens(messages), size // _BYTES_PER_TOKEN) + _TOKENS_AROUND * len(messages)
+    needed = prompt + min(max_tokens or _ANSWER_TOKENS, _ANSWER_TOKENS)
+    if needed <= USUAL_TOKENS:
+        return None
+    stepped = -(-needed // _STEP_TOKENS) * _STEP_TOKENS
+    return stepped if longest is None else min(stepped, longest)
+
+
+def fitting_context(wanted: int, *, token_bytes: int | None, free_bytes: int | None) -> int | None:
+    """Return as much of a wanted context as the memory holds; None where that is not more than the usual.
+
+    `free_bytes` are those beside the weights; None, like `token_bytes`, where it cannot be told.
+    """
+    tokens = wanted
+    if token_bytes is not None and free_bytes is not None:
+        tokens = min(wanted, max(0, free_bytes) // token_bytes // _STEP_TOKENS * _STEP_TOKENS)
+    return tokens if tokens > USUAL_TOKENS else None
