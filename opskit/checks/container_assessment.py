@@ -4,10 +4,12 @@ Every threshold and every "did a person do this" stands here and in `stopped_by_
 daemon's clock: the virtual machine of a Mac that slept may be far behind.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from opskit.checks.health_check import health_check_fault, health_check_remedy
@@ -24,6 +26,10 @@ _SETTLED_S = 10.0
 _LOOP_RESTARTS = 3
 _OUTPUT_CHARS = 200
 _COMPLETES = "service_completed_successfully"
+#: Networks that Docker finds by their name; the bridge has another id each time the daemon starts.
+_BY_NAME = ("bridge", "host", "none")
+_ID_CHARS = 64
+_STOPPED = ("exited", "created")
 
 
 class ContainerCondition(StrEnum):
@@ -45,7 +51,8 @@ class ContainerState(StrEnum):
 
     `up` is well; `ended` is a one-shot that did its work. `down` has stopped, or was never started.
     `unhealthy` fails its health check, `cut_off` has lost its network namespace; a restart mends both.
-    `orphaned` shares the namespace of a container that was replaced, and is recreated. `looping` and `dead`
+    `orphaned` holds a network that is gone, that of a replaced container or one that was removed, and is
+    recreated. `looping` and `dead`
     are for a person. `starting` and `removing` change by themselves, `paused` is a person's doing. The health
     check of an `unchecked` one cannot run, so a restart would not help.
     """
@@ -101,12 +108,13 @@ class ContainerRules:
     """The thresholds that a person may set.
 
     `grace_s` is for how long after its start a container may fail its health check, `hands_off_s` for how
-    long what a person stopped is left alone; `compose` is how a person calls Compose for the project.
+    long what a person stopped is left alone; `compose` is how a person calls Compose for the project, and
+    empty where the labels of each container say it.
     """
 
     grace_s: float
     hands_off_s: float
-    compose: str = "docker compose"
+    compose: str = ""
 
     @classmethod
     def of(cls, rules: RecoveryConfig) -> "ContainerRules":
@@ -162,6 +170,11 @@ class AssessedContainer:
         return self.assessment.condition
 
     @property
+    def is_down(self) -> bool:
+        """Tell whether it does not run and is to be started, as it is or made again."""
+        return not self.container.running and self.state in (ContainerState.DOWN, ContainerState.ORPHANED)
+
+    @property
     def word(self) -> str:
         """Docker's own word for it: its health where it runs with one, unless that says nothing."""
         if self.assessment.state in (ContainerState.UNCHECKED, ContainerState.LOOPING):
@@ -177,7 +190,12 @@ def assessed(survey: ContainerSurvey, rules: ContainerRules) -> list[AssessedCon
         AssessedContainer(
             container,
             assess_container(
-                container, peers=survey.peers, events=survey.events, rules=rules, now=survey.now
+                container,
+                peers=survey.peers,
+                events=survey.events,
+                rules=rules,
+                now=survey.now,
+                networks=survey.networks,
             ),
         )
         for container in survey.containers
@@ -191,14 +209,27 @@ def assess_container(
     events: ContainerEvents | None,
     rules: ContainerRules,
     now: datetime,
+    networks: frozenset[str] | None = None,
 ) -> ContainerAssessment:
     """Judge one container.
 
     `peers` are, by id, the other containers of its project and the owner of its network. `events` None means
-    that Docker's past was not asked, so that nobody is known to have stopped it.
+    that Docker's past was not asked, so that nobody is known to have stopped it. `networks` are the ids of
+    those that there are, None where they were not asked for.
     """
     age_s = None if container.started is None else max(0.0, (now - container.started).total_seconds())
-    assessment = replace(_state(container, peers, rules, age_s), age_s=age_s, health=fresh_health(container))
+    were_ended = frozenset() if events is None else events.were_ended
+    if not container.wanted and container.status in _STOPPED:
+        detail = "its Compose file wants no container of its service"
+        assessment = ContainerAssessment(state=ContainerState.ENDED, detail=detail)
+    elif _did_its_work(container, peers, were_ended):
+        assessment = ContainerAssessment(state=ContainerState.ENDED, detail="it ended well")
+    elif lost := lost_networks(container, networks):
+        detail = f"it {_end(container)}; the network {', '.join(lost)} that it holds was removed"
+        assessment = _orphaned(container, rules, detail)
+    else:
+        assessment = _state(container, peers, rules, age_s)
+    assessment = replace(assessment, age_s=age_s, health=fresh_health(container))
     if events is not None and (left := _left(container, assessment.state, events, rules)):
         return replace(assessment, left=left, remedy=assessment.remedy or _start(container))
     return _permitted(container, assessment) if assessment.state in _REPAIRS else assessment
@@ -255,10 +286,8 @@ def _state(
             return ContainerAssessment(
                 state=ContainerState.DEAD,
                 detail="Docker could not remove it and calls it dead",
-                remedy=f"`docker rm -f {name}`, then `{rules.compose} up -d`",
+                remedy=f"`docker rm -f {name}`, then `{_compose(container, rules)} up -d`",
             )
-    if _did_its_work(container, peers):
-        return ContainerAssessment(state=ContainerState.ENDED, detail="it ended well")
     if container.shares_network_of is not None and container.shares_network_of not in peers:
         detail = f"the container whose network it shares is gone, and it {_end(container)}"
         return _orphaned(container, rules, detail)
@@ -270,8 +299,25 @@ def _state(
     )
 
 
-def _did_its_work(container: Container, peers: Mapping[str, Container]) -> bool:
-    """Tell whether a one-shot has ended as planned; a server is never done, unless others await its end."""
+def lost_networks(container: Container, networks: frozenset[str] | None) -> list[str]:
+    """Return the networks of a container that does not run and that Docker has no more under their id.
+
+    A network of a swarm, whose ids are shorter, is there once a container joins it.
+    """
+    if networks is None or container.status not in _STOPPED:
+        return []
+    return sorted(
+        name
+        for name, identifier in container.network_ids.items()
+        if name not in _BY_NAME and len(identifier) == _ID_CHARS and identifier not in networks
+    )
+
+
+def _did_its_work(container: Container, peers: Mapping[str, Container], were_ended: frozenset[str]) -> bool:
+    """Tell whether a one-shot has ended as planned; a server is never done, unless others await its end.
+
+    What others neither await nor use, and what looks like no server, did its work if it ended by itself.
+    """
     if container.status != "exited" or container.exit_code or container.error:
         return False
     if container.restart_policy not in ("no", "", "on-failure"):
@@ -283,7 +329,7 @@ def _did_its_work(container: Container, peers: Mapping[str, Container]) -> bool:
     } - {None}
     if awaited:
         return awaited == {_COMPLETES}
-    return not (container.bindings or container.has_health_check)
+    return not (container.bindings or container.has_health_check or container.id in were_ended)
 
 
 def _running(
@@ -377,9 +423,20 @@ def _permitted(container: Container, assessment: ContainerAssessment) -> Contain
 
 
 def _orphaned(container: Container, rules: ContainerRules, detail: str) -> ContainerAssessment:
-    service = container.service or container.name
-    remedy = f"`{rules.compose} up -d --no-deps --force-recreate {service}`"
+    remedy = f"`{_compose(container, rules)} up -d --no-deps --force-recreate {container.service}`"
+    if container.service is None:
+        remedy = f"`docker rm {container.name}`, then make it again as it was made"
     return ContainerAssessment(state=ContainerState.ORPHANED, detail=detail, remedy=remedy)
+
+
+def _compose(container: Container, rules: ContainerRules) -> str:
+    """Return how a person calls Compose for a container."""
+    if rules.compose:
+        return rules.compose
+    program = "docker-compose" if (container.compose_version or "").startswith("1.") else "docker compose"
+    folder = Path(container.folder or "/")
+    files = [argument for file in container.config_files for argument in ("-f", str(folder / file))]
+    return shlex.join([*program.split(), *files, *(("-p", container.project) if container.project else ())])
 
 
 def _start(container: Container) -> str:

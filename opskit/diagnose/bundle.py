@@ -20,12 +20,14 @@ from typing import Any
 from opskit import __version__
 from opskit.config.origins import Origin, shown
 from opskit.diagnose import compose_text
-from opskit.diagnose.containers import InspectedContainers, log_of, read_inspected_containers
+from opskit.diagnose.containers import log_of, secrets_of
 from opskit.diagnose.redaction import MASK, Redactor
 from opskit.diagnose.report import DiagnosticReport
-from opskit.diagnose.stack_files import docker_is_used, projects
+from opskit.diagnose.stack_files import docker_is_used
 from opskit.errors import OpskitError, UsageError
+from opskit.facts.compose_project import stack_files
 from opskit.facts.container import container
+from opskit.facts.stack_containers import StackContainers, read_stack_containers
 from opskit.facts.survey import Survey
 from opskit.logs.record import LogEntry
 from opskit.recovery.audit import FILE_NAME as AUDIT_NAME
@@ -179,7 +181,7 @@ def _create(path: Path) -> int:
 
 async def _members(report: DiagnosticReport, survey: Survey, origins: Mapping[str, Origin]) -> list[Member]:
     stack, problem = await _stack(survey)
-    redactor = report.redactor.knowing(stack.secrets)
+    redactor = report.redactor.knowing(secrets_of(stack) if stack else frozenset())
     readme = _README.format(
         version=__version__,
         at=f"{report.at:%Y-%m-%d %H:%M:%S} UTC",
@@ -247,27 +249,25 @@ def _log(name: str, masked: str, whole_bytes: int | None = None, note: str = "")
     return Member(name, raw, note)
 
 
-async def _stack(survey: Survey) -> tuple[InspectedContainers, str | None]:
+async def _stack(survey: Survey) -> tuple[StackContainers | None, str | None]:
     """Return the containers of the stack, and why there are none."""
-    nothing = InspectedContainers((), ())
     if not await docker_is_used(survey):
-        return nothing, None
+        return None, None
     try:
-        return await survey.get(read_inspected_containers), None
+        return await survey.get(read_stack_containers), None
     except OpskitError as error:
-        return nothing, f"Docker does not answer: {error.message}\n"
+        return None, f"Docker does not answer: {error.message}\n"
 
 
-async def _containers(survey: Survey, stack: InspectedContainers, redactor: Redactor) -> list[Member]:
-    if not stack.documents:
+async def _containers(survey: Survey, stack: StackContainers | None, redactor: Redactor) -> list[Member]:
+    if stack is None:
         return []
+    documents = [stack.documents[member.id] for member in stack.members]
     client, gate = await survey.docker(), asyncio.Semaphore(_AT_ONCE)
-    logs = await asyncio.gather(
-        *(_container_log(client, document, redactor, gate) for document in stack.documents)
-    )
+    logs = await asyncio.gather(*(_container_log(client, document, redactor, gate) for document in documents))
     members: list[Member] = []
     logs_bytes = 0
-    for document, log in zip(stack.documents, logs, strict=True):
+    for document, log in zip(documents, logs, strict=True):
         logs_bytes += len(log.content)
         fits = logs_bytes <= _LOGS_BYTES
         members.append(log if fits else Member(log.name, b"", "left out: the logs are too large"))
@@ -306,9 +306,9 @@ def without_values(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _compose(survey: Survey, redactor: Redactor) -> Iterator[Member]:
-    for project in projects(survey.config, survey.cwd):
-        for number, path in enumerate(project.files, 1):
-            name = f"compose/{_safe(project.shown)}/{number}-{_safe(path.name)}"
+    for project, files in stack_files(survey.config, survey.cwd).items():
+        for number, path in enumerate(files, 1):
+            name = f"compose/{_safe(project)}/{number}-{_safe(path.name)}"
             try:
                 with path.open("rb") as stream:
                     raw = stream.read(_FILE_BYTES + 1)

@@ -1,9 +1,7 @@
 """The containers area: what runs, how it is, what it uses and says, and what it stands on (SPEC C3, C12)."""
 
 import asyncio
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from operator import itemgetter
@@ -24,11 +22,11 @@ from opskit.diagnose.container import (
     use_of,
 )
 from opskit.diagnose.known_secrets import of_container
-from opskit.diagnose.stack_files import ProjectSources, docker_is_used, projects
+from opskit.diagnose.stack_files import docker_is_used
 from opskit.errors import OpskitError
-from opskit.facts.container import Container, container
+from opskit.facts.container import Container
 from opskit.facts.container_log import read_container_log
-from opskit.facts.container_survey import survey_containers
+from opskit.facts.stack_containers import StackContainers, read_stack_containers
 from opskit.facts.survey import Survey
 from opskit.logs.record import LogEntry
 from opskit.result import Finding, Status
@@ -45,24 +43,6 @@ _SHORT_S = 10.0
 _LINE_CHARS = 2000
 #: What is kept of a log at most; the newest lines win.
 _LOG_BYTES = 1024 * 1024
-_FILES = "com.docker.compose.project.config_files"
-
-
-@dataclass(frozen=True, slots=True)
-class InspectedContainers:
-    """All containers that there are, and of those that belong to the stack what `docker inspect` tells."""
-
-    listed: tuple[ListedContainer, ...]
-    documents: tuple[Mapping[str, Any], ...]
-
-    @property
-    def containers(self) -> list[Container]:
-        return list(map(container, self.documents))
-
-    @property
-    def secrets(self) -> frozenset[str]:
-        """What their environments, commands and labels hold that nobody must read."""
-        return frozenset(secret for document in self.documents for secret in of_container(document))
 
 
 def sources(lines: int) -> list[SectionSource]:
@@ -77,16 +57,9 @@ def sources(lines: int) -> list[SectionSource]:
     ]
 
 
-async def read_inspected_containers(survey: Survey) -> InspectedContainers:
-    """Read the containers of the stack; one that is removed meanwhile is left out. Raises OpskitError."""
-    client = await survey.docker()
-    listed = await client.containers()
-    named = survey.config.stack.containers
-    stack = of_stack(listed, projects(survey.config, survey.cwd), named)
-    documents = await asyncio.gather(*(client.named(container.id) for container in stack))
-    return InspectedContainers(
-        tuple(listed), tuple(document for document in documents if document is not None)
-    )
+def secrets_of(stack: StackContainers) -> frozenset[str]:
+    """Return what environments, commands and labels of the containers hold that nobody must read."""
+    return frozenset(secret for document in stack.documents.values() for secret in of_container(document))
 
 
 async def docker(survey: Survey) -> Section:
@@ -105,31 +78,6 @@ async def docker(survey: Survey) -> Section:
     return Section(None, (TableSection("docker", lines=(text,)),), (finding,))
 
 
-def of_stack(
-    listed: Sequence[ListedContainer],
-    projects: Iterable[ProjectSources],
-    named: Mapping[str, tuple[str, ...]],
-) -> list[ListedContainer]:
-    """Return those of the Compose projects, those that are named, and those of the same projects. Pure.
-
-    Without any of these all containers are returned: nobody has told which ones belong to the stack.
-    """
-    names = {name for group in named.values() for name in group}
-    known, files = set(), set()
-    for project in projects:
-        files |= {str(path) for path in project.files}
-        known |= {_normalised(project.name)} if project.name else set()
-    known |= {container.project for container in listed if container.name in names and container.project}
-    stack = [
-        container
-        for container in listed
-        if container.name in names
-        or container.project in known
-        or files & set(container.labels.get(_FILES, "").split(","))
-    ]
-    return stack or list(listed)
-
-
 def missing(listed: Sequence[ListedContainer], stack: StackConfig) -> list[str]:
     """Return the containers that the configuration names and that do not exist. Its defaults name nobody."""
     usual = StackConfig().containers
@@ -140,19 +88,22 @@ def missing(listed: Sequence[ListedContainer], stack: StackConfig) -> list[str]:
 
 async def containers(survey: Survey, lines: int) -> Section:
     """Read each container with its state, its use and its last lines."""
-    stack = await survey.get(read_inspected_containers)
+    stack = await survey.get(read_stack_containers)
     client, gate, config = await survey.docker(), asyncio.Semaphore(_AT_ONCE), survey.config
-    facts = await survey_containers(client, stack.containers, config)
-    rules = ContainerRules.of(config.recovery)
+    rules, members = ContainerRules.of(config.recovery), {member.id for member in stack.members}
     samples = await asyncio.gather(
-        *(_sample(client, container, lines, gate) for container in assessed(facts, rules))
+        *(
+            _sample(client, member, lines, gate)
+            for member in assessed(stack.survey, rules)
+            if member.container.id in members
+        )
     )
     data = list(map(described, samples))
     findings = [judged(sample, config.watch.memory_percent) for sample in samples]
     for name in missing(stack.listed, config.stack):
         text, remedy = "there is no such container", "`docker compose up -d` creates those of the stack"
         findings.append(Finding("container", name, Status.FAIL, "missing", text, "DOCKER_002", remedy))
-    count, total = len(stack.documents), len(stack.listed)
+    count, total = len(members), len(stack.listed)
     title = "containers" if count == total else f"containers of the stack ({count} of {total})"
     tables = [TableSection(title, COLUMNS, tuple(map(cells, data)), () if data else ("there is none",))]
     for document in data if lines else ():
@@ -161,7 +112,7 @@ async def containers(survey: Survey, lines: int) -> Section:
         tables.append(TableSection(f"log of {document['name']}, last {lines} lines", lines=shown))
     if not findings:
         findings.append(Finding("containers", "docker", Status.PASS, "ok", "there is no container"))
-    return Section(data, tuple(tables), tuple(findings), stack.secrets)
+    return Section(data, tuple(tables), tuple(findings), secrets_of(stack))
 
 
 async def _sample(
@@ -201,7 +152,7 @@ async def log_of(
 async def images(survey: Survey) -> Section:
     """Read every image, largest first, with the containers of the stack that are made of it."""
     documents = await (await survey.docker()).all_of("image")
-    stack = (await survey.get(read_inspected_containers)).containers
+    stack = (await survey.get(read_stack_containers)).members
     data: list[dict[str, Any]] = [
         {
             "id": str(image.get("Id", ""))[:19],
@@ -228,7 +179,7 @@ async def images(survey: Survey) -> Section:
 async def volumes(survey: Survey) -> Section:
     """Read every volume with the containers of the stack that mount it."""
     documents = await (await survey.docker()).all_of("volume")
-    stack = (await survey.get(read_inspected_containers)).containers
+    stack = (await survey.get(read_stack_containers)).members
     mounts = [(mount.name, user.name) for user in stack for mount in user.mounts if mount.kind == "volume"]
     data: list[dict[str, Any]] = [
         {
@@ -275,8 +226,3 @@ async def networks(survey: Survey) -> Section:
     )
     columns = ("network", "driver", "subnets", "internal", "running in it")
     return Section(data, (TableSection("docker networks", columns, rows),))
-
-
-def _normalised(name: str) -> str:
-    """Write a project's name as Compose writes it into its labels."""
-    return re.sub(r"[^-_a-z0-9]", "", name.lower())

@@ -13,7 +13,8 @@ from opskit.diagnose.command_secrets import in_words, words_before
 from opskit.diagnose.compose_text import secrets_in
 from opskit.diagnose.secret_names import promises_secret
 from opskit.diagnose.secret_shapes import spans
-from opskit.diagnose.stack_files import env_files, projects
+from opskit.diagnose.stack_files import env_files
+from opskit.facts.compose_project import stack_files
 
 _LINE = re.compile(r"[ \t]*(?:#[ \t]*)?(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*[=:][ \t]*(.*)")
 _RANDOM = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_-]{20,}")
@@ -27,8 +28,8 @@ def read_known_secrets(config: Config, environ: Mapping[str, str], cwd: Path) ->
     known = of_config(config) | of_variables(environ)
     for path in env_files(config, cwd):
         known |= of_env_file(_content(path))
-    for project in projects(config, cwd):
-        for path in project.files:
+    for files in stack_files(config, cwd).values():
+        for path in files:
             known |= secrets_in(_content(path))
     return known
 

@@ -1,31 +1,15 @@
 """The files of the stack: `.env` files without their values, whether Compose accepts its own (SPEC C2)."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.config.schema import Config
 from opskit.diagnose.area import Section, TableSection, observe_kind
-from opskit.errors import OpskitError
+from opskit.facts.compose_project import read_compose_project, stack_files
 from opskit.facts.docker_daemon import docker_address
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
-from opskit.system.compose import find
-
-_USUAL_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectSources:
-    """A Compose project and its files, laid over one another."""
-
-    name: str | None
-    files: tuple[Path, ...]
-
-    @property
-    def shown(self) -> str:
-        return self.name or self.files[0].parent.name or "project"
+from opskit.system.compose import INSTALL
 
 
 async def docker_is_used(survey: Survey) -> bool:
@@ -34,21 +18,9 @@ async def docker_is_used(survey: Survey) -> bool:
     return not address.is_unused
 
 
-def projects(config: Config, cwd: Path) -> list[ProjectSources]:
-    """Return those of the configuration; where it names none, the one in the working folder."""
-    if config.stack.compose:
-        return [
-            ProjectSources(name, tuple(config.located(file) for file in files))
-            for name, files in config.stack.compose.items()
-            if files
-        ]
-    usual = next((cwd / name for name in _USUAL_FILES if (cwd / name).is_file()), None)
-    return [] if usual is None else [ProjectSources(None, (usual,))]
-
-
 def env_files(config: Config, cwd: Path) -> list[Path]:
     """Return those of the configuration, then each `.env` beside a Compose file or in the working folder."""
-    beside = [project.files[0].parent / ".env" for project in projects(config, cwd) if project.files]
+    beside = [files[0].parent / ".env" for files in stack_files(config, cwd).values() if files]
     paths = [config.located(path) for path in config.stack.env_files]
     paths += [path for path in (*beside, cwd / ".env") if path.is_file()]
     return list(dict.fromkeys(paths))
@@ -92,49 +64,47 @@ async def environment_files(survey: Survey) -> Section:
 
 async def compose_files(survey: Survey, limit_s: float) -> Section:
     """Read whether Compose accepts each project, and which services it declares."""
-    stack = projects(survey.config, survey.cwd)
+    stack = stack_files(survey.config, survey.cwd)
     if not stack:
         note = "no project is configured (`stack.compose`), and the working folder has no Compose file"
         return Section([], (TableSection("compose files", lines=(note,)),))
-    validated = await asyncio.gather(*(_validate(project, survey, limit_s) for project in stack))
+    findings = await asyncio.gather(*(_validate(name, survey, limit_s) for name in stack))
+    known = {facts.name: facts for facts in survey.known(read_compose_project).values()}
     rows, data = [], []
-    for project, (services, finding) in zip(stack, validated, strict=True):
+    for (name, files), finding in zip(stack.items(), findings, strict=True):
+        services = known[name].services if name in known else ()
         state = "valid" if finding is None else finding.state
         detail = ", ".join(services) if finding is None else finding.detail
-        rows.append((project.shown, ", ".join(map(str, project.files)), state, detail))
+        rows.append((name, ", ".join(map(str, files)), state, detail))
         data.append(
             {
-                "project": project.shown,
-                "files": [str(path) for path in project.files],
+                "project": name,
+                "files": [str(path) for path in files],
                 "valid": True if finding is None else (False if finding.status is Status.FAIL else None),
                 "services": list(services),
                 "problem": None if finding is None else finding.detail,
             }
         )
     table = TableSection("compose files", ("project", "files", "state", "services"), tuple(rows))
-    return Section(data, (table,), tuple(finding for _, finding in validated if finding is not None))
+    return Section(data, (table,), tuple(finding for finding in findings if finding is not None))
 
 
-async def _validate(
-    project: ProjectSources, survey: Survey, limit_s: float
-) -> tuple[Sequence[str], Finding | None]:
-    """Return the services of a project, and what is wrong with it."""
-    status, state, code = Status.FAIL, "invalid", None
-    missing = [str(path) for path in project.files if not path.is_file()]
+async def _validate(name: str, survey: Survey, limit_s: float) -> Finding | None:
+    """Return what is wrong with a project."""
+    status, state, code = Status.INCONCLUSIVE, "unseen", None
     try:
-        if missing:
-            state, detail = "missing", f"there is no {', '.join(missing)}"
-            remedy: str | None = "correct `stack.compose` in the configuration"
-        else:
-            async with asyncio.timeout(limit_s):
-                compose = await find(project.files, project=project.name, env=survey.environ)
-                return await compose.services(), None
-    except ValueError as exc:
-        detail, remedy = str(exc), "correct the file; `docker compose config --quiet` checks it"
-    except OpskitError as error:
-        status, state, detail = Status.INCONCLUSIVE, "unseen", error.message
-        code, remedy = error.code, error.remedy
+        async with asyncio.timeout(limit_s):
+            project = await survey.get(read_compose_project, name)
     except TimeoutError:
-        status, state, detail = Status.INCONCLUSIVE, "unseen", f"Compose did not answer within {limit_s:g} s"
-        code, remedy = "COMM_003", None
-    return (), Finding("compose", project.shown, status, state, detail, code, remedy)
+        detail, remedy = f"Compose did not answer within {limit_s:g} s", None
+        return Finding("compose", name, status, state, detail, "COMM_003", remedy)
+    if not project.problem:
+        return None
+    remedy = "correct the file; `docker compose config --quiet` checks it"
+    if project.has_no_program:
+        code, remedy = "HOST_001", INSTALL
+    elif project.is_missing:
+        status, state, remedy = Status.FAIL, "missing", "correct `stack.compose` in the configuration"
+    else:
+        status, state = Status.FAIL, "invalid"
+    return Finding("compose", name, status, state, project.problem, code, remedy)

@@ -69,6 +69,12 @@ KNOWN = (
         "loopback-only", "network", "servers on loopback that containers look for at the host (Linux)"
     ),
     KnownCause(
+        "host-name-unknown", "network", "containers that look for host.docker.internal on Linux without it"
+    ),
+    KnownCause(
+        "port-published-elsewhere", "network", "ports of containers that are published on one address only"
+    ),
+    KnownCause(
         "address-wrong", "nodes", "what leads to a node: scheme, path, certificate, redirect, proxy, ::1"
     ),
     KnownCause("port-taken", "nodes", "who really holds the port of a node or an agent"),

@@ -205,4 +205,5 @@ def examined_containers(stack: StackContainers, config: Config) -> tuple[Examine
             of_stack=judged.container.id in stack.named,
         )
         for judged in assessed(stack.survey, ContainerRules.of(config.recovery))
+        if judged.container.id in stack.named | stack.clients and not judged.container.one_off
     )

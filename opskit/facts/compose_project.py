@@ -1,18 +1,63 @@
-"""A Compose project of the configuration, as Compose itself reads its files. No daemon is needed."""
+"""The Compose projects of the configuration: their files, and what Compose makes of them."""
 
+import asyncio
+import hashlib
+import json
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from opskit.config.schema import Config
+from opskit.facts.survey import Survey
+from opskit.system.compose import (
+    Compose,
+    Project,
+    find,
+    further_files,
+    old_name,
+    plain_project,
+    project,
+    unset,
+    variables,
+)
+from opskit.system.program import NotStarted
 
-if TYPE_CHECKING:
-    from opskit.facts.survey import Survey
-
+_USUAL_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+_NEXT = "\n---\n"
+_FILE_BYTES = 4 * 1024 * 1024
+_PLUGINS = (
+    "~/.docker/cli-plugins",
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+    "/opt/homebrew/lib/docker/cli-plugins",
+)
+_CHOSEN = re.compile(r"^\s*(?:export\s+)?COMPOSE_PROJECT_NAME\s*=\s*(['\"]?)([^'\"#\n]*)\1", re.MULTILINE)
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
+#: What is remembered of a project has this shape; another one is asked for again.
+_SHAPE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The files of one project. `raw` is what the Compose files hold, `digest` stands for all that matters.
+
+    `edits` tells when each file changed last, in seconds since the epoch.
+    """
+
+    files: tuple[Path, ...]
+    raw: str
+    digest: str
+    chosen: str | None
+    edits: Mapping[Path, float]
+
+    @property
+    def folder(self) -> Path:
+        return self.files[0].parent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,37 +65,105 @@ class ComposeFacts:
     """What Compose says of one project. `problem` is why it cannot use the files, `unset` are variables.
 
     `name` is that of the configuration. `command` is what a person types for this project; empty where there
-    is no Compose (`has_no_program`).
+    is no Compose (`has_no_program`) or a file `is_missing`. `unknown` is what of the files nobody could
+    resolve without it; `version` is of the Compose that did.
     """
 
     name: str
     files: tuple[Path, ...]
     has_no_program: bool = False
+    is_missing: bool = False
     problem: str = ""
-    services: tuple[str, ...] = ()
+    project: Project | None = None
+    unknown: tuple[str, ...] = ()
+    version: str = ""
     unset: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
 
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services that are to have containers."""
+        return () if self.project is None else tuple(sorted(self.project.wanted))
 
-async def read_compose_project(survey: "Survey", name: str) -> ComposeFacts:
-    """Ask Compose for the services of a project of the configuration. Never raises for what its files are."""
-    from opskit.system.compose import find
-    from opskit.system.program import NotStarted
 
-    files = compose_files(survey.config)[name]
-    project = ComposeFacts(name=name, files=files)
-    lost = [str(path) for path in files if not path.is_file()]
-    if lost:
-        return replace(project, problem=f"there is no file {', '.join(lost)}")
+async def read_compose_project(survey: Survey, name: str) -> ComposeFacts:
+    """Ask Compose for a project of the stack. Never raises for what its files are."""
+    files = stack_files(survey.config, survey.cwd)[name]
+    facts = ComposeFacts(name=name, files=files)
     try:
+        sources = await asyncio.to_thread(read_sources, files, survey.environ)
         compose = await find(files, env=survey.environ)
+    except FileNotFoundError as error:
+        return replace(facts, is_missing=True, problem=f"there is no file {error.filename}")
+    except OSError as error:
+        return replace(facts, problem=f"{error.filename or files[0]} cannot be read: {error.strerror}")
     except NotStarted as error:
-        return replace(project, has_no_program=True, problem=error.message)
-    result = await compose("config", "--services")
-    project = replace(project, command=compose.command, unset=unset_variables(result.err))
-    if result.exit:
-        return replace(project, problem=result.complaint)
-    return replace(project, services=tuple(sorted(result.out.split())))
+        return _without_compose(replace(facts, has_no_program=True, problem=error.message), sources, survey)
+    facts = replace(facts, command=compose.command, version=compose.version)
+    try:
+        declared, blank = await declaration(compose, sources)
+    except ValueError as error:
+        return replace(facts, problem=str(error))
+    return replace(facts, project=declared, unset=tuple(sorted(blank)))
+
+
+def _without_compose(facts: ComposeFacts, sources: Sources, survey: Survey) -> ComposeFacts:
+    """Add what the files say by themselves, and what they leave to Compose."""
+    name = old_name(sources.folder.name, sources.chosen)
+    try:
+        declared, unknown = plain_project(
+            sources.raw.split(_NEXT), name, survey.environ.get("COMPOSE_PROFILES", "")
+        )
+    except ValueError as error:
+        return replace(facts, unknown=(str(error),))
+    return replace(facts, project=declared, unknown=unknown)
+
+
+async def declaration(compose: Compose, sources: Sources) -> tuple[Project, set[str]]:
+    """Return what `up` would start, as Compose resolves the files, and the variables without a value.
+
+    Raises ValueError when Compose does not accept the files.
+    """
+    if compose.modern:
+        config = await compose("config", "--format", "json")
+        resolved = () if config.exit else (config.out, _without_needs(config.out))
+        digests = await asyncio.gather(*map(compose.digests, resolved))
+    else:
+        config, *digests = await asyncio.gather(compose("config"), compose("config", "--hash", "*"))
+    if config.exit:
+        raise ValueError(f"Compose does not accept its files: {config.complaint}")
+    if failed := next((result for result in digests if result.exit), None):
+        raise ValueError(f"Compose cannot tell its services: {failed.complaint}")
+    # Bases, includes and files over one another are resolved, variables are not.
+    plain = await compose("config", "--no-interpolate") if unset(config.err) else None
+    declared = project(
+        config.out,
+        "\n".join(result.out for result in digests),
+        name=None if compose.modern else old_name(sources.folder.name, sources.chosen),
+        version=compose.version,
+        complaints=config.err,
+        raw=sources.raw if plain is None or plain.exit else plain.out,
+    )
+    return declared, unset(config.err)
+
+
+def _without_needs(resolved: str) -> str:
+    """Return a project as `up --no-deps` digests it. Raises ValueError for what is no project."""
+    try:
+        content = json.loads(resolved)
+        for service in (content.get("services") or {}).values():
+            service.pop("depends_on", None)
+    except (ValueError, AttributeError) as exc:
+        raise ValueError(f"what `compose config` wrote cannot be read ({type(exc).__name__})") from exc
+    return json.dumps(content)
+
+
+def stack_files(config: Config, cwd: Path) -> dict[str, tuple[Path, ...]]:
+    """Return the files of the stack's Compose projects: where none is configured, of the working folder's."""
+    if config.stack.compose:
+        return compose_files(config)
+    usual = next((cwd / name for name in _USUAL_FILES if (cwd / name).is_file()), None)
+    return {} if usual is None else {cwd.absolute().name or "project": (usual,)}
 
 
 def compose_files(config: Config) -> dict[str, tuple[Path, ...]]:
@@ -59,6 +172,66 @@ def compose_files(config: Config) -> dict[str, tuple[Path, ...]]:
         name: tuple(config.located(path).absolute() for path in files)
         for name, files in config.stack.compose.items()
     }
+
+
+def read_sources(files: Sequence[Path], environ: Mapping[str, str]) -> Sources:
+    """Read the files of a project, and all that decides what Compose makes of them. Raises OSError."""
+    contents = {path: _content(path) for path in files}
+    raw = _NEXT.join(content.decode("utf-8", "replace") for content in contents.values())
+    folder = files[0].parent
+    further = sorted(set(project_files(files, environ)) - contents.keys())
+    contents |= {path: content for path in further if (content := _optional(path)) is not None}
+    wanted = variables("\n".join(content.decode("utf-8", "replace") for content in contents.values()))
+    values = {
+        name: value
+        for name, value in environ.items()
+        if name in wanted or name.startswith(("COMPOSE_", "DOCKER_"))
+    }
+    digest = hashlib.sha256()
+    for path, content in sorted((str(path), content) for path, content in contents.items()):
+        digest.update(json.dumps([path, hashlib.sha256(content).hexdigest()]).encode())
+    digest.update(json.dumps([_SHAPE, sorted(values.items()), _programs(environ)]).encode())
+    edits = {path: _edited(path) for path in contents}
+    in_file = _CHOSEN.search(contents.get(folder / ".env", b"").decode("utf-8-sig", "replace"))
+    chosen = environ.get("COMPOSE_PROJECT_NAME") or (in_file[2].strip() if in_file else None)
+    return Sources(tuple(files), raw, digest.hexdigest(), chosen, edits)
+
+
+def _edited(path: Path) -> float:
+    """Return when a file, or a link on the way to it, changed last.
+
+    What is moved, restored or copied with its times keeps an old mtime; its ctime nobody can set.
+    """
+    links = [part.lstat() for part in (path, *path.parents) if part.is_symlink()]
+    return max(max(status.st_mtime, status.st_ctime) for status in (path.stat(), *links))
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(_FILE_BYTES)
+
+
+def _optional(path: Path) -> bytes | None:
+    """None for what is no file: the word was a path inside a container, or an optional file."""
+    try:
+        return _content(path) if path.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _programs(environ: Mapping[str, str]) -> list[tuple[str, float, int]]:
+    """Return what Compose is here: another version reads and digests differently."""
+    path, home = environ.get("PATH"), environ.get("HOME", "~")
+    names = [name for program in ("docker", "docker-compose") if (name := shutil.which(program, path=path))]
+    names += [f"{folder.replace('~', home, 1)}/docker-compose" for folder in _PLUGINS]
+    programs: list[tuple[str, float, int]] = []
+    for name in names:
+        try:
+            stat = Path(name).stat()
+        except OSError:
+            continue
+        programs.append((name, stat.st_mtime, stat.st_size))
+    return programs
 
 
 def project_files(files: Sequence[Path], environ: Mapping[str, str]) -> tuple[Path, ...]:
@@ -92,7 +265,6 @@ def _values(dotenv: Path) -> dict[str, str]:
 
 def _named_in(path: Path, folder: Path, values: Mapping[str, str]) -> list[Path]:
     """Return the files that a Compose file names, the `.env` beside it, and where a link leads."""
-    from opskit.system.compose import further_files
 
     def value(match: re.Match[str]) -> str:
         return values.get(match[1] or match[2]) or match[3] or match[0]
@@ -106,9 +278,3 @@ def _named_in(path: Path, folder: Path, values: Mapping[str, str]) -> list[Path]
             return files  # whoever needs its content says that it cannot be read
         files += [folder / Path(_VARIABLE.sub(value, name)).expanduser() for name in names]
     return [other for other in files if "$" in str(other) or other.is_file()]
-
-
-def unset_variables(complaints: str) -> tuple[str, ...]:
-    """Return names out of Compose's warnings: version 1 writes them bare, version 2 in quotes. Pure."""
-    names = re.findall(r"[Tt]he \\?\"?([A-Za-z_][A-Za-z0-9_]*)\\?\"? variable is not set", complaints)
-    return tuple(dict.fromkeys(names))

@@ -59,8 +59,10 @@ class Container:
 
     `status` and `health` are Docker's words, `health` None without a health check, `health_test` its command
     as `Config.Healthcheck.Test` holds it. `shares_network_of` is the id of the container whose network
-    namespace this one shares. `bindings` are host ports that it asks for, `ports` those it has now.
+    namespace this one shares. `network_ids` are of its networks as it knows them, by name: one that does not
+    run may hold an id that is gone. `bindings` are host ports that it asks for, `ports` those it has now.
     `action` is what its labels let a repairer do: restart, stop, notify, none or a word that is not known.
+    `wanted` is False where its Compose file, as far as it was read, wants no container of its service.
     `depends_on` are services that it needs, with Compose's word for when they are ready (Compose 2 alone).
     """
 
@@ -87,6 +89,7 @@ class Container:
     service: str | None = None
     number: int | None = None
     one_off: bool = False
+    wanted: bool = True
     config_hash: str | None = None
     compose_version: str | None = None
     folder: str | None = None
@@ -97,11 +100,14 @@ class Container:
     network_mode: str = ""
     shares_network_of: str | None = None
     networks: tuple[str, ...] = ()
+    network_ids: Mapping[str, str] = field(default_factory=dict)
+    extra_hosts: tuple[str, ...] = ()
     bindings: tuple[PublishedPort, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
     mounts: tuple[ContainerMount, ...] = ()
     memory_limit_bytes: int = 0
     tty: bool = False
+    arguments: tuple[str, ...] = field(default=(), repr=False)
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -126,7 +132,7 @@ def container(item: Mapping[str, Any]) -> Container:
     health, check = state.get("Health") or {}, config.get("Healthcheck") or {}
     mode, stop_s = str(host.get("NetworkMode") or ""), config.get("StopTimeout")
     number = str(labels.get(_NUMBER) or "")
-    status = health.get("Status")
+    status, joined = health.get("Status"), network.get("Networks") or {}
     return Container(
         id=str(item.get("Id") or ""),
         name=str(item.get("Name") or "").lstrip("/"),
@@ -162,12 +168,15 @@ def container(item: Mapping[str, Any]) -> Container:
         action=action_of(labels),
         network_mode=mode,
         shares_network_of=mode.partition(":")[2] if mode.startswith("container:") else None,
-        networks=tuple(sorted(network.get("Networks") or {})),
+        networks=tuple(sorted(joined)),
+        network_ids={name: str((about or {}).get("NetworkID") or "") for name, about in joined.items()},
+        extra_hosts=tuple(map(str, host.get("ExtraHosts") or ())),
         bindings=tuple(_published(host.get("PortBindings"))),
         ports=tuple(_published(network.get("Ports"))),
         mounts=tuple(_mount(mount) for mount in item.get("Mounts") or ()),
         memory_limit_bytes=int(host.get("Memory") or 0),
         tty=bool(config.get("Tty")),
+        arguments=tuple(map(str, (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())))),
         variables=_variables(config.get("Env") or ()),
     )
 

@@ -25,12 +25,14 @@ class ContainerSurvey:
     """The containers that were asked for, and by id all that they are judged beside: `peers` holds them too.
 
     `now` is the daemon's clock. `events` is None where every container runs, so that nobody stopped one.
+    `networks` are the ids of those that there are, None where nobody asked.
     """
 
     containers: tuple[Container, ...]
     peers: Mapping[str, Container]
     now: datetime
     events: ContainerEvents | None = None
+    networks: frozenset[str] | None = None
 
 
 async def read_container(docker: Docker, name: str) -> Container | None:
@@ -77,14 +79,24 @@ async def survey_containers(
     if all(one.running for one in containers):
         now = docker_time((await docker.info()).get("SystemTime")) or datetime.now(UTC)
         return ContainerSurvey(containers=tuple(containers), peers=peers, now=now)
-    events = await read_container_events(
-        docker,
-        containers,
-        back_s=config.recovery.hands_off_s,
-        own_repairs=own_repairs(Path(config.state_dir), config) if repairs is None else repairs,
-        clock_s=time.time() if clock_s is None else clock_s,
+    events, networks = await asyncio.gather(
+        read_container_events(
+            docker,
+            [*peers.values()],
+            back_s=config.recovery.hands_off_s,
+            own_repairs=own_repairs(Path(config.state_dir), config) if repairs is None else repairs,
+            clock_s=time.time() if clock_s is None else clock_s,
+        ),
+        read_network_ids(docker),
     )
-    return ContainerSurvey(containers=tuple(containers), peers=peers, now=events.now, events=events)
+    return ContainerSurvey(
+        containers=tuple(containers), peers=peers, now=events.now, events=events, networks=networks
+    )
+
+
+async def read_network_ids(docker: Docker) -> frozenset[str]:
+    """Read the ids of all networks. Raises OpskitError DOCKER_*."""
+    return frozenset(str(network["Id"]) for network in await docker.all_of("network"))
 
 
 async def _peers(docker: Docker, containers: Sequence[Container]) -> dict[str, Container]:

@@ -1,5 +1,6 @@
 """The variables of a process or container without their secrets."""
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,10 @@ _CLIENT_SETTINGS = frozenset({"OLLAMA_NUM_CTX", "NUM_CTX", "USE_MLX_FALLBACK"})
 #: Addresses of the stack (SPEC B7, D7); any other variable that ends so and holds a URL counts as well.
 _URL_SUFFIXES = ("_URL", "_BASE_URL", "_ENDPOINT", "_HOST")
 _NUMBER_OR_TRUTH = re.compile(r"\d{1,9}|true|false|yes|no", re.ASCII | re.IGNORECASE)
+#: Names by which containers reach the machine that they run on.
+HOST_NAMES = ("host.docker.internal", "gateway.docker.internal", "host.containers.internal", "172.17.0.1")
+#: What stands between addresses, and in none of them before its path.
+_BETWEEN = re.compile(r"[\s\"'`,;|<>(){}=]+")
 _PLAIN = re.compile(r"[\w./:~+-]{0,200}", re.ASCII)
 
 
@@ -30,7 +35,8 @@ class UrlParts:
     @property
     def text(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}" + (f":{self.port}" if self.port else "")
+        scheme = f"{self.scheme}://" if self.scheme else ""
+        return f"{scheme}{host}" + (f":{self.port}" if self.port else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +44,18 @@ class Environment:
     """What may be known of a process's variables.
 
     `names` are all that are set (to anything but nothing), `settings` harmless values, `urls` where those
-    that hold a URL lead.
+    that are named as an address lead, `addresses` all that leads to this machine in any variable.
     """
 
     names: frozenset[str] = frozenset()
     settings: Mapping[str, str] = field(default_factory=dict)
     urls: Mapping[str, UrlParts] = field(default_factory=dict)
+    addresses: Mapping[str, tuple[UrlParts, ...]] = field(default_factory=dict)
 
 
 def known(variables: Mapping[str, str]) -> Environment:
     """Return the part of an environment that is no secret. Pure."""
-    settings, urls = {}, {}
+    settings, urls, addresses = {}, {}, {}
     for name, text in variables.items():
         value = text.strip()
         shape = _PLAIN if name in OLLAMA_SETTINGS else _NUMBER_OR_TRUTH
@@ -56,8 +63,37 @@ def known(variables: Mapping[str, str]) -> Environment:
             settings[name] = value
         if name.endswith(_URL_SUFFIXES) and (url := url_parts(value)) is not None:
             urls[name] = url
+        if inside := addresses_in(value):
+            addresses[name] = inside
     names = frozenset(name for name, value in variables.items() if value.strip())
-    return Environment(names, settings, urls)
+    return Environment(names, settings, urls, addresses)
+
+
+def addresses_in(text: str) -> tuple[UrlParts, ...]:
+    """Return the URLs and the `host:port` of a list, a command or JSON that lead to this machine."""
+    words = (word for word in _BETWEEN.split(text) if ":" in word)
+    parts = (url_parts(word) if "://" in word else _host_and_port(word) for word in words)
+    here = (part for part in parts if part and (part.host in HOST_NAMES or is_loopback_name(part.host)))
+    return tuple(dict.fromkeys(here))
+
+
+def _host_and_port(word: str) -> UrlParts | None:
+    try:
+        parts = urlsplit(f"//{word}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    return UrlParts("", host, port) if host and port else None
+
+
+def is_loopback_name(host: str) -> bool:
+    """Tell whether a host is this machine, or this container, by its name or by its address. Pure."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def url_parts(text: str) -> UrlParts | None:

@@ -1,18 +1,23 @@
-"""The containers that belong to the stack, and those that have its addresses in their variables."""
+"""The containers that belong to the stack, by one rule for every command, and those that use its servers."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import asyncio
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from opskit.facts.compose_project import compose_files
-from opskit.facts.container import Container
-from opskit.facts.container_survey import ContainerSurvey, read_containers, survey_containers
+from opskit.facts.compose_project import read_compose_project, stack_files
+from opskit.facts.container import Container, container
+from opskit.facts.container_survey import ContainerSurvey, survey_containers
+from opskit.facts.environment import addresses_in
 from opskit.facts.survey import Survey
-from opskit.system.docker_records import PROJECT
+from opskit.system.docker_records import PROJECT, ListedContainer
+from opskit.system.network import endpoint
 
 _FILES = "com.docker.compose.project.config_files"
 _FOLDER = "com.docker.compose.project.working_dir"
-#: Containers that nothing puts in the stack are looked into for their variables, but not by hundreds.
+#: Containers that nothing puts in the stack are looked into for their addresses, but not by hundreds.
 _MAX_STRANGERS = 100
 #: Variables that make a container a client of the model servers (SPEC B7).
 _ADDRESSES = ("OLLAMA_API_URL", "OLLAMA_BASE_URL", "MLX_API_URL", "VICTORIA_URL", "VERONICA_URL")
@@ -20,42 +25,88 @@ _ADDRESSES = ("OLLAMA_API_URL", "OLLAMA_BASE_URL", "MLX_API_URL", "VICTORIA_URL"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackContainers:
-    """`named` are ids that a name or a label puts in the stack, `projects` the Compose projects of these ids.
+    """`listed` are all that there are, `survey` those of the stack and those with its addresses.
 
-    A project has its name in the configuration.
+    `named` are ids that a name or a label puts in the stack, `projects` the Compose projects of these ids: by
+    the name of the configuration, where that knows them. `clients` are ids of others that use its servers.
+    `documents` is what `docker inspect` says of each that was read, by id.
     """
 
+    listed: tuple[ListedContainer, ...]
     survey: ContainerSurvey
     named: frozenset[str]
+    clients: frozenset[str]
     projects: Mapping[str, str]
+    documents: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def members(self) -> list[Container]:
+        """The containers of the stack: all, where nobody has said which ones these are."""
+        return [member for member in self.survey.containers if not self.named or member.id in self.named]
 
 
 async def read_stack_containers(survey: Survey) -> StackContainers:
     """Read the containers of the stack, and those that know its addresses. Raises OpskitError DOCKER_*."""
     config, docker = survey.config, await survey.docker()
-    names = {name for listed in config.stack.containers.values() for name in listed}
-    files = compose_files(config)
+    urls = [*(node.url for node in config.nodes), *(agent.url for agent in config.agents)]
+    ports = {endpoint(url)[1] for url in urls}
+    names = {name for group in config.stack.containers.values() for name in group}
     listed = await docker.containers()
-    projects = {
-        container.id: project
-        for container in listed
-        if (project := project_of(container.labels, files)) is not None
-    }
-    named = [container.id for container in listed if container.name in names or container.id in projects]
+    files = stack_files(config, survey.cwd)
+    projects = stack_projects(listed, files, names)
+    named = {member.id for member in listed if member.name in names or member.id in projects}
     strangers = [
-        container.id
-        for container in listed
-        if container.id not in named and container.state in ("running", "restarting")
+        member.id for member in listed if member.id not in named and member.state in ("running", "restarting")
     ]
-    containers = await read_containers(docker, [*named, *strangers[:_MAX_STRANGERS]])
-    chosen = [
-        container
-        for container in containers
-        if not container.one_off and (container.id in named or _has_addresses(container))
-    ]
-    return StackContainers(
-        survey=await survey_containers(docker, chosen, config), named=frozenset(named), projects=projects
+    wanted = [*named, *strangers[:_MAX_STRANGERS]] if named else [member.id for member in listed]
+    inspected = await asyncio.gather(*map(docker.named, wanted))
+    documents = {str(document["Id"]): document for document in inspected if document is not None}
+    read = sorted(map(container, documents.values()), key=lambda member: member.name)
+    stopped = {projects.get(member.id) for member in read if not member.running and member.name not in names}
+    declared = await asyncio.gather(
+        *(survey.get(read_compose_project, key) for key in files if key in stopped)
     )
+    wishes = {facts.name: facts.services for facts in declared if facts.project and not facts.unknown}
+    read = [
+        replace(member, wanted=member.name in names or _is_wanted(member, projects, wishes))
+        for member in read
+    ]
+    clients = {
+        member.id
+        for member in read
+        if member.id in strangers and not member.one_off and _has_addresses(member, ports)
+    }
+    chosen = [member for member in read if not named or member.id in named | clients]
+    return StackContainers(
+        listed=tuple(listed),
+        survey=await survey_containers(docker, chosen, config),
+        named=frozenset(named),
+        clients=frozenset(clients),
+        projects=projects,
+        documents=documents,
+    )
+
+
+def _is_wanted(member: Container, projects: Mapping[str, str], wishes: Mapping[str, Collection[str]]) -> bool:
+    """Tell whether the files of its project, where these were read, want a container of its service."""
+    wished = wishes.get(projects.get(member.id, ""))
+    return wished is None or member.service in wished
+
+
+def stack_projects(
+    listed: Sequence[ListedContainer], files: Mapping[str, Iterable[Path]], names: Collection[str]
+) -> dict[str, str]:
+    """Return the projects of the containers that belong to the stack by a project, by their ids. Pure.
+
+    These are the projects of the configuration, and that of each container in `names`.
+    """
+    known = {member.project for member in listed if member.name in names and member.project}
+    projects = {member.id: project_of(member.labels, files) for member in listed}
+    return {
+        member.id: projects[member.id] or member.project or ""
+        for member in listed
+        if projects[member.id] is not None or member.project in known
+    }
 
 
 def project_of(labels: Mapping[str, str], files: Mapping[str, Iterable[Path]]) -> str | None:
@@ -66,10 +117,19 @@ def project_of(labels: Mapping[str, str], files: Mapping[str, Iterable[Path]]) -
     folder = Path(labels.get(_FOLDER) or "/")
     own = {str(folder / part.strip()) for part in (labels.get(_FILES) or "").split(",") if part.strip()}
     for project, paths in files.items():
-        if own & {str(path) for path in paths}:
+        if own & {str(path) for path in paths} or (not own and _normalised(project) == name):
             return project
-    return name if name in files and not own else None
+    return None
 
 
-def _has_addresses(container: Container) -> bool:
-    return any(container.variables.get(name, "").strip() for name in _ADDRESSES)
+def _normalised(name: str) -> str:
+    """Write a project's name as Compose writes it into its labels."""
+    return re.sub(r"[^-_a-z0-9]", "", name.lower())
+
+
+def _has_addresses(member: Container, ports: Collection[int]) -> bool:
+    """Tell whether a container is a client of the stack, by its variables or its command."""
+    if any(member.variables.get(name, "").strip() for name in _ADDRESSES):
+        return True
+    texts = (*member.variables.values(), " ".join(member.arguments))
+    return any(address.port in ports for text in texts for address in addresses_in(text))

@@ -1,62 +1,22 @@
-"""The Compose projects of the stack: their files, what those declare, and Compose called for one of them.
+"""The Compose projects of the stack: what their files declare, and Compose called for one of them.
 
 What the files declare is asked of Compose once, and remembered until a file changes.
 """
 
 import asyncio
-import hashlib
-import json
-import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from opskit.errors import OpskitError
-from opskit.facts.compose_project import project_files
+from opskit.facts.compose_project import Sources, compose_files, declaration, read_sources
 from opskit.facts.container import Container
 from opskit.recovery.step import Command, Condition, RecoveryContext, TargetFinding
-from opskit.system.compose import (
-    Compose,
-    ComposeService,
-    Project,
-    find,
-    old_name,
-    project,
-    variables,
-)
+from opskit.system.compose import Compose, ComposeService, Project, find
 from opskit.system.program import NotStarted
 
 _ASK_S = 30.0
-_FILE_BYTES = 4 * 1024 * 1024
-_PLUGINS = (
-    "~/.docker/cli-plugins",
-    "/usr/local/lib/docker/cli-plugins",
-    "/usr/local/libexec/docker/cli-plugins",
-    "/usr/lib/docker/cli-plugins",
-    "/usr/libexec/docker/cli-plugins",
-    "/opt/homebrew/lib/docker/cli-plugins",
-)
-_CHOSEN = re.compile(r"^\s*(?:export\s+)?COMPOSE_PROJECT_NAME\s*=\s*(['\"]?)([^'\"#\n]*)\1", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The files of one project. `raw` is what the Compose files hold, `digest` stands for all that matters.
-
-    `edits` tells when each file changed last, in seconds since the epoch.
-    """
-
-    files: tuple[Path, ...]
-    raw: str
-    digest: str
-    chosen: str | None
-    edits: Mapping[Path, float]
-
-    @property
-    def folder(self) -> Path:
-        return self.files[0].parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +96,7 @@ async def read_project(context: RecoveryContext, key: str) -> tuple[Sources, Pro
         return sources, known
     try:
         async with asyncio.timeout(_ASK_S):
-            declared = await _ask(context, sources)
+            declared, _ = await declaration(await find(sources.files, env=context.environ), sources)
     except NotStarted as error:
         raise _unusable(key, "no compose", error.message, error.remedy, code=error.code) from error
     except TimeoutError as error:
@@ -152,9 +112,9 @@ async def read_project(context: RecoveryContext, key: str) -> tuple[Sources, Pro
 
 async def _read_sources(context: RecoveryContext, key: str) -> Sources:
     """Return the files as they are now. Raises UnusableProject when one cannot be read."""
-    files = tuple(context.config.located(path).absolute() for path in context.config.stack.compose[key])
+    files = compose_files(context.config)[key]
     try:
-        return await asyncio.to_thread(_read, files, context.environ)
+        return await asyncio.to_thread(read_sources, files, context.environ)
     except FileNotFoundError as error:
         remedy = f"correct `stack.compose.{key}` in the configuration"
         raise _unusable(key, "no file", f"there is no file {error.filename}", remedy) from error
@@ -170,27 +130,6 @@ def _unusable(
     target = f"compose:{key}"
     finding = TargetFinding(target, Condition.BROKEN, state, cause, (key,), remedy=remedy, code=code)
     return UnusableProject(key, finding)
-
-
-async def _ask(context: RecoveryContext, sources: Sources) -> Project:
-    """Raises NotStarted without Compose, ValueError when it does not accept the files."""
-    compose = await find(sources.files, env=context.environ)
-    form = ("--format", "json") if compose.modern else ()
-    config, digests, version = await asyncio.gather(
-        compose("config", *form), compose("config", "--hash", "*"), compose("version", "--short")
-    )
-    if config.exit:
-        raise ValueError(f"Compose does not accept its files: {config.complaint}")
-    if digests.exit:
-        raise ValueError(f"Compose cannot tell its services: {digests.complaint}")
-    return project(
-        config.out,
-        digests.out,
-        name=None if compose.modern else old_name(sources.folder.name, sources.chosen),
-        version=version.out.strip().lstrip("v"),
-        complaints=config.err,
-        raw=sources.raw,
-    )
 
 
 def _remembered(fact: Any, digest: str) -> Project | None:
@@ -210,63 +149,3 @@ def _remembered(fact: Any, digest: str) -> Project | None:
 def _tupled(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a record whose tuples JSON made lists."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
-
-
-def _read(files: Sequence[Path], environ: Mapping[str, str]) -> Sources:
-    """Raises OSError."""
-    contents = {path: _content(path) for path in files}
-    raw = "\n---\n".join(content.decode("utf-8", "replace") for content in contents.values())
-    folder = files[0].parent
-    further = sorted(set(project_files(files, environ)) - contents.keys())
-    contents |= {path: content for path in further if (content := _optional(path)) is not None}
-    wanted = variables("\n".join(content.decode("utf-8", "replace") for content in contents.values()))
-    values = {
-        name: value
-        for name, value in environ.items()
-        if name in wanted or name.startswith(("COMPOSE_", "DOCKER_"))
-    }
-    digest = hashlib.sha256()
-    for path, content in sorted((str(path), content) for path, content in contents.items()):
-        digest.update(json.dumps([path, hashlib.sha256(content).hexdigest()]).encode())
-    digest.update(json.dumps([sorted(values.items()), _programs(environ)]).encode())
-    edits = {path: _edited(path) for path in contents}
-    in_file = _CHOSEN.search(contents.get(folder / ".env", b"").decode("utf-8-sig", "replace"))
-    chosen = environ.get("COMPOSE_PROJECT_NAME") or (in_file[2].strip() if in_file else None)
-    return Sources(tuple(files), raw, digest.hexdigest(), chosen, edits)
-
-
-def _edited(path: Path) -> float:
-    """Return when a file, or a link on the way to it, changed last.
-
-    What is moved, restored or copied with its times keeps an old mtime; its ctime nobody can set.
-    """
-    links = [part.lstat() for part in (path, *path.parents) if part.is_symlink()]
-    return max(max(status.st_mtime, status.st_ctime) for status in (path.stat(), *links))
-
-
-def _content(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(_FILE_BYTES)
-
-
-def _optional(path: Path) -> bytes | None:
-    """None for what is no file: the word was a path inside a container, or an optional file."""
-    try:
-        return _content(path) if path.is_file() else None
-    except (OSError, ValueError):
-        return None
-
-
-def _programs(environ: Mapping[str, str]) -> list[tuple[str, float, int]]:
-    """Return what Compose is here: another version reads and digests differently."""
-    path, home = environ.get("PATH"), environ.get("HOME", "~")
-    names = [name for program in ("docker", "docker-compose") if (name := shutil.which(program, path=path))]
-    names += [f"{folder.replace('~', home, 1)}/docker-compose" for folder in _PLUGINS]
-    programs: list[tuple[str, float, int]] = []
-    for name in names:
-        try:
-            stat = Path(name).stat()
-        except OSError:
-            continue
-        programs.append((name, stat.st_mtime, stat.st_size))
-    return programs

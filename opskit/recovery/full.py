@@ -1,7 +1,8 @@
-"""`recover full` (SPEC C14): a Compose project down, cleaned, built again, up, and judged by its health.
+"""`recover full` (SPEC C14): a Compose project built again, down, cleaned, up, and judged by its health.
 
-Only what is the project's own is removed: its containers and networks, and those images that no name and no
-container holds any more. Never a prune of the whole machine; volumes only when that was asked for and typed.
+It is built first, so that a build which fails changes nothing. Only what is the project's own is removed: its
+containers and networks, and those images that no name and no container holds any more. Never a prune of the
+whole machine; volumes only when that was asked for and typed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,15 +38,35 @@ class RebuildOptions:
 class RebuildPlan:
     """What is going to be removed, built and started, for a person to agree to.
 
-    `images` are the ids of the images that containers of built services use now, by name: the way back.
+    `orphans` are containers of the project that its files do not declare, and stay. `images` are the ids of
+    the images that containers of built services use now, by name: the way back. `tags` are those that the
+    names of built images stand for now.
     """
 
     project: ComposeProject
     containers: tuple[str, ...]
+    orphans: tuple[str, ...]
+    declared: tuple[str, ...]
     services: tuple[str, ...]
     volumes: tuple[str, ...]
     built: tuple[str, ...]
     images: Mapping[str, str]
+    tags: Mapping[str, str]
+
+    @property
+    def kept(self) -> str:
+        """Which containers are left as they are, and why; empty where there are none."""
+        names = ", ".join(self.orphans)
+        return f"kept: {names}, which the files of {self.project.key} do not declare" if names else ""
+
+    def down(self, *, prune_volumes: bool) -> list[Command]:
+        """Return what takes the project down; its networks stay where other containers are in them."""
+        if not self.orphans:
+            volumes = ("--volumes",) if prune_volumes else ()
+            return [self.project.command("down", *volumes, timeout_s=_DOWN_S)]
+        removal = self.project.command("rm", "--stop", "--force", *self.declared, timeout_s=_DOWN_S)
+        pruned = Command(("docker", "volume", "rm", *self.volumes), _CLEAN_S)
+        return [removal, pruned] if prune_volumes and self.volumes else [removal]
 
     def warnings(self, options: RebuildOptions) -> list[str]:
         """Return what a person agrees to, line by line."""
@@ -54,6 +75,7 @@ class RebuildPlan:
         pruned = f"VOLUMES ARE DELETED with all that is in them: {volumes}"
         return [
             f"project {self.project.name}: {containers} and their networks are removed",
+            *filter(None, (self.kept,)),
             f"built again without cache: {', '.join(self.built) or 'nothing'}",
             f"started: {', '.join(self.services)}",
             pruned if options.prune_volumes else f"kept: volumes ({volumes})",
@@ -97,29 +119,37 @@ async def plan_rebuild(procedure: Procedure, key: str) -> RebuildPlan:
     project = await configured(procedure.context, key)
     if project.project is None:
         raise AssertionError("a configured project is declared")
-    services = project.project.services
+    services, wanted = project.project.services, project.project.wanted
     built = tuple(sorted(name for name, service in services.items() if service.built))
     docker = procedure.context.docker
     listed = await docker.containers(labels=[f"{PROJECT}={project.name}"])
     containers = await read_containers(docker, [container.id for container in listed])
+    tags: dict[str, str] = {}
     for name, service in services.items():
-        here = [] if service.built else [await docker.found("image", image) for image in service.images]
-        if not service.built and not any(here):
+        images = {image: await docker.found("image", image) for image in service.images}
+        present = {image: str(item["Id"]) for image, item in images.items() if item is not None}
+        if service.built:
+            tags |= present
+        elif name in wanted and not present:
             raise OpskitError(
                 "RECOVER_004",
                 f"service {name} needs the image {service.images[0]}, which is not on this machine",
                 remedy=f"`docker pull {service.images[0]}`, then again",
             )
     await procedure.check_nobody_is_at_it()
+    labelled = await _own(procedure, "volume", project)
     return RebuildPlan(
         project=project,
-        containers=tuple(container.name for container in listed),
-        services=tuple(sorted(services)),
-        volumes=tuple(sorted(volume["Name"] for volume in await _own(procedure, "volume", project))),
+        containers=tuple(container.name for container in listed if container.service in services),
+        orphans=tuple(container.name for container in listed if container.service not in services),
+        declared=tuple(sorted(services)),
+        services=tuple(sorted(wanted)),
+        volumes=tuple(sorted({volume["Name"] for volume in labelled} & set(project.project.own_volumes))),
         built=built,
         images={
             container.image: container.image_id for container in containers if container.service in built
         },
+        tags=tags,
     )
 
 
@@ -129,21 +159,23 @@ async def rebuild(procedure: Procedure, plan: RebuildPlan, options: RebuildOptio
     Nothing is pulled; `down` keeps volumes unless they are to go, and never takes images.
     """
     project, services = plan.project, ", ".join(plan.services)
-    volumes = ("--volumes",) if options.prune_volumes else ()
-    procedure.say(f"down: {len(plan.containers)} containers and the networks of {project.name}")
-    down = await procedure.do(project.command("down", "--remove-orphans", *volumes, timeout_s=_DOWN_S))
-    if down.exit != 0:
-        return procedure.done([_failed("down", down, f"`{project.shown} ps --all` shows what is left")])
-    await _remove_nameless(procedure, plan)
     if plan.built:
         built = ", ".join(plan.built)
         procedure.say(f"build: {built}, without cache, for {options.build_timeout_s:.0f} s at most")
         command = project.command("build", "--no-cache", *plan.built, timeout_s=options.build_timeout_s)
         build = await procedure.do(command)
         if build.exit != 0:
-            procedure.notes += [f"down now: {services}; their volumes were not touched", plan.way_back]
+            await _restore_tags(procedure, plan)
+            procedure.notes.append("nothing was taken down, and the images bear the names that they had")
             remedy = f"correct what the build says, then `opskit recover full --project {project.key}`"
             return procedure.done([_failed("build", build, remedy)])
+    procedure.notes += filter(None, (plan.kept,))
+    procedure.say(f"down: {len(plan.containers)} containers and the networks of {project.name}")
+    down = await procedure.do_all(plan.down(prune_volumes=options.prune_volumes))
+    if down is not None:
+        procedure.notes.append(plan.way_back)
+        return procedure.done([_failed("down", down, f"`{project.shown} ps --all` shows what is left")])
+    await _remove_nameless(procedure, plan)
     procedure.say(f"up: {services}, without pulling")
     up = await procedure.do(project.command(*project.up, timeout_s=_UP_S))
     if up.exit != 0:
@@ -165,6 +197,16 @@ async def rebuild(procedure: Procedure, plan: RebuildPlan, options: RebuildOptio
 def _failed(phase: str, ran: Ran, remedy: str) -> Finding:
     detail = f"`{ran.command.shown}` failed: {ran.said}"
     return Finding("phase", phase, Status.FAIL, "failed", detail, "DOCKER_003", remedy, ran.seconds)
+
+
+async def _restore_tags(procedure: Procedure, plan: RebuildPlan) -> None:
+    """Give names back that a build which failed later has moved, and remove what it made."""
+    for name, identifier in plan.tags.items():
+        item = await procedure.context.docker.found("image", name)
+        if item is None or str(item["Id"]) == identifier:
+            continue
+        await procedure.do(Command(("docker", "tag", _short(identifier), name), _CLEAN_S))
+        await procedure.do(Command(("docker", "image", "rm", _short(str(item["Id"]))), _CLEAN_S))
 
 
 async def _remove_nameless(procedure: Procedure, plan: RebuildPlan) -> None:

@@ -25,11 +25,16 @@ _NO_DAEMON = (
     "connection aborted",
     "error while fetching server api version",
 )
-_UNSET = re.compile(r'The \\?"?([A-Za-z_][A-Za-z0-9_]*)\\?"? variable is not set')
+INSTALL = "install the compose plug-in: `apt-get install docker-compose`, or Docker Desktop"
+_UNSET = re.compile(r'[Tt]he \\?"?([A-Za-z_][A-Za-z0-9_]*)\\?"? variable is not set')
 _REFERENCE = re.compile(r"(?<!\$)\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*))")
 #: Keys whose values name further files.
 _FILE_KEYS = frozenset({"env_file", "extends", "include", "file", "path"})
 _HEALERS = ("opskit.", "autoheal")
+#: What stands at the top of a Compose file and needs nobody to resolve it.
+_PLAIN_KEYS = frozenset({"version", "name", "services", "networks", "volumes", "secrets", "configs"})
+#: What decides whether a service is wanted, and how it is found.
+_DECISIVE = ("deploy", "network_mode", "profiles", "scale")
 _NOT_A_NAME = re.compile(r"[^-_a-z0-9]")
 
 
@@ -42,7 +47,7 @@ class Compose:
     """
 
     command: tuple[str, ...]
-    modern: bool
+    version: str
     files: tuple[Path, ...]
     env: Mapping[str, str]
 
@@ -50,8 +55,21 @@ class Compose:
     def folder(self) -> Path:
         return self.files[0].parent
 
+    @property
+    def modern(self) -> bool:
+        return is_modern(self.version)
+
     async def __call__(self, *arguments: str) -> ProgramResult:
         return await run((*self.command, *arguments), cwd=self.folder, env=self.env)
+
+    async def digests(self, resolved: str) -> ProgramResult:
+        """Digest what `config` wrote, as Compose 2 does for `up`: with environment files read.
+
+        Of the files themselves its `config --hash` digests the names of these.
+        """
+        program = self.command[: self.command.index("-f")]
+        command = (*program, "-f", "-", "config", "--hash", "*")
+        return await run(command, cwd=self.folder, env=self.env, stdin=resolved.encode())
 
     async def services(self) -> list[str]:
         """Return the names of the services that the files declare.
@@ -84,15 +102,27 @@ async def find(
     search_path = environ.get("PATH")
     docker = shutil.which("docker", path=search_path)
     old = shutil.which("docker-compose", path=search_path)
-    if docker is not None and (await run((docker, "compose", "version"), env=environ)).exit == 0:
-        return Compose(("docker", "compose", *options), True, paths, environ)
+    if docker is not None:
+        version = await run((docker, "compose", "version", "--short"), env=environ)
+        if version.exit == 0:
+            number = plain_version(version.out) or "2"
+            return Compose(("docker", "compose", *options), number, paths, environ)
     if old is None:
         missing = NotStarted("there is neither `docker compose` nor `docker-compose`")
-        missing.remedy = "install the compose plug-in: `apt-get install docker-compose`, or Docker Desktop"
+        missing.remedy = INSTALL
         raise missing
     version = await run((old, "version", "--short"), env=environ)
-    modern = version.out.strip().lstrip("v").startswith("2")
-    return Compose(("docker-compose", *options), modern, paths, environ)
+    return Compose(("docker-compose", *options), plain_version(version.out), paths, environ)
+
+
+def plain_version(text: str) -> str:
+    """Return a version as Compose writes it on containers: distributions add to it (`2.26.1-4`). Pure."""
+    return re.split(r"[-+~\s]", text.strip().removeprefix("v"), maxsplit=1)[0]
+
+
+def is_modern(version: str) -> bool:
+    """Tell whether a version is of Compose 2 or later. Pure."""
+    return bool(version) and not version.startswith("1.")
 
 
 def _checked(done: ProgramResult) -> ProgramResult:
@@ -111,30 +141,51 @@ class ComposeService:
     """One service that `up` would start.
 
     `images` are the names under which its image may be there: a built one is named after its project, with
-    `-` by Compose 2 and `_` by 1. `needs` are the services that it must not be started without. `labels` are
-    those that speak to healers. `digest` is Compose's own, which it writes on the containers that it makes.
-    `blank` are variables that have no value here: a new container would be made without them.
+    `-` by Compose 2 and `_` by 1. With no `replicas` it is declared and not wanted. `needs` are the services
+    that it must not be started without; `depends_on` those that its file names, with Compose's word for when
+    they are ready, and `shares_network_of` is the one whose network it shares. `labels` are those that speak
+    to healers. `digests` are Compose's own, one of which it writes on each container that it makes; no
+    container `has_digest` where ids of other containers are part of it. `blank` are variables that have no
+    value here: a new container would be made without them.
     """
 
     name: str
     images: tuple[str, ...]
     built: bool = False
     replicas: int = 1
-    needs: tuple[str, ...] = ()
+    depends_on: Mapping[str, str] = field(default_factory=dict)
+    shares_network_of: str = ""
     networks: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
-    digest: str | None = None
+    digests: tuple[str, ...] = ()
+    has_digest: bool = True
     blank: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        shared = (self.shares_network_of,) if self.shares_network_of else ()
+        return tuple(dict.fromkeys((*self.depends_on, *shared)))
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What the files declare. `version` is of the Compose that read it; `own_networks` the project makes."""
+    """What the files declare. `version` is of the Compose that read it.
+
+    The project itself makes `own_networks` and `own_volumes`.
+
+    `services` are those that `up` would start, none of a profile that is not active.
+    """
 
     name: str
     version: str
     services: Mapping[str, ComposeService] = field(default_factory=dict)
     own_networks: tuple[str, ...] = ()
+    own_volumes: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The names of the services that are to have containers."""
+        return tuple(name for name, service in self.services.items() if service.replicas > 0)
 
 
 def project(
@@ -149,29 +200,42 @@ def project(
         content = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
         declared = content["services"] or {}
         project_name = str(content.get("name") or name or "")
-        declared_networks = {key: item or {} for key, item in (content.get("networks") or {}).items()}
-        networks = {
-            key: str(item.get("name") or f"{project_name}_{key}") for key, item in declared_networks.items()
-        }
-        own = [networks[key] for key, item in declared_networks.items() if not item.get("external")]
-        hashes = dict(pair for line in digests.splitlines() if len(pair := line.split()) == 2)
+        networks, own_networks = _named(content.get("networks"), project_name)
+        _, own_volumes = _named(content.get("volumes"), project_name)
+        hashes: dict[str, tuple[str, ...]] = {}
+        for pair in map(str.split, digests.splitlines()):
+            if len(pair) == 2:
+                hashes[pair[0]] = (*hashes.get(pair[0], ()), pair[1])
         blank = unset(complaints)
         references = references_of(raw, list(declared)) if blank else {}
+        # What no service mentions stands in a file of variables, or where all are concerned.
+        elsewhere = blank - set().union(*references.values())
         services = {
             key: _service(
                 key,
                 declared[key],
                 project_name,
                 networks,
-                digest=hashes[key],
-                blank=blank & references.get(key, set()),
+                modern=is_modern(version),
+                digests=hashes[key],
+                blank=blank & references.get(key, set()) | elsewhere,
             )
             for key in hashes
             if key in declared
         }
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as exc:
         raise ValueError(f"what `compose config` wrote cannot be read ({type(exc).__name__})") from exc
-    return Project(project_name, version, services, tuple(dict.fromkeys((*own, f"{project_name}_default"))))
+    own_networks = tuple(dict.fromkeys((*own_networks, f"{project_name}_default")))
+    return Project(project_name, version, services, own_networks, own_volumes)
+
+
+def _named(declared: Any, project_name: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the real names of networks or volumes by their keys, and which of them the project makes."""
+    names = {
+        key: str((item or {}).get("name") or f"{project_name}_{key}")
+        for key, item in (declared or {}).items()
+    }
+    return names, tuple(names[key] for key in names if not (declared[key] or {}).get("external"))
 
 
 def unset(complaints: str) -> set[str]:
@@ -180,7 +244,7 @@ def unset(complaints: str) -> set[str]:
 
 
 def references_of(raw: str, services: list[str]) -> dict[str, set[str]]:
-    """Return the variables that each service's own declaration mentions, of files as YAML documents."""
+    """Return the variables that each service's own declaration mentions, as files or Compose hold it."""
     references: dict[str, set[str]] = {name: set() for name in services}
     try:
         for document in yaml.safe_load_all(raw):
@@ -190,6 +254,35 @@ def references_of(raw: str, services: list[str]) -> dict[str, set[str]]:
     except (yaml.YAMLError, AttributeError, RecursionError):
         return {name: set() for name in services}
     return references
+
+
+def plain_project(texts: Sequence[str], name: str, profiles: str = "") -> tuple[Project, tuple[str, ...]]:
+    """Read Compose files without Compose, and say what of them only Compose knows.
+
+    `profiles` is COMPOSE_PROFILES. Raises ValueError for what is no Compose file.
+    """
+    unknown = [f"how {len(texts)} files are merged"] if len(texts) > 1 else []
+    merged: dict[str, Any] = {"services": {}, "networks": {}, "volumes": {}}
+    active: dict[str, None] = {}
+    try:
+        for text in texts:
+            content = yaml.safe_load(text) or {}
+            unknown += [f"`{key}`" for key in content if key not in _PLAIN_KEYS and not key.startswith("x-")]
+            for section in merged:
+                merged[section] |= content.get(section) or {}
+            for key, service in (content.get("services") or {}).items():
+                unknown += [f"`extends` of {key}"] if "extends" in service else []
+                blanks = {word for word in _DECISIVE if variables(json.dumps(service.get(word), default=str))}
+                unknown += [f"`{word}` of {key}" for word in sorted(blanks)]
+                plain = {word: value for word, value in service.items() if word not in blanks}
+                merged["services"][key] = plain
+                needed = set(plain.get("profiles") or ())
+                if not needed or "*" in profiles or needed & set(profiles.split(",")):
+                    active[key] = None
+        resolved = yaml.safe_dump({"name": name, **merged})
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError, RecursionError) as exc:
+        raise ValueError(f"it is no Compose file that can be read ({type(exc).__name__})") from exc
+    return project(resolved, "".join(f"{key} -\n" for key in active), name=name, version=""), tuple(unknown)
 
 
 def variables(raw: str) -> set[str]:
@@ -231,27 +324,36 @@ def _service(
     project_name: str,
     networks: Mapping[str, str],
     *,
-    digest: str,
+    modern: bool,
+    digests: tuple[str, ...],
     blank: set[str],
 ) -> ComposeService:
     image = item.get("image")
     deploy = item.get("deploy") or {}
-    replicas = deploy.get("replicas") if deploy.get("mode", "replicated") == "replicated" else None
+    # Compose 1 does not count the replicas of a global service.
+    is_counted = modern or deploy.get("mode", "replicated") == "replicated"
+    replicas = deploy.get("replicas") if is_counted else None
     mode = str(item.get("network_mode") or "")
-    needs = [str(name) for name in item.get("depends_on") or ()]
-    needs += [mode.partition(":")[2]] if mode.startswith("service:") else []
+    kinds = (str(item.get(key) or "").partition(":")[0] for key in ("network_mode", "pid", "ipc"))
     joined = () if mode else tuple(item.get("networks") or ("default",))
     return ComposeService(
         name=key,
         images=(str(image),) if image else (f"{project_name}-{key}", f"{project_name}_{key}"),
         built=item.get("build") is not None,
         replicas=int(item.get("scale", 1) if replicas is None else replicas),
-        needs=tuple(dict.fromkeys(needs)),
+        depends_on=_depends_on(item.get("depends_on") or ()),
+        shares_network_of=mode.partition(":")[2] if mode.startswith("service:") else "",
         networks=tuple(networks.get(name, f"{project_name}_{name}") for name in joined),
         labels=_labels(item.get("labels")),
-        digest=digest,
+        digests=digests,
+        has_digest=not (modern and (item.get("volumes_from") or "service" in kinds)),
         blank=tuple(sorted(blank)),
     )
+
+
+def _depends_on(given: Any) -> dict[str, str]:
+    rules = given if isinstance(given, Mapping) else {name: {} for name in given}
+    return {str(name): str(rule.get("condition") or "service_started") for name, rule in rules.items()}
 
 
 def _labels(given: Any) -> dict[str, str]:

@@ -16,7 +16,7 @@ from opskit.checks.container_assessment import (
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
 from opskit.facts.container import Container
-from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents
+from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents, was_told_to_end
 from opskit.facts.container_survey import read_container, read_containers, survey_containers
 from opskit.logs.following import Backoff
 from opskit.system.docker import Docker
@@ -264,9 +264,12 @@ class ContainerWatch:
 
     def _assessed(self, container: Container, at: float) -> AssessedContainer:
         now = datetime.fromtimestamp(max(at, self._wall() + self._ahead_s), UTC)
-        events = ContainerEvents(
-            now, [*self._before.events, *self._past], self._before.complete, self._before.own_repairs
-        )
+        before = self._before
+        were_ended = before.were_ended
+        if any(event.id == container.id for event in self._past):
+            was_told = was_told_to_end(container, self._past)
+            were_ended = frozenset({container.id} if was_told else ())
+        events = replace(before, now=now, events=[*before.events, *self._past], were_ended=were_ended)
         peers = {**self._peers, **{record.id: record for record in self._records.values()}}
         return AssessedContainer(
             container, assess_container(container, peers=peers, events=events, rules=self._rules, now=now)

@@ -13,7 +13,7 @@ from pathlib import Path
 from opskit.sandbox.stage import Stage
 from tests.bench.measure import Figure, process
 from tests.parts.command import environment
-from tests.parts.composed import aged
+from tests.parts.compose_stack import aged
 from tests.parts.docker import IMAGE, LABEL, Engine, engine
 
 RUNS, SERVICES = 7, 20

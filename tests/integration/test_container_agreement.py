@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.parts.composed import WAIT, Composed, aged, composed
+from tests.parts.compose_stack import aged
+from tests.parts.composed import WAIT, Composed, composed
 from tests.parts.docker import IMAGE, LABEL, Engine
 from tests.parts.verdicts import Commands
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.parts.composed import Composed, aged, composed
+from tests.parts.compose_stack import aged
+from tests.parts.composed import Composed, composed
 from tests.parts.docker import IMAGE, Engine
 from tests.parts.verdicts import Commands
 

@@ -1,163 +1,32 @@
 """Compose projects through the real healer, on a real daemon and a real docker-compose."""
 
-import asyncio
 import json
 import os
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from docker.models.containers import Container
 
 from opskit.facts.container_events import KEPT_EVENTS
 from opskit.recovery import pauses
-from opskit.recovery.command_runner import CommandRunner
-from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
-from opskit.recovery.step import RecoveryContext, Step
-from opskit.recovery.steps.compose_project import compose_projects
-from opskit.recovery.steps.docker_daemon import docker_daemon
-from opskit.recovery.steps.docker_network import docker_network
+from opskit.recovery.outcome import RepairResult
 from tests.parts.backup_faults import killed_at
 from tests.parts.command import environment, opskit
-from tests.parts.composed import aged
-from tests.parts.docker import IMAGE, LABEL, Engine
-from tests.parts.healing import Healing, configured, machine, outcome
-
-LIMIT_S = 30.0
-WAIT = "trap 'exit 143' TERM; while :; do sleep 1000 & wait $!; done"
-#: Nothing that happens within a test is recent any more.
-LONG_AGO = {"hands_off_s": 0.001}
-
-
-def steps(context: RecoveryContext) -> Sequence[Step]:
-    return [docker_daemon(context), docker_network(context), *compose_projects(context)]
-
-
-@dataclass
-class Stack:
-    """One Compose project in a folder of its own, and the healer of a machine that has no other."""
-
-    box: Engine
-    folder: Path
-    network: str | None = None
-    rules: dict[str, Any] = field(default_factory=dict)
-    env: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.folder.mkdir()
-        self.environ = machine(self.folder.parent / "home", {**self.box.environment, **self.env})
-        self.healing = Healing(self.folder.parent / "state", self.config(), self.environ)
-
-    @property
-    def file(self) -> Path:
-        return self.folder / "docker-compose.yml"
-
-    @property
-    def project(self) -> str:
-        return self.folder.name
-
-    def config(self, **rules: Any) -> Any:
-        stack = {"compose": {"app": [str(self.file)]}, "docker_network": self.network}
-        content = {"stack": stack, "recovery": {**self.rules, **rules}}
-        return configured(self.folder.parent / "config", content)
-
-    def write(self, services: dict[str, dict[str, Any]], *, fresh: bool = False, **top: Any) -> None:
-        """The Compose file; unless `fresh`, nobody has edited it."""
-        made = {}
-        for name, given in services.items():
-            labels = {LABEL: self.box.mark, **given.pop("labels", {})}
-            base = {
-                "image": IMAGE,
-                "command": ["sh", "-c", given.pop("script", WAIT).replace("$", "$$")],
-                "labels": labels,
-            }
-            made[name] = {**base, **({} if "networks" in given else {"network_mode": "none"}), **given}
-        self.file.write_text(yaml.safe_dump({"services": made, **top}, sort_keys=False))
-        if not fresh:
-            aged(self.file)
-
-    def compose(self, *arguments: str) -> None:
-        subprocess.run(
-            ["docker-compose", "-f", str(self.file), *arguments],
-            env={**self.environ, "COMPOSE_IGNORE_ORPHANS": "1"},
-            check=True,
-            capture_output=True,
-            timeout=LIMIT_S,
-        )
-
-    def docker(self, *arguments: str) -> None:
-        subprocess.run(
-            ["docker", *arguments], env=self.environ, check=True, capture_output=True, timeout=LIMIT_S
-        )
-
-    def containers(self, service: str) -> list[Container]:
-        wanted = [f"com.docker.compose.project={self.project}", f"com.docker.compose.service={service}"]
-        return self.box.client.containers.list(all=True, filters={"label": wanted})
-
-    def container(self, service: str) -> Container:
-        (found,) = self.containers(service)
-        found.reload()
-        return found
-
-    async def until(self, service: str, true: Any) -> Container:
-        """Wait for what the daemon tells of a container."""
-        async with asyncio.timeout(LIMIT_S):
-            while not true(found := self.container(service)):
-                await asyncio.sleep(0.02)
-        return found
-
-    async def heal(self, *, dry: bool = False, **rules: Any) -> RecoveryRun:
-        self.healing.config = self.config(**rules)
-        return await self.healing.run(steps, dry=dry)
-
-    async def healed(self, target: str, **rules: Any) -> Outcome:
-        return outcome(await self.heal(**rules), target)
-
-    @property
-    def commands(self) -> list[str]:
-        return [one.command.shown for one in self.healing.runner.ran]
+from tests.parts.compose_stack import LONG_AGO, WAIT, Stack, aged, cleaned, ended, health, steps
+from tests.parts.docker import Engine
+from tests.parts.healing import outcome
 
 
 @pytest.fixture
 def stack(box: Engine, tmp_path: Path) -> Iterator[Stack]:
-    if shutil.which("docker-compose") is None:
-        pytest.skip("there is no docker-compose: apt-get install docker-compose")
     made = Stack(box, tmp_path / box.name("p").replace("-", ""))
     with cleaned(made):
         yield made
-
-
-@contextmanager
-def cleaned(made: Stack) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        made.box.clean()
-        for network in made.box.client.networks.list(
-            filters={"label": f"com.docker.compose.project={made.project}"}
-        ):
-            network.remove()
-
-
-def ended(found: Container) -> bool:
-    return found.status == "exited"
-
-
-def running(found: Container) -> bool:
-    return found.status == "running"
-
-
-def health(word: str) -> Any:
-    return lambda found: (found.attrs["State"].get("Health") or {}).get("Status") == word
 
 
 CHECK = {"test": ["CMD", "test", "!", "-e", "/ill"], "interval": "100ms", "retries": 1, "timeout": "5s"}
@@ -692,49 +561,14 @@ async def test_a_backup_is_not_disturbed(stack: Stack):
     )
 
 
-#: `docker` with a `compose` of version 2: its configuration comes as JSON, its `up` knows `--pull`. What it
-#: is asked for is written down and done by docker-compose 1.
-COMPOSE_2 = """#!{python}
-import json, os, subprocess, sys
-import yaml
-arguments = sys.argv[1:]
-if arguments[:1] != ["compose"]:
-    os.execv({docker!r}, ["docker", *arguments])
-rest = arguments[1:]
-if rest == ["version"]:
-    print("Docker Compose version v2.27.0")
-elif rest[-2:] == ["version", "--short"]:
-    print("2.27.0")
-elif rest[-3:] == ["config", "--format", "json"]:
-    done = subprocess.run(["docker-compose", *rest[:-2]], capture_output=True, check=True)
-    content = yaml.safe_load(done.stdout)
-    content.pop("version")
-    print(json.dumps({{"name": os.path.basename(os.path.dirname(rest[1])), **content}}))
-else:
-    with open({log!r}, "a") as log:
-        log.write(" ".join(rest) + chr(10))
-    rest = [one for one in rest if one not in ("--pull", "never")]
-    os.execvp("docker-compose", ["docker-compose", *rest])
-"""
-
-
-async def test_compose_2_is_told_never_to_pull(stack: Stack, tmp_path: Path):
+async def test_compose_2_is_told_never_to_pull(box: Engine, tmp_path: Path):
     """With the plug-in its own forms are used: JSON is read, and `up` pulls nothing."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    log = tmp_path / "calls"
-    (tools / "docker").write_text(
-        COMPOSE_2.format(python=sys.executable, docker=shutil.which("docker"), log=str(log))
-    )
-    (tools / "docker").chmod(0o755)
-    stack.write({"web": {}, "db": {}})
-    stack.compose("up", "-d")
-    stack.environ["PATH"] = f"{tools}:{stack.environ['PATH']}"
-    stack.healing.runner = CommandRunner(stack.healing.folder, stack.environ)
-    stack.docker("kill", stack.container("web").name)
-    await stack.until("web", ended)
-    found = await stack.healed("compose:app")
-    assert found.result is RepairResult.REPAIRED, found
-    up = "up -d --no-recreate --no-build --pull never --no-deps web"
-    assert stack.commands == [f"docker compose -f {stack.file} {up}"]
-    assert f"-f {stack.file} {up}" in log.read_text().splitlines()
+    with cleaned(Stack(box, tmp_path / box.name("p"), version=2)) as stack:
+        stack.write({"web": {}, "db": {}})
+        stack.compose("up", "-d")
+        stack.docker("kill", stack.container("web").name)
+        await stack.until("web", ended)
+        found = await stack.healed("compose:app")
+        assert found.result is RepairResult.REPAIRED, found
+        up = "up -d --no-recreate --no-build --pull never --no-deps web"
+        assert stack.commands == [f"docker compose -f {stack.file} {up}"]

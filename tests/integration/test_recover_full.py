@@ -1,26 +1,36 @@
 """`opskit recover full` on a real daemon and a real docker-compose; version 2 by recorded answers."""
 
 import json
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from opskit.recovery.audit import last
 from opskit.system.lock import try_lock
 from tests.parts.composed import WAIT, Composed, composed
-from tests.parts.docker import IMAGE, Engine
+from tests.parts.docker import IMAGE, LABEL, Engine
 from tests.parts.terminal import OnTerminal
 
 BUILT = {"build": "./image", "command": ["sh", "-c", WAIT.replace("$", "$$")], "network_mode": "none"}
+PLAIN = {"command": BUILT["command"]}
 READY = {"test": ["CMD", "true"], "interval": "0.2s", "retries": 1}
 
 
 @pytest.fixture
 def app(box: Engine, tmp_path: Path) -> Iterator[Composed]:
     with composed(box, tmp_path) as made:
+        made.configuration()
+        yield made
+
+
+@pytest.fixture(params=[1, 2], ids=["compose-1", "compose-2"])
+def both(request: pytest.FixtureRequest, box: Engine, tmp_path: Path) -> Iterator[Composed]:
+    with composed(box, tmp_path, request.param) as made:
         made.configuration()
         yield made
 
@@ -45,28 +55,43 @@ def test_a_project_is_built_anew_and_comes_up_healthy(app: Composed):
     neighbour.reload()
     assert neighbour.status == "running"
     shown = [one["command"] for one in done.document["ran"]]
-    assert [command.split(" ")[3] for command in shown[:3]] == ["down", "build", "up"]
+    assert [command.split(" ")[3] for command in shown[:3]] == ["build", "down", "up"]
     events = [one["event"] for one in last(app.home / "state" / "opskit", 20)]
     assert events[-1] == "procedure_ended"
     assert events.count("command_begins") == len(shown)
 
 
-def test_a_failed_build_tells_what_is_down_and_the_way_back(app: Composed):
-    """The build breaks after the stack is down: exit 1, and the commands that bring the old one back do."""
-    app.write({"web": BUILT})
-    app.compose("up", "-d")
-    image = app.image("web")
-    (app.folder / "image" / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY no-such-file /\n")
-    done = app.opskit("recover", "full", "--yes", "--json")
+def test_a_failed_build_changes_nothing(both: Composed):
+    """The second of two builds breaks: exit 1, everything still runs, and no name has moved."""
+    both.write({"api": BUILT, "web": {**BUILT, "build": "./other", "depends_on": ["api"]}})
+    shutil.copytree(both.folder / "image", both.folder / "other")
+    both.compose("up", "-d")
+    before, images = both.ids(), [both.image("api"), both.image("web")]
+    (both.folder / "other" / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY no-such-file /\n")
+    done = both.opskit("recover", "full", "--yes", "--json")
     assert done.status == 1, done
     (finding,) = done.document["findings"]
     assert (finding["target"], finding["status"]) == ("build", "fail")
     assert "no-such-file" in finding["detail"]
-    assert "down now: web" in done.document["notes"][0]
-    assert f"docker tag {image.removeprefix('sha256:')[:12]}" in done.document["notes"][1]
-    assert app.image("web") == image
-    app.compose("up", "-d", "--no-build")
-    assert len(app.ids()) == 1
+    assert (both.ids(), [both.image("api"), both.image("web")]) == (before, images)
+    running = both.box.client.containers.list(filters={"label": f"com.docker.compose.project={both.project}"})
+    assert {one.id for one in running} == before
+
+
+def test_containers_of_other_files_are_kept_and_named(both: Composed):
+    """The same folder, so the same project name: what these files do not declare still runs."""
+    both.write({"web": {"build": "./image", **PLAIN}})
+    other = both.folder / "monitoring.yml"
+    services = {"grafana": {"image": IMAGE, **PLAIN, "labels": {LABEL: both.box.mark}}}
+    other.write_text(yaml.safe_dump({"version": "3.4", "services": services}))
+    both.compose("up", "-d")
+    both.compose("-f", str(other), "up", "-d", "grafana")
+    (grafana,) = both.box.client.containers.list(filters={"label": "com.docker.compose.service=grafana"})
+    done = both.opskit("recover", "full", "--yes", "--wait", "20s", "--json")
+    assert done.status == 0, done
+    assert grafana.name in " ".join(done.document["notes"])
+    grafana.reload()
+    assert grafana.status == "running"
 
 
 def test_a_service_that_does_not_stay_up_is_named_with_its_last_words(app: Composed):
@@ -90,8 +115,8 @@ def test_a_dry_run_shows_the_commands_and_changes_nothing(app: Composed):
     assert done.status == 0, done
     compose = f"docker-compose -f {app.file}"
     assert done.out.splitlines() == [
-        f"would run `{compose} down --remove-orphans`",
         f"would run `{compose} build --no-cache web`",
+        f"would run `{compose} down`",
         f"would run `{compose} up -d --no-build`",
         "app: 3 commands; nothing was changed",
     ]
@@ -199,7 +224,7 @@ def test_version_two_is_told_not_to_pull(app: Composed, tmp_path: Path):
     assert done.status == 0, done
     compose = f"docker compose -f {app.file}"
     assert done.out.splitlines()[:3] == [
-        f"would run `{compose} down --remove-orphans`",
         f"would run `{compose} build --no-cache web`",
+        f"would run `{compose} down`",
         f"would run `{compose} up -d --no-build --pull never`",
     ]

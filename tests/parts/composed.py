@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from uuid import uuid4
 import yaml
 
 from tests.parts.command import Result, opskit
+from tests.parts.compose_stack import install_compose_2
 from tests.parts.docker import IMAGE, LABEL, Engine
 
 LIMIT_S = 60.0
@@ -43,6 +43,7 @@ class Composed:
     box: Engine
     folder: Path
     home: Path
+    version: int = 1
 
     @property
     def file(self) -> Path:
@@ -70,8 +71,9 @@ class Composed:
         return path
 
     def compose(self, *arguments: str) -> str:
+        program = ["docker-compose"] if self.version == 1 else ["docker", "compose"]
         done = subprocess.run(
-            ["docker-compose", "-f", str(self.file), *arguments],
+            [*program, "-f", str(self.file), *arguments],
             env={"PATH": os.environ["PATH"], "HOME": str(self.home), **self.box.environment},
             check=True,
             capture_output=True,
@@ -93,7 +95,8 @@ class Composed:
 
     def image(self, service: str) -> str:
         """The id of the image that a service is built to."""
-        return str(self.box.client.images.get(f"{self.project}_{service}").id)
+        mark = "_" if self.version == 1 else "-"
+        return str(self.box.client.images.get(f"{self.project}{mark}{service}").id)
 
     def clean(self) -> None:
         self.box.clean()
@@ -111,16 +114,12 @@ class Composed:
 
 
 @contextmanager
-def composed(box: Engine, folder: Path) -> Iterator[Composed]:
+def composed(box: Engine, folder: Path, version: int = 1) -> Iterator[Composed]:
     """A project that leaves nothing behind; nobody has edited its `aged` files."""
-    made = Composed(box, folder / f"app{uuid4().hex[:8]}", folder / "home")
+    made = Composed(box, folder / f"app{uuid4().hex[:8]}", folder / "home", version)
     made.folder.mkdir()
     made.home.mkdir()
+    if version == 2:
+        install_compose_2(made.home)
     yield made
     made.clean()
-
-
-def aged(path: Path) -> None:
-    """As if nobody had edited it: its time lies far ahead, for that of its last change cannot be set back."""
-    far_ahead = time.time() + 3600
-    os.utime(path, (far_ahead, far_ahead))

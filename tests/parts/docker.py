@@ -123,13 +123,20 @@ class Engine:
 def engine() -> Iterator[Engine]:
     """The daemon that answers here, else one of our own; skips the test when neither can be had."""
     with contextlib.ExitStack() as parts:
-        host = _answering() or parts.enter_context(_own_daemon())
-        client = docker.DockerClient(base_url=host, timeout=30)
-        parts.callback(client.close)
-        made = Engine(host, client)
+        yield parts.enter_context(engine_of(_answering() or parts.enter_context(own_daemon()).host))
+
+
+@contextlib.contextmanager
+def engine_of(host: str) -> Iterator[Engine]:
+    """The daemon at an address, with the image of the tests."""
+    client = docker.DockerClient(base_url=host, timeout=30)
+    made = Engine(host, client)
+    try:
         made.build()
-        parts.callback(made.clean)
         yield made
+        made.clean()
+    finally:
+        client.close()
 
 
 @pytest.fixture(scope="session")
@@ -168,40 +175,60 @@ def _answers(host: str) -> bool:
             return False
 
 
-@contextlib.contextmanager
-def _own_daemon() -> Iterator[str]:
+@dataclass
+class Daemon:
     """A `dockerd` in a folder of its own, without a bridge or a firewall rule, ended by its pid."""
+
+    program: str
+    home: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self.home}/docker.sock"
+
+    def start(self) -> None:
+        with (self.home / "log").open("wb") as log:
+            command = [self.program, "--host", self.host, *_options(self.home)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        limit = time.monotonic() + START_S
+        while not _answers(self.host):
+            if self.process.poll() is not None or time.monotonic() > limit:
+                tail = (self.home / "log").read_text(errors="replace")[-1500:]
+                pytest.skip(f"dockerd does not start here:\n{tail}")
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """End it as a reboot does: its containers get SIGTERM first."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(START_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def own_daemon() -> Iterator[Daemon]:
+    """A daemon that no other test uses; skips the test where there can be none."""
     program = shutil.which("dockerd")
     if program is None:
         pytest.skip("no Docker daemon answers and there is no dockerd to start")
     if os.geteuid() != 0:
         pytest.skip("no Docker daemon answers, and only root can start dockerd")
     # A unix socket's path must be short.
-    home = Path(tempfile.mkdtemp(prefix="opskit-dockerd-"))
-    host = f"unix://{home}/docker.sock"
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, "--host", host, *_options(home)], stdout=log, stderr=log, start_new_session=True
-        )
+    daemon = Daemon(program, Path(tempfile.mkdtemp(prefix="opskit-dockerd-")))
     try:
-        limit = time.monotonic() + START_S
-        while not _answers(host):
-            if process.poll() is not None or time.monotonic() > limit:
-                tail = (home / "log").read_text(errors="replace")[-1500:]
-                pytest.skip(f"dockerd does not start here:\n{tail}")
-            time.sleep(POLL_S)
-        yield host
+        daemon.start()
+        yield daemon
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(START_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        daemon.stop()
         # The network namespace of containers without a network stays mounted when the daemon ends.
-        for left in (home / "exec" / "netns").glob("*"):
+        for left in (daemon.home / "exec" / "netns").glob("*"):
             subprocess.run(["umount", str(left)], check=False, capture_output=True)
-        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(daemon.home, ignore_errors=True)
 
 
 def _options(home: Path) -> Sequence[str]:

@@ -102,6 +102,8 @@ def another(labels: Mapping[str, str] | None = None, **more: Any) -> dict[str, A
 _LABELS = {"com.docker.compose.project": "p", "com.docker.compose.service": "web"}
 OWNER = "2" * 64
 SHARES = {"NetworkMode": f"container:{OWNER}"}
+THERE = "3" * 64
+NETWORKS = frozenset({THERE})
 MISSING = ((0, ""), (1, "/bin/sh: curl: not found"))
 
 
@@ -115,6 +117,14 @@ class ContainerCase:
     repair: ContainerRepair | None = None
     events: tuple[str, ...] | None = ()
     peer: dict[str, Any] | None = None
+    were_ended: bool = False
+
+
+def joined(network: str) -> dict[str, Any]:
+    """A container that was killed, in a network of that id."""
+    return inspected(
+        "exited", code=137, ended_s=900.0, NetworkSettings={"Networks": {"p_own": {"NetworkID": network}}}
+    )
 
 
 START, RESTART, RECREATE = ContainerRepair.START, ContainerRepair.RESTART, ContainerRepair.RECREATE
@@ -287,13 +297,28 @@ CASES = [
         peer=another(up_s=9.0),
     ),
     ContainerCase("owner of its network runs", inspected(host=SHARES, up_s=9.0), WELL, peer=another()),
+    ContainerCase("its network is there", joined(THERE), SICK, START),
+    ContainerCase("its network was removed", joined("4" * 64), SICK, RECREATE),
+    ContainerCase("it is of a swarm's network", joined("k" * 25), SICK, START),
+    ContainerCase(
+        "exited 0, ended by others", inspected("exited", ended_s=900.0), SICK, START, were_ended=True
+    ),
+    ContainerCase(
+        "exited 0, ended by others, awaited to complete",
+        inspected("exited", ended_s=900.0),
+        WELL,
+        peer=another(JOB),
+        were_ended=True,
+    ),
 ]
 
 
 def assessed(case: ContainerCase) -> AssessedContainer:
     one = container(case.document)
     peers = {each.id: each for each in (one, *([container(case.peer)] if case.peer else []))}
-    assessment = assess_container(one, peers=peers, events=past(case), rules=RULES, now=NOW)
+    assessment = assess_container(
+        one, peers=peers, events=past(case), rules=RULES, now=NOW, networks=NETWORKS
+    )
     return AssessedContainer(one, assessment)
 
 
@@ -303,7 +328,8 @@ def past(case: ContainerCase) -> ContainerEvents:
     events = [
         DockerEvent(at_ns + n, case.document["Id"], "p_web_1", action) for n, action in enumerate(actions)
     ]
-    return ContainerEvents(NOW, events, complete=case.events is not None)
+    were_ended = frozenset({case.document["Id"]} if case.were_ended else ())
+    return ContainerEvents(NOW, events, complete=case.events is not None, were_ended=were_ended)
 
 
 def verify(case: ContainerCase) -> tuple[str, Status]:
@@ -335,6 +361,7 @@ def recover(case: ContainerCase) -> tuple[str, set[Condition], list[str]]:
         now=NOW,
         rules=RULES,
         events=past(case),
+        networks=NETWORKS,
     )
     assessment = assess_project(facts)
     project, *others = assessment.findings
@@ -368,7 +395,8 @@ def test_six_commands_say_the_same_of_one_document(case: ContainerCase):
     assert told == case.condition
     means = {WAITING: {Condition.WAITING}, LEFT: {Condition.LEFT}, UNCHECKED: {Condition.UNKNOWN}}
     if case.condition is SICK:
-        assert conditions == ({Condition.BROKEN} if case.repair is not START else set())
+        # What is down is told with its project.
+        assert conditions == (set() if one.is_down else {Condition.BROKEN})
         assert start == (["web"] if case.repair is START else [])
     elif case.document["State"]["Status"] != "removing":
         assert conditions == means.get(case.condition, set())

@@ -1,8 +1,7 @@
 """Addresses that lead somewhere else than people think: 0.0.0.0, localhost, loopback."""
 
 import asyncio
-import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
 from opskit.checks.state import NodeState
@@ -10,7 +9,7 @@ from opskit.doctor.areas.ollama_host import PORTS_BY_SCHEME
 from opskit.doctor.cause import Cause
 from opskit.doctor.evidence import Evidence, ExaminedContainer
 from opskit.doctor.target import ExaminationTarget
-from opskit.facts.environment import UrlParts
+from opskit.facts.environment import HOST_NAMES, UrlParts, addresses_in, is_loopback_name
 from opskit.facts.machine import read_addresses, read_host_port
 from opskit.facts.port_owner import read_port
 from opskit.result import Status
@@ -18,10 +17,17 @@ from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 
 _BIND = ("0.0.0.0", "::")  # noqa: S104 - recognised, not bound
-#: Names by which containers reach the machine that they run on.
-_HOST_NAMES = ("host.docker.internal", "gateway.docker.internal", "host.containers.internal", "172.17.0.1")
-#: What a server binds to, and no client dials.
+_EXTRA_HOSTS = f'`extra_hosts: ["{HOST_NAMES[0]}:host-gateway"]`'
+#: What a server binds to, and no client dials: variables, and options of a command.
 _SERVER_SIDE = ("OLLAMA_HOST",)
+_BINDS = ("LISTEN", "BIND", "_LISTEN_ADDRESS", "_LISTEN_ADDR", "_BIND_ADDRESS", "_BIND_ADDR")
+_BIND_OPTIONS = ("--host", "--listen", "--bind", "-b", "--address", "--addr", "--listen-address")
+_LISTEN = (
+    "let it listen for Docker's bridge too, behind a firewall: `OLLAMA_HOST=0.0.0.0` where Ollama is "
+    "started, `--host 0.0.0.0` for mlx_lm.server"
+)
+_PUBLISH = "publish the port for Docker's bridge too, behind a firewall: without 127.0.0.1 in `ports`"
+_COMMAND = "the command"
 #: What the stack's containers call each other by (SPEC B7, D7).
 _CLIENT_SIDE = ("OLLAMA_API_URL", "OLLAMA_BASE_URL", "MLX_API_URL", "VICTORIA_URL", "VERONICA_URL")
 
@@ -33,7 +39,7 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
 
 async def _localhost(name: str, context: CheckContext) -> Observation:
     addresses = await context.survey.get(read_addresses, name)
-    is_here = bool(addresses) and all(map(_is_loopback, addresses))
+    is_here = bool(addresses) and all(map(is_loopback_name, addresses))
     problem = "" if is_here else f"{name} leads to {', '.join(addresses) or 'nothing'}"
     return Observation({"addresses": addresses}, f"{name} is {', '.join(addresses)}", problem=problem)
 
@@ -70,6 +76,8 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
     for container in evidence.containers:
         yield from _localhost_inside(container, evidence)
         yield from _loopback_only(container, evidence)
+        yield from _unknown_host(container, evidence)
+    yield from _published_elsewhere(evidence)
     if evidence.target.in_docker:
         yield from _localhost_of_ours(evidence)
 
@@ -107,24 +115,110 @@ def _dialled(container: ExaminedContainer) -> list[tuple[str, UrlParts]]:
     return [(name, url) for name, url in urls if name not in _SERVER_SIDE]
 
 
+def _addresses(examined: ExaminedContainer) -> Iterator[tuple[str, UrlParts]]:
+    """Return all that a container may dial, by its variable or as part of its command.
+
+    What a server binds to, and what it listens on itself, is none of it.
+    """
+    container = examined.container
+    own = {port.host_port for port in container.bindings}
+    own |= {int(port.inside.partition("/")[0]) for port in (*container.bindings, *container.ports)}
+    groups = [
+        (name, addresses)
+        for name, addresses in sorted(examined.environment.addresses.items())
+        if name not in _SERVER_SIDE and not name.endswith(_BINDS)
+    ]
+    groups.append((_COMMAND, addresses_in(" ".join(_without_binds(container.arguments)))))
+    for name, addresses in groups:
+        yield from ((name, address) for address in addresses if address.port not in own)
+
+
+def _without_binds(arguments: Iterable[str]) -> Iterator[str]:
+    """Return the words of a command without the values of options that say where it listens."""
+    option = ""
+    for word in " ".join(arguments).split():
+        name, _, value = word.partition("=")
+        option = name if value else option
+        if not option.endswith(_BIND_OPTIONS):
+            yield word
+        option = word
+
+
 def _localhost_inside(examined: ExaminedContainer, evidence: Evidence) -> Iterator[Cause]:
     """Inside a container localhost is the container, unless it shares the network of another or the host."""
     container = examined.container
     if container.network_mode == "host" or container.network_mode.startswith("container:"):
         return
-    published = {port.host_port for port in container.bindings}
-    for name, url in _dialled(examined):
+    named: set[str] = set()
+    for name, url in _addresses(examined):
         is_of_stack = name in _CLIENT_SIDE or url.port in evidence.target.ports
-        if is_of_stack and url.port not in published and _is_loopback(url.host):
-            right = f"{url.scheme}://host.docker.internal:{url.port}"
+        if is_of_stack and is_loopback_name(url.host) and name not in named:
+            named.add(name)
+            right = UrlParts(url.scheme, HOST_NAMES[0], url.port).text
+            held = f"{url.text} in its command" if name == _COMMAND else f"{name}={url.text}"
             yield Cause(
                 id="localhost-in-container",
                 target=f"{container.name} {name}",
                 title=f"{name} of container {container.name} leads back into the container",
-                evidence=(f"{name}={url.text}, and there localhost is the container itself",),
-                remedy=f"set {name}={right} in its Compose file (on Linux with "
-                '`extra_hosts: ["host.docker.internal:host-gateway"]`), then `docker compose up -d`',
+                evidence=(f"{held}, and there localhost is the container itself",),
+                remedy=f"write {right} in its place in its Compose file (on Linux with "
+                f"{_EXTRA_HOSTS}), then `docker compose up -d`",
                 code="CONFIG_003",
+            )
+
+
+def _unknown_host(examined: ExaminedContainer, evidence: Evidence) -> Iterator[Cause]:
+    """Docker on Linux gives a container no name for its host, unless `extra_hosts` does."""
+    container, docker = examined.container, evidence.docker
+    if docker is None or "linux" not in evidence.target.platform or docker.is_desktop:
+        return
+    if container.network_mode in ("host", "none") or container.network_mode.startswith("container:"):
+        return
+    given = {entry.partition(":")[0].partition("=")[0] for entry in container.extra_hosts}
+    for name, url in _addresses(examined):
+        if url.host in HOST_NAMES[:2] and url.host not in given and url.port in evidence.target.ports:
+            yield Cause(
+                id="host-name-unknown",
+                target=container.name,
+                title=f"container {container.name} does not know the name {url.host}",
+                evidence=(
+                    f"{name} leads to {url.text}",
+                    "Docker on Linux gives that name only to containers with `extra_hosts`",
+                ),
+                remedy=f"give its service {_EXTRA_HOSTS.replace(HOST_NAMES[0], url.host)} in its Compose "
+                "file, then `docker compose up -d`",
+                code="COMM_002",
+            )
+            return
+
+
+def _published_elsewhere(evidence: Evidence) -> Iterator[Cause]:
+    """A port that is published on one address answers at no other."""
+    states = {probe.config.name: probe.state for probe in evidence.nodes}
+    states |= {probe.config.name: probe.state for probe in evidence.agents}
+    for member in evidence.target.members:
+        host, port = endpoint(member.url)
+        if states.get(member.name) is not NodeState.REFUSED:
+            continue
+        for examined in evidence.containers:
+            published = [binding for binding in examined.container.ports if binding.host_port == port]
+            addresses = sorted({binding.host_ip for binding in published})
+            if not addresses or {"", host, *_BIND} & set(addresses) or not examined.container.running:
+                continue
+            if is_loopback_name(host) and any(map(is_loopback_name, addresses)):
+                continue
+            yield Cause(
+                id="port-published-elsewhere",
+                target=member.name,
+                title=f"port {port} of {member.name} is published on {', '.join(addresses)} only",
+                evidence=(
+                    f"{member.url} refuses connections",
+                    f"container {examined.name} publishes it on {', '.join(addresses)}",
+                ),
+                remedy=f'publish it on all addresses (`ports: ["{port}:..."]`), or set the address of '
+                f"{member.name} to http://{addresses[0]}:{port}",
+                claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
+                code="COMM_002",
             )
 
 
@@ -167,23 +261,13 @@ def _loopback_only(examined: ExaminedContainer, evidence: Evidence) -> Iterator[
         return
     for name, url in _dialled(examined):
         owners = evidence.ports.get(url.port or 0, ())
-        if url.host in _HOST_NAMES and owners and all(_is_loopback(owner.address) for owner in owners):
+        if url.host in HOST_NAMES and owners and all(is_loopback_name(owner.address) for owner in owners):
             addresses = ", ".join(sorted({owner.address for owner in owners}))
             yield Cause(
                 id="loopback-only",
                 target=f"{examined.name} {name}",
                 title=f"container {examined.name} cannot reach port {url.port}: it is on loopback only",
                 evidence=(f"{name}={url.text}", f"{owners[0].words} listens on {addresses}"),
-                remedy="let it listen for Docker's bridge too, behind a firewall: `OLLAMA_HOST=0.0.0.0` "
-                "where Ollama is started, `--host 0.0.0.0` for mlx_lm.server",
+                remedy=_LISTEN if owners[0].container is None else _PUBLISH,
                 code="COMM_002",
             )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False

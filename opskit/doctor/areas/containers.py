@@ -31,7 +31,8 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
 async def _containers(target: ExaminationTarget, context: CheckContext) -> Observation:
     del target
     stack = await context.survey.get(read_stack_containers)
-    return Observation({}, f"{counted(len(stack.survey.containers), 'container')} of the stack", state="ok")
+    count = len(stack.named | stack.clients)
+    return Observation({}, f"{counted(count, 'container')} of the stack", state="ok")
 
 
 async def _well(target: ExaminationTarget, context: CheckContext) -> Observation:
@@ -203,6 +204,8 @@ def _missing_services(evidence: Evidence) -> Iterator[Cause]:
         services = {
             examined.container.service for examined in evidence.containers if examined.project == project.name
         }
+        if project.unknown:
+            continue
         if project.services and not services:
             yield Cause(
                 id="container-missing",

@@ -165,12 +165,16 @@ def _why(daemon: DockerDaemon, evidence: Evidence) -> tuple[str, str, str, Fix |
 
 def _of_project(project: ComposeFacts, evidence: Evidence) -> Iterator[Cause]:
     claims = frozenset({f"compose {project.name}"})
-    files = [str(path) for path in project.files]
+    files, unknown = [str(path) for path in project.files], project.unknown
+    newer = "; Compose 2 may accept what version 1 does not know" if project.version.startswith("1.") else ""
     if project.has_no_program:
         yield Cause(
             id="compose-missing",
             title="there is no Docker Compose",
-            evidence=("neither `docker compose` nor `docker-compose` is on PATH",),
+            evidence=(
+                "neither `docker compose` nor `docker-compose` is on PATH",
+                *((f"only it knows of {listing(files)}: {listing(unknown)}",) if unknown else ()),
+            ),
             remedy="install the plug-in: `apt-get install docker-compose-plugin`, or Docker Desktop",
             claims=claims,
             code="HOST_001",
@@ -182,7 +186,7 @@ def _of_project(project: ComposeFacts, evidence: Evidence) -> Iterator[Cause]:
             target=project.name,
             title=f"the Compose files of {project.name} cannot be used",
             evidence=(project.problem,),
-            remedy=f"correct {listing(files)}" + (f"; `{command}` checks it" if command else ""),
+            remedy=f"correct {listing(files)}" + (f"; `{command}` checks it" if command else "") + newer,
             claims=claims,
             because=evidence.half_restored(project.files),
             code="CONFIG_001",

@@ -298,6 +298,7 @@ def _down(base: Cause, member: Member) -> Cause:
         title=f"{member.name} is down",
         because=(
             key_of("localhost-in-container", member.name),
+            key_of("port-published-elsewhere", member.name),
             key_of("oom-killed", member.name),
             *base.because,
         ),

@@ -21,20 +21,19 @@ from opskit.checks.container_assessment import (
     ContainerState,
 )
 from opskit.checks.restore_assessment import assess_interrupted_restore
-from opskit.facts.compose_project import compose_files
+from opskit.facts.compose_project import Sources, compose_files
 from opskit.facts.container import Container
-from opskit.facts.container_events import read_container_events
+from opskit.facts.container_events import ContainerEvents, read_container_events
 from opskit.facts.container_log import read_container_log
-from opskit.facts.container_survey import read_compose_containers, read_container
+from opskit.facts.container_survey import read_compose_containers, read_container, read_network_ids
 from opskit.recovery import hands_off, pauses
-from opskit.recovery.compose_projects import Sources, UnusableProject, configured, read_project
+from opskit.recovery.compose_projects import UnusableProject, configured, read_project
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.project_state import (
     ProjectAssessment,
     ProjectFacts,
     assess_project,
-    is_drifted,
 )
 from opskit.system.compose import Project
 
@@ -81,6 +80,8 @@ class _ComposeStep:
                 TargetFinding(self.name, Condition.BROKEN, "name taken", cause, (self.key,), remedy=remedy)
             ]
         facts = self._facts(sources, project, containers)
+        if not all(container.running for container in containers):
+            facts = await self._with_past(facts)
         if not facts.is_well():
             facts = await self._in_trouble(facts, sources)
         assessment = assess_project(facts)
@@ -109,10 +110,15 @@ class _ComposeStep:
         if not start:
             return finding
         work = await configured(self.context, self.key)
-        scale = [f"--scale={name}={count}" for name, count in start.items() if count is not None]
-        switches = ("--no-recreate", *work.no_new_images, "--no-deps", *scale)
+        again = [name for name in start if name in assessment.recreate]
+        plain = [name for name in start if name not in assessment.recreate]
+        commands: list[Command] = []
+        for switch, names in (("--force-recreate", again), ("--no-recreate", plain)):
+            scale = [f"--scale={name}={start[name]}" for name in names if start[name] is not None]
+            switches = (switch, *work.no_new_images, "--no-deps", *scale)
+            commands += [work.command("up", "-d", *switches, *names, timeout_s=_UP_S)] if names else []
         repair = Repair(
-            (work.command("up", "-d", *switches, *start, timeout_s=_UP_S),),
+            tuple(commands),
             finding.cause,
             work.command("stop", *start, timeout_s=_UP_S).shown,
             evidence=partial(self._ends, project.name, start),
@@ -156,16 +162,16 @@ class _ComposeStep:
         Never where that would deploy other settings, or where the other does not run yet.
         """
         try:
-            _, project = await read_project(self.context, self.key)
+            sources, project = await read_project(self.context, self.key)
         except UnusableProject:
             return None
         service = project.services.get(container.service or "")
-        if service is None or is_drifted(project, container) or container.compose_version != project.version:
-            return None
         containers = await self._containers(project.name)
+        if service is None or not self._facts(sources, project, containers).may_recreate(container):
+            return None
         running = {other.service for other in containers if other.running}
         siblings = [other for other in containers if other.service == container.service]
-        if not set(service.needs) <= running or len(siblings) != 1:
+        if not {service.shares_network_of} - {""} <= running or len(siblings) != 1:
             return None
         work = await configured(self.context, self.key)
         switches = ("--force-recreate", *work.no_new_images, "--no-deps")
@@ -189,23 +195,32 @@ class _ComposeStep:
             containers=containers,
             now=datetime.fromtimestamp(self.context.clock(), UTC),
             rules=ContainerRules(rules.startup_grace_s, rules.hands_off_s, f"{program} {files}"),
+            changed_s=max(sources.edits.values()),
             remembered=frozenset(self.context.memory.targets),
         )
+
+    async def _with_past(self, facts: ProjectFacts) -> ProjectFacts:
+        """Add what Docker remembers, and which networks there are, unless that is known."""
+        context = self.context
+        if facts.events is not None:
+            return facts
+        events, networks = await asyncio.gather(
+            read_container_events(
+                context.docker,
+                facts.containers,
+                back_s=context.config.recovery.hands_off_s,
+                own_repairs=hands_off.own_repairs(context),
+                clock_s=context.clock(),
+            ),
+            read_network_ids(context.docker),
+        )
+        return replace(facts, now=events.now, events=events, networks=networks)
 
     async def _in_trouble(self, facts: ProjectFacts, sources: Sources) -> ProjectFacts:
         """Add everything that decides whether the project may be touched."""
         context, rules, services = self.context, self.context.config.recovery, facts.project.services
-        events, busy = await asyncio.gather(
-            read_container_events(
-                context.docker,
-                facts.containers,
-                back_s=rules.hands_off_s,
-                own_repairs=hands_off.own_repairs(context),
-                clock_s=context.clock(),
-            ),
-            self._busy(sources),
-        )
-        facts = replace(facts, now=events.now, events=events, busy=busy)
+        facts, busy = await asyncio.gather(self._with_past(facts), self._busy(sources))
+        facts, events = replace(facts, busy=busy), facts.events or ContainerEvents(facts.now)
         down = facts.down()
         # A whole project that is not there may have been taken down; one of several containers is missed.
         created = {} if facts.containers else down

@@ -154,6 +154,8 @@ class _Decision:
         if state in (ContainerState.LOOPING, ContainerState.DEAD):
             why = f"container {name}: {assessment.detail}"
             return self._finding(Condition.BROKEN, why, state=state.value, remedy=assessment.remedy)
+        if state is ContainerState.ORPHANED:
+            return self._by_hand(assessment.remedy, f"container {name}: {assessment.detail}")
         young = container.running and assessment.age_s is not None and assessment.age_s < self._grace_s
         if state in (ContainerState.STARTING, ContainerState.REMOVING) or young:
             reason = assessment.detail or f"it was started {assessment.age_s:.0f} s ago"

@@ -1,7 +1,7 @@
 """What is found of a Compose project: what it declares against the containers that are there. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from opskit.facts.container import Container, action_of
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import ContainerSurvey
 from opskit.recovery.step import Condition, TargetFinding
-from opskit.system.compose import Project
+from opskit.system.compose import Project, plain_version
 from opskit.text import counted
 
 
@@ -29,6 +29,7 @@ class ProjectFacts:
     touched, `missed` why nothing is created. `imageless` are services whose image is not on this machine,
     `netless` those that need a network which is not there and which Compose does not make,
     `paused` those that a person paused. `remembered` are targets that recovery has repaired before.
+    `networks` are the ids of those that there are. The files were changed last at `changed_s` (epoch).
     """
 
     key: str
@@ -36,7 +37,9 @@ class ProjectFacts:
     containers: Sequence[Container]
     now: datetime
     rules: ContainerRules
+    changed_s: float = float("inf")
     events: ContainerEvents | None = None
+    networks: frozenset[str] | None = None
     busy: str | None = None
     missed: str | None = None
     imageless: frozenset[str] = frozenset()
@@ -57,19 +60,33 @@ class ProjectFacts:
         return [container for container in self.containers if container.service == service]
 
     def assessed_containers(self) -> list[AssessedContainer]:
-        """Assess each container."""
-        peers = {container.id: container for container in self.containers}
-        containers = tuple(self.containers)
-        survey = ContainerSurvey(containers=containers, peers=peers, now=self.now, events=self.events)
+        """Assess each container, by what its file says of its needs: a label may lack them."""
+        needs = {name: service.depends_on for name, service in self.project.services.items()}
+        containers = tuple(
+            replace(
+                container,
+                depends_on={**container.depends_on, **needs.get(container.service or "", {})},
+                wanted=container.service in self.project.wanted,
+            )
+            for container in self.containers
+        )
+        survey = ContainerSurvey(
+            containers=containers,
+            peers={container.id: container for container in containers},
+            now=self.now,
+            events=self.events,
+            networks=self.networks,
+        )
         return assessed(survey, self.rules)
 
     def down(self) -> dict[str, str]:
         """Return the services that `up` would start, and what is wrong with each."""
         containers = self.assessed_containers()
         down: dict[str, str] = {}
-        for name, service in self.project.services.items():
+        for name in self.project.wanted:
+            service = self.project.services[name]
             own = [entry for entry in containers if entry.container.service == name]
-            words = [entry.assessment.detail for entry in own if entry.state is ContainerState.DOWN]
+            words = [entry.assessment.detail for entry in own if entry.is_down]
             lacking = service.replicas - len(own)
             if lacking > 0:
                 count = f"lacks {lacking} of its {service.replicas} containers"
@@ -79,17 +96,19 @@ class ProjectFacts:
         return down
 
     def is_well(self) -> bool:
-        """Tell whether Docker's past need not be asked. What ended well, somebody may have stopped."""
-        containers = self.assessed_containers()
+        """Tell whether nothing is to be repaired, and no more need be known."""
         usual = (ContainerCondition.WELL, ContainerCondition.WAITING)
-        if self.down() or any(entry.condition not in usual for entry in containers):
-            return False
-        ended = [entry.container for entry in containers if entry.state is ContainerState.ENDED]
-        return not any(
-            container.finished is not None
-            and (self.now - container.finished).total_seconds() < self.rules.hands_off_s
-            for container in ended
-        )
+        return not self.down() and all(entry.condition in usual for entry in self.assessed_containers())
+
+    def may_recreate(self, container: Container) -> bool:
+        """Tell whether a new container in its place would be made of the same settings.
+
+        Where that cannot be told by Compose's digest, the files must be older than the container.
+        """
+        drifted = is_drifted(self.project, container)
+        if drifted is not None:
+            return not drifted
+        return container.created is not None and self.changed_s < container.created.timestamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +116,14 @@ class ProjectAssessment:
     """The findings of one project.
 
     `start` are the services that are to be started, with the number of their containers where a person runs
-    more than the files say: `up` would end the rest. `containers` are those of which there is something to
-    say, `services` those without a container that a person paused.
+    more than the files say: `up` would end the rest. Those of `recreate` among them get new containers.
+    `containers` are those of which there is something to say, `services` those without a container that a
+    person paused.
     """
 
     project: TargetFinding
     start: Mapping[str, int | None]
+    recreate: frozenset[str]
     containers: Sequence[tuple[AssessedContainer, TargetFinding]]
     services: Sequence[TargetFinding]
 
@@ -125,7 +146,8 @@ def assess_project(facts: ProjectFacts) -> ProjectAssessment:
         for name in sorted(facts.paused & judgement.down.keys())
         if not facts.of(name)
     ]
-    return ProjectAssessment(judgement.project(), judgement.start, containers, services)
+    recreate = frozenset(judgement.recreate & judgement.start.keys())
+    return ProjectAssessment(judgement.project(), judgement.start, recreate, containers, services)
 
 
 @dataclass(slots=True)
@@ -141,6 +163,7 @@ class _Judgement:
     start: dict[str, int | None] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    recreate: set[str] = field(default_factory=set)
     remedies: list[str] = field(default_factory=list)
 
     def sort(self) -> None:
@@ -154,20 +177,22 @@ class _Judgement:
 
     def _sort_service(self, name: str, removed: str | None) -> None:
         facts, service, containers = self.facts, self.facts.project.services[name], self.facts.of(name)
-        lacking = len(containers) < service.replicas
+        orphans = [entry.container for entry in self._down(name) if entry.state is ContainerState.ORPHANED]
+        made = len(containers) < service.replicas or orphans
+        by_hand = f"`{facts.command} up -d {'--force-recreate ' if orphans else ''}--no-deps {name}`"
         actions = {container.action for container in containers} or {action_of(service.labels)}
         if facts.busy is not None:
             self.left[name] = facts.busy
         elif stopped := self._stopped_by_hand(name):
             self.left[name] = stopped
-        elif lacking and (why := removed or facts.missed) is not None:
+        elif len(containers) < service.replicas and (why := removed or facts.missed) is not None:
             self.left[name] = why
         elif not actions <= {"restart", "notify"}:
             labels = " and ".join(f"`opskit.action={action}`" for action in sorted(actions))
             self.left[name] = f"its label says {labels}"
         elif "notify" in actions:
             self.refused[name] = "its label says that a person is to be told"
-            self.remedies.append(f"`{facts.command} up -d --no-deps {name}`")
+            self.remedies.append(by_hand)
         elif name in facts.paused:
             self.left[name] = "it is paused"
         elif name in facts.imageless:
@@ -176,20 +201,30 @@ class _Judgement:
         elif name in facts.netless:
             self.refused[name] = f"there is no network {facts.netless[name]}"
             self.remedies.append(f"`docker network create {facts.netless[name]}`")
-        elif lacking and service.blank:
+        elif made and service.blank:
             self.refused[name] = f"it would be made with nothing in {', '.join(service.blank)}"
             self.remedies.append(f"set {', '.join(service.blank)} in `.env` beside the Compose file")
+        elif orphans and not all(map(facts.may_recreate, orphans)):
+            self.refused[name] = "it would be made of other settings than it was, or nobody can tell"
+            self.remedies.append(by_hand)
+        elif orphans and any(container.running for container in containers):
+            self.refused[name] = "others of its containers run, which would be made again too"
+            self.remedies.append(by_hand)
         else:
+            self.recreate |= {name} if orphans else set()
             self.start[name] = len(containers) if len(containers) > service.replicas else None
 
     def _stopped_by_hand(self, service: str) -> str:
         """Return why people are behind the end of a service, empty when they are not."""
-        reasons = (
-            entry.assessment.left
+        return next(filter(None, (entry.assessment.left for entry in self._down(service))), "")
+
+    def _down(self, service: str) -> list[AssessedContainer]:
+        """Return the containers of a service that are to be started."""
+        return [
+            entry
             for entry in self.assessed_containers
-            if entry.container.service == service and entry.state is ContainerState.DOWN
-        )
-        return next(filter(None, reasons), "")
+            if entry.container.service == service and entry.is_down
+        ]
 
     def _leave_dependants(self) -> None:
         """Leave what needs a service that is not started: it would only fail, or start that too."""
@@ -209,7 +244,7 @@ class _Judgement:
         facts, project, down = self.facts, self.facts.project, self.down
         evidence: dict[str, Any] = {
             "project": project.name,
-            "services": len(project.services),
+            "services": len(project.wanted),
             "containers": {entry.container.name: entry.condition.value for entry in self.assessed_containers},
         }
         remedy = None
@@ -225,7 +260,11 @@ class _Judgement:
             scale = {name: count for name, count in self.start.items() if count is not None}
             evidence |= {"start": list(self.start), "scale": scale}
             remedy = "; ".join(dict.fromkeys(self.remedies))
-            remedy = remedy or f"`{facts.command} up -d {' '.join(self.start)}`"
+            again = sorted(self.recreate & self.start.keys())
+            commands = [f"up -d --force-recreate --no-deps {' '.join(again)}"] if again else []
+            plain = [name for name in self.start if name not in again]
+            commands += [f"up -d {' '.join(plain)}"] if plain else []
+            remedy = remedy or ", then ".join(f"`{facts.command} {command}`" for command in commands)
         elif bare:
             condition, state = Condition.LEFT, "down"
             words = [f"{name} {down[name]}: {why}" for name, why in bare.items()]
@@ -234,9 +273,14 @@ class _Judgement:
             condition, state = Condition.WAITING, "starting"
             words = [f"{entry.container.name}: {entry.assessment.detail}" for entry in starting]
         else:
+            running = sum(container.running for container in facts.containers)
+            wanted = project.wanted
+            words = [f"{counted(running, 'container')} of {counted(len(wanted), 'service')} run"]
+            words += self._ended()
             condition, state = Condition.HEALTHY, "ok"
-            running = counted(sum(container.running for container in facts.containers), "container")
-            words = [f"{running} of {counted(len(project.services), 'service')} run"]
+            if wanted and not running:
+                condition, state = Condition.LEFT, "down"
+                remedy = f"`{facts.command} up -d` starts it now"
         cause = "; ".join([*words, *self._notes()])
         names = (facts.key, project.name)
         return TargetFinding(facts.target, condition, state, cause, names, evidence, remedy)
@@ -253,7 +297,7 @@ class _Judgement:
                 condition = Condition.WAITING
             case ContainerState.PAUSED | ContainerState.ENDED:
                 condition, why = Condition.LEFT, assessment.left
-            case ContainerState.DOWN if service not in facts.paused:
+            case _ if entry.is_down and service not in facts.paused:
                 if service not in self.left:
                     return None
                 condition, why = Condition.LEFT, self.left[service]
@@ -291,6 +335,25 @@ class _Judgement:
             return f"{owner} is left alone: {self.left[owner]}"
         return entry.assessment.left
 
+    def _ended(self) -> list[str]:
+        """Say of what ended well by itself that it is not started again, unless others awaited its end."""
+        services = self.facts.project.services
+        awaited = {need for service in services.values() for need in service.depends_on}
+        ended = sorted(
+            {
+                entry.container.service or ""
+                for entry in self.assessed_containers
+                if entry.state is ContainerState.ENDED
+                and entry.container.wanted
+                and not entry.assessment.left
+            }
+            - awaited
+        )
+        if not ended:
+            return []
+        words = f"{', '.join(ended)} ended with exit code 0, as a job does, and is not started again"
+        return [f"{words} (`{self.facts.command} up -d {' '.join(ended)}` does)"]
+
     def _notes(self) -> list[str]:
         """Return what is told and never acted on."""
         facts, notes = self.facts, []
@@ -318,12 +381,15 @@ class _Judgement:
         return notes
 
 
-def is_drifted(project: Project, container: Container) -> bool:
-    """Tell whether a container was made of other settings than the files hold now.
+def is_drifted(project: Project, container: Container) -> bool | None:
+    """Tell whether a container was made of other settings than the files hold now; None where nobody can.
 
     Versions of Compose digest differently: only a container of the same version can be compared.
     """
     service = project.services.get(container.service or "")
-    if service is None or container.compose_version != project.version:
+    if service is None or not service.digests or container.config_hash is None:
+        return None
+    if container.config_hash in service.digests:
         return False
-    return None not in (container.config_hash, service.digest) and container.config_hash != service.digest
+    is_same_version = plain_version(container.compose_version or "") == project.version
+    return True if is_same_version and service.has_digest else None

@@ -19,8 +19,7 @@ from opskit.diagnose.container import (
     readable,
     use_of,
 )
-from opskit.diagnose.containers import missing, of_stack
-from opskit.diagnose.stack_files import ProjectSources
+from opskit.diagnose.containers import missing
 from opskit.facts.container import container
 from opskit.system.docker_records import ListedContainer
 
@@ -125,20 +124,9 @@ def test_a_line_is_always_printable(raw: bytes):
     assert all(char.isprintable() or char == "\t" for char in readable(raw))
 
 
-def one(name: str, project: str | None = None) -> ListedContainer:
-    labels = {"com.docker.compose.project": project} if project else {}
-    return ListedContainer(name, name, "x", "running", labels)
-
-
-def test_the_stack_is_its_projects_and_names_and_what_shares_a_project():
-    """Project names are compared as Compose writes them; without any of them all are shown."""
-    there = [one("a", "knowledge-os"), one("b", "web"), one("c", "web"), one("d")]
-    projects = [ProjectSources("Knowledge OS-".replace(" OS-", "-OS"), ())]
-    assert [c.name for c in of_stack(there, projects, {"x": ("b",)})] == ["a", "b", "c"]
-    assert [c.name for c in of_stack(there, [], {"x": ("nobody",)})] == ["a", "b", "c", "d"]
-
-
 def test_only_a_person_can_miss_a_container():
     """The names that opskit itself supposes are no promise."""
     assert missing([], StackConfig()) == []
-    assert missing([one("a")], StackConfig(containers={"v": ("a", "b")})) == ["b"]
+    assert missing(
+        [ListedContainer("a", "a", "x", "running")], StackConfig(containers={"v": ("a", "b")})
+    ) == ["b"]

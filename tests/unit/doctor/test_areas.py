@@ -109,7 +109,11 @@ def test_docker_that_was_left_out_is_no_cause():
 )
 def test_a_server_on_loopback_that_a_container_looks_for(addresses, platform, network, desktop, wanted):
     """Only on Linux, and only where every listener is on loopback, a container cannot reach it."""
-    one = container(variables={"OLLAMA_API_URL": "http://host.docker.internal:11434"}, network_mode=network)
+    one = container(
+        variables={"OLLAMA_API_URL": "http://host.docker.internal:11434"},
+        network_mode=network,
+        extra_hosts=("host.docker.internal:host-gateway",),
+    )
     evidence = well(
         platform=platform,
         containers=(one,),
@@ -131,12 +135,50 @@ def test_a_server_on_loopback_that_a_container_looks_for(addresses, platform, ne
         ({"OLLAMA_API_URL": "http://ollama:11434"}, {}, False),
         ({"OLLAMA_API_URL": "http://localhost:11434"}, {"published": 11434}, False),
         ({"OLLAMA_API_URL": "http://localhost:11434"}, {"network_mode": "container:ollama"}, False),
+        ({"BACKENDS": "http://a:1;http://localhost:11434/v1"}, {}, True),
+        ({"UPSTREAM": "127.0.0.1:11434"}, {}, True),
+        ({"SETTINGS": '{"llm": {"base": "http://localhost:11434"}}'}, {}, True),
+        ({"GATEWAY_BIND": "127.0.0.1:11434"}, {}, False),
+        ({"UPSTREAM": "127.0.0.1:9100"}, {}, False),
+        ({}, {"arguments": ("sh", "-c", "chat --api-base=http://localhost:11434")}, True),
+        ({}, {"arguments": ("serve", "--host", "127.0.0.1:11434")}, False),
+        ({}, {"arguments": ("serve", "--listen=127.0.0.1:11434")}, False),
+        ({"UPSTREAM": "localhost:11434"}, {"ports": (PublishedPort(inside="11434/tcp"),)}, False),
     ],
 )
 def test_localhost_in_a_container(variables, about, wanted: bool):
     """Only addresses of the stack count, and only where localhost is not the server's own network."""
     found = keys(well(containers=(container(variables=variables, **about),)))
     assert bool(found) is wanted
+
+
+@pytest.mark.parametrize(
+    ("about", "system", "wanted"),
+    [
+        ({}, "Debian", True),
+        ({"extra_hosts": ("host.docker.internal:host-gateway",)}, "Debian", False),
+        ({"network_mode": "host"}, "Debian", False),
+        ({}, "Docker Desktop", False),
+    ],
+)
+def test_a_container_that_does_not_know_its_host(about, system: str, wanted: bool):
+    """On Linux `host.docker.internal` is a name only where `extra_hosts` makes it one."""
+    one = container(variables={"BACKEND": "http://host.docker.internal:11434"}, **about)
+    docker = DockerDaemon(address=DockerAddress(), operating_system=system)
+    found = keys(well(platform="linux", containers=(one,), docker=docker))
+    assert found == (["host-name-unknown:worker"] if wanted else [])
+
+
+@pytest.mark.parametrize(
+    ("host_ip", "wanted"), [("192.168.7.2", True), ("127.0.0.1", False), ("0.0.0.0", False), ("", False)]
+)
+def test_a_port_that_is_published_on_one_address(host_ip: str, wanted: bool):
+    """A node at localhost is not reached where its container publishes the port on another address alone."""
+    node = replace(OLLAMA, explicit=True)
+    one = container(ports=(PublishedPort(inside="11434/tcp", host_ip=host_ip, host_port=11434),))
+    base = well(config=replace(CONFIG, nodes=(node,)), containers=(one,))
+    evidence = replace(base, nodes=(probe(node, NodeState.REFUSED, "nothing listens"),))
+    assert ("port-published-elsewhere:ollama" in keys(evidence)) is wanted
 
 
 @pytest.mark.parametrize(("host_ports", "wanted"), [((), "node-down"), ((11434,), "localhost-in-container")])

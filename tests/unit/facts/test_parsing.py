@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from opskit.config.schema import Config
-from opskit.facts.compose_project import unset_variables
 from opskit.facts.env_file import read_env_file
 from opskit.facts.machine import read_addresses, read_disk
 from opskit.facts.model_memory import MAX_WORDS, words_for
 from opskit.facts.model_requests import calls_of
-from opskit.facts.stack_containers import project_of
+from opskit.facts.stack_containers import project_of, stack_projects
 from opskit.facts.survey import Survey
 from opskit.logs.record import facts
+from opskit.system.compose import unset
+from opskit.system.docker_records import ListedContainer
 
 PROJECT = "com.docker.compose.project"
 FILES, FOLDER = f"{PROJECT}.config_files", f"{PROJECT}.working_dir"
@@ -28,7 +29,7 @@ def test_compose_tells_unset_variables_in_two_ways():
     old = "WARNING: The DB_PASSWORD variable is not set. Defaulting to a blank string.\n"
     new = 'level=warning msg="The \\"TOKEN\\" variable is not set. Defaulting to a blank string."\n'
     other = "WARNING: Found orphan containers (x)\n"
-    assert unset_variables(old + new + other + old) == ("DB_PASSWORD", "TOKEN")
+    assert unset(old + new + other + old) == {"DB_PASSWORD", "TOKEN"}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,19 @@ def test_a_call_is_joined_with_its_end():
 def test_a_container_belongs_to_a_project_by_its_files(labels: dict[str, str], project: str | None):
     """Its name decides only where it tells no files; without a project's label it belongs to none."""
     assert project_of(labels, {"app": (Path("/srv/compose.yml"),)}) == project
+
+
+def listed(name: str, project: str | None = None) -> ListedContainer:
+    labels = {"com.docker.compose.project": project} if project else {}
+    return ListedContainer(name, name, "x", "running", labels)
+
+
+def test_the_stack_is_its_projects_and_names_and_what_shares_a_project():
+    """Project names are compared as Compose writes them; what shares a named container's project counts."""
+    there = [listed("a", "knowledge-os"), listed("b", "web"), listed("c", "web"), listed("d")]
+    files = {"Knowledge-OS": (Path("/srv/compose.yml"),)}
+    assert stack_projects(there, files, {"b"}) == {"a": "Knowledge-OS", "b": "web", "c": "web"}
+    assert stack_projects(there, {}, {"nobody"}) == {}
 
 
 def test_an_environment_file_gives_names_alone(tmp_path: Path):

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.system.compose import further_files, old_name, project, references_of, unset, variables
+from opskit.system.compose import (
+    further_files,
+    old_name,
+    plain_project,
+    project,
+    references_of,
+    unset,
+    variables,
+)
 from opskit.system.manual_commands import ManualCommand, manual_command
 
 RAW = """
@@ -180,3 +188,37 @@ def test_any_command_line_can_be_looked_at(words: list[str]):
     """Processes have all kinds of arguments."""
     manual_command(words)
     manual_command(["docker", *words])
+
+
+@pytest.mark.parametrize(
+    ("texts", "services", "unknown"),
+    [
+        (["services: {web: {image: a}, db: {image: b, deploy: {replicas: 0}}}"], ["web"], ()),
+        (["services: {web: {image: a}, tool: {image: b, profiles: [tools]}}"], ["web"], ()),
+        (["include: [other.yml]\nservices: {web: {image: a}}"], ["web"], ("`include`",)),
+        (["services: {web: {extends: {service: x}}}"], ["web"], ("`extends` of web",)),
+        (["services: {web: {image: a, scale: '${N}'}}"], ["web"], ("`scale` of web",)),
+        (["services: {web: {image: a, profiles: ['${P}']}}"], ["web"], ("`profiles` of web",)),
+        (["services: {web: {image: '${TAG}'}}"], ["web"], ()),
+        (
+            ["services: {web: {image: a}}", "services: {db: {image: b}}"],
+            ["web", "db"],
+            ("how 2 files are merged",),
+        ),
+    ],
+)
+def test_without_compose_the_files_say_what_they_leave_to_it(
+    texts: list[str], services: list[str], unknown: tuple[str, ...]
+):
+    """What only Compose resolves is named; a number that it would fill in is not guessed."""
+    read, left = plain_project(texts, "p")
+    assert (list(read.wanted), left) == (services, unknown)
+
+
+@given(st.lists(st.text(max_size=100), max_size=2))
+def test_no_text_breaks_the_plain_reader(texts: list[str]):
+    """Files may hold anything."""
+    try:
+        plain_project(texts, "p")
+    except ValueError:
+        return

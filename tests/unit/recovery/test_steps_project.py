@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from opskit.checks.container_assessment import ContainerRules
 from opskit.checks.stopped_by_hand import removed_by_hand, stopped_by_hand
 from opskit.facts.container import Container, HealthCheckRun
-from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents, may_be_stopping
+from opskit.facts.container_events import (
+    KEPT_EVENTS,
+    ContainerEvents,
+    ended_with_daemon,
+    may_be_stopping,
+    was_told_to_end,
+)
 from opskit.recovery.hands_off import first_missed, worked_on
 from opskit.recovery.step import Condition, TargetFinding
 from opskit.recovery.steps.project_state import ProjectFacts, assess_project
@@ -52,7 +58,7 @@ def killed(service: str = "web", **given_: Any) -> Container:
 
 
 def service(name: str = "web", **given_: Any) -> ComposeService:
-    return ComposeService(name, (f"image-{name}",), digest=f"digest-{name}", **given_)
+    return ComposeService(name, (f"image-{name}",), digests=(f"digest-{name}",), **given_)
 
 
 def known(units: list[Container], services: list[ComposeService], **given_: Any) -> ProjectFacts:
@@ -87,8 +93,8 @@ def test_what_needs_a_service_that_is_left_is_left_too():
     """Starting it would fail, or start what a person stopped."""
     services = [
         service("db"),
-        service("web", needs=("db",)),
-        service("front", needs=("web",)),
+        service("web", depends_on={"db": "service_started"}),
+        service("front", depends_on={"web": "service_started"}),
         service("log"),
     ]
     units = [killed("db"), killed("web"), killed("front"), killed("log")]
@@ -255,7 +261,7 @@ def test_nothing_that_is_left_is_started(rows: list[tuple[bool, bool, bool, int]
     """Whatever is down, stopped, paused or needed by whom: `start` holds nothing that is a person's."""
     names = [f"s{number}" for number in range(len(rows))]
     services = [
-        service(name, needs=(names[need],) if need < number else ())
+        service(name, depends_on={names[need]: "service_started"} if need < number else {})
         for number, (name, (_, _, _, need)) in enumerate(zip(names, rows, strict=True))
     ]
     units = [killed(name) if down else container(name) for name, (down, *_) in zip(names, rows, strict=True)]
@@ -272,3 +278,40 @@ def test_nothing_that_is_left_is_started(rows: list[tuple[bool, bool, bool, int]
     assert not start & theirs
     left = {name for name, (down, *_) in zip(names, rows, strict=True) if down} - start
     assert all(not (set(one.needs) & left) for one in services if one.name in start)
+
+
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        ([event("kill", 12, signal="15"), event("die", 10), event("stop", 10)], True),
+        ([event("kill", 12, signal="15"), event("die", 10)], True),
+        ([event("die", 10)], False),
+        ([event("kill", 90, signal="15"), event("die", 10)], False),
+        ([event("kill", 12, signal="1"), event("die", 10)], False),
+        ([event("stop", 90), event("start", 80), event("die", 10)], False),
+        ([event("stop", 10, of="other")], False),
+        ([], False),
+    ],
+)
+def test_an_end_on_demand_is_told_from_one_of_its_own(events: list[DockerEvent], *, told: bool):
+    """A stop, or a signal that ends a server shortly before its end; not one that it lived on with."""
+    assert was_told_to_end(killed(id="i", exit_code=0), events) is told
+
+
+def test_what_ended_with_an_earlier_daemon_is_known_by_the_last_ends_of_its_project():
+    """No event tells of an end before the daemon began; a job that ended long before the others is a job."""
+    units = [
+        killed("web", finished=ago(600), project="p"),
+        killed("worker", finished=ago(603), project="p"),
+        killed("job", finished=ago(2000), project="p"),
+        killed("crash", finished=ago(60), project="p"),
+        container("db", finished=ago(601), project="p"),
+        killed("nightly", finished=ago(9000), project="q"),
+    ]
+    ended = {"id-web", "id-worker", "id-db", "id-nightly"}
+    assert ended_with_daemon(units, [event("die", 60, of="id-crash")], None) == ended
+    noise = [event("exec_start", 1)] * KEPT_EVENTS
+    assert ended_with_daemon(units, noise, ago(500)) == ended
+    assert ended_with_daemon(units, noise, None) == set()
+    renewed = [*units, container("new", created=ago(400), project="p")]
+    assert ended_with_daemon(renewed, noise, ago(500)) == {"id-nightly"}
