@@ -21,6 +21,8 @@ _ACTION, _AUTOHEAL = "opskit.action", "autoheal"
 #: Docker's own default for `docker stop`.
 _STOP_TIMEOUT_S = 10.0
 _NEVER = "0001-"
+#: The exit code of what SIGKILL ended.
+KILLED = 137
 _KILL_SIGNALS = ("SIGKILL", "KILL", "9")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.checks.container_assessment import (
+    STABLE_S,
     AssessedContainer,
     ContainerRepair,
     ContainerRules,
@@ -26,12 +27,11 @@ from opskit.facts.container import Container
 from opskit.facts.container_events import read_container_events
 from opskit.facts.container_log import read_container_log
 from opskit.facts.container_survey import read_compose_containers, read_container
-from opskit.recovery import hands_off, pauses
+from opskit.recovery import budget, hands_off, pauses
 from opskit.recovery.compose_projects import Sources, UnusableProject, configured, read_project
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.project_state import (
-    ProjectAssessment,
     ProjectFacts,
     assess_project,
     is_drifted,
@@ -84,9 +84,13 @@ class _ComposeStep:
         if not facts.is_well():
             facts = await self._in_trouble(facts, sources)
         assessment = assess_project(facts)
-        start = partial(self._startable, project, assessment)
+        together = {name: count for name, count in assessment.start.items() if name not in assessment.alone}
         return [
-            replace(assessment.project, read_again=start),
+            self._to_start(facts, assessment.project, together),
+            *(
+                self._to_start(facts, finding, {name: assessment.start[name]})
+                for name, finding in assessment.alone.items()
+            ),
             *[await self._planned(assessed, finding) for assessed, finding in assessment.containers],
             *assessment.services,
         ]
@@ -98,26 +102,41 @@ class _ComposeStep:
             return replace(finding, evidence=evidence)
         return replace(finding, read_again=partial(self._repairable, assessed, finding))
 
-    async def _startable(self, project: Project, assessment: ProjectAssessment) -> TargetFinding:
+    def _to_start(
+        self, facts: ProjectFacts, finding: TargetFinding, start: Mapping[str, int | None]
+    ) -> TargetFinding:
+        return replace(finding, read_again=partial(self._startable, facts, finding, start))
+
+    async def _startable(
+        self, facts: ProjectFacts, finding: TargetFinding, start: Mapping[str, int | None]
+    ) -> TargetFinding:
         """Add one `up` for everything that is to be started, unless it was paused meanwhile.
 
         Pulls nothing: Compose 1 has no option for that, but every image is known to be there.
         """
-        finding = assessment.project
         paused = pauses.read(self.context.folder, self.context.clock())
-        start = {name: count for name, count in assessment.start.items() if name not in paused}
+        start = {name: count for name, count in start.items() if not self._is_paused(facts, name, paused)}
         if not start:
             return finding
         work = await configured(self.context, self.key)
         scale = [f"--scale={name}={count}" for name, count in start.items() if count is not None]
         switches = ("--no-recreate", *work.no_new_images, "--no-deps", *scale)
+        # A health check proves that a container runs; without one it has to stay.
+        checked = {name for name in start if all(known.has_health_check for known in facts.of(name))}
+        unproven = [name for name in start if name not in checked or not facts.of(name)]
         repair = Repair(
             (work.command("up", "-d", *switches, *start, timeout_s=_UP_S),),
             finding.cause,
             work.command("stop", *start, timeout_s=_UP_S).shown,
-            evidence=partial(self._ends, project.name, start),
+            evidence=partial(self._ends, facts.project.name, start),
+            counted=tuple(map(facts.target_of, start)),
+            steady_s=STABLE_S if unproven else 0.0,
         )
         return replace(finding, repair=repair)
+
+    def _is_paused(self, facts: ProjectFacts, service: str, paused: Mapping[str, pauses.Pause]) -> bool:
+        names = (facts.target_of(service), *(container.name for container in facts.of(service)))
+        return bool({service} & paused.keys()) or pauses.covering(paused, *names) is not None
 
     async def _ends(self, project: str, services: Mapping[str, int | None]) -> Mapping[str, Any]:
         """Return the last lines of what has ended."""
@@ -145,7 +164,12 @@ class _ComposeStep:
             case ContainerRepair.RESTART:
                 if assessed.state is not ContainerState.CUT_OFF or await self._has_network(container):
                     repair = Repair((container_restart(container),), cause, f"docker stop {name}")
-        return replace(finding, repair=repair and replace(repair, evidence=partial(self._last_words, name)))
+        if repair is None:
+            return finding
+        is_proven = container.has_health_check or assessed.assessment.repair is ContainerRepair.STOP
+        steady_s = 0.0 if is_proven else STABLE_S
+        repair = replace(repair, evidence=partial(self._last_words, name), steady_s=steady_s)
+        return replace(finding, repair=repair)
 
     async def _last_words(self, name: str) -> Mapping[str, Any]:
         return {"log": await self._log(name)}
@@ -226,12 +250,15 @@ class _ComposeStep:
             missed=missed,
             imageless=frozenset(name for name, has in zip(down, have_image, strict=True) if not has),
             netless={name: min(lost) for name in down if (lost := gone & set(services[name].networks))},
-            paused=frozenset(
-                name
-                for name in down
-                if {name, *(container.name for container in facts.of(name))} & paused.keys()
-            ),
+            paused=frozenset(name for name in down if self._is_paused(facts, name, paused)),
+            alone=frozenset(name for name in down if self._stands_alone(facts, name)),
         )
+
+    def _stands_alone(self, facts: ProjectFacts, service: str) -> bool:
+        """Tell whether a service is started by itself, because its last start did not help."""
+        context, lasted = self.context, service not in facts.relapsed()
+        record = context.memory.of(facts.target_of(service))
+        return budget.stands_alone(record, context.clock(), context.config.recovery, lasted=lasted)
 
     async def _busy(self, sources: Sources) -> str | None:
         """Return why nothing of the project is touched now; None when nobody is at it."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from opskit.checks.container_assessment import (
+    SETTLED_S,
     AssessedContainer,
     ContainerCondition,
     ContainerRules,
@@ -13,12 +14,20 @@ from opskit.checks.container_assessment import (
     assessed,
 )
 from opskit.checks.stopped_by_hand import removed_by_hand
-from opskit.facts.container import Container, action_of
+from opskit.facts.container import KILLED, Container, action_of
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import ContainerSurvey
-from opskit.recovery.step import Condition, TargetFinding
+from opskit.recovery.step import WORST_FIRST, Condition, TargetFinding
 from opskit.system.compose import Project
 from opskit.text import counted
+
+_CONDITIONS = {
+    ContainerCondition.WELL: Condition.HEALTHY,
+    ContainerCondition.WAITING: Condition.WAITING,
+    ContainerCondition.LEFT: Condition.LEFT,
+    ContainerCondition.SICK: Condition.BROKEN,
+    ContainerCondition.UNCHECKED: Condition.UNKNOWN,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +52,15 @@ class ProjectFacts:
     netless: Mapping[str, str] = field(default_factory=dict)
     paused: frozenset[str] = frozenset()
     remembered: frozenset[str] = frozenset()
+    alone: frozenset[str] = frozenset()
 
     @property
     def target(self) -> str:
         return f"compose:{self.key}"
+
+    def target_of(self, service: str) -> str:
+        """Return the name under which the starts of a service are counted."""
+        return f"{self.target}/{service}"
 
     @property
     def command(self) -> str:
@@ -78,6 +92,10 @@ class ProjectFacts:
                 down[name] = "; ".join(word.removeprefix("it ") for word in words)
         return down
 
+    def relapsed(self) -> frozenset[str]:
+        """Return the services that ended by themselves within moments of their last start."""
+        return frozenset(container.service or "" for container in self.containers if _is_relapse(container))
+
     def is_well(self) -> bool:
         """Tell whether Docker's past need not be asked. What ended well, somebody may have stopped."""
         containers = self.assessed_containers()
@@ -97,18 +115,21 @@ class ProjectAssessment:
     """The findings of one project.
 
     `start` are the services that are to be started, with the number of their containers where a person runs
-    more than the files say: `up` would end the rest. `containers` are those of which there is something to
-    say, `services` those without a container that a person paused.
+    more than the files say: `up` would end the rest. Those that have a finding in `alone` are started each by
+    itself, the others together. `containers` are those of which there is something to say, `services` those
+    without a container that a person paused.
     """
 
     project: TargetFinding
     start: Mapping[str, int | None]
+    alone: Mapping[str, TargetFinding]
     containers: Sequence[tuple[AssessedContainer, TargetFinding]]
     services: Sequence[TargetFinding]
 
     @property
     def findings(self) -> list[TargetFinding]:
-        return [self.project, *(finding for _, finding in self.containers), *self.services]
+        containers = (finding for _, finding in self.containers)
+        return [self.project, *self.alone.values(), *containers, *self.services]
 
 
 def assess_project(facts: ProjectFacts) -> ProjectAssessment:
@@ -119,13 +140,12 @@ def assess_project(facts: ProjectFacts) -> ProjectAssessment:
         (entry, finding) for entry in judgement.assessed_containers if (finding := judgement.container(entry))
     ]
     services = [
-        TargetFinding(
-            f"{facts.target}/{name}", Condition.BROKEN, "down", f"it {judgement.down[name]}", (name,)
-        )
+        TargetFinding(facts.target_of(name), Condition.BROKEN, "down", f"it {judgement.down[name]}", (name,))
         for name in sorted(facts.paused & judgement.down.keys())
         if not facts.of(name)
     ]
-    return ProjectAssessment(judgement.project(), judgement.start, containers, services)
+    alone = {name: judgement.service(name) for name in judgement.start if name in facts.alone}
+    return ProjectAssessment(judgement.project(), judgement.start, alone, containers, services)
 
 
 @dataclass(slots=True)
@@ -217,29 +237,83 @@ class _Judgement:
             name: why for name, why in self.left.items() if name not in facts.paused and not facts.of(name)
         }
         starting = [entry for entry in self.assessed_containers if entry.state is ContainerState.STARTING]
-        if self.start or self.refused:
+        together = [name for name in self.start if name not in facts.alone]
+        alone = [name for name in self.start if name in facts.alone]
+        running = sum(container.running for container in facts.containers)
+        # What has ended well, or is on its way, is not down.
+        is_down = not running and any(
+            self._part(name).condition not in (Condition.HEALTHY, Condition.WAITING)
+            for name in project.services
+        )
+        if together or self.refused:
             condition, state = Condition.BROKEN, "down"
-            words = [f"{name} {down[name]}" for name in self.start]
+            words = [f"{name} {down[name]}" for name in together]
             words += [f"{name} {down[name]}, and {why}" for name, why in self.refused.items()]
             words += [f"{name} is left alone: {why}" for name, why in bare.items()]
-            scale = {name: count for name, count in self.start.items() if count is not None}
-            evidence |= {"start": list(self.start), "scale": scale}
+            scale = {name: count for name in together if (count := self.start[name]) is not None}
+            evidence |= {"start": together, "scale": scale}
             remedy = "; ".join(dict.fromkeys(self.remedies))
-            remedy = remedy or f"`{facts.command} up -d {' '.join(self.start)}`"
-        elif bare:
+            remedy = remedy or f"`{facts.command} up -d {' '.join(together)}`"
+        elif bare or alone or is_down:
             condition, state = Condition.LEFT, "down"
             words = [f"{name} {down[name]}: {why}" for name, why in bare.items()]
-            remedy = f"`{facts.command} up -d {' '.join(bare)}` starts it now"
+            words += [f"{name} {down[name]}: see {facts.target_of(name)}" for name in alone]
+            words = words or [f"{counted(running, 'container')} of {_services(project)} run"]
+            names = " ".join(down) or " ".join(project.services)
+            remedy = f"`{facts.command} up -d {names}` starts it now"
         elif starting:
             condition, state = Condition.WAITING, "starting"
             words = [f"{entry.container.name}: {entry.assessment.detail}" for entry in starting]
         else:
             condition, state = Condition.HEALTHY, "ok"
-            running = counted(sum(container.running for container in facts.containers), "container")
-            words = [f"{running} of {counted(len(project.services), 'service')} run"]
-        cause = "; ".join([*words, *self._notes()])
-        names = (facts.key, project.name)
-        return TargetFinding(facts.target, condition, state, cause, names, evidence, remedy)
+            words = [f"{counted(running, 'container')} of {_services(project)} run"]
+            if not running and project.services:
+                words = [f"the containers of {_services(project)} ended well"]
+        return TargetFinding(
+            facts.target,
+            condition,
+            state,
+            "; ".join([*words, *self._notes()]),
+            (facts.key, project.name),
+            evidence,
+            remedy,
+            is_down=is_down and not down.keys() <= facts.paused,
+            parts=tuple(self._part(name) for name in project.services),
+            relapsed=frozenset(map(facts.target_of, facts.relapsed())),
+        )
+
+    def service(self, name: str) -> TargetFinding:
+        """Return the finding of a service that is started by itself."""
+        facts = self.facts
+        target, remedy = facts.target_of(name), f"`{facts.command} up -d --no-deps {name}`"
+        names = (name, *(container.name for container in facts.of(name)), facts.target, facts.key)
+        evidence = {"start": [name]}
+        cause = f"{name} {self.down[name]}"
+        relapsed = frozenset({target} if name in facts.relapsed() else ())
+        return TargetFinding(
+            target, Condition.BROKEN, "down", cause, names, evidence, remedy, relapsed=relapsed
+        )
+
+    def _part(self, name: str) -> TargetFinding:
+        """Return how a service is: as the worst of its containers."""
+        target = self.facts.target_of(name)
+        if name in self.down:
+            condition = Condition.LEFT if name in self.left else Condition.BROKEN
+            return TargetFinding(target, condition, "down", f"{name} {self.down[name]}")
+        return min(
+            (
+                TargetFinding(
+                    target,
+                    _CONDITIONS[entry.condition],
+                    entry.state.value,
+                    f"{entry.container.name}: {entry.assessment.detail}",
+                )
+                for entry in self.assessed_containers
+                if entry.container.service == name
+            ),
+            key=lambda part: WORST_FIRST.index(part.condition),
+            default=TargetFinding(target, Condition.HEALTHY),
+        )
 
     def container(self, entry: AssessedContainer) -> TargetFinding | None:
         """Return the finding of a container; None for one that is well, unless it was repaired before."""
@@ -316,6 +390,18 @@ class _Judgement:
                 for network in sorted(set(service.networks) - set(container.networks))
             ]
         return notes
+
+
+def _services(project: Project) -> str:
+    return counted(len(project.services), "service")
+
+
+def _is_relapse(container: Container) -> bool:
+    """Tell whether a container ended by itself within moments of its start; SIGKILL comes from outside."""
+    if container.running or container.started is None or container.finished is None:
+        return False
+    was_killed = container.exit_code == KILLED and not container.oom_killed
+    return not was_killed and 0 <= (container.finished - container.started).total_seconds() < SETTLED_S
 
 
 def is_drifted(project: Project, container: Container) -> bool:

@@ -1,0 +1,158 @@
+"""Each service and container has a budget of its own, on a real daemon and a clock that the test turns."""
+
+import time
+
+from opskit.recovery.outcome import RecoveryRun, RepairResult
+from tests.integration.test_recover_docker_projects import (
+    CHECK,
+    WAIT,
+    Stack,
+    ended,
+    health,
+    stack,
+    steps,
+)
+from tests.parts.healing import outcome
+
+__all__ = ["stack"]
+CRASHES = {"script": "exit 1"}
+#: A short look after a repair, and one repair in a row before it is given up.
+RULES = {"step_s": 2.5, "max_repairs": 1, "backoff_s": 10.0}
+
+
+class Clock:
+    """Seconds since the epoch, ahead of the machine's by what the test lets pass."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead_s
+
+
+async def killed(stack: Stack, *services: str) -> None:
+    for service in services:
+        stack.docker("kill", stack.container(service).name)
+        await stack.until(service, ended)
+
+
+def levels(stack: Stack) -> list[tuple[str, str]]:
+    return [(notice.target, notice.level.value) for notice in stack.healing.notices]
+
+
+async def given_up(stack: Stack) -> RecoveryRun:
+    """Run every five minutes until the crashing service is given up."""
+    stack.healing.clock = clock = Clock()
+    for _ in range(2):
+        run = await stack.heal(**RULES)
+        if any(found.result is RepairResult.GAVE_UP for found in run.outcomes):
+            return run
+        clock.ahead_s += 300.0
+    raise AssertionError(run.outcomes)
+
+
+async def test_a_crash_looper_that_was_given_up_keeps_no_other_service_down(stack: Stack):
+    """The circuit is that of the service: its sibling is started in the very run after it fell."""
+    stack.write({"crash": CRASHES, "good": {}})
+    stack.compose("up", "-d")
+    await stack.until("crash", ended)
+    run = await given_up(stack)
+    assert outcome(run, "compose:app/crash").result is RepairResult.GAVE_UP
+    assert run.exit() == 5
+    assert levels(stack).count(("compose:app/crash", "critical")) == 1
+    await killed(stack, "good")
+    run = await stack.heal(**RULES)
+    assert outcome(run, "compose:app").result is RepairResult.REPAIRED, outcome(run, "compose:app")
+    assert stack.container("good").status == "running"
+    assert run.exit() == 5
+    assert stack.commands[-1].endswith("--no-deps good")
+
+
+async def test_services_that_were_repaired_once_each_open_no_circuit(stack: Stack):
+    """Repairs that helped are no row, and others' are none of its own: the last is started like the first."""
+    names = ["s0", "s1", "s2"]
+    stack.write({name: {} for name in names})
+    stack.compose("up", "-d")
+    for name in names:
+        await killed(stack, name)
+        found = await stack.healed("compose:app", **RULES)
+        assert found.result is RepairResult.REPAIRED, found
+    assert {level for _, level in levels(stack)} == {"repaired"}
+
+
+async def test_a_service_that_fails_beside_one_that_is_well_is_counted_alone(stack: Stack):
+    """After one `up` of both, the one that stays is started again at once when it falls, the other waits."""
+    stack.write({"crash": CRASHES, "good": {}})
+    stack.compose("up", "--no-start")
+    rules = {**RULES, "max_repairs": 2}
+    stack.healing.clock = clock = Clock()
+    run = await stack.heal(**rules)
+    assert outcome(run, "compose:app").result is RepairResult.FAILED, outcome(run, "compose:app")
+    await killed(stack, "good")
+    clock.ahead_s += 1.0
+    run = await stack.heal(**rules)
+    assert outcome(run, "compose:app").result is RepairResult.REPAIRED, outcome(run, "compose:app")
+    assert outcome(run, "compose:app/crash").result is RepairResult.NOT_YET
+
+
+async def test_a_first_failure_after_good_repairs_waits_for_the_first_back_off(stack: Stack):
+    """What helped before lengthens no wait."""
+    stack.write({"web": {"healthcheck": CHECK, "script": f"[ -e /ill ] && exit 1; {WAIT}"}})
+    stack.compose("up", "-d")
+    await stack.until("web", health("healthy"))
+    rules = {**RULES, "max_repairs": 5, "step_s": 20.0}
+    for _ in range(2):
+        await killed(stack, "web")
+        assert (await stack.healed("compose:app", **rules)).result is RepairResult.REPAIRED
+    stack.docker("exec", stack.container("web").name, "touch", "/ill")
+    await killed(stack, "web")
+    failed = await stack.healed("compose:app", **{**rules, "step_s": 0.5})
+    assert failed.result is RepairResult.FAILED, failed
+    again = await stack.healed("compose:app/web", **rules)
+    assert again.result is RepairResult.NOT_YET
+    assert stack.healing.memory.of("compose:app/web").row == 1
+
+
+async def test_a_container_that_lives_for_a_moment_was_not_repaired_by_its_start(stack: Stack):
+    """It runs when it is looked at, and ends by itself seconds later: that is a row like any other crash."""
+    stack.write({"brief": {"script": "sleep 2; exit 1"}})
+    stack.compose("up", "-d")
+    stack.healing.clock = clock = Clock()
+    results = []
+    for _ in range(2):
+        await stack.until("brief", ended)
+        run = await stack.heal(**{**RULES, "step_s": 0.5})
+        results.append({found.target: found.result.value for found in run.outcomes})
+        clock.ahead_s += 300.0
+    assert results[-1]["compose:app/brief"] == "gave_up", results
+
+
+async def test_what_is_unhealthy_after_its_start_was_not_repaired(stack: Stack):
+    """A missing service is created, its check fails beyond its grace: the run says so, and exits 1."""
+    stack.write({"sick": {"healthcheck": CHECK, "script": f"touch /ill; {WAIT}"}, "good": {}})
+    stack.compose("up", "-d", "good")
+    run = await stack.heal(startup_grace_s=1.0, step_s=3.0)
+    found = outcome(run, "compose:app")
+    assert found.result is RepairResult.FAILED, found
+    assert "its health check fails" in found.cause
+    assert run.exit() == 1
+    assert "repaired" not in {level for _, level in levels(stack)}
+
+
+async def test_a_command_that_was_sent_is_told_although_the_run_ended_before_its_effect(stack: Stack):
+    """Its target is listed once, with the command, and the run counts it."""
+    slow = "trap 'sleep 20' TERM; while :; do sleep 1; done"
+    stack.write({"web": {"healthcheck": CHECK, "stop_grace_period": "15s", "script": slow}})
+    stack.compose("up", "-d")
+    name = stack.container("web").name
+    stack.docker("exec", name, "touch", "/ill")
+    await stack.until("web", health("unhealthy"))
+    stack.healing.config = stack.config()
+    run = await stack.healing.run(steps, budget_s=8.0)
+    targets = [found.target for found in run.outcomes]
+    assert len(targets) == len(set(targets)), targets
+    found = outcome(run, f"container:{name}")
+    assert found.result is RepairResult.INCONCLUSIVE, found
+    assert [done.command.shown for done in found.ran] == [f"docker restart {name}"]
+    assert f"before the effect of `docker restart {name}` was seen" in found.cause
+    assert run.mutations == 1
