@@ -264,9 +264,7 @@ class ContainerWatch:
 
     def _assessed(self, container: Container, at: float) -> AssessedContainer:
         now = datetime.fromtimestamp(max(at, self._wall() + self._ahead_s), UTC)
-        events = ContainerEvents(
-            now, [*self._before.events, *self._past], self._before.complete, self._before.own_repairs
-        )
+        events = replace(self._before, now=now, events=[*self._before.events, *self._past])
         peers = {**self._peers, **{record.id: record for record in self._records.values()}}
         return AssessedContainer(
             container, assess_container(container, peers=peers, events=events, rules=self._rules, now=now)

@@ -84,7 +84,7 @@ async def test_a_service_that_fails_beside_one_that_is_well_is_counted_alone(sta
     """After one `up` of both, the one that stays is started again at once when it falls, the other waits."""
     stack.write({"crash": CRASHES, "good": {}})
     stack.compose("up", "--no-start")
-    rules = {**RULES, "max_repairs": 2}
+    rules = {**RULES, "max_repairs": 2, "backoff_s": 250.0}
     stack.healing.clock = clock = Clock()
     run = await stack.heal(**rules)
     assert outcome(run, "compose:app").result is RepairResult.FAILED, outcome(run, "compose:app")

@@ -123,7 +123,7 @@ class Engine:
 def engine() -> Iterator[Engine]:
     """The daemon that answers here, else one of our own; skips the test when neither can be had."""
     with contextlib.ExitStack() as parts:
-        host = _answering() or parts.enter_context(_own_daemon())
+        host = _answering() or parts.enter_context(private_daemon()).host
         client = docker.DockerClient(base_url=host, timeout=30)
         parts.callback(client.close)
         made = Engine(host, client)
@@ -168,40 +168,67 @@ def _answers(host: str) -> bool:
             return False
 
 
-@contextlib.contextmanager
-def _own_daemon() -> Iterator[str]:
+@dataclass
+class PrivateDaemon:
     """A `dockerd` in a folder of its own, without a bridge or a firewall rule, ended by its pid."""
-    program = shutil.which("dockerd")
-    if program is None:
-        pytest.skip("no Docker daemon answers and there is no dockerd to start")
-    if os.geteuid() != 0:
-        pytest.skip("no Docker daemon answers, and only root can start dockerd")
-    # A unix socket's path must be short.
-    home = Path(tempfile.mkdtemp(prefix="opskit-dockerd-"))
-    host = f"unix://{home}/docker.sock"
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, "--host", host, *_options(home)], stdout=log, stderr=log, start_new_session=True
-        )
-    try:
+
+    program: str
+    home: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self.home}/docker.sock"
+
+    def start(self) -> None:
+        with (self.home / "log").open("ab") as log:
+            self.process = process = subprocess.Popen(
+                [self.program, "--host", self.host, *_options(self.home)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         limit = time.monotonic() + START_S
-        while not _answers(host):
+        while not _answers(self.host):
             if process.poll() is not None or time.monotonic() > limit:
-                tail = (home / "log").read_text(errors="replace")[-1500:]
+                tail = (self.home / "log").read_text(errors="replace")[-1500:]
                 pytest.skip(f"dockerd does not start here:\n{tail}")
             time.sleep(POLL_S)
-        yield host
-    finally:
-        process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
         try:
-            process.wait(START_S)
+            self.process.wait(START_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self.process.kill()
+            self.process.wait()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+
+@contextlib.contextmanager
+def private_daemon() -> Iterator[PrivateDaemon]:
+    """A daemon that only this test uses; skips the test where none can be started."""
+    program = shutil.which("dockerd")
+    if program is None:
+        pytest.skip("there is no dockerd to start")
+    if os.geteuid() != 0:
+        pytest.skip("only root can start dockerd")
+    # A unix socket's path must be short.
+    daemon = PrivateDaemon(program, Path(tempfile.mkdtemp(prefix="opskit-dockerd-")))
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        daemon.stop()
         # The network namespace of containers without a network stays mounted when the daemon ends.
-        for left in (home / "exec" / "netns").glob("*"):
+        for left in (daemon.home / "exec" / "netns").glob("*"):
             subprocess.run(["umount", str(left)], check=False, capture_output=True)
-        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(daemon.home, ignore_errors=True)
 
 
 def _options(home: Path) -> Sequence[str]:

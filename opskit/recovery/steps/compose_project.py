@@ -24,7 +24,6 @@ from opskit.checks.container_assessment import (
 from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.facts.compose_project import compose_files
 from opskit.facts.container import Container
-from opskit.facts.container_events import read_container_events
 from opskit.facts.container_log import read_container_log
 from opskit.facts.container_survey import read_compose_containers, read_container
 from opskit.recovery import budget, hands_off, pauses
@@ -74,6 +73,8 @@ class _ComposeStep:
         except UnusableProject as unusable:
             return [unusable.finding]
         containers = await self._containers(project.name)
+        if containers:
+            self.context.memory.marks[f"seen {self.name}"] = self.context.clock()
         if (folder := _elsewhere(containers, sources)) is not None:
             cause = f"the project name {project.name} is also that of {folder}, whose containers run"
             remedy = "give one of the two a name of its own: `COMPOSE_PROJECT_NAME=...` in its `.env`"
@@ -220,14 +221,8 @@ class _ComposeStep:
         """Add everything that decides whether the project may be touched."""
         context, rules, services = self.context, self.context.config.recovery, facts.project.services
         events, busy = await asyncio.gather(
-            read_container_events(
-                context.docker,
-                facts.containers,
-                back_s=rules.hands_off_s,
-                own_repairs=hands_off.own_repairs(context),
-                clock_s=context.clock(),
-            ),
-            self._busy(sources),
+            hands_off.read_events(context, facts.containers),
+            self._busy(sources, facts.project.name),
         )
         facts = replace(facts, now=events.now, events=events, busy=busy)
         down = facts.down()
@@ -235,7 +230,13 @@ class _ComposeStep:
         created = {} if facts.containers else down
         marks, now_s = context.memory.marks, context.clock()
         missed = hands_off.first_missed(
-            marks, f"missed {self.name}", created, now_s, events, rules.hands_off_s
+            marks,
+            f"missed {self.name}",
+            created,
+            now_s,
+            events,
+            rules.hands_off_s,
+            marks.get(f"seen {self.name}"),
         )
         paused = pauses.read(context.folder, now_s)
         have_image = await asyncio.gather(*(self._is_there("image", *services[name].images) for name in down))
@@ -260,7 +261,7 @@ class _ComposeStep:
         record = context.memory.of(facts.target_of(service))
         return budget.stands_alone(record, context.clock(), context.config.recovery, lasted=lasted)
 
-    async def _busy(self, sources: Sources) -> str | None:
+    async def _busy(self, sources: Sources, project: str) -> str | None:
         """Return why nothing of the project is touched now; None when nobody is at it."""
         hands_off_s, now_s = self.context.config.recovery.hands_off_s, self.context.clock()
         # A time far ahead, of a file from another machine, does not hide what was edited just now.
@@ -270,7 +271,7 @@ class _ComposeStep:
             ago_s = max(0.0, ago_s)
             left = f"left alone for {hands_off_s - ago_s:.0f} s more"
             return f"{newest} was changed {ago_s:.0f} s ago; {left}"
-        return await hands_off.at_work(self.context)
+        return await hands_off.at_work(self.context, project=(project, sources.files))
 
     async def _containers(self, project: str) -> list[Container]:
         """Read the containers of `up`, none of `compose run`. Raises OpskitError DOCKER_*."""

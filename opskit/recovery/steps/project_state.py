@@ -256,7 +256,7 @@ class _Judgement:
             remedy = remedy or f"`{facts.command} up -d {' '.join(together)}`"
         elif bare or alone or is_down:
             condition, state = Condition.LEFT, "down"
-            words = [f"{name} {down[name]}: {why}" for name, why in bare.items()]
+            words = [f"{name} {down[name]}: {why}" for name, why in (self.left if is_down else bare).items()]
             words += [f"{name} {down[name]}: see {facts.target_of(name)}" for name in alone]
             words = words or [f"{counted(running, 'container')} of {_services(project)} run"]
             names = " ".join(down) or " ".join(project.services)

@@ -299,7 +299,7 @@ def test_repairs_that_helped_are_no_row_and_lengthen_no_wait():
 
 
 def test_what_ends_within_moments_of_its_start_was_not_helped():
-    """Seen well right after each repair, and ended by itself seconds later: the fifth in a row is the last."""
+    """Seen well right after each repair, and ended by itself seconds later: five in a row are all."""
     record, now = Record(), START
     for _ in range(5):
         permit, record = budget.judge(record, now, RULES, lasted=False)

@@ -158,7 +158,7 @@ def test_whoever_is_at_work_wins():
 )
 def test_a_stop_by_hand_is_told_from_a_crash(events: list[DockerEvent], *, whole: bool, left: bool):
     """Only the last end counts, and what Docker forgot is not held against a person."""
-    found = stopped_by_hand(killed(id="i"), ContainerEvents(NOW, events, whole), HANDS_OFF_S)
+    found = stopped_by_hand(killed(id="i", exit_code=143), ContainerEvents(NOW, events, whole), HANDS_OFF_S)
     assert bool(found) is left
 
 
@@ -188,14 +188,16 @@ def test_a_stop_of_long_ago_binds_nobody():
 
 def test_our_own_stop_is_not_a_persons():
     """`docker restart` of ours that failed half-way leaves a stop behind."""
-    past = ContainerEvents(NOW, [event("die", 10), event("stop", 10)], own_repairs={"p_web_1": [ago(12)]})
+    past = ContainerEvents(
+        NOW, [event("die", 10), event("stop", 10)], own_repairs={"p_web_1": [(ago(12), None)]}
+    )
     assert stopped_by_hand(killed(id="i"), past, HANDS_OFF_S) == ""
 
 
 def test_a_stop_after_our_repair_is_a_persons():
     """It was started again by the repair, and stopped later: seconds after it or not."""
     events = [event("stop", 30), event("start", 29), event("die", 10), event("stop", 10)]
-    own = {"p_web_1": [ago(31)]}
+    own = {"p_web_1": [(ago(31), None)]}
     past = ContainerEvents(NOW, events, own_repairs=own)
     assert "somebody stopped it" in stopped_by_hand(killed(id="i"), past, HANDS_OFF_S)
 
