@@ -28,6 +28,10 @@ def recover(
         list[str] | None,
         typer.Option("--only", metavar="STEP", help="Repair only this step; repeatable.", show_default=False),
     ] = None,
+    now: Annotated[
+        bool,
+        typer.Option("--now", help="Repair also what a person stopped, took down or edited just now."),
+    ] = False,
     budget: Annotated[
         str | None,
         typer.Option("--budget", help="End within this time (240s, 4m).", show_default=False),
@@ -53,7 +57,10 @@ def recover(
     from opskit.recovery.run import RecoverOptions
 
     options = RecoverOptions(
-        dry_run, tuple(only or ()), None if budget is None else duration(budget, "--budget")
+        dry=dry_run,
+        only=tuple(only or ()),
+        budget_s=None if budget is None else duration(budget, "--budget"),
+        now=now,
     )
     try:
         run = context.run(_recover(options, config))

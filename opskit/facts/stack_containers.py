@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from opskit.errors import OpskitError
 from opskit.facts.compose_project import compose_files
 from opskit.facts.container import Container
 from opskit.facts.container_survey import ContainerSurvey, read_containers, survey_containers
@@ -14,6 +15,7 @@ _FILES = "com.docker.compose.project.config_files"
 _FOLDER = "com.docker.compose.project.working_dir"
 #: Containers that nothing puts in the stack are looked into for their variables, but not by hundreds.
 _MAX_STRANGERS = 100
+_NAMES_S = 2.0
 #: Variables that make a container a client of the model servers (SPEC B7).
 _ADDRESSES = ("OLLAMA_API_URL", "OLLAMA_BASE_URL", "MLX_API_URL", "VICTORIA_URL", "VERONICA_URL")
 
@@ -56,6 +58,19 @@ async def read_stack_containers(survey: Survey) -> StackContainers:
     return StackContainers(
         survey=await survey_containers(docker, chosen, config), named=frozenset(named), projects=projects
     )
+
+
+async def read_container_names(environ: Mapping[str, str]) -> list[str]:
+    """Return the names of all containers and of their services; none where Docker does not answer at once."""
+    from opskit.system.docker import Docker
+
+    async with Docker(environ, timeout_s=_NAMES_S) as docker:
+        try:
+            listed = await docker.containers()
+        except OpskitError:
+            return []
+    names = [f"container:{container.name}" for container in listed]
+    return [*names, *sorted({container.service for container in listed if container.service})]
 
 
 def project_of(labels: Mapping[str, str], files: Mapping[str, Iterable[Path]]) -> str | None:

@@ -24,7 +24,7 @@ from opskit.recovery import memory as memories
 from opskit.recovery.audit import Audit
 from opskit.recovery.budget import Level, RepairCircuit
 from opskit.recovery.command_runner import CommandRunner
-from opskit.recovery.memory import Memory
+from opskit.recovery.memory import LOCK_NAME, Memory
 from opskit.recovery.notice import Notice, Tell
 from opskit.recovery.outcome import Outcome, Ran, RepairResult
 from opskit.recovery.step import Command, Condition, Repair, TargetFinding
@@ -32,7 +32,6 @@ from opskit.system.lock import try_lock
 from opskit.system.process import SAME_START_S, Process, read_process
 from opskit.text import utc
 
-LOCK_NAME = "recover.lock"
 #: The target after its repair, watched for so many seconds; None when it is no longer there.
 LookAgain = Callable[[Repair, float], Awaitable[TargetFinding | None]]
 #: A second reading and evidence ask the same servers that are in trouble.

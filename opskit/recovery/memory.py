@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from opskit.recovery.outcome import RecoveryRun
 
 FILE_NAME = "recovery.json"
+#: The lock of who works with it.
+LOCK_NAME = "recover.lock"
 _SCHEMA = 1
 _MAX_BYTES = 4 * 1024 * 1024
 #: Targets that come and go (containers of CI runs) must not fill the file.

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from opskit.config.schema import Config
@@ -41,11 +41,15 @@ def all_steps(context: RecoveryContext) -> Sequence[Step]:
 
 @dataclass(frozen=True, slots=True)
 class RecoverOptions:
-    """What a run may do. `only` are names of steps, or of families of them such as `compose`."""
+    """What a run may do. `only` are names of steps, or of families of them such as `compose`.
+
+    `now` repairs also what people stopped, took down or edited just now; pauses hold all the same.
+    """
 
     dry: bool = False
     only: tuple[str, ...] = ()
     budget_s: float | None = None
+    now: bool = False
 
 
 async def recover(
@@ -64,21 +68,30 @@ async def recover(
     holds the lock (at once), RECOVER_002 for an unknown name in `only`, StateError when state cannot be read
     or written.
     """
-    from opskit.recovery.notifier import Notifier
+    from opskit.recovery.notifier import NoticesBeside, Notifier
 
     config, environ = config or survey.config, survey.environ
+    if options.now:
+        config = replace(config, recovery=replace(config.recovery, hands_off_s=0.0))
     async with executing(
         config, environ, survey.state_folder, source="recover", dry=options.dry, clock=clock, note=note
     ) as executor:
-        memory, notifier = executor.memory, None
+        memory = executor.memory
+        notifier = Notifier(config.notices, memory, environ, platform, clock, note)
+        beside = NoticesBeside(notifier, config.notices.timeout_s)
         if not options.dry:
-            executor.notify = notifier = Notifier(config.notices, memory, environ, platform, clock, note)
+            executor.notify = beside
         known = steps(await recovery_context(survey, config, memory, clock, platform))
         reconciler = Reconciler(known, executor, only=chosen(known, options.only))
-        if notifier is not None:
-            await notifier.ping_start(executor.run_id)
-        run = await reconciler.run(budget_s=options.budget_s or config.recovery.budget_s)
-        if notifier is not None:
+        if not options.dry:
+            beside.begin(notifier.ping_start(executor.run_id))
+        try:
+            run = await reconciler.run(budget_s=options.budget_s or config.recovery.budget_s)
+        except BaseException:
+            await beside.end(0.0)
+            raise
+        if not options.dry:
+            await beside.end()
             memory.remember(run)
             memory.save()
             content = run.as_memory()

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,10 +12,14 @@ import docker
 import pytest
 
 from opskit.facts.container_events import KEPT_EVENTS
+from opskit.recovery import pauses
+from opskit.recovery.budget import Record
+from opskit.recovery.memory import load
 from opskit.recovery.outcome import RepairResult
 from tests.integration.test_recover_docker_projects import CHECK, WAIT, Stack, ended, health, stack
+from tests.parts.command import Result, opskit
 from tests.parts.docker import IMAGE, Engine, private_daemon
-from tests.parts.healing import outcome
+from tests.parts.healing import outcome, written
 
 __all__ = ["stack"]
 ENDS_WELL = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
@@ -153,8 +158,6 @@ async def test_compose_work_on_another_project_holds_up_nothing(stack: Stack, tm
 
 async def test_a_service_is_paused_by_any_of_its_names(stack: Stack):
     """Its container with and without the kind, and the service within its project."""
-    from opskit.recovery import pauses
-
     stack.write({"web": {}, "db": {}})
     stack.compose("up", "-d")
     for service in ("web", "db"):
@@ -166,3 +169,40 @@ async def test_a_service_is_paused_by_any_of_its_names(stack: Stack):
         run = await stack.heal()
         assert stack.container("web").status == "exited", (paused, run.outcomes)
     assert stack.container("db").status == "running"
+
+
+async def test_a_healthy_container_is_paused_as_a_person_types_it(stack: Stack, tmp_path: Path):
+    """By the names that Docker shows, without `--force`, also before recovery has ever run."""
+    stack.write({"web": {}})
+    stack.compose("up", "-d")
+    name = stack.container("web").name
+    for typed in (name, f"container:{name}", "web"):
+        done = opskit("pause", typed, "--for", "1h", home=tmp_path / "home", env=stack.box.environment)
+        assert done.status == 0, done.err
+    unknown = opskit("pause", f"{name}x", home=tmp_path / "home", env=stack.box.environment)
+    assert (unknown.status, f"did you mean container:{name}" in unknown.err) == (2, True)
+
+
+async def test_what_was_given_up_is_repaired_once_a_person_resets_it(stack: Stack, tmp_path: Path):
+    """`resume TARGET --reset` closes the circuits of a project; `recover --now` waits for no hands-off."""
+    stack.write({"web": {}})
+    stack.compose("up", "-d")
+    stack.docker("stop", stack.container("web").name)
+    home = tmp_path / "home"
+    config = written(tmp_path, {"stack": {"compose": {"app": [str(stack.file)]}, "docker_network": None}})
+
+    def run(*arguments: str) -> Result:
+        return opskit(*arguments, "--config", str(config), home=home, env=stack.box.environment)
+
+    left = run("recover", "--only", "compose", "--json")
+    assert left.status == 1
+    assert left.finding("compose:app")["remedy"].endswith("up -d web` starts it now")
+    memory, _ = load(home / "state" / "opskit")
+    now = time.time()
+    memory.targets["compose:app/web"] = Record((now - 60,), 5, opened_at=now - 60, tried_at=now - 60)
+    memory.save()
+    assert run("recover", "--now", "--only", "compose", "--json").status == 5
+    closed = run("resume", "app", "--reset", "--json")
+    assert (closed.status, closed.document["reset"]) == (0, ["compose:app/web"])
+    healed = run("recover", "--now", "--only", "compose", "--json")
+    assert healed.finding("compose:app")["evidence"]["result"] == "repaired", healed.out
