@@ -1,6 +1,8 @@
 """`opskit recover`: repair what is broken, once, and leave alone what is not."""
 
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,10 +76,14 @@ def recover(
 
 
 async def _recover(options: "RecoverOptions", path: str | None) -> "RecoveryRun":
+    from opskit.app import App
     from opskit.cli import render
     from opskit.recovery.run import recover as reconcile
 
-    async with context.opened(path) as app:
+    config = context.load_config(path)
+    # A run goes on without a state folder, and says so.
+    folder = Path(config.state_dir)
+    async with App(config, environ=os.environ, cwd=Path.cwd(), config_path=path, folder=folder) as app:
         return await reconcile(app.survey, options, platform=sys.platform, note=render.note)
 
 

@@ -21,7 +21,7 @@ from opskit.config.schema import Config, LogConfig, RecoveryConfig
 from opskit.errors import OpskitError
 from opskit.recovery import budget, pauses
 from opskit.recovery import memory as memories
-from opskit.recovery.audit import Audit
+from opskit.recovery.audit import Audit, NoAudit
 from opskit.recovery.budget import Level, RepairCircuit
 from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.memory import LOCK_NAME, Memory
@@ -30,7 +30,7 @@ from opskit.recovery.outcome import Outcome, Ran, RepairResult
 from opskit.recovery.step import Command, Condition, Repair, TargetFinding
 from opskit.system.lock import try_lock
 from opskit.system.process import SAME_START_S, Process, read_process
-from opskit.text import utc
+from opskit.text import span, utc
 
 #: The target after its repair, watched for so many seconds; None when it is no longer there.
 LookAgain = Callable[[Repair, float], Awaitable[TargetFinding | None]]
@@ -56,7 +56,7 @@ class Executor:
     folder: Path
     memory: Memory
     runner: CommandRunner
-    audit: Audit | None
+    audit: NoAudit | None
     notify: Tell = _silent
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     source: str = "recover"
@@ -99,6 +99,8 @@ class Executor:
         if (repair := finding.repair) is None:
             return await self._leave_to_person(outcome)
         outcome = replace(outcome, undo=repair.undo)
+        if (refused := self._unremembered(finding, repair, outcome)) is not None:
+            return refused
         permits = [await self._permit(name, finding, outcome) for name in _counted(finding, repair)]
         permit = next((permit for permit in permits if not permit.allowed), None)
         if permit is not None:
@@ -115,6 +117,25 @@ class Executor:
         if (paused := self._paused(finding, outcome)) is not None:
             return paused
         return await self._carry_out(finding, repair, outcome, look_again)
+
+    def _unremembered(self, finding: TargetFinding, repair: Repair, outcome: Outcome) -> Outcome | None:
+        """Return the outcome of what is not repaired while nothing can be remembered; None when it may be.
+
+        Docker itself remembers when a container was last started: it is started once in `retry_s`.
+        """
+        if self.memory.is_lasting:
+            return None
+        starts = [finding.of_part(name).started_s for name in _counted(finding, repair)]
+        last_s = max((at for at in starts if at is not None), default=None)
+        if last_s is None or None in starts:
+            why = "the state folder cannot be written, and a repair that is not remembered could be endless"
+            return replace(outcome, result=RepairResult.MANUAL, cause=f"{finding.cause}; {why}")
+        ago_s = max(0.0, self.clock() - last_s)
+        if ago_s >= self.rules.retry_s:
+            return None
+        every = span(self.rules.retry_s)
+        why = f"it was started {span(ago_s)} ago; without a state folder that is done once in {every}"
+        return replace(outcome, result=RepairResult.NOT_YET, cause=f"{finding.cause}; {why}")
 
     async def _permit(self, name: str, finding: TargetFinding, outcome: Outcome) -> budget.Permit:
         """Judge the budget of the target, or of one of its parts; people hear of what that comes to."""
@@ -213,6 +234,10 @@ class Executor:
         for part in finding.parts:
             if part.condition is Condition.HEALTHY:
                 await self.note_health(replace(outcome, target=part.target, cause=part.cause))
+
+    async def notify_person(self, outcome: Outcome) -> None:
+        """Call a person about what is not a target of the run."""
+        await self._notify(Level.ESCALATION, outcome, "")
 
     async def _leave_to_person(self, outcome: Outcome) -> Outcome:
         """Return the outcome of a target that opskit cannot repair; a person is notified once in a while."""
@@ -342,6 +367,27 @@ def alone(folder: Path, lock_name: str = LOCK_NAME, what: str = "recovery") -> I
         yield
 
 
+@contextlib.contextmanager
+def alone_with_docker(environ: Mapping[str, str]) -> Iterator[None]:
+    """Hold a lock of the Docker daemon on this machine, so that two users do not repair at once.
+
+    It is on the folder of its socket, which all its users can open. Raises OpskitError RECOVER_001 when
+    another process holds it.
+    """
+    from opskit.facts.docker_daemon import docker_address
+
+    address = docker_address(environ)
+    with contextlib.ExitStack() as stack:
+        if address.socket_exists and address.socket is not None:
+            folder = Path(address.socket).resolve().parent
+            # What this user cannot open is not theirs to repair either.
+            with contextlib.suppress(OSError):
+                if not stack.enter_context(try_lock(folder)):
+                    why = f"another recovery is running with the Docker daemon at {address.shown}"
+                    raise OpskitError("RECOVER_001", why)
+        yield
+
+
 def _holder(path: Path) -> str:
     try:
         pid = path.read_text(encoding="ascii", errors="replace").strip()
@@ -360,18 +406,27 @@ async def executing(
     dry: bool = False,
     clock: Callable[[], float] = time.time,
     note: Callable[[str], None] = lambda _text: None,
+    is_lasting: bool = True,
 ) -> AsyncIterator[Executor]:
-    """Yield an executor of repairs under the lock of recovery; what it remembers is saved at the end.
+    """Yield an executor of repairs under the locks of recovery; what it remembers is saved at the end.
 
-    It sends no notices unless it is given who does. Raises OpskitError RECOVER_001 when another one runs,
-    StateError when state cannot be read or written.
+    With `is_lasting` False the state folder cannot be written: nothing is remembered, and only what Docker
+    remembers well enough is repaired. It sends no notices unless it is given who does. Raises OpskitError
+    RECOVER_001 when another one runs, StateError when state cannot be read or written.
     """
-    with alone(folder), contextlib.ExitStack() as parts:
-        memory, damage = memories.load(folder)
+    with contextlib.ExitStack() as parts:
+        with contextlib.nullcontext() if is_lasting else contextlib.suppress(OSError):
+            parts.enter_context(alone(folder))
+        parts.enter_context(alone_with_docker(environ))
+        memory, damage = memories.load(folder, keep=not is_lasting)
+        memory.is_lasting = is_lasting
         if damage is not None:
             note(damage)
         pauses.read(folder, clock())  # damaged ones are reported before anything is done
-        audit = None if dry else parts.enter_context(contextlib.closing(Audit(folder, config.log)))
+        audit: NoAudit | None = None
+        if not dry:
+            audit = Audit(folder, config.log) if is_lasting else NoAudit()
+            parts.callback(audit.close)
         yield Executor(
             config.recovery,
             folder,

@@ -60,6 +60,8 @@ _OF_CONDITION = {
     Condition.ABSENT: RepairResult.ABSENT,
     Condition.UNKNOWN: RepairResult.INCONCLUSIVE,
 }
+#: The step of the outcome that tells of a state folder which cannot be written.
+STATE_STEP = "state"
 _STATUS = {
     RepairResult.OK: Status.PASS,
     RepairResult.REPAIRED: Status.PASS,
@@ -183,12 +185,15 @@ class RecoveryRun:
         return sum(len(outcome.ran) for outcome in self.outcomes)
 
     def exit(self, *, detailed: bool = False) -> Exit:
-        """5 something was given up, 1 something is broken, 3 something could not be judged, else 0.
+        """78 the state folder cannot be written, 5 something was given up, 1 something is broken, 3 something
+        could not be judged, else 0.
 
         A stack of which nothing runs counts as broken, also while it is left alone.
         What nothing of the stack depends on, the internet above all, is told and does not count.
         With `detailed` 4 instead of 0 when something was repaired.
         """
+        if any(outcome.step == STATE_STEP for outcome in self.outcomes):
+            return Exit.CONFIG
         minor = {outcome.result for outcome in self.outcomes if outcome.minor}
         results = {outcome.result for outcome in self.outcomes if not outcome.minor}
         if RepairResult.GAVE_UP in results:

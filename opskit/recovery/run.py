@@ -3,17 +3,22 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from opskit.config.load import ensure_state_dir
 from opskit.config.schema import Config
+from opskit.errors import StateError
 from opskit.recovery.executor import executing
-from opskit.recovery.outcome import RecoveryRun
+from opskit.recovery.outcome import STATE_STEP, Outcome, RecoveryRun, RepairResult
 from opskit.recovery.reconciler import Reconciler, chosen
 from opskit.recovery.step import RecoveryContext, Step, recovery_context
+from opskit.text import counted
 
 if TYPE_CHECKING:
     from opskit.facts.survey import Survey
 
+_UNREMEMBERED = "nothing is remembered in this run, and a container is started once an hour at most"
 Steps = Callable[[RecoveryContext], Sequence[Step]]
 
 
@@ -70,11 +75,23 @@ async def recover(
     """
     from opskit.recovery.notifier import NoticesBeside, Notifier
 
+    folder = survey.state_folder
+    unwritable = _state_problem(folder)
+    if unwritable is not None:
+        note(f"{unwritable.code}: {unwritable.message}; {_UNREMEMBERED}")
+
     config, environ = config or survey.config, survey.environ
     if options.now:
         config = replace(config, recovery=replace(config.recovery, hands_off_s=0.0))
     async with executing(
-        config, environ, survey.state_folder, source="recover", dry=options.dry, clock=clock, note=note
+        config,
+        environ,
+        folder,
+        source="recover",
+        dry=options.dry,
+        clock=clock,
+        note=note,
+        is_lasting=unwritable is None,
     ) as executor:
         memory = executor.memory
         notifier = Notifier(config.notices, memory, environ, platform, clock, note)
@@ -90,6 +107,10 @@ async def recover(
         except BaseException:
             await beside.end(0.0)
             raise
+        if unwritable is not None:
+            state = _state_outcome(folder, unwritable)
+            run = replace(run, outcomes=[state, *run.outcomes])
+            await executor.notify_person(state)
         if not options.dry:
             await beside.end()
             memory.remember(run)
@@ -101,8 +122,29 @@ async def recover(
     return run
 
 
+def _state_problem(folder: Path) -> StateError | None:
+    """Make the state folder; return why nothing can be written in it."""
+    try:
+        ensure_state_dir(folder)
+    except StateError as error:
+        return error
+    return None
+
+
+def _state_outcome(folder: Path, problem: StateError) -> Outcome:
+    return Outcome(
+        STATE_STEP,
+        str(folder),
+        RepairResult.MANUAL,
+        "unwritable",
+        f"{problem.message}; {_UNREMEMBERED}",
+        remedy=problem.remedy or "free space on its disk, or set `state_dir` to a folder that can be written",
+        code=problem.code,
+    )
+
+
 def summary(run: RecoveryRun) -> str:
     """Return the run in a few lines of text."""
     lines = [f"{outcome.target}: {outcome.result.value} {outcome.cause}".rstrip() for outcome in run.outcomes]
     counts = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in run.counts.items())
-    return "\n".join([f"{counts}; {run.mutations} commands in {run.seconds:.1f} s", *lines])
+    return "\n".join([f"{counts}; {counted(run.mutations, 'command')} in {run.seconds:.1f} s", *lines])

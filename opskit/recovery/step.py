@@ -89,7 +89,8 @@ class TargetFinding:
     nothing of the stack depends on: a warning. `is_down` tells of what is left alone that nothing of it runs.
 
     `parts` are what has a budget of its own within it: the services of a Compose project. `relapsed` are
-    those targets that ended by themselves within moments of their last start.
+    those targets that ended by themselves within moments of their last start. `started_s` is when it was last
+    started, in seconds since the epoch, where the machine itself remembers that.
 
     `repair` is what this reading allows, None when it is a person's to make. Where `read_again` is given, the
     target is read once more right before its repair, and that finding counts. It changes nothing.
@@ -108,7 +109,12 @@ class TargetFinding:
     read_again: "Callable[[], Awaitable[TargetFinding]] | None" = field(default=None, compare=False)
     is_down: bool = False
     parts: "tuple[TargetFinding, ...]" = ()
+    started_s: float | None = None
     relapsed: frozenset[str] = frozenset()
+
+    def of_part(self, target: str) -> "TargetFinding":
+        """Return the part of that target; itself when there is none."""
+        return next((part for part in self.parts if part.target == target), self)
 
     def worst_of(self, targets: Collection[str]) -> "TargetFinding":
         """Return the part among `targets` that is worst; itself when none of them is a part of it."""

@@ -7,7 +7,8 @@ nothing and starts no other; containers that run badly are restarted one by one.
 import asyncio
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +27,7 @@ from opskit.facts.compose_project import compose_files
 from opskit.facts.container import Container
 from opskit.facts.container_log import read_container_log
 from opskit.facts.container_survey import read_compose_containers, read_container
+from opskit.facts.port_owner import read_port
 from opskit.recovery import budget, hands_off, pauses
 from opskit.recovery.compose_projects import Sources, UnusableProject, configured, read_project
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
@@ -38,6 +40,8 @@ from opskit.recovery.steps.project_state import (
 from opskit.system.compose import Project
 
 _UP_S = 120.0
+#: Addresses of bindings that meet a listener at the loopback address.
+_LOCAL = ("", "0.0.0.0", "::", "127.0.0.1")  # noqa: S104 - addresses that are compared
 _STOP_MARGIN_S = 30.0
 _LOG_LINES = 20
 _LOG_S = 3.0
@@ -251,13 +255,32 @@ class _ComposeStep:
             missed=missed,
             imageless=frozenset(name for name, has in zip(down, have_image, strict=True) if not has),
             netless={name: min(lost) for name in down if (lost := gone & set(services[name].networks))},
+            taken=await self._taken(facts, down),
             paused=frozenset(name for name in down if self._is_paused(facts, name, paused)),
             alone=frozenset(name for name in down if self._stands_alone(facts, name)),
         )
 
+    async def _taken(self, facts: ProjectFacts, down: Iterable[str]) -> dict[str, str]:
+        """Return the services that cannot be started because somebody else has their port, and who it is."""
+        if await self.context.docker.began_s() is None:
+            return {}
+        taken: dict[str, str] = {}
+        now_s = time.monotonic()
+        for name in down:
+            bindings = [port for container in facts.of(name) for port in container.bindings]
+            for port in bindings:
+                if not port.host_port or not port.inside.endswith("/tcp") or port.host_ip not in _LOCAL:
+                    continue
+                read = await self.context.survey.get(read_port, "tcp", port.host_port, not_before=now_s)
+                if (owner := read.loopback_owner) is not None:
+                    taken[name] = f"port {port.host_port} is used by {owner.words}"
+        return taken
+
     def _stands_alone(self, facts: ProjectFacts, service: str) -> bool:
         """Tell whether a service is started by itself, because its last start did not help."""
         context, lasted = self.context, service not in facts.relapsed()
+        if not context.memory.is_lasting:
+            return True
         record = context.memory.of(facts.target_of(service))
         return budget.stands_alone(record, context.clock(), context.config.recovery, lasted=lasted)
 

@@ -50,6 +50,7 @@ class ProjectFacts:
     missed: str | None = None
     imageless: frozenset[str] = frozenset()
     netless: Mapping[str, str] = field(default_factory=dict)
+    taken: Mapping[str, str] = field(default_factory=dict)
     paused: frozenset[str] = frozenset()
     remembered: frozenset[str] = frozenset()
     alone: frozenset[str] = frozenset()
@@ -196,6 +197,9 @@ class _Judgement:
         elif name in facts.netless:
             self.refused[name] = f"there is no network {facts.netless[name]}"
             self.remedies.append(f"`docker network create {facts.netless[name]}`")
+        elif name in facts.taken:
+            self.refused[name] = facts.taken[name]
+            self.remedies.append(f"end what uses the port, or give {name} another one in the Compose file")
         elif lacking and service.blank:
             self.refused[name] = f"it would be made with nothing in {', '.join(service.blank)}"
             self.remedies.append(f"set {', '.join(service.blank)} in `.env` beside the Compose file")
@@ -282,6 +286,11 @@ class _Judgement:
             relapsed=frozenset(map(facts.target_of, facts.relapsed())),
         )
 
+    def _started_s(self, service: str) -> float | None:
+        """Return when a service was last started; None for what never was."""
+        starts = [container.started for container in self.facts.of(service)]
+        return max((at.timestamp() for at in starts if at is not None), default=None)
+
     def service(self, name: str) -> TargetFinding:
         """Return the finding of a service that is started by itself."""
         facts = self.facts
@@ -291,7 +300,15 @@ class _Judgement:
         cause = f"{name} {self.down[name]}"
         relapsed = frozenset({target} if name in facts.relapsed() else ())
         return TargetFinding(
-            target, Condition.BROKEN, "down", cause, names, evidence, remedy, relapsed=relapsed
+            target,
+            Condition.BROKEN,
+            "down",
+            cause,
+            names,
+            evidence,
+            remedy,
+            relapsed=relapsed,
+            started_s=self._started_s(name),
         )
 
     def _part(self, name: str) -> TargetFinding:
@@ -299,7 +316,8 @@ class _Judgement:
         target = self.facts.target_of(name)
         if name in self.down:
             condition = Condition.LEFT if name in self.left else Condition.BROKEN
-            return TargetFinding(target, condition, "down", f"{name} {self.down[name]}")
+            cause, started_s = f"{name} {self.down[name]}", self._started_s(name)
+            return TargetFinding(target, condition, "down", cause, started_s=started_s)
         return min(
             (
                 TargetFinding(
@@ -353,6 +371,7 @@ class _Judgement:
             (container.name, service, facts.target),
             evidence,
             None if is_well else assessment.remedy,
+            started_s=None if container.started is None else container.started.timestamp(),
         )
 
     def _reason_to_leave(self, entry: AssessedContainer) -> str:
