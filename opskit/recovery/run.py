@@ -1,5 +1,6 @@
 """One run of recovery, from the lock to the summary."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from opskit.config.load import ensure_state_dir
 from opskit.config.schema import Config
-from opskit.errors import StateError
+from opskit.errors import OpskitError, StateError
+from opskit.facts.container_survey import EVENTS_FACT
+from opskit.recovery import hands_off
 from opskit.recovery.executor import executing
 from opskit.recovery.outcome import STATE_STEP, Outcome, RecoveryRun, RepairResult
 from opskit.recovery.reconciler import Reconciler, chosen
@@ -98,7 +101,8 @@ async def recover(
         beside = NoticesBeside(notifier, config.notices.timeout_s)
         if not options.dry:
             executor.notify = beside
-        known = steps(await recovery_context(survey, config, memory, clock, platform))
+        context = await recovery_context(survey, config, memory, clock, platform)
+        known = steps(context)
         reconciler = Reconciler(known, executor, only=chosen(known, options.only))
         if not options.dry:
             beside.begin(notifier.ping_start(executor.run_id))
@@ -107,6 +111,10 @@ async def recover(
         except BaseException:
             await beside.end(0.0)
             raise
+        if run.mutations and EVENTS_FACT in memory.facts:
+            # What people did while the run lasted, before Docker forgets it.
+            with contextlib.suppress(OpskitError):
+                await hands_off.read_events(context, ())
         if unwritable is not None:
             state = _state_outcome(folder, unwritable)
             run = replace(run, outcomes=[state, *run.outcomes])

@@ -1,6 +1,11 @@
 """Each service and container has a budget of its own, on a real daemon and a clock that the test turns."""
 
+import os
+import socket
+import subprocess
 import time
+
+import pytest
 
 from opskit.recovery.outcome import RecoveryRun, RepairResult
 from tests.integration.test_recover_docker_projects import (
@@ -156,3 +161,20 @@ async def test_a_command_that_was_sent_is_told_although_the_run_ended_before_its
     assert [done.command.shown for done in found.ran] == [f"docker restart {name}"]
     assert f"before the effect of `docker restart {name}` was seen" in found.cause
     assert run.mutations == 1
+
+
+async def test_a_service_whose_port_somebody_else_has_is_not_started_in_vain(stack: Stack):
+    """Who has the port is named, no repair of the service is counted, and its neighbour is started."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        web = {"networks": ["own"], "ports": [f"127.0.0.1:{port}:80"]}
+        stack.write({"web": web, "db": {}}, networks={"own": {}})
+        with pytest.raises(subprocess.CalledProcessError):
+            stack.compose("up", "-d", "web")
+        found = await stack.healed("compose:app", hands_off_s=0.001)
+    assert f"port {port} is used by process {os.getpid()}" in found.cause
+    assert "end what uses the port, or give web another one" in (found.remedy or "")
+    assert "compose:app/web" not in stack.healing.memory.targets
+    assert stack.container("db").status == "running"

@@ -126,22 +126,24 @@ class _ComposeStep:
         work = await configured(self.context, self.key)
         scale = [f"--scale={name}={count}" for name, count in start.items() if count is not None]
         switches = ("--no-recreate", *work.no_new_images, "--no-deps", *scale)
-        # A health check proves that a container runs; without one it has to stay.
-        checked = {name for name in start if all(known.has_health_check for known in facts.of(name))}
-        unproven = [name for name in start if name not in checked or not facts.of(name)]
+        # A health check proves that a container runs; without one, or where none is known, it has to stay.
+        proven = all(known.has_health_check for name in start for known in facts.of(name))
+        proven = proven and all(facts.of(name) for name in start)
         repair = Repair(
             (work.command("up", "-d", *switches, *start, timeout_s=_UP_S),),
             finding.cause,
             work.command("stop", *start, timeout_s=_UP_S).shown,
             evidence=partial(self._ends, facts.project.name, start),
             counted=tuple(map(facts.target_of, start)),
-            steady_s=STABLE_S if unproven else 0.0,
+            steady_s=0.0 if proven else STABLE_S,
         )
         return replace(finding, repair=repair)
 
     def _is_paused(self, facts: ProjectFacts, service: str, paused: Mapping[str, pauses.Pause]) -> bool:
+        """Tell whether a service is paused by a name of its own; a pause of everything is each target's."""
         names = (facts.target_of(service), *(container.name for container in facts.of(service)))
-        return bool({service} & paused.keys()) or pauses.covering(paused, *names) is not None
+        own = {name: pause for name, pause in paused.items() if name != pauses.ALL}
+        return service in own or pauses.covering(own, *names) is not None
 
     async def _ends(self, project: str, services: Mapping[str, int | None]) -> Mapping[str, Any]:
         """Return the last lines of what has ended."""

@@ -244,11 +244,10 @@ class _Judgement:
         together = [name for name in self.start if name not in facts.alone]
         alone = [name for name in self.start if name in facts.alone]
         running = sum(container.running for container in facts.containers)
-        # What has ended well, or is on its way, is not down.
-        is_down = not running and any(
-            self._part(name).condition not in (Condition.HEALTHY, Condition.WAITING)
-            for name in project.services
-        )
+        parts = [self._part(name) for name in project.services]
+        # What has ended well, or is on its way, is not down, and what is started by itself tells of itself.
+        usual = (Condition.HEALTHY, Condition.WAITING)
+        is_down = not (running or alone or all(part.condition in usual for part in parts))
         if together or self.refused:
             condition, state = Condition.BROKEN, "down"
             words = [f"{name} {down[name]}" for name in together]
@@ -282,7 +281,7 @@ class _Judgement:
             evidence,
             remedy,
             is_down=is_down and not down.keys() <= facts.paused,
-            parts=tuple(self._part(name) for name in project.services),
+            parts=tuple(parts),
             relapsed=frozenset(map(facts.target_of, facts.relapsed())),
         )
 
