@@ -4,25 +4,26 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from opskit.recovery.outcome import RecoveryRun, RepairResult
-from tests.integration.test_recover_docker_projects import (
-    CHECK,
-    WAIT,
-    Stack,
-    ended,
-    health,
-    stack,
-    steps,
-)
+from tests.parts.compose_stack import WAIT, Stack, cleaned, ended, health, steps
+from tests.parts.docker import Engine
 from tests.parts.healing import outcome
 
-__all__ = ["stack"]
+CHECK = {"test": ["CMD", "test", "!", "-e", "/ill"], "interval": "100ms", "retries": 1, "timeout": "5s"}
 CRASHES = {"script": "exit 1"}
 #: A short look after a repair, and one repair in a row before it is given up.
 RULES = {"step_s": 2.5, "max_repairs": 1, "backoff_s": 10.0}
+
+
+@pytest.fixture
+def stack(box: Engine, tmp_path: Path) -> Iterator[Stack]:
+    with cleaned(Stack(box, tmp_path / box.name("p").replace("-", ""))) as made:
+        yield made
 
 
 class Clock:
@@ -87,7 +88,7 @@ async def test_services_that_were_repaired_once_each_open_no_circuit(stack: Stac
 
 async def test_a_service_that_fails_beside_one_that_is_well_is_counted_alone(stack: Stack):
     """After one `up` of both, the one that stays is started again at once when it falls, the other waits."""
-    stack.write({"crash": CRASHES, "good": {}})
+    stack.write({"crash": {"entrypoint": ["/nowhere"]}, "good": {}})
     stack.compose("up", "--no-start")
     rules = {**RULES, "max_repairs": 2, "backoff_s": 250.0}
     stack.healing.clock = clock = Clock()
@@ -136,7 +137,7 @@ async def test_what_is_unhealthy_after_its_start_was_not_repaired(stack: Stack):
     """A missing service is created, its check fails beyond its grace: the run says so, and exits 1."""
     stack.write({"sick": {"healthcheck": CHECK, "script": f"touch /ill; {WAIT}"}, "good": {}})
     stack.compose("up", "-d", "good")
-    run = await stack.heal(startup_grace_s=1.0, step_s=3.0)
+    run = await stack.heal(startup_grace_s=1.0, step_s=4.0)
     found = outcome(run, "compose:app")
     assert found.result is RepairResult.FAILED, found
     assert "its health check fails" in found.cause

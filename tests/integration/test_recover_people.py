@@ -1,14 +1,11 @@
 """What a person did is theirs, also right after a repair and where a real Docker has forgotten it."""
 
 import json
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
-import docker
 import pytest
 
 from opskit.facts.container_events import KEPT_EVENTS
@@ -16,13 +13,19 @@ from opskit.recovery import pauses
 from opskit.recovery.budget import Record
 from opskit.recovery.memory import load
 from opskit.recovery.outcome import RepairResult
-from tests.integration.test_recover_docker_projects import CHECK, WAIT, Stack, ended, health, stack
 from tests.parts.command import Result, opskit
-from tests.parts.docker import IMAGE, Engine, private_daemon
+from tests.parts.compose_stack import WAIT, Stack, cleaned, ended, health
+from tests.parts.docker import IMAGE, Daemon, Engine, engine_of, own_daemon
 from tests.parts.healing import outcome, written
 
-__all__ = ["stack"]
+CHECK = {"test": ["CMD", "test", "!", "-e", "/ill"], "interval": "100ms", "retries": 1, "timeout": "5s"}
 ENDS_WELL = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
+
+
+@pytest.fixture
+def stack(box: Engine, tmp_path: Path) -> Iterator[Stack]:
+    with cleaned(Stack(box, tmp_path / box.name("p").replace("-", ""))) as made:
+        yield made
 
 
 def forgotten(stack: Stack) -> None:
@@ -85,22 +88,14 @@ async def test_a_stop_that_one_run_saw_is_remembered_by_the_next(stack: Stack):
 
 
 @pytest.fixture(scope="module")
-def daemon() -> Iterator[tuple[Engine, object]]:
+def daemon() -> Iterator[tuple[Engine, Daemon]]:
     """A daemon of this module's own, which it may restart."""
-    if shutil.which("docker-compose") is None:
-        pytest.skip("there is no docker-compose: apt-get install docker-compose")
-    with ExitStack() as parts:
-        running = parts.enter_context(private_daemon())
-        client = docker.DockerClient(base_url=running.host, timeout=30)
-        parts.callback(client.close)
-        engine = Engine(running.host, client)
-        engine.build()
-        parts.callback(engine.clean)
+    with own_daemon() as running, engine_of(running.host) as engine:
         yield engine, running
 
 
 async def test_a_restart_of_docker_tells_what_a_person_stopped_from_what_ended_with_it(
-    daemon: tuple[Engine, object], tmp_path: Path
+    daemon: tuple[Engine, Daemon], tmp_path: Path
 ):
     """No event is left of either: what somebody stopped stays so, the others are started."""
     engine, running = daemon
@@ -108,7 +103,8 @@ async def test_a_restart_of_docker_tells_what_a_person_stopped_from_what_ended_w
     stack.write({name: {"script": ENDS_WELL, "healthcheck": CHECK} for name in ("db", "web", "mail")})
     stack.compose("up", "-d")
     stack.docker("stop", stack.container("db").name)
-    running.restart()
+    running.stop()
+    running.start()
     run = await stack.heal()
     assert outcome(run, "compose:app").result is RepairResult.REPAIRED, outcome(run, "compose:app")
     assert [stack.container(name).status for name in ("db", "web", "mail")] == [

@@ -2,14 +2,22 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from opskit.system.lock import try_lock
-from tests.integration.test_recover_docker_projects import Stack, ended, stack
 from tests.parts.command import opskit
+from tests.parts.compose_stack import Stack, cleaned, ended
+from tests.parts.docker import Engine
 from tests.parts.raw_server import answer, serving
 
-__all__ = ["stack"]
+
+@pytest.fixture
+def stack(box: Engine, tmp_path: Path) -> Iterator[Stack]:
+    with cleaned(Stack(box, tmp_path / box.name("p").replace("-", ""))) as made:
+        yield made
 
 
 async def test_without_a_state_folder_a_container_is_started(stack: Stack, tmp_path: Path):

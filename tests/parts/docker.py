@@ -123,13 +123,20 @@ class Engine:
 def engine() -> Iterator[Engine]:
     """The daemon that answers here, else one of our own; skips the test when neither can be had."""
     with contextlib.ExitStack() as parts:
-        host = _answering() or parts.enter_context(private_daemon()).host
-        client = docker.DockerClient(base_url=host, timeout=30)
-        parts.callback(client.close)
-        made = Engine(host, client)
+        yield parts.enter_context(engine_of(_answering() or parts.enter_context(own_daemon()).host))
+
+
+@contextlib.contextmanager
+def engine_of(host: str) -> Iterator[Engine]:
+    """The daemon at an address, with the image of the tests."""
+    client = docker.DockerClient(base_url=host, timeout=30)
+    made = Engine(host, client)
+    try:
         made.build()
-        parts.callback(made.clean)
         yield made
+        made.clean()
+    finally:
+        client.close()
 
 
 @pytest.fixture(scope="session")
@@ -169,7 +176,7 @@ def _answers(host: str) -> bool:
 
 
 @dataclass
-class PrivateDaemon:
+class Daemon:
     """A `dockerd` in a folder of its own, without a bridge or a firewall rule, ended by its pid."""
 
     program: str
@@ -181,21 +188,18 @@ class PrivateDaemon:
         return f"unix://{self.home}/docker.sock"
 
     def start(self) -> None:
-        with (self.home / "log").open("ab") as log:
-            self.process = process = subprocess.Popen(
-                [self.program, "--host", self.host, *_options(self.home)],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        with (self.home / "log").open("wb") as log:
+            command = [self.program, "--host", self.host, *_options(self.home)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         limit = time.monotonic() + START_S
         while not _answers(self.host):
-            if process.poll() is not None or time.monotonic() > limit:
+            if self.process.poll() is not None or time.monotonic() > limit:
                 tail = (self.home / "log").read_text(errors="replace")[-1500:]
                 pytest.skip(f"dockerd does not start here:\n{tail}")
             time.sleep(POLL_S)
 
     def stop(self) -> None:
+        """End it as a reboot does: its containers get SIGTERM first."""
         if self.process is None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -205,21 +209,17 @@ class PrivateDaemon:
             self.process.kill()
             self.process.wait()
 
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
 
 @contextlib.contextmanager
-def private_daemon() -> Iterator[PrivateDaemon]:
-    """A daemon that only this test uses; skips the test where none can be started."""
+def own_daemon() -> Iterator[Daemon]:
+    """A daemon that no other test uses; skips the test where there can be none."""
     program = shutil.which("dockerd")
     if program is None:
-        pytest.skip("there is no dockerd to start")
+        pytest.skip("no Docker daemon answers and there is no dockerd to start")
     if os.geteuid() != 0:
-        pytest.skip("only root can start dockerd")
+        pytest.skip("no Docker daemon answers, and only root can start dockerd")
     # A unix socket's path must be short.
-    daemon = PrivateDaemon(program, Path(tempfile.mkdtemp(prefix="opskit-dockerd-")))
+    daemon = Daemon(program, Path(tempfile.mkdtemp(prefix="opskit-dockerd-")))
     try:
         daemon.start()
         yield daemon
