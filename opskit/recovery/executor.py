@@ -159,6 +159,9 @@ class Executor:
         self, finding: TargetFinding, repair: Repair, outcome: Outcome, look_again: LookAgain
     ) -> Outcome:
         target, counted = finding.target, _counted(finding, repair)
+        if repair.counted and self.memory.of(target).repairs:
+            # A state file of an older version counted the repairs of all parts together.
+            del self.memory.targets[target]
         for name in counted:
             self.memory.targets[name] = budget.begun(self.memory.of(name), self.clock())
         if repair.mark is not None:

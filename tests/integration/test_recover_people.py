@@ -160,7 +160,7 @@ async def test_a_service_is_paused_by_any_of_its_names(stack: Stack):
         stack.docker("kill", stack.container(service).name)
         await stack.until(service, ended)
     name, folder = stack.container("web").name, stack.healing.folder
-    for paused in (f"container:{name}", name, "compose:app/web"):
+    for paused in (f"container:{name}", "compose:app/web"):
         pauses.write(folder, {paused: pauses.Pause(paused, 0.0)})
         run = await stack.heal()
         assert stack.container("web").status == "exited", (paused, run.outcomes)

@@ -274,3 +274,74 @@ def test_nothing_that_is_left_is_started(rows: list[tuple[bool, bool, bool, int]
     assert not start & theirs
     left = {name for name, (down, *_) in zip(names, rows, strict=True) if down} - start
     assert all(not (set(one.needs) & left) for one in services if one.name in start)
+
+
+@pytest.mark.parametrize(
+    ("end", "relapsed"),
+    [
+        ({"exit_code": 1, "started": ago(13)}, True),
+        ({"exit_code": 1, "started": ago(30)}, False),
+        ({"exit_code": 137, "started": ago(13)}, False),
+        ({"exit_code": 137, "oom_killed": True, "started": ago(13)}, True),
+    ],
+)
+def test_what_ended_by_itself_within_moments_of_its_start_is_told(end: dict[str, Any], *, relapsed: bool):
+    """Its last start did not help; what was killed from outside is no sign of that."""
+    project = first(known([killed(**end)], [service()], events=ContainerEvents(NOW)))
+    assert project.relapsed == (frozenset({"compose:app/web"}) if relapsed else frozenset())
+
+
+def test_a_service_whose_last_start_did_not_help_is_started_by_itself():
+    """The project tells where its row is, and starts the others; it is not down because of it alone."""
+    units = [killed("crash", exit_code=1), killed("good")]
+    services = [service("crash"), service("good")]
+    past = ContainerEvents(NOW)
+    project, crash = seen(known(units, services, events=past, alone=frozenset({"crash"})))
+    assert (project.evidence["start"], crash.target) == (["good"], "compose:app/crash")
+    assert {part.target: part.condition for part in project.parts} == {
+        "compose:app/crash": Condition.BROKEN,
+        "compose:app/good": Condition.BROKEN,
+    }
+    alone = first(known([units[0]], [service("crash")], events=past, alone=frozenset({"crash"})))
+    assert (alone.condition, alone.is_down) == (Condition.LEFT, False)
+    assert alone.cause == "crash ended with exit code 1: see compose:app/crash"
+
+
+def test_a_project_of_which_nothing_runs_is_down_and_not_ok():
+    """Left to the person who stopped it, with the command that starts it; a job that ended well is ok."""
+    past = ContainerEvents(NOW, [event("die", 10, of="id-web"), event("stop", 10, of="id-web")])
+    stopped = first(known([killed()], [service()], events=past))
+    assert (stopped.condition, stopped.is_down) == (Condition.LEFT, True)
+    assert stopped.remedy == "`docker compose -f /x up -d web` starts it now"
+    job = first(known([killed(exit_code=0)], [service()]))
+    assert (job.condition, job.cause) == (Condition.HEALTHY, "the containers of 1 service ended well")
+
+
+@pytest.mark.parametrize(
+    ("code", "requests", "left"),
+    [
+        (143, {}, True),
+        (0, {}, True),
+        (1, {}, True),
+        (137, {}, False),
+        (139, {}, False),
+        (143, {"i": False}, False),
+        (1, {"i": False}, False),
+        (1, {"i": True}, True),
+        (137, {"i": True}, False),
+    ],
+)
+def test_an_end_that_docker_forgot_is_judged_by_its_record(
+    code: int, requests: dict[str, bool], *, left: bool
+):
+    """Whether Docker was asked to stop it decides, then the exit code; SIGKILL is no stop."""
+    past = ContainerEvents(NOW, complete=False, stopped_by_request=requests)
+    assert bool(stopped_by_hand(killed(id="i", exit_code=code), past, HANDS_OFF_S)) is left
+
+
+def test_our_own_commands_have_an_end():
+    """A stop a second after them is a person's, one while they ran is ours."""
+    events = [event("die", 10), event("stop", 10)]
+    for ended, left in ((ago(11), True), (ago(9), False)):
+        past = ContainerEvents(NOW, events, own_repairs={"p_web_1": [(ago(12), ended)]})
+        assert bool(stopped_by_hand(killed(id="i"), past, HANDS_OFF_S)) is left
