@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,8 +82,9 @@ class Stack:
             self.age(self.file)
 
     def age(self, path: Path) -> None:
-        long_ago = time.time() - 3600
-        os.utime(path, (long_ago, long_ago))
+        from tests.parts.composed import aged
+
+        aged(path)
 
     @property
     def program(self) -> list[str]:
