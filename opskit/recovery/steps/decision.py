@@ -1,5 +1,6 @@
 """What to do about a server that is not well. Pure: the same facts give the same decision."""
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
