@@ -120,6 +120,18 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def last_lines(text: str, limit: int = 400) -> str:
+    """Return the last lines as one line, whole ones as far as they fit; of a longer one its two ends."""
+    kept: list[str] = []
+    for line in reversed([" ".join(line.split()) for line in text.splitlines() if line.strip()]):
+        room = limit - sum(len(other) + 1 for other in kept)
+        if kept and len(line) > room:
+            break
+        half = (limit - 3) // 2
+        kept.insert(0, line if len(line) <= room else f"{line[:half]} … {line[-half:]}")
+    return " ".join(kept)
+
+
 def listing(items: Collection[str], limit: int = 4, *, separator: str = ", ") -> str:
     """Join the first items and count the others: `a, b, c, d and 2 more`."""
     hidden = len(items) - limit

@@ -21,7 +21,9 @@ from opskit.facts.container_survey import ContainerSurvey
 from opskit.result import Status
 
 #: Docker waits ever longer between its restarts, a minute at most; what ran so long has settled.
-_SETTLED_S = 10.0
+SETTLED_S = 10.0
+#: What has no health check is well once it has run so long.
+STABLE_S = 2.0
 #: One restart by Docker is its business, a row of them is a loop.
 _LOOP_RESTARTS = 3
 _OUTPUT_CHARS = 200
@@ -335,7 +337,7 @@ def _did_its_work(container: Container, peers: Mapping[str, Container], were_end
 def _running(
     container: Container, peers: Mapping[str, Container], rules: ContainerRules, age_s: float
 ) -> ContainerAssessment:
-    if container.restarts >= _LOOP_RESTARTS and age_s < _SETTLED_S:
+    if container.restarts >= _LOOP_RESTARTS and age_s < SETTLED_S:
         return _looping(container)
     if (lost := _lost_network(container, peers, rules)) is not None:
         return lost

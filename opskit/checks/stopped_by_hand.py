@@ -1,19 +1,24 @@
 """Whether a person stopped or removed a container lately: what they did is theirs, and is left to them. Pure.
 
 A person's `docker stop` leaves an event `stop` behind the container's end; a crash, `docker kill` and the
-out-of-memory killer do not. Docker keeps only its last 256 events of all kinds, three for each run of a
-health check, so they may not reach back far enough: what cannot be told is left alone for as long.
+out-of-memory killer do not. Where the events that are known do not reach back to the end, the container's own
+record decides: whether Docker was asked to stop it, and its exit code. What cannot be told is
+left alone for as long.
 """
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from opskit.facts.container import Container, is_one_off
+from opskit.facts.container import KILLED, Container, is_one_off
 from opskit.facts.container_events import ContainerEvents
 from opskit.system.docker_records import PROJECT, SERVICE, DockerEvent
 
-#: A stop this soon after a repair of opskit began was its own.
-_OWN_S = 90.0
+#: A stop this soon after a repair of opskit began that never ended was its own.
+_UNFINISHED_S = 90.0
+#: Clocks agree to within this.
+_CLOCK_S = 0.25
+#: Exit codes of Docker itself begin here: its daemon failed, the program cannot be run or is not there.
+_OF_DOCKER = 125
 
 
 def stopped_by_hand(container: Container, events: ContainerEvents, hands_off_s: float) -> str:
@@ -27,9 +32,9 @@ def stopped_by_hand(container: Container, events: ContainerEvents, hands_off_s: 
     if last is not None and last.action == "stop":
         own = is_own(container.name, last.at, events) and not _was_started_again(container, last, events)
         return "" if own else f"somebody stopped it {ago_s:.0f} s ago{until(ago_s, hands_off_s)}"
-    if last is not None or events.complete or container.oom_killed or container.error:
+    if last is not None or events.reach(container.finished) or _crashed(container, events):
         return ""
-    if is_own(container.name, container.finished, events):
+    if container.id in events.ended_with_daemon or is_own(container.name, container.finished, events):
         return ""
     return (
         f"it ended {ago_s:.0f} s ago, and Docker does not remember whether somebody stopped it"
@@ -37,9 +42,25 @@ def stopped_by_hand(container: Container, events: ContainerEvents, hands_off_s: 
     )
 
 
+def _crashed(container: Container, events: ContainerEvents) -> bool:
+    """Tell whether a container shows by itself that no stop ended it.
+
+    A stop ends a program by its stop signal, which it may answer by any code of its own, or by SIGKILL where
+    the program ignores that, which cannot be told from a kill.
+    """
+    code, asked = container.exit_code, events.stopped_by_request.get(container.id)
+    if container.oom_killed or container.error or asked is False:
+        return True
+    if code == KILLED:
+        return not container.stops_by_kill
+    if code in (0, container.stop_exit) or asked:
+        return False
+    return code >= _OF_DOCKER
+
+
 def _was_started_again(container: Container, stop: DockerEvent, events: ContainerEvents) -> bool:
     """Tell whether opskit's last repair had started it before the stop, which is then a person's."""
-    began = [at for at in events.own_repairs.get(container.name, ()) if at <= stop.at]
+    began = [at for at, _ in events.own_repairs.get(container.name, ()) if at <= stop.at]
     return any(
         event.action == "start" and event.id == container.id and max(began) <= event.at < stop.at
         for event in events.events
@@ -47,13 +68,15 @@ def _was_started_again(container: Container, stop: DockerEvent, events: Containe
 
 
 def last_event(container: Container, events: ContainerEvents) -> DockerEvent | None:
-    """Return the last event that tells how a container came to run or not to."""
+    """Return the last event that tells how a container came to run or not to, as it is now."""
+    since = container.finished or container.started
     own = [
         event
         for event in events.events
         if event.id == container.id and event.action in ("start", "die", "stop")
     ]
-    return own[-1] if own else None
+    is_of_now = bool(own) and (since is None or own[-1].at >= since - timedelta(seconds=1))
+    return own[-1] if is_of_now else None
 
 
 def removed_by_hand(
@@ -83,9 +106,11 @@ def removed_by_hand(
 
 
 def is_own(container: str, at: datetime, events: ContainerEvents) -> bool:
-    """Tell whether what happened to a container then was opskit's own repair."""
+    """Tell whether what happened to a container then was opskit's own repair: while its commands ran."""
+    slack, unfinished = timedelta(seconds=_CLOCK_S), timedelta(seconds=_UNFINISHED_S)
     return any(
-        0.0 <= (at - began).total_seconds() < _OWN_S for began in events.own_repairs.get(container, ())
+        began - slack <= at <= (began + unfinished if ended is None else ended + slack)
+        for began, ended in events.own_repairs.get(container, ())
     )
 
 

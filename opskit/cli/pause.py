@@ -8,6 +8,8 @@ from opskit.cli import context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from opskit.recovery.pauses import Pause, PauseChange
 
 
@@ -45,7 +47,9 @@ def pause(
     loaded = context.load_config(config)
     for_s = None if duration is None else pauses.pause_s(duration)
     folder = ensure_state_dir(loaded.state_dir)
-    change = pauses.pause(loaded, folder, target, time.time(), for_s=for_s, reason=reason, force=force)
+    change = pauses.pause(
+        loaded, folder, target, time.time(), for_s=for_s, reason=reason, force=force, ask=_docker_names
+    )
     _show("pause", change, as_json=json)
     if change.after[change.target].until is None:
         name = "" if change.target == pauses.ALL else f" {change.target}"
@@ -61,6 +65,10 @@ def resume(
             show_default=False,
         ),
     ] = None,
+    reset: Annotated[
+        bool,
+        typer.Option("--reset", help="Forget its repairs too: the next run repairs what was given up."),
+    ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -73,26 +81,46 @@ def resume(
     from opskit.recovery import pauses
 
     loaded = context.load_config(config)
-    change = pauses.resume(loaded, ensure_state_dir(loaded.state_dir), target, time.time())
-    if not change.changed and not json:
-        all_of_it = change.target == pauses.ALL
-        render.line("nothing was paused" if all_of_it else f"{change.target} was not paused")
-    _show("resume", change, as_json=json)
+    folder, closed = ensure_state_dir(loaded.state_dir), None
+    change = pauses.resume(loaded, folder, target, time.time())
+    if reset:
+        from opskit.recovery import circuits
+
+        closed = circuits.reset(loaded, folder, target, time.time())
+    if not change.changed and not json and not closed:
+        name = "" if change.target == pauses.ALL else change.target
+        what = "paused or given up" if reset else "paused"
+        render.line(f"{name} was not {what}" if name else f"nothing was {what}")
+    _show("resume", change, as_json=json, closed=closed)
 
 
-def _show(command: str, change: "PauseChange", *, as_json: bool) -> None:
-    """Print what was done and what holds now, one line each."""
+def _docker_names() -> list[str]:
+    """Return the containers and services that Docker knows; none when it does not answer."""
+    import os
+
+    from opskit.facts.stack_containers import read_container_names
+
+    return context.run(read_container_names(os.environ))
+
+
+def _show(
+    command: str, change: "PauseChange", *, as_json: bool, closed: "Sequence[str] | None" = None
+) -> None:
+    """Print what was done and what holds now, one line each; `closed` are circuits, None when not asked."""
     if as_json:
         from opskit.result import SCHEMA_VERSION
 
         pauses = [pause.as_json(change.now) for pause in change.after.values()]
         content = {"schema_version": SCHEMA_VERSION, "command": command, "ok": True}
         content |= {"target": change.target, "changed": change.changed, "pauses": pauses}
+        content |= {} if closed is None else {"reset": list(closed)}
         render.document(content)
         return
     for name in change.before:
         if name not in change.after:
             render.line(render.printable(f"{_shown(name)} is looked after again"))
+    for name in closed or ():
+        render.line(render.printable(f"{name} is no longer given up: the next run may repair it"))
     for pause in change.after.values():
         render.line(render.printable(_line(pause, change)))
 

@@ -1,6 +1,8 @@
 """`opskit recover`: repair what is broken, once, and leave alone what is not."""
 
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +30,10 @@ def recover(
         list[str] | None,
         typer.Option("--only", metavar="STEP", help="Repair only this step; repeatable.", show_default=False),
     ] = None,
+    now: Annotated[
+        bool,
+        typer.Option("--now", help="Repair also what a person stopped, took down or edited just now."),
+    ] = False,
     budget: Annotated[
         str | None,
         typer.Option("--budget", help="End within this time (240s, 4m).", show_default=False),
@@ -53,7 +59,10 @@ def recover(
     from opskit.recovery.run import RecoverOptions
 
     options = RecoverOptions(
-        dry_run, tuple(only or ()), None if budget is None else duration(budget, "--budget")
+        dry=dry_run,
+        only=tuple(only or ()),
+        budget_s=None if budget is None else duration(budget, "--budget"),
+        now=now,
     )
     try:
         run = context.run(_recover(options, config))
@@ -67,10 +76,14 @@ def recover(
 
 
 async def _recover(options: "RecoverOptions", path: str | None) -> "RecoveryRun":
+    from opskit.app import App
     from opskit.cli import render
     from opskit.recovery.run import recover as reconcile
 
-    async with context.opened(path) as app:
+    config = context.load_config(path)
+    # A run goes on without a state folder, and says so.
+    folder = Path(config.state_dir)
+    async with App(config, environ=os.environ, cwd=Path.cwd(), config_path=path, folder=folder) as app:
         return await reconcile(app.survey, options, platform=sys.platform, note=render.note)
 
 

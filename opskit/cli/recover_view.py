@@ -80,6 +80,7 @@ def _verdict(content: "RecoveryRun") -> str:
         for result, words in _ABOUT.items()
         if (count := content.counts.get(result.value, 0))
     ]
-    changed = "nothing was changed" if not content.mutations else f"{content.mutations} commands were run"
+    was = "command was" if content.mutations == 1 else "commands were"
+    changed = f"{content.mutations} {was} run" if content.mutations else "nothing was changed"
     about = ", ".join(counts) or "nothing of the stack is on this machine"
     return f"{about}; {changed}; {content.seconds:.1f} s"

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,11 +38,9 @@ def status(
         render.report(report, as_json=json)
         raise typer.Exit(int(report.exit))
     from opskit.cli import status_view
-    from opskit.config.load import ensure_state_dir
     from opskit.recovery.status import overview
 
-    folder = ensure_state_dir(loaded.state_dir)
-    content = overview(loaded, folder, time.time(), lambda: _schedule(loaded))
+    content = overview(loaded, Path(loaded.state_dir), time.time(), lambda: _schedule(loaded))
     if json:
         render.document(content.as_json())
     else:

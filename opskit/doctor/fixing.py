@@ -94,8 +94,9 @@ class _Fixing:
     async def _evidence(self) -> Mapping[str, Any]:
         return {"cause": self.cause.key, "shown": list(self.cause.evidence)}
 
-    async def _examine_again(self, settle_s: float) -> TargetFinding:
+    async def _examine_again(self, repair: Repair, settle_s: float) -> TargetFinding:
         """Examine everything: at once, and until the cause is gone or the time is over."""
+        del repair
         until = time.monotonic() + settle_s
         while True:
             self.diagnosis = await examine(self.target)

@@ -1,5 +1,6 @@
 """One container as `docker inspect` tells of it. No judgement: that is `checks/container_assessment.py`."""
 
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ _ACTION, _AUTOHEAL = "opskit.action", "autoheal"
 #: Docker's own default for `docker stop`.
 _STOP_TIMEOUT_S = 10.0
 _NEVER = "0001-"
+#: The exit code of what SIGKILL ended.
+KILLED = 128 + signal.SIGKILL
 _KILL_SIGNALS = ("SIGKILL", "KILL", "9")
 
 
@@ -61,6 +64,7 @@ class Container:
     as `Config.Healthcheck.Test` holds it. `shares_network_of` is the id of the container whose network
     namespace this one shares. `network_ids` are of its networks as it knows them, by name: one that does not
     run may hold an id that is gone. `bindings` are host ports that it asks for, `ports` those it has now.
+    `stop_exit` is the exit code of a program that its stop signal ended.
     `action` is what its labels let a repairer do: restart, stop, notify, none or a word that is not known.
     `wanted` is False where its Compose file, as far as it was read, wants no container of its service.
     `depends_on` are services that it needs, with Compose's word for when they are ready (Compose 2 alone).
@@ -85,6 +89,7 @@ class Container:
     start_period_s: float = 0.0
     stop_timeout_s: float = _STOP_TIMEOUT_S
     stops_by_kill: bool = False
+    stop_exit: int = 128 + signal.SIGTERM
     project: str | None = None
     service: str | None = None
     number: int | None = None
@@ -155,6 +160,7 @@ def container(item: Mapping[str, Any]) -> Container:
         start_period_s=(check.get("StartPeriod") or 0) / 1e9,
         stop_timeout_s=_STOP_TIMEOUT_S if stop_s is None else float(stop_s),
         stops_by_kill=str(config.get("StopSignal") or "").upper() in _KILL_SIGNALS,
+        stop_exit=128 + _signal(str(config.get("StopSignal") or "")),
         project=labels.get(PROJECT),
         service=labels.get(SERVICE),
         number=int(number) if number.isdecimal() else None,
@@ -179,6 +185,14 @@ def container(item: Mapping[str, Any]) -> Container:
         arguments=tuple(map(str, (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())))),
         variables=_variables(config.get("Env") or ()),
     )
+
+
+def _signal(word: str) -> int:
+    """Return the number of a signal as Docker writes it: `SIGINT`, `INT` or `2`; SIGTERM for none."""
+    if word.isdecimal():
+        return int(word)
+    names = {one.name: one.value for one in signal.Signals}
+    return names.get(f"SIG{word.upper().removeprefix('SIG')}", signal.SIGTERM)
 
 
 def docker_time(text: Any) -> datetime | None:

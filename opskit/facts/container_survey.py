@@ -7,15 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from opskit.config.schema import Config
 from opskit.facts.container import Container, container, docker_time
-from opskit.facts.container_events import ContainerEvents, read_container_events
+from opskit.facts.container_events import ContainerEvents, RecoveryHistory, read_container_events
 from opskit.system.docker import Docker
 from opskit.system.docker_records import PROJECT, SERVICE
 
 #: Where recovery remembers its repairs, in the state folder.
 RECOVERY_FILE = "recovery.json"
+#: The fact of its memory that keeps the events it read.
+EVENTS_FACT = "docker events"
 _AT_ONCE = 16
 _MAX_BYTES = 4 * 1024 * 1024
 
@@ -67,12 +70,12 @@ async def survey_containers(
     containers: Sequence[Container],
     config: Config,
     *,
-    repairs: Mapping[str, Sequence[float]] | None = None,
+    history: RecoveryHistory | None = None,
     clock_s: float | None = None,
 ) -> ContainerSurvey:
     """Read what judging these containers needs: peers, the daemon's clock, and events where one stopped.
 
-    `repairs` are opskit's own, by container, in epoch seconds; None means those that the state folder holds.
+    `history` is what recovery remembers; None means what the state folder holds of it.
     Raises OpskitError DOCKER_*.
     """
     peers = await _peers(docker, containers)
@@ -84,7 +87,7 @@ async def survey_containers(
             docker,
             [*peers.values()],
             back_s=config.recovery.hands_off_s,
-            own_repairs=own_repairs(Path(config.state_dir), config) if repairs is None else repairs,
+            history=recovery_history(Path(config.state_dir), config) if history is None else history,
             clock_s=time.time() if clock_s is None else clock_s,
         ),
         read_network_ids(docker),
@@ -112,27 +115,36 @@ async def _peers(docker: Docker, containers: Sequence[Container]) -> dict[str, C
     return {one.id: one for group in found for one in group} | peers
 
 
-def own_repairs(folder: Path, config: Config) -> dict[str, tuple[float, ...]]:
-    """Read when recovery repaired each container, in epoch seconds; nothing where that cannot be read."""
+def recovery_history(folder: Path, config: Config) -> RecoveryHistory:
+    """Read what recovery remembers of its repairs; nothing where that cannot be read."""
     try:
         with (folder / RECOVERY_FILE).open("rb") as stream:
-            targets = json.loads(stream.read(_MAX_BYTES))["targets"]
-        repairs = {str(name): tuple(map(float, one.get("repairs") or ())) for name, one in targets.items()}
+            content = json.loads(stream.read(_MAX_BYTES))
+        repairs = {
+            str(name): (float(record["repairs"][-1]), _number(record.get("ended_at")))
+            for name, record in content["targets"].items()
+            if record.get("repairs")
+        }
+        return history_of(repairs, content["facts"], config)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}
-    return repairs_by_container(repairs, config)
+        return RecoveryHistory()
 
 
-def repairs_by_container(
-    repairs: Mapping[str, Sequence[float]], config: Config
-) -> dict[str, tuple[float, ...]]:
-    """Sort repairs of targets by container: as itself, or as the home of a node or an agent. Pure."""
-    found: dict[str, tuple[float, ...]] = {
-        name.removeprefix("container:"): tuple(times)
-        for name, times in repairs.items()
+def history_of(
+    repairs: Mapping[str, tuple[float, float | None]], facts: Mapping[str, Any], config: Config
+) -> RecoveryHistory:
+    """Sort the last repairs of targets by container: itself, or the home of a node or an agent. Pure."""
+    by_container = {
+        name.removeprefix("container:"): [repair]
+        for name, repair in repairs.items()
         if name.startswith("container:")
     }
     for member, names in config.stack.containers.items():
         for name in names:
-            found[name] = (*found.get(name, ()), *repairs.get(member, ()))
-    return found
+            if member in repairs:
+                by_container.setdefault(name, []).append(repairs[member])
+    return RecoveryHistory(by_container, facts.get(EVENTS_FACT))
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from opskit.errors import OpskitError
 from opskit.facts.compose_project import read_compose_project, stack_files
 from opskit.facts.container import Container, container
 from opskit.facts.container_survey import ContainerSurvey, survey_containers
@@ -19,6 +20,7 @@ _FILES = "com.docker.compose.project.config_files"
 _FOLDER = "com.docker.compose.project.working_dir"
 #: Containers that nothing puts in the stack are looked into for their addresses, but not by hundreds.
 _MAX_STRANGERS = 100
+_NAMES_S = 2.0
 #: Variables that make a container a client of the model servers (SPEC B7).
 _ADDRESSES = ("OLLAMA_API_URL", "OLLAMA_BASE_URL", "MLX_API_URL", "VICTORIA_URL", "VERONICA_URL")
 
@@ -107,6 +109,19 @@ def stack_projects(
         for member in listed
         if projects[member.id] is not None or member.project in known
     }
+
+
+async def read_container_names(environ: Mapping[str, str]) -> list[str]:
+    """Return the names of all containers and of their services; none where Docker does not answer at once."""
+    from opskit.system.docker import Docker
+
+    async with Docker(environ, timeout_s=_NAMES_S) as docker:
+        try:
+            listed = await docker.containers()
+        except OpskitError:
+            return []
+    names = [f"container:{container.name}" for container in listed]
+    return [*names, *sorted({container.service for container in listed if container.service})]
 
 
 def project_of(labels: Mapping[str, str], files: Mapping[str, Iterable[Path]]) -> str | None:

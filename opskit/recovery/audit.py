@@ -19,7 +19,17 @@ FILE_NAME = "audit.jsonl"
 _SEARCHED = 2000
 
 
-class Audit:
+class NoAudit:
+    """The audit of a run whose state folder cannot be written: it keeps nothing."""
+
+    def write(self, **content: Any) -> None:
+        """Keep nothing."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Audit(NoAudit):
     """Appends JSON objects, one a line, to a file that rotates."""
 
     def __init__(self, folder: Path, limits: LogConfig, name: str = FILE_NAME) -> None:

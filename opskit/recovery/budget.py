@@ -4,8 +4,9 @@ Times are seconds since the epoch, because they must outlive reboots. The rules,
 (ops facts 0.4, 0.7, 2.2, 2.3):
 
 - after a repair that did not help the next one waits 10 s, doubled each time, 300 s at most;
-- seen broken after 5 repairs within 300 s, or after 5 in a row between which it was never well, the circuit
-  opens: one critical notice, then a reminder every hour, and one repair an hour is tried (half-open);
+- seen broken after 5 repairs within 300 s, or after 5 in a row that did not help, the circuit opens: one
+  critical notice, then a reminder every hour, and one repair an hour is tried (half-open);
+- a repair after which the target was well helped, unless the target ended again within moments of its start;
 - 600 s of health close the circuit and forget the row;
 - the 5th repair within 24 hours of a target that broke again calls a person, once in 24 hours, unless the
   critical notice did.
@@ -19,6 +20,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from opskit.config.schema import RecoveryConfig
+from opskit.text import counted
 
 
 class RepairCircuit(StrEnum):
@@ -46,8 +48,9 @@ _REMEMBERED = 1000
 class Record:
     """What is remembered of one target.
 
-    `repairs` are the times of those that a rule may still ask about, `row` counts those since it was last
-    well for long enough. `healthy_since` is None while it is broken.
+    `repairs` are the times of those that a rule may still ask about, `row` counts the last ones that did not
+    help. `healthy_since` is None while it is broken. `ended_at` is when the commands of the last repair had
+    ended, None while they run and when they were cut off.
     """
 
     repairs: tuple[float, ...] = ()
@@ -57,6 +60,7 @@ class Record:
     tried_at: float | None = None
     reminded_at: float | None = None
     escalated_at: float | None = None
+    ended_at: float | None = None
 
     @property
     def circuit(self) -> RepairCircuit:
@@ -84,11 +88,15 @@ class Permit:
     notices: tuple[Level, ...] = ()
 
 
-def judge(record: Record, now: float, rules: RecoveryConfig) -> tuple[Permit, Record]:
-    """The target was seen broken: may it be repaired? Nothing is counted yet; see `begun`."""
+def judge(record: Record, now: float, rules: RecoveryConfig, *, lasted: bool = True) -> tuple[Permit, Record]:
+    """The target was seen broken: may it be repaired? Nothing is counted yet; see `begun`.
+
+    `lasted` False tells that it ended by itself within moments of its last start.
+    """
     record = sane(record, now, rules)
-    helped = record.healthy_since is not None
-    record = replace(record, healthy_since=None)
+    helped = record.healthy_since is not None and lasted
+    row = 0 if helped and record.opened_at is None else record.row
+    record = replace(record, healthy_since=None, row=row)
     notices: list[Level] = []
     if record.opened_at is None and _used_up(record, now, rules):
         # It calls a person by itself.
@@ -112,8 +120,22 @@ def begun(record: Record, now: float) -> Record:
     """A repair begins. To be saved before it does: what is killed in the middle still counts."""
     tried = now if record.opened_at is not None else None
     return replace(
-        record, repairs=(*record.repairs, now), row=record.row + 1, healthy_since=None, tried_at=tried
+        record,
+        repairs=(*record.repairs, now),
+        row=record.row + 1,
+        healthy_since=None,
+        tried_at=tried,
+        ended_at=None,
     )
+
+
+def stands_alone(record: Record, now: float, rules: RecoveryConfig, *, lasted: bool = True) -> bool:
+    """Tell whether the target is repaired by itself, so that it keeps no other one waiting.
+
+    Its last repair did not help, or it may not be repaired now.
+    """
+    permit, judged = judge(record, now, rules, lasted=lasted)
+    return judged.row > 0 or not permit.allowed
 
 
 def healthy(record: Record, now: float, rules: RecoveryConfig) -> tuple[Record, Level | None]:
@@ -123,7 +145,12 @@ def healthy(record: Record, now: float, rules: RecoveryConfig) -> tuple[Record, 
     if now - since < rules.reset_s:
         return replace(record, healthy_since=since), None
     closes = record.opened_at is not None
-    rested = Record(record.repairs, healthy_since=since, escalated_at=record.escalated_at)
+    rested = Record(
+        record.repairs,
+        healthy_since=since,
+        escalated_at=record.escalated_at,
+        ended_at=record.ended_at,
+    )
     return rested, Level.RECOVERED if closes else None
 
 
@@ -139,6 +166,7 @@ def sane(record: Record, now: float, rules: RecoveryConfig) -> Record:
         record.tried_at,
         record.reminded_at,
         record.escalated_at,
+        record.ended_at,
     )
     ahead_s = max(at - now for at in (now, *record.repairs, *marks) if at is not None)
 
@@ -156,6 +184,7 @@ def sane(record: Record, now: float, rules: RecoveryConfig) -> Record:
         tried_at=moved(record.tried_at),
         reminded_at=moved(record.reminded_at),
         escalated_at=moved(record.escalated_at),
+        ended_at=moved(record.ended_at),
     )
 
 
@@ -181,10 +210,11 @@ def _while_open(
     wait_s = rules.retry_s - (now - last)
     if wait_s <= 0:
         return Permit(True, RepairCircuit.HALF_OPEN, notices=tuple(notices)), record
-    why = (
-        f"{record.row} repairs did not help; given up {_ago(now - opened)} ago, "
-        f"the next one is tried in {_ago(wait_s)}"
-    )
+    in_vain = f"{counted(record.row, 'repair')} did not help"
+    if record.row < rules.max_repairs:
+        recent = sum(0 <= opened - at < rules.window_s for at in record.repairs)
+        in_vain = f"it broke again after {counted(recent, 'repair')} within {rules.window_s:.0f} s"
+    why = f"{in_vain}; given up {_ago(now - opened)} ago, the next one is tried in {_ago(wait_s)}"
     return Permit(False, RepairCircuit.OPEN, why, wait_s, tuple(notices)), record
 
 

@@ -20,9 +20,10 @@ class CommandRunner:
         self._environ = dict(environ)
         self.ran: list[Ran] = []
 
-    async def run(self, command: Command) -> Ran:
+    async def run(self, command: Command, ran: list[Ran] | None = None) -> Ran:
         """Run to its end, or to its deadline, at which it is killed with everything it started.
 
+        It is added to `ran` too, also when it is cut off.
         A detached command is a server: it is started and left, its output goes to `start-PROGRAM.log` in the
         state folder. Never raises for what the command does.
         """
@@ -40,11 +41,16 @@ class CommandRunner:
             exit_status, said = None, f"no end within {command.timeout_s:g} s; it was killed"
         except asyncio.CancelledError:
             took = time.monotonic() - began
-            self.ran.append(Ran(command, None, took, "the run ended before it did; it was killed"))
+            self._keep(Ran(command, None, took, "the run ended before it did; it was killed"), ran)
             raise
         done = Ran(command, exit_status, time.monotonic() - began, said, pid)
-        self.ran.append(done)
+        self._keep(done, ran)
         return done
+
+    def _keep(self, done: Ran, ran: list[Ran] | None) -> None:
+        self.ran.append(done)
+        if ran is not None:
+            ran.append(done)
 
     async def _wait(self, command: Command) -> tuple[int, str]:
         async with asyncio.timeout(command.timeout_s):

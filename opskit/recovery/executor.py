@@ -21,20 +21,19 @@ from opskit.config.schema import Config, LogConfig, RecoveryConfig
 from opskit.errors import OpskitError
 from opskit.recovery import budget, pauses
 from opskit.recovery import memory as memories
-from opskit.recovery.audit import Audit
+from opskit.recovery.audit import Audit, NoAudit
 from opskit.recovery.budget import Level, RepairCircuit
 from opskit.recovery.command_runner import CommandRunner
-from opskit.recovery.memory import Memory
+from opskit.recovery.memory import LOCK_NAME, Memory
 from opskit.recovery.notice import Notice, Tell
 from opskit.recovery.outcome import Outcome, Ran, RepairResult
 from opskit.recovery.step import Command, Condition, Repair, TargetFinding
 from opskit.system.lock import try_lock
 from opskit.system.process import SAME_START_S, Process, read_process
-from opskit.text import utc
+from opskit.text import span, utc
 
-LOCK_NAME = "recover.lock"
-#: The target after a repair, watched for so many seconds; None when it is no longer there.
-LookAgain = Callable[[float], Awaitable[TargetFinding | None]]
+#: The target after its repair, watched for so many seconds; None when it is no longer there.
+LookAgain = Callable[[Repair, float], Awaitable[TargetFinding | None]]
 #: A second reading and evidence ask the same servers that are in trouble.
 _READ_S = 15.0
 _EVIDENCE_S = 15.0
@@ -49,19 +48,21 @@ class Executor:
     """Repairs one target after the other. Without an `audit` it is a dry run and changes nothing.
 
     `notify` sends a notice to people. `source` is the command of opskit that repairs, for the audit; `note`
-    is called with each command before it is run.
+    is called with each command before it is run. `cut_off` are the commands of repairs that the end of the
+    run broke off, by target.
     """
 
     rules: RecoveryConfig
     folder: Path
     memory: Memory
     runner: CommandRunner
-    audit: Audit | None
+    audit: NoAudit | None
     notify: Tell = _silent
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     source: str = "recover"
     clock: Callable[[], float] = time.time
     note: Callable[[str], None] = lambda _text: None
+    cut_off: dict[str, tuple[Ran, ...]] = field(default_factory=dict)
 
     @property
     def dry(self) -> bool:
@@ -97,13 +98,12 @@ class Executor:
             return outcome
         if (repair := finding.repair) is None:
             return await self._leave_to_person(outcome)
-        permit, record = budget.judge(self.memory.of(finding.target), self.clock(), self.rules)
         outcome = replace(outcome, undo=repair.undo)
-        if not self.dry:
-            self.memory.targets[finding.target] = record
-            for level in permit.notices:
-                await self._notify(level, outcome, permit.why)
-        if not permit.allowed:
+        if (refused := self._unremembered(finding, repair, outcome)) is not None:
+            return refused
+        permits = [await self._permit(name, finding, outcome) for name in _counted(finding, repair)]
+        permit = next((permit for permit in permits if not permit.allowed), None)
+        if permit is not None:
             result = RepairResult.GAVE_UP if permit.circuit is RepairCircuit.OPEN else RepairResult.NOT_YET
             return replace(outcome, result=result, cause=f"{finding.cause}; {permit.why}")
         if self.dry:
@@ -118,6 +118,35 @@ class Executor:
             return paused
         return await self._carry_out(finding, repair, outcome, look_again)
 
+    def _unremembered(self, finding: TargetFinding, repair: Repair, outcome: Outcome) -> Outcome | None:
+        """Return the outcome of what is not repaired while nothing can be remembered; None when it may be.
+
+        Docker itself remembers when a container was last started: it is started once in `retry_s`.
+        """
+        if self.memory.is_lasting:
+            return None
+        starts = [finding.of_part(name).started_s for name in _counted(finding, repair)]
+        last_s = max((at for at in starts if at is not None), default=None)
+        if last_s is None or None in starts:
+            why = "the state folder cannot be written, and a repair that is not remembered could be endless"
+            return replace(outcome, result=RepairResult.MANUAL, cause=f"{finding.cause}; {why}")
+        ago_s = max(0.0, self.clock() - last_s)
+        if ago_s >= self.rules.retry_s:
+            return None
+        every = span(self.rules.retry_s)
+        why = f"it was started {span(ago_s)} ago; without a state folder that is done once in {every}"
+        return replace(outcome, result=RepairResult.NOT_YET, cause=f"{finding.cause}; {why}")
+
+    async def _permit(self, name: str, finding: TargetFinding, outcome: Outcome) -> budget.Permit:
+        """Judge the budget of the target, or of one of its parts; people hear of what that comes to."""
+        now, lasted = self.clock(), name not in finding.relapsed
+        permit, record = budget.judge(self.memory.of(name), now, self.rules, lasted=lasted)
+        if not self.dry:
+            self.memory.targets[name] = record
+            for level in permit.notices:
+                await self._notify(level, replace(outcome, target=name), permit.why)
+        return permit
+
     def _paused(self, finding: TargetFinding, outcome: Outcome) -> Outcome | None:
         """Return the outcome of a broken target that a person paused; None when nobody did."""
         pause = self.pause_of(finding.target, outcome.step, *finding.names)
@@ -129,8 +158,12 @@ class Executor:
     async def _carry_out(
         self, finding: TargetFinding, repair: Repair, outcome: Outcome, look_again: LookAgain
     ) -> Outcome:
-        target = finding.target
-        self.memory.targets[target] = budget.begun(self.memory.of(target), self.clock())
+        target, counted = finding.target, _counted(finding, repair)
+        if repair.counted and self.memory.of(target).repairs:
+            # A state file of an older version counted the repairs of all parts together.
+            del self.memory.targets[target]
+        for name in counted:
+            self.memory.targets[name] = budget.begun(self.memory.of(name), self.clock())
         if repair.mark is not None:
             self.memory.marks[repair.mark] = self.clock()
         self.memory.save()
@@ -139,22 +172,30 @@ class Executor:
         try:
             for command in repair.commands:
                 self.note(f"{target} is {finding.state} ({finding.cause}): `{command.shown}`")
-                ran.append(await self.runner.run(command))
+                await self.runner.run(command, ran)
                 self._remember_server(target, ran[-1])
                 if ran[-1].exit != 0:
                     break
+            for name in counted:
+                # From here on what happens to it is a person's doing.
+                self.memory.targets[name] = replace(self.memory.of(name), ended_at=self.clock())
+            self.memory.save()
             settle_s = self.rules.step_s if repair.settle_s is None else repair.settle_s
             # What was not done is not waited for; the target may be well all the same.
             failed = bool(ran) and ran[-1].exit != 0
-            after = await look_again(0.0 if failed else settle_s)
+            after = await look_again(repair, 0.0 if failed else settle_s)
         except asyncio.CancelledError:
+            self.cut_off[target] = tuple(ran)
             self._audit_repair("repair_cut_off", outcome, repair, ran)
             raise
-        outcome = _after(replace(outcome, ran=tuple(ran)), finding, after)
+        outcome = _after(replace(outcome, ran=tuple(ran)), finding, after, repair.counted)
         self._audit_repair("repair_ended", outcome, repair, ran, result=outcome.result.value)
         if outcome.result in (RepairResult.REPAIRED, RepairResult.LEFT):
             # What is left is a person's, and delays no later repair.
-            await self.note_health(outcome)
+            for name in counted:
+                await self.note_health(replace(outcome, target=name))
+        elif after is not None:
+            await self.note_parts(outcome, after)
         if outcome.result is RepairResult.REPAIRED:
             await self._notify(Level.REPAIRED, outcome, "")
         self.memory.save()
@@ -190,6 +231,16 @@ class Executor:
         self.memory.targets[outcome.target] = record
         if level is not None:
             await self._notify(level, outcome, "it has been well since, and is watched as before")
+
+    async def note_parts(self, outcome: Outcome, finding: TargetFinding) -> None:
+        """Remember which parts of a target are well."""
+        for part in finding.parts:
+            if part.condition is Condition.HEALTHY:
+                await self.note_health(replace(outcome, target=part.target, cause=part.cause))
+
+    async def notify_person(self, outcome: Outcome) -> None:
+        """Call a person about what is not a target of the run."""
+        await self._notify(Level.ESCALATION, outcome, "")
 
     async def _leave_to_person(self, outcome: Outcome) -> Outcome:
         """Return the outcome of a target that opskit cannot repair; a person is notified once in a while."""
@@ -263,9 +314,18 @@ def pause_words(pause: pauses.Pause) -> str:
     return f"{until} ({pause.reason})" if pause.reason else until
 
 
-def _after(outcome: Outcome, before: TargetFinding, after: TargetFinding | None) -> Outcome:
-    """Return what a repair came to."""
+def _counted(finding: TargetFinding, repair: Repair) -> tuple[str, ...]:
+    """Return the names whose budgets count a repair."""
+    return repair.counted or (finding.target,)
+
+
+def _after(
+    outcome: Outcome, before: TargetFinding, after: TargetFinding | None, counted: Sequence[str]
+) -> Outcome:
+    """Return what a repair came to; it helped when the target and all that it repaired of it are well."""
     failed = next((done for done in outcome.ran if done.exit != 0), None)
+    if after is not None and after.condition in (Condition.HEALTHY, Condition.LEFT):
+        after = after.worst_of(counted)
     if after is None or after.condition is Condition.HEALTHY:
         note = f" (although `{failed.command.shown}` said: {failed.said})" if failed else ""
         cause = f"was {before.state}: {before.cause}{note}"
@@ -274,7 +334,8 @@ def _after(outcome: Outcome, before: TargetFinding, after: TargetFinding | None)
         cause = f"{before.cause}; `{failed.command.shown}` failed: {failed.said}"
         return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
     if after.condition in (Condition.BROKEN, Condition.UNKNOWN):
-        cause = f"{before.cause}; the repair did not help: {after.cause}"
+        others = counted and after.worst_of(counted).condition is Condition.HEALTHY
+        cause = f"{before.cause}; {'still broken' if others else 'the repair did not help'}: {after.cause}"
         return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
     result = Outcome.of(outcome.step, after).result
     return replace(outcome, result=result, state=after.state, cause=f"{before.cause}; now: {after.cause}")
@@ -309,6 +370,27 @@ def alone(folder: Path, lock_name: str = LOCK_NAME, what: str = "recovery") -> I
         yield
 
 
+@contextlib.contextmanager
+def alone_with_docker(environ: Mapping[str, str]) -> Iterator[None]:
+    """Hold a lock of the Docker daemon on this machine, so that two users do not repair at once.
+
+    It is on the folder of its socket, which all its users can open. Raises OpskitError RECOVER_001 when
+    another process holds it.
+    """
+    from opskit.facts.docker_daemon import docker_address
+
+    address = docker_address(environ)
+    with contextlib.ExitStack() as stack:
+        if address.socket_exists and address.socket is not None:
+            folder = Path(address.socket).resolve().parent
+            # What this user cannot open is not theirs to repair either.
+            with contextlib.suppress(OSError):
+                if not stack.enter_context(try_lock(folder)):
+                    why = f"another recovery is running with the Docker daemon at {address.shown}"
+                    raise OpskitError("RECOVER_001", why)
+        yield
+
+
 def _holder(path: Path) -> str:
     try:
         pid = path.read_text(encoding="ascii", errors="replace").strip()
@@ -327,18 +409,27 @@ async def executing(
     dry: bool = False,
     clock: Callable[[], float] = time.time,
     note: Callable[[str], None] = lambda _text: None,
+    is_lasting: bool = True,
 ) -> AsyncIterator[Executor]:
-    """Yield an executor of repairs under the lock of recovery; what it remembers is saved at the end.
+    """Yield an executor of repairs under the locks of recovery; what it remembers is saved at the end.
 
-    It sends no notices unless it is given who does. Raises OpskitError RECOVER_001 when another one runs,
-    StateError when state cannot be read or written.
+    With `is_lasting` False the state folder cannot be written: nothing is remembered, and only what Docker
+    remembers well enough is repaired. It sends no notices unless it is given who does. Raises OpskitError
+    RECOVER_001 when another one runs, StateError when state cannot be read or written.
     """
-    with alone(folder), contextlib.ExitStack() as parts:
-        memory, damage = memories.load(folder)
+    with contextlib.ExitStack() as parts:
+        with contextlib.nullcontext() if is_lasting else contextlib.suppress(OSError):
+            parts.enter_context(alone(folder))
+        parts.enter_context(alone_with_docker(environ))
+        memory, damage = memories.load(folder, keep=not is_lasting)
+        memory.is_lasting = is_lasting
         if damage is not None:
             note(damage)
         pauses.read(folder, clock())  # damaged ones are reported before anything is done
-        audit = None if dry else parts.enter_context(contextlib.closing(Audit(folder, config.log)))
+        audit: NoAudit | None = None
+        if not dry:
+            audit = Audit(folder, config.log) if is_lasting else NoAudit()
+            parts.callback(audit.close)
         yield Executor(
             config.recovery,
             folder,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from opskit.recovery.outcome import RecoveryRun
 
 FILE_NAME = "recovery.json"
+#: The lock of who works with it.
+LOCK_NAME = "recover.lock"
 _SCHEMA = 1
 _MAX_BYTES = 4 * 1024 * 1024
 #: Targets that come and go (containers of CI runs) must not fill the file.
@@ -64,7 +66,8 @@ class Memory:
 
     `marks` are moments (seconds since the epoch) that steps keep for themselves, e.g. when Docker was last
     restarted; `facts` are small texts they keep, e.g. which services a Compose file declared; `notices` is
-    when a notice about a target was last sent; `histories` is how targets were in their last runs.
+    when a notice about a target was last sent; `histories` is how targets were in their last runs. One that
+    is not `is_lasting` is of a run whose state folder cannot be written.
     """
 
     path: Path
@@ -74,6 +77,7 @@ class Memory:
     notices: dict[str, float] = field(default_factory=dict)
     last_run: dict[str, Any] | None = None
     histories: dict[str, History] = field(default_factory=dict)
+    is_lasting: bool = True
 
     def of(self, target: str) -> Record:
         return self.targets.get(target, Record())
@@ -96,7 +100,9 @@ class Memory:
             del self.targets[name]
 
     def save(self) -> None:
-        """Write everything in one step. Raises StateError."""
+        """Write everything in one step; nothing unless it `is_lasting`. Raises StateError."""
+        if not self.is_lasting:
+            return
         content = {
             "schema_version": _SCHEMA,
             "targets": {name: asdict(record) for name, record in sorted(self.targets.items())},

@@ -9,11 +9,13 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from html import escape
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from opskit.config.schema import NoticeConfig
@@ -33,6 +35,8 @@ _SCRIPT = (
     *("-e", "display notification (item 2 of argv) with title (item 1 of argv)"),
     *("-e", "end run"),
 )
+#: At the end of a run its notices are waited for so many times the limit of one.
+_WAITS = 3
 _LOUD = (Level.CRITICAL, Level.ESCALATION, Level.REMINDER)
 
 
@@ -80,6 +84,8 @@ class Notifier:
         self._platform = platform
         self._clock = clock
         self._note = note
+        #: Channels that gave no answer in time in this run, and are not asked again in it.
+        self._silent: set[str] = set()
 
     async def __call__(self, notice: Notice) -> None:
         """Send it to every channel, unless the same was sent within `min_interval_s`.
@@ -112,21 +118,35 @@ class Notifier:
         }
         # Not gather: cancelled, it would not wait until each has cleaned up.
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_delivery(channel, work)) for channel, work in channels.items()]
+            tasks = [group.create_task(self._delivered(channel, work)) for channel, work in channels.items()]
         return [task.result() for task in tasks]
+
+    async def _delivered(self, channel: str, work: Coroutine[Any, Any, str | None]) -> Delivery:
+        if channel in self._silent:
+            work.close()
+            return Delivery(channel, Sent.FAILED, "it gave no answer in this run before")
+        delivery = await _delivery(channel, work)
+        if delivery.sent is Sent.FAILED and delivery.seconds >= self._config.timeout_s:
+            self._silent.add(channel)
+        return delivery
 
     async def deliver_ping(self, text: str) -> Delivery:
         """Leave a line at the ping service that changes nothing there: for a test."""
-        return await _delivery("ping", self._ping("log", uuid.uuid4().hex, text))
+        return await self._delivered("ping", self._ping("log", uuid.uuid4().hex, text))
 
     async def ping_start(self, run_id: str) -> None:
         """Report that a run begins."""
-        self._keep(await _delivery("ping", self._ping("start", run_id, "")), "a run that began")
+        self._keep(await self._delivered("ping", self._ping("start", run_id, "")), "a run that began")
 
     async def ping_end(self, run_id: str, exit: int, body: str) -> None:  # noqa: A002 - it is one
         """Report the end of a run; `body` is its summary. A repair that helped is a success."""
         status = Exit.OK if exit == Exit.REPAIRED else exit
-        self._keep(await _delivery("ping", self._ping(str(int(status)), run_id, body)), "a run that ended")
+        ping = self._ping(str(int(status)), run_id, body)
+        self._keep(await self._delivered("ping", ping), "a run that ended")
+
+    def keep_unsent(self, notice: Notice, why: str) -> None:
+        """Remember a notice that was not sent."""
+        self._keep(Delivery("every channel", Sent.FAILED, why), notice.subject)
 
     def _keep(self, delivery: Delivery, about: str) -> None:
         if delivery.sent is Sent.FAILED:
@@ -205,6 +225,48 @@ class Notifier:
             if secret:
                 text = text.replace(str(secret), "***")
         return text
+
+
+class NoticesBeside:
+    """Sends the notices of a run beside it, one after the other, so that none slows a repair."""
+
+    def __init__(self, notifier: Notifier, timeout_s: float) -> None:
+        self._notifier = notifier
+        self._limit_s = _WAITS * timeout_s
+        self._waiting: deque[Notice] = deque()
+        self._last: asyncio.Task[None] | None = None
+
+    async def __call__(self, notice: Notice) -> None:
+        """Take a notice; it is sent when those before it are."""
+        self._waiting.append(notice)
+        self.begin(self._send())
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the run, after what was begun before."""
+        self._last = asyncio.create_task(self._in_turn(self._last, work))
+
+    async def end(self, limit_s: float | None = None) -> None:
+        """Wait for all of them, within a bound; what is not sent by then is remembered as undelivered."""
+        limit_s = self._limit_s if limit_s is None else limit_s
+        if self._last is not None:
+            await asyncio.wait({self._last}, timeout=limit_s)
+            self._last.cancel()
+            await asyncio.gather(self._last, return_exceptions=True)
+        for notice in self._waiting:
+            self._notifier.keep_unsent(notice, f"the run waited {limit_s:g} s for its notices")
+
+    async def _in_turn(self, before: "asyncio.Task[None] | None", work: Coroutine[Any, Any, None]) -> None:
+        try:
+            if before is not None:
+                await before
+        except BaseException:
+            work.close()
+            raise
+        await work
+
+    async def _send(self) -> None:
+        await self._notifier(self._waiting[0])
+        self._waiting.popleft()
 
 
 async def _delivery(channel: str, work: Awaitable[str | None]) -> Delivery:

@@ -60,6 +60,8 @@ _OF_CONDITION = {
     Condition.ABSENT: RepairResult.ABSENT,
     Condition.UNKNOWN: RepairResult.INCONCLUSIVE,
 }
+#: The step of the outcome that tells of a state folder which cannot be written.
+STATE_STEP = "state"
 _STATUS = {
     RepairResult.OK: Status.PASS,
     RepairResult.REPAIRED: Status.PASS,
@@ -111,6 +113,7 @@ class Outcome:
     code: str | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
     minor: bool = False
+    is_down: bool = False
 
     @classmethod
     def of(cls, step: str, finding: TargetFinding) -> "Outcome":
@@ -125,7 +128,13 @@ class Outcome:
             remedy=finding.remedy,
             code=finding.code,
             minor=finding.minor,
+            is_down=finding.is_down,
         )
+
+    @property
+    def is_left_down(self) -> bool:
+        """Tell whether it is left alone although nothing of it runs."""
+        return self.is_down and self.result is RepairResult.LEFT
 
     def as_finding(self) -> Finding:
         evidence: dict[str, Any] = {**self.evidence, "result": self.result.value}
@@ -136,6 +145,8 @@ class Outcome:
         if self.undo:
             evidence["undo"] = self.undo
         status = _STATUS.get(self.result, Status.WARN if self.minor else Status.FAIL)
+        if self.is_left_down:
+            status = Status.FAIL
         good = status in (Status.PASS, Status.SKIP)
         return Finding(
             self.step,
@@ -174,11 +185,15 @@ class RecoveryRun:
         return sum(len(outcome.ran) for outcome in self.outcomes)
 
     def exit(self, *, detailed: bool = False) -> Exit:
-        """5 something was given up, 1 something is broken, 3 something could not be judged, else 0.
+        """78 the state folder cannot be written, 5 something was given up, 1 something is broken, 3 something
+        could not be judged, else 0.
 
+        A stack of which nothing runs counts as broken, also while it is left alone.
         What nothing of the stack depends on, the internet above all, is told and does not count.
         With `detailed` 4 instead of 0 when something was repaired.
         """
+        if any(outcome.step == STATE_STEP for outcome in self.outcomes):
+            return Exit.CONFIG
         minor = {outcome.result for outcome in self.outcomes if outcome.minor}
         results = {outcome.result for outcome in self.outcomes if not outcome.minor}
         if RepairResult.GAVE_UP in results:
@@ -188,7 +203,7 @@ class RecoveryRun:
             RepairResult.MANUAL,
             RepairResult.NOT_YET,
             RepairResult.WOULD_REPAIR,
-        }:
+        } or any(outcome.is_left_down for outcome in self.outcomes):
             return Exit.FAILED
         if RepairResult.INCONCLUSIVE in results or not results | minor:
             return Exit.INCONCLUSIVE

@@ -6,7 +6,7 @@ each repair, so that a pause holds even in the middle of a run.
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,12 +74,18 @@ def pause(
     for_s: float | None = None,
     reason: str = "",
     force: bool = False,
+    ask: Callable[[], Iterable[str]] = tuple,
 ) -> PauseChange:
     """Pause a target, or everything. The later pause wins; one that goes on keeps its beginning.
 
+    `ask` gives the names that Docker knows, for one that neither the configuration nor recovery does.
     Raises OpskitError RECOVER_002 for an unknown target unless `force`, StateError.
     """
-    name = ALL if target is None else chosen(target, _known(config, folder), force=force)
+    name = ALL
+    if target is not None:
+        known = _known(config, folder)
+        is_known = force or target == ALL or any(same(target.strip(), other) for other in known)
+        name = chosen(target, known if is_known else [*known, *ask()], force=force)
     until = None if for_s is None else now + for_s
     clean = " ".join("".join(char if char.isprintable() else " " for char in reason).split())[:_REASON_CHARS]
     with changing(folder, now) as pauses:
@@ -201,6 +207,7 @@ def known_names(config: Config, memory: Memory) -> list[str]:
     names = (
         *_STEPS,
         *(f"compose:{name}" for name in config.stack.compose),
+        *_services(config, memory),
         *(node.name for node in config.nodes),
         *(agent.name for agent in config.agents),
         *(f"container:{name}" for group in config.stack.containers.values() for name in group),
@@ -208,6 +215,14 @@ def known_names(config: Config, memory: Memory) -> list[str]:
         *(str(entry.get(key, "")) for entry in entries for key in ("step", "target")),
     )
     return [name for name in dict.fromkeys(names) if name]
+
+
+def _services(config: Config, memory: Memory) -> Iterator[str]:
+    """Yield the services of the projects, by the declaration that recovery remembers; by both their names."""
+    for key in config.stack.compose:
+        with contextlib.suppress(KeyError, TypeError):
+            for service in memory.facts[f"compose:{key}"]["project"]["services"]:
+                yield from (str(service), f"compose:{key}/{service}")
 
 
 def chosen(name: str, among: Iterable[str], *, force: bool = False, command: str = "pause") -> str:

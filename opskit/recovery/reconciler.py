@@ -9,13 +9,14 @@ import asyncio
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from opskit.checks.attempt import Failure, attempt
 from opskit.checks.order import in_order
 from opskit.errors import OpskitError
 from opskit.recovery.executor import Executor
 from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
-from opskit.recovery.step import Condition, Step, TargetFinding
+from opskit.recovery.step import Condition, Repair, Step, TargetFinding
 from opskit.text import utc
 
 _POLL_FIRST_S = 0.1
@@ -62,11 +63,12 @@ class Reconciler:
         self._only = frozenset(only)
         self._turns: dict[str, _Turn] = {}
         self._deadline = float("inf")
+        self._budget_s = float("inf")
 
     async def run(self, *, budget_s: float) -> RecoveryRun:
         """Look, repair, look again. Ends within `budget_s`; never raises for what a step does."""
         began, started = time.monotonic(), utc(time.time())
-        self._deadline = began + budget_s
+        self._deadline, self._budget_s = began + budget_s, budget_s
         self._turns = {
             step.name: _Turn(step, asyncio.create_task(_look(step, step.look_s))) for step in self._steps
         }
@@ -80,10 +82,14 @@ class Reconciler:
             await asyncio.gather(*early, return_exceptions=True)
         for turn in self._turns.values():
             if not turn.has_ended:
-                turn.outcomes.append(_unjudged(turn.step, f"the run's budget of {budget_s:g} s was over"))
+                turn.outcomes.append(_unjudged(turn.step, self._over))
         outcomes = [outcome for turn in self._turns.values() for outcome in turn.outcomes]
         took_s = time.monotonic() - began
         return RecoveryRun(self._executor.run_id, started, took_s, self._executor.dry, outcomes)
+
+    @property
+    def _over(self) -> str:
+        return f"the run's budget of {self._budget_s:g} s was over"
 
     async def _take_turn(self, name: str) -> None:
         turn = self._turns[name]
@@ -107,18 +113,44 @@ class Reconciler:
         treated: set[str] = set()
         while waiting := [finding for finding in findings if finding.target not in treated]:
             treated.add(waiting[0].target)
-            outcome = await self._treat(turn.step, waiting[0])
-            turn.outcomes.append(outcome)
-            if outcome.ran and len(waiting) > 1:
-                findings = await _look(turn.step, turn.step.look_s)
+            try:
+                outcome = await self._treat(turn.step, waiting[0])
+                turn.outcomes.append(outcome)
+                if outcome.ran:
+                    seen = {finding.target for finding in findings}
+                    fresh = await _look(turn.step, turn.step.look_s)
+                    # What appears after a repair that did not help comes of it, and is the next run's.
+                    findings = [
+                        finding
+                        for finding in fresh
+                        if finding.target in seen or outcome.result is RepairResult.REPAIRED
+                    ]
+            except asyncio.CancelledError:
+                has_ended = any(outcome.target == waiting[0].target for outcome in turn.outcomes)
+                turn.outcomes += [self._cut_off(turn.step, finding) for finding in waiting[has_ended:]]
+                turn.has_ended = True
+                raise
         if not turn.outcomes:
             name = turn.step.name
             turn.outcomes.append(Outcome(name, name, RepairResult.ABSENT, "absent", "nothing to look at"))
+
+    def _cut_off(self, step: Step, finding: TargetFinding) -> Outcome:
+        """Return the outcome of a target that the end of the run came before; what was sent to it is told."""
+        outcome = Outcome.of(step.name, finding)
+        ran = self._executor.cut_off.get(finding.target, ())
+        if finding.condition is not Condition.BROKEN:
+            return outcome
+        sent = " and ".join(f"`{done.command.shown}`" for done in ran)
+        why = f"{self._over} before {f'the effect of {sent} was seen' if sent else 'it was repaired'}"
+        return replace(outcome, result=RepairResult.INCONCLUSIVE, cause=f"{finding.cause}; {why}", ran=ran)
 
     async def _treat(self, step: Step, finding: TargetFinding) -> Outcome:
         """Judge one target and repair it where it is broken: the repair hook of the run."""
         began = time.monotonic()
         outcome = Outcome.of(step.name, finding)
+        if finding.is_down and self._executor.pause_of(finding.target, step.name, *finding.names) is not None:
+            outcome = replace(outcome, is_down=False)
+        await self._executor.note_parts(outcome, finding)
         if finding.condition is Condition.HEALTHY:
             await self._executor.note_health(outcome)
         elif finding.condition is Condition.BROKEN:
@@ -129,26 +161,48 @@ class Reconciler:
                 outcome = await self._executor.repair(
                     finding,
                     outcome,
-                    look_again=lambda settle_s: self._settled(step, finding.target, settle_s),
+                    look_again=partial(self._settled, step, finding.target),
                 )
         return replace(outcome, seconds=time.monotonic() - began)
 
-    async def _settled(self, step: Step, target: str, settle_s: float) -> TargetFinding | None:
-        """Return the target once it is well, or as it was last seen; None when it is no longer there."""
+    async def _settled(
+        self, step: Step, target: str, repair: Repair, settle_s: float
+    ) -> TargetFinding | None:
+        """Return the target once what was repaired is well, or as it was last seen; None when it is gone.
+
+        It is well when all parts that the repair counts are, and stay so for its `steady_s`.
+        """
         limit = min(time.monotonic() + settle_s, self._deadline)
-        pause_s, broken_since = _POLL_FIRST_S, None
+        pause_s, broken_since, well_since = _POLL_FIRST_S, None, None
         while True:
             findings = await _look(step, max(1.0, limit - time.monotonic()))
-            finding = next((finding for finding in findings if finding.target == target), None)
+            # A look that failed tells nothing of any target, and is itself the finding of its step.
+            unseen = findings[0] if [seen.condition for seen in findings] == [Condition.UNKNOWN] else None
+            finding = _of_target(findings, target) or unseen
             now = time.monotonic()
-            if finding is None or finding.condition in (Condition.HEALTHY, Condition.LEFT, Condition.ABSENT):
-                return finding
-            broken_since = None if finding.condition is not Condition.BROKEN else broken_since or now
+            if finding is None:
+                return None
+            condition = finding.worst_of(repair.counted).condition
+            if condition in (Condition.HEALTHY, Condition.LEFT, Condition.ABSENT):
+                well_since = well_since or now
+                steady_s = min(repair.steady_s, settle_s) - (now - well_since)
+                if condition is not Condition.HEALTHY or steady_s <= 0:
+                    return finding
+                await asyncio.sleep(steady_s)
+                continue
+            well_since = None
+            broken_since = None if condition is not Condition.BROKEN else broken_since or now
             hopeless = broken_since is not None and now - broken_since > _HOPELESS_S
             if hopeless or now + pause_s >= limit:
                 return finding
             await asyncio.sleep(pause_s)
             pause_s = min(_POLL_LAST_S, pause_s * 1.5)
+
+
+def _of_target(findings: Sequence[TargetFinding], target: str) -> TargetFinding | None:
+    """Return the finding of a target, which may be a part of another one."""
+    parts = (part for finding in findings for part in finding.parts)
+    return next((finding for finding in (*findings, *parts) if finding.target == target), None)
 
 
 async def _look(step: Step, limit_s: float) -> Sequence[TargetFinding]:

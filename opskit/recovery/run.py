@@ -1,19 +1,27 @@
 """One run of recovery, from the lock to the summary."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from opskit.config.load import ensure_state_dir
 from opskit.config.schema import Config
+from opskit.errors import OpskitError, StateError
+from opskit.facts.container_survey import EVENTS_FACT
+from opskit.recovery import hands_off
 from opskit.recovery.executor import executing
-from opskit.recovery.outcome import RecoveryRun
+from opskit.recovery.outcome import STATE_STEP, Outcome, RecoveryRun, RepairResult
 from opskit.recovery.reconciler import Reconciler, chosen
 from opskit.recovery.step import RecoveryContext, Step, recovery_context
+from opskit.text import counted
 
 if TYPE_CHECKING:
     from opskit.facts.survey import Survey
 
+_UNREMEMBERED = "nothing is remembered in this run, and a container is started once an hour at most"
 Steps = Callable[[RecoveryContext], Sequence[Step]]
 
 
@@ -41,11 +49,15 @@ def all_steps(context: RecoveryContext) -> Sequence[Step]:
 
 @dataclass(frozen=True, slots=True)
 class RecoverOptions:
-    """What a run may do. `only` are names of steps, or of families of them such as `compose`."""
+    """What a run may do. `only` are names of steps, or of families of them such as `compose`.
+
+    `now` repairs also what people stopped, took down or edited just now; pauses hold all the same.
+    """
 
     dry: bool = False
     only: tuple[str, ...] = ()
     budget_s: float | None = None
+    now: bool = False
 
 
 async def recover(
@@ -64,21 +76,51 @@ async def recover(
     holds the lock (at once), RECOVER_002 for an unknown name in `only`, StateError when state cannot be read
     or written.
     """
-    from opskit.recovery.notifier import Notifier
+    from opskit.recovery.notifier import NoticesBeside, Notifier
+
+    folder = survey.state_folder
+    unwritable = _state_problem(folder)
+    if unwritable is not None:
+        note(f"{unwritable.code}: {unwritable.message}; {_UNREMEMBERED}")
 
     config, environ = config or survey.config, survey.environ
+    if options.now:
+        config = replace(config, recovery=replace(config.recovery, hands_off_s=0.0))
     async with executing(
-        config, environ, survey.state_folder, source="recover", dry=options.dry, clock=clock, note=note
+        config,
+        environ,
+        folder,
+        source="recover",
+        dry=options.dry,
+        clock=clock,
+        note=note,
+        is_lasting=unwritable is None,
     ) as executor:
-        memory, notifier = executor.memory, None
+        memory = executor.memory
+        notifier = Notifier(config.notices, memory, environ, platform, clock, note)
+        beside = NoticesBeside(notifier, config.notices.timeout_s)
         if not options.dry:
-            executor.notify = notifier = Notifier(config.notices, memory, environ, platform, clock, note)
-        known = steps(await recovery_context(survey, config, memory, clock, platform))
+            executor.notify = beside
+        context = await recovery_context(survey, config, memory, clock, platform)
+        known = steps(context)
         reconciler = Reconciler(known, executor, only=chosen(known, options.only))
-        if notifier is not None:
-            await notifier.ping_start(executor.run_id)
-        run = await reconciler.run(budget_s=options.budget_s or config.recovery.budget_s)
-        if notifier is not None:
+        if not options.dry:
+            beside.begin(notifier.ping_start(executor.run_id))
+        try:
+            run = await reconciler.run(budget_s=options.budget_s or config.recovery.budget_s)
+        except BaseException:
+            await beside.end(0.0)
+            raise
+        if run.mutations and EVENTS_FACT in memory.facts:
+            # What people did while the run lasted, before Docker forgets it.
+            with contextlib.suppress(OpskitError):
+                await hands_off.read_events(context, ())
+        if unwritable is not None:
+            state = _state_outcome(folder, unwritable)
+            run = replace(run, outcomes=[state, *run.outcomes])
+            await executor.notify_person(state)
+        if not options.dry:
+            await beside.end()
             memory.remember(run)
             memory.save()
             content = run.as_memory()
@@ -88,8 +130,29 @@ async def recover(
     return run
 
 
+def _state_problem(folder: Path) -> StateError | None:
+    """Make the state folder; return why nothing can be written in it."""
+    try:
+        ensure_state_dir(folder)
+    except StateError as error:
+        return error
+    return None
+
+
+def _state_outcome(folder: Path, problem: StateError) -> Outcome:
+    return Outcome(
+        STATE_STEP,
+        str(folder),
+        RepairResult.MANUAL,
+        "unwritable",
+        f"{problem.message}; {_UNREMEMBERED}",
+        remedy=problem.remedy or "free space on its disk, or set `state_dir` to a folder that can be written",
+        code=problem.code,
+    )
+
+
 def summary(run: RecoveryRun) -> str:
     """Return the run in a few lines of text."""
     lines = [f"{outcome.target}: {outcome.result.value} {outcome.cause}".rstrip() for outcome in run.outcomes]
     counts = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in run.counts.items())
-    return "\n".join([f"{counts}; {run.mutations} commands in {run.seconds:.1f} s", *lines])
+    return "\n".join([f"{counts}; {counted(run.mutations, 'command')} in {run.seconds:.1f} s", *lines])

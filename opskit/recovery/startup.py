@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from opskit.checks.container_assessment import (
+    STABLE_S,
     ContainerAssessment,
     ContainerCondition,
     ContainerRules,
@@ -24,8 +25,6 @@ from opskit.recovery.procedure import Say
 from opskit.recovery.step import RecoveryContext
 from opskit.result import Finding, Status
 
-#: What has no health check is well once it has run so long.
-STABLE_S = 2.0
 _POLL_FIRST_S = 0.1
 _POLL_LAST_S = 2.0
 _LOG_LINES = 10

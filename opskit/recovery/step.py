@@ -1,7 +1,7 @@
 """What a step of recovery is: it looks at its targets and says how each is repaired; it runs nothing."""
 
 import shlex
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -63,6 +63,9 @@ class Repair:
     long the target may take to be well again; None is the configuration's `step_s`. `mark` is the name under
     which the memory's `marks` keep when such a repair last began. `evidence` is gathered before the first
     command, from the reading that the repair was planned by.
+
+    `counted` are the parts of the target that it repairs, each within its own budget; without them the target
+    itself is counted. What becomes well has to stay so for `steady_s` before it counts as repaired.
     """
 
     commands: tuple[Command, ...]
@@ -71,6 +74,8 @@ class Repair:
     settle_s: float | None = None
     mark: str | None = None
     evidence: Collect | None = field(default=None, compare=False)
+    counted: tuple[str, ...] = ()
+    steady_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,11 @@ class TargetFinding:
     `compose:knowledge-os`, `container:victoria-agent`. `state` is one word (down, wedged, unhealthy, ...),
     `cause` the reason in plain words. `names` are others by which a person may pause it. `evidence` is for
     people and is never read. `remedy` is what a person types where no repair is possible. `minor` is what
-    nothing of the stack depends on: a warning.
+    nothing of the stack depends on: a warning. `is_down` tells of what is left alone that nothing of it runs.
+
+    `parts` are what has a budget of its own within it: the services of a Compose project. `relapsed` are
+    those targets that ended by themselves within moments of their last start. `started_s` is when it was last
+    started, in seconds since the epoch, where the machine itself remembers that.
 
     `repair` is what this reading allows, None when it is a person's to make. Where `read_again` is given, the
     target is read once more right before its repair, and that finding counts. It changes nothing.
@@ -98,6 +107,30 @@ class TargetFinding:
     minor: bool = False
     repair: Repair | None = None
     read_again: "Callable[[], Awaitable[TargetFinding]] | None" = field(default=None, compare=False)
+    is_down: bool = False
+    parts: "tuple[TargetFinding, ...]" = ()
+    started_s: float | None = None
+    relapsed: frozenset[str] = frozenset()
+
+    def of_part(self, target: str) -> "TargetFinding":
+        """Return the part of that target; itself when there is none."""
+        return next((part for part in self.parts if part.target == target), self)
+
+    def worst_of(self, targets: Collection[str]) -> "TargetFinding":
+        """Return the part among `targets` that is worst; itself when none of them is a part of it."""
+        parts = [part for part in self.parts if part.target in targets]
+        return min(parts, key=lambda part: WORST_FIRST.index(part.condition), default=self)
+
+
+#: In this order a state decides what becomes of several parts.
+WORST_FIRST = (
+    Condition.BROKEN,
+    Condition.UNKNOWN,
+    Condition.WAITING,
+    Condition.LEFT,
+    Condition.ABSENT,
+    Condition.HEALTHY,
+)
 
 
 @dataclass(frozen=True, slots=True)

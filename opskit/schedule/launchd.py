@@ -28,6 +28,7 @@ from opskit.schedule.scheduler import (
 )
 from opskit.system import launchctl
 from opskit.system.program import ProgramResult
+from opskit.text import last_lines
 
 _POLL_S = 0.1
 #: Answers of launchctl: the job is being ended; it runs already, or an operation on its label goes on.
@@ -173,7 +174,7 @@ class Launchd(Scheduler):
             written = text_of(output) or ""
             if exit_status == 0 and written.strip():
                 return written
-            words = " ".join((text_of(errors) or "").split())[-300:] or "it wrote nothing"
+            words = last_lines(text_of(errors) or "") or "it wrote nothing"
             raise OpskitError("SCHEDULE_002", f"a look from inside ended with {exit_status}: {words}")
 
     async def _ended(self, target: str) -> int:

@@ -136,6 +136,14 @@ class Docker:
     async def info(self) -> Mapping[str, Any]:
         return await self._mapping("/info")
 
+    async def began_s(self) -> float | None:
+        """Return when the daemon began, in seconds since the epoch; None for one on another machine."""
+        from opskit.system.docker_runtime import daemon_began_s
+
+        await self._connected()
+        socket = None if self._host is None else self._host.socket
+        return None if socket is None else await asyncio.to_thread(daemon_began_s, socket)
+
     async def containers(self, *, labels: Iterable[str] = ()) -> list[ListedContainer]:
         """Return all containers, stopped ones too, by name.
 

@@ -1,7 +1,11 @@
 """What runs the Docker daemon of this machine: Docker Desktop, OrbStack, Colima, or a system service."""
 
 import asyncio
+import contextlib
 import shutil
+import socket
+import struct
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from opskit.system.docker_host import Host
-from opskit.system.process import find_processes
+from opskit.system.process import find_processes, read_process
 from opskit.system.program import NotStarted, run
 
 _APP = "/Docker.app/Contents/"
@@ -18,6 +22,7 @@ _DAEMONS = frozenset(
     {"dockerd", "com.docker.backend", "com.docker.virtualization", "limactl", "OrbStack Helper"}
 )
 _PLUGIN_S = 5.0
+_CONNECT_S = 1.0
 
 
 class RuntimeKind(StrEnum):
@@ -137,6 +142,21 @@ def daemon_age_s() -> float | None:
     """Return the age of the youngest process that serves a Docker socket, or will; None without one."""
     processes, _ = find_processes(names=_DAEMONS)
     return processes[-1].age_s() if processes else None
+
+
+def daemon_began_s(path: str) -> float | None:
+    """Return when the process that listens at a socket began, else the youngest that serves Docker."""
+    process = None
+    # A socket of systemd is handed over: its process tells nothing of the daemon.
+    with contextlib.suppress(OSError, AttributeError), socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(_CONNECT_S)
+        line.connect(path)
+        credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        process = read_process(struct.unpack("3i", credentials)[0])
+    if process is not None and process.name in _DAEMONS:
+        return process.began
+    age_s = daemon_age_s()
+    return None if age_s is None else time.time() - age_s
 
 
 def _installed(machine: Machine) -> RuntimeKind:

@@ -5,12 +5,26 @@ its id may have been given to another, which must not be hit. BEGAN is when it b
 epoch. Exits 0 when it is gone, 1 when it is still there or may not be ended, 2 for wrong arguments.
 """
 
+import os
+import site
 import sys
+from pathlib import Path
 
 from opskit.system.process import end
 
 #: How long a server may take to end by itself.
 PATIENCE_S = 10.0
+
+
+def command(pid: int, began: float) -> tuple[str, ...]:
+    """Return the command line that ends a process.
+
+    It is isolated, or a package `opskit` in the folder that a person stands in would be run in its place;
+    but an isolated interpreter does not see what is installed for one user alone, or found by PYTHONPATH.
+    """
+    is_shared = not Path(__file__).is_relative_to(site.getusersitepackages())
+    switch = "-I" if is_shared and "PYTHONPATH" not in os.environ else "-P"
+    return (sys.executable, switch, "-m", "opskit.system.end_process", str(pid), f"{began:.2f}")
 
 
 def main(arguments: list[str]) -> int:

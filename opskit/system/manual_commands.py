@@ -1,10 +1,12 @@
 """Commands that people run just now which change containers or models, by their processes."""
 
+import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from opskit.system.process import find_processes, variables_of
+from opskit.system.process import find_processes, folder_of, variables_of
 
 #: Options of `docker` and of `docker compose` that take the next argument for their value.
 _VALUED = frozenset(
@@ -27,19 +29,50 @@ _BEFORE = ("sudo", "env", "nice", "bash", "sh", "python")
 
 @dataclass(frozen=True, slots=True)
 class ManualCommand:
-    """What a command line changes. `stays`: it lives for as long as its containers do."""
+    """What a command line changes. `stays`: it lives for as long as its containers do.
+
+    `options` are those that name its Compose project; None for what concerns more than one project.
+    """
 
     words: str
     stays: bool = False
+    options: tuple[str, ...] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class RunningCommand:
-    """A process that runs such a command; `age_s` is how long ago it began."""
+    """A process that runs such a command; `age_s` is how long ago it began.
+
+    `project` is the Compose project that it works on, None where that cannot be told.
+    """
 
     pid: int
     command: ManualCommand
     age_s: float
+    project: "CommandProject | None" = None
+
+    @property
+    def is_of_docker(self) -> bool:
+        return self.command.words.startswith("docker")
+
+
+@dataclass(frozen=True, slots=True)
+class CommandProject:
+    """A Compose project as a command line names it: by its name, else by its files, else by a folder."""
+
+    name: str = ""
+    files: tuple[Path, ...] = ()
+    folder: Path = Path("/")
+
+    def is_of(self, name: str, files: Sequence[Path]) -> bool:
+        """Tell whether it is the project of that name and these files."""
+        if self.name:
+            return self.name == name
+        if self.files:
+            return not {path.resolve() for path in self.files}.isdisjoint(path.resolve() for path in files)
+        # Compose looks for its files in the folders above too.
+        folder = self.folder.resolve()
+        return any(path.resolve().parent in (folder, *folder.parents) for path in files)
 
 
 def manual_commands(docker_host: str | None) -> list[RunningCommand]:
@@ -50,11 +83,13 @@ def manual_commands(docker_host: str | None) -> list[RunningCommand]:
     now = time.time()
     processes, _ = find_processes(command=lambda line: manual_command(line) is not None)
     candidates = [(process, manual_command(process.command)) for process in processes]
-    return [
-        RunningCommand(process.pid, command, process.age_s(now))
-        for process, command in candidates
-        if command is not None and not _elsewhere(process.pid, command, docker_host)
-    ]
+    running = []
+    for process, command in candidates:
+        variables = None if command is None else variables_of(process.pid)
+        if command is not None and not _elsewhere(command, variables, docker_host):
+            project = _project(process.pid, command, variables)
+            running.append(RunningCommand(process.pid, command, process.age_s(now), project))
+    return running
 
 
 def manual_command(line: Sequence[str]) -> ManualCommand | None:
@@ -86,7 +121,8 @@ def _command(name: str, arguments: Sequence[str]) -> ManualCommand | None:
     if verb not in _COMPOSE:
         return None
     stays = verb in ("up", "run", "watch") and not any(word in _DETACHED for word in following)
-    return ManualCommand(f"docker compose {verb}", stays)
+    options = tuple(arguments[: len(arguments) - len(following) - 1])
+    return ManualCommand(f"docker compose {verb}", stays, options)
 
 
 def _verb(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -100,6 +136,28 @@ def _verb(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
     return "", ()
 
 
-def _elsewhere(pid: int, command: ManualCommand, docker_host: str | None) -> bool:
-    variables = None if command.words.startswith("ollama") else variables_of(pid)
-    return variables is not None and (variables.get("DOCKER_HOST") or None) != (docker_host or None)
+def _elsewhere(command: ManualCommand, variables: Mapping[str, str] | None, docker_host: str | None) -> bool:
+    if variables is None or command.words.startswith("ollama"):
+        return False
+    return (variables.get("DOCKER_HOST") or None) != (docker_host or None)
+
+
+def _project(pid: int, command: ManualCommand, variables: Mapping[str, str] | None) -> CommandProject | None:
+    """Return the project that a command of Compose works on, as Compose itself decides it."""
+    folder = folder_of(pid)
+    if command.options is None or variables is None or folder is None:
+        return None
+    values: dict[str, list[str]] = {}
+    words = iter(command.options)
+    for word in words:
+        option, has_value, value = word.partition("=")
+        if option in _VALUED:
+            values.setdefault(option, []).append(value if has_value else next(words, ""))
+    names = values.get("-p", []) + values.get("--project-name", [])
+    files = values.get("-f", []) + values.get("--file", [])
+    files = files or (variables.get("COMPOSE_FILE") or "").split(os.pathsep)
+    return CommandProject(
+        name=names[-1] if names else variables.get("COMPOSE_PROJECT_NAME", ""),
+        files=tuple(folder / file for file in files if file),
+        folder=folder / values.get("--project-directory", ["."])[-1],
+    )

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -134,6 +135,14 @@ def open_logs(pid: int) -> tuple[str, ...]:
         if file.fd in _OUTPUTS or (file.path.endswith(".log") and getattr(file, "mode", "a") != "r")
     ]
     return tuple(dict.fromkeys(logs))
+
+
+def folder_of(pid: int) -> Path | None:
+    """Return the working folder of a process; None when this user may not look, and when it is gone."""
+    try:
+        return Path(psutil.Process(pid).cwd())
+    except (psutil.Error, OSError):
+        return None
 
 
 def ancestry() -> frozenset[int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.errors import OpskitError
+from opskit.text import last_lines
 
 MAX_OUTPUT = 4 * 1024 * 1024
 #: A child that a program leaves behind may keep its output open.
@@ -35,7 +36,7 @@ class ProgramResult:
     @property
     def complaint(self) -> str:
         """The last lines of its output, as one line."""
-        return " ".join((self.err.strip() or self.out.strip()).split())[-300:] or f"exit {self.exit}"
+        return last_lines(self.err.strip() or self.out) or f"exit {self.exit}"
 
 
 class NotStarted(OpskitError):  # noqa: N818 - it reads as what it is

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from opskit.config.schema import LogConfig, RecoveryConfig
 from opskit.errors import Exit, OpskitError
 from opskit.recovery import pauses
 from opskit.recovery.audit import Audit, last
+from opskit.recovery.budget import Record
 from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.executor import Executor
 from opskit.recovery.memory import Memory
@@ -344,3 +345,36 @@ async def test_what_nothing_depends_on_is_told_and_does_not_count(world, tmp_pat
     assert run.exit() is Exit.OK
     assert run.report.findings[0].status == "warn"
     assert [notice.target for notice in world.notices] == ["internet"]
+
+
+async def test_a_circuit_that_an_older_version_opened_for_all_parts_binds_none(world, tmp_path):
+    """The part is repaired and counted by itself, and the record of the whole is gone."""
+
+    class Whole(FileStep):
+        async def planned(self) -> TargetFinding:
+            finding = await super().planned()
+            assert finding.repair is not None
+            return replace(finding, repair=replace(finding.repair, counted=("file/a",)))
+
+    times = tuple(world.now - ago_s for ago_s in (50, 40, 30, 20, 10))
+    world.memory.targets["file"] = Record(times, 5, opened_at=world.now - 5, tried_at=world.now - 5)
+    run = await world.run(Whole("file", tmp_path / "a"))
+    assert results(run) == {"file": RepairResult.REPAIRED}
+    assert list(world.memory.targets) == ["file/a"]
+
+
+async def test_a_look_that_fails_after_a_repair_is_no_success(world, tmp_path):
+    """What could not be seen was not repaired."""
+
+    class Blind(FileStep):
+        async def look(self) -> Sequence[TargetFinding]:
+            if self.looks:
+                raise OpskitError("DOCKER_001", "no answer")
+            (finding,) = await super().look()
+            return [replace(finding, target="part of it")]
+
+        async def planned(self) -> TargetFinding:
+            return replace(await super().planned(), target="part of it")
+
+    run = await world.run(Blind("file", tmp_path / "a"))
+    assert results(run)["part of it"] is RepairResult.FAILED

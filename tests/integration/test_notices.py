@@ -12,7 +12,7 @@ from opskit.config.schema import NoticeConfig, Secret
 from opskit.recovery.budget import Level
 from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice, recorded
-from opskit.recovery.notifier import PING_BODY_BYTES, Notifier
+from opskit.recovery.notifier import PING_BODY_BYTES, NoticesBeside, Notifier
 from opskit.recovery.webhook import WebhookRequest, post
 from tests.parts.loopback import until
 from tests.parts.raw_server import Reply, answer, free_port, serving
@@ -400,3 +400,38 @@ async def test_nothing_configured_is_nothing_said():
     await desk.tell.ping_start(RUN)
     await desk.tell.ping_end(RUN, 0, "")
     assert (desk.memory.facts, desk.memory.notices, desk.said) == ({}, {}, [])
+
+
+async def test_notices_of_a_run_are_sent_beside_it_and_a_silent_channel_is_asked_once():
+    """Taking a notice costs no time; the end waits within a bound, and what reached nobody is remembered."""
+    async with serving() as server:
+        server.replies[PATH] = Reply((), "silence")
+        desk = Desk(server.url + PATH, timeout_s=1.0)
+        beside = NoticesBeside(desk.tell, 1.0)
+        began = asyncio.get_running_loop().time()
+        for number in range(8):
+            await beside(_notice(target=f"t{number}"))
+        assert asyncio.get_running_loop().time() - began < 0.5
+        async with asyncio.timeout(30):
+            await beside.end()
+        assert len(server.seen) == 1
+        assert {notice.about for notice in recorded(desk.memory.facts)} == {
+            f"critical t{number}" for number in range(8)
+        }
+
+
+async def test_a_slow_channel_gets_its_notices_in_order_and_the_run_ends_in_time():
+    """Each answer takes its time; what has not been sent within the bound is told as undelivered."""
+    async with serving() as server:
+        server.replies[PATH] = OK
+        desk = Desk(server.url + PATH)
+        beside = NoticesBeside(desk.tell, 20.0)
+        for number in range(3):
+            await beside(_notice(target=f"t{number}"))
+        await beside.end()
+        assert [request.body["target"] for request in server.seen] == ["t0", "t1", "t2"]
+        assert desk.memory.facts == {}
+        late = NoticesBeside(desk.tell, 0.0)
+        await late(_notice(target="t9"))
+        await late.end()
+        assert [notice.about for notice in recorded(desk.memory.facts)] == ["critical t9"]

@@ -145,7 +145,7 @@ async def test_a_stop_that_docker_no_longer_remembers_is_left_alone(stack: Stack
     stack.write({"web": {"restart": "always"}})
     stack.compose("up", "-d")
     name = stack.container("web").name
-    stack.docker("kill", name)
+    stack.docker("stop", name)
     await stack.until("web", ended)
     noise = stack.box.run("sleep 1000")
     for _ in range(KEPT_EVENTS):

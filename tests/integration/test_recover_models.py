@@ -92,7 +92,7 @@ async def test_a_wedged_server_that_opskit_started_is_ended_and_started_anew(
     mlx = outcome(run, "mlx")
     assert mlx.result is RepairResult.REPAIRED, mlx
     assert mlx.cause.startswith("was wedged")
-    assert mlx.ran[0].command.argv[1:4] == ("-m", "opskit.system.end_process", str(pid))
+    assert mlx.ran[0].command.argv[1:5] == ("-I", "-m", "opskit.system.end_process", str(pid))
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     assert it.memory.facts["started:mlx"]["pid"] != pid
     begun = next(

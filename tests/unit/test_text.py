@@ -9,6 +9,7 @@ from opskit.text import (
     counted,
     did_you_mean,
     duration_s,
+    last_lines,
     listing,
     near_names,
     size,
@@ -135,3 +136,14 @@ def test_a_mistyped_name_gets_its_near_ones():
     assert did_you_mean("crahs", ["crash", "crash-old"]) == "did you mean crash or crash-old?"
     assert did_you_mean("crahs", ["crash", "crash-old"], limit=1) == "did you mean crash?"
     assert did_you_mean("#", known) == "known: mlx, ollama, victoria"
+
+
+def test_the_last_lines_keep_their_beginning_and_a_long_one_its_two_ends():
+    """An error without its first letters is no error that a person can look for."""
+    lines = ["first " * 60, "ERROR: for web  " + "x" * 300, "Encountered errors"]
+    assert last_lines("\n".join(lines)).startswith("ERROR: for web xxx")
+    long = last_lines("ERROR: cannot start " + "y" * 900 + " address already in use\n")
+    assert long.startswith("ERROR: cannot start")
+    assert long.endswith("address already in use")
+    assert len(long) <= 400
+    assert last_lines(" \n") == ""

@@ -16,7 +16,7 @@ from opskit.facts.machine import DiskFacts, read_disk, read_memory, read_state_f
 from opskit.facts.runner import read_orphaned_runners
 from opskit.facts.runner_process import RunnerProcess
 from opskit.llm.fit import gib
-from opskit.recovery.executor import LOCK_NAME
+from opskit.recovery.memory import LOCK_NAME
 from opskit.result import Status
 from opskit.text import counted, span
 

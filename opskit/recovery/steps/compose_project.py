@@ -7,7 +7,8 @@ nothing and starts no other; containers that run badly are restarted one by one.
 import asyncio
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.checks.container_assessment import (
+    STABLE_S,
     AssessedContainer,
     ContainerRepair,
     ContainerRules,
@@ -23,10 +25,11 @@ from opskit.checks.container_assessment import (
 from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.facts.compose_project import Sources, compose_files
 from opskit.facts.container import Container
-from opskit.facts.container_events import ContainerEvents, read_container_events
+from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_log import read_container_log
 from opskit.facts.container_survey import read_compose_containers, read_container, read_network_ids
-from opskit.recovery import hands_off, pauses
+from opskit.facts.port_owner import read_port
+from opskit.recovery import budget, hands_off, pauses
 from opskit.recovery.compose_projects import UnusableProject, configured, read_project
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.recovery.steps.decision import container_restart
@@ -38,6 +41,8 @@ from opskit.recovery.steps.project_state import (
 from opskit.system.compose import Project
 
 _UP_S = 120.0
+#: Addresses of bindings that meet a listener at the loopback address.
+_LOCAL = ("", "0.0.0.0", "::", "127.0.0.1")  # noqa: S104 - addresses that are compared
 _STOP_MARGIN_S = 30.0
 _LOG_LINES = 20
 _LOG_S = 3.0
@@ -73,6 +78,8 @@ class _ComposeStep:
         except UnusableProject as unusable:
             return [unusable.finding]
         containers = await self._containers(project.name)
+        if containers:
+            self.context.memory.marks[f"seen {self.name}"] = self.context.clock()
         if (folder := _elsewhere(containers, sources)) is not None:
             cause = f"the project name {project.name} is also that of {folder}, whose containers run"
             remedy = "give one of the two a name of its own: `COMPOSE_PROJECT_NAME=...` in its `.env`"
@@ -85,9 +92,13 @@ class _ComposeStep:
         if not facts.is_well():
             facts = await self._in_trouble(facts, sources)
         assessment = assess_project(facts)
-        start = partial(self._startable, project, assessment)
+        together = {name: count for name, count in assessment.start.items() if name not in assessment.alone}
         return [
-            replace(assessment.project, read_again=start),
+            self._to_start(facts, assessment, assessment.project, together),
+            *(
+                self._to_start(facts, assessment, finding, {name: assessment.start[name]})
+                for name, finding in assessment.alone.items()
+            ),
             *[await self._planned(assessed, finding) for assessed, finding in assessment.containers],
             *assessment.services,
         ]
@@ -99,31 +110,57 @@ class _ComposeStep:
             return replace(finding, evidence=evidence)
         return replace(finding, read_again=partial(self._repairable, assessed, finding))
 
-    async def _startable(self, project: Project, assessment: ProjectAssessment) -> TargetFinding:
+    def _to_start(
+        self,
+        facts: ProjectFacts,
+        assessment: ProjectAssessment,
+        finding: TargetFinding,
+        start: Mapping[str, int | None],
+    ) -> TargetFinding:
+        again = partial(self._startable, facts, finding, start, assessment.recreate)
+        return replace(finding, read_again=again)
+
+    async def _startable(
+        self,
+        facts: ProjectFacts,
+        finding: TargetFinding,
+        start: Mapping[str, int | None],
+        recreate: frozenset[str],
+    ) -> TargetFinding:
         """Add one `up` for everything that is to be started, unless it was paused meanwhile.
 
         Pulls nothing: Compose 1 has no option for that, but every image is known to be there.
         """
-        finding = assessment.project
         paused = pauses.read(self.context.folder, self.context.clock())
-        start = {name: count for name, count in assessment.start.items() if name not in paused}
+        start = {name: count for name, count in start.items() if not self._is_paused(facts, name, paused)}
         if not start:
             return finding
         work = await configured(self.context, self.key)
-        again = [name for name in start if name in assessment.recreate]
-        plain = [name for name in start if name not in assessment.recreate]
+        again = [name for name in start if name in recreate]
+        plain = [name for name in start if name not in recreate]
         commands: list[Command] = []
         for switch, names in (("--force-recreate", again), ("--no-recreate", plain)):
             scale = [f"--scale={name}={start[name]}" for name in names if start[name] is not None]
             switches = (switch, *work.no_new_images, "--no-deps", *scale)
             commands += [work.command("up", "-d", *switches, *names, timeout_s=_UP_S)] if names else []
+        # A health check proves that a container runs; without one, or where none is known, it has to stay.
+        proven = all(known.has_health_check for name in start for known in facts.of(name))
+        proven = proven and all(facts.of(name) for name in start)
         repair = Repair(
             tuple(commands),
             finding.cause,
             work.command("stop", *start, timeout_s=_UP_S).shown,
-            evidence=partial(self._ends, project.name, start),
+            evidence=partial(self._ends, facts.project.name, start),
+            counted=tuple(map(facts.target_of, start)),
+            steady_s=0.0 if proven else STABLE_S,
         )
         return replace(finding, repair=repair)
+
+    def _is_paused(self, facts: ProjectFacts, service: str, paused: Mapping[str, pauses.Pause]) -> bool:
+        """Tell whether a service is paused by a name of its own; a pause of everything is each target's."""
+        names = (facts.target_of(service), *(container.name for container in facts.of(service)))
+        own = {name: pause for name, pause in paused.items() if name != pauses.ALL}
+        return service in own or pauses.covering(own, *names) is not None
 
     async def _ends(self, project: str, services: Mapping[str, int | None]) -> Mapping[str, Any]:
         """Return the last lines of what has ended."""
@@ -151,7 +188,12 @@ class _ComposeStep:
             case ContainerRepair.RESTART:
                 if assessed.state is not ContainerState.CUT_OFF or await self._has_network(container):
                     repair = Repair((container_restart(container),), cause, f"docker stop {name}")
-        return replace(finding, repair=repair and replace(repair, evidence=partial(self._last_words, name)))
+        if repair is None:
+            return finding
+        is_proven = container.has_health_check or assessed.assessment.repair is ContainerRepair.STOP
+        steady_s = 0.0 if is_proven else STABLE_S
+        repair = replace(repair, evidence=partial(self._last_words, name), steady_s=steady_s)
+        return replace(finding, repair=repair)
 
     async def _last_words(self, name: str) -> Mapping[str, Any]:
         return {"log": await self._log(name)}
@@ -205,28 +247,27 @@ class _ComposeStep:
         if facts.events is not None:
             return facts
         events, networks = await asyncio.gather(
-            read_container_events(
-                context.docker,
-                facts.containers,
-                back_s=context.config.recovery.hands_off_s,
-                own_repairs=hands_off.own_repairs(context),
-                clock_s=context.clock(),
-            ),
-            read_network_ids(context.docker),
+            hands_off.read_events(context, facts.containers), read_network_ids(context.docker)
         )
         return replace(facts, now=events.now, events=events, networks=networks)
 
     async def _in_trouble(self, facts: ProjectFacts, sources: Sources) -> ProjectFacts:
         """Add everything that decides whether the project may be touched."""
         context, rules, services = self.context, self.context.config.recovery, facts.project.services
-        facts, busy = await asyncio.gather(self._with_past(facts), self._busy(sources))
+        facts, busy = await asyncio.gather(self._with_past(facts), self._busy(sources, facts.project.name))
         facts, events = replace(facts, busy=busy), facts.events or ContainerEvents(facts.now)
         down = facts.down()
         # A whole project that is not there may have been taken down; one of several containers is missed.
         created = {} if facts.containers else down
         marks, now_s = context.memory.marks, context.clock()
         missed = hands_off.first_missed(
-            marks, f"missed {self.name}", created, now_s, events, rules.hands_off_s
+            marks,
+            f"missed {self.name}",
+            created,
+            now_s,
+            events,
+            rules.hands_off_s,
+            marks.get(f"seen {self.name}"),
         )
         paused = pauses.read(context.folder, now_s)
         have_image = await asyncio.gather(*(self._is_there("image", *services[name].images) for name in down))
@@ -241,14 +282,36 @@ class _ComposeStep:
             missed=missed,
             imageless=frozenset(name for name, has in zip(down, have_image, strict=True) if not has),
             netless={name: min(lost) for name in down if (lost := gone & set(services[name].networks))},
-            paused=frozenset(
-                name
-                for name in down
-                if {name, *(container.name for container in facts.of(name))} & paused.keys()
-            ),
+            taken=await self._taken(facts, down),
+            paused=frozenset(name for name in down if self._is_paused(facts, name, paused)),
+            alone=frozenset(name for name in down if self._stands_alone(facts, name)),
         )
 
-    async def _busy(self, sources: Sources) -> str | None:
+    async def _taken(self, facts: ProjectFacts, down: Iterable[str]) -> dict[str, str]:
+        """Return the services that cannot be started because somebody else has their port, and who it is."""
+        if await self.context.docker.began_s() is None:
+            return {}
+        taken: dict[str, str] = {}
+        now_s = time.monotonic()
+        for name in down:
+            bindings = [port for container in facts.of(name) for port in container.bindings]
+            for port in bindings:
+                if not port.host_port or not port.inside.endswith("/tcp") or port.host_ip not in _LOCAL:
+                    continue
+                read = await self.context.survey.get(read_port, "tcp", port.host_port, not_before=now_s)
+                if (owner := read.loopback_owner) is not None:
+                    taken[name] = f"port {port.host_port} is used by {owner.words}"
+        return taken
+
+    def _stands_alone(self, facts: ProjectFacts, service: str) -> bool:
+        """Tell whether a service is started by itself, because its last start did not help."""
+        context, lasted = self.context, service not in facts.relapsed()
+        if not context.memory.is_lasting:
+            return True
+        record = context.memory.of(facts.target_of(service))
+        return budget.stands_alone(record, context.clock(), context.config.recovery, lasted=lasted)
+
+    async def _busy(self, sources: Sources, project: str) -> str | None:
         """Return why nothing of the project is touched now; None when nobody is at it."""
         hands_off_s, now_s = self.context.config.recovery.hands_off_s, self.context.clock()
         # A time far ahead, of a file from another machine, does not hide what was edited just now.
@@ -258,7 +321,7 @@ class _ComposeStep:
             ago_s = max(0.0, ago_s)
             left = f"left alone for {hands_off_s - ago_s:.0f} s more"
             return f"{newest} was changed {ago_s:.0f} s ago; {left}"
-        return await hands_off.at_work(self.context)
+        return await hands_off.at_work(self.context, project=(project, sources.files))
 
     async def _containers(self, project: str) -> list[Container]:
         """Read the containers of `up`, none of `compose run`. Raises OpskitError DOCKER_*."""

@@ -10,6 +10,7 @@ from opskit.facts.container import Container
 from opskit.facts.port_owner import PortOwner
 from opskit.recovery.step import Command, Condition, Repair, TargetFinding
 from opskit.recovery.steps.server import InactiveService, ManagedServer, ServerFacts
+from opskit.system import end_process
 from opskit.system.process import Process
 from opskit.system.services import Service, quit_command, restart_command
 
@@ -222,7 +223,7 @@ class _Decision:
         if start is None:
             return self._missing_program()
         # By its start as well as by its id: the id may belong to another process by then.
-        end = (sys.executable, "-m", "opskit.system.end_process", str(program.pid), f"{program.began:.2f}")
+        end = end_process.command(program.pid, program.began)
         why = f"process {program.pid} ({program.name}) is the one that opskit started"
         return self._repaired_by((Command(end, _END_S), start), why, self._end_of_port)
 

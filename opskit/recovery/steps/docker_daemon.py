@@ -8,7 +8,6 @@ import asyncio
 import errno
 import os
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -18,7 +17,7 @@ from typing import Any, Literal
 from opskit.config.schema import StackConfig
 from opskit.errors import OpskitError
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
-from opskit.system import docker_runtime
+from opskit.system import docker_runtime, end_process
 from opskit.system.docker_host import Host, resolve, start_remedy
 from opskit.system.docker_runtime import Machine, Runtime, RuntimeKind
 from opskit.system.systemctl import instant, unit_properties
@@ -284,8 +283,7 @@ def _killed(runtime: Runtime, processes: Sequence[tuple[int, float]]) -> list[tu
     profile = ("--profile", runtime.profile or "default")
     match runtime.kind:
         case RuntimeKind.DESKTOP:
-            end = (sys.executable, "-m", "opskit.system.end_process")
-            return [*((*end, str(pid), f"{began:.2f}") for pid, began in processes), _OPEN_DESKTOP]
+            return [*(end_process.command(pid, began) for pid, began in processes), _OPEN_DESKTOP]
         case RuntimeKind.ORBSTACK:
             return [("orb", "stop"), ("orb", "start")]
         case RuntimeKind.COLIMA:

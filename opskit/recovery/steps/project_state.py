@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from opskit.checks.container_assessment import (
+    SETTLED_S,
     AssessedContainer,
     ContainerCondition,
     ContainerRules,
@@ -13,12 +14,20 @@ from opskit.checks.container_assessment import (
     assessed,
 )
 from opskit.checks.stopped_by_hand import removed_by_hand
-from opskit.facts.container import Container, action_of
+from opskit.facts.container import KILLED, Container, action_of
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import ContainerSurvey
-from opskit.recovery.step import Condition, TargetFinding
+from opskit.recovery.step import WORST_FIRST, Condition, TargetFinding
 from opskit.system.compose import Project, plain_version
 from opskit.text import counted
+
+_CONDITIONS = {
+    ContainerCondition.WELL: Condition.HEALTHY,
+    ContainerCondition.WAITING: Condition.WAITING,
+    ContainerCondition.LEFT: Condition.LEFT,
+    ContainerCondition.SICK: Condition.BROKEN,
+    ContainerCondition.UNCHECKED: Condition.UNKNOWN,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +53,18 @@ class ProjectFacts:
     missed: str | None = None
     imageless: frozenset[str] = frozenset()
     netless: Mapping[str, str] = field(default_factory=dict)
+    taken: Mapping[str, str] = field(default_factory=dict)
     paused: frozenset[str] = frozenset()
     remembered: frozenset[str] = frozenset()
+    alone: frozenset[str] = frozenset()
 
     @property
     def target(self) -> str:
         return f"compose:{self.key}"
+
+    def target_of(self, service: str) -> str:
+        """Return the name under which the starts of a service are counted."""
+        return f"{self.target}/{service}"
 
     @property
     def command(self) -> str:
@@ -95,6 +110,10 @@ class ProjectFacts:
                 down[name] = "; ".join(word.removeprefix("it ") for word in words)
         return down
 
+    def relapsed(self) -> frozenset[str]:
+        """Return the services that ended by themselves within moments of their last start."""
+        return frozenset(container.service or "" for container in self.containers if _is_relapse(container))
+
     def is_well(self) -> bool:
         """Tell whether nothing is to be repaired, and no more need be known."""
         usual = (ContainerCondition.WELL, ContainerCondition.WAITING)
@@ -116,20 +135,22 @@ class ProjectAssessment:
     """The findings of one project.
 
     `start` are the services that are to be started, with the number of their containers where a person runs
-    more than the files say: `up` would end the rest. Those of `recreate` among them get new containers.
-    `containers` are those of which there is something to say, `services` those without a container that a
-    person paused.
+    more than the files say: `up` would end the rest. Those of `recreate` among them get new containers; those
+    that have a finding in `alone` are started each by itself, the others together. `containers` are those of
+    which there is something to say, `services` those without a container that a person paused.
     """
 
     project: TargetFinding
     start: Mapping[str, int | None]
     recreate: frozenset[str]
+    alone: Mapping[str, TargetFinding]
     containers: Sequence[tuple[AssessedContainer, TargetFinding]]
     services: Sequence[TargetFinding]
 
     @property
     def findings(self) -> list[TargetFinding]:
-        return [self.project, *(finding for _, finding in self.containers), *self.services]
+        containers = (finding for _, finding in self.containers)
+        return [self.project, *self.alone.values(), *containers, *self.services]
 
 
 def assess_project(facts: ProjectFacts) -> ProjectAssessment:
@@ -140,14 +161,13 @@ def assess_project(facts: ProjectFacts) -> ProjectAssessment:
         (entry, finding) for entry in judgement.assessed_containers if (finding := judgement.container(entry))
     ]
     services = [
-        TargetFinding(
-            f"{facts.target}/{name}", Condition.BROKEN, "down", f"it {judgement.down[name]}", (name,)
-        )
+        TargetFinding(facts.target_of(name), Condition.BROKEN, "down", f"it {judgement.down[name]}", (name,))
         for name in sorted(facts.paused & judgement.down.keys())
         if not facts.of(name)
     ]
     recreate = frozenset(judgement.recreate & judgement.start.keys())
-    return ProjectAssessment(judgement.project(), judgement.start, recreate, containers, services)
+    alone = {name: judgement.service(name) for name in judgement.start if name in facts.alone}
+    return ProjectAssessment(judgement.project(), judgement.start, recreate, alone, containers, services)
 
 
 @dataclass(slots=True)
@@ -201,6 +221,9 @@ class _Judgement:
         elif name in facts.netless:
             self.refused[name] = f"there is no network {facts.netless[name]}"
             self.remedies.append(f"`docker network create {facts.netless[name]}`")
+        elif name in facts.taken:
+            self.refused[name] = facts.taken[name]
+            self.remedies.append(f"end what uses the port, or give {name} another one in the Compose file")
         elif made and service.blank:
             self.refused[name] = f"it would be made with nothing in {', '.join(service.blank)}"
             self.remedies.append(f"set {', '.join(service.blank)} in `.env` beside the Compose file")
@@ -252,38 +275,98 @@ class _Judgement:
             name: why for name, why in self.left.items() if name not in facts.paused and not facts.of(name)
         }
         starting = [entry for entry in self.assessed_containers if entry.state is ContainerState.STARTING]
-        if self.start or self.refused:
+        together = [name for name in self.start if name not in facts.alone]
+        alone = [name for name in self.start if name in facts.alone]
+        running = sum(container.running for container in facts.containers)
+        parts = [self._part(name) for name in project.wanted]
+        # What is on its way is not down, and what is started by itself tells of itself.
+        is_down = not (running or alone or all(part.condition is Condition.WAITING for part in parts))
+        if together or self.refused:
             condition, state = Condition.BROKEN, "down"
-            words = [f"{name} {down[name]}" for name in self.start]
+            words = [f"{name} {down[name]}" for name in together]
             words += [f"{name} {down[name]}, and {why}" for name, why in self.refused.items()]
             words += [f"{name} is left alone: {why}" for name, why in bare.items()]
-            scale = {name: count for name, count in self.start.items() if count is not None}
-            evidence |= {"start": list(self.start), "scale": scale}
+            scale = {name: count for name in together if (count := self.start[name]) is not None}
+            evidence |= {"start": together, "scale": scale}
             remedy = "; ".join(dict.fromkeys(self.remedies))
-            again = sorted(self.recreate & self.start.keys())
+            again = [name for name in together if name in self.recreate]
             commands = [f"up -d --force-recreate --no-deps {' '.join(again)}"] if again else []
-            plain = [name for name in self.start if name not in again]
+            plain = [name for name in together if name not in self.recreate]
             commands += [f"up -d {' '.join(plain)}"] if plain else []
             remedy = remedy or ", then ".join(f"`{facts.command} {command}`" for command in commands)
-        elif bare:
+        elif bare or alone or is_down:
             condition, state = Condition.LEFT, "down"
-            words = [f"{name} {down[name]}: {why}" for name, why in bare.items()]
-            remedy = f"`{facts.command} up -d {' '.join(bare)}` starts it now"
+            words = [f"{name} {down[name]}: {why}" for name, why in (self.left if is_down else bare).items()]
+            words += [f"{name} {down[name]}: see {facts.target_of(name)}" for name in alone]
+            words = words or [f"{counted(running, 'container')} of {_services(project)} run", *self._ended()]
+            names = " ".join(down) or " ".join(project.wanted)
+            remedy = f"`{facts.command} up -d {names}` starts it now"
         elif starting:
             condition, state = Condition.WAITING, "starting"
             words = [f"{entry.container.name}: {entry.assessment.detail}" for entry in starting]
         else:
-            running = sum(container.running for container in facts.containers)
-            wanted = project.wanted
-            words = [f"{counted(running, 'container')} of {counted(len(wanted), 'service')} run"]
-            words += self._ended()
             condition, state = Condition.HEALTHY, "ok"
-            if wanted and not running:
-                condition, state = Condition.LEFT, "down"
-                remedy = f"`{facts.command} up -d` starts it now"
-        cause = "; ".join([*words, *self._notes()])
-        names = (facts.key, project.name)
-        return TargetFinding(facts.target, condition, state, cause, names, evidence, remedy)
+            words = [f"{counted(running, 'container')} of {_services(project)} run", *self._ended()]
+        return TargetFinding(
+            facts.target,
+            condition,
+            state,
+            "; ".join([*words, *self._notes()]),
+            (facts.key, project.name),
+            evidence,
+            remedy,
+            is_down=is_down and not down.keys() <= facts.paused,
+            parts=tuple(parts),
+            relapsed=frozenset(map(facts.target_of, facts.relapsed())),
+        )
+
+    def _started_s(self, service: str) -> float | None:
+        """Return when a service was last started; None for what never was."""
+        starts = [container.started for container in self.facts.of(service)]
+        return max((at.timestamp() for at in starts if at is not None), default=None)
+
+    def service(self, name: str) -> TargetFinding:
+        """Return the finding of a service that is started by itself."""
+        facts = self.facts
+        target, again = facts.target_of(name), "--force-recreate " if name in self.recreate else ""
+        remedy = f"`{facts.command} up -d {again}--no-deps {name}`"
+        names = (name, *(container.name for container in facts.of(name)), facts.target, facts.key)
+        evidence = {"start": [name]}
+        cause = f"{name} {self.down[name]}"
+        relapsed = frozenset({target} if name in facts.relapsed() else ())
+        return TargetFinding(
+            target,
+            Condition.BROKEN,
+            "down",
+            cause,
+            names,
+            evidence,
+            remedy,
+            relapsed=relapsed,
+            started_s=self._started_s(name),
+        )
+
+    def _part(self, name: str) -> TargetFinding:
+        """Return how a service is: as the worst of its containers."""
+        target = self.facts.target_of(name)
+        if name in self.down:
+            condition = Condition.LEFT if name in self.left else Condition.BROKEN
+            cause, started_s = f"{name} {self.down[name]}", self._started_s(name)
+            return TargetFinding(target, condition, "down", cause, started_s=started_s)
+        return min(
+            (
+                TargetFinding(
+                    target,
+                    _CONDITIONS[entry.condition],
+                    entry.state.value,
+                    f"{entry.container.name}: {entry.assessment.detail}",
+                )
+                for entry in self.assessed_containers
+                if entry.container.service == name
+            ),
+            key=lambda part: WORST_FIRST.index(part.condition),
+            default=TargetFinding(target, Condition.HEALTHY),
+        )
 
     def container(self, entry: AssessedContainer) -> TargetFinding | None:
         """Return the finding of a container; None for one that is well, unless it was repaired before."""
@@ -323,6 +406,7 @@ class _Judgement:
             (container.name, service, facts.target),
             evidence,
             None if is_well else assessment.remedy,
+            started_s=None if container.started is None else container.started.timestamp(),
         )
 
     def _reason_to_leave(self, entry: AssessedContainer) -> str:
@@ -379,6 +463,18 @@ class _Judgement:
                 for network in sorted(set(service.networks) - set(container.networks))
             ]
         return notes
+
+
+def _services(project: Project) -> str:
+    return counted(len(project.wanted), "service")
+
+
+def _is_relapse(container: Container) -> bool:
+    """Tell whether a container ended by itself within moments of its start; SIGKILL comes from outside."""
+    if container.running or container.started is None or container.finished is None:
+        return False
+    was_killed = container.exit_code == KILLED and not container.oom_killed
+    return not was_killed and 0 <= (container.finished - container.started).total_seconds() < SETTLED_S
 
 
 def is_drifted(project: Project, container: Container) -> bool | None:

@@ -209,7 +209,7 @@ async def _containers(
             context.docker,
             containers,
             context.config,
-            repairs=hands_off.own_repairs(context),
+            history=hands_off.history(context),
             clock_s=context.clock(),
         )
     except OpskitError as error:

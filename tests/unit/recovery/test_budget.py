@@ -282,3 +282,30 @@ def test_a_repair_that_helped_delays_no_other():
         target.now += 3
     assert target.repairs == [0, 6, 12, 18, 24]
     assert target.times(Level.CRITICAL) == [30]
+
+
+def test_repairs_that_helped_are_no_row_and_lengthen_no_wait():
+    """One every five minutes, each well afterwards: no circuit, and the first that fails waits 10 s."""
+    target = Target()
+    for _ in range(8):
+        assert target.broken()
+        target.now += 3
+        target.well()
+        target.now += 297
+    assert target.times(Level.CRITICAL) == []
+    target.broken()
+    permit, _ = budget.judge(target.record, target.now + 1, RULES)
+    assert permit.wait_s == 9
+
+
+def test_what_ends_within_moments_of_its_start_was_not_helped():
+    """Seen well right after each repair, and ended by itself seconds later: five in a row are all."""
+    record, now = Record(), START
+    for _ in range(5):
+        permit, record = budget.judge(record, now, RULES, lasted=False)
+        assert permit.allowed
+        record, _ = budget.healthy(budget.begun(record, now), now + 3, RULES)
+        now += 300
+    permit, _ = budget.judge(record, now, RULES, lasted=False)
+    assert permit.circuit is RepairCircuit.OPEN
+    assert permit.notices == (Level.CRITICAL,)

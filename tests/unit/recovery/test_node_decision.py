@@ -141,7 +141,7 @@ def test_a_stray_process_of_ours_is_ended_by_its_start_and_started_anew():
         server=server, owner=held(), program=process(), is_ours=True, start_program="/usr/local/bin/ollama"
     )
     assert commands(found) == [
-        f"{sys.executable} -m opskit.system.end_process 4321 {NOW - 86_400.0:.2f}",
+        f"{sys.executable} -I -m opskit.system.end_process 4321 {NOW - 86_400.0:.2f}",
         "/usr/local/bin/ollama serve",
     ]
     assert found.repair is not None

@@ -13,7 +13,7 @@ from opskit.facts.container import Container, HealthCheckRun
 from opskit.facts.container_events import (
     KEPT_EVENTS,
     ContainerEvents,
-    ended_with_daemon,
+    last_of_projects,
     may_be_stopping,
     was_told_to_end,
 )
@@ -164,7 +164,7 @@ def test_whoever_is_at_work_wins():
 )
 def test_a_stop_by_hand_is_told_from_a_crash(events: list[DockerEvent], *, whole: bool, left: bool):
     """Only the last end counts, and what Docker forgot is not held against a person."""
-    found = stopped_by_hand(killed(id="i"), ContainerEvents(NOW, events, whole), HANDS_OFF_S)
+    found = stopped_by_hand(killed(id="i", exit_code=143), ContainerEvents(NOW, events, whole), HANDS_OFF_S)
     assert bool(found) is left
 
 
@@ -194,14 +194,16 @@ def test_a_stop_of_long_ago_binds_nobody():
 
 def test_our_own_stop_is_not_a_persons():
     """`docker restart` of ours that failed half-way leaves a stop behind."""
-    past = ContainerEvents(NOW, [event("die", 10), event("stop", 10)], own_repairs={"p_web_1": [ago(12)]})
+    past = ContainerEvents(
+        NOW, [event("die", 10), event("stop", 10)], own_repairs={"p_web_1": [(ago(12), None)]}
+    )
     assert stopped_by_hand(killed(id="i"), past, HANDS_OFF_S) == ""
 
 
 def test_a_stop_after_our_repair_is_a_persons():
     """It was started again by the repair, and stopped later: seconds after it or not."""
     events = [event("stop", 30), event("start", 29), event("die", 10), event("stop", 10)]
-    own = {"p_web_1": [ago(31)]}
+    own = {"p_web_1": [(ago(31), None)]}
     past = ContainerEvents(NOW, events, own_repairs=own)
     assert "somebody stopped it" in stopped_by_hand(killed(id="i"), past, HANDS_OFF_S)
 
@@ -309,9 +311,79 @@ def test_what_ended_with_an_earlier_daemon_is_known_by_the_last_ends_of_its_proj
         killed("nightly", finished=ago(9000), project="q"),
     ]
     ended = {"id-web", "id-worker", "id-db", "id-nightly"}
-    assert ended_with_daemon(units, [event("die", 60, of="id-crash")], None) == ended
-    noise = [event("exec_start", 1)] * KEPT_EVENTS
-    assert ended_with_daemon(units, noise, ago(500)) == ended
-    assert ended_with_daemon(units, noise, None) == set()
+    assert last_of_projects(units, ago(500)) == ended
+    assert last_of_projects(units, None) == set()
     renewed = [*units, container("new", created=ago(400), project="p")]
-    assert ended_with_daemon(renewed, noise, ago(500)) == {"id-nightly"}
+    assert last_of_projects(renewed, ago(500)) == {"id-nightly"}
+
+
+@pytest.mark.parametrize(
+    ("end", "relapsed"),
+    [
+        ({"exit_code": 1, "started": ago(13)}, True),
+        ({"exit_code": 1, "started": ago(30)}, False),
+        ({"exit_code": 137, "started": ago(13)}, False),
+        ({"exit_code": 137, "oom_killed": True, "started": ago(13)}, True),
+    ],
+)
+def test_what_ended_by_itself_within_moments_of_its_start_is_told(end: dict[str, Any], *, relapsed: bool):
+    """Its last start did not help; what was killed from outside is no sign of that."""
+    project = first(known([killed(**end)], [service()], events=ContainerEvents(NOW)))
+    assert project.relapsed == (frozenset({"compose:app/web"}) if relapsed else frozenset())
+
+
+def test_a_service_whose_last_start_did_not_help_is_started_by_itself():
+    """The project tells where its row is, and starts the others; it is not down because of it alone."""
+    units = [killed("crash", exit_code=1), killed("good")]
+    services = [service("crash"), service("good")]
+    past = ContainerEvents(NOW)
+    project, crash = seen(known(units, services, events=past, alone=frozenset({"crash"})))
+    assert (project.evidence["start"], crash.target) == (["good"], "compose:app/crash")
+    assert {part.target: part.condition for part in project.parts} == {
+        "compose:app/crash": Condition.BROKEN,
+        "compose:app/good": Condition.BROKEN,
+    }
+    alone = first(known([units[0]], [service("crash")], events=past, alone=frozenset({"crash"})))
+    assert (alone.condition, alone.is_down) == (Condition.LEFT, False)
+    assert alone.cause == "crash ended with exit code 1: see compose:app/crash"
+
+
+def test_a_project_of_which_nothing_runs_is_down_and_not_ok():
+    """Left to the person who stopped it, with the command that starts it; a job that ended well is ok."""
+    past = ContainerEvents(NOW, [event("die", 10, of="id-web"), event("stop", 10, of="id-web")])
+    stopped = first(known([killed()], [service()], events=past))
+    assert (stopped.condition, stopped.is_down) == (Condition.LEFT, True)
+    assert stopped.remedy == "`docker compose -f /x up -d web` starts it now"
+    job = first(known([killed(exit_code=0)], [service()]))
+    assert job.condition is Condition.LEFT
+    assert job.cause.startswith("0 containers of 1 service run; web ended with exit code 0")
+
+
+@pytest.mark.parametrize(
+    ("code", "requests", "left"),
+    [
+        (143, {}, True),
+        (0, {}, True),
+        (1, {}, True),
+        (137, {}, False),
+        (139, {}, False),
+        (143, {"i": False}, False),
+        (1, {"i": False}, False),
+        (1, {"i": True}, True),
+        (137, {"i": True}, False),
+    ],
+)
+def test_an_end_that_docker_forgot_is_judged_by_its_record(
+    code: int, requests: dict[str, bool], *, left: bool
+):
+    """Whether Docker was asked to stop it decides, then the exit code; SIGKILL is no stop."""
+    past = ContainerEvents(NOW, complete=False, stopped_by_request=requests)
+    assert bool(stopped_by_hand(killed(id="i", exit_code=code), past, HANDS_OFF_S)) is left
+
+
+def test_our_own_commands_have_an_end():
+    """A stop a second after them is a person's, one while they ran is ours."""
+    events = [event("die", 10), event("stop", 10)]
+    for ended, left in ((ago(11), True), (ago(9), False)):
+        past = ContainerEvents(NOW, events, own_repairs={"p_web_1": [(ago(12), ended)]})
+        assert bool(stopped_by_hand(killed(id="i"), past, HANDS_OFF_S)) is left

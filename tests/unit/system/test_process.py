@@ -1,13 +1,15 @@
 """Processes told apart by their start, and ended without hitting another: real processes."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
-from opskit.system.end_process import main
+from opskit.system.end_process import command, main
 from opskit.system.process import (
     ancestry,
     end,
@@ -145,3 +147,19 @@ def test_our_ancestors_are_known():
     """Ourselves and who started us."""
     us = psutil.Process()
     assert {us.pid, us.ppid()} <= ancestry()
+
+
+def test_a_process_is_ended_by_opskit_itself_whatever_lies_in_the_folder(tmp_path: Path):
+    """A package of the same name where a person stands is not run in its place."""
+    (tmp_path / "opskit" / "system").mkdir(parents=True)
+    for name in ("opskit/__init__.py", "opskit/system/__init__.py", "opskit/system/end_process.py"):
+        (tmp_path / name).write_text("raise SystemExit('not this one')\n")
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        argv = command(process.pid, psutil.Process(process.pid).create_time())
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert process.wait(10) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.communicate()
