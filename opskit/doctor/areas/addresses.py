@@ -110,9 +110,9 @@ def _bind_address(target: str, words: str) -> Cause:
 
 
 def _dialled(container: ExaminedContainer) -> list[tuple[str, UrlParts]]:
-    """The addresses that a container dials; its own bind address, if it is a server, is none of them."""
+    """The addresses that a container dials; what only a server can bind to is none of them."""
     urls = sorted(container.environment.urls.items())
-    return [(name, url) for name, url in urls if name not in _SERVER_SIDE]
+    return [(name, url) for name, url in urls if name not in _SERVER_SIDE or url.host in HOST_NAMES]
 
 
 def _addresses(examined: ExaminedContainer) -> Iterator[tuple[str, UrlParts]]:

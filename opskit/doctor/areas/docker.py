@@ -125,12 +125,13 @@ def _no_answer(daemon: DockerDaemon, evidence: Evidence) -> Cause:
         facts.append(f"a daemon answers at {listing(evidence.other_daemons)}")
     needing = ("docker", "containers", "containers are well", "disk docker", "requests of containers")
     networks = (f"network {evidence.config.stack.docker_network}",)
+    unread = [f"compose {project.name}" for project in evidence.projects if _needs_daemon(project, evidence)]
     return Cause(
         id=identifier,
         title=title,
         evidence=tuple(facts),
         remedy=remedy,
-        claims=frozenset({*needing, *networks}),
+        claims=frozenset({*needing, *networks, *unread}),
         fix=fix,
         code="DOCKER_001",
     )
@@ -163,6 +164,12 @@ def _why(daemon: DockerDaemon, evidence: Evidence) -> tuple[str, str, str, Fix |
     return "docker-down", "Docker is down", start_remedy(platform), opening if platform == "darwin" else None
 
 
+def _needs_daemon(project: ComposeFacts, evidence: Evidence) -> bool:
+    """Tell whether Compose fails for want of the daemon: version 1 asks it before it reads a file."""
+    is_down = evidence.docker is not None and not evidence.docker.answers
+    return is_down and project.version.startswith("1.")
+
+
 def _of_project(project: ComposeFacts, evidence: Evidence) -> Iterator[Cause]:
     claims = frozenset({f"compose {project.name}"})
     files, unknown = [str(path) for path in project.files], project.unknown
@@ -179,7 +186,7 @@ def _of_project(project: ComposeFacts, evidence: Evidence) -> Iterator[Cause]:
             claims=claims,
             code="HOST_001",
         )
-    elif project.problem:
+    elif project.problem and not _needs_daemon(project, evidence):
         command = " ".join((*project.command, "config", "--quiet")) if project.command else ""
         yield Cause(
             id="compose-broken",

@@ -49,7 +49,12 @@ def _missing_models(evidence: Evidence, probes: Sequence[NodeProbe]) -> Iterator
         if model and _lists_all(probe) and probe.facts.models and not _holds(probe, model):
             yield _missing(model, f"`nodes.{probe.config.name}.default_model`", [probe])
     model = evidence.config.victoria_model
-    if not model or len(probes) != len(evidence.config.nodes) or not all(map(_lists_all, probes)):
+    listing_nodes = {probe.config.name for probe in probes if _lists_all(probe)}
+    unknown = (probe for probe in evidence.nodes if probe.config.name not in listing_nodes)
+    # Where nobody asked for a node and nothing listens, nothing holds the model.
+    if not model or not all(
+        probe.state is NodeState.REFUSED and not probe.config.explicit for probe in unknown
+    ):
         return
     if any(probe.facts.models for probe in probes) and not any(_holds(probe, model) for probe in probes):
         yield _missing(model, "VICTORIA_MODEL", probes)

@@ -57,6 +57,14 @@ def name_that_does_not_resolve(scene: Scene) -> Iterator[None]:
     yield
 
 
+@broken("wrong-server:ollama", words=("are swapped",), needs=("real_mlx",))
+def two_addresses_swapped(scene: Scene) -> Iterator[None]:
+    """OLLAMA_API_URL has the address of the MLX server, MLX_API_URL that of Ollama."""
+    scene.env["MLX_API_URL"] = scene.ollama().url
+    scene.env["OLLAMA_API_URL"] = scene.parts["real_mlx"].url
+    yield
+
+
 @broken("node-unauthorised:ollama|address-wrong:ollama")
 def login_page_in_front(scene: Scene) -> Iterator[None]:
     """A reverse proxy wants a user and a password before anything."""

@@ -40,6 +40,24 @@ def database_of_the_agent_is_away(scene: Scene) -> Iterator[None]:
     yield
 
 
+@broken("agent-failing|agent-level-off", words=("initiative",))
+def level_switched_off(scene: Scene) -> Iterator[None]:
+    """Victoria runs with one of her levels switched off."""
+    pages = {"/health": Page(HEALTH), "/status": Page(status(initiative=False))}
+    port = scene.closing.enter_context(served(pages))
+    scene.env["VICTORIA_URL"] = f"http://127.0.0.1:{port}"
+    yield
+
+
+@broken("agent-unauthorised|address-wrong|agent-failing")
+def behind_a_login(scene: Scene) -> Iterator[None]:
+    """Somebody put a login in front of the agent: each page redirects to it."""
+    login = Page("", 302, {"Location": "https://sso.example.invalid/login"})
+    port = scene.closing.enter_context(served({}, otherwise=login))
+    scene.env["VERONICA_URL"] = f"http://127.0.0.1:{port}"
+    yield
+
+
 @seems()
 def all_agents_well(scene: Scene) -> Iterator[None]:
     """Both agents and both nodes answer."""

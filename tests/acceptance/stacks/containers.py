@@ -150,6 +150,20 @@ def webui_looks_for_ollama_in_itself(scene: Scene) -> Iterator[None]:
     yield
 
 
+@broken("loopback-only", needs=DOCKER)
+def container_cannot_reach_loopback(scene: Scene) -> Iterator[None]:
+    """A container looks for Ollama at host.docker.internal, and Ollama listens on loopback alone (Linux)."""
+    port = scene.ollama().url.rpartition(":")[2]
+    client = {
+        **RUNS,
+        "environment": {"OLLAMA_HOST": f"http://host.docker.internal:{port}"},
+        "extra_hosts": ["host.docker.internal:172.17.0.1"],
+        "networks": ["flows"],
+    }
+    scene.compose({"n8n": client}, networks={"flows": {}})
+    yield
+
+
 @broken("compose-broken", needs=DOCKER)
 def env_file_of_a_service_is_missing(scene: Scene) -> Iterator[None]:
     """A service names an env_file that is not in the repository."""
@@ -314,6 +328,20 @@ def leftover_of_compose_run(scene: Scene) -> Iterator[None]:
         "com.docker.compose.container-number": "7",
     }
     box.run("exit 1", labels=labels).wait()
+    yield
+
+
+@seems(needs=DOCKER)
+def scaled_to_nothing(scene: Scene) -> Iterator[None]:
+    """A service has `scale: 0`: it is declared and not wanted now."""
+    scene.compose({"web": RUNS, "batch": {**RUNS, "scale": 0}})
+    yield
+
+
+@seems(needs=DOCKER)
+def profile_that_is_not_active(scene: Scene) -> Iterator[None]:
+    """A service belongs to a profile that is only used for debugging."""
+    scene.compose({"web": RUNS, "pgadmin": {**RUNS, "profiles": ["debug"]}})
     yield
 
 

@@ -34,8 +34,13 @@ class Verdict:
 
     @property
     def false(self) -> list[str]:
+        """The causes that are none; what follows from a true one is no accusation."""
         true = (*self.stack.causes, *self.stack.also)
-        return [cause["key"] for cause in self.causes if not any(_is(cause, wanted) for wanted in true)]
+        keys = {cause["key"] for cause in self.causes if any(_is(cause, wanted) for wanted in true)}
+        for cause in self.causes:
+            if cause["follows_from"] in keys:
+                keys.add(cause["key"])
+        return [cause["key"] for cause in self.causes if cause["key"] not in keys]
 
     @property
     def silent(self) -> list[str]:

@@ -52,10 +52,34 @@ def only_embeddings(scene: Scene) -> Iterator[None]:
     yield
 
 
+@broken("model-unusable:ollama|requests-failing:ollama/qwen3:8b")
+def file_broken_by_a_full_disk(scene: Scene) -> Iterator[None]:
+    """The weights were cut when the disk was full: each load fails."""
+    scene.ollama(models=(LLAMA, QWEN))
+    scene.log_calls({"node": "ollama", "model": QWEN.name, "fault": "broken_model_file"})
+    yield
+
+
+@broken("model-unusable:ollama|requests-failing:ollama/qwen3:8b")
+def older_than_its_model(scene: Scene) -> Iterator[None]:
+    """Ollama does not know the architecture of the model."""
+    scene.ollama(models=(LLAMA, QWEN))
+    scene.log_calls(*[{"node": "ollama", "model": QWEN.name, "fault": "unknown_architecture"}] * 2)
+    yield
+
+
 @broken("model-unusable:ollama")
 def template_of_a_home_made_model(scene: Scene) -> Iterator[None]:
     """A Modelfile of one's own has a template that Ollama cannot execute."""
     scene.sandbox("ollama:phi3.5:3.8b=broken-template", nodes=("ollama",))
+    yield
+
+
+@broken("model-missing")
+def model_name_with_a_typo(scene: Scene) -> Iterator[None]:
+    """VICTORIA_MODEL names a model that nobody has."""
+    scene.ollama(models=(LLAMA,))
+    scene.env["VICTORIA_MODEL"] = "lama3.2:3b"
     yield
 
 
@@ -122,6 +146,16 @@ def server_killed_runner_left(scene: Scene) -> Iterator[None]:
     server.start_runner(blob)
     server.process.kill()
     server.process.wait()
+    yield
+
+
+@broken("process-stopped:ollama", needs=("gguf_model",))
+def runner_stopped(scene: Scene) -> Iterator[None]:
+    """A memory saver stopped the process of the runner (SIGSTOP); Ollama itself answers."""
+    server = scene.ollama("ollama=hang-midstream,after=0")
+    server.start_runner(scene.parts["gguf_model"])
+    assert server.runner is not None
+    os.kill(server.runner, signal.SIGSTOP)
     yield
 
 

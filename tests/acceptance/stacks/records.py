@@ -20,6 +20,14 @@ def two_clients_two_contexts(scene: Scene) -> Iterator[None]:
     yield
 
 
+@broken("requests-failing|node-failing:ollama", words=("crash",))
+def four_failures_a_minute_ago(scene: Scene) -> Iterator[None]:
+    """The last four requests failed within a minute; the server looks well again."""
+    scene.ollama()
+    scene.log_calls(*[CRASHED] * 4)
+    yield
+
+
 @seems()
 def failures_of_yesterday(scene: Scene) -> Iterator[None]:
     """Requests failed yesterday, and all of today's were answered."""
