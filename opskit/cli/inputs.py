@@ -7,12 +7,25 @@ import stat
 import sys
 import termios
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import TextIO
 
 from opskit.errors import UsageError
 
 #: How long a pipe may be silent before a person is told of it.
 PATIENCE_S = 1.0
+
+
+def check_output(path: Path) -> None:
+    """Make sure, before the work, that a file can be written. Raises UsageError."""
+    from opskit.system.textfile import check_writable
+
+    try:
+        check_writable(path)
+    except OSError as exc:
+        raise UsageError(
+            f"{path} cannot be written: {exc.strerror}", remedy="choose a folder that is yours"
+        ) from exc
 
 
 def goal_text(given: str | None, stdin: TextIO, limit_bytes: int, on_wait: Callable[[], None]) -> str:

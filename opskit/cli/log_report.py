@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opskit.cli import render
+from opskit.cli.inputs import check_output
 from opskit.cli.log_query import conditions
 from opskit.cli.log_view import Unread, open_sources
 from opskit.errors import OpskitError, UsageError
@@ -20,7 +21,7 @@ from opskit.logs.source import LogSource, Note, Unreadable, Window
 from opskit.logs.stats import Feeder, LogTally, tally_file
 from opskit.logs.stats_report import as_json, as_markdown, rows_by, summary
 from opskit.result import SCHEMA_VERSION
-from opskit.system.textfile import check_writable, write_text
+from opskit.system.textfile import write_text
 
 if TYPE_CHECKING:
     from opskit.logs.show import Shown
@@ -43,7 +44,7 @@ async def stats(
         raise UsageError(f"--by {by!r} is not known", remedy=f"use one of: {', '.join(BREAKDOWNS)}")
     selection = conditions(everything=True, since=since, until=until)
     if markdown is not None:
-        _check(Path(markdown))
+        check_output(Path(markdown))
     sources = await open_sources(specs, config, follow=False)
     tally, unread = LogTally(), Unread(sources)
     for source in sources:
@@ -136,15 +137,6 @@ def _note(item: "Shown", unread: Unread) -> None:
         unread.put(item, useful=False)
     elif isinstance(item, Note):
         render.note(f"-- {item.source}: {render.printable(item.text)}")
-
-
-def _check(path: Path) -> None:
-    try:
-        check_writable(path)
-    except OSError as exc:
-        raise UsageError(
-            f"{path} cannot be written: {exc.strerror}", remedy="choose a folder that is yours"
-        ) from exc
 
 
 def _draw(request_story: Story) -> None:

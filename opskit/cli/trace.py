@@ -61,7 +61,9 @@ def trace(
     """
     del debug  # read by main
     if html is not None:
-        _check_writable(html)
+        from opskit.cli.inputs import check_output
+
+        check_output(html)
     match words:
         case ["list"]:
             _list(config, count, json=json)
@@ -79,17 +81,6 @@ def trace(
             raise UsageError(
                 f"{len(words)} words are no goal", remedy='put the goal in quotes: `opskit trace "your goal"`'
             )
-
-
-def _check_writable(path: Path) -> None:
-    from opskit.system.textfile import check_writable
-
-    try:
-        check_writable(path)
-    except OSError as exc:
-        raise UsageError(
-            f"{path} cannot be written: {exc.strerror}", remedy="choose a folder that is yours"
-        ) from exc
 
 
 async def _traced(
