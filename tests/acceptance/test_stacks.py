@@ -52,11 +52,8 @@ def verdicts(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Verdict]:
     """The verdicts on the stacks that were selected, which were examined side by side where they can be."""
-    chosen = {
-        item.callspec.params["stack"].name
-        for item in request.session.items
-        if hasattr(item, "callspec") and "stack" in item.callspec.params
-    }
+    params = (item.callspec.params for item in request.session.items if hasattr(item, "callspec"))
+    chosen = {stack.name for names in params if isinstance(stack := names.get("stack"), Stack)}
     selected = [stack for stack in STACKS if stack.name in chosen] or STACKS
     needs = dict.fromkeys(need for stack in selected for need in stack.needs)
     parts = {need: request.getfixturevalue(need) for need in needs}
