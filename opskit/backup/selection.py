@@ -16,7 +16,7 @@ from opskit.backup.folder import RootFolder
 from opskit.backup.manifest import EntryKind, SkippedFile, problem_of_link, problem_of_path
 from opskit.config.schema import Config
 from opskit.errors import UsageError
-from opskit.facts.compose_project import compose_files, project_files
+from opskit.facts.compose_project import project_files
 
 _UNFIT = {
     stat.S_IFSOCK: "it is a socket",
@@ -167,7 +167,7 @@ def stack_files(config: Config, environ: Mapping[str, str]) -> dict[Path, str]:
     They are those of `stack.compose` and `stack.env_files`, and what the Compose files name.
     """
     files = {config.located(path): "stack.env_files" for path in config.stack.env_files}
-    for project, paths in compose_files(config).items():
+    for project, paths in config.compose_files().items():
         files |= dict.fromkeys(project_files(paths, environ), f"stack.compose.{project}")
     return files
 

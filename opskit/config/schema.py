@@ -407,5 +407,12 @@ class Config:
         folder = Path(self.path).absolute().parent if self.path is not None else Path.cwd()
         return folder / Path(path).expanduser()
 
+    def compose_files(self) -> dict[str, tuple[Path, ...]]:
+        """Return the files of the Compose projects, absolute, by project."""
+        return {
+            name: tuple(self.located(path).absolute() for path in files)
+            for name, files in self.stack.compose.items()
+        }
+
     def agent_named(self, name: str) -> AgentConfig | None:
         return next((agent for agent in self.agents if agent.name == name), None)

@@ -161,17 +161,9 @@ def _without_needs(resolved: str) -> str:
 def stack_files(config: Config, cwd: Path) -> dict[str, tuple[Path, ...]]:
     """Return the files of the stack's Compose projects: where none is configured, of the working folder's."""
     if config.stack.compose:
-        return compose_files(config)
+        return config.compose_files()
     usual = next((cwd / name for name in _USUAL_FILES if (cwd / name).is_file()), None)
     return {} if usual is None else {cwd.absolute().name or "project": (usual,)}
-
-
-def compose_files(config: Config) -> dict[str, tuple[Path, ...]]:
-    """Return the files of the Compose projects of the configuration, absolute, by project. Pure."""
-    return {
-        name: tuple(config.located(path).absolute() for path in files)
-        for name, files in config.stack.compose.items()
-    }
 
 
 def read_sources(files: Sequence[Path], environ: Mapping[str, str]) -> Sources:

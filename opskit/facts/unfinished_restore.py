@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opskit.config.schema import Config
-from opskit.facts.compose_project import compose_files
 from opskit.system.lock import is_locked
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def backup_folders(config: Config) -> BackupFolders:
     """Return the folders that a configuration describes; nothing is read but links."""
     backup, stack = config.backup, config.stack
     archives = config.located(backup.folder) if backup.folder else Path(config.state_dir) / "backups"
-    files = [path for paths in compose_files(config).values() for path in paths]
+    files = [path for paths in config.compose_files().values() for path in paths]
     files += [config.located(path) for path in stack.env_files]
     folders = [path.parent for path in files]
     if config.path is not None:

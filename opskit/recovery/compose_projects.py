@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.errors import OpskitError
-from opskit.facts.compose_project import Sources, compose_files, declaration, read_sources
+from opskit.facts.compose_project import Sources, declaration, read_sources
 from opskit.facts.container import Container
 from opskit.recovery.step import Command, Condition, RecoveryContext, TargetFinding
 from opskit.system.compose import Compose, ComposeService, Project, find
@@ -112,7 +112,7 @@ async def read_project(context: RecoveryContext, key: str) -> tuple[Sources, Pro
 
 async def _read_sources(context: RecoveryContext, key: str) -> Sources:
     """Return the files as they are now. Raises UnusableProject when one cannot be read."""
-    files = compose_files(context.config)[key]
+    files = context.config.compose_files()[key]
     try:
         return await asyncio.to_thread(read_sources, files, context.environ)
     except FileNotFoundError as error:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from opskit.errors import OpskitError, UsageError
-from opskit.facts.compose_project import compose_files
 from opskit.facts.container_survey import read_containers
 from opskit.recovery.compose_projects import ComposeProject, configured
 from opskit.recovery.outcome import Ran
@@ -115,7 +114,7 @@ async def plan_rebuild(procedure: Procedure, key: str) -> RebuildPlan:
     RECOVER_004 (a file is wrong, an image is missing), DOCKER_*.
     """
     procedure.check_pauses(f"compose:{key}", key)
-    await procedure.check_not_half_restored(compose_files(procedure.context.config)[key])
+    await procedure.check_not_half_restored(procedure.context.config.compose_files()[key])
     project = await configured(procedure.context, key)
     if project.project is None:
         raise AssertionError("a configured project is declared")

@@ -23,7 +23,7 @@ from opskit.checks.container_assessment import (
     ContainerState,
 )
 from opskit.checks.restore_assessment import assess_interrupted_restore
-from opskit.facts.compose_project import Sources, compose_files
+from opskit.facts.compose_project import Sources
 from opskit.facts.container import Container
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_log import read_container_log
@@ -67,7 +67,7 @@ class _ComposeStep:
     name: str
 
     async def look(self) -> Sequence[TargetFinding]:
-        files = compose_files(self.context.config)[self.key]
+        files = self.context.config.compose_files()[self.key]
         if (restore := await hands_off.interrupted_restore(self.context, files)) is not None:
             half = assess_interrupted_restore(restore)
             condition, cause = Condition.BROKEN, f"it is left alone: {half.detail}"
