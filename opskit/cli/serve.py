@@ -54,6 +54,7 @@ async def _serve(
     import asyncio
     import contextlib
     import signal
+    import socket
     from collections.abc import Iterator
 
     try:
@@ -70,6 +71,10 @@ async def _serve(
 
     from opskit.system.network import listening_socket
 
+    stop = asyncio.Event()
+    # Before the port is open: who sees it open may end the server at once.
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as app:
         try:
             listener = listening_socket(host, port)
@@ -90,6 +95,15 @@ async def _serve(
                 """Leave signals to the command: uvicorn would end the process before all is closed."""
                 yield
 
+            async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
+                """Look for a signal once it serves: one that came before ends it then."""
+                await super().startup(sockets)
+                self.stopping = asyncio.create_task(self._stops())
+
+            async def _stops(self) -> None:
+                await stop.wait()
+                self.should_exit = True
+
         running = Server(
             uvicorn.Config(
                 asgi,
@@ -100,8 +114,6 @@ async def _serve(
                 server_header=False,
             )
         )
-        for name in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(name, setattr, running, "should_exit", True)
         render.note(f"victoria listens on http://{host}:{bound} (Ctrl-C or SIGTERM ends it)")
         try:
             await running.serve(sockets=[listener])

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -183,19 +183,25 @@ def read_sources(files: Sequence[Path], environ: Mapping[str, str]) -> Sources:
     for path, content in sorted((str(path), content) for path, content in contents.items()):
         digest.update(json.dumps([path, hashlib.sha256(content).hexdigest()]).encode())
     digest.update(json.dumps([_SHAPE, sorted(values.items()), _programs(environ)]).encode())
-    edits = {path: _edited(path) for path in contents}
+    edits = {changed: at for path in contents for changed, at in _edited(path)}
     in_file = _CHOSEN.search(contents.get(folder / ".env", b"").decode("utf-8-sig", "replace"))
     chosen = environ.get("COMPOSE_PROJECT_NAME") or (in_file[2].strip() if in_file else None)
     return Sources(tuple(files), raw, digest.hexdigest(), chosen, edits)
 
 
-def _edited(path: Path) -> float:
-    """Return when a file, or a link on the way to it, changed last.
+def _edited(path: Path) -> Iterator[tuple[Path, float]]:
+    """Yield when a file, and each link on the way to it, changed last.
 
     What is moved, restored or copied with its times keeps an old mtime; its ctime nobody can set.
     """
-    links = [part.lstat() for part in (path, *path.parents) if part.is_symlink()]
-    return max(max(status.st_mtime, status.st_ctime) for status in (path.stat(), *links))
+    for part in (path, *path.parents):
+        if part.is_symlink():
+            yield part, _changed(part.lstat())
+    yield (path.resolve() if path.is_symlink() else path), _changed(path.stat())
+
+
+def _changed(status: os.stat_result) -> float:
+    return max(status.st_mtime, status.st_ctime)
 
 
 def _content(path: Path) -> bytes:

@@ -24,8 +24,8 @@ _WIFI_NAMES = ("wi-fi", "airport")
 _NOT_WIRED = ("bridge", "bluetooth", "firewire")
 _POWER = re.compile(r"^(?:Wi-Fi|AirPort) Power \(\S+\): (?P<power>On|Off)\s*$", re.MULTILINE)
 _INTERFACE = re.compile(r"^\s*interface: (?P<device>\S+)", re.MULTILINE)
-#: A process that had no turn on a busy machine finds here that it was connected all the while.
-_TURN_S = 0.1
+#: Turns of the loop in which a process that had none on a busy machine finds that it was connected.
+_TURNS = 8
 _SELF_ASSIGNED = "169.254."
 
 
@@ -62,8 +62,9 @@ async def connects(url: str, *, timeout_s: float) -> TcpResult:
     number: int | None = None
     opening = asyncio.ensure_future(asyncio.open_connection(host, port))
     try:
-        for deadline_s in (timeout_s, _TURN_S):
-            await asyncio.wait({opening}, timeout=deadline_s)
+        await asyncio.wait({opening}, timeout=timeout_s)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         if opening.done():
             _, writer = opening.result()
             writer.close()

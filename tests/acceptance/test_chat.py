@@ -64,6 +64,7 @@ async def test_a_terminal_edits_keeps_history_and_interrupts(tmp_path: Path):
             await asyncio.to_thread(terminal.read_until, "interrupted")
             terminal.press(f"{GOAL}\r")
             await asyncio.to_thread(terminal.read_until, " · ")
+            await asyncio.to_thread(terminal.read_until, ">")
             terminal.press(CTRL_D)
             assert await asyncio.to_thread(terminal.ended) == 0
     history = next(tmp_path.rglob("chat_history"))

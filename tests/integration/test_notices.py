@@ -214,7 +214,7 @@ async def test_a_proxy_of_the_environment_is_used_but_never_for_loopback(monkeyp
         assert why is not None
         assert len(proxy.seen) == 1
         monkeypatch.delenv("HTTP_PROXY")
-        monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1")
+        monkeypatch.setenv("all_proxy", "socks4://127.0.0.1:1")
         why = await post("http://hooks.invalid/x", request, timeout_s=20)
         assert why is not None
         assert "proxy" in why

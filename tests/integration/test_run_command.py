@@ -58,6 +58,8 @@ async def test_the_document_of_a_run(tmp_path: Path) -> None:
         "method",
         "model",
         "node",
+        "steps",
+        "notes",
         "correlation_id",
         "seconds",
         "prompt_cut",

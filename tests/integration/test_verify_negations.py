@@ -22,7 +22,7 @@ from pytest_httpserver import HTTPServer
 
 from opskit.checks import runner
 from opskit.checks.kinds import KINDS
-from opskit.config.schema import Config, ProbeConfig
+from opskit.config.schema import Config, ProbeConfig, StackConfig
 from opskit.facts.survey import Survey, _KeptFact, read_sockets
 from opskit.result import Finding
 from opskit.sandbox.faults import parse_fault
@@ -229,6 +229,19 @@ async def _ended(place: Place) -> AsyncIterator[Targets]:
     yield Targets(Target({"name": runs.name}, env), Target({"name": ended.name}, env))
 
 
+@row("stack_containers", {"exists": True}, {"exists": False})
+@asynccontextmanager
+async def _stack(place: Place) -> AsyncIterator[Targets]:
+    env, made = place.docker.environment, place.docker.run("sleep 1000")
+
+    def stack(name: str) -> Config:
+        return replace(configuration(place.folder, env), stack=StackConfig(containers={"web": (name,)}))
+
+    yield Targets(
+        Target(env=env, config=stack(str(made.name))), Target(env=env, config=stack("opskit-nothing"))
+    )
+
+
 @row("docker_network", {"exists": True}, {"exists": False})
 @asynccontextmanager
 async def _network(place: Place) -> AsyncIterator[Targets]:
@@ -276,6 +289,7 @@ async def _log(place: Place) -> AsyncIterator[Targets]:
     )
 
 
+@row("probe", {"status": "pass"}, {"status": {"not": "pass"}})
 @row("node_ladder", {"token": True}, {"token": False})
 @row("model", {"answered": True}, {"answered": False})
 @asynccontextmanager

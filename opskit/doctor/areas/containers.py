@@ -204,7 +204,7 @@ def _missing_services(evidence: Evidence) -> Iterator[Cause]:
         services = {
             examined.container.service for examined in evidence.containers if examined.project == project.name
         }
-        if project.unknown:
+        if project.unknown or project.has_no_program:
             continue
         if project.services and not services:
             yield Cause(
