@@ -14,6 +14,7 @@ from opskit.server.run_store import LEASE_S, Run, RunStatus, RunStore
 #: Events of a run that listeners who come later still see.
 _KEPT_EVENTS = 200
 _LOST_S = 10.0
+_AWAY_S = 1.0
 
 #: Does the work of one run: gets what to report steps with, returns output and knowledge. Raises OpskitError.
 Work = Callable[[Run, Callable[[str, Mapping[str, Any]], None]], Awaitable[Mapping[str, Any]]]
@@ -63,6 +64,8 @@ class Runs:
         if self._draining:
             raise OpskitError("COMM_001", "the server is shutting down", remedy="ask again in a moment")
         task_id = self.store.add(request, correlation_id)
+        # Who waits for it from now on sees all of its events.
+        self._live[task_id] = _Live()
         self._wake.set()
         return task_id
 
@@ -70,8 +73,12 @@ class Runs:
         """Cancel a run, and end the work on it here; False where it is not queued or running."""
         cancelled = self.store.cancel(task_id)
         live = self._live.get(task_id)
-        if cancelled and live is not None and live.task is not None:
-            live.task.cancel()
+        if cancelled and live is not None:
+            live.tell("status", {"status": RunStatus.CANCELLED.value})
+            if live.task is not None:
+                live.task.cancel()
+            else:
+                del self._live[task_id]
         return cancelled
 
     async def ended(self, task_id: str) -> Run:
@@ -82,14 +89,15 @@ class Runs:
                 raise OpskitError("VAL_002", f"there is no run {task_id}")
             if run.status.is_end:
                 return run
-            await self._changed(task_id)
+            await _changed(self._live.get(task_id))
 
     async def events(self, task_id: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
         """Yield what happens in a run until its end: `step`, `observation`, `note`, then `end`."""
-        seen = 0
+        seen, live = 0, None
         while True:
             run = self.store.get(task_id)
-            live = self._live.get(task_id)
+            # A run that has just ended is not held any more; its last events are.
+            live = self._live.get(task_id) or live
             if live is not None:
                 missed = live.count - seen
                 for event in list(live.events)[-missed:] if missed else ():
@@ -98,7 +106,7 @@ class Runs:
             if run is None or run.status.is_end:
                 yield "end", {} if run is None else run.as_json()
                 return
-            await self._changed(task_id)
+            await _changed(live)
 
     async def aclose(self, drain_s: float) -> None:
         """Take nothing more, let what runs end within `drain_s`, interrupt the rest; what is queued stays."""
@@ -112,17 +120,14 @@ class Runs:
             task.cancel()
         await asyncio.gather(*tasks, *self._workers, return_exceptions=True)
 
-    async def _changed(self, task_id: str) -> None:
-        """Wait until something happened in a run of this server, or a moment for one of another."""
-        live = self._live.get(task_id)
-        changed = live.changed if live is not None else asyncio.Event()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(5.0 if live is not None else 0.1):
-                await changed.wait()
-
     async def _works(self) -> None:
         while True:
-            claimed = self.store.claim()
+            try:
+                claimed = self.store.claim()
+            except OpskitError:
+                # The database is away: what is queued waits for it.
+                await asyncio.sleep(_AWAY_S)
+                continue
             if claimed is None:
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
@@ -153,7 +158,9 @@ class Runs:
             problem = error_document(OpskitError("BUG_001", f"{type(error).__name__}: {error}"))
         finally:
             renewing.cancel()
-            self.store.end(token, status, result=result, error=problem)
+            # Where the database is away the run ends as interrupted, when its lease does.
+            with contextlib.suppress(OpskitError):
+                self.store.end(token, status, result=result, error=problem)
             self._live.pop(run.task_id, None)
             live.tell("status", {"status": status.value})
 
@@ -161,9 +168,10 @@ class Runs:
         """Renew the lease; work on a run that is not ours any more is ended."""
         while True:
             await asyncio.sleep(LEASE_S / 3)
-            if not self.store.renew(token) and live.task is not None:
-                live.task.cancel()
-                return
+            with contextlib.suppress(OpskitError):
+                if not self.store.renew(token) and live.task is not None:
+                    live.task.cancel()
+                    return
 
     async def _watches(self) -> None:
         """Settle the runs of other servers that died."""
@@ -172,6 +180,18 @@ class Runs:
             with contextlib.suppress(OpskitError):
                 self.store.recover(starting=False)
                 self._wake.set()
+                for task_id in [name for name, live in self._live.items() if live.task is None]:
+                    run = self.store.get(task_id)
+                    if run is None or run.status.is_end:
+                        # Another server on the same database has worked it off.
+                        self._live.pop(task_id).tell("status", {})
+
+
+async def _changed(live: _Live | None) -> None:
+    """Wait until something happened in a run of this server, or a moment for one of another."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.1 if live is None else 1.0):
+            await (live.changed if live is not None else asyncio.Event()).wait()
 
 
 def error_document(error: OpskitError) -> dict[str, Any]:

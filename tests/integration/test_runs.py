@@ -1,0 +1,70 @@
+"""The workers of a server: a database that goes away ends none of them, and no last event is lost."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opskit.errors import StateError
+from opskit.server import runs as runs_module
+from opskit.server.run_store import RunStatus, RunStore, SqliteDatabase
+from opskit.server.runs import Runs
+
+
+class Failing(SqliteDatabase):
+    """A real database that is away for a while."""
+
+    away = False
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        if self.away:
+            raise StateError("the database is away")
+        return super().execute(statement, values)
+
+
+async def test_workers_go_on_once_the_database_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What was queued meanwhile is worked off."""
+    monkeypatch.setattr(runs_module, "_AWAY_S", 0.01)
+    database = Failing(tmp_path / "runs.db")
+
+    async def work(run: Any, report: Any) -> Mapping[str, Any]:
+        return {"output": "42"}
+
+    runs = Runs(RunStore(database, "a:1"), work, concurrency=1)
+    task_id = runs.store.add({"body": {}}, "c")
+    database.away = True
+    with pytest.raises(StateError):
+        runs.store.counts()
+    database.away = False
+    await runs.start()
+    database.away = True
+    await asyncio.sleep(0.05)
+    database.away = False
+    async with asyncio.timeout(10):
+        assert (await runs.ended(task_id)).status in (RunStatus.COMPLETED, RunStatus.RUNNING)
+        second = runs.submit({"body": {}}, "c")
+        assert (await runs.ended(second)).status is RunStatus.COMPLETED
+    await runs.aclose(1)
+    database.close()
+
+
+async def test_the_last_events_of_a_run_are_told(tmp_path: Path):
+    """They come although the run ends in the same moment."""
+
+    async def work(run: Any, report: Any) -> Mapping[str, Any]:
+        await asyncio.sleep(0.05)
+        report("step", {"n": 1})
+        report("step", {"n": 2})
+        return {"output": "42"}
+
+    runs = Runs(RunStore(SqliteDatabase(tmp_path / "runs.db"), "a:1"), work, concurrency=1)
+    await runs.start()
+    task_id = runs.submit({"body": {}}, "c")
+    async with asyncio.timeout(10):
+        kinds = [kind async for kind, _ in runs.events(task_id)]
+    assert kinds.count("step") == 2
+    assert kinds[-1] == "end"
+    await runs.aclose(1)
+    runs.store.close()
