@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from opskit.checks.remedies import node_remedy
-from opskit.checks.state import CODES, NodeState, state_of
+from opskit.checks.state import CODES, SILENT_LIST, NodeState, state_of
 from opskit.config.schema import NodeConfig
 from opskit.facts.node import NodeFacts
 from opskit.llm.faults import Fault, FaultKind, classify
@@ -58,11 +58,8 @@ def assess_residency(facts: NodeFacts, behind: "RunnerAssessment | None" = None)
         detail = f"it does not tell what is loaded ({silence.detail})"
         if not facts.likely_kind.loads_on_demand:
             return _silent(node, detail, facts.seconds)
-        # Ollama holds it for the load of an MLX-engine runner, and while it waits for a runner that hangs
-        # (wire facts A2, A8).
-        why = "it loads a model, or waits for one that hangs"
-        detail = f"{detail}: {why if behind is None else behind.detail}"
-        state = NodeState.LOADING if behind is None else behind.state
+        detail = f"{detail}: {SILENT_LIST if behind is None else behind.detail}"
+        state = NodeState.BUSY if behind is None else behind.state
     remedy = None if behind is None else behind.remedy
     return Finding(
         "node",

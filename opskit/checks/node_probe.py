@@ -21,7 +21,7 @@ from opskit.checks.runner_assessment import (
     assess_silent_list,
     assess_unserved,
 )
-from opskit.checks.state import NodeState
+from opskit.checks.state import SILENT_LIST, NodeState
 from opskit.config.schema import Config, NodeConfig
 from opskit.facts.node import NodeFacts, ReadingStep, read_node
 from opskit.facts.runner import known_weights, read_again, read_runners
@@ -276,13 +276,9 @@ class _Probing:
                 if assessment is not None:
                     stages.add("resident", Status.INCONCLUSIVE, self.facts.resident_s, detail)
                     self._end_at_runner("MODEL", assessment, seconds)
-            # Ollama holds it for the load of an MLX-engine runner, and while it waits for a runner that hangs
-            # (wire facts A2, A8): which of them it is cannot be told where no process can be looked at.
-            detail = (
-                f"/api/ps is silent for {self.facts.resident_s:.1f} s: it loads a model, or waits for one"
-            )
+            detail = f"/api/ps is silent for {self.facts.resident_s:.1f} s: {SILENT_LIST}"
             stages.add("resident", Status.INCONCLUSIVE, self.facts.resident_s, detail)
-            raise ProbeFailed(NodeState.LOADING, detail)
+            raise ProbeFailed(NodeState.BUSY, detail)
         if silence is not None and silence.cause is not CallCause.STATUS:
             state, detail = await stages.reason(silence, facts.resident_s)
             stages.add("resident", Status.FAIL, facts.resident_s, detail)

@@ -38,6 +38,9 @@ WORKING_CORES = 0.2
 #: So long past its expiry a model whose server does nothing is no longer called busy, in seconds.
 OVERDUE_S = 30.0
 
+#: Why Ollama's /api/ps can be silent: where no process shows which it is, neither is claimed (wire A2, A8).
+SILENT_LIST = "it loads a model, or waits for one that hangs, which cannot be told from here"
+
 #: So long without any progress a request is not worked on, though nothing else shows that its server hangs.
 STANDSTILL_S = 10.0
 

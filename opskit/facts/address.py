@@ -108,7 +108,10 @@ async def examine_address(config: NodeConfig | AgentConfig, error: CallError) ->
     if error.location is not None:
         return await _of_redirect(server, error.location)
     if error.cause is CallCause.REFUSED:
-        return await _of_family(server) or await _of_port(server)
+        return await _of_family(server, "nothing listens on") or await _of_port(server)
+    if error.cause is CallCause.UNREACHABLE:
+        # A machine or a container without IPv6 has no route to ::1.
+        return await _of_family(server, "there is no route to")
     if isinstance(config, NodeConfig) and config.proxy is not None and error.cause is not CallCause.TLS:
         # Whatever else is tried would not go through the proxy.
         return None
@@ -160,7 +163,7 @@ def _of_way_out(parts: SplitResult, error: CallError) -> AddressProblem:
     return AddressProblem(error.text, remedy)
 
 
-async def _of_family(server: _Server) -> AddressProblem | None:
+async def _of_family(server: _Server, what: str) -> AddressProblem | None:
     """A server that listens on the other loopback address of this machine."""
     other = _OTHER_FAMILY.get(server.parts.hostname or "")
     if other is None:
@@ -169,9 +172,7 @@ async def _of_family(server: _Server) -> AddressProblem | None:
     if not await server.answers(address):
         return None
     host, port = endpoint(server.url)
-    detail = (
-        f"nothing listens on {_authority(host, port)}; {server.noun} answers on {_authority(other, port)}"
-    )
+    detail = f"{what} {_authority(host, port)}; {server.noun} answers on {_authority(other, port)}"
     return AddressProblem(detail, address=address)
 
 

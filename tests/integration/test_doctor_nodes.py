@@ -179,7 +179,7 @@ async def test_a_wedged_node(tmp_path: Path):
     ("fault", "state"),
     [
         (SandboxFault(SandboxFaultKind.FAST_503), NodeState.BUSY),
-        (SandboxFault(SandboxFaultKind.PS_BLOCKS), NodeState.LOADING),
+        (SandboxFault(SandboxFaultKind.PS_BLOCKS), NodeState.BUSY),
         (SandboxFault(SandboxFaultKind.SLOW_TOKEN, seconds=0.3), NodeState.SLOW),
     ],
 )

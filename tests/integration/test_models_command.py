@@ -151,14 +151,14 @@ class TestLoaded:
         assert "25%" in finding["detail"]
         assert "ollama stop half:7b" in finding["remedy"]
 
-    async def test_a_load_in_progress_is_not_nothing(self, home, tmp_path):
-        """While /api/ps is held the node is loading: inconclusive, not empty."""
+    async def test_a_silent_list_is_not_an_empty_one(self, home, tmp_path):
+        """While /api/ps is held and no process shows why, nothing is claimed: inconclusive, not empty."""
         config = tmp_path / "quick.yaml"
         config.write_text("budgets: {metadata_s: 0.4}\n")
         async with staged("ollama=ps-blocks") as stage:
             result = await models(stage, home, "loaded", "--json", "--config", str(config))
         finding = result.finding("ollama")
-        assert (result.status, finding["status"], finding["state"]) == (3, "inconclusive", "loading")
+        assert (result.status, finding["status"], finding["state"]) == (3, "inconclusive", "busy")
 
     async def test_an_empty_memory_is_well(self, home):
         """No model loaded is a fact, not a failure."""

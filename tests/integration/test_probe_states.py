@@ -49,7 +49,7 @@ async def probed(stage: Stage, tmp_path: Path, *flags: str, only: str = "", **en
         ("ollama=refuse", "ollama", "refused", 1),
         ("ollama=silence", "ollama", "wedged", 1),
         ("ollama=unauthorised", "ollama", "unauthorised", 1),
-        ("ollama=ps-blocks", "ollama", "loading", 3),
+        ("ollama=ps-blocks", "ollama", "busy", 3),
         ("ollama=fast-503", "ollama", "busy", 3),
         ("ollama=rate-limited", "ollama", "busy", 3),
         ("ollama=slow-token,seconds=0.6", "ollama", "slow", 0),

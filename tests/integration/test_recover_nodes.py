@@ -56,7 +56,7 @@ def program(folder: Path, name: str, script: str) -> Path:
     ("fault", "result", "state"),
     [
         ("mlx=loading-503", RepairResult.WAITING, "loading"),
-        ("ollama=ps-blocks", RepairResult.WAITING, "loading"),
+        ("ollama=ps-blocks", RepairResult.WAITING, "busy"),
         ("ollama=fast-503", RepairResult.WAITING, "busy"),
         ("ollama=rate-limited", RepairResult.WAITING, "busy"),
         ("ollama=crash,times=1", RepairResult.OK, "ok"),
