@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from opskit import __version__
 from opskit.config.load import ensure_state_dir
@@ -80,12 +80,20 @@ class App:
         """What this command reads, each fact once."""
         from opskit.facts.survey import Survey
 
+        folder = self._folder or self.folder
+
+        def remembered() -> Mapping[str, Any]:
+            from opskit.recovery.memory import load
+
+            return load(folder, keep=True)[0].facts
+
         survey = Survey(
             self.config,
             self.environ,
-            state_folder=self._folder or self.folder,
+            state_folder=folder,
             cwd=self.cwd,
             config_path=self.config_path,
+            remembered=remembered,
         )
         survey.open()
         self._closing.push_async_callback(survey.aclose)

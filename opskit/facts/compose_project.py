@@ -9,11 +9,13 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from opskit.config.schema import Config
 from opskit.facts.survey import Survey
 from opskit.system.compose import (
     Compose,
+    ComposeService,
     Project,
     find,
     further_files,
@@ -39,7 +41,7 @@ _PLUGINS = (
 _CHOSEN = re.compile(r"^\s*(?:export\s+)?COMPOSE_PROJECT_NAME\s*=\s*(['\"]?)([^'\"#\n]*)\1", re.MULTILINE)
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 #: What is remembered of a project has this shape; another one is asked for again.
-_SHAPE = 2
+_SHAPE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +102,36 @@ async def read_compose_project(survey: Survey, name: str) -> ComposeFacts:
     except NotStarted as error:
         return _without_compose(replace(facts, has_no_program=True, problem=error.message), sources, survey)
     facts = replace(facts, command=compose.command, version=compose.version)
+    known = remembered_project(survey.remembered().get(f"compose:{name}"), sources.digest)
+    if known is not None:
+        return replace(facts, project=known[0], unset=known[1])
     try:
         declared, blank = await declaration(compose, sources)
     except ValueError as error:
         return replace(facts, problem=str(error))
     return replace(facts, project=declared, unset=tuple(sorted(blank)))
+
+
+def remembered_project(fact: Any, digest: str) -> tuple[Project, tuple[str, ...]] | None:
+    """Return what recovery kept of a project, with its variables that had no value.
+
+    None where that is of other files, or not ours.
+    """
+    try:
+        if fact["digest"] != digest:
+            return None
+        services = {
+            name: ComposeService(**_tupled(kept_service))
+            for name, kept_service in fact["project"]["services"].items()
+        }
+        return Project(**{**_tupled(fact["project"]), "services": services}), tuple(fact["unset"])
+    except (TypeError, KeyError, AttributeError):
+        return None
+
+
+def _tupled(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record whose tuples JSON made lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
 
 
 def _without_compose(facts: ComposeFacts, sources: Sources, survey: Survey) -> ComposeFacts:

@@ -33,7 +33,8 @@ class Survey:
     """Reads each fact once in a run; an async context manager that closes every connection it opened.
 
     Facts are kept by their collector and its arguments, which must be hashable. `state_folder` holds the
-    locks of probes. Entering it makes the running loop use threads that may be left behind.
+    locks of probes, and `remembered` returns what recovery keeps of the stack. Entering it makes the running
+    loop use threads that may be left behind.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class Survey:
         state_folder: Path,
         cwd: Path,
         config_path: str | None = None,
+        remembered: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.config = config
         self.environ = environ
         self.state_folder = state_folder
         self.cwd = cwd
         self.config_path = config_path
+        self.remembered = remembered
         self._stack = contextlib.AsyncExitStack()
         self._clients: dict[bool, httpx.AsyncClient] = {}
         self._nodes: dict[NodeConfig, Node] = {}

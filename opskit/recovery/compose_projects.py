@@ -4,16 +4,15 @@ What the files declare is asked of Compose once, and remembered until a file cha
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from opskit.errors import OpskitError
-from opskit.facts.compose_project import Sources, declaration, read_sources
+from opskit.facts.compose_project import Sources, declaration, read_sources, remembered_project
 from opskit.facts.container import Container
 from opskit.recovery.step import Command, Condition, RecoveryContext, TargetFinding
-from opskit.system.compose import Compose, ComposeService, Project, find
+from opskit.system.compose import Compose, Project, find
 from opskit.system.program import NotStarted
 
 _ASK_S = 30.0
@@ -92,11 +91,11 @@ async def read_project(context: RecoveryContext, key: str) -> tuple[Sources, Pro
     """
     target = f"compose:{key}"
     sources = await _read_sources(context, key)
-    if (known := _remembered(context.memory.facts.get(target), sources.digest)) is not None:
-        return sources, known
+    if (known := remembered_project(context.memory.facts.get(target), sources.digest)) is not None:
+        return sources, known[0]
     try:
         async with asyncio.timeout(_ASK_S):
-            declared, _ = await declaration(await find(sources.files, env=context.environ), sources)
+            declared, blank = await declaration(await find(sources.files, env=context.environ), sources)
     except NotStarted as error:
         raise _unusable(key, "no compose", error.message, error.remedy, code=error.code) from error
     except TimeoutError as error:
@@ -106,7 +105,11 @@ async def read_project(context: RecoveryContext, key: str) -> tuple[Sources, Pro
         files = " ".join(f"-f {path}" for path in sources.files)
         remedy = f"`docker compose {files} config -q` shows what is wrong"
         raise _unusable(key, "invalid", str(error), remedy) from error
-    context.memory.facts[target] = {"digest": sources.digest, "project": asdict(declared)}
+    context.memory.facts[target] = {
+        "digest": sources.digest,
+        "project": asdict(declared),
+        "unset": sorted(blank),
+    }
     return sources, declared
 
 
@@ -130,22 +133,3 @@ def _unusable(
     target = f"compose:{key}"
     finding = TargetFinding(target, Condition.BROKEN, state, cause, (key,), remedy=remedy, code=code)
     return UnusableProject(key, finding)
-
-
-def _remembered(fact: Any, digest: str) -> Project | None:
-    """Return what an earlier run kept, unless it is of other files or not ours."""
-    try:
-        if fact["digest"] != digest:
-            return None
-        services = {
-            name: ComposeService(**_tupled(kept_service))
-            for name, kept_service in fact["project"]["services"].items()
-        }
-        return Project(**{**_tupled(fact["project"]), "services": services})
-    except (TypeError, KeyError, AttributeError):
-        return None
-
-
-def _tupled(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a record whose tuples JSON made lists."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from opskit.facts.compose_project import read_compose_project
 from opskit.facts.container_events import KEPT_EVENTS
+from opskit.facts.survey import Survey
 from opskit.recovery import pauses
 from opskit.recovery.outcome import RepairResult
 from tests.parts.backup_faults import killed_at
@@ -465,6 +467,28 @@ async def test_the_files_are_read_by_compose_once(stack: Stack):
     assert json.dumps(stack.healing.memory.facts["compose:app"]) == fact
     stack.write({"web": {}, "db": {}})
     assert "db is not created" in (await stack.healed("compose:app")).cause
+
+
+async def test_the_doctor_knows_what_recovery_read(stack: Stack, tmp_path: Path):
+    """An examination does not ask Compose again what recovery remembers, and says the same of the project."""
+    asked, real = tmp_path / "asked", shutil.which("docker-compose")
+    program = tmp_path / "bin" / "docker-compose"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >> {asked}\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    environ = stack.healing.environ = {**stack.environ, "PATH": f"{program.parent}:{stack.environ['PATH']}"}
+    stack.write({"web": {"environment": {"KEY": "${NOWHERE_SET}"}}, "job": {"profiles": ["extra"]}})
+    stack.compose("up", "-d")
+    about = {"state_folder": tmp_path, "cwd": tmp_path}
+    async with Survey(stack.healing.config, environ, **about) as survey:
+        fresh = await survey.get(read_compose_project, "app")
+    await stack.heal()
+    asked.unlink()
+    facts = stack.healing.memory.facts
+    async with Survey(stack.healing.config, environ, remembered=lambda: facts, **about) as survey:
+        assert await survey.get(read_compose_project, "app") == fresh
+    assert (fresh.services, fresh.unset) == (("web",), ("NOWHERE_SET",))
+    assert not [line for line in asked.read_text().splitlines() if "config" in line]
 
 
 async def test_a_missing_network_is_created_before_the_projects_that_need_it(stack: Stack):
