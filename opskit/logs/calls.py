@@ -38,7 +38,8 @@ _TEXT_CHARS = 120
 class CallEvent(NamedTuple):
     """What one line says of a call: that it began, or how it ended. None is what the line does not say.
 
-    `crash`: the model's process died (SPEC A2). `url` is that of the node, `detail` the server's words.
+    `crash`: the model's process died (SPEC A2). `url` is that of the node, `detail` the server's words,
+    `num_ctx` what a client insisted on.
     """
 
     kind: Literal[Ending, "begun"]
@@ -68,7 +69,8 @@ def call_event(said: Facts) -> CallEvent | None:
             "begun",
             *_place(said),
             fallback=fields.get("fallback") is True or _FALLS_BACK.search(said.message) is not None,
-            num_ctx=_count(fields, "num_ctx"),
+            # opskit asks a loaded model with the context that it has, and chooses one for a load of its own.
+            num_ctx=None if "resident" in fields else _count(fields, "num_ctx"),
             url=text_of(fields, "url") or None,
         )
     seconds = number_of(fields.get("seconds"))

@@ -335,6 +335,14 @@ async def test_clients_with_different_num_ctx(tmp_path: Path):
         assert keys(found) == ["num-ctx-differs:ollama/phi3.5:3.8b"]
         log_of_calls(tmp_path, {**one, "num_ctx": 4096}, {**one, "num_ctx": 4096}, one)
         assert keys(await on_stage(tmp_path, stage)) == []
+        # opskit's own requests follow the context of a loaded model, and choose one where they load it.
+        log_of_calls(
+            tmp_path,
+            {**one, "num_ctx": 4096, "resident": True},
+            {**one, "num_ctx": 8192, "resident": True},
+            {**one, "num_ctx": 16384, "resident": False},
+        )
+        assert keys(await on_stage(tmp_path, stage)) == []
 
 
 @pytest.mark.parametrize(
