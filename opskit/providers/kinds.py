@@ -73,7 +73,9 @@ class ServerKind:
 
     def start_hint(self, url: str) -> str:
         """Return what to type to start one at this address."""
-        return self.start.format(port=_port(url)) if self.start else f"the server at {url}"
+        if not self.start:
+            return f"the server at {url}"
+        return self.start.format(port=_port(url), there=self._there(url))
 
     def pull_hint(self, model: str = EXAMPLE_MODEL) -> str:
         """Return the command that installs a model; empty where there is none."""
@@ -83,10 +85,13 @@ class ServerKind:
         """Return the command that frees the memory of a model at `url`; empty where there is none."""
         if not self.unload:
             return ""
-        port = _port(url) if url else self.default_port
-        there = f"{self.address_variable}={urlsplit(url).hostname}:{port} "
-        there = "" if port == self.default_port else there
-        return f"`{there}{self.unload.format(model=model)}`"
+        return f"`{self._there(url)}{self.unload.format(model=model)}`"
+
+    def _there(self, url: str) -> str:
+        """Return what its program needs before it to use an address that is not the usual one."""
+        if not url or not self.address_variable or _port(url) == self.default_port:
+            return ""
+        return f"{self.address_variable}={urlsplit(url).hostname}:{_port(url)} "
 
 
 def _port(url: str) -> int:
@@ -98,7 +103,7 @@ OLLAMA: Final = ServerKind(
     name="ollama",
     label="Ollama",
     phrase="Ollama",
-    start="`ollama serve`",
+    start="`{there}ollama serve`",
     fill=f"`ollama pull {EXAMPLE_MODEL}`",
     pull="ollama pull {model}",
     unload="ollama stop {model}",
