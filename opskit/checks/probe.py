@@ -10,7 +10,7 @@ from opskit.checks import runner
 from opskit.checks.agent_probe import probe_agent, run_cycle
 from opskit.checks.node_probe import limit_s, probe_node
 from opskit.checks.probe_record import NodeProbe, ProbeOptions
-from opskit.checks.spec import CheckContext, assessing, assessment
+from opskit.checks.spec import CheckContext, assessing
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.facts.survey import Survey
@@ -57,32 +57,35 @@ async def probe(survey: Survey, request: ProbeRequest) -> Report:
     config = survey.config
     limit = limit_s(config, may_load=request.load or request.model is not None) + _SPARE_S
     agents = [
-        assessing(_AGENT, agent, timeout_s=2 * config.probe.http_s + _SPARE_S) for agent in config.agents
+        assessing("agent", _agent, agent, agent.name, timeout_s=2 * config.probe.http_s + _SPARE_S)
+        for agent in config.agents
     ]
     nodes = [
-        assessing(_NODE, _NodeParams(node, request.options(node)), timeout_s=limit) for node in config.nodes
+        assessing("node", _node, (node, request.options(node)), node.name, timeout_s=limit)
+        for node in config.nodes
     ]
     probes = [check.name for check in (*agents, *nodes)]
-    victoria = config.agent_named(_CYCLE_AGENT)
-    cycle = [] if victoria is None else [assessing(_CYCLE, _CycleParams(victoria, request), after=probes)]
-    chain = assessing(_CHAIN, request, after=[*probes, *(check.name for check in cycle)])
+    victoria, cycle = config.agent_named(_CYCLE_AGENT), []
+    if victoria is not None:
+        cycle.append(assessing("cycle", _cycle, (victoria, request), victoria.name, after=probes))
+    chain = assessing("chain", _chain, request, "chain", after=[*probes, *(check.name for check in cycle)])
     findings = await runner.run([*agents, *nodes, *cycle, chain], survey)
     through = findings[len(probes) : -1]
     shown = [finding for finding in through if finding.state != _NOT_ASKED]
     return Report("probe", [*findings[: len(probes)], *_missing(config, request), *shown, findings[-1]])
 
 
-async def _node(params: "_NodeParams", context: CheckContext) -> Finding:
-    return (await context.survey.get(probe_node, params.node, params.options)).finding()
+async def _node(params: tuple[NodeConfig, ProbeOptions], context: CheckContext) -> Finding:
+    return (await context.survey.get(probe_node, *params)).finding()
 
 
 async def _agent(agent: AgentConfig, context: CheckContext) -> Finding:
     return (await context.survey.get(probe_agent, agent)).finding()
 
 
-async def _cycle(params: "_CycleParams", context: CheckContext) -> Finding:
-    """The request cycle through Victoria, when she is there and it would load nothing behind one's back."""
-    survey, request, agent = context.survey, params.request, params.agent
+async def _cycle(params: tuple[AgentConfig, ProbeRequest], context: CheckContext) -> Finding:
+    """Run the request cycle through Victoria, when she is there and it would load nothing unasked."""
+    survey, (agent, request) = context.survey, params
     if not (await survey.get(probe_agent, agent)).is_well:
         return Finding("cycle", agent.name, Status.SKIP, _NOT_ASKED)
     probes = await _probes(survey, request)
@@ -113,7 +116,7 @@ async def answered(context: CheckContext) -> Finding:
     """Judge as `opskit probe` without options does whether a request is answered."""
     request, victoria = ProbeRequest(), context.survey.config.agent_named(_CYCLE_AGENT)
     if victoria is not None:
-        await _cycle(_CycleParams(victoria, request), context)
+        await _cycle((victoria, request), context)
     return await _chain(request, context)
 
 
@@ -172,21 +175,3 @@ def _not_configured(kind: str, name: str, *, required: bool) -> Finding:
         "MODEL_001" if required else None,
         f"set {name.upper()}_URL" if kind == "agent" else f"set {name.upper()}_API_URL",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _NodeParams:
-    node: NodeConfig
-    options: ProbeOptions
-
-
-@dataclass(frozen=True, slots=True)
-class _CycleParams:
-    agent: AgentConfig
-    request: ProbeRequest
-
-
-_NODE = assessment("node", _NodeParams, _node, lambda params: str(params.node.name))
-_AGENT = assessment("agent", AgentConfig, _agent, lambda agent: str(agent.name))
-_CYCLE = assessment("cycle", _CycleParams, _cycle, lambda params: str(params.agent.name))
-_CHAIN = assessment("chain", ProbeRequest, _chain, lambda _: "chain")

@@ -154,36 +154,27 @@ class Check:
         return self.kind.target(self.params)
 
 
-def assessment(
-    name: str,
-    params: type,
-    assess: Observe,
-    target: Callable[[Any], str],
-    *,
-    imports: tuple[str, ...] = (),
-) -> Kind:
-    """A kind that no checklist names: it reads facts and gives their assessment."""
-    return Kind(name, "", params, {}, {}, assess, target, imports=imports)
-
-
 def assessing(
-    kind: Kind,
+    kind: str,
+    assess: Observe,
     params: Any,
+    target: str,
     *,
     name: str = "",
     requires: Sequence[str] = (),
     after: Sequence[str] = (),
-    timeout_s: float | None = None,
+    timeout_s: float = 10.0,
     tags: tuple[str, ...] = (),
+    imports: tuple[str, ...] = (),
 ) -> Check:
-    """A check of such a kind; its usual name is that of the kind and its target."""
+    """Return a check that no checklist names, called `kind target` by default: it assesses facts."""
     return Check(
-        name or f"{kind.name} {kind.target(params)}",
-        kind,
+        name or f"{kind} {target}",
+        Kind(kind, "", type(params), {}, {}, assess, lambda _: target, imports=imports),
         params,
         Expectation({}),
         requires=tuple(requires),
         after=tuple(after),
-        timeout_s=kind.timeout_s if timeout_s is None else timeout_s,
+        timeout_s=timeout_s,
         tags=tags,
     )

@@ -14,7 +14,7 @@ from opskit.checks import runner
 from opskit.checks.check_shape import default_expectation
 from opskit.checks.judgement import LATE, holds
 from opskit.checks.kinds import KINDS
-from opskit.checks.spec import Check, CheckContext, assessing, assessment
+from opskit.checks.spec import Check, CheckContext, assessing
 from opskit.diagnose.redaction import Redactor
 from opskit.errors import OpskitError
 from opskit.facts.survey import Survey
@@ -152,11 +152,12 @@ async def read_areas(
         status = Report(source.area, section.findings).status if section.findings else Status.PASS
         return Finding(source.area, source.title, status, seconds=time.monotonic() - began)
 
-    kind = assessment("section", SectionSource, observe, lambda source: str(source.title))
     checks = [
         assessing(
-            kind,
+            "section",
+            observe,
             source,
+            source.title,
             name=source.name,
             requires=source.requires,
             after=source.after,

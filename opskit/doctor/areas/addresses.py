@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 
-from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.checks.state import NodeState
 from opskit.doctor.areas.ollama_host import PORTS_BY_SCHEME
 from opskit.doctor.cause import Cause
@@ -33,8 +33,8 @@ _CLIENT_SIDE = ("OLLAMA_API_URL", "OLLAMA_BASE_URL", "MLX_API_URL", "VICTORIA_UR
 
 
 def checks(target: ExaminationTarget) -> Iterator[Check]:
-    yield assessing(_LOCALHOST, "localhost", name="localhost", tags=("network",))
-    yield assessing(_PORTS, target, name="ports", tags=("network",))
+    yield assessing("localhost", _localhost, "localhost", "localhost", name="localhost", tags=("network",))
+    yield assessing("ports", _ports, target, "ports", name="ports", tags=("network",), imports=("psutil",))
 
 
 async def _localhost(name: str, context: CheckContext) -> Observation:
@@ -55,10 +55,6 @@ async def _ports(target: ExaminationTarget, context: CheckContext) -> Observatio
     held = sum(bool(port.owners) for port in facts)
     hidden = "" if all(port.complete for port in facts) else " (as far as this user may see)"
     return Observation({}, f"{held} of {len(ports)} ports are held{hidden}", state="ok")
-
-
-_LOCALHOST = assessment("localhost", str, _localhost, str)
-_PORTS = assessment("ports", ExaminationTarget, _ports, lambda _: "ports", imports=("psutil",))
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:

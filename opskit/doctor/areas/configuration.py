@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from opskit.checks.restore_assessment import assess_interrupted_restore
-from opskit.checks.spec import Check, CheckContext, Observation, assessing, assessment
+from opskit.checks.spec import Check, CheckContext, Observation, assessing
 from opskit.config.document import Problem
 from opskit.doctor.cause import Cause
 from opskit.doctor.evidence import Evidence
@@ -20,14 +20,14 @@ _SHOWN_PROBLEMS = 4
 
 
 def checks(target: ExaminationTarget) -> Iterator[Check]:
-    yield assessing(_CONFIGURATION, target, name="configuration", tags=("configuration",))
-    yield assessing(_RESTORE, target, name="restore", tags=("configuration",))
-    for path in target.config.stack.env_files:
-        yield assessing(_ENV_FILE, target.config.located(path), tags=("configuration",))
+    area = ("configuration",)
+    yield assessing("configuration", _configuration, target, "opskit", name="configuration", tags=area)
+    yield assessing("restore", _restore, None, "backup", name="restore", tags=area)
+    for path in map(target.config.located, target.config.stack.env_files):
+        yield assessing("env file", _env_file, path, str(path), tags=area)
 
 
-async def _configuration(target: ExaminationTarget, context: CheckContext) -> Observation:
-    del context
+async def _configuration(target: ExaminationTarget, _: CheckContext) -> Observation:
     config, unset = target.config, [key for key, origin in target.loaded.origins.items() if origin.unset]
     values = {"unset_secrets": unset}
     if target.problems:
@@ -39,8 +39,7 @@ async def _configuration(target: ExaminationTarget, context: CheckContext) -> Ob
     return Observation(values, detail, problem=problem, state="ok")
 
 
-async def _restore(target: ExaminationTarget, context: CheckContext) -> Observation:
-    del target
+async def _restore(_: None, context: CheckContext) -> Observation:
     restores = await context.survey.get(read_unfinished_restores)
     halves = [assess_interrupted_restore(restore) for restore in restores if restore.is_interrupted]
     if halves:
@@ -54,11 +53,6 @@ async def _env_file(path: Path, context: CheckContext) -> Observation:
     values = {"empty_secrets": env_file.empty_secrets, "placeholders": env_file.placeholder_secrets}
     problem = env_file.problem or "; ".join(_missing_values(env_file))
     return Observation(values, f"{len(env_file.keys)} keys", problem=problem)
-
-
-_CONFIGURATION = assessment("configuration", ExaminationTarget, _configuration, lambda _: "opskit")
-_RESTORE = assessment("restore", ExaminationTarget, _restore, lambda _: "backup")
-_ENV_FILE = assessment("env file", Path, _env_file, str)
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:

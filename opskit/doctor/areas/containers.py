@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from opskit.checks.container_assessment import ContainerCondition, ContainerRepair, ContainerState
-from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.doctor.areas.docker import IMPORTS, ROOTS
 from opskit.doctor.cause import Cause, Fix, key_of
 from opskit.doctor.evidence import Evidence, ExaminedContainer, examined_containers
@@ -23,13 +24,12 @@ _SILENCING = ("container-oom-killed", "container-restarting", "container-stopped
 
 
 def checks(target: ExaminationTarget) -> Iterator[Check]:
-    area = ("docker",)
-    yield assessing(_CONTAINERS, target, name="containers", requires=("docker",), timeout_s=15.0, tags=area)
-    yield assessing(_WELL, target, name="containers are well", requires=("containers",), tags=area)
+    check = partial(assessing, "containers", target="containers", tags=("docker",), imports=IMPORTS)
+    yield check(_containers, None, name="containers", requires=("docker",), timeout_s=15.0)
+    yield check(_well, target, name="containers are well", requires=("containers",))
 
 
-async def _containers(target: ExaminationTarget, context: CheckContext) -> Observation:
-    del target
+async def _containers(_: None, context: CheckContext) -> Observation:
     stack = await context.survey.get(read_stack_containers)
     count = len(stack.named | stack.clients)
     return Observation({}, f"{counted(count, 'container')} of the stack", state="ok")
@@ -61,12 +61,6 @@ def observed_conditions(containers: Sequence[ExaminedContainer]) -> Observation:
     well = f", {', '.join(waiting)} on the way" if waiting else ", all well"
     detail = f"{counted(len(containers), 'container')}{well}"
     return Observation({}, detail, state="ok", evidence=evidence)
-
-
-_CONTAINERS = assessment(
-    "containers", ExaminationTarget, _containers, lambda _: "containers", imports=IMPORTS
-)
-_WELL = assessment("containers", ExaminationTarget, _well, lambda _: "containers")
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:

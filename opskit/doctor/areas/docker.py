@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 
-from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.doctor.cause import Cause, Fix, key_of
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
@@ -33,12 +34,12 @@ _CONNECT_S = 1.0
 
 
 def checks(target: ExaminationTarget) -> Iterator[Check]:
-    area, stack = ("docker",), target.config.stack
-    yield assessing(_DAEMON, target, name="docker", timeout_s=12.0, tags=area)
-    if stack.docker_network is not None and target.chosen("stack.docker_network"):
-        yield assessing(_NETWORK, stack.docker_network, requires=("docker",), tags=area)
+    stack, check = target.config.stack, partial(assessing, tags=("docker",), imports=IMPORTS)
+    yield check("docker", _daemon, target, "docker", name="docker", timeout_s=12.0)
+    if (network := stack.docker_network) is not None and target.chosen("stack.docker_network"):
+        yield check("network", _network, network, network, requires=("docker",))
     for name in stack.compose:
-        yield assessing(_COMPOSE, name, timeout_s=30.0, tags=area)
+        yield check("compose", _compose, name, name, timeout_s=30.0, imports=("opskit.system.compose",))
 
 
 async def _daemon(target: ExaminationTarget, context: CheckContext) -> Observation:
@@ -90,11 +91,6 @@ async def _compose(name: str, context: CheckContext) -> Observation:
         return Observation({}, problem=project.problem, state="invalid", code=code)
     problem = f"variables without a value: {', '.join(project.unset)}" if project.unset else ""
     return Observation({}, detail, problem=problem)
-
-
-_DAEMON = assessment("docker", ExaminationTarget, _daemon, lambda _: "docker", imports=IMPORTS)
-_NETWORK = assessment("network", str, _network, str, imports=IMPORTS)
-_COMPOSE = assessment("compose", str, _compose, str, imports=("opskit.system.compose",))
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.doctor.cause import Cause
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
@@ -33,26 +33,19 @@ _CLEAR = {
 _USES = {"state": "the state folder", "docker": "Docker", "models": "models"}
 
 
-@dataclass(frozen=True, slots=True)
-class _DiskParams:
-    """`path` None is the folder in which Docker keeps its data."""
-
-    use: str
-    path: Path | None
-    limit: float
-
-
 def checks(target: ExaminationTarget) -> Iterator[Check]:
-    area, watch = ("machine",), target.config.watch
-    yield assessing(_MEMORY, watch.memory_percent, name="memory", tags=area)
-    for use, path in (("state", Path(target.config.state_dir)), ("models", _models_folder(target))):
-        yield assessing(_DISK, _DiskParams(use, path, watch.disk_percent), name=f"disk {use}", tags=area)
-    yield assessing(_STATE, target.config.state_dir, name="state folder", tags=area)
-    docker = _DiskParams("docker", None, watch.disk_percent)
-    yield assessing(_DISK, docker, name="disk docker", requires=("docker",), tags=area)
-    yield assessing(_RUNNERS, None, name="model processes", tags=area)
-    yield assessing(_LOCKS, None, name="locks", tags=area)
-    yield assessing(_CLOCKS, target, name="clocks", tags=area)
+    config, here, full = target.config, "this machine", target.config.watch.disk_percent
+    check = partial(assessing, tags=("machine",))
+    processes, http = partial(check, imports=("psutil",)), ("httpx", "opskit.providers.transport")
+    yield processes("memory", _memory, config.watch.memory_percent, here, name="memory")
+    for use, path in (("state", Path(config.state_dir)), ("models", _models_folder(target))):
+        yield check("disk", _disk, (use, path, full), str(path), name=f"disk {use}")
+    yield check("state folder", _state, None, config.state_dir, name="state folder")
+    docker = "docker", None, full
+    yield check("disk", _disk, docker, "docker", name="disk docker", requires=("docker",))
+    yield processes("model processes", _runners, None, here, name="model processes")
+    yield processes("locks", _locks, None, here, name="locks")
+    yield check("clocks", _clocks, target, "clocks", name="clocks", imports=http)
 
 
 def _models_folder(target: ExaminationTarget) -> Path:
@@ -69,19 +62,20 @@ async def _memory(limit: float, context: CheckContext) -> Observation:
     return Observation(values, detail, problem=detail if memory.used_percent >= limit else "", state="ok")
 
 
-async def _disk(params: _DiskParams, context: CheckContext) -> Observation:
-    path = params.path
+async def _disk(params: tuple[str, Path | None, float], context: CheckContext) -> Observation:
+    """Look at the disk of a path, or without one of the folder in which Docker keeps its data."""
+    use, path, limit = params
     if path is None:
         root = (await context.survey.get(read_docker_daemon)).root
         path = None if root is None else Path(root)
         if path is None or not path.exists():
             raise NotHere("Docker keeps its data on another machine")
-    disk = await context.survey.get(read_disk, params.use, path)
+    disk = await context.survey.get(read_disk, use, path)
     if disk is None:
         return Observation({}, problem=f"{path} cannot be looked at", state="unreadable")
     values = {"used_percent": disk.used_percent, "free_bytes": disk.free_bytes}
     detail = f"{gib(disk.free_bytes)} free ({disk.used_percent:.0f} % used)"
-    return Observation(values, detail, problem=detail if _fullness(disk) >= params.limit else "", state="ok")
+    return Observation(values, detail, problem=detail if _fullness(disk) >= limit else "", state="ok")
 
 
 def _fullness(disk: DiskFacts) -> float:
@@ -89,7 +83,7 @@ def _fullness(disk: DiskFacts) -> float:
     return max(disk.used_percent, 100 - disk.inodes_free_percent)
 
 
-async def _state(_: str, context: CheckContext) -> Observation:
+async def _state(_: None, context: CheckContext) -> Observation:
     problem = await context.survey.get(read_state_folder)
     return Observation({}, "it can be written", problem=problem, state="not writable" if problem else "ok")
 
@@ -125,15 +119,6 @@ async def _clocks(target: ExaminationTarget, context: CheckContext) -> Observati
     wrong = [f"{clock.name} {clock.ahead_s:+.0f} s" for clock in clocks if abs(clock.ahead_s) >= limit_s]
     problem = f"clocks differ from ours: {', '.join(wrong)}" if wrong else ""
     return Observation({}, f"{len(clocks)} clocks agree with ours to {limit_s:g} s", problem=problem)
-
-
-_MEMORY = assessment("memory", float, _memory, lambda _: "this machine", imports=("psutil",))
-_DISK = assessment("disk", _DiskParams, _disk, lambda params: str(params.path or "docker"))
-_STATE = assessment("state folder", str, _state, str)
-_RUNNERS = assessment("model processes", type(None), _runners, lambda _: "this machine", imports=("psutil",))
-_LOCKS = assessment("locks", type(None), _locks, lambda _: "this machine", imports=("psutil",))
-_HTTP = ("httpx", "opskit.providers.transport")
-_CLOCKS = assessment("clocks", ExaminationTarget, _clocks, lambda _: "clocks", imports=_HTTP)
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:

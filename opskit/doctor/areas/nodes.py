@@ -1,13 +1,14 @@
 """Model nodes and agents: who is behind the port, and in what condition. Busy and loading are no causes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 from opskit.checks.agent_probe import probe_agent
 from opskit.checks.node_probe import limit_s, probe_node
 from opskit.checks.probe_record import AgentProbe, NodeProbe, ProbeOptions
 from opskit.checks.remedies import address_remedy
-from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.areas import ollama_host
@@ -52,34 +53,29 @@ _START_IN_DOCKER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _NodeCheck:
-    """`deep` permits one long prompt to a loaded model."""
-
-    node: NodeConfig
-    deep: bool
-
-
 def checks(target: ExaminationTarget) -> Iterator[Check]:
     config, deep = target.config, target.deep
+    check = partial(assessing, tags=("nodes",), imports=("httpx", "opskit.providers.transport"))
     probe_s = limit_s(config) * (2 if deep else 1) + _SPARE_S
     for node in config.nodes:
-        yield assessing(_NODE, _NodeCheck(node, deep), timeout_s=probe_s, tags=("nodes",))
+        yield check("node", _node, (node, deep), node.name, timeout_s=probe_s)
     nodes = [f"node {node.name}" for node in config.nodes]
-    yield assessing(_SERVERS, target, name="model servers", after=nodes, tags=("nodes",))
+    yield check("model servers", _servers, target, "nodes", name="model servers", after=nodes)
     for agent in config.agents:
-        yield assessing(_AGENT, agent, timeout_s=2 * config.probe.http_s + _SPARE_S, tags=("agents",))
+        agent_s = 2 * config.probe.http_s + _SPARE_S
+        yield check("agent", _agent, agent, agent.name, timeout_s=agent_s, tags=("agents",))
 
 
-async def _node(params: _NodeCheck, context: CheckContext) -> Observation:
-    survey, node = context.survey, params.node
+async def _node(params: tuple[NodeConfig, bool], context: CheckContext) -> Observation:
+    """Probe a node; `deep`, the second parameter, permits one long prompt to a loaded model."""
+    survey, (node, deep) = context.survey, params
     probe = await survey.get(probe_node, node, ProbeOptions())
     if probe.state in GONE and (program := expected_kind(node.source).program):
         await survey.get(read_program, program)
     kind = probe.facts.kind
     if kind is not None and kind.settings_prefix:
         await survey.get(read_cache_sizes, node)
-    if kind is not None and kind.context_per_request and params.deep and probe.is_well:
+    if kind is not None and kind.context_per_request and deep and probe.is_well:
         await survey.get(read_prompt, node)
     return _observed(probe)
 
@@ -115,12 +111,6 @@ def _observed(probe: NodeProbe | AgentProbe) -> Observation:
         remedy=finding.remedy,
         evidence={"ladder": [stage.as_json() for stage in probe.stages]},
     )
-
-
-_HTTP = ("httpx", "opskit.providers.transport")
-_NODE = assessment("node", _NodeCheck, _node, lambda params: str(params.node.name), imports=_HTTP)
-_SERVERS = assessment("model servers", ExaminationTarget, _servers, lambda _: "nodes", imports=_HTTP)
-_AGENT = assessment("agent", AgentConfig, _agent, lambda agent: str(agent.name), imports=_HTTP)
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:

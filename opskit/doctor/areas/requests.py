@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from opskit.checks.agent_probe import probe_agent
 from opskit.checks.node_probe import probe_node
 from opskit.checks.probe_record import NodeProbe
-from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.doctor.areas.failures import judge_failures, noted
 from opskit.doctor.areas.models import silencing
 from opskit.doctor.areas.nodes import GONE
@@ -26,18 +27,17 @@ from opskit.text import counted, listing
 _READ_SHARE = 0.9
 #: So many requests in the last hour are work, and a share that never reaches MLX is no accident.
 _WORK = 5
-_IMPORTS = ("opskit.logs.select", "opskit.logs.container")
 _LOGGING = ("running", "restarting", "exited")
 
 
 def checks(target: ExaminationTarget) -> Iterator[Check]:
-    area = ("requests",)
+    imports = ("opskit.logs.select", "opskit.logs.container")
+    check = partial(assessing, "requests", target="logs", timeout_s=20.0, tags=("requests",), imports=imports)
     # Whether what failed is well again is also told by the probes.
     probes = [f"node {node.name}" for node in target.config.nodes]
     probes += [f"agent {agent.name}" for agent in target.config.agents]
-    yield assessing(_OF_FILES, target, name="requests", after=probes, timeout_s=20.0, tags=area)
-    name = "requests of containers"
-    yield assessing(_OF_CONTAINERS, target, name=name, requires=("containers",), timeout_s=20.0, tags=area)
+    yield check(_of_files, target, name="requests", after=probes)
+    yield check(_of_containers, None, name="requests of containers", requires=("containers",))
 
 
 async def _of_files(target: ExaminationTarget, context: CheckContext) -> Observation:
@@ -59,9 +59,8 @@ async def _of_files(target: ExaminationTarget, context: CheckContext) -> Observa
     return Observation({}, detail, problem=problem, state="failing" if problem else "ok")
 
 
-async def _of_containers(target: ExaminationTarget, context: CheckContext) -> Observation:
+async def _of_containers(_: None, context: CheckContext) -> Observation:
     """What the containers of the stack wrote of their requests."""
-    del target
     survey = context.survey
     stack = await survey.get(read_stack_containers)
     names = [container.name for container in stack.survey.containers if container.status in _LOGGING]
@@ -70,10 +69,6 @@ async def _of_containers(target: ExaminationTarget, context: CheckContext) -> Ob
     if not calls:
         raise NotHere("no container tells of a request in the last hour")
     return Observation({}, f"{counted(calls, 'request')} in the last hour", state="ok")
-
-
-_OF_FILES = assessment("requests", ExaminationTarget, _of_files, lambda _: "logs", imports=_IMPORTS)
-_OF_CONTAINERS = assessment("requests", ExaminationTarget, _of_containers, lambda _: "logs", imports=_IMPORTS)
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:

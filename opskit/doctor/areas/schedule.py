@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing, assessment
+from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.doctor.cause import Cause, Fix
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.recovery_job import RecoveryJob, read_recovery_job
@@ -17,20 +17,18 @@ _LIMIT_S = 50.0
 
 
 def checks(target: ExaminationTarget) -> Iterator[Check]:
-    yield assessing(_JOB, target, name="recovery job", timeout_s=_LIMIT_S, tags=("schedule",))
-
-
-async def _job(target: ExaminationTarget, context: CheckContext) -> Observation:
     del target
+    name = "recovery job"
+    yield assessing(name, _job, None, name, name=name, timeout_s=_LIMIT_S, tags=("schedule",))
+
+
+async def _job(_: None, context: CheckContext) -> Observation:
     job = await context.survey.get(read_recovery_job)
     if not job.installed and not job.given_up:
         raise NotHere("no recovery job is installed (`opskit schedule install`)")
     next_run = f"; next run {job.next_run:%H:%M} UTC" if job.next_run else ""
     problem = "; ".join(cause.title for cause in of_job(job))
     return Observation({}, f"{job.scheduler} runs it{next_run}", problem=problem, state="ok")
-
-
-_JOB = assessment("recovery job", ExaminationTarget, _job, lambda _: "recovery job")
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
