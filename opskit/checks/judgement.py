@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from opskit.checks.attempt import Failure
@@ -23,15 +24,9 @@ def judged(check: Check, observation: Observation, seconds: float) -> Finding:
     """
     expected = check.expect.matchers.keys()
     reasons = check.expect.mismatches(observation.values)
+    finding = partial(_finding, check, seconds=seconds, observation=observation)
     if observation.unseen.intersection(expected) and not _mismatches_of_seen(check, observation):
-        return _finding(
-            check,
-            Status.INCONCLUSIVE,
-            observation.state or "unknown",
-            observation.detail,
-            seconds,
-            observation,
-        )
+        return finding(Status.INCONCLUSIVE, observation.state or "unknown", observation.detail)
     if observation.problem and not expected & {"error", *observation.settled}:
         unknown = not reasons and any(observation.values.get(key) is False for key in expected)
         undecided = observation.undecided or (_unproven(observation, expected) if unknown else "")
@@ -41,21 +36,12 @@ def judged(check: Check, observation: Observation, seconds: float) -> Finding:
         if reasons and (observation.problem or observation.detail):
             reasons.append(f"({observation.problem or observation.detail})")
     if not reasons:
-        return _finding(
-            check,
-            Status.PASS,
-            observation.state or "ok",
-            observation.detail or observation.problem,
-            seconds,
-            observation,
-        )
+        return finding(Status.PASS, observation.state or "ok", observation.detail or observation.problem)
     if undecided:
-        return _finding(
-            check, Status.INCONCLUSIVE, observation.state or "unknown", undecided, seconds, observation
-        )
+        return finding(Status.INCONCLUSIVE, observation.state or "unknown", undecided)
     status = Status.FAIL if check.severity.fails else Status.WARN
     state = observation.state if observation.state not in ("", "ok") else "failed"
-    return _finding(check, status, state, "; ".join(reasons).replace("; (", " ("), seconds, observation)
+    return finding(status, state, "; ".join(reasons).replace("; (", " ("))
 
 
 def _unproven(observation: Observation, expected: AbstractSet[str]) -> str:
@@ -78,14 +64,17 @@ def assessed(check: Check, finding: Finding) -> Finding:
         values = {"status": finding.status.value, "state": finding.state}
         return judged(check, Observation(values, finding.detail, state=finding.state), finding.seconds)
     is_mild = finding.status is Status.FAIL and not check.severity.fails
-    evidence = {"kind": check.kind.name, "severity": check.severity.value, "where": check.where}
     return replace(
         finding,
         check=check.name,
         status=Status.WARN if is_mild else finding.status,
         remedy=check.remedy if check.remedy and finding.remedy else finding.remedy,
-        evidence={**evidence, **finding.evidence},
+        evidence={**_origin(check), **finding.evidence},
     )
+
+
+def _origin(check: Check) -> dict[str, Any]:
+    return {"kind": check.kind.name, "severity": check.severity.value, "where": check.where}
 
 
 def late(check: Check, seconds: float) -> Finding:
@@ -117,20 +106,14 @@ def skipped(check: Check) -> Finding:
 
 def blocked(check: Check, causes: Sequence[Finding]) -> Finding:
     """A requirement did not hold, so the check says nothing."""
-    names = ", ".join(f"{cause.check!r} {_words(cause)}" for cause in causes)
+    words = {Status.SKIP: "was skipped", Status.INCONCLUSIVE: "could not be judged"}
+    names = ", ".join(f"{cause.check!r} {words.get(cause.status, 'failed')}" for cause in causes)
     return _finding(check, Status.INCONCLUSIVE, "not judged", f"because {names}", 0.0, own_remedy=False)
 
 
 def holds(finding: Finding) -> bool:
     """Whether those that require it can be judged."""
     return finding.status is Status.PASS
-
-
-def _words(cause: Finding) -> str:
-    return {
-        Status.SKIP: "was skipped",
-        Status.INCONCLUSIVE: "could not be judged",
-    }.get(cause.status, "failed")
 
 
 def _finding(
@@ -147,11 +130,7 @@ def _finding(
 ) -> Finding:
     good = status in (Status.PASS, Status.SKIP)
     advice = (check.remedy if own_remedy else None) or remedy or (observation.remedy if observation else None)
-    evidence: dict[str, Any] = {
-        "kind": check.kind.name,
-        "severity": check.severity.value,
-        "where": check.where,
-    }
+    evidence = _origin(check)
     if check.tags:
         evidence["tags"] = list(check.tags)
     if observation is not None:

@@ -97,11 +97,12 @@ class _Run:
             not_before = time.monotonic() if fresh or number else self.started
             self._tries[check.name] = self._tries.get(check.name, 0) + 1
             short = limit is not None and limit - time.monotonic() < check.timeout_s
-            finding = await _attempt(check, self.survey, not_before, limit)
+            finding, _ = await _attempt(check, self.survey, not_before, limit)
             if short and finding.state == judgement.LATE:
                 # The whole run's time was over, not this check's: what was seen before tells more.
                 finding = self._last.get(check.name, finding)
-            if finding.status in (Status.PASS, Status.SKIP) or _over(limit):
+            is_over = limit is not None and time.monotonic() >= limit
+            if is_over or finding.status in (Status.PASS, Status.SKIP):
                 break
         if finding is None:
             raise AssertionError
@@ -110,28 +111,20 @@ class _Run:
 
 
 async def observed(check: Check, survey: Survey) -> tuple[Finding, Mapping[str, Any] | None]:
-    """One look, with all the values that were seen; None where nothing was."""
-    observations: list[Observation] = []
-
-    async def keeping(params: Any, context: CheckContext) -> Observation | Finding:
-        observation = await check.kind.observe(params, context)
-        if isinstance(observation, Observation):
-            observations.append(observation)
-        return observation
-
+    """Run a check once; return all the values that were seen too, None where nothing was."""
     for module in check.kind.imports:
         importlib.import_module(module)
-    watched = replace(check, kind=replace(check.kind, observe=keeping))
-    finding = await _attempt(watched, survey, time.monotonic(), None)
-    return finding, observations[0].values if observations and not observations[0].problem else None
+    finding, observation = await _attempt(check, survey, time.monotonic(), None)
+    return finding, None if observation is None or observation.problem else observation.values
 
 
-def _over(limit: float | None) -> bool:
-    return limit is not None and time.monotonic() >= limit
+async def _attempt(
+    check: Check, survey: Survey, not_before: float, limit: float | None
+) -> tuple[Finding, Observation | None]:
+    """Run a check once under its deadline. Foreign exceptions end here: a kind that fails ends no run.
 
-
-async def _attempt(check: Check, survey: Survey, not_before: float, limit: float | None) -> Finding:
-    """One look under its deadline. Foreign exceptions end here: a kind that fails must not end the run."""
+    Of the values that a kind yields `error` is None and `seconds` the time it took, unless it says otherwise.
+    """
     allowed_s = (
         check.timeout_s if limit is None else min(check.timeout_s, max(0.01, limit - time.monotonic()))
     )
@@ -141,14 +134,17 @@ async def _attempt(check: Check, survey: Survey, not_before: float, limit: float
     result = await attempt(check.kind.observe(check.params, context), allowed_s)
     seconds = time.monotonic() - began
     if isinstance(result, Finding):
-        return judgement.assessed(check, result)
+        return judgement.assessed(check, result), None
     if isinstance(result, Observation):
-        return judgement.judged(check, result, seconds)
+        usual = {"error": None, "seconds": seconds}.items()
+        values = {key: value for key, value in usual if key in check.kind.yields}
+        observation = replace(result, values=values | dict(result.values))
+        return judgement.judged(check, observation, seconds), observation
     match result.exception:
         case None:
-            return judgement.late(check, seconds)
+            return judgement.late(check, seconds), None
         case Unjudged() | OpskitError() as reason:
-            return judgement.unjudged(check, reason, seconds)
+            return judgement.unjudged(check, reason, seconds), None
         case NotHere() as reason:
-            return judgement.absent(check, reason, seconds)
-    return judgement.broken(check, result, seconds)
+            return judgement.absent(check, reason, seconds), None
+    return judgement.broken(check, result, seconds), None

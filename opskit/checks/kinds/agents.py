@@ -2,21 +2,19 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from opskit.checks.kinds.http import Url
 from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
-from opskit.config.fields import CONFIG, Flag, Seconds, Texts
+from opskit.config.fields import Flag, Seconds, Texts, parameters
 from opskit.facts.endpoint import NO_JSON, EndpointFacts, EndpointRequest, read_endpoint
 from opskit.providers.agent import levels_of
 
 _TASK = "Write a Python function add(a, b) that returns the sum, with a docstring and type hints."
 _CODE = 'def add(a: int, b: int) -> int:\n    """Return the sum."""\n    return a + b\n'
 _GOAL = "Reply with the single word ready."
-_METHODS = ("GET", "POST")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +36,9 @@ APIS = {
 AgentName = Literal["victoria", "veronica", "generator", "reviewer", "starcoder"]
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class AgentParams:
     """`ask` also asks the endpoints that make a model work. `endpoints` are paths that replace those read."""
-
-    __pydantic_config__ = CONFIG
 
     agent: AgentName
     url: Url | None = None
@@ -86,7 +82,6 @@ def address(agent: str, url: str | None, context: CheckContext) -> AgentAddress:
 async def _agent(params: AgentParams, context: CheckContext) -> Observation:
     where = address(params.agent, params.url, context)
     api = APIS[params.agent]
-    began = time.monotonic()
     requests = {
         f"GET {path}": EndpointRequest(
             url=f"{where.url}{path}", headers=tuple(where.headers.items()), limit_s=params.each
@@ -102,7 +97,6 @@ async def _agent(params: AgentParams, context: CheckContext) -> Observation:
             "endpoints": rows,
             "answered": [],
             "failed": list(rows),
-            "seconds": time.monotonic() - began,
         }
         problem = f"{params.agent} is not at {where.url}: {first['detail']}"
         refused = all(row["error"] == "refused" for row in rows.values())
@@ -121,7 +115,7 @@ async def _agent(params: AgentParams, context: CheckContext) -> Observation:
             rows[f"POST {path}"] = _row(await read_endpoint(context.survey, request))
         else:
             not_asked.append(f"POST {path}")
-    return _summed(rows, not_asked, time.monotonic() - began)
+    return _summed(rows, not_asked)
 
 
 def _row(endpoint: EndpointFacts) -> dict[str, Any]:
@@ -140,7 +134,7 @@ def _row(endpoint: EndpointFacts) -> dict[str, Any]:
     return {**row, "seconds": round(endpoint.seconds, 4)}
 
 
-def _summed(rows: Mapping[str, Mapping[str, Any]], not_asked: Sequence[str], seconds: float) -> Observation:
+def _summed(rows: Mapping[str, Mapping[str, Any]], not_asked: Sequence[str]) -> Observation:
     failed = [name for name, row in rows.items() if not row["ok"]]
     levels = next((row["levels"] for row in rows.values() if row.get("levels")), None)
     values = {
@@ -150,8 +144,6 @@ def _summed(rows: Mapping[str, Mapping[str, Any]], not_asked: Sequence[str], sec
         "not_asked": not_asked,
         "slowest_s": max(row["seconds"] for row in rows.values()),
         "levels": levels,
-        "seconds": seconds,
-        "error": None,
     }
     detail = ", ".join(
         f"{name} {row['status'] or row['error']} in {row['seconds']:.2f} s" for name, row in rows.items()

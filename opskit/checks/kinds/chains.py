@@ -46,11 +46,10 @@ class ChainParams:
 
 
 async def _chain(params: ChainParams, context: CheckContext) -> Observation:
-    began = time.monotonic()
     try:
-        return await (_goal if params.chain == "goal" else _code)(params, context, began)
+        return await (_goal if params.chain == "goal" else _code)(params, context)
     except CallError as error:
-        values = {"held": False, "error": error.cause.value, "seconds": time.monotonic() - began}
+        values = {"held": False, "error": error.cause.value}
         settled = ("held",) if error.cause is CallCause.REFUSED else ()
         return Observation(
             values, problem=error.text, state=error.cause.value, code="COMM_001", settled=settled
@@ -67,7 +66,8 @@ def _section(reply: Reply) -> Mapping[str, Any]:
     return body if isinstance(body, Mapping) else {}
 
 
-async def _goal(params: ChainParams, context: CheckContext, began: float) -> Observation:
+async def _goal(params: ChainParams, context: CheckContext) -> Observation:
+    began = time.monotonic()
     agent = address(params.agent, params.url, context)
     body = {"goal": params.task, "session_id": new_correlation_id(), "async_mode": params.background}
     reply = await _send(context, agent, "/run?async_mode=1" if params.background else "/run", body)
@@ -95,8 +95,6 @@ async def _goal(params: ChainParams, context: CheckContext, began: float) -> Obs
         "delegated_to": work.get("delegated_to"),
         "task_id": task_id,
         "states": states,
-        "seconds": seconds,
-        "error": None,
     }
     detail = f"HTTP {reply.status}, {status}, method {values['method']} in {seconds:.1f} s"
     if verdict:
@@ -127,7 +125,7 @@ async def _polled(
     return last, states
 
 
-async def _code(params: ChainParams, context: CheckContext, began: float) -> Observation:
+async def _code(params: ChainParams, context: CheckContext) -> Observation:
     generator = address("generator", params.generator, context)
     reviewer = address("reviewer", params.reviewer, context)
     generated = await _send(context, generator, "/generate", {"task_description": params.task})
@@ -140,7 +138,6 @@ async def _code(params: ChainParams, context: CheckContext, began: float) -> Obs
         "parses": parses(code),
         "tests": bool(tests),
         "reviewed": False,
-        "error": None,
     }
     detail = f"the generator gave {len(code)} characters of code"
     if code:
@@ -156,7 +153,6 @@ async def _code(params: ChainParams, context: CheckContext, began: float) -> Obs
         }
         how = {True: "and counted it", False: "but its statistics did not move", None: "(it counts nothing)"}
         detail += f"; the reviewer answered {review.status} {how[counted]}"
-    values["seconds"] = time.monotonic() - began
     values["held"] = values["parses"] and values["reviewed"]
     return Observation(values, detail, state="ok" if values["held"] else "failing", code="REV_001")
 

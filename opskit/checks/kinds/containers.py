@@ -1,7 +1,6 @@
 """Kinds that ask Docker: docker_daemon, container."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from opskit.checks.container_assessment import (
@@ -12,13 +11,12 @@ from opskit.checks.container_assessment import (
 )
 from opskit.checks.kinds.machine import NoParams
 from opskit.checks.spec import CheckContext, Kind, Observation
-from opskit.config.fields import CONFIG, Text
+from opskit.config.fields import Text, parameters
 from opskit.facts.container_survey import read_compose_containers, read_containers, survey_containers
 from opskit.facts.docker_daemon import read_docker_daemon
 
 
-async def _daemon(params: NoParams, context: CheckContext) -> Observation:
-    del params
+async def _daemon(_: NoParams, context: CheckContext) -> Observation:
     daemon = await context.survey.get(read_docker_daemon, not_before=context.not_before)
     if (error := daemon.error) is not None:
         # Here the daemon itself is in question: this is a failure, not a missing precondition.
@@ -42,18 +40,15 @@ async def _daemon(params: NoParams, context: CheckContext) -> Observation:
         "memory_bytes": daemon.memory_bytes,
         "cpus": daemon.cpus,
         "warnings": list(daemon.warnings),
-        "error": None,
         "seconds": daemon.seconds,
     }
     detail = f"Docker {daemon.version}: {daemon.running} of {daemon.containers} containers run"
     return Observation(values, detail, state="ok")
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class ContainerParams:
     """By name (or id), or by compose service, with its project where there are several."""
-
-    __pydantic_config__ = CONFIG
 
     name: Text | None = None
     service: Text | None = None
@@ -75,7 +70,7 @@ async def _container(params: ContainerParams, context: CheckContext) -> Observat
     else:
         containers = await read_compose_containers(docker, params.project, params.service)
     if not containers:
-        values = {"exists": False, "state": "missing", "count": 0, "error": None}
+        values = {"exists": False, "state": "missing", "count": 0}
         remedy = "`docker ps --all` lists containers; `docker compose up -d` creates those of the stack"
         return Observation(
             {**values, "condition": "missing"},
@@ -104,7 +99,7 @@ def worst_of(judged: Sequence[AssessedContainer]) -> AssessedContainer:
 def observed_container(worst: AssessedContainer, count: int) -> Observation:
     """What a check sees of a container: the worst of `count`. Pure."""
     condition, remedy = worst.condition, worst.assessment.remedy
-    values = {**container_values(worst), "exists": True, "count": count, "error": None}
+    values = {**container_values(worst), "exists": True, "count": count}
     words = _words(worst)
     waiting = condition is ContainerCondition.WAITING
     return Observation(

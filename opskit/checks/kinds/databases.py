@@ -222,8 +222,7 @@ async def _database(params: DatabaseParams, context: CheckContext) -> Observatio
 
 
 def _read_database(params: DatabaseParams, url: str, timeout_s: float) -> Observation:
-    began = time.monotonic()
-    values: dict[str, Any] = {"connected": False, "error": None}
+    values: dict[str, Any] = {"connected": False}
     try:
         with opened(url, timeout_s) as session:
             values |= {"connected": True, "version": session.version}
@@ -239,7 +238,7 @@ def _read_database(params: DatabaseParams, url: str, timeout_s: float) -> Observ
                 values["value"] = next(iter(rows[0].values()), None) if rows else None
                 detail += f", {values['rows']} rows, first value {str(values['value'])[:60]}"
     except DatabaseError as error:
-        values |= {"error": error.phase, "seconds": time.monotonic() - began}
+        values["error"] = error.phase
         problem = f"{'it cannot be opened' if error.phase == 'connect' else 'the query failed'}: {error}"
         settled = ["connected"] if error.phase == "connect" and error.certain else []
         # A query fails of itself where its table is missing.
@@ -248,8 +247,7 @@ def _read_database(params: DatabaseParams, url: str, timeout_s: float) -> Observ
     if params.table is not None and not values["table_exists"]:
         # A missing table fails the check by default, whatever else it asks.
         values["complete"] = False
-    values = {"complete": True, **values, "seconds": time.monotonic() - began}
-    return Observation(values, detail, state="ok")
+    return Observation({"complete": True, **values}, detail, state="ok")
 
 
 async def _pool(params: PoolParams, context: CheckContext) -> Observation:
@@ -257,13 +255,12 @@ async def _pool(params: PoolParams, context: CheckContext) -> Observation:
 
 
 def _read_pool(url: str, timeout_s: float) -> Observation:
-    began = time.monotonic()
     try:
         with opened(url, timeout_s) as session:
             settings = session.query(_SETTINGS)[0]
             activity = session.query(_ACTIVITY)
     except DatabaseError as error:
-        values: dict[str, Any] = {"error": error.phase, "seconds": time.monotonic() - began}
+        values: dict[str, Any] = {"error": error.phase}
         return Observation(values, problem=f"PostgreSQL: {error}", state="failing", code="COMM_002")
     states = {str(row["state"]): int(row["clients"]) for row in activity}
     used = sum(states.values())
@@ -280,8 +277,6 @@ def _read_pool(url: str, timeout_s: float) -> Observation:
         "idle_in_transaction": states.get("idle in transaction", 0),
         "waiting_for_locks": sum(int(row["waiting"]) for row in activity),
         "longest_transaction_s": max((float(row["longest_s"]) for row in activity), default=0.0),
-        "seconds": time.monotonic() - began,
-        "error": None,
     }
     detail = (
         f"{used} of {usable} connections are in use, {values['idle_in_transaction']} idle in a transaction"

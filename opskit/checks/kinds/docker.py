@@ -46,9 +46,9 @@ async def _compose(params: ComposeParams, context: CheckContext) -> Observation:
     try:
         services = await compose.services()
     except ValueError as exc:
-        values: dict[str, Any] = {"valid": False, "services": [], "error": None}
+        values: dict[str, Any] = {"valid": False, "services": []}
         return Observation(values, f"the file is not valid: {exc}", state="invalid")
-    values = {"valid": True, "services": services, "version": 2 if compose.modern else 1, "error": None}
+    values = {"valid": True, "services": services, "version": 2 if compose.modern else 1}
     if not context.wanted & _STATES:
         return Observation(values, f"valid, {len(services)} services", state="ok")
     docker, config = await context.survey.docker(), context.survey.config
@@ -129,12 +129,12 @@ async def _object(params: NamedParams, context: CheckContext, *, kind: str) -> O
     item = await docker.found(kind, params.name)
     if item is None:
         return Observation(
-            {"exists": False, "error": None},
+            {"exists": False},
             f"there is no such {kind}",
             state="missing",
             remedy=_CREATES[kind].format(params.name),
         )
-    values = {"exists": True, **_VALUES[kind](item), "error": None}
+    values = {"exists": True, **_VALUES[kind](item)}
     shown = ("driver", "containers", "tags")
     detail = ", ".join(f"{key} {value}" for key, value in values.items() if key in shown)
     return Observation(values, detail or "it is there", state="present")

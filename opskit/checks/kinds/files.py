@@ -40,7 +40,7 @@ def _read_file(path: Path, params: FileParams, wanted: frozenset[str]) -> Observ
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         dangling = path.is_symlink()
-        values: dict[str, Any] = {"exists": False, "link": dangling, "error": None}
+        values: dict[str, Any] = {"exists": False, "link": dangling}
         detail = "it is a link that leads nowhere" if dangling else "there is no such file"
         return Observation(values, detail, state="missing")
     except (OSError, ValueError) as exc:
@@ -55,7 +55,6 @@ def _read_file(path: Path, params: FileParams, wanted: frozenset[str]) -> Observ
         "owner": _name(pwd.getpwuid, status.st_uid),
         "group": _name(grp.getgrgid, status.st_gid),
         "age_s": max(0.0, time.time() - status.st_mtime),
-        "error": None,
     }
     try:
         if kind == "file" and "sha256" in wanted:
@@ -113,7 +112,6 @@ async def _env_file(params: EnvFileParams, context: CheckContext) -> Observation
         "twice": list(env_file.twice),
         "malformed": list(env_file.malformed),
         "readable_by_all": env_file.readable_by_all,
-        "error": None,
     }
     parts = [f"{len(env_file.keys)} keys"]
     parts += [f"missing: {', '.join(missing)}"] if missing else []
@@ -152,7 +150,7 @@ def _read_config(params: ConfigParams, context: CheckContext) -> Observation:
                 remedy=error.remedy,
             )
         problems = [str(problem) for problem in error.problems]
-        values: dict[str, Any] = {"valid": False, "problems": problems, "error": None}
+        values: dict[str, Any] = {"valid": False, "problems": problems}
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         return Observation(
             values, f"{problems[0]}{more}", state="invalid", code=error.code, remedy=error.remedy
@@ -167,7 +165,6 @@ def _read_config(params: ConfigParams, context: CheckContext) -> Observation:
         "agents": [agent.name for agent in config.agents],
         "unset_secrets": unset,
         "notes": list(loaded.notes),
-        "error": None,
     }
     detail = f"{config.path or 'no file, defaults'}: {len(config.nodes)} nodes, {len(config.agents)} agents"
     return Observation(values, detail, state="ok")

@@ -30,8 +30,7 @@ class Gpu:
     temperature_c: float | None = None
 
 
-async def _gpu(params: NoParams, context: CheckContext) -> Observation:
-    del params
+async def _gpu(_: NoParams, context: CheckContext) -> Observation:
     path = context.survey.environ.get("PATH")
     if sys.platform == "darwin":
         gpus = apple(await _output(_APPLE, path))
@@ -51,7 +50,6 @@ async def _gpu(params: NoParams, context: CheckContext) -> Observation:
         "memory_used_percent": used_percent,
         "used_percent": max(gpu.used_percent or 0.0 for gpu in gpus),
         "temperature_c": max(gpu.temperature_c or 0.0 for gpu in gpus),
-        "error": None,
     }
     names = ", ".join(gpu.name for gpu in gpus)
     detail = names + (f": {used_percent:.0f} % of memory used" if total else "")

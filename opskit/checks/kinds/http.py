@@ -1,7 +1,6 @@
 """The kind that asks a web server: status, headers, body and JSON, read up to a bound."""
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
@@ -67,12 +66,10 @@ async def fetch(context: CheckContext, params: HttpParams) -> Reply:
 
 
 async def _http(params: HttpParams, context: CheckContext) -> Observation:
-    began = time.monotonic()
     try:
         reply = await fetch(context, params)
     except CallError as error:
-        took = time.monotonic() - began
-        values: dict[str, Any] = {"error": error.cause.value, "seconds": took}
+        values: dict[str, Any] = {"error": error.cause.value}
         problem = f"{params.method} {without_secrets(params.url)}: {error.text}"
         return Observation(values, problem=problem, state=error.cause.value, code="COMM_002")
     values = {
@@ -83,7 +80,6 @@ async def _http(params: HttpParams, context: CheckContext) -> Observation:
         "truncated": reply.truncated,
         "first_byte_s": reply.first_byte_s,
         "seconds": reply.seconds,
-        "error": None,
     }
     detail = f"HTTP {reply.status} in {reply.seconds:.3f} s"
     if "json" in context.wanted and (document := reply.json) is not NO_JSON:

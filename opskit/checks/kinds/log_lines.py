@@ -51,7 +51,7 @@ class _Tally:
 
 
 async def _log(params: LogParams, context: CheckContext) -> Observation:
-    began, now = time.monotonic(), time.time()
+    now = time.time()
     since = now - params.since if params.since is not None else None
     try:
         if params.path is not None:
@@ -70,8 +70,6 @@ async def _log(params: LogParams, context: CheckContext) -> Observation:
         "first": _words(tally.first),
         "last": _words(tally.last),
         "last_age_s": now - tally.last.at if tally.last and tally.last.at is not None else None,
-        "seconds": time.monotonic() - began,
-        "error": None,
     }
     window = f" in the last {params.since:g} s" if params.since is not None else ""
     if tally.count:

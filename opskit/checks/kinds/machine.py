@@ -2,18 +2,15 @@
 
 import asyncio
 import os
-from dataclasses import dataclass
 
 from opskit.checks.spec import CheckContext, Kind, Observation
-from opskit.config.fields import CONFIG, Seconds, Text
+from opskit.config.fields import Seconds, Text, parameters
 from opskit.system.host import read_cpu_times, read_disk, read_memory
 from opskit.text import size
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class DiskParams:
-    __pydantic_config__ = CONFIG
-
     path: Text = "/"
 
 
@@ -30,7 +27,6 @@ async def _disk(params: DiskParams, context: CheckContext) -> Observation:
         "used_percent": disk.used_percent,
         "free_percent": round(100.0 - disk.used_percent, 1),
         "inodes_free_percent": disk.inodes_free_percent,
-        "error": None,
     }
     detail = f"{_room(disk.free_bytes, disk.total_bytes)} free ({disk.used_percent:.0f} % used)"
     return Observation(
@@ -42,13 +38,12 @@ def _room(available_bytes: int, total_bytes: int) -> str:
     return f"{size(available_bytes, precise=True)} of {size(total_bytes, precise=True)}"
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class NoParams:
-    __pydantic_config__ = CONFIG
+    """A kind that takes none."""
 
 
-async def _memory(params: NoParams, context: CheckContext) -> Observation:
-    del params, context
+async def _memory(_: NoParams, __: CheckContext) -> Observation:
     memory = read_memory()
     values = {
         "total_bytes": memory.total_bytes,
@@ -56,7 +51,6 @@ async def _memory(params: NoParams, context: CheckContext) -> Observation:
         "used_percent": memory.used_percent,
         "swap_total_bytes": memory.swap_total_bytes,
         "swap_used_percent": memory.swap_used_percent,
-        "error": None,
     }
     room = _room(memory.available_bytes, memory.total_bytes)
     detail = f"{room} available ({memory.used_percent:.0f} % used)"
@@ -68,15 +62,12 @@ async def _memory(params: NoParams, context: CheckContext) -> Observation:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class CpuParams:
-    __pydantic_config__ = CONFIG
-
     sample: Seconds = 0.3
 
 
-async def _cpu(params: CpuParams, context: CheckContext) -> Observation:
-    del context
+async def _cpu(params: CpuParams, _: CheckContext) -> Observation:
     before = read_cpu_times()
     await asyncio.sleep(params.sample)
     used = read_cpu_times().used_percent(before) or 0.0
@@ -88,7 +79,6 @@ async def _cpu(params: CpuParams, context: CheckContext) -> Observation:
         "load_1": load[0],
         "load_5": load[1],
         "load_per_core": round(load[0] / count, 2),
-        "error": None,
     }
     return Observation(values, f"{used:.0f} % of {count} cores used, load {load[0]:.1f}", state="ok")
 

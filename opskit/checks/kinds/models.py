@@ -1,13 +1,12 @@
 """Kinds that look at model nodes: node_ladder, model. Nothing is loaded unless a check says `load: true`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opskit.checks.kinds.http import Url, without_secrets
 from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
 from opskit.checks.state import NodeState
-from opskit.config.fields import CONFIG, Flag, Text
+from opskit.config.fields import Flag, Text, parameters
 from opskit.config.schema import NodeConfig, Source
 from opskit.llm.verdict import judge
 from opskit.result import Status
@@ -24,11 +23,9 @@ _NOT_ASKED = (NodeState.UNREACHABLE, NodeState.UNAUTHORISED)
 _OF_A_TOKEN = {"token", "first_token_s", "answered", "answer", "verdict", "seconds", "error"}
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class NodeParams:
     """A node of the configuration by name, or any server by its address."""
-
-    __pydantic_config__ = CONFIG
 
     node: Text | None = None
     url: Url | None = None
@@ -43,11 +40,9 @@ class NodeParams:
         return self.node or without_secrets(self.url or "")
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class ModelParams(NodeParams):
     """`model` None is whatever is loaded; `load` permits to load it."""
-
-    __pydantic_config__ = CONFIG
 
     model: Text | None = None
     load: Flag = False
@@ -99,7 +94,6 @@ def _values(probe: "NodeProbe") -> dict[str, Any]:
         **{key: evidence[key] for key in ("models", "resident") if key in evidence},
         "server": probe.facts.version,
         "seconds": probe.seconds,
-        "error": None,
     }
 
 
@@ -165,7 +159,6 @@ async def _not_resident(params: ModelParams, config: NodeConfig, context: CheckC
         "resident": False,
         "answered": False,
         "models": listed,
-        "error": None,
     }
     if model is None:
         remedy = facts.likely_kind.pull_hint(params.model) or None

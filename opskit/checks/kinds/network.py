@@ -3,8 +3,6 @@
 import asyncio
 import ipaddress
 import socket
-import time
-from dataclasses import replace
 from typing import Literal
 
 from opskit.checks.spec import CheckContext, Kind, Observation
@@ -67,20 +65,17 @@ class DnsParams:
     family: Literal["any", "ipv4", "ipv6"] = "any"
 
 
-async def _dns(params: DnsParams, context: CheckContext) -> Observation:
-    del context  # the resolver has no deadline of its own; the runner leaves it behind
+async def _dns(params: DnsParams, _: CheckContext) -> Observation:
+    # The resolver has no deadline of its own; the runner leaves it behind.
     family = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}[params.family]
-    began = time.monotonic()
     loop = asyncio.get_running_loop()
     try:
         entries = await loop.getaddrinfo(params.name, None, family=family, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as exc:
-        failure = unresolved(params.name, exc)
-        return replace(failure, values={**failure.values, "seconds": time.monotonic() - began})
-    took = time.monotonic() - began
+        return unresolved(params.name, exc)
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
     private = all(ipaddress.ip_address(address.partition("%")[0]).is_private for address in addresses)
-    values = {"resolves": True, "addresses": addresses, "private": private, "error": None, "seconds": took}
+    values = {"resolves": True, "addresses": addresses, "private": private}
     return Observation(values, f"{params.name} is {', '.join(addresses[:4])}", state="ok")
 
 
@@ -108,14 +103,13 @@ async def _port(params: PortParams, context: CheckContext) -> Observation:
         "user": process.user if process else None,
         "unit": owner.unit,
         "container": owner.container,
-        "error": None,
     }
     return Observation(values, f"{where} is held by {owner.words}", state="held")
 
 
 def _unowned(facts: PortFacts, where: str) -> Observation:
     """Nobody whom this user may see; where sockets are hidden, only a refused connection proves it."""
-    values = {"listening": bool(facts.listening), "addresses": [], "owner": None, "error": None}
+    values = {"listening": bool(facts.listening), "addresses": [], "owner": None}
     if facts.complete:
         return Observation(values, f"nothing listens on {where}", state="free")
     hidden = "the sockets of other users are not shown to this user"

@@ -1,13 +1,12 @@
 """Kinds that say what `opskit probe` and `opskit doctor` say: probe, stack_containers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
 from opskit.checks.kinds.containers import CONTAINER_YIELDS, DOCKER, observed_container, worst_of
 from opskit.checks.kinds.machine import NoParams
 from opskit.checks.spec import CheckContext, Kind, NotHere, Observation, Unjudged
-from opskit.config.fields import CONFIG, Text
+from opskit.config.fields import Text, parameters
 from opskit.config.schema import Config, StackConfig
 from opskit.facts.docker_daemon import read_docker_daemon
 from opskit.facts.stack_containers import StackContainers, read_stack_containers
@@ -18,11 +17,9 @@ from opskit.text import listing
 _LIMIT_S = 1800.0
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class ProbeParams:
     """A node or an agent of the configuration; neither means the chain of them."""
-
-    __pydantic_config__ = CONFIG
 
     node: Text | None = None
     agent: Text | None = None
@@ -65,8 +62,7 @@ def _unknown(what: str, name: str, known: Sequence[str]) -> Unjudged:
     )
 
 
-async def _stack(params: NoParams, context: CheckContext) -> Observation:
-    del params
+async def _stack(_: NoParams, context: CheckContext) -> Observation:
     config, survey = context.survey.config, context.survey
     daemon = await survey.get(read_docker_daemon, not_before=context.not_before)
     if not daemon.answers and not _is_wanted(config):
@@ -76,13 +72,7 @@ async def _stack(params: NoParams, context: CheckContext) -> Observation:
     own = [container for container in judged if container.container.id in stack.named]
     missing = _missing(config.stack, stack, own)
     if missing:
-        values = {
-            "exists": False,
-            "state": "missing",
-            "condition": "missing",
-            "count": len(own),
-            "error": None,
-        }
+        values = {"exists": False, "state": "missing", "condition": "missing", "count": len(own)}
         remedy = "`opskit doctor` tells what is missing, `opskit recover` starts the stack"
         detail = f"not there: {listing(missing)}"
         return Observation(values, detail, state="missing", code="DOCKER_002", remedy=remedy)

@@ -4,7 +4,7 @@ import asyncio
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from opskit.checks.command_line import words
 from opskit.checks.spec import CheckContext, Kind, Observation
-from opskit.config.fields import CONFIG, AnyText, Bytes, Text
+from opskit.config.fields import AnyText, Bytes, Text, parameters
 from opskit.system.program import NotStarted, run
 from opskit.text import listing
 
@@ -34,11 +34,9 @@ def _pattern(text: str) -> str:
 Pattern = Annotated[Text, AfterValidator(_pattern)]
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class ProcessParams:
     """At least one of them; all that are given must hold."""
-
-    __pydantic_config__ = CONFIG
 
     name: Text | None = None
     command: Pattern | None = None
@@ -51,7 +49,7 @@ class ProcessParams:
 
 async def _process(params: ProcessParams, context: CheckContext) -> Observation:
     pid: int | None = None
-    values: dict[str, Any] = {"running": False, "count": 0, "pids": [], "error": None}
+    values: dict[str, Any] = {"running": False, "count": 0, "pids": []}
     if params.pid_file is not None:
         try:
             pid = _pid(context.path(params.pid_file))
@@ -72,7 +70,6 @@ async def _process(params: ProcessParams, context: CheckContext) -> Observation:
         "age_s": max((now - process.began for process in processes), default=0.0),
         "states": sorted({process.status for process in processes}),
         "users": sorted({process.user for process in processes}),
-        "error": None,
     }
     if not processes and hidden:
         problem = f"no process {_described(params)} is seen; {hidden} processes are hidden from this user"
@@ -134,10 +131,8 @@ CommandLine = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@parameters
 class CommandParams:
-    __pydantic_config__ = CONFIG
-
     run: CommandLine
     cwd: Text | None = None
     env: dict[Text, AnyText] = field(default_factory=dict)
@@ -168,8 +163,6 @@ async def _command(params: CommandParams, context: CheckContext) -> Observation:
         "stdout": done.out,
         "stderr": done.err,
         "truncated": done.cut,
-        "seconds": took,
-        "error": None,
     }
     ended = f"exit {done.exit}" if done.exit >= 0 else f"ended by signal {-done.exit}"
     said = f": {done.complaint}" if done.exit and (done.out or done.err) else ""
