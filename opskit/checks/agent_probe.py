@@ -1,6 +1,7 @@
 """The probe of an agent: tcp, http, its levels, and the full request cycle through it (SPEC A5, D1, D2)."""
 
 import time
+from functools import partial
 
 from opskit.checks.probe_record import AgentProbe
 from opskit.checks.probe_stages import ProbeFailed, Stages
@@ -45,9 +46,7 @@ async def _judge(stages: Stages, facts: AgentFacts, whole: Config) -> tuple[Node
         )
     stages.connected(facts.tcp, whole.budgets.connect_s)
     if facts.error is not None:
-        state, detail = await stages.reason(facts.error, facts.http_s)
-        stages.add("http", Status.FAIL, facts.http_s, detail)
-        raise ProbeFailed(state, detail)
+        stages.end("http", *await stages.reason(facts.error, facts.http_s), facts.http_s)
     stages.add("http", Status.PASS, facts.http_s, "its status page answers")
     detail = f"its status page answers in {facts.http_s:.2f} s"
     if levels := facts.levels:
@@ -59,9 +58,8 @@ async def _judge(stages: Stages, facts: AgentFacts, whole: Config) -> tuple[Node
 
 async def run_cycle(survey: Survey, config: AgentConfig, goal: str) -> Finding:
     """Send a goal through an agent and judge the answer that comes back."""
-    whole = survey.config
-    began = time.monotonic()
-    name = config.name
+    whole, began, name = survey.config, time.monotonic(), config.name
+    finding, remedy = partial(Finding, "cycle", name), agent_remedy(config, NodeState.FAILING)
     try:
         async with AgentClient(config, whole.budgets) as agent:
             reply = await agent.run(goal, session_id=new_correlation_id(), deadline_s=whole.probe.cycle_s)
@@ -69,36 +67,14 @@ async def run_cycle(survey: Survey, config: AgentConfig, goal: str) -> Finding:
         fault = classify(error)
         late = fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT
         state = NodeState.BUSY if late else state_of(fault)
-        return Finding(
-            "cycle",
-            name,
-            Status.INCONCLUSIVE if late else Status.FAIL,
-            state.shown,
-            f"the full cycle through {name} failed: {fault.detail}",
-            "COMM_003" if late else "GEN_001",
-            agent_remedy(config, NodeState.FAILING),
-            time.monotonic() - began,
-        )
-    took = time.monotonic() - began
-    verdict = judge(reply.output, (goal,))
+        status, code = (Status.INCONCLUSIVE, "COMM_003") if late else (Status.FAIL, "GEN_001")
+        detail = f"the full cycle through {name} failed: {fault.detail}"
+        return finding(status, state.shown, detail, code, remedy, time.monotonic() - began)
+    finding = partial(finding, seconds=time.monotonic() - began)
+    verdict, evidence = judge(reply.output, (goal,)), {"output": reply.output[:500]}
     if verdict is not None:
-        return Finding(
-            "cycle",
-            name,
-            Status.FAIL,
-            NodeState.FAILING.value,
-            f"the answer through {name} is no answer: {verdict.value}",
-            "GEN_001",
-            agent_remedy(config, NodeState.FAILING),
-            took,
-            {"output": reply.output[:500]},
-        )
-    return Finding(
-        "cycle",
-        name,
-        Status.PASS,
-        NodeState.OK.value,
-        f"a goal went through {name} and came back as an answer (method {reply.method})",
-        seconds=took,
-        evidence={"output": reply.output[:500], "method": reply.method},
-    )
+        detail = f"the answer through {name} is no answer: {verdict.value}"
+        return finding(Status.FAIL, NodeState.FAILING.value, detail, "GEN_001", remedy, evidence=evidence)
+    detail = f"a goal went through {name} and came back as an answer (method {reply.method})"
+    evidence["method"] = reply.method
+    return finding(Status.PASS, NodeState.OK.value, detail, evidence=evidence)

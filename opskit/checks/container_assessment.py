@@ -9,13 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from opskit.checks.health_check import health_check_fault, health_check_remedy
+from opskit.checks.health_check import (
+    fresh_health,
+    health_check_fault,
+    health_check_remedy,
+    health_words,
+    was_healthy,
+)
 from opskit.checks.stopped_by_hand import last_event, stopped_by_hand
 from opskit.config.schema import RecoveryConfig
-from opskit.facts.container import Container
+from opskit.facts.container import Container, lost_networks
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import ContainerSurvey
 from opskit.result import Status
@@ -26,12 +32,7 @@ SETTLED_S = 10.0
 STABLE_S = 2.0
 #: One restart by Docker is its business, a row of them is a loop.
 _LOOP_RESTARTS = 3
-_OUTPUT_CHARS = 200
 _COMPLETES = "service_completed_successfully"
-#: Networks that Docker finds by their name; the bridge has another id each time the daemon starts.
-_BY_NAME = ("bridge", "host", "none")
-_ID_CHARS = 64
-_STOPPED = ("exited", "created")
 
 
 class ContainerCondition(StrEnum):
@@ -54,9 +55,8 @@ class ContainerState(StrEnum):
     `up` is well; `ended` is a one-shot that did its work. `down` has stopped, or was never started.
     `unhealthy` fails its health check, `cut_off` has lost its network namespace; a restart mends both.
     `orphaned` holds a network that is gone, that of a replaced container or one that was removed, and is
-    recreated. `looping` and `dead`
-    are for a person. `starting` and `removing` change by themselves, `paused` is a person's doing. The health
-    check of an `unchecked` one cannot run, so a restart would not help.
+    recreated. `looping` and `dead` are for a person. `starting` and `removing` change by themselves, `paused`
+    is a person's doing. The health check of an `unchecked` one cannot run, so a restart would not help.
     """
 
     UP = "up"
@@ -188,20 +188,15 @@ class AssessedContainer:
 
 def assessed(survey: ContainerSurvey, rules: ContainerRules) -> list[AssessedContainer]:
     """Assess each container of a survey."""
-    return [
-        AssessedContainer(
-            container,
-            assess_container(
-                container,
-                peers=survey.peers,
-                events=survey.events,
-                rules=rules,
-                now=survey.now,
-                networks=survey.networks,
-            ),
-        )
-        for container in survey.containers
-    ]
+    assess = partial(
+        assess_container,
+        peers=survey.peers,
+        events=survey.events,
+        rules=rules,
+        now=survey.now,
+        networks=survey.networks,
+    )
+    return [AssessedContainer(container, assess(container)) for container in survey.containers]
 
 
 def assess_container(
@@ -221,7 +216,7 @@ def assess_container(
     """
     age_s = None if container.started is None else max(0.0, (now - container.started).total_seconds())
     were_ended = frozenset() if events is None else events.were_ended
-    if not container.wanted and container.status in _STOPPED:
+    if not container.wanted and container.is_stopped:
         detail = "its Compose file wants no container of its service"
         assessment = ContainerAssessment(state=ContainerState.ENDED, detail=detail)
     elif _did_its_work(container, peers, were_ended):
@@ -237,32 +232,6 @@ def assess_container(
     return _permitted(container, assessment) if assessment.state in _REPAIRS else assessment
 
 
-def fresh_health(container: Container) -> str | None:
-    """Return its health, `starting` until a check has ended since the container began (ops facts 12)."""
-    if container.health is None:
-        return None
-    last = container.health_log[-1].ended if container.health_log else None
-    if container.started is not None and (last is None or last < container.started):
-        return "starting"
-    return container.health
-
-
-def was_healthy(container: Container) -> bool:
-    """Tell whether one of the checks that Docker remembers (the last five) succeeded since it began."""
-    return any(
-        run.exit_code == 0
-        and run.ended is not None
-        and (container.started is None or run.ended >= container.started)
-        for run in container.health_log
-    )
-
-
-def health_words(container: Container) -> str:
-    """Return what the health check wrote last, on one line."""
-    output = container.health_log[-1].output if container.health_log else ""
-    return " ".join(output.split())[:_OUTPUT_CHARS]
-
-
 def _state(
     container: Container, peers: Mapping[str, Container], rules: ContainerRules, age_s: float | None
 ) -> ContainerAssessment:
@@ -271,9 +240,8 @@ def _state(
         case "running":
             return _running(container, peers, rules, float("inf") if age_s is None else age_s)
         case "restarting" if container.restarts < _LOOP_RESTARTS:
-            return ContainerAssessment(
-                state=ContainerState.STARTING, detail=f"Docker restarts it ({_end(container)})"
-            )
+            detail = f"Docker restarts it ({_end(container)})"
+            return ContainerAssessment(state=ContainerState.STARTING, detail=detail)
         case "restarting":
             return _looping(container)
         case "paused":
@@ -293,26 +261,8 @@ def _state(
     if container.shares_network_of is not None and container.shares_network_of not in peers:
         detail = f"the container whose network it shares is gone, and it {_end(container)}"
         return _orphaned(container, rules, detail)
-    never = f"it was never started{_why(container)}"
-    return ContainerAssessment(
-        state=ContainerState.DOWN,
-        detail=never if container.started is None else f"it {_end(container)}",
-        remedy=_start(container),
-    )
-
-
-def lost_networks(container: Container, networks: frozenset[str] | None) -> list[str]:
-    """Return the networks of a container that does not run and that Docker has no more under their id.
-
-    A network of a swarm, whose ids are shorter, is there once a container joins it.
-    """
-    if networks is None or container.status not in _STOPPED:
-        return []
-    return sorted(
-        name
-        for name, identifier in container.network_ids.items()
-        if name not in _BY_NAME and len(identifier) == _ID_CHARS and identifier not in networks
-    )
+    why = "was never started" + _why(container) if container.started is None else _end(container)
+    return ContainerAssessment(state=ContainerState.DOWN, detail=f"it {why}", remedy=_start(container))
 
 
 def _did_its_work(container: Container, peers: Mapping[str, Container], were_ended: frozenset[str]) -> bool:
@@ -356,16 +306,15 @@ def _lost_network(
     if container.shares_network_of is None:
         return None
     owner = peers.get(container.shares_network_of)
-    restart = f"`docker restart {container.name}`"
     if owner is None:
         return _orphaned(container, rules, "the container whose network it shares was replaced")
-    if not owner.running:
-        detail = f"{owner.name}, whose network it shares, does not run"
-        return ContainerAssessment(state=ContainerState.CUT_OFF, detail=detail, remedy=restart)
-    if owner.started and container.started and owner.started > container.started:
+    detail = f"{owner.name}, whose network it shares, does not run"
+    if owner.running:
+        if not owner.started or not container.started or owner.started <= container.started:
+            return None
         detail = f"{owner.name}, whose network it shares, was started after it: its own network is gone"
-        return ContainerAssessment(state=ContainerState.CUT_OFF, detail=detail, remedy=restart)
-    return None
+    restart = f"`docker restart {container.name}`"
+    return ContainerAssessment(state=ContainerState.CUT_OFF, detail=detail, remedy=restart)
 
 
 def _unhealthy(container: Container, rules: ContainerRules, age_s: float) -> ContainerAssessment:
@@ -403,12 +352,11 @@ def _looping(container: Container) -> ContainerAssessment:
 
 def _left(container: Container, state: ContainerState, events: ContainerEvents, rules: ContainerRules) -> str:
     """Return why a person is behind the end of a container."""
-    if state in (ContainerState.DOWN, ContainerState.ORPHANED) and not container.running:
-        return stopped_by_hand(container, events, rules.hands_off_s)
-    if state is ContainerState.ENDED and (last := last_event(container, events)) and last.action == "stop":
-        # What ended well by itself is done; what was stopped in order may be a server.
-        return stopped_by_hand(container, events, rules.hands_off_s)
-    return ""
+    is_down = state in (ContainerState.DOWN, ContainerState.ORPHANED) and not container.running
+    # What ended well by itself is done; what was stopped in order may be a server.
+    last = last_event(container, events) if state is ContainerState.ENDED else None
+    was_stopped = last is not None and last.action == "stop"
+    return stopped_by_hand(container, events, rules.hands_off_s) if is_down or was_stopped else ""
 
 
 def _permitted(container: Container, assessment: ContainerAssessment) -> ContainerAssessment:
@@ -417,8 +365,7 @@ def _permitted(container: Container, assessment: ContainerAssessment) -> Contain
     if action == "restart":
         return replace(assessment, repair=repair)
     if action == "notify":
-        detail = f"{assessment.detail}; its label says that a person is to be told"
-        return replace(assessment, detail=detail)
+        return replace(assessment, detail=f"{assessment.detail}; its label says that a person is to be told")
     if action == "stop" and repair is not ContainerRepair.START:
         return replace(assessment, repair=ContainerRepair.STOP)
     return replace(assessment, left=f"its label says `opskit.action={action}`")
@@ -436,8 +383,7 @@ def _compose(container: Container, rules: ContainerRules) -> str:
     if rules.compose:
         return rules.compose
     program = "docker-compose" if (container.compose_version or "").startswith("1.") else "docker compose"
-    folder = Path(container.folder or "/")
-    files = [argument for file in container.config_files for argument in ("-f", str(folder / file))]
+    files = [argument for path in container.compose_files for argument in ("-f", str(path))]
     return shlex.join([*program.split(), *files, *(("-p", container.project) if container.project else ())])
 
 

@@ -16,7 +16,7 @@ from opskit.facts.container import Container, HealthCheckRun
 _NOT_STARTED = -1
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _TIMEOUT = "exceeded timeout"
-_WORDS_CHARS = 200
+_WORDS_CHARS = _OUTPUT_CHARS = 200
 #: No complaint of a shell is longer, and no pattern is to search more.
 _LINE_CHARS = 600
 _GONE = r"(?:[Nn]o such file or directory|[Nn]o such file|not found)"
@@ -107,6 +107,32 @@ def health_check_remedy(container: Container, fault: HealthCheckFault) -> str:
         f"correct the `healthcheck` of {container.service} in the Compose file ({wanted}), "
         f"then `docker compose up -d {container.service}`"
     )
+
+
+def fresh_health(container: Container) -> str | None:
+    """Return its health, `starting` until a check has ended since the container began (ops facts 12)."""
+    if container.health is None:
+        return None
+    last = container.health_log[-1].ended if container.health_log else None
+    if container.started is not None and (last is None or last < container.started):
+        return "starting"
+    return container.health
+
+
+def was_healthy(container: Container) -> bool:
+    """Tell whether one of the checks that Docker remembers (the last five) succeeded since it began."""
+    return any(
+        run.exit_code == 0
+        and run.ended is not None
+        and (container.started is None or run.ended >= container.started)
+        for run in container.health_log
+    )
+
+
+def health_words(container: Container) -> str:
+    """Return what the health check wrote last, on one line."""
+    output = container.health_log[-1].output if container.health_log else ""
+    return " ".join(output.split())[:_OUTPUT_CHARS]
 
 
 def fault_of(test: Sequence[str], run: HealthCheckRun) -> HealthCheckFault | None:

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from opskit.checks.remedies import node_remedy
 from opskit.checks.state import CODES, SILENT_LIST, NodeState, state_of
-from opskit.config.schema import NodeConfig
+from opskit.config.schema import NodeConfig, RouterConfig
 from opskit.facts.node import NodeFacts
 from opskit.llm.faults import Fault, FaultKind, classify
+from opskit.llm.fit import Fit, fit
+from opskit.providers.base import ModelInfo
 from opskit.providers.kinds import ServerKind
 from opskit.result import Finding, Status
+from opskit.system.host import is_loopback
 
 if TYPE_CHECKING:
     from opskit.checks.runner_assessment import RunnerAssessment
@@ -23,16 +26,8 @@ def assess_contents(facts: NodeFacts) -> Finding:
         return assess_fault(node, fault, facts.kind, facts.seconds)
     count = len(facts.models or ())
     if count == 0:
-        return Finding(
-            "node",
-            node.name,
-            Status.WARN,
-            "empty",
-            "no model that can chat is installed",
-            "MODEL_001",
-            facts.likely_kind.fill,
-            facts.seconds,
-        )
+        detail, remedy = "no model that can chat is installed", facts.likely_kind.fill
+        return Finding("node", node.name, Status.WARN, "empty", detail, "MODEL_001", remedy, facts.seconds)
     detail = f"{count} model{'s' if count > 1 else ''}"
     return Finding("node", node.name, Status.PASS, "ok", detail, seconds=facts.seconds)
 
@@ -61,16 +56,9 @@ def assess_residency(facts: NodeFacts, behind: "RunnerAssessment | None" = None)
         detail = f"{detail}: {SILENT_LIST if behind is None else behind.detail}"
         state = NodeState.BUSY if behind is None else behind.state
     remedy = None if behind is None else behind.remedy
-    return Finding(
-        "node",
-        node.name,
-        Status.FAIL if state is NodeState.WEDGED else Status.INCONCLUSIVE,
-        state.shown,
-        detail,
-        CODES.get(state),
-        remedy or node_remedy(node, state, model=None, process=None, kind=facts.kind),
-        facts.seconds,
-    )
+    remedy = remedy or node_remedy(node, state, model=None, process=None, kind=facts.kind)
+    status = Status.FAIL if state is NodeState.WEDGED else Status.INCONCLUSIVE
+    return Finding("node", node.name, status, state.shown, detail, CODES.get(state), remedy, facts.seconds)
 
 
 def assess_fault(node: NodeConfig, fault: Fault, kind: ServerKind | None, seconds: float) -> Finding:
@@ -99,6 +87,19 @@ def assess_whole(nodes: Sequence[NodeFacts]) -> list[Finding]:
     return [Finding("catalog", "models", Status.FAIL, "failing", detail, "MODEL_001", remedy)]
 
 
+def assess_fit(facts: NodeFacts, model: ModelInfo, router: RouterConfig, available_bytes: int | None) -> Fit:
+    """Tell whether a model fits in the memory of its node, of which one elsewhere has its own."""
+    return fit(
+        model.size_bytes,
+        resident=any(loaded.name == model.name for loaded in facts.resident),
+        local=is_loopback(facts.config.url),
+        available_bytes=available_bytes,
+        resident_bytes=[loaded.size_bytes or 0 for loaded in facts.resident],
+        factor=router.memory_factor,
+        reserve_bytes=router.memory_reserve_bytes,
+    )
+
+
 def as_news(finding: Finding) -> Finding:
     """The same, where something else decides: a node that could not be read is told, and fails nothing."""
     if finding.status in (Status.FAIL, Status.INCONCLUSIVE):
@@ -114,13 +115,5 @@ def unread(nodes: Sequence[NodeFacts]) -> list[Finding]:
 
 def _silent(node: NodeConfig, detail: str, seconds: float) -> Finding:
     """So short a silence does not tell a busy server from a wedged one; a probe has the evidence."""
-    return Finding(
-        "node",
-        node.name,
-        Status.INCONCLUSIVE,
-        "silent",
-        f"{detail}: it is busy, loading or wedged",
-        "MODEL_002",
-        "`opskit probe --verbose` tells which",
-        seconds,
-    )
+    detail, remedy = f"{detail}: it is busy, loading or wedged", "`opskit probe --verbose` tells which"
+    return Finding("node", node.name, Status.INCONCLUSIVE, "silent", detail, "MODEL_002", remedy, seconds)

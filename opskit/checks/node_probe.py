@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
+from opskit.checks.node_assessment import assess_fit
 from opskit.checks.probe_record import NodeProbe, ProbeOptions
 from opskit.checks.probe_stages import ProbeFailed, Stages
 from opskit.checks.probe_token import FirstToken, ask_for_answer, ask_for_token
@@ -21,13 +22,13 @@ from opskit.checks.runner_assessment import (
     assess_silent_list,
     assess_unserved,
 )
-from opskit.checks.state import SILENT_LIST, NodeState
+from opskit.checks.state import SILENT_LIST, NodeState, state_of
 from opskit.config.schema import Config, NodeConfig
 from opskit.facts.node import NodeFacts, ReadingStep, read_node
 from opskit.facts.runner import known_weights, read_again, read_runners
 from opskit.facts.survey import Survey
 from opskit.llm.faults import SERVER_IS_WELL, FaultKind, classify
-from opskit.llm.fit import GIB, Fit, fit, gib
+from opskit.llm.fit import GIB, Fit, gib
 from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import is_overdue, may_be_asked
 from opskit.llm.remedies import fault_remedy
@@ -127,8 +128,8 @@ class _Probing:
         chosen = await self._choose(provider)
         with self.survey.probe_lock(self.config.name) as mine:
             if not mine:
-                self.stages.add("first token", Status.SKIP, 0.0, "another probe is asking this node just now")
-                raise ProbeFailed(NodeState.BUSY, "another probe is asking this node just now")
+                detail = "another probe is asking this node just now"
+                self.stages.end("first token", NodeState.BUSY, detail, status=Status.SKIP)
             weights = await self._judge_runner(chosen)
             try:
                 got = await self._ask(provider, chosen, weights)
@@ -225,8 +226,7 @@ class _Probing:
         if wedged and remedy is None:
             remedy = unload_remedy(self.facts.likely_kind, model, self.config.url)
         status = Status.FAIL if wedged else Status.SKIP
-        self.stages.add("runner", status, seconds, assessment.detail)
-        raise ProbeFailed(assessment.state, assessment.detail, remedy)
+        self.stages.end("runner", assessment.state, assessment.detail, seconds, status=status, remedy=remedy)
 
     def _saw_slots(self, total: int, busy: int) -> None:
         self.slots = (total, busy)
@@ -241,9 +241,9 @@ class _Probing:
             stages.connected(facts.tcp, connect_s)
         if facts.failed is ReadingStep.HTTP and facts.error is not None:
             state, detail = await stages.reason(facts.error, facts.http_s)
-            stages.add("http", Status.FAIL, facts.http_s, detail)
             is_stranger = classify(facts.error).kind is FaultKind.BAD_PAYLOAD
-            raise ProbeFailed(state, detail, stranger_remedy(self.config) if is_stranger else None)
+            remedy = stranger_remedy(self.config) if is_stranger else None
+            stages.end("http", state, detail, facts.http_s, remedy=remedy)
         problem = facts.address_problem
         words = facts.version or "" if problem is None else problem.detail
         stages.add("http", Status.PASS if problem is None else Status.WARN, facts.http_s, words)
@@ -261,7 +261,6 @@ class _Probing:
     async def _judge_residency(self) -> None:
         facts, stages, silence = self.facts, self.stages, self.facts.silence
         if silence is not None and silence.cause is CallCause.TIMEOUT and facts.likely_kind.loads_on_demand:
-            detail = f"/api/ps is silent for {facts.resident_s:.1f} s"
             if self._has_runners:
                 runners, began = await read_runners(self.survey, self.config), time.monotonic()
                 assessment = assess_silent_list(runners)
@@ -272,17 +271,15 @@ class _Probing:
                 if assessment is None:
                     late = await read_runners(self.survey, self.config)
                     assessment = assess_long_silence(runners, late, seconds)
-                detail = f"/api/ps is silent for {self.facts.resident_s:.1f} s"
                 if assessment is not None:
+                    detail = f"/api/ps is silent for {self.facts.resident_s:.1f} s"
                     stages.add("resident", Status.INCONCLUSIVE, self.facts.resident_s, detail)
                     self._end_at_runner("MODEL", assessment, seconds)
             detail = f"/api/ps is silent for {self.facts.resident_s:.1f} s: {SILENT_LIST}"
-            stages.add("resident", Status.INCONCLUSIVE, self.facts.resident_s, detail)
-            raise ProbeFailed(NodeState.BUSY, detail)
+            seconds = self.facts.resident_s
+            stages.end("resident", NodeState.BUSY, detail, seconds, status=Status.INCONCLUSIVE)
         if silence is not None and silence.cause is not CallCause.STATUS:
-            state, detail = await stages.reason(silence, facts.resident_s)
-            stages.add("resident", Status.FAIL, facts.resident_s, detail)
-            raise ProbeFailed(state, detail)
+            stages.end("resident", *await stages.reason(silence, facts.resident_s), facts.resident_s)
         # One that lists models and cannot say which is loaded is neither well nor ill for that alone.
         if facts.resident:
             detail = listing([_described(model) for model in facts.resident])
@@ -324,7 +321,8 @@ class _Probing:
             loaded = next((loaded for loaded in resident if loaded.name == model.name), None)
             return loaded or await self._load(provider, model)
         if resident:
-            return _steadiest(resident)
+            # Of several that may be asked the smallest: it answers soonest and disturbs least.
+            return min(resident, key=lambda model: (not may_be_asked(model), model.size_bytes or math.inf))
         if self.options.load:
             fitting = [model for model in models if not model.cloud and self._fit(model).ok is not False]
             if not fitting:
@@ -347,15 +345,15 @@ class _Probing:
             try:
                 async with asyncio.timeout(budget):
                     await provider.load(model.name)
-            except TimeoutError as exc:
+            except TimeoutError:
                 detail = f"{model.name} was not loaded within {budget:.0f} s"
-                self.stages.add("load", Status.FAIL, budget, detail)
-                raise ProbeFailed(NodeState.LOADING, detail) from exc
+                self.stages.end("load", NodeState.LOADING, detail, budget)
             except CallError as error:
                 fault = classify(error)
                 detail = f"loading {model.name} failed: {fault.kind.value}: {fault.detail}"
                 self.stages.add("load", Status.FAIL, time.monotonic() - began, detail)
-                raise self._of_model(ProbeFailed.of(fault, detail), model.name) from error
+                failed = ProbeFailed(state_of(fault), detail, fault=fault.kind)
+                raise self._of_model(failed, model.name) from error
         took = time.monotonic() - began
         self.stages.add("load", Status.PASS, took, f"{model.name} loaded in {took:.1f} s")
         self.loaded = model.name
@@ -364,11 +362,11 @@ class _Probing:
     async def _test_directly(self, provider: Provider, chosen: Resident, goal: str) -> None:
         """The direct model test of SPEC A5: a whole answer without Victoria, judged like any answer."""
 
-        def heard(text: str) -> None:
+        def on_answer(text: str) -> None:
             self.answer = text
 
         try:
-            await ask_for_answer(self.stages, provider, chosen, self.survey.config, goal, heard)
+            await ask_for_answer(self.stages, provider, chosen, self.survey.config, goal, on_answer)
         except ProbeFailed as failed:
             raise self._of_model(failed, chosen.name) from failed
 
@@ -388,21 +386,7 @@ class _Probing:
         return ProbeFailed(failed.state, failed.detail, remedy, fault=failed.fault)
 
     def _fit(self, model: ModelInfo) -> Fit:
-        whole = self.survey.config
-        return fit(
-            model.size_bytes,
-            resident=any(loaded.name == model.name for loaded in self.facts.resident),
-            local=is_loopback(self.config.url),
-            available_bytes=available_memory_bytes(),
-            resident_bytes=[loaded.size_bytes or 0 for loaded in self.facts.resident],
-            factor=whole.router.memory_factor,
-            reserve_bytes=whole.router.memory_reserve_bytes,
-        )
-
-
-def _steadiest(resident: tuple[Resident, ...]) -> Resident:
-    """Of several loaded models that may be asked the smallest: it answers soonest and disturbs least."""
-    return min(resident, key=lambda model: (not may_be_asked(model), model.size_bytes or math.inf))
+        return assess_fit(self.facts, model, self.survey.config.router, available_memory_bytes())
 
 
 def _described(resident: Resident) -> str:

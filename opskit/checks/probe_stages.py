@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from opskit.checks.state import NodeState, judge_silence, state_of
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.address import AddressProblem
-from opskit.llm.faults import Fault, FaultKind, classify
+from opskit.llm.faults import FaultKind, classify
 from opskit.providers.base import CallCause, CallError
 from opskit.result import Status
 from opskit.system.host import is_loopback
@@ -44,11 +44,6 @@ class ProbeFailed(Exception):  # noqa: N818 - the probe ends here, which is a re
         self.fault = fault
         super().__init__(detail)
 
-    @classmethod
-    def of(cls, fault: Fault, detail: str) -> "ProbeFailed":
-        """The end of a probe at a fault of a call."""
-        return cls(state_of(fault), detail, fault=fault.kind)
-
 
 @dataclass(slots=True)
 class Stages:
@@ -61,6 +56,21 @@ class Stages:
     def add(self, name: str, status: Status, seconds: float, detail: str) -> None:
         self.passed.append(ProbeStage(name, status, seconds, detail))
 
+    def end(
+        self,
+        name: str,
+        state: NodeState,
+        detail: str,
+        seconds: float = 0.0,
+        *,
+        status: Status = Status.FAIL,
+        remedy: str | None = None,
+        fault: FaultKind | None = None,
+    ) -> NoReturn:
+        """Add the last stage. Raises ProbeFailed."""
+        self.add(name, status, seconds, detail)
+        raise ProbeFailed(state, detail, remedy, fault=fault)
+
     def connected(self, tcp: TcpResult, limit_s: float) -> None:
         """Add the first stage. Raises ProbeFailed when nothing accepts a connection."""
         proxy = self.target.proxy if isinstance(self.target, NodeConfig) else None
@@ -69,18 +79,8 @@ class Stages:
             name = "" if proxy is None else "the proxy "
             self.add("tcp", Status.PASS, tcp.seconds, f"{name}{host}:{port} accepts connections")
             return
-        sentences = {
-            "refused": (NodeState.REFUSED, f"nothing listens on {host}:{port}"),
-            "timeout": (
-                NodeState.UNREACHABLE,
-                f"{host}:{port} does not answer within {limit_s:g} s (host down, or a firewall)",
-            ),
-            "name": (NodeState.UNREACHABLE, f"the name {host} does not resolve"),
-            "unreachable": (NodeState.UNREACHABLE, f"there is no route to {host}:{port}"),
-        }
-        state, detail = sentences[tcp.problem]
-        self.add("tcp", Status.FAIL, tcp.seconds, detail)
-        raise ProbeFailed(state, detail)
+        state = NodeState.REFUSED if tcp.problem == "refused" else NodeState.UNREACHABLE
+        self.end("tcp", state, connection_problem(tcp, host, port, limit_s), tcp.seconds)
 
     def end_at_address(
         self, problem: AddressProblem, error: CallError, tcp: TcpResult, http_s: float, limit_s: float
@@ -90,8 +90,8 @@ class Stages:
         if tcp.problem is None:
             self.connected(tcp, limit_s)
             name = "http"
-        self.add(name, Status.FAIL, http_s, problem.detail)
-        raise ProbeFailed(NodeState.FAILING if error.relayed else state_of(classify(error)), problem.detail)
+        state = NodeState.FAILING if error.relayed else state_of(classify(error))
+        self.end(name, state, problem.detail, http_s)
 
     async def reason(self, error: CallError, took_s: float) -> tuple[NodeState, str]:
         """Return the state behind a failed call; silence after an accepted connection needs evidence."""
@@ -101,7 +101,8 @@ class Stages:
                 progress_seen=False, others_served=False, process=await self.look_at_process(), seconds=took_s
             )
             return state, detail.replace("no token in", "it accepts connections and answers nothing for")
-        return state_of(fault), _plain(fault)
+        status = f"HTTP {fault.status}: " if fault.status and fault.status != 200 else ""
+        return state_of(fault), f"{status}{fault.detail}"
 
     async def look_at_process(self) -> Listener | None:
         """Return the process behind the port, when it is one of this machine; it is kept."""
@@ -120,6 +121,11 @@ def process_json(process: Listener) -> dict[str, Any]:
     }
 
 
-def _plain(fault: Fault) -> str:
-    status = f"HTTP {fault.status}: " if fault.status and fault.status != 200 else ""
-    return f"{status}{fault.detail}"
+def connection_problem(tcp: TcpResult, host: str, port: int, limit_s: float) -> str:
+    """Say why a connection was not accepted."""
+    where = f"{host}:{port}"
+    return {
+        "refused": f"nothing listens on {where}",
+        "timeout": f"{where} does not answer within {limit_s:g} s (host down, or a firewall)",
+        "name": f"the name {host} does not resolve",
+    }.get(tcp.problem or "", f"there is no route to {where}")

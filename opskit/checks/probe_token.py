@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from opskit.checks.probe_stages import ProbeFailed, Stages
-from opskit.checks.state import STANDSTILL_S, NodeState, judge_overdue, judge_silence, judge_slots
+from opskit.checks.state import (
+    STANDSTILL_S,
+    NodeState,
+    judge_overdue,
+    judge_silence,
+    judge_slots,
+    state_of,
+)
 from opskit.config.schema import Config
 from opskit.llm.faults import FaultKind, classify
 from opskit.llm.loads import load_budget_s
@@ -56,7 +63,7 @@ async def ask_for_token(
 ) -> FirstToken:
     """Ask for one token under a hard deadline, where it may be asked for; silence is judged by evidence.
 
-    `loads_at_start`: the server still has to load what it was started with. `slots` hears how many slots
+    `loads_at_start`: the server still has to load what it was started with. `slots` gets how many slots
     there are and how many are busy. Raises ProbeFailed where no token came.
     """
     await _spare(stages, chosen)
@@ -75,8 +82,7 @@ async def ask_for_token(
         fault, took = classify(error), time.monotonic() - began
         detail = f"{chosen.name}: {fault.kind.value}: {fault.detail}"
         if fault.kind is not FaultKind.UNPARSABLE_ANSWER:
-            stages.add("first token", Status.FAIL, took, detail)
-            raise ProbeFailed.of(fault, detail) from error
+            stages.end("first token", state_of(fault), detail, took, fault=fault.kind)
         # The model wrote something that the server's parser could not use: it generates, and that is asked.
         unparsable = (
             f"{chosen.name} wrote an answer, and the server could not parse that one answer; both are well"
@@ -86,12 +92,11 @@ async def ask_for_token(
         await _judge_silence(stages, chosen, got)
     if not got.ended:
         detail = f"{chosen.name} gave a token in {got.first_s or 0:.2f} s, and no end of its answer since"
-        stages.add("first token", Status.FAIL, got.seconds, detail)
-        raise ProbeFailed(NodeState.WEDGED, detail)
+        stages.end("first token", NodeState.WEDGED, detail, got.seconds)
     if got.first_s is None and not unparsable:
         detail = f"{chosen.name} ended its answer, and none of its tokens has content"
-        stages.add("first token", Status.FAIL, got.seconds, detail)
-        raise ProbeFailed(NodeState.FAILING, detail, fault=FaultKind.BAD_PAYLOAD)
+        fault_kind = FaultKind.BAD_PAYLOAD
+        stages.end("first token", NodeState.FAILING, detail, got.seconds, fault=fault_kind)
     took = got.seconds if got.first_s is None else got.first_s
     stages.add("first token", Status.PASS, took, f"{chosen.name} in {took:.2f} s")
     again = f" (the server was waited for: {got.loading})" if got.loading else ""
@@ -108,14 +113,11 @@ async def _spare(stages: Stages, chosen: Resident) -> None:
     if not is_overdue(chosen):
         when = f"in {left_s:.0f} s" if left_s >= 1 else "now"
         detail = f"{chosen.name} is unloaded {when} unless it is used; a probe does not keep it"
-        stages.add("first token", Status.SKIP, 0.0, detail)
-        raise ProbeFailed(NodeState.IDLE, detail)
+        stages.end("first token", NodeState.IDLE, detail, status=Status.SKIP)
     # Only a request in flight holds a model past its expiry (wire facts A8).
-    process = await stages.look_at_process()
-    state, why = judge_overdue(process, -left_s)
-    detail = f"{chosen.name}: {why}"
-    stages.add("first token", Status.SKIP if state is NodeState.BUSY else Status.FAIL, 0.0, detail)
-    raise ProbeFailed(state, detail)
+    state, why = judge_overdue(await stages.look_at_process(), -left_s)
+    status = Status.SKIP if state is NodeState.BUSY else Status.FAIL
+    stages.end("first token", state, f"{chosen.name}: {why}", status=status)
 
 
 async def _await_free_slot(stages: Stages, provider: Provider, slots: Callable[[int, int], None]) -> None:
@@ -143,8 +145,8 @@ async def _await_free_slot(stages: Stages, provider: Provider, slots: Callable[[
             if process is not None:
                 break
     state, detail = judge_slots(before, after, process, seconds)
-    stages.add("slots", Status.SKIP if state is NodeState.BUSY else Status.FAIL, seconds, detail)
-    raise ProbeFailed(state, detail)
+    status = Status.SKIP if state is NodeState.BUSY else Status.FAIL
+    stages.end("slots", state, detail, seconds, status=status)
 
 
 async def _slots(provider: Provider) -> tuple[Slot, ...] | None:
@@ -158,8 +160,7 @@ async def _slots(provider: Provider) -> tuple[Slot, ...] | None:
 async def _judge_silence(stages: Stages, chosen: Resident, got: OneToken) -> NoReturn:
     if got.loading:
         detail = f"{chosen.name}: no token in {got.seconds:.1f} s; {got.loading}"
-        stages.add("first token", Status.FAIL, got.seconds, detail)
-        raise ProbeFailed(NodeState.LOADING, detail)
+        stages.end("first token", NodeState.LOADING, detail, got.seconds)
     process = await stages.look_at_process()
     state, detail = judge_silence(
         progress_seen=got.progress, others_served=got.others_served, process=process, seconds=got.seconds
@@ -174,9 +175,9 @@ async def ask_for_answer(
     chosen: Resident,
     whole: Config,
     goal: str,
-    heard: Callable[[str], None],
+    on_answer: Callable[[str], None],
 ) -> None:
-    """Ask for a whole answer and judge it; `heard` gets its text whatever the verdict.
+    """Ask for a whole answer and judge it; `on_answer` gets its text whatever the verdict.
 
     Raises ProbeFailed where there is no answer, or one that is none.
     """
@@ -197,20 +198,18 @@ async def ask_for_answer(
                     thought = True
                 elif isinstance(event, End):
                     reason = event.reason
-    except TimeoutError as exc:
+    except TimeoutError:
         detail = f"{chosen.name} did not finish its answer within {whole.probe.cycle_s:g} s"
-        stages.add("direct test", Status.FAIL, time.monotonic() - began, detail)
-        raise ProbeFailed(NodeState.SLOW if text else NodeState.WEDGED, detail) from exc
+        state = NodeState.SLOW if text else NodeState.WEDGED
+        stages.end("direct test", state, detail, time.monotonic() - began)
     except CallError as error:
-        fault = classify(error)
+        fault, took = classify(error), time.monotonic() - began
         detail = f"{chosen.name} broke off: {fault.kind.value}: {fault.detail}"
-        stages.add("direct test", Status.FAIL, time.monotonic() - began, detail)
-        raise ProbeFailed.of(fault, detail) from error
+        stages.end("direct test", state_of(fault), detail, took, fault=fault.kind)
     verdict = judge(text, (goal,), finish_reason=reason, length_is_fine=True, thought=thought)
     took = time.monotonic() - began
-    heard(text)
+    on_answer(text)
     if verdict is not None:
         detail = f"the answer of {chosen.name} is no answer: {verdict.value.replace('_', ' ')}"
-        stages.add("direct test", Status.FAIL, took, detail)
-        raise ProbeFailed(NodeState.FAILING, detail)
+        stages.end("direct test", NodeState.FAILING, detail, took)
     stages.add("direct test", Status.PASS, took, f"{len(text)} characters in {took:.1f} s")

@@ -17,7 +17,7 @@ from opskit.checks.runner_assessment import (
     is_idle,
     slots_status,
 )
-from opskit.checks.state import WORKING_CORES, NodeState
+from opskit.checks.state import STANDSTILL_S, WORKING_CORES, NodeState
 from opskit.facts.runner import NodeRunners, RunnerHealth, known_weights, read_runners
 from opskit.facts.survey import Survey
 from opskit.llm.one_token import loading_evidence
@@ -34,8 +34,6 @@ from opskit.system.sockets import Listener, listener
 _HEALS_S = 25.0
 #: A slot is free for a moment between two requests, and a server may count or unpack a prompt first.
 _UNSERVED_S = 6.0
-#: A long batch moves no counter.
-_STANDSTILL_S = 10.0
 
 
 class RequestWatch:
@@ -117,8 +115,7 @@ class RequestWatch:
             return _stopped(process.pid, process.name)
         if process.cpu < WORKING_CORES:
             return None
-        words = f"process {process.pid} ({process.name})"
-        return WaitEvidence("busy", f"{words} works", rate=f"it uses {process.cpu:.1f} cores")
+        return WaitEvidence("busy", f"{process.words} works", rate=f"it uses {process.cpu:.1f} cores")
 
     async def _process(self) -> Listener | None:
         url = self._node.config.url
@@ -160,7 +157,7 @@ def assess_wait(
         case NodeState.WEDGED if seconds == 0.0 and not unserved and own.slots:
             return WaitEvidence("busy", f"{model} is busy: {slots_status(own.slots).words}")
         case NodeState.WEDGED:
-            patience_s = _HEALS_S if own.health is RunnerHealth.SILENT else _STANDSTILL_S
+            patience_s = _HEALS_S if own.health is RunnerHealth.SILENT else STANDSTILL_S
             return WaitEvidence("wedged", shown.detail, patience_s=_UNSERVED_S if unserved else patience_s)
     measured = () if first is None else first.slots or ()
     return WaitEvidence("busy", shown.detail, rate=_rate(measured, own.slots or (), seconds))
@@ -182,7 +179,7 @@ def assess_slots_wait(
     if process is not None and process.cpu >= WORKING_CORES:
         return WaitEvidence("busy", words, rate=f"process {process.pid} uses {process.cpu:.1f} cores")
     why = f"{words}, and nothing has moved for {seconds:.0f} s"
-    return WaitEvidence("wedged", why, patience_s=_STANDSTILL_S, whole_node=True)
+    return WaitEvidence("wedged", why, patience_s=STANDSTILL_S, whole_node=True)
 
 
 def _stopped(pid: int, name: str) -> WaitEvidence:

@@ -34,13 +34,10 @@ class NodeState(StrEnum):
 
 #: A server that uses more than this many cores while a request waits is working, not wedged.
 WORKING_CORES = 0.2
-
 #: So long past its expiry a model whose server does nothing is no longer called busy, in seconds.
 OVERDUE_S = 30.0
-
 #: Why Ollama's /api/ps can be silent: where no process shows which it is, neither is claimed (wire A2, A8).
 SILENT_LIST = "it loads a model, or waits for one that hangs, which cannot be told from here"
-
 #: So long without any progress a request is not worked on, though nothing else shows that its server hangs.
 STANDSTILL_S = 10.0
 
@@ -80,20 +77,16 @@ def judge_silence(
     Evidence that it works outranks its silence: progress comments, other requests that ended meanwhile, or
     a process that uses the processor.
     """
+    silence = f"no token in {seconds:.1f} s"
     if process is not None and process.stopped:
-        return (
-            NodeState.WEDGED,
-            f"no token in {seconds:.1f} s: process {process.pid} ({process.name}) is stopped",
-        )
+        return NodeState.WEDGED, f"{silence}: {process.words} is stopped"
     if progress_seen:
-        return NodeState.BUSY, f"no token in {seconds:.1f} s, but it reports progress on the prompt"
+        return NodeState.BUSY, f"{silence}, but it reports progress on the prompt"
     if others_served:
-        return NodeState.BUSY, f"no token in {seconds:.1f} s, but other requests ended meanwhile"
+        return NodeState.BUSY, f"{silence}, but other requests ended meanwhile"
     if process is not None and process.cpu >= WORKING_CORES:
-        words = f"process {process.pid} ({process.name})"
-        return NodeState.BUSY, f"no token in {seconds:.1f} s, but {words} is using {process.cpu:.1f} cores"
-    idle = f"; process {process.pid} ({process.name}) is idle" if process is not None else ""
-    return NodeState.WEDGED, f"no token in {seconds:.1f} s{idle}"
+        return NodeState.BUSY, f"{silence}, but {process.words} is using {process.cpu:.1f} cores"
+    return NodeState.WEDGED, silence if process is None else f"{silence}; {process.words} is idle"
 
 
 def judge_overdue(process: Listener | None, overdue_s: float) -> tuple[NodeState, str]:
@@ -105,14 +98,13 @@ def judge_overdue(process: Listener | None, overdue_s: float) -> tuple[NodeState
     since = f"a request has been in flight for {overdue_s:.0f} s at least"
     if process is None:
         return NodeState.BUSY, f"{since}: busy or wedged, which cannot be told from here"
-    words = f"process {process.pid} ({process.name})"
     if process.stopped:
-        return NodeState.WEDGED, f"{since}, and {words} is stopped"
+        return NodeState.WEDGED, f"{since}, and {process.words} is stopped"
     if process.cpu >= WORKING_CORES:
-        return NodeState.BUSY, f"{since}, and {words} is using {process.cpu:.1f} cores"
+        return NodeState.BUSY, f"{since}, and {process.words} is using {process.cpu:.1f} cores"
     if overdue_s < OVERDUE_S:
-        return NodeState.BUSY, f"{since}; {words} does not use the processor just now"
-    return NodeState.WEDGED, f"{since}, and {words} is idle"
+        return NodeState.BUSY, f"{since}; {process.words} does not use the processor just now"
+    return NodeState.WEDGED, f"{since}, and {process.words} is idle"
 
 
 def judge_slots(
@@ -132,12 +124,9 @@ def judge_slots(
     if process is None and seconds >= STANDSTILL_S:
         return NodeState.WEDGED, f"{all_busy}, and none has moved for {seconds:.0f} s"
     if process is None:
-        return (
-            NodeState.BUSY,
-            f"{all_busy}, and none moved between two looks: it cannot be told from here why",
-        )
-    words = f"process {process.pid} ({process.name})"
+        why = "none moved between two looks: it cannot be told from here why"
+        return NodeState.BUSY, f"{all_busy}, and {why}"
     if not process.stopped and process.cpu >= WORKING_CORES:
-        return NodeState.BUSY, f"{all_busy}, and {words} is using {process.cpu:.1f} cores"
-    condition = "stopped" if process.stopped else "idle"
-    return NodeState.WEDGED, f"{all_busy}, none moved between two looks, and {words} is {condition}"
+        return NodeState.BUSY, f"{all_busy}, and {process.words} is using {process.cpu:.1f} cores"
+    condition = f"{process.words} is {'stopped' if process.stopped else 'idle'}"
+    return NodeState.WEDGED, f"{all_busy}, none moved between two looks, and {condition}"

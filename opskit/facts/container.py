@@ -25,6 +25,9 @@ _NEVER = "0001-"
 #: The exit code of what SIGKILL ended.
 KILLED = 128 + signal.SIGKILL
 _KILL_SIGNALS = ("SIGKILL", "KILL", "9")
+#: Networks that Docker finds by their name; the bridge has another id each time the daemon starts.
+_BY_NAME = ("bridge", "host", "none")
+_ID_CHARS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,6 @@ class ContainerMount:
     kind: str
     name: str = ""
     source: str = ""
-    destination: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,10 @@ class Container:
         return self.status == "running"
 
     @property
+    def is_stopped(self) -> bool:
+        return self.status in ("exited", "created")
+
+    @property
     def compose_files(self) -> tuple[Path, ...]:
         """Return the Compose files that it was made of, as its labels name them."""
         return tuple(Path(self.folder or "/", file) for file in self.config_files)
@@ -127,6 +133,20 @@ class Container:
     @property
     def has_health_check(self) -> bool:
         return bool(self.health_test) and self.health_test[0] != "NONE"
+
+
+def lost_networks(container: Container, networks: frozenset[str] | None) -> list[str]:
+    """Return the networks of a container that does not run and that Docker has no more under their id.
+
+    A network of a swarm, whose ids are shorter, is there once a container joins it.
+    """
+    if networks is None or not container.is_stopped:
+        return []
+    return sorted(
+        name
+        for name, identifier in container.network_ids.items()
+        if name not in _BY_NAME and len(identifier) == _ID_CHARS and identifier not in networks
+    )
 
 
 def container(item: Mapping[str, Any]) -> Container:
@@ -154,7 +174,14 @@ def container(item: Mapping[str, Any]) -> Container:
         finished=docker_time(state.get("FinishedAt")),
         health=str(status) if status and status != "none" else None,
         health_log=tuple(
-            _health_check_run(run) for run in health.get("Log") or () if isinstance(run, Mapping)
+            HealthCheckRun(
+                started=docker_time(run.get("Start")),
+                ended=docker_time(run.get("End")),
+                exit_code=int(run.get("ExitCode") or 0),
+                output=str(run.get("Output") or ""),
+            )
+            for run in health.get("Log") or ()
+            if isinstance(run, Mapping)
         ),
         health_test=tuple(str(word) for word in check.get("Test") or ()),
         start_period_s=(check.get("StartPeriod") or 0) / 1e9,
@@ -179,11 +206,18 @@ def container(item: Mapping[str, Any]) -> Container:
         extra_hosts=tuple(map(str, host.get("ExtraHosts") or ())),
         bindings=tuple(_published(host.get("PortBindings"))),
         ports=tuple(_published(network.get("Ports"))),
-        mounts=tuple(_mount(mount) for mount in item.get("Mounts") or ()),
+        mounts=tuple(
+            ContainerMount(
+                kind=str(mount.get("Type") or ""),
+                name=str(mount.get("Name") or ""),
+                source=str(mount.get("Source") or ""),
+            )
+            for mount in item.get("Mounts") or ()
+        ),
         memory_limit_bytes=int(host.get("Memory") or 0),
         tty=bool(config.get("Tty")),
         arguments=tuple(map(str, (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())))),
-        variables=_variables(config.get("Env") or ()),
+        variables=dict(str(pair).partition("=")[::2] for pair in config.get("Env") or ()),
     )
 
 
@@ -191,8 +225,8 @@ def _signal(word: str) -> int:
     """Return the number of a signal as Docker writes it: `SIGINT`, `INT` or `2`; SIGTERM for none."""
     if word.isdecimal():
         return int(word)
-    names = {one.name: one.value for one in signal.Signals}
-    return names.get(f"SIG{word.upper().removeprefix('SIG')}", signal.SIGTERM)
+    name = f"SIG{word.upper().removeprefix('SIG')}"
+    return signal.Signals[name] if name in signal.Signals.__members__ else signal.SIGTERM
 
 
 def docker_time(text: Any) -> datetime | None:
@@ -224,15 +258,6 @@ def _depends_on(label: str) -> dict[str, str]:
     return {part[0]: part[1] for part in parts if len(part) > 1}
 
 
-def _health_check_run(run: Mapping[str, Any]) -> HealthCheckRun:
-    return HealthCheckRun(
-        started=docker_time(run.get("Start")),
-        ended=docker_time(run.get("End")),
-        exit_code=int(run.get("ExitCode") or 0),
-        output=str(run.get("Output") or ""),
-    )
-
-
 def _published(bound: Mapping[str, Any] | None) -> Iterator[PublishedPort]:
     for inside, outside in sorted((bound or {}).items()):
         bindings: tuple[Mapping[str, Any], ...] = tuple(outside or ({},))
@@ -243,16 +268,3 @@ def _published(bound: Mapping[str, Any] | None) -> Iterator[PublishedPort]:
                 host_ip=str(binding.get("HostIp") or ""),
                 host_port=int(port) if port.isdecimal() else None,
             )
-
-
-def _mount(mount: Mapping[str, Any]) -> ContainerMount:
-    return ContainerMount(
-        kind=str(mount.get("Type") or ""),
-        name=str(mount.get("Name") or ""),
-        source=str(mount.get("Source") or ""),
-        destination=str(mount.get("Destination") or ""),
-    )
-
-
-def _variables(pairs: Any) -> dict[str, str]:
-    return {name: value for pair in pairs for name, _, value in [str(pair).partition("=")]}

@@ -94,6 +94,10 @@ class Listener:
     stopped: bool
     cpu: float
 
+    @property
+    def words(self) -> str:
+        return f"process {self.pid} ({self.name})"
+
 
 async def listener(port: int) -> Listener | None:
     """Watch the process that listens on `port` for a moment; None when it is unknown.

@@ -5,6 +5,7 @@ import ipaddress
 import socket
 from typing import Literal
 
+from opskit.checks.probe_stages import connection_problem
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Port, Text, parameters
 from opskit.facts.port_owner import PortFacts, read_port
@@ -21,18 +22,13 @@ class TcpParams:
 
 
 async def _tcp(params: TcpParams, context: CheckContext) -> Observation:
-    host = f"[{params.host}]" if ":" in params.host else params.host
-    result = await connects(f"tcp://{host}:{params.port}", timeout_s=context.timeout_s * OWN_SHARE)
+    host, limit_s = f"[{params.host}]" if ":" in params.host else params.host, context.timeout_s * OWN_SHARE
+    result = await connects(f"tcp://{host}:{params.port}", timeout_s=limit_s)
     where = f"{params.host}:{params.port}"
     values = {"open": result.problem is None, "error": result.problem, "seconds": result.seconds}
     if result.problem is None:
         return Observation(values, f"{where} accepts connections", state="ok")
-    problem = {
-        "refused": f"nothing listens on {where}",
-        "name": f"the name {params.host} does not resolve",
-        "timeout": f"{where} does not answer within {result.seconds:.1f} s (host down, or a firewall)",
-        "unreachable": f"there is no route to {where}",
-    }[result.problem]
+    problem = connection_problem(result, params.host, params.port, round(result.seconds, 1))
     # Only a refusal tells that nothing listens; a firewall, or a full queue, leaves a port unknown.
     settled = ("open",) if result.problem == "refused" else ()
     return Observation(values, problem=problem, state=result.problem, code="COMM_002", settled=settled)

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
+from opskit.checks.node_assessment import assess_fit
 from opskit.checks.probe_record import NodeProbe
 from opskit.checks.state import NodeState
 from opskit.doctor.areas.nodes import claims_of
 from opskit.doctor.cause import Cause, key_of
 from opskit.doctor.evidence import Evidence
-from opskit.llm.fit import Fit, fit
-from opskit.providers.base import ModelInfo
+from opskit.llm.fit import Fit
 from opskit.result import Status
-from opskit.system.host import is_loopback
 from opskit.text import counted, listing
 
 _UP = (NodeState.OK, NodeState.SLOW, NodeState.IDLE, NodeState.BUSY, NodeState.LOADING, NodeState.FAILING)
@@ -86,6 +85,7 @@ def _missing(model: str, named_by: str, probes: Sequence[NodeProbe]) -> Cause:
 def _too_large(evidence: Evidence, probe: NodeProbe) -> Iterator[Cause]:
     """A model that somebody named, or any at all when none of them could be loaded."""
     models = [model for model in probe.facts.models or () if not model.cloud]
+    free_bytes = None if evidence.memory is None else evidence.memory.available_bytes
     loaded = {model.name for model in probe.facts.resident}
     names = [name for name in (probe.config.default_model, evidence.config.victoria_model) if name]
     is_named = False
@@ -93,13 +93,14 @@ def _too_large(evidence: Evidence, probe: NodeProbe) -> Iterator[Cause]:
         model = probe.facts.model_called(name)
         if model is None or model.cloud or model.name in loaded:
             continue
-        room = _fit(evidence, probe, model)
+        room = assess_fit(probe.facts, model, evidence.config.router, free_bytes)
         if room.ok is False:
             is_named = True
             yield _large(probe, model.name, f"{model.name} does not fit in memory", room)
     if loaded or is_named or not models:
         return
-    rooms = {model.name: _fit(evidence, probe, model) for model in models}
+    router = evidence.config.router
+    rooms = {model.name: assess_fit(probe.facts, model, router, free_bytes) for model in models}
     if all(room.ok is False for room in rooms.values()):
         smallest = min(models, key=lambda model: model.size_bytes or 0)
         title = f"none of the {counted(len(models), 'model')} of {probe.config.name} fits in memory"
@@ -121,18 +122,4 @@ def _large(probe: NodeProbe, model: str, title: str, room: Fit) -> Cause:
         claims=claims_of(probe.config.name),
         because=("memory-full",),
         code="MODEL_003",
-    )
-
-
-def _fit(evidence: Evidence, probe: NodeProbe, model: ModelInfo) -> Fit:
-    router = evidence.config.router
-    return fit(
-        model.size_bytes,
-        resident=False,
-        # A server in a container or on another machine has a memory of its own.
-        local=is_loopback(probe.config.url),
-        available_bytes=None if evidence.memory is None else evidence.memory.available_bytes,
-        resident_bytes=[model.size_bytes or 0 for model in probe.facts.resident],
-        factor=router.memory_factor,
-        reserve_bytes=router.memory_reserve_bytes,
     )
