@@ -41,10 +41,8 @@ async def probe_agent(survey: Survey, config: AgentConfig) -> AgentProbe:
 async def _judge(stages: Stages, facts: AgentFacts, whole: Config) -> tuple[NodeState, str]:
     """The stages tcp, http and levels. Raises ProbeFailed where one ends the probe."""
     if facts.address_problem is not None and facts.error is not None:
-        stages.end_at_address(
-            facts.address_problem, facts.error, facts.tcp, facts.http_s, whole.budgets.connect_s
-        )
-    stages.connected(facts.tcp, whole.budgets.connect_s)
+        stages.end_at_address(facts.address_problem, facts.error, facts.tcp, facts.http_s)
+    stages.connected(facts.tcp)
     if facts.error is not None:
         stages.end("http", *await stages.reason(facts.error, facts.http_s), facts.http_s)
     stages.add("http", Status.PASS, facts.http_s, "its status page answers")

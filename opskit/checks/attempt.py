@@ -39,7 +39,6 @@ class Failure:
         return OpskitError("BUG_001", f"{type(self.exception).__name__}: {self.exception}")
 
     def trace(self, lines: int) -> list[str]:
-        """Return the last lines of the exception's traceback."""
         if self.exception is None:
             return []
         return "".join(traceback.format_exception(self.exception)).splitlines()[-lines:]

@@ -102,7 +102,6 @@ def _is_named(name: str, patterns: Iterable[str]) -> bool:
 
 
 def shipped() -> dict[str, FilePath]:
-    """Return the checklists that come with opskit, by name."""
     inside = FilePath(str(importlib.resources.files("opskit.checks") / "lists"))
     folder = inside if inside.is_dir() else FilePath(__file__).parents[2] / "checks"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

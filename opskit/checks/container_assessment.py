@@ -74,8 +74,6 @@ class ContainerState(StrEnum):
 
 
 class ContainerRepair(StrEnum):
-    """What mends a container."""
-
     START = "start"
     RESTART = "restart"
     RECREATE = "recreate"
@@ -158,8 +156,6 @@ class ContainerAssessment:
 
 @dataclass(frozen=True, slots=True)
 class AssessedContainer:
-    """A container with its assessment."""
-
     container: Container
     assessment: ContainerAssessment
 
@@ -187,7 +183,6 @@ class AssessedContainer:
 
 
 def assessed(survey: ContainerSurvey, rules: ContainerRules) -> list[AssessedContainer]:
-    """Assess each container of a survey."""
     assess = partial(
         assess_container,
         peers=survey.peers,
@@ -379,7 +374,6 @@ def _orphaned(container: Container, rules: ContainerRules, detail: str) -> Conta
 
 
 def _compose(container: Container, rules: ContainerRules) -> str:
-    """Return how a person calls Compose for a container."""
     if rules.compose:
         return rules.compose
     program = "docker-compose" if (container.compose_version or "").startswith("1.") else "docker compose"

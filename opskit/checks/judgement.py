@@ -78,7 +78,6 @@ def _origin(check: Check) -> dict[str, Any]:
 
 
 def late(check: Check, seconds: float) -> Finding:
-    """Its deadline came first."""
     status = Status.FAIL if check.severity.fails else Status.WARN
     detail = f"no result within {check.timeout_s:g} s"
     return _finding(check, status, LATE, detail, seconds, code="COMM_003")
@@ -150,7 +149,6 @@ def _finding(
 
 
 def _short(value: Any, depth: int = 3) -> Any:
-    """Evidence that fits in a report."""
     if isinstance(value, str):
         return value if len(value) <= _SHOWN_CHARS else value[: _SHOWN_CHARS - 1] + "…"
     if isinstance(value, float):

@@ -128,7 +128,6 @@ class LoadedModel:
 def installed(
     nodes: Sequence[NodeFacts], fits: Callable[[NodeView, ModelInfo], Fit]
 ) -> tuple[list[InstalledModel], Report]:
-    """Return what there is to choose from."""
     rows = [_installed(node, model, fits) for node in nodes for model in node.models or ()]
     findings = [
         assess_contents(node) if node.silence is None else as_news(assess_residency(node)) for node in nodes

@@ -99,8 +99,6 @@ def limit_s(config: Config, *, may_load: bool = False) -> float:
 
 @dataclass(slots=True)
 class _Probing:
-    """One probe under way."""
-
     survey: Survey
     config: NodeConfig
     options: ProbeOptions
@@ -234,11 +232,10 @@ class _Probing:
     async def _judge_facts(self) -> None:
         """The stages that cost the server nothing: tcp, http, models, resident. Raises ProbeFailed."""
         facts, stages = self.facts, self.stages
-        connect_s = self.survey.config.budgets.connect_s
         if facts.address_problem is not None and facts.error is not None and facts.tcp is not None:
-            stages.end_at_address(facts.address_problem, facts.error, facts.tcp, facts.http_s, connect_s)
+            stages.end_at_address(facts.address_problem, facts.error, facts.tcp, facts.http_s)
         if facts.tcp is not None:
-            stages.connected(facts.tcp, connect_s)
+            stages.connected(facts.tcp)
         if facts.failed is ReadingStep.HTTP and facts.error is not None:
             state, detail = await stages.reason(facts.error, facts.http_s)
             is_stranger = classify(facts.error).kind is FaultKind.BAD_PAYLOAD

@@ -108,7 +108,6 @@ async def _chain(request: ProbeRequest, context: CheckContext) -> Finding:
 
 
 async def _probes(survey: Survey, request: ProbeRequest) -> list[NodeProbe]:
-    """The probes of this run, in the order of the configuration."""
     return [await survey.get(probe_node, node, request.options(node)) for node in survey.config.nodes]
 
 

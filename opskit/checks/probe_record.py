@@ -161,8 +161,6 @@ class NodeProbe(_TargetProbe):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentProbe(_TargetProbe):
-    """What the probe of one agent came to."""
-
     check: ClassVar = "agent"
 
     config: AgentConfig

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 from opskit.checks.state import NodeState, judge_silence, state_of
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.address import AddressProblem
+from opskit.facts.connection import connection_problem
 from opskit.llm.faults import FaultKind, classify
 from opskit.providers.base import CallCause, CallError
 from opskit.result import Status
@@ -71,24 +72,24 @@ class Stages:
         self.add(name, status, seconds, detail)
         raise ProbeFailed(state, detail, remedy, fault=fault)
 
-    def connected(self, tcp: TcpResult, limit_s: float) -> None:
+    def connected(self, tcp: TcpResult) -> None:
         """Add the first stage. Raises ProbeFailed when nothing accepts a connection."""
         proxy = self.target.proxy if isinstance(self.target, NodeConfig) else None
-        host, port = endpoint(proxy or self.target.url)
+        url = proxy or self.target.url
         if tcp.problem is None:
-            name = "" if proxy is None else "the proxy "
+            (host, port), name = endpoint(url), "" if proxy is None else "the proxy "
             self.add("tcp", Status.PASS, tcp.seconds, f"{name}{host}:{port} accepts connections")
             return
         state = NodeState.REFUSED if tcp.problem == "refused" else NodeState.UNREACHABLE
-        self.end("tcp", state, connection_problem(tcp, host, port, limit_s), tcp.seconds)
+        self.end("tcp", state, connection_problem(url, tcp), tcp.seconds)
 
     def end_at_address(
-        self, problem: AddressProblem, error: CallError, tcp: TcpResult, http_s: float, limit_s: float
+        self, problem: AddressProblem, error: CallError, tcp: TcpResult, http_s: float
     ) -> NoReturn:
         """Add the stage at which an address leads past its server. Raises ProbeFailed."""
         name = "tcp"
         if tcp.problem is None:
-            self.connected(tcp, limit_s)
+            self.connected(tcp)
             name = "http"
         state = NodeState.FAILING if error.relayed else state_of(classify(error))
         self.end(name, state, problem.detail, http_s)
@@ -119,13 +120,3 @@ def process_json(process: Listener) -> dict[str, Any]:
         "stopped": process.stopped,
         "cpu_cores": round(process.cpu, 2),
     }
-
-
-def connection_problem(tcp: TcpResult, host: str, port: int, limit_s: float) -> str:
-    """Say why a connection was not accepted."""
-    where = f"{host}:{port}"
-    return {
-        "refused": f"nothing listens on {where}",
-        "timeout": f"{where} does not answer within {limit_s:g} s (host down, or a firewall)",
-        "name": f"the name {host} does not resolve",
-    }.get(tcp.problem or "", f"there is no route to {where}")

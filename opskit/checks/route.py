@@ -30,7 +30,6 @@ class Route:
     defaults: Mapping[str, str]
 
     def shown(self, node: str, model: str) -> str:
-        """A model's name for people."""
         return self.defaults[node] if model == DEFAULT_MODEL else model
 
     def as_json(self) -> dict[str, Any]:

@@ -47,7 +47,6 @@ class RunnerStatus:
 
     @property
     def words(self) -> str:
-        """The state in a few words, with how far it is."""
         match self.state:
             case RunnerState.READING if self.prompt_tokens:
                 return f"{self.state} ({self.prompt_tokens} tokens so far)"
@@ -87,7 +86,6 @@ def runner_status(runners: NodeRunners, weights: str | None) -> RunnerStatus | N
 
 
 def slots_status(slots: Sequence[Slot], pid: int | None = None) -> RunnerStatus:
-    """Return what a server does that tells its slots."""
     busy = [slot for slot in slots if slot.busy]
     state = RunnerState.READING if busy else RunnerState.IDLE
     return RunnerStatus(

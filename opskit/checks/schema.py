@@ -13,7 +13,6 @@ _MATCHER = {"$ref": "#/$defs/matcher"}
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of a checklist."""
     check = adapter(CheckShape).json_schema()
     definitions: dict[str, Any] = {"matcher": _matcher(), **check.pop("$defs", {})}
     check["properties"] = {

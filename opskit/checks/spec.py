@@ -29,12 +29,9 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What the values of one check must be like."""
-
     matchers: Mapping[str, "Matcher"]
 
     def mismatches(self, values: Mapping[str, Any]) -> list[str]:
-        """Return a sentence for each value that does not match."""
         sentences = []
         for key, matcher in self.matchers.items():
             # A value that was not seen is not null.

@@ -65,7 +65,6 @@ CODES = {
 
 
 def state_of(fault: Fault) -> NodeState:
-    """The state that a fault shows."""
     return _STATES.get(fault.kind, NodeState.FAILING)
 
 

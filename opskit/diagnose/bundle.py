@@ -86,8 +86,6 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The archive that was written."""
-
     path: Path
     size_bytes: int
     members: tuple[Member, ...]

@@ -48,8 +48,6 @@ class EndpointServer:
 
 @dataclass(frozen=True, slots=True)
 class EndpointPage:
-    """One page of a server, as it answered."""
-
     server: EndpointServer
     path: str
     facts: EndpointFacts

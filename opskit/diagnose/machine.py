@@ -42,7 +42,6 @@ LOAD = "system load"
 
 
 def sources() -> list[SectionSource]:
-    """Return the sections of the area."""
     part = partial(SectionSource, "system")
     return [
         part("machine", "machine", host, _SHORT_S),
@@ -93,7 +92,6 @@ def system_name() -> str:
 
 
 async def load(survey: Survey) -> Section:
-    """Read memory, swap and processor."""
     memory, cpu = await asyncio.gather(observe_kind("memory", survey), observe_kind("cpu", survey))
     limits = survey.config.watch
     rows, findings = [], []

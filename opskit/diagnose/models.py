@@ -39,7 +39,6 @@ async def read_nodes(survey: Survey) -> list[NodeFacts]:
 
 
 async def inventory(survey: Survey, app: App) -> Section:
-    """Read what is installed and what is loaded."""
     nodes = await survey.get(read_nodes)
     models, report = installed(nodes, app.router.fits)
     resident, resident_report = loaded(nodes, datetime.now(UTC))

@@ -12,6 +12,7 @@ from opskit.config.schema import AgentConfig, Config, NodeConfig, StackConfig
 from opskit.diagnose.area import CheckedValues, Section, SectionSource, TableSection, observe_kind
 from opskit.diagnose.containers import networks
 from opskit.errors import OpskitError
+from opskit.facts.connection import connection_problem
 from opskit.facts.internet import InternetFacts, InternetTargets, read_default_route, read_internet
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
@@ -23,12 +24,6 @@ _DOCKER_S = 8.0
 _DOCKER_HOST = "host.docker.internal"
 #: The stack downloads its models from these.
 TARGETS = InternetTargets(by_name=("registry.ollama.ai:443", "huggingface.co:443"), limit_s=_REACH_S)
-_WORDS = {
-    "refused": "nothing listens there",
-    "timeout": "no answer in time (host down, or a firewall)",
-    "name": "its name does not resolve",
-    "unreachable": "there is no route to it",
-}
 
 
 def sources(targets: InternetTargets, *, with_docker: bool) -> list[SectionSource]:
@@ -159,7 +154,7 @@ def _port_finding(member: NodeConfig | AgentConfig, where: str, result: TcpResul
         target=member.name,
         status=Status.FAIL if wanted else Status.SKIP,
         state=result.problem,
-        detail=f"{where}: {_WORDS[result.problem]}",
+        detail=connection_problem(_dialled(member), result),
         code="COMM_002" if wanted else None,
         remedy=f"start {member.name}, or correct its address" if wanted else None,
         seconds=result.seconds,
@@ -196,7 +191,7 @@ def _where(url: str) -> str:
 
 
 def _cells(name: str, where: str, result: TcpResult) -> tuple[str, ...]:
-    problem = _WORDS[result.problem] if result.problem else ""
+    problem = connection_problem(f"tcp://{where}", result) if result.problem else ""
     return (name, where, "no" if result.problem else "yes", f"{result.seconds:.3f} s", problem)
 
 

@@ -52,11 +52,9 @@ class Redactor:
         self._words = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)") if words else None
 
     def knowing(self, secrets: Iterable[str]) -> "Redactor":
-        """Return a redactor that knows these secrets too."""
         return Redactor(self._secrets.union(secrets))
 
     def text(self, text: str) -> str:
-        """Return the text with every secret masked."""
         return self._settled(text, each_line=False)
 
     def lines(self, lines: Sequence[str]) -> list[str]:

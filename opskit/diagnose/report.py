@@ -47,7 +47,6 @@ class DiagnosticReport:
 
     @property
     def report(self) -> Report:
-        """The findings of all areas."""
         findings = [finding for area in self.areas for finding in area.judged]
         return Report("diagnose", [*self.trouble, *findings])
 

@@ -90,7 +90,6 @@ async def compose_files(survey: Survey, limit_s: float) -> Section:
 
 
 async def _validate(name: str, survey: Survey, limit_s: float) -> Finding | None:
-    """Return what is wrong with a project."""
     status, state, code = Status.INCONCLUSIVE, "unseen", None
     try:
         async with asyncio.timeout(limit_s):

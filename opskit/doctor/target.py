@@ -42,7 +42,6 @@ class ExaminationTarget:
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """The nodes and agents."""
         return (*self.config.nodes, *self.config.agents)
 
     @property

@@ -6,12 +6,12 @@ cost nothing and without a key.
 
 import asyncio
 import contextlib
-import ipaddress
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import PurePosixPath
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from opskit.config.origins import AGENTS, NODES
@@ -27,7 +27,7 @@ from opskit.system.network import endpoint
 
 #: How long each address may take to be tried.
 _TRY_S = 1.0
-#: So many shorter paths are tried at most.
+#: So many paths above that of the address are tried at most.
 _SHORTER_PATHS = 4
 #: What a server that speaks TLS does to a request without it.
 _NO_PLAIN_HTTP = (CallCause.RESET, CallCause.CLOSED, CallCause.PAYLOAD)
@@ -249,7 +249,8 @@ async def _of_plain_http(server: _Server) -> AddressProblem | None:
 
 
 async def _of_path(server: _Server) -> AddressProblem | None:
-    for path in _shorter(server.parts.path):
+    for parent in PurePosixPath(server.parts.path).parents[:_SHORTER_PATHS]:
+        path = str(parent).rstrip("/")
         address = _url(server.parts, path=path)
         if await server.answers(address):
             surplus = server.parts.path.removeprefix(path)
@@ -272,12 +273,11 @@ async def _of_redirect(server: _Server, location: str) -> AddressProblem:
 
 
 def _of_proxy(server: _Server, error: CallError) -> AddressProblem:
-    detail = f"HTTP {error.status}: {error.text}"
     remedy = (
         f"start the server behind {server.url}, or correct its address in the configuration of the proxy "
         "(nginx: `proxy_pass`); its error log names the address that it asks"
     )
-    return AddressProblem(detail, remedy)
+    return AddressProblem(f"HTTP {error.status}: {error.text}", remedy)
 
 
 def _of_login(server: _Server, error: CallError) -> AddressProblem | None:
@@ -383,22 +383,8 @@ async def _connection(url: str, context: ssl.SSLContext) -> AsyncIterator[asynci
             await writer.wait_closed()
 
 
-def _shorter(path: str) -> Iterator[str]:
-    """Yield the paths above a path, the longest first."""
-    for _ in range(_SHORTER_PATHS):
-        if not path:
-            return
-        path = path.rpartition("/")[0]
-        yield path
-
-
 def _url(
-    parts: SplitResult,
-    *,
-    scheme: str | None = None,
-    host: str | None = None,
-    port: int | None = None,
-    path: str | None = None,
+    parts: SplitResult, *, scheme: str = "", host: str = "", port: int | None = None, path: str | None = None
 ) -> str:
     """Return an address that differs in the given parts."""
     port = port or parts.port
@@ -411,6 +397,4 @@ def _authority(host: str, port: int) -> str:
 
 
 def _host(host: str) -> str:
-    with contextlib.suppress(ValueError):
-        return f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
-    return host
+    return f"[{host}]" if ":" in host else host

@@ -37,7 +37,6 @@ class AgentFacts:
 
     @property
     def fault(self) -> Fault | None:
-        """Why there is no status page; None where there is one."""
         return None if self.error is None else classify(self.error)
 
     @property

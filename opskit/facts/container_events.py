@@ -76,7 +76,6 @@ class ContainerEvents:
         return self.complete if self.since is None else at >= self.since
 
     def as_recorded(self) -> dict[str, Any]:
-        """Return what recovery remembers of them."""
         events = [event for event in self.events if event.action in _RECORDED][-_RECORDED_AT_MOST:]
         since = self.since or self.now
         return {
@@ -112,19 +111,14 @@ async def read_container_events(
         past = await docker.all_past_events(_EVER, now + timedelta(seconds=STOP_EVENT_DELAY_S))
     events = [event for event in past if event.at >= since]
     daemon_s = await docker.began_s()
-    daemon: datetime | None
-    if daemon_s is not None:
-        daemon = _moment(daemon_s + ahead_s)
-    else:
-        # A daemon makes its own bridge again each time that it starts.
-        daemon = docker_time((await docker.found("network", "bridge") or {}).get("Created"))
+    # A daemon makes its own bridge again each time that it starts.
+    bridge = await docker.found("network", "bridge") if daemon_s is None else None
+    daemon = docker_time((bridge or {}).get("Created")) if daemon_s is None else _moment(daemon_s + ahead_s)
     recorded = _recorded(history.recorded)
     reaches_s = _reaches_back_s(events, recorded, since, daemon)
     known = {(event.at_ns, event.id, event.action): event for event in (*recorded.events, *past)}
     known_in_order = [event for _, event in sorted(known.items())]
-    ended = [
-        container for container in containers if not container.running and container.finished is not None
-    ]
+    ended = [container for container in containers if not container.running and container.finished]
     root = Path(str(info.get("DockerRootDir") or "/var/lib/docker"))
     requests = await asyncio.to_thread(_stopped_by_request, root, [container.id for container in ended])
     were_ended = {container.id for container in ended if was_told_to_end(container, known_in_order)}
@@ -240,7 +234,6 @@ def _stopped_by_request(root: Path, identifiers: Iterable[str]) -> dict[str, boo
 
 
 def _ended_together(containers: Sequence[Container], daemon: datetime | None) -> frozenset[str]:
-    """Return the containers of which several ended at once before the daemon began."""
     ends = {container.id: container.finished for container in containers}
     return frozenset(
         identifier

@@ -53,7 +53,7 @@ async def read_containers(docker: Docker, names: Iterable[str]) -> list[Containe
             return await read_container(docker, name)
 
     containers = await asyncio.gather(*map(read, names))
-    return [one for one in containers if one is not None]
+    return [container for container in containers if container is not None]
 
 
 async def read_compose_containers(
@@ -62,7 +62,7 @@ async def read_compose_containers(
     """Read the containers of a Compose project or service, those of `compose run` too, stopped ones too."""
     labels = [f"{PROJECT}={project}"] if project else []
     labels += [f"{SERVICE}={service}"] if service else []
-    return await read_containers(docker, [one.id for one in await docker.containers(labels=labels)])
+    return await read_containers(docker, [listed.id for listed in await docker.containers(labels=labels)])
 
 
 async def survey_containers(
@@ -79,7 +79,7 @@ async def survey_containers(
     Raises OpskitError DOCKER_*.
     """
     peers = await _peers(docker, containers)
-    if all(one.running for one in containers):
+    if all(container.running for container in containers):
         now = docker_time((await docker.info()).get("SystemTime")) or datetime.now(UTC)
         return ContainerSurvey(containers=tuple(containers), peers=peers, now=now)
     events, networks = await asyncio.gather(
@@ -104,15 +104,16 @@ async def read_network_ids(docker: Docker) -> frozenset[str]:
 
 async def _peers(docker: Docker, containers: Sequence[Container]) -> dict[str, Container]:
     """Read the owners of shared networks, and for what ended with 0 the other containers of its project."""
-    peers = {one.id: one for one in containers}
-    owners = {one.shares_network_of for one in containers if one.shares_network_of} - peers.keys()
-    ended = [one for one in containers if one.status == "exited" and not one.exit_code]
-    projects = {one.project for one in ended if one.project}
-    found = await asyncio.gather(
+    peers = {peer.id: peer for peer in containers}
+    owners = {peer.shares_network_of for peer in containers if peer.shares_network_of} - peers.keys()
+    projects = {
+        peer.project for peer in containers if peer.status == "exited" and not peer.exit_code and peer.project
+    }
+    groups = await asyncio.gather(
         read_containers(docker, sorted(owners)),
         *(read_compose_containers(docker, project) for project in sorted(projects)),
     )
-    return {one.id: one for group in found for one in group} | peers
+    return {peer.id: peer for group in groups for peer in group} | peers
 
 
 def recovery_history(folder: Path, config: Config) -> RecoveryHistory:
@@ -121,8 +122,9 @@ def recovery_history(folder: Path, config: Config) -> RecoveryHistory:
         with (folder / RECOVERY_FILE).open("rb") as stream:
             content = json.loads(stream.read(_MAX_BYTES))
         repairs = {
-            str(name): (float(record["repairs"][-1]), _number(record.get("ended_at")))
+            str(name): (float(record["repairs"][-1]), None if ended_at is None else float(ended_at))
             for name, record in content["targets"].items()
+            for ended_at in (record.get("ended_at"),)
             if record.get("repairs")
         }
         return history_of(repairs, content["facts"], config)
@@ -144,7 +146,3 @@ def history_of(
             if member in repairs:
                 by_container.setdefault(name, []).append(repairs[member])
     return RecoveryHistory(by_container, facts.get(EVENTS_FACT))
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -77,7 +77,6 @@ class DockerDaemon:
 
     @property
     def problem(self) -> str:
-        """Why it does not answer."""
         return self.address.problem or ("" if self.error is None else self.error.message)
 
     @property

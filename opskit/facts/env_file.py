@@ -36,7 +36,6 @@ class EnvFileFacts:
 
     @property
     def problem(self) -> str:
-        """Why it cannot be read."""
         if self.error is None:
             return ""
         if isinstance(self.error, FileNotFoundError | NotADirectoryError):
@@ -52,9 +51,8 @@ class EnvFileFacts:
         return matching(self.placeholders, SECRET_NAMES)
 
 
-async def read_env_file(survey: Survey, path: Path) -> EnvFileFacts:
+async def read_env_file(_: Survey, path: Path) -> EnvFileFacts:
     """Read an environment file. Never raises for what it is."""
-    del survey
     return await asyncio.to_thread(_read, path)
 
 
@@ -78,6 +76,5 @@ def _read(path: Path) -> EnvFileFacts:
 
 
 def matching(names: Iterable[str], patterns: Iterable[str]) -> tuple[str, ...]:
-    """Return the names that match one of the patterns. Pure."""
     patterns = tuple(patterns)
     return tuple(name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))

@@ -58,9 +58,7 @@ async def read_default_route(survey: Survey) -> NetworkRoute | None:
     return await default_route(survey.environ)
 
 
-async def read_internet(survey: Survey, targets: InternetTargets) -> InternetFacts:
-    """Connect to all targets at once."""
-    del survey
+async def read_internet(_: Survey, targets: InternetTargets) -> InternetFacts:
     limit_s = targets.limit_s
     named = [asyncio.create_task(_attempt(target, limit_s, by_name=True)) for target in targets.by_name]
     tasks = [*named, *(asyncio.create_task(_attempt(target, limit_s)) for target in targets.by_address)]

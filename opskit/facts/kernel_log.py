@@ -36,9 +36,8 @@ class KernelKill:
     program: str
 
 
-async def read_kernel_kills(survey: Survey) -> tuple[KernelKill, ...]:
+async def read_kernel_kills(_: Survey) -> tuple[KernelKill, ...]:
     """Read the kernel's own ring of messages, else the journal, else syslog's file; whichever may be read."""
-    del survey
     since = time.time() - WINDOW_S
     try:
         lines = await asyncio.to_thread(lambda: list(_ring(_KMSG)))

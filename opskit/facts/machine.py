@@ -31,15 +31,12 @@ class DiskFacts:
     inodes_free_percent: float = 100.0
 
 
-async def read_memory(survey: Survey) -> MemoryGauge:
-    """Read how full the memory is."""
-    del survey
+async def read_memory(_: Survey) -> MemoryGauge:
     return await asyncio.to_thread(host.read_memory)
 
 
-async def read_disk(survey: Survey, use: str, path: Path) -> DiskFacts | None:
+async def read_disk(_: Survey, use: str, path: Path) -> DiskFacts | None:
     """Read the disk of a folder, or of the nearest folder above it; None where it cannot be looked at."""
-    del survey
     return await asyncio.to_thread(_disk, use, path)
 
 
@@ -63,13 +60,11 @@ async def read_state_folder(survey: Survey) -> str:
 
 
 async def read_program(survey: Survey, name: str) -> str | None:
-    """Return the path of a program that this shell finds."""
     return shutil.which(name, path=survey.environ.get("PATH"))
 
 
-async def read_addresses(survey: Survey, name: str) -> tuple[str, ...]:
+async def read_addresses(_: Survey, name: str) -> tuple[str, ...]:
     """Resolve a host name; empty where it does not resolve. The resolver has no deadline of its own."""
-    del survey
     try:
         entries = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError):
@@ -77,7 +72,6 @@ async def read_addresses(survey: Survey, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
-async def read_host_port(survey: Survey, port: int) -> TcpResult:
+async def read_host_port(_: Survey, port: int) -> TcpResult:
     """From inside a container, connect to a port of the machine that the container runs on."""
-    del survey
     return await connects(f"tcp://{_HOST_OF_DOCKER}:{port}", timeout_s=_HOST_PORT_S)

@@ -46,7 +46,6 @@ class ModelRequests:
 
 
 async def read_own_requests(survey: Survey) -> ModelRequests:
-    """Read opskit's own log."""
     return await asyncio.to_thread(_own, survey.state_folder / LOG_NAME, time.time() - WINDOW_S)
 
 

@@ -71,7 +71,6 @@ class NodeFacts:
 
     @property
     def seconds(self) -> float:
-        """How long the reading took."""
         connect_s = 0.0 if self.tcp is None else self.tcp.seconds
         return connect_s + self.http_s + max(self.models_s, self.resident_s)
 
@@ -90,11 +89,9 @@ class NodeFacts:
         )
 
     def model_called(self, name: str) -> ModelInfo | None:
-        """Return the model that has this name among its names."""
         return next((model for model in self.models or () if model.is_called(name)), None)
 
     def shown(self, name: str) -> str:
-        """Return the name of a model for people."""
         model = self.model_called(name)
         return name if model is None else model.shown
 

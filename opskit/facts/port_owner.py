@@ -46,7 +46,6 @@ class PortOwner:
 
     @property
     def words(self) -> str:
-        """Name it for people."""
         if self.container is not None:
             return f"container {self.container[:12] if len(self.container) == 64 else self.container}"
         if self.process is None:

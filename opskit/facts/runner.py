@@ -96,9 +96,8 @@ async def known_weights(survey: Survey, config: NodeConfig, model: str) -> str |
         return None
 
 
-async def read_orphaned_runners(survey: Survey) -> tuple[RunnerProcess, ...]:
+async def read_orphaned_runners(_: Survey) -> tuple[RunnerProcess, ...]:
     """Read the runners of this machine whose server has ended."""
-    del survey
     return (await asyncio.to_thread(read_runner_table, None)).orphans
 
 

@@ -194,8 +194,6 @@ def logged(source: str, lines: Iterable[LogEntry], *, since: float, until: float
 
 
 class _LogReader:
-    """Collects what the events of one log tell."""
-
     def __init__(self, source: str, since: float, until: float) -> None:
         self._source, self._since, self._until = source, since, until
         self._at: float | None = None

@@ -132,14 +132,11 @@ def project_of(labels: Mapping[str, str], files: Mapping[str, Iterable[Path]]) -
     folder = Path(labels.get(_FOLDER) or "/")
     own = {str(folder / part.strip()) for part in (labels.get(_FILES) or "").split(",") if part.strip()}
     for project, paths in files.items():
-        if own & {str(path) for path in paths} or (not own and _normalised(project) == name):
+        # Compose writes the name of a project so into its labels.
+        written = re.sub(r"[^-_a-z0-9]", "", project.lower())
+        if own & {str(path) for path in paths} or (not own and written == name):
             return project
     return None
-
-
-def _normalised(name: str) -> str:
-    """Write a project's name as Compose writes it into its labels."""
-    return re.sub(r"[^-_a-z0-9]", "", name.lower())
 
 
 def _has_addresses(member: Container, ports: Collection[int]) -> bool:

@@ -64,7 +64,6 @@ class Survey:
         use_abandonable_threads()
 
     async def aclose(self) -> None:
-        """Close every connection that was opened."""
         await self._stack.aclose()
 
     async def __aenter__(self) -> Self:
@@ -170,9 +169,7 @@ class _KeptFact:
         self.fact: Any = None
 
 
-async def read_sockets(survey: Survey) -> "SocketTable":
-    """Read all sockets that are listened on."""
-    del survey
+async def read_sockets(_: Survey) -> "SocketTable":
     from opskit.system.sockets import SocketTable
 
     return await asyncio.to_thread(SocketTable.read, time.monotonic())

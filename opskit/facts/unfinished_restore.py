@@ -73,7 +73,6 @@ class UnfinishedRestore:
         return self.has_begun and not self.is_running
 
     def covers(self, files: Iterable[Path]) -> bool:
-        """Return True when one of the files lies in the target."""
         return any(
             Path(os.path.realpath(file.parent), file.name).is_relative_to(self.target) for file in files
         )
@@ -139,7 +138,6 @@ def backup_is_running(config: Config) -> bool:
 
 
 async def read_unfinished_restores(survey: "Survey") -> tuple[UnfinishedRestore, ...]:
-    """Read the restores that have not ended."""
     import asyncio
 
     return tuple(await asyncio.to_thread(unfinished_restores, backup_folders(survey.config)))

@@ -37,7 +37,6 @@ class Threshold:
     _row: int = 0
 
     def take(self, value: float) -> Change | None:
-        """Take the next value; return what it changed."""
         if self.over:
             if value < self.limit - self.margin:
                 self.over, self._row = False, 0
@@ -69,7 +68,6 @@ class MachineLimits:
         self.over: dict[str, ThresholdEvent] = {}
 
     def take(self, gauges: Gauges) -> list[ThresholdEvent]:
-        """Take one reading; return what it changed."""
         values = [("memory", gauges.memory_percent, Threshold(self._config.memory_percent, MARGIN_PERCENT))]
         values += [
             (

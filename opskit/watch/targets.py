@@ -44,8 +44,6 @@ class Target(Protocol):
 
 
 class NodeTarget:
-    """A model node."""
-
     kind: Literal["node", "agent"] = "node"
 
     def __init__(self, node: NodeConfig, survey: Survey, *, required: bool) -> None:
@@ -193,7 +191,6 @@ class TargetWatch:
         return [poller for _, poller in self._polled]
 
     def loaded(self) -> list[LoadedModel]:
-        """Return the models that are known to be in memory."""
         return [row for poller in self.pollers if poller.answer is not None for row in poller.answer.loaded]
 
     def view(self, now: float) -> tuple[TargetView, ...]:

@@ -241,7 +241,6 @@ class Watch:
         return [*self._targets.pollers, *machine]
 
     async def _round(self, own: Reader | None) -> None:
-        """Ask everything once, and tell what changed."""
         self._number += 1
         is_first = self._number == 1
         self._logs.next_round()

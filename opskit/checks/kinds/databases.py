@@ -96,8 +96,6 @@ class DatabaseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSession:
-    """An open connection."""
-
     connection: Any
     postgres: bool
 
@@ -205,7 +203,6 @@ def driver() -> Any:
 
 
 def without_password(url: str) -> str:
-    """Return the address of a database for a report."""
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         return parts.path or url

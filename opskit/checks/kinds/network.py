@@ -5,9 +5,9 @@ import ipaddress
 import socket
 from typing import Literal
 
-from opskit.checks.probe_stages import connection_problem
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Port, Text, parameters
+from opskit.facts.connection import connection_problem
 from opskit.facts.port_owner import PortFacts, read_port
 from opskit.system.network import connects
 
@@ -22,13 +22,14 @@ class TcpParams:
 
 
 async def _tcp(params: TcpParams, context: CheckContext) -> Observation:
-    host, limit_s = f"[{params.host}]" if ":" in params.host else params.host, context.timeout_s * OWN_SHARE
-    result = await connects(f"tcp://{host}:{params.port}", timeout_s=limit_s)
-    where = f"{params.host}:{params.port}"
+    url = (
+        f"tcp://[{params.host}]:{params.port}" if ":" in params.host else f"tcp://{params.host}:{params.port}"
+    )
+    result = await connects(url, timeout_s=context.timeout_s * OWN_SHARE)
     values = {"open": result.problem is None, "error": result.problem, "seconds": result.seconds}
     if result.problem is None:
-        return Observation(values, f"{where} accepts connections", state="ok")
-    problem = connection_problem(result, params.host, params.port, round(result.seconds, 1))
+        return Observation(values, f"{params.host}:{params.port} accepts connections", state="ok")
+    problem = connection_problem(url, result)
     # Only a refusal tells that nothing listens; a firewall, or a full queue, leaves a port unknown.
     settled = ("open",) if result.problem == "refused" else ()
     return Observation(values, problem=problem, state=result.problem, code="COMM_002", settled=settled)

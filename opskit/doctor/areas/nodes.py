@@ -133,7 +133,6 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
 
 
 def claims_of(name: str) -> frozenset[str]:
-    """Return the name of the check of a node."""
     return frozenset({f"node {name}"})
 
 

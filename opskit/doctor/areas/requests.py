@@ -41,7 +41,6 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
 
 
 async def _of_files(target: ExaminationTarget, context: CheckContext) -> Observation:
-    """What opskit, the servers and the kernel logged."""
     survey = context.survey
     own, kills, logs = await asyncio.gather(
         survey.get(read_own_requests),
@@ -60,7 +59,6 @@ async def _of_files(target: ExaminationTarget, context: CheckContext) -> Observa
 
 
 async def _of_containers(_: None, context: CheckContext) -> Observation:
-    """What the containers of the stack wrote of their requests."""
     survey = context.survey
     stack = await survey.get(read_stack_containers)
     names = [container.name for container in stack.survey.containers if container.status in _LOGGING]
@@ -218,7 +216,6 @@ def _idle_mlx(evidence: Evidence) -> Iterator[Cause]:
 def _why_idle(
     probe: NodeProbe, to_mlx: Sequence[ModelCall], evidence: Evidence
 ) -> tuple[str, tuple[str, ...], str] | None:
-    """Why MLX gets no work, what shows it, and what to type."""
     if probe.state in GONE:
         hint = probe.facts.likely_kind.start_hint(probe.config.url)
         return "it is not running", (), f"start it: {hint}"
