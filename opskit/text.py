@@ -132,6 +132,11 @@ def last_lines(text: str, limit: int = 400) -> str:
     return " ".join(kept)
 
 
+def shortened(text: str, limit: int) -> str:
+    """Return the beginning of a text, with `…` where more follows."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
 def listing(items: Collection[str], limit: int = 4, *, separator: str = ", ") -> str:
     """Join the first items and count the others: `a, b, c, d and 2 more`."""
     hidden = len(items) - limit

@@ -10,6 +10,7 @@ from opskit.checks.attempt import Failure
 from opskit.checks.spec import Check, Expectation, NotHere, Observation, Unjudged
 from opskit.errors import OpskitError
 from opskit.result import Finding, Status
+from opskit.text import shortened
 
 #: The state of a check that was cut off.
 LATE = "timeout"
@@ -150,7 +151,7 @@ def _finding(
 
 def _short(value: Any, depth: int = 3) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= _SHOWN_CHARS else value[: _SHOWN_CHARS - 1] + "…"
+        return shortened(value, _SHOWN_CHARS)
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, Mapping | list | tuple) and depth == 0:

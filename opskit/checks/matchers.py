@@ -15,6 +15,7 @@ from typing import Any
 from opskit.checks.jsonpath import MISSING, JsonPath
 from opskit.checks.versions import compile_range, version
 from opskit.config.document import FromEnvironment, scalar
+from opskit.text import shortened
 
 _SHOWN_CHARS = 80
 _ORDERS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
@@ -48,7 +49,7 @@ def shown(value: Any) -> str:
     text = repr(str(value)) if isinstance(value, str) else str(value)
     if value is None or isinstance(value, bool):
         text = {None: "null", True: "true", False: "false"}[value]
-    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
+    return shortened(text, _SHOWN_CHARS)
 
 
 def same(value: Any, wanted: Any) -> bool:

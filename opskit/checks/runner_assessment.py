@@ -5,7 +5,7 @@ tell is left to the token: a runner that is idle may stand beside a scheduler th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -59,15 +59,7 @@ class RunnerStatus:
         return self.state.value
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "state": self.state.value,
-            "pid": self.pid,
-            "busy": self.busy,
-            "slots": self.slots,
-            "prompt_tokens": self.prompt_tokens,
-            "tokens": self.tokens,
-            "progress": self.progress,
-        }
+        return {**asdict(self), "state": self.state.value}
 
 
 def runner_status(runners: NodeRunners, weights: str | None) -> RunnerStatus | None:

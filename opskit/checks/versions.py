@@ -39,8 +39,10 @@ def version(text: str) -> Version | None:
     match = _VERSION.fullmatch(text.strip())
     if match is None:
         return None
-    pre = tuple(_identifier(part) for part in match[4].split(".")) if match[4] else _RELEASE
-    return int(match[1]), int(match[2] or 0), int(match[3] or 0), pre
+    # Numbers come before words.
+    parts = (match[4] or "").split(".")
+    pre = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
+    return int(match[1]), int(match[2] or 0), int(match[3] or 0), pre if match[4] else _RELEASE
 
 
 def compile_range(text: str) -> Range:
@@ -73,8 +75,3 @@ def _add(match: re.Match[str], terms: list[tuple[str, Version]]) -> str:
     else:
         terms.append((match[1] or "=", bound))
     return ""
-
-
-def _identifier(part: str) -> tuple[int, int, str]:
-    """Numbers come before words."""
-    return (0, int(part), "") if part.isdigit() else (1, 0, part)

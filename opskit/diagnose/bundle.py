@@ -189,7 +189,8 @@ async def _members(report: DiagnosticReport, survey: Survey, origins: Mapping[st
     members = [
         Member("README.txt", readme.encode()),
         _document("diagnosis.json", report.as_json()),
-        *_areas(report),
+        *(_document(f"areas/{area.name}.json", area.as_json()) for area in report.areas),
+        *(Member(f"areas/{area.name}.txt", _encoded(area.plain())) for area in report.areas),
         *_configuration(survey, origins, redactor),
         _environment(survey.environ, redactor),
         *await asyncio.to_thread(lambda: list(_own_logs(Path(survey.config.state_dir), redactor))),
@@ -199,12 +200,6 @@ async def _members(report: DiagnosticReport, survey: Survey, origins: Mapping[st
     if problem is not None:
         members.append(Member("containers/problem.txt", redactor.text(problem).encode()))
     return members
-
-
-def _areas(report: DiagnosticReport) -> Iterator[Member]:
-    for area in report.areas:
-        yield _document(f"areas/{area.name}.json", area.as_json())
-        yield Member(f"areas/{area.name}.txt", _encoded(area.plain()))
 
 
 def _configuration(survey: Survey, origins: Mapping[str, Origin], redactor: Redactor) -> Iterator[Member]:

@@ -1,7 +1,6 @@
 """The containers area: what runs, how it is, what it uses and says, and what it stands on (SPEC C3, C12)."""
 
 import asyncio
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from operator import itemgetter
@@ -9,7 +8,6 @@ from typing import Any
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
 from opskit.checks.kinds.docker import network_values
-from opskit.config.schema import StackConfig
 from opskit.diagnose.area import Section, SectionSource, TableSection
 from opskit.diagnose.container import (
     COLUMNS,
@@ -26,12 +24,12 @@ from opskit.diagnose.stack_files import docker_is_used
 from opskit.errors import OpskitError
 from opskit.facts.container import Container
 from opskit.facts.container_log import read_container_log
-from opskit.facts.stack_containers import StackContainers, read_stack_containers
+from opskit.facts.stack_containers import StackContainers, missing_containers, read_stack_containers
 from opskit.facts.survey import Survey
 from opskit.logs.record import LogEntry
 from opskit.result import Finding, Status
 from opskit.system.docker import Docker
-from opskit.system.docker_records import PROJECT, ListedContainer
+from opskit.system.docker_records import PROJECT
 from opskit.text import size
 
 #: How many containers are sampled at once: each costs the daemon a second of two threads.
@@ -78,14 +76,6 @@ async def docker(survey: Survey) -> Section:
     return Section(None, (TableSection("docker", lines=(text,)),), (finding,))
 
 
-def missing(listed: Sequence[ListedContainer], stack: StackConfig) -> list[str]:
-    """Return the containers that the configuration names and that do not exist. Its defaults name nobody."""
-    usual = StackConfig().containers
-    groups = [group for member, group in stack.containers.items() if usual.get(member) != group]
-    names = {container.name for container in listed}
-    return [name for group in groups for name in group if name not in names]
-
-
 async def containers(survey: Survey, lines: int) -> Section:
     """Read each container with its state, its use and its last lines."""
     stack = await survey.get(read_stack_containers)
@@ -100,7 +90,7 @@ async def containers(survey: Survey, lines: int) -> Section:
     )
     data = list(map(described, samples))
     findings = [judged(sample, config.watch.memory_percent) for sample in samples]
-    for name in missing(stack.listed, config.stack):
+    for name in missing_containers(stack.listed, config.stack):
         text, remedy = "there is no such container", "`docker compose up -d` creates those of the stack"
         findings.append(Finding("container", name, Status.FAIL, "missing", text, "DOCKER_002", remedy))
     count, total = len(members), len(stack.listed)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from opskit.checks.agent_probe import probe_agent
-from opskit.checks.container_assessment import ContainerAssessment, ContainerRules, assessed
+from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
 from opskit.checks.node_probe import probe_node
 from opskit.checks.probe_record import AgentProbe, NodeProbe
 from opskit.config.origins import Origin
@@ -16,7 +16,6 @@ from opskit.doctor.target import ExaminationTarget, Member
 from opskit.facts.agent import read_agent_paths
 from opskit.facts.clock import ClockReading, read_clock
 from opskit.facts.compose_project import ComposeFacts, read_compose_project
-from opskit.facts.container import Container
 from opskit.facts.docker_daemon import (
     DockerDaemon,
     has_docker_network,
@@ -51,14 +50,12 @@ from opskit.system.network import endpoint
 
 
 @dataclass(frozen=True, slots=True)
-class ExaminedContainer:
+class ExaminedContainer(AssessedContainer):
     """One container, assessed. `project` is its Compose project by the name of the configuration.
 
     `of_stack`: a name or a label puts it there, not just its variables.
     """
 
-    container: Container
-    assessment: ContainerAssessment
     project: str | None = None
     of_stack: bool = True
 

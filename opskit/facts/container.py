@@ -100,7 +100,7 @@ class Container:
     config_hash: str | None = None
     compose_version: str | None = None
     folder: str | None = None
-    config_files: tuple[str, ...] = ()
+    compose_files: tuple[Path, ...] = ()
     env_file: str | None = None
     depends_on: Mapping[str, str] = field(default_factory=dict)
     action: str = "restart"
@@ -124,11 +124,6 @@ class Container:
     @property
     def is_stopped(self) -> bool:
         return self.status in ("exited", "created")
-
-    @property
-    def compose_files(self) -> tuple[Path, ...]:
-        """Return the Compose files that it was made of, as its labels name them."""
-        return tuple(Path(self.folder or "/", file) for file in self.config_files)
 
     @property
     def has_health_check(self) -> bool:
@@ -195,7 +190,7 @@ def container(item: Mapping[str, Any]) -> Container:
         config_hash=labels.get(_CONFIG_HASH),
         compose_version=labels.get(_COMPOSE_VERSION),
         folder=labels.get(_FOLDER),
-        config_files=tuple(part.strip() for part in (labels.get(_FILES) or "").split(",") if part.strip()),
+        compose_files=compose_files_of(labels),
         env_file=labels.get(_ENV_FILE) or None,
         depends_on=_depends_on(labels.get(_DEPENDS_ON) or ""),
         action=action_of(labels),
@@ -227,6 +222,12 @@ def _signal(word: str) -> int:
         return int(word)
     name = f"SIG{word.upper().removeprefix('SIG')}"
     return signal.Signals[name] if name in signal.Signals.__members__ else signal.SIGTERM
+
+
+def compose_files_of(labels: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return the Compose files that a container was made of, as its labels name them."""
+    folder, files = labels.get(_FOLDER) or "/", (labels.get(_FILES) or "").split(",")
+    return tuple(Path(folder, file.strip()) for file in files if file.strip())
 
 
 def docker_time(text: Any) -> datetime | None:

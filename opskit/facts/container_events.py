@@ -103,7 +103,9 @@ async def read_container_events(
     info = await docker.info()
     took_s = time.monotonic() - began
     now = docker_time(info.get("SystemTime")) or datetime.now(UTC)
-    ahead_s = _ahead_s(now.timestamp() - clock_s, took_s)
+    # An answer that took so long does not tell whether a smaller difference is one.
+    seen_s = now.timestamp() - clock_s
+    ahead_s = 0.0 if -0.05 <= seen_s <= took_s + 0.05 else seen_s - took_s / 2
     since = now - timedelta(seconds=back_s)
     past = await docker.all_past_events(_EVER, now)
     if any(may_be_stopping(container, past, now) for container in containers):
@@ -242,11 +244,6 @@ def _ended_together(containers: Sequence[Container], daemon: datetime | None) ->
         for other, at in ends.items()
         if other != identifier and at is not None and abs((at - end).total_seconds()) < _TOGETHER_S
     )
-
-
-def _ahead_s(seen_s: float, took_s: float) -> float:
-    """Return by how much the daemon's clock is ahead, by an answer that took so long; 0 where it may be."""
-    return 0.0 if -0.05 <= seen_s <= took_s + 0.05 else seen_s - took_s / 2
 
 
 def _moment(at: float) -> datetime:

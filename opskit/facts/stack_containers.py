@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from opskit.config.schema import StackConfig
 from opskit.errors import OpskitError
 from opskit.facts.compose_project import read_compose_project, stack_files
-from opskit.facts.container import Container, container
+from opskit.facts.container import Container, compose_files_of, container
 from opskit.facts.container_survey import ContainerSurvey, survey_containers
 from opskit.facts.environment import addresses_in
 from opskit.facts.survey import Survey
 from opskit.system.docker_records import PROJECT, ListedContainer
 from opskit.system.network import endpoint
 
-_FILES = "com.docker.compose.project.config_files"
-_FOLDER = "com.docker.compose.project.working_dir"
 #: Containers that nothing puts in the stack are looked into for their addresses, but not by hundreds.
 _MAX_STRANGERS = 100
 _NAMES_S = 2.0
@@ -89,6 +88,14 @@ async def read_stack_containers(survey: Survey) -> StackContainers:
     )
 
 
+def missing_containers(listed: Sequence[ListedContainer], stack: StackConfig) -> list[str]:
+    """Return the containers that a person named and that do not exist; the defaults name nobody. Pure."""
+    usual = StackConfig().containers
+    groups = [group for member, group in stack.containers.items() if usual.get(member) != group]
+    names = {container.name for container in listed}
+    return [name for group in groups for name in group if name not in names]
+
+
 def _is_wanted(member: Container, projects: Mapping[str, str], wishes: Mapping[str, Collection[str]]) -> bool:
     """Tell whether the files of its project, where these were read, want a container of its service."""
     wished = wishes.get(projects.get(member.id, ""))
@@ -129,12 +136,11 @@ def project_of(labels: Mapping[str, str], files: Mapping[str, Iterable[Path]]) -
     name = labels.get(PROJECT)
     if name is None:
         return None
-    folder = Path(labels.get(_FOLDER) or "/")
-    own = {str(folder / part.strip()) for part in (labels.get(_FILES) or "").split(",") if part.strip()}
+    own = set(compose_files_of(labels))
     for project, paths in files.items():
         # Compose writes the name of a project so into its labels.
         written = re.sub(r"[^-_a-z0-9]", "", project.lower())
-        if own & {str(path) for path in paths} or (not own and written == name):
+        if own.intersection(paths) or (not own and written == name):
             return project
     return None
 

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,13 +53,9 @@ class WatchedContainer:
         return self.condition is ContainerCondition.SICK
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "state": self.state,
-            "condition": self.condition.value,
-            "detail": self.detail,
-            "restarts": self.restarts,
-        }
+        document = {**asdict(self), "condition": self.condition.value}
+        del document["at"]
+        return document
 
 
 def after(container: Container, event: DockerEvent) -> Container:
@@ -282,11 +278,8 @@ class ContainerWatch:
 
     def _bound(self) -> None:
         while len(self._known) > MAX_KNOWN:
-            well = next(
-                (name for name, container in self._known.items() if container.is_well),
-                next(iter(self._known)),
-            )
-            del self._known[well], self._records[well]
+            name = min(self._known, key=lambda name: not self._known[name].is_well)
+            del self._known[name], self._records[name]
 
     def _tell(self, before: WatchedContainer | None, now: WatchedContainer | None, at: float) -> None:
         container = now or before

@@ -56,7 +56,9 @@ class ModelParams(NodeParams):
 def _node(params: NodeParams, context: CheckContext) -> NodeConfig:
     """Raises Unjudged for a node that the configuration does not have."""
     if params.url is not None:
-        return NodeConfig(_file_name(params.url), params.url.rstrip("/"), params.source)
+        # Its name is that of the lock which keeps two probes from asking one server at once.
+        name = "".join(char if char.isalnum() else "-" for char in params.url.partition("://")[2])[:80]
+        return NodeConfig(name, params.url.rstrip("/"), params.source)
     try:
         return context.survey.config.node(params.node or "")
     except KeyError as exc:
@@ -65,11 +67,6 @@ def _node(params: NodeParams, context: CheckContext) -> NodeConfig:
             f"the configuration has no node {params.node!r} (known: {known})",
             remedy="`opskit config show` lists the nodes",
         ) from exc
-
-
-def _file_name(url: str) -> str:
-    """A name for the lock that keeps two probes from asking one server at once."""
-    return "".join(char if char.isalnum() else "-" for char in url.partition("://")[2])[:80]
 
 
 async def _ladder(params: NodeParams, context: CheckContext) -> Observation:
@@ -154,12 +151,7 @@ async def _not_resident(params: ModelParams, config: NodeConfig, context: CheckC
     model = facts.model_called(params.model)
     if model is not None and any(loaded.name == model.name for loaded in facts.resident):
         return None
-    values: dict[str, Any] = {
-        "token": False,
-        "resident": False,
-        "answered": False,
-        "models": listed,
-    }
+    values = {"token": False, "resident": False, "answered": False, "models": listed}
     if model is None:
         remedy = facts.likely_kind.pull_hint(params.model) or None
         detail = f"{config.name} does not hold {params.model}"

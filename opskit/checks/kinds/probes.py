@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
+from opskit.checks.container_assessment import ContainerRules, assessed
 from opskit.checks.kinds.containers import CONTAINER_YIELDS, DOCKER, observed_container, worst_of
 from opskit.checks.kinds.machine import NoParams
 from opskit.checks.spec import CheckContext, Kind, NotHere, Observation, Unjudged
 from opskit.config.fields import Text, parameters
-from opskit.config.schema import Config, StackConfig
+from opskit.config.schema import StackConfig
 from opskit.facts.docker_daemon import read_docker_daemon
-from opskit.facts.stack_containers import StackContainers, read_stack_containers
+from opskit.facts.stack_containers import missing_containers, read_stack_containers
 from opskit.result import Finding
 from opskit.text import listing
 
@@ -65,12 +65,14 @@ def _unknown(what: str, name: str, known: Sequence[str]) -> Unjudged:
 async def _stack(_: NoParams, context: CheckContext) -> Observation:
     config, survey = context.survey.config, context.survey
     daemon = await survey.get(read_docker_daemon, not_before=context.not_before)
-    if not daemon.answers and not _is_wanted(config):
+    is_wanted = bool(config.stack.compose) or config.stack.containers != StackConfig().containers
+    if not daemon.answers and not is_wanted:
         raise NotHere(f"{daemon.problem}; nothing that is configured needs it")
     stack = await survey.get(read_stack_containers, not_before=context.not_before)
     judged = assessed(stack.survey, ContainerRules.of(config.recovery))
     own = [container for container in judged if container.container.id in stack.named]
-    missing = _missing(config.stack, stack, own)
+    missing = missing_containers(stack.listed, config.stack)
+    missing += [f"project {name}" for name in config.stack.compose if name not in stack.projects.values()]
     if missing:
         values = {"exists": False, "state": "missing", "condition": "missing", "count": len(own)}
         remedy = "`opskit doctor` tells what is missing, `opskit recover` starts the stack"
@@ -79,22 +81,6 @@ async def _stack(_: NoParams, context: CheckContext) -> Observation:
     if not own:
         raise NotHere("no container of the stack is there, and none is configured")
     return observed_container(worst_of(own), len(own))
-
-
-def _is_wanted(config: Config) -> bool:
-    usual = StackConfig()
-    return bool(config.stack.compose) or config.stack.containers != usual.containers
-
-
-def _missing(stack: StackConfig, read: StackContainers, own: Sequence[AssessedContainer]) -> list[str]:
-    """Return the containers that a person named, and the Compose projects, of which there is nothing."""
-    names = {container.container.name for container in own}
-    usual = StackConfig().containers
-    wanted = [
-        name for member, listed in stack.containers.items() if usual.get(member) != listed for name in listed
-    ]
-    empty = [f"project {name}" for name in stack.compose if name not in read.projects.values()]
-    return [name for name in wanted if name not in names] + empty
 
 
 KINDS = (

@@ -5,7 +5,6 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
@@ -14,7 +13,7 @@ from opskit.checks.command_line import words
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import AnyText, Bytes, Text, parameters
 from opskit.system.program import NotStarted, run
-from opskit.text import listing
+from opskit.text import listing, shortened
 
 if TYPE_CHECKING:
     from opskit.system.process import Process
@@ -52,7 +51,8 @@ async def _process(params: ProcessParams, context: CheckContext) -> Observation:
     values: dict[str, Any] = {"running": False, "count": 0, "pids": []}
     if params.pid_file is not None:
         try:
-            pid = _pid(context.path(params.pid_file))
+            content = context.path(params.pid_file).read_text(encoding="ascii", errors="replace")
+            pid = int(content[:32])
         except FileNotFoundError:
             return Observation(values, f"{params.pid_file} is not there", state="stopped")
         except (OSError, ValueError) as exc:
@@ -78,11 +78,6 @@ async def _process(params: ProcessParams, context: CheckContext) -> Observation:
         return Observation(values, f"no process {_described(params)}", state="stopped")
     shown = listing([f"process {process.pid} ({process.name})" for process in processes], 1)
     return Observation(values, f"{shown} runs", state="running")
-
-
-def _pid(path: Path) -> int:
-    """Raises OSError for a file that cannot be read and ValueError for one that holds no number."""
-    return int(path.read_text(encoding="ascii", errors="replace")[:32])
 
 
 def _matching(params: ProcessParams, pid: int | None) -> "tuple[list[Process], int]":
@@ -112,13 +107,9 @@ def _described(params: ProcessParams) -> str:
     return " ".join(part for part in parts if part) or f"of {params.pid_file}"
 
 
-def _cut(value: object) -> object:
-    return words(value) if isinstance(value, str) else value
-
-
 CommandLine = Annotated[
     tuple[AnyText, ...],
-    BeforeValidator(_cut),
+    BeforeValidator(lambda value: words(value) if isinstance(value, str) else value),
     WithJsonSchema(
         {
             "anyOf": [
@@ -169,11 +160,6 @@ async def _command(params: CommandParams, context: CheckContext) -> Observation:
     return Observation(values, f"{ended} in {took:.3f} s{said}", state="ok" if done.exit == 0 else "failed")
 
 
-def _shown(run: tuple[str, ...]) -> str:
-    text = shlex.join(run)
-    return text if len(text) <= 80 else text[:79] + "…"
-
-
 KINDS = (
     Kind(
         "process",
@@ -208,7 +194,7 @@ KINDS = (
         },
         {"exit": 0},
         _command,
-        lambda p: _shown(p.run),
+        lambda p: shortened(shlex.join(p.run), 80),
         30.0,
     ),
 )

@@ -21,7 +21,7 @@ from opskit.facts.agent import read_agent_paths
 from opskit.facts.machine import read_program
 from opskit.facts.model_memory import read_cache_sizes, read_prompt
 from opskit.facts.node import ReadingStep
-from opskit.llm.faults import Fault, FaultKind
+from opskit.llm.faults import FaultKind
 from opskit.providers.kinds import expected_kind
 from opskit.result import Status
 from opskit.system.host import is_loopback
@@ -151,7 +151,11 @@ def _of_node(probe: NodeProbe, evidence: Evidence) -> Iterator[Cause]:
     if facts.address_problem is not None and facts.error is not None:
         yield _wrong_address(probe, facts.address_problem, evidence)
         return
-    if fault is not None and probe.state is NodeState.FAILING and _is_stranger(fault):
+    # A server that is ours and ill answers 5xx; a stranger answers 404 to everything we know.
+    is_stranger = fault is not None and (
+        fault.kind in _STRANGER or (fault.kind is FaultKind.SERVER_ERROR and fault.status == 404)
+    )
+    if fault is not None and probe.state is NodeState.FAILING and is_stranger:
         words = f"it answers, but not as a model server: {fault.detail}"
         yield _port_taken(config, expected.phrase, words, evidence)
         return
@@ -176,16 +180,12 @@ def _misplaced(evidence: Evidence) -> Iterator[Cause]:
             continue
         names = [probe.config.name for probe, _ in pairs]
         kinds = [expected_kind(probe.config.source) for probe, _ in pairs]
-        title = (
-            f"the addresses of {listing(names, separator=' and ')} are swapped"
-            if len(pairs) > 1
-            else pairs[0][1].detail
-        )
+        title = f"the addresses of {listing(names, separator=' and ')} are swapped"
         is_deaf = any(kind.own_protocol for kind in kinds)
         yield Cause(
             id="wrong-server",
             target=names[0],
-            title=title,
+            title=title if len(pairs) > 1 else pairs[0][1].detail,
             evidence=(
                 *(problem.detail for _, problem in pairs if len(pairs) > 1),
                 *(f"{kind.label}'s own clients get nothing there" for kind in kinds if kind.own_protocol),
@@ -206,11 +206,6 @@ def _wrong_address(probe: NodeProbe | AgentProbe, problem: AddressProblem, evide
     return replace(
         _base(probe, evidence), id="address-wrong", title=problem.detail, evidence=(words,), code="COMM_002"
     )
-
-
-def _is_stranger(fault: Fault) -> bool:
-    # A server that is ours and ill answers 5xx; a stranger answers 404 to everything we know.
-    return fault.kind in _STRANGER or (fault.kind is FaultKind.SERVER_ERROR and fault.status == 404)
 
 
 def _of_agent(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:

@@ -12,7 +12,7 @@ from opskit.doctor.areas.failures import judge_failures, noted
 from opskit.doctor.areas.models import silencing
 from opskit.doctor.areas.nodes import GONE
 from opskit.doctor.cause import Cause, key_of
-from opskit.doctor.evidence import Evidence, ExaminedContainer
+from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.kernel_log import read_kernel_kills
 from opskit.facts.model_requests import CutPrompt, read_container_requests, read_own_requests
@@ -225,29 +225,21 @@ def _why_idle(
         remedy = "`opskit probe --use-mlx` tests it; its circuit closes by itself once it answers"
         return "every request to it failed", (sign,), remedy
     if not evidence.config.router.use_mlx_fallback:
-        return (
-            "USE_MLX_FALLBACK is false",
-            (),
-            "set USE_MLX_FALLBACK=true (or `router.use_mlx_fallback: true`)",
-        )
-    workers = [container for container in evidence.containers if _asks_ollama(container)]
-    forbidden = next((container.name for container in workers if _forbids_mlx(container)), None)
+        remedy = "set USE_MLX_FALLBACK=true (or `router.use_mlx_fallback: true`)"
+        return "USE_MLX_FALLBACK is false", (), remedy
+    variables = {"OLLAMA_API_URL", "OLLAMA_BASE_URL"}
+    environments = ((container.name, container.environment) for container in evidence.containers)
+    workers = [(name, known) for name, known in environments if variables & known.names]
+    settings = ((name, environment.settings.get("USE_MLX_FALLBACK", "")) for name, environment in workers)
+    forbidden = next((name for name, text in settings if text.lower() in ("false", "0", "no")), None)
     if forbidden is not None:
         remedy = f"set USE_MLX_FALLBACK=true for {forbidden}, then `docker compose up -d`"
         sign = f"container {forbidden} has USE_MLX_FALLBACK=false"
         return f"{forbidden} may not use it", (sign,), remedy
-    unaware = [worker.name for worker in workers if "MLX_API_URL" not in worker.environment.names]
+    unaware = [name for name, environment in workers if "MLX_API_URL" not in environment.names]
     if unaware:
         names = listing(unaware)
         sign = f"{names}: OLLAMA_* is set, MLX_API_URL is not"
         url = "MLX_API_URL=http://host.docker.internal:11435"
         return f"{names} does not know of it", (sign,), f"set {url} for {names}, then `docker compose up -d`"
     return None
-
-
-def _asks_ollama(container: ExaminedContainer) -> bool:
-    return not container.environment.names.isdisjoint(("OLLAMA_API_URL", "OLLAMA_BASE_URL"))
-
-
-def _forbids_mlx(container: ExaminedContainer) -> bool:
-    return container.environment.settings.get("USE_MLX_FALLBACK", "").lower() in ("false", "0", "no")

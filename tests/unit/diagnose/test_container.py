@@ -19,8 +19,8 @@ from opskit.diagnose.container import (
     readable,
     use_of,
 )
-from opskit.diagnose.containers import missing
 from opskit.facts.container import container
+from opskit.facts.stack_containers import missing_containers
 from opskit.system.docker_records import ListedContainer
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -126,7 +126,7 @@ def test_a_line_is_always_printable(raw: bytes):
 
 def test_only_a_person_can_miss_a_container():
     """The names that opskit itself supposes are no promise."""
-    assert missing([], StackConfig()) == []
-    assert missing(
+    assert missing_containers([], StackConfig()) == []
+    assert missing_containers(
         [ListedContainer("a", "a", "x", "running")], StackConfig(containers={"v": ("a", "b")})
     ) == ["b"]
