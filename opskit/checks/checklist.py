@@ -50,7 +50,7 @@ class ChecklistError(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class Checklist:
-    """The checks of one command, those of included files first, in the order in which they are written."""
+    """The checks of one command in the order in which they are written, included files first."""
 
     titles: tuple[str, ...]
     checks: tuple[Check, ...]
@@ -259,7 +259,7 @@ class _Loading:
             file.report(("checks", index, "requires"), f"checks that wait for one another: {way}")
 
     def _variables(self, file: _ChecklistFile, given: Names) -> dict[str, str]:
-        """Return the variables of one file, each of which may use those above it.
+        """Return the variables of one file, each of which may use the variables above it.
 
         `given` wins over what the file says: `--var`, or the file that includes this one.
         """

@@ -207,7 +207,7 @@ def assess_container(
 
     `peers` are, by id, the other containers of its project and the owner of its network. `events` None means
     that Docker's past was not asked, so that nobody is known to have stopped it. `networks` are the ids of
-    those that there are, None where they were not asked for.
+    existing networks, None where they were not asked for.
     """
     age_s = None if container.started is None else max(0.0, (now - container.started).total_seconds())
     were_ended = frozenset() if events is None else events.were_ended

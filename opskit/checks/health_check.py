@@ -1,7 +1,7 @@
 """Whether the health check of a container can run at all: one that cannot says nothing of the service. Pure.
 
 Docker counts a check whose program is missing in the image as failed. Its exit code is -1 where Docker could
-not start it (as after a timeout, which is told by its text), 126 or 127 where a shell could not; a command
+not start it (as after a timeout, which its text names), 126 or 127 where a shell could not; a command
 line such as `curl ... || exit 1` hides that, and then only the words of the shell tell.
 """
 
@@ -193,7 +193,7 @@ def _script(test: Sequence[str]) -> str | None:
 
 
 def _alternatives(script: str) -> Iterator[list[str]]:
-    """Yield the words of each command that judges by itself, not those that look at another one's result."""
+    """Yield the words of each command that judges by itself, not by the result of another command."""
     assigned = {*_ASSIGNED.findall(script), "?"}
     for statement in _SPLIT_STATEMENTS.split(script):
         commands = [words for part in _SPLIT_COMMANDS.split(statement) if (words := _words(part))]

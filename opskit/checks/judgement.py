@@ -112,7 +112,7 @@ def blocked(check: Check, causes: Sequence[Finding]) -> Finding:
 
 
 def holds(finding: Finding) -> bool:
-    """Whether those that require it can be judged."""
+    """Tell whether the checks that require it can be judged."""
     return finding.status is Status.PASS
 
 

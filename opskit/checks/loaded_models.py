@@ -17,7 +17,7 @@ from opskit.providers.base import CallError
 from opskit.result import Finding, Report, Status
 from opskit.system.host import is_loopback
 
-#: Processes seldom outlive their server; whoever looks often does not look for them each time.
+#: Processes seldom outlive their server; a watch does not look for them each time.
 _ORPHANS_OLD_S = 30.0
 
 

@@ -31,7 +31,7 @@ LOADED_COLUMNS = ("node", "model", "memory", "on GPU", "context", "its process",
 
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
-    """A model that a node holds. `loaded` None means that it cannot be told."""
+    """A model that a node holds. `loaded` None means that it is not known."""
 
     node: str
     model: ModelInfo
@@ -74,7 +74,7 @@ class InstalledModel:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in memory. `expires_in_s` is infinite for one that stays, None when nothing is told.
+    """A model in memory. `expires_in_s` is infinite for one that stays, None when it is not known.
 
     Negative: a request has been in flight since it expired. `kind` is the server that holds it, `runner` what
     the process behind it does.
@@ -139,7 +139,7 @@ def installed(
 class BehindNode:
     """What the processes behind the models of one node show.
 
-    `statuses` are those of loaded models, by name; `loading` are models that are being loaded, which are not
+    `statuses` belong to loaded models, by name; `loading` are models that are being loaded, which are not
     listed yet. `silence` is why the list of loaded models is silent, where they show that.
     """
 

@@ -78,7 +78,7 @@ def assess_fault(node: NodeConfig, fault: Fault, kind: ServerKind | None, second
 
 
 def assess_whole(nodes: Sequence[NodeFacts]) -> list[Finding]:
-    """A finding where no node at all could be read: that is a failure, whoever was expected to be there."""
+    """A finding where no node at all could be read: that is a failure, whichever nodes were expected."""
     if any(node.failed is None for node in nodes):
         return []
     detail = "no node could be read" if nodes else "no node is configured"
@@ -101,7 +101,7 @@ def assess_fit(facts: NodeFacts, model: ModelInfo, router: RouterConfig, availab
 
 
 def as_news(finding: Finding) -> Finding:
-    """The same, where something else decides: a node that could not be read is told, and fails nothing."""
+    """Return a failed finding as a warning: a node that could not be read is reported, and fails nothing."""
     if finding.status in (Status.FAIL, Status.INCONCLUSIVE):
         return replace(finding, status=Status.WARN)
     return finding

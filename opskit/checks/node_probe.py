@@ -285,7 +285,7 @@ class _Probing:
             stages.add("resident", Status.SKIP, facts.resident_s, self._nothing_loaded())
 
     async def _listed_late(self) -> bool:
-        """Wait for what is loaded as long as for any page, where nothing shows why it is not told."""
+        """Wait for what is loaded as long as for any page, where nothing shows why it is silent."""
         began = time.monotonic()
         try:
             provider = await self.survey.node(self.config).provider()

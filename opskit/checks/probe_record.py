@@ -79,7 +79,7 @@ class NodeProbe(_TargetProbe):
 
     `model` was asked and `first_token_s` says that it gave a token; `answer` is its whole answer where a goal
     was given. `fault` is why its question failed, where a request failed. `loaded` is a model that the
-    probe loaded. `listed` False means that the wanted model is not among those of the node. `slots` are all
+    probe loaded. `listed` False means that the node does not hold the wanted model. `slots` are all
     and busy ones, where every slot was looked at. `runner` is what the process behind a model showed, where
     that ended the probe.
     """

@@ -31,10 +31,10 @@ class RunnerState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerStatus:
-    """What the process behind a model does just now. The tokens are those of all its requests.
+    """What the process behind a model does just now. The tokens are of all its requests.
 
-    `busy` and `slots` count the requests that it works on and those that it can; None where it does not tell.
-    `progress` is that of a load, 0 to 1, where it is told.
+    `busy` and `slots` count the requests that it works on and that it can take; None where not known.
+    `progress` is that of a load, 0 to 1, where it is known.
     """
 
     state: RunnerState
@@ -63,7 +63,7 @@ class RunnerStatus:
 
 
 def runner_status(runners: NodeRunners, weights: str | None) -> RunnerStatus | None:
-    """Return what the runner of a loaded model does, by one reading; None where that cannot be told."""
+    """Return what the runner of a loaded model does, by one reading; None where that is not known."""
     runner = runners.of(weights)
     if runner is None:
         is_gone = runners.server is not None and not runners.runners
@@ -129,7 +129,7 @@ def assess_runner(
     """Return what the runner of a loaded model shows; None where it shows nothing that is wrong, or nothing.
 
     `before` and `after` are readings that many `seconds` apart; of one reading alone, both are it. A slot
-    that is free has room for a question, unless one was `asked` already: then those that work tell.
+    that is free has room for a question, unless one was `asked` already: then the busy slots tell.
     """
     if before.server is None:
         return None

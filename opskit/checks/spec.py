@@ -127,7 +127,7 @@ class Kind:
 class Check:
     """One check, ready to run. `where` is `file:line`, `retries` come on top of the first attempt.
 
-    It is judged after the checks of `requires` and of `after`; unlike those, these may end as they like.
+    It is judged after the checks of `requires`, which must pass, and of `after`, which may end in any way.
     """
 
     name: str

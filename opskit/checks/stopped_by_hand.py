@@ -2,7 +2,7 @@
 
 A person's `docker stop` leaves an event `stop` behind the container's end; a crash, `docker kill` and the
 out-of-memory killer do not. Where the events that are known do not reach back to the end, the container's own
-record decides: whether Docker was asked to stop it, and its exit code. What cannot be told is
+record decides: whether Docker was asked to stop it, and its exit code. What is not known is
 left alone for as long.
 """
 
@@ -46,7 +46,7 @@ def _crashed(container: Container, events: ContainerEvents) -> bool:
     """Tell whether a container shows by itself that no stop ended it.
 
     A stop ends a program by its stop signal, which it may answer by any code of its own, or by SIGKILL where
-    the program ignores that, which cannot be told from a kill.
+    the program ignores that, which looks the same as a kill.
     """
     code, asked = container.exit_code, events.stopped_by_request.get(container.id)
     if container.oom_killed or container.error or asked is False:

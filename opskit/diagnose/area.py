@@ -65,8 +65,8 @@ class Section:
 class SectionSource:
     """How a section is read: its key in JSON, its title, its reader, and how long that may take.
 
-    It is read after the sections named in `after`, and only if those of `requires` (`containers docker`) have
-    no finding. A required section is shown only when it keeps others from being read.
+    It is read after the sections named in `after`, and only if none of `requires` (`containers docker`)
+    has a finding. A required section is shown only when it keeps others from being read.
     """
 
     area: str

@@ -255,7 +255,7 @@ def _parts(word: str, start: int, mark: str) -> list[Span]:
     if not password.strip("\"'"):
         return [(start, start + len(user))]
     hidden = start + len(user) + 1
-    # `-p'a b'` keeps its quotes: those around user and password belong to neither.
+    # `-p'a b'` keeps its quotes: quotes around user and password belong to neither.
     return [(hidden, len(word) - (word[start] in "\"'" and word[-1] == word[start]))]
 
 

@@ -61,7 +61,7 @@ def secrets_of(stack: StackContainers) -> frozenset[str]:
 
 
 async def docker(survey: Survey) -> Section:
-    """Read whether Docker answers: nothing where it does, else why, told once for all sections."""
+    """Read whether Docker answers: nothing where it does, else why, once for all sections."""
     if not survey.config.stack.compose and not await docker_is_used(survey):
         status, text = Status.SKIP, "Docker is not installed, and no Compose project is configured"
         finding = Finding("containers", "docker", status, "absent", text)

@@ -80,7 +80,7 @@ def sources(config: Config) -> list[SectionSource]:
 
 
 async def endpoints(survey: Survey) -> Section:
-    """Ask for all pages at once, as soon as the nodes have told what kind of server they are.
+    """Ask for all pages at once, as soon as it is known what kind of server each node is.
 
     One that does not tell soon is asked as what it is configured as.
     """

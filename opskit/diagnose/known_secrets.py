@@ -24,7 +24,7 @@ _LOOKS_LIKE_A_PATH = re.compile(r"[~.]?/")
 
 
 def read_known_secrets(config: Config, environ: Mapping[str, str], cwd: Path) -> set[str]:
-    """Return those of the configuration, the environment, the `.env` and the Compose files. Reads files."""
+    """Return secrets of the configuration, the environment, the `.env` and the Compose files. Reads files."""
     known = of_config(config) | of_variables(environ)
     for path in env_files(config, cwd):
         known |= of_env_file(_content(path))
@@ -74,7 +74,7 @@ def of_env_file(text: str) -> set[str]:
 
 
 def of_container(item: Mapping[str, Any]) -> set[str]:
-    """Return those of a container's environment, command, health check and labels (`docker inspect`)."""
+    """Return secrets of a container's environment, command, health check and labels (`docker inspect`)."""
     config = item.get("Config") or {}
     secrets = of_variables(variables_of(config.get("Env"))) | _of_labels(config.get("Labels"))
     check = config.get("Healthcheck") or {}

@@ -27,7 +27,7 @@ _SHORT_S = 8.0
 _PROGRAMS_S = 15.0
 _COMPOSE_S = 20.0
 _UNLOAD = "`opskit models loaded` shows models; `ollama stop NAME` unloads one"
-#: The ports of SPEC C1, B7 and D7, whoever is configured.
+#: The ports of SPEC C1, B7 and D7, whatever is configured.
 USUAL = {
     8003: "starcoder-chat",
     8010: "victoria",

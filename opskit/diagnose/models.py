@@ -61,7 +61,7 @@ async def inventory(survey: Survey, app: App) -> Section:
     )
     findings: dict[tuple[str, str], Finding] = {}
     for finding in (*report.findings, *resident_report.findings):
-        # Whether there is any model is told by the route. Where both speak of a node, the worse counts.
+        # The route tells whether there is any model. Where both speak of a node, the worse counts.
         known = findings.get((finding.check, finding.target))
         if finding.check != "catalog" and (known is None or known.status is Status.PASS):
             findings[finding.check, finding.target] = finding

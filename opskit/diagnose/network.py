@@ -96,7 +96,7 @@ async def names(survey: Survey, targets: InternetTargets) -> Section:
         detail = ", ".join(addresses) or _why(lookup)
         rows.append((name, "yes" if addresses else "no", f"{took_s:.3f} s", detail))
         data.append({"name": name, "addresses": addresses, "seconds": round(took_s, 4)})
-        # What the internet lacks is told once, by the targets themselves.
+        # What the internet lacks is reported once, by the targets themselves.
         if not addresses and name not in public:
             # Inside a container it is the usual way to the host, which nobody need take.
             used = name != _DOCKER_HOST or any(

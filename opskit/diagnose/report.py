@@ -34,7 +34,7 @@ class DiagnoseRequest:
 
 @dataclass(frozen=True, slots=True)
 class DiagnosticReport:
-    """Everything that was seen, without a secret. `redactor` knows those that were met on the way.
+    """Everything that was seen, without a secret. `redactor` knows the secrets that were met on the way.
 
     `trouble` is what befell opskit itself, such as a bundle that could not be written.
     """
@@ -52,7 +52,7 @@ class DiagnosticReport:
 
     @property
     def problems(self) -> list[Finding]:
-        """What is not well, worst first. That Docker does not answer is told once, whoever wanted it."""
+        """What is not well, worst first. That Docker does not answer is reported once."""
         problems: dict[object, Finding] = {}
         for status in _WORDS:
             for finding in self.report.findings:
@@ -86,7 +86,7 @@ class DiagnosticReport:
 
 
 async def diagnose(app: App, request: DiagnoseRequest) -> DiagnosticReport:
-    """Read all areas at once. Never raises for what is found: what hangs or fails is told as such."""
+    """Read all areas at once. Never raises for what is found: what hangs or fails is reported so."""
     began, survey = time.monotonic(), app.survey
     areas = await read_areas(request.areas, await _sources(app, survey, request), survey)
     known = await asyncio.to_thread(read_known_secrets, survey.config, survey.environ, survey.cwd)

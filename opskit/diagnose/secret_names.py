@@ -32,7 +32,7 @@ _KEYS = frozenset(
         "datadog", "dd", "qdrant", "pinecone", "weaviate", "langfuse", "langsmith", "litellm", "ollama",
     }
 )  # fmt: skip
-#: Keys of tables and caches, and those that everybody may have.
+#: Keys of tables and caches, and keys that everybody may have.
 _OTHER_KEYS = frozenset(
     {"public", "pub", "primary", "foreign", "cache", "sort", "partition", "row", "lookup", "group", "hot"}
 )

@@ -19,7 +19,7 @@ async def docker_is_used(survey: Survey) -> bool:
 
 
 def env_files(config: Config, cwd: Path) -> list[Path]:
-    """Return those of the configuration, then each `.env` beside a Compose file or in the working folder."""
+    """Return the configured files, then each `.env` beside a Compose file or in the working folder."""
     beside = [files[0].parent / ".env" for files in stack_files(config, cwd).values() if files]
     paths = [config.located(path) for path in config.stack.env_files]
     paths += [path for path in (*beside, cwd / ".env") if path.is_file()]

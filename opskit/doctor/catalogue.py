@@ -71,7 +71,7 @@ model-missing models models that the configuration names and no node holds
 model-too-large models models that are wanted, are not loaded and do not fit in memory
 ollama-memory models OLLAMA_NUM_PARALLEL x OLLAMA_CONTEXT_LENGTH against the memory
 ollama-one-model models OLLAMA_MAX_LOADED_MODELS=1 with several models in use
-ollama-keep-alive models OLLAMA_KEEP_ALIVE=0: each request loads its model anew
+ollama-keep-alive models OLLAMA_KEEP_ALIVE=0: each request loads its model again
 ollama-kv-cache models OLLAMA_KV_CACHE_TYPE without OLLAMA_FLASH_ATTENTION
 ollama-setting-invalid models OLLAMA_* values that the server ignores
 shell-settings-ignored models OLLAMA_* of this shell that the running server does not have

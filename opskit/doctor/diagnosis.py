@@ -30,7 +30,7 @@ class Attributed:
 class Diagnosis:
     """`entries` are the causes, each before what follows from it; `open` what none of them explains.
 
-    `areas` are those of the checks, by their names.
+    `areas` are by the names of checks.
     """
 
     entries: tuple[Attributed, ...]
@@ -70,7 +70,7 @@ class Diagnosis:
         return [entry for entry in self.entries if entry.parent == key]
 
     def explained(self, entry: Attributed) -> list[str]:
-        """Return the checks that a cause explains, with those of everything that follows from it."""
+        """Return the checks that a cause, or anything that follows from it, explains."""
         names = list(entry.explains)
         for child in self.below(entry.cause.key):
             names += self.explained(child)
@@ -104,7 +104,7 @@ def diagnosed(
 
 
 def _unexplained(finding: Finding) -> Cause:
-    """What failed for a reason that is not known here is told as it is."""
+    """Return a failure whose reason is not known here as a cause of its own."""
     state = finding.state or "failed"
     return Cause(
         id="check-failed",

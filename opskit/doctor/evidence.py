@@ -1,4 +1,4 @@
-"""Everything that a cause may be computed from: what one examination read and found, frozen."""
+"""Everything that a cause may be computed from: what one examination read and judged, frozen."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -74,10 +74,9 @@ class Evidence:
     """One examination, whole. What was not read is empty, or None where empty would say something.
 
     `env_files` are by path, `cache_sizes` and `prompts` by node. `state_problem` says why the state folder
-    cannot be written. `programs` are those of model servers that are installed. `ports` are those of this
-    machine at which nodes and agents are expected, `host_ports` those that accept connections on the machine
-    around this container. `networks` tells which networks of Docker there are, `restores` which were
-    interrupted.
+    cannot be written. `programs` are installed model servers. `ports` are ports of this machine at which
+    nodes and agents are expected, `host_ports` accept connections on the machine around this container.
+    `networks` tells which networks of Docker there are, `restores` which were interrupted.
     """
 
     target: ExaminationTarget

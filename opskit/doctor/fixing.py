@@ -41,7 +41,7 @@ async def fix(
 ) -> tuple[Diagnosis, list[Fixed]]:
     """Make the safe fixes that `ask` allows, one by one; the diagnosis at the end, and what was done.
 
-    Each is a repair like those of `opskit recover`: under its lock, never against a pause, within the budget
+    Each is a repair as `opskit recover` makes it: under its lock, never against a pause, within the budget
     of its target, audited, and everything is examined again until the cause is gone or `patience_s` are over
     (None: the `recovery.step_s` of the configuration). A cause that went away meanwhile is left alone. The
     lock is not held while a person thinks. Raises OpskitError RECOVER_001 when a recovery runs just then.

@@ -19,8 +19,8 @@ _NOWHERE = Path("/nonexistent")
 class ExaminationTarget:
     """A configuration with the place and the environment in which it holds.
 
-    `problems` are those of the configuration that was asked for; `deep` permits one prompt to a loaded model
-    of each Ollama node.
+    `problems` are mistakes in the configuration that was asked for; `deep` permits one prompt to a loaded
+    model of each Ollama node.
     """
 
     loaded: LoadedConfig

@@ -54,7 +54,7 @@ class AddressProblem:
 class _Server:
     """The server that is looked for: `answers` tells whether it is one of its kind at another address.
 
-    `pages` are those that are read of it, `ports` those at which it listens by default, `key` the setting of
+    `pages` are read of it, `ports` are where it listens by default, `key` the setting of
     its key.
     """
 

@@ -300,6 +300,6 @@ def _named_in(path: Path, folder: Path, values: Mapping[str, str]) -> list[Path]
         try:
             names = sorted(further_files(path.read_text("utf-8", "replace")))
         except OSError:
-            return files  # whoever needs its content says that it cannot be read
+            return files  # the reader of its content says that it cannot be read
         files += [folder / Path(_VARIABLE.sub(value, name)).expanduser() for name in names]
     return [other for other in files if "$" in str(other) or other.is_file()]

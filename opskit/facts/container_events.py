@@ -123,7 +123,7 @@ async def read_container_events(
     ended = [container for container in containers if not container.running and container.finished]
     root = Path(str(info.get("DockerRootDir") or "/var/lib/docker"))
     requests = await asyncio.to_thread(_stopped_by_request, root, [container.id for container in ended])
-    were_ended = {container.id for container in ended if was_told_to_end(container, known_in_order)}
+    were_ended = {container.id for container in ended if was_stopped(container, known_in_order)}
     were_ended |= {identifier for identifier, asked in requests.items() if asked}
     were_ended |= last_of_projects(containers, daemon)
     return ContainerEvents(
@@ -144,9 +144,9 @@ async def read_container_events(
     )
 
 
-def was_told_to_end(container: Container, events: Iterable[DockerEvent]) -> bool:
+def was_stopped(container: Container, events: Iterable[DockerEvent]) -> bool:
     """Tell whether somebody stopped a container, or sent it the signal that ended it. Pure."""
-    was_told, sent_s = False, float("-inf")
+    is_stopped, sent_s = False, float("-inf")
     for event in events:
         if event.id != container.id:
             continue
@@ -154,12 +154,12 @@ def was_told_to_end(container: Container, events: Iterable[DockerEvent]) -> bool
             case "kill" if event.attributes.get("signal") in _ENDING_SIGNALS:
                 sent_s = event.at.timestamp()
             case "start":
-                was_told = False
+                is_stopped = False
             case "die":
-                was_told = event.at.timestamp() - sent_s <= container.stop_timeout_s
+                is_stopped = event.at.timestamp() - sent_s <= container.stop_timeout_s
             case "stop":
-                was_told = True
-    return was_told
+                is_stopped = True
+    return is_stopped
 
 
 def last_of_projects(containers: Sequence[Container], daemon: datetime | None) -> set[str]:
@@ -251,7 +251,7 @@ def _moment(at: float) -> datetime:
 
 
 def may_be_stopping(container: Container, events: Iterable[DockerEvent], now: datetime) -> bool:
-    """Tell whether a container ended a moment ago by what may be a `docker stop` that is not told yet. Pure.
+    """Tell whether what ended a container a moment ago may be a `docker stop` without its event yet. Pure.
 
     `docker kill` sends SIGKILL at once, a stop the container's own signal first.
     """

@@ -28,7 +28,7 @@ class ContainerSurvey:
     """The containers that were asked for, and by id all that they are judged beside: `peers` holds them too.
 
     `now` is the daemon's clock. `events` is None where every container runs, so that nobody stopped one.
-    `networks` are the ids of those that there are, None where nobody asked.
+    `networks` are the ids of existing networks, None where nobody asked.
     """
 
     containers: tuple[Container, ...]
@@ -59,7 +59,7 @@ async def read_containers(docker: Docker, names: Iterable[str]) -> list[Containe
 async def read_compose_containers(
     docker: Docker, project: str | None = None, service: str | None = None
 ) -> list[Container]:
-    """Read the containers of a Compose project or service, those of `compose run` too, stopped ones too."""
+    """Read the containers of a Compose project or service: stopped ones and ones of `compose run` too."""
     labels = [f"{PROJECT}={project}"] if project else []
     labels += [f"{SERVICE}={service}"] if service else []
     return await read_containers(docker, [listed.id for listed in await docker.containers(labels=labels)])

@@ -26,7 +26,7 @@ class DockerAddress:
     """Where Docker is looked for. Only files were read for it.
 
     `chosen_by` decides that: DOCKER_HOST, DOCKER_CONTEXT, a context's name, default. `problem` says why the
-    address cannot be told. `socket` is None for an address that is none on this machine.
+    address is not known. `socket` is None for an address that is none on this machine.
     """
 
     shown: str = ""
@@ -133,7 +133,7 @@ async def read_docker_daemon(survey: Survey) -> DockerDaemon:
 
 
 async def read_other_daemons(survey: Survey) -> tuple[str, ...]:
-    """Ask at the usual sockets of this machine, but not at that of the survey; those at which one answers."""
+    """Return the usual sockets of this machine at which a daemon answers, without that of the survey."""
     address = (await survey.get(read_docker_daemon)).address
     sockets = await asyncio.to_thread(_other_sockets, survey.environ, address.socket)
     answering = await asyncio.gather(*map(_answers, sockets))

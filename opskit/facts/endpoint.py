@@ -17,7 +17,7 @@ NO_JSON: Final = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointRequest:
-    """One request. `limit_s` None leaves the deadline to whoever asks."""
+    """One request. `limit_s` None leaves the deadline to the caller."""
 
     url: str
     method: str = "GET"

@@ -43,8 +43,8 @@ class UrlParts:
 class Environment:
     """What may be known of a process's variables.
 
-    `names` are all that are set (to anything but nothing), `settings` harmless values, `urls` where those
-    that are named as an address lead, `addresses` all that leads to this machine in any variable.
+    `names` are all that are set (to anything but nothing), `settings` harmless values, `urls` where
+    variables named as an address lead, `addresses` all that leads to this machine in any variable.
     """
 
     names: frozenset[str] = frozenset()

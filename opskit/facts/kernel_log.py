@@ -48,8 +48,8 @@ async def read_kernel_kills(_: Survey) -> tuple[KernelKill, ...]:
 
 def kernel_kills(lines: Iterable[tuple[float, bytes]], since: float) -> tuple[KernelKill, ...]:
     """Return the kills among timed messages. Pure."""
-    found = ((at, match) for at, text in lines if at >= since and (match := _KILLED.search(text)) is not None)
-    return tuple(KernelKill(at, int(match[1]), match[2].decode("utf-8", "replace")) for at, match in found)
+    kills = ((at, match) for at, text in lines if at >= since and (match := _KILLED.search(text)) is not None)
+    return tuple(KernelKill(at, int(match[1]), match[2].decode("utf-8", "replace")) for at, match in kills)
 
 
 def _ring(path: str) -> Iterator[tuple[float, bytes]]:

@@ -32,7 +32,7 @@ class HeldLock:
 
 
 async def read_held_locks(survey: Survey) -> tuple[HeldLock, ...]:
-    """Read who holds which lock; those of this very process are left out."""
+    """Read who holds which lock; locks of this very process are left out."""
     return await asyncio.to_thread(_held, survey.state_folder)
 
 

@@ -47,7 +47,7 @@ def _loaded_first(facts: NodeFacts) -> Sequence[ModelInfo]:
 
 @dataclass(frozen=True, slots=True)
 class PromptReading:
-    """A prompt of `words` words was sent to a loaded model, which counted `tokens` of it; None: not told."""
+    """A prompt of `words` words was sent to a loaded model, which counted `tokens` of it; None: not known."""
 
     model: str
     words: int

@@ -20,7 +20,7 @@ from opskit.providers.node import Node, NodeContents, read_contents
 from opskit.system.network import TcpResult, connects
 
 #: How long what is loaded may take after the list of models: a server that waits for a process behind it
-#: takes 10 s (wire facts A8), and whoever wants to know more can ask again.
+#: takes 10 s (wire facts A8), and a caller can ask again.
 RESIDENCY_S = 2.0
 
 
@@ -39,9 +39,9 @@ class NodeFacts:
 
     `failed` is the first step that did not work, `error` the call that failed, and `address_problem` what is
     wrong with the address, where that explains it; without an `error` it leads to a server of another kind.
-    A residency that is not told fails nothing: `silence` is the call that failed, None too where the server
-    never tells. `models` are those that can chat, None where the list was not read; `resident` those of them
-    that are loaded, known only with `residency_known`.
+    A residency that is not known fails nothing: `silence` is the call that failed, None too where the server
+    never tells. `models` can chat, None where the list was not read; `resident` are the loaded
+    ones among them, known only with `residency_known`.
     """
 
     config: NodeConfig
@@ -120,7 +120,7 @@ async def read_node(survey: Survey, config: NodeConfig) -> NodeFacts:
 async def read_metadata(node: Node, before: NodeFacts | None = None) -> NodeFacts:
     """Read what a node says of itself. Never raises for what the server does.
 
-    With `before`, for those who look often, its list of models is taken over: mlx_lm.server reads its whole
+    With `before`, for a watch, its list of models is taken over: mlx_lm.server reads its whole
     cache for each list (wire facts B1).
     """
     facts = NodeFacts(config=node.config)

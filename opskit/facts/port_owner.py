@@ -82,7 +82,7 @@ class PortOwner:
 class PortFacts:
     """One port of this machine.
 
-    `listening` None means that it cannot be told: `complete` False means that the sockets of other users are
+    `listening` None means that it is not known: `complete` False means that the sockets of other users are
     not shown to this one. `owners` are as many as there are sockets.
     """
 
@@ -99,7 +99,7 @@ class PortFacts:
 
     @property
     def loopback_owner(self) -> PortOwner | None:
-        """Who answers at the loopback address; one of which nothing is known where that cannot be told."""
+        """Who answers at the loopback address; one of which nothing is known where it is hidden."""
         owner = _first(owner for owner in self.owners if owner.address.startswith(_LOOPBACK))
         if owner is not None or self.complete or self.listening is False:
             return owner
@@ -112,7 +112,7 @@ def _first(owners: Iterable[PortOwner]) -> PortOwner | None:
 
 
 async def read_port(survey: Survey, protocol: Protocol, port: int) -> PortFacts:
-    """Read who listens on a port of this machine. Never raises for what is found there."""
+    """Read who listens on a port of this machine. Never raises for what is there."""
     table = await survey.get(read_sockets)
     sockets = dict.fromkeys(table.at(protocol, port))
     owners = await asyncio.gather(*(_owner(survey, socket) for socket in sockets))

@@ -41,7 +41,7 @@ class RunnerHealth(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRunner:
-    """One runner at one moment. `progress` is that of a load, 0 to 1, where it is told.
+    """One runner at one moment. `progress` is that of a load, 0 to 1, where it is known.
 
     `slots` are None where the page is not there, as in an MLX-engine runner.
     """
@@ -89,7 +89,7 @@ async def read_weights(survey: Survey, config: NodeConfig, model: str) -> str | 
 
 
 async def known_weights(survey: Survey, config: NodeConfig, model: str) -> str | None:
-    """Return which file the weights of a model are in, read once in a run; None where it is not told."""
+    """Return which file the weights of a model are in, read once in a run; None where it is not known."""
     try:
         return await survey.get(read_weights, config, model)
     except CallError:

@@ -40,7 +40,7 @@ class RunnerProcess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerTable:
-    """The runners of one server, and those whose server has ended: they hold memory, and nobody asks them.
+    """The runners of one server, and orphans, whose server has ended: they hold memory for nobody.
 
     `server` is its process, None where it is not one that starts runners, or may not be looked at.
     """

@@ -70,7 +70,7 @@ class LoggedFailure:
 class ServerLog:
     """What the logs of one node tell of the last hour.
 
-    `sources` are those that were read; `answered_at` is the time of the last answer, which failures in one
+    `sources` are the logs that were read; `answered_at` is the time of the last answer, which failures in one
     log precede or follow whatever the grain of its clock.
     """
 

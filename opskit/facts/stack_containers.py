@@ -1,4 +1,4 @@
-"""The containers that belong to the stack, by one rule for every command, and those that use its servers."""
+"""The containers that belong to the stack, by one rule for every command, and the clients of its servers."""
 
 import asyncio
 import re
@@ -26,7 +26,7 @@ _ADDRESSES = ("OLLAMA_API_URL", "OLLAMA_BASE_URL", "MLX_API_URL", "VICTORIA_URL"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackContainers:
-    """`listed` are all that there are, `survey` those of the stack and those with its addresses.
+    """`listed` are all that there are, `survey` the stack's own and others with its addresses.
 
     `named` are ids that a name or a label puts in the stack, `projects` the Compose projects of these ids: by
     the name of the configuration, where that knows them. `clients` are ids of others that use its servers.
@@ -47,7 +47,7 @@ class StackContainers:
 
 
 async def read_stack_containers(survey: Survey) -> StackContainers:
-    """Read the containers of the stack, and those that know its addresses. Raises OpskitError DOCKER_*."""
+    """Read the containers of the stack, and others that know its addresses. Raises OpskitError DOCKER_*."""
     config, docker = survey.config, await survey.docker()
     urls = [*(node.url for node in config.nodes), *(agent.url for agent in config.agents)]
     ports = {endpoint(url)[1] for url in urls}

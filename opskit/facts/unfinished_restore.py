@@ -34,7 +34,7 @@ _POINTER_BYTES = 8192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupFolders:
-    """The folder that archives are made of, the one in which they lie, and those of the stack's own files.
+    """The folder that archives are made of, the folder of archives, and folders of the stack's own files.
 
     All are absolute and free of links. An unfinished restore is looked for in each but the archives, and
     above, so that a restored `opskit.yaml` which moves the first two cannot hide it.
@@ -49,7 +49,7 @@ class BackupFolders:
 class UnfinishedRestore:
     """`safety` is the archive of what is replaced in `target`; None where the pointer cannot be read.
 
-    `owner` is the user id of whoever restores.
+    `owner` is the user id of the restoring process.
     """
 
     target: Path

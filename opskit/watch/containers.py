@@ -16,7 +16,7 @@ from opskit.checks.container_assessment import (
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
 from opskit.facts.container import Container
-from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents, was_told_to_end
+from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents, was_stopped
 from opskit.facts.container_survey import read_container, read_containers, survey_containers
 from opskit.logs.following import Backoff
 from opskit.system.docker import Docker
@@ -24,7 +24,7 @@ from opskit.system.docker_records import DockerEvent
 from opskit.watch.view import Emit
 
 ACTIONS = ("start", "die", "stop", "oom", "health_status", "destroy", "pause", "unpause")
-#: More containers than this are not remembered; those that are well are forgotten first.
+#: More containers than this are not remembered; a container that is well is forgotten first.
 MAX_KNOWN = 500
 #: Only Docker itself tells these: the health log, and how often it has restarted a container.
 _READ_AGAIN = ("start", "health_status")
@@ -32,7 +32,7 @@ _READ_AGAIN = ("start", "health_status")
 
 @dataclass(frozen=True, slots=True)
 class WatchedContainer:
-    """One container by its name. `restarts` counts those seen by this watch; `at` is epoch seconds.
+    """One container by its name. `restarts` counts what this watch saw; `at` is epoch seconds.
 
     `state` is Docker's word for it, `condition` what every command calls it.
     """
@@ -159,7 +159,7 @@ class ContainersView:
 class ContainerWatch:
     """Listens to Docker until cancelled.
 
-    `names` are those whose state is read at the start, of which no event tells. `is_asked` False keeps
+    The state of the containers `names` is read at the start, when no event tells it. `is_asked` False keeps
     changes of containers to itself. `started` is called with each name that may begin to write a log, `note`
     with a line for the screen. `wall` is epoch seconds.
     """
@@ -263,8 +263,8 @@ class ContainerWatch:
         before = self._before
         were_ended = before.were_ended
         if any(event.id == container.id for event in self._past):
-            was_told = was_told_to_end(container, self._past)
-            were_ended = frozenset({container.id} if was_told else ())
+            is_stopped = was_stopped(container, self._past)
+            were_ended = frozenset({container.id} if is_stopped else ())
         events = replace(before, now=now, events=[*before.events, *self._past], were_ended=were_ended)
         peers = {**self._peers, **{record.id: record for record in self._records.values()}}
         return AssessedContainer(

@@ -31,13 +31,13 @@ _SLICE = 500
 
 TAGGED = EntryFilter(tags=("REQUEST", "REQUEST_END", "FALLBACK", "LLM_*"))
 SEVERE = EntryFilter(level="error")
-#: How many are told one by one between two looks; the rest is counted.
+#: How many are reported one by one between two looks; further ones are counted.
 EACH_ROUND = 100
 KEPT = 200
 #: So far back an equal error is looked for, to be counted instead of shown again.
 _NEAR = 8
 _TEXT_CHARS = 1000
-#: Requests that are told one by one between two ticks.
+#: Requests that are reported one by one between two ticks.
 REQUESTS_EACH_ROUND = 200
 
 
@@ -84,7 +84,7 @@ class Reader:
         self.caught_up = asyncio.Event()
 
     async def run(self) -> None:
-        """Read. What stops a source is told as a note; it never ends the watch."""
+        """Read. What stops a source is reported as a note; it never ends the watch."""
         try:
             if isinstance(self._source, FileSource):
                 await self._exists(self._source.path)
@@ -216,7 +216,7 @@ class LoggedErrors:
         return error
 
     def next_round(self) -> None:
-        """Let as many be told one by one as before."""
+        """Let as many be reported one by one as before."""
         self._room = EACH_ROUND
 
     def latest(self) -> Iterator[LoggedError]:
@@ -316,7 +316,7 @@ class LogWatch:
         return Reader(source, self._tally, on_entry=self._take, on_note=self._note, tail=tail)
 
     def next_round(self) -> None:
-        """Let as many errors and requests be told one by one as before."""
+        """Let as many errors and requests be reported one by one as before."""
         self._errors.next_round()
         self._room = REQUESTS_EACH_ROUND
 

@@ -46,7 +46,7 @@ class RequestChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRow:
-    """One model on one node: calls that run, and those that ended within the window.
+    """One model on one node: calls that run, and calls that ended within the window.
 
     `last_fault` is that of the last failure, `ails` tells that no call went well since.
     """

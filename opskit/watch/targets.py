@@ -17,13 +17,13 @@ from opskit.result import Finding, Status
 from opskit.watch.polling import Poller
 from opskit.watch.view import Emit
 
-#: How often the list of models of a node is read anew.
+#: How often the list of models of a node is read again.
 RELIST_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class TargetReply:
-    """What a target told. `at` is monotonic; `loaded_at` is when `loaded` was told, None for never."""
+    """What a target answered. `at` is monotonic, `loaded_at` when `loaded` was read, None for never."""
 
     finding: Finding
     at: float

@@ -55,7 +55,7 @@ class WatchOptions:
 class WatchParts:
     """What is watched. `own` is the source whose past is read too, `docker` None where nobody asks it.
 
-    `stack_containers` are those whose state is told at the start; with `follows_logs` their logs are read as
+    `stack_containers` have their state reported at the start; with `follows_logs` their logs are read as
     soon as they are there. `disks` are folders.
     """
 
@@ -309,7 +309,7 @@ class Watch:
 
     def _log_note(self, note: Note) -> None:
         if isinstance(note, LeftOut) or (self._containers is not None and note.at is not None):
-            return  # counted by the tally; what a container went through is told as its state
+            return  # counted by the tally; what a container went through is reported as its state
         self._notes.append(f"{note.source}: {note.text}")
         body = {"kind": "source", "target": note.source, "from": None, "to": "told", "detail": note.text}
         self._emit("state", body)

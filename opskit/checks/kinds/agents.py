@@ -19,7 +19,7 @@ _GOAL = "Reply with the single word ready."
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """An agent's endpoints; `asks` are those that make a model work, each with the body to send."""
+    """An agent's endpoints; `asks` are endpoints that make a model work, each with the body to send."""
 
     port: int
     looks: tuple[str, ...]
@@ -38,7 +38,7 @@ AgentName = Literal["victoria", "veronica", "generator", "reviewer", "starcoder"
 
 @parameters
 class AgentParams:
-    """`ask` also asks the endpoints that make a model work. `endpoints` are paths that replace those read."""
+    """`ask` also asks endpoints that make a model work. `endpoints` are paths that replace the usual ones."""
 
     agent: AgentName
     url: Url | None = None

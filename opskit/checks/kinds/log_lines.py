@@ -32,7 +32,7 @@ class LogParams:
 
 @dataclass(slots=True)
 class _Tally:
-    """The entries that match; `untimed` counts those that may lie outside of the window."""
+    """The entries that match; `untimed` counts entries that may lie outside of the window."""
 
     since: float | None = None
     untimed: int = 0

@@ -81,7 +81,7 @@ async def _process(params: ProcessParams, context: CheckContext) -> Observation:
 
 
 def _matching(params: ProcessParams, pid: int | None) -> "tuple[list[Process], int]":
-    """Return the processes, and the number of those that may be meant but may not be looked at."""
+    """Return the processes, and how many more may be meant and may not be looked at."""
     from opskit.logs.select import compiled
     from opskit.system.process import ancestry, find_processes
 

@@ -76,7 +76,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
 
 
 def of_member(evidence: Evidence, member: str) -> tuple[str, ...]:
-    """Return keys of the causes that may be behind a silent node or agent: Docker's, those of containers."""
+    """Return keys of the causes, of Docker and containers, that may be behind a silent node or agent."""
     names = evidence.config.stack.containers.get(member, ())
     return (*(ROOTS if names else ()), *(key_of(kind, name) for kind in _SILENCING for name in names))
 

@@ -33,7 +33,7 @@ _LOGGING = ("running", "restarting", "exited")
 def checks(target: ExaminationTarget) -> Iterator[Check]:
     imports = ("opskit.logs.select", "opskit.logs.container")
     check = partial(assessing, "requests", target="logs", timeout_s=20.0, tags=("requests",), imports=imports)
-    # Whether what failed is well again is also told by the probes.
+    # The probes tell too whether what failed is well again.
     probes = [f"node {node.name}" for node in target.config.nodes]
     probes += [f"agent {agent.name}" for agent in target.config.agents]
     yield check(_of_files, target, name="requests", after=probes)

@@ -1,4 +1,4 @@
-"""OLLAMA_* settings of a running server: those that fight, that it ignores, that never reached it."""
+"""OLLAMA_* settings of a running server that fight, that it ignores, or that never reached it."""
 
 import itertools
 import re

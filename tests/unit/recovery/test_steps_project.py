@@ -15,7 +15,7 @@ from opskit.facts.container_events import (
     ContainerEvents,
     last_of_projects,
     may_be_stopping,
-    was_told_to_end,
+    was_stopped,
 )
 from opskit.recovery.hands_off import first_missed, worked_on
 from opskit.recovery.step import Condition, TargetFinding
@@ -297,7 +297,7 @@ def test_nothing_that_is_left_is_started(rows: list[tuple[bool, bool, bool, int]
 )
 def test_an_end_on_demand_is_told_from_one_of_its_own(events: list[DockerEvent], *, told: bool):
     """A stop, or a signal that ends a server shortly before its end; not one that it lived on with."""
-    assert was_told_to_end(killed(id="i", exit_code=0), events) is told
+    assert was_stopped(killed(id="i", exit_code=0), events) is told
 
 
 def test_what_ended_with_an_earlier_daemon_is_known_by_the_last_ends_of_its_project():
