@@ -96,12 +96,12 @@ def _contains(operand: Any, at: Path, report: Report) -> Matcher:
     """Compile a matcher for what contains the operand, or each item of a list."""
     if operand == "" or (isinstance(operand, list) and "" in operand):
         raise ValueError("everything contains an empty text")
-    if not isinstance(operand, list) or not operand:
-        return contains(compile_matcher(operand, at, report), operand if isinstance(operand, str) else None)
+    is_list = isinstance(operand, list) and bool(operand)
+    items = [((*at, index), raw) for index, raw in enumerate(operand)] if is_list else [(at, operand)]
     return every(
         [
-            contains(compile_matcher(raw, (*at, index), report), raw if isinstance(raw, str) else None)
-            for index, raw in enumerate(operand)
+            contains(compile_matcher(raw, place, report), raw if isinstance(raw, str) else None)
+            for place, raw in items
         ]
     )
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import PurePath
 
 from opskit.checks.model_rows import BehindNode, LoadedModel, loaded
@@ -36,26 +37,23 @@ async def read_loaded(survey: Survey, nodes: Sequence[NodeFacts]) -> tuple[list[
 def assess_orphans(orphans: Sequence[RunnerProcess]) -> Finding:
     """Return the warning about processes of models whose server has ended: they hold memory for nobody."""
     held, words = sum(orphan.process.rss_bytes for orphan in orphans), [orphan.words for orphan in orphans]
-    return Finding(
-        "runner",
-        "this machine",
-        Status.WARN,
-        "orphaned",
-        f"{', '.join(words)} outlived Ollama and {'hold' if len(orphans) > 1 else 'holds'} {gib(held)}",
-        "MODEL_003",
-        f"`kill {' '.join(str(orphan.pid) for orphan in orphans)}` frees the memory",
-        evidence={
-            "runners": [
-                {
-                    "state": "orphaned",
-                    "pid": orphan.pid,
-                    "weights": PurePath(orphan.weights).name,
-                    "memory_bytes": orphan.process.rss_bytes,
-                }
-                for orphan in orphans
-            ]
-        },
-    )
+    runners = [
+        {
+            "state": "orphaned",
+            "pid": orphan.pid,
+            "weights": PurePath(orphan.weights).name,
+            "memory_bytes": orphan.process.rss_bytes,
+        }
+        for orphan in orphans
+    ]
+    detail = f"{', '.join(words)} outlived Ollama and {'hold' if len(orphans) > 1 else 'holds'} {gib(held)}"
+    warning = partial(Finding, "runner", "this machine", Status.WARN, evidence={"runners": runners})
+    return warning("orphaned", detail, "MODEL_003", remedy_of_orphans(orphans))
+
+
+def remedy_of_orphans(orphans: Sequence[RunnerProcess]) -> str:
+    """Return the command that ends processes which outlived their server."""
+    return f"`kill {' '.join(str(orphan.pid) for orphan in orphans)}` frees the memory"
 
 
 def _starts_runners(facts: NodeFacts) -> bool:

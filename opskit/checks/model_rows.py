@@ -4,14 +4,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from opskit.checks.node_assessment import (
-    as_news,
-    assess_contents,
-    assess_residency,
-    assess_whole,
-)
+from opskit.checks.node_assessment import as_news, assess_contents, assess_residency, assess_whole
 from opskit.checks.state import OVERDUE_S
 from opskit.facts.node import NodeFacts
 from opskit.llm.catalog import NodeView
@@ -19,6 +15,7 @@ from opskit.llm.fit import Fit, gib
 from opskit.providers.base import ModelInfo, Resident
 from opskit.providers.kinds import ServerKind
 from opskit.result import Finding, Report, Status
+from opskit.text import span
 
 if TYPE_CHECKING:
     from opskit.checks.runner_assessment import RunnerAssessment, RunnerStatus
@@ -94,8 +91,8 @@ class LoadedModel:
         return min(1.0, vram / size) if size and vram is not None else None
 
     def as_json(self) -> dict[str, Any]:
-        stays = self.expires_in_s == math.inf
-        share = self.gpu_share
+        stays, share = self.expires_in_s == math.inf, self.gpu_share
+        known = self.expires_in_s is not None and not stays
         return {
             "node": self.node,
             "model": self.resident.name,
@@ -104,9 +101,7 @@ class LoadedModel:
             "size_vram_bytes": self.resident.size_vram_bytes,
             "gpu_share": None if share is None else round(share, 4),
             "context_length": self.resident.context_length,
-            "expires_in_s": None
-            if self.expires_in_s is None or stays
-            else round(max(0.0, self.expires_in_s), 1),
+            "expires_in_s": round(max(0.0, self.expires_in_s or 0.0), 1) if known else None,
             "stays": stays,
             "runner": None if self.runner is None else self.runner.as_json(),
         }
@@ -196,35 +191,30 @@ def _resident_finding(row: LoadedModel) -> Finding:
     if (trouble := _trouble(row)) is not None:
         return trouble
     share, size = row.gpu_share, row.resident.size_bytes
-    target = f"{row.node}/{row.resident.name}"
+    finding = partial(Finding, "resident", f"{row.node}/{row.resident.name}")
     if share is None or size is None:
-        return Finding("resident", target, Status.PASS, "ok", "it is loaded")
-    if share == 0:
-        return Finding("resident", target, Status.PASS, "ok", f"{gib(size)}, all of it on the CPU")
-    if share == 1:
-        return Finding("resident", target, Status.PASS, "ok", f"{gib(size)}, all of it on the GPU")
-    return Finding(
-        "resident",
-        target,
-        Status.WARN,
-        "partly on the CPU",
-        f"only {share:.0%} of its {gib(size)} is on the GPU, the rest is on the CPU: expect it to be slow",
-        None,
-        "free GPU memory (`opskit models loaded`), lower its context (`num_ctx`) or take a smaller "
-        f"quantisation; then {_unload(row)} and ask it again",
+        return finding(Status.PASS, "ok", "it is loaded")
+    if share in (0, 1):
+        return finding(Status.PASS, "ok", f"{gib(size)}, all of it on the {'GPU' if share else 'CPU'}")
+    detail = (
+        f"only {share:.0%} of its {gib(size)} is on the GPU, the rest is on the CPU: expect it to be slow"
     )
+    remedy = (
+        "free GPU memory (`opskit models loaded`), lower its context (`num_ctx`) or take a smaller "
+        f"quantisation; then {_unload(row)} and ask it again"
+    )
+    return finding(Status.WARN, "partly on the CPU", detail, None, remedy)
 
 
 def _trouble(row: LoadedModel) -> Finding | None:
     """Return a warning where the process behind a model does not serve it; a probe knows more."""
-    target, runner, name = f"{row.node}/{row.resident.name}", row.runner, row.shown
+    runner, name = row.runner, row.shown
+    warning = partial(Finding, "resident", f"{row.node}/{row.resident.name}", Status.WARN)
     if runner is None:
         if row.expires_in_s is None or row.expires_in_s >= 0:
             return None
-        why = f"a request has been in flight since it expired {_remaining(-row.expires_in_s)} ago: it is "
-        return Finding(
-            "resident", target, Status.WARN, "overdue", f"{why}busy or wedged", None, "`opskit probe`"
-        )
+        since = f"a request has been in flight since it expired {_remaining(-row.expires_in_s)} ago"
+        return warning("overdue", f"{since}: it is busy or wedged", None, "`opskit probe`")
     remedies = {
         "stopped": f"`kill -CONT {runner.pid}` lets it go on",
         "silent": "`opskit probe` tells whether it works",
@@ -232,11 +222,11 @@ def _trouble(row: LoadedModel) -> Finding | None:
     }
     if runner.state.value == "gone":
         why = f"the process that served {name} is gone; the next request loads it again"
-        return Finding("resident", target, Status.WARN, "gone", why, None, _unload(row))
+        return warning("gone", why, None, _unload(row))
     if (remedy := remedies.get(runner.state.value)) is None:
         return None
     why = f"process {runner.pid}, which serves {name}, is {runner.state.value}"
-    return Finding("resident", target, Status.WARN, runner.state.value, why, "MODEL_002", remedy)
+    return warning(runner.state.value, why, "MODEL_002", remedy)
 
 
 def _unload(row: LoadedModel) -> str:
@@ -261,7 +251,4 @@ def _remaining(seconds: float | None) -> str:
         return "never"
     if seconds < 0:
         return "overdue"
-    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} s"
+    return span(seconds, rounded=True)

@@ -5,6 +5,7 @@ Its checks run on the runner of every checklist; what they come to is judged by 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from opskit.checks import runner
 from opskit.checks.agent_probe import probe_agent, run_cycle
@@ -121,6 +122,7 @@ async def answered(context: CheckContext) -> Finding:
 
 def assess_chain(probes: Sequence[NodeProbe], cycles: Sequence[Finding]) -> Finding:
     """Judge whether a request is answered, by the probes of nodes and the cycles through agents. Pure."""
+    finding = partial(Finding, "chain", "chain")
     proven = [probe for probe in probes if probe.is_well and probe.first_token_s is not None]
     through = [cycle for cycle in cycles if cycle.status is Status.PASS]
     if proven or through:
@@ -128,30 +130,17 @@ def assess_chain(probes: Sequence[NodeProbe], cycles: Sequence[Finding]) -> Find
         by += [f"the cycle through {cycle.target}" for cycle in through]
         slow = not through and all(probe.state is NodeState.SLOW for probe in proven)
         status, state = (Status.WARN, NodeState.SLOW) if slow else (Status.PASS, NodeState.OK)
-        return Finding("chain", "chain", status, state.value, f"a request is answered: {', '.join(by)}")
+        return finding(status, state.value, f"a request is answered: {', '.join(by)}")
     details = "; ".join(f"{probe.config.name}: {probe.detail}" for probe in probes)
     alive = [probe for probe in probes if probe.state in _ALIVE and probe.listed]
     if alive:
         details = "; ".join(f"{probe.config.name}: {probe.detail}" for probe in alive)
-        return Finding(
-            "chain",
-            "chain",
-            Status.INCONCLUSIVE,
-            alive[0].state.shown,
-            f"nodes answer, but no token was seen: {details}",
-            "MODEL_002",
-            alive[0].advice(),
-        )
-    remedy = next((advice for probe in probes if (advice := probe.advice())), None)
-    return Finding(
-        "chain",
-        "chain",
-        Status.FAIL,
-        NodeState.FAILING.value,
-        f"no model answers: {details or 'no node is configured'}",
-        "MODEL_001",
-        remedy or "`opskit config init`, then name a node",
-    )
+        detail, remedy = f"nodes answer, but no token was seen: {details}", alive[0].advice()
+        return finding(Status.INCONCLUSIVE, alive[0].state.shown, detail, "MODEL_002", remedy)
+    remedies = (advice for probe in probes if (advice := probe.advice()))
+    remedy = next(remedies, "`opskit config init`, then name a node")
+    detail = f"no model answers: {details or 'no node is configured'}"
+    return finding(Status.FAIL, NodeState.FAILING.value, detail, "MODEL_001", remedy)
 
 
 def _missing(config: Config, request: ProbeRequest) -> list[Finding]:
@@ -165,12 +154,7 @@ def _missing(config: Config, request: ProbeRequest) -> list[Finding]:
 
 
 def _not_configured(kind: str, name: str, *, required: bool) -> Finding:
-    return Finding(
-        kind,
-        name,
-        Status.FAIL if required else Status.SKIP,
-        NodeState.NOT_CONFIGURED.value,
-        "it is switched off in the configuration",
-        "MODEL_001" if required else None,
-        f"set {name.upper()}_URL" if kind == "agent" else f"set {name.upper()}_API_URL",
-    )
+    status, code = (Status.FAIL, "MODEL_001") if required else (Status.SKIP, None)
+    detail, remedy = "it is switched off in the configuration", f"set {name.upper()}_URL"
+    remedy = remedy if kind == "agent" else f"set {name.upper()}_API_URL"
+    return Finding(kind, name, status, NodeState.NOT_CONFIGURED.value, detail, code, remedy)

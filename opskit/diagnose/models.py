@@ -42,23 +42,13 @@ async def inventory(survey: Survey, app: App) -> Section:
     nodes = await survey.get(read_nodes)
     models, report = installed(nodes, app.router.fits)
     resident, resident_report = loaded(nodes, datetime.now(UTC))
-    tables = (
-        TableSection(
-            "nodes", ("node", "address", "server", "state", "seconds"), tuple(map(_node_row, nodes))
-        ),
-        TableSection(
-            "installed",
-            INSTALLED_COLUMNS,
-            tuple(tuple(row.cells()) for row in models),
-            () if models else ("no model is known",),
-        ),
-        TableSection(
-            "loaded",
-            LOADED_COLUMNS,
-            tuple(tuple(row.cells()) for row in resident),
-            () if resident else ("no model is known to be loaded",),
-        ),
-    )
+    columns: tuple[str, ...] = ("node", "address", "server", "state", "seconds")
+    tables = [TableSection("nodes", columns, tuple(map(_node_row, nodes)))]
+    for title, columns, rows, none in (
+        ("installed", INSTALLED_COLUMNS, [row.cells() for row in models], "no model is known"),
+        ("loaded", LOADED_COLUMNS, [row.cells() for row in resident], "no model is known to be loaded"),
+    ):
+        tables.append(TableSection(title, columns, tuple(map(tuple, rows)), () if rows else (none,)))
     findings: dict[tuple[str, str], Finding] = {}
     for finding in (*report.findings, *resident_report.findings):
         # The route tells whether there is any model. Where both speak of a node, the worse counts.
@@ -66,7 +56,7 @@ async def inventory(survey: Survey, app: App) -> Section:
         if finding.check != "catalog" and (known is None or known.status is Status.PASS):
             findings[finding.check, finding.target] = finding
     data = {"installed": [row.as_json() for row in models], "loaded": [row.as_json() for row in resident]}
-    return Section(data, tables, tuple(findings.values()))
+    return Section(data, tuple(tables), tuple(findings.values()))
 
 
 def _node_row(node: NodeFacts) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The files of the stack: `.env` files without their values, whether Compose accepts its own (SPEC C2)."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 from opskit.config.schema import Config
@@ -51,11 +52,7 @@ async def environment_files(survey: Survey) -> Section:
                 }
             )
         if judged.status is not Status.PASS:
-            findings.append(
-                Finding(
-                    "env_file", path, judged.status, judged.state, judged.detail, judged.code, judged.remedy
-                )
-            )
+            findings.append(replace(judged, check="env_file", target=path, seconds=0.0, evidence={}))
         elif values is not None and values["readable_by_all"]:
             detail, remedy = "every user of this machine may read it", f"`chmod 600 {path}`"
             findings.append(Finding("env_file", path, Status.WARN, "readable by all", detail, None, remedy))

@@ -28,20 +28,7 @@ async def _daemon(_: NoParams, context: CheckContext) -> Observation:
             remedy=error.remedy,
             settled=("answers",) if daemon.is_absent else (),
         )
-    values = {
-        "answers": True,
-        "version": daemon.version,
-        "api_version": daemon.api_version,
-        "containers": daemon.containers,
-        "running": daemon.running,
-        "stopped": daemon.stopped,
-        "images": daemon.images,
-        "storage": daemon.storage,
-        "memory_bytes": daemon.memory_bytes,
-        "cpus": daemon.cpus,
-        "warnings": list(daemon.warnings),
-        "seconds": daemon.seconds,
-    }
+    values = {name: getattr(daemon, name) for name in _DAEMON_YIELDS if name != "error"} | {"answers": True}
     detail = f"Docker {daemon.version}: {daemon.running} of {daemon.containers} containers run"
     return Observation(values, detail, state="ok")
 
@@ -70,15 +57,10 @@ async def _container(params: ContainerParams, context: CheckContext) -> Observat
     else:
         containers = await read_compose_containers(docker, params.project, params.service)
     if not containers:
-        values = {"exists": False, "state": "missing", "count": 0}
+        values = {"exists": False, "state": "missing", "count": 0, "condition": "missing"}
         remedy = "`docker ps --all` lists containers; `docker compose up -d` creates those of the stack"
-        return Observation(
-            {**values, "condition": "missing"},
-            "there is no such container",
-            state="missing",
-            code="DOCKER_002",
-            remedy=remedy,
-        )
+        detail = "there is no such container"
+        return Observation(values, detail, state="missing", code="DOCKER_002", remedy=remedy)
     config = context.survey.config
     survey = await survey_containers(docker, containers, config)
     judged = assessed(survey, ContainerRules.of(config.recovery))
@@ -87,28 +69,21 @@ async def _container(params: ContainerParams, context: CheckContext) -> Observat
 
 def worst_of(judged: Sequence[AssessedContainer]) -> AssessedContainer:
     """Return the container that counts where there are several. Pure."""
-    return max(
-        judged,
-        key=lambda assessed_container: (
-            _RANK[assessed_container.condition],
-            not assessed_container.container.running,
-        ),
-    )
+    return max(judged, key=lambda assessed: (_RANK.index(assessed.condition), not assessed.container.running))
 
 
 def observed_container(worst: AssessedContainer, count: int) -> Observation:
     """What a check sees of a container: the worst of `count`. Pure."""
-    condition, remedy = worst.condition, worst.assessment.remedy
-    values = {**container_values(worst), "exists": True, "count": count}
-    words = _words(worst)
-    waiting = condition is ContainerCondition.WAITING
+    container, assessment, restarts = worst.container, worst.assessment, worst.container.restarts
+    parts = (worst.word, assessment.words, f"{restarts} restarts" if restarts else "")
+    words, is_unchecked = ", ".join(filter(None, parts)), worst.condition is ContainerCondition.UNCHECKED
     return Observation(
-        values,
+        {**container_values(worst), "exists": True, "count": count},
         words,
-        undecided=words if waiting else "",
-        unseen=frozenset({"health", "condition"} if condition is ContainerCondition.UNCHECKED else ()),
-        state="unchecked" if condition is ContainerCondition.UNCHECKED else worst.container.status,
-        remedy=remedy or f"`docker logs --tail 50 {worst.container.name}` tells why",
+        undecided=words if worst.condition is ContainerCondition.WAITING else "",
+        unseen=frozenset({"health", "condition"} if is_unchecked else ()),
+        state="unchecked" if is_unchecked else container.status,
+        remedy=assessment.remedy or f"`docker logs --tail 50 {container.name}` tells why",
     )
 
 
@@ -133,24 +108,31 @@ def container_values(assessed_container: AssessedContainer) -> dict[str, Any]:
     }
 
 
-def _words(assessed_container: AssessedContainer) -> str:
-    parts = [assessed_container.word]
-    if assessed_container.assessment.words:
-        parts.append(assessed_container.assessment.words)
-    if assessed_container.container.restarts:
-        parts.append(f"{assessed_container.container.restarts} restarts")
-    return ", ".join(parts)
-
-
 #: Of several containers of a service the worst counts.
-_RANK = {
-    ContainerCondition.WELL: 0,
-    ContainerCondition.UNCHECKED: 1,
-    ContainerCondition.WAITING: 2,
-    ContainerCondition.LEFT: 3,
-    ContainerCondition.SICK: 4,
-}
+_RANK = (
+    ContainerCondition.WELL,
+    ContainerCondition.UNCHECKED,
+    ContainerCondition.WAITING,
+    ContainerCondition.LEFT,
+    ContainerCondition.SICK,
+)
 DOCKER = ("opskit.system.docker",)
+#: Attributes of DockerDaemon, but for the error.
+_DAEMON_YIELDS = {
+    "answers": "whether it does",
+    "version": "of the engine",
+    "api_version": "of its API",
+    "containers": "how many there are",
+    "running": "how many run",
+    "stopped": "how many do not",
+    "images": "how many there are",
+    "storage": "its storage driver",
+    "memory_bytes": "memory of its machine",
+    "cpus": "processors of its machine",
+    "warnings": "what it complains of",
+    "error": "DOCKER_001, DOCKER_003, or null",
+    "seconds": "time to answer",
+}
 CONTAINER_YIELDS = {
     "exists": "whether there is one",
     "count": "how many of the service there are",
@@ -173,21 +155,7 @@ KINDS = (
         "docker_daemon",
         "Docker answers",
         NoParams,
-        {
-            "answers": "whether it does",
-            "version": "of the engine",
-            "api_version": "of its API",
-            "containers": "how many there are",
-            "running": "how many run",
-            "stopped": "how many do not",
-            "images": "how many there are",
-            "storage": "its storage driver",
-            "memory_bytes": "memory of its machine",
-            "cpus": "processors of its machine",
-            "warnings": "what it complains of",
-            "error": "DOCKER_001, DOCKER_003, or null",
-            "seconds": "time to answer",
-        },
+        _DAEMON_YIELDS,
         {"answers": True},
         _daemon,
         lambda _: "docker",

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import asdict
 
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Seconds, Text, parameters
@@ -45,21 +46,10 @@ class NoParams:
 
 async def _memory(_: NoParams, __: CheckContext) -> Observation:
     memory = read_memory()
-    values = {
-        "total_bytes": memory.total_bytes,
-        "available_bytes": memory.available_bytes,
-        "used_percent": memory.used_percent,
-        "swap_total_bytes": memory.swap_total_bytes,
-        "swap_used_percent": memory.swap_used_percent,
-    }
     room = _room(memory.available_bytes, memory.total_bytes)
     detail = f"{room} available ({memory.used_percent:.0f} % used)"
-    return Observation(
-        values,
-        detail,
-        state="ok",
-        remedy="`opskit models loaded` shows models; `ollama stop NAME` unloads one",
-    )
+    remedy = "`opskit models loaded` shows models; `ollama stop NAME` unloads one"
+    return Observation(asdict(memory), detail, state="ok", remedy=remedy)
 
 
 @parameters

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from opskit.checks.loaded_models import remedy_of_orphans
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.doctor.cause import Cause
 from opskit.doctor.evidence import Evidence
@@ -200,7 +201,7 @@ def _orphaned(orphans: Sequence[RunnerProcess]) -> Cause:
             f"{orphan.words} serves {Path(orphan.weights).name[:19]} for a server that has ended"
             for orphan in orphans
         ),
-        remedy=f"`kill {' '.join(str(orphan.pid) for orphan in orphans)}` frees the memory",
+        remedy=remedy_of_orphans(orphans),
         claims=frozenset({"model processes"}),
         status=Status.WARN,
         code="MODEL_003",
