@@ -54,35 +54,26 @@ async def probe_node(survey: Survey, config: NodeConfig, options: ProbeOptions) 
     began = time.monotonic()
     probing = _Probing(survey, config, options)
     limit = limit_s(survey.config, may_load=options.load or options.model is not None)
-    state, detail, remedy = NodeState.OK, "", None
+    remedy, fault = None, None
     try:
         async with asyncio.timeout(limit):
             state, detail = await probing.run()
     except ProbeFailed as failed:
-        state, detail, remedy = failed.state, failed.detail, failed.remedy
-        probing.fault = failed.fault
+        state, detail, remedy, fault = failed.state, failed.detail, failed.remedy, failed.fault
     except TimeoutError:
         state, detail = NodeState.WEDGED, f"the probe was ended after {limit:.0f} s"
     problem = probing.facts.address_problem
     if problem is not None and probing.facts.error is None:
         detail = f"{problem.detail}; {detail}"
-    return NodeProbe(
-        config=config,
-        options=options,
+    return replace(
+        probing.probe,
         facts=probing.facts,
         state=state,
         detail=detail,
         remedy=remedy,
+        fault=fault,
         stages=tuple(probing.stages.passed),
         process=probing.stages.process,
-        model=probing.model,
-        first_token_s=probing.first_token_s,
-        answer=probing.answer,
-        fault=probing.fault,
-        loaded=probing.loaded,
-        listed=probing.listed,
-        slots=probing.slots,
-        runner=probing.runner,
         seconds=time.monotonic() - began,
     )
 
@@ -104,18 +95,15 @@ class _Probing:
     options: ProbeOptions
     facts: NodeFacts = field(init=False)
     stages: Stages = field(init=False)
-    model: str | None = None
-    first_token_s: float | None = None
-    answer: str | None = None
-    fault: FaultKind | None = None
-    loaded: str | None = None
-    listed: bool = True
-    slots: tuple[int, int] | None = None
-    runner: RunnerAssessment | None = None
+    #: What is known so far; its facts, stages and outcome are added at the end.
+    probe: NodeProbe = field(init=False)
 
     def __post_init__(self) -> None:
-        self.facts = NodeFacts(config=self.config)
-        self.stages = Stages(self.config)
+        config = self.config
+        self.facts, self.stages = NodeFacts(config=config), Stages(config)
+        self.probe = NodeProbe(
+            config=config, options=self.options, facts=self.facts, state=NodeState.OK, detail=""
+        )
 
     async def run(self) -> tuple[NodeState, str]:
         """The state and its reason at the end of all stages. Raises ProbeFailed where one ends the probe."""
@@ -133,7 +121,7 @@ class _Probing:
                 got = await self._ask(provider, chosen, weights)
             except ProbeFailed as failed:
                 raise self._of_model(failed, chosen.name) from failed
-            self.model, self.first_token_s = chosen.name, got.seconds
+            self.probe = replace(self.probe, model=chosen.name, first_token_s=got.seconds)
             if self.options.goal is not None:
                 await self._test_directly(provider, chosen, self.options.goal)
         if self.facts.http_s > whole.probe.slow_http_s and got.state is NodeState.OK:
@@ -145,7 +133,7 @@ class _Probing:
 
         Raises ProbeFailed where that shows what a token would only show after a long wait.
         """
-        if not self._has_runners or self.loaded is not None:
+        if not self._has_runners or self.probe.loaded is not None:
             return None
         weights = await known_weights(self.survey, self.config, chosen.name)
         first = await read_runners(self.survey, self.config)
@@ -173,7 +161,7 @@ class _Probing:
                 provider,
                 chosen,
                 self.survey.config,
-                loads_at_start=self.loaded is not None and not provider.kind.loads_on_demand,
+                loads_at_start=self.probe.loaded is not None and not provider.kind.loads_on_demand,
                 slots=self._saw_slots,
             )
         )
@@ -191,7 +179,7 @@ class _Probing:
     async def _watch_runner(self, chosen: Resident, weights: str | None) -> RunnerAssessment | None:
         """Wait until the runner of the model that was asked proves to be left out; None where it does not."""
         await asyncio.sleep(_UNSERVED_S)
-        while self._has_runners and self.loaded is None:
+        while self._has_runners and self.probe.loaded is None:
             assessment = await self._judge_unserved(chosen.name, weights)
             if assessment is None or assessment.state is NodeState.WEDGED:
                 return assessment
@@ -218,16 +206,16 @@ class _Probing:
 
     def _end_at_runner(self, model: str, assessment: RunnerAssessment, seconds: float) -> NoReturn:
         wedged = assessment.state is NodeState.WEDGED
-        self.runner, remedy = assessment, assessment.remedy
+        self.probe, remedy = replace(self.probe, runner=assessment), assessment.remedy
         if assessment.scheduler and model in (resident.name for resident in self.facts.resident):
-            self.model = model
+            self.probe = replace(self.probe, model=model)
         if wedged and remedy is None:
             remedy = unload_remedy(self.facts.likely_kind, model, self.config.url)
         status = Status.FAIL if wedged else Status.SKIP
         self.stages.end("runner", assessment.state, assessment.detail, seconds, status=status, remedy=remedy)
 
     def _saw_slots(self, total: int, busy: int) -> None:
-        self.slots = (total, busy)
+        self.probe = replace(self.probe, slots=(total, busy))
 
     async def _judge_facts(self) -> None:
         """The stages that cost the server nothing: tcp, http, models, resident. Raises ProbeFailed."""
@@ -313,7 +301,7 @@ class _Probing:
             if model is None:
                 pull = provider.kind.pull_hint("NAME")
                 remedy = "`opskit models list` shows the names" + (f"; {pull} installs one" if pull else "")
-                self.listed = False
+                self.probe = replace(self.probe, listed=False)
                 raise ProbeFailed(NodeState.IDLE, f"it does not list {wanted}", remedy)
             loaded = next((loaded for loaded in resident if loaded.name == model.name), None)
             return loaded or await self._load(provider, model)
@@ -353,14 +341,14 @@ class _Probing:
                 raise self._of_model(failed, model.name) from error
         took = time.monotonic() - began
         self.stages.add("load", Status.PASS, took, f"{model.name} loaded in {took:.1f} s")
-        self.loaded = model.name
+        self.probe = replace(self.probe, loaded=model.name)
         return Resident(model.name)
 
     async def _test_directly(self, provider: Provider, chosen: Resident, goal: str) -> None:
         """The direct model test of SPEC A5: a whole answer without Victoria, judged like any answer."""
 
         def on_answer(text: str) -> None:
-            self.answer = text
+            self.probe = replace(self.probe, answer=text)
 
         try:
             await ask_for_answer(self.stages, provider, chosen, self.survey.config, goal, on_answer)
@@ -370,7 +358,7 @@ class _Probing:
     def _of_model(self, failed: ProbeFailed, model: str) -> ProbeFailed:
         """A fault of the model or of the request has a remedy that is better than that of the state."""
         if failed.state is NodeState.FAILING:
-            self.model = model
+            self.probe = replace(self.probe, model=model)
         if failed.fault not in SERVER_IS_WELL:
             return failed
         remedy = fault_remedy(
