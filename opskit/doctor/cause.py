@@ -4,6 +4,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from opskit.doctor.catalogue import CODE_OF
 from opskit.result import Status
 
 
@@ -36,7 +37,8 @@ class Cause:
 
     `id` is an entry of the catalogue, `target` what it is about (a node, a container, a path); both together
     are its key. `evidence` are sentences that show it. `claims` are names of checks whose outcome it can
-    explain, `because` keys of causes of which it would be a mere consequence.
+    explain, `because` keys of causes of which it would be a mere consequence. `code` is an entry of the error
+    catalogue where that of its kind does not do.
     """
 
     id: str
@@ -49,6 +51,10 @@ class Cause:
     fix: Fix | None = None
     status: Status = Status.FAIL
     code: str | None = None
+
+    @property
+    def error_code(self) -> str | None:
+        return self.code or CODE_OF[self.id]
 
     @property
     def key(self) -> str:

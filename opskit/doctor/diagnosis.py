@@ -191,5 +191,5 @@ def _cause_json(entry: Attributed) -> dict[str, Any]:
         "follows_from": entry.parent,
         "fix": None if cause.fix is None else cause.fix.as_json(),
         "remedy": cause.remedy,
-        "code": cause.code,
+        "code": cause.error_code,
     }

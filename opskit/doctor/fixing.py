@@ -85,7 +85,7 @@ class _Fixing:
             settle_s=patience_s,
             evidence=self._evidence,
         )
-        finding = replace(self._finding(Condition.BROKEN), code=cause.code, repair=repair)
+        finding = replace(self._finding(Condition.BROKEN), code=cause.error_code, repair=repair)
         return await executor.repair(finding, Outcome.of("doctor", finding), look_again=self._examine_again)
 
     def _finding(self, condition: Condition) -> TargetFinding:

@@ -66,7 +66,6 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             remedy="put `127.0.0.1 localhost` and `::1 localhost` into /etc/hosts, and nothing else for that "
             "name",
             claims=frozenset({"localhost"}),
-            code="COMM_002",
         )
     yield from _bind_addresses(evidence)
     for container in evidence.containers:
@@ -101,7 +100,6 @@ def _bind_address(target: str, words: str) -> Cause:
         ),
         remedy="write 127.0.0.1 on this machine, or host.docker.internal in a container",
         status=Status.WARN,
-        code="CONFIG_003",
     )
 
 
@@ -159,7 +157,6 @@ def _localhost_inside(examined: ExaminedContainer, evidence: Evidence) -> Iterat
                 evidence=(f"{held}, and there localhost is the container itself",),
                 remedy=f"write {right} in its place in its Compose file (on Linux with "
                 f"{_EXTRA_HOSTS}), then `docker compose up -d`",
-                code="CONFIG_003",
             )
 
 
@@ -183,7 +180,6 @@ def _unknown_host(examined: ExaminedContainer, evidence: Evidence) -> Iterator[C
                 ),
                 remedy=f"give its service {_EXTRA_HOSTS.replace(HOST_NAMES[0], url.host)} in its Compose "
                 "file, then `docker compose up -d`",
-                code="COMM_002",
             )
             return
 
@@ -214,7 +210,6 @@ def _published_elsewhere(evidence: Evidence) -> Iterator[Cause]:
                 remedy=f'publish it on all addresses (`ports: ["{port}:..."]`), or set the address of '
                 f"{member.name} to http://{addresses[0]}:{port}",
                 claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
-                code="COMM_002",
             )
 
 
@@ -241,7 +236,6 @@ def _localhost_of_ours(evidence: Evidence) -> Iterator[Cause]:
                 ),
                 remedy=f"set the address of {member.name} to {right}",
                 claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
-                code="CONFIG_003",
             )
 
 
@@ -265,5 +259,4 @@ def _loopback_only(examined: ExaminedContainer, evidence: Evidence) -> Iterator[
                 title=f"container {examined.name} cannot reach port {url.port}: it is on loopback only",
                 evidence=(f"{name}={url.text}", f"{owners[0].words} listens on {addresses}"),
                 remedy=_LISTEN if owners[0].container is None else _PUBLISH,
-                code="COMM_002",
             )

@@ -67,7 +67,6 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             evidence=(half.detail, kept),
             remedy=half.remedy or "",
             claims=frozenset({"restore"}),
-            code=half.code,
         )
     yield from _unset_secrets(evidence)
     for path, env_file in evidence.env_files.items():
@@ -87,7 +86,6 @@ def _problems(problems: tuple[Problem, ...]) -> Iterator[Cause]:
             evidence=(_text(problem),),
             remedy=problem.advice,
             claims=_CLAIMS,
-            code=_ADDRESS,
         )
     if others:
         more = len(others) - _SHOWN_PROBLEMS
@@ -98,7 +96,6 @@ def _problems(problems: tuple[Problem, ...]) -> Iterator[Cause]:
             evidence=(*shown, *([f"and {more} more"] if more > 0 else [])),
             remedy=f"{others[0].advice}; `opskit config check` shows every problem",
             claims=_CLAIMS,
-            code="CONFIG_001",
         )
 
 
@@ -118,7 +115,6 @@ def _unset_secrets(evidence: Evidence) -> Iterator[Cause]:
                 "environment)",
                 claims=_CLAIMS,
                 status=Status.WARN,
-                code="CONFIG_001",
             )
 
 
@@ -132,7 +128,6 @@ def _of_env_file(path: str, env_file: EnvFileFacts) -> Iterator[Cause]:
             evidence=(env_file.problem,),
             remedy="create it (often `cp .env.example .env`), or correct `stack.env_files`",
             claims=claims,
-            code="CONFIG_002",
         )
     names = (*env_file.empty_secrets, *env_file.placeholder_secrets)
     if names:
@@ -144,7 +139,6 @@ def _of_env_file(path: str, env_file: EnvFileFacts) -> Iterator[Cause]:
             remedy=f"write values for {listing(names)} in {path}",
             claims=claims,
             status=Status.WARN,
-            code="CONFIG_001",
         )
 
 

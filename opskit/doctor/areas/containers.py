@@ -153,7 +153,6 @@ def _out_of_memory(examined: ExaminedContainer, image: tuple[str, ...]) -> Cause
         f"`mem_limit` in its Compose file){start}",
         claims=_CLAIMS,
         status=Status.WARN if container.running else Status.FAIL,
-        code="MODEL_003",
     )
 
 
@@ -188,7 +187,6 @@ def _missing_containers(evidence: Evidence) -> Iterator[Cause]:
                     remedy="`docker compose up -d` creates the containers of the stack; `docker ps --all` "
                     "lists those there are",
                     claims=_CLAIMS,
-                    code="DOCKER_002",
                 )
 
 
@@ -209,7 +207,6 @@ def _missing_services(evidence: Evidence) -> Iterator[Cause]:
                 remedy=f"`{' '.join((*project.command, 'up', '-d'))}`",
                 claims=_CLAIMS,
                 status=Status.WARN,
-                code="DOCKER_002",
             )
             continue
         for service in project.services:
@@ -224,5 +221,4 @@ def _missing_services(evidence: Evidence) -> Iterator[Cause]:
                     claims=_CLAIMS,
                     because=evidence.half_restored(project.files),
                     status=Status.WARN,
-                    code="DOCKER_002",
                 )

@@ -129,7 +129,6 @@ def _no_answer(daemon: DockerDaemon, evidence: Evidence) -> Cause:
         remedy=remedy,
         claims=frozenset({*needing, *networks, *unread}),
         fix=fix,
-        code="DOCKER_001",
     )
 
 
@@ -180,7 +179,6 @@ def _of_project(project: ComposeFacts, evidence: Evidence) -> Iterator[Cause]:
             ),
             remedy="install the plug-in: `apt-get install docker-compose-plugin`, or Docker Desktop",
             claims=claims,
-            code="HOST_001",
         )
     elif project.problem and not _needs_daemon(project, evidence):
         command = " ".join((*project.command, "config", "--quiet")) if project.command else ""
@@ -192,7 +190,6 @@ def _of_project(project: ComposeFacts, evidence: Evidence) -> Iterator[Cause]:
             remedy=f"correct {listing(files)}" + (f"; `{command}` checks it" if command else "") + newer,
             claims=claims,
             because=evidence.half_restored(project.files),
-            code="CONFIG_001",
         )
     if project.unset:
         yield Cause(
@@ -204,5 +201,4 @@ def _of_project(project: ComposeFacts, evidence: Evidence) -> Iterator[Cause]:
             claims=claims,
             because=(key_of("compose-broken", project.name),),
             status=Status.WARN,
-            code="CONFIG_001",
         )

@@ -133,7 +133,6 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             remedy=f"`ls -ld {evidence.config.state_dir}` shows whose it is; OPSKIT_STATE_DIR names another",
             claims=frozenset({"state folder"}),
             because=tuple(cause.key for cause in full_disks if "disk state" in cause.claims),
-            code="STATE_001",
         )
     limit, memory = evidence.config.watch.memory_percent, evidence.memory
     if memory is not None and memory.used_percent >= limit:
@@ -145,7 +144,6 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             remedy="`opskit models loaded` shows what is loaded; `ollama stop NAME` unloads a model",
             claims=frozenset({"memory"}),
             status=Status.WARN,
-            code="MODEL_003",
         )
     if evidence.orphaned_runners:
         yield _orphaned(evidence.orphaned_runners)
@@ -186,7 +184,6 @@ def _held(lock: HeldLock) -> Cause:
         remedy=f"{remedy}; the lock is free once it has ended",
         claims=frozenset({"locks"}),
         status=Status.WARN,
-        code="RECOVER_001",
     )
 
 
@@ -204,7 +201,6 @@ def _orphaned(orphans: Sequence[RunnerProcess]) -> Cause:
         remedy=remedy_of_orphans(orphans),
         claims=frozenset({"model processes"}),
         status=Status.WARN,
-        code="MODEL_003",
     )
 
 
@@ -231,5 +227,4 @@ def _full_disks(evidence: Evidence) -> Iterator[Cause]:
             remedy="; ".join(_CLEAR[disk.use].format(path=disk.path) for disk in disks),
             claims=frozenset(f"disk {disk.use}" for disk in disks),
             status=Status.FAIL if _fullness(first) >= _FULL_PERCENT else Status.WARN,
-            code="BACKUP_003",
         )

@@ -29,7 +29,6 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
                 evidence=(f"{probe.config.url} lists none",),
                 remedy=probe.facts.likely_kind.fill,
                 claims=claims_of(probe.config.name),
-                code="MODEL_001",
             )
     yield from _missing_models(evidence, probes)
     for probe in probes:
@@ -78,7 +77,6 @@ def _missing(model: str, named_by: str, probes: Sequence[NodeProbe]) -> Cause:
         evidence=(f"{named_by} names it; {nodes} does not hold it",),
         remedy=f"{pull}, or name one of `opskit models list`" if pull else "name one of `opskit models list`",
         status=Status.WARN,
-        code="MODEL_001",
     )
 
 
@@ -121,5 +119,4 @@ def _large(probe: NodeProbe, model: str, title: str, room: Fit) -> Cause:
         remedy=f"free memory ({unload}), or {smaller}",
         claims=claims_of(probe.config.name),
         because=("memory-full",),
-        code="MODEL_003",
     )

@@ -195,7 +195,6 @@ def _misplaced(evidence: Evidence) -> Iterator[Cause]:
             ),
             status=Status.FAIL if is_deaf else Status.WARN,
             claims=frozenset().union(*map(claims_of, names)),
-            code="COMM_001",
         )
 
 
@@ -203,9 +202,7 @@ def _wrong_address(probe: NodeProbe | AgentProbe, problem: AddressProblem, evide
     group = "nodes" if isinstance(probe, NodeProbe) else "agents"
     origin = evidence.origins.get(f"{group}.{probe.config.name}.url")
     words = f"the address of {probe.config.name} is {probe.config.url}" + (f" ({origin})" if origin else "")
-    return replace(
-        _base(probe, evidence), id="address-wrong", title=problem.detail, evidence=(words,), code="COMM_002"
-    )
+    return replace(_base(probe, evidence), id="address-wrong", title=problem.detail, evidence=(words,))
 
 
 def _of_agent(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
@@ -224,12 +221,12 @@ def _of_agent(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
             yield stopped
         case NodeState.WEDGED:
             title = f"{config.name} accepts connections and never answers"
-            yield replace(base, id="agent-wedged", title=title, code="COMM_003")
+            yield replace(base, id="agent-wedged", title=title)
         case NodeState.REFUSED | NodeState.UNREACHABLE if _is_expected(config):
             yield _down(base, config)
         case NodeState.UNAUTHORISED:
             title = f"{config.name} wants a key"
-            yield replace(base, id="agent-unauthorised", title=title, code="COMM_001")
+            yield replace(base, id="agent-unauthorised", title=title)
         case NodeState.FAILING:
             yield base
         case NodeState.OK | NodeState.SLOW:
@@ -271,7 +268,6 @@ def _base(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause:
         remedy=probe.advice() or "",
         claims=frozenset({f"{kind} {name}"}),
         because=of_member(evidence, name),
-        code="GEN_001",
     )
 
 
@@ -286,7 +282,6 @@ def _down(base: Cause, member: Member) -> Cause:
             key_of("oom-killed", member.name),
             *base.because,
         ),
-        code="COMM_001",
     )
 
 
@@ -295,15 +290,15 @@ def _condition(probe: NodeProbe, evidence: Evidence) -> Cause | None:
     match probe.state:
         case NodeState.WEDGED if probe.runner is not None and probe.runner.scheduler:
             title = f"the scheduler of {config.name} hangs: no process of a model gets the requests"
-            return replace(base, id="scheduler-hangs", title=title, code="MODEL_002")
+            return replace(base, id="scheduler-hangs", title=title)
         case NodeState.WEDGED:
             title = f"{config.name} is wedged: it accepts requests and gives no token"
-            return replace(base, id="node-wedged", title=title, code="MODEL_002")
+            return replace(base, id="node-wedged", title=title)
         case NodeState.UNAUTHORISED:
-            return replace(base, id="node-unauthorised", title=f"{config.name} wants a key", code="COMM_001")
+            return replace(base, id="node-unauthorised", title=f"{config.name} wants a key")
         case NodeState.UNREACHABLE if _is_expected(config):
             title = f"{config.name} cannot be reached"
-            return replace(base, id="node-unreachable", title=title, code="COMM_002")
+            return replace(base, id="node-unreachable", title=title)
         case NodeState.REFUSED if _is_expected(config):
             return _down(base, config)
         case NodeState.FAILING if probe.fault in _MODEL_FAULTS:
@@ -327,7 +322,6 @@ def _port_taken(member: Member, what: str, words: str, evidence: Evidence) -> Ca
         evidence=(words, f"`{member.name}` is expected at {host}:{port}"),
         remedy=f"{shows}move it to another port, or {correct}",
         claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
-        code="COMM_001",
     )
 
 
@@ -355,7 +349,6 @@ def _stopped_process(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause
         claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
         because=of_member(evidence, member.name),
         fix=Fix(("kill", "-CONT", str(pid)), safe=True, target=member.name, undo=f"`kill -STOP {pid}`"),
-        code="MODEL_002",
     )
 
 
@@ -391,5 +384,4 @@ def _two_servers(evidence: Evidence) -> Iterator[Cause]:
             remedy="stop one of them, or give it another port; until then write the address in numbers "
             f"(http://127.0.0.1:{port})",
             claims=claims_of(member.name),
-            code="COMM_001",
         )

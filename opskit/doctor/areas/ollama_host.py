@@ -50,5 +50,4 @@ def _cause(target: str, text: str, holder: str) -> Iterator[Cause]:
             evidence=(f"{SERVER_VARIABLE}={text.strip()} has a scheme and no port",),
             remedy=f"set {SERVER_VARIABLE}={right} there, and restart what was started with it",
             claims=frozenset({f"node {target}"}),
-            code="CONFIG_003",
         )

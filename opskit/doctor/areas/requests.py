@@ -134,7 +134,6 @@ def _truncated(
         "OLLAMA_CONTEXT_LENGTH where Ollama is started); or send less",
         because=because,
         status=Status.WARN,
-        code="VAL_001",
     )
 
 

@@ -45,7 +45,6 @@ def of_job(job: RecoveryJob) -> Iterator[Cause]:
             evidence=("its repairs did not help; one is tried each hour (`recovery.retry_s`)",),
             remedy="`opskit status` shows when and why; repair it, and the next recovery sees it well",
             claims=_CLAIMS,
-            code="RECOVER_005",
         )
     if not job.installed:
         return
@@ -59,7 +58,6 @@ def of_job(job: RecoveryJob) -> Iterator[Cause]:
             remedy="`opskit schedule install` loads it again",
             claims=_CLAIMS,
             fix=Fix(command, safe=True, target="schedule", undo="`opskit schedule remove`"),
-            code="SCHEDULE_002",
         )
     if job.last_exit is not None and job.last_exit not in _FINE:
         next_run = f"; next run {job.next_run:%Y-%m-%d %H:%M %Z}".rstrip() if job.next_run else ""
@@ -70,7 +68,6 @@ def of_job(job: RecoveryJob) -> Iterator[Cause]:
             remedy="`opskit schedule status` shows why and where its log is",
             claims=_CLAIMS,
             because=("job-environment",),
-            code="SCHEDULE_002",
         )
     if job.differences:
         yield Cause(
@@ -81,5 +78,4 @@ def of_job(job: RecoveryJob) -> Iterator[Cause]:
             "compares both",
             claims=_CLAIMS,
             status=Status.WARN,
-            code="SCHEDULE_002",
         )

@@ -122,7 +122,6 @@ def _memory(probe: NodeProbe, settings: Mapping[str, str], evidence: Evidence) -
         remedy="lower OLLAMA_CONTEXT_LENGTH or OLLAMA_NUM_PARALLEL (their product is what costs), then "
         "restart Ollama",
         claims=claims_of(probe.config.name),
-        code="MODEL_003",
     )
 
 

@@ -3,9 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.doctor.catalogue import RANKS
+from opskit.doctor.catalogue import KNOWN, RANKS
 from opskit.doctor.cause import Cause, key_of
 from opskit.doctor.diagnosis import OPEN, Attributed, attribute, diagnosed, order
+from opskit.errors import CATALOGUE
 from opskit.result import Finding, Status
 
 CHECKS = ("a", "b", "c", "d")
@@ -123,3 +124,13 @@ def test_the_exit_status_of_nothing_judged():
     assert diagnosed([], [open_one]).exit == 3
     assert diagnosed([], [open_one, Finding("b", "t", Status.PASS)]).exit == 0
     assert diagnosed([], []).exit == 3
+
+
+def test_the_code_of_each_cause_is_in_the_error_catalogue():
+    """A person can look up the code of every cause, and a failing node has that of its kind."""
+    assert {known.code for known in KNOWN if known.code is not None} <= CATALOGUE.keys()
+    failing = Cause(id="node-failing", title="", evidence=(), remedy="")
+    assert (failing.error_code, Cause(id="clock-skew", title="", evidence=(), remedy="").error_code) == (
+        "GEN_001",
+        None,
+    )
