@@ -74,6 +74,8 @@ async def probe_node(survey: Survey, config: NodeConfig, options: ProbeOptions) 
         fault=fault,
         stages=tuple(probing.stages.passed),
         process=probing.stages.process,
+        slots=probing.stages.slots,
+        answer=probing.stages.answer,
         seconds=time.monotonic() - began,
     )
 
@@ -162,7 +164,6 @@ class _Probing:
                 chosen,
                 self.survey.config,
                 loads_at_start=self.probe.loaded is not None and not provider.kind.loads_on_demand,
-                slots=self._saw_slots,
             )
         )
         watch = asyncio.create_task(self._watch_runner(chosen, weights))
@@ -213,9 +214,6 @@ class _Probing:
             remedy = unload_remedy(self.facts.likely_kind, model, self.config.url)
         status = Status.FAIL if wedged else Status.SKIP
         self.stages.end("runner", assessment.state, assessment.detail, seconds, status=status, remedy=remedy)
-
-    def _saw_slots(self, total: int, busy: int) -> None:
-        self.probe = replace(self.probe, slots=(total, busy))
 
     async def _judge_facts(self) -> None:
         """The stages that cost the server nothing: tcp, http, models, resident. Raises ProbeFailed."""
@@ -346,12 +344,8 @@ class _Probing:
 
     async def _test_directly(self, provider: Provider, chosen: Resident, goal: str) -> None:
         """The direct model test of SPEC A5: a whole answer without Victoria, judged like any answer."""
-
-        def on_answer(text: str) -> None:
-            self.probe = replace(self.probe, answer=text)
-
         try:
-            await ask_for_answer(self.stages, provider, chosen, self.survey.config, goal, on_answer)
+            await ask_for_answer(self.stages, provider, chosen, self.survey.config, goal)
         except ProbeFailed as failed:
             raise self._of_model(failed, chosen.name) from failed
 

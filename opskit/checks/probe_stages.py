@@ -48,11 +48,13 @@ class ProbeFailed(Exception):  # noqa: N818 - the probe ends here, which is a re
 
 @dataclass(slots=True)
 class Stages:
-    """The stages of one probe so far, and the process behind its port where it was looked at."""
+    """The stages of one probe so far, and what was seen on the way: see the fields of NodeProbe."""
 
     target: NodeConfig | AgentConfig
     passed: list[ProbeStage] = field(default_factory=list)
     process: Listener | None = None
+    slots: tuple[int, int] | None = None
+    answer: str | None = None
 
     def add(self, name: str, status: Status, seconds: float, detail: str) -> None:
         self.passed.append(ProbeStage(name, status, seconds, detail))

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -59,15 +58,14 @@ async def ask_for_token(
     whole: Config,
     *,
     loads_at_start: bool,
-    slots: Callable[[int, int], None],
 ) -> FirstToken:
     """Ask for one token under a hard deadline, where it may be asked for; silence is judged by evidence.
 
-    `loads_at_start`: the server still has to load what it was started with. `slots` gets how many slots
-    there are and how many are busy. Raises ProbeFailed where no token came.
+    `loads_at_start`: the server still has to load what it was started with. Raises ProbeFailed where no
+    token came.
     """
     await _spare(stages, chosen)
-    await _await_free_slot(stages, provider, slots)
+    await _await_free_slot(stages, provider)
     limit = whole.probe.first_token_s
     if loads_at_start:
         limit += load_budget_s(whole.budgets, None)
@@ -120,13 +118,13 @@ async def _spare(stages: Stages, chosen: Resident) -> None:
     stages.end("first token", state, f"{chosen.name}: {why}", status=status)
 
 
-async def _await_free_slot(stages: Stages, provider: Provider, slots: Callable[[int, int], None]) -> None:
+async def _await_free_slot(stages: Stages, provider: Provider) -> None:
     """End the probe where every slot works for somebody: a question would only wait behind the others."""
     before = await _slots(provider)
     if not before:
         return
     busy = sum(slot.busy for slot in before)
-    slots(len(before), busy)
+    stages.slots = (len(before), busy)
     count = f"{busy} of {len(before)} busy"
     if busy < len(before):
         stages.add("slots", Status.PASS, 0.0, count)
@@ -170,17 +168,9 @@ async def _judge_silence(stages: Stages, chosen: Resident, got: OneToken) -> NoR
 
 
 async def ask_for_answer(
-    stages: Stages,
-    provider: Provider,
-    chosen: Resident,
-    whole: Config,
-    goal: str,
-    on_answer: Callable[[str], None],
+    stages: Stages, provider: Provider, chosen: Resident, whole: Config, goal: str
 ) -> None:
-    """Ask for a whole answer and judge it; `on_answer` gets its text whatever the verdict.
-
-    Raises ProbeFailed where there is no answer, or one that is none.
-    """
+    """Ask for a whole answer and judge it. Raises ProbeFailed where there is none, or one that is none."""
     request = ChatRequest(
         (Message("user", goal),), chosen.name, max_tokens=_DIRECT_TOKENS, num_ctx=chosen.context_length
     )
@@ -208,7 +198,7 @@ async def ask_for_answer(
         stages.end("direct test", state_of(fault), detail, took, fault=fault.kind)
     verdict = judge(text, (goal,), finish_reason=reason, length_is_fine=True, thought=thought)
     took = time.monotonic() - began
-    on_answer(text)
+    stages.answer = text
     if verdict is not None:
         detail = f"the answer of {chosen.name} is no answer: {verdict.value.replace('_', ' ')}"
         stages.end("direct test", NodeState.FAILING, detail, took)

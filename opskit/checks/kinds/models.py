@@ -48,10 +48,6 @@ class ModelParams(NodeParams):
     load: Flag = False
     prompt: Text = PROMPT
 
-    @property
-    def shown_model(self) -> str:
-        return f"{self.shown}/{self.model or 'loaded model'}"
-
 
 def _node(params: NodeParams, context: CheckContext) -> NodeConfig:
     """Raises Unjudged for a node that the configuration does not have."""
@@ -201,7 +197,7 @@ KINDS = (
         },
         {"answered": True},
         _model,
-        lambda p: str(p.shown_model),
+        lambda p: f"{p.shown}/{p.model or 'loaded model'}",
         _LIMIT_S,
         imports=("opskit.checks.node_probe",),
     ),
