@@ -9,7 +9,7 @@ from opskit.checks.kinds.agents import APIS
 from opskit.checks.kinds.http import without_secrets
 from opskit.config.schema import Config
 from opskit.diagnose.area import Section, SectionSource, TableSection
-from opskit.facts.endpoint import MAX_BODY_BYTES, EndpointFacts, EndpointRequest, read_endpoint
+from opskit.facts.endpoint import MAX_BODY_BYTES, EndpointFacts, json_request, read_endpoint
 from opskit.facts.node import read_node
 from opskit.facts.survey import Survey
 from opskit.providers.kinds import ServerKind, expected_kind
@@ -40,10 +40,6 @@ class EndpointServer:
     @property
     def shown_url(self) -> str:
         return without_secrets(self.url)
-
-    def request(self, path: str, limit_s: float) -> EndpointRequest:
-        headers = (("Authorization", f"Bearer {self.key}"),) if self.key else ()
-        return EndpointRequest(url=f"{self.url}{path}", headers=headers, limit_s=limit_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,10 @@ async def endpoints(survey: Survey) -> Section:
         known = [node.result() for node in nodes if node.done()]
         members = servers(config, {node.config.name: node.likely_kind for node in known})
         pages = [(server, path) for server in members for path in server.paths]
-        requests = [server.request(path, config.probe.http_s) for server, path in pages]
+        limit_s = config.probe.http_s
+        requests = [
+            json_request(f"{server.url}{path}", key=server.key, limit_s=limit_s) for server, path in pages
+        ]
         facts = await asyncio.gather(*(survey.get(read_endpoint, request) for request in requests))
     answers = [EndpointPage(server, path, page) for (server, path), page in zip(pages, facts, strict=True)]
     return section(answers, members, slow_s=config.watch.slow_request_s)

@@ -29,6 +29,18 @@ class EndpointRequest:
     limit_s: float | None = None
 
 
+def json_request(
+    url: str, *, key: str | None = None, body: Any = None, limit_s: float | None = None
+) -> EndpointRequest:
+    """Return a request with a key as agents and model servers take it; a `body` is sent by POST. Pure."""
+    headers: tuple[tuple[str, str], ...] = (("Authorization", f"Bearer {key}"),) if key else ()
+    if body is None:
+        return EndpointRequest(url=url, headers=headers, limit_s=limit_s)
+    headers += (("Content-Type", "application/json"),)
+    content = json.dumps(body, ensure_ascii=False).encode()
+    return EndpointRequest(url=url, method="POST", headers=headers, body=content, limit_s=limit_s)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """What a server answered, as far as it was read. Names of `headers` are in lower case."""

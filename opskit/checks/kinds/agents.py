@@ -1,7 +1,6 @@
 """The kind that asks every endpoint of an agent (SPEC C1, D2), each with its status and seconds."""
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +8,7 @@ from typing import Any, Literal
 from opskit.checks.kinds.http import Url
 from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
 from opskit.config.fields import Flag, Seconds, Texts, parameters
-from opskit.facts.endpoint import NO_JSON, EndpointFacts, EndpointRequest, read_endpoint
+from opskit.facts.endpoint import NO_JSON, EndpointFacts, json_request, read_endpoint
 from opskit.providers.agent import levels_of
 
 _TASK = "Write a Python function add(a, b) that returns the sum, with a docstring and type hints."
@@ -53,10 +52,10 @@ class AgentParams:
 
 @dataclass(frozen=True, slots=True)
 class AgentAddress:
-    """Where an agent is, and the headers it wants."""
+    """Where an agent is, and the key it wants."""
 
     url: str
-    headers: Mapping[str, str]
+    key: str | None = None
 
 
 def address(agent: str, url: str | None, context: CheckContext) -> AgentAddress:
@@ -65,39 +64,28 @@ def address(agent: str, url: str | None, context: CheckContext) -> AgentAddress:
     Raises Unjudged for an agent that the configuration switches off.
     """
     known = context.survey.config.agent_named(agent)
-    key = known.api_key if known is not None else None
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    # A key is for the configured address only.
+    if known is not None and url in (None, known.url, f"{known.url}/"):
+        return AgentAddress(known.url, known.api_key)
     if url is not None:
-        # A key is for the configured address only.
-        return AgentAddress(
-            url.rstrip("/"), headers if known is not None and known.url == url.rstrip("/") else {}
-        )
-    if known is not None:
-        return AgentAddress(known.url, headers)
+        return AgentAddress(url.rstrip("/"))
     if agent in ("victoria", "veronica"):
         raise Unjudged(f"{agent} is switched off in the configuration", remedy=f"set {agent.upper()}_URL")
-    return AgentAddress(f"http://localhost:{APIS[agent].port}", {})
+    return AgentAddress(f"http://localhost:{APIS[agent].port}")
 
 
 async def _agent(params: AgentParams, context: CheckContext) -> Observation:
     where = address(params.agent, params.url, context)
     api = APIS[params.agent]
     requests = {
-        f"GET {path}": EndpointRequest(
-            url=f"{where.url}{path}", headers=tuple(where.headers.items()), limit_s=params.each
-        )
+        f"GET {path}": json_request(f"{where.url}{path}", key=where.key, limit_s=params.each)
         for path in params.endpoints or api.looks
     }
     replies = await asyncio.gather(*(read_endpoint(context.survey, request) for request in requests.values()))
     rows = dict(zip(requests, map(_row, replies), strict=True))
     if all(row["error"] in ("refused", "name", "unreachable") for row in rows.values()):
         first = next(iter(rows.values()))
-        values = {
-            "error": first["error"],
-            "endpoints": rows,
-            "answered": [],
-            "failed": list(rows),
-        }
+        values = {"error": first["error"], "endpoints": rows, "answered": [], "failed": list(rows)}
         problem = f"{params.agent} is not at {where.url}: {first['detail']}"
         refused = all(row["error"] == "refused" for row in rows.values())
         settled = ("answered", "failed") if refused else ()
@@ -105,13 +93,7 @@ async def _agent(params: AgentParams, context: CheckContext) -> Observation:
     not_asked = []
     for path, body in api.asks.items():
         if params.ask:
-            headers = {"Content-Type": "application/json", **where.headers}
-            request = EndpointRequest(
-                url=f"{where.url}{path}",
-                method="POST",
-                headers=tuple(headers.items()),
-                body=json.dumps(body, ensure_ascii=False).encode(),
-            )
+            request = json_request(f"{where.url}{path}", key=where.key, body=body)
             rows[f"POST {path}"] = _row(await read_endpoint(context.survey, request))
         else:
             not_asked.append(f"POST {path}")

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from opskit.checks.kinds.agents import AgentAddress, address
-from opskit.checks.kinds.http import HttpParams, Url, fetch
+from opskit.checks.kinds.http import Url
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Flag, Text, parameters
-from opskit.facts.endpoint import NO_JSON, Reply
+from opskit.facts.endpoint import NO_JSON, Reply, fetch, json_request
 from opskit.llm.verdict import judge
 from opskit.providers.base import CallCause, CallError
 from opskit.tags import new_correlation_id
@@ -57,8 +57,7 @@ async def _chain(params: ChainParams, context: CheckContext) -> Observation:
 
 
 async def _send(context: CheckContext, agent: AgentAddress, path: str, body: Any = None) -> Reply:
-    method: Literal["GET", "POST"] = "GET" if body is None else "POST"
-    return await fetch(context, HttpParams(f"{agent.url}{path}", method, dict(agent.headers), send=body))
+    return await fetch(context.survey, json_request(f"{agent.url}{path}", key=agent.key, body=body))
 
 
 def _section(reply: Reply) -> Mapping[str, Any]:

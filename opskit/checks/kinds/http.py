@@ -10,8 +10,7 @@ from pydantic import AfterValidator
 
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import AnyText, Bytes, Flag, Text, parameters
-from opskit.facts import endpoint
-from opskit.facts.endpoint import NO_JSON, EndpointRequest, Reply
+from opskit.facts.endpoint import NO_JSON, EndpointRequest, fetch
 from opskit.providers.base import CallError
 
 _SHOWN_CHARS = 300
@@ -50,8 +49,7 @@ def without_secrets(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
-async def fetch(context: CheckContext, params: HttpParams) -> Reply:
-    """One request. Raises CallError for one that got no answer; no deadline but the check's."""
+async def _http(params: HttpParams, context: CheckContext) -> Observation:
     content, headers = _content(params)
     request = EndpointRequest(
         url=params.url,
@@ -62,12 +60,9 @@ async def fetch(context: CheckContext, params: HttpParams) -> Reply:
         insecure=params.insecure,
         max_bytes=params.max_bytes,
     )
-    return await endpoint.fetch(context.survey, request)
-
-
-async def _http(params: HttpParams, context: CheckContext) -> Observation:
     try:
-        reply = await fetch(context, params)
+        # The only deadline is the check's.
+        reply = await fetch(context.survey, request)
     except CallError as error:
         values: dict[str, Any] = {"error": error.cause.value}
         problem = f"{params.method} {without_secrets(params.url)}: {error.text}"
