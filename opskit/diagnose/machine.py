@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from opskit import __version__
+from opskit.checks.kinds.network import port_values
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.diagnose.area import Section, SectionSource, TableSection, observe_kind
 from opskit.diagnose.stack_files import compose_files, docker_is_used, environment_files
 from opskit.errors import OpskitError
-from opskit.facts.port_owner import PortFacts, Protocol, read_port
+from opskit.facts.port_owner import Protocol, read_port
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
 from opskit.system.host import is_loopback, up_s
@@ -224,11 +225,14 @@ async def ports(survey: Survey) -> Section:
     protocol: Protocol = "tcp"
     facts = await asyncio.gather(*(survey.get(read_port, protocol, port) for port in expected))
     rows, findings = [], []
+    data: list[dict[str, Any]] = []
     for port, whose in zip(facts, expected.values(), strict=True):
-        addresses = ", ".join(_addresses(port))
+        head, values = {"port": port.port, "whose": whose, "listening": port.listening}, port_values(port)
+        data.append(head if port.listening is None else {**head, **values})
+        addresses = ", ".join(values["addresses"])
         state, held_by = {True: "held", False: "free", None: "?"}[port.listening], ""
         if port.listening:
-            held_by = port.owner.words if port.owner and not port.owner.is_hidden else "not told to this user"
+            held_by = values["owner"] or "hidden from this user"
         elif port.listening is None:
             held_by = "the sockets of other users are not shown to this user"
             text = f"port {port.port}: {held_by}"
@@ -239,31 +243,7 @@ async def ports(survey: Survey) -> Section:
             remedy = "bind it to 127.0.0.1, or close it in the firewall"
             findings.append(Finding("system", whose, Status.WARN, "public", text, None, remedy))
     table = TableSection("ports", ("port", "whose", "state", "held by", "addresses"), tuple(rows))
-    data = [_port_json(port, whose) for port, whose in zip(facts, expected.values(), strict=True)]
     return Section(data, (table,), tuple(findings))
-
-
-def _addresses(port: PortFacts) -> list[str]:
-    return sorted({owner.address for owner in port.owners if owner.address})
-
-
-def _port_json(port: PortFacts, whose: str) -> dict[str, Any]:
-    if port.listening is None:
-        return {"port": port.port, "whose": whose, "listening": None}
-    owner = port.owner
-    process = None if owner is None else owner.process
-    return {
-        "port": port.port,
-        "whose": whose,
-        "listening": port.listening,
-        "owner": None if owner is None or owner.is_hidden else owner.words,
-        "pid": owner and owner.pid,
-        "process": process and process.name,
-        "command": process and " ".join(process.command),
-        "unit": owner and owner.unit,
-        "container": owner and owner.container,
-        "addresses": _addresses(port),
-    }
 
 
 async def _folders(survey: Survey) -> dict[str, Path]:

@@ -77,8 +77,6 @@ class NodeFacts:
     @property
     def view(self) -> NodeView:
         """The same as the catalogue of the router keeps it."""
-        if self.failed is not None:
-            return NodeView(self.config.name, self.config.source, self.kind, fault=self.fault)
         return NodeView(
             self.config.name,
             self.config.source,
@@ -86,6 +84,7 @@ class NodeFacts:
             self.models or (),
             self.resident,
             residency_known=self.residency_known,
+            fault=self.fault,
         )
 
     def model_called(self, name: str) -> ModelInfo | None:

@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import socket
-from typing import Literal
+from typing import Any, Literal
 
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Port, Text, parameters
@@ -88,20 +88,24 @@ async def _port(params: PortParams, context: CheckContext) -> Observation:
     owner = facts.owner
     if owner is None:
         return _unowned(facts, where)
-    process = owner.process
-    values = {
-        "listening": True,
-        "addresses": sorted({owner.address for owner in facts.owners if owner.address}),
-        "public": any(owner.is_public for owner in facts.owners),
-        "owner": None if owner.is_hidden else owner.words,
-        "process": process.name if process else None,
-        "pid": owner.pid,
-        "command": " ".join(process.command) if process else None,
-        "user": process.user if process else None,
-        "unit": owner.unit,
-        "container": owner.container,
-    }
+    public, user = any(owner.is_public for owner in facts.owners), owner.process and owner.process.user
+    values = {"listening": True, "public": public, "user": user, **port_values(facts)}
     return Observation(values, f"{where} is held by {owner.words}", state="held")
+
+
+def port_values(facts: PortFacts) -> dict[str, Any]:
+    """Return what is known of the owner of a port; None where nothing is. Pure."""
+    owner = facts.owner
+    process = owner and owner.process
+    return {
+        "addresses": sorted({owner.address for owner in facts.owners if owner.address}),
+        "owner": None if owner is None or owner.is_hidden else owner.words,
+        "process": process and process.name,
+        "pid": owner and owner.pid,
+        "command": process and " ".join(process.command),
+        "unit": owner and owner.unit,
+        "container": owner and owner.container,
+    }
 
 
 def _unowned(facts: PortFacts, where: str) -> Observation:
