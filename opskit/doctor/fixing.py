@@ -3,8 +3,8 @@
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from opskit.config.load import ensure_state_dir
@@ -71,15 +71,14 @@ class _Fixing:
     cause: Cause
     fix: Fix
     diagnosis: Diagnosis
-    name: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.name = self.fix.target or self.cause.key
 
     async def run(self, executor: Executor, patience_s: float | None) -> Outcome:
-        cause = self.cause
+        cause, command = self.cause, self.fix.command
+        if command[0] == "opskit":
+            # This very one, also where it is not on PATH.
+            command = (sys.executable, "-m", *command)
         repair = Repair(
-            (Command(_itself(self.fix.command), _COMMAND_S),),
+            (Command(command, _COMMAND_S),),
             precondition=cause.title,
             undo=self.fix.undo,
             settle_s=patience_s,
@@ -89,14 +88,13 @@ class _Fixing:
         return await executor.repair(finding, Outcome.of("doctor", finding), look_again=self._examine_again)
 
     def _finding(self, condition: Condition) -> TargetFinding:
-        return TargetFinding(self.name, condition, self.cause.id, self.cause.title)
+        return TargetFinding(self.fix.target or self.cause.key, condition, self.cause.id, self.cause.title)
 
     async def _evidence(self) -> Mapping[str, Any]:
         return {"cause": self.cause.key, "shown": list(self.cause.evidence)}
 
-    async def _examine_again(self, repair: Repair, settle_s: float) -> TargetFinding:
+    async def _examine_again(self, _: Repair, settle_s: float) -> TargetFinding:
         """Examine everything: at once, and until the cause is gone or the time is over."""
-        del repair
         until = time.monotonic() + settle_s
         while True:
             self.diagnosis = await examine(self.target)
@@ -109,8 +107,3 @@ class _Fixing:
 
 def _keys(diagnosis: Diagnosis) -> set[str]:
     return {cause.key for cause in diagnosis.causes}
-
-
-def _itself(command: Sequence[str]) -> tuple[str, ...]:
-    """The command `opskit` is this one, also where it is not on PATH."""
-    return (sys.executable, "-m", "opskit", *command[1:]) if command[0] == "opskit" else tuple(command)

@@ -68,20 +68,15 @@ class MachineLimits:
         self.over: dict[str, ThresholdEvent] = {}
 
     def take(self, gauges: Gauges) -> list[ThresholdEvent]:
-        values = [("memory", gauges.memory_percent, Threshold(self._config.memory_percent, MARGIN_PERCENT))]
-        values += [
-            (
-                f"disk {disk.path}",
-                disk.used_percent,
-                Threshold(self._config.disk_percent, DISK_MARGIN_PERCENT),
-            )
-            for disk in gauges.disks
-        ]
+        config = self._config
+        memory, disk = (config.memory_percent, MARGIN_PERCENT), (config.disk_percent, DISK_MARGIN_PERCENT)
+        values = {"memory": (gauges.memory_percent, Threshold(*memory))}
+        values |= {f"disk {gauge.path}": (gauge.used_percent, Threshold(*disk)) for gauge in gauges.disks}
         if gauges.cpu_percent is not None:
-            cpu = Threshold(self._config.cpu_percent, MARGIN_PERCENT, CPU_HOLD)
-            values.append(("cpu", gauges.cpu_percent, cpu))
+            cpu = Threshold(config.cpu_percent, MARGIN_PERCENT, CPU_HOLD)
+            values["cpu"] = gauges.cpu_percent, cpu
         crossings = []
-        for target, value, fresh in values:
+        for target, (value, fresh) in values.items():
             threshold = self._thresholds.setdefault(target, fresh)
             change = threshold.take(value)
             if change is not None:
