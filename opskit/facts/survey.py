@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, cast
@@ -29,6 +29,7 @@ Collector = Callable[["Survey", *Ts], Awaitable[T]]
 _FRESH_SINCE: ContextVar[float] = ContextVar("fresh_since", default=0.0)
 
 
+@dataclass(eq=False)
 class Survey:
     """Reads each fact once in a run; an async context manager that closes every connection it opened.
 
@@ -37,27 +38,18 @@ class Survey:
     loop use threads that may be left behind.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        environ: Mapping[str, str],
-        *,
-        state_folder: Path,
-        cwd: Path,
-        config_path: str | None = None,
-        remembered: Callable[[], Mapping[str, Any]] = dict,
-    ) -> None:
-        self.config = config
-        self.environ = environ
-        self.state_folder = state_folder
-        self.cwd = cwd
-        self.config_path = config_path
-        self.remembered = remembered
-        self._stack = contextlib.AsyncExitStack()
-        self._clients: dict[bool, httpx.AsyncClient] = {}
-        self._nodes: dict[NodeConfig, Node] = {}
-        self._docker: Docker | None = None
-        self._readings: dict[Hashable, _KeptFact] = {}
+    config: Config
+    environ: Mapping[str, str]
+    _: KW_ONLY
+    state_folder: Path
+    cwd: Path
+    config_path: str | None = None
+    remembered: Callable[[], Mapping[str, Any]] = dict
+    _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack, init=False)
+    _clients: "dict[bool, httpx.AsyncClient]" = field(default_factory=dict, init=False)
+    _nodes: "dict[NodeConfig, Node]" = field(default_factory=dict, init=False)
+    _docker: "Docker | None" = field(default=None, init=False)
+    _readings: "dict[Hashable, _KeptFact]" = field(default_factory=dict, init=False)
 
     def open(self) -> None:
         """Prepare the running loop; entering the survey does this too."""

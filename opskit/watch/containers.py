@@ -2,8 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -156,6 +156,7 @@ class ContainersView:
         return {"docker": self.docker, "known": [container.as_json() for container in self.known]}
 
 
+@dataclass(slots=True, eq=False)
 class ContainerWatch:
     """Listens to Docker until cancelled.
 
@@ -164,34 +165,25 @@ class ContainerWatch:
     with a line for the screen. `wall` is epoch seconds.
     """
 
-    def __init__(
-        self,
-        docker: Docker,
-        names: Iterable[str],
-        config: Config,
-        *,
-        is_asked: bool,
-        emit: Emit,
-        note: Callable[[str], None],
-        started: Callable[[str], None],
-        wall: Callable[[], float] = time.time,
-    ) -> None:
-        self._docker = docker
-        self._names = tuple(names)
-        self._config = config
-        self._rules = ContainerRules.of(config.recovery)
-        self._is_asked = is_asked
-        self._emit = emit
-        self._note = note
-        self._started = started
-        self._wall = wall
-        self._records: dict[str, Container] = {}
-        self._known: dict[str, WatchedContainer] = {}
-        self._past: deque[DockerEvent] = deque(maxlen=KEPT_EVENTS)
-        self._before = ContainerEvents(datetime.fromtimestamp(wall(), UTC))
-        self._peers: Mapping[str, Container] = {}
-        self._ahead_s = 0.0
-        self._there: bool | None = None
+    docker: Docker
+    names: Sequence[str]
+    config: Config
+    _: KW_ONLY
+    is_asked: bool
+    emit: Emit
+    note: Callable[[str], None]
+    started: Callable[[str], None]
+    wall: Callable[[], float] = time.time
+    _records: dict[str, Container] = field(default_factory=dict, init=False)
+    _known: dict[str, WatchedContainer] = field(default_factory=dict, init=False)
+    _past: deque[DockerEvent] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS), init=False)
+    _before: ContainerEvents = field(init=False)
+    _peers: Mapping[str, Container] = field(default_factory=dict, init=False)
+    _ahead_s: float = field(default=0.0, init=False)
+    _there: bool | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._before = ContainerEvents(datetime.fromtimestamp(self.wall(), UTC))
 
     def view(self) -> ContainersView:
         return ContainersView(tuple(self._known.values()), self._there)
@@ -203,8 +195,8 @@ class ContainerWatch:
         while True:
             try:
                 async with (
-                    self._docker,
-                    self._docker.events({"event": list(ACTIONS)}, since_ns=since_ns) as events,
+                    self.docker,
+                    self.docker.events({"event": list(ACTIONS)}, since_ns=since_ns) as events,
                 ):
                     backoff.reset()
                     since_ns = since_ns or events.began_ns
@@ -224,16 +216,16 @@ class ContainerWatch:
 
     async def _read_all(self) -> None:
         """The containers of the stack as they are now: no event tells of what has long been so."""
-        containers = await read_containers(self._docker, self._names)
-        survey = await survey_containers(self._docker, containers, self._config)
-        self._ahead_s = survey.now.timestamp() - self._wall()
+        containers = await read_containers(self.docker, self.names)
+        survey = await survey_containers(self.docker, containers, self.config)
+        self._ahead_s = survey.now.timestamp() - self.wall()
         self._peers = survey.peers
         if survey.events is not None:
             self._before = survey.events
         for container in containers:
             self._show(container, 0.0)
             if container.running:
-                self._started(container.name)
+                self.started(container.name)
 
     async def _take(self, event: DockerEvent) -> None:
         self._past.append(event)
@@ -242,12 +234,12 @@ class ContainerWatch:
             self._forget(event)
             return
         if known is None or known.id != event.id or event.action in _READ_AGAIN:
-            known = await read_container(self._docker, event.id) or known
+            known = await read_container(self.docker, event.id) or known
         container = after(known or Container(id=event.id, name=event.name, status="running"), event)
         if known is not None and event.action in _READ_AGAIN:
             container = known
         if event.action == "start":
-            self._started(event.name)
+            self.started(event.name)
         self._show(container, event.at_ns / 1e9, event.action)
         self._bound()
 
@@ -259,7 +251,7 @@ class ContainerWatch:
         self._tell(before, now, at)
 
     def _assessed(self, container: Container, at: float) -> AssessedContainer:
-        now = datetime.fromtimestamp(max(at, self._wall() + self._ahead_s), UTC)
+        now = datetime.fromtimestamp(max(at, self.wall() + self._ahead_s), UTC)
         before = self._before
         were_ended = before.were_ended
         if any(event.id == container.id for event in self._past):
@@ -267,9 +259,9 @@ class ContainerWatch:
             were_ended = frozenset({container.id} if is_stopped else ())
         events = replace(before, now=now, events=[*before.events, *self._past], were_ended=were_ended)
         peers = {**self._peers, **{record.id: record for record in self._records.values()}}
-        return AssessedContainer(
-            container, assess_container(container, peers=peers, events=events, rules=self._rules, now=now)
-        )
+        rules = ContainerRules.of(self.config.recovery)
+        assessment = assess_container(container, peers=peers, events=events, rules=rules, now=now)
+        return AssessedContainer(container, assessment)
 
     def _forget(self, event: DockerEvent) -> None:
         before = self._known.pop(event.name, None)
@@ -283,7 +275,7 @@ class ContainerWatch:
 
     def _tell(self, before: WatchedContainer | None, now: WatchedContainer | None, at: float) -> None:
         container = now or before
-        if container is None or not self._is_asked or not is_news(before, now):
+        if container is None or not self.is_asked or not is_news(before, now):
             return
         body = {
             "kind": "container",
@@ -294,14 +286,14 @@ class ContainerWatch:
             "detail": container.detail,
             "restarts": container.restarts,
         }
-        self._emit("state", body, at)
+        self.emit("state", body, at)
 
     def _is_there(self, problem: str | None) -> None:
         if self._there is (problem is None):
             return
         self._there = problem is None
         text = problem or "connected to Docker"
-        self._note(text)
+        self.note(text)
         state = "absent" if problem else "ok"
         body = {"kind": "docker", "target": "docker", "from": None, "to": state, "detail": text}
-        self._emit("state", body)
+        self.emit("state", body)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,40 +58,37 @@ def wanted(entry: LogEntry) -> bool:
     return may_be and SEVERE.accepts(entry)
 
 
+@dataclass(slots=True, eq=False)
 class Reader:
     """Follows one source until cancelled, or until it ends, and hands over what is wanted.
 
     Back pressure is the source's own: nothing piles up here. A file that does not exist yet is waited for.
     """
 
-    def __init__(
-        self,
-        source: LogSource,
-        tally: ReadTally,
-        *,
-        on_entry: Callable[[LogEntry], None],
-        on_note: Callable[[Note], None],
-        tail: int = 0,
-    ) -> None:
-        self._source = source
-        self._tally = tally
-        self._on_entry = on_entry
-        self._on_note = on_note
-        self._window = Window(tail=tail, behind_bytes=BEHIND_BYTES)
-        self._grouper = Grouper()
-        self._timer: asyncio.TimerHandle | None = None
-        #: What was there at the start has been read and handed over.
-        self.caught_up = asyncio.Event()
+    source: LogSource
+    tally: ReadTally
+    _: KW_ONLY
+    on_entry: Callable[[LogEntry], None]
+    on_note: Callable[[Note], None]
+    tail: int = 0
+    #: What was there at the start has been read and handed over.
+    caught_up: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _grouper: Grouper = field(default_factory=Grouper, init=False)
+    _timer: asyncio.TimerHandle | None = field(default=None, init=False)
+    _window: Window = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._window = Window(tail=self.tail, behind_bytes=BEHIND_BYTES)
 
     async def run(self) -> None:
         """Read. What stops a source is reported as a note; it never ends the watch."""
         try:
-            if isinstance(self._source, FileSource):
-                await self._exists(self._source.path)
-            async with contextlib.aclosing(self._source.follow(self._window)) as batches:
+            if isinstance(self.source, FileSource):
+                await self._exists(self.source.path)
+            async with contextlib.aclosing(self.source.follow(self._window)) as batches:
                 await self._pump(batches)
         except OpskitError as error:
-            self._on_note(Note(self._source.name, None, f"not read any more: {error.message}"))
+            self.on_note(Note(self.source.name, None, f"not read any more: {error.message}"))
         finally:
             self._complete()
 
@@ -116,10 +113,10 @@ class Reader:
                     began = clock()
                 if isinstance(item, Note):
                     self._complete()
-                    self._tally.left_out += item.lines if isinstance(item, LeftOut) else 0
-                    self._on_note(item)
+                    self.tally.left_out += item.lines if isinstance(item, LeftOut) else 0
+                    self.on_note(item)
                     continue
-                self._tally.lines += 1
+                self.tally.lines += 1
                 for event in self._grouper.push(item):
                     self._hand_over(event)
             self._settle_later()
@@ -131,7 +128,7 @@ class Reader:
         A file is left for as long as it was worked on: what it misses by that is left out and counted, while
         any other source would only be further behind.
         """
-        await asyncio.sleep(worked_s if isinstance(self._source, FileSource) else 0)
+        await asyncio.sleep(worked_s if isinstance(self.source, FileSource) else 0)
 
     def _settle_later(self) -> None:
         self._hold()
@@ -154,7 +151,7 @@ class Reader:
 
     def _hand_over(self, event: LogEntry) -> None:
         if wanted(event):
-            self._on_entry(event)
+            self.on_entry(event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,43 +274,40 @@ class LogsView:
         }
 
 
+@dataclass(slots=True, eq=False)
 class LogWatch:
     """Takes what readers hand over. `own` is the name of opskit's own log, the only one whose past counts.
 
     `areas` may hold `requests` and `errors`. `wall` is epoch seconds.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        areas: Collection[str],
-        own: str | None,
-        *,
-        wall: Callable[[], float],
-        emit: Emit,
-        note: Callable[[Note], None],
-    ) -> None:
-        self._areas = areas
-        self._own = own
-        self._wall = wall
-        self._emit = emit
-        self._note = note
-        self._started = wall()
+    config: Config
+    areas: Collection[str]
+    own: str | None
+    _: KW_ONLY
+    wall: Callable[[], float]
+    emit: Emit
+    note: Callable[[Note], None]
+    _started: float = field(init=False)
+    _requests: RequestTracker = field(init=False)
+    _errors: LoggedErrors = field(default_factory=LoggedErrors, init=False)
+    _tally: ReadTally = field(default_factory=ReadTally, init=False)
+    _sources: list[str] = field(default_factory=list, init=False)
+    _room: int = field(default=REQUESTS_EACH_ROUND, init=False)
+
+    def __post_init__(self) -> None:
+        config, self._started = self.config, self.wall()
         self._requests = RequestTracker(
             lost_s=2 * config.budgets.total_s,
             slow_s=config.watch.slow_request_s,
             urls={node.name: node.url for node in config.nodes}
             | {agent.name: agent.url for agent in config.agents},
         )
-        self._errors = LoggedErrors()
-        self._tally = ReadTally()
-        self._sources: list[str] = []
-        self._room = REQUESTS_EACH_ROUND
 
     def reader(self, source: LogSource, tail: int = 0) -> Reader:
         """Return the reader of a source, to be run; `tail` lines of its past are read first."""
         self._sources.append(source.name)
-        return Reader(source, self._tally, on_entry=self._take, on_note=self._note, tail=tail)
+        return Reader(source, self._tally, on_entry=self._take, on_note=self.note, tail=tail)
 
     def next_round(self) -> None:
         """Let as many errors and requests be reported one by one as before."""
@@ -322,7 +316,7 @@ class LogWatch:
 
     def expire(self) -> None:
         """Tell which requests have ended without a line of their own."""
-        for change in self._requests.expire(self._wall()):
+        for change in self._requests.expire(self.wall()):
             self._tell(change)
 
     def view(self) -> LogsView:
@@ -331,30 +325,30 @@ class LogWatch:
             sources=tuple(self._sources),
             lines=self._tally.lines,
             left_out=self._tally.left_out,
-            latest_errors=tuple(logged.latest()) if "errors" in self._areas else (),
+            latest_errors=tuple(logged.latest()) if "errors" in self.areas else (),
             errors=logged.total,
             not_shown=logged.not_shown,
         )
 
     def requests(self) -> Summary | None:
         """Sum up the last minutes; None where requests are not watched."""
-        return self._requests.summary(self._wall()) if "requests" in self._areas else None
+        return self._requests.summary(self.wall()) if "requests" in self.areas else None
 
     def _take(self, entry: LogEntry) -> None:
         said = facts(entry.raw)
         # The clocks and zones of other programs are not relied on.
-        is_own = self._own is not None and entry.source == self._own
-        at = entry.at if is_own and entry.at is not None else self._wall()
-        if "requests" in self._areas:
+        is_own = self.own is not None and entry.source == self.own
+        at = entry.at if is_own and entry.at is not None else self.wall()
+        if "requests" in self.areas:
             for change in self._requests.take(said, at):
                 self._tell(change)
         is_error = said.level in ("error", "critical") or said.tag == "FALLBACK"
-        if is_error and "errors" in self._areas and at >= self._started:
+        if is_error and "errors" in self.areas and at >= self._started:
             logged_error = self._errors.take(entry, said, at)
             if logged_error is not None:
-                self._emit("error", logged_error.as_json())
+                self.emit("error", logged_error.as_json())
 
     def _tell(self, change: RequestChange) -> None:
         if change.at >= self._started and self._room > 0:
             self._room -= 1
-            self._emit("request", change.as_json())
+            self.emit("request", change.as_json())

@@ -3,7 +3,7 @@
 import asyncio
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import Any, Literal
 
 from opskit.checks.model_rows import LoadedModel
@@ -146,30 +146,28 @@ class MachineView:
         return {**asdict(self.gauges), "load_1": round(self.gauges.load_1, 2), "age_s": age_s}
 
 
+@dataclass(slots=True, eq=False)
 class MachineWatch:
     """Reads the gauges on each tick, and who uses the memory while it is short.
 
     `loaded` gives the models in memory, wherever they are.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        disks: Sequence[str],
-        *,
-        clock: Callable[[], float],
-        emit: Emit,
-        loaded: Callable[[], Sequence[LoadedModel]],
-    ) -> None:
-        meter = Meter(disks)
-        self._config = config
-        self._clock = clock
-        self._emit = emit
-        self._loaded = loaded
-        self._limits = MachineLimits(config.watch)
-        self._taken_at: float | None = None
-        self.gauges = Poller(lambda: asyncio.to_thread(meter.read), clock)
-        self.users = Poller(lambda: asyncio.to_thread(memory_users, _LARGEST), clock)
+    config: Config
+    disks: Sequence[str]
+    _: KW_ONLY
+    clock: Callable[[], float]
+    emit: Emit
+    loaded: Callable[[], Sequence[LoadedModel]]
+    gauges: Poller[Gauges] = field(init=False)
+    users: Poller[tuple[MemoryUser, ...]] = field(init=False)
+    _limits: MachineLimits = field(init=False)
+    _taken_at: float | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        meter, self._limits = Meter(self.disks), MachineLimits(self.config.watch)
+        self.gauges = Poller(lambda: asyncio.to_thread(meter.read), self.clock)
+        self.users = Poller(lambda: asyncio.to_thread(memory_users, _LARGEST), self.clock)
 
     async def compare(self, patience_s: float) -> None:
         """Tell what the newest reading changed."""
@@ -179,14 +177,14 @@ class MachineWatch:
         crossings = self._limits.take(self.gauges.answer)
         known_at = self.users.at
         if "memory" in self._limits.over and (
-            known_at is None or self._clock() - known_at >= _LARGEST_EVERY_S
+            known_at is None or self.clock() - known_at >= _LARGEST_EVERY_S
         ):
             await ask_all([self.users], patience_s)
         for crossing in crossings:
             body = self._warning(crossing).as_json()
             if crossing.change == "recovered":
                 body = {key: body[key] for key in ("target", "value_percent", "limit_percent")}
-            self._emit(crossing.change, body)
+            self.emit(crossing.change, body)
 
     def view(self, now: float) -> MachineView | None:
         """Return the last reading; None before the first."""
@@ -197,5 +195,5 @@ class MachineWatch:
 
     def _warning(self, crossing: ThresholdEvent) -> MachineWarning:
         users = self.users.answer or () if crossing.target == "memory" else ()
-        command = remedy(crossing.target, users, self._loaded(), self._config.nodes)
+        command = remedy(crossing.target, users, self.loaded(), self.config.nodes)
         return MachineWarning(crossing, users, command)

@@ -90,6 +90,7 @@ class _Open:
     fallback: bool = False
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class RequestTracker:
     """`lost_s` is after how long a silence a request is given up; `slow_s` where slow begins (SPEC C7).
 
@@ -97,21 +98,15 @@ class RequestTracker:
     of the same name, and counts for no model here.
     """
 
-    def __init__(
-        self,
-        *,
-        window_s: float = 300.0,
-        lost_s: float = 600.0,
-        slow_s: float = 5.0,
-        urls: Mapping[str, str] | None = None,
-    ) -> None:
-        self._window_s = window_s
-        self._lost_s = lost_s
-        self._slow_s = slow_s
-        self._urls = dict(urls or {})
-        self._open: OrderedDict[str, _Open] = OrderedDict()
-        self._ended: deque[RequestChange] = deque(maxlen=MAX_CALLS)
-        self._calls: deque[tuple[float, ModelCall]] = deque(maxlen=MAX_CALLS)
+    window_s: float = 300.0
+    lost_s: float = 600.0
+    slow_s: float = 5.0
+    urls: Mapping[str, str] = field(default_factory=dict)
+    _open: OrderedDict[str, _Open] = field(default_factory=OrderedDict, init=False)
+    _ended: deque[RequestChange] = field(default_factory=lambda: deque(maxlen=MAX_CALLS), init=False)
+    _calls: deque[tuple[float, ModelCall]] = field(
+        default_factory=lambda: deque(maxlen=MAX_CALLS), init=False
+    )
 
     def take(self, said: Facts, at: float) -> list[RequestChange]:
         """Take one tagged line; return what it makes known: nothing without a correlation id."""
@@ -149,14 +144,14 @@ class RequestTracker:
             if failed_at is not None and not request.calls.open and now - failed_at >= SETTLE_S:
                 del self._open[identifier]
                 changes.append(self._end(request, "failed", failed_at))
-            elif now - request.last >= self._lost_s:
+            elif now - request.last >= self.lost_s:
                 del self._open[identifier]
                 changes.append(self._end(request, "lost", request.last))
         return changes
 
     def summary(self, now: float) -> Summary:
         """Sum up the window that ends at `now`."""
-        since = now - self._window_s
+        since = now - self.window_s
         while self._ended and self._ended[0].at < since:
             self._ended.popleft()
         while self._calls and self._calls[0][0] < since:
@@ -164,7 +159,7 @@ class RequestTracker:
         ended = [change for change in self._ended if change.at >= since]
         states = Counter(change.state for change in ended)
         return Summary(
-            window_s=self._window_s,
+            window_s=self.window_s,
             running=len(self._open),
             done=states["done"],
             failed=states["failed"],
@@ -175,10 +170,10 @@ class RequestTracker:
         )
 
     def _is_here(self, call: ModelCall) -> bool:
-        return call.url is None or self._urls.get(call.node or "", call.url) == call.url
+        return call.url is None or self.urls.get(call.node or "", call.url) == call.url
 
     def _end(self, request: _Open, state: State, at: float) -> RequestChange:
-        change = _change(request, state, at, max(0.0, at - request.began), slow_s=self._slow_s)
+        change = _change(request, state, at, max(0.0, at - request.began), slow_s=self.slow_s)
         self._ended.append(change)
         return change
 
@@ -202,7 +197,7 @@ class RequestTracker:
                 done=sum(not call.failed for call in calls),
                 failed=len(faults),
                 fallbacks=sum(call.fallback for call in calls),
-                slow=sum(call.seconds is not None and call.seconds > self._slow_s for call in calls),
+                slow=sum(call.seconds is not None and call.seconds > self.slow_s for call in calls),
                 median_s=seconds[len(seconds) // 2] if seconds else None,
                 max_s=seconds[-1] if seconds else None,
                 last_fault=faults[-1] if faults else None,
