@@ -33,17 +33,14 @@ class ProbeStage:
         }
 
 
+@dataclass(eq=False)
 class ProbeFailed(Exception):  # noqa: N818 - the probe ends here, which is a result
     """The probe ends in this state, by `fault` where a request to a model failed."""
 
-    def __init__(
-        self, state: NodeState, detail: str, remedy: str | None = None, *, fault: FaultKind | None = None
-    ) -> None:
-        self.state = state
-        self.detail = detail
-        self.remedy = remedy
-        self.fault = fault
-        super().__init__(detail)
+    state: NodeState
+    detail: str
+    remedy: str | None = None
+    fault: FaultKind | None = None
 
 
 @dataclass(slots=True)

@@ -65,22 +65,20 @@ class Observation:
     settled: Collection[str] = ()
 
 
+@dataclass(eq=False)
 class Unjudged(Exception):  # noqa: N818 - an answer, not an error
     """The check cannot be judged now: inconclusive, because of `reason`."""
 
-    def __init__(self, reason: str, *, remedy: str | None = None, code: str | None = None) -> None:
-        self.reason = reason
-        self.remedy = remedy
-        self.code = code
-        super().__init__(reason)
+    reason: str
+    remedy: str | None = None
+    code: str | None = None
 
 
+@dataclass(eq=False)
 class NotHere(Exception):  # noqa: N818 - an answer, not an error
     """What the check is about does not exist on this machine, which is no failure: skipped."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,11 @@ def read_runner_table(server: int | None, *, orphans: bool = True) -> RunnerTabl
         if not orphans:
             return RunnerTable()
     processes, _ = find_processes(command=lambda command: runner_arguments(command) is not None)
-    runners = [runner for process in processes if (runner := _runner(process)) is not None]
+    runners = [
+        RunnerProcess(process=process, port=arguments[0], weights=arguments[1])
+        for process in processes
+        if (arguments := runner_arguments(process.command)) is not None
+    ]
     return RunnerTable(
         server=server,
         of_server=tuple(runner for runner in runners if server and runner.process.parent == server),
@@ -76,13 +80,6 @@ def runner_arguments(command: Sequence[str]) -> tuple[int, str] | None:
     if weights is None or port is None or not port.isdecimal():
         return None
     return int(port), weights
-
-
-def _runner(process: Process) -> RunnerProcess | None:
-    arguments = runner_arguments(process.command)
-    if arguments is None:
-        return None
-    return RunnerProcess(process=process, port=arguments[0], weights=arguments[1])
 
 
 def _is_orphan(runner: RunnerProcess) -> bool:

@@ -128,12 +128,8 @@ async def _object(params: NamedParams, context: CheckContext, *, kind: str) -> O
     docker = await context.survey.docker()
     item = await docker.found(kind, params.name)
     if item is None:
-        return Observation(
-            {"exists": False},
-            f"there is no such {kind}",
-            state="missing",
-            remedy=_CREATES[kind].format(params.name),
-        )
+        remedy = _CREATES[kind].format(params.name)
+        return Observation({"exists": False}, f"there is no such {kind}", state="missing", remedy=remedy)
     values = {"exists": True, **_VALUES[kind](item)}
     shown = ("driver", "containers", "tags")
     detail = ", ".join(f"{key} {value}" for key, value in values.items() if key in shown)
@@ -176,6 +172,20 @@ _CREATES = {
     "image": "`docker pull {}`, or build it",
 }
 
+
+def _object_kind(name: str, kind: str, summary: str, yields: Mapping[str, str]) -> Kind:
+    return Kind(
+        name,
+        summary,
+        NamedParams,
+        {"exists": "whether it is", **yields, "error": "null"},
+        {"exists": True},
+        functools.partial(_object, kind=kind),
+        lambda p: str(p.name),
+        imports=DOCKER,
+    )
+
+
 KINDS = (
     Kind(
         "compose",
@@ -198,55 +208,33 @@ KINDS = (
         30.0,
         imports=("opskit.system.compose",),
     ),
-    Kind(
+    _object_kind(
         "docker_network",
+        "network",
         "a Docker network is there",
-        NamedParams,
         {
-            "exists": "whether it is",
             "driver": "bridge, host, overlay, ...",
             "internal": "whether it has no way out",
             "subnets": "its address ranges",
             "containers": "names of the containers in it that run",
-            "error": "null",
         },
-        {"exists": True},
-        functools.partial(_object, kind="network"),
-        lambda p: str(p.name),
-        imports=DOCKER,
     ),
-    Kind(
+    _object_kind(
+        "volume",
         "volume",
         "a Docker volume is there",
-        NamedParams,
-        {
-            "exists": "whether it is",
-            "driver": "its driver",
-            "mountpoint": "where Docker keeps it",
-            "labels": "its labels",
-            "error": "null",
-        },
-        {"exists": True},
-        functools.partial(_object, kind="volume"),
-        lambda p: str(p.name),
-        imports=DOCKER,
+        {"driver": "its driver", "mountpoint": "where Docker keeps it", "labels": "its labels"},
     ),
-    Kind(
+    _object_kind(
+        "image",
         "image",
         "a Docker image is there; it is never pulled",
-        NamedParams,
         {
-            "exists": "whether it is",
             "id": "its digest",
             "tags": "its names",
             "size_bytes": "its size",
             "age_s": "seconds since it was built",
             "architecture": "amd64, arm64, ...",
-            "error": "null",
         },
-        {"exists": True},
-        functools.partial(_object, kind="image"),
-        lambda p: str(p.name),
-        imports=DOCKER,
     ),
 )

@@ -65,11 +65,15 @@ def _node(params: NodeParams, context: CheckContext) -> NodeConfig:
         ) from exc
 
 
-async def _ladder(params: NodeParams, context: CheckContext) -> Observation:
+async def _probed(context: CheckContext, config: NodeConfig, **options: Any) -> "NodeProbe":
     from opskit.checks.node_probe import probe_node
     from opskit.checks.probe_record import ProbeOptions
 
-    probe = await probe_node(context.survey, _node(params, context), ProbeOptions(required=True))
+    return await probe_node(context.survey, config, ProbeOptions(required=True, **options))
+
+
+async def _ladder(params: NodeParams, context: CheckContext) -> Observation:
+    probe = await _probed(context, _node(params, context))
     return _observed(probe, _values(probe))
 
 
@@ -109,16 +113,12 @@ def _observed(probe: "NodeProbe", values: Mapping[str, Any]) -> Observation:
 
 
 async def _model(params: ModelParams, context: CheckContext) -> Observation:
-    from opskit.checks.node_probe import probe_node
-    from opskit.checks.probe_record import ProbeOptions
-
     config = _node(params, context)
     if not params.load:
         refusal = await _not_resident(params, config, context)
         if refusal is not None:
             return refusal
-    options = ProbeOptions(model=params.model, load=params.load, goal=params.prompt, required=True)
-    probe = await probe_node(context.survey, config, options)
+    probe = await _probed(context, config, model=params.model, load=params.load, goal=params.prompt)
     answer = probe.answer
     verdict = judge(answer, (params.prompt,), length_is_fine=True) if answer is not None else None
     values = _values(probe)
