@@ -386,7 +386,6 @@ async def _connection(url: str, context: ssl.SSLContext) -> AsyncIterator[asynci
 def _url(
     parts: SplitResult, *, scheme: str = "", host: str = "", port: int | None = None, path: str | None = None
 ) -> str:
-    """Return an address that differs in the given parts."""
     port = port or parts.port
     netloc = _host(host or parts.hostname or "") + (f":{port}" if port else "")
     return urlunsplit((scheme or parts.scheme, netloc, parts.path if path is None else path, "", ""))
