@@ -132,6 +132,11 @@ def last_lines(text: str, limit: int = 400) -> str:
     return " ".join(kept)
 
 
+def one_line(text: str) -> str:
+    """Return a text with a blank for each character that a terminal would not print."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def shortened(text: str, limit: int) -> str:
     """Return the beginning of a text, with `…` where more follows."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -26,6 +26,7 @@ from opskit.config.document import (
 )
 from opskit.config.yaml import parse
 from opskit.errors import ConfigError
+from opskit.text import and_more
 
 #: A checklist may be made by a program: ten thousand checks are well below these, a YAML bomb is not.
 MAX_NODES = 400_000
@@ -41,10 +42,8 @@ class ChecklistError(ConfigError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         first, *others = problems
-        more = f" (and {len(others)} more)" if others else ""
-        super().__init__(
-            f"{first}{more}", remedy=f"{first.advice}; `opskit verify --kinds` lists what there is"
-        )
+        remedy = f"{first.advice}; `opskit verify --kinds` lists what there is"
+        super().__init__(f"{first}{and_more(len(others))}", remedy=remedy)
         self.problems = tuple(problems)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from xml.etree import ElementTree as ET
 
 from opskit.result import Finding, Report, Status
+from opskit.text import and_more, one_line
 
 _XML_REFUSES = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _BAD = (Status.FAIL, Status.INCONCLUSIVE)
@@ -39,11 +40,11 @@ def text(report: Report) -> str:
     lines = []
     for finding in report.findings:
         lines.append(
-            f"{finding.status.value:<12} {_line(finding.check)} [{_line(finding.target)}] "
-            f"{finding.seconds:.3f} s: {_line(finding.detail or finding.state)}"
+            f"{finding.status.value:<12} {one_line(finding.check)} [{one_line(finding.target)}] "
+            f"{finding.seconds:.3f} s: {one_line(finding.detail or finding.state)}"
         )
         if finding.remedy and finding.status is not Status.PASS:
-            lines.append(f"{'':<12} next: {_line(finding.remedy)}")
+            lines.append(f"{'':<12} next: {one_line(finding.remedy)}")
     return "\n".join([*lines, summary(report), ""])
 
 
@@ -93,9 +94,9 @@ def tap(report: Report) -> str:
     lines = ["TAP version 14", f"1..{len(report.findings)}"]
     for number, finding in enumerate(report.findings, 1):
         word = "not ok" if finding.status in _BAD else "ok"
-        name = _line(finding.check).replace("\\", "\\\\").replace("#", "\\#")
+        name = one_line(finding.check).replace("\\", "\\\\").replace("#", "\\#")
         if finding.status is Status.SKIP:
-            lines.append(f"ok {number} - {name} # SKIP {_line(finding.detail)}")
+            lines.append(f"ok {number} - {name} # SKIP {one_line(finding.detail)}")
             continue
         lines.append(f"{word} {number} - {name}")
         if finding.status is not Status.PASS:
@@ -111,15 +112,14 @@ def nagios(report: Report) -> str:
     word = _NAGIOS_WORDS[_NAGIOS[report.status]]
     bad = [finding for finding in report.findings if finding.status in (*_BAD, Status.WARN)]
     named = "; ".join(f"{finding.check}: {finding.detail}" for finding in bad[:5])
-    more = f" (and {len(bad) - 5} more)" if len(bad) > 5 else ""
     total, counts = len(report.findings), _counts(report)
     data = (
         f"failed={counts[Status.FAIL]};;1;0;{total} inconclusive={counts[Status.INCONCLUSIVE]};;;0;{total} "
         f"warned={counts[Status.WARN]};1;;0;{total} passed={counts[Status.PASS]};;;0;{total} "
         f"time={_seconds(report):.4f}s;;;0"
     )
-    line = f"{summary(report)}{': ' + named if named else ''}{more}"
-    return f"OPSKIT {word}: {_line(line).replace('|', '/')} | {data}\n"
+    line = f"{summary(report)}{': ' + named if named else ''}{and_more(len(bad) - 5)}"
+    return f"OPSKIT {word}: {one_line(line).replace('|', '/')} | {data}\n"
 
 
 def prometheus(report: Report) -> str:
@@ -174,7 +174,7 @@ def markdown(report: Report) -> str:
         advice = f" Next: {finding.remedy}" if finding.remedy and finding.status is not Status.PASS else ""
         status, seconds = finding.status.value, f"{finding.seconds:.3f}"
         cells = (finding.check, finding.target, status, seconds, finding.detail + advice)
-        escaped = (_line(cell).replace("\\", "\\\\").replace("|", "\\|") for cell in cells)
+        escaped = (one_line(cell).replace("\\", "\\\\").replace("|", "\\|") for cell in cells)
         lines.append(f"| {' | '.join(escaped)} |")
     return "\n".join([*lines, ""])
 
@@ -196,10 +196,6 @@ def _counts(report: Report) -> Counter[Status]:
 
 def _seconds(report: Report) -> float:
     return sum(finding.seconds for finding in report.findings)
-
-
-def _line(value: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in value)
 
 
 def _xml(value: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opskit.result import Finding
+from opskit.text import listing
 
 if TYPE_CHECKING:
     from opskit.checks.matchers import Matcher
@@ -72,6 +73,14 @@ class Unjudged(Exception):  # noqa: N818 - an answer, not an error
     reason: str
     remedy: str | None = None
     code: str | None = None
+
+
+def unknown_member(what: str, name: str, known: Sequence[str]) -> Unjudged:
+    """Say that the configuration has no such node or agent, and which there are."""
+    return Unjudged(
+        f"the configuration has no {what} {name!r} (known: {listing(known) or 'none'})",
+        remedy=f"`opskit config show` lists the {what}s",
+    )
 
 
 @dataclass(eq=False)

@@ -19,6 +19,7 @@ from opskit.diagnose.redaction import Redactor
 from opskit.errors import OpskitError
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Report, Status
+from opskit.text import one_line
 
 #: A wider cell is not padded to in plain text: one long path would push every other column away.
 _WIDEST = 60
@@ -43,7 +44,7 @@ class TableSection:
         """Return the table as lines of text, with its columns in line."""
         yield f"## {self.title}"
         rows = [self.columns, *self.rows] if any(self.columns) else list(self.rows)
-        cells = [[_one_line(cell) for cell in row] for row in rows] if self.rows else []
+        cells = [[one_line(cell) for cell in row] for row in rows] if self.rows else []
         widths = [min(_WIDEST, max(map(_width, column))) for column in zip(*cells, strict=True)]
         for row in cells:
             padded = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
@@ -229,10 +230,6 @@ async def observe_kind(kind: str, survey: Survey, *, timeout_s: float = 5.0, **p
         # What did not answer here was not seen; a checklist would call it failed.
         finding = replace(finding, status=Status.INCONCLUSIVE)
     return CheckedValues(finding, values)
-
-
-def _one_line(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _width(text: str) -> int:

@@ -16,7 +16,7 @@ from opskit.facts.connection import connection_problem
 from opskit.facts.internet import InternetFacts, InternetTargets, read_default_route, read_internet
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
-from opskit.system.network import TcpResult, connects, endpoint
+from opskit.system.network import TcpResult, authority, connects, endpoint
 
 _NAME_S = 4.0
 _REACH_S = 5.0
@@ -132,7 +132,8 @@ async def ports(survey: Survey) -> Section:
     limit_s = min(_REACH_S, survey.config.budgets.connect_s)
     results = await asyncio.gather(*(connects(_dialled(member), timeout_s=limit_s) for member in members))
     reached = [
-        (member, _where(_dialled(member)), result) for member, result in zip(members, results, strict=True)
+        (member, authority(*endpoint(_dialled(member))), result)
+        for member, result in zip(members, results, strict=True)
     ]
     rows = tuple(_cells(member.name, where, result) for member, where, result in reached)
     none = () if rows else ("no node and no agent is configured",)
@@ -183,11 +184,6 @@ async def docker_networks(survey: Survey) -> Section:
 
 def _members(config: Config) -> tuple[NodeConfig | AgentConfig, ...]:
     return (*config.nodes, *config.agents)
-
-
-def _where(url: str) -> str:
-    host, port = endpoint(url)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _cells(name: str, where: str, result: TcpResult) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from opskit.providers.http import HttpClient
 from opskit.providers.kinds import ServerKind, expected_kind, is_misplaced, source_of
 from opskit.providers.node import detect
 from opskit.providers.transport import unreadable_authorities
-from opskit.system.network import endpoint
+from opskit.system.network import authority, endpoint
 
 #: How long each address may take to be tried.
 _TRY_S = 1.0
@@ -172,7 +172,7 @@ async def _of_family(server: _Server, what: str) -> AddressProblem | None:
     if not await server.answers(address):
         return None
     host, port = endpoint(server.url)
-    detail = f"{what} {_authority(host, port)}; {server.noun} answers on {_authority(other, port)}"
+    detail = f"{what} {authority(host, port)}; {server.noun} answers on {authority(other, port)}"
     return AddressProblem(detail, address=address)
 
 
@@ -183,7 +183,7 @@ async def _of_port(server: _Server) -> AddressProblem | None:
     if port != {"http": 80, "https": 443}[scheme]:
         return None
     noun = server.noun.partition(" ")[2]
-    detail = f"no {noun} answers on {_authority(host, port)}, the port of {scheme}"
+    detail = f"no {noun} answers on {authority(host, port)}, the port of {scheme}"
     for address in server.usual(path):
         if await server.answers(address):
             return AddressProblem(f"{detail}; one answers at {address}", address=address)
@@ -193,7 +193,7 @@ async def _of_port(server: _Server) -> AddressProblem | None:
 async def _of_tls(server: _Server, error: CallError) -> AddressProblem | None:
     parts = server.parts
     host, port = endpoint(server.url)
-    where = _authority(host, port)
+    where = authority(host, port)
     is_untrusted = error.tls in (TlsProblem.SELF_SIGNED, TlsProblem.UNKNOWN_AUTHORITY)
     if is_untrusted and (reason := unreadable_authorities()):
         return AddressProblem(
@@ -244,7 +244,7 @@ async def _of_plain_http(server: _Server) -> AddressProblem | None:
         return None
     host, port = endpoint(server.url)
     address = _url(server.parts, scheme="https", port=port)
-    detail = f"{_authority(host, port)} speaks TLS, and the address begins with http://"
+    detail = f"{authority(host, port)} speaks TLS, and the address begins with http://"
     return AddressProblem(detail, f"write {address}", address)
 
 
@@ -386,14 +386,5 @@ async def _connection(url: str, context: ssl.SSLContext) -> AsyncIterator[asynci
 def _url(
     parts: SplitResult, *, scheme: str = "", host: str = "", port: int | None = None, path: str | None = None
 ) -> str:
-    port = port or parts.port
-    netloc = _host(host or parts.hostname or "") + (f":{port}" if port else "")
+    netloc = authority(host or parts.hostname or "", port or parts.port)
     return urlunsplit((scheme or parts.scheme, netloc, parts.path if path is None else path, "", ""))
-
-
-def _authority(host: str, port: int) -> str:
-    return f"{_host(host)}:{port}"
-
-
-def _host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

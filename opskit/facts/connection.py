@@ -1,7 +1,7 @@
 """A connection that was not accepted: in words, and as a failed call. Pure."""
 
 from opskit.providers.base import CallCause, CallError
-from opskit.system.network import TcpResult, endpoint
+from opskit.system.network import TcpResult, authority, endpoint
 
 _CAUSES = {"refused": CallCause.REFUSED, "timeout": CallCause.TIMEOUT, "name": CallCause.NAME}
 
@@ -9,7 +9,7 @@ _CAUSES = {"refused": CallCause.REFUSED, "timeout": CallCause.TIMEOUT, "name": C
 def connection_problem(url: str, tcp: TcpResult) -> str:
     """Say why an address accepted no connection."""
     host, port = endpoint(url)
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    where = authority(host, port)
     return {
         "refused": f"nothing listens on {where}",
         "timeout": f"{where} does not answer within {tcp.seconds:.1f} s (host down, or a firewall)",

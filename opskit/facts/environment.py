@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from opskit.system.network import authority
+
 #: Settings of Ollama's server that hold no secret (wire facts A6).
 OLLAMA_SETTINGS = frozenset({
     "OLLAMA_HOST", "OLLAMA_NUM_PARALLEL", "OLLAMA_CONTEXT_LENGTH", "OLLAMA_MAX_LOADED_MODELS",
@@ -34,9 +36,8 @@ class UrlParts:
 
     @property
     def text(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        scheme = f"{self.scheme}://" if self.scheme else ""
-        return f"{scheme}{host}" + (f":{self.port}" if self.port else "")
+        where = authority(self.host, self.port)
+        return f"{self.scheme}://{where}" if self.scheme else where
 
 
 @dataclass(frozen=True, slots=True)

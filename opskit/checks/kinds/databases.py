@@ -22,6 +22,7 @@ from pydantic import AfterValidator
 from opskit.checks.kinds.network import OWN_SHARE
 from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
 from opskit.config.fields import Text, parameters
+from opskit.system.network import authority
 
 MAX_ROWS = 1000
 #: Instructions of SQLite between two looks at the clock: some tens of microseconds.
@@ -206,9 +207,7 @@ def without_password(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         return parts.path or url
-    host = parts.hostname or "local"
-    port = f":{parts.port}" if parts.port else ""
-    return f"{host}{port}{parts.path}"
+    return f"{authority(parts.hostname or 'local', parts.port)}{parts.path}"
 
 
 async def _database(params: DatabaseParams, context: CheckContext) -> Observation:

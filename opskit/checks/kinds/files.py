@@ -13,6 +13,7 @@ from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Bytes, Text, Texts, parameters
 from opskit.errors import ConfigError
 from opskit.facts.env_file import SECRET_NAMES, matching, read_env_file
+from opskit.text import and_more
 
 _TYPES = (
     (stat.S_ISREG, "file"),
@@ -151,10 +152,8 @@ def _read_config(params: ConfigParams, context: CheckContext) -> Observation:
             )
         problems = [str(problem) for problem in error.problems]
         values: dict[str, Any] = {"valid": False, "problems": problems}
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        return Observation(
-            values, f"{problems[0]}{more}", state="invalid", code=error.code, remedy=error.remedy
-        )
+        detail = problems[0] + and_more(len(problems) - 1)
+        return Observation(values, detail, state="invalid", code=error.code, remedy=error.remedy)
     config = loaded.config
     unset = [key for key, origin in loaded.origins.items() if origin.unset]
     values = {

@@ -12,6 +12,7 @@ from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import AnyText, Bytes, Flag, Text, parameters
 from opskit.facts.endpoint import NO_JSON, EndpointRequest, fetch
 from opskit.providers.base import CallError
+from opskit.system.network import authority
 
 _SHOWN_CHARS = 300
 
@@ -43,10 +44,7 @@ class HttpParams:
 def without_secrets(url: str) -> str:
     """Return a URL for a report, without user, password and query."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    host = f"[{host}]" if ":" in host else host
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{host}{port}{parts.path}"
+    return f"{parts.scheme}://{authority(parts.hostname or '', parts.port)}{parts.path}"
 
 
 async def _http(params: HttpParams, context: CheckContext) -> Observation:

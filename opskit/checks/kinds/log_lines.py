@@ -11,6 +11,7 @@ from opskit.checks.kinds.processes import Pattern
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Seconds, Text, parameters
 from opskit.errors import OpskitError
+from opskit.text import one_line
 
 _SHOWN_CHARS = 300
 _CONTAINER_TAIL = 20_000
@@ -115,7 +116,7 @@ def _words(entry: Any) -> str | None:
         return None
     text = entry.raw.decode("utf-8", "replace").split("\n")[0]
     when = "" if entry.at is None else f"{datetime.fromtimestamp(entry.at, UTC):%Y-%m-%d %H:%M:%S} UTC "
-    shown = "".join(char if char.isprintable() else " " for char in text)[:_SHOWN_CHARS]
+    shown = one_line(text)[:_SHOWN_CHARS]
     return shown if shown.startswith(when[:10]) and when else f"{when}{shown}"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from opskit.checks.kinds.http import Url, without_secrets
-from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
+from opskit.checks.spec import CheckContext, Kind, Observation, unknown_member
 from opskit.checks.state import NodeState
 from opskit.config.fields import Flag, Text, parameters
 from opskit.config.schema import NodeConfig, Source
@@ -58,11 +58,8 @@ def _node(params: NodeParams, context: CheckContext) -> NodeConfig:
     try:
         return context.survey.config.node(params.node or "")
     except KeyError as exc:
-        known = ", ".join(node.name for node in context.survey.config.nodes) or "none"
-        raise Unjudged(
-            f"the configuration has no node {params.node!r} (known: {known})",
-            remedy="`opskit config show` lists the nodes",
-        ) from exc
+        known = [node.name for node in context.survey.config.nodes]
+        raise unknown_member("node", str(params.node), known) from exc
 
 
 async def _probed(context: CheckContext, config: NodeConfig, **options: Any) -> "NodeProbe":

@@ -1,11 +1,9 @@
 """Kinds that say what `opskit probe` and `opskit doctor` say: probe, stack_containers."""
 
-from collections.abc import Sequence
-
 from opskit.checks.container_assessment import ContainerRules, assessed
 from opskit.checks.kinds.containers import CONTAINER_YIELDS, DOCKER, observed_container, worst_of
 from opskit.checks.kinds.machine import NoParams
-from opskit.checks.spec import CheckContext, Kind, NotHere, Observation, Unjudged
+from opskit.checks.spec import CheckContext, Kind, NotHere, Observation, unknown_member
 from opskit.config.fields import Text, parameters
 from opskit.config.schema import StackConfig
 from opskit.facts.docker_daemon import read_docker_daemon
@@ -43,23 +41,16 @@ async def _probe(params: ProbeParams, context: CheckContext) -> Finding:
     if params.node is not None:
         node = next((node for node in config.nodes if node.name == params.node), None)
         if node is None:
-            raise _unknown("node", params.node, [node.name for node in config.nodes])
+            raise unknown_member("node", params.node, [node.name for node in config.nodes])
         return (await survey.get(probe_node, node, ProbeOptions(), not_before=not_before)).finding()
     if params.agent is not None:
         agent = config.agent_named(params.agent)
         if agent is None:
-            raise _unknown("agent", params.agent, [agent.name for agent in config.agents])
+            raise unknown_member("agent", params.agent, [agent.name for agent in config.agents])
         return (await survey.get(probe_agent, agent, not_before=not_before)).finding()
     if not config.nodes:
         raise NotHere("no node is configured")
     return await answered(context)
-
-
-def _unknown(what: str, name: str, known: Sequence[str]) -> Unjudged:
-    return Unjudged(
-        f"the configuration has no {what} {name!r} (known: {listing(known) or 'none'})",
-        remedy=f"`opskit config show` lists the {what}s",
-    )
 
 
 async def _stack(_: NoParams, context: CheckContext) -> Observation:

@@ -12,7 +12,7 @@ from opskit.doctor.target import ExaminationTarget
 from opskit.facts.env_file import EnvFileFacts, read_env_file
 from opskit.facts.unfinished_restore import read_unfinished_restores
 from opskit.result import Status
-from opskit.text import counted, listing
+from opskit.text import and_more, counted, listing
 
 _CLAIMS = frozenset({"configuration"})
 _ADDRESS = "CONFIG_003"
@@ -32,7 +32,7 @@ async def _configuration(target: ExaminationTarget, _: CheckContext) -> Observat
     values = {"unset_secrets": unset}
     if target.problems:
         first, *others = target.problems
-        problem = f"{first}{f' (and {len(others)} more)' if others else ''}"
+        problem = f"{first}{and_more(len(others))}"
         return Observation(values, problem=problem, state="invalid", code=first.code, remedy=first.advice)
     problem = f"without a value: {', '.join(unset)}" if unset else ""
     detail = f"{config.path or 'no file, defaults'}: {len(config.nodes)} nodes, {len(config.agents)} agents"
