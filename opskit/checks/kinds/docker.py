@@ -53,15 +53,15 @@ async def _compose(params: ComposeParams, context: CheckContext) -> Observation:
         return Observation(values, f"valid, {len(services)} services", state="ok")
     docker, config = await context.survey.docker(), context.survey.config
     containers = await read_containers(docker, await compose.container_ids())
-    survey = await survey_containers(docker, [each for each in containers if not each.one_off], config)
+    survey = await survey_containers(docker, [member for member in containers if not member.one_off], config)
     project = assessed(survey, ContainerRules.of(config.recovery))
     values |= states(project, list(params.services) or services, params.one_shot)
     down = values["down"]
-    unchecked = [each for each in project if each.condition is ContainerCondition.UNCHECKED]
+    unchecked = [member for member in project if member.condition is ContainerCondition.UNCHECKED]
     if unchecked and not down:
         return Observation(
             values,
-            "; ".join(f"{each.container.service}: {each.assessment.detail}" for each in unchecked),
+            "; ".join(f"{member.container.service}: {member.assessment.detail}" for member in unchecked),
             unseen=frozenset({"up", "down", "unhealthy"}),
             state="unchecked",
             remedy=unchecked[0].assessment.remedy,
@@ -69,7 +69,7 @@ async def _compose(params: ComposeParams, context: CheckContext) -> Observation:
     detail = f"{len(values['up'])} of {len(values['up']) + len(down)} services are up"
     if not down:
         return Observation(values, detail, state="ok")
-    words = {each.container.service: _words(each) for each in project}
+    words = {member.container.service: _words(member) for member in project}
     detail += ": " + ", ".join(f"{name} is {words.get(name, 'not created')}" for name in down)
     remedy = f"`{' '.join(compose.command)} up -d {' '.join(down)}`"
     return Observation(values, detail, state="down", remedy=remedy)
@@ -84,7 +84,7 @@ def _words(assessed_container: AssessedContainer) -> str:
 
 
 def _services(containers: Iterable[AssessedContainer]) -> list[str]:
-    return sorted({each.container.service or "" for each in containers})
+    return sorted({member.container.service or "" for member in containers})
 
 
 def states(
@@ -95,15 +95,15 @@ def states(
     One that has ended well is up only where it is a one-shot.
     """
     by_service: dict[str, list[AssessedContainer]] = {}
-    for each in project:
-        by_service.setdefault(each.container.service or "", []).append(each)
+    for member in project:
+        by_service.setdefault(member.container.service or "", []).append(member)
     up = [
         name
         for name in wanted
         if name in by_service
         and all(
-            each.condition in _GOOD and (each.container.running or name in one_shot)
-            for each in by_service[name]
+            member.condition in _GOOD and (member.container.running or name in one_shot)
+            for member in by_service[name]
         )
     ]
     return {
@@ -112,10 +112,11 @@ def states(
         "states": {name: containers[0].container.status for name, containers in by_service.items()},
         "unhealthy": _services(
             each
-            for each in project
-            if each.assessment.health == "unhealthy" and each.condition is not ContainerCondition.UNCHECKED
+            for member in project
+            if member.assessment.health == "unhealthy"
+            and member.condition is not ContainerCondition.UNCHECKED
         ),
-        "exited": _services(each for each in project if each.container.status == "exited"),
+        "exited": _services(member for member in project if member.container.status == "exited"),
     }
 
 
@@ -142,7 +143,7 @@ def network_values(item: Mapping[str, Any]) -> dict[str, Any]:
         "driver": item.get("Driver"),
         "internal": bool(item.get("Internal")),
         "subnets": [pool.get("Subnet") for pool in pools],
-        "containers": sorted(each.get("Name", "") for each in (item.get("Containers") or {}).values()),
+        "containers": sorted(member.get("Name", "") for member in (item.get("Containers") or {}).values()),
     }
 
 

@@ -59,12 +59,12 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
     yield from _problems(evidence.target.problems)
     for restore in evidence.restores:
         half = assess_interrupted_restore(restore)
-        kept = f"what it replaced is kept in {restore.safety}"
+        archive = f"what it replaced is kept in {restore.safety}"
         yield Cause(
             id="restore-interrupted",
             target=half.target,
             title=f"a restore of a backup to {half.target} was interrupted",
-            evidence=(half.detail, kept),
+            evidence=(half.detail, archive),
             remedy=half.remedy or "",
             claims=frozenset({"restore"}),
         )
