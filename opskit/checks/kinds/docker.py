@@ -1,7 +1,7 @@
 """Kinds that ask Docker for more than one container: compose (1 or 2), docker_network, volume, image."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -83,10 +83,6 @@ def _words(assessed_container: AssessedContainer) -> str:
     return f"{container.status}{code}{health}{how}"
 
 
-def _services(containers: Iterable[AssessedContainer]) -> list[str]:
-    return sorted({member.container.service or "" for member in containers})
-
-
 def states(
     project: Sequence[AssessedContainer], wanted: Sequence[str], one_shot: Sequence[str]
 ) -> dict[str, Any]:
@@ -97,26 +93,23 @@ def states(
     by_service: dict[str, list[AssessedContainer]] = {}
     for member in project:
         by_service.setdefault(member.container.service or "", []).append(member)
-    up = [
-        name
-        for name in wanted
-        if name in by_service
-        and all(
-            member.condition in _GOOD and (member.container.running or name in one_shot)
-            for member in by_service[name]
-        )
-    ]
+    up, unhealthy, exited = [], [], []
+    for name, members in sorted(by_service.items()):
+        containers = [member.container for member in members]
+        is_running = all(container.running for container in containers)
+        if all(member.condition in _GOOD for member in members) and (is_running or name in one_shot):
+            up.append(name)
+        checked = [member for member in members if member.condition is not ContainerCondition.UNCHECKED]
+        if any(member.assessment.health == "unhealthy" for member in checked):
+            unhealthy.append(name)
+        if any(container.status == "exited" for container in containers):
+            exited.append(name)
     return {
-        "up": up,
+        "up": [name for name in wanted if name in up],
         "down": [name for name in wanted if name not in up],
-        "states": {name: containers[0].container.status for name, containers in by_service.items()},
-        "unhealthy": _services(
-            each
-            for member in project
-            if member.assessment.health == "unhealthy"
-            and member.condition is not ContainerCondition.UNCHECKED
-        ),
-        "exited": _services(member for member in project if member.container.status == "exited"),
+        "states": {name: members[0].container.status for name, members in by_service.items()},
+        "unhealthy": unhealthy,
+        "exited": exited,
     }
 
 
