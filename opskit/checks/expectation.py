@@ -3,23 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from opskit.checks import matchers
 from opskit.checks.jsonpath import compile_path
-from opskit.checks.matchers import (
-    Matcher,
-    at_path,
-    contains,
-    either,
-    equal,
-    every,
-    has_key,
-    length,
-    matching,
-    negated,
-    ordered,
-    prefix,
-    semver,
-    suffix,
-)
+from opskit.checks.matchers import Matcher
 from opskit.checks.spec import Expectation
 from opskit.config.document import Path, Report, retyped, unknown
 from opskit.errors import OpskitError
@@ -40,14 +26,14 @@ def compile_expectation(raw: Any, known: Mapping[str, str], at: Path, report: Re
         return Expectation({})
     if not raw:
         report(at, "is empty: it would pass whatever happens")
-    matchers: dict[str, Matcher] = {}
+    expected: dict[str, Matcher] = {}
     for key, wanted in raw.items():
         if key not in known:
             report((*at, key), unknown(str(key), known))
             continue
         compiled = _at_paths if key == JSON and isinstance(wanted, Mapping) else compile_matcher
-        matchers[key] = compiled(wanted, (*at, key), report)
-    return Expectation(matchers)
+        expected[key] = compiled(wanted, (*at, key), report)
+    return Expectation(expected)
 
 
 def compile_matcher(raw: Any, at: Path, report: Report) -> Matcher:
@@ -55,25 +41,25 @@ def compile_matcher(raw: Any, at: Path, report: Report) -> Matcher:
     if raw == []:
         report(at, "an empty list matches nothing in particular: write {equal: []} or {len: 0}")
     if not isinstance(raw, Mapping):
-        return equal(raw)
+        return matchers.equal(raw)
     if not raw:
         report(at, "an empty matcher asserts nothing")
-    matchers = []
+    compiled: list[Matcher] = []
     for name, operand in raw.items():
         try:
-            matchers.append(_compiled(name, operand, (*at, name), report))
+            compiled.append(_compiled(name, operand, (*at, name), report))
         except ValueError as exc:
             report((*at, name), str(exc))
-    return every(matchers)
+    return matchers.every(compiled)
 
 
 def _compiled(name: str, operand: Any, at: Path, report: Report) -> Matcher:
     """Raises ValueError for an operand that cannot be used."""
     match name:
         case "equal":
-            return equal(operand)
+            return matchers.equal(operand)
         case "gt" | "ge" | "lt" | "le":
-            return ordered(name, _number(operand), str(operand))
+            return matchers.ordered(name, _number(operand), str(operand))
         case "prefix" | "suffix" | "matches" | "has_key" | "semver":
             return _OF_TEXT[name](_text(operand))
         case "jsonpath":
@@ -81,14 +67,14 @@ def _compiled(name: str, operand: Any, at: Path, report: Report) -> Matcher:
         case "contains":
             return _contains(operand, at, report)
         case "len":
-            return length(compile_matcher(operand, at, report))
+            return matchers.length(compile_matcher(operand, at, report))
         case "not":
-            return negated(compile_matcher(operand, at, report))
+            return matchers.negated(compile_matcher(operand, at, report))
         case "all" | "any":
             if not isinstance(operand, list) or not operand:
                 raise ValueError("must be a list of matchers")
             inner = [compile_matcher(raw, (*at, index), report) for index, raw in enumerate(operand)]
-            return every(inner) if name == "all" else either(inner)
+            return matchers.every(inner) if name == "all" else matchers.either(inner)
     raise ValueError(unknown(str(name), MATCHERS, "matcher"))
 
 
@@ -98,9 +84,9 @@ def _contains(operand: Any, at: Path, report: Report) -> Matcher:
         raise ValueError("everything contains an empty text")
     is_list = isinstance(operand, list) and bool(operand)
     items = [((*at, index), raw) for index, raw in enumerate(operand)] if is_list else [(at, operand)]
-    return every(
+    return matchers.every(
         [
-            contains(compile_matcher(raw, place, report), raw if isinstance(raw, str) else None)
+            matchers.contains(compile_matcher(raw, place, report), raw if isinstance(raw, str) else None)
             for place, raw in items
         ]
     )
@@ -110,23 +96,23 @@ def _at_paths(raw: Any, at: Path, report: Report) -> Matcher:
     """Compile a section of `JSONPath: matcher`."""
     if not isinstance(raw, Mapping) or not raw:
         report(at, "must be a section of `JSONPath: matcher` lines")
-        return every([])
-    matchers = []
+        return matchers.every([])
+    compiled: list[Matcher] = []
     for text, wanted in raw.items():
         try:
             path = compile_path(str(text))
         except ValueError as exc:
             report((*at, text), str(exc))
         else:
-            matchers.append(at_path(path, compile_matcher(wanted, (*at, text), report)))
-    return every(matchers)
+            compiled.append(matchers.at_path(path, compile_matcher(wanted, (*at, text), report)))
+    return matchers.every(compiled)
 
 
 def _matching(pattern: str) -> Matcher:
     from opskit.logs.select import compiled
 
     try:
-        return matching(pattern, compiled(pattern).search)
+        return matchers.matching(pattern, compiled(pattern).search)
     except OpskitError as exc:
         raise ValueError(exc.message) from exc
 
@@ -148,9 +134,9 @@ def _text(operand: Any) -> str:
 
 
 _OF_TEXT: dict[str, Callable[[str], Matcher]] = {
-    "prefix": prefix,
-    "suffix": suffix,
+    "prefix": matchers.prefix,
+    "suffix": matchers.suffix,
     "matches": _matching,
-    "has_key": has_key,
-    "semver": semver,
+    "has_key": matchers.has_key,
+    "semver": matchers.semver,
 }

@@ -3,7 +3,6 @@
 import asyncio
 from datetime import UTC, datetime
 from functools import partial
-from operator import itemgetter
 from typing import Any
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
@@ -173,15 +172,13 @@ async def volumes(survey: Survey) -> Section:
     mounts = [(mount.name, user.name) for user in stack for mount in user.mounts if mount.kind == "volume"]
     data: list[dict[str, Any]] = [
         {
-            "name": name,
+            "name": str(volume.get("Name")),
             "driver": volume.get("Driver"),
             "mountpoint": volume.get("Mountpoint"),
             "project": (volume.get("Labels") or {}).get(PROJECT),
-            "used_by": sorted(user for mounted, user in mounts if mounted == name),
+            "used_by": sorted(user for name, user in mounts if name == volume.get("Name")),
         }
-        for name, volume in sorted(
-            ((str(volume.get("Name")), volume) for volume in documents), key=itemgetter(0)
-        )
+        for volume in sorted(documents, key=lambda volume: str(volume.get("Name")))
     ]
     rows = tuple(
         (volume["name"], str(volume["driver"]), ", ".join(volume["used_by"]), str(volume["mountpoint"]))

@@ -13,28 +13,14 @@ from opskit.config.schema import Config
 from opskit.doctor.cause import key_of
 from opskit.doctor.recovery_job import RecoveryJob, read_recovery_job
 from opskit.doctor.target import ExaminationTarget, Member
+from opskit.facts import docker_daemon, machine
 from opskit.facts.agent import read_agent_paths
 from opskit.facts.clock import ClockReading, read_clock
 from opskit.facts.compose_project import ComposeFacts, read_compose_project
-from opskit.facts.docker_daemon import (
-    DockerDaemon,
-    has_docker_network,
-    read_docker_daemon,
-    read_other_daemons,
-)
 from opskit.facts.env_file import EnvFileFacts, read_env_file
 from opskit.facts.environment import Environment, known
 from opskit.facts.kernel_log import KernelKill, read_kernel_kills
 from opskit.facts.lock import HeldLock, read_held_locks
-from opskit.facts.machine import (
-    DiskFacts,
-    read_addresses,
-    read_disk,
-    read_host_port,
-    read_memory,
-    read_program,
-    read_state_folder,
-)
 from opskit.facts.model_memory import PromptReading, read_cache_sizes, read_prompt
 from opskit.facts.model_requests import ModelRequests, read_container_requests, read_own_requests
 from opskit.facts.port_owner import PortOwner, read_port
@@ -88,7 +74,7 @@ class Evidence:
     prompts: Mapping[str, PromptReading] = field(default_factory=dict)
     ports: Mapping[int, tuple[PortOwner, ...]] = field(default_factory=dict)
     host_ports: frozenset[int] = frozenset()
-    disks: tuple[DiskFacts, ...] = ()
+    disks: tuple[machine.DiskFacts, ...] = ()
     memory: MemoryGauge | None = None
     state_problem: str = ""
     programs: frozenset[str] = frozenset()
@@ -96,7 +82,7 @@ class Evidence:
     held_locks: tuple[HeldLock, ...] = ()
     localhost: tuple[str, ...] | None = None
     clocks: tuple[ClockReading, ...] = ()
-    docker: DockerDaemon | None = None
+    docker: docker_daemon.DockerDaemon | None = None
     other_daemons: tuple[str, ...] = ()
     containers: tuple[ExaminedContainer, ...] = ()
     networks: Mapping[str, bool] = field(default_factory=dict)
@@ -147,7 +133,7 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
     config, facts = target.config, survey.known
     nodes = {probe.config: probe for probe in facts(probe_node).values()}
     agents = {probe.config: probe for probe in facts(probe_agent).values()}
-    docker = facts(read_docker_daemon).get(())
+    docker = facts(docker_daemon.read_docker_daemon).get(())
     clocks = [clock for clock in facts(read_clock).values() if clock is not None]
     if docker is not None and docker.clock_ahead_s is not None:
         clocks.append(ClockReading("Docker", docker.address.shown, docker.clock_ahead_s))
@@ -163,19 +149,21 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
         cache_sizes={node.name: sizes for (node,), sizes in facts(read_cache_sizes).items()},
         prompts={node.name: prompt for (node,), prompt in facts(read_prompt).items() if prompt is not None},
         ports={port: sockets.owners for (_, port), sockets in facts(read_port).items()},
-        host_ports=frozenset(port for (port,), tcp in facts(read_host_port).items() if tcp.problem is None),
-        disks=tuple(disk for disk in facts(read_disk).values() if disk is not None),
-        memory=facts(read_memory).get(()),
-        state_problem=facts(read_state_folder).get((), ""),
-        programs=frozenset(name for (name,), path in facts(read_program).items() if path is not None),
+        host_ports=frozenset(
+            port for (port,), tcp in facts(machine.read_host_port).items() if tcp.problem is None
+        ),
+        disks=tuple(disk for disk in facts(machine.read_disk).values() if disk is not None),
+        memory=facts(machine.read_memory).get(()),
+        state_problem=facts(machine.read_state_folder).get((), ""),
+        programs=frozenset(name for (name,), path in facts(machine.read_program).items() if path is not None),
         orphaned_runners=facts(read_orphaned_runners).get((), ()),
         held_locks=facts(read_held_locks).get((), ()),
-        localhost=facts(read_addresses).get(("localhost",)),
+        localhost=facts(machine.read_addresses).get(("localhost",)),
         clocks=tuple(clocks),
         docker=docker,
-        other_daemons=facts(read_other_daemons).get((), ()),
+        other_daemons=facts(docker_daemon.read_other_daemons).get((), ()),
         containers=() if stack is None else examined_containers(stack, config),
-        networks={name: exists for (name,), exists in facts(has_docker_network).items()},
+        networks={name: exists for (name,), exists in facts(docker_daemon.has_docker_network).items()},
         projects=tuple(facts(read_compose_project).values()),
         env_files={str(path): env_file for (path,), env_file in facts(read_env_file).items()},
         requests=(

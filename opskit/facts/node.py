@@ -30,7 +30,6 @@ class ReadingStep(StrEnum):
     TCP = "tcp"
     HTTP = "http"
     MODELS = "models"
-    RESIDENT = "resident"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
