@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from opskit.doctor.catalogue import CODE_OF
@@ -59,6 +60,10 @@ class Cause:
     @property
     def key(self) -> str:
         return key_of(self.id, self.target)
+
+
+#: A cause of what works all the same, or worse than it could.
+warning = partial(Cause, status=Status.WARN)
 
 
 def key_of(identifier: str, target: str = "") -> str:

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.checks.state import NodeState
 from opskit.doctor.areas.ollama_host import PORTS_BY_SCHEME
-from opskit.doctor.cause import Cause
+from opskit.doctor.cause import Cause, warning
 from opskit.doctor.evidence import Evidence, ExaminedContainer
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.environment import HOST_NAMES, UrlParts, addresses_in, is_loopback_name
 from opskit.facts.machine import read_addresses, read_host_port
 from opskit.facts.port_owner import read_port
-from opskit.result import Status
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 
@@ -90,7 +89,7 @@ def _bind_addresses(evidence: Evidence) -> Iterator[Cause]:
 
 
 def _bind_address(target: str, words: str) -> Cause:
-    return Cause(
+    return warning(
         id="bind-address",
         target=target,
         title=f"a bind address where clients need one to dial: {target}",
@@ -99,7 +98,6 @@ def _bind_address(target: str, words: str) -> Cause:
             "0.0.0.0 and :: mean all addresses of a server; dialled, they lead somewhere else",
         ),
         remedy="write 127.0.0.1 on this machine, or host.docker.internal in a container",
-        status=Status.WARN,
     )
 
 

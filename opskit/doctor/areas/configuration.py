@@ -6,12 +6,11 @@ from pathlib import Path
 from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.checks.spec import Check, CheckContext, Observation, assessing
 from opskit.config.document import Problem
-from opskit.doctor.cause import Cause
+from opskit.doctor.cause import Cause, warning
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.env_file import EnvFileFacts, read_env_file
 from opskit.facts.unfinished_restore import read_unfinished_restores
-from opskit.result import Status
 from opskit.text import and_more, counted, listing
 
 _CLAIMS = frozenset({"configuration"})
@@ -106,7 +105,7 @@ def _text(problem: Problem) -> str:
 def _unset_secrets(evidence: Evidence) -> Iterator[Cause]:
     for key, origin in evidence.origins.items():
         if origin.unset:
-            yield Cause(
+            yield warning(
                 id="secret-unset",
                 target=key,
                 title=f"{key} refers to {origin.unset}, which holds nothing",
@@ -114,7 +113,6 @@ def _unset_secrets(evidence: Evidence) -> Iterator[Cause]:
                 remedy=f"export {origin.unset}=... before opskit is started (and in the scheduler's "
                 "environment)",
                 claims=_CLAIMS,
-                status=Status.WARN,
             )
 
 
@@ -131,14 +129,13 @@ def _of_env_file(path: str, env_file: EnvFileFacts) -> Iterator[Cause]:
         )
     names = (*env_file.empty_secrets, *env_file.placeholder_secrets)
     if names:
-        yield Cause(
+        yield warning(
             id="secret-empty",
             target=path,
             title=f"{counted(len(names), 'secret')} without a real value in {path}",
             evidence=_missing_values(env_file),
             remedy=f"write values for {listing(names)} in {path}",
             claims=claims,
-            status=Status.WARN,
         )
 
 

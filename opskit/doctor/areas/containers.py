@@ -8,7 +8,7 @@ from typing import Literal
 from opskit.checks.container_assessment import ContainerCondition, ContainerRepair, ContainerState
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.doctor.areas.docker import IMPORTS, ROOTS
-from opskit.doctor.cause import Cause, Fix, key_of
+from opskit.doctor.cause import Cause, Fix, key_of, warning
 from opskit.doctor.evidence import Evidence, ExaminedContainer, examined_containers
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.stack_containers import read_stack_containers
@@ -199,20 +199,19 @@ def _missing_services(evidence: Evidence) -> Iterator[Cause]:
         if project.unknown or project.has_no_program:
             continue
         if project.services and not services:
-            yield Cause(
+            yield warning(
                 id="container-missing",
                 target=project.name,
                 title=f"no service of {project.name} has a container",
                 evidence=(f"`stack.compose` names it: {listing(project.services)}",),
                 remedy=f"`{' '.join((*project.command, 'up', '-d'))}`",
                 claims=_CLAIMS,
-                status=Status.WARN,
             )
             continue
         for service in project.services:
             if service not in services:
                 command = " ".join((*project.command, "up", "-d", "--no-recreate", service))
-                yield Cause(
+                yield warning(
                     id="container-missing",
                     target=f"{project.name}/{service}",
                     title=f"service {service} of {project.name} has no container",
@@ -220,5 +219,4 @@ def _missing_services(evidence: Evidence) -> Iterator[Cause]:
                     remedy=f"`{command}`",
                     claims=_CLAIMS,
                     because=evidence.half_restored(project.files),
-                    status=Status.WARN,
                 )

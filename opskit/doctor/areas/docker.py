@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
-from opskit.doctor.cause import Cause, Fix, key_of
+from opskit.doctor.cause import Cause, Fix, key_of, warning
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.compose_project import ComposeFacts, read_compose_project
@@ -15,7 +15,6 @@ from opskit.facts.docker_daemon import (
     read_docker_daemon,
     read_other_daemons,
 )
-from opskit.result import Status
 from opskit.system.docker_host import start_remedy
 from opskit.system.network import connects
 from opskit.text import listing
@@ -192,7 +191,7 @@ def _of_project(project: ComposeFacts, evidence: Evidence) -> Iterator[Cause]:
             because=evidence.half_restored(project.files),
         )
     if project.unset:
-        yield Cause(
+        yield warning(
             id="compose-variable-unset",
             target=project.name,
             title=f"{project.name} uses variables that have no value: {listing(project.unset)}",
@@ -200,5 +199,4 @@ def _of_project(project: ComposeFacts, evidence: Evidence) -> Iterator[Cause]:
             remedy=f"set {listing(project.unset)} in the .env beside {files[0]}",
             claims=claims,
             because=(key_of("compose-broken", project.name),),
-            status=Status.WARN,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from opskit.checks.loaded_models import remedy_of_orphans
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
-from opskit.doctor.cause import Cause
+from opskit.doctor.cause import Cause, warning
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.clock import read_clock
@@ -137,13 +137,12 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
     limit, memory = evidence.config.watch.memory_percent, evidence.memory
     if memory is not None and memory.used_percent >= limit:
         free = gib(memory.available_bytes)
-        yield Cause(
+        yield warning(
             id="memory-full",
             title=f"memory is used up to {memory.used_percent:.0f} %",
             evidence=(f"more than `watch.memory_percent` ({limit:g} %), {free} can still be had",),
             remedy="`opskit models loaded` shows what is loaded; `ollama stop NAME` unloads a model",
             claims=frozenset({"memory"}),
-            status=Status.WARN,
         )
     if evidence.orphaned_runners:
         yield _orphaned(evidence.orphaned_runners)
@@ -154,7 +153,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
         if abs(clock.ahead_s) < limit_s:
             continue
         way = "ahead of" if clock.ahead_s > 0 else "behind"
-        yield Cause(
+        yield warning(
             id="clock-skew",
             target=clock.name,
             title=f"the clock of {clock.name} is {abs(clock.ahead_s):.0f} s {way} ours",
@@ -162,7 +161,6 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             remedy="set the clocks by NTP: `timedatectl set-ntp true` on Linux, `sudo sntp -sS "
             "time.apple.com` on a Mac; Docker Desktop's clock comes back when Docker is restarted",
             claims=frozenset({"clocks"}),
-            status=Status.WARN,
         )
 
 
@@ -176,21 +174,20 @@ def _held(lock: HeldLock) -> Cause:
         remedy = f"`kill {process.pid}` ends it"
         if process.stopped:
             remedy = f"`kill -CONT {process.pid}` lets it go on"
-    return Cause(
+    return warning(
         id="lock-held",
         target=lock.name,
         title=f"the lock {lock.name} is held by {lock.words}",
         evidence=tuple(signs),
         remedy=f"{remedy}; the lock is free once it has ended",
         claims=frozenset({"locks"}),
-        status=Status.WARN,
     )
 
 
 def _orphaned(orphans: Sequence[RunnerProcess]) -> Cause:
     """Nobody can ask them any more, and a restarted server starts new ones beside them (wire facts A8)."""
     held = sum(orphan.process.rss_bytes for orphan in orphans)
-    return Cause(
+    return warning(
         id="runner-orphaned",
         title=f"{counted(len(orphans), 'process', 'processes')} of models outlived Ollama and "
         f"{'holds' if len(orphans) == 1 else 'hold'} {gib(held)}",
@@ -200,7 +197,6 @@ def _orphaned(orphans: Sequence[RunnerProcess]) -> Cause:
         ),
         remedy=remedy_of_orphans(orphans),
         claims=frozenset({"model processes"}),
-        status=Status.WARN,
     )
 
 

@@ -6,10 +6,9 @@ from opskit.checks.node_assessment import assess_fit
 from opskit.checks.probe_record import NodeProbe
 from opskit.checks.state import NodeState
 from opskit.doctor.areas.nodes import claims_of
-from opskit.doctor.cause import Cause, key_of
+from opskit.doctor.cause import Cause, key_of, warning
 from opskit.doctor.evidence import Evidence
 from opskit.llm.fit import Fit
-from opskit.result import Status
 from opskit.text import counted, listing
 
 _UP = (NodeState.OK, NodeState.SLOW, NodeState.IDLE, NodeState.BUSY, NodeState.LOADING, NodeState.FAILING)
@@ -70,13 +69,12 @@ def _missing(model: str, named_by: str, probes: Sequence[NodeProbe]) -> Cause:
     nodes = listing([probe.config.name for probe in probes])
     hints = (probe.facts.likely_kind.pull_hint(model) for probe in probes)
     pull = next((hint for hint in hints if hint), "")
-    return Cause(
+    return warning(
         id="model-missing",
         target=model,
         title=f"{model} is wanted and not installed",
         evidence=(f"{named_by} names it; {nodes} does not hold it",),
         remedy=f"{pull}, or name one of `opskit models list`" if pull else "name one of `opskit models list`",
-        status=Status.WARN,
     )
 
 

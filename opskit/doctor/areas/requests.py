@@ -11,7 +11,7 @@ from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assess
 from opskit.doctor.areas.failures import judge_failures, noted
 from opskit.doctor.areas.models import silencing
 from opskit.doctor.areas.nodes import GONE
-from opskit.doctor.cause import Cause, key_of
+from opskit.doctor.cause import Cause, key_of, warning
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.kernel_log import read_kernel_kills
@@ -19,7 +19,6 @@ from opskit.facts.model_requests import CutPrompt, read_container_requests, read
 from opskit.facts.server_log import read_server_log
 from opskit.facts.stack_containers import read_stack_containers
 from opskit.logs.calls import ModelCall
-from opskit.result import Status
 from opskit.system.network import endpoint
 from opskit.text import counted, listing
 
@@ -125,7 +124,7 @@ def _cut_prompts(evidence: Evidence) -> Iterator[Cause]:
 def _truncated(
     target: str, title: str, signs: tuple[str, ...], *, model: str = "NAME", because: tuple[str, ...] = ()
 ) -> Cause:
-    return Cause(
+    return warning(
         id="context-truncated",
         target=target,
         title=title,
@@ -133,7 +132,6 @@ def _truncated(
         remedy=f"`ollama stop {model}`, and let all clients ask with one larger `num_ctx` (or set "
         "OLLAMA_CONTEXT_LENGTH where Ollama is started); or send less",
         because=because,
-        status=Status.WARN,
     )
 
 
@@ -154,13 +152,12 @@ def _differing_contexts(probe: NodeProbe, evidence: Evidence) -> Iterator[Cause]
         if len(set(sizes.values())) < 2:
             continue
         what = model or f"the models of {node}"
-        yield Cause(
+        yield warning(
             id="num-ctx-differs",
             target=f"{node}/{model}" if model else node,
             title=f"clients ask {what} with different num_ctx: it reloads at each change",
             evidence=tuple(f"{client} asks with {size}" for client, size in sorted(sizes.items())),
             remedy=f"let {listing(sorted(sizes))} use one value: {max(sizes.values())}",
-            status=Status.WARN,
         )
 
 
@@ -200,7 +197,7 @@ def _idle_mlx(evidence: Evidence) -> Iterator[Cause]:
         return
     title, signs, remedy = reason
     work = f"in the last hour {counted(len(to_ollama), 'request')} went to Ollama, none was answered by MLX"
-    yield Cause(
+    yield warning(
         id="mlx-idle",
         target=probe.config.name,
         title=f"MLX is idle while Ollama works: {title}",
@@ -208,7 +205,6 @@ def _idle_mlx(evidence: Evidence) -> Iterator[Cause]:
         remedy=remedy,
         claims=frozenset({"requests"}),
         because=silencing(probe.config.name),
-        status=Status.WARN,
     )
 
 

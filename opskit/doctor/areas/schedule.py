@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
-from opskit.doctor.cause import Cause, Fix
+from opskit.doctor.cause import Cause, Fix, warning
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.recovery_job import RecoveryJob, read_recovery_job
 from opskit.doctor.target import ExaminationTarget
-from opskit.result import Status
 
 _CLAIMS = frozenset({"recovery job"})
 #: Exit statuses of a recovery that did its work. 1, 3 and 5 speak of the stack, which is examined by itself.
@@ -70,12 +69,11 @@ def of_job(job: RecoveryJob) -> Iterator[Cause]:
             because=("job-environment",),
         )
     if job.differences:
-        yield Cause(
+        yield warning(
             id="job-environment",
             title="what works in this shell does not work in the scheduler's environment",
             evidence=job.differences,
             remedy="`opskit schedule install` writes its environment again; `opskit schedule status` "
             "compares both",
             claims=_CLAIMS,
-            status=Status.WARN,
         )
