@@ -26,7 +26,6 @@ def create(
             "--max-size",
             metavar="SIZE",
             help="Leave out larger files, such as 500MB or 2GiB [default: backup.max_file_bytes, 1 GiB].",
-            show_default=False,
         ),
     ] = None,
     config: ConfigOption = None,
@@ -106,25 +105,15 @@ def verify(
 def restore(
     date: Annotated[
         str | None,
-        typer.Argument(
-            metavar="DATE|latest|PATH",
-            help="Which one; the beginning of a date will do.",
-            show_default=False,
-        ),
+        typer.Argument(metavar="DATE|latest|PATH", help="Which one; the beginning of a date will do."),
     ] = None,
     to: Annotated[
-        Path | None,
-        typer.Option(
-            "--to", metavar="FOLDER", help="Restore here instead of `backup.root`.", show_default=False
-        ),
+        Path | None, typer.Option("--to", metavar="FOLDER", help="Restore here instead of `backup.root`.")
     ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
-            "--only",
-            metavar="PATTERN",
-            help="Only what matches, as in `backup.files`; repeatable.",
-            show_default=False,
+            "--only", metavar="PATTERN", help="Only what matches, as in `backup.files`; repeatable."
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and stop.")] = False,

@@ -33,9 +33,7 @@ _COMMANDS = {
 
 def chat(
     local: Annotated[bool, typer.Option("--local", help="Answer in this process, without Victoria.")] = False,
-    model: Annotated[
-        str | None, typer.Option("--model", help="The model to ask first.", show_default=False)
-    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The model to ask first.")] = None,
     sandbox: SandboxOption = False,
     config: ConfigOption = None,
     verbose: VerboseOption = False,

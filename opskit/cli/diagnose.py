@@ -19,9 +19,7 @@ def diagnose(
     areas: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="AREA...",
-            help="system, containers, api, network, models; `all`, which is the default.",
-            show_default=False,
+            metavar="AREA...", help="system, containers, api, network, models; `all`, which is the default."
         ),
     ] = None,
     lines: Annotated[
@@ -36,7 +34,6 @@ def diagnose(
             "--bundle",
             metavar="FILE.tar.gz",
             help="Write it all for a bug report as well, with logs and files, secrets masked.",
-            show_default=False,
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,

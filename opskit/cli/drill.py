@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 
 def drill(
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="Play this scenario (repeatable).", show_default=False)
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Play this scenario (repeatable).")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios and play none.")] = False,
     config: ConfigOption = None,
     json: JsonOption = False,

@@ -23,7 +23,6 @@ def explain(
         typer.Argument(
             metavar="[CODE|TEXT|-]",
             help="503, MODEL_003, wedged, an error line, a traceback; `-` or a pipe reads standard input.",
-            show_default=False,
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--list", help="Show every key that can be explained.")] = False,

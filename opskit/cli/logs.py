@@ -29,18 +29,12 @@ Sources = Annotated[
     list[str] | None,
     typer.Argument(
         help="Files, globs, containers, compose:PROJECT/SERVICE, label:k=v, journal:UNIT, self, `-`. "
-        "When none is given: what is piped in, else our own log and victoria-agent.",
-        show_default=False,
+        "When none is given: what is piped in, else our own log and victoria-agent."
     ),
 ]
-Since = Annotated[
-    str | None,
-    typer.Option("--since", help="From then on: 10m, 2h30m, 2026-11-20T08:00.", show_default=False),
-]
-Until = Annotated[str | None, typer.Option("--until", help="Before then.", show_default=False)]
-Tail = Annotated[
-    int | None, typer.Option("--tail", min=0, help="The last N lines of each source.", show_default=False)
-]
+Since = Annotated[str | None, typer.Option("--since", help="From then on: 10m, 2h30m, 2026-11-20T08:00.")]
+Until = Annotated[str | None, typer.Option("--until", help="Before then.")]
+Tail = Annotated[int | None, typer.Option("--tail", min=0, help="The last N lines of each source.")]
 
 
 @app.command()
@@ -48,21 +42,13 @@ def show(
     sources: Sources = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes.")] = False,
     tag: Annotated[
-        list[str] | None,
-        typer.Option("--tag", help="These tags, as LLM_ERROR,FALLBACK or 'LLM_*'.", show_default=False),
+        list[str] | None, typer.Option("--tag", help="These tags, as LLM_ERROR,FALLBACK or 'LLM_*'.")
     ] = None,
-    grep: Annotated[
-        list[str] | None, typer.Option("--grep", help="Lines that match (RE2).", show_default=False)
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--not", help="Lines that do not match (RE2).", show_default=False)
-    ] = None,
-    identifier: Annotated[
-        str | None, typer.Option("--id", help="One request: its correlation id.", show_default=False)
-    ] = None,
+    grep: Annotated[list[str] | None, typer.Option("--grep", help="Lines that match (RE2).")] = None,
+    exclude: Annotated[list[str] | None, typer.Option("--not", help="Lines that do not match (RE2).")] = None,
+    identifier: Annotated[str | None, typer.Option("--id", help="One request: its correlation id.")] = None,
     level: Annotated[
-        str | None,
-        typer.Option("--level", help="debug, info, warning, error or critical.", show_default=False),
+        str | None, typer.Option("--level", help="debug, info, warning, error or critical.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All lines, tagged or not.")] = False,
     since: Since = None,
@@ -114,14 +100,10 @@ def show(
 @app.command()
 def stats(
     sources: Sources = None,
-    by: Annotated[
-        str | None, typer.Option("--by", help="model, node, tag or minute.", show_default=False)
-    ] = None,
+    by: Annotated[str | None, typer.Option("--by", help="model, node, tag or minute.")] = None,
     since: Since = None,
     until: Until = None,
-    markdown: Annotated[
-        str | None, typer.Option("--markdown", help="Write the report to this file.", show_default=False)
-    ] = None,
+    markdown: Annotated[str | None, typer.Option("--markdown", help="Write the report to this file.")] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,

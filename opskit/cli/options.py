@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 
 ConfigOption = Annotated[
-    str | None,
-    typer.Option("--config", metavar="FILE", help="Configuration file to use.", show_default=False),
+    str | None, typer.Option("--config", metavar="FILE", help="Configuration file to use.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 VerboseOption = Annotated[

@@ -19,12 +19,10 @@ def pause(
         typer.Argument(
             metavar="[TARGET]",
             help="A step, node, agent, container or Compose project; everything when none is named.",
-            show_default=False,
         ),
     ] = None,
     duration: Annotated[
-        str | None,
-        typer.Option("--for", metavar="TIME", help="End by itself after 30m, 1h30m, 2d.", show_default=False),
+        str | None, typer.Option("--for", metavar="TIME", help="End by itself after 30m, 1h30m, 2d.")
     ] = None,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for who looks later.")] = "",
     force: Annotated[
@@ -59,11 +57,7 @@ def pause(
 def resume(
     target: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[TARGET]",
-            help="What was paused; everything that was when none is named.",
-            show_default=False,
-        ),
+        typer.Argument(metavar="[TARGET]", help="What was paused; everything that was when none is named."),
     ] = None,
     reset: Annotated[
         bool,

@@ -24,12 +24,7 @@ def check(
     ],
     workspace: Annotated[
         str | None,
-        typer.Option(
-            "--workspace",
-            metavar="DIR",
-            help="Use this folder instead of `agent.workspace`.",
-            show_default=False,
-        ),
+        typer.Option("--workspace", metavar="DIR", help="Use this folder instead of `agent.workspace`."),
     ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,

@@ -16,11 +16,10 @@ def probe(
         bool, typer.Option("--use-mlx", help="Test the MLX node: it must answer, whatever Ollama does.")
     ] = False,
     model: Annotated[
-        str | None, typer.Option("--model", help="Ask this model, loading it if need be.", show_default=False)
+        str | None, typer.Option("--model", help="Ask this model, loading it if need be.")
     ] = None,
     goal: Annotated[
-        str | None,
-        typer.Option("--goal", help="Ask for a whole answer to this goal as well.", show_default=False),
+        str | None, typer.Option("--goal", help="Ask for a whole answer to this goal as well.")
     ] = None,
     load: Annotated[
         bool, typer.Option("--load", help="Where nothing is loaded, load the smallest model and ask it.")

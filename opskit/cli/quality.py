@@ -18,7 +18,6 @@ def quality(
         typer.Argument(
             metavar="FILE|FOLDER|-...",
             help="Python, a Markdown answer with code blocks, a folder of *.py; `-` is standard input.",
-            show_default=False,
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail.")] = False,

@@ -27,17 +27,13 @@ def recover(
         bool, typer.Option("--dry-run", "-n", help="Show the commands that would be run; change nothing.")
     ] = False,
     only: Annotated[
-        list[str] | None,
-        typer.Option("--only", metavar="STEP", help="Repair only this step; repeatable.", show_default=False),
+        list[str] | None, typer.Option("--only", metavar="STEP", help="Repair only this step; repeatable.")
     ] = None,
     now: Annotated[
         bool,
         typer.Option("--now", help="Repair also what a person stopped, took down or edited just now."),
     ] = False,
-    budget: Annotated[
-        str | None,
-        typer.Option("--budget", help="End within this time (240s, 4m).", show_default=False),
-    ] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="End within this time (240s, 4m).")] = None,
     detailed_exitcode: Annotated[
         bool, typer.Option("--detailed-exitcode", help="Exit 4 instead of 0 when something was repaired.")
     ] = False,

@@ -25,12 +25,7 @@ DryOption = Annotated[
 
 def full(
     project: Annotated[
-        str | None,
-        typer.Option(
-            "--project",
-            help="Which one of `stack.compose`, when there are several.",
-            show_default=False,
-        ),
+        str | None, typer.Option("--project", help="Which one of `stack.compose`, when there are several.")
     ] = None,
     prune_volumes: Annotated[
         bool,
@@ -79,8 +74,7 @@ def model(
     ],
     wait: Annotated[str, typer.Option("--wait", help="How long it may take to be well (5m, 90s).")] = "5m",
     url: Annotated[
-        str | None,
-        typer.Option("--url", help="Where to chat with it, when that is not known.", show_default=False),
+        str | None, typer.Option("--url", help="Where to chat with it, when that is not known.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: DryOption = False,

@@ -17,8 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="A simulated stack on loopback, wit
 @app.command()
 def up(
     fault: Annotated[
-        list[str] | None,
-        typer.Option("--fault", help="NODE[:MODEL]=FAULT[,key=value]; repeatable.", show_default=False),
+        list[str] | None, typer.Option("--fault", help="NODE[:MODEL]=FAULT[,key=value]; repeatable.")
     ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,

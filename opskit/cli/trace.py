@@ -26,16 +26,14 @@ def trace(
         typer.Argument(
             metavar='"GOAL" | show ID | list',
             help="A goal to run and trace; `show` with the beginning of an id; `list`.",
-            show_default=False,
         ),
     ],
     html: Annotated[
-        Path | None, typer.Option("--html", help="Write one self-contained page as well.", show_default=False)
+        Path | None, typer.Option("--html", help="Write one self-contained page as well.")
     ] = None,
     local: Annotated[bool, typer.Option("--local", help="Answer in this process, without Victoria.")] = False,
     model: Annotated[
-        str | None,
-        typer.Option("--model", help="The model to ask first (in this process).", show_default=False),
+        str | None, typer.Option("--model", help="The model to ask first (in this process).")
     ] = None,
     trajectory: Annotated[
         bool, typer.Option("--trajectory", help="With `show`: the steps of the agent, with their results.")
@@ -45,7 +43,6 @@ def trace(
         typer.Option(
             "--source",
             help="A log that tells what an agent elsewhere did, as for `logs`; else the default ones.",
-            show_default=False,
         ),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many `list` shows.")] = _LISTED,

@@ -27,30 +27,22 @@ _FORMATS = ("text", "json", "junit", "tap", "nagios", "prometheus", "markdown")
 
 def verify(
     file: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Checklists: paths, or names of those that come with opskit.", show_default=False
-        ),
+        list[str] | None, typer.Argument(help="Checklists: paths, or names of those that come with opskit.")
     ] = None,
     tag: Annotated[
-        list[str] | None,
-        typer.Option("--tag", help="Only checks with this tag; repeatable.", show_default=False),
+        list[str] | None, typer.Option("--tag", help="Only checks with this tag; repeatable.")
     ] = None,
     name: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--name", help="Only checks of this name (`*` allowed); repeatable.", show_default=False
-        ),
+        list[str] | None, typer.Option("--name", help="Only checks of this name (`*` allowed); repeatable.")
     ] = None,
     var: Annotated[
-        list[str] | None,
-        typer.Option("--var", metavar="NAME=VALUE", help="Set a variable; repeatable.", show_default=False),
+        list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="Set a variable; repeatable.")
     ] = None,
     form: Annotated[
         str, typer.Option("--format", metavar="|".join(_FORMATS), help="How to print the report.")
     ] = "text",
     output: Annotated[
-        Path | None, typer.Option("--output", help="Write the report to a file instead.", show_default=False)
+        Path | None, typer.Option("--output", help="Write the report to a file instead.")
     ] = None,
     retry_timeout: Annotated[
         str, typer.Option("--retry-timeout", help="Try again what did not pass, for so long (30s, 2m).")
@@ -67,7 +59,6 @@ def verify(
             "--add",
             metavar="KIND",
             help="Write a check from the live state; arguments are its parameters: url=...",
-            show_default=False,
         ),
     ] = None,
     sandbox: SandboxOption = False,

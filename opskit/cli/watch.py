@@ -16,14 +16,11 @@ def watch(
         list[str] | None,
         typer.Argument(
             help="Logs to read, named as in `opskit logs`. Our own log and the containers of the stack when "
-            "none is given.",
-            show_default=False,
+            "none is given."
         ),
     ] = None,
     every: Annotated[str, typer.Option("--every", help="Look so often: 500ms, 5s, 1m.")] = "5s",
-    count: Annotated[
-        int | None, typer.Option("--count", min=1, help="End after N looks.", show_default=False)
-    ] = None,
+    count: Annotated[int | None, typer.Option("--count", min=1, help="End after N looks.")] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -31,7 +28,6 @@ def watch(
             metavar="AREA",
             help="nodes, agents, requests, errors, machine, containers, or the name of a node or an agent, "
             "which then must be well; repeatable.",
-            show_default=False,
         ),
     ] = None,
     sandbox: SandboxOption = False,
