@@ -30,14 +30,13 @@ def create(
     ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Archive what `backup.files` selects and what the stack is started from, private and with checksums.
 
     The oldest beyond `keep` go. Exits 1 when something that should be in the archive is not; it says what and
     why.
     """
-    del debug  # read by main
     import os
     from dataclasses import replace
     from datetime import UTC, datetime
@@ -63,9 +62,8 @@ def create(
 
 
 @app.command(name="list")
-def list_(config: ConfigOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+def list_(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOption = False) -> None:
     """List the archives, the newest first, and whether their manifests can be read."""
-    del debug  # read by main
     catalog = _catalog(config)
     _recover_if_free(catalog)
     backup_view.listed(catalog.archives(), catalog.folder, as_json=json)
@@ -79,10 +77,9 @@ def verify(
     ] = "latest",
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Read archives to the last byte: checksums, missing and extra members, what must not be restored."""
-    del debug  # read by main
     from opskit.backup.catalog import verify as verify_archives
     from opskit.errors import OpskitError
 
@@ -122,13 +119,12 @@ def restore(
     rollback: Annotated[bool, typer.Option("--rollback", help="Take back one that was killed.")] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Put a backup back: all of it or, on any failure, nothing. What it replaces is kept in an archive.
 
     The whole archive is judged before anything is touched. Nothing that the backup does not hold is removed.
     """
-    del debug  # read by main
     from opskit.backup.undo import interrupted_targets, recover
     from opskit.errors import UsageError
 

@@ -37,10 +37,9 @@ def chat(
     sandbox: SandboxOption = False,
     config: ConfigOption = None,
     verbose: VerboseOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Talk with Victoria, or with the models of this machine. Ctrl-C ends an answer, Ctrl-D the chat."""
-    del debug  # read by main
     context.run(_chat(local, model, sandbox, config, verbose=verbose))
 
 

@@ -40,13 +40,12 @@ def diagnose(
     sandbox: SandboxOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Show the machine, containers, endpoints, network and models in tables; secrets are masked everywhere.
 
     Asks servers by GET only and no model for a token, unless --ask is given.
     """
-    del debug  # read by main
     from opskit.cli import diagnose_view
     from opskit.diagnose.report import AREAS, DiagnoseRequest, areas_of
 

@@ -36,13 +36,12 @@ def doctor(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show every check with its seconds.")
     ] = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Examine configuration, machine, network, Docker, nodes, agents and requests; tell causes, not symptoms.
 
     Loads, pins and changes nothing. Exits 0 (nothing is wrong), 1 (causes found), 3 (nothing was judged).
     """
-    del debug  # read by main
     if list_:
         doctor_view.known(as_json=json)
         return

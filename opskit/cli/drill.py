@@ -21,13 +21,12 @@ def drill(
     config: ConfigOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Inject each fault that real servers show: does the caller see a right answer or an honest error?
 
     Uses the router and budgets of your configuration, on simulated servers; your own are left alone.
     """
-    del debug  # read by main
     from opskit.sandbox.drill import chosen
     from opskit.sandbox.scenarios import SCENARIOS
     from opskit.text import near_names

@@ -26,15 +26,14 @@ def explain(
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--list", help="Show every key that can be explained.")] = False,
-    config: ConfigOption = None,
+    _config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Explain a code or a pasted error: title, cause, remedy, HTTP status and exit status, best match first.
 
     Exit status 1 when nothing matches.
     """
-    del debug, config  # debug is read by main; every command takes --config
     from opskit.explain.catalogue import ENTRIES
     from opskit.explain.search import explained, listing
 

@@ -58,13 +58,12 @@ def show(
     raw: Annotated[bool, typer.Option("--raw", help="The lines byte for byte, as grep prints them.")] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Show what is wanted of logs, merged by time: tagged lines, unless another condition is given.
 
     With --json one object for each event. Exit status 1 when nothing was found, like grep.
     """
-    del debug  # read by main
     if raw and json:
         raise UsageError("--raw and --json exclude each other", remedy="`opskit logs show --help`")
     if follow and events_around:
@@ -106,10 +105,9 @@ def stats(
     markdown: Annotated[str | None, typer.Option("--markdown", help="Write the report to this file.")] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Count errors, slow requests, calls and failures of each model and node, and draw the course of time."""
-    del debug  # read by main
     from opskit.cli import log_report
 
     work = log_report.stats(tuple(sources or ()), by, since, until, markdown, config, json=json)
@@ -123,10 +121,9 @@ def request(
     sources: Sources = None,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Tell the story of one request across sources: its lines in order, the time between, its attempts."""
-    del debug  # read by main
     from opskit.cli import log_report
 
     if not context.run(log_report.request(identifier, tuple(sources or ()), config, json=json)):

@@ -11,6 +11,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show the tagged log lines and more detail on stderr.")
 ]
+#: Read by `main`, and by no command.
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 SandboxOption = Annotated[
     bool, typer.Option("--sandbox", help="Use simulated servers on loopback instead of the configured ones.")

@@ -30,13 +30,12 @@ def pause(
     ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Let recovery leave a target alone, or everything, until `opskit resume` or for a time.
 
     It holds at once, also in the middle of a run. Pausing again changes the time and the reason.
     """
-    del debug  # read by main
     import time
 
     from opskit.config.load import ensure_state_dir
@@ -65,10 +64,9 @@ def resume(
     ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """End a pause, or all of them. What was not paused stays as it is."""
-    del debug  # read by main
     import time
 
     from opskit.config.load import ensure_state_dir

@@ -28,13 +28,12 @@ def check(
     ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Say whether the agent may run a command: allow, ask or deny, which rule decides, and why.
 
     Nothing is run. Exit status 0 for allow, 3 for ask, 1 for deny.
     """
-    del debug  # read by main
     from opskit.agent.policy.check import checked
 
     loaded = context.load_config(config)

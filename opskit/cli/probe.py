@@ -28,13 +28,12 @@ def probe(
     config: ConfigOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Climb the ladder of every node and agent: tcp, http, models, resident, first token, full cycle.
 
     Loads, pins and swaps nothing unless --load or --model is given.
     """
-    del debug  # read by main
     report = context.run(
         _probe(use_mlx, model, goal, load=load, sandbox=sandbox, config=config, verbose=verbose)
     )

@@ -22,16 +22,15 @@ def quality(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Show so many places; 0 shows all.")] = 20,
-    config: ConfigOption = None,
+    _config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Judge generated code without running it: syntax, docstrings, type hints, dangerous calls, likely bugs.
 
     A syntax error or a dangerous call fails, the rest warns. Dangerous are eval, exec, __import__, shells and
     any other process, unpickling, unsafe YAML, requests without a timeout, passwords in the code, and more.
     """
-    del debug, config  # debug is read by main; every command takes --config
     from opskit.quality.report import judged
     from opskit.quality.rules import find_ruff
     from opskit.quality.source import read

@@ -42,13 +42,12 @@ def recover(
     ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Repair what is broken, once: Wi-Fi, internet, Docker, network, Compose projects, model nodes, agents.
 
     Exits 0 (well, or repaired), 1 (broken), 3 (could not be judged), 5 (given up), 75 (another one runs).
     """
-    del debug  # read by main
     if ctx.invoked_subcommand is not None:
         return
     from opskit.cli import recover_view

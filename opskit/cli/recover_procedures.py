@@ -39,13 +39,12 @@ def full(
     dry_run: DryOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Take one project down, clean what is its own, build without cache, start it, and wait for its health.
 
     Nothing is pulled, and nothing of other projects is touched. Exits 0, 1 (a phase or a service failed).
     """
-    del debug  # read by main
     from opskit.recovery.full import RebuildOptions, choose_project, plan_rebuild, rebuild
 
     options = RebuildOptions(
@@ -80,13 +79,12 @@ def model(
     dry_run: DryOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Bring one model back: its service is created again, its server restarted, or its weights loaded again.
 
     Nothing is pulled, built or deleted; a real chat proves it. Exits 0, 1 (not well), 3 (nothing was asked).
     """
-    del debug  # read by main
     from opskit.cli.inputs import name_of_model
     from opskit.config.url import normalise
     from opskit.recovery.model import find, recover
@@ -146,10 +144,9 @@ def levels(
     dry_run: DryOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Check Victoria's three levels; when one is off, restart her container once and wait until it is on."""
-    del debug  # read by main
     from opskit.recovery.levels import levels as check
 
     async def work() -> "Levels":

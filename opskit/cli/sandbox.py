@@ -19,15 +19,14 @@ def up(
     fault: Annotated[
         list[str] | None, typer.Option("--fault", help="NODE[:MODEL]=FAULT[,key=value]; repeatable.")
     ] = None,
-    config: ConfigOption = None,
+    _config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Start simulated Ollama, MLX, Victoria and Veronica and keep them until Ctrl-C.
 
     Prints the environment to export; faults look like `ollama:big:32b=crash` or `mlx=zombie`.
     """
-    del debug, config  # debug is read by main; every command takes --config
     from opskit.sandbox.faults import parse_fault
 
     try:
@@ -38,9 +37,8 @@ def up(
 
 
 @app.command()
-def faults(config: ConfigOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+def faults(_config: ConfigOption = None, json: JsonOption = False, _debug: DebugOption = False) -> None:
     """List the faults and which server can show each."""
-    del debug, config  # debug is read by main; every command takes --config
     from opskit.sandbox.faults import SHOWN_BY, SandboxFaultKind
 
     rows = [

@@ -22,14 +22,13 @@ def status(
     ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Show how recovery stands: its last run, circuits that are open, repairs, pauses, lost notices.
 
     Nothing is asked but files; the scheduler only when recovery has not run for long. Exits 0 (fine), 1
     (something is given up, broken or overdue), 3 (it never ran, or could not judge).
     """
-    del debug  # read by main
     loaded = context.load_config(config)
     if test_notice:
         from opskit.recovery.trial import trial

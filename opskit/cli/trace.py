@@ -50,13 +50,12 @@ def trace(
     config: ConfigOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Show where the time of a request went: every stage, model call, attempt and wait, as a waterfall.
 
     Every `opskit run` is traced; `opskit trace list` shows the newest ones.
     """
-    del debug  # read by main
     if html is not None:
         from opskit.cli.inputs import check_output
 

@@ -64,10 +64,9 @@ def verify(
     sandbox: SandboxOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Run checklists. Exits 0 (all well), 1 (failed), 3 (could not be judged), 78 (no valid checklist)."""
-    del debug  # read by main
     if schema:
         from opskit.checks.schema import schema as schema_of_checklists
 

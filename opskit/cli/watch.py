@@ -33,7 +33,7 @@ def watch(
     sandbox: SandboxOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
+    _debug: DebugOption = False,
 ) -> None:
     """Show nodes, loaded models, requests, errors, containers and this machine, as they change.
 
@@ -41,7 +41,6 @@ def watch(
     JSON object for each event. Exit status: 1 when a required or named target is not well at the end, 3 when
     nothing could be seen.
     """
-    del debug  # read by main
     from opskit.cli import watch_run
     from opskit.watch.watching import options
 
