@@ -24,6 +24,12 @@ class Status(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+def plain_document(command: str, /, **content: Any) -> dict[str, Any]:
+    """Return the document of a command that judges nothing; `content` may say another `ok` or `status`."""
+    head = {"schema_version": SCHEMA_VERSION, "command": command, "ok": True, "status": Status.PASS.value}
+    return {**head, "findings": [], **content}
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One judged fact.

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opskit.cli import render
+from opskit.result import plain_document
+from opskit.text import counted, size
 
 if TYPE_CHECKING:
     from opskit.backup.catalog import CreatedBackup, StoredArchive
@@ -15,25 +17,15 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 50
 
 
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
 def created(backup: "CreatedBackup", report: "Report", *, as_json: bool) -> None:
     if as_json:
         render.document(report.as_json())
         return
     evidence = report.findings[0].evidence
-    files = "1 file" if evidence["files"] == 1 else f"{evidence['files']} files"
+    sizes = [size(evidence[key], precise=True) for key in ("content_bytes", "size_bytes")]
     render.line(render.printable(evidence["path"]))
-    render.line(
-        f"{files} of {render.printable(evidence['root'])}, "
-        f"{_size(evidence['content_bytes'])} in {_size(evidence['size_bytes'])}"
-    )
+    root = render.printable(evidence["root"])
+    render.line(f"{counted(evidence['files'], 'file')} of {root}, {sizes[0]} in {sizes[1]}")
     for finding in report.findings[1:]:
         render.note(f"{finding.state}: {render.printable(finding.target)}: {finding.detail}")
     _removed(backup.removed)
@@ -46,9 +38,8 @@ def _removed(paths: Sequence[Path]) -> None:
 
 def listed(archives: Sequence["StoredArchive"], folder: Path, *, as_json: bool) -> None:
     if as_json:
-        render.document(
-            _document("backup list", folder=str(folder), backups=[_listed(archive) for archive in archives])
-        )
+        backups = [_listed(archive) for archive in archives]
+        render.document(plain_document("backup list", folder=str(folder), backups=backups))
         return
     if not archives:
         render.note(
@@ -59,8 +50,8 @@ def listed(archives: Sequence["StoredArchive"], folder: Path, *, as_json: bool) 
         (
             archive.label,
             str(archive.manifest.files) if archive.manifest else "",
-            _size(archive.manifest.content_bytes) if archive.manifest else "",
-            _size(archive.size_bytes),
+            size(archive.manifest.content_bytes, precise=True) if archive.manifest else "",
+            size(archive.size_bytes, precise=True),
             _state(archive),
             archive.manifest.root if archive.manifest else "",
         )
@@ -127,13 +118,13 @@ def restored(plan: "RestorePlan", result: "RestoreResult", *, as_json: bool) -> 
 def undone(restores: "Sequence[UndoneRestore]", *, as_json: bool) -> None:
     detail = "; ".join(map(str, restores))
     if as_json:
-        render.document(_document("backup restore", detail=detail))
+        render.document(plain_document("backup restore", detail=detail))
     else:
         render.line(render.printable(detail))
 
 
 def _plan(plan: "RestorePlan", *, dry_run: bool, replaced: Path | None) -> dict[str, Any]:
-    return _document(
+    return plain_document(
         "backup restore",
         archive=_text(str(plan.archive)),
         target=_text(str(plan.target)),
@@ -152,16 +143,3 @@ def _text(path: str) -> str:
     from opskit.backup.manifest import printable_path
 
     return printable_path(path)
-
-
-def _document(command: str, **content: object) -> dict[str, Any]:
-    from opskit.result import SCHEMA_VERSION, Status
-
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "command": command,
-        "ok": True,
-        "status": Status.PASS.value,
-        **content,
-        "findings": [],
-    }

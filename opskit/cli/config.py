@@ -23,23 +23,15 @@ def show(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOpt
     """Show every effective value and where it comes from; secrets stay hidden."""
     from opskit.config.load import load
     from opskit.config.origins import shown
-    from opskit.result import SCHEMA_VERSION, Status
+    from opskit.result import plain_document
 
     loaded = load(config, environ=os.environ, cwd=Path.cwd())
     values = list(shown(loaded.config, loaded.origins))
     for note in loaded.notes:
         render.note(f"note: {note}")
     if json:
-        render.document(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "command": "config show",
-                "ok": True,
-                "status": Status.PASS.value,
-                "values": [{"key": row.key, "value": row.value, "origin": str(row.origin)} for row in values],
-                "findings": [],
-            },
-        )
+        rows = [{"key": row.key, "value": row.value, "origin": str(row.origin)} for row in values]
+        render.document(plain_document("config show", values=rows))
     else:
         render.table(("key", "value", "origin"), [(row.key, row.text, str(row.origin)) for row in values])
 

@@ -52,12 +52,11 @@ def document(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]") -> None:
 def known(*, as_json: bool) -> None:
     """The causes that there are."""
     from opskit.doctor.catalogue import KNOWN
-    from opskit.result import SCHEMA_VERSION
+    from opskit.result import plain_document
 
     if as_json:
         rows = [{"id": cause.id, "area": cause.area, "looks_at": cause.looks_at} for cause in KNOWN]
-        head = {"schema_version": SCHEMA_VERSION, "command": "doctor", "ok": True, "status": "pass"}
-        render.document({**head, "findings": [], "known": rows})
+        render.document(plain_document("doctor", known=rows))
         return
     render.table(("cause", "area", "looks at"), [(cause.id, cause.area, cause.looks_at) for cause in KNOWN])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from opskit.cli import render
 from opskit.cli.inputs import check_output
 from opskit.cli.log_query import conditions
-from opskit.cli.log_view import Unread, open_sources
+from opskit.cli.log_view import Unread, iso, open_sources
 from opskit.errors import OpskitError, UsageError
 from opskit.logs.files import FileSource
 from opskit.logs.packed import torn
@@ -20,7 +20,7 @@ from opskit.logs.show import once
 from opskit.logs.source import LogSource, Note, Unreadable, Window
 from opskit.logs.stats import Feeder, LogTally, tally_file
 from opskit.logs.stats_report import as_json, as_markdown, rows_by, summary
-from opskit.result import SCHEMA_VERSION
+from opskit.result import plain_document
 from opskit.system.textfile import write_text
 
 if TYPE_CHECKING:
@@ -61,17 +61,12 @@ async def stats(
         write_text(Path(markdown), as_markdown(tally))
         render.note(f"{markdown} written")
     if json:
-        render.document(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "command": "logs stats",
-                "ok": not unread.names,
-                "status": "fail" if unread.names else "pass",
-                "findings": [],
-                "unread": unread.names,
-                "stats": as_json(tally),
-            }
+        status = "fail" if unread.names else "pass"
+        counts = as_json(tally)
+        content = plain_document(
+            "logs stats", ok=not unread.names, status=status, unread=unread.names, stats=counts
         )
+        render.document(content)
     elif by is not None:
         columns, rows = rows_by(tally, by)
         render.table(columns, rows)
@@ -193,36 +188,22 @@ def _clock(line: TimelineLine) -> str:
 
 
 def _document(request_story: Story) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "command": "logs request",
-        "ok": request_story.answered,
-        "status": "pass" if request_story.answered else "inconclusive",
-        "findings": [],
-        "correlation_id": request_story.correlation_id,
-        "goal": request_story.goal,
-        "state": "answered" if request_story.answered else request_story.state,
-        "code": request_story.code,
-        "total_s": request_story.total_s,
-        "sources": list(request_story.sources),
-        "attempts": [
-            {
-                "number": attempt.number,
-                "node": attempt.node,
-                "model": attempt.model,
-                "outcome": attempt.outcome,
-                "fault": attempt.fault,
-                "seconds": attempt.seconds,
-                "fallback": attempt.fallback,
-            }
-            for attempt in request_story.attempts
-        ],
-        "lines": [
+    names = ("number", "node", "model", "outcome", "fault", "seconds", "fallback")
+    return plain_document(
+        "logs request",
+        ok=request_story.answered,
+        status="pass" if request_story.answered else "inconclusive",
+        correlation_id=request_story.correlation_id,
+        goal=request_story.goal,
+        state="answered" if request_story.answered else request_story.state,
+        code=request_story.code,
+        total_s=request_story.total_s,
+        sources=list(request_story.sources),
+        attempts=[{name: getattr(attempt, name) for name in names} for attempt in request_story.attempts],
+        lines=[
             {
                 "source": line.source,
-                "at": None
-                if line.at is None
-                else datetime.fromtimestamp(line.at, UTC).isoformat().replace("+00:00", "Z"),
+                "at": iso(line.at),
                 "since_s": line.since_s,
                 "gap": line.gap,
                 "level": line.level,
@@ -231,4 +212,4 @@ def _document(request_story: Story) -> dict[str, Any]:
             }
             for line in request_story.lines
         ],
-    }
+    )

@@ -145,7 +145,7 @@ class _Printer:
             return
         if isinstance(item, Note):
             if self._form == "json":
-                render.log_json({"source": item.source, "at": _iso(item.at), "note": item.text})
+                render.log_json({"source": item.source, "at": iso(item.at), "note": item.text})
             else:
                 render.note(f"-- {item.source}: {render.printable(item.text)}")
             return
@@ -166,7 +166,7 @@ class _Printer:
 def _document(entry: LogEntry, read: Facts) -> dict[str, Any]:
     return {
         "source": entry.source,
-        "at": _iso(entry.at if entry.at is not None else read.at),
+        "at": iso(entry.at if entry.at is not None else read.at),
         "tag": read.tag,
         "level": read.level or entry.level,
         "correlation_id": read.correlation_id,
@@ -176,7 +176,7 @@ def _document(entry: LogEntry, read: Facts) -> dict[str, Any]:
     }
 
 
-def _iso(at: float | None) -> str | None:
+def iso(at: float | None) -> str | None:
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

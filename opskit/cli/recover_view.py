@@ -54,20 +54,11 @@ def run(content: "RecoveryRun", *, as_json: bool, detailed: bool, absent: bool =
 def another(problem: "OpskitError", *, as_json: bool) -> None:
     """Another run holds the lock, and that is no news for a timer."""
     if as_json:
-        from opskit.result import SCHEMA_VERSION
+        from opskit.result import plain_document
 
-        render.document(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "command": "recover",
-                "ok": True,
-                "status": "skip",
-                "findings": [],
-                "detail": problem.message,
-            }
-        )
-        return
-    render.note(f"{problem.message}: nothing to do")
+        render.document(plain_document("recover", status="skip", detail=problem.message))
+    else:
+        render.note(f"{problem.message}: nothing to do")
 
 
 def _told(outcome: "Outcome") -> str:

@@ -7,6 +7,7 @@ import typer
 from opskit.cli import context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
 from opskit.errors import UsageError
+from opskit.result import plain_document
 
 if TYPE_CHECKING:
     from opskit.sandbox.faults import FaultSpec
@@ -46,7 +47,8 @@ def faults(_config: ConfigOption = None, json: JsonOption = False, _debug: Debug
         for kind in SandboxFaultKind
     ]
     if json:
-        _document("sandbox faults", "faults", {name: nodes.split(", ") for name, nodes in rows})
+        faults = {name: nodes.split(", ") for name, nodes in rows}
+        render.document(plain_document("sandbox faults", faults=faults))
         return
     render.table(("fault", "shown by"), rows)
 
@@ -68,26 +70,10 @@ async def _up(faults: "list[FaultSpec]", *, json: bool) -> None:
     async with stage:
         environment = stage.environment()
         if json:
-            _document("sandbox up", "environment", environment)
+            render.document(plain_document("sandbox up", environment=environment))
         else:
             for name, value in environment.items():
                 render.line(f"export {name}={value}")
         render.flush()
         render.note("the sandbox is up; Ctrl-C ends it")
         await stop.wait()
-
-
-def _document(command: str, key: str, content: object) -> None:
-    """Write a report without findings, and its content."""
-    from opskit.result import SCHEMA_VERSION
-
-    render.document(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "command": command,
-            "ok": True,
-            "status": "pass",
-            "findings": [],
-            key: content,
-        }
-    )

@@ -3,13 +3,14 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from opskit.cli import context, render
 from opskit.cli.inputs import duration
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
+from opskit.result import plain_document
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -214,7 +215,7 @@ def _print_kinds(*, as_json: bool) -> None:
 
     described = all_kinds()
     if as_json:
-        render.document(_document("kinds", described))
+        render.document(plain_document("verify", kinds=described))
         return
     for kind in described:
         render.line(f"{kind['kind']}: {kind['summary']}")
@@ -230,7 +231,7 @@ def _print_lists(*, as_json: bool) -> None:
 
     names = list(shipped())
     if as_json:
-        render.document(_document("checklists", names))
+        render.document(plain_document("verify", checklists=names))
         return
     for name in names:
         render.line(name)
@@ -251,17 +252,6 @@ def _print_checks(checklist: "Checklist", chosen: "Sequence[Check]", *, as_json:
     columns = ("check", "kind", "severity", "tags", "requires", "target")
     if as_json:
         content = [dict(zip(columns, row, strict=True)) for row in rows]
-        render.document({**_document("checks", content), "titles": list(checklist.titles)})
+        render.document(plain_document("verify", checks=content, titles=list(checklist.titles)))
         return
     render.table(columns, rows)
-
-
-def _document(key: str, content: Any) -> dict[str, Any]:
-    return {
-        "schema_version": 1,
-        "command": "verify",
-        "ok": True,
-        "status": "pass",
-        "findings": [],
-        key: content,
-    }
