@@ -71,7 +71,6 @@ class RootFolder:
         return self.handle(folder), name
 
     def names(self, path: str) -> list[str]:
-        """Return the names in a folder, sorted."""
         return sorted(os.listdir(self.handle(path)))  # noqa: PTH208 - pathlib takes no descriptor
 
     def stat(self, path: str) -> os.stat_result | None:
@@ -159,7 +158,6 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def not_written(path: Path | str, exc: OSError) -> OpskitError:
-    """Return the error for what the system would not do."""
     return OpskitError("BACKUP_003", f"{path}: {exc.strerror or exc}")
 
 

@@ -42,7 +42,6 @@ def page(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]", *, verbose: bool) -> 
 
 
 def document(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]") -> None:
-    """The same for machines."""
     content = diagnosis.as_json()
     if fixed:
         content["fixed"] = [fix.as_json() for fix in fixed]
@@ -50,7 +49,6 @@ def document(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]") -> None:
 
 
 def known(*, as_json: bool) -> None:
-    """The causes that there are."""
     from opskit.doctor.catalogue import KNOWN
     from opskit.result import plain_document
 

@@ -11,7 +11,6 @@ _PROBLEMS = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)
 
 
 def markdown(outcome: ExamOutcome, findings: Sequence[Finding], *, at: datetime, version: str) -> str:
-    """Write the whole outcome as a document."""
     lines = [
         "# Model test",
         "",

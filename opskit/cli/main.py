@@ -19,7 +19,6 @@ def main() -> None:
 
 
 def status(arguments: list[str]) -> int:
-    """The exit status of a command line."""
     from opskit.cli import raw_search
     from opskit.cli.interrupt import Interrupts
 

@@ -30,7 +30,6 @@ def printable(text: str) -> str:
 
 
 def document(content: Mapping[str, Any]) -> None:
-    """One JSON document to stdout."""
     import json
 
     # JSON is UTF-8 whatever the locale: what another encoding would write differently is escaped.
@@ -55,7 +54,6 @@ def piece(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """One line to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -109,7 +107,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def report(content: "Report", *, as_json: bool) -> None:
-    """The findings of a command, as a document or as lines."""
     if as_json:
         document(content.as_json())
         return
@@ -241,7 +238,6 @@ _seen_sources: list[str] = []
 
 
 def log_bytes(text: bytes) -> None:
-    """Bytes to stdout as they are."""
     sys.stdout.buffer.write(text)
 
 
@@ -266,7 +262,6 @@ def log_line(source: str, raw: bytes, level: Callable[[], str | None]) -> None:
 
 
 def log_json(content: Mapping[str, Any]) -> None:
-    """One object on one line."""
     import json
 
     try:

@@ -70,7 +70,6 @@ class Problem:
 
     @property
     def advice(self) -> str:
-        """What to do about it."""
         if self.remedy is None and self.code == "CONFIG_001":
             return f"correct {self.path}" + (f", line {self.line}" if self.line else "")
         return self.remedy or CATALOGUE[self.code].remedy
@@ -127,14 +126,12 @@ class Document:
         return next((self.marks[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.marks), None)
 
     def where(self, path: Path) -> str:
-        """Return `file:line` of `path`."""
         mark = self.mark(path)
         return f"{self.shown}:{mark.line}" if mark else self.shown
 
     def problem(
         self, path: Path, message: str, *, code: str = "CONFIG_001", remedy: str | None = None
     ) -> Problem:
-        """Return the problem of a value, with the line of its key."""
         mark = self.mark(path)
         line, column = (mark.line, mark.column) if mark else (None, None)
         return Problem(self.shown, line, dotted(path), message, code, remedy, column)

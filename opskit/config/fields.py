@@ -148,7 +148,6 @@ def _phrase(kind: str, message: str, path: Path, shape: type) -> str:
 
 
 def _keys(shape: Any, path: Path) -> list[str]:
-    """Return the keys that the section at `path` may have."""
     if issubclass(shape, BaseModel):
         inner = shape.model_fields[str(path[0])].annotation if path[0] in shape.model_fields else None
         if len(path) > 1 and isinstance(inner, type) and issubclass(inner, BaseModel):

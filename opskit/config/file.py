@@ -97,7 +97,6 @@ _CountFromOne = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT), RETYPED]
 
 
 def _annotation(name: str, hint: Any) -> Any:
-    """Return the pydantic type of a field of the schema."""
     simple = {
         bool: Flag,
         int: _CountFromOne if name in _AT_LEAST_ONE else Count,

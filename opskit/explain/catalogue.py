@@ -113,7 +113,6 @@ _BY_NAME = {(entry.kind, plain(entry.key)): entry for entry in ENTRIES}
 
 
 def entry_of(kind: ExplanationKind, key: str) -> Explanation | None:
-    """Return the explanation of one word of one kind."""
     return _BY_NAME.get((kind, plain(key)))
 
 

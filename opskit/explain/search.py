@@ -71,7 +71,6 @@ def explained(text: str) -> Explained:
 
 
 def listing() -> dict[str, Any]:
-    """Every explanation, as a document."""
     finding = Finding("explain", "catalogue", Status.PASS, detail=f"{len(ENTRIES)} explanations")
     return {
         **Report("explain", (finding,)).as_json(),
@@ -126,7 +125,6 @@ def near(text: str) -> tuple[str, ...]:
 
 
 def _asked(question: str) -> tuple[ExplanationMatch, ...]:
-    """Return the explanations of a question that is one key or one status."""
     entries = named(question)
     if entries:
         return tuple(ExplanationMatch(entry, "its name") for entry in entries)

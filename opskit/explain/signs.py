@@ -193,7 +193,6 @@ _REMEDY = re.compile(r"^\S{1,100} \((not configured|[a-z]{2,20})\): ")
 
 
 def of_line(line: str) -> Iterator[Sign]:
-    """Return the signs in one line."""
     for match in _CODE.finditer(line):
         yield Sign(ExplanationKind.CODE, match[1].upper(), SAID, f"the text holds {match[1]}")
     stated = tuple(_stated(line))

@@ -108,7 +108,6 @@ def _why_nothing(outcome: ExamOutcome) -> str:
 
 
 def _remedy(result: ExamResult, kind: ServerKind) -> str | None:
-    """Return what to type next."""
     model, node, state = result.examinee.model, result.examinee.node, result.state
     again = f"`opskit models test --node {node} --model {model}`"
     if state in _CRASHES:

@@ -49,13 +49,11 @@ class ExamOutcome:
 
     @property
     def fastest_answer(self) -> ExamResult | None:
-        """The result with the least time to a whole answer."""
         timed = [result for result in self.working if result.total_s is not None]
         return min(timed, key=lambda result: result.total_s or 0.0, default=None)
 
     @property
     def fastest_speaker(self) -> ExamResult | None:
-        """The result with the most tokens a second."""
         timed = [result for result in self.working if result.tokens_per_s is not None]
         return max(timed, key=lambda result: result.tokens_per_s or 0.0, default=None)
 

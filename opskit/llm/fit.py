@@ -51,6 +51,5 @@ def fit(
 
 
 def gib(size_bytes: float) -> str:
-    """A size for a person."""
     value = size_bytes / GIB
     return f"{value:.1f} GiB" if value >= 0.95 else f"{size_bytes / 1024**2:.0f} MiB"

@@ -44,7 +44,6 @@ class Prompt:
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """Its words in order."""
         return tuple(_WORD.findall(self.plain))
 
     @cached_property
@@ -185,7 +184,6 @@ def fold(text: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a visible text, folded."""
     return _WORD.findall(fold(text))
 
 

@@ -97,7 +97,6 @@ class RequestState:
         return min(ready, key=lambda model: model.ready_at, default=None)
 
     def ask_again(self, model: WaitingModel) -> None:
-        """Note that a model is asked once more."""
         self._waiting.remove(model)
         self._again += model.fault.passes
 

@@ -7,7 +7,6 @@ from opskit.text import lazy_pattern
 
 
 def vocabulary(text: str) -> frozenset[str]:
-    """Return the words of a text."""
     return frozenset(text.split())
 
 

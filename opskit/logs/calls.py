@@ -148,7 +148,6 @@ class RequestCalls:
 
     @property
     def open(self) -> tuple[ModelCall, ...]:
-        """The calls that have not ended."""
         return tuple(self._open.values())
 
     @property

@@ -32,7 +32,6 @@ class ContainerSelector:
     glob: str | None = None
 
     def matches(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Whether a container with this name and these labels is meant."""
         if self.glob is not None and not fnmatchcase(name, self.glob):
             return False
         return all(key in labels and value in (None, labels[key]) for key, value in self.labels.items())

@@ -87,7 +87,6 @@ class Grouper:
 
     @property
     def open(self) -> bool:
-        """Whether an event waits for its end."""
         return bool(self._waiting)
 
     def push(self, line: LogEntry) -> list[LogEntry]:
@@ -112,7 +111,6 @@ class Grouper:
         return events
 
     def flush(self) -> list[LogEntry]:
-        """The events that are still open."""
         events = []
         while self._waiting:
             events.append(self._taken())

@@ -287,7 +287,6 @@ def rotated(path: Path) -> list[Path]:
 
 
 def is_glob(pattern: str) -> bool:
-    """Whether a name is a pattern and not that of a file."""
     return any(char in pattern for char in "*?[") and not Path(pattern).expanduser().exists()
 
 

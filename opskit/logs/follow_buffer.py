@@ -93,7 +93,6 @@ class FollowBuffer:
         return bool(self._batch)
 
     def take(self) -> Batch:
-        """All that has gathered."""
         batch, self._batch, self._bytes = self._batch, [], 0
         if not self._over:
             self._filled.clear()

@@ -455,7 +455,6 @@ def _json_time(body: Mapping[str, Any]) -> float | None:
 
 
 def _first_of(body: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """The first of these fields that is not null."""
     for name in names:
         if (value := body.get(name)) is not None:
             return value

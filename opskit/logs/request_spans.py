@@ -41,7 +41,6 @@ def _silent_agents(trace: Trace) -> list[Span]:
 
 
 def trace_of(story: Story) -> Trace:
-    """Return what the log alone tells of a request, as a trace."""
     start = story.started or 0.0
     trace_id = story.correlation_id.replace("-", "")
     statuses = {"answered": SpanStatus.OK, "running": SpanStatus.UNSET}

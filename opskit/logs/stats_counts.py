@@ -340,13 +340,11 @@ class Counts:
         _add(self, other, "limits", "first", "last", "slow")
 
     def complain(self, level: str, at: float | None, source: str, message: bytes) -> None:
-        """Count a warning or an error."""
         (self.warnings if level == "warning" else self.errors).add(at, source, message)
         if level != "warning" and at is not None:
             self.timeline.add(at, ERRORS)
 
     def slowest(self) -> list[SlowEntry]:
-        """The slowest first."""
         return sorted(self.slow, reverse=True)
 
     def _keep(self, entry: SlowEntry) -> None:

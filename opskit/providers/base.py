@@ -132,12 +132,10 @@ class ModelInfo:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All its names."""
         return (self.name, *self.aliases)
 
     @property
     def shown(self) -> str:
-        """Its name for people."""
         return f"{self.aliases[0]} (default)" if self.name == DEFAULT_MODEL and self.aliases else self.name
 
     def is_called(self, name: str) -> bool:

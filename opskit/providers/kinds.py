@@ -204,7 +204,6 @@ def expected_kind(source: Source) -> ServerKind:
 
 
 def source_of(kind: ServerKind) -> Source:
-    """Return the `source` under which a server of this kind is configured."""
     return next((source for source, known in _BY_SOURCE.items() if known is kind), "openai")
 
 

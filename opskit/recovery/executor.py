@@ -70,11 +70,9 @@ class Executor:
 
     @property
     def ran(self) -> Sequence[Ran]:
-        """Every command that was run, in order."""
         return self.runner.ran
 
     def pause_of(self, target: str, *names: str) -> pauses.Pause | None:
-        """Return the pause that holds for a target now, by any of its names."""
         return pauses.covering(pauses.read(self.folder, self.clock()), target, *names)
 
     async def repair(self, finding: TargetFinding, outcome: Outcome, *, look_again: LookAgain) -> Outcome:
@@ -233,7 +231,6 @@ class Executor:
             await self._notify(level, outcome, "it has been well since, and is watched as before")
 
     async def note_parts(self, outcome: Outcome, finding: TargetFinding) -> None:
-        """Remember which parts of a target are well."""
         for part in finding.parts:
             if part.condition is Condition.HEALTHY:
                 await self.note_health(replace(outcome, target=part.target, cause=part.cause))
@@ -255,7 +252,6 @@ class Executor:
         return replace(outcome, result=RepairResult.MANUAL)
 
     async def _notify(self, level: Level, outcome: Outcome, more: str) -> None:
-        """Send one notice about a target."""
         words = {
             Level.CRITICAL: f"opskit has given up on {outcome.target}",
             Level.REMINDER: f"{outcome.target} is still broken, and opskit has given up on it",
@@ -309,7 +305,6 @@ class Executor:
 
 
 def pause_words(pause: pauses.Pause) -> str:
-    """Say until when a target is paused, and why."""
     until = "until `opskit resume`" if pause.until is None else f"until {utc(pause.until)}"
     return f"{until} ({pause.reason})" if pause.reason else until
 
@@ -342,7 +337,6 @@ def _after(
 
 
 def remember_server(memory: Memory, target: str, process: Process) -> None:
-    """Keep that this process is one that a repair started."""
     memory.facts[f"started:{target}"] = {"pid": process.pid, "began": process.began}
 
 

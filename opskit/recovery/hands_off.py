@@ -77,7 +77,6 @@ def worked_on(at_work: Sequence[RunningCommand], hands_off_s: float) -> str | No
 
 
 def history(context: RecoveryContext) -> RecoveryHistory:
-    """Return what this run and earlier ones remember of their repairs."""
     records = context.memory.targets
     repairs = {
         name: (record.repairs[-1], record.ended_at) for name, record in records.items() if record.repairs

@@ -50,7 +50,6 @@ class ModelService:
 
     @property
     def commands(self) -> list[Command]:
-        """What is run, in order."""
         project = self.project
         if project is None:
             name = self.container or self.service
@@ -63,7 +62,6 @@ class ModelService:
 
     @property
     def warning(self) -> str:
-        """What a person agrees to."""
         if self.project is None:
             return f"container {self.container} is stopped and started; nothing here could create it again"
         return (
@@ -85,7 +83,6 @@ class NodeModel:
 
     @property
     def warning(self) -> str:
-        """What a person agrees to."""
         what = f"model {self.model}" if self.model else "the server"
         return f"{what} on {self.node.name} is unloaded and loaded again; its requests are cut off"
 

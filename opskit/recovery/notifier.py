@@ -135,7 +135,6 @@ class Notifier:
         return await self._delivered("ping", self._ping("log", uuid.uuid4().hex, text))
 
     async def ping_start(self, run_id: str) -> None:
-        """Report that a run begins."""
         self._keep(await self._delivered("ping", self._ping("start", run_id, "")), "a run that began")
 
     async def ping_end(self, run_id: str, exit: int, body: str) -> None:  # noqa: A002 - it is one
@@ -145,7 +144,6 @@ class Notifier:
         self._keep(await self._delivered("ping", ping), "a run that ended")
 
     def keep_unsent(self, notice: Notice, why: str) -> None:
-        """Remember a notice that was not sent."""
         self._keep(Delivery("every channel", Sent.FAILED, why), notice.subject)
 
     def _keep(self, delivery: Delivery, about: str) -> None:

@@ -117,7 +117,6 @@ class Outcome:
 
     @classmethod
     def of(cls, step: str, finding: TargetFinding) -> "Outcome":
-        """Return the outcome of a target that is not repaired."""
         return cls(
             step,
             finding.target,

@@ -152,7 +152,6 @@ def _state_outcome(folder: Path, problem: StateError) -> Outcome:
 
 
 def summary(run: RecoveryRun) -> str:
-    """Return the run in a few lines of text."""
     lines = [f"{outcome.target}: {outcome.result.value} {outcome.cause}".rstrip() for outcome in run.outcomes]
     counts = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in run.counts.items())
     return "\n".join([f"{counts}; {counted(run.mutations, 'command')} in {run.seconds:.1f} s", *lines])

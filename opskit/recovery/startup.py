@@ -114,7 +114,6 @@ async def wait_until_well(
 async def _standings(
     context: RecoveryContext, project: str, service: str | None
 ) -> Mapping[str, list[ContainerStanding]]:
-    """How each container stands, by service."""
     containers = await service_containers(context, project, service)
     peers = {container.id: container for container in containers}
     now = docker_time((await context.docker.info()).get("SystemTime")) or datetime.now(UTC)

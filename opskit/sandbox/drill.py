@@ -47,7 +47,6 @@ class ScenarioResult:
 
     @property
     def lost_s(self) -> float:
-        """What the failed attempts cost."""
         good_s = self.attempts[-1].seconds if self.attempts and self.error is None else 0.0
         return max(0.0, self.seconds - good_s)
 
@@ -78,7 +77,6 @@ class Stand:
     async def ask(
         self, session: Session | None = None, request: ModelRequest | None = None
     ) -> ScenarioResult:
-        """Ask once, plain or streamed as the scenario says."""
         ask = Ask.of(_GOAL, request=request or ModelRequest(model=_model(self.primary)))
         began = time.monotonic()
         shown: list[str] = []
@@ -100,7 +98,6 @@ class Stand:
         await self.router.catalog.snapshot(wait_for_all=True)
 
     def strike(self) -> None:
-        """Switch the fault on."""
         if self.scenario.fault:
             _, _, fault = parse_fault(f"{self.scenario.primary}={self.scenario.fault}")
             self.primary.faults.set(None, fault)

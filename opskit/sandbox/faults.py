@@ -134,7 +134,6 @@ class SandboxFault:
         return default_s if self.seconds is None else self.seconds
 
     def retry_after(self, default_s: float) -> str:
-        """Return the value of the header Retry-After."""
         return f"{default_s if self.retry_after_s is None else self.retry_after_s:g}"
 
 
@@ -240,7 +239,6 @@ class FaultBoard:
         self._notify(model, fault)
 
     def clear(self, kind: SandboxFaultKind | None = None) -> None:
-        """Remove every fault, or every one of a kind."""
         with self._lock:
             self._active = {} if kind is None else {k: v for k, v in self._active.items() if k[1] != kind}
         self._notify(None, None)
@@ -273,7 +271,6 @@ class FaultBoard:
             return None if key is None else self._active[key][0]
 
     def active(self) -> list[tuple[str | None, SandboxFault]]:
-        """List what is set now, in the order in which it was set."""
         with self._lock:
             return [(model, fault) for (model, _), (fault, _) in self._active.items()]
 

@@ -79,7 +79,6 @@ def last_user_text(messages: Sequence[Mapping[str, Any]]) -> str:
 
 
 def all_text(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Join every message, for counting and for looking into."""
     return "\n".join(text_of(message.get("content")) for message in messages)
 
 

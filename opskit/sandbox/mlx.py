@@ -138,7 +138,6 @@ class SimulatedMlx(SimulatedServer):
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
         return len(self._writers)
 
     def _begin(self) -> None:

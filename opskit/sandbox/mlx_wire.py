@@ -113,7 +113,6 @@ def token_limit(body: Mapping[str, Any]) -> int:
 
 
 def models_body(names: list[str], created: int) -> dict[str, Any]:
-    """Write the list of models."""
     return {"object": "list", "data": [{"id": name, "object": "model", "created": created} for name in names]}
 
 
@@ -144,7 +143,6 @@ class MlxAnswer:
         return packet
 
     def event(self, text: str, reason: str | None) -> bytes:
-        """Write a chunk as an event."""
         return _data(self.packet(text, reason))
 
     def usage_event(self, tokens: int) -> bytes:

@@ -140,7 +140,6 @@ class Residency:
         return sorted(remaining, key=lambda pair: -pair[1])
 
     def drop(self, name: str | None = None) -> None:
-        """Take one model out of memory at once, or all of them."""
         for model in [name] if name is not None else list(self._runners):
             self._runners.pop(model, None)
 

@@ -102,7 +102,6 @@ class Spent:
 
 
 def timestamp(moment: datetime | None = None) -> str:
-    """Write a time as Go does, in UTC."""
     return (moment or datetime.now(UTC)).isoformat().replace("+00:00", "Z")
 
 
@@ -119,7 +118,6 @@ def details(model: SimModel) -> dict[str, Any]:
 
 
 def tag_entry(model: SimModel, modified: datetime) -> dict[str, Any]:
-    """Write one entry of `/api/tags`."""
     return {
         "name": model.name,
         "model": model.name,
@@ -147,7 +145,6 @@ def ps_entry(runner: Runner, left_s: float) -> dict[str, Any]:
 
 
 def show_body(model: SimModel, modified: datetime) -> dict[str, Any]:
-    """Write the answer of `/api/show`."""
     return {
         "modelfile": f"FROM {model.name}\n",
         "template": "{{ .Prompt }}",

@@ -133,7 +133,6 @@ class SimulatedAgent(SimulatedWebServer):
             task |= {"status": "completed"} | done
 
     async def _work(self, goal: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a goal as `output` and `knowledge`."""
         began = time.monotonic()
         if fault := self.faults.take(None, {K.SLOW_TOKEN}):
             await asyncio.sleep(fault.seconds_or(SLOW_TOKEN_S))

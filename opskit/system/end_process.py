@@ -28,7 +28,6 @@ def command(pid: int, began: float) -> tuple[str, ...]:
 
 
 def main(arguments: list[str]) -> int:
-    """Return the exit status."""
     try:
         pid, began = arguments
         gone = end(int(pid), float(began), patience_s=PATIENCE_S)

@@ -65,7 +65,6 @@ class CommandProject:
     folder: Path = Path("/")
 
     def is_of(self, name: str, files: Sequence[Path]) -> bool:
-        """Tell whether it is the project of that name and these files."""
         if self.name:
             return self.name == name
         if self.files:

@@ -94,5 +94,4 @@ def next_elapse(timer: Mapping[str, str], *, now: datetime, uptime_s: float) -> 
 
 
 def no_bus(done: ProgramResult) -> bool:
-    """Whether this user has no systemd."""
     return done.exit != 0 and any(words in f"{done.out} {done.err}".lower() for words in _NO_BUS)

@@ -28,7 +28,6 @@ class TraceKeeper:
         self._exports: set[asyncio.Task[None]] = set()
 
     def keep(self, recording: Recording, goal: str) -> None:
-        """Keep a recording that has ended."""
         try:
             self.store.save(recording, goal)
         except StateError as error:

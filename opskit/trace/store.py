@@ -118,7 +118,6 @@ class TraceStore:
                 _forget_oldest(db)
 
     def newest(self, count: int) -> list[Trace]:
-        """Return the newest traces, the newest first."""
         if not self.path.exists():
             return []
         with self._opened() as db:

@@ -22,7 +22,6 @@ _TRUE = ("true", "1", "yes", "on")
 
 
 def agents(context: RecoveryContext) -> list[Step]:
-    """Return a step for each agent of the configuration."""
     return [agent_step(context, agent) for agent in context.config.agents]
 
 

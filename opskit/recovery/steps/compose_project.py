@@ -163,7 +163,6 @@ class _ComposeStep:
         return service in own or pauses.covering(own, *names) is not None
 
     async def _ends(self, project: str, services: Mapping[str, int | None]) -> Mapping[str, Any]:
-        """Return the last lines of what has ended."""
         containers = await self._containers(project)
         names = [
             container.name
@@ -329,7 +328,6 @@ class _ComposeStep:
         return [container for container in containers if not container.one_off]
 
     async def _is_there(self, kind: str, *names: str) -> bool:
-        """Tell whether Docker has an image or a network by one of these names."""
         items = await asyncio.gather(*(self.context.docker.found(kind, name) for name in names))
         return any(item is not None for item in items)
 

@@ -11,7 +11,6 @@ _CREATE_S = 30.0
 
 
 def docker_network(context: RecoveryContext) -> Step:
-    """Return the step."""
     return Step("network", partial(_look, context), requires=("docker",))
 
 

@@ -326,7 +326,6 @@ class _Judgement:
         return max((at.timestamp() for at in starts if at is not None), default=None)
 
     def service(self, name: str) -> TargetFinding:
-        """Return the finding of a service that is started by itself."""
         facts = self.facts
         target, again = facts.target_of(name), "--force-recreate " if name in self.recreate else ""
         remedy = f"`{facts.command} up -d {again}--no-deps {name}`"
@@ -347,7 +346,6 @@ class _Judgement:
         )
 
     def _part(self, name: str) -> TargetFinding:
-        """Return how a service is: as the worst of its containers."""
         target = self.facts.target_of(name)
         if name in self.down:
             condition = Condition.LEFT if name in self.left else Condition.BROKEN

@@ -77,7 +77,6 @@ class ManagedServer:
 
 
 def server_of(config: NodeConfig | AgentConfig, whole: Config) -> ManagedServer:
-    """Return what the configuration tells of one server."""
     name = config.name.lower()
     kind = expected_kind(config.source) if isinstance(config, NodeConfig) else None
     start = whole.stack.start.get(config.name, ())

@@ -160,7 +160,6 @@ class ServerStep:
         return {name: value for name, value in evidence.items() if value not in (None, [], {})}
 
     async def _logs(self, facts: ServerFacts) -> dict[str, list[str]]:
-        """Return the last lines of each log there is, by its name."""
         server, environ = self.server, self.context.environ
         files = {}
         if server.kind is not None and server.kind.log_file:
