@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.logs.record import SEVERITIES, Level, LogEntry, is_level, timestamp, zoned_timestamp
+from opskit.logs.record import SEVERITIES, Level, LogEntry, is_level
+from opskit.logs.times import timestamp, zoned_timestamp
 
 #: So many lines are looked at to recognise an envelope.
 SAMPLE_LINES = 50

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from opskit.logs.record import minute_s
+from opskit.logs.times import minute_s
 
 #: The longest line that is kept whole.
 LINE_BYTES = 1024 * 1024

@@ -8,7 +8,8 @@ from operator import itemgetter
 from opskit.errors import UsageError
 from opskit.logs.calls import ModelCall, RequestCalls, State
 from opskit.logs.events import EventLines, joined
-from opskit.logs.record import UUID, Facts, Level, LogEntry, facts, without_prefix, zoned_timestamp
+from opskit.logs.record import UUID, Facts, Level, LogEntry, facts, without_prefix
+from opskit.logs.times import zoned_timestamp
 
 #: A silence longer than this is worth a mark.
 GAP_S = 2.0

@@ -14,8 +14,9 @@ from typing import NoReturn
 
 from opskit.errors import OpskitError, OutputError
 from opskit.logs.events import events_in, may_continue, next_event, span
-from opskit.logs.record import HEAD, LogEntry, timestamp
+from opskit.logs.record import LogEntry
 from opskit.logs.select import EntryFilter
+from opskit.logs.times import HEAD, timestamp
 from opskit.system.output import write_all
 
 #: Smaller files are not worth a second process.

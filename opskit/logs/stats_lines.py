@@ -18,20 +18,10 @@ from typing import Any
 
 from opskit.logs.calls import CallEvent, call_event, number_of, text_of
 from opskit.logs.events import continues, opens_traceback
-from opskit.logs.record import (
-    COMPLAINTS,
-    HEAD,
-    STANDARD_TAG,
-    Facts,
-    complaint,
-    facts,
-    minute_s,
-    timestamp,
-    uncoloured,
-    without_prefix,
-)
+from opskit.logs.record import COMPLAINTS, STANDARD_TAG, Facts, complaint, facts, uncoloured, without_prefix
 from opskit.logs.stats_counts import ANSWERED, ASKED, FAILED, UNKNOWN, CallStats, Counts
 from opskit.logs.stats_timeline import CALLS
+from opskit.logs.times import HEAD, minute_s, timestamp
 
 #: Of a longer line only the head is looked at.
 MAX_LINE = 1024 * 1024

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from opskit.logs.record import HEAD, timestamp, written_time
+from opskit.logs.times import HEAD, timestamp, written_time
 
 MINUTE_S = 60
 #: More buckets than this are joined in pairs: a week in minutes, a year in hours.

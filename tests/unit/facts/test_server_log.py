@@ -3,8 +3,8 @@
 from opskit.facts.kernel_log import KernelKill, kernel_kills
 from opskit.facts.server_log import ServerLog, logged
 from opskit.llm.faults import FaultKind
-from opskit.logs.record import timestamp
 from opskit.logs.source import LineSplitter
+from opskit.logs.times import timestamp
 
 #: Ollama fb307609: a prompt that is cut, one that is refused, a runner that was killed, a client that left.
 OLLAMA = """\

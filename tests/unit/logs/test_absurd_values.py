@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from opskit.errors import UsageError
 from opskit.facts.model_requests import calls_of
 from opskit.logs.frames import split_time
-from opskit.logs.record import LogEntry, facts, timestamp
+from opskit.logs.record import LogEntry, facts
 from opskit.logs.request import story
 from opskit.logs.stats import LogTally
 from opskit.logs.stats_report import as_json, as_markdown
+from opskit.logs.times import timestamp
 from opskit.text import EARLIEST_S, LATEST_S, epoch_s, utc
 from opskit.watch.requests import RequestTracker
 

@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from opskit.logs.files import FileSource
-from opskit.logs.record import LogEntry, facts, minute_s, timestamp
+from opskit.logs.record import LogEntry, facts
 from opskit.logs.select import EntryFilter
 from opskit.logs.show import followed, once
 from opskit.logs.source import Window
 from opskit.logs.stats import LogTally
+from opskit.logs.times import minute_s, timestamp
 
 AT = datetime(2026, 5, 4, 10, 20, 30, tzinfo=UTC)
 

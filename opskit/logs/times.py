@@ -1,0 +1,112 @@
+"""Times as log lines write them: ISO 8601 and its relatives, epoch numbers, syslog, klog, access logs."""
+
+import re
+import time as clock
+from datetime import datetime
+from functools import lru_cache
+from typing import NamedTuple
+
+from opskit.text import EARLIEST_S, LATEST_S, epoch_s
+
+#: How far into a line its time, level and tag are looked for.
+HEAD = 400
+#: Clocks of other machines may be ahead by so much.
+_AHEAD_S = 86_400.0
+#: A written time, or a number under one of the names that JSON lines give it.
+_TIME = re.compile(
+    rb"(\d{4}[-/]\d\d[-/]\d\d(?:[T ]| - )\d\d:\d\d):([0-5]\d(?:[.,]\d{1,9})?)\d*"
+    rb"(?:\s?(Z\b|UTC\b|GMT\b|[+-]\d\d:?\d\d(?!\d)))?"
+    rb'|"(?:ts|time|@?timestamp)"\s*:\s*"?'
+    rb"(\d{10}(?:\d{3}){0,3}(?:\.\d+)?|\d\.\d+[eE]\+?\d\d?)(?![\w.-])"
+)
+_MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
+# Sought only where no other time is: syslog's `May  4 10:20:30` and ctime's with a year behind it, klog's
+# `E0504 10:20:30.5`, the access logs' `04/May/2026:10:20:30 +0200` (Python's http.server: a blank, no zone),
+# logfmt's `ts=1777890030`, a number that begins a line.
+_RARE_TIME = re.compile(
+    rb"\b(?:(%b) ([ \d]\d) (\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?: (\d{4})\b)?"
+    rb"|[DIWEF](\d\d)(\d\d) (\d\d:\d\d:\d\d\.\d{1,9})"
+    rb"|(\d\d)/(%b)/(\d{4})[: ](\d\d:\d\d:\d\d)(?: ([+-]\d{4})|\]))"
+    rb'|(?:(?m:^)\[?|\b(?:ts|time|timestamp)="?)'
+    rb"(1\d{9}(?:\d{3}){0,3}(?:\.\d+)?)(?=[\s\]\"]|$)" % (b"|".join(_MONTHS), b"|".join(_MONTHS))
+)
+
+
+def timestamp(text: bytes, start: int = 0, end: int = HEAD) -> float | None:
+    """The first time in text[start:end] as epoch seconds; one without a zone is local."""
+    time = written_time(text, start, end)
+    return None if time is None else time.at
+
+
+def zoned_timestamp(text: bytes) -> float | None:
+    """The first time in a text, if it says its zone or counts from the epoch."""
+    time = _TIME.search(text, 0, HEAD)
+    return _epoch(time) if time is not None and (time[3] or time[4]) else None
+
+
+class WrittenTime(NamedTuple):
+    """Where a time stands, and its epoch seconds; None for a time that does not exist."""
+
+    start: int
+    end: int
+    at: float | None
+
+
+def written_time(text: bytes, start: int = 0, end: int = HEAD) -> WrittenTime | None:
+    """The first time in text[start:end]; None when there is none."""
+    time = _TIME.search(text, start, end)
+    if time is not None:
+        return WrittenTime(time.start(), time.end(), _epoch(time))
+    time = _RARE_TIME.search(text, start, end)
+    return None if time is None else WrittenTime(time.start(), time.end(), _rare_epoch(time))
+
+
+def _epoch(time: re.Match[bytes]) -> float | None:
+    minute, second, zone, number = time.groups()
+    if number is not None:
+        return epoch_s(float(number))
+    begin_s = minute_s(minute.decode(), zone)
+    return None if begin_s is None else begin_s + float(second.replace(b",", b"."))
+
+
+def _rare_epoch(time: re.Match[bytes]) -> float | None:
+    name, day, of_day, year, klog_month, klog_day, klog_clock, *access, number = time.groups()
+    if number is not None:
+        return epoch_s(float(number))
+    zone = None
+    if klog_month is not None:
+        month, day, of_day = int(klog_month), klog_day, klog_clock
+    elif name is None:
+        day, name, year, of_day, zone = access
+        month = _MONTHS.index(name) + 1
+    else:
+        month = _MONTHS.index(name) + 1
+    year = datetime.now().astimezone().year if year is None else int(year)
+    hour_minute, _, second = of_day.decode().rpartition(":")
+    minute = f"{month:02d}-{int(day):02d}T{hour_minute}"
+    begin_s = minute_s(f"{year}-{minute}", zone)
+    if time[4] is None and time[10] is None and (begin_s is None or begin_s > clock.time() + _AHEAD_S):
+        # Without a year it is the latest day of that name, which may be in the year before.
+        begin_s = minute_s(f"{year - 1}-{minute}", zone)
+    return None if begin_s is None else begin_s + float(second)
+
+
+@lru_cache(maxsize=4096)
+def minute_s(minute: str, zone: bytes | None = None) -> float | None:
+    """The epoch seconds of `2026-03-01T12:30`, local without a zone.
+
+    Lines that follow each other mostly share their minute.
+    """
+    minute = minute.replace(" - ", "T").replace("/", "-")
+    try:
+        if not zone:
+            begin_s = datetime.fromisoformat(minute).timestamp()
+        else:
+            begin_s = datetime.fromisoformat(f"{minute}:00+00:00").timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+    if zone and zone[:1] in b"+-":
+        digits = zone[1:].replace(b":", b"")
+        offset_s = int(digits[:2]) * 3600 + int(digits[2:]) * 60
+        begin_s -= offset_s if zone[:1] == b"+" else -offset_s
+    return begin_s if EARLIEST_S <= begin_s < LATEST_S else None
