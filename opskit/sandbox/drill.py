@@ -184,12 +184,16 @@ async def _cold(stand: Stand) -> ScenarioResult:
     return await stand.ask()
 
 
-async def _again(stand: Stand) -> ScenarioResult:
-    """A model that crashed is not asked again in the session: the second request costs nothing."""
+async def _twice(stand: Stand) -> tuple[ScenarioResult, ScenarioResult]:
     session = Session()
     await stand.scan()
     stand.strike()
-    first, second = await stand.ask(session), await stand.ask(session)
+    return await stand.ask(session), await stand.ask(session)
+
+
+async def _again(stand: Stand) -> ScenarioResult:
+    """A model that crashed is not asked again in the session: the second request costs nothing."""
+    first, second = await _twice(stand)
     if stand.config.router.max_fallbacks > 0 and (len(second.attempts) != 1 or second.error is not None):
         return first.failed("the crashed model was asked again in the session")
     return first.noted(f"the next request lost {second.lost_s * 1000:.1f} ms")
@@ -197,10 +201,7 @@ async def _again(stand: Stand) -> ScenarioResult:
 
 async def _not_blamed(stand: Stand) -> ScenarioResult:
     """A fault of one request: the next request of the same session is answered by the same model."""
-    session = Session()
-    await stand.scan()
-    stand.strike()
-    first, second = await stand.ask(session), await stand.ask(session)
+    first, second = await _twice(stand)
     if second.text != _PRIMARY or len(second.attempts) != 1:
         return first.failed("a healthy model was not asked again after a fault of one request")
     return first.noted("the next request went to the first model again")

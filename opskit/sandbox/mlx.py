@@ -7,7 +7,7 @@ import json
 import platform
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -23,7 +23,9 @@ from opskit.sandbox.generation import (
     default_reply,
     write_script,
 )
+from opskit.sandbox.mlx_slot import ModelSlot
 from opskit.sandbox.mlx_wire import InvalidRequestError, MlxAnswer
+from opskit.sandbox.ollama_memory import LoadFailedError
 from opskit.sandbox.server import GARBAGE, MAX_BODY_BYTES, SLOW_LOAD_S, SLOW_TOKEN_S, SimulatedServer, reset
 
 RETRY_AFTER_S = 5.0
@@ -36,55 +38,8 @@ _ERRORS = {*wire.REFUSALS, *wire.GATEWAY_ERRORS, *wire.LLAMA_CPP_ERRORS}
 _BEFORE_LOAD = frozenset({K.RESET, K.EMPTY_REPLY, K.ZOMBIE, K.GARBAGE, *_ERRORS})
 
 
-class ModelLoadError(Exception):
-    """The model could not be loaded; the text is what the server answers."""
-
-
 class EmptyReplyError(Exception):
     """The connection ends here, with nothing more written."""
-
-
-class ModelSlot:
-    """What the single worker thread of an MLX server has loaded.
-
-    Requests are admitted strictly in order. Those for the resident model then run together; one for
-    another model waits until they are done, and everything behind it waits too. A load is never aborted.
-    """
-
-    def __init__(self, default: str, load: Callable[[str], Awaitable[None]], swaps: list[str]) -> None:
-        """Begin with the default model resident. `load` takes its time and may raise `ModelLoadError`.
-
-        `swaps` is where models asked for that were not the resident one are noted, loaded or not.
-        """
-        self.resident: str | None = default
-        """None after a load that failed: the old model is dropped before the new one is read."""
-        self._default = default
-        self._load = load
-        self._swaps = swaps
-        self._admission = asyncio.Lock()
-        self._users = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    @contextlib.asynccontextmanager
-    async def hold(self, model: str) -> AsyncIterator[None]:
-        """Keep this model for the time of the block, loading it first if need be."""
-        async with self._admission:
-            if model != self.resident:
-                await self._idle.wait()
-                if self.resident is not None or model != self._default:
-                    self._swaps.append(model)
-                self.resident = None
-                await self._load(model)
-                self.resident = model
-            self._users += 1
-            self._idle.clear()
-        try:
-            yield
-        finally:
-            self._users -= 1
-            if not self._users:
-                self._idle.set()
 
 
 class SimulatedMlx(SimulatedServer):
@@ -159,9 +114,9 @@ class SimulatedMlx(SimulatedServer):
 
     async def _load(self, model: str) -> None:
         if fault := self.faults.take(model, {K.OOM}):
-            raise ModelLoadError(fault.text_or(wire.OUT_OF_MEMORY))
+            raise LoadFailedError(fault.text_or(wire.OUT_OF_MEMORY))
         if model != self.default_model and model not in self.listed:
-            raise ModelLoadError(wire.REFUSALS[K.NOT_INSTALLED][1].replace("{model}", model))
+            raise LoadFailedError(wire.REFUSALS[K.NOT_INSTALLED][1].replace("{model}", model))
         fault = self.faults.take(model, {K.SLOW_LOAD})
         await asyncio.sleep(fault.seconds_or(SLOW_LOAD_S) if fault else self.load_s)
 
@@ -287,7 +242,7 @@ class MlxExchange(BaseHTTPRequestHandler):
         try:
             async with self.node.slot.hold(model):
                 await self._generate(body, sent, model)
-        except ModelLoadError as exc:
+        except LoadFailedError as exc:
             self._send(404, {"error": str(exc)})
 
     async def _turn_away(self, fault: SandboxFault, model: str) -> None:

@@ -102,6 +102,7 @@ class Spent:
 
 
 def timestamp(moment: datetime | None = None) -> str:
+    """Write a time as Go does, in UTC."""
     return (moment or datetime.now(UTC)).isoformat().replace("+00:00", "Z")
 
 

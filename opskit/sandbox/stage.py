@@ -43,11 +43,8 @@ class Stage:
         faults: Iterable[FaultSpec] = (),
         *,
         ollama_models: Sequence[SimModel] = OLLAMA_MODELS,
-        mlx_default: str = MLX_DEFAULT,
-        mlx_sizes: Mapping[str, int] | None = None,
         reply: Reply | None = None,
         num_parallel: int = 1,
-        mlx_load_s: float = 0.2,
         token_s: float = 0.0,
         host: str = "127.0.0.1",
         ports: Mapping[str, int] | None = None,
@@ -55,16 +52,13 @@ class Stage:
         """Build the stack with its faults; nothing listens before entry.
 
         A model that only a fault names is added to its server: to Ollama with 20 GB and resident, unless
-        the fault is one of loading, so that it is met at once. `mlx_sizes` are what the MLX server lists,
-        with bytes; `num_parallel` is for each model of Ollama; `ports` are fixed ports by node name. Raises
-        ValueError for an unknown node and for a fault that the node cannot show.
+        the fault is one of loading, so that it is met at once. `num_parallel` is for each model of Ollama;
+        `ports` are fixed ports by node name. Raises ValueError for an unknown node and for a fault that the
+        node cannot show.
         """
         specs = list(faults)
         at = dict(ports or {})
-        sizes = dict(MLX_SIZES if mlx_sizes is None else mlx_sizes)
-        listed = list(
-            dict.fromkeys([*sizes, *(model for node, model, _ in specs if node == "mlx" and model)])
-        )
+        listed = dict.fromkeys([*MLX_SIZES, *(model for node, model, _ in specs if node == "mlx" and model)])
         self.ollama = SimulatedOllama(
             models=_with_named(ollama_models, specs),
             reply=reply,
@@ -75,11 +69,11 @@ class Stage:
             port=at.pop("ollama", 0),
         )
         self.mlx = SimulatedMlx(
-            listed=listed,
-            default_model=mlx_default,
-            sizes=sizes,
+            listed=list(listed),
+            default_model=MLX_DEFAULT,
+            sizes=MLX_SIZES,
             reply=reply,
-            load_s=mlx_load_s,
+            load_s=0.2,
             token_s=token_s,
             host=host,
             port=at.pop("mlx", 0),

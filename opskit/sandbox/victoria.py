@@ -39,21 +39,19 @@ class SimulatedAgent(SimulatedWebServer):
         faults: FaultBoard | None = None,
         reply: Reply | None = None,
         levels: Mapping[str, bool] | None = None,
-        work_s: float = 0.0,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         """Nothing listens before `start`.
 
-        `name` is `victoria` or `veronica`, `reply` what it answers to a goal, `work_s` how long a goal takes,
-        `levels` the `victoria_levels` of `/status`. Raises ValueError for a fault that an agent cannot show.
+        `name` is `victoria` or `veronica`, `reply` what it answers to a goal, `levels` the `victoria_levels`
+        of `/status`. Raises ValueError for a fault that an agent cannot show.
         """
         super().__init__(name, AGENT_FAULTS, faults, host, port)
         self.levels = dict(LEVELS if levels is None else levels)
         self.tasks: dict[str, dict[str, Any]] = {}
         """What `/run/status/{task_id}` tells of each task."""
         self._reply = reply or default_reply
-        self._work_s = work_s
 
     def _add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/health", self._health)
@@ -136,7 +134,6 @@ class SimulatedAgent(SimulatedWebServer):
         began = time.monotonic()
         if fault := self.faults.take(None, {K.SLOW_TOKEN}):
             await asyncio.sleep(fault.seconds_or(SLOW_TOKEN_S))
-        await asyncio.sleep(self._work_s)
         fault = self.faults.take(None, _WORKING)
         kind = fault.kind if fault else None
         if fault and kind is K.CRASH:
