@@ -76,9 +76,7 @@ def resume(
     folder, closed = ensure_state_dir(loaded.state_dir), None
     change = pauses.resume(loaded, folder, target, time.time())
     if reset:
-        from opskit.recovery import circuits
-
-        closed = circuits.reset(loaded, folder, target, time.time())
+        closed = pauses.reset(loaded, folder, target, time.time())
     if not change.changed and not json and not closed:
         name = "" if change.target == pauses.ALL else change.target
         what = "paused or given up" if reset else "paused"

@@ -7,7 +7,6 @@ before the first command, and with the same look again afterwards.
 
 import asyncio
 import contextlib
-import os
 import socket
 import time
 import uuid
@@ -18,18 +17,17 @@ from typing import Any
 
 from opskit.checks.attempt import Failure, attempt
 from opskit.config.schema import Config, LogConfig, RecoveryConfig
-from opskit.errors import OpskitError
 from opskit.recovery import budget, pauses
 from opskit.recovery import memory as memories
 from opskit.recovery.audit import Audit, NoAudit
 from opskit.recovery.budget import Level, RepairCircuit
 from opskit.recovery.command_runner import CommandRunner
-from opskit.recovery.memory import LOCK_NAME, Memory
+from opskit.recovery.locks import alone, alone_with_docker
+from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice, Tell
 from opskit.recovery.outcome import Outcome, Ran, RepairResult
 from opskit.recovery.step import Command, Condition, Repair, TargetFinding
-from opskit.system.lock import try_lock
-from opskit.system.process import SAME_START_S, Process, read_process
+from opskit.system.process import read_process
 from opskit.text import span, utc
 
 #: The target after its repair, watched for so many seconds; None when it is no longer there.
@@ -276,7 +274,7 @@ class Executor:
         """Remember a server that was started: it is ours to end, however this run ends."""
         process = None if done.pid is None else read_process(done.pid)
         if process is not None:
-            remember_server(self.memory, target, process)
+            self.memory.remember_server(target, process)
             self.memory.save()
 
     def _audit_repair(
@@ -334,63 +332,6 @@ def _after(
         return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
     result = Outcome.of(outcome.step, after).result
     return replace(outcome, result=result, state=after.state, cause=f"{before.cause}; now: {after.cause}")
-
-
-def remember_server(memory: Memory, target: str, process: Process) -> None:
-    memory.facts[f"started:{target}"] = {"pid": process.pid, "began": process.began}
-
-
-def started_by_us(memory: Memory, target: str, process: Process) -> bool:
-    """Tell whether an earlier repair of the target started this process."""
-    fact: Any = memory.facts.get(f"started:{target}")
-    try:
-        return int(fact["pid"]) == process.pid and abs(float(fact["began"]) - process.began) < SAME_START_S
-    except (KeyError, TypeError, ValueError):
-        return False
-
-
-@contextlib.contextmanager
-def alone(folder: Path, lock_name: str = LOCK_NAME, what: str = "recovery") -> Iterator[None]:
-    """Hold a lock of this state folder, which dies with its process.
-
-    Raises OpskitError RECOVER_001 when another process holds it.
-    """
-    path = folder / lock_name
-    with try_lock(path) as mine:
-        if not mine:
-            raise OpskitError("RECOVER_001", f"another {what} is running{_holder(path)}")
-        with contextlib.suppress(OSError):
-            path.write_text(f"{os.getpid()}\n", encoding="ascii")
-        yield
-
-
-@contextlib.contextmanager
-def alone_with_docker(environ: Mapping[str, str]) -> Iterator[None]:
-    """Hold a lock of the Docker daemon on this machine, so that two users do not repair at once.
-
-    It is on the folder of its socket, which all its users can open. Raises OpskitError RECOVER_001 when
-    another process holds it.
-    """
-    from opskit.facts.docker_daemon import docker_address
-
-    address = docker_address(environ)
-    with contextlib.ExitStack() as stack:
-        if address.socket_exists and address.socket is not None:
-            folder = Path(address.socket).resolve().parent
-            # What this user cannot open is not theirs to repair either.
-            with contextlib.suppress(OSError):
-                if not stack.enter_context(try_lock(folder)):
-                    why = f"another recovery is running with the Docker daemon at {address.shown}"
-                    raise OpskitError("RECOVER_001", why)
-        yield
-
-
-def _holder(path: Path) -> str:
-    try:
-        pid = path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return ""
-    return f" as process {pid}" if pid.isdigit() else ""
 
 
 @contextlib.asynccontextmanager

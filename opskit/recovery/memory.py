@@ -15,6 +15,7 @@ from opskit.system.textfile import write_text
 
 if TYPE_CHECKING:
     from opskit.recovery.outcome import RecoveryRun
+    from opskit.system.process import Process
 
 FILE_NAME = "recovery.json"
 #: The lock of who works with it.
@@ -81,6 +82,22 @@ class Memory:
 
     def of(self, target: str) -> Record:
         return self.targets.get(target, Record())
+
+    def remember_server(self, target: str, process: "Process") -> None:
+        """Keep that a repair of the target started this process."""
+        self.facts[f"started:{target}"] = {"pid": process.pid, "began": process.began}
+
+    def has_started(self, target: str, process: "Process") -> bool:
+        """Tell whether an earlier repair of the target started this process."""
+        from opskit.system.process import SAME_START_S
+
+        fact: Any = self.facts.get(f"started:{target}")
+        try:
+            return (
+                int(fact["pid"]) == process.pid and abs(float(fact["began"]) - process.began) < SAME_START_S
+            )
+        except (KeyError, TypeError, ValueError):
+            return False
 
     def remember(self, run: "RecoveryRun") -> None:
         """Keep what `opskit status` shows of a run, and how each target was. A dry run is forgotten."""

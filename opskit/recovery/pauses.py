@@ -13,14 +13,17 @@ from typing import Any
 
 from opskit.config.schema import Config
 from opskit.errors import OpskitError, StateError, UsageError
-from opskit.recovery.memory import Memory, load, number, write_state
+from opskit.recovery.audit import Audit
+from opskit.recovery.memory import LOCK_NAME, Memory, load, number, write_state
 from opskit.system.lock import wait_lock
-from opskit.text import duration_s
+from opskit.text import duration_s, utc
 
 FILE_NAME = "pauses.json"
 _LOCK_NAME = "pauses.lock"
 #: A change takes milliseconds; who holds the lock for so long is stopped.
 _PATIENCE_S = 5.0
+#: A run holds its lock for as long as it works; a short one is waited for.
+_RUN_PATIENCE_S = 5.0
 #: The name that means everything.
 ALL = "all"
 #: The steps that are there whatever the configuration says.
@@ -110,6 +113,34 @@ def resume(config: Config, folder: Path, target: str | None, now: float) -> Paus
             if name == ALL or same(paused, name):
                 del pauses[paused]
         return PauseChange(name, now, before, dict(pauses))
+
+
+def reset(config: Config, folder: Path, target: str | None, now: float) -> list[str]:
+    """Forget the repairs of a target and its parts, or of all; return the names of targets that were known.
+
+    The next run repairs them as if it were the first. Raises OpskitError RECOVER_001 while a recovery runs,
+    RECOVER_002 for an unknown name, StateError.
+    """
+    with wait_lock(folder / LOCK_NAME, _RUN_PATIENCE_S) as mine:
+        if not mine:
+            raise OpskitError("RECOVER_001", "a recovery is running", remedy="try again when it has ended")
+        memory, _ = load(folder, keep=True)
+        name = ALL if target is None else chosen(target, known_names(config, memory), command="resume")
+        forgotten = [known for known in memory.targets if name == ALL or _is_of(known, name)]
+        if not forgotten:
+            return []
+        for known in forgotten:
+            del memory.targets[known]
+        with contextlib.closing(Audit(folder, config.log)) as audit:
+            memory.save()
+            audit.write(at=utc(now), event="circuits_reset", source="resume --reset", targets=forgotten)
+        return forgotten
+
+
+def _is_of(target: str, name: str) -> bool:
+    """Tell whether a target is meant by a name, or is a service of the project that is meant."""
+    project, _, service = target.partition("/")
+    return same(target, name) or (bool(service) and (same(project, name) or service == name))
 
 
 def pause_s(text: str) -> float:

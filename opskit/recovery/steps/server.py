@@ -17,7 +17,6 @@ from opskit.facts.port_owner import PortOwner, read_port
 from opskit.llm.loads import load_budget_s
 from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.recovery import hands_off
-from opskit.recovery.executor import started_by_us
 from opskit.recovery.step import RecoveryContext
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
@@ -186,7 +185,7 @@ async def read_server(context: RecoveryContext, server: ManagedServer) -> Server
         has_docker=shutil.which("docker", path=path) is not None,
         inactive=inactive,
         program=program,
-        is_ours=program is not None and started_by_us(context.memory, server.name, program),
+        is_ours=program is not None and context.memory.has_started(server.name, program),
         start_program=shutil.which(server.start[0], path=path) if server.start else None,
         # A pull keeps a model server from being restarted; work with Docker, and backups, containers.
         at_work=await hands_off.at_work(

@@ -21,7 +21,6 @@ from opskit.facts.container_log import read_container_log
 from opskit.facts.node import read_node
 from opskit.facts.runner import read_runners
 from opskit.providers.base import CallError, Slot
-from opskit.recovery.executor import remember_server
 from opskit.recovery.step import Condition, RecoveryContext, TargetFinding
 from opskit.recovery.steps.decision import ServerProblem, decide
 from opskit.recovery.steps.server import ManagedServer, ServerFacts, read_server, server_of
@@ -117,7 +116,7 @@ class ServerStep:
         )
         fresh = [process for process in processes if self._is_fresh(process)]
         if fresh:
-            remember_server(self.context.memory, self.server.name, fresh[-1])
+            self.context.memory.remember_server(self.server.name, fresh[-1])
 
     def _decide(self, problem: ServerProblem, facts: ServerFacts) -> TargetFinding:
         """Decide as of this moment; what this very run started is given the time to start."""
