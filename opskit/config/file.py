@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, Field, create_model
 from opskit.config.command_pattern import command_pattern
 from opskit.config.document import Document, Path, Problem, only_name, substitute, unknown
 from opskit.config.fields import CONFIG, DURATION, MAX_COUNT, RETYPED, Count, Flag, Text, validated
+from opskit.config.model_names import CATEGORIES
 from opskit.config.origins import (
     AGENTS,
     NODES,
@@ -28,7 +29,7 @@ from opskit.config.origins import (
     secret,
     sections,
 )
-from opskit.config.schema import CATEGORIES, AgentConfig, NodeConfig, Secret
+from opskit.config.schema import AgentConfig, NodeConfig, Secret
 from opskit.config.url import normalise
 from opskit.errors import ConfigError
 

@@ -31,7 +31,8 @@ from opskit.facts.container import container
 from opskit.facts.container_events import ContainerEvents
 from opskit.recovery.step import Condition
 from opskit.recovery.steps.decision import ServerProblem, decide
-from opskit.recovery.steps.project_state import ProjectFacts, assess_project
+from opskit.recovery.steps.project_facts import ProjectFacts
+from opskit.recovery.steps.project_state import assess_project
 from opskit.recovery.steps.server import ManagedServer, ServerFacts
 from opskit.result import Status
 from opskit.system.compose import ComposeService, Project

@@ -33,11 +33,8 @@ from opskit.recovery import budget, hands_off, pauses
 from opskit.recovery.compose_projects import UnusableProject, configured, read_project
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.recovery.steps.decision import container_restart
-from opskit.recovery.steps.project_state import (
-    ProjectAssessment,
-    ProjectFacts,
-    assess_project,
-)
+from opskit.recovery.steps.project_facts import ProjectFacts
+from opskit.recovery.steps.project_state import ProjectAssessment, assess_project
 from opskit.system.compose import Project
 
 _UP_S = 120.0

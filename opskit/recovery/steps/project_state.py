@@ -1,24 +1,15 @@
 """What is found of a Compose project: what it declares against the containers that are there. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import Any
 
-from opskit.checks.container_assessment import (
-    SETTLED_S,
-    AssessedContainer,
-    ContainerCondition,
-    ContainerRules,
-    ContainerState,
-    assessed,
-)
+from opskit.checks.container_assessment import AssessedContainer, ContainerCondition, ContainerState
 from opskit.checks.stopped_by_hand import removed_by_hand
-from opskit.facts.container import KILLED, Container, action_of
-from opskit.facts.container_events import ContainerEvents
-from opskit.facts.container_survey import ContainerSurvey
+from opskit.facts.container import action_of
 from opskit.recovery.step import WORST_FIRST, Condition, TargetFinding
-from opskit.system.compose import Project, plain_version
+from opskit.recovery.steps.project_facts import ProjectFacts, is_drifted
+from opskit.system.compose import Project
 from opskit.text import counted
 
 _CONDITIONS = {
@@ -28,106 +19,6 @@ _CONDITIONS = {
     ContainerCondition.SICK: Condition.BROKEN,
     ContainerCondition.UNCHECKED: Condition.UNKNOWN,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectFacts:
-    """Everything that is known of one project. `key` is its name in the configuration.
-
-    `events` is None while everything seems well, and nobody asked. `busy` is why nothing of the project is
-    touched, `missed` why nothing is created. `imageless` are services whose image is not on this machine,
-    `netless` those that need a network which is not there and which Compose does not make,
-    `paused` those that a person paused. `remembered` are targets that recovery has repaired before.
-    `networks` are the ids of those that there are. The files were changed last at `changed_s` (epoch).
-    """
-
-    key: str
-    project: Project
-    containers: Sequence[Container]
-    now: datetime
-    rules: ContainerRules
-    changed_s: float = float("inf")
-    events: ContainerEvents | None = None
-    networks: frozenset[str] | None = None
-    busy: str | None = None
-    missed: str | None = None
-    imageless: frozenset[str] = frozenset()
-    netless: Mapping[str, str] = field(default_factory=dict)
-    taken: Mapping[str, str] = field(default_factory=dict)
-    paused: frozenset[str] = frozenset()
-    remembered: frozenset[str] = frozenset()
-    alone: frozenset[str] = frozenset()
-
-    @property
-    def target(self) -> str:
-        return f"compose:{self.key}"
-
-    def target_of(self, service: str) -> str:
-        """Return the name under which the starts of a service are counted."""
-        return f"{self.target}/{service}"
-
-    @property
-    def command(self) -> str:
-        """Return how a person calls Compose for this project."""
-        return self.rules.compose
-
-    def of(self, service: str) -> list[Container]:
-        return [container for container in self.containers if container.service == service]
-
-    def assessed_containers(self) -> list[AssessedContainer]:
-        """Assess each container, by what its file says of its needs: a label may lack them."""
-        needs = {name: service.depends_on for name, service in self.project.services.items()}
-        containers = tuple(
-            replace(
-                container,
-                depends_on={**container.depends_on, **needs.get(container.service or "", {})},
-                wanted=container.service in self.project.wanted,
-            )
-            for container in self.containers
-        )
-        survey = ContainerSurvey(
-            containers=containers,
-            peers={container.id: container for container in containers},
-            now=self.now,
-            events=self.events,
-            networks=self.networks,
-        )
-        return assessed(survey, self.rules)
-
-    def down(self) -> dict[str, str]:
-        """Return the services that `up` would start, and what is wrong with each."""
-        containers = self.assessed_containers()
-        down: dict[str, str] = {}
-        for name in self.project.wanted:
-            service = self.project.services[name]
-            own = [entry for entry in containers if entry.container.service == name]
-            words = [entry.assessment.detail for entry in own if entry.is_down]
-            lacking = service.replicas - len(own)
-            if lacking > 0:
-                count = f"lacks {lacking} of its {service.replicas} containers"
-                words.append(count if own else "is not created")
-            if words:
-                down[name] = "; ".join(word.removeprefix("it ") for word in words)
-        return down
-
-    def relapsed(self) -> frozenset[str]:
-        """Return the services that ended by themselves within moments of their last start."""
-        return frozenset(container.service or "" for container in self.containers if _is_relapse(container))
-
-    def is_well(self) -> bool:
-        """Tell whether nothing is to be repaired, and no more need be known."""
-        usual = (ContainerCondition.WELL, ContainerCondition.WAITING)
-        return not self.down() and all(entry.condition in usual for entry in self.assessed_containers())
-
-    def may_recreate(self, container: Container) -> bool:
-        """Tell whether a new container in its place would be made of the same settings.
-
-        Where that cannot be told by Compose's digest, the files must be older than the container.
-        """
-        drifted = is_drifted(self.project, container)
-        if drifted is not None:
-            return not drifted
-        return container.created is not None and self.changed_s < container.created.timestamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,25 +356,3 @@ class _Judgement:
 
 def _services(project: Project) -> str:
     return counted(len(project.wanted), "service")
-
-
-def _is_relapse(container: Container) -> bool:
-    """Tell whether a container ended by itself within moments of its start; SIGKILL comes from outside."""
-    if container.running or container.started is None or container.finished is None:
-        return False
-    was_killed = container.exit_code == KILLED and not container.oom_killed
-    return not was_killed and 0 <= (container.finished - container.started).total_seconds() < SETTLED_S
-
-
-def is_drifted(project: Project, container: Container) -> bool | None:
-    """Tell whether a container was made of other settings than the files hold now; None where nobody can.
-
-    Versions of Compose digest differently: only a container of the same version can be compared.
-    """
-    service = project.services.get(container.service or "")
-    if service is None or not service.digests or container.config_hash is None:
-        return None
-    if container.config_hash in service.digests:
-        return False
-    is_same_version = plain_version(container.compose_version or "") == project.version
-    return True if is_same_version and service.has_digest else None

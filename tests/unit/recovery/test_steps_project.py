@@ -19,7 +19,8 @@ from opskit.facts.container_events import (
 )
 from opskit.recovery.hands_off import first_missed, worked_on
 from opskit.recovery.step import Condition, TargetFinding
-from opskit.recovery.steps.project_state import ProjectFacts, assess_project
+from opskit.recovery.steps.project_facts import ProjectFacts
+from opskit.recovery.steps.project_state import assess_project
 from opskit.system.compose import ComposeService, Project
 from opskit.system.docker_records import DockerEvent
 from opskit.system.manual_commands import ManualCommand, RunningCommand
