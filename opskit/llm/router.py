@@ -15,15 +15,14 @@ from dataclasses import replace
 from opskit.config.schema import Budgets, CircuitConfig, RouterConfig
 from opskit.llm.answer import Answer, Ask, Session
 from opskit.llm.attempt import AttemptRunner, AttemptState
-from opskit.llm.call_span import CallSpan
+from opskit.llm.call_record import CallSpan, write_end
 from opskit.llm.catalog import Catalog, NodeView
 from opskit.llm.context import fitting_context, wanted_context
-from opskit.llm.faults import Fault, FaultKind
+from opskit.llm.faults import FaultKind
 from opskit.llm.fit import LOADED, Fit, fit
 from opskit.llm.health import Health
 from opskit.llm.loads import Loads
 from opskit.llm.plan import Candidate, ModelRequest, Plan, PlanContext, SkipReason, plan
-from opskit.llm.prompt_cut import PromptCut
 from opskit.llm.refusal import refusal
 from opskit.llm.request_state import RequestState, WaitingModel
 from opskit.llm.trials import Trials
@@ -31,7 +30,7 @@ from opskit.llm.waiting import WatchRequest
 from opskit.providers.base import CallError, ModelInfo
 from opskit.providers.node import Node
 from opskit.system.host import is_loopback
-from opskit.tags import Tag, TagLog, Value
+from opskit.tags import Tag, TagLog
 from opskit.trace.span import span
 
 _MEMORY_TTL_S = 2.0
@@ -267,7 +266,7 @@ class Router:
             self.health.succeeded(candidate.node, candidate.model)
             self.catalog.saw_resident(candidate.node, candidate.model)
         state.record(attempt)
-        self._tell(attempt)
+        write_end(self._log, attempt)
 
     def _learn(self, state: RequestState, attempt: AttemptState, session: Session) -> None:
         """Note a failure in health, session, catalog and state."""
@@ -392,44 +391,3 @@ class Router:
                 fault=fault.kind.value if fault else None,
                 detail=f"MLX is not there: {fault.detail if fault else ''}",
             )
-
-    def _tell(self, attempt: AttemptState) -> None:
-        """The log lines of a finished attempt (SPEC A1)."""
-        candidate = attempt.candidate
-        where: dict[str, Value] = {
-            "node": candidate.node,
-            "model": candidate.model,
-            "seconds": round(attempt.seconds, 3),
-        }
-        if attempt.ok:
-            preview = self._log.preview(attempt.text)
-            self._log.write(
-                Tag.LLM_RESPONSE,
-                **where,
-                status=200,
-                first_token_s=None if attempt.first_token_s is None else round(attempt.first_token_s, 3),
-                tokens=attempt.usage.completion_tokens,
-                **_cut_fields(attempt.prompt_cut),
-                preview=preview,
-            )
-            return
-        if attempt.verdict is not None:
-            self._log.write(
-                Tag.LLM_PARSE, **where, verdict=attempt.verdict.value, preview=self._log.preview(attempt.text)
-            )
-            return
-        fault = attempt.fault or Fault(FaultKind.SERVER_ERROR, "")
-        tag = Tag.LLM_CRASH if fault.is_crash else Tag.LLM_ERROR
-        self._log.write(tag, **where, fault=fault.kind.value, status=fault.status, detail=fault.detail)
-
-
-def _cut_fields(cut: PromptCut | None) -> dict[str, Value]:
-    """Return what the log says of a prompt that was cut; nothing where it was read whole."""
-    if cut is None:
-        return {}
-    return {
-        "prompt_cut": True,
-        "prompt_tokens": cut.read_tokens,
-        "prompt_tokens_least": cut.least_tokens,
-        "context_tokens": cut.context_tokens,
-    }

@@ -1,16 +1,18 @@
-"""The span of one call of a model, with its parts: the load, the wait for a token, thinking, the answer."""
+"""What is recorded of one call of a model: its span with its parts, and the log line of its end."""
 
 from urllib.parse import urlsplit
 
 from opskit.config.schema import NodeConfig
 from opskit.llm.answer import Ask
 from opskit.llm.attempt import AttemptState
+from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.plan import Candidate
+from opskit.tags import Tag, TagLog, Value
 from opskit.trace.span import Leaf, SpanKind
 
 
 class CallSpan:
-    """The span of a call that is under way."""
+    """The span of a call that is under way: its load, the wait for a token, thinking, the answer."""
 
     def __init__(self, candidate: Candidate, ask: Ask, node: NodeConfig, is_fallback: bool) -> None:
         address = urlsplit(node.url)
@@ -62,3 +64,37 @@ class CallSpan:
         self._leaf.part("wait for the first token", load_s, sign_s)
         self._leaf.part("think", sign_s, token_s)
         self._leaf.part("generate", token_s, whole_s)
+
+
+def write_end(log: TagLog, attempt: AttemptState) -> None:
+    """Write the log line of an attempt that has ended (SPEC A1)."""
+    candidate, cut = attempt.candidate, attempt.prompt_cut
+    where: dict[str, Value] = {
+        "node": candidate.node,
+        "model": candidate.model,
+        "seconds": round(attempt.seconds, 3),
+    }
+    if attempt.ok:
+        cut_fields: dict[str, Value] = {}
+        if cut is not None:
+            cut_fields = {
+                "prompt_cut": True,
+                "prompt_tokens": cut.read_tokens,
+                "prompt_tokens_least": cut.least_tokens,
+                "context_tokens": cut.context_tokens,
+            }
+        log.write(
+            Tag.LLM_RESPONSE,
+            **where,
+            status=200,
+            first_token_s=None if attempt.first_token_s is None else round(attempt.first_token_s, 3),
+            tokens=attempt.usage.completion_tokens,
+            **cut_fields,
+            preview=log.preview(attempt.text),
+        )
+    elif attempt.verdict is not None:
+        log.write(Tag.LLM_PARSE, **where, verdict=attempt.verdict.value, preview=log.preview(attempt.text))
+    else:
+        fault = attempt.fault or Fault(FaultKind.SERVER_ERROR, "")
+        tag = Tag.LLM_CRASH if fault.is_crash else Tag.LLM_ERROR
+        log.write(tag, **where, fault=fault.kind.value, status=fault.status, detail=fault.detail)
