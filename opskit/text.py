@@ -1,7 +1,7 @@
 """Amounts, times, lists and names in the words of people, one way for each. Pure."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, cast
@@ -34,6 +34,8 @@ _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern} ?)+", re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])(i?))?b", re.IGNORECASE | re.ASCII)
 
+#: What Markdown takes for markup.
+_MARKS = frozenset("\\`*_{}[]()<>#|~!&$")
 #: Seconds since the epoch that a log can mean: up to the year 5138. What is outside is no time.
 EARLIEST_S, LATEST_S = 0.0, 1e11
 #: Smaller numbers than this (1973) count something else, such as the seconds since a start.
@@ -155,6 +157,22 @@ def and_more(hidden: int, hint: str = "") -> str:
     `hint` names what shows the others: ` (and 3 more: opskit config check)`.
     """
     return f" (and {hidden} more{f': {hint}' if hint else ''})" if hidden > 0 else ""
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table of Markdown; foreign text in its cells cannot become markup."""
+    lines = [columns, ["---"] * len(columns), *([markdown_text(cell) for cell in row] for row in rows)]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def markdown_text(text: str) -> str:
+    """Return foreign text as plain text on one line of Markdown, inside a table too."""
+    return "".join(f"\\{char}" if char in _MARKS else char for char in printable(text))
+
+
+def printable(text: str) -> str:
+    """Return foreign text on one line without control characters: a terminal obeys them."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def near_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:

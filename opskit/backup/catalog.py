@@ -29,6 +29,7 @@ from opskit.errors import ConfigError, OpskitError, UsageError
 from opskit.facts.unfinished_restore import LOCK, BackupFolders, backup_folders
 from opskit.result import Finding, Report, Status
 from opskit.system.lock import wait_lock
+from opskit.text import counted, listing
 
 #: Whoever asks `running` holds the lock for an instant.
 _PATIENCE_S = 0.4
@@ -313,7 +314,7 @@ def _verified(path: Path) -> Finding:
             seconds=time.monotonic() - began,
             evidence={"problems": [_problem(exc)]},
         )
-    files = "1 file" if manifest.files == 1 else f"{manifest.files} files"
+    files = counted(manifest.files, "file")
     detail = f"{files}, every checksum holds"
     if not has_checksums:
         detail = f"{files} can be read; it has no manifest"
@@ -361,8 +362,7 @@ def _unknown(message: str, archives: Sequence[StoredArchive]) -> OpskitError:
 
 
 def _named(archives: Sequence[StoredArchive]) -> str:
-    more = f" and {len(archives) - _MOST_NAMED} more" if len(archives) > _MOST_NAMED else ""
-    return ", ".join(archive.label for archive in archives[:_MOST_NAMED]) + more
+    return listing([archive.label for archive in archives], _MOST_NAMED)
 
 
 def undisturbed() -> contextlib.AbstractContextManager[None]:

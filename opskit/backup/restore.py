@@ -24,6 +24,7 @@ from opskit.backup.selection import parse
 from opskit.backup.undo import begin, end, flush_names, set_mode, stage, undo
 from opskit.errors import OpskitError, UsageError
 from opskit.facts.unfinished_restore import unfinished_in
+from opskit.text import listing
 
 _MOST_NAMED = 5
 
@@ -107,10 +108,9 @@ def _changes(entries: Sequence[ArchiveEntry], target: Path) -> tuple[FileChange,
         raise not_written(target, exc) from exc
     blocked = [f"{printable_path(c.entry.path)} {c.why}" for c in changes if c.action == "blocked"]
     if blocked:
-        more = f" and {len(blocked) - _MOST_NAMED} more" if len(blocked) > _MOST_NAMED else ""
         raise OpskitError(
             "BACKUP_003",
-            f"something stands in the way in {target}: {'; '.join(blocked[:_MOST_NAMED])}{more}",
+            f"something stands in the way in {target}: {listing(blocked, _MOST_NAMED, separator='; ')}",
             remedy="move it away, or restore elsewhere with --to FOLDER",
         )
     return tuple(changes)

@@ -36,35 +36,33 @@ class Interrupts:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _interrupt(self, number: int, frame: "FrameType | None") -> None:
-        del number, frame
+    def _interrupt(self, _number: int, _frame: "FrameType | None") -> None:
         self.came = True
         _hush()
         raise KeyboardInterrupt
 
 
-class LoopInterrupts:
+class LoopInterrupts(Interrupts):
     """Turns Ctrl-C into the end of a loop's main task. A loop that does not turn, and a second Ctrl-C, is
     KeyboardInterrupt at the line that runs.
     """
 
     def __init__(self, loop: "AbstractEventLoop") -> None:
-        self.came = False
+        super().__init__()
         self.task: Task[Any] | None = None
         self._loop = loop
 
     @contextmanager
     def armed(self) -> "Iterator[None]":
-        before = signal.signal(signal.SIGINT, self._interrupt), signal.signal(signal.SIGALRM, self._overdue)
+        before = signal.signal(signal.SIGALRM, self._overdue)
         try:
-            yield
+            with super().armed():
+                yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGINT, before[0])
-            signal.signal(signal.SIGALRM, before[1])
+            signal.signal(signal.SIGALRM, before)
 
-    def _interrupt(self, number: int, frame: "FrameType | None") -> None:
-        del number, frame
+    def _interrupt(self, _number: int, _frame: "FrameType | None") -> None:
         again, self.came = self.came, True
         _hush()
         if again or self.task is None or self.task.done():
@@ -75,8 +73,7 @@ class LoopInterrupts:
         # Wakes the loop as well.
         self._loop.call_soon_threadsafe(signal.setitimer, signal.ITIMER_REAL, 0)
 
-    def _overdue(self, number: int, frame: "FrameType | None") -> None:
-        del number, frame
+    def _overdue(self, _number: int, _frame: "FrameType | None") -> None:
         self._loop.set_exception_handler(lambda *_: None)
         raise KeyboardInterrupt
 

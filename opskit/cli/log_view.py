@@ -160,7 +160,7 @@ class _Printer:
             render.log_line(source, item.shown, lambda: facts(item.raw).level or item.level)
 
     def flush(self) -> None:
-        render.log_flush()
+        render.flush()
 
 
 def _document(entry: LogEntry, read: Facts) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
     from opskit.errors import OpskitError
     from opskit.result import Finding, Report
 
@@ -94,16 +97,23 @@ def command(head: str, text: str) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table to stdout, folded to the terminal's width."""
+    from rich.text import Text
+
+    _draw_table(columns, [[Text(printable(cell)) for cell in row] for row in rows])
+
+
+def _draw_table(columns: Sequence[str], rows: "Sequence[Sequence[Text]]") -> "Console":
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        drawn.add_column(column, overflow="fold")
+        drawn.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
     for row in rows:
-        drawn.add_row(*(Text(printable(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 160).print(drawn)
+        drawn.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(drawn)
+    return console
 
 
 def report(content: "Report", *, as_json: bool) -> None:
@@ -115,17 +125,12 @@ def report(content: "Report", *, as_json: bool) -> None:
 
 def findings(content: "Sequence[Finding]", *, advice: bool = True) -> None:
     """Findings as a table, then (with `advice`) what to do about those that are not well."""
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from opskit.result import Status
 
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("target", "check", "status", "state", "seconds", "detail"):
-        drawn.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
-    for finding in content:
-        drawn.add_row(
+    rows = [
+        (
             Text(printable(finding.target)),
             Text(finding.check),
             Text(finding.status.value, style=_STYLES[finding.status.value]),
@@ -133,8 +138,9 @@ def findings(content: "Sequence[Finding]", *, advice: bool = True) -> None:
             Text(f"{finding.seconds:.3f}"),
             Text(printable(finding.detail)),
         )
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(drawn)
+        for finding in content
+    ]
+    console = _draw_table(("target", "check", "status", "state", "seconds", "detail"), rows)
     if not advice:
         return
     open_statuses = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)
@@ -336,7 +342,3 @@ def screen() -> "Iterator[Screen]":
 def log_break() -> None:
     """Between two groups of lines with context, as grep does."""
     sys.stdout.buffer.write(b"--\n")
-
-
-def log_flush() -> None:
-    sys.stdout.flush()

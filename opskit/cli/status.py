@@ -31,7 +31,7 @@ def status(
     """
     loaded = context.load_config(config)
     if test_notice:
-        from opskit.recovery.trial import trial
+        from opskit.recovery.notifier import trial
 
         report = context.run(trial(loaded.notices, os.environ, sys.platform, time.time))
         render.report(report, as_json=json)

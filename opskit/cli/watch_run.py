@@ -5,9 +5,12 @@ import contextlib
 import os
 import signal
 import sys
+import termios
+import tty
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from opskit.cli import context, keys, render
+from opskit.cli import context, render
 from opskit.errors import Exit
 from opskit.watch.view import View
 from opskit.watch.watching import Watch, WatchOptions, open_parts
@@ -32,7 +35,7 @@ async def run(options: WatchOptions, config: str | None, *, sandbox: bool, json:
                 async with contextlib.aclosing(watch.events(options.count)) as events:
                     async for event in events:
                         render.log_json(event.as_json())
-                        render.log_flush()
+                        render.flush()
         return watch.view().exit
 
 
@@ -66,7 +69,7 @@ async def _draw(watch: Watch, count: int | None) -> None:
     listening = asyncio.create_task(listen())
     listening.add_done_callback(lambda _: news.set())
     try:
-        with render.screen() as screen, keys.pressed(key):
+        with render.screen() as screen, _pressed(key):
             while not quit_.is_set() and not listening.done():
                 news.clear()
                 screen.draw(watch_view.lines(watch.view(), *screen.size, quits))
@@ -85,6 +88,37 @@ async def _draw(watch: Watch, count: int | None) -> None:
         # The terminal is whole again: end as that signal ends any other command.
         loop.remove_signal_handler(held_up)
         os.kill(os.getpid(), held_up)
+
+
+@contextlib.contextmanager
+def _pressed(on_key: Callable[[str], None]) -> Iterator[None]:
+    """Hand over each key; the terminal is given back as it was. Nothing where standard input is none.
+
+    Ctrl-C stays an interrupt. Needs a running loop.
+    """
+    if not sys.stdin.isatty():
+        yield
+        return
+    descriptor, loop = sys.stdin.fileno(), asyncio.get_running_loop()
+    before = termios.tcgetattr(descriptor)
+
+    def read() -> None:
+        try:
+            text = os.read(descriptor, 64)
+        except OSError:
+            text = b""
+        if not text:
+            loop.remove_reader(descriptor)
+        for char in text.decode("utf-8", "replace"):
+            on_key(char)
+
+    tty.setcbreak(descriptor)
+    loop.add_reader(descriptor, read)
+    try:
+        yield
+    finally:
+        loop.remove_reader(descriptor)
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
 def _summarise(view: View) -> None:

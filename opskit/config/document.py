@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 
 from opskit.errors import CATALOGUE, ConfigError
+from opskit.text import and_more
 
 Path = tuple[str | int, ...]
 #: Takes the problem of the value at a path.
@@ -83,7 +84,7 @@ class InvalidConfigError(ConfigError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         first, *others = problems
-        more = f" (and {len(others)} more: opskit config check)" if others else ""
+        more = and_more(len(others), "opskit config check")
         super().__init__(f"{first}{more}", code=first.code, remedy=first.remedy)
         self.problems = tuple(problems)
 

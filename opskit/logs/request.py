@@ -10,6 +10,7 @@ from opskit.logs.calls import ModelCall, RequestCalls, State
 from opskit.logs.events import EventLines, joined
 from opskit.logs.record import UUID, Facts, Level, LogEntry, facts, without_prefix
 from opskit.logs.times import zoned_timestamp
+from opskit.text import printable
 
 #: A silence longer than this is worth a mark.
 GAP_S = 2.0
@@ -204,4 +205,4 @@ def _text(entry: LogEntry, said: Facts) -> str:
         fields = [f"{key}={value}" for key, value in said.fields.items() if key != "correlation_id"]
         prose = "" if said.message.startswith(f"{next(iter(said.fields))}=") else said.message
         text = " ".join([*fields, prose])
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return " ".join(printable(text).split())

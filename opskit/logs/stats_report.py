@@ -8,13 +8,12 @@ from opskit.errors import UsageError
 from opskit.logs.shape import Shapes
 from opskit.logs.stats_counts import CallStats, Counts, rounded
 from opskit.logs.stats_timeline import CALLS, ERRORS, LINES
-from opskit.text import utc
+from opskit.text import markdown_table, markdown_text, printable, utc
 
 #: How many messages are listed (SPEC C5).
 TOP = 5
 _COLUMNS = 60
 _BARS = "▁▂▃▄▅▆▇█"
-_MARKS = frozenset("\\`*_{}[]()<>#|~!&$")
 _CALL_COLUMNS = (
     *("calls", "ok", "failed", "faults", "crashes", "fallbacks", "fallback rate"),
     *("p50", "p95", "max", "tokens/s"),
@@ -99,8 +98,7 @@ def as_markdown(tally: Counts, top: int = TOP) -> str:
     """The summary as a document. Foreign text cannot become markup in it."""
     parts = ["# Log statistics", ""]
     for heading, columns, rows in summary(tally, top):
-        lines = [columns, ["---"] * len(columns), *([_escaped(cell) for cell in row] for row in rows)]
-        parts += [f"## {_escaped(heading)}", "", *(f"| {' | '.join(line)} |" for line in lines), ""]
+        parts += [f"## {markdown_text(heading)}", "", *markdown_table(columns, rows), ""]
     return "\n".join(parts)
 
 
@@ -279,7 +277,7 @@ def _ranked(places: Mapping[str, CallStats]) -> list[tuple[str, CallStats]]:
 def _shown(text: bytes | str) -> str:
     """Foreign text, printable and on one line."""
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return "".join(char if char.isprintable() else " " for char in text).strip()
+    return printable(text).strip()
 
 
 def _iso(at: float | None) -> str | None:
@@ -292,7 +290,3 @@ def _time(at: float | None) -> str:
 
 def _s(value: float | None) -> str:
     return "" if value is None else f"{value:.2f} s"
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"\\{char}" if char in _MARKS else char for char in _shown(text))

@@ -18,6 +18,7 @@ passed: one repair may come too early, no more, because a row of repairs is coun
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from opskit.config.schema import RecoveryConfig
 from opskit.text import counted
@@ -40,6 +41,7 @@ class Level(StrEnum):
     TEST = "test"
 
 
+_MARKS = ("healthy_since", "opened_at", "tried_at", "reminded_at", "escalated_at", "ended_at")
 #: More repairs than any rule asks about are counted, but not remembered one by one.
 _REMEMBERED = 1000
 
@@ -160,31 +162,18 @@ def sane(record: Record, now: float, rules: RecoveryConfig) -> Record:
     A time that lies ahead means that the clock was set back since: all times move back by as much, so that
     what lay between them still does.
     """
-    marks = (
-        record.healthy_since,
-        record.opened_at,
-        record.tried_at,
-        record.reminded_at,
-        record.escalated_at,
-        record.ended_at,
-    )
-    ahead_s = max(at - now for at in (now, *record.repairs, *marks) if at is not None)
-
-    def moved(at: float | None) -> float | None:
-        return None if at is None else min(at - ahead_s, now)
-
+    marks: dict[str, float | None] = {name: getattr(record, name) for name in _MARKS}
+    ahead_s = max(at - now for at in (now, *record.repairs, *marks.values()) if at is not None)
+    moved: dict[str, Any] = {
+        name: None if at is None else min(at - ahead_s, now) for name, at in marks.items()
+    }
     horizon_s = max(rules.escalate_s, rules.window_s)
     most = max(_REMEMBERED, rules.escalate_repairs, rules.max_repairs)
     repairs = (min(at - ahead_s, now) for at in sorted(record.repairs))
     return replace(
         record,
         repairs=tuple(at for at in repairs if now - at < horizon_s)[-most:],
-        healthy_since=moved(record.healthy_since),
-        opened_at=moved(record.opened_at),
-        tried_at=moved(record.tried_at),
-        reminded_at=moved(record.reminded_at),
-        escalated_at=moved(record.escalated_at),
-        ended_at=moved(record.ended_at),
+        **moved,
     )
 
 

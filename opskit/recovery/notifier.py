@@ -7,6 +7,7 @@ run. Addresses are secrets: they stand in nothing that is said here.
 import asyncio
 import json
 import shutil
+import socket
 import time
 import uuid
 from collections import deque
@@ -24,7 +25,9 @@ from opskit.recovery.budget import Level
 from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice, Undelivered, record
 from opskit.recovery.webhook import NO_URL, WebhookRequest, post
+from opskit.result import Finding, Report, Status
 from opskit.system.program import NotStarted, run
+from opskit.text import printable, utc
 
 #: A ping service keeps the beginning of what it is sent (ops facts 9).
 PING_BODY_BYTES = 10_000
@@ -267,6 +270,52 @@ class NoticesBeside:
         self._waiting.popleft()
 
 
+_STATUS = {Sent.SENT: Status.PASS, Sent.FAILED: Status.FAIL, Sent.OFF: Status.SKIP}
+
+
+async def trial(
+    config: NoticeConfig, environ: Mapping[str, str], platform: str, clock: Callable[[], float]
+) -> Report:
+    """Tell every channel, and say how each went. Nothing is remembered, and no limit of rate holds.
+
+    A ping service gets a line for its log, which changes nothing there.
+    """
+    notifier = Notifier(config, Memory(Path()), environ, platform, clock)
+    at = utc(clock())
+    host = socket.gethostname()
+    notice = Notice(
+        Level.TEST,
+        "test",
+        "this is a test",
+        f"Notices of opskit on {host} arrive here.",
+        at,
+        host,
+        str(uuid.uuid4()),
+        "Nothing is to be done.",
+    )
+    async with asyncio.TaskGroup() as group:
+        deliveries = group.create_task(notifier.deliver(notice))
+        ping = group.create_task(notifier.deliver_ping("opskit: a test"))
+    return Report(
+        "status --test-notice",
+        [_trial_finding(delivery) for delivery in (*deliveries.result(), ping.result())],
+    )
+
+
+def _trial_finding(delivery: Delivery) -> Finding:
+    remedy = f"correct `notices.{delivery.channel}`, then try again" if delivery.sent is Sent.FAILED else None
+    return Finding(
+        "notice",
+        delivery.channel,
+        _STATUS[delivery.sent],
+        delivery.sent.value,
+        delivery.why,
+        None,
+        remedy,
+        delivery.seconds,
+    )
+
+
 async def _delivery(channel: str, work: Awaitable[str | None]) -> Delivery:
     """Wait for one channel; what nobody expected of it is a failure of that channel alone."""
     began = time.monotonic()
@@ -311,7 +360,7 @@ def _sentences(notice: Notice) -> str:
 
 def _plain(text: str, most: int) -> str:
     """Valid text on one line: desktops refuse what is no UTF-8, arguments a zero byte."""
-    clean = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    clean = " ".join(printable(text).split())
     return clean if len(clean) <= most else clean[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -16,7 +16,7 @@ from opskit.errors import OpskitError, StateError, UsageError
 from opskit.recovery.audit import Audit
 from opskit.recovery.memory import LOCK_NAME, Memory, load, number, write_state
 from opskit.system.lock import wait_lock
-from opskit.text import duration_s, utc
+from opskit.text import duration_s, printable, utc
 
 FILE_NAME = "pauses.json"
 _LOCK_NAME = "pauses.lock"
@@ -90,7 +90,7 @@ def pause(
         is_known = force or target == ALL or any(same(target.strip(), other) for other in known)
         name = chosen(target, known if is_known else [*known, *ask()], force=force)
     until = None if for_s is None else now + for_s
-    clean = " ".join("".join(char if char.isprintable() else " " for char in reason).split())[:_REASON_CHARS]
+    clean = " ".join(printable(reason).split())[:_REASON_CHARS]
     with changing(folder, now) as pauses:
         before = dict(pauses)
         old = pauses.get(name)

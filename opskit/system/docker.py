@@ -281,16 +281,13 @@ class Docker:
     async def _get(self, path: str, parameters: Mapping[str, str]) -> aiohttp.ClientResponse:
         session = await self._connected()
         with self._translated():
-            response = await session.get(f"{self._url}{path}", params=parameters)
+            base = self._host.url if self._host is not None else ""
+            response = await session.get(f"{base}{path}", params=parameters)
             if response.status < 400:
                 return response
             async with response:
                 body = await response.content.read(_REFUSAL_BYTES)
         raise _refusal(response.status, body)
-
-    @property
-    def _url(self) -> str:
-        return self._host.url if self._host is not None else ""
 
     async def _connected(self) -> aiohttp.ClientSession:
         async with self._lock:

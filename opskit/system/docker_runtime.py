@@ -9,11 +9,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from opskit.system.docker_host import Host
+from opskit.system.host import is_loopback
 from opskit.system.process import find_processes, read_process
 from opskit.system.program import NotStarted, run
 
@@ -89,7 +88,7 @@ def runtime(host: Host, machine: Machine) -> Runtime:
     if host.socket is None:
         # Over ssh it counts as another machine, even when it is this one: its service is not restarted here.
         return Runtime(
-            RuntimeKind.REMOTE if host.ssh or not _loopback(host.url) else RuntimeKind.UNKNOWN, mac=mac
+            RuntimeKind.REMOTE if host.ssh or not is_loopback(host.url) else RuntimeKind.UNKNOWN, mac=mac
         )
     path = _target(Path(host.socket))
     if (profile := _colima_profile(path, machine)) is not None:
@@ -194,11 +193,3 @@ def _target(path: Path) -> Path:
         return path.resolve()
     except (OSError, RuntimeError):
         return path
-
-
-def _loopback(url: str) -> bool:
-    name = urlsplit(url).hostname or ""
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"

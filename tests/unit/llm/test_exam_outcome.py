@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.cli.exam_markdown import escaped, markdown
+from opskit.cli.exam_markdown import markdown
 from opskit.config.schema import Config, NodeConfig
 from opskit.errors import CATALOGUE, Exit
 from opskit.llm.catalog import NodeView
@@ -21,6 +21,7 @@ from opskit.llm.verdict import Verdict
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo, Resident
 from opskit.providers.kinds import OLLAMA
 from opskit.result import Finding, Status
+from opskit.text import markdown_text
 
 NODES = (NodeConfig("ollama", "http://127.0.0.1:1", "ollama"), NodeConfig("mlx", "http://127.0.0.1:2", "mlx"))
 CONFIG = Config("", NODES, ())
@@ -202,7 +203,7 @@ class TestMarkdown:
     @given(st.text())
     def test_foreign_text_stays_text(self, text):
         """Escaped text is one line, has no bare mark, and reads as the printable text it was."""
-        safe = escaped(text)
+        safe = markdown_text(text)
         assert "\n" not in safe
         assert not re.search(r"(?<!\\)(?:\\\\)*[|`*_<\[]", safe)
         assert re.sub(r"\\(.)", r"\1", safe) == "".join(c if c.isprintable() else " " for c in text)
