@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from opskit.config.schema import AgentConfig, Budgets, NodeConfig
-from opskit.providers.base import CallCause, CallError
+from opskit.providers.base import CallCause, CallError, bad_payload
 from opskit.providers.http import HttpClient
 from opskit.providers.node import detect
 from opskit.tags import correlation_id
@@ -167,7 +167,7 @@ def levels_of(body: Any) -> dict[str, bool] | None:
 
 def _reply(body: Any) -> AgentReply:
     if not isinstance(body, Mapping):
-        raise CallError(CallCause.PAYLOAD, "the agent's answer is not an object", phase="stream", status=200)
+        raise bad_payload("the agent's answer is not an object")
     knowledge = body.get("knowledge")
     status = str(body.get("status") or "success")
     output = body.get("output")
@@ -175,5 +175,5 @@ def _reply(body: Any) -> AgentReply:
         reason = body.get("error") or body.get("error_message") or output or f"it is {status}"
         raise CallError(CallCause.IN_BAND, f"the run failed: {reason}", phase="stream", status=200)
     if output is not None and not isinstance(output, str):
-        raise CallError(CallCause.PAYLOAD, "the agent's output is not text", phase="stream", status=200)
+        raise bad_payload("the agent's output is not text")
     return AgentReply(output or "", knowledge if isinstance(knowledge, Mapping) else {})

@@ -1,7 +1,7 @@
 """What every provider speaks: one small protocol, its values, and the one way in which a call fails."""
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -227,6 +227,7 @@ class TlsProblem(StrEnum):
     OTHER = "other"
 
 
+@dataclass(eq=False, repr=False)
 class CallError(Exception):
     """A call that did not work, with the evidence.
 
@@ -238,35 +239,27 @@ class CallError(Exception):
     `is_page` tells that its reply is a page for people.
     """
 
-    def __init__(
-        self,
-        cause: CallCause,
-        text: str,
-        *,
-        phase: Literal["connect", "request", "stream"] = "request",
-        status: int | None = None,
-        retry_after_s: float | None = None,
-        error_type: str | None = None,
-        tls: TlsProblem | None = None,
-        location: str | None = None,
-        relayed: bool = False,
-        server: str = "",
-        challenge: str = "",
-        is_page: bool = False,
-    ) -> None:
-        self.cause = cause
-        self.text = text
-        self.phase = phase
-        self.status = status
-        self.retry_after_s = retry_after_s
-        self.error_type = error_type
-        self.tls = tls
-        self.location = location
-        self.relayed = relayed
-        self.server = server
-        self.challenge = challenge
-        self.is_page = is_page
-        super().__init__(f"{cause.value}: {text}")
+    cause: CallCause
+    text: str
+    _: KW_ONLY
+    phase: Literal["connect", "request", "stream"] = "request"
+    status: int | None = None
+    retry_after_s: float | None = None
+    error_type: str | None = None
+    tls: TlsProblem | None = None
+    location: str | None = None
+    relayed: bool = False
+    server: str = ""
+    challenge: str = ""
+    is_page: bool = False
+
+    def __post_init__(self) -> None:
+        super().__init__(f"{self.cause.value}: {self.text}")
+
+
+def bad_payload(text: str, status: int = 200) -> CallError:
+    """Return the error of a reply whose body is not what was asked for."""
+    return CallError(CallCause.PAYLOAD, text, phase="stream", status=status)
 
 
 def without_reason(status: int) -> str:

@@ -32,6 +32,11 @@ _ERRNO = {
     errno.EADDRNOTAVAIL: CallCause.UNREACHABLE,
     errno.ETIMEDOUT: CallCause.TIMEOUT,
 }
+#: The only timeout that is the library's own is that of the connection.
+_BEFORE_CONNECTION = {
+    *(CallCause.REFUSED, CallCause.NAME, CallCause.TLS, CallCause.UNREACHABLE, CallCause.PROXY),
+    CallCause.TIMEOUT,
+}
 #: aiohttp's exceptions by name: it is imported only where it is used.
 _BY_NAME = (
     (("ServerDisconnectedError", "ClientPayloadError"), CallCause.CLOSED),
@@ -102,10 +107,7 @@ def translated(phase: Phase) -> Iterator[None]:
 
 def _translate(exc: BaseException, phase: Phase) -> CallError:
     cause = _cause(exc)
-    if cause in (CallCause.REFUSED, CallCause.NAME, CallCause.TLS, CallCause.UNREACHABLE, CallCause.PROXY):
-        phase = "connect"
-    elif cause is CallCause.TIMEOUT:
-        # The only timeout left to the library is that of the connection.
+    if cause in _BEFORE_CONNECTION:
         phase = "connect"
     if cause is CallCause.TLS:
         problem = _tls_problem(exc)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from opskit import __version__
-from opskit.providers.base import CallCause, CallError, without_reason
+from opskit.providers.base import CallCause, CallError, bad_payload, without_reason
 from opskit.providers.failures import (
     clock_ahead,
     error_text,
@@ -191,7 +191,15 @@ def parsed(raw: bytes | str, complaint: str) -> Any:
     try:
         return json.loads(raw)
     except (ValueError, RecursionError) as exc:
-        raise CallError(CallCause.PAYLOAD, complaint, phase="stream", status=200) from exc
+        raise bad_payload(complaint) from exc
+
+
+def parsed_object(raw: bytes | str) -> Mapping[str, Any]:
+    """The object of a reply, or CallError(PAYLOAD)."""
+    chunk = parsed(raw, "the reply is not JSON")
+    if not isinstance(chunk, Mapping):
+        raise bad_payload("the reply is not an object")
+    return chunk
 
 
 def _encoded(body: Mapping[str, Any] | None) -> bytes | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from opskit.config.schema import Budgets, NodeConfig
-from opskit.providers.base import CallCause, CallError, ModelInfo, Provider, Resident
+from opskit.providers.base import CallCause, CallError, ModelInfo, Provider, Resident, bad_payload
 from opskit.providers.failures import proxy_name
 from opskit.providers.http import HttpClient, parsed, status_error
 from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, UNNAMED_MLX
@@ -170,7 +170,7 @@ async def _openai(http: HttpClient, config: NodeConfig) -> Provider:
     if plain and (server.startswith("BaseHTTP") or hidden) and await _is_mlx_lm(http):
         return OpenAIStyle(http, MLX_LM, config.default_model)
     if not isinstance(data, list):
-        raise CallError(CallCause.PAYLOAD, _unknown(http), phase="stream", status=response.status_code)
+        raise bad_payload(_unknown(http), response.status_code)
     if config.protocol == "auto" and await _is_lmstudio(http):
         return OpenAIStyle(http, LMSTUDIO, config.default_model)
     if config.is_mlx and owners <= {None}:

@@ -26,10 +26,11 @@ from opskit.providers.base import (
     Token,
     ToolCall,
     Usage,
+    bad_payload,
     distinct,
 )
 from opskit.providers.failures import error_text
-from opskit.providers.http import HttpClient, lines, parsed
+from opskit.providers.http import HttpClient, lines, parsed, parsed_object
 from opskit.providers.kinds import OLLAMA
 from opskit.providers.reading import StreamReader
 from opskit.providers.values import count, seconds_of_nanoseconds, text
@@ -190,9 +191,7 @@ def _events(chunk: Mapping[str, Any]) -> Iterator[Event]:
             if isinstance(named, Mapping) and isinstance(named.get("name"), str):
                 yield ToolCall(named["name"], json.dumps(named.get("arguments") or {}, ensure_ascii=False))
     elif "done" not in chunk:
-        raise CallError(
-            CallCause.PAYLOAD, "a chunk is neither a message nor an end", phase="stream", status=200
-        )
+        raise bad_payload("a chunk is neither a message nor an end")
     if _is_done(chunk):
         yield End(str(chunk.get("done_reason") or "stop"), _usage(chunk), text(chunk.get("model")))
     elif not isinstance(message, Mapping):
@@ -215,17 +214,14 @@ def _body(request: ChatRequest) -> dict[str, Any]:
         body["tools"] = [tool.as_json() for tool in request.tools]
     if not request.may_cut:
         body["truncate"] = False
-    options: dict[str, Any] = {}
-    if request.max_tokens is not None:
-        options["num_predict"] = request.max_tokens
-    if request.temperature is not None:
-        options["temperature"] = request.temperature
-    if request.seed is not None:
-        options["seed"] = request.seed
-    if request.num_ctx is not None:
-        options["num_ctx"] = request.num_ctx
-    if options:
-        body["options"] = options
+    options = {
+        "num_predict": request.max_tokens,
+        "temperature": request.temperature,
+        "seed": request.seed,
+        "num_ctx": request.num_ctx,
+    }
+    if any(value is not None for value in options.values()):
+        body["options"] = {name: value for name, value in options.items() if value is not None}
     return body
 
 
@@ -243,10 +239,10 @@ async def _chunks(rows: AsyncGenerator[bytes, None]) -> AsyncGenerator[Mapping[s
             elif first and not _is_json(line):
                 document += line
             else:
-                yield _object(line)
+                yield parsed_object(line)
             first = False
     if document:
-        yield _object(bytes(document))
+        yield parsed_object(bytes(document))
 
 
 def _is_json(line: bytes) -> bool:
@@ -257,21 +253,12 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _object(line: bytes) -> Mapping[str, Any]:
-    chunk = parsed(line, "the reply is not JSON")
-    if not isinstance(chunk, Mapping):
-        raise CallError(CallCause.PAYLOAD, "the reply is not an object", phase="stream", status=200)
-    return chunk
-
-
 def _entries(body: Any, path: str) -> list[Mapping[str, Any]]:
     models = body.get("models") if isinstance(body, Mapping) else None
     if models is None and isinstance(body, Mapping) and "models" in body:
         return []
     if not isinstance(models, list):
-        raise CallError(
-            CallCause.PAYLOAD, f"{path} answered without a list of models", phase="stream", status=200
-        )
+        raise bad_payload(f"{path} answered without a list of models")
     return [entry for entry in models if isinstance(entry, Mapping) and _name(entry)]
 
 

@@ -28,11 +28,12 @@ from opskit.providers.base import (
     Token,
     ToolCall,
     Usage,
+    bad_payload,
     distinct,
     name_default,
 )
 from opskit.providers.failures import error_text
-from opskit.providers.http import HttpClient, lines, parsed
+from opskit.providers.http import HttpClient, lines, parsed_object
 from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, ServerKind
 from opskit.providers.reading import StreamReader
 from opskit.providers.sse import Comment, Data, Item, events
@@ -124,14 +125,13 @@ class OpenAIStyle(Provider):
             "stream_options": {"include_usage": True},
         }
         name = await self._guarded(request.model)
-        if name is not None:
-            body["model"] = name
-        if request.max_tokens is not None:
-            body["max_tokens"] = request.max_tokens
-        if request.temperature is not None:
-            body["temperature"] = request.temperature
-        if request.seed is not None:
-            body["seed"] = request.seed
+        optional = {
+            "model": name,
+            "max_tokens": request.max_tokens,
+            "temperature": request.temperature,
+            "seed": request.seed,
+        }
+        body |= {key: value for key, value in optional.items() if value is not None}
         if request.schema is not None and self.kind.enforces_schema:
             form = {"name": "answer", "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
@@ -178,7 +178,7 @@ async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
         if not item.text.strip():
             yield Progress()
             continue
-        chunk = _object(item.text)
+        chunk = parsed_object(item.text)
         _raise_in_band(chunk)
         usage, served = _usage(chunk, usage), _served(chunk) or served
         for event in _delta(chunk, "delta"):
@@ -186,7 +186,7 @@ async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
         _gather_calls(chunk, "delta", calls)
         reason = _finish(chunk) or reason
     if plain and reason is None:
-        chunk = _object("\n".join(plain))
+        chunk = parsed_object("\n".join(plain))
         _raise_in_band(chunk)
         for event in _delta(chunk, "message"):
             yield event
@@ -215,9 +215,7 @@ def entries(body: Any) -> list[Mapping[str, Any]]:
     """Return the models of a list in the OpenAI shape. Raises CallError(PAYLOAD) for any other."""
     data = body.get("data") if isinstance(body, Mapping) else None
     if not isinstance(data, list):
-        raise CallError(
-            CallCause.PAYLOAD, "the list of models is not in the OpenAI shape", phase="stream", status=200
-        )
+        raise bad_payload("the list of models is not in the OpenAI shape")
     return [entry for entry in data if isinstance(entry, Mapping) and isinstance(entry.get("id"), str)]
 
 
@@ -245,13 +243,6 @@ def _lmstudio(entry: Mapping[str, Any]) -> ModelInfo:
     )
 
 
-def _object(text: str) -> Mapping[str, Any]:
-    chunk = parsed(text, "the reply is not JSON")
-    if not isinstance(chunk, Mapping):
-        raise CallError(CallCause.PAYLOAD, "the reply is not an object", phase="stream", status=200)
-    return chunk
-
-
 def _raise_in_band(chunk: Mapping[str, Any]) -> None:
     """An error under a 200, in the shapes of OpenAI, OpenRouter and vLLM (C)."""
     error = chunk.get("error")
@@ -267,7 +258,7 @@ def _raise_in_band(chunk: Mapping[str, Any]) -> None:
         )
     choices = chunk.get("choices")
     if not isinstance(choices, list):
-        raise CallError(CallCause.PAYLOAD, "the reply has no choices", phase="stream", status=200)
+        raise bad_payload("the reply has no choices")
     for choice in choices:
         if isinstance(choice, Mapping) and choice.get("finish_reason") == "error":
             if choice.get("error"):
@@ -276,12 +267,14 @@ def _raise_in_band(chunk: Mapping[str, Any]) -> None:
             raise CallError(CallCause.IN_BAND, sentence, phase="stream", status=200)
 
 
+def _deltas(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[Mapping[str, Any]]:
+    choices = [choice for choice in chunk.get("choices") or () if isinstance(choice, Mapping)]
+    return [delta for choice in choices if isinstance(delta := choice.get(key), Mapping)]
+
+
 def _delta(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[Event]:
     events: list[Event] = []
-    for choice in chunk.get("choices") or ():
-        delta = choice.get(key) if isinstance(choice, Mapping) else None
-        if not isinstance(delta, Mapping):
-            continue
+    for delta in _deltas(chunk, key):
         thinking = delta.get("reasoning") or delta.get("reasoning_content")
         if isinstance(thinking, str) and thinking:
             events.append(Reasoning(thinking))
@@ -295,9 +288,8 @@ def _gather_calls(
     chunk: Mapping[str, Any], key: Literal["delta", "message"], calls: dict[int, list[str]]
 ) -> None:
     """Add what a chunk says of calls of functions: a name, then pieces of its arguments, by an index."""
-    for choice in chunk.get("choices") or ():
-        delta = choice.get(key) if isinstance(choice, Mapping) else None
-        pieces = delta.get("tool_calls") if isinstance(delta, Mapping) else None
+    for delta in _deltas(chunk, key):
+        pieces = delta.get("tool_calls")
         for number, piece in enumerate(pieces if isinstance(pieces, list) else ()):
             named = piece.get("function") if isinstance(piece, Mapping) else None
             if not isinstance(named, Mapping):
