@@ -105,7 +105,7 @@ class CreatedBackup:
 class BackupCatalog:
     """The archives in `folder` and what they are made of: what `patterns` select below `root`.
 
-    Both paths are absolute and free of links. `stack_folders` are those of the stack's own files.
+    Both paths are absolute and free of links. `stack_folders` hold the stack's own files.
     """
 
     root: Path
@@ -235,7 +235,7 @@ class BackupCatalog:
         return fitting[0].path
 
     def prune(self, *, root: str, purpose: Purpose, new: Path) -> tuple[Path, ...]:
-        """Remove those that may go, and return them. What will not go stays: the new archive counts."""
+        """Remove archives that may go, and return them. What will not go stays: the new archive counts."""
         removed: list[Path] = []
         with contextlib.suppress(OpskitError):
             for archive in superfluous(self.archives(), root=root, purpose=purpose, keep=self.keep, new=new):
@@ -272,7 +272,7 @@ def catalog_of(config: Config) -> BackupCatalog:
 def superfluous(
     archives: Sequence[StoredArchive], *, root: str, purpose: Purpose, keep: int, new: Path
 ) -> list[StoredArchive]:
-    """Return which may go: those of this root and purpose behind the newest `keep`. Pure.
+    """Return which may go: archives of this root and purpose behind the newest `keep`. Pure.
 
     `archives` are the newest first. `new`, the newest complete one, and what has no readable manifest are
     kept: a damaged archive neither pushes a good one out nor vanishes unseen.

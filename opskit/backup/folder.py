@@ -1,7 +1,7 @@
 """A folder and what lies below it, reached through real folders only.
 
 Every path is relative, with `/` between its names, and is opened name by name without following a link:
-nothing is read or written outside the folder, whatever an archive says and whoever plants a link at the last
+nothing is read or written outside the folder, whatever an archive says and if a link appears at the last
 moment. `filter="data"` of `tarfile` cannot promise that: it judges a path before it opens it.
 """
 

@@ -244,7 +244,7 @@ def check_entries(entries: Sequence[ArchiveEntry], *, ignores_case: bool = False
 
 
 def _problem_of_place(path: str, kinds: Mapping[str, EntryKind]) -> str | None:
-    """`kinds` are those of the entries before it."""
+    """`kinds` are the kinds of the entries before it."""
     if path in kinds:
         return "it is there twice"
     for folder in parents(path):

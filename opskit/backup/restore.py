@@ -180,7 +180,7 @@ def _check_room(record: RestoreRecord, target: Path) -> None:
 
 
 def _make_folders(folder: RootFolder, record: RestoreRecord, before: Mapping[str, ArchiveEntry]) -> None:
-    """Make folders, and open those whose mode changes, for their owner."""
+    """Make folders, and open folders whose mode changes, for their owner."""
     for entry in record.folders:
         if entry.path in before:
             set_mode(folder.handle(entry.path), before[entry.path].mode | 0o700)

@@ -1,4 +1,4 @@
-"""What a backup holds: the files that patterns select below a folder, and those that a stack is started from.
+"""What a backup holds: files that patterns select below a folder, and files that a stack is started from.
 
 `pathspec` is not used: in its rules `.env*` means every folder, and it cannot tell that nothing below a
 folder is selected, so that a backup of `~` would walk all of it.
@@ -164,7 +164,7 @@ class Selection:
 def stack_files(config: Config, environ: Mapping[str, str]) -> dict[Path, str]:
     """Return the files that the stack is started from, and where each is named.
 
-    They are those of `stack.compose` and `stack.env_files`, and what the Compose files name.
+    They are the files of `stack.compose` and `stack.env_files`, and what the Compose files name.
     """
     files = {config.located(path): "stack.env_files" for path in config.stack.env_files}
     for project, paths in config.compose_files().items():

@@ -1,7 +1,7 @@
 """The way back of a restore: what it replaces, where that is found again, and how it is put back.
 
 The safety archive holds what a restore replaces, and records the restore. A pointer to it lies in the target
-while the restore is not complete: whoever finds the pointer of a process that was killed undoes the restore
+while the restore is not complete: a process that finds the pointer of one that was killed undoes the restore
 from that archive. It lies in the target because a restored configuration may move the folder of archives.
 """
 

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from opskit.errors import UsageError
 
-#: How long a pipe may be silent before a person is told of it.
+#: How long a pipe may be silent before a person is notified.
 PATIENCE_S = 1.0
 
 

@@ -86,7 +86,7 @@ class LoopInterrupts(Interrupts):
 
 def leave_threads(status: int) -> None:
     """End the process now if threads of an interrupted command go on: at its usual end Python waits for them,
-    and stops those that it does not wait for in the middle of foreign code, which may abort the process.
+    and stops other threads in the middle of foreign code, which may abort the process.
     """
     import threading
 

@@ -84,4 +84,4 @@ async def _recover(options: "RecoverOptions", path: str | None) -> "RecoveryRun"
 
 app.command("levels", short_help="Bring Victoria's levels back.")(levels)
 app.command("model", short_help="Bring one model back; a chat proves it.")(model)
-app.command("full", short_help="Take a project down and build it anew.")(full)
+app.command("full", short_help="Take a project down and build it again.")(full)

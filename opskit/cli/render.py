@@ -124,7 +124,7 @@ def report(content: "Report", *, as_json: bool) -> None:
 
 
 def findings(content: "Sequence[Finding]", *, advice: bool = True) -> None:
-    """Findings as a table, then (with `advice`) what to do about those that are not well."""
+    """Findings as a table, then (with `advice`) what to do about findings that are not well."""
     from rich.text import Text
 
     from opskit.result import Status

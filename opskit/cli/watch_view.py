@@ -288,7 +288,7 @@ def columns(rows: Sequence[Sequence[Piece]], width: int, drop: Sequence[int]) ->
 
     A table of rich wraps its cells, and cannot give up columns in an order.
 
-    Columns that are empty everywhere take no room; those of `drop` go, in this order, until the others fit.
+    Columns that are empty everywhere take no room; columns of `drop` go, in this order, until the others fit.
     """
     if not rows:
         return []

@@ -1,6 +1,6 @@
 """One YAML document: its values, the line of every key, what its texts mean, and what is wrong with it.
 
-A problem is told in one line and never quotes a value, which may be a secret.
+A problem is described in one line and never quotes a value, which may be a secret.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Where each value comes from: the layers below and above the file, and the values as a person may see them.
 
-The variables of the environment are those that an existing Knowledge OS already sets (SPEC A6, B7, D7).
+The variables of the environment are the ones that an existing Knowledge OS already sets (SPEC A6, B7, D7).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +23,7 @@ URLS = {
     "agents.victoria": ("VICTORIA_URL",),
     "agents.veronica": ("VERONICA_URL",),
 }
-#: Where Ollama's own server and client are told their address; a file or a variable of ours is more specific.
+#: Where Ollama's own server and client get their address; a file or a variable of ours is more specific.
 SERVER_VARIABLE = "OLLAMA_HOST"
 HOST_OF_DOCKER = "host.docker.internal"
 
@@ -76,7 +76,7 @@ def default_settings(environ: Mapping[str, str], *, in_docker: bool) -> Settings
     for name, schema in sections().items():
         for key, value in _leaves(name, schema()):
             if key.count(".") > 1:
-                # Named entries are merged one by one with those of a file.
+                # Named entries are merged one by one with the entries of a file.
                 settings[key] = Setting(value)
     return settings
 

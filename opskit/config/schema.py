@@ -223,10 +223,10 @@ class RecoveryConfig:
 
 @dataclass(frozen=True, slots=True)
 class NoticeConfig:
-    """Who is told when recovery gives up, escalates or heals.
+    """Who is notified when recovery gives up, escalates or heals.
 
     webhook gets JSON by POST, or is the address of a service of apprise such as slack://; command gets the
-    same JSON on its standard input; ping is a healthchecks-style address that hears of start and exit status.
+    same JSON on its standard input; ping is a healthchecks-style address that gets start and exit status.
     Addresses are secrets: only as ${NAME}. At most one notice of a target in `min_interval_s`; none may take
     longer than `timeout_s`.
     """
@@ -246,7 +246,7 @@ class BackupConfig:
     root: the folder that archives are made of and restored to; null for the folder of this file. files:
     patterns below it; `**` is any number of folders, a folder means all that is in it, `!` in front takes
     out. folder: where archives lie; null for `backups` in the state folder. keep: how many. max_file_bytes:
-    a larger file is left out, and told.
+    a larger file is left out, and reported.
     """
 
     root: str | None = None

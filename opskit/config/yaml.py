@@ -59,7 +59,7 @@ _REWORDED = (
 def parse(content: bytes, shown: str, *, max_nodes: int = MAX_NODES) -> Document:
     """Read `content`; `shown` names the file in messages.
 
-    Raises InvalidConfigError with all problems of form that can be told from one another.
+    Raises InvalidConfigError with all problems of form that can be distinguished.
     """
     try:
         text = content.decode("utf-8-sig")

@@ -16,7 +16,7 @@ from opskit.providers.base import Message, ToolCall, ToolSpec, Usage
 class Ask:
     """One question. `length_is_fine` accepts an answer that ended at `max_tokens`.
 
-    `strict_context` refuses an answer to a prompt that was cut. `on_wait` hears why no token has come yet.
+    `strict_context` refuses an answer to a prompt that was cut. `on_wait` gets why no token came.
 
     `schema` and `tools` are those of `ChatRequest`; an answer under them is judged by its reader, here only
     whether there is one.

@@ -105,7 +105,7 @@ class AttemptRunner:
         hold_back: int | None,
         on_wait: Callable[[str], None] = lambda _: None,
     ) -> AsyncGenerator[str, None]:
-        """Yield text that may be shown; the outcome is left in `state`. `on_wait` hears why it takes long.
+        """Yield text that may be shown; the outcome is left in `state`. `on_wait` gets why it takes long.
 
         `hold_back` None shows nothing before the whole text has been judged; otherwise text is passed on
         once it has that many characters and can no longer turn out to be empty or an echo. `deadline` is of

@@ -56,7 +56,7 @@ class NodeView:
         return self.kind or expected_kind(self.source)
 
     def is_resident(self, model: ModelInfo) -> bool | None:
-        """None when it cannot be told. A cloud model has nothing to load."""
+        """None when it is unknown. A cloud model has nothing to load."""
         if model.cloud or model.resident is not None:
             return model.cloud or model.resident
         if model.name in self._loaded:
@@ -98,7 +98,7 @@ class Catalog:
         self._cached: Snapshot | None = None
 
     async def snapshot(self, *, wait_for_all: bool = False) -> Snapshot:
-        """The nodes as known now; scans those that are unknown or stale.
+        """The nodes as known now; scans nodes that are unknown or stale.
 
         Waits until one node has answered plus GRACE_S for the rest, so that a silent node costs a request
         nothing; `wait_for_all` waits for each scan to end, and asks nodes that were down once more.

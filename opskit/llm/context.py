@@ -36,7 +36,7 @@ def wanted_context(messages: Sequence[Message], max_tokens: int | None, longest:
 def fitting_context(wanted: int, *, token_bytes: int | None, free_bytes: int | None) -> int | None:
     """Return as much of a wanted context as the memory holds; None where that is not more than the usual.
 
-    `free_bytes` are those beside the weights; None, like `token_bytes`, where it cannot be told.
+    `free_bytes` are the bytes beside the weights; None, like `token_bytes`, where unknown.
     """
     tokens = wanted
     if token_bytes is not None and free_bytes is not None:

@@ -36,7 +36,7 @@ class ExamResult:
     """How one model did.
 
     `state` is ok, slow, a fault, a verdict, or unloaded. Times are of the warm request, its load apart:
-    `load_s` None means that nothing had to be loaded, or that it cannot be told.
+    `load_s` None means that nothing had to be loaded, or that it is unknown.
     """
 
     examinee: ExaminedModel

@@ -30,7 +30,7 @@ _ABSENCES = {FaultKind.REFUSED, FaultKind.UNREACHABLE, FaultKind.CONNECT_TIMEOUT
 
 
 def report(outcome: ExamOutcome, views: Sequence[NodeView]) -> Report:
-    """Return nodes that were not read, each model, those that were not tested, and the sum of it."""
+    """Return nodes that were not read, each model, models that were not tested, and the sum."""
     kinds = {view.name: view.likely_kind for view in views}
     return Report(
         "models test",

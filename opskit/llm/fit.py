@@ -8,7 +8,7 @@ GIB = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """`ok` None means that it cannot be told (a remote node, or a size that the server does not give)."""
+    """`ok` None means that it is unknown (a remote node, or a size that the server does not give)."""
 
     ok: bool | None
     reason: str

@@ -38,7 +38,7 @@ _QUESTION = (Message("user", "hi"),)
 
 
 def remaining_s(model: Resident) -> float | None:
-    """Return the seconds until a model is unloaded: None when that is not told, negative when overdue."""
+    """Return the seconds until a model is unloaded: None when that is unknown, negative when overdue."""
     return None if model.expires_at is None else (model.expires_at - datetime.now(UTC)).total_seconds()
 
 

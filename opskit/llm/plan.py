@@ -36,7 +36,7 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model on a node that may be asked. `resident` None means that it cannot be told."""
+    """A model on a node that may be asked. `resident` None means unknown."""
 
     node: str
     source: Source

@@ -84,7 +84,7 @@ class RequestState:
             self.give_way()
 
     def next_waiting(self, deadline: float, *, only_passing: bool) -> WaitingModel | None:
-        """Return the model that is ready first among those that are worth another try.
+        """Return the model that is ready first among models that are worth another try.
 
         None where none is ready within the queue budget and before the deadline.
         """

@@ -98,7 +98,7 @@ class Router:
         return await self._plan(request, session or Session())
 
     def fits(self, view: NodeView, model: ModelInfo) -> Fit:
-        """Whether a model fits in the memory of its node, as far as can be told."""
+        """Whether a model fits in the memory of its node, as far as is known."""
         if view.is_resident(model):
             return LOADED
         return fit(
@@ -376,7 +376,7 @@ class Router:
         return value
 
     def _warn_of_mlx(self, situation: PlanContext) -> None:
-        """SPEC B10: MLX missing is told once in five minutes, not on every call."""
+        """SPEC B10: MLX missing is reported once in five minutes, not on every call."""
         missing = [
             view
             for view in situation.snapshot.nodes

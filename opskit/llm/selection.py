@@ -23,7 +23,7 @@ class Load(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExamRequest:
-    """What to test: the models of these names, or all, or else those that are loaded already."""
+    """What to test: the models of these names, or all, or else the loaded models."""
 
     models: tuple[str, ...] = ()
     all: bool = False
@@ -136,7 +136,7 @@ def select(
 
 
 def _suits(router: RouterConfig, category: str | None, model: ModelInfo) -> bool:
-    """Tell whether a model is among those that a category prefers; a server's default may serve any."""
+    """Tell whether a model is one that a category prefers; a server's default may serve any."""
     patterns = router.categories.get(category or "", ())
     unknown = model.name == DEFAULT_MODEL and not model.aliases
     return not patterns or unknown or position_of(model, patterns) is not None

@@ -1,4 +1,4 @@
-"""Requests and their calls of models, out of tagged lines, whoever wrote them (SPEC A1).
+"""Requests and their calls of models, out of tagged lines, of any writer (SPEC A1).
 
 A call begins with [LLM_CALL] and ends with [LLM_RESPONSE], [LLM_ERROR], [LLM_CRASH] or [LLM_PARSE] of the
 same request that does not contradict its node and model: the latest such call. Ours end a request with
@@ -107,7 +107,7 @@ def call_event(said: Facts) -> CallEvent | None:
 class ModelCall:
     """One call of a model. Names are None when the log does not say them; `fault` is also a verdict.
 
-    `seconds` are those that the log says, else those between its two lines. `url` is the address of the node.
+    `seconds` are what the log says, else the time between its two lines. `url` is the address of the node.
     """
 
     number: int
@@ -132,7 +132,7 @@ class ModelCall:
 
 
 class RequestCalls:
-    """What the lines of one request have told so far. `state` is what they say, not what their silence says.
+    """What the lines of one request have said so far. `state` is what they say, not what their silence says.
 
     `failed_at` is when the last open call failed, None once another one has begun.
     """

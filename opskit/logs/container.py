@@ -145,7 +145,7 @@ class ContainerSource:
                 yield batch
 
     async def follow(self, window: Window, *, stays: bool = True) -> AsyncGenerator[Batch, None]:
-        """The lines that are there, then those that come. `until` says nothing here.
+        """The lines that are there, then the lines that come. `until` says nothing here.
 
         With `stays` false it ends once the container is removed and no other has taken its name.
         """
@@ -175,7 +175,7 @@ class ContainerSource:
 
 
 class ContainerGroup:
-    """All containers that match a selection; with `follow` also those that appear later.
+    """All containers that match a selection; with `follow` also containers that appear later.
 
     Its entries bear the names of their containers.
     """
@@ -203,7 +203,7 @@ class ContainerGroup:
                     yield [Unreadable.of(container.name, error)]
 
     async def follow(self, window: Window) -> AsyncGenerator[Batch, None]:
-        """The lines that are there, then those that come; of newcomers all that they have written."""
+        """The lines that are there, then the lines that come; of newcomers every line."""
         async with self._docker:
             follower = _GroupFollower(self._docker, self._selector)
             try:

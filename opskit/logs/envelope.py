@@ -1,7 +1,7 @@
 """Envelopes around log lines: what Docker, Compose, a Kubernetes node, the journal or syslog add to a text.
 
 A source has one envelope or none. It is recognised by its first lines and taken off before anything is
-judged, so that levels, tags and tracebacks are those of the program that wrote the text.
+judged, so that levels, tags and tracebacks belong to the program that wrote the text.
 """
 
 import json

@@ -74,7 +74,7 @@ class _OpenEvent:
 
 
 class Grouper:
-    """Joins lines into events, those of each source and service apart, in the order of their first lines.
+    """Joins lines into events, each source and service apart, in the order of their first lines.
 
     `push` gives the events that are complete. Of services whose lines alternate an event is complete, at the
     latest, when MAX_APART lines of others have followed it.

@@ -161,7 +161,7 @@ class FileReader:
         self._descriptor: int | None = None
         self._inode: tuple[int, int] | None = None
         self._at = 0
-        #: The last bytes before that place: when they are others, the file was written anew.
+        #: The last bytes before that place: when they are others, the file was rewritten.
         self._mark = b""
         self._lines = LineSplitter(name)
 

@@ -1,4 +1,4 @@
-"""Where the lines and the notes of one source meet and wait, briefly, for whoever reads them."""
+"""Where the lines and the notes of one source meet and wait, briefly, for their reader."""
 
 import asyncio
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class FollowBuffer:
 
     @property
     def ends(self) -> int:
-        """How many notes so far told of an end of the log."""
+        """How many notes so far reported an end of the log."""
         return self._ends
 
     def note(self, note: Note, *, last: bool = False) -> None:
@@ -100,7 +100,7 @@ class FollowBuffer:
         return batch
 
     def end(self) -> None:
-        """Nothing more is written: whoever waits is let go."""
+        """Nothing more is written: waiting tasks go on."""
         self._over = True
         self._filled.set()
 

@@ -68,7 +68,7 @@ async def docker_events(
     """Docker's events without end; None whenever a connection begins, as events may have been missed.
 
     What happens while Docker cannot be reached comes afterwards, if it remembers. That it cannot be reached
-    is reported by whoever reads a log at the same time.
+    is reported by the reader of a log at the same time.
     """
     since_ns: int | None = None
     backoff = Backoff()

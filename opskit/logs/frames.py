@@ -119,7 +119,7 @@ class Framed:
 
 
 class Bare:
-    """Messages of a container with a terminal: told apart by line ends, and by the times in front.
+    """Messages of a container with a terminal: separated by line ends, and by the times in front.
 
     A time within a line begins a new message when it is not before the one in front of the line: times that
     a program writes itself are older than the moment at which Docker reads them.

@@ -1,4 +1,4 @@
-"""The files of a glob, followed: those that are there and those that begin to match later."""
+"""The files of a glob, followed: files that are there and files that begin to match later."""
 
 import asyncio
 from collections.abc import AsyncGenerator

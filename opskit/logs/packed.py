@@ -1,4 +1,4 @@
-"""The bytes of a log file, unpacked when it is packed: gzip, xz, bzip2 and zstd, told by the content."""
+"""The bytes of a log file, unpacked where packed: gzip, xz, bzip2 and zstd, recognised by the content."""
 
 import contextlib
 import gzip

@@ -37,7 +37,7 @@ _ANSWER_S = 5.0
 class _Place:
     """The place in one stream.
 
-    `had` counts the messages of this very time, `again` those of them still to be skipped.
+    `had` counts the messages of this very time, `again` the messages still to be skipped.
     """
 
     last: StreamMessage

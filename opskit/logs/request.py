@@ -117,7 +117,7 @@ def story(entries: Iterable[LogEntry], identifier: str, *, gap_s: float = GAP_S)
 
 
 class _Search:
-    """Gathers the events of each id that begins as wanted: lines with the id, and those that continue them.
+    """Gathers the events of each id that begins as wanted: lines with the id, and lines that continue them.
 
     Lines that hold what is wanted as a word of its own, as logs that shorten ids do, belong to any of them.
     """
@@ -145,7 +145,7 @@ class _Search:
             return
         self._open.pop(place, None)
         names = self._names_in(entry.raw)
-        # Of more ids than can be shown only the names matter, and those of the exact one.
+        # Of more ids than can be shown only the names matter, and the names of the exact one.
         known = names if len(self._names) <= _MAX_CANDIDATES else names & {*self._names, self._wanted}
         self._names |= known
         if known or (not names and self._word.search(entry.raw)):

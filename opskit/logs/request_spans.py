@@ -11,7 +11,7 @@ from opskit.trace.store import Trace
 def completed(trace: Trace, story: Story) -> Trace:
     """Return the trace with the calls that an agent elsewhere logged while this process waited for it.
 
-    A span of an agent that has children has told of itself.
+    A span of an agent that has children has reported its own work.
     """
     added = [
         _call(call, agent)
@@ -25,7 +25,7 @@ def completed(trace: Trace, story: Story) -> Trace:
 
 
 def lacks_spans(trace: Trace) -> bool:
-    """Tell whether an agent was asked that has told nothing of what it did."""
+    """Tell whether an agent was asked that reported nothing of what it did."""
     return bool(_silent_agents(trace))
 
 

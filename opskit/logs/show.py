@@ -88,7 +88,7 @@ async def followed(
 
 
 class _Merger:
-    """Completes the events of followed sources, and orders by time those that come together.
+    """Completes the events of followed sources, and orders by time the events that come together.
 
     What waits is complete, or in its place, when nothing came for SETTLE_S. Never against the order inside a
     source: there the latest time so far counts.

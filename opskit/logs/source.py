@@ -21,7 +21,7 @@ class Window:
     """What part of a source is wanted. Times are epoch seconds; `tail` counts lines of each source.
 
     A file that is followed and has `behind_bytes` more than was read of it is gone on with near its end: what
-    lies between is left out, and told of (LeftOut). None leaves nothing out.
+    lies between is left out, and reported (LeftOut). None leaves nothing out.
     """
 
     since: float | None = None
@@ -191,5 +191,5 @@ class JournalSource:
 
 
 def _moment(at: float) -> str:
-    """Journalctl reads local time unless told otherwise."""
+    """Write a time for journalctl, which reads local time unless the zone is named."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -94,7 +94,7 @@ class Feeder:
             self._feed(at)
 
     def push_event(self, event: LogEntry) -> None:
-        """Feed a whole event, whose time and level may be those of its envelope."""
+        """Feed a whole event, whose time and level may be its envelope's."""
         text = event.raw
         if event.at is not None and self._event_at is not None and abs(event.at - self._event_at) >= _NEAR_S:
             # Its lines may have no times of their own.

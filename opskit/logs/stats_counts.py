@@ -14,11 +14,11 @@ from opskit.logs.stats_timeline import ERRORS, Timeline
 
 #: So much of a slow line is kept.
 PREVIEW = 240
-#: What a line that names no node or model is counted under, and what is more than can be told apart.
+#: What a line that names no node or model is counted under, and what goes beyond MAX_PLACES.
 UNKNOWN, OTHER = "-", "(other)"
 MAX_PLACES = 2000
 MAX_FAULTS = 200
-#: More requests than this are not kept open: those answered longest ago are closed for good.
+#: More requests than this are not kept open: the requests answered longest ago are closed for good.
 MAX_OPEN = 20_000
 #: The largest relative error of a quantile.
 ACCURACY = 0.01
@@ -91,7 +91,7 @@ def rounded(value: float | None) -> float | None:
 class CallStats:
     """The calls of one model on one node.
 
-    `seconds` is of answers, `tokens` and `token_micros` (millionths of a second) of those answers that say
+    `seconds` is of answers, `tokens` and `token_micros` (millionths of a second) of answers that say
     both. `slow` counts calls over the threshold, however they ended. `fallbacks`: how often a request left
     from here for another model; `fallback_calls`: how often one came here.
     """
@@ -260,7 +260,7 @@ class RequestStats:
         return whole
 
     def _close_some(self) -> None:
-        """Complete ones before those that still want a beginning or an answer, then by their last line."""
+        """Complete requests go first, then others; each by their last line."""
 
         def order(item: tuple[str, Course]) -> tuple[bool, float, str]:
             identifier, (_, last, bits) = item

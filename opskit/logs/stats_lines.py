@@ -106,7 +106,7 @@ class BlockCounter:
     def count(self) -> None:
         """Read each line with a tag, a level word or a traceback once, in their order; then the durations."""
         block = self._block
-        # Offsets, doubled; those of tags are odd.
+        # Offsets, doubled; offsets of tags are odd.
         signs = [tag.start() * 2 + 1 for tag in STANDARD_TAG.finditer(block)]
         for pattern in _FREQUENT:
             signs += [word.start() * 2 for word in pattern.finditer(block)]
@@ -258,7 +258,7 @@ class _TaggedCounter:
         elif event is not None:
             bits = self._call(event, at)
         self._note(tag, said.correlation_id, at, bits)
-        # The seconds of a request are those between its lines.
+        # The seconds of a request are the time between its lines.
         seconds = None if tag == "REQUEST_END" else number_of(said.fields.get("seconds"))
         if seconds is not None:
             self._note_slow(seconds, at, text)

@@ -189,7 +189,7 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place for one request in a server. The counters are those of the request that it works on."""
+    """A place for one request in a server. The counters belong to the request that it works on."""
 
     busy: bool
     task: int | None = None

@@ -128,7 +128,7 @@ def _proxy_status(exc: BaseException) -> int | None:
 
 def _tls_problem(exc: BaseException) -> TlsProblem:
     for link in _chain(exc):
-        # aiohttp's exceptions have the types of those that they wrap, and not their fields.
+        # aiohttp's exceptions have the types of the exceptions that they wrap, and not their fields.
         if isinstance(link, ssl.SSLCertVerificationError) and hasattr(link, "verify_code"):
             return _CERTIFICATES.get(link.verify_code, TlsProblem.OTHER)
         if isinstance(link, ssl.SSLError) and getattr(link, "reason", None) in _NOT_TLS:
@@ -291,7 +291,7 @@ def retry_after(value: str | None) -> float | None:
 
 
 def clock_ahead(date: str | None, now: datetime) -> timedelta:
-    """How far the clock behind a Date header is ahead of `now`; nothing where it cannot be told.
+    """How far the clock behind a Date header is ahead of `now`; nothing where that is unknown.
 
     The header has whole seconds and was written a moment ago: up to 2 s are no difference.
     """

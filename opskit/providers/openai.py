@@ -1,6 +1,6 @@
 """The OpenAI-style protocol: mlx_lm.server, LM Studio, vLLM, OpenRouter and their kin (wire facts B, C).
 
-What they do not agree on is told by their kind: mlx_lm.server loads, and may download, any name it is sent
+Their kind has what they do not agree on: mlx_lm.server loads, and may download, any name it is sent
 (B3), so a name that the server did not list never reaches the wire, and the resident model is asked for by
 leaving the name out.
 """

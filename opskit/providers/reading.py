@@ -1,4 +1,4 @@
-"""Reading a stream so that whoever stops listening does not cut it at a harmful moment.
+"""Reading a stream so that a caller who stops listening does not cut it at a harmful moment.
 
 A client of Ollama that goes away between the last token and the `done` line can leave the server blocked on
 that request for ever, and with it every later request for the model (wire facts A8). So the items of a stream

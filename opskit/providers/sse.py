@@ -39,7 +39,7 @@ async def events(rows: AsyncGenerator[bytes, None]) -> AsyncGenerator[Item, None
     """Yield the events of a stream of lines, which it closes.
 
     An event is dispatched at its blank line; one that the end of the stream leaves open still counts, because
-    servers that are cut or that forget the last blank line are exactly those one wants to read. Raises
+    servers that are cut or that forget the last blank line are exactly the servers that must be read. Raises
     CallError(PAYLOAD) for more than 8 MiB of data in one event, or of lines that are no event.
     """
     data: list[str] = []

@@ -90,7 +90,7 @@ def _aiohttp_transport(
     tracing = aiohttp.TraceConfig()
     tracing.on_connection_create_start.append(connects)
 
-    # The authorities that httpx trusts: those of the system may be missing on a Mac.
+    # The authorities that httpx trusts: the system's own may be missing on a Mac.
     context = httpx.create_ssl_context(verify=verify, trust_env=False)
 
     def session() -> aiohttp.ClientSession:

@@ -1,4 +1,4 @@
-"""Values out of foreign JSON: what is not of the kind that is expected counts as not told."""
+"""Values out of foreign JSON: what is not of the kind that is expected counts as missing."""
 
 import math
 from typing import Any

@@ -51,7 +51,7 @@ class Quality:
 
 
 async def judged(reading: ReadSources, *, binary: str | None, strict: bool = False) -> Quality:
-    """Parse every source and apply the rules of ruff to those that parse.
+    """Parse every source and apply the rules of ruff to the sources that parse.
 
     `binary` None means that ruff is not installed: what only its rules can tell is then inconclusive.
     `strict` lets warnings fail.

@@ -229,7 +229,7 @@ def _arguments(module: Module) -> list[str]:
     banned = ", ".join(f'"{name}" = {{msg = "it starts a process"}}' for name in _STARTS_PROCESS)
     ignored = [*_IGNORE]
     if module.pieces > 1:
-        ignored += ["F404", "F811"]  # blocks of one answer may begin anew, and show one thing twice
+        ignored += ["F404", "F811"]  # blocks of one answer may begin again, and show one thing twice
     if module.name.endswith("__init__.py"):
         ignored.append("F401")  # an import there is an export
     return [

@@ -179,7 +179,7 @@ def in_answer(text: str, name: str) -> tuple[CodeSource, ...]:
 
 
 def in_markdown(text: str, name: str) -> tuple[CodeSource, ...]:
-    """Return the code blocks marked as Python; without such, those without any mark that hold Python.
+    """Return the code blocks marked as Python; without such, unmarked blocks that hold Python.
 
     A block that is still open at the end of the text counts: the answer was cut off.
     """

@@ -77,7 +77,7 @@ def last_repairs(folder: Path, count: int) -> list[Mapping[str, Any]]:
 
 
 def _backwards(folder: Path) -> Iterator[bytes]:
-    """The lines of the newest file from its end, then those of older ones, as far as they are asked for."""
+    """The lines of the newest file from its end, then of older ones, as far as they are asked for."""
     for number in itertools.count():
         path = folder / (f"{FILE_NAME}.{number}" if number else FILE_NAME)
         try:

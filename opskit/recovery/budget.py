@@ -12,7 +12,7 @@ Times are seconds since the epoch, because they must outlive reboots. The rules,
   critical notice did.
 
 The clock of a machine may be set. When it is set back, everything remembered moves back with it: no wait
-ends early, and at worst it begins anew. When it is set forward (or the machine slept), that time counts as
+ends early, and at worst it begins again. When it is set forward (or the machine slept), that time counts as
 passed: one repair may come too early, no more, because a row of repairs is counted and not timed.
 """
 
@@ -50,7 +50,7 @@ _REMEMBERED = 1000
 class Record:
     """What is remembered of one target.
 
-    `repairs` are the times of those that a rule may still ask about, `row` counts the last ones that did not
+    `repairs` are the times that a rule may still ask about, `row` counts the last ones that did not
     help. `healthy_since` is None while it is broken. `ended_at` is when the commands of the last repair had
     ended, None while they run and when they were cut off.
     """

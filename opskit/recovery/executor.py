@@ -134,7 +134,7 @@ class Executor:
         return replace(outcome, result=RepairResult.NOT_YET, cause=f"{finding.cause}; {why}")
 
     async def _permit(self, name: str, finding: TargetFinding, outcome: Outcome) -> budget.Permit:
-        """Judge the budget of the target, or of one of its parts; people hear of what that comes to."""
+        """Judge the budget of the target, or of one of its parts; people are notified of the result."""
         now, lasted = self.clock(), name not in finding.relapsed
         permit, record = budget.judge(self.memory.of(name), now, self.rules, lasted=lasted)
         if not self.dry:

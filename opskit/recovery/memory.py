@@ -161,7 +161,7 @@ def load(folder: Path, *, keep: bool = False) -> tuple[Memory, str | None]:
     """Return what is remembered in the state folder, and a note when that could not be read.
 
     A file that cannot be understood is set aside under another name: never fatal, never lost. With `keep` it
-    stays where it is, for those who only look.
+    stays where it is, for commands that only look.
     """
     path = folder / FILE_NAME
     try:

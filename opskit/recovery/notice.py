@@ -1,4 +1,4 @@
-"""A notice to people that recovery gave up, helped, or needs them; and those that reached nobody."""
+"""A notice to people that recovery gave up, helped, or needs them; and notices that reached nobody."""
 
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping

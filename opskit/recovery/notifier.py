@@ -238,7 +238,7 @@ class NoticesBeside:
         self._last: asyncio.Task[None] | None = None
 
     async def __call__(self, notice: Notice) -> None:
-        """Take a notice; it is sent when those before it are."""
+        """Take a notice; it is sent when earlier ones are."""
         self._waiting.append(notice)
         self.begin(self._send())
 

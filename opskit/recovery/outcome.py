@@ -98,7 +98,7 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One target's part of the run. `planned` are commands of a dry run, `ran` those that were run."""
+    """One target's part of the run. `planned` are commands of a dry run, `ran` commands that were run."""
 
     step: str
     target: str
@@ -188,7 +188,7 @@ class RecoveryRun:
         could not be judged, else 0.
 
         A stack of which nothing runs counts as broken, also while it is left alone.
-        What nothing of the stack depends on, the internet above all, is told and does not count.
+        What nothing of the stack depends on, the internet above all, is reported and does not count.
         With `detailed` 4 instead of 0 when something was repaired.
         """
         if any(outcome.step == STATE_STEP for outcome in self.outcomes):

@@ -1,6 +1,6 @@
 """A procedure that a person asks for, step by step: every command is shown, and run by the executor.
 
-Unlike a run of recovery it does what it is told, however its target is; pauses hold all the same.
+Unlike a run of recovery it does what was asked for, whatever the target's state; pauses hold all the same.
 """
 
 import contextlib

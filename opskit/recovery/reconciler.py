@@ -1,6 +1,6 @@
 """One run of recovery over its steps: look, repair what is broken, look again.
 
-Every look begins at once; a step is judged when those before it have ended. Where one of them changed
+Every look begins at once; a step is judged when the steps before it have ended. Where one of them changed
 something, its early look is stale and made again; where one that it requires did not end well, it is
 inconclusive because of that.
 """
@@ -135,7 +135,7 @@ class Reconciler:
             turn.outcomes.append(Outcome(name, name, RepairResult.ABSENT, "absent", "nothing to look at"))
 
     def _cut_off(self, step: Step, finding: TargetFinding) -> Outcome:
-        """Return the outcome of a target that the end of the run came before; what was sent to it is told."""
+        """Return the outcome of a target that the end of the run came before, with the commands it got."""
         outcome = Outcome.of(step.name, finding)
         ran = self._executor.cut_off.get(finding.target, ())
         if finding.condition is not Condition.BROKEN:

@@ -72,7 +72,7 @@ async def recover(
 ) -> RecoveryRun:
     """Look at everything, repair what may be repaired, remember it, notify people.
 
-    `config` has the rules, those of the survey by default. Raises OpskitError RECOVER_001 when another run
+    `config` has the rules, by default the survey's. Raises OpskitError RECOVER_001 when another run
     holds the lock (at once), RECOVER_002 for an unknown name in `only`, StateError when state cannot be read
     or written.
     """

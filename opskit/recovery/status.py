@@ -100,7 +100,7 @@ class Overview:
     """What the state folder and the scheduler say at `now`.
 
     `repairs` are lines of the audit, oldest first. `problems` are state files that cannot be read: what is
-    wrong, and what to do. `restores` are those that were interrupted.
+    wrong, and what to do. `restores` are interrupted restores.
     """
 
     now: float
@@ -144,7 +144,7 @@ def overview(config: Config, folder: Path, now: float, ask: Callable[[], Schedul
     """Return how recovery stands at `now`. Changes nothing.
 
     `ask` asks the scheduler; it is called only when the last run is so old, or so unknown, that the answer
-    matters: whoever looks often gets an answer at once.
+    matters: a frequent caller gets an answer at once.
     """
     problems: list[tuple[str, str]] = []
     memory, damage = memories.load(folder, keep=True)

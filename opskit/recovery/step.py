@@ -168,7 +168,7 @@ class RecoveryContext:
 async def recovery_context(
     survey: "Survey", config: Config, memory: Memory, clock: Callable[[], float], platform: str
 ) -> RecoveryContext:
-    """Return a context over a survey; the rules are those of `config`."""
+    """Return a context over a survey; the rules are from `config`."""
     docker = await survey.docker()
     folder = survey.state_folder
     return RecoveryContext(config, survey.environ, folder, survey, docker, memory, clock, platform)

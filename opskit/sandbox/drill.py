@@ -111,7 +111,7 @@ async def drill(
 ) -> list[Finding]:
     """Play the scenarios and return their findings in the same order.
 
-    The quick ones are played one by one, so that their times mean something; those that have to wait for a
+    The quick ones are played one by one, so that their times mean something; scenarios that wait for a
     budget to run out are played side by side.
     """
     findings: dict[str, Finding] = {}

@@ -1,4 +1,4 @@
-"""Faults a simulated server can show: kinds, settings, grammar, and the board of those that are set."""
+"""Faults a simulated server can show: kinds, settings, grammar, and the board of active faults."""
 
 import math
 import threading

@@ -68,7 +68,7 @@ class SimulatedMlx(SimulatedServer):
 
         `listed` are the repositories in the cache: what `/v1/models` shows and what can be swapped in;
         `default_model` is loaded at the start, whether or not it is listed. `sizes` are bytes of each model,
-        for whoever asks this object: nothing on the wire tells them. `load_s` is how long a swap takes,
+        for tests that ask this object: nothing on the wire says them. `load_s` is how long a swap takes,
         `token_s` the pause between tokens. Raises ValueError for a fault that an MLX server cannot show.
         """
         super().__init__("mlx", MLX_FAULTS, faults, host, port)

@@ -304,7 +304,7 @@ def reset(transport: asyncio.WriteTransport) -> None:
 
 
 def _bound_socket(host: str, port: int) -> socket.socket:
-    """Bind without listening: the port is taken, and whoever connects is refused."""
+    """Bind without listening: the port is taken, and a client that connects is refused."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

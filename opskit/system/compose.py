@@ -142,8 +142,8 @@ class ComposeService:
 
     `images` are the names under which its image may be there: a built one is named after its project, with
     `-` by Compose 2 and `_` by 1. With no `replicas` it is declared and not wanted. `needs` are the services
-    that it must not be started without; `depends_on` those that its file names, with Compose's word for when
-    they are ready, and `shares_network_of` is the one whose network it shares. `labels` are those that speak
+    that it must not be started without; `depends_on` are named in its file, with Compose's word for when
+    they are ready, and `shares_network_of` is the one whose network it shares. `labels` are what speaks
     to healers. `digests` are Compose's own, one of which it writes on each container that it makes; no
     container `has_digest` where ids of other containers are part of it. `blank` are variables that have no
     value here: a new container would be made without them.
@@ -173,7 +173,7 @@ class Project:
 
     The project itself makes `own_networks` and `own_volumes`.
 
-    `services` are those that `up` would start, none of a profile that is not active.
+    `services` are what `up` would start, none of a profile that is not active.
     """
 
     name: str

@@ -44,7 +44,7 @@ _REFUSAL_BYTES = 64 * 1024
 _NOT_DOCKER = (ValueError, KeyError, TypeError, AttributeError)
 _LISTS = {"network": "/networks", "volume": "/volumes", "image": "/images/json"}
 _OBJECTS = {"network": "/networks/{}", "volume": "/volumes/{}", "image": "/images/{}/json"}
-#: Clocks nearer than this cannot be told apart by a time in whole seconds.
+#: Clocks nearer than this cannot be distinguished by a time in whole seconds.
 _SAME_S = 1.5
 _SILENT = "restart Docker; after sleep its virtual machine may hang until the application is quit and opened"
 
@@ -359,7 +359,7 @@ def daemon_clock_ns(date: str | None, now: float | None = None) -> int:
 
 
 def no_such(name: str, names: Iterable[str]) -> OpskitError:
-    """Return the error for an unknown container, with those of `names` that come near."""
+    """Return the error for an unknown container, with the nearest of `names`."""
     near = near_names(name, names)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return OpskitError("DOCKER_002", f"no container {name!r}{hint}")

@@ -78,7 +78,7 @@ class Meter:
     """Reads the gauges; remembers processor times from one reading to the next. For one thread at a time."""
 
     def __init__(self, paths: Sequence[str]) -> None:
-        """`paths` name disks by any folder on them; those on the same disk are shown once."""
+        """`paths` name disks by any folder on them; folders on the same disk are shown once."""
         self._paths = tuple(paths)
         self._before: CpuTimes | None = None
 

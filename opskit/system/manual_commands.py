@@ -31,7 +31,7 @@ _BEFORE = ("sudo", "env", "nice", "bash", "sh", "python")
 class ManualCommand:
     """What a command line changes. `stays`: it lives for as long as its containers do.
 
-    `options` are those that name its Compose project; None for what concerns more than one project.
+    `options` are what names its Compose project; None for what concerns more than one project.
     """
 
     words: str
@@ -43,7 +43,7 @@ class ManualCommand:
 class RunningCommand:
     """A process that runs such a command; `age_s` is how long ago it began.
 
-    `project` is the Compose project that it works on, None where that cannot be told.
+    `project` is the Compose project that it works on, None where that is unknown.
     """
 
     pid: int

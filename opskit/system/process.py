@@ -146,7 +146,7 @@ def folder_of(pid: int) -> Path | None:
 
 
 def ancestry() -> frozenset[int]:
-    """Return the ids of our own process and of those that started it."""
+    """Return the ids of our own process and of its ancestors."""
     try:
         us = psutil.Process()
         return frozenset({us.pid, *(parent.pid for parent in us.parents())})

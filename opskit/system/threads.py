@@ -22,7 +22,7 @@ class _Work:
             return
         try:
             result = self.call()
-        except BaseException as exc:  # noqa: BLE001 - carried to whoever waits
+        except BaseException as exc:  # noqa: BLE001 - carried to the waiting task
             self.future.set_exception(exc)
         else:
             self.future.set_result(result)
@@ -59,7 +59,7 @@ class Abandonable(ThreadPoolExecutor):
         return work.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let idle threads end; those that hang are left to the end of the process."""
+        """Let idle threads end; threads that hang are left to the end of the process."""
         del wait, cancel_futures
         with self._guard:
             self._ended = True

@@ -1,6 +1,6 @@
 """Export of spans by OTLP over HTTP, in protobuf, where OTEL_EXPORTER_OTLP_ENDPOINT names a collector.
 
-The variables are those of OpenTelemetry's specification of the exporter. Needs the extra `otel`.
+The variables come from OpenTelemetry's specification of the exporter. Needs the extra `otel`.
 """
 
 import asyncio

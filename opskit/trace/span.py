@@ -1,4 +1,4 @@
-"""Spans, and the recording that collects those of one request.
+"""Spans, and the recording that collects the spans of one request.
 
 Names and attributes follow OpenTelemetry's semantic conventions for GenAI (as of August 2026, status
 Development): `chat MODEL`, `invoke_agent NAME`, `execute_tool NAME`. What these do not name begins with

@@ -28,7 +28,7 @@ def agents(context: RecoveryContext) -> list[Step]:
 def agent_step(context: RecoveryContext, agent: AgentConfig, *, all_levels: bool = False) -> Step:
     """Return the step of one agent.
 
-    A level that is off is broken when the container was told to switch it on; with `all_levels` always.
+    A level that is off is broken when the container is configured to switch it on; with `all_levels` always.
     """
     compose = (f"compose:{name}" for name in context.config.stack.compose)
     after = ("docker", "network", *compose, *(node.name for node in context.config.nodes))
@@ -95,7 +95,7 @@ class _AgentStep:
 
 
 def switched_on(level: str, containers: Sequence[Container]) -> bool:
-    """Tell whether the container was told to switch a level on. Pure."""
+    """Tell whether the container is configured to switch a level on. Pure."""
     switch = SWITCHES.get(level)
     if switch is None:
         return True

@@ -101,7 +101,7 @@ class _ComposeStep:
         ]
 
     async def _planned(self, assessed: AssessedContainer, finding: TargetFinding) -> TargetFinding:
-        """Add how a container is repaired; nothing repairs a loop, which is told with its last words."""
+        """Add how a container is repaired; nothing repairs a loop, whose last lines are shown."""
         if assessed.state is ContainerState.LOOPING:
             evidence = {**finding.evidence, "log": await self._log(assessed.container.name)}
             return replace(finding, evidence=evidence)

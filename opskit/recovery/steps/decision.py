@@ -24,7 +24,7 @@ _MARGIN_S = 30.0
 class ServerProblem:
     """What is wrong with a server.
 
-    `speaks` tells that it answered in its protocol, so that whoever holds the port is the server that is
+    `speaks` tells that it answered in its protocol, so that the owner of the port is the server that is
     meant. `curable` False means that a restart would not help; then `remedy` says what would. `fresh_s` is
     for how long after its start a server counts as starting. `stopped` is a process behind one of its models
     that only has to be let go on, `unload` a model to be unloaded before anything is restarted; with

@@ -1,7 +1,7 @@
 """One step for each model node: ready is what gives a token, not what answers a health page (ops facts 0.1).
 
 Slow, busy, loading and starting servers are left to themselves. A process that is stopped is let go on, a
-model that crashes or writes garbage is unloaded; a server is restarted, by whoever keeps it, when it is
+model that crashes or writes garbage is unloaded; a server is restarted, by its owner, when it is
 refused or wedged, or fails as a whole.
 """
 

@@ -23,9 +23,9 @@ class ProjectFacts:
 
     `events` is None while everything seems well, and nobody asked. `busy` is why nothing of the project is
     touched, `missed` why nothing is created. `imageless` are services whose image is not on this machine,
-    `netless` those that need a network which is not there and which Compose does not make,
-    `paused` those that a person paused. `remembered` are targets that recovery has repaired before.
-    `networks` are the ids of those that there are. The files were changed last at `changed_s` (epoch).
+    `netless` services that need a network which is not there and which Compose does not make,
+    `paused` services that a person paused. `remembered` are targets that recovery has repaired before.
+    `networks` are the ids of existing networks. The files were changed last at `changed_s` (epoch).
     """
 
     key: str
@@ -109,7 +109,7 @@ class ProjectFacts:
     def may_recreate(self, container: Container) -> bool:
         """Tell whether a new container in its place would be made of the same settings.
 
-        Where that cannot be told by Compose's digest, the files must be older than the container.
+        Where Compose's digest does not show it, the files must be older than the container.
         """
         drifted = is_drifted(self.project, container)
         if drifted is not None:

@@ -26,7 +26,7 @@ class ProjectAssessment:
     """The findings of one project.
 
     `start` are the services that are to be started, with the number of their containers where a person runs
-    more than the files say: `up` would end the rest. Those of `recreate` among them get new containers; those
+    more than the files say: `up` would end the rest. Services of `recreate` get new containers; services
     that have a finding in `alone` are started each by itself, the others together. `containers` are those of
     which there is something to say, `services` those without a container that a person paused.
     """
@@ -154,7 +154,7 @@ class _Judgement:
                     changed = True
 
     def project(self) -> TargetFinding:
-        """Return the finding of the project itself; a service that has a container is told of there."""
+        """Return the finding of the project itself; a service with a container has its own."""
         facts, project, down = self.facts, self.facts.project, self.down
         evidence: dict[str, Any] = {
             "project": project.name,
@@ -328,7 +328,7 @@ class _Judgement:
         return [f"{words} (`{self.facts.command} up -d {' '.join(ended)}` does)"]
 
     def _notes(self) -> list[str]:
-        """Return what is told and never acted on."""
+        """Return what is reported and never acted on."""
         facts, notes = self.facts, []
         drifted = sorted(
             {

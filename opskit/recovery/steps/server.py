@@ -38,7 +38,7 @@ class ManagedServer:
     """One server of the configuration.
 
     `explicit` tells that a person wrote its address. `known_by` are words by which its process is recognised.
-    `containers` are those of the stack, `start` is its start command, run in `folder`, empty without one.
+    `containers` are the stack's, `start` is its start command, run in `folder`, empty without one.
     `services` are names under which a service may be installed (`ollama.service`, `brew install ollama`).
     `settle_s` is how long it may take to be well after its start, None for the configuration's `step_s`.
     `kind` is what a node is configured as, None for an agent.
@@ -103,7 +103,7 @@ def server_of(config: NodeConfig | AgentConfig, whole: Config) -> ManagedServer:
 
 
 def weights_bytes(start: tuple[str, ...], folder: Path) -> int | None:
-    """Return the size of the model that a start command names (`--model DIR`); None when not told."""
+    """Return the size of the model that a start command names (`--model DIR`); None when unknown."""
     for option, value in pairwise(start):
         if option == "--model":
             try:
@@ -134,7 +134,7 @@ class InactiveService:
 class ServerFacts:
     """All that a decision about a broken server stands on, in one reading.
 
-    `containers` are those of the stack behind it; `docker_problem` is why Docker could not be asked, empty
+    `containers` are the stack's behind it; `docker_problem` is why Docker could not be asked, empty
     when it could. `program` is a process that runs exactly the start command, on the port or not yet;
     `is_ours` tells that a repair of opskit started it. `start_program` is the program of the start command as
     an absolute path, None when PATH has none. `at_work` is what somebody is doing that a repair would break

@@ -129,7 +129,7 @@ class ServerStep:
         return self._planned_at is not None and process.began > self._planned_at - SAME_START_S
 
     async def _evidence(self, facts: ServerFacts) -> Mapping[str, Any]:
-        """Return what can be told of a server before it is restarted; empty parts are left out."""
+        """Return what is known of a server before it is restarted; empty parts are left out."""
         logs, resident, requests = await asyncio.gather(self._logs(facts), self._resident(), self._requests())
         process = facts.process
         evidence: dict[str, Any] = {
@@ -212,7 +212,7 @@ class ServerStep:
 
 
 def _with(finding: TargetFinding, evidence: Mapping[str, Any], code: str | None) -> TargetFinding:
-    """Return the finding with what the probe told; only what is broken has a code."""
+    """Return the finding with what the probe found; only what is broken has a code."""
     is_broken = finding.condition is Condition.BROKEN
     return replace(finding, evidence=evidence, code=code if is_broken else None)
 
