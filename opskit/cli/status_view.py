@@ -8,7 +8,7 @@ from opskit.cli import render
 from opskit.recovery.budget import RepairCircuit
 from opskit.recovery.status import moment
 from opskit.result import Status
-from opskit.text import span
+from opskit.text import counted, span
 
 if TYPE_CHECKING:
     from opskit.recovery.status import Overview, TargetStatus
@@ -50,7 +50,7 @@ def _last_run(overview: "Overview") -> str:
     if last is None:
         return finding.detail
     counts = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in last.counts.items())
-    commands = f"{last.mutations} command{'' if last.mutations == 1 else 's'} in {last.seconds:.1f} s"
+    commands = f"{counted(last.mutations, 'command')} in {last.seconds:.1f} s"
     text = f"last run: {span(overview.age_s or 0.0)} ago, exit {last.exit}: {counts}; {commands}"
     if finding.state == "overdue":
         text = f"{finding.detail}\n{text}"

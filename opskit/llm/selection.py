@@ -10,6 +10,7 @@ from opskit.llm.fit import Fit, gib
 from opskit.llm.loads import load_budget_s
 from opskit.llm.plan import Skipped, position_of
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo
+from opskit.text import counted
 
 
 class Load(StrEnum):
@@ -79,12 +80,16 @@ class ModelSelection:
         lines = [_announced(examinee) for examinee in self.examinees if examinee.load is not Load.NONE]
         warm = len(self.examinees) - len(lines)
         if warm:
-            lines.insert(0, f"{_models(warm)} loaded already {'is' if warm == 1 else 'are'} tested as found")
+            lines.insert(
+                0, f"{counted(warm, 'model')} loaded already {'is' if warm == 1 else 'are'} tested as found"
+            )
         lines += [f"not tested: {skip.model} on {skip.node}: {skip.why}" for skip in self.skipped]
         for count, state in ((self.unloaded, "not loaded"), (self.untold, "perhaps not loaded")):
             if count:
                 are = "is" if count == 1 else "are"
-                lines.append(f"not tested: {_models(count)} that {are} {state}; `--all` loads what fits")
+                lines.append(
+                    f"not tested: {counted(count, 'model')} that {are} {state}; `--all` loads what fits"
+                )
         return lines
 
 
@@ -206,7 +211,3 @@ def _announced(examinee: ExaminedModel) -> str:
     elif examinee.fit and examinee.load is Load.LOADS:
         text += f"; whether it fits cannot be told ({examinee.fit})"
     return text
-
-
-def _models(count: int) -> str:
-    return f"{count} model{'' if count == 1 else 's'}"

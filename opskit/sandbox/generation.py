@@ -13,6 +13,7 @@ from typing import Any
 
 from opskit.sandbox.faults import SandboxFault
 from opskit.sandbox.faults import SandboxFaultKind as K
+from opskit.text import counted
 
 Reply = Callable[[list[dict[str, Any]], str], str]
 """(messages, model) -> the whole answer."""
@@ -114,7 +115,7 @@ def _sentence(goal: str) -> str:
     words = len(goal.split())
     russian = re.search(r"[а-яё]", goal, re.IGNORECASE) is not None
     shapes = _RUSSIAN if russian else _ENGLISH
-    number = _russian_words(words) if russian else f"{words} word{'' if words == 1 else 's'}"
+    number = _russian_words(words) if russian else counted(words, "word")
     return shapes[zlib.crc32(goal.encode()) % len(shapes)].format(n=number)
 
 
