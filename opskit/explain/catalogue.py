@@ -1,7 +1,7 @@
 """All explanations, and how one is looked up by its exact key."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
@@ -50,17 +50,7 @@ class Explanation:
     see: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind.value,
-            "key": self.key,
-            "title": self.title,
-            "cause": self.cause,
-            "remedy": self.remedy,
-            "code": self.code,
-            "http_status": self.http_status,
-            "exit": int(self.exit),
-            "see": list(self.see),
-        }
+        return asdict(self) | {"kind": self.kind.value, "exit": int(self.exit), "see": list(self.see)}
 
 
 def plain(key: str) -> str:

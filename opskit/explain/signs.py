@@ -40,6 +40,12 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE | re.ASCII)
 
 
+def _broken_by(
+    cause: CallCause, phase: "Phase", *patterns: str
+) -> tuple[CallCause, "Phase", re.Pattern[str]]:
+    return cause, phase, _any(*patterns)
+
+
 _CODE = _any(rf"\b({'|'.join(CATALOGUE)})\b")
 
 #: A number is a status where one of these says so: protocol lines, access logs, client libraries, JSON.
@@ -57,75 +63,61 @@ _STATUS = tuple(
 )
 
 #: Kernel, Python, Go, Node and curl say the same thing in their own _
-_CONNECTION: tuple[tuple[CallCause, "Phase", re.Pattern[str]], ...] = (
-    (
+_CONNECTION = (
+    _broken_by(
         CallCause.REFUSED,
         "connect",
-        _any(
-            r"connection refused|connect call failed|actively refused|\bECONNREFUSED\b",
-            "ConnectionRefusedError",
-            "could(?: not|n't) connect to (?:server|(?:a running )?ollama)",
-        ),
+        r"connection refused|connect call failed|actively refused|\bECONNREFUSED\b",
+        "ConnectionRefusedError",
+        "could(?: not|n't) connect to (?:server|(?:a running )?ollama)",
     ),
-    (
+    _broken_by(
         CallCause.RESET,
         "request",
-        _any(r"connection reset|\bECONNRESET\b|ConnectionResetError|broken pipe|\bEPIPE\b|BrokenPipeError"),
+        r"connection reset|\bECONNRESET\b|ConnectionResetError|broken pipe|\bEPIPE\b|BrokenPipeError",
     ),
-    (
+    _broken_by(
         CallCause.NAME,
         "connect",
-        _any(
-            "name or service not known|nodename nor servname|name resolution|no such host|could not resolve",
-            r"failed to resolve|\bgetaddrinfo\b|\bENOTFOUND\b|\bEAI_AGAIN\b",
-        ),
+        "name or service not known|nodename nor servname|name resolution|no such host|could not resolve",
+        r"failed to resolve|\bgetaddrinfo\b|\bENOTFOUND\b|\bEAI_AGAIN\b",
     ),
-    (
+    _broken_by(
         CallCause.UNREACHABLE,
         "connect",
-        _any(r"no route to host|network is unreachable|\bEHOSTUNREACH\b|\bENETUNREACH\b"),
+        r"no route to host|network is unreachable|\bEHOSTUNREACH\b|\bENETUNREACH\b",
     ),
-    (
+    _broken_by(
         CallCause.TLS,
         "connect",
-        _any(
-            r"\bSSLError\b|\btls: |wrong.version.number",
-            "gave HTTP response to HTTPS client|sent an HTTP request to an HTTPS server",
-        ),
+        r"\bSSLError\b|\btls: |wrong.version.number",
+        "gave HTTP response to HTTPS client|sent an HTTP request to an HTTPS server",
     ),
-    (
+    _broken_by(
         CallCause.TIMEOUT,
         "connect",
-        _any(
-            r"connect(?:ion)? timed out|connection timeout|\bETIMEDOUT\b|Connect(?:ion)?Timeout",
-            r"dial tcp \S{1,80} i/o timeout|failed to connect to .{1,80}timed? ?out",
-        ),
+        r"connect(?:ion)? timed out|connection timeout|\bETIMEDOUT\b|Connect(?:ion)?Timeout",
+        r"dial tcp \S{1,80} i/o timeout|failed to connect to .{1,80}timed? ?out",
     ),
-    (
+    _broken_by(
         CallCause.TIMEOUT,
         "request",
-        _any(
-            "read timed out|ReadTimeout|request timed out|context deadline exceeded",
-            "timeout exceeded while awaiting headers|operation timed out after",
-        ),
+        "read timed out|ReadTimeout|request timed out|context deadline exceeded",
+        "timeout exceeded while awaiting headers|operation timed out after",
     ),
-    (
+    _broken_by(
         CallCause.CLOSED,
         "request",
-        _any(
-            "empty reply from server|server disconnected|ServerDisconnectedError|RemoteDisconnected",
-            "remote end closed connection without response|socket hang up",
-        ),
+        "empty reply from server|server disconnected|ServerDisconnectedError|RemoteDisconnected",
+        "remote end closed connection without response|socket hang up",
     ),
-    (
+    _broken_by(
         CallCause.CLOSED,
         "stream",
-        _any(
-            "peer closed connection without|incomplete chunked read|IncompleteRead|ClientPayloadError",
-            "transfer closed with|premature close|ended prematurely",
-        ),
+        "peer closed connection without|incomplete chunked read|IncompleteRead|ClientPayloadError",
+        "transfer closed with|premature close|ended prematurely",
     ),
-    (CallCause.PAYLOAD, "request", _any(r"JSONDecodeError|received HTTP/0\.9|BadStatusLine")),
+    _broken_by(CallCause.PAYLOAD, "request", r"JSONDecodeError|received HTTP/0\.9|BadStatusLine"),
 )
 
 #: Sentences with a meaning of their own that the classifier of calls does not need to know.

@@ -11,7 +11,7 @@ import json
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -67,14 +67,8 @@ class Issue:
     message: str
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "file": self.source,
-            "line": self.line,
-            "column": self.column,
-            "category": self.category.value,
-            "rule": self.rule,
-            "message": self.message,
-        }
+        content = asdict(self)
+        return {"file": content.pop("source"), **content, "category": self.category.value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ each repair, so that a pause holds even in the middle of a run.
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,7 @@ class Pause:
         return self.until is None or now < self.until
 
     def as_json(self, now: float) -> dict[str, Any]:
-        return {
-            "target": self.target,
-            "since": self.since,
-            "until": self.until,
-            "left_s": None if self.until is None else round(self.until - now),
-            "reason": self.reason,
-        }
+        return asdict(self) | {"left_s": None if self.until is None else round(self.until - now)}
 
 
 @dataclass(frozen=True, slots=True)
