@@ -8,6 +8,8 @@ import typer
 
 from opskit.cli import backup_view, confirm, context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.errors import OpskitError, UsageError
+from opskit.text import size_bytes
 
 if TYPE_CHECKING:
     from opskit.backup.catalog import BackupCatalog
@@ -43,8 +45,6 @@ def create(
 
     from opskit.backup.catalog import catalog_of
     from opskit.backup.selection import stack_files
-    from opskit.errors import UsageError
-    from opskit.text import size_bytes
 
     loaded = context.load_config(config)
     catalog = catalog_of(loaded)
@@ -81,7 +81,6 @@ def verify(
 ) -> None:
     """Read archives to the last byte: checksums, missing and extra members, what must not be restored."""
     from opskit.backup.catalog import verify as verify_archives
-    from opskit.errors import OpskitError
 
     catalog = _catalog(config)
     _recover_if_free(catalog)
@@ -126,7 +125,6 @@ def restore(
     The whole archive is judged before anything is touched. Nothing that the backup does not hold is removed.
     """
     from opskit.backup.undo import interrupted_targets, recover
-    from opskit.errors import UsageError
 
     if (date is not None) + resume + rollback != 1:
         raise UsageError(
@@ -208,7 +206,6 @@ def _recover(catalog: "BackupCatalog") -> None:
 def _recover_if_free(catalog: "BackupCatalog") -> None:
     """Undo restores that were killed, unless somebody is at work; looking at backups never fails for it."""
     from opskit.backup.undo import interrupted_targets
-    from opskit.errors import OpskitError
 
     if not interrupted_targets(catalog):
         return

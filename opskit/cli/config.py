@@ -8,10 +8,11 @@ import typer
 
 from opskit.cli import render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.errors import Exit, UsageError
+from opskit.result import Finding, Report, Status, plain_document
 
 if TYPE_CHECKING:
     from opskit.config.load import Problem
-    from opskit.result import Finding
 
 app = typer.Typer(no_args_is_help=True, help="Show, check and start a configuration.")
 
@@ -23,7 +24,6 @@ def show(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOpt
     """Show every effective value and where it comes from; secrets stay hidden."""
     from opskit.config.load import load
     from opskit.config.origins import shown
-    from opskit.result import plain_document
 
     loaded = load(config, environ=os.environ, cwd=Path.cwd())
     values = list(shown(loaded.config, loaded.origins))
@@ -46,7 +46,6 @@ def init(
 ) -> None:
     """Write a starter file in which every setting is a comment that shows its default."""
     from opskit.config import starter
-    from opskit.errors import UsageError
     from opskit.system.textfile import write_text
 
     if os.path.lexists(path) and not force:
@@ -57,8 +56,6 @@ def init(
         reason = getattr(exc, "strerror", None) or "not a usable path"
         raise UsageError(f"{path}: {reason}", remedy="give a path in a folder that can be written") from exc
     if json:
-        from opskit.result import Finding, Report, Status
-
         written = Finding("config", str(path), Status.PASS, state="written")
         render.document(Report("config init", [written]).as_json())
     else:
@@ -69,8 +66,6 @@ def init(
 def check(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOption = False) -> None:
     """Check the configuration and name every problem with its file and line."""
     from opskit.config.load import InvalidConfigError, load
-    from opskit.errors import Exit
-    from opskit.result import Finding, Report, Status
 
     findings: list[Finding] = []
     lines: list[str] = []
@@ -98,8 +93,6 @@ def check(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOp
 
 
 def _finding(problem: "Problem") -> "Finding":
-    from opskit.result import Finding, Status
-
     return Finding(
         "config",
         problem.key or problem.path,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from opskit.cli import render
+from opskit.errors import UsageError
 
 
 def confirm(what: Sequence[str], *, yes: bool, question: str = "Go on?") -> None:
@@ -17,8 +18,6 @@ def confirm(what: Sequence[str], *, yes: bool, question: str = "Go on?") -> None
     if yes:
         return
     if not sys.stdin.isatty():
-        from opskit.errors import UsageError
-
         raise UsageError(
             f"{'; '.join(what)}: there is nobody to ask", remedy="give --yes as well, or look with --dry-run"
         )
@@ -35,8 +34,6 @@ def type_word(what: str, word: str, *, leave_out: str) -> None:
     Raises UsageError where nobody can be asked, with the option to leave out; Abort for another word.
     """
     if not sys.stdin.isatty():
-        from opskit.errors import UsageError
-
         raise UsageError(
             f"{what}: the word {word!r} has to be typed on a terminal", remedy=f"leave out {leave_out}"
         )

@@ -8,6 +8,7 @@ import typer
 
 from opskit.cli import context, doctor_view, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
+from opskit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,8 +47,6 @@ def doctor(
         doctor_view.known(as_json=json)
         return
     if (yes or dry_run) and not fix:
-        from opskit.errors import UsageError
-
         raise UsageError("--yes and --dry-run belong to --fix", remedy="`opskit doctor --fix --dry-run`")
     asking = _Asking(yes=yes, dry_run=dry_run) if fix else None
     diagnosis, fixed = context.run(

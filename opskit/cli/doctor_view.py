@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from opskit.cli import render
-from opskit.result import Status
+from opskit.result import Finding, Status, plain_document
 from opskit.text import counted
 
 if TYPE_CHECKING:
     from opskit.doctor.diagnosis import Attributed, Diagnosis
     from opskit.doctor.fixing import Fixed
-    from opskit.result import Finding
 
 _MARKS = {
     Status.PASS: ("✓", "green"),
@@ -50,7 +49,6 @@ def document(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]") -> None:
 
 def known(*, as_json: bool) -> None:
     from opskit.doctor.catalogue import KNOWN
-    from opskit.result import plain_document
 
     if as_json:
         rows = [{"id": cause.id, "area": cause.area, "looks_at": cause.looks_at} for cause in KNOWN]

@@ -9,10 +9,7 @@ from opskit.cli.options import ConfigOption, DebugOption, JsonOption, VerboseOpt
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from opskit.result import Report
-    from opskit.sandbox.scenarios import Scenario
 
 
 def drill(
@@ -27,8 +24,11 @@ def drill(
 
     Uses the router and budgets of your configuration, on simulated servers; your own are left alone.
     """
+    from opskit.result import Report
     from opskit.sandbox.drill import chosen
+    from opskit.sandbox.drill import drill as play
     from opskit.sandbox.scenarios import SCENARIOS
+    from opskit.tags import TagLog
     from opskit.text import near_names
 
     if list_:
@@ -42,25 +42,19 @@ def drill(
         raise UsageError(
             f"there is no scenario {exc.args[0]!r}", remedy=f"{hint}`opskit drill --list` shows all"
         ) from exc
-    report = context.run(_drill(scenarios, config, quiet=json, verbose=verbose))
+
+    async def work() -> Report:
+        loaded = context.load_config(config)
+        with render.progress(len(scenarios), quiet=json) as bar:
+            log = TagLog(render.note) if verbose else None
+            return Report("drill", await play(scenarios, loaded, bar.step, log))
+
+    report = context.run(work())
     if json:
         render.document(report.as_json())
     else:
         _table(report)
     raise typer.Exit(int(report.exit))
-
-
-async def _drill(
-    scenarios: "Sequence[Scenario]", config: str | None, *, quiet: bool, verbose: bool
-) -> "Report":
-    from opskit.result import Report
-    from opskit.sandbox.drill import drill as play
-    from opskit.tags import TagLog
-
-    loaded = context.load_config(config)
-    with render.progress(len(scenarios), quiet=quiet) as bar:
-        log = TagLog(render.note) if verbose else None
-        return Report("drill", await play(scenarios, loaded, bar.step, log))
 
 
 def _table(report: "Report") -> None:

@@ -7,6 +7,7 @@ import typer
 
 from opskit.cli import render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.errors import UsageError
 
 if TYPE_CHECKING:
     from opskit.explain.search import Explained, ExplanationMatch
@@ -90,8 +91,6 @@ def _lines(match: "ExplanationMatch") -> tuple[str, ...]:
 
 def _text(given: list[str]) -> str:
     """Return the text of the arguments or of standard input. Raises UsageError where there is none."""
-    from opskit.errors import UsageError
-
     if given and given != ["-"]:
         raw = " ".join(given).encode("utf-8", "surrogateescape")
     elif not given and sys.stdin.isatty():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from opskit.errors import UsageError
+from opskit.text import duration_s
 
 #: How long a pipe may be silent before a person is notified.
 PATIENCE_S = 1.0
@@ -115,8 +116,6 @@ def name_of_category(given: str | None, known: Collection[str]) -> str | None:
 
 def duration(given: str, option: str, *, zero: bool = False) -> float:
     """Seconds of a text such as 90s or 5m. Raises UsageError, for nothing at all too unless `zero`."""
-    from opskit.text import duration_s
-
     seconds = duration_s(given)
     if seconds is None or (seconds == 0 and not zero):
         raise UsageError(f"{option} {given!r} is no duration", remedy="write 500ms, 90s, 5m or 1h")

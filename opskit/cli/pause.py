@@ -6,6 +6,8 @@ import typer
 
 from opskit.cli import context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.result import SCHEMA_VERSION
+from opskit.text import span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,8 +100,6 @@ def _show(
 ) -> None:
     """Print what was done and what holds now, one line each; `closed` are circuits, None when not asked."""
     if as_json:
-        from opskit.result import SCHEMA_VERSION
-
         pauses = [pause.as_json(change.now) for pause in change.after.values()]
         content = {"schema_version": SCHEMA_VERSION, "command": command, "ok": True}
         content |= {"target": change.target, "changed": change.changed, "pauses": pauses}
@@ -117,7 +117,6 @@ def _show(
 
 def _line(pause: "Pause", change: "PauseChange") -> str:
     from opskit.recovery.status import moment
-    from opskit.text import span
 
     until = "until it is resumed"
     if pause.until is not None:

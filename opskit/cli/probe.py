@@ -34,38 +34,26 @@ def probe(
 
     Loads, pins and swaps nothing unless --load or --model is given.
     """
-    report = context.run(
-        _probe(use_mlx, model, goal, load=load, sandbox=sandbox, config=config, verbose=verbose)
-    )
-    if verbose and not json:
-        _stages(report)
-    render.report(report, as_json=json)
-    raise typer.Exit(int(report.exit))
-
-
-async def _probe(
-    use_mlx: bool,
-    model: str | None,
-    goal: str | None,
-    *,
-    load: bool,
-    sandbox: bool,
-    config: str | None,
-    verbose: bool,
-) -> "Report":
     from opskit.checks.probe import ProbeRequest
     from opskit.checks.probe import probe as run_probe
     from opskit.cli.inputs import checked_goal, name_of_model
 
-    model = name_of_model(model)
-    async with context.opened(config, sandbox=sandbox) as root:
-        loaded = root.config
-        if goal is not None:
-            goal = checked_goal(goal, loaded.limits.goal_bytes)
-        if verbose:
-            render.note(f"probing {len(loaded.nodes)} nodes and {len(loaded.agents)} agents")
-        request = ProbeRequest(use_mlx=use_mlx, model=model, goal=goal, load=load)
-        return await run_probe(root.survey, request)
+    asked = name_of_model(model)
+
+    async def work() -> "Report":
+        async with context.opened(config, sandbox=sandbox) as root:
+            loaded = root.config
+            text = None if goal is None else checked_goal(goal, loaded.limits.goal_bytes)
+            if verbose:
+                render.note(f"probing {len(loaded.nodes)} nodes and {len(loaded.agents)} agents")
+            request = ProbeRequest(use_mlx=use_mlx, model=asked, goal=text, load=load)
+            return await run_probe(root.survey, request)
+
+    report = context.run(work())
+    if verbose and not json:
+        _stages(report)
+    render.report(report, as_json=json)
+    raise typer.Exit(int(report.exit))
 
 
 def _stages(report: "Report") -> None:

@@ -7,6 +7,7 @@ import typer
 
 from opskit.cli import context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.errors import UsageError
 
 if TYPE_CHECKING:
     from opskit.quality.report import Quality
@@ -45,8 +46,6 @@ def quality(
 
 
 def _given(paths: list[str]) -> list[str]:
-    from opskit.errors import UsageError
-
     if not paths and not sys.stdin.isatty():
         return ["-"]
     if not paths or ("-" in paths and sys.stdin.isatty()):

@@ -15,7 +15,6 @@ from opskit.errors import Exit, OpskitError
 
 if TYPE_CHECKING:
     from opskit.recovery.outcome import RecoveryRun
-    from opskit.recovery.run import RecoverOptions
 
 app = typer.Typer(no_args_is_help=False, invoke_without_command=True)
 
@@ -50,8 +49,10 @@ def recover(
     """
     if ctx.invoked_subcommand is not None:
         return
-    from opskit.cli import recover_view
+    from opskit.app import App
+    from opskit.cli import recover_view, render
     from opskit.recovery.run import RecoverOptions
+    from opskit.recovery.run import recover as reconcile
 
     options = RecoverOptions(
         dry=dry_run,
@@ -59,8 +60,16 @@ def recover(
         budget_s=None if budget is None else duration(budget, "--budget"),
         now=now,
     )
+
+    async def work() -> "RecoveryRun":
+        loaded = context.load_config(config)
+        # A run goes on without a state folder, and says so.
+        folder = Path(loaded.state_dir)
+        async with App(loaded, environ=os.environ, cwd=Path.cwd(), config_path=config, folder=folder) as root:
+            return await reconcile(root.survey, options, platform=sys.platform, note=render.note)
+
     try:
-        run = context.run(_recover(options, config))
+        run = context.run(work())
     except OpskitError as error:
         if error.code == "RECOVER_001" and quiet_lock:
             recover_view.another(error, as_json=json)
@@ -68,18 +77,6 @@ def recover(
         raise
     recover_view.run(run, as_json=json, detailed=detailed_exitcode)
     raise typer.Exit(int(run.exit(detailed=detailed_exitcode)))
-
-
-async def _recover(options: "RecoverOptions", path: str | None) -> "RecoveryRun":
-    from opskit.app import App
-    from opskit.cli import render
-    from opskit.recovery.run import recover as reconcile
-
-    config = context.load_config(path)
-    # A run goes on without a state folder, and says so.
-    folder = Path(config.state_dir)
-    async with App(config, environ=os.environ, cwd=Path.cwd(), config_path=path, folder=folder) as app:
-        return await reconcile(app.survey, options, platform=sys.platform, note=render.note)
 
 
 app.command("levels", short_help="Bring Victoria's levels back.")(levels)

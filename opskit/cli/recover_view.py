@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from opskit.cli import render
 from opskit.recovery.outcome import RepairResult
+from opskit.result import plain_document
 
 if TYPE_CHECKING:
     from opskit.errors import OpskitError
@@ -54,8 +55,6 @@ def run(content: "RecoveryRun", *, as_json: bool, detailed: bool, absent: bool =
 def another(problem: "OpskitError", *, as_json: bool) -> None:
     """Another run holds the lock, and that is no news for a timer."""
     if as_json:
-        from opskit.result import plain_document
-
         render.document(plain_document("recover", status="skip", detail=problem.message))
     else:
         render.note(f"{problem.message}: nothing to do")

@@ -10,6 +10,7 @@ import typer
 from opskit.cli import context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption, VerboseOption
 from opskit.errors import OpskitError, UsageError
+from opskit.result import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from opskit.trace.store import Trace
@@ -158,7 +159,6 @@ async def _completed(kept: "Trace", sources: Sequence[str], config: str | None) 
 def _list(config: str | None, count: int, *, json: bool) -> None:
     from datetime import UTC, datetime
 
-    from opskit.result import SCHEMA_VERSION
     from opskit.trace.store import TraceStore
 
     loaded = context.load_config(config)
@@ -192,7 +192,6 @@ def _list(config: str | None, count: int, *, json: bool) -> None:
 def _show_trajectory(identifier: str, config: str | None, *, json: bool) -> None:
     """Show what the agent of this machine did, line by line."""
     from opskit.agent.trajectory import read_trajectory
-    from opskit.result import SCHEMA_VERSION
     from opskit.trace.store import TraceStore
 
     folder = Path(context.load_config(config).state_dir)
@@ -211,8 +210,6 @@ def _show_trajectory(identifier: str, config: str | None, *, json: bool) -> None
 
 
 def _show(trace_found: "Trace", html: Path | None, *, json: bool, drawn: bool = True) -> None:
-    from opskit.result import SCHEMA_VERSION
-
     if html is not None:
         from opskit.system.textfile import write_text
         from opskit.trace.page import page

@@ -10,6 +10,7 @@ import typer
 from opskit.cli import context, render
 from opskit.cli.inputs import duration
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
+from opskit.errors import UsageError
 from opskit.result import plain_document
 
 if TYPE_CHECKING:
@@ -166,7 +167,6 @@ async def _add(
 def _format(form: str, *, json: bool) -> str:
     if form not in _FORMATS:
         from opskit.config.document import unknown
-        from opskit.errors import UsageError
 
         raise UsageError(unknown(form, _FORMATS, "format"), remedy=f"use one of: {', '.join(_FORMATS)}")
     return "json" if json and form == "text" else form
@@ -174,8 +174,6 @@ def _format(form: str, *, json: bool) -> str:
 
 def _assignments(given: "Sequence[str]", what: str, remedy: str) -> dict[str, str]:
     """The values of `name=value`, by name."""
-    from opskit.errors import UsageError
-
     values = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -200,7 +198,6 @@ def _print_report(report: "Report", form: str, output: Path | None) -> int:
 
 
 def _written(output: Path, text: str) -> None:
-    from opskit.errors import UsageError
     from opskit.system.textfile import write_text
 
     try:
