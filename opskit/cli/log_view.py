@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from opskit.text import counted
 
 #: How often a follower asks whether anybody still reads.
 _READER_S = 0.2
+_SILENT = "note: standard input is open and silent; reading the default sources (`opskit logs -` waits)"
 
 
 async def show(options: LogOptions, config: str | None) -> bool:
@@ -102,18 +104,12 @@ class Unread:
         render.note(f"-- {item.source}: {code}: {text}. Next: {item.error.remedy}")
 
 
-def _silence() -> None:
-    render.note(
-        "note: standard input is open and silent; reading the default sources (`opskit logs -` waits)"
-    )
-
-
 async def open_sources(specs: Sequence[str], config: str | None, *, follow: bool) -> list[LogSource]:
     """The sources that were named, else what is piped in, else the default ones.
 
     What was left out goes to stderr.
     """
-    if not specs and has_input(sys.stdin, on_silence=_silence):
+    if not specs and has_input(sys.stdin, on_silence=partial(render.note, _SILENT)):
         specs = ("-",)
     # A configuration is needed only to find our own log.
     own = Path("/nonexistent")

@@ -8,7 +8,7 @@ from opskit.result import plain_document
 
 if TYPE_CHECKING:
     from opskit.errors import OpskitError
-    from opskit.recovery.outcome import Outcome, RecoveryRun
+    from opskit.recovery.outcome import RecoveryRun
 
 _ABOUT = {
     RepairResult.OK: "well",
@@ -31,10 +31,11 @@ def run(content: "RecoveryRun", *, as_json: bool, detailed: bool, absent: bool =
         render.document(content.as_json(detailed=detailed))
         return
     shown = [outcome for outcome in content.outcomes if absent or outcome.result is not RepairResult.ABSENT]
-    rows = [
-        (outcome.target, outcome.result.value.replace("_", " "), f"{outcome.seconds:.1f}", _told(outcome))
-        for outcome in shown
-    ]
+    rows = []
+    for outcome in shown:
+        what = outcome.cause or ("well" if outcome.result is RepairResult.OK else outcome.state)
+        result = outcome.result.value.replace("_", " ")
+        rows.append((outcome.target, result, f"{outcome.seconds:.1f}", what))
     render.table(("target", "result", "seconds", "what"), rows)
     for outcome in shown:
         for command in outcome.planned:
@@ -58,10 +59,6 @@ def another(problem: "OpskitError", *, as_json: bool) -> None:
         render.document(plain_document("recover", status="skip", detail=problem.message))
     else:
         render.note(f"{problem.message}: nothing to do")
-
-
-def _told(outcome: "Outcome") -> str:
-    return outcome.cause or ("well" if outcome.result is RepairResult.OK else outcome.state)
 
 
 def _verdict(content: "RecoveryRun") -> str:

@@ -60,17 +60,7 @@ def plain(key: str) -> str:
 
 def _of_codes() -> list[Explanation]:
     return [
-        Explanation(
-            kind=ExplanationKind.CODE,
-            key=spec.code,
-            title=spec.title,
-            cause=spec.cause,
-            remedy=spec.remedy,
-            code=spec.code,
-            http_status=spec.http_status,
-            exit=spec.exit,
-        )
-        for spec in CATALOGUE.values()
+        Explanation(kind=ExplanationKind.CODE, key=code, **asdict(spec)) for code, spec in CATALOGUE.items()
     ]
 
 

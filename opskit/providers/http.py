@@ -134,7 +134,9 @@ class HttpClient:
 
         then the request is sent once more, on a new one.
         """
-        content, headers = _encoded(body), {**_headers(body), **extra}
+        content, headers = _encoded(body), dict(extra)
+        if body is not None:
+            headers = {"Content-Type": "application/json", **headers}
         if not self.keep_alive:
             headers["Connection"] = "close"
         again = False
@@ -205,10 +207,6 @@ def parsed_object(raw: bytes | str) -> Mapping[str, Any]:
 def _encoded(body: Mapping[str, Any] | None) -> bytes | None:
     """JSON in UTF-8; half a surrogate pair, as broken bytes on a command line become, is replaced."""
     return None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-
-
-def _headers(body: Mapping[str, Any] | None) -> dict[str, str]:
-    return {} if body is None else {"Content-Type": "application/json"}
 
 
 @contextlib.asynccontextmanager
