@@ -31,7 +31,7 @@ from opskit.result import Finding, Report, Status
 from opskit.system.lock import wait_lock
 from opskit.text import counted, listing
 
-#: Whoever asks `running` holds the lock for an instant.
+#: A process that asks `running` holds the lock for an instant.
 _PATIENCE_S = 0.4
 #: Older scripts named theirs `backup_<date>` in any form of date.
 _NAME = re.compile(r"(backup|replaced)_([^/\s]+)\.tar\.gz")

@@ -1,7 +1,7 @@
 """The one form of an address: scheme, host, port and path; no trailing slash and no trailing `/v1`.
 
 People write `http://host:11434`, `http://host:11434/` and `http://host:11434/v1` and mean the same server.
-Whoever speaks to it appends the whole path, `/v1/...` included.
+A client appends the whole path, `/v1/...` included.
 """
 
 import ipaddress

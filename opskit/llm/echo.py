@@ -62,7 +62,7 @@ class _Account:
     """How the words of an answer were accounted for.
 
     Words before, between and after whole copies of the prompt, and how many begin a copy that breaks off at
-    the end; `broken` when the last of those is itself a part of a word.
+    the end; `broken` when the last of them is itself a part of a word.
     """
 
     copies: int
@@ -117,7 +117,7 @@ def may_become_echo(text: str, prompts: Sequence[str]) -> bool:
 
 
 def payloads_left_out(prompts: Sequence[str]) -> list[str]:
-    """Return the prompts without those that are only the material of a longer one.
+    """Return the prompts that are not only the material of a longer one.
 
     A system message that wants a text corrected or translated makes the user's text come back as it was.
     """
@@ -316,7 +316,7 @@ def _is_report(said: Sequence[str], asked: Prompt) -> bool:
 
 
 class _Known:
-    """The words that add nothing in a report of a prompt: its own, in any ending, and those between."""
+    """The words that add nothing in a report of a prompt: its own, in any ending, and the words between."""
 
     def __init__(self, asked: Prompt) -> None:
         self._words = (_CORE | _BINDING | _LINKS | _LETTERS) - _CONSENT

@@ -1,7 +1,7 @@
 """A prompt that a server cut and answered as if nothing had happened: how it is recognised. Pure.
 
 Servers that cut answer 200; what betrays them is how many tokens they read (wire facts A8). A small count may
-also be that of a prompt which came out of a cache: older servers leave those tokens out. So a count accuses
+also be that of a prompt which came out of a cache: older servers leave cached tokens out. So a count accuses
 only where the prompt cannot fit into the context, or the count is the one that a cut leaves behind.
 """
 

@@ -53,7 +53,7 @@ class ModelSelection:
     """Which models are tested, and which are not.
 
     `absent` was asked for by name and cannot be tested. `unloaded` and `untold` count models that would have
-    to be loaded, or of which that cannot be told.
+    to be loaded, or of which that is unknown.
     """
 
     examinees: tuple[ExaminedModel, ...]

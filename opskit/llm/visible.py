@@ -44,7 +44,7 @@ _UNFINISHED = lazy_pattern(
     r"|&[\w#]{0,8}|^[ \t]{0,9}(?:`{1,9}|~{1,9})[ \t]{0,9}[\w+#.-]{0,38}[ \t]{0,9})\Z",
     re.IGNORECASE | re.MULTILINE,
 )
-#: None of those is longer.
+#: None of them is longer.
 _LONGEST = 160
 _SMILEY = lazy_pattern(r"[:;=8][-']?[)(\]\[DPpOo3*|/\\]|\^_?\^|<3|¯\\_")
 #: Letters by category that show nothing.

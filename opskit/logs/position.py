@@ -128,7 +128,7 @@ class Position:
             place.reopened()
 
     def news(self, messages: Iterable[StreamMessage]) -> list[StreamMessage]:
-        """Those that have not been here before, in their order."""
+        """The messages that have not been here before, in their order."""
         return [message for message in messages if self._is_new(message)]
 
     def _is_new(self, message: StreamMessage) -> bool:

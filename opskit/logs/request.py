@@ -68,7 +68,7 @@ class Story:
 def story(entries: Iterable[LogEntry], identifier: str, *, gap_s: float = GAP_S) -> Story:
     """The story of the request whose id is, or begins with, `identifier`; case does not matter.
 
-    `entries` are lines or whole events, those of one source in their order, sources in any. Lines that
+    `entries` are lines or whole events: of one source in their order, sources in any. Lines that
     continue a line of the request (a traceback) belong to it though they name no id. Raises UsageError when
     no line names such an id, and when several ids begin so.
     """

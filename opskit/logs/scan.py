@@ -106,7 +106,7 @@ def write_plain(
 ) -> int:
     """Write what `find` finds in a file to descriptor `out`, in order; gives its number of bytes.
 
-    The file is cut at events; of several processes each takes every n-th piece, and writes when it is told
+    The file is cut at events; of several processes each takes every n-th piece, and writes when it is asked
     to, so that nothing is copied between processes and memory stays at a piece for each. Raises
     BrokenPipeError and OutputError whichever process met them, LOG_001 when one was killed.
     """
@@ -167,7 +167,7 @@ def _pieces(
 
 
 class _SearchProcess:
-    """A process that takes texts of its own and writes each of them to `out` when it is told to.
+    """A process that takes texts of its own and writes each of them to `out` when it is asked to.
 
     Its answer is the number of bytes written, or below zero the errno of a failure.
     """

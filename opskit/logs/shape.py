@@ -42,7 +42,7 @@ _BLANKS = re.compile(r"\s+")
 
 
 def shape(message: bytes) -> str:
-    """Equal for messages that differ only in digits, and for those that differ only in what is folded."""
+    """Equal for messages that differ only in digits or in what is folded."""
     return _folded(message[:MAX_MESSAGE].translate(_DIGITS))
 
 

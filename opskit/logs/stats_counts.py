@@ -218,8 +218,8 @@ class RequestStats:
 
     `calls.RequestCalls` cannot stand here: it reads the lines of a request in their order, and these counts
     come from parts of a log, in any order. Order and place of a cut make no difference while at most MAX_OPEN
-    requests are kept open; beyond it those answered longest ago are closed, and what might still come of them
-    is not theirs any more. `announced` counts beginnings that name no id, as other writers of the tags
+    requests are kept open; beyond it requests answered longest ago are closed, and what might still come of
+    them is not theirs any more. `announced` counts beginnings that name no id, as other writers of the tags
     produce them; `named` counts the lines by which such a writer tells the id of a request that it has just
     announced.
     """

@@ -86,6 +86,6 @@ def _spawned(command: Command, environ: Mapping[str, str], log: Path) -> int:
         raise NotStarted(f"{getattr(exc, 'filename', None) or command.argv[0]}: {why}") from exc
     finally:
         os.close(handle)
-    # Whoever reaps it later, it is not our child that ended badly.
+    # No matter which process reaps it later, it is not our child that ended badly.
     process.returncode = 0
     return process.pid

@@ -1,4 +1,4 @@
-"""Pauses: what a person told recovery to leave alone, and until when.
+"""Pauses: what recovery leaves alone at a person's word, and until when.
 
 They lie in a file of their own, which only `opskit pause` and `opskit resume` write: recovery reads it before
 each repair, so that a pause holds even in the middle of a run.

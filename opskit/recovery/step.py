@@ -89,7 +89,7 @@ class TargetFinding:
     nothing of the stack depends on: a warning. `is_down` tells of what is left alone that nothing of it runs.
 
     `parts` are what has a budget of its own within it: the services of a Compose project. `relapsed` are
-    those targets that ended by themselves within moments of their last start. `started_s` is when it was last
+    the targets that ended by themselves within moments of their last start. `started_s` is when it was last
     started, in seconds since the epoch, where the machine itself remembers that.
 
     `repair` is what this reading allows, None when it is a person's to make. Where `read_again` is given, the

@@ -375,7 +375,7 @@ class MlxExchange(BaseHTTPRequestHandler):
         before: dict[str, str] | None = None,
         after: dict[str, str] | None = None,
     ) -> None:
-        """Send the headers, with further ones before or after those for browsers."""
+        """Send the headers, with further ones before or after the headers for browsers."""
         browsers = {f"Access-Control-Allow-{name}": "*" for name in ("Origin", "Methods", "Headers")}
         self.send_response(status)
         for name, value in ({"Content-type": kind} | (before or {}) | browsers | (after or {})).items():

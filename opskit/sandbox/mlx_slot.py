@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 class ModelSlot:
     """What the single worker thread of an MLX server has loaded.
 
-    Requests are admitted strictly in order. Those for the resident model then run together; one for
+    Requests are admitted strictly in order. Requests for the resident model then run together; one for
     another model waits until they are done, and everything behind it waits too. A load is never aborted.
     """
 

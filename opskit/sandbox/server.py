@@ -173,7 +173,7 @@ class SimulatedServer(ABC):
             self._begin()
             self._socket = _bound_socket(self.host, self.port)
         elif not self._refused and not self._listening and self._socket is not None:
-            # Whoever connects before the task runs waits in the backlog.
+            # A client that connects before the task runs waits in the backlog.
             self._socket.listen(BACKLOG)
             self._listening = True
             self._spawn(self._loop.create_task(self._accept(self._socket)))
