@@ -260,7 +260,7 @@ class RequestStats:
         return whole
 
     def _close_some(self) -> None:
-        """Complete requests go first, then others; each by their last line."""
+        """Complete requests before open ones (no beginning or no answer yet), then by their last line."""
 
         def order(item: tuple[str, Course]) -> tuple[bool, float, str]:
             identifier, (_, last, bits) = item
