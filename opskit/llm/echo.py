@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import dropwhile
 
 from opskit.llm.prompt import Prompt, fold, is_request, transforms, without_courtesy, words_of
-from opskit.llm.visible import SHORT
+from opskit.llm.visible import SHORT, TAG
 from opskit.llm.wording import CHOICE, FIRST_PERSON, QUESTION_WORDS, vocabulary
 
 #: A part of a word up to this length may be a word of its own.
@@ -75,7 +75,9 @@ class _Account:
 
 def is_echo(answer: str, prompt: str) -> bool:
     """Tell whether a visible answer adds nothing to the prompt."""
-    said, asked = words_of(answer), parsed(prompt)
+    asked = parsed(prompt)
+    # The words of a prompt are those outside its markup: what is copied with it is compared without it.
+    said = words_of(_without_tags_of(prompt, answer) if asked.has_tags else answer)
     if not said or not asked.words:
         return bool(answer.strip()) and not said and not asked.words and answer.strip() == prompt.strip()
     if asked.wants_symbol and _symbols(answer) != _symbols(prompt):
@@ -96,6 +98,11 @@ def is_echo(answer: str, prompt: str) -> bool:
         ):
             return True
     return False
+
+
+def _without_tags_of(prompt: str, answer: str) -> str:
+    copied = set(TAG.findall(prompt))
+    return TAG.sub(lambda tag: " " if tag[0] in copied else tag[0], answer)
 
 
 def may_become_echo(text: str, prompts: Sequence[str]) -> bool:

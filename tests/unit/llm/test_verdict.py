@@ -114,6 +114,8 @@ class TestEcho:
         assert judge(before + goal + after, [goal]) is Verdict.ECHO
 
     @given(st.text())
+    @example("<A>")
+    @example("<b> against &nbsp;")
     def test_a_text_that_asks_is_an_echo_of_itself(self, text):
         """SPEC B11 (1): whatever surrounds it, a question given back is no answer."""
         question = f"What is {text}?"
