@@ -17,7 +17,7 @@ from opskit.checks.runner_assessment import (
     is_idle,
     slots_status,
 )
-from opskit.checks.state import STANDSTILL_S, WORKING_CORES, NodeState
+from opskit.checks.state import STANDSTILL_S, NodeState, is_working
 from opskit.facts.runner import NodeRunners, RunnerHealth, known_weights, read_runners
 from opskit.facts.survey import Survey
 from opskit.llm.one_token import loading_evidence
@@ -113,7 +113,7 @@ class RequestWatch:
             return None
         if process.stopped:
             return _stopped(process.pid, process.name)
-        if process.cpu < WORKING_CORES:
+        if not is_working(process.cpu):
             return None
         return WaitEvidence("busy", f"{process.words} works", rate=f"it uses {process.cpu:.1f} cores")
 
@@ -176,7 +176,7 @@ def assess_slots_wait(
         return WaitEvidence("wedged", why, patience_s=_UNSERVED_S)
     if tuple(before) != tuple(after) or seconds == 0.0:
         return WaitEvidence("busy", words, rate=_rate(before, after, seconds))
-    if process is not None and process.cpu >= WORKING_CORES:
+    if process is not None and is_working(process.cpu):
         return WaitEvidence("busy", words, rate=f"process {process.pid} uses {process.cpu:.1f} cores")
     why = f"{words}, and nothing has moved for {seconds:.0f} s"
     return WaitEvidence("wedged", why, patience_s=STANDSTILL_S, whole_node=True)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from opskit.checks.state import WORKING_CORES, NodeState
+from opskit.checks.state import NodeState, is_working
 from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth
 from opskit.facts.runner_process import RunnerProcess
 from opskit.providers.base import Slot
@@ -147,7 +147,7 @@ def assess_runner(
         return RunnerAssessment(NodeState.LOADING, f"{process.words} is loading {model}{done}")
     cores = (process.process.cpu_s - first.process.process.cpu_s) / seconds if seconds > 0 else 0.0
     if last.health is RunnerHealth.SILENT:
-        if cores >= WORKING_CORES:
+        if is_working(cores):
             why = f"{process.words}, which serves {model}, does not answer and uses {cores:.1f} cores"
             return RunnerAssessment(NodeState.BUSY, why)
         return RunnerAssessment(NodeState.WEDGED, f"{process.words}, which serves {model}, does not answer")
@@ -231,7 +231,7 @@ def _slots_busy(model: str, first: ModelRunner, last: ModelRunner, cores: float)
     words = last.process.words
     if before != after:
         return RunnerAssessment(NodeState.BUSY, f"{count}: {_work(after)}")
-    if cores >= WORKING_CORES:
+    if is_working(cores):
         return RunnerAssessment(NodeState.BUSY, f"{count}: {words} uses {cores:.1f} cores")
     return RunnerAssessment(
         NodeState.WEDGED, f"{count}, nothing moved between two readings, and {words} is idle"

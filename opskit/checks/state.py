@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from opskit.llm.faults import Fault, FaultKind
 from opskit.providers.base import Slot
+from opskit.system.host import processor_share
 from opskit.system.sockets import Listener
 
 
@@ -32,8 +33,9 @@ class NodeState(StrEnum):
         return NodeState.OK.value if self is NodeState.IDLE else self.value
 
 
-#: A server that uses more than this many cores while a request waits is working, not wedged.
-WORKING_CORES = 0.2
+#: A server that uses this many cores while a request waits is working, not wedged; on a loaded machine a
+#: part of it is enough, down to the second.
+_WORKING_CORES, _LEAST_CORES = 0.2, 0.02
 #: So long past its expiry a model whose server does nothing is no longer called busy, in seconds.
 OVERDUE_S = 30.0
 #: Why Ollama's /api/ps can be silent: where no process shows which it is, neither is claimed (wire A2, A8).
@@ -68,6 +70,16 @@ def state_of(fault: Fault) -> NodeState:
     return _STATES.get(fault.kind, NodeState.FAILING)
 
 
+def is_working(cores: float, share: float | None = None) -> bool:
+    """Tell whether a process that uses so many cores works, and does not only wake now and then.
+
+    `share` is the part of a core that a busy thread gets on this machine now, which is read where it is None:
+    under load a process at work uses little.
+    """
+    limit = _WORKING_CORES * (processor_share() if share is None else share)
+    return cores >= max(limit, _LEAST_CORES)
+
+
 def judge_silence(
     *, progress_seen: bool, others_served: bool, process: Listener | None, seconds: float
 ) -> tuple[NodeState, str]:
@@ -83,7 +95,7 @@ def judge_silence(
         return NodeState.BUSY, f"{silence}, but it reports progress on the prompt"
     if others_served:
         return NodeState.BUSY, f"{silence}, but other requests ended meanwhile"
-    if process is not None and process.cpu >= WORKING_CORES:
+    if process is not None and is_working(process.cpu):
         return NodeState.BUSY, f"{silence}, but {process.words} is using {process.cpu:.1f} cores"
     return NodeState.WEDGED, silence if process is None else f"{silence}; {process.words} is idle"
 
@@ -99,7 +111,7 @@ def judge_overdue(process: Listener | None, overdue_s: float) -> tuple[NodeState
         return NodeState.BUSY, f"{since}: busy or wedged, which cannot be told from here"
     if process.stopped:
         return NodeState.WEDGED, f"{since}, and {process.words} is stopped"
-    if process.cpu >= WORKING_CORES:
+    if is_working(process.cpu):
         return NodeState.BUSY, f"{since}, and {process.words} is using {process.cpu:.1f} cores"
     if overdue_s < OVERDUE_S:
         return NodeState.BUSY, f"{since}; {process.words} does not use the processor just now"
@@ -125,7 +137,7 @@ def judge_slots(
     if process is None:
         why = "none moved between two looks: it cannot be told from here why"
         return NodeState.BUSY, f"{all_busy}, and {why}"
-    if not process.stopped and process.cpu >= WORKING_CORES:
+    if not process.stopped and is_working(process.cpu):
         return NodeState.BUSY, f"{all_busy}, and {process.words} is using {process.cpu:.1f} cores"
     condition = f"{process.words} is {'stopped' if process.stopped else 'idle'}"
     return NodeState.WEDGED, f"{all_busy}, none moved between two looks, and {condition}"

@@ -174,6 +174,11 @@ def up_s() -> float | None:
         return None
 
 
+def processor_share() -> float:
+    """Return the part of a core, up to 1, that a busy thread gets by the load of the last minute."""
+    return min(1.0, (os.cpu_count() or 1) / max(os.getloadavg()[0], 0.1))
+
+
 def is_loopback(url: str) -> bool:
     """Tell whether a URL points at this machine by a loopback name or address. No name is looked up."""
     host = urlsplit(url).hostname or ""

@@ -6,7 +6,7 @@ from typing import Any
 
 from opskit.checks.agent_probe import probe_agent
 from opskit.checks.probe_record import AgentProbe
-from opskit.checks.state import CODES, WORKING_CORES, NodeState
+from opskit.checks.state import CODES, NodeState, is_working
 from opskit.config.schema import AgentConfig
 from opskit.errors import OpskitError
 from opskit.facts.container import Container, docker_time
@@ -89,7 +89,7 @@ class _AgentStep:
                 cores = cores_of(await self._context.docker.stats(assessed.container.name))
             except OpskitError:
                 continue
-            if cores >= WORKING_CORES:
+            if is_working(cores):
                 return f"container {assessed.container.name} is using {cores:.1f} cores"
         return ""
 

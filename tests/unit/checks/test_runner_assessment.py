@@ -49,7 +49,7 @@ def node(*runners: ModelRunner, server: int | None = 1) -> NodeRunners:
         ),
         (
             node(runner(health=RunnerHealth.SILENT)),
-            node(runner(health=RunnerHealth.SILENT, cpu_s=1.1)),
+            node(runner(health=RunnerHealth.SILENT, cpu_s=1.01)),
             NodeState.WEDGED,
             "does not answer",
         ),

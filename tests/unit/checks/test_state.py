@@ -2,7 +2,7 @@
 
 import pytest
 
-from opskit.checks.state import STANDSTILL_S, NodeState, judge_slots
+from opskit.checks.state import STANDSTILL_S, NodeState, is_working, judge_slots
 from opskit.providers.base import Slot
 from opskit.system.sockets import Listener
 
@@ -38,3 +38,12 @@ def test_busy_has_a_clock():
     judged, detail = judge_slots([READING], [READING], None, STANDSTILL_S)
     assert (judged, "none has moved for 10 s" in detail) == (NodeState.WEDGED, True)
     assert judge_slots([READING], [FURTHER], None, STANDSTILL_S)[0] is NodeState.BUSY
+
+
+@pytest.mark.parametrize(
+    ("cores", "share", "works"),
+    [(0.2, 1.0, True), (0.19, 1.0, False), (0.05, 0.17, True), (0.03, 0.17, False), (0.0, 0.01, False)],
+)
+def test_a_process_at_work_uses_little_on_a_loaded_machine(cores: float, share: float, works: bool):
+    """Twelve busy threads share two cores: who gets a sixth of one has not stopped working."""
+    assert is_working(cores, share) is works
