@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import PurePath
 
 from opskit.checks.model_rows import BehindNode, LoadedModel, loaded
-from opskit.checks.runner_assessment import RunnerStatus, assess_silent_list, runner_status, slots_status
+from opskit.checks.runner_assessment import RunnerStatus, assess_unlisted, runner_status, slots_status
 from opskit.facts.node import NodeFacts
 from opskit.facts.runner import NodeRunners, RunnerHealth, known_weights, read_orphaned_runners, read_runners
 from opskit.facts.runner_process import RunnerProcess
@@ -76,8 +76,8 @@ async def _behind(survey: Survey, facts: NodeFacts) -> BehindNode | None:
         for name, weights in zip(names, files, strict=True)
         if (status := runner_status(runners, weights)) is not None
     }
-    silence = assess_silent_list(runners) if facts.silence is not None else None
-    loading = await _loading(survey, facts, runners, {file for file in files if file})
+    silence = assess_unlisted(runners) if facts.silence is not None else None
+    loading = await _loading(survey, facts, runners, set(files))
     return BehindNode(statuses=statuses, loading=loading, silence=silence)
 
 
@@ -95,13 +95,17 @@ async def _by_slots(survey: Survey, facts: NodeFacts) -> BehindNode | None:
 
 
 async def _loading(
-    survey: Survey, facts: NodeFacts, runners: NodeRunners, loaded_files: set[str]
+    survey: Survey, facts: NodeFacts, runners: NodeRunners, loaded_files: set[str | None]
 ) -> dict[str, RunnerStatus]:
-    """Read which models are being loaded: the server lists them only when they are."""
+    """Read which models are being loaded: the server lists them only when they are.
+
+    A stopped process may also be that of a listed model, unless the files of all of these are known.
+    """
     files = {
         runner.process.weights: runner
         for runner in runners.runners
-        if runner.health is RunnerHealth.LOADING and runner.process.weights not in loaded_files
+        if (runner.health is RunnerHealth.LOADING or (runner.process.is_stopped and None not in loaded_files))
+        and runner.process.weights not in loaded_files
     }
     names: dict[str, str] = {}
     for model in facts.models or () if files else ():

@@ -19,7 +19,7 @@ from opskit.checks.runner_assessment import (
     RunnerAssessment,
     assess_long_silence,
     assess_runner,
-    assess_silent_list,
+    assess_unlisted,
     assess_unserved,
 )
 from opskit.checks.state import SILENT_LIST, NodeState, state_of
@@ -246,7 +246,7 @@ class _Probing:
         if silence is not None and silence.cause is CallCause.TIMEOUT and facts.likely_kind.loads_on_demand:
             if self._has_runners:
                 runners, began = await read_runners(self.survey, self.config), time.monotonic()
-                assessment = assess_silent_list(runners)
+                assessment = assess_unlisted(runners)
                 if assessment is None and await self._listed_late():
                     await self._judge_residency()
                     return
@@ -269,6 +269,16 @@ class _Probing:
             stages.add("resident", Status.PASS, facts.resident_s, detail)
         else:
             stages.add("resident", Status.SKIP, facts.resident_s, self._nothing_loaded())
+            await self._judge_load()
+
+    async def _judge_load(self) -> None:
+        """Look at a load that is under way: a model is listed when it is loaded. Raises ProbeFailed."""
+        if not self._has_runners:
+            return
+        began = time.monotonic()
+        assessment = assess_unlisted(await read_runners(self.survey, self.config))
+        if assessment is not None and (assessment.stopped is not None or not self.options.load):
+            self._end_at_runner("MODEL", assessment, time.monotonic() - began)
 
     async def _listed_late(self) -> bool:
         """Wait for what is loaded as long as for any page, where nothing shows why it is silent."""

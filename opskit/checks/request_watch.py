@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from opskit.checks.remedies import unload_remedy
 from opskit.checks.runner_assessment import (
     assess_runner,
-    assess_silent_list,
+    assess_unlisted,
     assess_unserved,
     is_idle,
     slots_status,
@@ -130,7 +130,7 @@ def assess_wait(
     `before` is the reading since which nothing has moved, `seconds` ago; the first one is both.
     """
     own, first = after.of(weights), before.of(weights)
-    held_up = assess_silent_list(after)
+    held_up = assess_unlisted(after)
     if held_up is not None and held_up.state is NodeState.WEDGED:
         if own is not None and own.process.is_stopped:
             held_up = assess_runner(model, weights, after, after, 0.0) or held_up

@@ -188,10 +188,10 @@ def assess_unserved(model: str, weights: str | None, runners: NodeRunners) -> Ru
     return RunnerAssessment(NodeState.WEDGED, why, scheduler=True)
 
 
-def assess_silent_list(runners: NodeRunners) -> RunnerAssessment | None:
-    """Return why the list of loaded models is silent: a runner that is stopped or does not answer is pinged.
+def assess_unlisted(runners: NodeRunners) -> RunnerAssessment | None:
+    """Return why the list of loaded models is silent or empty; None where no runner shows that.
 
-    None where no runner shows that; a load that is under way does.
+    A server pings a runner that is stopped before it lists anything, and lists a model when it is loaded.
     """
     for runner in runners.runners:
         process = runner.process
@@ -199,7 +199,7 @@ def assess_silent_list(runners: NodeRunners) -> RunnerAssessment | None:
             why = f"{process.words}, which serves a model, is stopped, and the server waits for it"
             return _stopped(process, why)
     for runner in runners.runners:
-        if runner.health is RunnerHealth.LOADING:
+        if runner.health in (RunnerHealth.LOADING, RunnerHealth.UNREACHABLE):
             return RunnerAssessment(NodeState.LOADING, f"{runner.process.words} is loading a model")
     return None
 
@@ -209,7 +209,7 @@ def assess_long_silence(before: NodeRunners, after: NodeRunners, seconds: float)
 
     `before` and `after` are readings that many `seconds` apart.
     """
-    shown = assess_silent_list(after)
+    shown = assess_unlisted(after)
     for runner in after.runners:
         shown = shown or assess_runner("a model", runner.process.weights, before, after, seconds, asked=True)
     if shown is not None or after.server is None or not all(map(is_idle, after.runners)):

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import httpx
 
+from opskit.checks.loaded_models import read_loaded
 from opskit.checks.node_probe import probe_node
 from opskit.checks.probe_record import NodeProbe, ProbeOptions
+from opskit.checks.runner_assessment import RunnerState
 from opskit.checks.state import NodeState
 from opskit.config.schema import Config, NodeConfig
+from opskit.facts.node import read_metadata
 from opskit.facts.runner import RunnerHealth, read_orphaned_runners, read_runners
 from opskit.facts.survey import Survey
+from opskit.sandbox.ollama import SimModel
 from tests.parts.ollama_process import MODEL, OllamaProcess, ollama_process
 
 
@@ -76,6 +80,20 @@ async def test_a_stopped_runner_is_named_and_woken(tmp_path: Path, gguf_model: P
     assert probe.state is NodeState.WEDGED
     assert f"process {server.runner}" in probe.detail
     assert probe.remedy == f"`kill -CONT {server.runner}` lets it go on"
+
+
+async def test_a_load_that_stands_still_is_not_nothing(tmp_path: Path, gguf_model: Path) -> None:
+    """A model that is being loaded is not listed: its process shows that, and that it is stopped."""
+    with ollama_process(tmp_path, models=(SimModel(MODEL),)) as server:
+        server.start_runner(gguf_model)
+        assert server.runner is not None
+        os.kill(server.runner, signal.SIGSTOP)
+        probe = await probed(server, tmp_path)
+        async with surveying(server, tmp_path) as (survey, node):
+            rows, report = await read_loaded(survey, [await read_metadata(survey.node(node))])
+    assert (probe.state, probe.remedy) == (NodeState.WEDGED, f"`kill -CONT {server.runner}` lets it go on")
+    assert [row.runner.state for row in rows if row.runner is not None] == [RunnerState.STOPPED]
+    assert f"kill -CONT {server.runner}" in str(report.as_json())
 
 
 async def test_a_runner_that_died_is_not_loaded_again_by_a_probe(tmp_path: Path, gguf_model: Path) -> None:

@@ -8,7 +8,7 @@ from opskit.checks.runner_assessment import (
     RunnerState,
     assess_long_silence,
     assess_runner,
-    assess_silent_list,
+    assess_unlisted,
     assess_unserved,
     runner_status,
 )
@@ -140,13 +140,13 @@ def test_port_and_model_are_read_from_a_command_line(command, arguments):
 def test_a_silent_list_of_loaded_models_is_explained_by_a_runner_or_not_at_all():
     """One that is stopped explains more than one that loads beside it."""
     loading, halted = runner(health=RunnerHealth.LOADING), runner(stopped=True, pid=8)
-    stopped = assess_silent_list(node(loading, halted))
+    stopped = assess_unlisted(node(loading, halted))
     assert stopped is not None
     assert (stopped.state, stopped.remedy) == (NodeState.WEDGED, "`kill -CONT 8` lets it go on")
-    under_way = assess_silent_list(node(loading))
+    under_way = assess_unlisted(node(loading))
     assert under_way is not None
     assert under_way.state is NodeState.LOADING
-    assert assess_silent_list(node(runner(FREE))) is None
+    assert assess_unlisted(node(runner(FREE))) is None
 
 
 @pytest.mark.parametrize(
