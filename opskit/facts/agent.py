@@ -9,7 +9,6 @@ from opskit.config.schema import AgentConfig
 from opskit.facts.address import AddressProblem, examine_address
 from opskit.facts.connection import not_connected
 from opskit.facts.survey import Survey
-from opskit.llm.faults import Fault, classify
 from opskit.providers.agent import AgentClient, levels_of
 from opskit.providers.base import CallError
 from opskit.system.network import TcpResult, connects
@@ -34,10 +33,6 @@ class AgentFacts:
     def levels(self) -> dict[str, bool] | None:
         """Those of Victoria; None where it tells none."""
         return levels_of(self.page)
-
-    @property
-    def fault(self) -> Fault | None:
-        return None if self.error is None else classify(self.error)
 
     @property
     def is_stranger(self) -> bool:
