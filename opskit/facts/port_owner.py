@@ -87,7 +87,6 @@ class PortFacts:
     """
 
     port: int
-    protocol: Protocol = "tcp"
     owners: tuple[PortOwner, ...] = ()
     listening: bool | None = False
     complete: bool = True
@@ -116,9 +115,7 @@ async def read_port(survey: Survey, protocol: Protocol, port: int) -> PortFacts:
     table = await survey.get(read_sockets)
     sockets = dict.fromkeys(table.at(protocol, port))
     owners = await asyncio.gather(*(_owner(survey, socket) for socket in sockets))
-    facts = PortFacts(
-        port=port, protocol=protocol, owners=tuple(owners), listening=bool(owners), complete=table.complete
-    )
+    facts = PortFacts(port=port, owners=tuple(owners), listening=bool(owners), complete=table.complete)
     if table.complete or any(owner.address.startswith(_LOOPBACK) for owner in owners):
         return facts
     if protocol == "udp":
