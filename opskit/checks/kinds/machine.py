@@ -44,7 +44,7 @@ class NoParams:
     """A kind that takes none."""
 
 
-async def _memory(_: NoParams, __: CheckContext) -> Observation:
+async def _memory(_params: NoParams, _context: CheckContext) -> Observation:
     memory = read_memory()
     room = _room(memory.available_bytes, memory.total_bytes)
     detail = f"{room} available ({memory.used_percent:.0f} % used)"
@@ -57,7 +57,7 @@ class CpuParams:
     sample: Seconds = 0.3
 
 
-async def _cpu(params: CpuParams, _: CheckContext) -> Observation:
+async def _cpu(params: CpuParams, _context: CheckContext) -> Observation:
     before = read_cpu_times()
     await asyncio.sleep(params.sample)
     used = read_cpu_times().used_percent(before) or 0.0
