@@ -44,22 +44,20 @@ class JsonPath:
     steps: tuple[PathStep, ...]
     branching: tuple[PathStep, ...] = ()
 
-    def find(self, document: Any) -> list[Any]:
-        """Every value at the path, in document order."""
-        return _found(_found([document], self.steps), self.branching)
-
     def value(self, document: Any) -> Any:
         """The value at a path that can mean one place only, else the list of values.
 
         MISSING where there is no such place, or only text or a number, which have no members to list.
         """
-        place = next(iter(_found([document], self.steps)), MISSING)
+        place = next(iter(_followed([document], self.steps)), MISSING)
         if not self.branching:
             return place
-        return MISSING if isinstance(place, Missing | str | int | float) else _found([place], self.branching)
+        return (
+            MISSING if isinstance(place, Missing | str | int | float) else _followed([place], self.branching)
+        )
 
 
-def _found(values: list[Any], steps: tuple[PathStep, ...]) -> list[Any]:
+def _followed(values: list[Any], steps: tuple[PathStep, ...]) -> list[Any]:
     for step in steps:
         values = [inner for value in values for inner in _selected(value, step)]
     return values
