@@ -8,7 +8,13 @@ from functools import partial
 from pathlib import PurePath
 
 from opskit.checks.model_rows import BehindNode, LoadedModel, loaded
-from opskit.checks.runner_assessment import RunnerStatus, assess_unlisted, runner_status, slots_status
+from opskit.checks.runner_assessment import (
+    RunnerStatus,
+    assess_unlisted,
+    remedy_of_orphans,
+    runner_status,
+    slots_status,
+)
 from opskit.facts.node import NodeFacts
 from opskit.facts.runner import NodeRunners, RunnerHealth, known_weights, read_orphaned_runners, read_runners
 from opskit.facts.runner_process import RunnerProcess
@@ -49,11 +55,6 @@ def assess_orphans(orphans: Sequence[RunnerProcess]) -> Finding:
     detail = f"{', '.join(words)} outlived Ollama and {'hold' if len(orphans) > 1 else 'holds'} {gib(held)}"
     warning = partial(Finding, "runner", "this machine", Status.WARN, evidence={"runners": runners})
     return warning("orphaned", detail, "MODEL_003", remedy_of_orphans(orphans))
-
-
-def remedy_of_orphans(orphans: Sequence[RunnerProcess]) -> str:
-    """Return the command that ends processes which outlived their server."""
-    return f"`kill {' '.join(str(orphan.pid) for orphan in orphans)}` frees the memory"
 
 
 def _starts_runners(facts: NodeFacts) -> bool:

@@ -218,6 +218,11 @@ def assess_long_silence(before: NodeRunners, after: NodeRunners, seconds: float)
     return RunnerAssessment(NodeState.WEDGED, why, scheduler=True)
 
 
+def remedy_of_orphans(orphans: Sequence[RunnerProcess]) -> str:
+    """Return the command that ends processes which outlived their server."""
+    return f"`kill {' '.join(str(orphan.pid) for orphan in orphans)}` frees the memory"
+
+
 def _stopped(process: RunnerProcess, why: str) -> RunnerAssessment:
     remedy = f"`kill -CONT {process.pid}` lets it go on"
     return RunnerAssessment(NodeState.WEDGED, why, remedy, stopped=process.process)

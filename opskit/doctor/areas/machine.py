@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from opskit.checks.loaded_models import remedy_of_orphans
+from opskit.checks.runner_assessment import remedy_of_orphans
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.doctor.cause import Cause, warning
 from opskit.doctor.evidence import Evidence
