@@ -32,6 +32,8 @@ class Tag(StrEnum):
     LLM_PARSE = "LLM_PARSE"
     LLM_CRASH = "LLM_CRASH"
     FALLBACK = "FALLBACK"
+    #: A question of opskit itself that was left before its end: its server may log it as a failure.
+    PROBE_LEFT = "PROBE_LEFT"
 
 
 #: Carried by every line of one request; asyncio tasks inherit it.

@@ -8,6 +8,7 @@ import asyncio
 import math
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NoReturn
 
 from opskit.checks.node_assessment import assess_fit
@@ -33,8 +34,10 @@ from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import is_overdue, may_be_asked
 from opskit.llm.remedies import fault_remedy
 from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, ModelInfo, Provider, Resident
+from opskit.providers.kinds import ServerKind
 from opskit.result import Status
 from opskit.system.host import available_memory_bytes, is_loopback
+from opskit.system.network import endpoint
 from opskit.text import listing
 
 #: Weights of models that are loaded on one machine are hardly larger.
@@ -76,6 +79,7 @@ async def probe_node(survey: Survey, config: NodeConfig, options: ProbeOptions) 
         process=probing.stages.process,
         slots=probing.stages.slots,
         answer=probing.stages.answer,
+        kept=await probing.kept() if state in (NodeState.WEDGED, NodeState.FAILING) else None,
         seconds=time.monotonic() - began,
     )
 
@@ -152,7 +156,7 @@ class _Probing:
         if assessment is None and is_overdue(chosen):
             assessment = await self._judge_unserved(chosen.name, weights)
         if assessment is not None:
-            self._end_at_runner(chosen.name, assessment, seconds)
+            await self._end_at_runner(chosen.name, assessment, seconds)
         return weights
 
     async def _ask(self, provider: Provider, chosen: Resident, weights: str | None) -> FirstToken:
@@ -164,13 +168,14 @@ class _Probing:
                 chosen,
                 self.survey.config,
                 loads_at_start=self.probe.loaded is not None and not provider.kind.loads_on_demand,
+                on_left=partial(self.survey.note_left, self.config, chosen.name),
             )
         )
         watch = asyncio.create_task(self._watch_runner(chosen, weights))
         try:
             await asyncio.wait({question, watch}, return_when=asyncio.FIRST_COMPLETED)
             if not question.done() and (assessment := watch.result()) is not None:
-                self._end_at_runner(chosen.name, assessment, _UNSERVED_S)
+                await self._end_at_runner(chosen.name, assessment, _UNSERVED_S)
             return await question
         finally:
             for task in (question, watch):
@@ -201,17 +206,28 @@ class _Probing:
             await asyncio.sleep(_UNSERVED_AGAIN_S)
         return assessment
 
+    async def kept(self) -> ServerKind:
+        """Return the kind of server as the process on its port is kept; what that needs is imported now."""
+        from opskit.checks.upkeep import kept
+        from opskit.facts.port_owner import read_port
+
+        kind = self.facts.likely_kind
+        if not is_loopback(self.config.url):
+            return kind
+        port = await self.survey.get(read_port, "tcp", endpoint(self.config.url)[1])
+        return kept(kind, port.loopback_owner)
+
     @property
     def _has_runners(self) -> bool:
         return self.facts.likely_kind.runs_model_processes and is_loopback(self.config.url)
 
-    def _end_at_runner(self, model: str, assessment: RunnerAssessment, seconds: float) -> NoReturn:
+    async def _end_at_runner(self, model: str, assessment: RunnerAssessment, seconds: float) -> NoReturn:
         wedged = assessment.state is NodeState.WEDGED
         self.probe, remedy = replace(self.probe, runner=assessment), assessment.remedy
         if assessment.scheduler and model in (resident.name for resident in self.facts.resident):
             self.probe = replace(self.probe, model=model)
         if wedged and remedy is None:
-            remedy = unload_remedy(self.facts.likely_kind, model, self.config.url)
+            remedy = unload_remedy(await self.kept(), model, self.config.url)
         status = Status.FAIL if wedged else Status.SKIP
         self.stages.end("runner", assessment.state, assessment.detail, seconds, status=status, remedy=remedy)
 
@@ -257,7 +273,7 @@ class _Probing:
                 if assessment is not None:
                     detail = f"/api/ps is silent for {self.facts.resident_s:.1f} s"
                     stages.add("resident", Status.INCONCLUSIVE, self.facts.resident_s, detail)
-                    self._end_at_runner("MODEL", assessment, seconds)
+                    await self._end_at_runner("MODEL", assessment, seconds)
             detail = f"/api/ps is silent for {self.facts.resident_s:.1f} s: {SILENT_LIST}"
             seconds = self.facts.resident_s
             stages.end("resident", NodeState.BUSY, detail, seconds, status=Status.INCONCLUSIVE)

@@ -11,6 +11,7 @@ from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.agent import AgentFacts
 from opskit.facts.node import NodeFacts
 from opskit.llm.faults import SERVER_IS_WELL, FaultKind
+from opskit.providers.kinds import ServerKind
 from opskit.result import Finding, Status
 from opskit.system.sockets import Listener
 
@@ -81,7 +82,8 @@ class NodeProbe(_TargetProbe):
     was given. `fault` is why its question failed, where a request failed. `loaded` is a model that the
     probe loaded. `listed` False means that the node does not hold the wanted model. `slots` are all
     and busy ones, where every slot was looked at. `runner` is what the process behind a model showed, where
-    that ended the probe.
+    that ended the probe. `kept` is the kind of server as the process that runs is kept, where it was looked
+    at.
     """
 
     check: ClassVar = "node"
@@ -98,6 +100,7 @@ class NodeProbe(_TargetProbe):
     listed: bool = True
     slots: tuple[int, int] | None = None
     runner: "RunnerAssessment | None" = None
+    kept: ServerKind | None = None
 
     @property
     def speaks(self) -> bool:
@@ -134,7 +137,7 @@ class NodeProbe(_TargetProbe):
         if self.facts.address_problem is not None:
             return address_remedy(self.config, self.facts.address_problem)
         return self.remedy or node_remedy(
-            self.config, self.state, model=self.model, process=self.process, kind=self.facts.kind
+            self.config, self.state, model=self.model, process=self.process, kind=self.kept or self.facts.kind
         )
 
     def evidence(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -58,11 +59,12 @@ async def ask_for_token(
     whole: Config,
     *,
     loads_at_start: bool,
+    on_left: Callable[[float], None],
 ) -> FirstToken:
     """Ask for one token under a hard deadline, where it may be asked for; silence is judged by evidence.
 
-    `loads_at_start`: the server still has to load what it was started with. Raises ProbeFailed where no
-    token came.
+    `loads_at_start`: the server still has to load what it was started with. `on_left` is called
+    with the seconds of a question that was left. Raises ProbeFailed where no token came.
     """
     await _spare(stages, chosen)
     await _await_free_slot(stages, provider)
@@ -73,9 +75,11 @@ async def ask_for_token(
     unparsable = ""
     try:
         load_s = load_budget_s(whole.budgets, chosen.size_bytes)
-        got = await one_token(provider, chosen, limit_s=limit, load_s=load_s)
+        got = await one_token(provider, chosen, limit_s=limit, load_s=load_s, on_left=on_left)
         if got.ended and got.first_s is None:
-            got = await one_token(provider, chosen, limit_s=limit, load_s=load_s, max_tokens=_VISIBLE_TOKENS)
+            got = await one_token(
+                provider, chosen, limit_s=limit, load_s=load_s, max_tokens=_VISIBLE_TOKENS, on_left=on_left
+            )
     except CallError as error:
         fault, took = classify(error), time.monotonic() - began
         detail = f"{chosen.name}: {fault.kind.value}: {fault.detail}"

@@ -54,7 +54,7 @@ def stranger_remedy(member: NodeConfig | AgentConfig) -> str:
 def unload_remedy(kind: ServerKind, model: str, url: str) -> str | None:
     """Return what frees a model that is held up by its server; None where nothing does."""
     unload = kind.unload_hint(model, url)
-    return f"{unload} frees it; if that hangs, restart the server: `{kind.restart}`" if unload else None
+    return f"{unload} frees it; if that hangs, restart the server: {kind.restart}" if unload else None
 
 
 def agent_remedy(agent: AgentConfig, state: NodeState) -> str | None:
@@ -82,14 +82,15 @@ def _wake(node: NodeConfig, process: Listener | None, kind: ServerKind) -> str:
         return f"`kill -CONT {process.pid}` lets it go on"
     if kind.unload:
         unload = kind.unload_hint("MODEL")
-        return f"`opskit models loaded`, then {unload}; if that hangs, restart it: `{kind.restart}`"
+        return f"`opskit models loaded`, then {unload}; if that hangs, restart it: {kind.restart}"
     pid = f"`kill {process.pid}`, then " if process is not None else ""
-    return f"restart it: {pid}{kind.start_hint(node.url)}"
+    return f"restart it: {kind.restart or pid + kind.start_hint(node.url)}"
 
 
 def _inspect(node: NodeConfig, model: str | None, kind: ServerKind) -> str:
     if kind.log:
-        return f"{kind.log}; no model yet: {kind.pull_hint(model or EXAMPLE_MODEL)}"
+        pull = kind.pull_hint(model or EXAMPLE_MODEL)
+        return f"{kind.log}; " + (f"no model yet: {pull}" if pull else f"restart it: {kind.restart}")
     return f"look at the log of the server at {node.url}, then restart it: {kind.start_hint(node.url)}"
 
 

@@ -18,6 +18,8 @@ from opskit.checks.runner_assessment import (
     slots_status,
 )
 from opskit.checks.state import STANDSTILL_S, NodeState, is_working
+from opskit.checks.upkeep import kept
+from opskit.facts.port_owner import read_port
 from opskit.facts.runner import NodeRunners, RunnerHealth, known_weights, read_runners
 from opskit.facts.survey import Survey
 from opskit.llm.one_token import loading_evidence
@@ -73,7 +75,9 @@ class RequestWatch:
         if evidence is None or evidence.state != "wedged" or self._runners is None:
             self._runners = runners, now
         if evidence is not None and evidence.state == "wedged" and evidence.remedy is None:
-            remedy = unload_remedy(provider.kind, self._model, self._node.config.url)
+            url = self._node.config.url
+            port = await self._survey.get(read_port, "tcp", endpoint(url)[1])
+            remedy = unload_remedy(kept(provider.kind, port.loopback_owner), self._model, url)
             return replace(evidence, remedy=remedy)
         return evidence
 

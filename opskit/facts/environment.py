@@ -14,6 +14,11 @@ OLLAMA_SETTINGS = frozenset({
     "OLLAMA_KEEP_ALIVE", "OLLAMA_KV_CACHE_TYPE", "OLLAMA_FLASH_ATTENTION", "OLLAMA_MAX_QUEUE",
     "OLLAMA_LOAD_TIMEOUT", "OLLAMA_SCHED_SPREAD", "OLLAMA_GPU_OVERHEAD", "OLLAMA_MODELS",
 })  # fmt: skip
+#: Settings by which the program of any server finds its libraries, its cards and its models.
+RUNTIME_SETTINGS = frozenset({
+    "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION", "HF_HOME", "HF_HUB_OFFLINE",
+})  # fmt: skip
 #: Settings of clients: what they ask a model for, and whether they use MLX at all (SPEC A6, B7).
 _CLIENT_SETTINGS = frozenset({"OLLAMA_NUM_CTX", "NUM_CTX", "USE_MLX_FALLBACK"})
 #: Addresses of the stack (SPEC B7, D7); any other variable that ends so and holds a URL counts as well.
@@ -23,7 +28,7 @@ _NUMBER_OR_TRUTH = re.compile(r"\d{1,9}|true|false|yes|no", re.ASCII | re.IGNORE
 HOST_NAMES = ("host.docker.internal", "gateway.docker.internal", "host.containers.internal", "172.17.0.1")
 #: What stands between addresses, and in none of them before its path.
 _BETWEEN = re.compile(r"[\s\"'`,;|<>(){}=]+")
-_PLAIN = re.compile(r"[\w./:~+-]{0,200}", re.ASCII)
+_PLAIN = re.compile(r"[\w./:,~+-]{0,200}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,8 @@ def known(variables: Mapping[str, str]) -> Environment:
     settings, urls, addresses = {}, {}, {}
     for name, text in variables.items():
         value = text.strip()
-        shape = _PLAIN if name in OLLAMA_SETTINGS else _NUMBER_OR_TRUTH
-        if name in OLLAMA_SETTINGS | _CLIENT_SETTINGS and shape.fullmatch(value):
+        shape = _NUMBER_OR_TRUTH if name in _CLIENT_SETTINGS else _PLAIN
+        if name in OLLAMA_SETTINGS | RUNTIME_SETTINGS | _CLIENT_SETTINGS and shape.fullmatch(value):
             settings[name] = value
         if name.endswith(_URL_SUFFIXES) and (url := url_parts(value)) is not None:
             urls[name] = url

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from opskit.config.schema import NodeConfig
 from opskit.facts.node import NodeFacts, read_node
@@ -86,6 +87,7 @@ async def _ask(survey: Survey, config: NodeConfig, model: Resident, words: int) 
             limit_s=_LIMIT_S,
             load_s=load_budget_s(budgets, model.size_bytes),
             messages=(Message("user", prompt),),
+            on_left=partial(survey.note_left, config, model.name),
         )
     except CallError:
         return None

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.facts.survey import Survey
-from opskit.logs.calls import TAGS, ModelCall, RequestCalls, number_of
+from opskit.logs.calls import TAGS, ModelCall, RequestCalls, number_of, text_of
 from opskit.logs.files import FileSource
 from opskit.logs.record import Facts, LogEntry, facts
 from opskit.logs.select import EntryFilter
 from opskit.system.logfile import LOG_NAME
+from opskit.tags import Tag
 
 #: How far back requests count. What was wrong yesterday may be repaired.
 WINDOW_S = 3600.0
@@ -36,13 +37,27 @@ class CutPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftQuestion:
+    """A question that opskit itself left at `at`, `seconds` after it was asked."""
+
+    node: str
+    url: str
+    at: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRequests:
-    """What the logs of one client tell: calls of models, cut prompts, and requests by their state."""
+    """What the logs of one client tell: calls of models, cut prompts, and requests by their state.
+
+    `left` are questions of probes that were left before their end.
+    """
 
     client: str
     calls: tuple[ModelCall, ...] = ()
     cuts: tuple[CutPrompt, ...] = ()
     requests: Mapping[str, int] = field(default_factory=dict)
+    left: tuple[LeftQuestion, ...] = ()
 
 
 async def read_own_requests(survey: Survey) -> ModelRequests:
@@ -77,15 +92,17 @@ async def read_container_requests(survey: Survey, container: str) -> ModelReques
 def _own(path: Path, since: float) -> ModelRequests:
     if not path.is_file():
         return ModelRequests("opskit")
-    log = FileSource(path, "opskit").wanted(EntryFilter(tags=TAGS, since=since), _LINES)
-    lines = list(map(_timed, log))
+    selection = EntryFilter(tags=(*TAGS, Tag.PROBE_LEFT.value), since=since)
+    lines = list(map(_timed, FileSource(path, "opskit").wanted(selection, _LINES)))
+    left = tuple(question for line in lines if (question := _left(line)) is not None)
+    lines = [line for line in lines if line.tag != Tag.PROBE_LEFT]
     requests: dict[str, RequestCalls] = {}
     for line in lines:
         if line.correlation_id is not None:
             requests.setdefault(line.correlation_id, RequestCalls()).take(line, line.at)
     states = Counter(str(request.settled) for request in requests.values())
     cuts = tuple(cut for line in lines if (cut := _noted_cut(line)) is not None)
-    return ModelRequests("opskit", calls_of(lines), cuts, requests=states)
+    return ModelRequests("opskit", calls_of(lines), cuts, requests=states, left=left)
 
 
 def cut_prompt(entry: LogEntry) -> CutPrompt | None:
@@ -102,6 +119,13 @@ def _noted_cut(line: Facts) -> CutPrompt | None:
     if line.fields.get("prompt_cut") is not True or read is None or least is None:
         return None
     return CutPrompt(str(line.fields.get("node") or "opskit"), int(read), int(least))
+
+
+def _left(line: Facts) -> LeftQuestion | None:
+    seconds = number_of(line.fields.get("seconds"))
+    if line.tag != Tag.PROBE_LEFT or line.at is None or seconds is None:
+        return None
+    return LeftQuestion(text_of(line.fields, "node"), text_of(line.fields, "url"), line.at, seconds)
 
 
 def _timed(entry: LogEntry) -> Facts:

@@ -5,6 +5,7 @@ import ipaddress
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from opskit.errors import OpskitError
@@ -12,7 +13,7 @@ from opskit.facts.container_survey import read_container
 from opskit.facts.environment import Environment, known
 from opskit.facts.survey import Survey, read_sockets
 from opskit.system.network import connects
-from opskit.system.process import Process, ancestry, read_process, variables_of
+from opskit.system.process import Process, ancestry, folder_of, open_logs, read_process, variables_of
 from opskit.system.services import Service, service_of
 from opskit.system.sockets import PROXIES, Owner, PortSocket, owner
 from opskit.system.systemctl import unit_properties
@@ -32,6 +33,8 @@ class PortOwner:
     the systemd unit or launchd label in which it runs, `service` who would restart it. `container` is a name,
     or the id where Docker does not tell the name. `environment` is the harmless part of its variables, None
     where they may not be read. `is_ours` means opskit itself, or a process that started it.
+    `logs` are files that it writes, `folder` is where it was started, where its command
+    names a file of it.
     """
 
     port: int
@@ -43,6 +46,8 @@ class PortOwner:
     service: Service | None = None
     environment: Environment | None = None
     is_ours: bool = False
+    logs: tuple[str, ...] = ()
+    folder: Path | None = None
 
     @property
     def words(self) -> str:
@@ -137,11 +142,12 @@ async def _owner(survey: Survey, socket: PortSocket) -> PortOwner:
         container, environment = await _published(survey, socket.port, None)
         service = None if container is None else Service("container", container, "system")
         return replace(shown, container=container, service=service, environment=environment)
-    group, process, variables, family = await asyncio.gather(
+    group, process, variables, family, logs = await asyncio.gather(
         asyncio.to_thread(owner, socket.pid),
         asyncio.to_thread(read_process, socket.pid),
         asyncio.to_thread(variables_of, socket.pid),
         asyncio.to_thread(ancestry),
+        asyncio.to_thread(open_logs, socket.pid),
     )
     if group is None or process is None:
         return shown
@@ -158,7 +164,20 @@ async def _owner(survey: Survey, socket: PortSocket) -> PortOwner:
         service=await _service(survey, group, process, container),
         environment=environment,
         is_ours=is_ours,
+        logs=logs,
+        folder=await asyncio.to_thread(_folder_named_by, process),
     )
+
+
+def _folder_named_by(process: Process) -> Path | None:
+    """Return the folder of a process whose command names a file by a path that begins there."""
+    folder, words = (
+        folder_of(process.pid),
+        (word for word in process.command if not word.startswith(("/", "-"))),
+    )
+    if folder is None or not any("/" in word and (folder / word).exists() for word in words):
+        return None
+    return folder
 
 
 async def _service(survey: Survey, group: Owner, process: Process, container: str | None) -> Service:

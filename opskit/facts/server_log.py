@@ -27,7 +27,7 @@ from opskit.logs.source import JournalSource, LineSplitter, LogSource, Window
 from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
-from opskit.system.process import open_logs
+from opskit.text import duration_s
 
 #: So much of the end of each log is read, and so long.
 _TAIL_BYTES = 2 * 1024 * 1024
@@ -42,7 +42,7 @@ _TELLING = re.compile(
 )
 #: Requests as Ollama (GIN), Python's servers and llama.cpp write them: path and status.
 _REQUESTS = (
-    re.compile(r'\| *(?P<status>\d{3}) \|.*\| *POST +"(?P<path>/[^"?]*)'),
+    re.compile(r'\| *(?P<status>\d{3}) \| *(?P<took>\S+) *\|.*\| *POST +"(?P<path>/[^"?]*)'),
     re.compile(r'"POST (?P<path>/[^\s?]*)\S* HTTP/[\d.]+" (?P<status>\d{3})'),
     re.compile(r"request: POST (?P<path>/[^\s?]*)\S* \S+ (?P<status>\d{3})"),
 )
@@ -58,12 +58,16 @@ _CLIENT_LEFT = re.compile(r"^(BrokenPipe|ConnectionReset|ConnectionAborted)Error
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedFailure:
-    """One request that failed, as the log of the server tells of it. `text` is its line."""
+    """One request that failed, as the log of the server tells of it. `text` is its line.
+
+    `seconds` is how long the server worked on it, None where the log does not tell.
+    """
 
     at: float
     kind: FaultKind
     text: str
     source: str
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +112,7 @@ async def _sources(survey: Survey, node: NodeConfig) -> list[LogSource]:
         return [source for of_container in logs for source in of_container]
     if owner is None or owner.pid is None or owner.is_ours:
         return [*_usual_places(survey, kind)]
-    paths = await asyncio.to_thread(open_logs, owner.pid)
-    sources: list[LogSource] = [FileSource(Path(path), path) for path in paths]
+    sources: list[LogSource] = [FileSource(Path(path), path) for path in owner.logs]
     service = owner.service
     if service is not None and service.kind == "systemd" and service.name is not None:
         sources.append(JournalSource(service.name, user=service.domain == "user"))
@@ -222,7 +225,7 @@ class _LogReader:
         request = next((match for form in _REQUESTS if (match := form.search(text))), None)
         if request is not None:
             if _GENERATES.search(request["path"]):
-                self._ask(int(request["status"]), text)
+                self._ask(int(request["status"]), text, request.groupdict().get("took"))
         elif _ANSWERED.search(text):
             self._add(None, "", of_request=False)
         else:
@@ -238,18 +241,19 @@ class _LogReader:
         """The time of this event; seconds of the server's own clock where there is no other."""
         return self._at if self._at is not None else self._clock_s or None
 
-    def _ask(self, status: int, text: str) -> None:
+    def _ask(self, status: int, text: str, took: str | None) -> None:
         self._names_requests = True
         reason, self._reason = self._reason, None
+        seconds = None if took is None else duration_s(took)
         if status < 400:
             self._add(None, "", of_request=True)
         elif status in _HARMLESS or (status == 400 and reason is None):
             return
         elif reason is not None:
-            self._add(*reason, of_request=True)
+            self._add(*reason, of_request=True, seconds=seconds)
         else:
             kind = FaultKind.NOT_INSTALLED if status == 404 else FaultKind.SERVER_ERROR
-            self._add(kind, text, of_request=True)
+            self._add(kind, text, of_request=True, seconds=seconds)
 
     def _complain(self, event: LogEntry, text: str) -> None:
         is_traceback = "Traceback (most recent call last)" in text
@@ -266,8 +270,10 @@ class _LogReader:
             if level in ("error", "critical"):
                 self._add(kind, text, of_request=False)
 
-    def _add(self, kind: FaultKind | None, text: str, *, of_request: bool) -> None:
-        self._outcomes.append(_Outcome(self._when(), self._events, kind, text, of_request=of_request))
+    def _add(
+        self, kind: FaultKind | None, text: str, *, of_request: bool, seconds: float | None = None
+    ) -> None:
+        self._outcomes.append(_Outcome(self._when(), self._events, kind, text, of_request, seconds))
 
     def result(self) -> ServerLog:
         """What was collected; where requests are logged themselves, what else is said is no outcome."""
@@ -281,7 +287,15 @@ class _LogReader:
                 answered_at = at
             else:
                 text = " ".join(outcome.text.split())[:_TEXT_CHARS]
-                failures.append(LoggedFailure(at=at, kind=outcome.kind, text=text, source=self._source))
+                failures.append(
+                    LoggedFailure(
+                        at=at,
+                        kind=outcome.kind,
+                        text=text,
+                        source=self._source,
+                        seconds=outcome.seconds,
+                    )
+                )
         return ServerLog(
             node="",
             sources=(self._source,),
@@ -310,3 +324,4 @@ class _Outcome:
     kind: FaultKind | None
     text: str
     of_request: bool
+    seconds: float | None

@@ -79,6 +79,20 @@ class Survey:
                 is_ours = stack.enter_context(try_lock(self.state_folder / f"probe-{node}.lock"))
             yield is_ours
 
+    def note_left(self, node: NodeConfig, model: str, seconds: float) -> None:
+        """Log a question of a probe that was left before its end; a state folder may keep us from it."""
+        from opskit.llm.one_token import note_left
+        from opskit.system.logfile import LOG_NAME, RotatingLog
+        from opskit.tags import TagLog
+
+        limits = self.config.log
+        with contextlib.suppress(OSError):
+            file = RotatingLog(
+                self.state_folder / LOG_NAME, max_bytes=limits.max_bytes, backups=limits.backups
+            )
+            note_left(TagLog(file), node, model, seconds)
+            file.close()
+
     async def get(self, collector: Collector[*Ts, T], *args: *Ts, not_before: float = 0.0) -> T:
         """Return a fact: read now, or what this run read at `not_before` (monotonic seconds) or later.
 

@@ -116,7 +116,7 @@ def _remedy(result: ExamResult, kind: ServerKind) -> str | None:
         return f"look at the log of {node}, restart it, {again}"
     if state in _SILENCES:
         if kind.unload:
-            return f"{kind.unload_hint(model)}, then {again}; if that hangs: `{kind.restart}`"
+            return f"{kind.unload_hint(model)}, then {again}; if that hangs: {kind.restart}"
         return f"`opskit probe --verbose` tells busy and wedged apart; restart {node} if wedged"
     if state in _ABSENCES:
         return "`opskit probe` tells what answers and how to start the rest"

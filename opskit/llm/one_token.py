@@ -9,9 +9,11 @@ end the load.
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from opskit.config.schema import NodeConfig
 from opskit.providers.base import (
     CallCause,
     CallError,
@@ -25,6 +27,7 @@ from opskit.providers.base import (
     Token,
     Usage,
 )
+from opskit.tags import Tag, TagLog
 
 #: A model with less than this left is not asked: it would be gone, or loaded again, before it answers.
 SPARE_S = 10.0
@@ -71,6 +74,11 @@ class OneToken:
     usage: Usage = field(default_factory=Usage)
 
 
+def note_left(log: TagLog, node: NodeConfig, model: str, seconds: float) -> None:
+    """Log a question that was left: what its server logs of it is nobody else's failure."""
+    log.write(Tag.PROBE_LEFT, node=node.name, url=node.url, model=model, seconds=round(seconds, 3))
+
+
 async def one_token(
     provider: Provider,
     model: Resident,
@@ -79,11 +87,13 @@ async def one_token(
     load_s: float,
     messages: tuple[Message, ...] = _QUESTION,
     max_tokens: int = 1,
+    on_left: Callable[[float], None] = lambda _seconds: None,
 ) -> OneToken:
     """Ask for one token, or a few, and read the answer to its end.
 
     The token may take `limit_s`; while there is evidence that the server loads the model (again), `load_s`
     more. Raises CallError when the call fails. Cancelling leaves the answer as gently as it can be left.
+    `on_left` is called with the seconds since the question where it is left before its end.
     """
     request = ChatRequest(messages, model.name, max_tokens=max_tokens, num_ctx=model.context_length)
     result = OneToken()
@@ -103,6 +113,8 @@ async def one_token(
             result.others_served = await _others_served(provider, model)
     finally:
         result.seconds = time.monotonic() - began
+        if not reading.done():
+            on_left(result.seconds)
         reading.cancel()
         await asyncio.wait({reading})
     if not reading.cancelled():

@@ -69,7 +69,7 @@ class Router:
         self._loads = Loads(budgets, self._loaded)
         self._watch = watch
         self._runner = AttemptRunner(budgets, self._loads, clock, watch)
-        self._trials = Trials(self._nodes, self.health, budgets, clock, watch)
+        self._trials = Trials(self._nodes, self.health, budgets, clock, log, watch)
 
     async def chat(self, ask: Ask, session: Session | None = None) -> Answer:
         """The whole answer. Raises NoAnswer."""

@@ -11,11 +11,12 @@ from opskit.config.schema import Budgets
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.health import Circuit, CircuitState, Health
 from opskit.llm.loads import load_budget_s
-from opskit.llm.one_token import is_overdue, may_be_asked, one_token
+from opskit.llm.one_token import is_overdue, may_be_asked, note_left, one_token
 from opskit.llm.plan import PlanContext
 from opskit.llm.waiting import WatchRequest
 from opskit.providers.base import CallError
 from opskit.providers.node import Node
+from opskit.tags import TagLog
 
 
 class Trials:
@@ -27,12 +28,14 @@ class Trials:
         health: Health,
         budgets: Budgets,
         clock: Callable[[], float],
+        log: TagLog,
         watch: WatchRequest | None = None,
     ) -> None:
         self._nodes = nodes
         self._health = health
         self._budgets = budgets
         self._clock = clock
+        self._log = log
         self._watch = watch
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
 
@@ -89,6 +92,7 @@ class Trials:
                 loaded,
                 limit_s=self._budgets.first_token_s,
                 load_s=load_budget_s(self._budgets, loaded.size_bytes),
+                on_left=lambda seconds: note_left(self._log, self._nodes[name].config, model, seconds),
             )
         except CallError as error:
             self._fail(circuit, classify(error))

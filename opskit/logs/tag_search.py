@@ -25,6 +25,7 @@ STANDARD_TAGS = (
     "LLM_PARSE",
     "LLM_CRASH",
     "FALLBACK",
+    "PROBE_LEFT",
 )
 _TAG = re.compile(r"[A-Z*][A-Z0-9_*]*")
 #: ripgrep's exit statuses.

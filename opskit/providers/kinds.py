@@ -21,9 +21,9 @@ class ServerKind:
 
     name: a stable word for JSON and tables; label: how it calls itself; phrase: the same inside a sentence.
     start: what a person types to start it, with `{port}`; fill: what gives an empty server a
-    model; pull, unload: the commands for one `{model}`, without backquotes; restart: the command that
-    restarts it where it is installed as a service; log: where its log is, for people; log_file: the
-    same below the home folder.
+    model; pull, unload: the commands for one `{model}`, without backquotes; restart: what restarts it
+    where it is installed as a service; log: where its log is, for people (`upkeep.kept` knows both of a
+    process that runs); log_file: the same below the home folder.
     program: the command with which people pull and stop its models.
     default_port, address_variable: where its own command looks for it, and what tells it another address.
     slots: requests that it works on at once by default, before the next one queues.
@@ -107,7 +107,7 @@ OLLAMA: Final = ServerKind(
     fill=f"`ollama pull {EXAMPLE_MODEL}`",
     pull="ollama pull {model}",
     unload="ollama stop {model}",
-    restart="systemctl restart ollama",
+    restart="`systemctl restart ollama`",
     log="`journalctl -u ollama -n 50` (macOS: ~/.ollama/logs/server.log)",
     log_file=".ollama/logs/server.log",
     program="ollama",

@@ -5,6 +5,7 @@ supervisor fights with it for the port; so every restart goes through the superv
 """
 
 import re
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -91,6 +92,20 @@ def restart_command(service: Service, *, user: str, uid: int) -> tuple[str, ...]
         case "systemd":
             return ("systemctl", "--no-ask-password", "restart", service.name)
     return None
+
+
+def restart_by_hand(service: Service, *, user: str, uid: int) -> str | None:
+    """Return what a person types to restart it, in backquotes; None where nothing keeps it."""
+    as_root = service.domain == "system" and service.kind in ("systemd", "launchd")
+    command = restart_command(service, user=service.user or user, uid=0 if as_root else uid)
+    if command is None:
+        return None
+    words = ["sudo"] * (as_root and uid != 0) + [word for word in command if word != "--no-ask-password"]
+    commands = [shlex.join(words)]
+    if (ending := quit_command(service)) is not None:
+        commands.insert(0, shlex.join(ending))
+    is_foreign = service.domain == "user" and service.user not in ("", user)
+    return ", then ".join(f"`{line}`" for line in commands) + (f" as {service.user}" if is_foreign else "")
 
 
 def quit_command(service: Service) -> tuple[str, ...] | None:

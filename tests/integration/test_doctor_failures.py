@@ -4,15 +4,19 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
+from opskit.tags import parse
 from tests.parts.command import Result, opskit, sandbox
 from tests.parts.examining import QUIET
 from tests.parts.fixtures import StartLlamaCpp
+from tests.parts.ollama_process import ollama_process
 
 
 def doctor(home: Path, **env: str) -> Result:
@@ -145,3 +149,77 @@ def test_a_prompt_that_was_cut_within_the_hour(tmp_path: Path):
         cause = causes(doctor(tmp_path, **address))["context-truncated:ollama"]
     assert "12000 tokens" in str(cause["evidence"])
     assert "num_ctx" in str(cause["remedy"])
+
+
+def gin_500(ended: datetime, seconds: float) -> str:
+    """The line of a request that Ollama ended with 500."""
+    when = f"{ended.astimezone():%Y/%m/%d - %H:%M:%S}"
+    return f'[GIN] {when} | 500 | {seconds:.9f}s |  127.0.0.1 | POST     "/api/chat"\n'
+
+
+@dataclass
+class HangingServer:
+    """An Ollama whose scheduler hangs, in a shell, examined once: its probe left a question there."""
+
+    log: Path
+    url: str
+    pid: int
+    home: Path
+    first: Result
+    left: tuple[datetime, float]
+
+    def examined(self) -> Result:
+        return doctor(self.home, OLLAMA_API_URL=self.url)
+
+
+@pytest.fixture(scope="module")
+def hanging(tmp_path_factory: pytest.TempPathFactory, gguf_model: Path) -> Iterator[HangingServer]:
+    folder = tmp_path_factory.mktemp("hanging")
+    log, home = folder / "serve.out", folder / "home"
+    env = {"OLLAMA_MODELS": "/srv/models", "OLLAMA_API_KEY": "sk-secret"}
+    with ollama_process(folder, "ollama=slow-token,seconds=600", env=env, log=log) as server:
+        server.start_runner(gguf_model)
+        first = doctor(home, OLLAMA_API_URL=server.url)
+        [line] = [
+            tagged
+            for text in (home / "state/opskit/opskit.log").read_text().splitlines()
+            if (tagged := parse(text)) is not None and tagged.tag == "PROBE_LEFT"
+        ]
+        assert line.at is not None
+        left = (line.at, float(str(line.fields["seconds"])))
+        yield HangingServer(log, server.url, server.process.pid, home, first, left)
+
+
+def test_a_question_that_opskit_left_is_no_failure_of_others(hanging: HangingServer):
+    """Ollama ends a request whose client left with 500: that of opskit's own probe is no second cause."""
+    hanging.log.write_text(gin_500(*hanging.left))
+    assert list(causes(hanging.examined())) == ["scheduler-hangs:ollama"]
+
+
+def test_a_failure_of_others_follows_from_what_silences_the_server(hanging: HangingServer):
+    """A second 500 of that moment is somebody else's, and counts beneath the cause for which it failed."""
+    hanging.log.write_text(gin_500(*hanging.left) * 2)
+    named = causes(hanging.examined())
+    assert list(named) == ["scheduler-hangs:ollama", "requests-failing:ollama"]
+    assert named["requests-failing:ollama"]["follows_from"] == "scheduler-hangs:ollama"
+    assert "1 request failed" in str(named["requests-failing:ollama"]["evidence"])
+
+
+def test_the_remedy_names_what_keeps_a_server_that_a_person_started(hanging: HangingServer):
+    """No unit owns it: it is ended by its id and started by its own command, without its secrets."""
+    [cause] = causes(hanging.first).values()
+    assert cause["key"] == "scheduler-hangs:ollama"
+    remedy = str(cause["remedy"])
+    assert f"`kill {hanging.pid}`, then `OLLAMA_MODELS=/srv/models " in remedy
+    assert "/ollama" in remedy
+    assert "systemctl" not in remedy
+    assert "sk-secret" not in remedy
+
+
+def test_the_log_of_a_server_that_a_person_started_is_the_file_it_writes(tmp_path: Path):
+    """Requests that end without a reason: the remedy shows the very file that the process writes to."""
+    log = tmp_path / "serve.out"
+    log.write_text(gin_500(datetime.now(UTC) - timedelta(minutes=1), 1.5))
+    with ollama_process(tmp_path, models=(), log=log) as server:
+        cause = causes(doctor(tmp_path / "home", OLLAMA_API_URL=server.url))["requests-failing:ollama"]
+    assert f"`tail -n 50 {log}` tells why" in str(cause["remedy"])

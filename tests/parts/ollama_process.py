@@ -102,22 +102,26 @@ def ollama_process(
     *faults: str,
     models: Sequence[SimModel] | None = None,
     env: Mapping[str, str] | None = None,
+    log: Path | None = None,
 ) -> Iterator[OllamaProcess]:
     """Start one without a runner, with these faults of the sandbox.
 
-    `models` are those installed, MODEL when absent; `env` is added to the variables of the process.
+    `models` are those installed, MODEL when absent; `env` is added to the variables of the process. `log` is
+    the file behind its standard error.
     """
     script = folder / "ollama"
     script.write_text(textwrap.dedent(_SCRIPT).format(python=sys.executable, root=str(_ROOT)))
     script.chmod(0o755)
     installed = (SimModel(MODEL, resident=True),) if models is None else models
-    process = subprocess.Popen(
-        [str(script), json.dumps([asdict(model) for model in installed]), *faults],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **(env or {})},
-    )
+    with contextlib.nullcontext() if log is None else log.open("ab") as errors:
+        process = subprocess.Popen(
+            [str(script), json.dumps([asdict(model) for model in installed]), *faults],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
     server = OllamaProcess(process=process, url="")
     try:
         server.url = str(server.heard()["url"])

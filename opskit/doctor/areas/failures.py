@@ -12,15 +12,16 @@ from functools import cache
 from opskit.checks.probe_record import AgentProbe, NodeProbe
 from opskit.checks.remedies import agent_remedy
 from opskit.checks.state import NodeState
+from opskit.checks.upkeep import kept
 from opskit.doctor.areas.containers import of_member
 from opskit.doctor.areas.models import silencing
 from opskit.doctor.areas.nodes import GONE
 from opskit.doctor.cause import Cause, key_of
 from opskit.doctor.evidence import Evidence
 from opskit.facts.kernel_log import KernelKill
-from opskit.facts.model_requests import ModelRequests
+from opskit.facts.model_requests import LeftQuestion, ModelRequests
 from opskit.facts.runner_process import PROGRAMS
-from opskit.facts.server_log import ServerLog
+from opskit.facts.server_log import LoggedFailure, ServerLog
 from opskit.llm.faults import OF_ONE_REQUEST, FaultKind
 from opskit.llm.remedies import fault_remedy
 from opskit.llm.verdict import Verdict
@@ -51,6 +52,9 @@ _UNPROBED = frozenset({FaultKind.CONTEXT_EXCEEDED, *Verdict})
 _WORKING = (NodeState.BUSY, NodeState.LOADING, NodeState.SLOW)
 #: A kill within so many seconds of a failure explains it.
 _KILL_S = 60.0
+#: The log of a server counts whole seconds, and begins to count when it has read a question.
+_SAME_END_S = 2.0
+_SAME_LENGTH_S = 1.0
 #: The kernel knows this much of a program's name.
 _COMM_CHARS = 15
 
@@ -96,7 +100,7 @@ def judge_failures(
     kills: Sequence[KernelKill],
 ) -> FailureJudgement:
     """Tell failures that last from those that are over. Pure."""
-    own = next((read.calls for read in requests if read.client == "opskit"), ())
+    own = next((read for read in requests if read.client == "opskit"), ModelRequests("opskit"))
     by_node = {log.node: log for log in logs}
     failing: list[FailingRequests] = []
     lasting_kills: dict[str, KernelKill] = {}
@@ -104,10 +108,16 @@ def judge_failures(
     for probe in probes:
         name = probe.config.name
         of_node = [kill for kill in kills if _is_of(kill, probe)]
-        calls = [call for call in own if call.node == name and call.url in (None, probe.config.url)]
+        calls = [call for call in own.calls if call.node == name and call.url in (None, probe.config.url)]
+        left = [
+            question for question in own.left if (question.node, question.url) == (name, probe.config.url)
+        ]
+        left += (_given_up(call) for call in calls if call.fault in _SILENCES)
         of_models = list(_of_models(probe, calls, of_node, notes))
         answered_at = max((call.ended or 0.0 for call in calls if call.outcome == "ok"), default=0.0)
-        of_server = _of_log(probe, by_node.get(name, ServerLog(node=name)), answered_at, of_node, notes)
+        log = by_node.get(name, ServerLog(node=name))
+        log = replace(log, failures=tuple(_of_others(log.failures, left)))
+        of_server = _of_log(probe, log, answered_at, of_node, notes)
         if of_server is not None and of_models:
             # The server tells the reason of what its client saw.
             of_models[-1] = _joined(of_models[-1], of_server)
@@ -119,6 +129,31 @@ def judge_failures(
         if kill is not None:
             lasting_kills[name] = kill
     return FailureJudgement(failing=tuple(failing), kills=lasting_kills, notes=tuple(notes))
+
+
+def _given_up(call: ModelCall) -> LeftQuestion:
+    return LeftQuestion(call.node or "", call.url or "", call.ended or 0.0, call.seconds or 0.0)
+
+
+def _of_others(failures: Iterable[LoggedFailure], left: Sequence[LeftQuestion]) -> Iterator[LoggedFailure]:
+    """Yield what failed for somebody else: each question that opskit left accounts for one failure."""
+    questions = list(left)
+    for failure in failures:
+        own = next((question for question in questions if _is_logged(question, failure)), None)
+        if own is None:
+            yield failure
+        else:
+            questions.remove(own)
+
+
+def _is_logged(question: LeftQuestion, failure: LoggedFailure) -> bool:
+    """Tell whether a failure without a reason ended when, and after as long as, a question was left."""
+    took_s = question.seconds if failure.seconds is None else failure.seconds
+    return (
+        failure.kind is FaultKind.SERVER_ERROR
+        and abs(failure.at - question.at) <= _SAME_END_S
+        and abs(took_s - question.seconds) <= _SAME_LENGTH_S
+    )
 
 
 def _of_models(
@@ -268,7 +303,8 @@ def _failing(failing: FailingRequests, probe: Probe, evidence: Evidence) -> Caus
         remedy = agent_remedy(probe.config, NodeState.FAILING)
     elif failing.fault not in _VERDICTS:
         again = f"`opskit models test --node {node}" + (f" --model {model}`" if model else "`")
-        fault, server = FaultKind(failing.fault), probe.facts.likely_kind
+        fault = FaultKind(failing.fault)
+        server = kept(probe.facts.likely_kind, next(iter(evidence.owners(probe.config)), None))
         named = fault_remedy(fault, model=model or "NAME", node=node, server=server, again=again)
         log = f"{server.log} tells why; then {again}" if server.log and fault in _OF_A_KILL else None
         remedy = named or log or remedy

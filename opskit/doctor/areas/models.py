@@ -13,8 +13,8 @@ from opskit.text import counted, listing
 
 _UP = (NodeState.OK, NodeState.SLOW, NodeState.IDLE, NodeState.BUSY, NodeState.LOADING, NodeState.FAILING)
 #: The causes for which a node gives no answers at all.
-_SILENCING = ("port-taken", "process-stopped", "node-wedged", "node-unreachable", "node-unauthorised",
-              "node-down", "node-failing", "no-model")  # fmt: skip
+_SILENCING = ("port-taken", "process-stopped", "scheduler-hangs", "node-wedged", "node-unreachable",
+              "node-unauthorised", "node-down", "node-failing", "no-model")  # fmt: skip
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerState
+from opskit.checks.upkeep import upkeep_of
 from opskit.config.schema import RecoveryConfig
 from opskit.facts.container import Container
 from opskit.facts.port_owner import PortOwner
@@ -12,7 +13,7 @@ from opskit.recovery.step import Command, Condition, Repair, TargetFinding
 from opskit.recovery.steps.server import InactiveService, ManagedServer, ServerFacts
 from opskit.system import end_process
 from opskit.system.process import Process
-from opskit.system.services import Service, quit_command, restart_command
+from opskit.system.services import Service, quit_command, restart_by_hand, restart_command
 
 _OWNER_S = 60.0
 _END_S = 30.0
@@ -190,9 +191,11 @@ class _Decision:
         if owner.process is None:
             remedy = f"`sudo lsof -nP -i :{owner.port}` shows it; restart it as its owner"
             return self._by_hand(remedy, f"port {owner.port} is held by {owner.words}")
-        again = "`opskit recover`" if self.server.start else "start it again"
+        remedy = f"`kill {owner.process.pid}`, then `opskit recover`"
+        if not self.server.start:
+            remedy = upkeep_of(owner, user=self.facts.user, uid=self.facts.uid).restart
         why = f"{owner.words} was started by hand: nothing would start it again"
-        return self._by_hand(f"`kill {owner.process.pid}`, then {again}", why)
+        return self._by_hand(remedy, why)
 
     def _starting(self, program: Process) -> TargetFinding:
         """Its process is there, its port is not."""
@@ -245,7 +248,7 @@ class _Decision:
         command = restart_command(service, user=user, uid=uid)
         as_system = service.kind == "systemd" and service.domain == "system"
         if command is None or (as_system and uid != 0):
-            remedy = f"`sudo systemctl restart {service.name}`" if as_system else "restart it as its owner"
+            remedy = restart_by_hand(service, user=user, uid=uid) or "restart it as its owner"
             return self._by_hand(remedy, f"{words} belongs to {service.user or 'root'}")
         ending = quit_command(service) if self.facts.owner is not None else None
         commands = tuple(Command(argv, _OWNER_S) for argv in (ending, command) if argv is not None)

@@ -131,7 +131,7 @@ def test_a_stray_process_is_never_killed():
     """Its person gets the command."""
     found = decided(owner=held())
     assert found.repair is None
-    assert found.remedy == "`kill 4321`, then start it again"
+    assert found.remedy == "`kill 4321`, then `ollama serve`"
 
 
 def test_a_stray_process_of_ours_is_ended_by_its_start_and_started_anew():

@@ -1,0 +1,76 @@
+"""What keeps a process running, in the words that a person types: its restart and its log."""
+
+import getpass
+import os
+import re
+import shlex
+from dataclasses import dataclass, replace
+
+from opskit.facts.environment import OLLAMA_SETTINGS, RUNTIME_SETTINGS
+from opskit.facts.port_owner import PortOwner
+from opskit.providers.kinds import ServerKind
+from opskit.system.services import restart_by_hand
+
+_SECRET_OPTION = re.compile(r"--?[\w-]*(key|token|secret|password|passwd|auth)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """Commands in backquotes; empty where nothing is known."""
+
+    restart: str = ""
+    log: str = ""
+
+
+def upkeep_of(owner: PortOwner | None, *, user: str, uid: int) -> Upkeep:
+    """Return how the process on a port is restarted, by whatever keeps it, and where its log is. Pure.
+
+    `user` and `uid` are those of who types.
+    """
+    service = None if owner is None else owner.service
+    if owner is None or service is None:
+        return Upkeep()
+    files = f"`tail -n 50 {shlex.quote(owner.logs[0])}`" if owner.logs else ""
+    restart = restart_by_hand(service, user=user, uid=uid)
+    if restart is None:
+        return Upkeep(_again(owner, user), files)
+    if service.kind == "container":
+        return Upkeep(restart, f"`docker logs --tail 50 {service.name}`")
+    if service.kind == "systemd":
+        scope = "--user " if service.domain == "user" else ""
+        return Upkeep(restart, files or f"`journalctl {scope}-u {service.name} -n 50`")
+    return Upkeep(restart, files)
+
+
+def kept(kind: ServerKind, owner: PortOwner | None) -> ServerKind:
+    """Return a kind of server with the restart and the log of the process that runs."""
+    upkeep = upkeep_of(owner, user=getpass.getuser(), uid=os.geteuid())
+    return replace(kind, restart=upkeep.restart, log=upkeep.log) if upkeep.restart else kind
+
+
+def _again(owner: PortOwner, user: str) -> str:
+    """Return how a process that nothing keeps is ended, and started as it was."""
+    process = owner.process
+    if process is None:
+        return ""
+    known = {} if owner.environment is None else owner.environment.settings
+    names = sorted(known.keys() & (OLLAMA_SETTINGS | RUNTIME_SETTINGS))
+    words = [*(f"{name}={known[name]}" for name in names), *_without_secrets(process.command)]
+    line = shlex.join(words)
+    if owner.folder is not None:
+        line = f"cd {shlex.quote(str(owner.folder))} && {line}"
+    sudo = "" if process.user == user else "sudo "
+    return f"`{sudo}kill {process.pid}`, then `{line}`"
+
+
+def _without_secrets(command: tuple[str, ...]) -> list[str]:
+    """Return the words with `***` for the value of each option that may hold a secret."""
+    words: list[str] = []
+    for word in command:
+        name, sign, _ = word.partition("=")
+        is_value = bool(words) and "=" not in words[-1] and _SECRET_OPTION.fullmatch(words[-1]) is not None
+        if sign and _SECRET_OPTION.fullmatch(name):
+            words.append(f"{name}=***")
+        else:
+            words.append("***" if is_value and not word.startswith("-") else word)
+    return words
