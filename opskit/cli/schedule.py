@@ -1,19 +1,35 @@
-"""`opskit schedule`: run `recover` every five minutes from launchd or systemd, and see whether that works."""
+"""`opskit schedule`: `recover` every few minutes, or a server, from launchd or systemd."""
 
 import os
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from opskit.cli import context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.errors import UsageError
 
 if TYPE_CHECKING:
     from opskit.schedule.installation import ScheduleChange
+    from opskit.schedule.job import JobKind
 
 app = typer.Typer(
-    no_args_is_help=True, help="Run `recover` every few minutes, from launchd or the systemd of this user."
+    no_args_is_help=True,
+    help="Run `recover` every few minutes, or Victoria as a server, from launchd or the user's systemd.",
 )
+
+
+class JobName(StrEnum):
+    """The jobs that there are."""
+
+    RECOVER = "recover"
+    VICTORIA = "victoria"
+
+
+JobArgument = Annotated[
+    JobName, typer.Argument(metavar="[JOB]", help="recover (every few minutes) or victoria (a server).")
+]
 
 DryOption = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Print the commands and files, as a shell script; do nothing.")
@@ -22,28 +38,37 @@ DryOption = Annotated[
 
 @app.command()
 def install(
+    job: JobArgument = JobName.RECOVER,
     every: Annotated[
-        str, typer.Option("--every", metavar="TIME", help="1m to 1h, whatever divides an hour.")
-    ] = "5m",
+        str | None,
+        typer.Option("--every", metavar="TIME", help="1m to 1h, whatever divides an hour; 5m by default."),
+    ] = None,
     dry_run: DryOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Install the job and start its timer, or bring it up to date; a second time changes nothing."""
+    """Install a job and start it, or bring it up to date; a second time changes nothing."""
     del debug  # read by main
     from opskit.schedule.installation import install as install_job
     from opskit.schedule.job import SchedulePlace, minutes_of
 
+    kind = _kind(job)
+    if every is not None and kind.stays:
+        raise UsageError(f"{job} is a server and runs always: it has no --every")
+    every = every or "5m"
     minutes = minutes_of(every)
-    loaded = context.load_config(config)
-    change = context.run(install_job(loaded, SchedulePlace.here(os.environ), every=minutes, dry=dry_run))
-    done = f"{change.scheduler.name} runs `opskit recover` every {every} now; see `opskit schedule status`"
+    loaded, place = context.load_config(config), SchedulePlace.here(os.environ)
+    change = context.run(install_job(loaded, place, every=minutes, dry=dry_run, kind=kind))
+    runs = f"keeps `{kind.command}` running" if kind.stays else f"runs `{kind.command}` every {every} now"
+    see = "opskit schedule status" + (f" {job}" if kind.stays else "")
+    done = f"{change.scheduler.name} {runs}; see `{see}`"
     _show("install", change, done, "it is installed as it should be; nothing was changed", dry_run, json)
 
 
 @app.command()
 def remove(
+    job: JobArgument = JobName.RECOVER,
     dry_run: DryOption = False,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -54,12 +79,13 @@ def remove(
     from opskit.schedule.installation import remove as remove_job
     from opskit.schedule.job import SchedulePlace
 
-    change = context.run(remove_job(SchedulePlace.here(os.environ), dry=dry_run))
+    change = context.run(remove_job(SchedulePlace.here(os.environ), dry=dry_run, kind=_kind(job)))
     _show("remove", change, "the job and its files are removed", "there is no job to remove", dry_run, json)
 
 
 @app.command()
 def status(
+    job: JobArgument = JobName.RECOVER,
     no_inside: Annotated[
         bool, typer.Option("--no-inside", help="Do not look from where the job runs.")
     ] = False,
@@ -78,21 +104,34 @@ def status(
     from opskit.schedule.status import status as ask
 
     loaded = context.load_config(config)
-    content = report(context.run(ask(loaded, os.environ, inside=not no_inside)), datetime.now(UTC))
+    content = report(
+        context.run(ask(loaded, os.environ, inside=not no_inside, kind=_kind(job))), datetime.now(UTC)
+    )
     render.report(content, as_json=json)
     raise typer.Exit(int(content.exit))
 
 
 @app.command("run-now")
-def run_now(config: ConfigOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+def run_now(
+    job: JobArgument = JobName.RECOVER,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
     """Start the job now, through its scheduler, and say where its log is."""
     del debug, config  # every command takes --config; the job has its own
     from opskit.schedule.installation import start
     from opskit.schedule.job import SchedulePlace
 
-    change = context.run(start(SchedulePlace.here(os.environ)))
+    change = context.run(start(SchedulePlace.here(os.environ), _kind(job)))
     log = f"its log: {change.scheduler.log}"
     _show("run-now", change, f"started; {log}", f"it is running already; {log}", dry=False, json=json)
+
+
+def _kind(job: JobName) -> "JobKind":
+    from opskit.schedule.job import RECOVER, VICTORIA
+
+    return VICTORIA if job is JobName.VICTORIA else RECOVER
 
 
 def _show(command: str, change: "ScheduleChange", done: str, nothing: str, dry: bool, json: bool) -> None:

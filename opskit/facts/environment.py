@@ -19,8 +19,11 @@ RUNTIME_SETTINGS = frozenset({
     "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
     "ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION", "HF_HOME", "HF_HUB_OFFLINE",
 })  # fmt: skip
-#: Settings of clients: what they ask a model for, and whether they use MLX at all (SPEC A6, B7).
-_CLIENT_SETTINGS = frozenset({"OLLAMA_NUM_CTX", "NUM_CTX", "USE_MLX_FALLBACK"})
+#: Settings of clients: what they ask a model for, whether they use MLX at all, and which levels Victoria has
+#: (SPEC A6, B7, D1).
+_CLIENT_SETTINGS = frozenset({
+    "OLLAMA_NUM_CTX", "NUM_CTX", "USE_MLX_FALLBACK", "USE_VICTORIA_ENHANCED", "ENABLE_EVENT_MONITORING",
+})  # fmt: skip
 #: Addresses of the stack (SPEC B7, D7); any other variable that ends so and holds a URL counts as well.
 _URL_SUFFIXES = ("_URL", "_BASE_URL", "_ENDPOINT", "_HOST")
 _NUMBER_OR_TRUTH = re.compile(r"\d{1,9}|true|false|yes|no", re.ASCII | re.IGNORECASE)

@@ -41,6 +41,14 @@ _CARRIED = (
     *("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
+#: What a server of opskit reads besides (SPEC D1, D5, D6).
+_SERVER = (
+    "USE_VICTORIA_ENHANCED",
+    "ENABLE_EVENT_MONITORING",
+    "MAIN_PROJECT",
+    "ALLOWED_PROJECTS",
+    "DATABASE_URL",
+)
 #: Secrets that the environment alone may hold.
 _SECRETS = ("OLLAMA_API_KEY", "MLX_API_KEY")
 #: Every scheduler sets them by itself.
@@ -66,12 +74,16 @@ def job_path(programs: Iterable[str], environ: Mapping[str, str], *, platform: s
     return os.pathsep.join((*needed, *(folder for folder in _SYSTEM[family] if Path(folder).is_dir())))
 
 
-def job_variables(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that the job needs besides PATH. Raises OpskitError SCHEDULE_004 for a secret."""
+def job_variables(config: Config, environ: Mapping[str, str], *, serves: bool = False) -> dict[str, str]:
+    """Return the variables that the job needs besides PATH; `serves` adds those of a server.
+
+    Raises OpskitError SCHEDULE_004 for a secret.
+    """
     variables = {} if config.path is None else {"OPSKIT_CONFIG": str(Path(config.path).absolute())}
     plain, _ = _referred(config)
     proxies = [name for name in _proxies(config, environ) if not _holds_credentials(environ[name])]
-    for name in (*_CARRIED, *proxies, *(name for name in plain if name not in _GIVEN)):
+    server = [name for name in _SERVER if not _holds_credentials(environ.get(name, ""))] if serves else []
+    for name in (*_CARRIED, *server, *proxies, *(name for name in plain if name not in _GIVEN)):
         value = environ.get(name)
         if value is None:
             continue
@@ -86,11 +98,12 @@ def job_variables(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
     return variables
 
 
-def withheld(config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:
+def withheld(config: Config, environ: Mapping[str, str], *, serves: bool = False) -> tuple[str, ...]:
     """Return the names of secrets that this shell holds and that the job is not given."""
     _, secret = _referred(config)
     proxies = [name for name in _proxies(config, environ) if _holds_credentials(environ[name])]
-    return tuple(name for name in dict.fromkeys((*_SECRETS, *secret, *proxies)) if environ.get(name))
+    server = [name for name in _SERVER if _holds_credentials(environ.get(name, ""))] if serves else []
+    return tuple(name for name in dict.fromkeys((*_SECRETS, *secret, *proxies, *server)) if environ.get(name))
 
 
 def _proxies(config: Config, environ: Mapping[str, str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from opskit.config.schema import Config
 from opskit.errors import OpskitError
 from opskit.recovery.executor import Executor, scheduling
 from opskit.schedule import environment
-from opskit.schedule.job import SchedulePlace, planned
+from opskit.schedule.job import DEFAULT_MINUTES, RECOVER, JobKind, SchedulePlace, planned
 from opskit.schedule.scheduler import Scheduler, ScheduleStatus, ScheduleStep
 
 
@@ -23,22 +23,29 @@ class ScheduleChange:
     notes: tuple[str, ...] = ()
 
 
-def scheduler_of(place: SchedulePlace) -> Scheduler:
-    """Return the scheduler of this system."""
+def scheduler_of(place: SchedulePlace, kind: JobKind = RECOVER) -> Scheduler:
+    """Return the scheduler of this system, for one job."""
     from opskit.schedule.launchd import Launchd
     from opskit.schedule.systemd import Systemd
 
     environ = dict(place.environ)
     if place.platform == "darwin":
-        return Launchd(environ, home=place.home, uid=place.uid)
+        return Launchd(environ, home=place.home, uid=place.uid, kind=kind)
     # A session of cron or sudo lacks it, and the user's systemd is there all the same.
     runtime = f"/run/user/{place.uid}"
     if "XDG_RUNTIME_DIR" not in environ and Path(runtime).is_dir():
         environ["XDG_RUNTIME_DIR"] = runtime
-    return Systemd(environ, home=place.home)
+    return Systemd(environ, home=place.home, kind=kind)
 
 
-async def install(config: Config, place: SchedulePlace, *, every: int, dry: bool = False) -> ScheduleChange:
+async def install(
+    config: Config,
+    place: SchedulePlace,
+    *,
+    every: int = DEFAULT_MINUTES,
+    dry: bool = False,
+    kind: JobKind = RECOVER,
+) -> ScheduleChange:
     """Install the job, or bring it up to date; what is right already is left alone.
 
     Raises OpskitError: SCHEDULE_001 without a scheduler, SCHEDULE_002 when it refuses (what was begun is
@@ -46,9 +53,10 @@ async def install(config: Config, place: SchedulePlace, *, every: int, dry: bool
     """
     if place.platform == "darwin":
         environment.check_reach(config, place.interpreter, home=place.home)
-    job = planned(config, place, every=every)
-    scheduler = scheduler_of(place)
-    notes = [_withheld(name, scheduler) for name in environment.withheld(config, place.environ)]
+    job = planned(config, place, every=every, kind=kind)
+    scheduler = scheduler_of(place, kind)
+    secrets = environment.withheld(config, place.environ, serves=kind.stays)
+    notes = [_withheld(name, scheduler) for name in secrets]
     before = await _before(scheduler, notes, dry=dry)
     if before is not None and scheduler.as_wanted(job, before):
         return ScheduleChange(scheduler, (), before, tuple(notes))
@@ -61,14 +69,15 @@ async def install(config: Config, place: SchedulePlace, *, every: int, dry: bool
         after = await _installed(scheduler, executor, steps, before)
     if not await scheduler.runs_without_session():
         notes.append(
-            "the timer stops when you log out: `loginctl enable-linger $USER` lets it run without a session"
+            f"the {'server' if kind.stays else 'timer'} stops when you log out: "
+            "`loginctl enable-linger $USER` lets it run without a session"
         )
     return ScheduleChange(scheduler, steps, after, tuple(notes))
 
 
-async def remove(place: SchedulePlace, *, dry: bool = False) -> ScheduleChange:
+async def remove(place: SchedulePlace, *, dry: bool = False, kind: JobKind = RECOVER) -> ScheduleChange:
     """Take the job out; its log stays. Nothing is done where there is none."""
-    scheduler = scheduler_of(place)
+    scheduler = scheduler_of(place, kind)
     notes: list[str] = []
     before = await _before(scheduler, notes, dry=dry)
     if before is not None and not before.traces:
@@ -81,9 +90,9 @@ async def remove(place: SchedulePlace, *, dry: bool = False) -> ScheduleChange:
     return ScheduleChange(scheduler, steps, await scheduler.state(datetime.now(UTC)))
 
 
-async def start(place: SchedulePlace) -> ScheduleChange:
+async def start(place: SchedulePlace, kind: JobKind = RECOVER) -> ScheduleChange:
     """Start the job now, through its scheduler; one that runs already is left alone."""
-    scheduler = scheduler_of(place)
+    scheduler = scheduler_of(place, kind)
     before = await scheduler.state(datetime.now(UTC))
     if before.running:
         return ScheduleChange(scheduler, (), before)
@@ -134,6 +143,6 @@ def _withheld(name: str, scheduler: Scheduler) -> str:
     how = (
         f"`launchctl setenv {name} VALUE` gives it to jobs until the next restart"
         if scheduler.name == "launchd"
-        else "give it by `EnvironmentFile=` in `systemctl --user edit opskit-recover.service`"
+        else f"give it by `EnvironmentFile=` in `systemctl --user edit {scheduler.kind.unit}.service`"
     )
     return f"{name} is a secret and is not written into the schedule; {how}"

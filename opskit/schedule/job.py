@@ -1,4 +1,4 @@
-"""The job that a scheduler is told to run: one description, from which a plist or the units are written."""
+"""The jobs that a scheduler is told to run: one description, from which a plist or the units are written."""
 
 import math
 import os
@@ -13,13 +13,48 @@ from opskit.config.origins import default_state_dir
 from opskit.config.schema import Config
 from opskit.errors import OpskitError, UsageError
 from opskit.schedule.environment import job_path, job_variables
+from opskit.system.host import is_loopback
+from opskit.system.network import endpoint
 from opskit.text import duration_s
 
-LABEL = "dev.opskit.recover"
-UNIT = "opskit-recover"
 ARGUMENTS = ("-m", "opskit", "recover", "--json", "--quiet-lock")
-#: Statuses of `opskit recover` that are no failure: nothing to do, repaired, another run holds the lock.
-GOOD_EXITS = (0, 4, 75)
+
+
+@dataclass(frozen=True, slots=True)
+class JobKind:
+    """One of opskit's jobs. `good_exits` are statuses that are no failure; `stays`: it is a server.
+
+    `command` is what it runs as a person types it, `purpose` what for.
+    """
+
+    name: str
+    command: str
+    purpose: str
+    good_exits: tuple[int, ...] = (0,)
+    stays: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"dev.opskit.{self.name}"
+
+    @property
+    def unit(self) -> str:
+        return f"opskit-{self.name}"
+
+    @property
+    def install(self) -> str:
+        """The command that installs it."""
+        return "opskit schedule install" + (f" {self.name}" if self.stays else "")
+
+
+#: Nothing to do, repaired, and another run holds the lock are no failures of `opskit recover`.
+RECOVER = JobKind(
+    "recover", "opskit recover", "Find what is broken in the local LLM stack and mend it", (0, 4, 75)
+)
+VICTORIA = JobKind("victoria", "opskit serve victoria", "Victoria, the agent of opskit", stays=True)
+LABEL, UNIT = RECOVER.label, RECOVER.unit
+#: Where agents listen that no configuration names (SPEC D1).
+AGENT_PORT = 8010
 #: Only calendar times survive the sleep of a Mac (ops facts 10), so an hour is cut into equal parts.
 MINUTES = tuple(minutes for minutes in range(1, 61) if 60 % minutes == 0)
 DEFAULT_MINUTES = 5
@@ -54,16 +89,19 @@ class SchedulePlace:
 class Job:
     """`arguments` begin with the absolute interpreter; `every` is in minutes.
 
-    `limit_s` is when a run that hangs is killed.
+    `limit_s` is when a run that hangs is killed. A server that stays has neither.
     """
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     every: int = DEFAULT_MINUTES
     limit_s: int = 280
+    kind: JobKind = RECOVER
 
 
-def planned(config: Config, place: SchedulePlace, *, every: int = DEFAULT_MINUTES) -> Job:
+def planned(
+    config: Config, place: SchedulePlace, *, every: int = DEFAULT_MINUTES, kind: JobKind = RECOVER
+) -> Job:
     """Return the job for this configuration as this shell sees it. Reads files, changes nothing.
 
     The scheduler starts it in `/` without this shell's variables, so the configuration is named by its
@@ -72,9 +110,9 @@ def planned(config: Config, place: SchedulePlace, *, every: int = DEFAULT_MINUTE
     """
     programs = [command[0] for command in (*config.stack.start.values(), config.notices.command) if command]
     path = job_path(programs, place.environ, platform=place.platform, home=place.home)
-    environment = {"PATH": path, **job_variables(config, place.environ)}
+    environment = {"PATH": path, **job_variables(config, place.environ, serves=kind.stays)}
     interpreter = place.interpreter
-    arguments = (interpreter, *ARGUMENTS)
+    arguments = (interpreter, *(_serving(config) if kind.stays else ARGUMENTS))
     if place.platform != "darwin" and set(interpreter) & set("\"'\\$"):
         raise OpskitError(
             "CONFIG_001",
@@ -87,7 +125,16 @@ def planned(config: Config, place: SchedulePlace, *, every: int = DEFAULT_MINUTE
             "a path or a variable of the job holds characters that cannot be shown",
             remedy="rename the folder, or correct the variable; `opskit config show` shows the values",
         )
+    if kind.stays:
+        return Job(arguments, environment, kind=kind)
     return Job(arguments, environment, every, math.ceil(config.recovery.budget_s) + _AFTER_BUDGET_S)
+
+
+def _serving(config: Config) -> tuple[str, ...]:
+    """Return the arguments of the server, which listens where the configuration expects Victoria here."""
+    agent = config.agent_named("victoria")
+    port = endpoint(agent.url)[1] if agent is not None and is_loopback(agent.url) else AGENT_PORT
+    return ("-m", "opskit", "serve", "victoria", "--port", str(port))
 
 
 def minutes_of(text: str) -> int:

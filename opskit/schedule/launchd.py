@@ -14,7 +14,7 @@ from xml.parsers.expat import ExpatError
 
 from opskit.errors import OpskitError
 from opskit.recovery.executor import Executor
-from opskit.schedule.job import LABEL, Job, next_start
+from opskit.schedule.job import DEFAULT_MINUTES, RECOVER, Job, JobKind, next_start
 from opskit.schedule.scheduler import (
     INSIDE_S,
     ChangeFile,
@@ -40,26 +40,26 @@ class Launchd(Scheduler):
 
     name: Name = "launchd"
 
-    def __init__(self, environ: Mapping[str, str], *, home: Path, uid: int) -> None:
-        super().__init__(environ)
+    def __init__(self, environ: Mapping[str, str], *, home: Path, uid: int, kind: JobKind = RECOVER) -> None:
+        super().__init__(environ, kind)
         self._home = home
         self._uid = uid
         self._domain = f"gui/{uid}"
-        self._target = f"gui/{uid}/{LABEL}"
-        self._plist = home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
+        self._target = f"gui/{uid}/{kind.label}"
+        self._plist = home / "Library" / "LaunchAgents" / f"{kind.label}.plist"
         self._logs = home / "Library" / "Logs" / "opskit"
         self.paths = (self._plist,)
         # A job ends with 78 (EX_CONFIG) when this folder is missing.
         self.log_folder = self._logs
-        self.log = f"tail -n 50 {self._logs / 'recover.err.log'} {self._logs / 'recover.out.log'}"
+        self.log = f"tail -n 50 {self._logs / kind.name}.err.log {self._logs / kind.name}.out.log"
 
     def files(self, job: Job) -> dict[Path, str]:
         return {self._plist: plist_text(job, self._logs)}
 
     async def state(self, now: datetime) -> ScheduleStatus:
         files = self.installed_files()
-        job = read_plist(files[self._plist] or "")
-        status = ScheduleStatus(self.name, files, job, loaded=False, log=self.log)
+        job = read_plist(files[self._plist] or "", self.kind)
+        status = ScheduleStatus(self.name, files, job, loaded=False, log=self.log, kind=self.kind)
         printed = await self._ask("print", self._target)
         disabled = await self._disabled()
         if printed.exit and not launchctl.absent(printed):
@@ -67,6 +67,7 @@ class Launchd(Scheduler):
         if printed.exit:
             return replace(status, disabled=disabled)
         loaded = launchctl.job(printed.out)
+        stays = self.kind.stays
         elsewhere = loaded.path is not None and loaded.path != str(self._plist)
         return replace(
             status,
@@ -74,8 +75,8 @@ class Launchd(Scheduler):
             disabled=disabled,
             running=loaded.running,
             last_exit=loaded.last_exit,
-            last_run=_changed_at(self._logs / "recover.out.log") if loaded.runs != 0 else None,
-            next_run=next_start(job.every, now) if job is not None and not disabled else None,
+            last_run=None if stays or loaded.runs == 0 else _changed_at(self._logs / "recover.out.log"),
+            next_run=None if job is None or disabled or stays else next_start(job.every, now),
             stale=job is not None and not _holds(loaded, job),
             trouble=f"launchd loaded it from {loaded.path}" if elsewhere else loaded.reason,
         )
@@ -107,7 +108,7 @@ class Launchd(Scheduler):
         return RunCommand(
             ("launchctl", "kickstart", self._target),
             accepts=lambda result: result.exit == _IN_PROGRESS,
-            remedy="load it with `opskit schedule install`",
+            remedy=f"load it with `{self.kind.install}`",
         )
 
     def silence(self, result: ProgramResult) -> OpskitError | None:
@@ -149,7 +150,7 @@ class Launchd(Scheduler):
 
     async def inside(self, executor: Executor, command: Sequence[str], environment: Mapping[str, str]) -> str:
         """Run a second agent with the same environment once, and take it out again."""
-        label = f"{LABEL}.inside.{os.getpid()}"
+        label = f"{self.kind.label}.inside.{os.getpid()}"
         target = f"{self._domain}/{label}"
         bootout = RunCommand(("launchctl", "bootout", target), launchctl.absent)
         with tempfile.TemporaryDirectory(prefix="opskit-inside-", ignore_cleanup_errors=True) as folder:
@@ -192,7 +193,7 @@ class Launchd(Scheduler):
 
     async def _disabled(self) -> bool:
         result = await self._ask("print-disabled", self._domain)
-        return result.exit == 0 and launchctl.disabled(result.out, LABEL)
+        return result.exit == 0 and launchctl.disabled(result.out, self.kind.label)
 
 
 def plist_text(job: Job, logs: Path) -> str:
@@ -201,26 +202,32 @@ def plist_text(job: Job, logs: Path) -> str:
     Calendar times, because launchd drops the firings of an interval while the Mac sleeps and makes one of all
     missed calendar times at wake (ops facts 10). No KeepAlive: the job ends. `Standard`, because background
     jobs are throttled. AbandonProcessGroup, or launchd would end with the job the servers that it started.
+    A server is started at log-in and again when it fails, and has a minute to drain.
     """
+    minutes = [{"Minute": minute} for minute in range(0, 60, job.every)]
+    begin: dict[str, Any] = {"StartCalendarInterval": minutes}
+    end: dict[str, Any] = {"AbandonProcessGroup": True}
+    if job.kind.stays:
+        begin, end = {"RunAtLoad": True, "KeepAlive": {"SuccessfulExit": False}}, {"ExitTimeOut": 60}
     return _dumped(
         {
-            "Label": LABEL,
+            "Label": job.kind.label,
             "ProgramArguments": list(job.arguments),
             "EnvironmentVariables": dict(job.environment),
-            "StartCalendarInterval": [{"Minute": minute} for minute in range(0, 60, job.every)],
-            "StandardOutPath": str(logs / "recover.out.log"),
-            "StandardErrorPath": str(logs / "recover.err.log"),
+            **begin,
+            "StandardOutPath": str(logs / f"{job.kind.name}.out.log"),
+            "StandardErrorPath": str(logs / f"{job.kind.name}.err.log"),
             "ProcessType": "Standard",
-            "AbandonProcessGroup": True,
+            **end,
         }
     )
 
 
-def read_plist(text: str) -> Job | None:
+def read_plist(text: str, kind: JobKind = RECOVER) -> Job | None:
     """Return the job of a plist that opskit wrote, or a person changed; None for any other plist."""
     try:
         content = plistlib.loads(text.encode())
-        starts = content["StartCalendarInterval"]
+        starts = content["RunAtLoad" if kind.stays else "StartCalendarInterval"]
         arguments = tuple(map(str, content["ProgramArguments"]))
         environment = {
             str(name): str(value) for name, value in content.get("EnvironmentVariables", {}).items()
@@ -228,7 +235,11 @@ def read_plist(text: str) -> Job | None:
         every = 60 // len(starts) if isinstance(starts, list) and starts else 60
     except (plistlib.InvalidFileException, ExpatError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Job(arguments, environment, every) if arguments else None
+    return (
+        Job(arguments, environment, DEFAULT_MINUTES if kind.stays else every, kind=kind)
+        if arguments
+        else None
+    )
 
 
 def _dumped(content: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from opskit.errors import OpskitError
 from opskit.recovery.executor import Executor
 from opskit.recovery.step import Command
 from opskit.schedule.inside import InsideComparison
-from opskit.schedule.job import Job
+from opskit.schedule.job import RECOVER, Job, JobKind
 from opskit.system.program import NotStarted, ProgramResult, run
 from opskit.system.textfile import write_text
 
@@ -126,6 +126,7 @@ class ScheduleStatus:
     problem: str = ""
     remedy: str = ""
     inside: InsideComparison | None = None
+    kind: JobKind = RECOVER
 
     @property
     def installed(self) -> bool:
@@ -138,7 +139,10 @@ class ScheduleStatus:
 
 
 class Scheduler(ABC):
-    """The scheduler of one user. What asks it raises OpskitError SCHEDULE_001 when it does not answer."""
+    """The scheduler of one user, for one job.
+
+    What asks it raises OpskitError SCHEDULE_001 when it does not answer.
+    """
 
     name: Name
     #: How to read what the job wrote.
@@ -148,8 +152,9 @@ class Scheduler(ABC):
     #: The files of the job.
     paths: tuple[Path, ...]
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], kind: JobKind) -> None:
         self.environ = dict(environ)
+        self.kind = kind
 
     @abstractmethod
     def files(self, job: Job) -> dict[Path, str]:
@@ -208,7 +213,7 @@ class Scheduler(ABC):
     def as_wanted(self, job: Job, state: ScheduleStatus) -> bool:
         """Return whether an installation of this job would change nothing."""
         ready = self.log_folder is None or self.log_folder.is_dir()
-        same = dict(self.files(job)) == dict(state.files)
+        same = dict(self.files(job)) == dict(state.files) and (state.running or not self.kind.stays)
         return same and ready and bool(state.loaded) and not state.disabled and not state.stale
 
     async def ask(

@@ -17,7 +17,7 @@ from opskit.schedule import inside as inside_program
 from opskit.schedule.environment import needed_paths
 from opskit.schedule.inside import InsideComparison
 from opskit.schedule.installation import scheduler_of
-from opskit.schedule.job import DEFAULT_MINUTES, GOOD_EXITS, UNIT, Job, SchedulePlace, planned
+from opskit.schedule.job import DEFAULT_MINUTES, RECOVER, Job, JobKind, SchedulePlace, planned
 from opskit.schedule.scheduler import INSIDE_S, Scheduler, ScheduleStatus
 from opskit.system.program import run
 from opskit.text import span
@@ -37,7 +37,12 @@ _MEANINGS = {
 
 
 async def status(
-    config: Config, environ: Mapping[str, str], *, inside: bool, place: SchedulePlace | None = None
+    config: Config,
+    environ: Mapping[str, str],
+    *,
+    inside: bool,
+    place: SchedulePlace | None = None,
+    kind: JobKind = RECOVER,
 ) -> ScheduleStatus:
     """Ask the scheduler; with `inside`, run a look from where the job runs and compare it with this process.
 
@@ -45,16 +50,16 @@ async def status(
     the scheduler says: that is `problem`.
     """
     place = place or SchedulePlace.here(environ)
-    scheduler = scheduler_of(place)
+    scheduler = scheduler_of(place, kind)
     try:
         current = await scheduler.state(datetime.now(UTC))
     except OpskitError as error:
         files = scheduler.installed_files()
-        current = ScheduleStatus(None, files, problem=error.message, remedy=error.remedy)
+        current = ScheduleStatus(None, files, kind=kind, problem=error.message, remedy=error.remedy)
     wanted: Job | None = None
     refusal, minutes = "", DEFAULT_MINUTES if current.job is None else current.job.every
     try:
-        wanted = planned(config, place, every=minutes)
+        wanted = planned(config, place, every=minutes, kind=kind)
     except OpskitError as error:
         refusal = error.message
     if current.loaded is not None:
@@ -88,7 +93,7 @@ def _judged(
     scheduler: Scheduler, state: ScheduleStatus, wanted: Job | None, refusal: str
 ) -> tuple[str, str, str]:
     """Return the state of the job in a word, the first thing that is wrong, and what to do about it."""
-    install = "`opskit schedule install`"
+    install = f"`{scheduler.kind.install}`"
     if not state.traces:
         return "not installed", "it is not installed", install
     if not state.installed:
@@ -106,16 +111,19 @@ def _judged(
         return "differs", f"its interpreter {interpreter} is gone", f"{install} names the one of today"
     if state.trouble:
         return "failing", state.trouble, f"its log tells more; `{scheduler.log}`"
-    if state.last_exit is not None and state.last_exit not in GOOD_EXITS:
+    is_over = not (scheduler.kind.stays and state.running)
+    if is_over and state.last_exit is not None and state.last_exit not in scheduler.kind.good_exits:
         end = f"signal {-state.last_exit}" if state.last_exit < 0 else f"exit status {state.last_exit}"
-        problem = f"its last run ended with {end}{_MEANINGS.get(state.last_exit, '')}"
-        return "failing", problem, f"its log tells why; `{scheduler.log}`"
+        meaning = "" if scheduler.kind.stays else _MEANINGS.get(state.last_exit, "")
+        return "failing", f"its last run ended with {end}{meaning}", f"its log tells why; `{scheduler.log}`"
+    if scheduler.kind.stays and not state.running:
+        return "stopped", "it does not run", f"`opskit schedule run-now {scheduler.kind.name}`"
     if wanted is None:
         problem = f"an installation now would be refused: {refusal}"
         return "differs", problem, "correct it, then install again"
     if changes := _changes(scheduler, wanted, state.job, state):
         problem = f"an installation now would write something else: {', '.join(changes)}"
-        return "differs", problem, f"`opskit schedule install --dry-run` shows it, {install} writes it"
+        return "differs", problem, f"`{scheduler.kind.install} --dry-run` shows it, {install} writes it"
     return "loaded", "", ""
 
 
@@ -177,7 +185,7 @@ def report(current: ScheduleStatus, now: datetime) -> Report:
     if current.loaded is not None and current.installed:
         findings.append(_runs_finding(current, now))
     if current.inside is not None:
-        findings += _inside_findings(current.inside)
+        findings += _inside_findings(current.inside, current.kind.unit)
     return Report("schedule status", findings)
 
 
@@ -185,13 +193,19 @@ def _job_finding(current: ScheduleStatus) -> Finding:
     if current.loaded is None:
         detail = current.problem + ("; its files are there" if current.installed else "")
         return Finding(
-            "job", UNIT, Status.INCONCLUSIVE, "no scheduler", detail, "SCHEDULE_001", current.remedy
+            "job",
+            current.kind.unit,
+            Status.INCONCLUSIVE,
+            "no scheduler",
+            detail,
+            "SCHEDULE_001",
+            current.remedy,
         )
     evidence = {"files": list(map(str, current.files)), "scheduler": current.scheduler}
     if current.problem:
         return Finding(
             "job",
-            UNIT,
+            current.kind.unit,
             Status.FAIL,
             current.state,
             current.problem,
@@ -201,7 +215,8 @@ def _job_finding(current: ScheduleStatus) -> Finding:
         )
     minutes = DEFAULT_MINUTES if current.job is None else current.job.every
     detail = f"{current.scheduler} starts it every {'hour' if minutes == 60 else f'{minutes} min'}"
-    return Finding("job", UNIT, Status.PASS, "loaded", detail, evidence=evidence)
+    detail = f"{current.scheduler} keeps it running" if current.kind.stays else detail
+    return Finding("job", current.kind.unit, Status.PASS, "loaded", detail, evidence=evidence)
 
 
 def _runs_finding(current: ScheduleStatus, now: datetime) -> Finding:
@@ -223,10 +238,10 @@ def _runs_finding(current: ScheduleStatus, now: datetime) -> Finding:
         "log": current.log,
     }
     state = "running" if current.running else "waiting" if current.loaded else "idle"
-    return Finding("runs", UNIT, Status.PASS, state, "; ".join(parts), evidence=evidence)
+    return Finding("runs", current.kind.unit, Status.PASS, state, "; ".join(parts), evidence=evidence)
 
 
-def _inside_findings(inside: InsideComparison) -> Iterator[Finding]:
+def _inside_findings(inside: InsideComparison, unit: str) -> Iterator[Finding]:
     evidence = {
         "emulated": inside.emulated,
         "shell": None if inside.shell is None else inside.shell.as_json(),
@@ -235,7 +250,7 @@ def _inside_findings(inside: InsideComparison) -> Iterator[Finding]:
     if inside.job is None:
         state, remedy = "not seen", "`--no-inside` leaves it out"
         yield Finding(
-            "inside", UNIT, Status.INCONCLUSIVE, state, inside.problem, remedy=remedy, evidence=evidence
+            "inside", unit, Status.INCONCLUSIVE, state, inside.problem, remedy=remedy, evidence=evidence
         )
         return
     where = "its environment, emulated" if inside.emulated else "the scheduler"
@@ -248,7 +263,7 @@ def _inside_findings(inside: InsideComparison) -> Iterator[Finding]:
         else f"seen from {where}, all is as in this shell: {count}"
     )
     seconds = inside.seconds
-    yield Finding("inside", UNIT, Status.PASS, "compared", detail, seconds=seconds, evidence=evidence)
+    yield Finding("inside", unit, Status.PASS, "compared", detail, seconds=seconds, evidence=evidence)
     for difference in inside.found:
         level = Status.FAIL if difference.harmful else Status.WARN
         yield Finding("inside", difference.topic, level, "differs", difference.text, remedy=difference.remedy)

@@ -1,4 +1,4 @@
-"""The job as a service and a timer of the user's own systemd."""
+"""The jobs as services of the user's own systemd; `recover` has a timer."""
 
 import getpass
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.recovery.executor import Executor
-from opskit.schedule.job import GOOD_EXITS, UNIT, Job
+from opskit.schedule.job import RECOVER, Job, JobKind
 from opskit.schedule.scheduler import (
     INSIDE_S,
     Name,
@@ -24,8 +24,6 @@ from opskit.schedule.scheduler import (
 from opskit.system import systemctl
 from opskit.system.program import ProgramResult
 
-_SERVICE = f"{UNIT}.service"
-_TIMER = f"{UNIT}.timer"
 _TIMER_PROPERTIES = (
     "LoadState,ActiveState,UnitFileState,FragmentPath,NeedDaemonReload,"
     "NextElapseUSecRealtime,NextElapseUSecMonotonic"
@@ -45,31 +43,36 @@ class Systemd(Scheduler):
     """
 
     name: Name = "systemd"
-    log = f"journalctl --user -u {_SERVICE} -n 50 --no-pager"
 
-    def __init__(self, environ: Mapping[str, str], *, home: Path) -> None:
-        super().__init__(environ)
+    def __init__(self, environ: Mapping[str, str], *, home: Path, kind: JobKind = RECOVER) -> None:
+        super().__init__(environ, kind)
         folder = home / ".config" / "systemd" / "user"
-        self.paths = (folder / _SERVICE, folder / _TIMER)
+        self._service = f"{kind.unit}.service"
+        #: The unit that is enabled: a server has no timer.
+        self._enabled = self._service if kind.stays else f"{kind.unit}.timer"
+        self.paths = tuple(folder / unit for unit in dict.fromkeys((self._service, self._enabled)))
+        self.log = f"journalctl --user -u {self._service} -n 50 --no-pager"
 
     def files(self, job: Job) -> dict[Path, str]:
-        return dict(zip(self.paths, (service_unit(job), timer_unit(job)), strict=True))
+        texts = (server_unit(job),) if self.kind.stays else (service_unit(job), timer_unit(job))
+        return dict(zip(self.paths, texts, strict=True))
 
     async def state(self, now: datetime) -> ScheduleStatus:
         files = self.installed_files()
-        timer = await self._show(_TIMER, _TIMER_PROPERTIES)
-        service = await self._show(_SERVICE, _SERVICE_PROPERTIES)
+        timer = await self._show(self._enabled, _TIMER_PROPERTIES)
+        service = await self._show(self._service, _SERVICE_PROPERTIES)
         known = timer.get("LoadState") == "loaded"
-        loaded = known and timer.get("ActiveState") == "active"
+        # One that failed to start again and again is loaded, and fails.
+        loaded = known and (timer.get("ActiveState") == "active" or self.kind.stays)
         switched_off = known and timer.get("UnitFileState") == "disabled"
         path, result = timer.get("FragmentPath"), service.get("Result")
         trouble = "" if result in ("success", "exit-code", "", None) else f"systemd ended it: {result}"
-        if loaded and path and path != str(self.paths[1]):
+        if loaded and path and path != str(self.paths[-1]):
             trouble = f"systemd loaded it from {path}"
         return ScheduleStatus(
             scheduler=self.name,
             files=files,
-            job=read_units(*(text or "" for text in files.values())),
+            job=read_units(*(text or "" for text in files.values()), kind=self.kind),
             loaded=loaded,
             disabled=timer.get("LoadState") == "masked" or switched_off,
             running=service.get("ActiveState") in ("activating", "active", "deactivating"),
@@ -79,23 +82,27 @@ class Systemd(Scheduler):
             stale="yes" in (timer.get("NeedDaemonReload"), service.get("NeedDaemonReload")),
             trouble=trouble,
             log=self.log,
+            kind=self.kind,
         )
 
     def load(self) -> Sequence[ScheduleStep]:
-        """A timer that is active keeps the times that it was started with: it is restarted."""
-        return (_run("daemon-reload"), *(_run(verb, _TIMER) for verb in ("enable", "restart", "is-active")))
+        """A timer keeps the times that it was started with, a server its settings: both are restarted."""
+        return (
+            _run("daemon-reload"),
+            *(_run(verb, self._enabled) for verb in ("enable", "restart", "is-active")),
+        )
 
     def unload(self) -> Sequence[ScheduleStep]:
-        return (_run("disable", "--now", _TIMER, why="it is fine when it was not there"),)
+        return (_run("disable", "--now", self._enabled, why="it is fine when it was not there"),)
 
     def forget(self) -> Sequence[ScheduleStep]:
-        failed = _run("reset-failed", _SERVICE, _TIMER, why="nothing may have failed")
+        failed = _run("reset-failed", *(path.name for path in self.paths), why="nothing may have failed")
         return (_run("daemon-reload"), failed)
 
     def start(self) -> ScheduleStep:
         """A service that is running stays as it is."""
-        start = _run("start", "--no-block", _SERVICE)
-        return replace(start, remedy="install it first: `opskit schedule install`")
+        start = _run("start", "--no-block", self._service)
+        return replace(start, remedy=f"install it first: `{self.kind.install}`")
 
     def silence(self, result: ProgramResult) -> OpskitError | None:
         if not systemctl.no_bus(result):
@@ -145,7 +152,26 @@ def service_unit(job: Job) -> str:
     KillMode=process, or systemd would end with the run the servers that it started: they live in its control
     group. 4 (repaired) and 75 (another run holds the lock) are no failures.
     """
-    good = " ".join(str(status) for status in GOOD_EXITS if status)
+    good = " ".join(str(status) for status in job.kind.good_exits if status)
+    return (
+        f"{_head(job, 'oneshot')}TimeoutStartSec={job.limit_s}\nSuccessExitStatus={good}\nKillMode=process\n"
+    )
+
+
+def server_unit(job: Job) -> str:
+    """Return the service of a server: it is started again when it fails, and drains on SIGTERM."""
+    return (
+        f"{_head(job, 'exec')}"
+        "Restart=on-failure\n"
+        "RestartSec=2\n"
+        "TimeoutStopSec=60\n"
+        "\n"
+        "[Install]\n"
+        "WantedBy=default.target\n"
+    )
+
+
+def _head(job: Job, kind: str) -> str:
     program, *arguments = job.arguments
     # Variables are expanded in every word but the first: there a dollar is doubled.
     command = " ".join((_word(program), *(_word(argument.replace("$", "$$")) for argument in arguments)))
@@ -154,15 +180,12 @@ def service_unit(job: Job) -> str:
     )
     return (
         "[Unit]\n"
-        "Description=Find what is broken in the local LLM stack and mend it (opskit recover)\n"
+        f"Description={job.kind.purpose} ({job.kind.command})\n"
         "\n"
         "[Service]\n"
-        "Type=oneshot\n"
+        f"Type={kind}\n"
         f"ExecStart={command}\n"
         f"{environment}"
-        f"TimeoutStartSec={job.limit_s}\n"
-        f"SuccessExitStatus={good}\n"
-        "KillMode=process\n"
     )
 
 
@@ -183,7 +206,7 @@ def timer_unit(job: Job) -> str:
     )
 
 
-def read_units(service_text: str, timer_text: str) -> Job | None:
+def read_units(service_text: str, timer_text: str = "", *, kind: JobKind = RECOVER) -> Job | None:
     """Return the job of units that opskit wrote, or a person changed; None for any others."""
     settings = list(_settings(service_text))
     values = dict(reversed([*settings, *_settings(timer_text)]))
@@ -195,10 +218,13 @@ def read_units(service_text: str, timer_text: str) -> Job | None:
         environment = {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
     except ValueError:
         return None
+    command = (program, *(argument.replace("$$", "$") for argument in arguments))
+    if kind.stays:
+        return Job(command, environment, kind=kind)
     if span is None:
         return None
     return Job(
-        (program, *(argument.replace("$$", "$") for argument in arguments)),
+        command,
         environment,
         int(span[1]) * (60 if span[2] == "h" else 1),
         int(limit) if limit.isdigit() else 280,

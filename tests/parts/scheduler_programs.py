@@ -183,7 +183,10 @@ def _bootstrap(state: State, path: str) -> None:
             "Try re-running the command as root for richer errors.",
         )
     job = {"path": path, "plist": plist, "runs": 0, "pid": None, "end": "last exit code = (never exited)"}
-    if plist.get("RunAtLoad"):
+    if plist.get("KeepAlive"):
+        # A server: it runs, and launchd does not wait for it.
+        job |= {"runs": 1, "pid": 4711}
+    elif plist.get("RunAtLoad"):
         paths = Path(plist["StandardOutPath"]), Path(plist["StandardErrorPath"])
         with paths[0].open("wb") as out, paths[1].open("wb") as err:
             done = subprocess.run(
@@ -238,7 +241,7 @@ def systemctl(state: State, argv: list[str]) -> None:
                 fail(
                     1, f"Job for {units[0]} failed.", f'See "systemctl --user status {units[0]}" for details.'
                 )
-            active |= {one for one in units if one.endswith(".timer")}
+            active |= {one for one in units if one.endswith(".timer") or "Type=exec" in seen[one]}
         case "is-active":
             say("active" if units[0] in active else "inactive")
             sys.exit(0 if units[0] in active else 3)

@@ -1,5 +1,7 @@
 """One step for each agent (SPEC B12, D1): its status page, and for Victoria all three levels."""
 
+import getpass
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,9 +9,11 @@ from typing import Any
 from opskit.checks.agent_probe import probe_agent
 from opskit.checks.probe_record import AgentProbe
 from opskit.checks.state import CODES, NodeState, is_working
+from opskit.checks.upkeep import upkeep_of
 from opskit.config.schema import AgentConfig
 from opskit.errors import OpskitError
-from opskit.facts.container import Container, docker_time
+from opskit.facts.container import docker_time
+from opskit.facts.port_owner import PortOwner
 from opskit.providers.agent import LEVELS
 from opskit.recovery.step import Condition, RecoveryContext, Step, TargetFinding
 from opskit.recovery.steps.decision import ServerProblem
@@ -18,6 +22,8 @@ from opskit.recovery.steps.server_step import ServerStep
 
 #: Which variable of Victoria's container switches which level on (SPEC D1); the agent itself always is.
 SWITCHES = {"enhanced": "USE_VICTORIA_ENHANCED", "initiative": "ENABLE_EVENT_MONITORING"}
+#: Installs our own server, or brings its unit up to date with the settings of this shell.
+VICTORIA_INSTALL = "opskit schedule install victoria"
 _TRUE = ("true", "1", "yes", "on")
 
 
@@ -70,8 +76,13 @@ class _AgentStep:
         if not off:
             return finding
         facts = await self._step.read()
-        containers = [assessed.container for assessed in facts.containers]
-        wanted = [level for level in off if self._all_levels or switched_on(level, containers)]
+        switches = [assessed.container.variables for assessed in facts.containers]
+        wanted = [level for level in off if self._all_levels or switched_on(level, switches)]
+        if not switches and facts.owner is not None and facts.owner.environment is not None:
+            # A process keeps the settings that it was started with: a restart switches on what they name.
+            wanted = [level for level in off if switched_on(level, [facts.owner.environment.settings])]
+            if not wanted and self._all_levels:
+                return self._switched_off(finding, off, facts.owner)
         if not wanted:
             return finding
         noun = "level is" if len(wanted) == 1 else "levels are"
@@ -79,6 +90,16 @@ class _AgentStep:
         return await self._step.decided(
             replace(finding, state=probe.state.shown), problem, facts, code=CODES.get(probe.state, "COMM_001")
         )
+
+    def _switched_off(self, finding: TargetFinding, off: Sequence[str], owner: PortOwner) -> TargetFinding:
+        """Return the finding of levels that nobody has switched on where the server is started."""
+        again = f"`{VICTORIA_INSTALL}`"
+        if owner.service is None or owner.service.kind == "stray":
+            again = upkeep_of(owner, user=getpass.getuser(), uid=os.geteuid()).restart
+        values = ", ".join(f"{SWITCHES[level]}=true" for level in off if level in SWITCHES)
+        why = f"{finding.cause}; {owner.words} was started without {values}"
+        remedy = f"set {values}, then {again}"
+        return replace(finding, condition=Condition.BROKEN, state="level off", cause=why, remedy=remedy)
 
     async def _work(self, facts: ServerFacts) -> str:
         """Return what shows that a silent agent is working, in words; nothing when it is not."""
@@ -94,12 +115,12 @@ class _AgentStep:
         return ""
 
 
-def switched_on(level: str, containers: Sequence[Container]) -> bool:
-    """Tell whether the container is configured to switch a level on. Pure."""
+def switched_on(level: str, environments: Sequence[Mapping[str, str]]) -> bool:
+    """Tell whether a container or a process is configured to switch a level on, by its variables. Pure."""
     switch = SWITCHES.get(level)
     if switch is None:
         return True
-    return any(container.variables.get(switch, "").strip().lower() in _TRUE for container in containers)
+    return any(variables.get(switch, "").strip().lower() in _TRUE for variables in environments)
 
 
 def cores_of(stats: Mapping[str, Any]) -> float:

@@ -96,7 +96,7 @@ def server_of(config: NodeConfig | AgentConfig, whole: Config) -> ManagedServer:
         folder=folder,
         services=tuple(dict.fromkeys((name, *kind.services)))
         if kind is not None
-        else (name, f"{name}-agent"),
+        else (name, f"{name}-agent", f"opskit-{name}"),
         settle_s=settle_s,
         kind=kind,
     )

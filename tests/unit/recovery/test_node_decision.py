@@ -318,3 +318,13 @@ def test_every_decision_is_sound(now: dict[str, Any], problem: ServerProblem, ex
         assert command.timeout_s > 0
         assert "pull" not in command.argv
         assert "build" not in command.argv
+
+
+def test_victoria_is_restarted_through_the_unit_that_schedule_installed():
+    """Outside Docker it belongs to this user's systemd; nothing is killed past it."""
+    server = ManagedServer(name="victoria", url="http://127.0.0.1:8010", known_by=("victoria",))
+    problem = ServerProblem("level off", "the level is off: enhanced", speaks=True)
+    unit = Service("systemd", "opskit-victoria.service", "user", "me")
+    assert commands(decided(problem, server, owner=held(unit))) == [
+        "systemctl --user restart opskit-victoria.service"
+    ]

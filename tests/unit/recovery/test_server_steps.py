@@ -81,7 +81,7 @@ def test_a_container_is_read():
 def test_a_level_is_wanted_as_the_container_was_told(level: str, value: str, on: bool):
     """The agent itself always; the others by their variable (SPEC D1)."""
     one = record(variables={"USE_VICTORIA_ENHANCED": value})
-    assert switched_on(level, [one]) is on
+    assert switched_on(level, [one.variables]) is on
 
 
 def test_cores_come_from_two_samples():
