@@ -6,7 +6,7 @@ from functools import partial
 from opskit.checks.probe_record import AgentProbe
 from opskit.checks.probe_stages import ProbeFailed, Stages
 from opskit.checks.remedies import agent_remedy
-from opskit.checks.state import NodeState, state_of
+from opskit.checks.state import NodeState, judge_queue, state_of
 from opskit.config.schema import AgentConfig, Config
 from opskit.facts.agent import AgentFacts, read_agent
 from opskit.facts.survey import Survey
@@ -27,6 +27,11 @@ async def probe_agent(survey: Survey, config: AgentConfig) -> AgentProbe:
         state, detail = await _judge(stages, facts, survey.config)
     except ProbeFailed as failed:
         state, detail = failed.state, failed.detail
+    upkeep = None
+    if state in (NodeState.WEDGED, NodeState.FAILING):
+        from opskit.checks.upkeep import read_upkeep  # only what is broken needs it
+
+        upkeep = await read_upkeep(survey, config.url)
     return AgentProbe(
         config=config,
         facts=facts,
@@ -34,6 +39,7 @@ async def probe_agent(survey: Survey, config: AgentConfig) -> AgentProbe:
         detail=detail,
         stages=tuple(stages.passed),
         process=stages.process,
+        upkeep=upkeep,
         seconds=time.monotonic() - began,
     )
 
@@ -51,6 +57,13 @@ async def _judge(stages: Stages, facts: AgentFacts, whole: Config) -> tuple[Node
         shown = ", ".join(f"{level} {'on' if value else 'off'}" for level, value in levels.items())
         stages.add("levels", Status.PASS if all(levels.values()) else Status.WARN, 0.0, shown)
         detail = f"{detail}; levels: {shown}"
+    if (queue := facts.queue) is not None:
+        hindered, words = judge_queue(queue)
+        stages.add("queue", Status.PASS if hindered is None else Status.WARN, 0.0, words)
+        last = f"its last error: {facts.last_error}" if facts.last_error else ""
+        detail = "; ".join(filter(None, (detail, words, last)))
+        if hindered is not None:
+            return hindered, detail
     return NodeState.SLOW if facts.http_s > whole.probe.slow_http_s else NodeState.OK, detail
 
 

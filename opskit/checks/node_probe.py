@@ -37,7 +37,6 @@ from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, ModelInfo
 from opskit.providers.kinds import ServerKind
 from opskit.result import Status
 from opskit.system.host import available_memory_bytes, is_loopback
-from opskit.system.network import endpoint
 from opskit.text import listing
 
 #: Weights of models that are loaded on one machine are hardly larger.
@@ -208,14 +207,9 @@ class _Probing:
 
     async def kept(self) -> ServerKind:
         """Return the kind of server as the process on its port is kept; what that needs is imported now."""
-        from opskit.checks.upkeep import kept
-        from opskit.facts.port_owner import read_port
+        from opskit.checks.upkeep import kept, read_upkeep
 
-        kind = self.facts.likely_kind
-        if not is_loopback(self.config.url):
-            return kind
-        port = await self.survey.get(read_port, "tcp", endpoint(self.config.url)[1])
-        return kept(kind, port.loopback_owner)
+        return kept(self.facts.likely_kind, await read_upkeep(self.survey, self.config.url))
 
     @property
     def _has_runners(self) -> bool:

@@ -1,7 +1,7 @@
 """What the probe of a node or an agent came to, and the finding that it makes."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opskit.checks.probe_stages import ProbeStage, process_json
@@ -17,6 +17,7 @@ from opskit.system.sockets import Listener
 
 if TYPE_CHECKING:
     from opskit.checks.runner_assessment import RunnerAssessment
+    from opskit.checks.upkeep import Upkeep
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +165,13 @@ class NodeProbe(_TargetProbe):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentProbe(_TargetProbe):
+    """What the probe of one agent came to; `upkeep` is that of its process, where it was looked at."""
+
     check: ClassVar = "agent"
 
     config: AgentConfig
     facts: AgentFacts
+    upkeep: "Upkeep | None" = None
 
     @property
     def status(self) -> Status:
@@ -186,12 +190,18 @@ class AgentProbe(_TargetProbe):
             return address_remedy(self.config, self.facts.address_problem)
         if self.state is NodeState.FAILING and self.facts.is_stranger:
             return stranger_remedy(self.config)
-        return agent_remedy(self.config, self.state)
+        if self.upkeep is None:
+            return agent_remedy(self.config, self.state)
+        return agent_remedy(self.config, self.state, restart=self.upkeep.restart, log=self.upkeep.log)
 
     def evidence(self) -> dict[str, Any]:
         known: dict[str, Any] = {"url": self.config.url, "ladder": [stage.as_json() for stage in self.stages]}
         if self.facts.levels:
             known["levels"] = self.facts.levels
+        if self.facts.queue is not None:
+            known["queue"] = asdict(self.facts.queue)
+        if self.facts.last_error:
+            known["last_error"] = self.facts.last_error
         if self.process is not None:
             known["process"] = process_json(self.process)
         return known

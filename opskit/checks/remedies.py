@@ -57,9 +57,10 @@ def unload_remedy(kind: ServerKind, model: str, url: str) -> str | None:
     return f"{unload} frees it; if that hangs, restart the server: {kind.restart}" if unload else None
 
 
-def agent_remedy(agent: AgentConfig, state: NodeState) -> str | None:
-    """None when nothing is to be done."""
+def agent_remedy(agent: AgentConfig, state: NodeState, *, restart: str = "", log: str = "") -> str | None:
+    """None when nothing is to be done. `restart` and `log` are those of the process that runs, if known."""
     container = f"{agent.name}-agent"
+    log = log or f"`docker logs --tail 50 {container}`"
     match state:
         case NodeState.OK:
             return None
@@ -70,9 +71,9 @@ def agent_remedy(agent: AgentConfig, state: NodeState) -> str | None:
         case NodeState.UNAUTHORISED:
             return f"give its key: set `agents.{agent.name}.api_key: ${{NAME}}` and export NAME"
         case NodeState.SLOW | NodeState.BUSY | NodeState.LOADING | NodeState.IDLE:
-            return f"`docker logs --tail 50 {container}` shows what it works on"
+            return f"{log} shows what it works on"
         case NodeState.WEDGED | NodeState.FAILING:
-            return f"`docker logs --tail 50 {container}`, then `docker restart {container}`"
+            return f"{log}, then {restart or f'`docker restart {container}`'}"
         case NodeState.NOT_CONFIGURED:
             return f"set {address_setting(agent)}"
 

@@ -18,8 +18,7 @@ from opskit.checks.runner_assessment import (
     slots_status,
 )
 from opskit.checks.state import STANDSTILL_S, NodeState, is_working
-from opskit.checks.upkeep import kept
-from opskit.facts.port_owner import read_port
+from opskit.checks.upkeep import kept, read_upkeep
 from opskit.facts.runner import NodeRunners, RunnerHealth, known_weights, read_runners
 from opskit.facts.survey import Survey
 from opskit.llm.one_token import loading_evidence
@@ -76,8 +75,8 @@ class RequestWatch:
             self._runners = runners, now
         if evidence is not None and evidence.state == "wedged" and evidence.remedy is None:
             url = self._node.config.url
-            port = await self._survey.get(read_port, "tcp", endpoint(url)[1])
-            remedy = unload_remedy(kept(provider.kind, port.loopback_owner), self._model, url)
+            kind = kept(provider.kind, await read_upkeep(self._survey, url))
+            remedy = unload_remedy(kind, self._model, url)
             return replace(evidence, remedy=remedy)
         return evidence
 

@@ -2,11 +2,16 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from opskit.llm.faults import Fault, FaultKind
 from opskit.providers.base import Slot
 from opskit.system.host import processor_share
 from opskit.system.sockets import Listener
+from opskit.text import counted, span
+
+if TYPE_CHECKING:
+    from opskit.providers.agent import AgentQueue
 
 
 class NodeState(StrEnum):
@@ -42,6 +47,9 @@ OVERDUE_S = 30.0
 SILENT_LIST = "it loads a model, or waits for one that hangs, which cannot be told from here"
 #: So long without any progress a request is not worked on, though nothing else shows that its server hangs.
 STANDSTILL_S = 10.0
+
+#: A worker of an agent takes what is queued at once, and looks every 10 s at what others have put back.
+QUEUE_STANDSTILL_S = 30.0
 
 _STATES = {
     FaultKind.REFUSED: NodeState.REFUSED,
@@ -141,3 +149,17 @@ def judge_slots(
         return NodeState.BUSY, f"{all_busy}, and {process.words} is using {process.cpu:.1f} cores"
     condition = f"{process.words} is {'stopped' if process.stopped else 'idle'}"
     return NodeState.WEDGED, f"{all_busy}, none moved between two looks, and {condition}"
+
+
+def judge_queue(queue: "AgentQueue") -> tuple[NodeState | None, str]:
+    """Return what is wrong with the queue of an agent, None for nothing, and the queue in words. Pure."""
+    words = f"{counted(queue.queued, 'run')} queued, {queue.running} running"
+    if queue.needs_approval:
+        words += f", {queue.needs_approval} waiting for approval (`opskit approvals`)"
+    if queue.draining:
+        return NodeState.BUSY, f"it drains before it ends, and takes no new runs; {words}"
+    if queue.queued and queue.oldest_s is not None:
+        words += f", the oldest waits for {span(queue.oldest_s)}"
+        if not queue.running and queue.oldest_s >= QUEUE_STANDSTILL_S:
+            return NodeState.WEDGED, f"its queue stands still: {words}"
+    return None, words

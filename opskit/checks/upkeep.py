@@ -7,8 +7,11 @@ import shlex
 from dataclasses import dataclass, replace
 
 from opskit.facts.environment import OLLAMA_SETTINGS, RUNTIME_SETTINGS
-from opskit.facts.port_owner import PortOwner
+from opskit.facts.port_owner import PortOwner, read_port
+from opskit.facts.survey import Survey
 from opskit.providers.kinds import ServerKind
+from opskit.system.host import is_loopback
+from opskit.system.network import endpoint
 from opskit.system.services import restart_by_hand
 
 _SECRET_OPTION = re.compile(r"--?[\w-]*(key|token|secret|password|passwd|auth)", re.IGNORECASE)
@@ -42,9 +45,20 @@ def upkeep_of(owner: PortOwner | None, *, user: str, uid: int) -> Upkeep:
     return Upkeep(restart, files)
 
 
-def kept(kind: ServerKind, owner: PortOwner | None) -> ServerKind:
+def upkeep_here(owner: PortOwner | None) -> Upkeep:
+    """Return the upkeep of a process for whoever runs opskit."""
+    return upkeep_of(owner, user=getpass.getuser(), uid=os.geteuid())
+
+
+async def read_upkeep(survey: Survey, url: str) -> Upkeep:
+    """Read what keeps the server at an address; empty where it is on another machine."""
+    if not is_loopback(url):
+        return Upkeep()
+    return upkeep_here((await survey.get(read_port, "tcp", endpoint(url)[1])).loopback_owner)
+
+
+def kept(kind: ServerKind, upkeep: Upkeep) -> ServerKind:
     """Return a kind of server with the restart and the log of the process that runs."""
-    upkeep = upkeep_of(owner, user=getpass.getuser(), uid=os.geteuid())
     return replace(kind, restart=upkeep.restart, log=upkeep.log) if upkeep.restart else kind
 
 

@@ -86,8 +86,8 @@ async def _serve(
             ) from error
         bound = listener.getsockname()[1]
         store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), f"{host}:{bound}")
-        server = api.VictoriaServer(app, lambda made: Runs(store, made.work, concurrency=concurrency))
-        asgi = api.create_app(server, token=token, hosts=api.loopback_names(host), drain_s=drain_s)
+        api_server = api.VictoriaServer(app, lambda made: Runs(store, made.work, concurrency=concurrency))
+        asgi = api.create_app(api_server, token=token, hosts=api.loopback_names(host), drain_s=drain_s)
 
         class Server(uvicorn.Server):
             @contextlib.contextmanager
@@ -102,6 +102,8 @@ async def _serve(
 
             async def _stops(self) -> None:
                 await stop.wait()
+                # Its port stays open meanwhile: a server that drains answers, and is not down.
+                await api_server.runs.drain(drain_s)
                 self.should_exit = True
 
         running = Server(

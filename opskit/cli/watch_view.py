@@ -132,7 +132,7 @@ def _target_row(target: TargetView, ails: str | None) -> list[Piece]:
     style = _STATUS_STYLES.get(target.status.value, "")
     detail = finding.detail if finding is not None else "it has not answered yet"
     levels = target.answer.levels if target.answer is not None else None
-    if levels is not None:
+    if levels is not None and "queue" not in (finding.evidence if finding is not None else ()):
         detail = ", ".join(f"{level} {'on' if on else 'off'}" for level, on in levels.items())
     if finding is not None and finding.remedy and (target.failed or target.status.value == "warn"):
         detail = f"{detail}. Next: {finding.remedy}"

@@ -85,6 +85,7 @@ clock-skew machine - the clocks of nodes, agents and Docker (`watch.clock_skew_s
 agent-unauthorised agents COMM_001 agents that want a key
 agent-down agents COMM_001 agents where nothing listens
 agent-wedged agents COMM_003 agents that accept connections and never answer
+agent-queue-stuck agents COMM_003 runs that wait in the queue of an agent while none is under way
 agent-failing agents GEN_001 agents that answer with errors
 agent-version agents GEN_001 agents without the API that opskit speaks to: another version
 agent-level-off agents GEN_001 levels of Victoria that are switched off

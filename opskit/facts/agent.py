@@ -9,9 +9,11 @@ from opskit.config.schema import AgentConfig
 from opskit.facts.address import AddressProblem, examine_address
 from opskit.facts.connection import not_connected
 from opskit.facts.survey import Survey
-from opskit.providers.agent import AgentClient, levels_of
+from opskit.providers.agent import AgentClient, AgentQueue, levels_of, queue_of
 from opskit.providers.base import CallError
 from opskit.system.network import TcpResult, connects
+
+_ERROR_CHARS = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,18 @@ class AgentFacts:
     def levels(self) -> dict[str, bool] | None:
         """Those of Victoria; None where it tells none."""
         return levels_of(self.page)
+
+    @property
+    def queue(self) -> AgentQueue | None:
+        """The runs that its server holds; None where it tells none."""
+        return queue_of(self.page)
+
+    @property
+    def last_error(self) -> str:
+        """The newest failed run in its own words; empty where it tells none."""
+        error = (self.page or {}).get("last_error")
+        message = error.get("error_message") if isinstance(error, Mapping) else None
+        return " ".join(message.split())[:_ERROR_CHARS] if isinstance(message, str) else ""
 
     @property
     def is_stranger(self) -> bool:

@@ -159,6 +159,37 @@ def _context_headers() -> dict[str, str]:
     return headers
 
 
+@dataclass(frozen=True, slots=True)
+class AgentQueue:
+    """The runs of an agent's server. `oldest_s` is how long the first in the queue has waited.
+
+    What a server does not tell is None. `draining`: it takes no new runs, and ends.
+    """
+
+    queued: int
+    running: int
+    needs_approval: int | None = None
+    oldest_s: float | None = None
+    draining: bool = False
+
+
+def queue_of(body: Any) -> AgentQueue | None:
+    """Return what a status page tells of its queue; None when it does not tell."""
+    queue = body.get("queue") if isinstance(body, Mapping) else None
+    if not isinstance(queue, Mapping):
+        return None
+    queued, running, waits = (_count(queue.get(name)) for name in ("queued", "running", "needs_approval"))
+    if queued is None or running is None:
+        return None
+    oldest_s = queue.get("oldest_queued_s")
+    oldest_s = float(oldest_s) if isinstance(oldest_s, int | float) and oldest_s >= 0 else None
+    return AgentQueue(queued, running, waits, oldest_s, body.get("status") == "draining")
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
 def levels_of(body: Any) -> dict[str, bool] | None:
     """Return which levels a status page says are on; None when it does not tell."""
     levels = body.get("victoria_levels") if isinstance(body, Mapping) else None

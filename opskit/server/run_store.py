@@ -286,6 +286,11 @@ class RunStore:
         rows = self._database.execute("SELECT status, count(*) FROM runs GROUP BY status")
         return {status.value: 0 for status in RunStatus} | dict(rows)
 
+    def oldest_queued_s(self) -> float | None:
+        """Return how long the first in the queue has waited; None where nothing does."""
+        [(created,)] = self._database.execute("SELECT min(created) FROM runs WHERE status = 'queued'")
+        return None if created is None else round(max(0.0, self._clock() - created), 3)
+
     def last_error(self) -> dict[str, Any] | None:
         """Return the newest failure, for the status page."""
         rows = self._database.execute(

@@ -46,7 +46,7 @@ class Runs:
         self._wake = asyncio.Event()
         self._live: dict[str, _Live] = {}
         self._workers: list[asyncio.Task[None]] = []
-        self._draining = False
+        self.draining = False
         self.started_at = time.time()
 
     async def start(self) -> list[Run]:
@@ -61,7 +61,7 @@ class Runs:
 
     def submit(self, request: Mapping[str, Any], correlation_id: str) -> str:
         """Queue a run; it is in the store when this returns. Raises OpskitError while the server drains."""
-        if self._draining:
+        if self.draining:
             raise OpskitError("COMM_001", "the server is shutting down", remedy="ask again in a moment")
         task_id = self.store.add(request, correlation_id)
         # Who waits for it from now on sees all of its events.
@@ -108,17 +108,24 @@ class Runs:
                 return
             await _changed(live)
 
-    async def aclose(self, drain_s: float) -> None:
-        """Take nothing more, let what runs end within `drain_s`, interrupt the rest; what is queued stays."""
-        self._draining = True
+    async def drain(self, drain_s: float) -> None:
+        """Take nothing more, and let what runs end within `drain_s`; what is queued stays."""
+        self.draining = True
         for worker in self._workers:
             worker.cancel()
-        tasks = [live.task for live in self._live.values() if live.task is not None]
-        if tasks:
+        if tasks := self._under_way():
             await asyncio.wait(tasks, timeout=drain_s)
+
+    async def aclose(self, drain_s: float) -> None:
+        """Drain, and interrupt what runs after `drain_s`."""
+        await self.drain(drain_s)
+        tasks = self._under_way()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, *self._workers, return_exceptions=True)
+
+    def _under_way(self) -> "list[asyncio.Task[None]]":
+        return [live.task for live in self._live.values() if live.task is not None]
 
     async def _works(self) -> None:
         while True:

@@ -145,7 +145,7 @@ class VictoriaServer:
         snapshot = await self.app.router.catalog.snapshot()
         environ = self.app.environ
         return {
-            "status": "online",
+            "status": "draining" if self.runs.draining else "online",
             "agent": "victoria",
             "version": __version__,
             "victoria_levels": {
@@ -161,7 +161,7 @@ class VictoriaServer:
                 }
                 for view in snapshot.nodes
             },
-            "queue": self.runs.store.counts(),
+            "queue": {**self.runs.store.counts(), "oldest_queued_s": self.runs.store.oldest_queued_s()},
             "last_error": self.runs.store.last_error(),
             "started": self.runs.started_at,
         }
@@ -178,7 +178,8 @@ def create_app(
         try:
             yield
         finally:
-            await server.runs.aclose(drain_s)
+            # A server that was told to end has drained while it still answered.
+            await server.runs.aclose(0.0 if server.runs.draining else drain_s)
 
     def permitted(request: Request, authorization: Annotated[str, Header()] = "") -> None:
         if token is None:

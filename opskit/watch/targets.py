@@ -175,6 +175,7 @@ class TargetView:
         else:
             levels = self.answer.levels if self.answer is not None else None
             document["levels"] = None if levels is None else dict(levels)
+            document["queue"] = None if finding is None else finding.evidence.get("queue")
         return document
 
 

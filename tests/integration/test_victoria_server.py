@@ -41,7 +41,7 @@ async def slow_server(home: Path, seconds: int) -> AsyncIterator[VictoriaServer]
         server = VictoriaServer(home, stage.environment(), ["--concurrency", "1"])
         await asyncio.to_thread(server.start)
         yield server
-        server.kill()
+        server.__exit__()
 
 
 async def ended(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
@@ -358,3 +358,41 @@ def test_the_documentation_holds_against_generated_requests(sandboxed: VictoriaS
         paths.append(operation.path)
     assert "/run" in paths
     assert httpx.get(f"{sandboxed.url}/health").status_code == 200
+
+
+async def test_a_server_that_drains_answers_and_is_not_down(tmp_path: Path):
+    """Its pages say so until its run has ended; new runs are refused, and probe calls it busy."""
+    async with slow_server(tmp_path / "home", 4) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+            await client.post("/run", json={"goal": GOAL, "async_mode": True})
+            async with asyncio.timeout(10):
+                while (await client.get("/status")).json()["queue"]["running"] == 0:
+                    await asyncio.sleep(0.02)
+            ending = asyncio.create_task(asyncio.to_thread(server.stop))
+            async with asyncio.timeout(5):
+                while (page := (await client.get("/status")).json())["status"] != "draining":
+                    await asyncio.sleep(0.02)
+            assert page["queue"]["running"] == 1
+            assert (await client.post("/run", json={"goal": GOAL})).status_code == 503
+        env = {"VICTORIA_URL": server.url}
+        probed = await asyncio.to_thread(opskit, "probe", "--json", home=tmp_path / "other", env=env)
+        finding = probed.finding("victoria", "agent")
+        assert (finding["state"], finding["status"]) == ("busy", "warn")
+        assert finding["evidence"]["queue"]["draining"] is True
+        assert await ending == 0
+
+
+def test_probe_verify_and_watch_tell_the_queue_and_the_last_error(tmp_path: Path):
+    """They read the page of our own server: levels, queue, and the error of its newest failed run."""
+    with VictoriaServer(tmp_path / "home", {}) as server:
+        httpx.post(f"{server.url}/run", json={"goal": GOAL}, timeout=30)
+        env = {"VICTORIA_URL": server.url}
+        finding = opskit("probe", "--json", home=tmp_path / "b", env=env).finding("victoria", "agent")
+        verified = opskit("verify", "victoria", "--tag", "queue", "--json", home=tmp_path / "c", env=env)
+        watched = opskit("watch", "--count", "1", "--only", "agents", "--json", home=tmp_path / "d", env=env)
+    empty = {"queued": 0, "running": 0, "needs_approval": None, "oldest_s": None, "draining": False}
+    assert finding["evidence"]["queue"] == empty
+    assert "0 runs queued, 0 running; its last error: no node can answer" in finding["detail"]
+    assert verified.finding("victoria")["status"] == "pass", verified.out
+    events = [json.loads(line) for line in watched.out.splitlines()]
+    assert [event["agents"][0]["queue"] for event in events if "agents" in event] == [empty]

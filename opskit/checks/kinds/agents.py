@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from opskit.checks.kinds.http import Url
 from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
+from opskit.checks.state import NodeState, judge_queue
 from opskit.config.fields import Flag, Seconds, Texts, parameters
 from opskit.facts.endpoint import NO_JSON, EndpointFacts, json_request, read_endpoint
-from opskit.providers.agent import levels_of
+from opskit.providers.agent import levels_of, queue_of
 
 _TASK = "Write a Python function add(a, b) that returns the sum, with a docstring and type hints."
 _CODE = 'def add(a: int, b: int) -> int:\n    """Return the sum."""\n    return a + b\n'
@@ -111,21 +112,34 @@ def _row(endpoint: EndpointFacts) -> dict[str, Any]:
         row |= {"status": endpoint.reply.status, "ok": 200 <= endpoint.reply.status < 300 and is_json}
         if not is_json:
             row["detail"] = "the body is no JSON"
-        elif levels := levels_of(content):
-            row["levels"] = levels
+        else:
+            row |= {name: told for name, told in _of_page(content).items() if told is not None}
     return {**row, "seconds": round(endpoint.seconds, 4)}
+
+
+def _of_page(content: Any) -> dict[str, Any]:
+    """Return what a status page tells of levels and queue; None for what it does not."""
+    queue = queue_of(content)
+    moves = None if queue is None else judge_queue(queue)[0] is not NodeState.WEDGED
+    return {
+        "levels": levels_of(content),
+        "queue": None if queue is None else asdict(queue),
+        "queue_moves": moves,
+    }
 
 
 def _summed(rows: Mapping[str, Mapping[str, Any]], not_asked: Sequence[str]) -> Observation:
     failed = [name for name, row in rows.items() if not row["ok"]]
-    levels = next((row["levels"] for row in rows.values() if row.get("levels")), None)
+    told = {name: value for row in rows.values() for name, value in row.items()}
     values = {
         "endpoints": rows,
         "answered": [name for name in rows if name not in failed],
         "failed": failed,
         "not_asked": not_asked,
         "slowest_s": max(row["seconds"] for row in rows.values()),
-        "levels": levels,
+        "levels": told.get("levels"),
+        "queue": told.get("queue"),
+        "queue_moves": told.get("queue_moves", True),
     }
     detail = ", ".join(
         f"{name} {row['status'] or row['error']} in {row['seconds']:.2f} s" for name, row in rows.items()
@@ -145,6 +159,8 @@ KINDS = (
             "not_asked": "endpoints that would make a model work",
             "slowest_s": "seconds of the slowest",
             "levels": "Victoria's levels: agent, enhanced, initiative",
+            "queue": "runs of its server: queued, running, needs_approval, oldest_s, draining; or null",
+            "queue_moves": "false while runs wait and none is under way; true where it tells no queue",
             "seconds": "of all together",
             "error": "refused, name, unreachable, or null",
         },

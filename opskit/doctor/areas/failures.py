@@ -12,7 +12,7 @@ from functools import cache
 from opskit.checks.probe_record import AgentProbe, NodeProbe
 from opskit.checks.remedies import agent_remedy
 from opskit.checks.state import NodeState
-from opskit.checks.upkeep import kept
+from opskit.checks.upkeep import kept, upkeep_here
 from opskit.doctor.areas.containers import of_member
 from opskit.doctor.areas.models import silencing
 from opskit.doctor.areas.nodes import GONE
@@ -300,11 +300,13 @@ def _failing(failing: FailingRequests, probe: Probe, evidence: Evidence) -> Caus
     entry = entry_of(kind, failing.fault)
     remedy = None if entry is None else entry.remedy
     if isinstance(probe, AgentProbe):
-        remedy = agent_remedy(probe.config, NodeState.FAILING)
+        upkeep = upkeep_here(next(iter(evidence.owners(probe.config)), None))
+        remedy = agent_remedy(probe.config, NodeState.FAILING, restart=upkeep.restart, log=upkeep.log)
     elif failing.fault not in _VERDICTS:
         again = f"`opskit models test --node {node}" + (f" --model {model}`" if model else "`")
         fault = FaultKind(failing.fault)
-        server = kept(probe.facts.likely_kind, next(iter(evidence.owners(probe.config)), None))
+        owner = next(iter(evidence.owners(probe.config)), None)
+        server = kept(probe.facts.likely_kind, upkeep_here(owner))
         named = fault_remedy(fault, model=model or "NAME", node=node, server=server, again=again)
         log = f"{server.log} tells why; then {again}" if server.log and fault in _OF_A_KILL else None
         remedy = named or log or remedy

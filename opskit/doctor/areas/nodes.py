@@ -10,6 +10,7 @@ from opskit.checks.probe_record import AgentProbe, NodeProbe, ProbeOptions
 from opskit.checks.remedies import address_remedy
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.checks.state import NodeState
+from opskit.checks.upkeep import upkeep_here
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.areas import ollama_host
 from opskit.doctor.areas.containers import of_member
@@ -46,6 +47,8 @@ _MODEL_FAULTS = {
 #: Where an agent takes work (SPEC D2), and what switches Victoria's levels on (SPEC D1).
 _RUN = "/run"
 _LEVELS = {"enhanced": "USE_VICTORIA_ENHANCED", "initiative": "ENABLE_EVENT_MONITORING"}
+#: The job that keeps our own server, whose settings are those of its installation.
+_OWN_JOBS = ("opskit-victoria.service", "dev.opskit.victoria")
 _START = "`ollama serve` starts Ollama, `mlx_lm.server --model DIR --port 11435` an MLX server"
 _START_IN_DOCKER = (
     "opskit runs in a container: start it with `--add-host host.docker.internal:host-gateway`, or set "
@@ -219,6 +222,9 @@ def _of_agent(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
     match state:
         case NodeState.WEDGED if stopped is not None:
             yield stopped
+        case NodeState.WEDGED if probe.facts.queue is not None:
+            title = f"the queue of {config.name} stands still: nothing works it off"
+            yield replace(base, id="agent-queue-stuck", title=title)
         case NodeState.WEDGED:
             title = f"{config.name} accepts connections and never answers"
             yield replace(base, id="agent-wedged", title=title)
@@ -248,12 +254,16 @@ def _of_api(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
     off = [level for level, is_on in (probe.facts.levels or {}).items() if not is_on]
     if off:
         variables = listing([f"{_LEVELS[level]}=true" for level in off if level in _LEVELS])
+        owner = next(iter(evidence.owners(probe.config)), None)
+        again = upkeep_here(owner).restart or f"`docker restart {name}-agent`"
+        if owner is not None and owner.service is not None and owner.service.name in _OWN_JOBS:
+            again = "`opskit schedule install victoria`"
         yield replace(
             base,
             id="agent-level-off",
             title=f"{name} works without {counted(len(off), 'level')}: {listing(off)}",
             evidence=(f"its status page: {probe.detail}",),
-            remedy=f"{f'set {variables} for it; ' if variables else ''}`docker restart {name}-agent`",
+            remedy=f"{f'set {variables} for it; ' if variables else ''}{again}",
         )
 
 

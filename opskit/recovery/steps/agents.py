@@ -1,7 +1,5 @@
 """One step for each agent (SPEC B12, D1): its status page, and for Victoria all three levels."""
 
-import getpass
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 from opskit.checks.agent_probe import probe_agent
 from opskit.checks.probe_record import AgentProbe
 from opskit.checks.state import CODES, NodeState, is_working
-from opskit.checks.upkeep import upkeep_of
+from opskit.checks.upkeep import upkeep_here
 from opskit.config.schema import AgentConfig
 from opskit.errors import OpskitError
 from opskit.facts.container import docker_time
@@ -95,7 +93,7 @@ class _AgentStep:
         """Return the finding of levels that nobody has switched on where the server is started."""
         again = f"`{VICTORIA_INSTALL}`"
         if owner.service is None or owner.service.kind == "stray":
-            again = upkeep_of(owner, user=getpass.getuser(), uid=os.geteuid()).restart
+            again = upkeep_here(owner).restart
         values = ", ".join(f"{SWITCHES[level]}=true" for level in off if level in SWITCHES)
         why = f"{finding.cause}; {owner.words} was started without {values}"
         remedy = f"set {values}, then {again}"

@@ -49,6 +49,15 @@ def level_switched_off(scene: Scene) -> Iterator[None]:
     yield
 
 
+@broken("agent-queue-stuck:victoria")
+def workers_of_the_agent_are_gone(scene: Scene) -> Iterator[None]:
+    """Victoria answers and takes runs, and none of her workers is left to do them."""
+    page = {**status(), "queue": {"queued": 4, "running": 0, "oldest_queued_s": 754.2}}
+    port = scene.closing.enter_context(served({"/health": Page(HEALTH), "/status": Page(page)}))
+    scene.env["VICTORIA_URL"] = f"http://127.0.0.1:{port}"
+    yield
+
+
 @broken("agent-unauthorised|address-wrong|agent-failing")
 def behind_a_login(scene: Scene) -> Iterator[None]:
     """Somebody put a login in front of the agent: each page redirects to it."""
