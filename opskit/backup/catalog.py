@@ -229,7 +229,7 @@ class BackupCatalog:
             raise _unknown(f"there is no backup {wanted!r}", archives)
         if len(fitting) > 1:
             raise UsageError(
-                f"{wanted!r} may be {len(fitting)} backups: {_named(fitting)}",
+                f"{wanted!r} may be {counted(len(fitting), 'backup')}: {_named(fitting)}",
                 remedy="write more of the date",
             )
         return fitting[0].path

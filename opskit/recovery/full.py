@@ -18,6 +18,7 @@ from opskit.recovery.startup import wait_until_well
 from opskit.recovery.step import Command
 from opskit.result import Finding, Status
 from opskit.system.docker_records import PROJECT
+from opskit.text import counted
 
 _DOWN_S = 180.0
 _CLEAN_S = 60.0
@@ -70,7 +71,7 @@ class RebuildPlan:
     def warnings(self, options: RebuildOptions) -> list[str]:
         """Return what a person agrees to, line by line."""
         volumes = ", ".join(self.volumes) or "none"
-        containers = f"{len(self.containers)} containers ({', '.join(self.containers) or 'none'})"
+        containers = f"{counted(len(self.containers), 'container')} ({', '.join(self.containers) or 'none'})"
         pruned = f"VOLUMES ARE DELETED with all that is in them: {volumes}"
         return [
             f"project {self.project.name}: {containers} and their networks are removed",
@@ -169,7 +170,7 @@ async def rebuild(procedure: Procedure, plan: RebuildPlan, options: RebuildOptio
             remedy = f"correct what the build says, then `opskit recover full --project {project.key}`"
             return procedure.done([_failed("build", build, remedy)])
     procedure.notes += filter(None, (plan.kept,))
-    procedure.say(f"down: {len(plan.containers)} containers and the networks of {project.name}")
+    procedure.say(f"down: {counted(len(plan.containers), 'container')} and the networks of {project.name}")
     down = await procedure.do_all(plan.down(prune_volumes=options.prune_volumes))
     if down is not None:
         procedure.notes.append(plan.way_back)

@@ -24,6 +24,7 @@ from opskit.facts.container_survey import read_compose_containers
 from opskit.recovery.procedure import Say
 from opskit.recovery.step import RecoveryContext
 from opskit.result import Finding, Status
+from opskit.text import counted
 
 _POLL_FIRST_S = 0.1
 _POLL_LAST_S = 2.0
@@ -141,7 +142,7 @@ async def _finding(
     bad = [member for member in members if not member.well]
     if not bad:
         words = ", ".join(dict.fromkeys(member.words for member in members))
-        count = f"{len(members)} containers: " if len(members) > 1 else ""
+        count = f"{counted(len(members), 'container')}: " if len(members) > 1 else ""
         return Finding("service", name, Status.PASS, "ok", f"{count}{words}")
     worst = next((member for member in bad if not member.unchecked), bad[0])
     container, assessment = worst.container.name, worst.assessment

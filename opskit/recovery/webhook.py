@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from opskit import __version__
+from opskit.text import counted
 
 if TYPE_CHECKING:
     import httpx
@@ -75,7 +76,7 @@ async def _tried(url: str, request: WebhookRequest, timeout_s: float, refusals: 
         if len(refusals) == _TRIES or clock() + wait_s >= deadline:
             break
         await asyncio.sleep(wait_s)
-    return refusals[-1] + (f", {len(refusals)} times" if len(refusals) > 1 else "")
+    return refusals[-1] + (f", {counted(len(refusals), 'time')}" if len(refusals) > 1 else "")
 
 
 async def _deliver(url: str, request: WebhookRequest, timeout_s: float) -> None:

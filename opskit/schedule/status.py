@@ -20,7 +20,7 @@ from opskit.schedule.installation import scheduler_of
 from opskit.schedule.job import DEFAULT_MINUTES, RECOVER, Job, JobKind, SchedulePlace, planned
 from opskit.schedule.scheduler import INSIDE_S, Scheduler, ScheduleStatus
 from opskit.system.program import run
-from opskit.text import span
+from opskit.text import counted, span
 
 __all__ = ["ScheduleStatus", "recovery_schedule", "report", "status"]
 
@@ -254,9 +254,8 @@ def _inside_findings(inside: InsideComparison, unit: str) -> Iterator[Finding]:
         )
         return
     where = "its environment, emulated" if inside.emulated else "the scheduler"
-    count = (
-        f"{len(inside.job.files)} paths, {len(inside.job.servers)} servers, Docker, programs, configuration"
-    )
+    count = f"{counted(len(inside.job.files), 'path')}, {counted(len(inside.job.servers), 'server')}"
+    count = f"{count}, Docker, programs, configuration"
     detail = (
         f"seen from {where}: {count}; {len(inside.found)} differ from this shell"
         if inside.found

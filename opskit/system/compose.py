@@ -17,6 +17,7 @@ import yaml
 
 from opskit.errors import OpskitError
 from opskit.system.program import NotStarted, ProgramResult, run
+from opskit.text import counted
 
 _NO_DAEMON = (
     "cannot connect to the docker daemon",
@@ -261,7 +262,7 @@ def plain_project(texts: Sequence[str], name: str, profiles: str = "") -> tuple[
 
     `profiles` is COMPOSE_PROFILES. Raises ValueError for what is no Compose file.
     """
-    unknown = [f"how {len(texts)} files are merged"] if len(texts) > 1 else []
+    unknown = [f"how {counted(len(texts), 'file')} are merged"] if len(texts) > 1 else []
     merged: dict[str, Any] = {"services": {}, "networks": {}, "volumes": {}}
     active: dict[str, None] = {}
     try:

@@ -16,6 +16,7 @@ from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Text, Texts, parameters
 from opskit.facts.container import docker_time
 from opskit.facts.container_survey import read_containers, survey_containers
+from opskit.text import counted
 
 _STATES = frozenset({"up", "down", "states", "unhealthy", "exited"})
 _GOOD = (ContainerCondition.WELL, ContainerCondition.UNCHECKED)
@@ -50,7 +51,7 @@ async def _compose(params: ComposeParams, context: CheckContext) -> Observation:
         return Observation(values, f"the file is not valid: {exc}", state="invalid")
     values = {"valid": True, "services": services, "version": 2 if compose.modern else 1}
     if not context.wanted & _STATES:
-        return Observation(values, f"valid, {len(services)} services", state="ok")
+        return Observation(values, f"valid, {counted(len(services), 'service')}", state="ok")
     docker, config = await context.survey.docker(), context.survey.config
     containers = await read_containers(docker, await compose.container_ids())
     survey = await survey_containers(docker, [member for member in containers if not member.one_off], config)
@@ -66,7 +67,7 @@ async def _compose(params: ComposeParams, context: CheckContext) -> Observation:
             state="unchecked",
             remedy=unchecked[0].assessment.remedy,
         )
-    detail = f"{len(values['up'])} of {len(values['up']) + len(down)} services are up"
+    detail = f"{len(values['up'])} of {counted(len(values['up']) + len(down), 'service')} are up"
     if not down:
         return Observation(values, detail, state="ok")
     words = {member.container.service: _words(member) for member in project}

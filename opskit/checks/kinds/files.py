@@ -13,7 +13,7 @@ from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Bytes, Text, Texts, parameters
 from opskit.errors import ConfigError
 from opskit.facts.env_file import SECRET_NAMES, matching, read_env_file
-from opskit.text import and_more
+from opskit.text import and_more, counted
 
 _TYPES = (
     (stat.S_ISREG, "file"),
@@ -114,7 +114,7 @@ async def _env_file(params: EnvFileParams, context: CheckContext) -> Observation
         "malformed": list(env_file.malformed),
         "readable_by_all": env_file.readable_by_all,
     }
-    parts = [f"{len(env_file.keys)} keys"]
+    parts = [counted(len(env_file.keys), "key")]
     parts += [f"missing: {', '.join(missing)}"] if missing else []
     parts += [f"without a value: {', '.join(empty)}"] if empty else []
     parts += [f"with a placeholder: {', '.join(placeholders)}"] if placeholders else []
@@ -165,7 +165,8 @@ def _read_config(params: ConfigParams, context: CheckContext) -> Observation:
         "unset_secrets": unset,
         "notes": list(loaded.notes),
     }
-    detail = f"{config.path or 'no file, defaults'}: {len(config.nodes)} nodes, {len(config.agents)} agents"
+    members = f"{counted(len(config.nodes), 'node')}, {counted(len(config.agents), 'agent')}"
+    detail = f"{config.path or 'no file, defaults'}: {members}"
     return Observation(values, detail, state="ok")
 
 

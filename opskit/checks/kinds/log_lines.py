@@ -11,7 +11,7 @@ from opskit.checks.kinds.processes import Pattern
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Seconds, Text, parameters
 from opskit.errors import OpskitError
-from opskit.text import one_line
+from opskit.text import counted, one_line
 
 _SHOWN_CHARS = 300
 _CONTAINER_TAIL = 20_000
@@ -74,7 +74,7 @@ async def _log(params: LogParams, context: CheckContext) -> Observation:
     }
     window = f" in the last {params.since:g} s" if params.since is not None else ""
     if tally.count:
-        detail = f"/{params.pattern}/ is seen {tally.count} times{window}, last: {values['last']}"
+        detail = f"/{params.pattern}/ is seen {counted(tally.count, 'time')}{window}, last: {values['last']}"
         return Observation(values, detail, state="seen")
     if tally.untimed:
         problem = f"/{params.pattern}/ is seen {tally.untimed} times, in lines without a time"

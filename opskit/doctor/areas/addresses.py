@@ -14,6 +14,7 @@ from opskit.facts.machine import read_addresses, read_host_port
 from opskit.facts.port_owner import read_port
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
+from opskit.text import counted
 
 _BIND = ("0.0.0.0", "::")  # noqa: S104 - recognised, not bound
 _EXTRA_HOSTS = f'`extra_hosts: ["{HOST_NAMES[0]}:host-gateway"]`'
@@ -53,7 +54,7 @@ async def _ports(target: ExaminationTarget, context: CheckContext) -> Observatio
     await asyncio.gather(*(context.survey.get(read_port, "tcp", port) for port in PORTS_BY_SCHEME))
     held = sum(bool(port.owners) for port in facts)
     hidden = "" if all(port.complete for port in facts) else " (as far as this user may see)"
-    return Observation({}, f"{held} of {len(ports)} ports are held{hidden}", state="ok")
+    return Observation({}, f"{held} of {counted(len(ports), 'port')} are held{hidden}", state="ok")
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:

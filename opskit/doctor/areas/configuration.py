@@ -34,7 +34,8 @@ async def _configuration(target: ExaminationTarget, _: CheckContext) -> Observat
         problem = f"{first}{and_more(len(others))}"
         return Observation(values, problem=problem, state="invalid", code=first.code, remedy=first.advice)
     problem = f"without a value: {', '.join(unset)}" if unset else ""
-    detail = f"{config.path or 'no file, defaults'}: {len(config.nodes)} nodes, {len(config.agents)} agents"
+    members = f"{counted(len(config.nodes), 'node')}, {counted(len(config.agents), 'agent')}"
+    detail = f"{config.path or 'no file, defaults'}: {members}"
     return Observation(values, detail, problem=problem, state="ok")
 
 
@@ -51,7 +52,7 @@ async def _env_file(path: Path, context: CheckContext) -> Observation:
     env_file = await context.survey.get(read_env_file, path)
     values = {"empty_secrets": env_file.empty_secrets, "placeholders": env_file.placeholder_secrets}
     problem = env_file.problem or "; ".join(_missing_values(env_file))
-    return Observation(values, f"{len(env_file.keys)} keys", problem=problem)
+    return Observation(values, f"{counted(len(env_file.keys), 'key')}", problem=problem)
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:

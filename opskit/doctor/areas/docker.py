@@ -17,7 +17,7 @@ from opskit.facts.docker_daemon import (
 )
 from opskit.system.docker_host import start_remedy
 from opskit.system.network import connects
-from opskit.text import listing
+from opskit.text import counted, listing
 
 #: The causes for which no container can be looked at; others may follow from them.
 ROOTS = (
@@ -84,7 +84,7 @@ async def _network(name: str, context: CheckContext) -> Observation:
 
 async def _compose(name: str, context: CheckContext) -> Observation:
     project = await context.survey.get(read_compose_project, name)
-    detail = f"{len(project.services)} services"
+    detail = f"{counted(len(project.services), 'service')}"
     if project.problem:
         code = "HOST_001" if project.has_no_program else "CONFIG_001"
         return Observation({}, problem=project.problem, state="invalid", code=code)

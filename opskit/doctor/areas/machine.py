@@ -119,7 +119,7 @@ async def _clocks(target: ExaminationTarget, context: CheckContext) -> Observati
         raise NotHere("nothing that answers tells its time")
     wrong = [f"{clock.name} {clock.ahead_s:+.0f} s" for clock in clocks if abs(clock.ahead_s) >= limit_s]
     problem = f"clocks differ from ours: {', '.join(wrong)}" if wrong else ""
-    return Observation({}, f"{len(clocks)} clocks agree with ours to {limit_s:g} s", problem=problem)
+    return Observation({}, f"{counted(len(clocks), 'clock')}: as ours to {limit_s:g} s", problem=problem)
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:

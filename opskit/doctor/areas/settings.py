@@ -11,7 +11,7 @@ from opskit.doctor.evidence import Evidence
 from opskit.facts.environment import OLLAMA_SETTINGS, known
 from opskit.llm.fit import gib
 from opskit.result import Status
-from opskit.text import listing
+from opskit.text import counted, listing
 
 #: What `ollama serve` reads once, when it starts, beside the address it binds to.
 _SERVER = sorted(OLLAMA_SETTINGS - {"OLLAMA_HOST"})
@@ -59,7 +59,7 @@ def _fights(probe: NodeProbe, settings: Mapping[str, str], evidence: Evidence) -
             f"{name} may hold one model and is asked for {len(models)} in turn: each turn is a load",
             (
                 "OLLAMA_MAX_LOADED_MODELS=1",
-                f"{listing(models)}; {len(switches) - 1} changes in the last hour",
+                f"{listing(models)}; {counted(len(switches) - 1, 'change')} in the last hour",
             ),
             "raise OLLAMA_MAX_LOADED_MODELS (2 or more) or let all clients use one model, then restart "
             "Ollama",
