@@ -1,7 +1,7 @@
 """Fixtures for all tests, and the switch that turns a skip into a failure where nothing may hide."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import settings
@@ -11,6 +11,19 @@ settings.register_profile("opskit", deadline=None)
 settings.load_profile("opskit")
 
 pytest_plugins = ["tests.parts.fixtures"]
+
+
+#: The tests that were collected and are not run, such as those that `-k` leaves out.
+DESELECTED = pytest.StashKey[set[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[DESELECTED] = set()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    if items:
+        items[0].config.stash[DESELECTED] |= {item.nodeid for item in items}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
