@@ -59,7 +59,8 @@ async def read_upkeep(survey: Survey, url: str) -> Upkeep:
 
 def kept(kind: ServerKind, upkeep: Upkeep) -> ServerKind:
     """Return a kind of server with the restart and the log of the process that runs."""
-    return replace(kind, restart=upkeep.restart, log=upkeep.log) if upkeep.restart else kind
+    log = upkeep.log or ("its output, where it was started," if kind.log else "")
+    return replace(kind, restart=upkeep.restart, log=log) if upkeep.restart else kind
 
 
 def _again(owner: PortOwner, user: str) -> str:
