@@ -6,17 +6,22 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from opskit.agent.suspension import RunSuspended
 from opskit.errors import CATALOGUE, OpskitError
 from opskit.server.run_store import LEASE_S, Run, RunStatus, RunStore
+
+if TYPE_CHECKING:
+    from opskit.server.approvals import Approvals
 
 #: Events of a run that listeners who come later still see.
 _KEPT_EVENTS = 200
 _LOST_S = 10.0
 _AWAY_S = 1.0
 
-#: Does the work of one run: gets what to report steps with, returns output and knowledge. Raises OpskitError.
+#: Does the work of one run: gets what to report steps with, returns output and knowledge. Raises OpskitError,
+#: RunSuspended where a person has to approve something first.
 Work = Callable[[Run, Callable[[str, Mapping[str, Any]], None]], Awaitable[Mapping[str, Any]]]
 
 
@@ -37,10 +42,16 @@ class _Live:
 
 
 class Runs:
-    """The workers of a server. `concurrency` runs are under way at once; the others wait in the store."""
+    """The workers of a server. `concurrency` runs are under way at once; the others wait in the store.
 
-    def __init__(self, store: RunStore, work: Work, *, concurrency: int) -> None:
+    Without `approvals` a run that needs one fails.
+    """
+
+    def __init__(
+        self, store: RunStore, work: Work, *, concurrency: int, approvals: "Approvals | None" = None
+    ) -> None:
         self.store = store
+        self.approvals = approvals
         self._work = work
         self._concurrency = concurrency
         self._wake = asyncio.Event()
@@ -81,18 +92,28 @@ class Runs:
                 del self._live[task_id]
         return cancelled
 
+    def decide(self, approval_id: str, *, allow: bool, by: str) -> Run:
+        """Let a run go on, or fail it. Raises OpskitError for an approval that is not open."""
+        if self.approvals is None:
+            raise OpskitError("APPROVAL_002", f"approval {approval_id} is not open: this server keeps none")
+        run = self.approvals.decide(approval_id, allow=allow, by=by)
+        if (live := self._live.get(run.task_id)) is not None:
+            live.tell("status", {"status": run.status.value})
+        self._wake.set()
+        return run
+
     async def ended(self, task_id: str) -> Run:
-        """Wait for the end of a run."""
+        """Wait for the end of a run, or for the moment when only a person can let it go on."""
         while True:
             run = self.store.get(task_id)
             if run is None:
                 raise OpskitError("VAL_002", f"there is no run {task_id}")
-            if run.status.is_end:
+            if run.status.is_end or run.status is RunStatus.NEEDS_APPROVAL:
                 return run
             await _changed(self._live.get(task_id))
 
     async def events(self, task_id: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
-        """Yield what happens in a run until its end: `step`, `observation`, `note`, then `end`."""
+        """Yield what happens in a run: `step`, `observation`, `note`, `needs_approval`, at last `end`."""
         seen, live = 0, None
         while True:
             run = self.store.get(task_id)
@@ -144,9 +165,11 @@ class Runs:
     async def _runs(self, run: Run, token: str, live: _Live) -> None:
         live.tell("status", {"status": RunStatus.RUNNING.value})
         renewing = asyncio.create_task(self._renews(token, live))
-        status, result, problem = RunStatus.COMPLETED, None, None
+        status, result, problem, stopped = RunStatus.COMPLETED, None, None, None
         try:
             result = await self._work(run, live.tell)
+        except RunSuspended as error:
+            status, problem, stopped = RunStatus.FAILED, error_document(error), error
         except OpskitError as error:
             status, problem = RunStatus.FAILED, error_document(error)
         except asyncio.CancelledError:
@@ -158,11 +181,20 @@ class Runs:
             problem = error_document(OpskitError("BUG_001", f"{type(error).__name__}: {error}"))
         finally:
             renewing.cancel()
+            approval = None
             # Where the database is away the run ends as interrupted, when its lease does.
             with contextlib.suppress(OpskitError):
-                self.store.end(token, status, result=result, error=problem)
-            self._live.pop(run.task_id, None)
-            live.tell("status", {"status": status.value})
+                if stopped is not None and self.approvals is not None:
+                    approval = await self.approvals.request(run, token, stopped)
+                if approval is None:
+                    self.store.end(token, status, result=result, error=problem)
+            if approval is not None:
+                # Its listeners stay; the worker takes another run.
+                live.task = None
+                live.tell("needs_approval", approval)
+            else:
+                self._live.pop(run.task_id, None)
+                live.tell("status", {"status": status.value})
 
     async def _renews(self, token: str, live: _Live) -> None:
         """Renew the lease; work on a run that is not ours any more is ended."""
@@ -179,6 +211,8 @@ class Runs:
             await asyncio.sleep(_LOST_S)
             with contextlib.suppress(OpskitError):
                 self.store.recover(starting=False)
+                if self.approvals is not None:
+                    self.approvals.expire()
                 self._wake.set()
                 for task_id in [name for name, live in self._live.items() if live.task is None]:
                     run = self.store.get(task_id)

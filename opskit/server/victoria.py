@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
 from opskit import __version__
-from opskit.agent.loop import Observed, RunLimits
+from opskit.agent.loop import Observed, RunLimits, unattended
 from opskit.agent.step import AgentStep
 from opskit.agent.victoria import Victoria
 from opskit.app import App
@@ -28,10 +28,19 @@ from opskit.tags import correlated, new_correlation_id
 
 HISTORY_PAIRS = 30
 _ID = r"^[A-Za-z0-9._:-]{1,128}$"
+_WHO = r"^[\w.@ -]{1,128}$"
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "")
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000_000)]
 Scope = MutableMapping[str, Any]
+
+
+class Decision(BaseModel):
+    """What a person decided about the command of a run. `by` says who, for the audit."""
+
+    model_config = ConfigDict(extra="forbid")
+    decision: Literal["approve", "deny"]
+    by: str = Field("somebody", pattern=_WHO)
 
 
 class Pair(BaseModel):
@@ -87,6 +96,9 @@ class VictoriaServer:
         request = RunRequest.model_validate(run.request["body"])
         session, project = request.session_id, self.projects.chosen(request.project_context)
 
+        approvals = self.runs.approvals
+        checkpoint, approve = approvals.use(run) if approvals is not None else (None, unattended)
+
         def on_step(step: AgentStep) -> None:
             report("step", {"tool": step.tool, "args": dict(step.args), "thought": step.thought})
 
@@ -96,7 +108,12 @@ class VictoriaServer:
         # Each run has an engine of its own: its steps are reported to its listeners.
         engine = Engine(self.app.config, self.app.log, {}, self.app.router, self.app.traces)
         engine.solver = Victoria(
-            self.app, limits=RunLimits(steps=request.max_steps), on_step=on_step, on_observed=on_observed
+            self.app,
+            limits=RunLimits(steps=request.max_steps),
+            on_step=on_step,
+            on_observed=on_observed,
+            approve=approve,
+            checkpoint=checkpoint,
         )
         goal = Goal(
             request.goal,
@@ -222,6 +239,10 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
             }
             return JSONResponse(receipt, status_code=202, headers=headers)
         done = await runs.ended(task_id)
+        if done.status is RunStatus.NEEDS_APPROVAL:
+            return JSONResponse(
+                {**done.as_json(), "status_url": f"/run/status/{task_id}"}, status_code=202, headers=headers
+            )
         if done.status is RunStatus.COMPLETED:
             content = {**done.as_json(), "status": "success"}
             return JSONResponse(content, headers=headers)
@@ -255,6 +276,20 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
         run = _known(task_id)
         cancelled = runs.cancel(task_id)
         return {"task_id": task_id, "cancelled": cancelled, "status": (runs.store.get(task_id) or run).status}
+
+    @api.get("/approvals", dependencies=guarded, responses=_RESPONSES)
+    async def approvals() -> dict[str, Any]:
+        """The commands that runs wait for a person to allow, the oldest first."""
+        return {"approvals": runs.approvals.pending() if runs.approvals is not None else []}
+
+    @api.post("/run/approve/{approval_id}", dependencies=guarded, responses=_RESPONSES)
+    async def approve(approval_id: str, body: Decision, request: Request) -> dict[str, Any]:
+        """Allow exactly the command that a run waits for, once, or deny it, which ends the run."""
+        _known(approval_id.partition(".")[0])
+        address = request.client.host if request.client is not None else "unknown"
+        by = f"{body.by} from {address}"
+        run = runs.decide(approval_id, allow=body.decision == "approve", by=by)
+        return {"approval_id": approval_id, "task_id": run.task_id, "status": run.status, "by": by}
 
     def _known(task_id: str) -> Run:
         run = runs.store.get(task_id)
@@ -312,6 +347,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
             400: "Not understood",
             401: "No or a wrong token",
             404: "No such run",
+            409: "The approval is not open",
             413: "The body is too large",
             422: "Wrong values",
             500: "The run failed",

@@ -1,0 +1,49 @@
+"""A run that waits for a person: what stopped it, and the one approval that lets it go on."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from opskit.agent.loop import Checkpoint
+from opskit.agent.tools.tool import ExactCommand, NeedsApproval
+from opskit.engine import RunFailed
+from opskit.errors import OpskitError
+from opskit.llm.answer import Attempt
+
+
+class RunSuspended(RunFailed):
+    """The run stopped before a command that a person has to allow; `checkpoint` goes on from there."""
+
+    def __init__(
+        self,
+        why: str,
+        needed: NeedsApproval,
+        checkpoint: Checkpoint,
+        *,
+        attempts: Sequence[Attempt],
+        correlation_id: str,
+        seconds: float,
+    ) -> None:
+        super().__init__(
+            OpskitError("APPROVAL_001", why),
+            attempts=attempts,
+            correlation_id=correlation_id,
+            seconds=seconds,
+        )
+        self.needed = needed
+        self.checkpoint = checkpoint
+
+
+def approved_once(command: ExactCommand) -> Callable[[NeedsApproval], Awaitable[bool | None]]:
+    """Allow the next command of a run if it is exactly this one, and leave every other to a person."""
+    unused = [command]
+
+    async def approve(needed: NeedsApproval) -> bool | None:
+        if not unused:
+            return None
+        approved, now = unused.pop(), needed.command()
+        if now == approved:
+            return True
+        if now.argv == approved.argv:
+            needed.why = f"{needed.why}; its folder or its program file is not the one that was approved"
+        return None
+
+    return approve
