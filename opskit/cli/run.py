@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,11 +12,16 @@ from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOpt
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from opskit.agent.step import AgentStep
     from opskit.agent.tools.tool import NeedsApproval
     from opskit.app import App
     from opskit.engine import Engine, Goal, RunResult, Solver
     from opskit.llm.answer import Attempt
+
+
+_STEPS = 8
 
 
 def run(
@@ -43,7 +48,19 @@ def run(
         str,
         typer.Option(help="auto, simple (one question to a model) or react (steps with tools)."),
     ] = "auto",
-    max_steps: Annotated[int, typer.Option("--max-steps", min=1, max=50, help="Of the method react.")] = 8,
+    max_steps: Annotated[
+        int, typer.Option("--max-steps", min=1, max=50, help="Of the method react.")
+    ] = _STEPS,
+    background: Annotated[
+        bool,
+        typer.Option("--async", help="Queue it at Victoria, print the id of the run, and do not wait."),
+    ] = False,
+    follow: Annotated[
+        str | None,
+        typer.Option(
+            "--follow", metavar="ID", help="Wait for a run at Victoria and show it.", show_default=False
+        ),
+    ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it comes.")] = False,
     strict_context: Annotated[
         bool,
@@ -62,6 +79,14 @@ def run(
     del debug  # read by main
     if local and remote:
         raise UsageError("--local and --remote exclude each other", remedy="`opskit run --help`")
+    if follow is not None and (goal is not None or background):
+        raise UsageError("--follow takes no goal", remedy="`opskit run --follow ID`")
+    if background and (local or stream or strict_context):
+        raise UsageError(
+            "--async cannot be used with --local, --stream or --strict-context: it runs at Victoria",
+            remedy="drop one of them",
+        )
+    remote = remote or background
     if remote and model is not None:
         raise UsageError(
             "--model cannot be used with --remote: Victoria chooses her model herself",
@@ -74,9 +99,13 @@ def run(
         )
     if method not in ("auto", *METHODS):
         raise UsageError(f"--method {method!r} is not known", remedy=f"use auto, {' or '.join(METHODS)}")
+    if follow is not None:
+        context.run(_follow(follow, sandbox=sandbox, config=config, json=json, verbose=verbose))
+        return
     context.run(
         _run(
             goal,
+            background=background,
             method=method,
             max_steps=max_steps,
             where="local" if local or strict_context else "remote" if remote else "auto",
@@ -95,6 +124,7 @@ def run(
 async def _run(
     goal: str | None,
     *,
+    background: bool,
     method: str,
     max_steps: int,
     where: str,
@@ -119,18 +149,45 @@ async def _run(
             strict_context,
             method,
         )
-        root.engine.solver = _victoria(root, max_steps)
+        if background:
+            receipt = await root.engine.submit(goal_given, {"method": method, "max_steps": max_steps})
+            _show_receipt(receipt, json=json)
+            return
+        root.engine.solver = local_victoria(root, max_steps)
         try:
             result = await _answer(root.engine, goal_given, stream=stream)
         except RunFailed as failed:
             _account(failed.attempts)
             raise
+    show_result(result, json=json, shown=stream and result.node != "victoria")
+
+
+async def _follow(task_id: str, *, sandbox: bool, config: str | None, json: bool, verbose: bool) -> None:
+    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
+        result = await root.engine.follow(task_id, render.note)
+    show_result(result, json=json)
+
+
+def _show_receipt(receipt: "Mapping[str, Any]", *, json: bool) -> None:
+    """The id of a queued run to stdout, how to follow it to stderr."""
+    task_id = str(receipt["task_id"])
+    if json:
+        from opskit.result import SCHEMA_VERSION
+
+        render.document({"schema_version": SCHEMA_VERSION, "ok": True, **receipt})
+        return
+    render.line(task_id)
+    render.note(f"queued at Victoria; `opskit run --follow {task_id}` waits for its answer")
+
+
+def show_result(result: "RunResult", *, json: bool, shown: bool = False) -> None:
+    """The answer to stdout, unless it is `shown`, and who gave it to stderr."""
     if result.prompt_cut is not None:
         render.note(f"warning: {result.prompt_cut.text}. Next: {result.cut_remedy}")
     if json:
         render.document(result.as_json())
         return
-    if not stream or result.node == "victoria":
+    if not shown:
         render.line(result.output.strip("\n"))
     _account(result.attempts)
     for note in result.notes:
@@ -141,30 +198,33 @@ async def _run(
     )
 
 
-def _victoria(app: "App", max_steps: int) -> "Solver":
+def local_victoria(app: "App", max_steps: int = _STEPS) -> "Solver":
     """The agent of this process; each of its steps is shown while it works."""
     from opskit.agent.loop import RunLimits
     from opskit.agent.victoria import Victoria
+    from opskit.server.local_runs import LocalVictoria
 
-    def on_step(step: "AgentStep") -> None:
-        import json
-
-        arguments = json.dumps(step.args, ensure_ascii=False) if step.args else ""
-        why = f": {render.printable(step.thought)}" if step.thought else ""
-        render.note(f"step: {step.tool} {render.printable(arguments)}{why}")
-
-    return Victoria(
-        app, limits=RunLimits(steps=max_steps), on_step=on_step, on_note=render.note, approve=_approved
-    )
+    limits = RunLimits(steps=max_steps)
+    victoria = Victoria(app, limits=limits, on_step=show_step, on_note=render.note, approve=ask_approval)
+    return LocalVictoria(app, victoria, max_steps)
 
 
-async def _approved(needed: "NeedsApproval") -> bool:
-    """Ask for a command at a terminal; without one nothing is allowed."""
+def show_step(step: "AgentStep") -> None:
+    """One step of the agent on stderr, while it works."""
+    import json
+
+    arguments = json.dumps(step.args, ensure_ascii=False) if step.args else ""
+    why = f": {render.printable(step.thought)}" if step.thought else ""
+    render.note(f"step: {step.tool} {render.printable(arguments)}{why}")
+
+
+async def ask_approval(needed: "NeedsApproval") -> bool | None:
+    """Ask for a command at a terminal; without one the run waits for `opskit approve`."""
     import asyncio
     import shlex
 
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
+        return None
     render.note(f"the agent wants to run: {render.printable(shlex.join(needed.argv))}")
     render.note(f"  the policy asks: {render.printable(needed.why)} (rule {needed.rule})")
     return await asyncio.to_thread(typer.confirm, "  run it?", default=False, err=True)

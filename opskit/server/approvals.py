@@ -5,28 +5,21 @@ and use of it is in the audit of the agent.
 """
 
 import asyncio
-import getpass
 import shlex
-import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any
 
 from opskit.agent.loop import Checkpoint, unattended
 from opskit.agent.suspension import RunSuspended, approved_once
 from opskit.agent.tools.tool import ExactCommand, NeedsApproval
-from opskit.agent.tools.toolbox import AUDIT_NAME
 from opskit.config.fields import adapter
-from opskit.errors import ApprovalNeeded, OpskitError, UsageError
+from opskit.errors import OpskitError, UsageError
 from opskit.recovery.audit import Audit
-from opskit.server.run_store import Run, RunStatus, RunStore, SqliteDatabase
+from opskit.server.run_store import Run, RunStatus, RunStore
 from opskit.server.runs import error_document
 
-if TYPE_CHECKING:
-    from opskit.app import App
-
-T = TypeVar("T")
 Approve = Callable[[NeedsApproval], Awaitable[bool | None]]
 
 
@@ -124,52 +117,3 @@ class Approvals:
 
     def _write(self, event: str, approval: Mapping[str, Any], **more: Any) -> None:
         self._audit.write(event=event, at=time.time(), **approval, **more)
-
-
-class LocalRuns:
-    """The runs of `opskit run` that need an approval, in a file of the state folder."""
-
-    def __init__(self, app: "App") -> None:
-        store = RunStore(SqliteDatabase(app.folder / "runs.db"), RunStore.LOCAL)
-        audit = Audit(app.folder, app.config.log, AUDIT_NAME)
-        self.approvals = Approvals(store, audit, app.config.agent.approval_s)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.approvals.close()
-
-    async def keep(self, stopped: RunSuspended, body: Mapping[str, Any]) -> ApprovalNeeded:
-        """Keep a run that stopped; `body` is its request as `POST /run` takes it."""
-        correlation_id = stopped.document["correlation_id"]
-        run, token = self.approvals.store.add_running({"body": body}, correlation_id)
-        return await self._waits(run, token, stopped)
-
-    async def resume(
-        self, run: Run, token: str, work: Callable[[Checkpoint | None, Approve], Awaitable[T]]
-    ) -> T:
-        """Go on with an approved run: call `work`, and keep what came of it. Raises what `work` raises."""
-        status, problem = RunStatus.INTERRUPTED, None
-        try:
-            result = await work(*self.approvals.use(run))
-            status = RunStatus.COMPLETED
-        except RunSuspended as stopped:
-            raise await self._waits(run, token, stopped) from None
-        except OpskitError as error:
-            status, problem = RunStatus.FAILED, error_document(error)
-            raise
-        finally:
-            self.approvals.store.end(token, status, error=problem)
-        return result
-
-    async def _waits(self, run: Run, token: str, stopped: RunSuspended) -> ApprovalNeeded:
-        approval = await self.approvals.request(run, token, stopped)
-        if approval is None:
-            raise OpskitError("APPROVAL_002", f"run {run.task_id} has ended already")
-        return ApprovalNeeded(approval)
-
-
-def person() -> str:
-    """Return who decides here, for the audit."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"

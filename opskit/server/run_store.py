@@ -84,6 +84,7 @@ class Run:
     ended: float | None = None
     result: Mapping[str, Any] | None = None
     error: Mapping[str, Any] | None = None
+    server: str | None = None
 
     @property
     def approval(self) -> Mapping[str, Any] | None:
@@ -415,7 +416,7 @@ def _json(content: Mapping[str, Any] | None) -> str | None:
 
 
 def _run(row: Sequence[Any]) -> Run:
-    task_id, status, request, correlation_id, created, started, ended, _, _, _, result, error = row
+    task_id, status, request, correlation_id, created, started, ended, _, _, server, result, error = row
     return Run(
         task_id,
         RunStatus(status),
@@ -426,4 +427,5 @@ def _run(row: Sequence[Any]) -> Run:
         ended,
         None if result is None else json.loads(result),
         None if error is None else json.loads(error),
+        server,
     )
