@@ -42,6 +42,7 @@ _SCHEMA = (
         error TEXT
     )""",
     "CREATE INDEX IF NOT EXISTS runs_waiting ON runs (status, created)",
+    "CREATE INDEX IF NOT EXISTS runs_failed ON runs (ended) WHERE error IS NOT NULL",
     """CREATE TABLE IF NOT EXISTS session_lines (
         session_id TEXT NOT NULL,
         at DOUBLE PRECISION NOT NULL,

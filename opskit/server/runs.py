@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _KEPT_EVENTS = 200
 _LOST_S = 10.0
 _AWAY_S = 1.0
+_LOOK_S = 0.5
 
 #: Does the work of one run: gets what to report steps with, returns output and knowledge. Raises OpskitError,
 #: RunSuspended where a person has to approve something first.
@@ -27,7 +28,7 @@ Work = Callable[[Run, Callable[[str, Mapping[str, Any]], None]], Awaitable[Mappi
 
 @dataclass(slots=True)
 class _Live:
-    """A run that is under way here."""
+    """A run that is under way here, or that somebody listens to."""
 
     events: deque[tuple[str, Mapping[str, Any]]] = field(default_factory=lambda: deque(maxlen=_KEPT_EVENTS))
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -39,6 +40,12 @@ class _Live:
         self.count += 1
         self.changed.set()
         self.changed = asyncio.Event()
+
+    async def next_change(self) -> None:
+        """Wait until something happened, or for a moment: the run may be under way on another server."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                await self.changed.wait()
 
 
 class Runs:
@@ -75,8 +82,6 @@ class Runs:
         if self._draining:
             raise OpskitError("COMM_001", "the server is shutting down", remedy="ask again in a moment")
         task_id = self.store.add(request, correlation_id)
-        # Who waits for it from now on sees all of its events.
-        self._live[task_id] = _Live()
         self._wake.set()
         return task_id
 
@@ -110,24 +115,25 @@ class Runs:
                 raise OpskitError("VAL_002", f"there is no run {task_id}")
             if run.status.is_end or run.status is RunStatus.NEEDS_APPROVAL:
                 return run
-            await _changed(self._live.get(task_id))
+            await self._live.setdefault(task_id, _Live()).next_change()
 
     async def events(self, task_id: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
         """Yield what happens in a run: `step`, `observation`, `note`, `needs_approval`, at last `end`."""
-        seen, live = 0, None
+        seen, live = 0, self._live.get(task_id) or _Live()
         while True:
             run = self.store.get(task_id)
+            ended = run is None or run.status.is_end
             # A run that has just ended is not held any more; its last events are.
-            live = self._live.get(task_id) or live
-            if live is not None:
-                missed = live.count - seen
-                for event in list(live.events)[-missed:] if missed else ():
-                    yield event
-                seen = live.count
-            if run is None or run.status.is_end:
+            if not ended:
+                live = self._live.setdefault(task_id, live)
+            missed = live.count - seen
+            for event in list(live.events)[-missed:] if missed else ():
+                yield event
+            seen = live.count
+            if run is None or ended:
                 yield "end", {} if run is None else run.as_json()
                 return
-            await _changed(live)
+            await live.next_change()
 
     async def aclose(self, drain_s: float) -> None:
         """Take nothing more, let what runs end within `drain_s`, interrupt the rest; what is queued stays."""
@@ -219,13 +225,6 @@ class Runs:
                     if run is None or run.status.is_end:
                         # Another server on the same database has worked it off.
                         self._live.pop(task_id).tell("status", {})
-
-
-async def _changed(live: _Live | None) -> None:
-    """Wait until something happened in a run of this server, or a moment for one of another."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.1 if live is None else 1.0):
-            await (live.changed if live is not None else asyncio.Event()).wait()
 
 
 def error_document(error: OpskitError) -> dict[str, Any]:
