@@ -198,12 +198,7 @@ class Engine:
         """Queue a goal at Victoria and return her receipt; `options` go with it. Raises OpskitError."""
         victoria = self._victoria()
         with correlated() as identifier, reached(victoria):
-            receipt = await victoria.submit(
-                goal.text,
-                session_id=goal.session_id or identifier,
-                history=_pairs(goal.history),
-                options=options,
-            )
+            receipt = await victoria.submit(goal.text, session_id=identifier, options=options)
         if not receipt.get("task_id"):
             raise OpskitError("COMM_001", f"Victoria at {victoria.config.url} gave no id for the run")
         return receipt
@@ -213,16 +208,7 @@ class Engine:
         victoria, started = self._victoria(), time.monotonic()
         with reached(victoria):
             reply = await victoria.follow(task_id, lambda state: on_note(f"Victoria: {state}"))
-        seconds = time.monotonic() - started
-        return RunResult(
-            reply.output,
-            reply.method,
-            reply.model or "agent",
-            victoria.name,
-            reply.correlation_id or "",
-            seconds,
-            (),
-        )
+        return _replied(reply, victoria, reply.correlation_id or "", started)
 
     def _victoria(self) -> AgentClient:
         if (victoria := self.agents.get("victoria")) is None:
@@ -420,15 +406,7 @@ class Engine:
             if warm is not None:
                 await asyncio.gather(warm, return_exceptions=True)
         if reply is not None:
-            return RunResult(
-                reply.output,
-                reply.method,
-                reply.model or "agent",
-                victoria.name,
-                identifier,
-                time.monotonic() - started,
-                (attempt,),
-            )
+            return _replied(reply, victoria, identifier, started, attempt)
         if must:
             raise RunFailed(
                 _agent_problem(attempt),
@@ -490,6 +468,14 @@ def reached(agent: AgentClient) -> Iterator[None]:
         where = "" if error.cause is CallCause.IN_BAND else f"{agent.name} at {agent.config.url}: "
         remedy = f"set `agents.{agent.name}.api_key` to its token" if error.status in (401, 403) else None
         raise OpskitError(code, f"{where}{error.text}", remedy=remedy) from error
+
+
+def _replied(
+    reply: AgentReply, agent: AgentClient, identifier: str, started: float, *attempts: Attempt
+) -> RunResult:
+    seconds = time.monotonic() - started
+    model = reply.model or "agent"
+    return RunResult(reply.output, reply.method, model, agent.name, identifier, seconds, attempts)
 
 
 def _address(agent: AgentClient) -> dict[str, Attribute]:

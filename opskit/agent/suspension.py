@@ -1,33 +1,19 @@
 """A run that waits for a person: what stopped it, and the one approval that lets it go on."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from opskit.agent.loop import Checkpoint
 from opskit.agent.tools.tool import ExactCommand, NeedsApproval
 from opskit.engine import RunFailed
 from opskit.errors import OpskitError
-from opskit.llm.answer import Attempt
 
 
 class RunSuspended(RunFailed):
     """The run stopped before a command that a person has to allow; `checkpoint` goes on from there."""
 
-    def __init__(
-        self,
-        why: str,
-        needed: NeedsApproval,
-        checkpoint: Checkpoint,
-        *,
-        attempts: Sequence[Attempt],
-        correlation_id: str,
-        seconds: float,
-    ) -> None:
-        super().__init__(
-            OpskitError("APPROVAL_001", why),
-            attempts=attempts,
-            correlation_id=correlation_id,
-            seconds=seconds,
-        )
+    def __init__(self, why: str, needed: NeedsApproval, checkpoint: Checkpoint, **account: Any) -> None:
+        super().__init__(OpskitError("APPROVAL_001", why), **account)
         self.needed = needed
         self.checkpoint = checkpoint
 

@@ -153,21 +153,14 @@ class Victoria:
         finally:
             trajectory.close()
             tools.close()
-        seconds = time.monotonic() - began
+        account: dict[str, Any] = {"attempts": asker.attempts, "correlation_id": identifier}
+        account["seconds"] = time.monotonic() - began
         if result.needed is not None and result.checkpoint is not None:
-            raise RunSuspended(
-                result.why,
-                result.needed,
-                result.checkpoint,
-                attempts=asker.attempts,
-                correlation_id=identifier,
-                seconds=seconds,
-            )
+            raise RunSuspended(result.why, result.needed, result.checkpoint, **account)
         if not result.ok and result.ending is not RunEnding.DENIED and about_stack(goal.text):
             return await self._reported(result.why or result.ending.value, asker, result.steps)
         if not result.ok:
-            problem = _problem(result)
-            raise RunFailed(problem, attempts=asker.attempts, correlation_id=identifier, seconds=seconds)
+            raise RunFailed(_problem(result), **account)
         return self._solution(result, asker)
 
     async def _react(self, wanted: Goal, asker: _Asker, tools: Toolbox, trajectory: Trajectory) -> LoopResult:

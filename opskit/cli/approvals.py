@@ -58,18 +58,11 @@ def _show(approval: "Mapping[str, Any]") -> None:
 
     from opskit.text import span
 
-    rows = {
-        "command": shlex.join(map(str, approval.get("argv") or ())),
-        "folder": approval.get("cwd"),
-        "program": approval.get("program"),
-        "why": f"{approval.get('why')} (rule {approval.get('rule')})",
-        "goal": approval.get("goal"),
-        "age": f"{span(float(approval.get('age_s') or 0))}, a run of {approval.get('agent')}",
-    }
-    render.line(render.printable(str(approval.get("approval_id"))))
-    for name, value in rows.items():
-        if value is not None:
-            render.line(f"  {name:8} {render.printable(str(value))}")
+    command, age = shlex.join(map(str, approval.get("argv") or ())), float(approval.get("age_s") or 0)
+    render.line(render.printable(f"{approval.get('approval_id')}  {command}"))
+    for name in ("cwd", "program", "why", "rule", "goal"):
+        render.line(render.printable(f"  {name:8} {approval.get(name)}"))
+    render.line(f"  {'asked':8} {span(age)} ago, by a run of {approval.get('agent')}")
 
 
 async def _approve(approval_id: str, config: str | None, *, deny: bool, json: bool, verbose: bool) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,16 +12,11 @@ from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOpt
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from opskit.agent.step import AgentStep
     from opskit.agent.tools.tool import NeedsApproval
     from opskit.app import App
     from opskit.engine import Engine, Goal, RunResult, Solver
     from opskit.llm.answer import Attempt
-
-
-_STEPS = 8
 
 
 def run(
@@ -48,9 +43,7 @@ def run(
         str,
         typer.Option(help="auto, simple (one question to a model) or react (steps with tools)."),
     ] = "auto",
-    max_steps: Annotated[
-        int, typer.Option("--max-steps", min=1, max=50, help="Of the method react.")
-    ] = _STEPS,
+    max_steps: Annotated[int, typer.Option("--max-steps", min=1, max=50, help="Of the method react.")] = 8,
     background: Annotated[
         bool,
         typer.Option("--async", help="Queue it at Victoria, print the id of the run, and do not wait."),
@@ -139,6 +132,7 @@ async def _run(
 ) -> None:
     from opskit.cli.inputs import goal_text, name_of_category, name_of_model
     from opskit.engine import Goal, RunFailed
+    from opskit.result import SCHEMA_VERSION
 
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
         goal_given = Goal(
@@ -151,7 +145,11 @@ async def _run(
         )
         if background:
             receipt = await root.engine.submit(goal_given, {"method": method, "max_steps": max_steps})
-            _show_receipt(receipt, json=json)
+            if json:
+                render.document({"schema_version": SCHEMA_VERSION, "ok": True, **receipt})
+            else:
+                render.line(str(receipt["task_id"]))
+                render.note("queued at Victoria; `opskit run --follow ID` waits for its answer")
             return
         root.engine.solver = local_victoria(root, max_steps)
         try:
@@ -166,18 +164,6 @@ async def _follow(task_id: str, *, sandbox: bool, config: str | None, json: bool
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
         result = await root.engine.follow(task_id, render.note)
     show_result(result, json=json)
-
-
-def _show_receipt(receipt: "Mapping[str, Any]", *, json: bool) -> None:
-    """The id of a queued run to stdout, how to follow it to stderr."""
-    task_id = str(receipt["task_id"])
-    if json:
-        from opskit.result import SCHEMA_VERSION
-
-        render.document({"schema_version": SCHEMA_VERSION, "ok": True, **receipt})
-        return
-    render.line(task_id)
-    render.note(f"queued at Victoria; `opskit run --follow {task_id}` waits for its answer")
 
 
 def show_result(result: "RunResult", *, json: bool, shown: bool = False) -> None:
@@ -198,15 +184,13 @@ def show_result(result: "RunResult", *, json: bool, shown: bool = False) -> None
     )
 
 
-def local_victoria(app: "App", max_steps: int = _STEPS) -> "Solver":
+def local_victoria(app: "App", max_steps: int = 8) -> "Solver":
     """The agent of this process; each of its steps is shown while it works."""
     from opskit.agent.loop import RunLimits
-    from opskit.agent.victoria import Victoria
     from opskit.server.local_runs import LocalVictoria
 
     limits = RunLimits(steps=max_steps)
-    victoria = Victoria(app, limits=limits, on_step=show_step, on_note=render.note, approve=ask_approval)
-    return LocalVictoria(app, victoria, max_steps)
+    return LocalVictoria(app, limits=limits, on_step=show_step, on_note=render.note, approve=ask_approval)
 
 
 def show_step(step: "AgentStep") -> None:

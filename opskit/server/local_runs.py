@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 from uuid import uuid4
 
-from opskit.agent.loop import Checkpoint, RunLimits
+from opskit.agent.loop import RunLimits
 from opskit.agent.step import AgentStep
 from opskit.agent.suspension import RunSuspended
 from opskit.agent.tools.toolbox import AUDIT_NAME
@@ -20,18 +20,17 @@ from opskit.engine import Goal, RunFailed, RunResult, Solution, reached
 from opskit.errors import ApprovalNeeded, OpskitError, UsageError
 from opskit.llm.answer import Session
 from opskit.recovery.audit import Audit
-from opskit.server.approvals import Approvals, Approve
+from opskit.server.approvals import Approvals
 from opskit.server.run_store import Run, RunStatus, RunStore, SqliteDatabase
 from opskit.server.runs import error_document
 from opskit.tags import correlated
 
 
 class LocalRuns:
-    """The runs of `opskit run` that need an approval. `on_step` gets the steps of those that go on."""
+    """The runs of `opskit run` that need an approval."""
 
-    def __init__(self, app: App, on_step: Callable[[AgentStep], None] = lambda _: None) -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
-        self._on_step = on_step
         self.store = RunStore(SqliteDatabase(app.folder / "runs.db"), RunStore.LOCAL)
         audit = Audit(app.folder, app.config.log, AUDIT_NAME)
         self.approvals = Approvals(self.store, audit, app.config.agent.approval_s)
@@ -54,14 +53,17 @@ class LocalRuns:
             seconds=stopped.document["seconds"],
         )
 
-    async def approve(self, approval_id: str) -> RunResult:
+    async def approve(self, approval_id: str, on_step: Callable[[AgentStep], None]) -> RunResult:
         """Approve a command and go on with its run. Raises OpskitError, RunFailed."""
         token = uuid4().hex
         run = self.approvals.decide(approval_id, allow=True, by=person(), token=token)
         body = run.request["body"]
-        status, problem = RunStatus.INTERRUPTED, None
         checkpoint, approve = self.approvals.use(run)
-        self._app.engine.solver = self._victoria(body["max_steps"], checkpoint, approve)
+        limits = RunLimits(steps=body["max_steps"])
+        self._app.engine.solver = Victoria(
+            self._app, limits=limits, on_step=on_step, approve=approve, checkpoint=checkpoint
+        )
+        status, problem = RunStatus.INTERRUPTED, None
         try:
             with correlated(run.correlation_id):
                 result = await self._app.engine.run(
@@ -78,31 +80,17 @@ class LocalRuns:
             self.store.end(token, status, error=problem)
         return result
 
-    def _victoria(self, steps: int, checkpoint: Checkpoint | None, approve: Approve) -> Victoria:
-        return Victoria(
-            self._app,
-            limits=RunLimits(steps=steps),
-            on_step=self._on_step,
-            approve=approve,
-            checkpoint=checkpoint,
-        )
 
-
-class LocalVictoria:
+class LocalVictoria(Victoria):
     """The agent of this process; a run that stops for an approval is kept."""
-
-    def __init__(self, app: App, victoria: Victoria, max_steps: int) -> None:
-        self._app = app
-        self._victoria = victoria
-        self._max_steps = max_steps
 
     async def solve(
         self, goal: Goal, category: str, identifier: str, session: Session | None
     ) -> Solution | None:
         try:
-            return await self._victoria.solve(goal, category, identifier, session)
+            return await super().solve(goal, category, identifier, session)
         except RunSuspended as stopped:
-            body = {"goal": goal.text, "model": goal.model, "max_steps": self._max_steps}
+            body = {"goal": goal.text, "model": goal.model, "max_steps": self._limits.steps}
             with LocalRuns(self._app) as runs:
                 run, token = runs.store.add_running({"body": body}, identifier)
                 raise await runs.suspend(run, token, stopped) from None
@@ -137,11 +125,11 @@ async def approve(
     Raises OpskitError for an approval that is not open, RunFailed for a run that fails or waits again.
     """
     task_id = approval_id.partition(".")[0]
-    with LocalRuns(app, on_step) as runs:
+    with LocalRuns(app) as runs:
         run = runs.store.get(task_id)
         if run is not None and run.server == RunStore.LOCAL:
             if allow:
-                return await runs.approve(approval_id)
+                return await runs.approve(approval_id, on_step)
             runs.approvals.decide(approval_id, allow=False, by=person())
             return None
     victoria = app.agents.get("victoria")

@@ -257,23 +257,14 @@ class RunStore:
     ) -> bool:
         """Take a run out of its wait for this approval; False where it waits for none, or not any more."""
         now = self._clock()
+        ended, lease_until = now if status.is_end else None, now + _LOCAL_LEASE_S
+        decided = (status.value, token, _json(result), _json(error), ended, lease_until)
         return bool(
             self._database.execute(
                 "UPDATE runs SET status = ?, token = ?, result = ?, error = ?, ended = ?, lease_until = ?"
                 " WHERE task_id = ? AND token = ? AND status = 'needs_approval' AND lease_until > ?"
                 " AND (server = 'local') = ? RETURNING task_id",
-                (
-                    status.value,
-                    token,
-                    _json(result),
-                    _json(error),
-                    now if status.is_end else None,
-                    now + _LOCAL_LEASE_S,
-                    task_id,
-                    approval_id,
-                    now,
-                    self._is_local,
-                ),
+                (*decided, task_id, approval_id, now, self._is_local),
             )
         )
 
