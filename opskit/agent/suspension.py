@@ -1,5 +1,6 @@
 """A run that waits for a person: what stopped it, and the one approval that lets it go on."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ def approved_once(command: ExactCommand) -> Callable[[NeedsApproval], Awaitable[
     async def approve(needed: NeedsApproval) -> bool | None:
         if not unused:
             return None
-        approved, now = unused.pop(), needed.command()
+        approved, now = unused.pop(), await asyncio.to_thread(needed.command)
         if now == approved:
             return True
         if now.argv == approved.argv:

@@ -187,7 +187,7 @@ def show_result(result: "RunResult", *, json: bool, shown: bool = False) -> None
 def local_victoria(app: "App", max_steps: int = 8) -> "Solver":
     """The agent of this process; each of its steps is shown while it works."""
     from opskit.agent.loop import RunLimits
-    from opskit.server.local_runs import LocalVictoria
+    from opskit.server.local_victoria import LocalVictoria
 
     limits = RunLimits(steps=max_steps)
     return LocalVictoria(app, limits=limits, on_step=show_step, on_note=render.note, approve=ask_approval)

@@ -95,7 +95,7 @@ async def _traced(
     """Run a goal and show its trace, also when it failed."""
     from opskit.cli.inputs import goal_text, name_of_model
     from opskit.engine import Goal, RunFailed
-    from opskit.server.local_runs import LocalVictoria
+    from opskit.server.local_victoria import LocalVictoria
     from opskit.tags import correlated
 
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as app:

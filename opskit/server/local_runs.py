@@ -5,6 +5,7 @@ a run of Victoria is decided over her API.
 """
 
 import getpass
+import os
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -16,9 +17,8 @@ from opskit.agent.suspension import RunSuspended
 from opskit.agent.tools.toolbox import AUDIT_NAME
 from opskit.agent.victoria import Victoria
 from opskit.app import App
-from opskit.engine import Goal, RunFailed, RunResult, Solution, reached
+from opskit.engine import Goal, RunFailed, RunResult, reached
 from opskit.errors import ApprovalNeeded, OpskitError, UsageError
-from opskit.llm.answer import Session
 from opskit.recovery.audit import Audit
 from opskit.server.approvals import Approvals
 from opskit.server.run_store import Run, RunStatus, RunStore, SqliteDatabase
@@ -81,21 +81,6 @@ class LocalRuns:
         return result
 
 
-class LocalVictoria(Victoria):
-    """The agent of this process; a run that stops for an approval is kept."""
-
-    async def solve(
-        self, goal: Goal, category: str, identifier: str, session: Session | None
-    ) -> Solution | None:
-        try:
-            return await super().solve(goal, category, identifier, session)
-        except RunSuspended as stopped:
-            body = {"goal": goal.text, "model": goal.model, "max_steps": self._limits.steps}
-            with LocalRuns(self._app) as runs:
-                run, token = runs.store.add_running({"body": body}, identifier)
-                raise await runs.suspend(run, token, stopped) from None
-
-
 async def pending(app: App, on_note: Callable[[str], None]) -> list[Mapping[str, Any]]:
     """Return what waits for a person here and at Victoria, the oldest first. `on_note`: she is away."""
     with LocalRuns(app) as runs:
@@ -142,4 +127,8 @@ async def approve(
 
 def person() -> str:
     """Return who decides here, for the audit."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"user {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"[:128]

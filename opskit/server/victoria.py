@@ -31,7 +31,7 @@ from opskit.tags import correlated, new_correlation_id
 
 HISTORY_PAIRS = 30
 _ID = r"^[A-Za-z0-9._:-]{1,128}$"
-_WHO = r"^[\w.@ -]{1,128}$"
+_WHO = r"^[^\x00-\x1f\x7f]{1,128}$"
 #: How old a status page may be: counting a hundred thousand runs takes 6 ms.
 _STATUS_S = 0.5
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "")
