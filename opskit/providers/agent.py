@@ -19,7 +19,8 @@ from opskit.trace.span import current_span
 #: The levels that Victoria tells on her status page (SPEC D1).
 LEVELS = ("agent", "enhanced", "initiative")
 _FAILED = ("failed", "error", "interrupted", "cancelled")
-_ENDS = ("completed", "success", "needs_approval", *_FAILED)
+#: The statuses in which a run does not go on by itself.
+RUN_ENDS = ("completed", "success", "needs_approval", *_FAILED)
 #: A server that is restarted is waited for.
 _RESTART_S = 60.0
 _PAGE_CHARS = 100_000
@@ -178,7 +179,7 @@ class AgentClient:
                 if body.get("status") != state:
                     state = str(body.get("status"))
                     on_state(state)
-                if state in _ENDS:
+                if state in RUN_ENDS:
                     return body
             await asyncio.sleep(pause)
             pause = min(_POLL_LAST_S, pause * 1.5)
