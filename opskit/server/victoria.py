@@ -40,7 +40,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 Scope = MutableMapping[str, Any]
 
 
-class Decision(BaseModel):
+class ApprovalDecision(BaseModel):
     """What a person decided about the command of a run. `by` says who, for the audit."""
 
     model_config = ConfigDict(extra="forbid")
@@ -298,7 +298,7 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
         return {"approvals": runs.approvals.pending() if runs.approvals is not None else []}
 
     @api.post("/run/approve/{approval_id}", dependencies=guarded, responses=_RESPONSES)
-    async def approve(approval_id: str, body: Decision, request: Request) -> dict[str, Any]:
+    async def approve(approval_id: str, body: ApprovalDecision, request: Request) -> dict[str, Any]:
         """Allow exactly the command that a run waits for, once, or deny it, which ends the run."""
         _known(approval_id.partition(".")[0])
         address = request.client.host if request.client is not None else "unknown"
