@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from opskit.config.schema import Config
-from opskit.errors import OpskitError
+from opskit.errors import ApprovalNeeded, OpskitError
 from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer, Session
 from opskit.llm.category import categorise
 from opskit.llm.faults import Fault, FaultKind, classify
@@ -94,6 +94,7 @@ class RunFailed(OpskitError):  # noqa: N818 - it reads as what it is
         }
         if partial:
             self.document["partial"] = partial
+        self.document |= getattr(problem, "document", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,29 @@ class Engine:
                 if isinstance(item, RunResult):
                     return item
         raise AssertionError("a run ends with a result or raises")
+
+    async def submit(self, goal: Goal, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Queue a goal at Victoria and return her receipt; `options` go with it. Raises OpskitError."""
+        victoria = self._victoria()
+        with correlated() as identifier, reached(victoria):
+            receipt = await victoria.submit(goal.text, session_id=identifier, options=options)
+        if not receipt.get("task_id"):
+            raise OpskitError("COMM_001", f"Victoria at {victoria.config.url} gave no id for the run")
+        return receipt
+
+    async def follow(self, task_id: str, on_note: Callable[[str], None]) -> RunResult:
+        """Wait for the end of a run at Victoria. Raises OpskitError: ApprovalNeeded for one that waits."""
+        victoria, started = self._victoria(), time.monotonic()
+        with reached(victoria):
+            reply = await victoria.follow(task_id, lambda state: on_note(f"Victoria: {state}"))
+        return _replied(reply, victoria, reply.correlation_id or "", started)
+
+    def _victoria(self) -> AgentClient:
+        if (victoria := self.agents.get("victoria")) is None:
+            raise OpskitError(
+                "COMM_001", "Victoria is not configured", remedy="set VICTORIA_URL (`opskit serve victoria`)"
+            )
+        return victoria
 
     async def stream(
         self,
@@ -375,19 +399,14 @@ class Engine:
                     stage.fail(attempt.fault, attempt.detail)
                 elif reply is not None:
                     stage.set({"gen_ai.response.model": reply.model, "opskit.method": reply.method})
+        except ApprovalNeeded as needed:
+            seconds = time.monotonic() - started
+            raise RunFailed(needed, attempts=(), correlation_id=identifier, seconds=seconds) from needed
         finally:
             if warm is not None:
                 await asyncio.gather(warm, return_exceptions=True)
         if reply is not None:
-            return RunResult(
-                reply.output,
-                reply.method,
-                reply.model or "agent",
-                victoria.name,
-                identifier,
-                time.monotonic() - started,
-                (attempt,),
-            )
+            return _replied(reply, victoria, identifier, started, attempt)
         if must:
             raise RunFailed(
                 _agent_problem(attempt),
@@ -436,6 +455,27 @@ class Engine:
         )
         done = _attempt(victoria, AttemptOutcome.OK, None, reply.method, started, reply.model or "agent")
         return done, reply
+
+
+@contextlib.contextmanager
+def reached(agent: AgentClient) -> Iterator[None]:
+    """Translate a failed call of an agent's API, for commands about one run of it."""
+    try:
+        yield
+    except CallError as error:
+        codes = {404: "VAL_002", 409: "APPROVAL_002"}
+        code = "GEN_001" if error.cause is CallCause.IN_BAND else codes.get(error.status or 0, "COMM_001")
+        where = "" if error.cause is CallCause.IN_BAND else f"{agent.name} at {agent.config.url}: "
+        remedy = f"set `agents.{agent.name}.api_key` to its token" if error.status in (401, 403) else None
+        raise OpskitError(code, f"{where}{error.text}", remedy=remedy) from error
+
+
+def _replied(
+    reply: AgentReply, agent: AgentClient, identifier: str, started: float, *attempts: Attempt
+) -> RunResult:
+    seconds = time.monotonic() - started
+    model = reply.model or "agent"
+    return RunResult(reply.output, reply.method, model, agent.name, identifier, seconds, attempts)
 
 
 def _address(agent: AgentClient) -> dict[str, Attribute]:

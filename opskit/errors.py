@@ -6,8 +6,11 @@ MODEL_*, GEN_*, REV_*, COMM_* and VAL_* are those of the Knowledge OS catalogue 
 opskit's own.
 """
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -75,6 +78,21 @@ CATALOGUE: dict[str, ErrorSpec] = {
             "generation failed",
             "the agent ran into an error while it produced the answer",
             "`opskit logs --tag 'LLM_*'` shows the calls of that request",
+        ),
+        ErrorSpec(
+            "APPROVAL_001",
+            "a command needs the approval of a person",
+            "the policy of the agent asks about it, and nobody was there to answer",
+            "`opskit approvals` lists what waits; `opskit approve ID` runs exactly that command and goes on",
+            Exit.INCONCLUSIVE,
+            409,
+        ),
+        ErrorSpec(
+            "APPROVAL_002",
+            "an approval was denied, or is not open any more",
+            "a person denied the command, it was decided already, it expired, or its run was cancelled",
+            "`opskit approvals` lists what waits; give the goal again where its run has ended",
+            http_status=409,
         ),
         ErrorSpec(
             "GEN_002",
@@ -342,6 +360,27 @@ class OpskitError(Exception):
     @property
     def exit(self) -> Exit:
         return self.spec.exit
+
+
+class ApprovalNeeded(OpskitError):  # noqa: N818 - it reads as what it is
+    """A run of the agent waits for a person. `document` is what `--json` shows besides the error."""
+
+    def __init__(self, approval: Mapping[str, Any]) -> None:
+        identifier = approval.get("approval_id")
+        super().__init__(
+            "APPROVAL_001",
+            f"the agent waits before `{shlex.join(map(str, approval.get('argv') or ()))}`: "
+            f"{approval.get('why')} (rule {approval.get('rule')})",
+            remedy=f"`opskit approve {identifier}` runs exactly this and goes on; "
+            f"`opskit approve {identifier} --deny` ends the run",
+        )
+        self.document: dict[str, Any] = {
+            "output": None,
+            "status": "needs_approval",
+            "task_id": approval.get("task_id"),
+            "correlation_id": approval.get("correlation_id"),
+            "approval": dict(approval),
+        }
 
 
 class UsageError(OpskitError):

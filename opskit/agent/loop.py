@@ -49,6 +49,7 @@ class RunEnding(StrEnum):
     UNGROUNDED = "ungrounded"
     BAD_ANSWER = "bad_answer"
     NEEDS_APPROVAL = "needs_approval"
+    DENIED = "denied"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,9 @@ class Tools(Protocol):
         ...
 
 
-async def never(_: NeedsApproval) -> bool:
-    """Approve nothing: nobody is there to ask."""
-    return False
+async def unattended(_: NeedsApproval) -> bool | None:
+    """Decide nothing: nobody is there to ask."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +104,35 @@ class Observed:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run where it waits for a person: all that is needed to go on with `step` in another process."""
+
+    step: AgentStep
+    asked: str
+    goal: str
+    history: tuple[Message, ...]
+    dialogue: tuple[Message, ...]
+    steps: tuple[Observed, ...]
+    notes: tuple[str, ...]
+    nudged: frozenset[str]
+    room_chars: int
+
+
 @dataclass(slots=True)
 class LoopResult:
-    """What a run came to. `why` says in a sentence why there is no answer."""
+    """What a run came to. `why` says in a sentence why there is no answer.
+
+    A run that needs an approval has what is `needed`, and the `checkpoint` to go on from.
+    """
 
     ending: RunEnding
     answer: str = ""
     why: str = ""
     steps: list[Observed] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    needed: NeedsApproval | None = None
+    checkpoint: Checkpoint | None = None
 
     @property
     def ok(self) -> bool:
@@ -121,8 +142,9 @@ class LoopResult:
 class AgentLoop:
     """One run. `needs_evidence` means that an answer without a look at anything is none.
 
-    `approve` asks a person for a command that the policy does not allow by itself; without one the run ends
-    there. `on_step` gets each step before it is made, `on_observed` what it brought.
+    `approve` asks a person for a command that the policy does not allow by itself; False denies it, and with
+    None the run waits for a decision; both end it here. `on_step` gets each step before it is made,
+    `on_observed` what it brought.
     """
 
     def __init__(
@@ -132,7 +154,7 @@ class AgentLoop:
         limits: RunLimits,
         *,
         needs_evidence: bool,
-        approve: Callable[[NeedsApproval], Awaitable[bool]] = never,
+        approve: Callable[[NeedsApproval], Awaitable[bool | None]] = unattended,
         on_step: Callable[[AgentStep], None] = lambda _: None,
         on_observed: Callable[[Observed], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
@@ -160,6 +182,18 @@ class AgentLoop:
         steps = "".join(f"\n{number}. {step}" for number, step in enumerate(plan, 1))
         self._goal = f"Goal: {goal}" + (f"\nPlan:{steps}" if steps else "")
         self._asked = goal
+        return await self._work(None)
+
+    async def resume(self, checkpoint: Checkpoint) -> LoopResult:
+        """Go on from a checkpoint, with the step that waited. Raises what `run` raises."""
+        self._history, self._goal, self._asked = checkpoint.history, checkpoint.goal, checkpoint.asked
+        self._dialogue = list(checkpoint.dialogue)
+        self._result.steps, self._result.notes = list(checkpoint.steps), list(checkpoint.notes)
+        self._nudged, self._room_chars = set(checkpoint.nudged), checkpoint.room_chars
+        return await self._work(checkpoint.step)
+
+    async def _work(self, pending: AgentStep | None) -> LoopResult:
+        """Make steps until an end, the one that is `pending` first."""
         deadline = self._clock() + self._limits.wall_s
         format_errors = 0
         while len(self._result.steps) < self._limits.steps:
@@ -167,7 +201,7 @@ class AgentLoop:
                 self._result.notes.append(f"ended after {self._limits.wall_s:g} s")
                 break
             try:
-                step = await self._next_step()
+                step, pending = pending or await self._next_step(), None
             except StepError as error:
                 format_errors += 1
                 if format_errors == _MAX_FORMAT_ERRORS:
@@ -184,10 +218,28 @@ class AgentLoop:
                 if not await self._act(step):
                     break
             except NeedsApproval as needed:
-                command = shlex.join(needed.argv)
-                why = f"`{command}` needs the approval of a person: {needed.why} (rule {needed.rule})"
-                return self._end(RunEnding.NEEDS_APPROVAL, why=why)
+                return self._stopped(step, needed)
         return await self._concluded()
+
+    def _stopped(self, step: AgentStep, needed: NeedsApproval) -> LoopResult:
+        """End before a command that a person did not allow."""
+        command = shlex.join(needed.argv)
+        if needed.denied:
+            return self._end(RunEnding.DENIED, why=f"a person denied `{command}`")
+        self._result.needed = needed
+        self._result.checkpoint = Checkpoint(
+            step=step,
+            asked=self._asked,
+            goal=self._goal,
+            history=self._history,
+            dialogue=tuple(self._dialogue),
+            steps=tuple(self._result.steps),
+            notes=tuple(self._result.notes),
+            nudged=frozenset(self._nudged),
+            room_chars=self._room_chars,
+        )
+        why = f"`{command}` needs the approval of a person: {needed.why} (rule {needed.rule})"
+        return self._end(RunEnding.NEEDS_APPROVAL, why=why)
 
     async def _next_step(self) -> AgentStep:
         """Ask for a step whose tool and arguments are right. Raises StepError."""
@@ -265,7 +317,9 @@ class AgentLoop:
             try:
                 result = await self._tools.call(step.tool, step.args, **context)
             except NeedsApproval as needed:
-                if not await self._approve(needed):
+                decision = await self._approve(needed)
+                needed.denied = decision is False
+                if not decision:
                     raise
                 result = await self._tools.call(step.tool, step.args, approved=needed.argv, **context)
             if not result.ok:

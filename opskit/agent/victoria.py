@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from opskit.agent.evidence import CheckStack, evidence_tools, stack_report
-from opskit.agent.loop import AgentLoop, LoopResult, Observed, RunEnding, RunLimits, never
+from opskit.agent.loop import AgentLoop, Checkpoint, LoopResult, Observed, RunEnding, RunLimits, unattended
 from opskit.agent.method import about_machine, about_stack, method_of, wants_plan
 from opskit.agent.prompt import prompt
 from opskit.agent.step import AgentStep, StepError, read_object
+from opskit.agent.suspension import RunSuspended
 from opskit.agent.tools.tool import NeedsApproval
 from opskit.agent.tools.toolbox import Toolbox, toolbox
 from opskit.agent.trajectory import Trajectory
@@ -84,7 +85,10 @@ class _Asker:
 
 
 class Victoria:
-    """Works on goals that need more than one question to a model; the engine answers the others."""
+    """Works on goals that need more than one question to a model; the engine answers the others.
+
+    With a `checkpoint` it goes on with the run that stopped there.
+    """
 
     def __init__(
         self,
@@ -94,10 +98,12 @@ class Victoria:
         on_step: Callable[[AgentStep], None] = lambda _: None,
         on_observed: Callable[[Observed], None] = lambda _: None,
         on_note: Callable[[str], None] = lambda _: None,
-        approve: Callable[[NeedsApproval], Awaitable[bool]] = never,
+        approve: Callable[[NeedsApproval], Awaitable[bool | None]] = unattended,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self._app = app
         self._approve = approve
+        self._checkpoint = checkpoint
         self._limits = limits or RunLimits()
         self._on_step = on_step
         self._on_observed = on_observed
@@ -147,19 +153,20 @@ class Victoria:
         finally:
             trajectory.close()
             tools.close()
-        if not result.ok and result.ending is not RunEnding.NEEDS_APPROVAL and about_stack(goal.text):
+        account: dict[str, Any] = {"attempts": asker.attempts, "correlation_id": identifier}
+        account["seconds"] = time.monotonic() - began
+        if result.needed is not None and result.checkpoint is not None:
+            raise RunSuspended(result.why, result.needed, result.checkpoint, **account)
+        if not result.ok and result.ending is not RunEnding.DENIED and about_stack(goal.text):
             return await self._reported(result.why or result.ending.value, asker, result.steps)
         if not result.ok:
-            problem = _problem(result)
-            raise RunFailed(
-                problem, attempts=asker.attempts, correlation_id=identifier, seconds=time.monotonic() - began
-            )
+            raise RunFailed(_problem(result), **account)
         return self._solution(result, asker)
 
     async def _react(self, wanted: Goal, asker: _Asker, tools: Toolbox, trajectory: Trajectory) -> LoopResult:
         """Understand, plan and execute; the first two only for goals of several parts."""
         goal, plan = wanted.text, list[str]()
-        if wants_plan(goal):
+        if self._checkpoint is None and wants_plan(goal):
             with span("understand"):
                 understood = await self._object(asker, prompt("understand"), f"Goal: {goal}", _UNDERSTOOD)
             trajectory.write("understood", **understood)
@@ -195,7 +202,10 @@ class Victoria:
             on_observed=on_observed,
         )
         with span("execute"):
-            result = await loop.run(goal, plan, wanted.history)
+            if self._checkpoint is None:
+                result = await loop.run(goal, plan, wanted.history)
+            else:
+                result = await loop.resume(self._checkpoint)
         trajectory.write(
             "end", ending=result.ending.value, answer=result.answer, why=result.why, notes=result.notes
         )
@@ -249,10 +259,6 @@ class Victoria:
 
 def _problem(result: LoopResult) -> OpskitError:
     """Return why a run has no answer."""
-    if result.ending is RunEnding.NEEDS_APPROVAL:
-        return OpskitError(
-            "GEN_001",
-            result.why,
-            remedy="run the command yourself, or allow it by `agent.policy.allow` in opskit.yaml",
-        )
+    if result.ending is RunEnding.DENIED:
+        return OpskitError("APPROVAL_002", result.why)
     return OpskitError("GEN_001", f"no honest answer: {result.why or result.ending.value}")

@@ -288,7 +288,7 @@ class _Probing:
         began = time.monotonic()
         assessment = assess_unlisted(await read_runners(self.survey, self.config))
         if assessment is not None and (assessment.stopped is not None or not self.options.load):
-            self._end_at_runner("MODEL", assessment, time.monotonic() - began)
+            await self._end_at_runner("MODEL", assessment, time.monotonic() - began)
 
     async def _listed_late(self) -> bool:
         """Wait for what is loaded as long as for any page, where nothing shows why it is silent."""

@@ -13,6 +13,8 @@ COMMANDS = (
     "probe",
     "run",
     "chat",
+    "approvals",
+    "approve",
     "trace",
     "verify",
     "doctor",
@@ -26,7 +28,7 @@ COMMANDS = (
     "resume",
 )
 #: Commands that stand in the module of another one.
-_MODULES = {"resume": "pause"}
+_MODULES = {"resume": "pause", "approve": "approvals"}
 GROUPS = ("models", "serve", "logs", "recover", "backup", "schedule", "sandbox", "policy", "config")
 
 

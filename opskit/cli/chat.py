@@ -11,7 +11,6 @@ from opskit.cli.options import ConfigOption, DebugOption, SandboxOption, Verbose
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from opskit.agent.step import AgentStep
     from opskit.app import App
     from opskit.engine import RunResult
     from opskit.providers.base import Message
@@ -44,13 +43,13 @@ def chat(
 
 
 async def _chat(local: bool, model: str | None, sandbox: bool, config: str | None, *, verbose: bool) -> None:
-    from opskit.agent.victoria import Victoria
     from opskit.cli.inputs import name_of_model
+    from opskit.cli.run import local_victoria
 
     async with context.configured(config, sandbox=sandbox) as loaded:
         lines = _LogLines(verbose or loaded.debug)
         async with context.application(loaded, config, sink=lines) as app:
-            app.engine.solver = Victoria(app, on_step=_show_step)
+            app.engine.solver = local_victoria(app)
             conversation = _Conversation(app, "local" if local else "auto", name_of_model(model), lines)
             ask = _reader(app)
             while (text := await ask()) is not None:
@@ -181,13 +180,6 @@ class _Conversation:
             render.line("nothing was answered yet")
         else:
             draw(found)
-
-
-def _show_step(step: "AgentStep") -> None:
-    import json
-
-    arguments = json.dumps(step.args, ensure_ascii=False) if step.args else ""
-    render.note(f"step: {step.tool} {render.printable(arguments)}")
 
 
 def _reader(app: "App") -> "Callable[[], Awaitable[str | None]]":

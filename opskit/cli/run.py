@@ -44,6 +44,16 @@ def run(
         typer.Option(help="auto, simple (one question to a model) or react (steps with tools)."),
     ] = "auto",
     max_steps: Annotated[int, typer.Option("--max-steps", min=1, max=50, help="Of the method react.")] = 8,
+    background: Annotated[
+        bool,
+        typer.Option("--async", help="Queue it at Victoria, print the id of the run, and do not wait."),
+    ] = False,
+    follow: Annotated[
+        str | None,
+        typer.Option(
+            "--follow", metavar="ID", help="Wait for a run at Victoria and show it.", show_default=False
+        ),
+    ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it comes.")] = False,
     strict_context: Annotated[
         bool,
@@ -62,6 +72,14 @@ def run(
     del debug  # read by main
     if local and remote:
         raise UsageError("--local and --remote exclude each other", remedy="`opskit run --help`")
+    if follow is not None and (goal is not None or background):
+        raise UsageError("--follow takes no goal", remedy="`opskit run --follow ID`")
+    if background and (local or stream or strict_context):
+        raise UsageError(
+            "--async cannot be used with --local, --stream or --strict-context: it runs at Victoria",
+            remedy="drop one of them",
+        )
+    remote = remote or background
     if remote and model is not None:
         raise UsageError(
             "--model cannot be used with --remote: Victoria chooses her model herself",
@@ -74,9 +92,13 @@ def run(
         )
     if method not in ("auto", *METHODS):
         raise UsageError(f"--method {method!r} is not known", remedy=f"use auto, {' or '.join(METHODS)}")
+    if follow is not None:
+        context.run(_follow(follow, sandbox=sandbox, config=config, json=json, verbose=verbose))
+        return
     context.run(
         _run(
             goal,
+            background=background,
             method=method,
             max_steps=max_steps,
             where="local" if local or strict_context else "remote" if remote else "auto",
@@ -95,6 +117,7 @@ def run(
 async def _run(
     goal: str | None,
     *,
+    background: bool,
     method: str,
     max_steps: int,
     where: str,
@@ -109,6 +132,7 @@ async def _run(
 ) -> None:
     from opskit.cli.inputs import goal_text, name_of_category, name_of_model
     from opskit.engine import Goal, RunFailed
+    from opskit.result import SCHEMA_VERSION
 
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
         goal_given = Goal(
@@ -119,18 +143,37 @@ async def _run(
             strict_context,
             method,
         )
-        root.engine.solver = _victoria(root, max_steps)
+        if background:
+            receipt = await root.engine.submit(goal_given, {"method": method, "max_steps": max_steps})
+            if json:
+                render.document({"schema_version": SCHEMA_VERSION, "ok": True, **receipt})
+            else:
+                render.line(str(receipt["task_id"]))
+                render.note("queued at Victoria; `opskit run --follow ID` waits for its answer")
+            return
+        root.engine.solver = local_victoria(root, max_steps)
         try:
             result = await _answer(root.engine, goal_given, stream=stream)
         except RunFailed as failed:
             _account(failed.attempts)
             raise
+    show_result(result, json=json, shown=stream and result.node != "victoria")
+
+
+async def _follow(task_id: str, *, sandbox: bool, config: str | None, json: bool, verbose: bool) -> None:
+    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
+        result = await root.engine.follow(task_id, render.note)
+    show_result(result, json=json)
+
+
+def show_result(result: "RunResult", *, json: bool, shown: bool = False) -> None:
+    """The answer to stdout, unless it is `shown`, and who gave it to stderr."""
     if result.prompt_cut is not None:
         render.note(f"warning: {result.prompt_cut.text}. Next: {result.cut_remedy}")
     if json:
         render.document(result.as_json())
         return
-    if not stream or result.node == "victoria":
+    if not shown:
         render.line(result.output.strip("\n"))
     _account(result.attempts)
     for note in result.notes:
@@ -141,30 +184,31 @@ async def _run(
     )
 
 
-def _victoria(app: "App", max_steps: int) -> "Solver":
+def local_victoria(app: "App", max_steps: int = 8) -> "Solver":
     """The agent of this process; each of its steps is shown while it works."""
     from opskit.agent.loop import RunLimits
-    from opskit.agent.victoria import Victoria
+    from opskit.server.local_victoria import LocalVictoria
 
-    def on_step(step: "AgentStep") -> None:
-        import json
-
-        arguments = json.dumps(step.args, ensure_ascii=False) if step.args else ""
-        why = f": {render.printable(step.thought)}" if step.thought else ""
-        render.note(f"step: {step.tool} {render.printable(arguments)}{why}")
-
-    return Victoria(
-        app, limits=RunLimits(steps=max_steps), on_step=on_step, on_note=render.note, approve=_approved
-    )
+    limits = RunLimits(steps=max_steps)
+    return LocalVictoria(app, limits=limits, on_step=show_step, on_note=render.note, approve=ask_approval)
 
 
-async def _approved(needed: "NeedsApproval") -> bool:
-    """Ask for a command at a terminal; without one nothing is allowed."""
+def show_step(step: "AgentStep") -> None:
+    """One step of the agent on stderr, while it works."""
+    import json
+
+    arguments = json.dumps(step.args, ensure_ascii=False) if step.args else ""
+    why = f": {render.printable(step.thought)}" if step.thought else ""
+    render.note(f"step: {step.tool} {render.printable(arguments)}{why}")
+
+
+async def ask_approval(needed: "NeedsApproval") -> bool | None:
+    """Ask for a command at a terminal; without one the run waits for `opskit approve`."""
     import asyncio
     import shlex
 
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
+        return None
     render.note(f"the agent wants to run: {render.printable(shlex.join(needed.argv))}")
     render.note(f"  the policy asks: {render.printable(needed.why)} (rule {needed.rule})")
     return await asyncio.to_thread(typer.confirm, "  run it?", default=False, err=True)

@@ -60,7 +60,10 @@ async def _serve(
     try:
         import uvicorn
 
+        from opskit.agent.tools.toolbox import AUDIT_NAME
+        from opskit.recovery.audit import Audit
         from opskit.server import victoria as api
+        from opskit.server.approvals import Approvals
         from opskit.server.run_store import RunStore, open_database
         from opskit.server.runs import Runs
     except ImportError as error:
@@ -86,7 +89,12 @@ async def _serve(
             ) from error
         bound = listener.getsockname()[1]
         store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), f"{host}:{bound}")
-        api_server = api.VictoriaServer(app, lambda made: Runs(store, made.work, concurrency=concurrency))
+        approvals = Approvals(
+            store, Audit(app.folder, app.config.log, AUDIT_NAME), app.config.agent.approval_s
+        )
+        api_server = api.VictoriaServer(
+            app, lambda made: Runs(store, made.work, concurrency=concurrency, approvals=approvals)
+        )
         asgi = api.create_app(api_server, token=token, hosts=api.loopback_names(host), drain_s=drain_s)
 
         class Server(uvicorn.Server):
@@ -120,4 +128,4 @@ async def _serve(
         try:
             await running.serve(sockets=[listener])
         finally:
-            store.close()
+            approvals.close()

@@ -93,14 +93,14 @@ async def _traced(
     verbose: bool,
 ) -> None:
     """Run a goal and show its trace, also when it failed."""
-    from opskit.agent.victoria import Victoria
     from opskit.cli.inputs import goal_text, name_of_model
     from opskit.engine import Goal, RunFailed
+    from opskit.server.local_victoria import LocalVictoria
     from opskit.tags import correlated
 
     async with context.opened(config, verbose=verbose, sandbox=sandbox) as app:
         text = goal_text(goal, sys.stdin, app.config.limits.goal_bytes, lambda: None)
-        app.engine.solver = Victoria(app)
+        app.engine.solver = LocalVictoria(app)
         failure: RunFailed | None = None
         with correlated() as identifier:
             try:

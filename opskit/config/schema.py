@@ -307,12 +307,14 @@ class VictoriaConfig:
     workspace: the folder whose files they may read; null refuses every path. sandbox: `auto` runs commands
     under bubblewrap where it works, `required` runs none without it, `off` does not use it. ssh_hosts: hosts
     that `ssh_run` may reach, as ssh names them; ssh_config: the file for `ssh -F`, null for the usual ones.
+    approval_s: how long a run waits for the approval of a command before it fails.
     """
 
     workspace: str | None = None
     sandbox: Sandboxing = "auto"
     ssh_hosts: tuple[str, ...] = ()
     ssh_config: str | None = None
+    approval_s: float = 86400.0
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     tools: ToolLimits = field(default_factory=ToolLimits)
 

@@ -4,9 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Self
+from urllib.parse import quote
 
 from opskit.config.schema import AgentConfig, Budgets, NodeConfig
+from opskit.errors import ApprovalNeeded
 from opskit.providers.base import CallCause, CallError, bad_payload
 from opskit.providers.http import HttpClient
 from opskit.providers.node import detect
@@ -16,7 +19,10 @@ from opskit.trace.span import current_span
 #: The levels that Victoria tells on her status page (SPEC D1).
 LEVELS = ("agent", "enhanced", "initiative")
 _FAILED = ("failed", "error", "interrupted", "cancelled")
-_ENDS = ("completed", "success", *_FAILED)
+#: The statuses in which a run does not go on by itself.
+RUN_ENDS = ("completed", "success", "needs_approval", *_FAILED)
+#: A server that is restarted is waited for.
+_RESTART_S = 60.0
 _PAGE_CHARS = 100_000
 _POLL_FIRST_S = 0.05
 _POLL_LAST_S = 1.0
@@ -28,6 +34,7 @@ class AgentReply:
 
     output: str
     knowledge: Mapping[str, Any] = field(default_factory=dict)
+    correlation_id: str | None = None
 
     @property
     def method(self) -> str:
@@ -89,20 +96,49 @@ class AgentClient:
 
         `history` are goals with their answers, the oldest first. An agent that does not tell how the run goes
         on is asked for `patience_s` more: it may be restarting. Raises CallError: TIMEOUT after `deadline_s`,
-        IN_BAND when the agent says that the run failed.
+        IN_BAND when the agent says that the run failed; ApprovalNeeded when it waits for a person.
         """
-        body: dict[str, Any] = {"goal": goal, "session_id": session_id, "async_mode": True}
-        if history:
-            body["chat_history"] = [{"user": user, "assistant": answer} for user, answer in history]
         try:
             async with asyncio.timeout(deadline_s):
-                reply = await self._http.post_json("/run", body, timeout_s=None, headers=_context_headers())
-                task = reply.get("task_id") if isinstance(reply, Mapping) else None
-                if task and "output" not in reply:
-                    reply = await self._poll(reply, str(task), on_state, patience_s)
+                reply = await self.submit(goal, session_id=session_id, history=history)
+                if reply.get("task_id") and "output" not in reply:
+                    reply = await self._poll(reply, str(reply["task_id"]), on_state, patience_s)
         except TimeoutError as exc:
             raise CallError(CallCause.TIMEOUT, f"the run did not end within {deadline_s:g} s") from exc
         return _reply(reply)
+
+    async def submit(
+        self,
+        goal: str,
+        *,
+        session_id: str,
+        history: Sequence[tuple[str, str]] = (),
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Mapping[str, Any]:
+        """Hand over a goal and return the receipt, with its `task_id`. Raises CallError."""
+        body: dict[str, Any] = {"goal": goal, "session_id": session_id, "async_mode": True, **options}
+        if history:
+            body["chat_history"] = [{"user": user, "assistant": answer} for user, answer in history]
+        reply = await self._http.post_json("/run", body, timeout_s=None, headers=_context_headers())
+        if not isinstance(reply, Mapping):
+            raise bad_payload("the agent's answer is not an object")
+        return reply
+
+    async def follow(self, task_id: str, on_state: Callable[[str], None]) -> AgentReply:
+        """Wait for the end of a run, through a restart of the agent. Raises as `run` does."""
+        return _reply(await self._poll({}, quote(task_id, safe=""), on_state, _RESTART_S))
+
+    async def approvals(self) -> list[Mapping[str, Any]]:
+        """Return what runs of the agent wait for a person to allow. Raises CallError."""
+        body = await self._http.get_json("/approvals")
+        approvals = body.get("approvals") if isinstance(body, Mapping) else None
+        return [each for each in approvals or [] if isinstance(each, Mapping)]
+
+    async def decide(self, approval_id: str, *, allow: bool, by: str) -> None:
+        """Allow the command that a run waits for, or deny it. Raises CallError."""
+        body = {"decision": "approve" if allow else "deny", "by": by}
+        path = f"/run/approve/{quote(approval_id, safe='')}"
+        await self._http.post_json(path, body, timeout_s=self._budgets.total_s)
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -143,7 +179,7 @@ class AgentClient:
                 if body.get("status") != state:
                     state = str(body.get("status"))
                     on_state(state)
-                if state in _ENDS:
+                if state in RUN_ENDS:
                     return body
             await asyncio.sleep(pause)
             pause = min(_POLL_LAST_S, pause * 1.5)
@@ -202,9 +238,16 @@ def _reply(body: Any) -> AgentReply:
     knowledge = body.get("knowledge")
     status = str(body.get("status") or "success")
     output = body.get("output")
+    if status == "needs_approval":
+        raise ApprovalNeeded(body.get("approval") or {"task_id": body.get("task_id")})
     if status in _FAILED:
         reason = body.get("error") or body.get("error_message") or output or f"it is {status}"
         raise CallError(CallCause.IN_BAND, f"the run failed: {reason}", phase="stream", status=200)
     if output is not None and not isinstance(output, str):
         raise bad_payload("the agent's output is not text")
-    return AgentReply(output or "", knowledge if isinstance(knowledge, Mapping) else {})
+    identifier = body.get("correlation_id")
+    return AgentReply(
+        output or "",
+        knowledge if isinstance(knowledge, Mapping) else {},
+        identifier if isinstance(identifier, str) else None,
+    )

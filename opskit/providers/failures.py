@@ -253,7 +253,7 @@ def error_text(raw: bytes | Mapping[str, Any]) -> tuple[str, str | None]:
         body = raw
     if not isinstance(body, Mapping):
         return str(body)[:500], None
-    error = body.get("error", body.get("detail", body.get("message", body)))
+    error = body.get("error", body.get("detail", body.get("message", body.get("error_message", body))))
     if not isinstance(error, Mapping):
         return _unwrapped(str(error), None)
     message = error.get("message") or error.get("type") or json.dumps(error)

@@ -1,8 +1,10 @@
 """The runs of an agent server in a database: SQLite by default, PostgreSQL for several servers.
 
-A run is queued, then running, then completed, failed, interrupted or cancelled, and nothing leads back. Only
-the server that holds a run may end it: a claim makes a new token, and every later change names it, so that a
-server that was taken for dead can no longer overwrite what became of its run.
+A run is queued, then running, then completed, failed, interrupted or cancelled. Only a run that needs an
+approval goes back to the queue, when it is approved. Only the server that holds a run may end it: a claim
+makes a new token, and every later change names it, so that a server that was taken for dead can no longer
+overwrite what became of its run. The token of a run that needs an approval is the id of that approval,
+`lease_until` is when it expires, and `result` holds what is to be approved and the checkpoint.
 """
 
 import contextlib
@@ -22,6 +24,7 @@ from opskit.errors import StateError
 #: A server that has not renewed its runs for so long is dead.
 LEASE_S = 30.0
 _BUSY_S = 10.0
+_LOCAL_LEASE_S = 3600.0
 _KEPT_SESSION_LINES = 60
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS runs (
@@ -39,6 +42,7 @@ _SCHEMA = (
         error TEXT
     )""",
     "CREATE INDEX IF NOT EXISTS runs_waiting ON runs (status, created)",
+    "CREATE INDEX IF NOT EXISTS runs_failed ON runs (ended) WHERE error IS NOT NULL",
     """CREATE TABLE IF NOT EXISTS session_lines (
         session_id TEXT NOT NULL,
         at DOUBLE PRECISION NOT NULL,
@@ -57,6 +61,7 @@ _CLAIM = (
 class RunStatus(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
+    NEEDS_APPROVAL = "needs_approval"
     COMPLETED = "completed"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
@@ -64,7 +69,7 @@ class RunStatus(StrEnum):
 
     @property
     def is_end(self) -> bool:
-        return self not in (RunStatus.QUEUED, RunStatus.RUNNING)
+        return self not in (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.NEEDS_APPROVAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,12 @@ class Run:
     ended: float | None = None
     result: Mapping[str, Any] | None = None
     error: Mapping[str, Any] | None = None
+    server: str | None = None
+
+    @property
+    def approval(self) -> Mapping[str, Any] | None:
+        """What the run needs approved, or what was approved for its next step; `number` counts within it."""
+        return (self.result or {}).get("approval")
 
     def as_json(self) -> dict[str, Any]:
         """Return what `GET /run/status/ID` answers."""
@@ -89,6 +100,7 @@ class Run:
             "status": self.status.value,
             "output": result.get("output"),
             "knowledge": result.get("knowledge"),
+            "approval": self.approval if self.status is RunStatus.NEEDS_APPROVAL else None,
             "error": None if self.error is None else self.error.get("error_message"),
             "error_code": None if self.error is None else self.error.get("error_code"),
             "correlation_id": self.correlation_id,
@@ -189,12 +201,18 @@ def open_database(url: str | None, folder: Path) -> Database:
 
 
 class RunStore:
-    """The runs and the sessions of the agent. `server` is the address of this server."""
+    """The runs and the sessions of the agent. `server` is the address of this server.
+
+    Runs of `opskit run` that need an approval have the server LOCAL: no other store touches them.
+    """
+
+    LOCAL = "local"
 
     def __init__(self, database: Database, server: str, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._server = server
         self._clock = clock
+        self._is_local = server == self.LOCAL
         for statement in _SCHEMA:
             database.execute(statement)
 
@@ -206,6 +224,68 @@ class RunStore:
             (task_id, RunStatus.QUEUED.value, json.dumps(request), correlation_id, self._clock()),
         )
         return task_id
+
+    def add_running(self, request: Mapping[str, Any], correlation_id: str) -> tuple[Run, str]:
+        """Add a run that this process works on already; the token is needed to end it."""
+        task_id, token, now = str(uuid4()), uuid4().hex, self._clock()
+        rows = self._database.execute(
+            "INSERT INTO runs (task_id, status, request, correlation_id, created, started, lease_until,"
+            " token, server) VALUES (?, 'running', ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+            (task_id, json.dumps(request), correlation_id, now, now, now + LEASE_S, token, self._server),
+        )
+        return _run(rows[0]), token
+
+    def suspend(self, token: str, approval_id: str, expires: float, result: Mapping[str, Any]) -> bool:
+        """Let a running run wait for an approval; False where it has ended already."""
+        return bool(
+            self._database.execute(
+                "UPDATE runs SET status = 'needs_approval', token = ?, lease_until = ?, result = ?"
+                " WHERE token = ? AND status = 'running' RETURNING task_id",
+                (approval_id, expires, _json(result), token),
+            )
+        )
+
+    def decide(
+        self,
+        task_id: str,
+        approval_id: str,
+        status: RunStatus,
+        *,
+        token: str | None = None,
+        result: Mapping[str, Any] | None = None,
+        error: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Take a run out of its wait for this approval; False where it waits for none, or not any more."""
+        now = self._clock()
+        ended, lease_until = now if status.is_end else None, now + _LOCAL_LEASE_S
+        decided = (status.value, token, _json(result), _json(error), ended, lease_until)
+        return bool(
+            self._database.execute(
+                "UPDATE runs SET status = ?, token = ?, result = ?, error = ?, ended = ?, lease_until = ?"
+                " WHERE task_id = ? AND token = ? AND status = 'needs_approval' AND lease_until > ?"
+                " AND (server = 'local') = ? RETURNING task_id",
+                (*decided, task_id, approval_id, now, self._is_local),
+            )
+        )
+
+    def waiting(self) -> list[Run]:
+        """Return the runs that need an approval, the oldest first."""
+        rows = self._database.execute(
+            "SELECT * FROM runs WHERE status = 'needs_approval' AND (server = 'local') = ?"
+            " ORDER BY created, task_id",
+            (self._is_local,),
+        )
+        return [_run(row) for row in rows]
+
+    def expire(self, error: Mapping[str, Any]) -> list[Run]:
+        """Fail the runs whose approval nobody gave in time, and return them."""
+        now = self._clock()
+        rows = self._database.execute(
+            "UPDATE runs SET status = 'failed', ended = ?, error = ?"
+            " WHERE status = 'needs_approval' AND lease_until <= ? AND (server = 'local') = ? RETURNING *",
+            (now, _json(error), now, self._is_local),
+        )
+        return [_run(row) for row in rows]
 
     def claim(self) -> tuple[Run, str] | None:
         """Take the oldest queued run; None where there is none. The token is needed to end it."""
@@ -242,11 +322,11 @@ class RunStore:
         )
 
     def cancel(self, task_id: str) -> bool:
-        """Cancel a run that is queued or running; False where there is no such one."""
+        """Cancel a run that has not ended; False where there is no such run."""
         return bool(
             self._database.execute(
                 "UPDATE runs SET status = 'cancelled', ended = ?"
-                " WHERE task_id = ? AND status IN ('queued', 'running') RETURNING task_id",
+                " WHERE task_id = ? AND status IN ('queued', 'running', 'needs_approval') RETURNING task_id",
                 (self._clock(), task_id),
             )
         )
@@ -270,10 +350,12 @@ class RunStore:
         for row in rows:
             run, token = _run(row), row[8]
             if run.request.get("rerun") is True:
+                # From its beginning: an approval was used, and the number of the next must be another.
+                number = {"approval": {"number": run.approval["number"]}} if run.approval else None
                 self._database.execute(
-                    "UPDATE runs SET status = 'queued', started = NULL, token = NULL"
+                    "UPDATE runs SET status = 'queued', started = NULL, token = NULL, result = ?"
                     " WHERE token = ? AND status = 'running'",
-                    (token,),
+                    (_json(number), token),
                 )
                 continue
             error = {"error_code": "GEN_001", "error_message": "the server ended while the run was under way"}
@@ -286,10 +368,11 @@ class RunStore:
         rows = self._database.execute("SELECT status, count(*) FROM runs GROUP BY status")
         return {status.value: 0 for status in RunStatus} | dict(rows)
 
-    def oldest_queued_s(self) -> float | None:
-        """Return how long the first in the queue has waited; None where nothing does."""
+    def queue(self) -> dict[str, float | None]:
+        """Return the counts, and `oldest_queued_s`: how long the first in the queue has waited."""
         [(created,)] = self._database.execute("SELECT min(created) FROM runs WHERE status = 'queued'")
-        return None if created is None else round(max(0.0, self._clock() - created), 3)
+        waited = None if created is None else round(max(0.0, self._clock() - created), 3)
+        return {**self.counts(), "oldest_queued_s": waited}
 
     def last_error(self) -> dict[str, Any] | None:
         """Return the newest failure, for the status page."""
@@ -331,7 +414,7 @@ def _json(content: Mapping[str, Any] | None) -> str | None:
 
 
 def _run(row: Sequence[Any]) -> Run:
-    task_id, status, request, correlation_id, created, started, ended, _, _, _, result, error = row
+    task_id, status, request, correlation_id, created, started, ended, _, _, server, result, error = row
     return Run(
         task_id,
         RunStatus(status),
@@ -342,4 +425,5 @@ def _run(row: Sequence[Any]) -> Run:
         ended,
         None if result is None else json.loads(result),
         None if error is None else json.loads(error),
+        server,
     )

@@ -6,23 +6,29 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from opskit.agent.suspension import RunSuspended
 from opskit.errors import CATALOGUE, OpskitError
 from opskit.server.run_store import LEASE_S, Run, RunStatus, RunStore
+
+if TYPE_CHECKING:
+    from opskit.server.approvals import Approvals
 
 #: Events of a run that listeners who come later still see.
 _KEPT_EVENTS = 200
 _LOST_S = 10.0
 _AWAY_S = 1.0
+_LOOK_S = 0.5
 
-#: Does the work of one run: gets what to report steps with, returns output and knowledge. Raises OpskitError.
+#: Does the work of one run: gets what to report steps with, returns output and knowledge. Raises OpskitError,
+#: RunSuspended where a person has to approve something first.
 Work = Callable[[Run, Callable[[str, Mapping[str, Any]], None]], Awaitable[Mapping[str, Any]]]
 
 
 @dataclass(slots=True)
 class _Live:
-    """A run that is under way here."""
+    """A run that is under way here, or that somebody listens to."""
 
     events: deque[tuple[str, Mapping[str, Any]]] = field(default_factory=lambda: deque(maxlen=_KEPT_EVENTS))
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -35,12 +41,24 @@ class _Live:
         self.changed.set()
         self.changed = asyncio.Event()
 
+    async def next_change(self) -> None:
+        """Wait until something happened, or for a moment: the run may be under way on another server."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                await self.changed.wait()
+
 
 class Runs:
-    """The workers of a server. `concurrency` runs are under way at once; the others wait in the store."""
+    """The workers of a server. `concurrency` runs are under way at once; the others wait in the store.
 
-    def __init__(self, store: RunStore, work: Work, *, concurrency: int) -> None:
+    Without `approvals` a run that needs one fails.
+    """
+
+    def __init__(
+        self, store: RunStore, work: Work, *, concurrency: int, approvals: "Approvals | None" = None
+    ) -> None:
         self.store = store
+        self.approvals = approvals
         self._work = work
         self._concurrency = concurrency
         self._wake = asyncio.Event()
@@ -64,8 +82,6 @@ class Runs:
         if self.draining:
             raise OpskitError("COMM_001", "the server is shutting down", remedy="ask again in a moment")
         task_id = self.store.add(request, correlation_id)
-        # Who waits for it from now on sees all of its events.
-        self._live[task_id] = _Live()
         self._wake.set()
         return task_id
 
@@ -81,32 +97,43 @@ class Runs:
                 del self._live[task_id]
         return cancelled
 
+    def decide(self, approval_id: str, *, allow: bool, by: str) -> Run:
+        """Let a run go on, or fail it. Raises OpskitError for an approval that is not open."""
+        if self.approvals is None:
+            raise OpskitError("APPROVAL_002", f"approval {approval_id} is not open: this server keeps none")
+        run = self.approvals.decide(approval_id, allow=allow, by=by)
+        if (live := self._live.get(run.task_id)) is not None:
+            live.tell("status", {"status": run.status.value})
+        self._wake.set()
+        return run
+
     async def ended(self, task_id: str) -> Run:
-        """Wait for the end of a run."""
+        """Wait for the end of a run, or for the moment when only a person can let it go on."""
         while True:
             run = self.store.get(task_id)
             if run is None:
                 raise OpskitError("VAL_002", f"there is no run {task_id}")
-            if run.status.is_end:
+            if run.status.is_end or run.status is RunStatus.NEEDS_APPROVAL:
                 return run
-            await _changed(self._live.get(task_id))
+            await self._live.setdefault(task_id, _Live()).next_change()
 
     async def events(self, task_id: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
-        """Yield what happens in a run until its end: `step`, `observation`, `note`, then `end`."""
-        seen, live = 0, None
+        """Yield what happens in a run: `step`, `observation`, `note`, `needs_approval`, at last `end`."""
+        seen, live = 0, self._live.get(task_id) or _Live()
         while True:
             run = self.store.get(task_id)
+            ended = run is None or run.status.is_end
             # A run that has just ended is not held any more; its last events are.
-            live = self._live.get(task_id) or live
-            if live is not None:
-                missed = live.count - seen
-                for event in list(live.events)[-missed:] if missed else ():
-                    yield event
-                seen = live.count
-            if run is None or run.status.is_end:
+            if not ended:
+                live = self._live.setdefault(task_id, live)
+            missed = live.count - seen
+            for event in list(live.events)[-missed:] if missed else ():
+                yield event
+            seen = live.count
+            if run is None or ended:
                 yield "end", {} if run is None else run.as_json()
                 return
-            await _changed(live)
+            await live.next_change()
 
     async def drain(self, drain_s: float) -> None:
         """Take nothing more, and let what runs end within `drain_s`; what is queued stays."""
@@ -151,9 +178,11 @@ class Runs:
     async def _runs(self, run: Run, token: str, live: _Live) -> None:
         live.tell("status", {"status": RunStatus.RUNNING.value})
         renewing = asyncio.create_task(self._renews(token, live))
-        status, result, problem = RunStatus.COMPLETED, None, None
+        status, result, problem, stopped = RunStatus.COMPLETED, None, None, None
         try:
             result = await self._work(run, live.tell)
+        except RunSuspended as error:
+            status, problem, stopped = RunStatus.FAILED, error_document(error), error
         except OpskitError as error:
             status, problem = RunStatus.FAILED, error_document(error)
         except asyncio.CancelledError:
@@ -165,11 +194,20 @@ class Runs:
             problem = error_document(OpskitError("BUG_001", f"{type(error).__name__}: {error}"))
         finally:
             renewing.cancel()
+            approval = None
             # Where the database is away the run ends as interrupted, when its lease does.
             with contextlib.suppress(OpskitError):
-                self.store.end(token, status, result=result, error=problem)
-            self._live.pop(run.task_id, None)
-            live.tell("status", {"status": status.value})
+                if stopped is not None and self.approvals is not None:
+                    approval = await self.approvals.request(run, token, stopped)
+                if approval is None:
+                    self.store.end(token, status, result=result, error=problem)
+            if approval is not None:
+                # Its listeners stay; the worker takes another run.
+                live.task = None
+                live.tell("needs_approval", approval)
+            else:
+                self._live.pop(run.task_id, None)
+                live.tell("status", {"status": status.value})
 
     async def _renews(self, token: str, live: _Live) -> None:
         """Renew the lease; work on a run that is not ours any more is ended."""
@@ -186,19 +224,14 @@ class Runs:
             await asyncio.sleep(_LOST_S)
             with contextlib.suppress(OpskitError):
                 self.store.recover(starting=False)
+                if self.approvals is not None:
+                    self.approvals.expire()
                 self._wake.set()
                 for task_id in [name for name, live in self._live.items() if live.task is None]:
                     run = self.store.get(task_id)
                     if run is None or run.status.is_end:
                         # Another server on the same database has worked it off.
                         self._live.pop(task_id).tell("status", {})
-
-
-async def _changed(live: _Live | None) -> None:
-    """Wait until something happened in a run of this server, or a moment for one of another."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.1 if live is None else 1.0):
-            await (live.changed if live is not None else asyncio.Event()).wait()
 
 
 def error_document(error: OpskitError) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Victoria's HTTP API (SPEC D1, D2, D10): /run, /run/status, /run/events, /status, /health, /metrics."""
 
+import asyncio
 import hmac
 import json
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
 from opskit import __version__
-from opskit.agent.loop import Observed, RunLimits
+from opskit.agent.loop import Observed, RunLimits, unattended
 from opskit.agent.step import AgentStep
 from opskit.agent.victoria import Victoria
 from opskit.app import App
@@ -28,10 +31,21 @@ from opskit.tags import correlated, new_correlation_id
 
 HISTORY_PAIRS = 30
 _ID = r"^[A-Za-z0-9._:-]{1,128}$"
+_WHO = r"^[^\x00-\x1f\x7f]{1,128}$"
+#: How old a status page may be: counting a hundred thousand runs takes 6 ms.
+_STATUS_S = 0.5
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "")
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000_000)]
 Scope = MutableMapping[str, Any]
+
+
+class ApprovalDecision(BaseModel):
+    """What a person decided about the command of a run. `by` says who, for the audit."""
+
+    model_config = ConfigDict(extra="forbid")
+    decision: Literal["approve", "deny"]
+    by: str = Field("somebody", pattern=_WHO)
 
 
 class Pair(BaseModel):
@@ -81,11 +95,17 @@ class VictoriaServer:
         self.app = app
         self.projects = Projects.of(app.environ)
         self.runs = runs(self)
+        self._status: dict[str, Any] = {}
+        self._status_at = -math.inf
+        self._status_lock = asyncio.Lock()
 
     async def work(self, run: Run, report: Callable[[str, Mapping[str, Any]], None]) -> Mapping[str, Any]:
         """Answer the goal of a run. Raises OpskitError."""
         request = RunRequest.model_validate(run.request["body"])
         session, project = request.session_id, self.projects.chosen(request.project_context)
+
+        approvals = self.runs.approvals
+        checkpoint, approve = approvals.use(run) if approvals is not None else (None, unattended)
 
         def on_step(step: AgentStep) -> None:
             report("step", {"tool": step.tool, "args": dict(step.args), "thought": step.thought})
@@ -96,7 +116,12 @@ class VictoriaServer:
         # Each run has an engine of its own: its steps are reported to its listeners.
         engine = Engine(self.app.config, self.app.log, {}, self.app.router, self.app.traces)
         engine.solver = Victoria(
-            self.app, limits=RunLimits(steps=request.max_steps), on_step=on_step, on_observed=on_observed
+            self.app,
+            limits=RunLimits(steps=request.max_steps),
+            on_step=on_step,
+            on_observed=on_observed,
+            approve=approve,
+            checkpoint=checkpoint,
         )
         goal = Goal(
             request.goal,
@@ -141,7 +166,14 @@ class VictoriaServer:
         return tuple(messages)
 
     async def status(self) -> dict[str, Any]:
-        """Return the status page."""
+        """Return the status page, which is at most `_STATUS_S` old."""
+        async with self._status_lock:
+            if time.monotonic() - self._status_at >= _STATUS_S:
+                self._status = await self._read_status()
+                self._status_at = time.monotonic()
+        return self._status
+
+    async def _read_status(self) -> dict[str, Any]:
         snapshot = await self.app.router.catalog.snapshot()
         environ = self.app.environ
         return {
@@ -161,7 +193,7 @@ class VictoriaServer:
                 }
                 for view in snapshot.nodes
             },
-            "queue": {**self.runs.store.counts(), "oldest_queued_s": self.runs.store.oldest_queued_s()},
+            "queue": await asyncio.to_thread(self.runs.store.queue),
             "last_error": self.runs.store.last_error(),
             "started": self.runs.started_at,
         }
@@ -223,6 +255,10 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
             }
             return JSONResponse(receipt, status_code=202, headers=headers)
         done = await runs.ended(task_id)
+        if done.status is RunStatus.NEEDS_APPROVAL:
+            return JSONResponse(
+                {**done.as_json(), "status_url": f"/run/status/{task_id}"}, status_code=202, headers=headers
+            )
         if done.status is RunStatus.COMPLETED:
             content = {**done.as_json(), "status": "success"}
             return JSONResponse(content, headers=headers)
@@ -256,6 +292,20 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
         run = _known(task_id)
         cancelled = runs.cancel(task_id)
         return {"task_id": task_id, "cancelled": cancelled, "status": (runs.store.get(task_id) or run).status}
+
+    @api.get("/approvals", dependencies=guarded, responses=_RESPONSES)
+    async def approvals() -> dict[str, Any]:
+        """The commands that runs wait for a person to allow, the oldest first."""
+        return {"approvals": runs.approvals.pending() if runs.approvals is not None else []}
+
+    @api.post("/run/approve/{approval_id}", dependencies=guarded, responses=_RESPONSES)
+    async def approve(approval_id: str, body: ApprovalDecision, request: Request) -> dict[str, Any]:
+        """Allow exactly the command that a run waits for, once, or deny it, which ends the run."""
+        _known(approval_id.partition(".")[0])
+        address = request.client.host if request.client is not None else "unknown"
+        by = f"{body.by} from {address}"
+        run = runs.decide(approval_id, allow=body.decision == "approve", by=by)
+        return {"approval_id": approval_id, "task_id": run.task_id, "status": run.status, "by": by}
 
     def _known(task_id: str) -> Run:
         run = runs.store.get(task_id)
@@ -313,6 +363,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
             400: "Not understood",
             401: "No or a wrong token",
             404: "No such run",
+            409: "The approval is not open",
             413: "The body is too large",
             422: "Wrong values",
             500: "The run failed",

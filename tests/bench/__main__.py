@@ -22,6 +22,7 @@ BENCHES = (
     "log_stats",
     "following",
     "backups",
+    "serving",
 )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.parts.command import Result, opskit
 from tests.parts.real_llamacpp import RealLlamaCpp
+from tests.parts.victoria_server import VictoriaServer
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,22 @@ def test_a_question_about_the_stack_is_answered_from_evidence(server: RealLlamaC
     assert steps
     assert steps[0]["tool"] in ("check_stack", "list_models", "search_logs", "show_container")
     assert lines[-1]["kind"] == "end"
+
+
+def test_the_live_chain_passes_against_our_own_server(server: RealLlamaCpp, tmp_path: Path):
+    """Waited for and in the background; the goal is English, because this model loops in Russian."""
+    home = tmp_path / "home"
+    home.mkdir()
+    config = home / "opskit.yaml"
+    config.write_text(f"nodes: {{llama: {{url: '{server.url}', source: llamacpp}}}}\n")
+    env = {"OLLAMA_API_URL": "", "MLX_API_URL": ""}
+    with VictoriaServer(home, env, ["--config", str(config)]) as victoria:
+        url = {"VICTORIA_URL": victoria.url}
+        goal = "goal=Help with data analysis: name five steps."
+        result = opskit("verify", "live_chain", "--var", goal, "--json", home=home, env=url, timeout=240)
+    findings = result.document["findings"]
+    assert [finding["status"] for finding in findings] == ["pass", "pass", "pass"]
+    assert result.status == 0
 
 
 def test_without_a_model_the_doctor_answers_and_says_so(tmp_path: Path):

@@ -208,3 +208,100 @@ def test_a_database_that_is_not_there_is_told_without_its_password(tmp_path: Pat
     with pytest.raises(StateError) as caught:
         database.execute("SELECT 1")
     assert "secret" not in caught.value.message
+
+
+def waiting(store: RunStore, number: int = 1, expires: float = 9e9) -> tuple[str, str]:
+    """A run that waits for an approval, and the id of the approval."""
+    store.add(REQUEST, "c")
+    claimed = store.claim()
+    assert claimed is not None
+    run, token = claimed
+    approval_id = f"{run.task_id}.{number}"
+    saved = {"approval": {"approval_id": approval_id, "number": number}, "checkpoint": {"step": "x"}}
+    assert store.suspend(token, approval_id, expires, saved)
+    assert not store.end(token, RunStatus.COMPLETED, result={})
+    return run.task_id, approval_id
+
+
+def test_a_run_that_waits_is_taken_up_by_the_decision_alone(opened: Callable[[], Database]):
+    """No worker and no restart touches it; then it goes on, on any server, with what was kept."""
+    store, other = RunStore(opened(), "a:1"), RunStore(opened(), "b:1")
+    task_id, approval_id = waiting(store)
+    assert store.claim() is None
+    assert RunStore(opened(), "a:1").recover(starting=True) == []
+    assert [run.task_id for run in other.waiting()] == [task_id]
+    saved = {"approval": {"number": 1}, "checkpoint": {"step": "x"}}
+    assert not other.decide(task_id, f"{task_id}.2", RunStatus.QUEUED, result=saved)
+    assert other.decide(task_id, approval_id, RunStatus.QUEUED, result=saved)
+    assert not store.decide(task_id, approval_id, RunStatus.QUEUED, result=saved)
+    claimed = other.claim()
+    assert claimed is not None
+    assert claimed[0].result == saved
+    assert other.end(claimed[1], RunStatus.COMPLETED, result={"output": "x"})
+    assert store.waiting() == []
+
+
+def test_of_many_decisions_at_once_one_wins(opened: Callable[[], Database]):
+    """Whichever server takes it."""
+    store = RunStore(opened(), "a:1")
+    task_id, approval_id = waiting(store)
+    servers = [RunStore(opened(), f"s:{number}") for number in range(4)]
+    won: list[bool] = []
+    threads = [
+        threading.Thread(
+            target=lambda server=server: won.append(server.decide(task_id, approval_id, RunStatus.QUEUED))
+        )
+        for server in servers
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [False, False, False, True]
+
+
+def test_an_approval_that_expired_is_worth_nothing(opened: Callable[[], Database]):
+    """Its run has failed, and says so."""
+    clock = Clock()
+    store = RunStore(opened(), "a:1", clock)
+    task_id, approval_id = waiting(store, expires=clock.now + 5)
+    error = {"error_code": "APPROVAL_002", "error_message": "too late"}
+    assert store.expire(error) == []
+    clock.now += 6
+    assert not store.decide(task_id, approval_id, RunStatus.QUEUED)
+    assert [run.task_id for run in store.expire(error)] == [task_id]
+    run = store.get(task_id)
+    assert run is not None
+    assert (run.status, run.as_json()["error"]) == (RunStatus.FAILED, "too late")
+
+
+def test_a_run_that_begins_again_does_not_use_its_approval(opened: Callable[[], Database]):
+    """The command may have run before the crash: it is asked for again, under another number."""
+    clock = Clock()
+    store = RunStore(opened(), "a:1", clock)
+    store.add({**REQUEST, "rerun": True}, "c")
+    claimed = store.claim()
+    assert claimed is not None
+    task_id = claimed[0].task_id
+    saved = {"approval": {"approval_id": f"{task_id}.1", "number": 1}, "checkpoint": {"step": "x"}}
+    assert store.suspend(claimed[1], f"{task_id}.1", 9e9, saved)
+    assert store.decide(task_id, f"{task_id}.1", RunStatus.QUEUED, result=saved)
+    assert store.claim() is not None
+    clock.now += LEASE_S + 1
+    store.recover(starting=False)
+    again = store.claim()
+    assert again is not None
+    assert again[0].result == {"approval": {"number": 1}}
+
+
+def test_runs_of_a_command_and_of_a_server_are_kept_apart(opened: Callable[[], Database]):
+    """In one database neither decides for the other, nor works off what is not its own."""
+    server, local = RunStore(opened(), "a:1"), RunStore(opened(), RunStore.LOCAL)
+    run, token = local.add_running(REQUEST, "c")
+    approval_id = f"{run.task_id}.1"
+    assert local.suspend(token, approval_id, 9e9, {"approval": {"approval_id": approval_id}})
+    assert (server.waiting(), server.claim()) == ([], None)
+    assert not server.decide(run.task_id, approval_id, RunStatus.QUEUED)
+    assert local.decide(run.task_id, approval_id, RunStatus.RUNNING, token="t")
+    assert server.recover(starting=True) == []
+    assert local.end("t", RunStatus.COMPLETED)

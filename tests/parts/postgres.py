@@ -64,7 +64,7 @@ def server() -> Iterator[Postgres]:
         capture_output=True,
         cwd="/",
     )
-    port = _free_port()
+    port = free_port()
     options = ["-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(home)]
     options += ["-c", "max_connections=30", "-c", "fsync=off"]
     with (home / "log").open("wb") as log:
@@ -118,7 +118,7 @@ def _user(home: Path) -> tuple[Sequence[str], str]:
     return ("runuser", "-u", "postgres", "--"), "opskit"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

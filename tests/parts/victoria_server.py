@@ -53,6 +53,11 @@ class VictoriaServer:
         raise RuntimeError(f"the server did not start:\n{self.log}")
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         return self._log.read_text("utf-8", "replace")
 

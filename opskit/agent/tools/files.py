@@ -52,7 +52,7 @@ class WorkspaceFiles:
         except OSError as exc:
             return ToolResult(f"{path}: {exc.strerror}", ok=False, evidence={"argv": list(argv)})
         if objection.rule == "secret":
-            raise NeedsApproval(argv, "ask.secret", objection.why)
+            raise NeedsApproval(argv, "ask.secret", objection.why, cwd=self._containment.root or Path("/"))
         return refused(Decision(Ruling.DENY, f"deny.{objection.rule}", objection.why, argv))
 
     def _opened(self, path: str) -> int:

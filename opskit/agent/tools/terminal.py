@@ -89,7 +89,13 @@ class RunTerminalCommand:
             return refused(decision)
         if decision.ruling is Ruling.ASK:
             if approved != decision.argv:
-                raise NeedsApproval(decision.argv, decision.rule, decision.why)
+                raise NeedsApproval(
+                    decision.argv,
+                    decision.rule,
+                    decision.why,
+                    program=decision.program,
+                    cwd=self._workspace or Path("/"),
+                )
             decision = replace(decision, network=True, user=True)
         return _with_evidence(await self._child.run(decision), decision, decision.argv)
 

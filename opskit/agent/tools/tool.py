@@ -1,7 +1,9 @@
 """What every tool of the agent is: a name, a description for a model, its arguments, and a run."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from opskit.agent.policy.decision import Decision
@@ -25,14 +27,50 @@ class ToolResult:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
-class NeedsApproval(Exception):  # noqa: N818 - it reads as what it is
-    """A person has to allow exactly this command before it is run."""
+@dataclass(frozen=True, slots=True)
+class ExactCommand:
+    """What an approval holds for: these words in this folder, run by a program file with this content.
 
-    def __init__(self, argv: tuple[str, ...], rule: str, why: str) -> None:
+    `program` is its real path and `digest` its SHA-256; both are None where no program of this machine runs.
+    """
+
+    argv: tuple[str, ...]
+    cwd: str
+    program: str | None = None
+    digest: str | None = None
+
+
+class NeedsApproval(Exception):  # noqa: N818 - it reads as what it is
+    """A person has to allow exactly this command before it is run.
+
+    `program` is the file that would be run, None where there is none, `cwd` the folder. `denied`: a person
+    was asked and said no.
+    """
+
+    def __init__(
+        self, argv: tuple[str, ...], rule: str, why: str, *, program: str | None = None, cwd: Path = Path("/")
+    ) -> None:
         super().__init__(why)
         self.argv = argv
         self.rule = rule
         self.why = why
+        self.denied = False
+        self._program = program
+        self._cwd = cwd
+
+    def command(self) -> ExactCommand:
+        """Read the program file and return the command as it is now."""
+        if self._program is None:
+            return ExactCommand(self.argv, str(self._cwd))
+        path, digest = Path(self._program).resolve(), None
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            # A program may be executable and not readable.
+            if path.exists():
+                digest = f"changed {path.stat().st_ctime_ns}"
+        return ExactCommand(self.argv, str(self._cwd), str(path), digest)
 
 
 class Tool(Protocol):

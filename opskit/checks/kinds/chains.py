@@ -13,6 +13,7 @@ from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Flag, Text, parameters
 from opskit.facts.endpoint import NO_JSON, Reply, fetch, json_request
 from opskit.llm.verdict import judge
+from opskit.providers.agent import RUN_ENDS
 from opskit.providers.base import CallCause, CallError
 from opskit.tags import new_correlation_id
 
@@ -23,7 +24,6 @@ _GOALS = {
 _DEPARTMENTS = ("department_heads", "task_distribution")
 _FENCE = re.compile(r"```(?:python|py)?\s*\n(.*?)```", re.DOTALL)
 _GOOD = ("completed", "success")
-_ENDED = (*_GOOD, "failed", "error")
 _POLL_FIRST_S = 0.05
 _POLL_LAST_S = 1.0
 
@@ -112,7 +112,7 @@ async def _polled(
     # Only a path of this very agent is followed.
     own = isinstance(path, str) and path.startswith("/") and not path.startswith("//")
     pause, states, last = _POLL_FIRST_S, [str(accepted.get("status"))], accepted
-    while states[-1] not in _ENDED:
+    while states[-1] not in RUN_ENDS:
         await asyncio.sleep(pause)
         pause = min(_POLL_LAST_S, pause * 1.5)
         reply = await _send(context, agent, str(path) if own else f"/run/status/{task}")

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from opskit.agent.loop import AgentLoop, LoopResult, RunEnding, RunLimits
+from opskit.agent.loop import AgentLoop, Checkpoint, LoopResult, RunEnding, RunLimits
 from opskit.agent.tools.tool import NeedsApproval, ToolResult
+from opskit.config.fields import adapter
 from opskit.llm.answer import Answer, Attempt, AttemptOutcome, NoAnswer
 from opskit.providers.base import Message, ToolCall, Usage
 
@@ -279,12 +280,56 @@ class Guarded(Lister):
         return await super().call(name, arguments, **context)
 
 
+class Second(Guarded):
+    """The first look is free, the second has to be allowed."""
+
+    async def call(self, name: str, arguments: Mapping[str, Any], **rest: Any) -> ToolResult:
+        if arguments["path"] == "a":
+            return await Lister.call(self, name, arguments)
+        return await super().call(name, arguments, **rest)
+
+
 async def test_a_command_that_nobody_allows_ends_the_run():
     """The exact command is told, and the model gets no turn to narrate."""
     model = Model(step("list_directory", path="."))
     result = await ran(model, Guarded())
     assert result.ending is RunEnding.NEEDS_APPROVAL
     assert "`curl http://127.0.0.1`" in result.why
+    assert len(model.asked) == 1
+
+
+async def test_a_run_goes_on_from_its_checkpoint():
+    """In another loop, with the dialogue, the steps and the nudges that it had; the command comes first."""
+    first = Model(step("list_directory", path="a"), step("list_directory", path="b"))
+    stopped = await AgentLoop(first, Second(), RunLimits(), needs_evidence=True).run(GOAL)
+    assert stopped.checkpoint is not None
+    saved = adapter(Checkpoint).dump_json(stopped.checkpoint)
+    checkpoint = adapter(Checkpoint).validate_json(saved)
+    assert checkpoint == stopped.checkpoint
+
+    async def approve(_: NeedsApproval) -> bool:
+        return True
+
+    model = Model(step("finish", answer="There are 3 files."))
+    loop = AgentLoop(model, Second(), RunLimits(), needs_evidence=True, approve=approve)
+    result = await loop.resume(checkpoint)
+    assert result.ending is RunEnding.FINISHED
+    assert [observed.step.args["path"] for observed in result.steps] == ["a", "b"]
+    assert len(model.asked) == 1
+    assert model.asked[0][: len(first.asked[1])] == first.asked[1]
+
+
+async def test_a_command_that_a_person_denies_ends_the_run():
+    """There is nothing to go on from, and the model gets no turn to talk around it."""
+
+    async def deny(_: NeedsApproval) -> bool:
+        return False
+
+    model = Model(step("list_directory", path="."))
+    loop = AgentLoop(model, Guarded(), RunLimits(), needs_evidence=True, approve=deny)
+    result = await loop.run(GOAL)
+    assert (result.ending, result.checkpoint) == (RunEnding.DENIED, None)
+    assert "denied `curl http://127.0.0.1`" in result.why
     assert len(model.asked) == 1
 
 
