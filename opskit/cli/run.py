@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opskit.agent.method import METHODS
 from opskit.cli import context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption, VerboseOption
 from opskit.errors import UsageError
@@ -72,6 +71,8 @@ def run(
             "--strict-context cannot be used with --remote: Victoria does not tell what her model read",
             remedy="drop one of them",
         )
+    from opskit.agent.method import METHODS
+
     if method not in ("auto", *METHODS):
         raise UsageError(f"--method {method!r} is not known", remedy=f"use auto, {' or '.join(METHODS)}")
     context.run(
