@@ -11,6 +11,7 @@ from opskit.llm.answer import Ask
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.loads import Loads, load_budget_s
 from opskit.llm.plan import Candidate
+from opskit.llm.profile import StepMode
 from opskit.llm.prompt_cut import PromptCut, is_suspicious, prompt_cut
 from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
 from opskit.llm.wait_timer import WaitTimer
@@ -59,6 +60,7 @@ class AttemptState:
     load_s: float | None = None
     ended: float = 0.0
     tool_calls: list[ToolCall] = field(default_factory=list)
+    mode: StepMode | None = None
 
     @property
     def ok(self) -> bool:
@@ -111,7 +113,7 @@ class AttemptRunner:
         once it has that many characters and can no longer turn out to be empty or an echo. `deadline` is of
         the clock; the time of a load does not count against it.
         """
-        state.max_tokens = ask.max_tokens
+        state.max_tokens, state.mode = ask.max_tokens, ask.mode
         try:
             provider = await node.provider()
             # A resident model keeps the context it was loaded with: another would reload it (wire facts A3).
@@ -254,15 +256,15 @@ class AttemptRunner:
         """The provider's events, each awaited under the budget of its phase."""
         key, provider = (candidate.node, candidate.model), await node.provider()
         request = ChatRequest(
-            ask.messages,
+            ask.dialogue,
             candidate.model,
             max_tokens=ask.max_tokens,
             temperature=ask.temperature,
             seed=ask.seed,
             num_ctx=num_ctx,
             may_cut=not ask.strict_context,
-            schema=ask.schema,
-            tools=ask.tools,
+            schema=ask.schema if ask.mode is StepMode.SCHEMA else None,
+            tools=ask.tools if ask.mode is StepMode.NATIVE else (),
         )
         budgets = self._budgets
         first_s = budgets.first_token_s + ask.size_chars / budgets.prefill_chars_per_s

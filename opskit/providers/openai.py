@@ -120,7 +120,7 @@ class OpenAIStyle(Provider):
 
     async def _body(self, request: ChatRequest) -> dict[str, Any]:
         body: dict[str, Any] = {
-            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            "messages": request.dialogue(),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
@@ -132,7 +132,7 @@ class OpenAIStyle(Provider):
             "seed": request.seed,
         }
         body |= {key: value for key, value in optional.items() if value is not None}
-        if request.schema is not None and self.kind.enforces_schema:
+        if request.schema is not None:
             form = {"name": "answer", "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         if request.tools:

@@ -9,7 +9,7 @@ import pytest
 from opskit.agent.loop import AgentLoop, LoopResult, RunEnding, RunLimits
 from opskit.agent.tools.tool import NeedsApproval, ToolResult
 from opskit.llm.answer import Answer, Attempt, AttemptOutcome, NoAnswer
-from opskit.providers.base import Message, ToolCall, Usage
+from opskit.providers.base import Message, ToolCall, ToolSpec, Usage
 
 GOAL = "How many files are in this folder?"
 LISTING = "a.txt\nb.txt\nc.txt"
@@ -30,10 +30,17 @@ class Model:
         self._says = list(says)
         self.asked: list[list[Message]] = []
         self.schemas: list[Mapping[str, Any]] = []
+        self.offered: list[list[str]] = []
 
     async def __call__(
-        self, messages: Sequence[Message], *, schema: Mapping[str, Any], max_tokens: int
+        self,
+        messages: Sequence[Message],
+        *,
+        schema: Mapping[str, Any],
+        max_tokens: int,
+        tools: Sequence[ToolSpec] = (),
     ) -> Answer:
+        self.offered.append([tool.name for tool in tools])
         self.asked.append(list(messages))
         self.schemas.append(schema)
         said = self._says.pop(0) if len(self._says) > 1 else self._says[0]
