@@ -33,8 +33,6 @@ _MAX_FORMAT_ERRORS = 3
 #: The same call again is answered from what is known; once more ends the looking.
 _MAX_SAME_CALLS = 2
 _NEAR = 0.6
-#: How long the last question may take when the time of a run is over.
-_CONCLUSION_S = 60.0
 #: A dialogue that is shortened below this is none.
 _LEAST_ROOM_CHARS = 1000
 _CONCLUSION: dict[str, Any] = {
@@ -60,10 +58,14 @@ class RunEnding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
-    """What a run may cost. `context_chars` bounds the dialogue that is sent with one step."""
+    """What a run may cost. `context_chars` bounds the dialogue that is sent with one step.
+
+    `conclusion_s` is left for the last question when `wall_s` is over.
+    """
 
     steps: int = 8
     wall_s: float = 300.0
+    conclusion_s: float = 60.0
     step_tokens: int = 400
     observation_chars: int = 3000
     context_chars: int = 16_000
@@ -325,12 +327,12 @@ class AgentLoop:
         if self._needs_evidence and not self._has_evidence:
             return self._end(RunEnding.NO_EVIDENCE, why="nothing was found out that could answer the goal")
         self._say(prompt("conclude"))
-        self._deadline = self._clock() + max(_CONCLUSION_S, self._deadline - self._clock())
+        self._deadline = max(self._deadline, self._clock() + self._limits.conclusion_s)
         try:
             asked = await self._ask()
             answer = str(read_object(asked.text).get("answer") or "")
         except TimeoutError:
-            return self._end(RunEnding.TIME, why=f"the model gave no answer within {_CONCLUSION_S:g} s more")
+            return self._end(RunEnding.TIME, why="the model gave no answer in time")
         except StepError as error:
             if asked.mode is not StepMode.NATIVE:
                 return self._end(RunEnding.FORMAT, why=str(error))
