@@ -35,6 +35,9 @@ from opskit.providers.node import Node
 _LOOP_STEP = 64
 #: The part of the first-token budget after which the server is asked whether it is alive at all.
 _ASK_AFTER = 0.8
+#: No answer has more characters for each token that it was allowed.
+_TOKEN_CHARS = 64
+_ANY_TOKENS = 16_384
 #: How often a request that waits asks how long it may wait.
 _LIMIT_AGAIN_S = 0.5
 
@@ -123,24 +126,14 @@ class AttemptRunner:
                 self._events(node, candidate, ask, deadline + waited, num_ctx, on_wait)
             ) as events:
                 async for event in events:
-                    if state.first_sign_s is None and isinstance(event, Token | Reasoning):
-                        state.first_sign_s = self._clock() - state.started
-                    if isinstance(event, Reasoning):
-                        state.thought_chars += len(event.text)
-                    elif isinstance(event, Token):
-                        if state.first_token_s is None:
-                            state.first_token_s = self._clock() - state.started
-                        shown = self._take(event.text, ask, state, hold_back)
-                        if shown:
-                            yield shown
-                        if state.verdict is not None:
-                            return
-                    elif isinstance(event, ToolCall):
-                        state.tool_calls.append(event)
-                    elif isinstance(event, End):
-                        state.usage, state.finish_reason = event.usage, event.reason
-                        if candidate.model == DEFAULT_MODEL:
-                            state.served = event.model
+                    if shown := self._noted(event, ask, state, hold_back):
+                        yield shown
+                    if state.verdict is not None:
+                        return
+                    if len(state.text) + state.thought_chars > _TOKEN_CHARS * (ask.max_tokens or _ANY_TOKENS):
+                        # The server does not keep to the limit.
+                        state.finish_reason = "length"
+                        break
             state.verdict = self._judged(ask, state)
             await self._note_prompt_cut(provider, ask, state, num_ctx)
             if state.ok and not state.committed and hold_back is not None:
@@ -152,6 +145,24 @@ class AttemptRunner:
             state.fault = stop.fault
         finally:
             state.ended = self._clock()
+
+    def _noted(self, event: Event, ask: Ask, state: AttemptState, hold_back: int | None) -> str:
+        """Note what came, and return what of the text may be shown now."""
+        if state.first_sign_s is None and isinstance(event, Token | Reasoning):
+            state.first_sign_s = self._clock() - state.started
+        if isinstance(event, Token):
+            if state.first_token_s is None:
+                state.first_token_s = self._clock() - state.started
+            return self._take(event.text, ask, state, hold_back)
+        if isinstance(event, Reasoning):
+            state.thought_chars += len(event.text)
+        elif isinstance(event, ToolCall):
+            state.tool_calls.append(event)
+        elif isinstance(event, End):
+            state.usage, state.finish_reason = event.usage, event.reason
+            if state.candidate.model == DEFAULT_MODEL:
+                state.served = event.model
+        return ""
 
     def _judged(self, ask: Ask, state: AttemptState) -> Verdict | None:
         if state.tool_calls or (ask.schema is not None and state.text.strip()):
