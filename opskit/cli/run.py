@@ -108,6 +108,7 @@ async def _run(
     json: bool,
     verbose: bool,
 ) -> None:
+    from opskit.agent.method import method_of
     from opskit.cli.inputs import goal_text, name_of_category, name_of_model
     from opskit.engine import Goal, RunFailed
 
@@ -120,7 +121,8 @@ async def _run(
             strict_context,
             method,
         )
-        root.engine.solver = _victoria(root, max_steps)
+        if (method_of(goal_given.text) if method == "auto" else method) != "simple":
+            root.engine.solver = _victoria(root, max_steps)
         try:
             result = await _answer(root.engine, goal_given, stream=stream)
         except RunFailed as failed:

@@ -93,13 +93,11 @@ async def _ms(folder: Path, goal: Goal, scripts: Sequence[Script], *, traces: bo
 
 def _first_call(folder: Path) -> list[Figure]:
     """Return how soon a whole command asks a model for an answer, beside the time of `opskit --version`."""
-    env = environment(folder)
-    config = folder / "opskit.yaml"
     ratios, firsts, versions = [], [], []
     with model_server(lambda _: [TEXT]) as server:
-        config.write_text(f"nodes: {{here: {{url: '{server.url}', source: openai}}}}\n")
+        env = environment(folder, {"MLX_API_URL": server.url, "OLLAMA_API_URL": ""})
         opskit = [sys.executable, "-m", "opskit"]
-        run = [*opskit, "run", "Tell me about the matter.", "--config", str(config)]
+        run = [*opskit, "run", "Tell me about the matter."]
         for number in range(STARTS + 1):
             server.first_chat_at = None
             began = time.monotonic()
