@@ -210,7 +210,7 @@ class AgentLoop:
             self._nudged.add("cut")
             self._result.notes.append(answer.prompt_cut.text)
         try:
-            step = self._named(_called(answer) or _read(answer))
+            step = self._named(called_step(answer) or _read(answer))
         except StepError:
             self._dialogue.append(Message("assistant", answer.text[: self._limits.observation_chars]))
             raise
@@ -362,7 +362,7 @@ class AgentLoop:
         return [rules, *self._history, Message("user", self._goal), *dialogue]
 
 
-def _called(answer: Answer) -> AgentStep | None:
+def called_step(answer: Answer) -> AgentStep | None:
     """Return the step that came as a call of a function, where the server speaks so."""
     if not answer.tool_calls:
         return None

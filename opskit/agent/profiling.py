@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from opskit.agent.step import StepError, read_object, read_step
+from opskit.agent.loop import called_step
+from opskit.agent.step import AgentStep, StepError, read_step
 from opskit.app import App
 from opskit.checks import model_exam, node_assessment
 from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer
+from opskit.llm.exam import fresh_view, still_loaded
 from opskit.llm.exam_findings import absent
 from opskit.llm.faults import OF_ONE_REQUEST, FaultKind
-from opskit.llm.plan import ModelRequest, Skipped
+from opskit.llm.plan import ModelRequest
 from opskit.llm.profile import ModelProfile, Probe, StepMode, identity_of
 from opskit.llm.prompt_cut import least_tokens
 from opskit.llm.router import Router
@@ -50,12 +52,7 @@ _SCHEMA: dict[str, Any] = {
 _TOOL = ToolSpec(
     "read_sensor",
     "Read a sensor of this machine.",
-    {
-        "type": "object",
-        "properties": {"sensor": {"type": "string"}},
-        "required": ["sensor"],
-        "additionalProperties": False,
-    },
+    {"type": "object", "properties": {"sensor": {"type": "string"}}, "required": ["sensor"]},
 )
 #: Faults by which a server refuses a question while it answers others.
 _REFUSALS = OF_ONE_REQUEST | {FaultKind.UNSUPPORTED, FaultKind.BROKEN_TEMPLATE, FaultKind.SERVER_ERROR}
@@ -78,11 +75,6 @@ class _Reply:
     def thinks(self) -> bool:
         hidden = self.answer is not None and self.text != self.answer.text.strip()
         return hidden or self.attempt.thought_chars > 0 or self.attempt.fault == Verdict.ONLY_THINKING
-
-    @property
-    def refusal(self) -> str:
-        """Why the server refused the question; empty where it answered."""
-        return self.attempt.detail if self.attempt.outcome is AttemptOutcome.FAULT else ""
 
 
 class ProfileProbes:
@@ -117,7 +109,8 @@ class ProfileProbes:
             max_tokens=_TOKENS,
         )
         tools = await self._asked(ask, _REFUSALS)
-        native, written = _calls(tools.answer), _writes_call(tools.text)
+        native = _is_call(lambda: None if tools.answer is None else called_step(tools.answer))
+        written = _is_call(lambda: read_step(tools.text))
         self._note("tools", tools, "called" if native else "call written as text" if written else "no call")
         view = self._router.catalog.view(self._node.name)
         model = view.model(self._request.model or "") if view else None
@@ -170,11 +163,11 @@ class ProfileProbes:
             ask = replace(ask, max_tokens=_THINKING_TOKENS)
 
     def _note(self, name: str, reply: _Reply, outcome: str) -> None:
-        usage = reply.attempt.usage
+        usage, refused = reply.attempt.usage, reply.attempt.outcome is AttemptOutcome.FAULT
         self._probes.append(
             Probe(
                 name=name,
-                outcome=f"refused: {reply.refusal}" if reply.refusal else outcome,
+                outcome=f"refused: {reply.attempt.detail}" if refused else outcome,
                 seconds=round(reply.seconds, 4),
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens,
@@ -200,53 +193,42 @@ def _obeys(text: str) -> bool:
     return said["fruit"] in _FRUITS and isinstance(said["note"], str) and len(said["note"]) <= _NOTE_CHARS
 
 
-def _calls(answer: Answer | None) -> bool:
-    """Tell whether an answer calls the function that was offered, with its argument."""
+def _is_call(read: Callable[[], AgentStep | None]) -> bool:
+    """Tell whether what was read calls the function that was offered, with its argument."""
     try:
-        return any(
-            call.name == _TOOL.name and isinstance(read_object(call.arguments).get("sensor"), str)
-            for call in (answer.tool_calls if answer is not None else ())
-        )
+        step = read()
     except StepError:
         return False
-
-
-def _writes_call(text: str) -> bool:
-    """Tell whether the call stands in the text, in any of the forms that the agent reads."""
-    try:
-        step = read_step(text)
-    except StepError:
-        return False
-    return step.tool == _TOOL.name and isinstance(step.args.get("sensor"), str)
+    return step is not None and step.tool == _TOOL.name and isinstance(step.args.get("sensor"), str)
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileRequest:
-    """Which models are probed, which are known already, and which are not loaded."""
+    """Which models are to be probed, which profiles are known, and what is found of the others."""
 
     selection: ModelSelection
     known: tuple[ModelProfile, ...]
-    unloaded: tuple[ExaminedModel, ...]
-    unread: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
 
 
 async def choose(app: App, nodes: Sequence[Node], name: str, *, load: bool, again: bool) -> ProfileRequest:
     """Read the nodes and find the model on them. Asks it nothing and loads nothing."""
     exam = await model_exam.choose(ExamRequest((name,)), nodes, app.router, app.config)
     views = {facts.config.name: facts.view for facts in exam.nodes}
+    findings = [] if exam.selection.examinees else node_assessment.unread(exam.nodes)
+    findings += map(absent, exam.selection.absent)
     known: list[ModelProfile] = []
     due: list[ExaminedModel] = []
-    unloaded: list[ExaminedModel] = []
     for examinee in exam.selection.examinees:
         view = views[examinee.node]
         profile, model = app.profiles.read(view.name, examinee.model), view.model(examinee.model)
         if profile and model and profile.identity == identity_of(view.likely_kind, model) and not again:
             known.append(profile)
+        elif load or examinee.load is Load.NONE:
+            due.append(examinee)
         else:
-            (due if load or examinee.load is Load.NONE else unloaded).append(examinee)
-    unread = () if exam.selection.examinees else tuple(node_assessment.unread(exam.nodes))
-    selection = replace(exam.selection, examinees=tuple(due))
-    return ProfileRequest(selection, tuple(known), tuple(unloaded), unread)
+            findings.append(_unloaded(examinee))
+    return ProfileRequest(replace(exam.selection, examinees=tuple(due)), tuple(known), tuple(findings))
 
 
 async def profiles(
@@ -254,21 +236,24 @@ async def profiles(
 ) -> tuple[list[ModelProfile], Report]:
     """Probe the chosen models, one after the other, and keep what was found. Raises StateError."""
     shown = list(request.known)
-    findings = [*request.unread, *map(absent, request.selection.absent)]
-    findings += [_finding(profile, "known") for profile in request.known]
+    findings = [*request.findings, *(_finding(profile, "known") for profile in request.known)]
     for examinee in request.selection.examinees:
         node = next(node for node in nodes if node.name == examinee.node)
-        with correlated():
-            try:
+        view = await fresh_view(app.router, node.name)
+        if examinee.load is Load.NONE and not still_loaded(view, examinee.model):
+            findings.append(_unloaded(examinee))
+            continue
+        try:
+            with correlated():
                 profile = await ProfileProbes(app.router, node, examinee, on_wait).profile()
-            except NoAnswer as refused:
-                findings.append(_unanswered(examinee, refused))
-                continue
+        except NoAnswer as refused:
+            fault = refused.attempts[-1].fault if refused.attempts else None
+            target, why = f"{examinee.node}/{examinee.model}", (refused.message, refused.code, refused.remedy)
+            findings.append(Finding("profile", target, Status.FAIL, fault or "unavailable", *why))
+            continue
         app.profiles.write(profile)
         shown.append(profile)
         findings.append(_finding(profile, "probed"))
-    findings += [_unloaded(examinee) for examinee in request.unloaded]
-    findings += [_declined(skip) for skip in request.selection.skipped]
     return shown, Report("models profile", findings)
 
 
@@ -277,22 +262,17 @@ def _finding(profile: ModelProfile, state: str) -> Finding:
     return Finding("profile", target, Status.PASS, state, detail, seconds=profile.seconds)
 
 
-def _unanswered(examinee: ExaminedModel, refused: NoAnswer) -> Finding:
-    target = f"{examinee.node}/{examinee.model}"
-    fault = refused.attempts[-1].fault if refused.attempts else None
-    return Finding(
-        "profile", target, Status.FAIL, fault or "unavailable", refused.message, refused.code, refused.remedy
-    )
-
-
 def _unloaded(examinee: ExaminedModel) -> Finding:
-    target, state = f"{examinee.node}/{examinee.model}", "not_loaded"
-    detail = "it is not loaded, and was never probed"
-    if examinee.load is Load.UNKNOWN:
-        detail = "the server does not tell whether it is loaded, and it was never probed"
-    remedy = f"`opskit models profile {examinee.shown} --node {examinee.node} --load`"
-    return Finding("profile", target, Status.INCONCLUSIVE, state, detail, remedy=remedy)
-
-
-def _declined(skip: Skipped) -> Finding:
-    return Finding("profile", f"{skip.node}/{skip.model}", Status.INCONCLUSIVE, "not_loaded", skip.why)
+    told = (
+        "the server does not tell whether it is loaded"
+        if examinee.load is Load.UNKNOWN
+        else "it is not loaded"
+    )
+    return Finding(
+        "profile",
+        f"{examinee.node}/{examinee.model}",
+        Status.INCONCLUSIVE,
+        "not_loaded",
+        f"{told}, and it was never probed",
+        remedy=f"`opskit models profile {examinee.shown} --node {examinee.node} --load`",
+    )

@@ -185,18 +185,18 @@ def show_profile(
     del debug  # read by main
     from opskit.cli.inputs import name_of_model
 
-    profiles, report = context.run(
-        _profile(
-            name_of_model(name) or name,
-            node,
-            load=load,
-            again=again,
-            yes=yes,
-            sandbox=sandbox,
-            config=config,
-            verbose=verbose,
-        )
-    )
+    async def work() -> "tuple[list[ModelProfile], Report]":
+        from opskit.agent import profiling
+
+        async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
+            nodes, wanted = _nodes(root, node), name_of_model(name) or name
+            request = await profiling.choose(root, nodes, wanted, load=load, again=again)
+            for text in request.selection.announcement():
+                render.note(render.printable(text))
+            request = replace(request, selection=_agreed(request.selection, yes=yes))
+            return await profiling.profiles(root, nodes, request, render.note)
+
+    profiles, report = context.run(work())
     if json:
         render.document({**report.as_json(), "profiles": [profile.as_json() for profile in profiles]})
     else:
@@ -252,28 +252,6 @@ async def _test(
                 exam, nodes, router, root.config, lambda examinee: bar.step(str(examinee))
             )
     return outcome, report if markdown is None else _written(markdown, outcome, report)
-
-
-async def _profile(
-    name: str,
-    node: str | None,
-    *,
-    load: bool,
-    again: bool,
-    yes: bool,
-    sandbox: bool,
-    config: str | None,
-    verbose: bool,
-) -> "tuple[list[ModelProfile], Report]":
-    from opskit.agent import profiling
-
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
-        nodes = _nodes(root, node)
-        request = await profiling.choose(root, nodes, name, load=load, again=again)
-        for text in request.selection.announcement():
-            render.note(render.printable(text))
-        request = replace(request, selection=_agreed(request.selection, yes=yes))
-        return await profiling.profiles(root, nodes, request, lambda why: render.note(render.printable(why)))
 
 
 async def _route(

@@ -27,34 +27,25 @@ def page(profiles: "Sequence[ModelProfile]") -> None:
         return
     render.table(_ABILITIES, [_abilities(profile) for profile in profiles])
     render.line("")
-    render.table(
-        _COSTS,
-        [
-            [
-                profile.node,
-                profile.model,
-                probe.name,
-                probe.outcome,
-                f"{probe.seconds:.2f}",
-                _count(probe.prompt_tokens),
-                _count(probe.completion_tokens),
-            ]
-            for profile in profiles
-            for probe in profile.probes
-        ],
-    )
+    costs = []
     for profile in profiles:
-        loaded = "" if profile.load_s is None else f", after a load of {profile.load_s:.1f} s"
+        for probe in profile.probes:
+            tokens = (_count(probe.prompt_tokens), _count(probe.completion_tokens))
+            costs.append(
+                [profile.node, profile.model, probe.name, probe.outcome, f"{probe.seconds:.2f}", *tokens]
+            )
+    render.table(_COSTS, costs)
+    for profile in profiles:
+        load = "" if profile.load_s is None else f", after a load of {profile.load_s:.1f} s"
         at = f"{profile.probed_at:%Y-%m-%d %H:%M} UTC"
-        render.line(f"{profile.model} on {profile.node}: probed at {at} in {profile.seconds:.1f} s{loaded}")
+        render.line(f"{profile.model} on {profile.node}: probed at {at} in {profile.seconds:.1f} s{load}")
 
 
 def _abilities(profile: "ModelProfile") -> list[str]:
-    schema = "enforced" if profile.enforces_schema else "not enforced"
-    flags = (profile.native_tools, profile.tools_as_text, profile.thinks)
+    flags = (profile.enforces_schema, profile.native_tools, profile.tools_as_text, profile.thinks)
     context = f"{_count(profile.real_context)} of {_count(profile.trained_context)}"
     words = ["yes" if flag else "no" for flag in flags]
-    return [profile.node, profile.model, schema, *words, context, profile.mode.value]
+    return [profile.node, profile.model, *words, context, profile.mode.value]
 
 
 def _count(tokens: int | None) -> str:
