@@ -56,7 +56,7 @@ _TOOL = ToolSpec(
 )
 #: Faults by which a server refuses a question while it answers others.
 _REFUSALS = OF_ONE_REQUEST | {FaultKind.UNSUPPORTED, FaultKind.BROKEN_TEMPLATE, FaultKind.SERVER_ERROR}
-_TEXT = "The river runs past the mill and under the old bridge, where two boats lie and a dog sleeps. " * 14
+_TEXT = "The river runs past the mill and under the old bridge, where two boats lie and a dog sleeps. " * 7
 
 
 @dataclass(frozen=True, slots=True)
