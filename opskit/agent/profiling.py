@@ -55,7 +55,12 @@ _TOOL = ToolSpec(
     {"type": "object", "properties": {"sensor": {"type": "string"}}, "required": ["sensor"]},
 )
 #: Faults by which a server refuses a question while it answers others.
-_REFUSALS = OF_ONE_REQUEST | {FaultKind.UNSUPPORTED, FaultKind.BROKEN_TEMPLATE, FaultKind.SERVER_ERROR}
+_REFUSALS = OF_ONE_REQUEST | {
+    FaultKind.UNSUPPORTED,
+    FaultKind.BROKEN_TEMPLATE,
+    FaultKind.SERVER_ERROR,
+    FaultKind.TRUNCATED,
+}
 _TEXT = "The river runs past the mill and under the old bridge, where two boats lie and a dog sleeps. " * 7
 
 
@@ -98,7 +103,9 @@ class ProfileProbes:
         cut = read is not None and read < least
         whole = f"read {read} of at least {least} tokens" if cut else f"read {read or least} tokens"
         self._note("context", long, whole)
-        ask = Ask.of("Name a colour.", schema=_SCHEMA, mode=StepMode.SCHEMA, max_tokens=_TOKENS)
+        # A model that is not led to JSON pads it with line breaks, which Ollama cuts off.
+        question = 'Answer with one JSON object, such as {"colour": "red", "note": "warm"}.'
+        ask = Ask.of(question, schema=_SCHEMA, mode=StepMode.SCHEMA, max_tokens=_TOKENS)
         schema = await self._asked(ask, _REFUSALS)
         enforced = _obeys(schema.text)
         self._note("schema", schema, "enforced" if enforced else "not enforced")
