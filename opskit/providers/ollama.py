@@ -284,7 +284,7 @@ def _model(entry: Mapping[str, Any], release: str) -> ModelInfo:
         context_length=count(details.get("context_length")),
         capabilities=frozenset(map(str, capabilities)) if isinstance(capabilities, list) else None,
         cloud=bool(entry.get("remote_host") or entry.get("remote_model")),
-        version=f"{_digest(entry)} {release}",
+        version=f"{_digest(entry)} {release}".strip() or None,
     )
 
 
