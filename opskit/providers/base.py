@@ -157,7 +157,7 @@ class ModelInfo:
     resident: bool | None = None
     cloud: bool = False
     aliases: tuple[str, ...] = ()
-    version: str | None = None
+    version: str | None = field(default=None, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:
