@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from opskit.checks.request_watch import RequestWatch
     from opskit.engine import Engine
     from opskit.facts.survey import Survey
+    from opskit.llm.profile import ModelProfile, ProfileStore
     from opskit.llm.router import Router
     from opskit.llm.waiting import WaitEvidence
     from opskit.providers.agent import AgentClient
@@ -158,9 +159,13 @@ class App:
             log=self.log,
             memory=available_memory_bytes,
             watch=self._watch_request,
+            profile_of=self._profile_of,
         )
         self._closing.push_async_callback(router.aclose)
         return router
+
+    def _profile_of(self, node: str, model: str) -> "ModelProfile | None":
+        return self.profiles.read(node, model)
 
     def _watch_request(self, node: "Node", model: str) -> "Callable[[], Awaitable[WaitEvidence | None]]":
         """Begin to watch a request that waits; what that needs is imported when the first look is due."""
@@ -183,6 +188,13 @@ class App:
 
         traces = None if self._log is not None else self.traces
         return Engine(self.config, self.log, self.agents, self.router, traces)
+
+    @cached_property
+    def profiles(self) -> "ProfileStore":
+        """What models were found to be able to do."""
+        from opskit.llm.profile import ProfileStore
+
+        return ProfileStore(self.folder)
 
     @cached_property
     def traces(self) -> "TraceKeeper":

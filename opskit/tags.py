@@ -48,6 +48,7 @@ _VISIBLE = re.compile(r"\S")
 _FIELD = re.compile(r"\s*([A-Za-z_][\w.-]*)=(?:([\w./:@+%*,-]+)|(?=\"))", re.ASCII)
 _DIGITS = frozenset("0123456789")
 _STRING = json.JSONDecoder(strict=False)
+_QUOTED = json.JSONEncoder(ensure_ascii=False).encode
 _WORDS: dict[str, Value] = {
     "true": True,
     "false": False,
@@ -124,12 +125,12 @@ def _time(text: str | None) -> datetime | None:
 
 def _encode(value: Value) -> str:
     if value is None or isinstance(value, bool):
-        return json.dumps(value)
+        return "null" if value is None else "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
     if _BARE.fullmatch(value) and value not in _WORDS and not _NUMBER.fullmatch(value):
         return value
-    quoted = json.dumps(value, ensure_ascii=False)
+    quoted = _QUOTED(value)
     if quoted.isprintable():
         return quoted
     # ASCII escapes only for what would break the line: U+2028, U+2029, U+0085 and controls.

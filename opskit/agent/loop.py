@@ -4,11 +4,13 @@ Built for small local models, which repeat a call, forget the format, invent too
 lose the beginning of a long prompt in silence.
 """
 
+import asyncio
 import difflib
+import json
 import shlex
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -18,8 +20,10 @@ from opskit.agent.step import AgentStep, StepError, read_object, read_step, step
 from opskit.agent.tools.tool import FINISH, NeedsApproval, ToolResult
 from opskit.llm.answer import Answer, NoAnswer
 from opskit.llm.faults import FaultKind
+from opskit.llm.profile import StepMode
 from opskit.llm.verdict import judge
-from opskit.providers.base import Message
+from opskit.llm.visible import without_thinking
+from opskit.providers.base import Message, ToolCall, ToolSpec
 from opskit.tags import correlation_id
 from opskit.text import counted
 from opskit.trace.span import SpanKind, span
@@ -50,24 +54,34 @@ class RunEnding(StrEnum):
     BAD_ANSWER = "bad_answer"
     NEEDS_APPROVAL = "needs_approval"
     DENIED = "denied"
+    TIME = "time"
 
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
-    """What a run may cost. `context_chars` bounds the dialogue that is sent with one step."""
+    """What a run may cost. `context_chars` bounds the dialogue that is sent with one step.
+
+    `conclusion_s` is left for the last question when `wall_s` is over.
+    """
 
     steps: int = 8
     wall_s: float = 300.0
+    conclusion_s: float = 60.0
     step_tokens: int = 400
     observation_chars: int = 3000
     context_chars: int = 16_000
 
 
 class Asks(Protocol):
-    """Asks a model. `schema` is enforced by servers that can."""
+    """Asks a model, under `schema` or with `tools` as functions, whichever suits the model."""
 
     def __call__(
-        self, messages: Sequence[Message], *, schema: Mapping[str, Any], max_tokens: int
+        self,
+        messages: Sequence[Message],
+        *,
+        schema: Mapping[str, Any],
+        max_tokens: int,
+        tools: Sequence[ToolSpec] = (),
     ) -> Awaitable[Answer]: ...
 
 
@@ -194,14 +208,14 @@ class AgentLoop:
 
     async def _work(self, pending: AgentStep | None) -> LoopResult:
         """Make steps until an end, the one that is `pending` first."""
-        deadline = self._clock() + self._limits.wall_s
+        self._deadline = self._clock() + self._limits.wall_s
         format_errors = 0
         while len(self._result.steps) < self._limits.steps:
-            if self._clock() >= deadline:
-                self._result.notes.append(f"ended after {self._limits.wall_s:g} s")
-                break
             try:
                 step, pending = pending or await self._next_step(), None
+            except TimeoutError:
+                self._result.notes.append(f"ended after {self._limits.wall_s:g} s")
+                break
             except StepError as error:
                 format_errors += 1
                 if format_errors == _MAX_FORMAT_ERRORS:
@@ -243,16 +257,17 @@ class AgentLoop:
 
     async def _next_step(self) -> AgentStep:
         """Ask for a step whose tool and arguments are right. Raises StepError."""
-        answer = await self._ask(step_schema(self._offered()))
+        answer = await self._ask(self._offered())
         if answer.prompt_cut is not None and "cut" not in self._nudged:
             self._nudged.add("cut")
             self._result.notes.append(answer.prompt_cut.text)
         try:
-            step = self._named(_called(answer) or read_step(answer.text))
+            step = self._named(called_step(answer) or _read(answer))
         except StepError:
             self._dialogue.append(Message("assistant", answer.text[: self._limits.observation_chars]))
             raise
-        self._dialogue.append(Message("assistant", step.as_text()))
+        call = ToolCall(step.tool, json.dumps(step.args, ensure_ascii=False))
+        self._dialogue.append(Message("assistant", step.as_text(), call=call))
         return step
 
     def _offered(self) -> list[dict[str, Any]]:
@@ -265,11 +280,23 @@ class AgentLoop:
     def _has_evidence(self) -> bool:
         return any(observed.result.ok for observed in self._result.steps)
 
-    async def _ask(self, schema: Mapping[str, Any]) -> Answer:
-        """Ask with as much of the dialogue as the model's context takes. Raises NoAnswer."""
+    async def _ask(self, tools: Sequence[Mapping[str, Any]] = ()) -> Answer:
+        """Ask for a step, without tools for the answer; with as much of the dialogue as the context takes.
+
+        Raises NoAnswer, and TimeoutError where the time of the run is over.
+        """
         while True:
+            remaining_s = self._deadline - self._clock()
+            if remaining_s <= 0:
+                raise TimeoutError
             try:
-                return await self._asks(self._messages(), schema=schema, max_tokens=self._limits.step_tokens)
+                async with asyncio.timeout(remaining_s):
+                    return await self._asks(
+                        self._messages(),
+                        schema=step_schema(tools) if tools else _CONCLUSION,
+                        max_tokens=self._limits.step_tokens,
+                        tools=[ToolSpec(**tool) for tool in tools],
+                    )
             except NoAnswer as refused:
                 exceeded = any(a.fault == FaultKind.CONTEXT_EXCEEDED.value for a in refused.attempts)
                 if not exceeded or self._room_chars <= _LEAST_ROOM_CHARS:
@@ -354,11 +381,16 @@ class AgentLoop:
         if self._needs_evidence and not self._has_evidence:
             return self._end(RunEnding.NO_EVIDENCE, why="nothing was found out that could answer the goal")
         self._say(prompt("conclude"))
-        asked = await self._ask(_CONCLUSION)
+        self._deadline = max(self._deadline, self._clock() + self._limits.conclusion_s)
         try:
+            asked = await self._ask()
             answer = str(read_object(asked.text).get("answer") or "")
+        except TimeoutError:
+            return self._end(RunEnding.TIME, why="the model gave no answer in time")
         except StepError as error:
-            return self._end(RunEnding.FORMAT, why=str(error))
+            if asked.mode is not StepMode.NATIVE:
+                return self._end(RunEnding.FORMAT, why=str(error))
+            answer = asked.text
         if (problem := self._problem(answer)) is not None:
             return self._end(problem[0], why=problem[1])
         return self._end(RunEnding.CONCLUDED, answer)
@@ -368,7 +400,9 @@ class AgentLoop:
         return self._result
 
     def _say(self, text: str) -> None:
-        self._dialogue.append(Message("user", text))
+        """Say something to the model; after a call it is what came of it."""
+        call = self._dialogue[-1].call if self._dialogue else None
+        self._dialogue.append(Message("user", text, result_of=call.name if call else None))
 
     def _messages(self) -> list[Message]:
         """The rules, the goal and the dialogue; where that is too long, the oldest results are shortened."""
@@ -378,17 +412,27 @@ class AgentLoop:
         for number, message in enumerate(dialogue[:-2]):
             if sum(len(other.content) for other in dialogue) <= room:
                 break
-            dialogue[number] = Message(message.role, _head_and_tail(message.content, 300))
+            dialogue[number] = replace(message, content=_head_and_tail(message.content, 300))
         return [rules, *self._history, Message("user", self._goal), *dialogue]
 
 
-def _called(answer: Answer) -> AgentStep | None:
+def called_step(answer: Answer) -> AgentStep | None:
     """Return the step that came as a call of a function, where the server speaks so."""
     if not answer.tool_calls:
         return None
     call = answer.tool_calls[0]
     arguments = read_object(call.arguments) if call.arguments.strip() not in ("", "{}") else {}
     return AgentStep(answer.text.strip()[:300], call.name, arguments)
+
+
+def _read(answer: Answer) -> AgentStep:
+    """Return the step in a text; plain words of a model that was offered functions are its answer."""
+    try:
+        return read_step(answer.text)
+    except StepError:
+        if answer.mode is not StepMode.NATIVE or "{" in answer.text:
+            raise
+        return AgentStep("", FINISH, {"answer": without_thinking(answer.text).strip()})
 
 
 def _head_and_tail(text: str, limit: int) -> str:

@@ -20,7 +20,7 @@ from opskit.engine import Goal, RunFailed, Solution
 from opskit.errors import OpskitError
 from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Session
 from opskit.llm.plan import ModelRequest
-from opskit.providers.base import Message
+from opskit.providers.base import Message, ToolSpec
 from opskit.trace.span import span
 
 _SHORT_TOKENS = 300
@@ -61,7 +61,12 @@ class _Asker:
     last: Answer | None = None
 
     async def __call__(
-        self, messages: Sequence[Message], *, schema: Mapping[str, Any], max_tokens: int
+        self,
+        messages: Sequence[Message],
+        *,
+        schema: Mapping[str, Any],
+        max_tokens: int,
+        tools: Sequence[ToolSpec] = (),
     ) -> Answer:
         ask = Ask(
             tuple(messages),
@@ -71,6 +76,8 @@ class _Asker:
             length_is_fine=True,
             strict_context=self.strict_context,
             schema=schema,
+            tools=tuple(tools),
+            tool_rules=prompt("act_native") if tools else "",
         )
         try:
             answer = await self.app.router.chat(ask, self.session)

@@ -1,6 +1,7 @@
 """The application: its commands and groups."""
 
 import importlib
+from copy import copy
 from typing import Annotated
 
 import typer
@@ -47,7 +48,10 @@ def root(
 
 
 def build(called: str | None = None) -> typer.Typer:
-    """The application: with every command, or with the one that is called."""
+    """The application: with every command, or with the one that is called.
+
+    For `--help` the commands have no options: to list them would take a third of its time.
+    """
     app = typer.Typer(
         name="opskit",
         help=root.__doc__,
@@ -63,10 +67,19 @@ def build(called: str | None = None) -> typer.Typer:
         wanted = (called,)
     elif called == "--version":
         wanted = ()
+    lists = called in ("--help", "-h")
     for name in wanted:
         module = importlib.import_module(f"opskit.cli.{_MODULES.get(name, name)}")
         if name in GROUPS:
-            app.add_typer(module.app, name=name)
+            group = copy(module.app)
+            if lists:
+                group.registered_commands, group.registered_groups = [], []
+            app.add_typer(group, name=name)
         else:
-            app.command(name)(getattr(module, name))
+            command = getattr(module, name)
+            app.command(name, help=command.__doc__)(_never if lists else command)
     return app
+
+
+def _never() -> None:
+    """Stand for a command that is only listed."""

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from opskit.checks.model_rows import InstalledModel, LoadedModel
     from opskit.checks.route import Route
     from opskit.llm.exam_outcome import ExamOutcome
+    from opskit.llm.profile import ModelProfile
     from opskit.llm.selection import ExamRequest, ModelSelection
     from opskit.providers.node import Node
 
@@ -164,6 +166,47 @@ def show_route(
     raise typer.Exit(int(report.exit))
 
 
+@app.command("profile")
+def show_profile(
+    name: Annotated[str, typer.Argument(help="The model.", show_default=False)],
+    node: NodeOption = None,
+    load: Annotated[bool, typer.Option("--load", help="Load it where it is not loaded.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Probe it also where a profile is known.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask before the resident model of MLX is replaced.")
+    ] = False,
+    sandbox: SandboxOption = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show what a model can do for the agent: schema, calls of functions, thinking, context; probed once."""
+    del debug  # read by main
+    from opskit.cli.inputs import name_of_model
+
+    async def work() -> "tuple[list[ModelProfile], Report]":
+        from opskit.agent import profiling
+
+        async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
+            nodes, wanted = _nodes(root, node), name_of_model(name) or name
+            request = await profiling.choose(root, nodes, wanted, load=load, again=again)
+            for text in request.selection.announcement():
+                render.note(render.printable(text))
+            request = replace(request, selection=_agreed(request.selection, yes=yes))
+            return await profiling.profiles(root, nodes, request, render.note)
+
+    profiles, report = context.run(work())
+    if json:
+        render.document({**report.as_json(), "profiles": [profile.as_json() for profile in profiles]})
+    else:
+        from opskit.cli.profile_view import page
+
+        page(profiles)
+        _tell(report.findings)
+    raise typer.Exit(int(report.exit))
+
+
 async def _list(
     node: str | None, *, sandbox: bool, config: str | None, verbose: bool
 ) -> "tuple[list[InstalledModel], Report]":
@@ -194,8 +237,6 @@ async def _test(
     config: str | None,
     verbose: bool,
 ) -> "tuple[ExamOutcome, Report]":
-    from dataclasses import replace
-
     from opskit.checks import model_exam
     from opskit.cli.inputs import name_of_category
 
@@ -284,7 +325,6 @@ def _check_file(path: Path) -> None:
 
 def _written(path: Path, outcome: "ExamOutcome", report: Report) -> Report:
     """The report with the file written; after a test that took minutes a failure here is told, not raised."""
-    from dataclasses import replace
     from datetime import UTC, datetime
 
     from opskit import __version__

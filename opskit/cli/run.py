@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opskit.agent.method import METHODS
 from opskit.cli import context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption, VerboseOption
 from opskit.errors import UsageError
@@ -90,6 +89,8 @@ def run(
             "--strict-context cannot be used with --remote: Victoria does not tell what her model read",
             remedy="drop one of them",
         )
+    from opskit.agent.method import METHODS
+
     if method not in ("auto", *METHODS):
         raise UsageError(f"--method {method!r} is not known", remedy=f"use auto, {' or '.join(METHODS)}")
     if follow is not None:
@@ -130,6 +131,7 @@ async def _run(
     json: bool,
     verbose: bool,
 ) -> None:
+    from opskit.agent.method import method_of
     from opskit.cli.inputs import goal_text, name_of_category, name_of_model
     from opskit.engine import Goal, RunFailed
     from opskit.result import SCHEMA_VERSION
@@ -151,7 +153,8 @@ async def _run(
                 render.line(str(receipt["task_id"]))
                 render.note("queued at Victoria; `opskit run --follow ID` waits for its answer")
             return
-        root.engine.solver = local_victoria(root, max_steps)
+        if (method_of(goal_given.text) if method == "auto" else method) != "simple":
+            root.engine.solver = local_victoria(root, max_steps)
         try:
             result = await _answer(root.engine, goal_given, stream=stream)
         except RunFailed as failed:

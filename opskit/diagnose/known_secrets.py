@@ -13,8 +13,7 @@ from opskit.diagnose.command_secrets import in_words, words_before
 from opskit.diagnose.compose_text import secrets_in
 from opskit.diagnose.secret_names import promises_secret
 from opskit.diagnose.secret_shapes import spans
-from opskit.diagnose.stack_files import env_files
-from opskit.facts.compose_project import stack_files
+from opskit.facts.compose_project import env_files, stack_files
 
 _LINE = re.compile(r"[ \t]*(?:#[ \t]*)?(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*[=:][ \t]*(.*)")
 _RANDOM = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_-]{20,}")

@@ -2,11 +2,9 @@
 
 import asyncio
 from dataclasses import replace
-from pathlib import Path
 
-from opskit.config.schema import Config
 from opskit.diagnose.area import Section, TableSection, observe_kind
-from opskit.facts.compose_project import read_compose_project, stack_files
+from opskit.facts.compose_project import env_files, read_compose_project, stack_files
 from opskit.facts.docker_daemon import docker_address
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
@@ -17,14 +15,6 @@ async def docker_is_used(survey: Survey) -> bool:
     """Tell whether there is a program, an address or a socket of Docker: else it is not missing here."""
     address = await asyncio.to_thread(docker_address, survey.environ)
     return not address.is_unused
-
-
-def env_files(config: Config, cwd: Path) -> list[Path]:
-    """Return the configured files, then each `.env` beside a Compose file or in the working folder."""
-    beside = [files[0].parent / ".env" for files in stack_files(config, cwd).values() if files]
-    paths = [config.located(path) for path in config.stack.env_files]
-    paths += [path for path in (*beside, cwd / ".env") if path.is_file()]
-    return list(dict.fromkeys(paths))
 
 
 async def environment_files(survey: Survey) -> Section:

@@ -193,6 +193,14 @@ def stack_files(config: Config, cwd: Path) -> dict[str, tuple[Path, ...]]:
     return {} if usual is None else {cwd.absolute().name or "project": (usual,)}
 
 
+def env_files(config: Config, cwd: Path) -> list[Path]:
+    """Return the configured files, then each `.env` beside a Compose file or in the working folder."""
+    beside = [files[0].parent / ".env" for files in stack_files(config, cwd).values() if files]
+    paths = [config.located(path) for path in config.stack.env_files]
+    paths += [path for path in (*beside, cwd / ".env") if path.is_file()]
+    return list(dict.fromkeys(paths))
+
+
 def read_sources(files: Sequence[Path], environ: Mapping[str, str]) -> Sources:
     """Read the files of a project, and all that decides what Compose makes of them. Raises OSError."""
     contents = {path: _content(path) for path in files}

@@ -8,6 +8,7 @@ from typing import Any
 from opskit.config.schema import RouterConfig
 from opskit.errors import OpskitError
 from opskit.llm.plan import ModelRequest, Skipped
+from opskit.llm.profile import StepMode
 from opskit.llm.prompt_cut import PromptCut
 from opskit.providers.base import Message, ToolCall, ToolSpec, Usage
 
@@ -18,8 +19,9 @@ class Ask:
 
     `strict_context` refuses an answer to a prompt that was cut. `on_wait` gets why no token came.
 
-    `schema` and `tools` are those of `ChatRequest`; an answer under them is judged by its reader, here only
-    whether there is one.
+    `schema` and `tools` are those of `ChatRequest`; each model gets what suits it, or what `mode` says. An
+    answer under a schema is judged by its reader, here only whether there is one. `tool_rules` take the place
+    of the first message where the tools are offered as functions.
 
     None leaves a value to the configuration. `max_fallbacks` 0 asks one model only.
     """
@@ -34,6 +36,8 @@ class Ask:
     strict_context: bool = False
     schema: Mapping[str, Any] | None = None
     tools: tuple[ToolSpec, ...] = ()
+    tool_rules: str = ""
+    mode: StepMode | None = None
     on_wait: Callable[[str], None] = field(default=lambda _: None, compare=False)
 
     @classmethod
@@ -55,6 +59,13 @@ class Ask:
         users = [m.content for m in self.messages if m.role == "user"]
         whole = "\n".join(m.content for m in self.messages)
         return (users[-1], whole) if users and users[-1] != whole else (whole,)
+
+    @property
+    def dialogue(self) -> tuple[Message, ...]:
+        """The messages in the mode of the model that is asked."""
+        if self.mode is StepMode.NATIVE and self.tool_rules:
+            return (Message("system", self.tool_rules), *self.messages[1:])
+        return self.messages
 
     @property
     def size_chars(self) -> int:
@@ -79,7 +90,8 @@ class Attempt:
     """One call of one model. `fault` names the fault, or the verdict for a rejected text.
 
     Times count from the start of the attempt, a load included; `first_sign_s` is the first token of any
-    kind, also of a thought. `remedy` helps against this very failure.
+    kind, also of a thought. `remedy` helps against this very failure. `thought_chars` is how much it thought
+    aloud.
     """
 
     node: str
@@ -94,6 +106,8 @@ class Attempt:
     first_sign_s: float | None = None
     finish_reason: str = ""
     remedy: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    thought_chars: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -113,7 +127,7 @@ class Attempt:
 class Answer:
     """An accepted text, who gave it, and everything that was tried on the way.
 
-    `prompt_cut` is there when the model read only part of the prompt.
+    `prompt_cut` is there when the model read only part of the prompt. `mode` is how it was asked for a step.
     """
 
     text: str
@@ -125,6 +139,7 @@ class Answer:
     finish_reason: str
     prompt_cut: PromptCut | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    mode: StepMode | None = None
 
 
 class NoAnswer(OpskitError):  # noqa: N818 - it reads as what it is

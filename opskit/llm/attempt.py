@@ -11,6 +11,7 @@ from opskit.llm.answer import Ask
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.loads import Loads, load_budget_s
 from opskit.llm.plan import Candidate
+from opskit.llm.profile import StepMode
 from opskit.llm.prompt_cut import PromptCut, is_suspicious, prompt_cut
 from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
 from opskit.llm.wait_timer import WaitTimer
@@ -34,6 +35,9 @@ from opskit.providers.node import Node
 _LOOP_STEP = 64
 #: The part of the first-token budget after which the server is asked whether it is alive at all.
 _ASK_AFTER = 0.8
+#: No answer has more characters for each token that it was allowed.
+_TOKEN_CHARS = 64
+_ANY_TOKENS = 16_384
 #: How often a request that waits asks how long it may wait.
 _LIMIT_AGAIN_S = 0.5
 
@@ -59,6 +63,7 @@ class AttemptState:
     load_s: float | None = None
     ended: float = 0.0
     tool_calls: list[ToolCall] = field(default_factory=list)
+    mode: StepMode | None = None
 
     @property
     def ok(self) -> bool:
@@ -111,7 +116,7 @@ class AttemptRunner:
         once it has that many characters and can no longer turn out to be empty or an echo. `deadline` is of
         the clock; the time of a load does not count against it.
         """
-        state.max_tokens = ask.max_tokens
+        state.max_tokens, state.mode = ask.max_tokens, ask.mode
         try:
             provider = await node.provider()
             # A resident model keeps the context it was loaded with: another would reload it (wire facts A3).
@@ -121,24 +126,14 @@ class AttemptRunner:
                 self._events(node, candidate, ask, deadline + waited, num_ctx, on_wait)
             ) as events:
                 async for event in events:
-                    if state.first_sign_s is None and isinstance(event, Token | Reasoning):
-                        state.first_sign_s = self._clock() - state.started
-                    if isinstance(event, Reasoning):
-                        state.thought_chars += len(event.text)
-                    elif isinstance(event, Token):
-                        if state.first_token_s is None:
-                            state.first_token_s = self._clock() - state.started
-                        shown = self._take(event.text, ask, state, hold_back)
-                        if shown:
-                            yield shown
-                        if state.verdict is not None:
-                            return
-                    elif isinstance(event, ToolCall):
-                        state.tool_calls.append(event)
-                    elif isinstance(event, End):
-                        state.usage, state.finish_reason = event.usage, event.reason
-                        if candidate.model == DEFAULT_MODEL:
-                            state.served = event.model
+                    if shown := self._noted(event, ask, state, hold_back):
+                        yield shown
+                    if state.verdict is not None:
+                        return
+                    if len(state.text) + state.thought_chars > _TOKEN_CHARS * (ask.max_tokens or _ANY_TOKENS):
+                        # The server does not keep to the limit.
+                        state.finish_reason = "length"
+                        break
             state.verdict = self._judged(ask, state)
             await self._note_prompt_cut(provider, ask, state, num_ctx)
             if state.ok and not state.committed and hold_back is not None:
@@ -150,6 +145,24 @@ class AttemptRunner:
             state.fault = stop.fault
         finally:
             state.ended = self._clock()
+
+    def _noted(self, event: Event, ask: Ask, state: AttemptState, hold_back: int | None) -> str:
+        """Note what came, and return what of the text may be shown now."""
+        if state.first_sign_s is None and isinstance(event, Token | Reasoning):
+            state.first_sign_s = self._clock() - state.started
+        if isinstance(event, Token):
+            if state.first_token_s is None:
+                state.first_token_s = self._clock() - state.started
+            return self._take(event.text, ask, state, hold_back)
+        if isinstance(event, Reasoning):
+            state.thought_chars += len(event.text)
+        elif isinstance(event, ToolCall):
+            state.tool_calls.append(event)
+        elif isinstance(event, End):
+            state.usage, state.finish_reason = event.usage, event.reason
+            if state.candidate.model == DEFAULT_MODEL:
+                state.served = event.model
+        return ""
 
     def _judged(self, ask: Ask, state: AttemptState) -> Verdict | None:
         if state.tool_calls or (ask.schema is not None and state.text.strip()):
@@ -254,15 +267,15 @@ class AttemptRunner:
         """The provider's events, each awaited under the budget of its phase."""
         key, provider = (candidate.node, candidate.model), await node.provider()
         request = ChatRequest(
-            ask.messages,
+            ask.dialogue,
             candidate.model,
             max_tokens=ask.max_tokens,
             temperature=ask.temperature,
             seed=ask.seed,
             num_ctx=num_ctx,
             may_cut=not ask.strict_context,
-            schema=ask.schema,
-            tools=ask.tools,
+            schema=ask.schema if ask.mode is StepMode.SCHEMA else None,
+            tools=ask.tools if ask.mode is StepMode.NATIVE else (),
         )
         budgets = self._budgets
         first_s = budgets.first_token_s + ask.size_chars / budgets.prefill_chars_per_s

@@ -55,6 +55,10 @@ class NodeView:
         """What it is, or where it has not answered what it is configured as."""
         return self.kind or expected_kind(self.source)
 
+    def model(self, name: str) -> ModelInfo | None:
+        """Return the model of this name, as it is sent."""
+        return next((model for model in self.models if model.name == name), None)
+
     def is_resident(self, model: ModelInfo) -> bool | None:
         """None when it is unknown. A cloud model has nothing to load."""
         if model.cloud or model.resident is not None:

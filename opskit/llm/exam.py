@@ -106,8 +106,8 @@ async def examine(
 
 
 async def _examine(router: Router, examinee: ExaminedModel, config: Config) -> ExamResult:
-    view = await _fresh(router, examinee.node)
-    if examinee.load is Load.NONE and not _still_loaded(view, examinee.model):
+    view = await fresh_view(router, examinee.node)
+    if examinee.load is Load.NONE and not still_loaded(view, examinee.model):
         detail = "it was unloaded before its turn, and is not loaded again for a test"
         return ExamResult(examinee, Status.SKIP, "unloaded", detail)
     with correlated():
@@ -129,7 +129,7 @@ async def _examine(router: Router, examinee: ExaminedModel, config: Config) -> E
     return _success(examinee, reply, load_s, slow_s=config.probe.slow_first_token_s)
 
 
-async def _fresh(router: Router, node: str) -> NodeView | None:
+async def fresh_view(router: Router, node: str) -> NodeView | None:
     """Read the node as it is now: an earlier load may have pushed a model out, or filled the memory."""
     catalog = router.catalog
     catalog.forget(node)
@@ -142,7 +142,7 @@ async def _fresh(router: Router, node: str) -> NodeView | None:
     return view
 
 
-def _still_loaded(view: NodeView | None, model: str) -> bool:
+def still_loaded(view: NodeView | None, model: str) -> bool:
     """Tell whether a model is still in memory; True also where the node does not tell."""
     if view is None or view.fault is not None or not view.residency_known:
         return True

@@ -37,7 +37,7 @@ def report(outcome: ExamOutcome, views: Sequence[NodeView]) -> Report:
         [
             *outcome.unread,
             *(_tested(result, kinds[result.examinee.node]) for result in outcome.results),
-            *map(_absent, outcome.selection.absent),
+            *map(absent, outcome.selection.absent),
             *map(_skipped, outcome.selection.skipped),
             _sum(outcome),
         ],
@@ -63,8 +63,8 @@ def _tested(result: ExamResult, kind: ServerKind) -> Finding:
     )
 
 
-def _absent(skip: Skipped) -> Finding:
-    """Return the finding of a model that was asked for by name, and cannot be tested."""
+def absent(skip: Skipped) -> Finding:
+    """Return the finding of a model that was asked for by name, and cannot be asked."""
     target, state, code = skip.model, "not_installed", "MODEL_001"
     remedy = f"`opskit models list` shows the names; `ollama pull {skip.model}` installs one"
     if skip.node:

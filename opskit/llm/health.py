@@ -65,9 +65,10 @@ class Health:
 
     def state(self, node: str, model: str, now: float) -> CircuitState:
         """The worse of the node's and the model's."""
-        states = [
-            c.state(now) for c in (self.nodes.get(node), self.models.get((node, model))) if c is not None
-        ]
+        circuits = self.nodes.get(node), self.models.get((node, model))
+        if circuits == (None, None):
+            return CircuitState.CLOSED
+        states = [circuit.state(now) for circuit in circuits if circuit is not None]
         for state in (CircuitState.OPEN, CircuitState.HALF_OPEN):
             if state in states:
                 return state

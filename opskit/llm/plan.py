@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from typing import NamedTuple
 
 from opskit.config.schema import RouterConfig, Source
 from opskit.llm.catalog import NodeView, Snapshot
@@ -101,6 +102,12 @@ def plan(request: ModelRequest, router: RouterConfig, situation: PlanContext) ->
             why = f"{view.fault.kind.value}: {view.fault.detail}"
             skipped.append(Skipped(view.name, "", why, SkipReason.NODE_FAULT, view.fault.kind))
             continue
+        of_node = (
+            0 if request.source in (None, view.source) else 1,
+            1 if situation.health.overloaded(view.name, situation.now) else 0,
+        )
+        queue = situation.in_flight.get(view.name, 0) // view.likely_kind.slots
+        source_rank = _source_rank(router, view.source)
         for model in view.models:
             refusal = _refusal(request, view, model, situation)
             if refusal is not None:
@@ -110,15 +117,7 @@ def plan(request: ModelRequest, router: RouterConfig, situation: PlanContext) ->
             resident = view.is_resident(model)
             loaded = bool(resident) or not router.prefer_resident
             choice = _choice(request, router, view, model, loaded=loaded)
-            key = (
-                choice.tier,
-                0 if request.source in (None, view.source) else 1,
-                1 if situation.health.overloaded(view.name, situation.now) else 0,
-                0 if loaded else 1,
-                situation.in_flight.get(view.name, 0) // view.likely_kind.slots,
-                *choice.rank,
-                _source_rank(router, view.source),
-            )
+            key = (choice.tier, *of_node, 0 if loaded else 1, queue, *choice.rank, source_rank)
             ranked.append(
                 (
                     key,
@@ -127,7 +126,7 @@ def plan(request: ModelRequest, router: RouterConfig, situation: PlanContext) ->
                         view.source,
                         model.name,
                         resident,
-                        f"{choice.why}; {_residency(resident)}",
+                        f"{choice.why}; {_RESIDENCY[resident]}",
                         model.size_bytes,
                         view.context_of(model.name) if resident else None,
                     ),
@@ -152,8 +151,7 @@ def _refusal(
     return (SkipReason.TOO_LARGE, fitting.reason) if fitting.ok is False else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
+class _Choice(NamedTuple):
     """Tier (smaller first), rank inside it, and the reason in words."""
 
     tier: int
@@ -168,40 +166,33 @@ def _choice(
         return _Choice(0, (0.0,), "it was asked for by name")
     if model.name == DEFAULT_MODEL:
         return _Choice(1, (-1.0,), "it is the model this server was started with")
-    power = _power(router, model, request.category)
     if view.likely_kind.naming_swaps:
         # One slot: any other name replaces the resident model (wire facts B3).
+        power = _power(router, model, request.category)
         return _Choice(6, (power,), "it would replace the resident model of this server")
     if request.fallback:
-        return _as_fallback(request, router, view, model, power, loaded=loaded)
-    return _as_first(request, router, model, power, loaded=loaded)
+        return _as_fallback(request, router, view, model, loaded=loaded)
+    return _as_first(request, router, model, loaded=loaded)
 
 
-def _as_first(
-    request: ModelRequest, router: RouterConfig, model: ModelInfo, power: float, *, loaded: bool
-) -> _Choice:
+def _as_first(request: ModelRequest, router: RouterConfig, model: ModelInfo, *, loaded: bool) -> _Choice:
     patterns, reason = router.categories.get(request.category, ()), f"it suits {request.category}"
     if request.category == "default" and not patterns:
         patterns, reason = router.power, "it is among the most powerful"
     position = position_of(model, patterns)
     if position is not None:
         return _Choice(1 if loaded else 2, (float(position),), f"{reason} (choice {position + 1})")
-    return _Choice(3 if loaded else 4, (power,), "it is there")
+    return _Choice(3 if loaded else 4, (_power(router, model, request.category),), "it is there")
 
 
 def _as_fallback(
-    request: ModelRequest,
-    router: RouterConfig,
-    view: NodeView,
-    model: ModelInfo,
-    power: float,
-    *,
-    loaded: bool,
+    request: ModelRequest, router: RouterConfig, view: NodeView, model: ModelInfo, *, loaded: bool
 ) -> _Choice:
     position = position_of(model, router.fallbacks(view.source))
     if position is not None:
         place = (float(_source_rank(router, view.source)), float(position))
         return _Choice(1 if loaded else 2, place, f"it is fallback {position + 1} of {view.source}")
+    power = _power(router, model, request.category)
     if loaded:
         return _Choice(1, (float(len(router.order)), power), "it is there")
     if position_of(model, router.categories.get(request.category, ())) is not None:
@@ -236,5 +227,4 @@ def _source_rank(router: RouterConfig, source: Source) -> int:
     return router.order.index(source) if source in router.order else len(router.order)
 
 
-def _residency(resident: bool | None) -> str:
-    return {True: "loaded", False: "must be loaded", None: "unknown whether loaded"}[resident]
+_RESIDENCY = {True: "loaded", False: "must be loaded", None: "unknown whether loaded"}

@@ -111,6 +111,7 @@ class RequestState:
             attempt.finish_reason,
             attempt.prompt_cut,
             tuple(attempt.tool_calls),
+            attempt.mode,
         )
 
 
@@ -140,6 +141,8 @@ def _attempt(attempt: AttemptState, *, fallback: bool) -> Attempt:
         attempt.first_sign_s,
         attempt.finish_reason,
         remedy,
+        attempt.usage,
+        attempt.thought_chars,
     )
 
 

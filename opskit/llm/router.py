@@ -23,11 +23,13 @@ from opskit.llm.fit import LOADED, Fit, fit
 from opskit.llm.health import Health
 from opskit.llm.loads import Loads
 from opskit.llm.plan import Candidate, ModelRequest, Plan, PlanContext, SkipReason, plan
+from opskit.llm.profile import ModelProfile, StepMode, step_mode
 from opskit.llm.refusal import refusal
 from opskit.llm.request_state import RequestState, WaitingModel
 from opskit.llm.trials import Trials
 from opskit.llm.waiting import WatchRequest
 from opskit.providers.base import CallError, ModelInfo
+from opskit.providers.kinds import expected_kind
 from opskit.providers.node import Node
 from opskit.system.host import is_loopback
 from opskit.tags import Tag, TagLog
@@ -53,7 +55,9 @@ class Router:
         memory: Callable[[], int | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         watch: WatchRequest | None = None,
+        profile_of: Callable[[str, str], ModelProfile | None] = lambda _node, _model: None,
     ) -> None:
+        self._profile_of = profile_of
         self._nodes = {node.name: node for node in nodes}
         self._local = {node.name: is_loopback(node.config.url) for node in nodes}
         self._config = router
@@ -212,6 +216,8 @@ class Router:
         if not (ask.strict_context and state.attempts):
             # Where a prompt that does not fit is to be an error, no second model is loaded to avoid it.
             candidate = await self._with_context(candidate, ask)
+        if ask.mode is None and (ask.tools or ask.schema is not None):
+            ask = replace(ask, mode=self._step_mode(candidate))
         last = state.attempts[-1] if state.attempts else None
         if last is not None and (last.node, last.model) != (candidate.node, candidate.model):
             self._log.write(
@@ -349,10 +355,16 @@ class Router:
         same_server = waiting.candidate.node == other.node and waiting.fault.action.overload
         return loads or same_server
 
+    def _step_mode(self, candidate: Candidate) -> StepMode:
+        """Return how a model is asked for a step; a profile that was never made costs nothing."""
+        view, name = self.catalog.view(candidate.node), candidate.model
+        kind = view.likely_kind if view else expected_kind(candidate.source)
+        return step_mode(kind, view.model(name) if view else None, self._profile_of(candidate.node, name))
+
     async def _with_context(self, candidate: Candidate, ask: Ask) -> Candidate:
         """Choose the context of a model that must be loaded, where nobody configured one (wire facts A3)."""
         node, view = self._nodes[candidate.node], self.catalog.view(candidate.node)
-        info = next((model for model in view.models if model.name == candidate.model), None) if view else None
+        info = view.model(candidate.model) if view else None
         if candidate.resident or node.config.num_ctx is not None or info is None or view is None:
             return candidate
         wanted = wanted_context(ask.messages, ask.max_tokens, info.context_length)

@@ -1,6 +1,6 @@
 """What every provider speaks: one small protocol, its values, and the one way in which a call fails."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -14,8 +14,16 @@ DEFAULT_MODEL = "default_model"
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """A line of a dialogue.
+
+    `call` is the call of a function in it, `result_of` the name of the function whose result it is: servers
+    are told so where the functions are offered, else the text alone.
+    """
+
     role: Literal["system", "user", "assistant"]
     content: str
+    call: "ToolCall | None" = None
+    result_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +49,8 @@ class ChatRequest:
     refuse it instead; most refuse anyway. There is no `keep_alive`: Ollama makes it the life of the
     model for all later requests of everybody (wire facts A8).
 
-    `schema` is a JSON schema that the answer must obey: kinds with `enforces_schema` make the model obey it,
-    others are not sent it. `tools` are offered as functions, by the model's own template.
+    `schema` is a JSON schema that the answer is to obey; not every server enforces it. `tools` are offered as
+    functions, by the model's own template.
     """
 
     messages: tuple[Message, ...]
@@ -54,6 +62,25 @@ class ChatRequest:
     may_cut: bool = True
     schema: Mapping[str, Any] | None = None
     tools: tuple[ToolSpec, ...] = ()
+
+    def dialogue(self, arguments: Callable[[str], Any] = str) -> list[dict[str, Any]]:
+        """Return the messages as Ollama and OpenAI-style servers take them; `arguments` gives those of calls.
+
+        A result follows the call that it is of, so both have its number.
+        """
+        lines: list[dict[str, Any]] = []
+        calls = 0
+        for message in self.messages:
+            line: dict[str, Any] = {"role": message.role, "content": message.content}
+            if self.tools and message.call is not None:
+                calls += 1
+                named = {"name": message.call.name, "arguments": arguments(message.call.arguments)}
+                call = {"id": f"call_{calls}", "type": "function", "function": named}
+                line = {"role": message.role, "content": "", "tool_calls": [call]}
+            elif self.tools and message.result_of is not None:
+                line |= {"role": "tool", "tool_call_id": f"call_{calls}", "tool_name": message.result_of}
+            lines.append(line)
+        return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +143,8 @@ Event = Token | Reasoning | ToolCall | Progress | End
 class ModelInfo:
     """A model that a node holds. None means that the server does not tell.
 
-    `aliases` are its other names there; `name` is the one that is sent.
+    `aliases` are its other names there; `name` is the one that is sent. `version` changes with the weights
+    and with the program that serves them.
     """
 
     name: str
@@ -129,6 +157,7 @@ class ModelInfo:
     resident: bool | None = None
     cloud: bool = False
     aliases: tuple[str, ...] = ()
+    version: str | None = field(default=None, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:

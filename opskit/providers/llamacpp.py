@@ -96,6 +96,8 @@ def _model(entry: Mapping[str, Any], props: Mapping[str, Any]) -> ModelInfo:
         capabilities=frozenset({"completion", "tools"} if tools else {"completion"}),
         resident=_is_loaded(entry, props),
         aliases=tuple(alias for alias in _texts(entry, "aliases") if alias != entry["id"]),
+        version=" ".join(filter(None, (text(props.get("model_path")), text(props.get("build_info")))))
+        or None,
     )
 
 

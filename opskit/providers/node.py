@@ -132,7 +132,7 @@ async def detect(http: HttpClient, config: NodeConfig) -> Provider:
             trouble = error
         else:
             if isinstance(body, Mapping) and isinstance(body.get("version"), str):
-                return Ollama(http)
+                return Ollama(http, body["version"])
         if trouble is not None and await _lists_tags(http):
             return Ollama(http)
     try:

@@ -45,8 +45,9 @@ class Ollama(Provider):
 
     kind = OLLAMA
 
-    def __init__(self, http: HttpClient) -> None:
+    def __init__(self, http: HttpClient, release: str = "") -> None:
         self._http = http
+        self._release = release
         #: The name under which each digest is listed.
         self._names: dict[str, str] = {}
         self._listing = asyncio.Lock()
@@ -70,7 +71,7 @@ class Ollama(Provider):
         async with self._listing:
             listed = _entries(await self._http.get_json("/api/tags"), "/api/tags")
             self._names = {digest: _name(entry) for entry in listed if (digest := _digest(entry))}
-            models = distinct((_digest(entry), _model(entry)) for entry in reversed(listed))
+            models = distinct((_digest(entry), _model(entry, self._release)) for entry in reversed(listed))
         return models[::-1]
 
     async def resident(self) -> tuple[Resident, ...] | None:
@@ -205,7 +206,7 @@ def _is_done(chunk: Mapping[str, Any]) -> bool:
 def _body(request: ChatRequest) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": request.model,
-        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "messages": request.dialogue(json.loads),
         "stream": True,
     }
     if request.schema is not None:
@@ -270,7 +271,7 @@ def _digest(entry: Mapping[str, Any]) -> str:
     return text(entry.get("digest")) or ""
 
 
-def _model(entry: Mapping[str, Any]) -> ModelInfo:
+def _model(entry: Mapping[str, Any], release: str) -> ModelInfo:
     details = entry.get("details")
     details = details if isinstance(details, Mapping) else {}
     capabilities = entry.get("capabilities")
@@ -283,6 +284,7 @@ def _model(entry: Mapping[str, Any]) -> ModelInfo:
         context_length=count(details.get("context_length")),
         capabilities=frozenset(map(str, capabilities)) if isinstance(capabilities, list) else None,
         cloud=bool(entry.get("remote_host") or entry.get("remote_model")),
+        version=f"{_digest(entry)} {release}".strip() or None,
     )
 
 

@@ -40,6 +40,7 @@ from opskit.providers.sse import Comment, Data, Item, events
 from opskit.providers.values import count, seconds_of_milliseconds, text
 
 _KEEPALIVE = re.compile(r"keepalive (\d{1,18})/(\d{1,18})", re.ASCII)
+_CALL_CHARS = 64 * 1024
 _LMSTUDIO_KINDS = ("llm", "vlm")
 
 
@@ -120,7 +121,7 @@ class OpenAIStyle(Provider):
 
     async def _body(self, request: ChatRequest) -> dict[str, Any]:
         body: dict[str, Any] = {
-            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            "messages": request.dialogue(),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
@@ -132,7 +133,7 @@ class OpenAIStyle(Provider):
             "seed": request.seed,
         }
         body |= {key: value for key, value in optional.items() if value is not None}
-        if request.schema is not None and self.kind.enforces_schema:
+        if request.schema is not None:
             form = {"name": "answer", "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         if request.tools:
@@ -183,7 +184,8 @@ async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
         usage, served = _usage(chunk, usage), _served(chunk) or served
         for event in _delta(chunk, "delta"):
             yield event
-        _gather_calls(chunk, "delta", calls)
+        if _gather_calls(chunk, "delta", calls):
+            yield Progress()
         reason = _finish(chunk) or reason
     if plain and reason is None:
         chunk = parsed_object("\n".join(plain))
@@ -286,8 +288,12 @@ def _delta(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[E
 
 def _gather_calls(
     chunk: Mapping[str, Any], key: Literal["delta", "message"], calls: dict[int, list[str]]
-) -> None:
-    """Add what a chunk says of calls of functions: a name, then pieces of its arguments, by an index."""
+) -> bool:
+    """Add what a chunk says of calls of functions: a name, then pieces of its arguments, by an index.
+
+    Tell whether it said anything. Raises CallError(PAYLOAD) for a call without an end.
+    """
+    gathered = False
     for delta in _deltas(chunk, key):
         pieces = delta.get("tool_calls")
         for number, piece in enumerate(pieces if isinstance(pieces, list) else ()):
@@ -299,6 +305,10 @@ def _gather_calls(
             name, arguments = named.get("name"), named.get("arguments")
             call[0] = name if isinstance(name, str) and name else call[0]
             call[1] += arguments if isinstance(arguments, str) else json.dumps(arguments or {})
+            gathered = True
+            if len(call[1]) > _CALL_CHARS:
+                raise bad_payload(f"a call of {call[0]!r} with more than {_CALL_CHARS} characters")
+    return gathered
 
 
 def _called(calls: Mapping[int, list[str]]) -> list[ToolCall]:

@@ -179,7 +179,7 @@ def span(
     """Run what is inside as a stage of the current request; an exception marks it as failed."""
     active = _active.get()
     if active is None:
-        yield Recording("").begin(name, None, kind, {})
+        yield _unkept(name)
         return
     stage = active.recording.begin(name, active.span, kind, attributes or {})
     with _inside(active.recording, stage):
@@ -201,6 +201,11 @@ def _inside(recording: Recording, stage: Span) -> Iterator[None]:
         _active.reset(token)
 
 
+def _unkept(name: str) -> Span:
+    """Return a span of code that nothing records."""
+    return Span(trace_id="", span_id="", parent_id=None, name=name, start=0.0)
+
+
 class Leaf:
     """A span without stages of its own code, for generators: it does not become the current one.
 
@@ -209,9 +214,10 @@ class Leaf:
 
     def __init__(self, name: str, kind: SpanKind, attributes: Mapping[str, Attribute]) -> None:
         active = _active.get()
-        self._recording = active.recording if active is not None else None
-        parent = active.span if active is not None else None
-        self.span = (self._recording or Recording("")).begin(name, parent, kind, attributes)
+        self._recording = None if active is None else active.recording
+        self.span = (
+            _unkept(name) if active is None else active.recording.begin(name, active.span, kind, attributes)
+        )
 
     def part(self, name: str, after_s: float, until_s: float) -> None:
         """Add a part from `after_s` to `until_s`, in seconds since the beginning of the span."""

@@ -15,6 +15,7 @@ from tests.bench.measure import Figure
 BENCHES = (
     "startup",
     "routing",
+    "agent",
     "probing",
     "verifying",
     "healing",

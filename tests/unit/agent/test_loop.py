@@ -1,5 +1,6 @@
 """The loop of the agent on a scripted model: limits, nudges, circles, honest ends."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,8 @@ from opskit.agent.loop import AgentLoop, Checkpoint, LoopResult, RunEnding, RunL
 from opskit.agent.tools.tool import NeedsApproval, ToolResult
 from opskit.config.fields import adapter
 from opskit.llm.answer import Answer, Attempt, AttemptOutcome, NoAnswer
-from opskit.providers.base import Message, ToolCall, Usage
+from opskit.llm.profile import StepMode
+from opskit.providers.base import Message, ToolCall, ToolSpec, Usage
 
 GOAL = "How many files are in this folder?"
 LISTING = "a.txt\nb.txt\nc.txt"
@@ -20,8 +22,8 @@ def step(tool: str, **args: Any) -> str:
     return json.dumps({"thought": "why", "tool": tool, "args": args})
 
 
-def answer(text: str, *calls: ToolCall) -> Answer:
-    return Answer(text, "n", "m", (), 0.1, Usage(), "stop", tool_calls=calls)
+def answer(text: str, *calls: ToolCall, mode: StepMode = StepMode.SCHEMA) -> Answer:
+    return Answer(text, "n", "m", (), 0.1, Usage(), "stop", tool_calls=calls, mode=mode)
 
 
 class Model:
@@ -31,10 +33,17 @@ class Model:
         self._says = list(says)
         self.asked: list[list[Message]] = []
         self.schemas: list[Mapping[str, Any]] = []
+        self.offered: list[list[str]] = []
 
     async def __call__(
-        self, messages: Sequence[Message], *, schema: Mapping[str, Any], max_tokens: int
+        self,
+        messages: Sequence[Message],
+        *,
+        schema: Mapping[str, Any],
+        max_tokens: int,
+        tools: Sequence[ToolSpec] = (),
     ) -> Answer:
+        self.offered.append([tool.name for tool in tools])
         self.asked.append(list(messages))
         self.schemas.append(schema)
         said = self._says.pop(0) if len(self._says) > 1 else self._says[0]
@@ -191,6 +200,45 @@ async def test_a_call_of_a_function_is_a_step():
     result = await ran(Model(call, step("finish", answer="There are 3 files.")), tool)
     assert tool.calls == [{"path": "."}]
     assert result.ending is RunEnding.FINISHED
+
+
+async def test_a_model_that_calls_functions_answers_in_plain_words():
+    """It sees its call and the result in their own form, and needs no call to end."""
+    call = answer("", ToolCall("list_directory", '{"path": "."}'), mode=StepMode.NATIVE)
+    model = Model(call, answer("<think>Three.</think>There are 3 files.", mode=StepMode.NATIVE))
+    result = await ran(model)
+    assert (result.ending, result.answer) == (RunEnding.FINISHED, "There are 3 files.")
+    assert model.offered == [["list_directory"], ["list_directory", "finish"]]
+    called, shown = model.asked[1][-2:]
+    assert called.call == ToolCall("list_directory", '{"path": "."}')
+    assert shown.result_of == "list_directory"
+
+
+async def test_plain_words_of_other_models_are_no_answer():
+    """They are asked for a step."""
+    model = Model(step("list_directory", path="."), answer("There are 3 files.", mode=StepMode.TEXT))
+    assert (await ran(model)).ending is RunEnding.FORMAT
+
+
+async def test_a_model_that_does_not_answer_ends_with_the_time():
+    """Also in the middle of a step, and the last question has its own limit."""
+
+    class Silent(Model):
+        async def __call__(self, messages: Sequence[Message], **rest: Any) -> Answer:
+            if self.asked:
+                await asyncio.Event().wait()
+            return await super().__call__(messages, **rest)
+
+    loop = AgentLoop(
+        Silent(step("list_directory", path=".")),
+        Lister(),
+        RunLimits(wall_s=0.05, conclusion_s=0.05),
+        needs_evidence=True,
+    )
+    async with asyncio.timeout(5):
+        result = await loop.run(GOAL)
+    assert result.ending is RunEnding.TIME
+    assert any("ended after 0.05 s" in note for note in result.notes)
 
 
 async def test_the_goal_that_comes_back_is_no_answer():
