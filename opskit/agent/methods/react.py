@@ -1,0 +1,102 @@
+"""ReAct: understand, plan and execute in steps with tools; the first two only for goals of several parts."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from opskit.agent.loop import AgentLoop, LoopResult, Observed
+from opskit.agent.method import wants_plan
+from opskit.agent.methods.method import MethodGoal, MethodRun
+from opskit.agent.prompt import prompt
+from opskit.agent.step import AgentStep
+from opskit.agent.tools.tool import NeedsApproval
+from opskit.agent.tools.toolbox import Toolbox
+from opskit.trace.span import span
+
+_SHORT_TOKENS = 300
+_UNDERSTOOD: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "restated": {"type": "string", "maxLength": 400},
+        "category": {"enum": ["simple", "investigate", "multi_step"]},
+        "first_step": {"type": "string", "maxLength": 200},
+    },
+    "required": ["restated", "category", "first_step"],
+    "additionalProperties": False,
+}
+_PLAN: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "steps": {
+            "type": "array",
+            "items": {"type": "string", "maxLength": 200},
+            "minItems": 1,
+            "maxItems": 2,
+        }
+    },
+    "required": ["steps"],
+    "additionalProperties": False,
+}
+
+
+class ReAct:
+    """Works in steps with tools. `approve`, `on_step` and `on_observed` are those of the loop."""
+
+    def __init__(
+        self,
+        run: MethodRun,
+        tools: Toolbox,
+        *,
+        approve: Callable[[NeedsApproval], Awaitable[bool]],
+        on_step: Callable[[AgentStep], None],
+        on_observed: Callable[[Observed], None],
+    ) -> None:
+        self._run = run
+        self._tools = tools
+        self._approve = approve
+        self._on_step = on_step
+        self._on_observed = on_observed
+
+    async def solve(self, goal: MethodGoal) -> LoopResult:
+        """Work in steps until an end or a limit. Raises NoAnswer."""
+        budget = self._run.ask.budget
+        plan = await self._plan(goal.text) if wants_plan(goal.text) else []
+        loop = AgentLoop(
+            self._run.ask,
+            self._tools,
+            budget.for_steps(),
+            needs_evidence=goal.needs_evidence,
+            approve=self._approve,
+            on_step=self._stepped,
+            on_observed=self._observed,
+        )
+        with span("execute"):
+            result = await loop.run(goal.text, plan, goal.history)
+        budget.took_steps(len(result.steps))
+        return result
+
+    async def _plan(self, goal: str) -> list[str]:
+        ask, write = self._run.ask, self._run.trajectory.write
+        with span("understand"):
+            understood = await ask.object(prompt("understand"), f"Goal: {goal}", _UNDERSTOOD, _SHORT_TOKENS)
+        write("understood", **understood)
+        with span("plan"):
+            rules = prompt("plan", tools=", ".join(self._tools.tools))
+            planned = await ask.object(rules, str(understood.get("restated") or goal), _PLAN, _SHORT_TOKENS)
+        steps = planned.get("steps")
+        plan = [str(step) for step in steps[:2]] if isinstance(steps, list) else []
+        write("plan", steps=plan)
+        return plan
+
+    def _stepped(self, step: AgentStep) -> None:
+        self._run.trajectory.write("step", thought=step.thought, tool=step.tool, args=step.args)
+        self._on_step(step)
+
+    def _observed(self, observed: Observed) -> None:
+        self._run.trajectory.write(
+            "observation",
+            tool=observed.step.tool,
+            ok=observed.result.ok,
+            seconds=round(observed.seconds, 3),
+            text=observed.result.text[:20_000],
+        )
+        self._on_observed(observed)
