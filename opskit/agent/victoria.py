@@ -1,24 +1,35 @@
 """Victoria: chooses a method for a goal, runs it, and answers for what comes of it."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from opskit.agent.evidence import CheckStack, evidence_tools, stack_report
 from opskit.agent.loop import LoopResult, Observed, RunEnding, RunLimits, never
-from opskit.agent.method import about_stack, method_of
+from opskit.agent.memory import AnswerMemory, KeptAnswer, cache_key
+from opskit.agent.method import about_machine, about_stack, method_of
 from opskit.agent.methods.budget import RunBudget
 from opskit.agent.methods.caller import ModelCaller
-from opskit.agent.methods.method import MethodGoal, MethodRun
+from opskit.agent.methods.consensus import Consensus
+from opskit.agent.methods.extended_thinking import ExtendedThinking
+from opskit.agent.methods.hierarchical import Hierarchical
+from opskit.agent.methods.method import Method, MethodGoal, MethodRun
 from opskit.agent.methods.react import ReAct
+from opskit.agent.methods.swarm import Swarm
+from opskit.agent.methods.tree_of_thoughts import TreeOfThoughts
 from opskit.agent.step import AgentStep
 from opskit.agent.tools.tool import NeedsApproval
-from opskit.agent.tools.toolbox import toolbox
+from opskit.agent.tools.toolbox import Toolbox, toolbox
 from opskit.agent.trajectory import Trajectory
 from opskit.app import App
-from opskit.engine import Goal, RunFailed, Solution
+from opskit.diagnose.known_secrets import of_config, of_variables
+from opskit.diagnose.redaction import Redactor
+from opskit.engine import Goal, RunFailed, RunResult, Solution
 from opskit.errors import OpskitError
 from opskit.llm.answer import NoAnswer, Session
+from opskit.llm.category import goal_category
 from opskit.llm.plan import ModelRequest
 
 
@@ -41,6 +52,7 @@ class Victoria:
         self._on_step = on_step
         self._on_observed = on_observed
         self._on_note = on_note
+        self._redactor: Redactor | None = None
 
     async def solve(
         self, goal: Goal, category: str, identifier: str, session: Session | None
@@ -49,9 +61,11 @@ class Victoria:
 
         Raises RunFailed where there is no honest answer.
         """
-        method = method_of(goal.text) if goal.method == "auto" else goal.method
-        if method == "simple":
-            return None
+        method = goal.method
+        if method == "auto":
+            method = method_of(goal.text, enhanced=enhanced(self._app.environ))
+        if (solution := await self._remembered(goal, method)) is not None or method == "simple":
+            return solution
         ask = ModelCaller(
             self._app,
             ModelRequest(model=goal.model or self._app.config.victoria_model, category=category),
@@ -70,14 +84,8 @@ class Victoria:
             evidence_tools(self._app),
         )
         try:
-            react = ReAct(
-                MethodRun(ask, trajectory),
-                tools,
-                approve=self._approve,
-                on_step=self._on_step,
-                on_observed=self._on_observed,
-            )
-            result = await react.solve(MethodGoal(goal.text, goal.history))
+            given = MethodGoal(goal.text, goal.history, hint=await self._hint(goal))
+            result = await self._worked_on(method, given, MethodRun(ask, trajectory), tools)
             trajectory.write(
                 "end", ending=result.ending.value, answer=result.answer, why=result.why, notes=result.notes
             )
@@ -104,7 +112,77 @@ class Victoria:
             raise RunFailed(
                 problem, attempts=ask.attempts, correlation_id=identifier, seconds=time.monotonic() - began
             )
-        return self._solution(result, ask)
+        return _solution(result, method, ask)
+
+    async def keep(self, goal: Goal, result: RunResult) -> None:
+        """Remember an answer that a model gave with certainty, where it was not remembered before."""
+        is_certain = result.agreement in (None, 1.0) and result.prompt_cut is None
+        if result.cached or result.method == "doctor" or not is_certain:
+            return
+        answer = KeptAnswer(
+            time.time(),
+            goal.text,
+            result.output,
+            result.method,
+            result.model,
+            result.node,
+            [{"tool": step["tool"], "args": step["args"]} for step in result.steps if step["ok"]],
+        )
+        key = self._key(goal, result.method) if self._cache_s(goal) else None
+        await asyncio.to_thread(self._memory().keep, self._project(goal), key, answer)
+
+    async def _worked_on(self, name: str, goal: MethodGoal, run: MethodRun, tools: Toolbox) -> LoopResult:
+        """Work on a goal by a method. One that only thinks gets its evidence by `react` first."""
+        react = ReAct(run, tools, approve=self._approve, on_step=self._on_step, on_observed=self._on_observed)
+        methods: dict[str, Callable[[], Method]] = {
+            "hierarchical": lambda: Hierarchical(run, react),
+            "extended_thinking": lambda: ExtendedThinking(run),
+            "consensus": lambda: Consensus(run),
+            "swarm": lambda: Swarm(run, goal_category(goal.text)),
+            "tree_of_thoughts": lambda: TreeOfThoughts(run),
+        }
+        if name not in methods:
+            return await react.solve(goal)
+        if name == "hierarchical" or not goal.needs_evidence:
+            return await methods[name]().solve(goal)
+        shown = await react.solve(goal)
+        if not shown.ok:
+            return shown
+        results = tuple(observed.result.text for observed in shown.steps)
+        result = await methods[name]().solve(replace(goal, results=results, draft=shown.answer, hint=""))
+        return replace(result, steps=shown.steps, notes=[*shown.notes, *result.notes])
+
+    async def _remembered(self, goal: Goal, method: str) -> Solution | None:
+        """Return the answer that was given to the same goal a short time ago."""
+        cache_s = self._cache_s(goal)
+        if not goal.use_cache or not cache_s or goal.strict_context:
+            return None
+        answer = await asyncio.to_thread(self._memory().cached, self._key(goal, method), cache_s)
+        if answer is None:
+            return None
+        note = f"the answer is {time.time() - answer.at:.0f} s old: the same goal was asked before"
+        return Solution(answer.output, method, answer.model, answer.node, (), (), (note,), cached=True)
+
+    async def _hint(self, goal: Goal) -> str:
+        answer = await asyncio.to_thread(self._memory().similar, self._project(goal), goal.text)
+        return "" if answer is None else answer.as_hint(about_machine=about_machine(goal.text))
+
+    def _memory(self) -> AnswerMemory:
+        if self._redactor is None:
+            self._redactor = Redactor(of_config(self._app.config) | of_variables(self._app.environ))
+        return AnswerMemory(Path(self._app.folder), self._redactor, self._on_note)
+
+    def _project(self, goal: Goal) -> str:
+        return goal.project or self._app.config.agent.main_project
+
+    def _cache_s(self, goal: Goal) -> float | None:
+        agent = self._app.config.agent
+        return agent.machine_cache_s if about_machine(goal.text) else agent.cache_s
+
+    def _key(self, goal: Goal, method: str) -> str:
+        model = goal.model or self._app.config.victoria_model
+        lines = [(line.role, line.content) for line in goal.history]
+        return cache_key(self._project(goal), method, model, goal.category, goal.text, lines)
 
     async def _reported(self, why: str, ask: ModelCaller, steps: Sequence[Observed] = ()) -> Solution:
         """Answer a goal about the stack without a model, by what was found out; the answer says so."""
@@ -116,29 +194,36 @@ class Victoria:
         text = "\n".join(parts)
         return Solution(text, "doctor", "none", "opskit", tuple(ask.attempts), ())
 
-    def _solution(self, result: LoopResult, ask: ModelCaller) -> Solution:
-        answered = ask.last
-        steps = [
-            {
-                "tool": observed.step.tool,
-                "args": dict(observed.step.args),
-                "ok": observed.result.ok,
-                "seconds": round(observed.seconds, 3),
-            }
-            for observed in result.steps
-        ]
-        notes = list(result.notes)
-        if result.ending is RunEnding.CONCLUDED:
-            notes.append("the answer is the best one from what was found out within the limits")
-        return Solution(
-            result.answer,
-            "react",
-            answered.model if answered else "none",
-            answered.node if answered else "opskit",
-            tuple(ask.attempts),
-            tuple(steps),
-            tuple(notes),
-        )
+
+def enhanced(environ: Mapping[str, str]) -> bool:
+    """Tell whether the Enhanced level is on (SPEC D1)."""
+    return environ.get("USE_VICTORIA_ENHANCED", "").lower() in ("1", "true", "yes")
+
+
+def _solution(result: LoopResult, method: str, ask: ModelCaller) -> Solution:
+    answered = ask.last
+    steps = [
+        {
+            "tool": observed.step.tool,
+            "args": dict(observed.step.args),
+            "ok": observed.result.ok,
+            "seconds": round(observed.seconds, 3),
+        }
+        for observed in result.steps
+    ]
+    notes = list(result.notes)
+    if result.ending is RunEnding.CONCLUDED:
+        notes.append("the answer is the best one from what was found out within the limits")
+    return Solution(
+        result.answer,
+        method,
+        answered.model if answered else "none",
+        answered.node if answered else "opskit",
+        tuple(ask.attempts),
+        tuple(steps),
+        tuple(notes),
+        agreement=result.agreement,
+    )
 
 
 def _problem(result: LoopResult) -> OpskitError:

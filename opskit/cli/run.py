@@ -1,6 +1,7 @@
 """`opskit run "goal"`: one goal, one answer; who gave it goes to stderr."""
 
 import contextlib
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from opskit.app import App
     from opskit.engine import Engine, Goal, RunResult, Solver
     from opskit.llm.answer import Attempt
+    from opskit.server.run_store import RunStore
+
+_SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def run(
@@ -41,9 +45,25 @@ def run(
     ] = None,
     method: Annotated[
         str,
-        typer.Option(help="auto, simple (one question to a model) or react (steps with tools)."),
+        typer.Option(help=f"auto, {', '.join(METHODS)}."),
     ] = "auto",
-    max_steps: Annotated[int, typer.Option("--max-steps", min=1, max=50, help="Of the method react.")] = 8,
+    max_steps: Annotated[
+        int,
+        typer.Option("--max-steps", min=1, max=50, help="Steps with tools; model calls are bounded by it."),
+    ] = 8,
+    session: Annotated[
+        str | None,
+        typer.Option(
+            help="Go on with the conversation of this id; any new id begins one.", show_default=False
+        ),
+    ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(help="Whose memory is used: one of agent.allowed_projects.", show_default=False),
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Ask again, also what was answered a short time ago.")
+    ] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it comes.")] = False,
     strict_context: Annotated[
         bool,
@@ -73,12 +93,19 @@ def run(
             remedy="drop one of them",
         )
     if method not in ("auto", *METHODS):
-        raise UsageError(f"--method {method!r} is not known", remedy=f"use auto, {' or '.join(METHODS)}")
+        raise UsageError(f"--method {method!r} is not known", remedy=f"use auto, {', '.join(METHODS)}")
+    if session is not None and not _SESSION_ID.fullmatch(session):
+        raise UsageError(
+            "--session is no id", remedy="use up to 128 letters, digits, dots, dashes, colons, underscores"
+        )
     context.run(
         _run(
             goal,
             method=method,
             max_steps=max_steps,
+            session=session,
+            project=project,
+            use_cache=not no_cache,
             where="local" if local or strict_context else "remote" if remote else "auto",
             model=model,
             category=category,
@@ -97,6 +124,9 @@ async def _run(
     *,
     method: str,
     max_steps: int,
+    session: str | None,
+    project: str | None,
+    use_cache: bool,
     where: str,
     model: str | None,
     category: str | None,
@@ -110,7 +140,16 @@ async def _run(
     from opskit.cli.inputs import goal_text, name_of_category, name_of_model
     from opskit.engine import Goal, RunFailed
 
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
+    async with (
+        context.opened(config, verbose=verbose, sandbox=sandbox) as root,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        allowed = root.config.agent
+        if project is not None and not allowed.allows(project):
+            known = ", ".join(dict.fromkeys((allowed.main_project, *allowed.allowed_projects)))
+            raise UsageError(
+                f"--project {project!r} is not allowed", remedy=f"use one of: {known} (ALLOWED_PROJECTS)"
+            )
         goal_given = Goal(
             goal_text(goal, sys.stdin, root.config.limits.goal_bytes, _waiting),
             where,
@@ -118,10 +157,15 @@ async def _run(
             name_of_category(category, root.config.router.categories),
             strict_context,
             method,
+            session_id=session,
+            project=project,
+            use_cache=use_cache,
         )
         root.engine.solver = _victoria(root, max_steps)
+        if session is not None:
+            root.engine.sessions = _sessions(root, stack)
         try:
-            result = await _answer(root.engine, goal_given, stream=stream)
+            result, shown = await _answer(root.engine, goal_given, stream=stream)
         except RunFailed as failed:
             _account(failed.attempts)
             raise
@@ -130,7 +174,7 @@ async def _run(
     if json:
         render.document(result.as_json())
         return
-    if not stream or result.node == "victoria":
+    if not shown:
         render.line(result.output.strip("\n"))
     _account(result.attempts)
     for note in result.notes:
@@ -158,6 +202,17 @@ def _victoria(app: "App", max_steps: int) -> "Solver":
     )
 
 
+def _sessions(app: "App", stack: contextlib.AsyncExitStack) -> "RunStore":
+    """Return the conversations of this machine: those of its agent server."""
+    from pathlib import Path
+
+    from opskit.server.run_store import RunStore, open_database
+
+    store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), "")
+    stack.callback(store.close)
+    return store
+
+
 async def _approved(needed: "NeedsApproval") -> bool:
     """Ask for a command at a terminal; without one nothing is allowed."""
     import asyncio
@@ -174,7 +229,8 @@ def _waiting() -> None:
     render.note("waiting for standard input, which is added to the goal (`</dev/null` if there is none)")
 
 
-async def _answer(engine: "Engine", goal: "Goal", *, stream: bool) -> "RunResult":
+async def _answer(engine: "Engine", goal: "Goal", *, stream: bool) -> "tuple[RunResult, bool]":
+    """Return the result, and whether its text was shown while it came."""
     from opskit.engine import RunResult
 
     shown = False
@@ -182,7 +238,7 @@ async def _answer(engine: "Engine", goal: "Goal", *, stream: bool) -> "RunResult
         async with contextlib.aclosing(engine.stream(goal, None, render.note, pieces=stream)) as items:
             async for item in items:
                 if isinstance(item, RunResult):
-                    return item
+                    return item, shown
                 shown = True
                 render.piece(item)
     finally:

@@ -307,14 +307,25 @@ class VictoriaConfig:
     workspace: the folder whose files they may read; null refuses every path. sandbox: `auto` runs commands
     under bubblewrap where it works, `required` runs none without it, `off` does not use it. ssh_hosts: hosts
     that `ssh_run` may reach, as ssh names them; ssh_config: the file for `ssh -F`, null for the usual ones.
+    main_project, allowed_projects: whose answers a run remembers and uses; MAIN_PROJECT and ALLOWED_PROJECTS
+    win. cache_s: how long the same goal gets the same answer again, machine_cache_s the same for goals about
+    this machine; null asks each time.
     """
 
     workspace: str | None = None
     sandbox: Sandboxing = "auto"
     ssh_hosts: tuple[str, ...] = ()
     ssh_config: str | None = None
+    main_project: str = "atra-web-ide"
+    allowed_projects: tuple[str, ...] = ("atra-web-ide", "atra")
+    cache_s: float | None = 300.0
+    machine_cache_s: float | None = None
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     tools: ToolLimits = field(default_factory=ToolLimits)
+
+    def allows(self, project: str) -> bool:
+        """Whether a client may name this project (SPEC D5)."""
+        return project == self.main_project or project in self.allowed_projects
 
 
 @dataclass(frozen=True, slots=True)

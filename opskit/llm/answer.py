@@ -18,10 +18,11 @@ class Ask:
 
     `strict_context` refuses an answer to a prompt that was cut. `on_wait` gets why no token came.
 
-    `schema` and `tools` are those of `ChatRequest`; an answer under them is judged by its reader, here only
-    whether there is one.
+    `schema`, `tools` and `think` are those of `ChatRequest`. Under a schema and with tools the reader of an
+    answer judges it, here only whether there is one.
 
-    None leaves a value to the configuration. `max_fallbacks` 0 asks one model only.
+    None leaves a value to the configuration. `max_fallbacks` 0 asks one model only. `goal` is what must not
+    come back as an answer, where parts of the prompt may.
     """
 
     messages: tuple[Message, ...]
@@ -34,6 +35,8 @@ class Ask:
     strict_context: bool = False
     schema: Mapping[str, Any] | None = None
     tools: tuple[ToolSpec, ...] = ()
+    think: bool = False
+    goal: str | None = None
     on_wait: Callable[[str], None] = field(default=lambda _: None, compare=False)
 
     @classmethod
@@ -52,6 +55,8 @@ class Ask:
     @property
     def prompts(self) -> tuple[str, ...]:
         """The texts that must not come back as an answer: the last user message, and all of the prompt."""
+        if self.goal is not None:
+            return (self.goal,)
         users = [m.content for m in self.messages if m.role == "user"]
         whole = "\n".join(m.content for m in self.messages)
         return (users[-1], whole) if users and users[-1] != whole else (whole,)

@@ -263,6 +263,7 @@ class AttemptRunner:
             may_cut=not ask.strict_context,
             schema=ask.schema,
             tools=ask.tools,
+            think=ask.think,
         )
         budgets = self._budgets
         first_s = budgets.first_token_s + ask.size_chars / budgets.prefill_chars_per_s

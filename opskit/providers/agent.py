@@ -15,6 +15,8 @@ from opskit.trace.span import current_span
 
 #: The levels that Victoria tells on her status page (SPEC D1).
 LEVELS = ("agent", "enhanced", "initiative")
+#: Asks for an answer that is made now (RFC 9111): one that is remembered would hide that no model answers.
+NO_CACHE = {"Cache-Control": "no-cache"}
 _FAILED = ("failed", "error", "interrupted", "cancelled")
 _ENDS = ("completed", "success", *_FAILED)
 _PAGE_CHARS = 100_000
@@ -34,9 +36,13 @@ class AgentReply:
         return str(self.knowledge.get("method") or "agent")
 
     @property
-    def model(self) -> str | None:
+    def metadata(self) -> Mapping[str, Any]:
         metadata = self.knowledge.get("metadata")
-        for source in (self.knowledge, metadata if isinstance(metadata, Mapping) else {}):
+        return metadata if isinstance(metadata, Mapping) else {}
+
+    @property
+    def model(self) -> str | None:
+        for source in (self.knowledge, self.metadata):
             if isinstance(source.get("model"), str):
                 return str(source["model"])
         return None
@@ -84,19 +90,28 @@ class AgentClient:
         on_state: Callable[[str], None] = lambda _state: None,
         history: Sequence[tuple[str, str]] = (),
         patience_s: float = 0.0,
+        method: str = "auto",
+        project: str | None = None,
+        use_cache: bool = False,
     ) -> AgentReply:
         """Hand over a goal and wait for its end, asynchronously where the agent can (202 and polling).
 
         `history` are goals with their answers, the oldest first. An agent that does not tell how the run goes
-        on is asked for `patience_s` more: it may be restarting. Raises CallError: TIMEOUT after `deadline_s`,
-        IN_BAND when the agent says that the run failed.
+        on is asked for `patience_s` more: it may be restarting. Without `use_cache` an answer that the agent
+        remembers is none. Raises CallError: TIMEOUT after `deadline_s`, IN_BAND when the agent says that the
+        run failed.
         """
         body: dict[str, Any] = {"goal": goal, "session_id": session_id, "async_mode": True}
         if history:
             body["chat_history"] = [{"user": user, "assistant": answer} for user, answer in history]
+        if method != "auto":
+            body["method"] = method
+        if project is not None:
+            body["project_context"] = project
+        headers = _context_headers() | ({} if use_cache else NO_CACHE)
         try:
             async with asyncio.timeout(deadline_s):
-                reply = await self._http.post_json("/run", body, timeout_s=None, headers=_context_headers())
+                reply = await self._http.post_json("/run", body, timeout_s=None, headers=headers)
                 task = reply.get("task_id") if isinstance(reply, Mapping) else None
                 if task and "output" not in reply:
                     reply = await self._poll(reply, str(task), on_state, patience_s)

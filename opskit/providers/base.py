@@ -42,7 +42,8 @@ class ChatRequest:
     model for all later requests of everybody (wire facts A8).
 
     `schema` is a JSON schema that the answer must obey: kinds with `enforces_schema` make the model obey it,
-    others are not sent it. `tools` are offered as functions, by the model's own template.
+    others are not sent it. `tools` are offered as functions, by the model's own template. `think` switches
+    thinking on where the model can think and the server can be told; elsewhere it is nothing.
     """
 
     messages: tuple[Message, ...]
@@ -54,6 +55,7 @@ class ChatRequest:
     may_cut: bool = True
     schema: Mapping[str, Any] | None = None
     tools: tuple[ToolSpec, ...] = ()
+    think: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,21 +32,26 @@ class RunBudget:
         self.limits = limits
         self._clock = clock
         self._deadline = clock() + limits.wall_s
-        self._calls = limits.steps * _CALLS_PER_STEP + _MORE_CALLS
+        self._calls = self._most_calls = limits.steps * _CALLS_PER_STEP + _MORE_CALLS
         self._tokens = self._calls * limits.step_tokens
         self._steps = limits.steps
 
-    def take(self, max_tokens: int) -> int:
-        """Take one call and return how many tokens it may have. Raises BudgetSpentError."""
+    def take(self, max_tokens: int, spare: int = 0) -> int:
+        """Take one call and return how many tokens it may have. Raises BudgetSpentError.
+
+        `spare` calls, with their tokens and the last part of the time, must remain for what comes after it.
+        """
+        end = self._deadline - (self.limits.wall_s * (1 - _STEPS_SHARE) if spare else 0.0)
+        tokens = self._tokens - spare * self.limits.step_tokens
         for spent, limit in (
-            (self._clock() >= self._deadline, f"{self.limits.wall_s:g} s"),
-            (self._calls < 1, "model calls"),
-            (self._tokens < 1, "tokens"),
+            (self._clock() >= end, f"{self.limits.wall_s:g} s"),
+            (self._calls <= spare, f"{self._most_calls} model calls"),
+            (tokens < 1, f"{self._most_calls * self.limits.step_tokens} tokens"),
         ):
             if spent:
                 raise BudgetSpentError(limit)
         self._calls -= 1
-        granted = min(max_tokens, self._tokens)
+        granted = min(max_tokens, tokens)
         self._tokens -= granted
         return granted
 

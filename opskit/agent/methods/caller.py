@@ -1,15 +1,45 @@
 """Asks the models for every stage of one run, within its budget, and keeps what was tried."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from opskit.agent.loop import head_and_tail
 from opskit.agent.methods.budget import RunBudget
 from opskit.agent.step import StepError, read_object
 from opskit.app import App
 from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Session
-from opskit.llm.plan import ModelRequest
-from opskit.providers.base import Message
+from opskit.llm.faults import FaultKind
+from opskit.llm.plan import Candidate, ModelRequest
+from opskit.llm.visible import without_thinking
+from opskit.providers.base import CallError, Message
+
+_ANSWER_TOKENS = 2048
+_OBJECT_TOKENS = 300
+#: A text that is shortened below this says nothing any more.
+_LEAST_ROOM_CHARS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """How one call differs from the others of its run.
+
+    `temperature` and `seed` make answers independent of one another; `candidate` is the only model that is
+    asked. `think` lets a model think that can. `is_final` means that an answer which was cut off is none.
+    `spare` calls must remain in the budget after it. `goal` is that of `Ask`.
+    """
+
+    temperature: float | None = None
+    seed: int | None = None
+    candidate: Candidate | None = None
+    think: bool = False
+    is_final: bool = False
+    spare: int = 0
+    goal: str | None = None
+
+
+_PLAIN = CallOptions()
 
 
 @dataclass(slots=True)
@@ -25,18 +55,31 @@ class ModelCaller:
     last: Answer | None = None
 
     async def __call__(
-        self, messages: Sequence[Message], *, schema: Mapping[str, Any] | None, max_tokens: int
+        self,
+        messages: Sequence[Message],
+        *,
+        schema: Mapping[str, Any] | None,
+        max_tokens: int,
+        options: CallOptions = _PLAIN,
     ) -> Answer:
         """Ask once. Raises NoAnswer, BudgetSpentError among it."""
-        granted = self.budget.take(max_tokens)
+        granted = self.budget.take(max_tokens, options.spare)
+        configured, candidate = self.app.config.router.temperature, options.candidate
+        temperature = 0.0 if options.temperature is None and configured is None else options.temperature
         ask = Ask(
             tuple(messages),
-            self.request,
+            self.request
+            if candidate is None
+            else replace(self.request, model=candidate.model, node=candidate.node),
             granted,
-            temperature=0.0 if self.app.config.router.temperature is None else None,
-            length_is_fine=True,
+            temperature=temperature,
+            seed=options.seed,
+            length_is_fine=not options.is_final,
+            max_fallbacks=None if candidate is None else 0,
             strict_context=self.strict_context,
             schema=schema,
+            think=options.think,
+            goal=options.goal,
         )
         try:
             answer = await self.app.router.chat(ask, self.session)
@@ -46,18 +89,93 @@ class ModelCaller:
             raise
         self.attempts += answer.attempts
         self.budget.settle(granted, answer.attempts, answer)
-        self.last = answer
-        # The model that knows the dialogue goes on with it: another would read all of it again.
-        self.request = replace(self.request, model=self.request.model or answer.model)
+        if candidate is None:
+            self.last = answer
+            # The model that knows the dialogue goes on with it: another would read all of it again.
+            self.request = replace(self.request, model=self.request.model or answer.model)
         return answer
 
+    async def text(
+        self,
+        rules: str,
+        text: str,
+        goal: str,
+        history: Sequence[Message] = (),
+        options: CallOptions = _PLAIN,
+    ) -> str:
+        """Ask for an answer to `goal` in words, without what was thought aloud. Raises NoAnswer.
+
+        The text describes the goal and may hold other answers, which may come back.
+        """
+        limit = self.app.config.router.max_tokens_for(self.request.category)
+        limit = limit if options.think else min(limit, _ANSWER_TOKENS)
+        options = replace(options, goal=goal)
+        answer = await self._fitting(rules, text, history, None, limit, options)
+        return without_thinking(answer.text).strip()
+
     async def object(
-        self, rules: str, text: str, schema: Mapping[str, Any], max_tokens: int
+        self, rules: str, text: str, schema: Mapping[str, Any], options: CallOptions = _PLAIN
     ) -> Mapping[str, Any]:
-        """Ask for one object; an empty one where the model gives none."""
-        messages = (Message("system", rules), Message("user", text))
-        answer = await self(messages, schema=schema, max_tokens=max_tokens)
+        """Ask for one object; an empty one where the model gives none. Raises NoAnswer."""
+        answer = await self._fitting(rules, text, (), schema, _OBJECT_TOKENS, options)
         try:
             return read_object(answer.text)
         except StepError:
             return {}
+
+    async def together(self, calls: Iterable[Callable[[], Awaitable[str]]]) -> list[str | NoAnswer]:
+        """Make several calls, as many at once as the node has free slots; a failed one is its error."""
+        free = asyncio.Semaphore(await self._free_slots())
+
+        async def reply(call: Callable[[], Awaitable[str]]) -> str | NoAnswer:
+            async with free:
+                try:
+                    return await call()
+                except NoAnswer as refused:
+                    return refused
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(reply(call)) for call in calls]
+        return [task.result() for task in tasks]
+
+    async def residents(self) -> list[Candidate]:
+        """Return the models that can be asked without loading one, the best first."""
+        choice = await self.app.router.explain(replace(self.request, model=None), self.session)
+        return [candidate for candidate in choice.candidates if candidate.resident]
+
+    async def _fitting(
+        self,
+        rules: str,
+        text: str,
+        history: Sequence[Message],
+        schema: Mapping[str, Any] | None,
+        max_tokens: int,
+        options: CallOptions,
+    ) -> Answer:
+        """Ask with as much of the text as the context of the model takes."""
+        room = self.budget.limits.context_chars
+        while True:
+            messages = (
+                Message("system", rules),
+                *history,
+                Message("user", head_and_tail(text, room)),
+            )
+            try:
+                return await self(messages, schema=schema, max_tokens=max_tokens, options=options)
+            except NoAnswer as refused:
+                exceeded = any(a.fault == FaultKind.CONTEXT_EXCEEDED.value for a in refused.attempts)
+                if not exceeded or room <= _LEAST_ROOM_CHARS:
+                    raise
+                room, history = min(room, len(text)) // 2, ()
+
+    async def _free_slots(self) -> int:
+        """Return how many requests the node that answered last takes at once just now; at least one."""
+        node = next((node for node in self.app.nodes if self.last and node.name == self.last.node), None)
+        if node is None:
+            return 1
+        try:
+            provider = await node.provider()
+            slots = await provider.slots()
+        except CallError:
+            return 1
+        return provider.kind.slots if slots is None else max(1, sum(not slot.busy for slot in slots))

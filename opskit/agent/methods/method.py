@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from opskit.agent.loop import LoopResult
+from opskit.agent.loop import LoopResult, RunEnding, answer_problem
 from opskit.agent.method import about_machine
 from opskit.agent.methods.caller import ModelCaller
 from opskit.agent.trajectory import Trajectory
@@ -12,15 +12,41 @@ from opskit.providers.base import Message
 
 @dataclass(frozen=True, slots=True)
 class MethodGoal:
-    """A goal as a method gets it. `history` are the lines of the conversation before it."""
+    """A goal as a method gets it. `history` are the lines of the conversation before it.
+
+    `results` are what tools have shown for it, `draft` an answer that rests on them. `hint` may help to find
+    the way, and is never evidence.
+    """
 
     text: str
     history: tuple[Message, ...] = ()
+    results: tuple[str, ...] = ()
+    draft: str = ""
+    hint: str = ""
 
     @property
     def needs_evidence(self) -> bool:
         """Whether an answer without a look at this machine is none."""
         return about_machine(self.text)
+
+    def described(self, *parts: tuple[str, str]) -> str:
+        """Return the goal with its results, its hint and further titled parts, for a prompt."""
+        titled = [
+            ("Goal", self.text),
+            *(("Result of a tool", text) for text in self.results),
+            *([("Hint, which may be outdated", self.hint)] if self.hint else ()),
+            *parts,
+        ]
+        return "\n\n".join(f"{title}: {text}" for title, text in titled)
+
+    def problem(self, answer: str) -> tuple[RunEnding, str] | None:
+        """Return why a text is no answer to it."""
+        return answer_problem(answer, self.text, self.results if self.needs_evidence else None)
+
+    def ended(self, answer: str, notes: list[str] | None = None) -> LoopResult:
+        """Return the end with this answer, or with why it is none."""
+        ending, why = self.problem(answer) or (RunEnding.FINISHED, "")
+        return LoopResult(ending, "" if why else answer, why, notes=notes or [])
 
 
 @dataclass(frozen=True, slots=True)

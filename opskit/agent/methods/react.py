@@ -4,15 +4,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from opskit.agent.loop import AgentLoop, LoopResult, Observed
-from opskit.agent.method import wants_plan
 from opskit.agent.methods.method import MethodGoal, MethodRun
 from opskit.agent.prompt import prompt
 from opskit.agent.step import AgentStep
 from opskit.agent.tools.tool import NeedsApproval
 from opskit.agent.tools.toolbox import Toolbox
+from opskit.llm.category import has_parts
 from opskit.trace.span import span
 
-_SHORT_TOKENS = 300
 _UNDERSTOOD: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -59,7 +58,9 @@ class ReAct:
     async def solve(self, goal: MethodGoal) -> LoopResult:
         """Work in steps until an end or a limit. Raises NoAnswer."""
         budget = self._run.ask.budget
-        plan = await self._plan(goal.text) if wants_plan(goal.text) else []
+        plan = [goal.hint] if goal.hint else []
+        if has_parts(goal.text):
+            plan += await self._plan(goal.text)
         loop = AgentLoop(
             self._run.ask,
             self._tools,
@@ -77,11 +78,11 @@ class ReAct:
     async def _plan(self, goal: str) -> list[str]:
         ask, write = self._run.ask, self._run.trajectory.write
         with span("understand"):
-            understood = await ask.object(prompt("understand"), f"Goal: {goal}", _UNDERSTOOD, _SHORT_TOKENS)
+            understood = await ask.object(prompt("understand"), f"Goal: {goal}", _UNDERSTOOD)
         write("understood", **understood)
         with span("plan"):
             rules = prompt("plan", tools=", ".join(self._tools.tools))
-            planned = await ask.object(rules, str(understood.get("restated") or goal), _PLAN, _SHORT_TOKENS)
+            planned = await ask.object(rules, str(understood.get("restated") or goal), _PLAN)
         steps = planned.get("steps")
         plan = [str(step) for step in steps[:2]] if isinstance(steps, list) else []
         write("plan", steps=plan)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from opskit.agent.method import about_machine, about_stack, method_of, wants_plan
+from opskit.agent.method import about_machine, about_stack, method_of
+from opskit.llm.category import has_parts
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,6 @@ def test_only_the_stack_is_answered_by_the_doctor():
 
 def test_goals_of_several_parts_get_a_plan():
     """A plan costs two calls; one question is not worth it."""
-    assert wants_plan("Read a.txt, then count its lines")
-    assert wants_plan("Сначала прочитай a.txt, потом посчитай строки")
-    assert not wants_plan("How many lines has a.txt?")
+    assert has_parts("Read a.txt, then count its lines")
+    assert has_parts("Сначала прочитай a.txt, потом посчитай строки")
+    assert not has_parts("How many lines has a.txt?")

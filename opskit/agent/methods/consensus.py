@@ -1,0 +1,81 @@
+"""Several independent answers, of which the one that most agree with counts; disagreement is told."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import cycle, islice
+
+from opskit.agent.agreement import most_agreed
+from opskit.agent.loop import LoopResult
+from opskit.agent.methods.caller import CallOptions
+from opskit.agent.methods.method import MethodGoal, MethodRun
+from opskit.agent.prompt import prompt
+from opskit.llm.plan import Candidate
+from opskit.text import counted, listing
+
+_SAMPLES = 3
+_TEMPERATURE = 0.8
+_SHOWN_CHARS = 80
+
+
+class Consensus:
+    """Asks models that are loaded already, the same one again where there is no other."""
+
+    def __init__(self, run: MethodRun) -> None:
+        self._run = run
+
+    async def solve(self, goal: MethodGoal) -> LoopResult:
+        """Return the answer that most agree with; `agreement` tells how many. Raises NoAnswer for none."""
+        ask = self._run.ask
+        first = goal.draft or await self._text(goal, CallOptions(is_final=True))
+        others = await ask.together(
+            partial(self._sample, goal, candidate, seed)
+            for seed, candidate in enumerate(await self._candidates(), 1)
+        )
+        answers = [text for text in (first, *others) if isinstance(text, str) and not goal.problem(text)]
+        self._run.trajectory.write("answers", texts=answers, asked=len(others) + 1)
+        if not answers:
+            return goal.ended(first)
+        return _judged(goal, answers, len(others) + 1)
+
+    async def _sample(self, goal: MethodGoal, candidate: Candidate | None, seed: int) -> str:
+        options = CallOptions(candidate=candidate, temperature=_TEMPERATURE, seed=seed, is_final=True)
+        return await self._text(goal, options)
+
+    async def _text(self, goal: MethodGoal, options: CallOptions) -> str:
+        """Ask without a hint: what was answered before must not make the answers agree."""
+        described = replace(goal, hint="").described()
+        return await self._run.ask.text(prompt("answer"), described, goal.text, goal.history, options)
+
+    async def _candidates(self) -> Sequence[Candidate | None]:
+        """Return who gives the further answers: first the loaded models that have not answered yet."""
+        last = self._run.ask.last
+        residents = await self._run.ask.residents()
+        asked = [c for c in residents if last and (c.node, c.model) == (last.node, last.model)]
+        others = [candidate for candidate in residents if candidate not in asked]
+        return list(islice(cycle([*others, *asked] or [None]), _SAMPLES - 1))
+
+
+def _judged(goal: MethodGoal, answers: Sequence[str], asked: int) -> LoopResult:
+    if len(answers) == 1:
+        return goal.ended(answers[0], [f"not certain: only one of {counted(asked, 'answer')} could be used"])
+    best, agreement = most_agreed(answers, goal.text)
+    agreeing = round(agreement * len(answers))
+    result, others = goal.ended(answers[best]), [text for text in answers if text != answers[best]]
+    result.agreement = agreeing / asked
+    if agreeing < asked:
+        shown = listing([" ".join(text.split())[:_SHOWN_CHARS] for text in others], separator=" | ")
+        result.notes.append(
+            f"not certain: {agreeing} of {counted(asked, 'answer')} agree"
+            + (f"; others: {shown}" if shown else "")
+        )
+    if agreeing == 1:
+        result.answer = f"{_not_certain(goal.text, len(answers))}\n{answers[best]}"
+    return result
+
+
+def _not_certain(goal: str, count: int) -> str:
+    """Return the line before an answer that no other agrees with, in the language of the goal."""
+    if any("а" <= char <= "я" for char in goal.casefold()):
+        return f"Не точно: ответов {count}, и они расходятся. Один из них:"
+    return f"Not certain: {count} answers, and no two agree. One of them:"
