@@ -76,12 +76,15 @@ class AnswerMemory:
         folder: Path,
         redactor: Redactor,
         on_problem: Callable[[str], None] = lambda _: None,
+        *,
         clock: Callable[[], float] = time.time,
+        kept: int = KEPT_ANSWERS,
     ) -> None:
         self.path = folder / STORE_NAME
         self._redactor = redactor
         self._on_problem = on_problem
         self._clock = clock
+        self._kept = kept
 
     def cached(self, key: str, max_age_s: float) -> KeptAnswer | None:
         """Return the newest answer under a key, where it is young enough."""
@@ -117,7 +120,7 @@ class AnswerMemory:
             number = db.execute("INSERT INTO answers VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
             db.execute("INSERT INTO goals (rowid, goal) VALUES (?, ?)", (number, _folded(goal)))
             oldest = db.execute(
-                "SELECT id FROM answers ORDER BY id DESC LIMIT 1 OFFSET ?", (KEPT_ANSWERS,)
+                "SELECT id FROM answers ORDER BY id DESC LIMIT 1 OFFSET ?", (self._kept,)
             ).fetchone()
             if oldest is not None:
                 db.execute("DELETE FROM answers WHERE id <= ?", oldest)

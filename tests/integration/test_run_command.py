@@ -64,6 +64,7 @@ async def test_the_document_of_a_run(tmp_path: Path) -> None:
         "seconds",
         "prompt_cut",
         "attempts",
+        "metadata",
     }
     assert (document["schema_version"], document["ok"], document["output"]) == (1, True, "42")
     assert {"node", "model", "outcome", "fault", "seconds", "fallback"} <= set(document["attempts"][0])

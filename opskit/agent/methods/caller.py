@@ -117,7 +117,8 @@ class ModelCaller:
         self, rules: str, text: str, schema: Mapping[str, Any], options: CallOptions = _PLAIN
     ) -> Mapping[str, Any]:
         """Ask for one object; an empty one where the model gives none. Raises NoAnswer."""
-        answer = await self._fitting(rules, text, (), schema, _OBJECT_TOKENS, options)
+        limit = min(_OBJECT_TOKENS, self.budget.limits.step_tokens)
+        answer = await self._fitting(rules, text, (), schema, limit, options)
         try:
             return read_object(answer.text)
         except StepError:
