@@ -8,7 +8,7 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -92,7 +92,7 @@ class AnswerMemory:
             "SELECT * FROM answers WHERE key = ? AND at > ? ORDER BY at DESC LIMIT 1",
             (key, self._clock() - max_age_s),
         )
-        return _answer(rows[0]) if rows else None
+        return rows[0] if rows else None
 
     def similar(self, project: str, goal: str) -> KeptAnswer | None:
         """Return the answer to the goal of this project that is most like this one; None where none is."""
@@ -104,7 +104,7 @@ class AnswerMemory:
             " WHERE goals MATCH ? AND project = ? ORDER BY bm25(goals), at DESC LIMIT ?",
             (words, project, _CANDIDATES),
         )
-        answers = [(likeness(goal, answer.goal), answer) for answer in map(_answer, rows)]
+        answers = [(likeness(goal, answer.goal), answer) for answer in rows]
         score, best = max(answers, key=lambda pair: pair[0], default=(0.0, None))
         return best if score >= _SIMILAR else None
 
@@ -116,36 +116,37 @@ class AnswerMemory:
         key = key if (goal, output) == (answer.goal, answer.output) else None
         calls = json.dumps(self._redactor.value(list(answer.calls)), ensure_ascii=False, default=str)
         row = (answer.at, project, key, goal, output, answer.method, answer.model, answer.node, calls)
-        with self._opened("rwc") as db, db:
+
+        def insert(db: sqlite3.Connection) -> list[KeptAnswer]:
+            self.path.chmod(0o600)
+            # An answer may be lost when the power fails: no run waits for the disk.
+            db.execute("PRAGMA synchronous = OFF")
+            db.executescript(_SCHEMA)
             number = db.execute("INSERT INTO answers VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
             db.execute("INSERT INTO goals (rowid, goal) VALUES (?, ?)", (number, _folded(goal)))
-            oldest = db.execute(
+            last = db.execute(
                 "SELECT id FROM answers ORDER BY id DESC LIMIT 1 OFFSET ?", (self._kept,)
             ).fetchone()
-            if oldest is not None:
-                db.execute("DELETE FROM answers WHERE id <= ?", oldest)
-                db.execute("DELETE FROM goals WHERE rowid <= ?", oldest)
+            for table in ("answers", "goals") if last is not None else ():
+                db.execute(f"DELETE FROM {table} WHERE rowid <= ?", last)  # noqa: S608 - our own names
+            return []
 
-    def _read(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        if self.path.exists():
-            with self._opened("ro") as db:
-                return db.execute(statement, values).fetchall()
-        return []
+        self._done("rwc", insert)
 
-    @contextlib.contextmanager
-    def _opened(self, mode: str) -> Iterator[sqlite3.Connection]:
-        """Open the file; what goes wrong in the block ends it, and is a note."""
+    def _read(self, statement: str, values: Sequence[Any]) -> list[KeptAnswer]:
+        if not self.path.exists():
+            return []
+        return self._done("ro", lambda db: [_answer(row) for row in db.execute(statement, values)])
+
+    def _done(self, mode: str, work: Callable[[sqlite3.Connection], list[KeptAnswer]]) -> list[KeptAnswer]:
+        """Return what the work on the file came to; nothing, and a note, where the file cannot be used."""
         try:
             uri = f"{self.path.absolute().as_uri()}?mode={mode}"
-            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_S)) as db:
-                if mode != "ro":
-                    self.path.chmod(0o600)
-                    # An answer may be lost when the power fails: no run waits for the disk.
-                    db.execute("PRAGMA synchronous = OFF")
-                    db.executescript(_SCHEMA)
-                yield db
+            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_S)) as db, db:
+                return work(db)
         except (sqlite3.Error, OSError, ValueError) as error:
             self._on_problem(f"the memory of answers is not used: {self.path}: {error}")
+            return []
 
 
 def cache_key(*parts: object) -> str:
