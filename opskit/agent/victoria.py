@@ -164,8 +164,12 @@ class Victoria:
         return Solution(answer.output, method, answer.model, answer.node, (), (), (note,), cached=True)
 
     async def _hint(self, goal: Goal) -> str:
+        """Return what helped with a similar goal; who asks the very same again wants another view of it."""
         answer = await asyncio.to_thread(self._memory().similar, self._project(goal), goal.text)
-        return "" if answer is None else answer.as_hint(about_machine=about_machine(goal.text))
+        is_about_machine = about_machine(goal.text)
+        if answer is None or (answer.goal == goal.text and not is_about_machine):
+            return ""
+        return answer.as_hint(about_machine=is_about_machine)
 
     def _memory(self) -> AnswerMemory:
         if self._redactor is None:

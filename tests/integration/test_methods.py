@@ -85,13 +85,18 @@ async def simulated(model: Any, *names: str, asleep: Sequence[str] = ()) -> Asyn
 
 
 async def ran(
-    server: SimulatedOllama, folder: Path, method: str, goal: str = GOAL, **limits: Any
+    server: SimulatedOllama,
+    folder: Path,
+    method: str,
+    goal: str = GOAL,
+    model: str | None = None,
+    **limits: Any,
 ) -> RunResult:
     agent = VictoriaConfig(workspace=str(folder), sandbox="off")
     config = Config(str(folder / "state"), (NodeConfig("ollama", server.url, "ollama"),), (), agent=agent)
     async with App(config) as app:
         app.engine.solver = Victoria(app, limits=RunLimits(**limits))
-        return await app.engine.run(Goal(goal, "local", method=method))
+        return await app.engine.run(Goal(goal, "local", model, method=method))
 
 
 def chats(server: SimulatedOllama) -> list[dict[str, Any]]:
@@ -168,7 +173,7 @@ async def test_the_answer_that_most_agree_with_wins_and_the_disagreement_is_told
 
 @pytest.mark.parametrize(
     ("goal", "says"),
-    [(GOAL, "Not certain: 3 answers"), ("Какая столица Франции?", "Не точно: ответов 3")],
+    [(GOAL, "Not certain: no other"), ("Какая столица Франции?", "Не точно: другие")],
 )
 async def test_where_no_two_agree_the_answer_itself_says_so(tmp_path: Path, goal: str, says: str):
     """In the language of the goal, and it is not remembered."""
@@ -178,6 +183,22 @@ async def test_where_no_two_agree_the_answer_itself_says_so(tmp_path: Path, goal
     assert result.output.startswith(says)
     assert result.metadata["agreement"] == pytest.approx(1 / 3)
     assert not (tmp_path / "state" / "memory.db").exists()
+
+
+async def test_one_answer_alone_is_not_certain(tmp_path: Path):
+    """The others were no answers, so that nothing agrees with it."""
+    model = Model(answer=[GOAL, "Paris", ""])
+    async with simulated(model) as server:
+        result = await ran(server, tmp_path, "consensus")
+    assert result.output.startswith("Not certain")
+    assert result.metadata["agreement"] == pytest.approx(1 / 3)
+
+
+async def test_a_model_that_was_named_is_the_only_one_asked(tmp_path: Path):
+    """Though another is loaded."""
+    async with simulated(Model(answer="Paris"), "a:1b", "b:1b") as server:
+        await ran(server, tmp_path, "consensus", model="b:1b")
+    assert {body["model"] for body in chats(server)} == {"b:1b"}
 
 
 async def test_consensus_asks_loaded_models_and_loads_none(tmp_path: Path):
@@ -327,6 +348,32 @@ async def test_the_limits_hold_for_every_method(tmp_path: Path, method: str):
         with pytest.raises(RunFailed, match="reached its limit of 0 s"):
             await ran(server, tmp_path, method, wall_s=0.0)
     assert chats(server) == []
+
+
+async def test_a_similar_goal_gets_the_way_as_a_hint_and_not_what_was_there(tmp_path: Path):
+    """The tool of the first run stands in the plan of the second; its answer is no evidence."""
+    (tmp_path / "notes.txt").write_text("the deploy is on Friday\n")
+    steps = [step("read_file", path="notes.txt"), step("finish", answer="the deploy is on Friday")]
+    model = Model(act=[*steps, *[step("finish", answer="the deploy is on Friday")] * 2])
+    async with simulated(model) as server:
+        await ran(server, tmp_path, "react", "When is the deploy in notes.txt?")
+        with pytest.raises(RunFailed, match="no tool has shown anything"):
+            await ran(server, tmp_path, "react", "When was the deploy in notes.txt?")
+    hinted = model.asked[2][1]
+    assert "a similar goal was answered by read_file" in hinted
+    assert "Friday" not in hinted
+
+
+async def test_a_similar_question_gets_the_earlier_answer_as_a_hint(tmp_path: Path):
+    """The very same one does not: who asks it again wants a new answer; nor do independent answers."""
+    model = Model(answer="Paris is the capital", critique='{"problems": []}')
+    async with simulated(model) as server:
+        await ran(server, tmp_path, "extended_thinking", "What is the capital of France?")
+        await ran(server, tmp_path, "extended_thinking", "What is the capital of France?")
+        await ran(server, tmp_path, "extended_thinking", "Name the capital of France, please")
+        await ran(server, tmp_path, "consensus", "Name the capital of France")
+    hints = ["Hint" in text for stage, text in model.asked if stage == "answer"]
+    assert hints == [False, False, True, False, False, False]
 
 
 def test_calls_are_spared_for_the_answer():

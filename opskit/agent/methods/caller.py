@@ -53,6 +53,10 @@ class ModelCaller:
     budget: RunBudget
     attempts: list[Attempt] = field(default_factory=list)
     last: Answer | None = None
+    _named: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._named = self.request.model
 
     async def __call__(
         self,
@@ -140,8 +144,8 @@ class ModelCaller:
         return [task.result() for task in tasks]
 
     async def residents(self) -> list[Candidate]:
-        """Return the models that can be asked without loading one, the best first."""
-        choice = await self.app.router.explain(replace(self.request, model=None), self.session)
+        """Return the models that can be asked without loading one, the best first, or the named one."""
+        choice = await self.app.router.explain(replace(self.request, model=self._named), self.session)
         return [candidate for candidate in choice.candidates if candidate.resident]
 
     async def _fitting(

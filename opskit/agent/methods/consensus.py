@@ -10,6 +10,7 @@ from opskit.agent.loop import LoopResult
 from opskit.agent.methods.caller import CallOptions
 from opskit.agent.methods.method import MethodGoal, MethodRun
 from opskit.agent.prompt import prompt
+from opskit.llm.answer import NoAnswer
 from opskit.llm.plan import Candidate
 from opskit.text import counted, listing
 
@@ -27,16 +28,20 @@ class Consensus:
     async def solve(self, goal: MethodGoal) -> LoopResult:
         """Return the answer that most agree with; `agreement` tells how many. Raises NoAnswer for none."""
         ask = self._run.ask
-        first = goal.draft or await self._text(goal, CallOptions(is_final=True))
-        others = await ask.together(
+        first = [partial(self._text, goal, CallOptions(is_final=True))]
+        replies = [goal.draft] if goal.draft else await ask.together(first)
+        replies += await ask.together(
             partial(self._sample, goal, candidate, seed)
             for seed, candidate in enumerate(await self._candidates(), 1)
         )
-        answers = [text for text in (first, *others) if isinstance(text, str) and not goal.problem(text)]
-        self._run.trajectory.write("answers", texts=answers, asked=len(others) + 1)
-        if not answers:
-            return goal.ended(first)
-        return _judged(goal, answers, len(others) + 1)
+        texts = [reply for reply in replies if isinstance(reply, str)]
+        answers = [text for text in texts if goal.problem(text) is None]
+        self._run.trajectory.write("answers", texts=answers, asked=len(replies))
+        if answers:
+            return _judged(goal, answers, len(replies))
+        if texts:
+            return goal.ended(texts[0])
+        raise next(reply for reply in replies if isinstance(reply, NoAnswer))
 
     async def _sample(self, goal: MethodGoal, candidate: Candidate | None, seed: int) -> str:
         options = CallOptions(candidate=candidate, temperature=_TEMPERATURE, seed=seed, is_final=True)
@@ -57,8 +62,6 @@ class Consensus:
 
 
 def _judged(goal: MethodGoal, answers: Sequence[str], asked: int) -> LoopResult:
-    if len(answers) == 1:
-        return goal.ended(answers[0], [f"not certain: only one of {counted(asked, 'answer')} could be used"])
     best, agreement = most_agreed(answers, goal.text)
     agreeing = round(agreement * len(answers))
     result, others = goal.ended(answers[best]), [text for text in answers if text != answers[best]]
@@ -70,12 +73,12 @@ def _judged(goal: MethodGoal, answers: Sequence[str], asked: int) -> LoopResult:
             + (f"; others: {shown}" if shown else "")
         )
     if agreeing == 1:
-        result.answer = f"{_not_certain(goal.text, len(answers))}\n{answers[best]}"
+        result.answer = f"{_not_certain(goal.text)}\n{answers[best]}"
     return result
 
 
-def _not_certain(goal: str, count: int) -> str:
+def _not_certain(goal: str) -> str:
     """Return the line before an answer that no other agrees with, in the language of the goal."""
     if any("а" <= char <= "я" for char in goal.casefold()):
-        return f"Не точно: ответов {count}, и они расходятся. Один из них:"
-    return f"Not certain: {count} answers, and no two agree. One of them:"
+        return "Не точно: другие ответы с этим не согласны, или их нет:"
+    return "Not certain: no other answer agrees with this one:"
