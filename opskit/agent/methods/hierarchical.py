@@ -83,7 +83,8 @@ class Hierarchical:
     async def _worked_on(self, part: MethodGoal, answers: dict[str, str]) -> LoopResult:
         if not part.needs_evidence:
             known = tuple(f"{text}: {answer}" for text, answer in answers.items())
-            return await Simple(self._run).solve(replace(part, results=known))
+            # A small model copies what stands beside its question: the part alone, and what is known.
+            return await Simple(self._run).solve(replace(part, hint="", results=known))
         result = await self._react.solve(part)
         self._steps += result.steps
         return result
