@@ -144,22 +144,6 @@ class Goal:
     use_cache: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Solution:
-    """What the agent in this process came to. Its fields are those of `RunResult`."""
-
-    output: str
-    method: str
-    model: str
-    node: str
-    attempts: tuple[Attempt, ...]
-    steps: tuple[Mapping[str, Any], ...]
-    notes: tuple[str, ...] = ()
-    cached: bool = False
-    agreement: float | None = None
-    delegated_to: str | None = None
-
-
 class Sessions(Protocol):
     """The lines of conversations, by the id of their session."""
 
@@ -177,7 +161,7 @@ class Solver(Protocol):
 
     async def solve(
         self, goal: Goal, category: str, identifier: str, session: Session | None
-    ) -> Solution | None:
+    ) -> RunResult | None:
         """Return what came of it; None where one question is enough. Raises RunFailed."""
         ...
 
@@ -358,21 +342,9 @@ class Engine:
         if self.solver is not None:
             solution = await self.solver.solve(goal, category, identifier, session)
             if solution is not None:
-                yield RunResult(
-                    solution.output,
-                    solution.method,
-                    solution.model,
-                    solution.node,
-                    identifier,
-                    time.monotonic() - started,
-                    (*failed, *_as_fallbacks(solution.attempts, after=failed)),
-                    steps=solution.steps,
-                    notes=solution.notes,
-                    category=kind,
-                    cached=solution.cached,
-                    agreement=solution.agreement,
-                    delegated_to=solution.delegated_to,
-                )
+                attempts = (*failed, *_as_fallbacks(solution.attempts, after=failed))
+                seconds = time.monotonic() - started
+                yield replace(solution, seconds=seconds, attempts=attempts, category=kind)
                 return
         request = ModelRequest(model=goal.model or self.config.victoria_model, category=category)
         messages = (*goal.history, Message("user", goal.text))

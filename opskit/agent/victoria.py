@@ -15,7 +15,7 @@ from opskit.agent.methods.caller import ModelCaller
 from opskit.agent.methods.consensus import Consensus
 from opskit.agent.methods.extended_thinking import ExtendedThinking
 from opskit.agent.methods.hierarchical import Hierarchical
-from opskit.agent.methods.method import Method, MethodGoal, MethodRun
+from opskit.agent.methods.method import Method, MethodGoal
 from opskit.agent.methods.react import ReAct
 from opskit.agent.methods.swarm import Swarm
 from opskit.agent.methods.tree_of_thoughts import TreeOfThoughts
@@ -26,7 +26,7 @@ from opskit.agent.trajectory import Trajectory
 from opskit.app import App
 from opskit.diagnose.known_secrets import of_config, of_variables
 from opskit.diagnose.redaction import Redactor
-from opskit.engine import Goal, RunFailed, RunResult, Solution
+from opskit.engine import Goal, RunFailed, RunResult
 from opskit.errors import OpskitError
 from opskit.llm.answer import NoAnswer, Session
 from opskit.llm.category import goal_category
@@ -56,7 +56,7 @@ class Victoria:
 
     async def solve(
         self, goal: Goal, category: str, identifier: str, session: Session | None
-    ) -> Solution | None:
+    ) -> RunResult | None:
         """Return what a run came to; None for a goal that one question answers.
 
         Raises RunFailed where there is no honest answer.
@@ -64,18 +64,19 @@ class Victoria:
         method = goal.method
         if method == "auto":
             method = method_of(goal.text, enhanced=enhanced(self._app.environ))
-        if (solution := await self._remembered(goal, method)) is not None or method == "simple":
+        if (solution := await self._remembered(goal, method, identifier)) is not None or method == "simple":
             return solution
+        began = time.monotonic()
+        trajectory = Trajectory(Path(self._app.folder), identifier)
+        trajectory.write("goal", text=goal.text, method=method)
         ask = ModelCaller(
             self._app,
             ModelRequest(model=goal.model or self._app.config.victoria_model, category=category),
             session or Session(),
             goal.strict_context,
             RunBudget(self._limits),
+            trajectory,
         )
-        began = time.monotonic()
-        trajectory = Trajectory(Path(self._app.folder), identifier)
-        trajectory.write("goal", text=goal.text, method=method)
         tools = toolbox(
             self._app.config,
             self._app.environ,
@@ -85,7 +86,7 @@ class Victoria:
         )
         try:
             given = MethodGoal(goal.text, goal.history, hint=await self._hint(goal))
-            result = await self._worked_on(method, given, MethodRun(ask, trajectory), tools)
+            result = await self._worked_on(method, given, ask, tools)
             trajectory.write(
                 "end", ending=result.ending.value, answer=result.answer, why=result.why, notes=result.notes
             )
@@ -98,7 +99,7 @@ class Victoria:
                     correlation_id=identifier,
                     seconds=time.monotonic() - began,
                 ) from refused
-            return await self._reported(refused.message, ask)
+            return await self._reported(refused.message, ask, identifier)
         except BaseException as error:
             trajectory.write("end", ending="interrupted", why=type(error).__name__)
             raise
@@ -106,13 +107,13 @@ class Victoria:
             trajectory.close()
             tools.close()
         if not result.ok and result.ending is not RunEnding.NEEDS_APPROVAL and about_stack(goal.text):
-            return await self._reported(result.why or result.ending.value, ask, result.steps)
+            return await self._reported(result.why or result.ending.value, ask, identifier, result.steps)
         if not result.ok:
             problem = _problem(result)
             raise RunFailed(
                 problem, attempts=ask.attempts, correlation_id=identifier, seconds=time.monotonic() - began
             )
-        return _solution(result, method, ask)
+        return _solution(result, method, ask, identifier)
 
     async def keep(self, goal: Goal, result: RunResult) -> None:
         """Remember an answer that a model gave with certainty, where it was not remembered before."""
@@ -131,28 +132,27 @@ class Victoria:
         key = self._key(goal, result.method) if self._cache_s(goal) else None
         await asyncio.to_thread(self._memory().keep, self._project(goal), key, answer)
 
-    async def _worked_on(self, name: str, goal: MethodGoal, run: MethodRun, tools: Toolbox) -> LoopResult:
+    async def _worked_on(self, name: str, goal: MethodGoal, ask: ModelCaller, tools: Toolbox) -> LoopResult:
         """Work on a goal by a method. One that only thinks gets its evidence by `react` first."""
-        react = ReAct(run, tools, approve=self._approve, on_step=self._on_step, on_observed=self._on_observed)
-        methods: dict[str, Callable[[], Method]] = {
-            "hierarchical": lambda: Hierarchical(run, react),
-            "extended_thinking": lambda: ExtendedThinking(run),
-            "consensus": lambda: Consensus(run),
-            "swarm": lambda: Swarm(run, goal_category(goal.text)),
-            "tree_of_thoughts": lambda: TreeOfThoughts(run),
+        react = ReAct(ask, tools, approve=self._approve, on_step=self._on_step, on_observed=self._on_observed)
+        methods: dict[str, Method] = {
+            "react": react,
+            "hierarchical": Hierarchical(ask, react),
+            "extended_thinking": ExtendedThinking(ask),
+            "consensus": Consensus(ask),
+            "swarm": Swarm(ask, goal_category(goal.text)),
+            "tree_of_thoughts": TreeOfThoughts(ask),
         }
-        if name not in methods:
-            return await react.solve(goal)
-        if name == "hierarchical" or not goal.needs_evidence:
-            return await methods[name]().solve(goal)
+        if name in ("react", "hierarchical") or not goal.needs_evidence:
+            return await methods[name].solve(goal)
         shown = await react.solve(goal)
         if not shown.ok:
             return shown
         results = tuple(observed.result.text for observed in shown.steps)
-        result = await methods[name]().solve(replace(goal, results=results, draft=shown.answer, hint=""))
+        result = await methods[name].solve(replace(goal, results=results, draft=shown.answer, hint=""))
         return replace(result, steps=shown.steps, notes=[*shown.notes, *result.notes])
 
-    async def _remembered(self, goal: Goal, method: str) -> Solution | None:
+    async def _remembered(self, goal: Goal, method: str, identifier: str) -> RunResult | None:
         """Return the answer that was given to the same goal a short time ago."""
         cache_s = self._cache_s(goal)
         if not goal.use_cache or not cache_s or goal.strict_context:
@@ -161,7 +161,8 @@ class Victoria:
         if answer is None:
             return None
         note = f"the answer is {time.time() - answer.at:.0f} s old: the same goal was asked before"
-        return Solution(answer.output, method, answer.model, answer.node, (), (), (note,), cached=True)
+        answered = (answer.output, method, answer.model, answer.node, identifier)
+        return RunResult(*answered, 0.0, (), notes=(note,), cached=True)
 
     async def _hint(self, goal: Goal) -> str:
         """Return what helped with a similar goal; who asks the very same again wants another view of it."""
@@ -188,7 +189,9 @@ class Victoria:
         lines = [(line.role, line.content) for line in goal.history]
         return cache_key(self._project(goal), method, model, goal.category, goal.text, lines)
 
-    async def _reported(self, why: str, ask: ModelCaller, steps: Sequence[Observed] = ()) -> Solution:
+    async def _reported(
+        self, why: str, ask: ModelCaller, identifier: str, steps: Sequence[Observed] = ()
+    ) -> RunResult:
         """Answer a goal about the stack without a model, by what was found out; the answer says so."""
         shown = {step.step.tool: step.result.text for step in steps if step.result.ok}
         report = shown.pop(CheckStack.name, None) or await stack_report(self._app)
@@ -196,7 +199,7 @@ class Victoria:
         for name, text in shown.items():
             parts += [f"{name}:", text]
         text = "\n".join(parts)
-        return Solution(text, "doctor", "none", "opskit", tuple(ask.attempts), ())
+        return RunResult(text, "doctor", "none", "opskit", identifier, 0.0, tuple(ask.attempts))
 
 
 def enhanced(environ: Mapping[str, str]) -> bool:
@@ -204,7 +207,7 @@ def enhanced(environ: Mapping[str, str]) -> bool:
     return environ.get("USE_VICTORIA_ENHANCED", "").lower() in ("1", "true", "yes")
 
 
-def _solution(result: LoopResult, method: str, ask: ModelCaller) -> Solution:
+def _solution(result: LoopResult, method: str, ask: ModelCaller, identifier: str) -> RunResult:
     answered = ask.last
     steps = [
         {
@@ -218,14 +221,16 @@ def _solution(result: LoopResult, method: str, ask: ModelCaller) -> Solution:
     notes = list(result.notes)
     if result.ending is RunEnding.CONCLUDED:
         notes.append("the answer is the best one from what was found out within the limits")
-    return Solution(
+    return RunResult(
         result.answer,
         method,
         answered.model if answered else "none",
         answered.node if answered else "opskit",
+        identifier,
+        0.0,
         tuple(ask.attempts),
-        tuple(steps),
-        tuple(notes),
+        steps=tuple(steps),
+        notes=tuple(notes),
         agreement=result.agreement,
     )
 

@@ -98,74 +98,60 @@ def run(
         raise UsageError(
             "--session is no id", remedy="use up to 128 letters, digits, dots, dashes, colons, underscores"
         )
-    context.run(
-        _run(
-            goal,
-            method=method,
-            max_steps=max_steps,
-            session=session,
-            project=project,
-            use_cache=not no_cache,
-            where="local" if local or strict_context else "remote" if remote else "auto",
-            model=model,
-            category=category,
-            stream=stream and not json and not strict_context,
-            strict_context=strict_context,
-            sandbox=sandbox,
-            config=config,
-            json=json,
-            verbose=verbose,
-        )
+    from opskit.cli.inputs import name_of_model
+    from opskit.engine import Goal
+
+    wanted = Goal(
+        goal or "",
+        "local" if local or strict_context else "remote" if remote else "auto",
+        name_of_model(model),
+        category,
+        strict_context,
+        method,
+        session_id=session,
+        project=project,
+        use_cache=not no_cache,
     )
+    is_piped = goal is None
+    shows_pieces = stream and not json and not strict_context
+    context.run(_run(wanted, config, max_steps, is_piped, shows_pieces, sandbox, json=json, verbose=verbose))
 
 
 async def _run(
-    goal: str | None,
-    *,
-    method: str,
-    max_steps: int,
-    session: str | None,
-    project: str | None,
-    use_cache: bool,
-    where: str,
-    model: str | None,
-    category: str | None,
-    stream: bool,
-    strict_context: bool,
-    sandbox: bool,
+    wanted: "Goal",
     config: str | None,
+    max_steps: int,
+    is_piped: bool,
+    stream: bool,
+    sandbox: bool,
+    *,
     json: bool,
     verbose: bool,
 ) -> None:
-    from opskit.cli.inputs import goal_text, name_of_category, name_of_model
-    from opskit.engine import Goal, RunFailed
+    from dataclasses import replace
+
+    from opskit.cli.inputs import goal_text, name_of_category
+    from opskit.engine import RunFailed
 
     async with (
         context.opened(config, verbose=verbose, sandbox=sandbox) as root,
         contextlib.AsyncExitStack() as stack,
     ):
         allowed = root.config.agent
-        if project is not None and not allowed.allows(project):
+        if wanted.project is not None and not allowed.allows(wanted.project):
             known = ", ".join(dict.fromkeys((allowed.main_project, *allowed.allowed_projects)))
             raise UsageError(
-                f"--project {project!r} is not allowed", remedy=f"use one of: {known} (ALLOWED_PROJECTS)"
+                f"--project {wanted.project!r} is not allowed",
+                remedy=f"use one of: {known} (ALLOWED_PROJECTS)",
             )
-        goal_given = Goal(
-            goal_text(goal, sys.stdin, root.config.limits.goal_bytes, _waiting),
-            where,
-            name_of_model(model),
-            name_of_category(category, root.config.router.categories),
-            strict_context,
-            method,
-            session_id=session,
-            project=project,
-            use_cache=use_cache,
-        )
+        name_of_category(wanted.category, root.config.router.categories)
+        given = None if is_piped else wanted.text
+        text = goal_text(given, sys.stdin, root.config.limits.goal_bytes, _waiting)
         root.engine.solver = _victoria(root, max_steps)
-        if session is not None:
+        if wanted.session_id is not None:
             root.engine.sessions = _sessions(root, stack)
         try:
-            result, shown = await _answer(root.engine, goal_given, stream=stream)
+            result, shown = await _answer(root.engine, replace(wanted, text=text), stream=stream)
         except RunFailed as failed:
             _account(failed.attempts)
             raise

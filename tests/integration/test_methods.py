@@ -5,7 +5,6 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from opskit.agent.loop import RunLimits
 from opskit.agent.method import METHODS
 from opskit.agent.methods.budget import RunBudget
 from opskit.agent.methods.caller import ModelCaller
+from opskit.agent.methods.method import MethodGoal
+from opskit.agent.trajectory import Trajectory
 from opskit.agent.victoria import Victoria
 from opskit.app import App
 from opskit.config.schema import Config, NodeConfig, VictoriaConfig
@@ -30,7 +31,7 @@ STAGES = {
     "Answer the goal of the user": "answer",
     "Check an answer": "critique",
     "Write the answer to the goal again": "revise",
-    "Speak of the goal": "expert",
+    "You look at the goal of the user in the role": "expert",
     "Others have worked": "synthesis",
     "Take one step of thought": "thought",
     "Judge how far": "score",
@@ -413,7 +414,9 @@ async def test_a_node_with_one_slot_is_asked_one_after_another(tmp_path: Path):
     async with simulated(Model(other="Paris")) as server:
         config = Config(str(tmp_path), (NodeConfig("ollama", server.url, "ollama"),), ())
         async with App(config) as app:
-            ask = ModelCaller(app, ModelRequest(), Session(), False, RunBudget(RunLimits()))
-            await ask.text("Answer the goal of the user", GOAL, GOAL)
-            assert await ask.together([partial(call)] * 5) == ["done"] * 5
+            trajectory = Trajectory(tmp_path, "c1")
+            ask = ModelCaller(app, ModelRequest(), Session(), False, RunBudget(RunLimits()), trajectory)
+            await ask.text("answer", MethodGoal(GOAL))
+            assert await ask.together([call] * 5) == ["done"] * 5
+            trajectory.close()
     assert most == 1

@@ -7,7 +7,10 @@ from typing import Any
 
 from opskit.agent.loop import head_and_tail
 from opskit.agent.methods.budget import RunBudget
+from opskit.agent.methods.method import MethodGoal
+from opskit.agent.prompt import prompt
 from opskit.agent.step import StepError, read_object
+from opskit.agent.trajectory import Trajectory
 from opskit.app import App
 from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Session
 from opskit.llm.faults import FaultKind
@@ -21,36 +24,19 @@ _OBJECT_TOKENS = 300
 _LEAST_ROOM_CHARS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallOptions:
-    """How one call differs from the others of its run.
-
-    `temperature` and `seed` make answers independent of one another; `candidate` is the only model that is
-    asked. `think` lets a model think that can. `is_final` means that an answer which was cut off is none.
-    `spare` calls must remain in the budget after it. `goal` is that of `Ask`.
-    """
-
-    temperature: float | None = None
-    seed: int | None = None
-    candidate: Candidate | None = None
-    think: bool = False
-    is_final: bool = False
-    spare: int = 0
-    goal: str | None = None
-
-
-_PLAIN = CallOptions()
-
-
 @dataclass(slots=True)
 class ModelCaller:
-    """The models of one run. `last` is the newest answer, which tells who works on the goal."""
+    """The models of one run. `last` is the newest answer, which tells who works on the goal.
+
+    Every method that asks takes changes to its `Ask`, and `spare`: how many calls must remain in the budget.
+    """
 
     app: App
     request: ModelRequest
     session: Session
     strict_context: bool
     budget: RunBudget
+    trajectory: Trajectory
     attempts: list[Attempt] = field(default_factory=list)
     last: Answer | None = None
     _named: str | None = field(init=False)
@@ -64,27 +50,21 @@ class ModelCaller:
         *,
         schema: Mapping[str, Any] | None,
         max_tokens: int,
-        options: CallOptions = _PLAIN,
+        spare: int = 0,
+        **changes: Any,
     ) -> Answer:
         """Ask once. Raises NoAnswer, BudgetSpentError among it."""
-        granted = self.budget.take(max_tokens, options.spare)
-        configured, candidate = self.app.config.router.temperature, options.candidate
-        temperature = 0.0 if options.temperature is None and configured is None else options.temperature
+        granted = self.budget.take(max_tokens, spare)
         ask = Ask(
             tuple(messages),
-            self.request
-            if candidate is None
-            else replace(self.request, model=candidate.model, node=candidate.node),
+            self.request,
             granted,
-            temperature=temperature,
-            seed=options.seed,
-            length_is_fine=not options.is_final,
-            max_fallbacks=None if candidate is None else 0,
+            temperature=0.0 if self.app.config.router.temperature is None else None,
+            length_is_fine=True,
             strict_context=self.strict_context,
             schema=schema,
-            think=options.think,
-            goal=options.goal,
         )
+        ask = replace(ask, **changes)
         try:
             answer = await self.app.router.chat(ask, self.session)
         except NoAnswer as refused:
@@ -93,36 +73,29 @@ class ModelCaller:
             raise
         self.attempts += answer.attempts
         self.budget.settle(granted, answer.attempts, answer)
-        if candidate is None:
+        if ask.request is self.request:
             self.last = answer
             # The model that knows the dialogue goes on with it: another would read all of it again.
             self.request = replace(self.request, model=self.request.model or answer.model)
         return answer
 
-    async def text(
-        self,
-        rules: str,
-        text: str,
-        goal: str,
-        history: Sequence[Message] = (),
-        options: CallOptions = _PLAIN,
-    ) -> str:
-        """Ask for an answer to `goal` in words, without what was thought aloud. Raises NoAnswer.
+    async def text(self, rules: str, goal: MethodGoal, *parts: tuple[str, str], **options: Any) -> str:
+        """Ask by the named rules for an answer in words, without what was thought aloud. Raises NoAnswer.
 
-        The text describes the goal and may hold other answers, which may come back.
+        One that was cut off is none. What stands in the parts may come back, the goal may not.
         """
         limit = self.app.config.router.max_tokens_for(self.request.category)
-        limit = limit if options.think else min(limit, _ANSWER_TOKENS)
-        options = replace(options, goal=goal)
-        answer = await self._fitting(rules, text, history, None, limit, options)
+        options = {"max_tokens": limit if options.get("think") else min(limit, _ANSWER_TOKENS)} | options
+        options = {"length_is_fine": False, "goal": goal.text, "schema": None} | options
+        answer = await self._fitting(prompt(rules), goal.described(*parts), goal.history, **options)
         return without_thinking(answer.text).strip()
 
     async def object(
-        self, rules: str, text: str, schema: Mapping[str, Any], options: CallOptions = _PLAIN
+        self, rules: str, text: str, schema: Mapping[str, Any], **options: Any
     ) -> Mapping[str, Any]:
         """Ask for one object; an empty one where the model gives none. Raises NoAnswer."""
         limit = min(_OBJECT_TOKENS, self.budget.limits.step_tokens)
-        answer = await self._fitting(rules, text, (), schema, limit, options)
+        answer = await self._fitting(rules, text, (), schema=schema, max_tokens=limit, **options)
         try:
             return read_object(answer.text)
         except StepError:
@@ -148,25 +121,13 @@ class ModelCaller:
         choice = await self.app.router.explain(replace(self.request, model=self._named), self.session)
         return [candidate for candidate in choice.candidates if candidate.resident]
 
-    async def _fitting(
-        self,
-        rules: str,
-        text: str,
-        history: Sequence[Message],
-        schema: Mapping[str, Any] | None,
-        max_tokens: int,
-        options: CallOptions,
-    ) -> Answer:
+    async def _fitting(self, rules: str, text: str, history: Sequence[Message], **options: Any) -> Answer:
         """Ask with as much of the text as the context of the model takes."""
         room = self.budget.limits.context_chars
         while True:
-            messages = (
-                Message("system", rules),
-                *history,
-                Message("user", head_and_tail(text, room)),
-            )
+            messages = (Message("system", rules), *history, Message("user", head_and_tail(text, room)))
             try:
-                return await self(messages, schema=schema, max_tokens=max_tokens, options=options)
+                return await self(messages, **options)
             except NoAnswer as refused:
                 exceeded = any(a.fault == FaultKind.CONTEXT_EXCEEDED.value for a in refused.attempts)
                 if not exceeded or room <= _LEAST_ROOM_CHARS:

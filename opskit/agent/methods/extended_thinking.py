@@ -4,17 +4,15 @@ from typing import Any
 
 from opskit.agent.agreement import on_subject
 from opskit.agent.loop import LoopResult
-from opskit.agent.methods.caller import CallOptions
-from opskit.agent.methods.method import MethodGoal, MethodRun
+from opskit.agent.methods.caller import ModelCaller
+from opskit.agent.methods.method import MethodGoal
 from opskit.agent.prompt import prompt
 from opskit.llm.answer import NoAnswer
 
-_THINKING = CallOptions(think=True, is_final=True)
+_PROBLEMS = {"type": "array", "items": {"type": "string", "maxLength": 200}, "maxItems": 3}
 _CRITIQUE: dict[str, Any] = {
     "type": "object",
-    "properties": {
-        "problems": {"type": "array", "items": {"type": "string", "maxLength": 200}, "maxItems": 3}
-    },
+    "properties": {"problems": _PROBLEMS},
     "required": ["problems"],
     "additionalProperties": False,
 }
@@ -23,35 +21,29 @@ _CRITIQUE: dict[str, Any] = {
 class ExtendedThinking:
     """Thinks twice, with the model's own thinking switched on where the server can."""
 
-    def __init__(self, run: MethodRun) -> None:
-        self._run = run
+    def __init__(self, ask: ModelCaller) -> None:
+        self._ask = ask
 
     async def solve(self, goal: MethodGoal) -> LoopResult:
         """Return the revision, or the draft where nothing better came of it. Raises NoAnswer for no draft."""
-        ask, write = self._run.ask, self._run.trajectory.write
-        draft = goal.draft or await self._text("answer", goal)
+        ask, write = self._ask, self._ask.trajectory.write
+        draft = goal.draft or await ask.text("answer", goal, think=True)
         write("draft", text=draft)
-        notes = []
         try:
             found = await ask.object(prompt("critique"), goal.described(("Answer", draft)), _CRITIQUE)
             problems = found.get("problems")
-            listed = [str(text) for text in problems[:3] if text] if isinstance(problems, list) else []
-            write("critique", problems=listed)
+            write("critique", problems=problems)
             if not isinstance(problems, list):
-                notes.append("the critique of the answer could not be read: the draft stands")
-            if not listed:
-                return goal.ended(draft, notes)
-            parts = ("Answer", draft), ("Problems of this answer", "; ".join(listed))
-            revision = await self._text("revise", goal, *parts)
+                return goal.ended(draft, ["the critique of the answer could not be read: the draft stands"])
+            if not problems:
+                return goal.ended(draft)
+            listed = "; ".join(map(str, problems[:3]))
+            parts = ("Answer", draft), ("Problems of this answer", listed)
+            revision = await ask.text("revise", goal, *parts, think=True)
         except NoAnswer as refused:
-            notes.append(f"the answer was not revised: {refused.message}")
-            return goal.ended(draft, notes)
+            return goal.ended(draft, [f"the answer was not revised: {refused.message}"])
         write("revision", text=revision)
-        if goal.problem(revision) is None and on_subject(revision, f"{goal.text}\n{draft}"):
-            return goal.ended(revision, notes)
-        notes.append("the revision was worse than the draft, which stands")
-        return goal.ended(draft, notes)
-
-    async def _text(self, rules: str, goal: MethodGoal, *parts: tuple[str, str]) -> str:
-        described = goal.described(*parts)
-        return await self._run.ask.text(prompt(rules), described, goal.text, goal.history, _THINKING)
+        result = goal.ended(revision)
+        if result.ok and on_subject(revision, f"{goal.text}\n{draft}"):
+            return result
+        return goal.ended(draft, ["the revision was worse than the draft, which stands"])

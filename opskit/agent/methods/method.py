@@ -5,8 +5,6 @@ from typing import Protocol
 
 from opskit.agent.loop import LoopResult, RunEnding, answer_problem
 from opskit.agent.method import about_machine
-from opskit.agent.methods.caller import ModelCaller
-from opskit.agent.trajectory import Trajectory
 from opskit.providers.base import Message
 
 
@@ -31,30 +29,17 @@ class MethodGoal:
 
     def described(self, *parts: tuple[str, str]) -> str:
         """Return the goal with its results, its hint and further titled parts, for a prompt."""
-        titled = [
-            ("Goal", self.text),
-            *(("Result of a tool", text) for text in self.results),
-            *([("Hint, which may be outdated", self.hint)] if self.hint else ()),
-            *parts,
-        ]
-        return "\n\n".join(f"{title}: {text}" for title, text in titled)
-
-    def problem(self, answer: str) -> tuple[RunEnding, str] | None:
-        """Return why a text is no answer to it."""
-        return answer_problem(answer, self.text, self.results if self.needs_evidence else None)
+        hints = [("Hint, which may be outdated", self.hint)] if self.hint else []
+        results = [("Result of a tool", text) for text in self.results]
+        return "\n\n".join(
+            f"{title}: {text}" for title, text in (("Goal", self.text), *results, *hints, *parts)
+        )
 
     def ended(self, answer: str, notes: list[str] | None = None) -> LoopResult:
         """Return the end with this answer, or with why it is none."""
-        ending, why = self.problem(answer) or (RunEnding.FINISHED, "")
+        problem = answer_problem(answer, self.text, self.results if self.needs_evidence else None)
+        ending, why = problem or (RunEnding.FINISHED, "")
         return LoopResult(ending, "" if why else answer, why, notes=notes or [])
-
-
-@dataclass(frozen=True, slots=True)
-class MethodRun:
-    """What a method works with. `trajectory` keeps what it does, for people to read later."""
-
-    ask: ModelCaller
-    trajectory: Trajectory
 
 
 class Method(Protocol):

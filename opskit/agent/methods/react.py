@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from opskit.agent.loop import AgentLoop, LoopResult, Observed
-from opskit.agent.methods.method import MethodGoal, MethodRun
+from opskit.agent.methods.caller import ModelCaller
+from opskit.agent.methods.method import MethodGoal
 from opskit.agent.prompt import prompt
 from opskit.agent.step import AgentStep
 from opskit.agent.tools.tool import NeedsApproval
@@ -42,14 +43,14 @@ class ReAct:
 
     def __init__(
         self,
-        run: MethodRun,
+        ask: ModelCaller,
         tools: Toolbox,
         *,
         approve: Callable[[NeedsApproval], Awaitable[bool]],
         on_step: Callable[[AgentStep], None],
         on_observed: Callable[[Observed], None],
     ) -> None:
-        self._run = run
+        self._ask = ask
         self._tools = tools
         self._approve = approve
         self._on_step = on_step
@@ -57,12 +58,12 @@ class ReAct:
 
     async def solve(self, goal: MethodGoal) -> LoopResult:
         """Work in steps until an end or a limit. Raises NoAnswer."""
-        budget = self._run.ask.budget
+        budget = self._ask.budget
         plan = [goal.hint] if goal.hint else []
         if has_parts(goal.text):
             plan += await self._plan(goal.text)
         loop = AgentLoop(
-            self._run.ask,
+            self._ask,
             self._tools,
             budget.for_steps(),
             needs_evidence=goal.needs_evidence,
@@ -76,7 +77,7 @@ class ReAct:
         return result
 
     async def _plan(self, goal: str) -> list[str]:
-        ask, write = self._run.ask, self._run.trajectory.write
+        ask, write = self._ask, self._ask.trajectory.write
         with span("understand"):
             understood = await ask.object(prompt("understand"), f"Goal: {goal}", _UNDERSTOOD)
         write("understood", **understood)
@@ -89,11 +90,11 @@ class ReAct:
         return plan
 
     def _stepped(self, step: AgentStep) -> None:
-        self._run.trajectory.write("step", thought=step.thought, tool=step.tool, args=step.args)
+        self._ask.trajectory.write("step", thought=step.thought, tool=step.tool, args=step.args)
         self._on_step(step)
 
     def _observed(self, observed: Observed) -> None:
-        self._run.trajectory.write(
+        self._ask.trajectory.write(
             "observation",
             tool=observed.step.tool,
             ok=observed.result.ok,

@@ -4,26 +4,21 @@ from typing import Any
 
 from opskit.agent.agreement import alike
 from opskit.agent.loop import LoopResult
-from opskit.agent.methods.caller import CallOptions
-from opskit.agent.methods.method import MethodGoal, MethodRun
+from opskit.agent.methods.caller import ModelCaller
+from opskit.agent.methods.method import MethodGoal
 from opskit.agent.prompt import prompt
 from opskit.llm.answer import NoAnswer
 
 _BREADTH, _DEPTH = 3, 2
 _TEMPERATURE = 0.8
-_BEST_SCORE = 10
+_SCORES = list(range(11))
 _THOUGHT: dict[str, Any] = {
     "type": "object",
     "properties": {"thought": {"type": "string", "maxLength": 300}},
     "required": ["thought"],
     "additionalProperties": False,
 }
-_SCORE: dict[str, Any] = {
-    "type": "object",
-    "properties": {"score": {"enum": list(range(_BEST_SCORE + 1))}},
-    "required": ["score"],
-    "additionalProperties": False,
-}
+_SCORE = {**_THOUGHT, "properties": {"score": {"enum": _SCORES}}, "required": ["score"]}
 
 Path = tuple[str, ...]
 
@@ -31,8 +26,8 @@ Path = tuple[str, ...]
 class TreeOfThoughts:
     """Looks for a way in a tree of bounded breadth and depth, and answers from the best path."""
 
-    def __init__(self, run: MethodRun) -> None:
-        self._run = run
+    def __init__(self, ask: ModelCaller) -> None:
+        self._ask = ask
         self._notes: list[str] = []
 
     async def solve(self, goal: MethodGoal) -> LoopResult:
@@ -48,45 +43,33 @@ class TreeOfThoughts:
                     break
                 path, score = longer, best
         except NoAnswer as refused:
-            if self._run.ask.last is None:
+            if self._ask.last is None:
                 raise
             self._notes.append(f"the thinking was cut short: {refused.message}")
-        parts = [("Thought", thought) for thought in path]
-        options = CallOptions(is_final=True)
-        answer = await self._run.ask.text(
-            prompt("answer"), goal.described(*parts), goal.text, goal.history, options
-        )
-        return goal.ended(answer, self._notes)
+        return goal.ended(await self._ask.text("answer", goal, *_titled(path)), self._notes)
 
     async def _branches(self, goal: MethodGoal, path: Path) -> list[Path]:
         """Return the path with each of some new thoughts; what was thought before is none."""
         thoughts: list[str] = []
-        for number in range(_BREADTH):
-            parts = [("Thought", thought) for thought in path]
-            parts += [("Already considered", thought) for thought in thoughts]
-            options = CallOptions(temperature=_TEMPERATURE, seed=number + 1, spare=1)
-            found = await self._run.ask.object(
-                prompt("thought"),
-                goal.described(*parts),
-                _THOUGHT,
-                options if number else CallOptions(spare=1),
-            )
+        for seed in range(_BREADTH):
+            parts = [*_titled(path), *(("Already considered", thought) for thought in thoughts)]
+            other = {"temperature": _TEMPERATURE, "seed": seed} if seed else {}
+            rules, text = prompt("thought"), goal.described(*parts)
+            found = await self._ask.object(rules, text, _THOUGHT, spare=1, **other)
             thought = str(found.get("thought") or "").strip()
-            known = (goal.text, *path, *thoughts)
-            if thought and not any(alike(thought, other) for other in known):
+            if thought and not any(alike(thought, known) for known in (goal.text, *path, *thoughts)):
                 thoughts.append(thought)
         return [(*path, thought) for thought in thoughts]
 
     async def _score(self, goal: MethodGoal, path: Path) -> int:
         """Return how promising a path is; one that the model does not judge comes last."""
-        parts = [("Thought", thought) for thought in path]
-        found = await self._run.ask.object(
-            prompt("score"), goal.described(*parts), _SCORE, CallOptions(spare=1)
-        )
-        value = found.get("score")
-        readable = isinstance(value, int) and 0 <= value <= _BEST_SCORE
-        score = value if readable and isinstance(value, int) else 0
-        if not readable and not self._notes:
+        found = await self._ask.object(prompt("score"), goal.described(*_titled(path)), _SCORE, spare=1)
+        score = next((score for score in _SCORES if score == found.get("score")), None)
+        if score is None and not self._notes:
             self._notes.append("some thoughts could not be judged")
-        self._run.trajectory.write("thought", path=path, score=score)
-        return score
+        self._ask.trajectory.write("thought", path=path, score=score)
+        return score or 0
+
+
+def _titled(path: Path) -> list[tuple[str, str]]:
+    return [("Thought", thought) for thought in path]
