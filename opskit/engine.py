@@ -7,15 +7,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 from opskit.config.schema import Config
-from opskit.errors import ApprovalNeeded, OpskitError
+from opskit.errors import ApprovalNeeded, OpskitError, StateError
 from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer, Session
-from opskit.llm.category import categorise
+from opskit.llm.category import categorise, goal_category
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.plan import ModelRequest
 from opskit.llm.prompt_cut import PromptCut
@@ -37,6 +37,8 @@ class RunResult:
 
     `prompt_cut` is there when the model read only part of the prompt, with what to type against it. `steps`
     are those of the agent in this process (tool, args, ok, seconds), `notes` what a person should know.
+    `agreement` is the part of several answers that agree with this one. `remote` is what an agent elsewhere
+    tells of its answer.
     """
 
     output: str
@@ -50,6 +52,26 @@ class RunResult:
     cut_remedy: str | None = None
     steps: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    category: str = "general"
+    cached: bool = False
+    agreement: float | None = None
+    delegated_to: str | None = None
+    remote: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Who answered and how (SPEC D6); of an answer from elsewhere as it is told there."""
+        here = {
+            "model": self.model,
+            "source": self.node,
+            "attempts": [attempt.as_json() for attempt in self.attempts],
+            "delegated_to": self.delegated_to,
+            "task_id": None,
+            "cached": self.cached,
+            "category": self.category,
+            "agreement": self.agreement,
+        }
+        return here | {key: self.remote[key] for key in here.keys() & self.remote.keys() - {"attempts"}}
 
     def as_json(self) -> dict[str, Any]:
         cut = None if self.prompt_cut is None else {**self.prompt_cut.as_json(), "remedy": self.cut_remedy}
@@ -66,6 +88,7 @@ class RunResult:
             "attempts": [attempt.as_json() for attempt in self.attempts],
             "steps": list(self.steps),
             "notes": list(self.notes),
+            "metadata": self.metadata,
         }
 
 
@@ -102,9 +125,10 @@ class Goal:
     """A goal and how it is to be run. `where`: auto (Victoria, else here), local, remote.
 
     `strict_context` refuses an answer to a prompt that was cut, which only the router here can tell. `method`
-    is auto, simple (one question to a model) or react (steps with tools). `history` are the lines of the
-    conversation before it, `traceparent` the span of a caller elsewhere. `session_id` and
-    `patience_s` are for an agent (`AgentClient.run`).
+    is auto or one of `opskit.agent.method`. `history` are the lines of the conversation before it, else those
+    of `session_id`; `traceparent` is the span of a caller elsewhere. `project` is whose memory is used, None
+    for the main one; `use_cache` takes an answer that was given before. `session_id` and `patience_s` are for
+    an agent too (`AgentClient.run`).
     """
 
     text: str
@@ -117,19 +141,20 @@ class Goal:
     traceparent: str | None = None
     session_id: str | None = None
     patience_s: float = 0.0
+    project: str | None = None
+    use_cache: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Solution:
-    """What the agent in this process came to. `steps` and `notes` are those of `RunResult`."""
+class Sessions(Protocol):
+    """The lines of conversations, by the id of their session."""
 
-    output: str
-    method: str
-    model: str
-    node: str
-    attempts: tuple[Attempt, ...]
-    steps: tuple[Mapping[str, Any], ...]
-    notes: tuple[str, ...] = ()
+    def session(self, session_id: str) -> list[tuple[str, str]]:
+        """Return role and content of the lines, the oldest first. Raises StateError."""
+        ...
+
+    def remember(self, session_id: str, goal: str, answer: str) -> None:
+        """Add a goal with its answer. Raises StateError."""
+        ...
 
 
 class Solver(Protocol):
@@ -137,8 +162,12 @@ class Solver(Protocol):
 
     async def solve(
         self, goal: Goal, category: str, identifier: str, session: Session | None
-    ) -> Solution | None:
+    ) -> RunResult | None:
         """Return what came of it; None where one question is enough. Raises RunFailed."""
+        ...
+
+    async def keep(self, goal: Goal, result: RunResult) -> None:
+        """Remember an answer that was given here."""
         ...
 
 
@@ -183,6 +212,8 @@ class Engine:
         self._traces = traces
         #: Without one every goal is one question to a model.
         self.solver: Solver | None = None
+        #: Without them a session is known to agents elsewhere only.
+        self.sessions: Sessions | None = None
 
     async def run(
         self, goal: Goal, session: Session | None = None, on_note: Callable[[str], None] = lambda _: None
@@ -194,11 +225,18 @@ class Engine:
                     return item
         raise AssertionError("a run ends with a result or raises")
 
-    async def submit(self, goal: Goal, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Queue a goal at Victoria and return her receipt; `options` go with it. Raises OpskitError."""
-        victoria = self._victoria()
+    async def submit(self, goal: Goal, max_steps: int) -> Mapping[str, Any]:
+        """Queue a goal at Victoria and return her receipt. Raises OpskitError."""
+        victoria, options = self._victoria(), {"method": goal.method, "max_steps": max_steps}
+        if goal.project is not None:
+            options["project_context"] = goal.project
         with correlated() as identifier, reached(victoria):
-            receipt = await victoria.submit(goal.text, session_id=identifier, options=options)
+            receipt = await victoria.submit(
+                goal.text,
+                session_id=goal.session_id or identifier,
+                options=options,
+                use_cache=goal.use_cache,
+            )
         if not receipt.get("task_id"):
             raise OpskitError("COMM_001", f"Victoria at {victoria.config.url} gave no id for the run")
         return receipt
@@ -299,20 +337,45 @@ class Engine:
                 yield outcome
                 return
             failed = outcome
+        if self.sessions is not None and goal.session_id is not None and not goal.history:
+            lines = self.sessions.session(goal.session_id)
+            goal = replace(goal, history=tuple(Message(_role(role), text) for role, text in lines if text))
+        here = self._here(goal, category, identifier, session, on_note, failed, started, pieces=pieces)
+        async with contextlib.aclosing(here) as items:
+            async for item in items:
+                if isinstance(item, RunResult):
+                    await self._keep(goal, item, on_note)
+                yield item
+
+    async def _keep(self, goal: Goal, result: RunResult, on_note: Callable[[str], None]) -> None:
+        if self.solver is not None:
+            await self.solver.keep(goal, result)
+        if self.sessions is not None and goal.session_id is not None:
+            try:
+                self.sessions.remember(goal.session_id, goal.text, result.output)
+            except StateError as error:
+                on_note(f"the session does not remember this answer: {error.message}")
+
+    async def _here(
+        self,
+        goal: Goal,
+        category: str,
+        identifier: str,
+        session: Session | None,
+        on_note: Callable[[str], None],
+        failed: Sequence[Attempt],
+        started: float,
+        *,
+        pieces: bool,
+    ) -> AsyncGenerator[str | RunResult, None]:
+        """Answer in this process; `failed` is what was tried elsewhere before."""
+        kind = goal.category or goal_category(goal.text)
         if self.solver is not None:
             solution = await self.solver.solve(goal, category, identifier, session)
             if solution is not None:
-                yield RunResult(
-                    solution.output,
-                    solution.method,
-                    solution.model,
-                    solution.node,
-                    identifier,
-                    time.monotonic() - started,
-                    (*failed, *_as_fallbacks(solution.attempts, after=failed)),
-                    steps=solution.steps,
-                    notes=solution.notes,
-                )
+                attempts = (*failed, *_as_fallbacks(solution.attempts, after=failed))
+                seconds = time.monotonic() - started
+                yield replace(solution, seconds=seconds, attempts=attempts, category=kind)
                 return
         request = ModelRequest(model=goal.model or self.config.victoria_model, category=category)
         messages = (*goal.history, Message("user", goal.text))
@@ -333,6 +396,7 @@ class Engine:
                         (*failed, *_as_fallbacks(item.attempts, after=failed)),
                         item.prompt_cut,
                         self._cut_remedy(item),
+                        category=kind,
                     )
         except NoAnswer as refused:
             raise RunFailed(
@@ -406,7 +470,8 @@ class Engine:
             if warm is not None:
                 await asyncio.gather(warm, return_exceptions=True)
         if reply is not None:
-            return _replied(reply, victoria, identifier, started, attempt)
+            replied = _replied(reply, victoria, identifier, started, attempt)
+            return replace(replied, category=goal.category or goal_category(goal.text))
         if must:
             raise RunFailed(
                 _agent_problem(attempt),
@@ -433,6 +498,9 @@ class Engine:
                 on_state=lambda state: on_note(f"Victoria: {state}"),
                 history=_pairs(goal.history),
                 patience_s=goal.patience_s,
+                method=goal.method,
+                project=goal.project,
+                use_cache=goal.use_cache,
             )
         except CallError as error:
             fault = classify(error)
@@ -475,7 +543,8 @@ def _replied(
 ) -> RunResult:
     seconds = time.monotonic() - started
     model = reply.model or "agent"
-    return RunResult(reply.output, reply.method, model, agent.name, identifier, seconds, attempts)
+    answered = (reply.output, reply.method, model, agent.name, identifier)
+    return RunResult(*answered, seconds, attempts, remote=reply.metadata)
 
 
 def _address(agent: AgentClient) -> dict[str, Attribute]:
@@ -486,6 +555,10 @@ def _address(agent: AgentClient) -> dict[str, Attribute]:
         "server.address": address.hostname,
         "server.port": address.port,
     }
+
+
+def _role(role: str) -> Literal["user", "assistant"]:
+    return "user" if role == "user" else "assistant"
 
 
 def _pairs(history: Sequence[Message]) -> list[tuple[str, str]]:

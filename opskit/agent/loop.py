@@ -137,7 +137,8 @@ class Checkpoint:
 class LoopResult:
     """What a run came to. `why` says in a sentence why there is no answer.
 
-    A run that needs an approval has what is `needed`, and the `checkpoint` to go on from.
+    A run that needs an approval has what is `needed`, and the `checkpoint` to go on from. `agreement` is the
+    part of several independent answers that agree with this one.
     """
 
     ending: RunEnding
@@ -147,6 +148,7 @@ class LoopResult:
     notes: list[str] = field(default_factory=list)
     needed: NeedsApproval | None = None
     checkpoint: Checkpoint | None = None
+    agreement: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -330,7 +332,7 @@ class AgentLoop:
         observed = Observed(step, result, self._clock() - began)
         self._result.steps.append(observed)
         self._on_observed(observed)
-        self._say(f"Result of {step.tool}:\n{_head_and_tail(result.text, self._limits.observation_chars)}")
+        self._say(f"Result of {step.tool}:\n{head_and_tail(result.text, self._limits.observation_chars)}")
         return True
 
     async def _called(self, step: AgentStep) -> ToolResult:
@@ -369,12 +371,8 @@ class AgentLoop:
         """Return why an answer is none."""
         if self._needs_evidence and not self._has_evidence:
             return RunEnding.NO_EVIDENCE, "no tool has shown anything yet: use one before you answer"
-        if (verdict := judge(answer, (self._asked,))) is not None:
-            return RunEnding.BAD_ANSWER, f"the answer is {verdict.value}: answer the goal itself"
         texts = [observed.result.text for observed in self._result.steps]
-        if self._needs_evidence and (why := ungrounded(answer, self._asked, texts)):
-            return RunEnding.UNGROUNDED, f"{why}: answer from the results only"
-        return None
+        return answer_problem(answer, self._asked, texts if self._needs_evidence else None)
 
     async def _concluded(self) -> LoopResult:
         """Ask for the best answer from what was gathered, with no tool on offer."""
@@ -412,8 +410,17 @@ class AgentLoop:
         for number, message in enumerate(dialogue[:-2]):
             if sum(len(other.content) for other in dialogue) <= room:
                 break
-            dialogue[number] = replace(message, content=_head_and_tail(message.content, 300))
+            dialogue[number] = replace(message, content=head_and_tail(message.content, 300))
         return [rules, *self._history, Message("user", self._goal), *dialogue]
+
+
+def answer_problem(answer: str, goal: str, texts: Sequence[str] | None) -> tuple[RunEnding, str] | None:
+    """Return why an answer is none. `texts` are the results that it must rest on; None where it need not."""
+    if (verdict := judge(answer, (goal,))) is not None:
+        return RunEnding.BAD_ANSWER, f"the answer is {verdict.value}: answer the goal itself"
+    if texts is not None and (why := ungrounded(answer, goal, texts)):
+        return RunEnding.UNGROUNDED, f"{why}: answer from the results only"
+    return None
 
 
 def called_step(answer: Answer) -> AgentStep | None:
@@ -435,7 +442,7 @@ def _read(answer: Answer) -> AgentStep:
         return AgentStep("", FINISH, {"answer": without_thinking(answer.text).strip()})
 
 
-def _head_and_tail(text: str, limit: int) -> str:
+def head_and_tail(text: str, limit: int) -> str:
     """Return a text of at most about `limit` characters: its beginning and its end."""
     if len(text) <= limit:
         return text

@@ -1,11 +1,23 @@
-"""How a goal is worked on, by its words, in Russian and English: one question, or steps with tools. Pure."""
+"""How a goal is worked on, by its words, in Russian and English. Pure."""
 
 import re
+from collections.abc import Mapping
 
-METHODS = ("simple", "react")
+from opskit.llm.category import goal_category, has_parts
+from opskit.text import lazy_pattern
+
+METHODS = (
+    "simple",
+    "react",
+    "extended_thinking",
+    "swarm",
+    "consensus",
+    "tree_of_thoughts",
+    "hierarchical",
+)
 
 #: A goal that asks about this machine, its files, services, models or logs cannot be answered without a look.
-_ABOUT_MACHINE = re.compile(
+_ABOUT_MACHINE = lazy_pattern(
     # A path, or the name of a file.
     r"(?:^|[\s\"'«(`])(?:~?/|\./|\.\./)[\w.-]+|\b[\w-]+\.(?:log|txt|md|ya?ml|json|toml|ini|conf|cfg|py|sh|csv|env|xml)\b"
     r"|\b(?:files?|folders?|director(?:y|ies)|logs?|containers?|docker|processes|disk|ports?|services?|daemon|"
@@ -18,24 +30,34 @@ _ABOUT_MACHINE = re.compile(
     r"последн\w+ (?:ответ|запрос)\w*)\b",
     re.IGNORECASE,
 )
-_ABOUT_STACK = re.compile(
+_ABOUT_STACK = lazy_pattern(
     r"\b(?:stack|ollama|mlx|llama\.?cpp|victoria|veronica|model servers?|agents?|containers?|"
     r"last (?:answer|request|run)|стек\w*|сервер\w* модел\w*|агент\w*|контейнер\w*|"
     r"последн\w+ (?:ответ|запрос)\w*)\b",
     re.IGNORECASE,
 )
 #: A request to write or to explain something is answered from what a model knows, whatever it is about.
-_GENERAL = re.compile(
+_GENERAL = lazy_pattern(
     r"^\W*(?:write|draft|translate|explain what|what (?:is|are) an?\b|what does .{1,40} mean|define|"
     r"напиши|сочини|переведи|что такое|что значит|дай определение|объясни,? что такое)",
     re.IGNORECASE,
 )
-_SEQUENCE = re.compile(
-    r"\b(?:then|after that|afterwards|and (?:also|finally)|first .{1,80} then|step by step|"
-    r"затем|потом|после этого|а также|сначала|наконец|по шагам)\b",
+#: What a goal says about how it wants to be worked on.
+_WISH = lazy_pattern(
+    r"\b(?:(?P<consensus>double-?check|cross-?check|ask (?:several|all) models|перепровер\w*|"
+    r"спроси (?:несколько|все) модел\w*)"
+    r"|(?P<swarm>(?:ask|consult) (?:several |the )?experts|from several (?:points of view|perspectives)|"
+    r"с разных (?:сторон|точек зрения)|спроси экспертов|мнени\w+ (?:нескольких )?экспертов)"
+    r"|(?P<tree_of_thoughts>explore (?:several |the |different )?(?:alternatives|options)|"
+    r"consider several (?:options|ways)|(?:рассмотри|перебери) (?:несколько |разные )?вариант\w*)"
+    r"|(?P<extended_thinking>think (?:hard|harder|carefully|deeply|twice)|хорошенько подумай|"
+    r"подумай (?:хорошо|тщательно|как следует)|(?:хорошо|тщательно|как следует) подумай)"
+    r"|(?P<hierarchical>(?:break|split|divide) (?:it |this )?(?:down )?into (?:parts|sub-?goals|subtasks)|"
+    r"раз(?:бей|дели) (?:это |задачу )?на (?:части|подзадачи|подцели)))\b",
     re.IGNORECASE,
 )
-_LONG_WORDS = 30
+#: What suits a goal that names no way, where several model calls a goal are wanted.
+_SUITS = {"planning": "hierarchical", "reasoning": "extended_thinking", "complex": "swarm"}
 
 
 def about_stack(goal: str) -> bool:
@@ -49,11 +71,20 @@ def about_machine(goal: str) -> bool:
     return _ABOUT_MACHINE.search(head) is not None and _GENERAL.search(head) is None
 
 
-def method_of(goal: str) -> str:
-    """Return the method for a goal that names none."""
-    return "react" if about_machine(goal) else "simple"
+def method_of(goal: str, *, enhanced: bool = False) -> str:
+    """Return the method for a goal that names none.
+
+    Without a wish in its words a goal costs one call of a model, or steps with tools. `enhanced` gives goals
+    of several parts, plans and questions why more calls (SPEC D1, D6).
+    """
+    wish = _WISH.search(goal[:4000])
+    if wish is not None and wish.lastgroup is not None:
+        return wish.lastgroup
+    if about_machine(goal):
+        return "hierarchical" if enhanced and has_parts(goal) else "react"
+    return _SUITS.get(goal_category(goal), "simple") if enhanced else "simple"
 
 
-def wants_plan(goal: str) -> bool:
-    """Tell whether a goal has several parts: a plan pays for its two model calls only then."""
-    return len(goal.split()) > _LONG_WORDS or _SEQUENCE.search(goal) is not None
+def enhanced(environ: Mapping[str, str]) -> bool:
+    """Tell whether the Enhanced level is on (SPEC D1)."""
+    return environ.get("USE_VICTORIA_ENHANCED", "").lower() in ("1", "true", "yes")

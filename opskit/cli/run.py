@@ -1,6 +1,7 @@
 """`opskit run "goal"`: one goal, one answer; who gave it goes to stderr."""
 
 import contextlib
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from opskit.app import App
     from opskit.engine import Engine, Goal, RunResult, Solver
     from opskit.llm.answer import Attempt
+    from opskit.server.run_store import RunStore
+
+_SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def run(
@@ -40,9 +44,28 @@ def run(
     ] = None,
     method: Annotated[
         str,
-        typer.Option(help="auto, simple (one question to a model) or react (steps with tools)."),
+        typer.Option(
+            help="auto, simple (one question to a model), react (steps with tools), extended_thinking, "
+            "swarm, consensus, tree_of_thoughts or hierarchical."
+        ),
     ] = "auto",
-    max_steps: Annotated[int, typer.Option("--max-steps", min=1, max=50, help="Of the method react.")] = 8,
+    max_steps: Annotated[
+        int,
+        typer.Option("--max-steps", min=1, max=50, help="Steps with tools; model calls are bounded by it."),
+    ] = 8,
+    session: Annotated[
+        str | None,
+        typer.Option(
+            help="Go on with the conversation of this id; any new id begins one.", show_default=False
+        ),
+    ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(help="Whose memory is used: one of agent.allowed_projects.", show_default=False),
+    ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Take the answer that the same goal got a short time ago.")
+    ] = False,
     background: Annotated[
         bool,
         typer.Option("--async", help="Queue it at Victoria, print the id of the run, and do not wait."),
@@ -92,23 +115,39 @@ def run(
     from opskit.agent.method import METHODS
 
     if method not in ("auto", *METHODS):
-        raise UsageError(f"--method {method!r} is not known", remedy=f"use auto, {' or '.join(METHODS)}")
+        raise UsageError(f"--method {method!r} is not known", remedy=f"use auto, {', '.join(METHODS)}")
+    if session is not None and not _SESSION_ID.fullmatch(session):
+        raise UsageError(
+            "--session is no id", remedy="use up to 128 letters, digits, dots, dashes, colons, underscores"
+        )
     if follow is not None:
         context.run(_follow(follow, sandbox=sandbox, config=config, json=json, verbose=verbose))
         return
+    from opskit.cli.inputs import name_of_model
+    from opskit.engine import Goal
+
+    wanted = Goal(
+        goal or "",
+        "local" if local or strict_context else "remote" if remote else "auto",
+        name_of_model(model),
+        category,
+        strict_context,
+        method,
+        session_id=session,
+        project=project,
+        use_cache=cache,
+    )
+    is_piped = goal is None
+    shows_pieces = stream and not json and not strict_context
     context.run(
         _run(
-            goal,
+            wanted,
+            config,
+            max_steps,
+            is_piped,
+            shows_pieces,
+            sandbox,
             background=background,
-            method=method,
-            max_steps=max_steps,
-            where="local" if local or strict_context else "remote" if remote else "auto",
-            model=model,
-            category=category,
-            stream=stream and not json and not strict_context,
-            strict_context=strict_context,
-            sandbox=sandbox,
-            config=config,
             json=json,
             verbose=verbose,
         )
@@ -116,51 +155,60 @@ def run(
 
 
 async def _run(
-    goal: str | None,
+    wanted: "Goal",
+    config: str | None,
+    max_steps: int,
+    is_piped: bool,
+    stream: bool,
+    sandbox: bool,
     *,
     background: bool,
-    method: str,
-    max_steps: int,
-    where: str,
-    model: str | None,
-    category: str | None,
-    stream: bool,
-    strict_context: bool,
-    sandbox: bool,
-    config: str | None,
     json: bool,
     verbose: bool,
 ) -> None:
-    from opskit.agent.method import method_of
-    from opskit.cli.inputs import goal_text, name_of_category, name_of_model
-    from opskit.engine import Goal, RunFailed
+    from dataclasses import replace
+
+    from opskit.agent.method import enhanced, method_of
+    from opskit.cli.inputs import goal_text, name_of_category
+    from opskit.engine import RunFailed
     from opskit.result import SCHEMA_VERSION
 
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
-        goal_given = Goal(
-            goal_text(goal, sys.stdin, root.config.limits.goal_bytes, _waiting),
-            where,
-            name_of_model(model),
-            name_of_category(category, root.config.router.categories),
-            strict_context,
-            method,
-        )
+    async with (
+        context.opened(config, verbose=verbose, sandbox=sandbox) as root,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        allowed = root.config.agent
+        if wanted.project is not None and not allowed.allows(wanted.project):
+            known = ", ".join(dict.fromkeys((allowed.main_project, *allowed.allowed_projects)))
+            raise UsageError(
+                f"--project {wanted.project!r} is not allowed",
+                remedy=f"use one of: {known} (ALLOWED_PROJECTS)",
+            )
+        name_of_category(wanted.category, root.config.router.categories)
+        given = None if is_piped else wanted.text
+        wanted = replace(wanted, text=goal_text(given, sys.stdin, root.config.limits.goal_bytes, _waiting))
         if background:
-            receipt = await root.engine.submit(goal_given, {"method": method, "max_steps": max_steps})
+            receipt = await root.engine.submit(wanted, max_steps)
             if json:
                 render.document({"schema_version": SCHEMA_VERSION, "ok": True, **receipt})
             else:
                 render.line(str(receipt["task_id"]))
                 render.note("queued at Victoria; `opskit run --follow ID` waits for its answer")
             return
-        if (method_of(goal_given.text) if method == "auto" else method) != "simple":
+        method = wanted.method
+        if method == "auto":
+            method = method_of(wanted.text, enhanced=enhanced(root.environ))
+        # One question to a model needs nothing of the agent, whose modules take a while to import.
+        if method != "simple" or wanted.use_cache:
             root.engine.solver = local_victoria(root, max_steps)
+        if wanted.session_id is not None:
+            root.engine.sessions = _sessions(root, stack)
         try:
-            result = await _answer(root.engine, goal_given, stream=stream)
+            result, shown = await _answer(root.engine, wanted, stream=stream)
         except RunFailed as failed:
             _account(failed.attempts)
             raise
-    show_result(result, json=json, shown=stream and result.node != "victoria")
+    show_result(result, json=json, shown=shown)
 
 
 async def _follow(task_id: str, *, sandbox: bool, config: str | None, json: bool, verbose: bool) -> None:
@@ -217,11 +265,23 @@ async def ask_approval(needed: "NeedsApproval") -> bool | None:
     return await asyncio.to_thread(typer.confirm, "  run it?", default=False, err=True)
 
 
+def _sessions(app: "App", stack: contextlib.AsyncExitStack) -> "RunStore":
+    """Return the conversations of this machine: those of its agent server."""
+    from pathlib import Path
+
+    from opskit.server.run_store import RunStore, open_database
+
+    store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), "")
+    stack.callback(store.close)
+    return store
+
+
 def _waiting() -> None:
     render.note("waiting for standard input, which is added to the goal (`</dev/null` if there is none)")
 
 
-async def _answer(engine: "Engine", goal: "Goal", *, stream: bool) -> "RunResult":
+async def _answer(engine: "Engine", goal: "Goal", *, stream: bool) -> "tuple[RunResult, bool]":
+    """Return the result, and whether its text was shown while it came."""
     from opskit.engine import RunResult
 
     shown = False
@@ -229,7 +289,7 @@ async def _answer(engine: "Engine", goal: "Goal", *, stream: bool) -> "RunResult
         async with contextlib.aclosing(engine.stream(goal, None, render.note, pieces=stream)) as items:
             async for item in items:
                 if isinstance(item, RunResult):
-                    return item
+                    return item, shown
                 shown = True
                 render.piece(item)
     finally:

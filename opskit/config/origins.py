@@ -134,6 +134,8 @@ def environment_settings(environ: Mapping[str, str], cwd: Path) -> tuple[Setting
         "USE_MLX_FALLBACK": ("router.use_mlx_fallback", _truth),
         "VICTORIA_DEBUG": ("debug", _truth),
         "VICTORIA_MODEL": ("victoria_model", printable_text),
+        "MAIN_PROJECT": ("agent.main_project", printable_text),
+        "ALLOWED_PROJECTS": ("agent.allowed_projects", _names),
         "OPSKIT_STATE_DIR": ("state_dir", lambda value: str(folder(value, cwd))),
     }
     for variable, (key, read) in readers.items():
@@ -182,6 +184,10 @@ def printable_text(text: str) -> str:
     if not text.isprintable():
         raise ValueError("holds characters that cannot be shown")
     return str(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in printable_text(text).split(",") if name.strip())
 
 
 def _truth(text: str) -> bool:

@@ -308,6 +308,9 @@ class VictoriaConfig:
     under bubblewrap where it works, `required` runs none without it, `off` does not use it. ssh_hosts: hosts
     that `ssh_run` may reach, as ssh names them; ssh_config: the file for `ssh -F`, null for the usual ones.
     approval_s: how long a run waits for the approval of a command before it fails.
+    main_project, allowed_projects: whose answers a run remembers and uses; MAIN_PROJECT and ALLOWED_PROJECTS
+    win. cache_s: how long the same goal gets the same answer again, machine_cache_s the same for goals about
+    this machine; null asks each time.
     """
 
     workspace: str | None = None
@@ -315,8 +318,16 @@ class VictoriaConfig:
     ssh_hosts: tuple[str, ...] = ()
     ssh_config: str | None = None
     approval_s: float = 86400.0
+    main_project: str = "atra-web-ide"
+    allowed_projects: tuple[str, ...] = ("atra-web-ide", "atra")
+    cache_s: float | None = 300.0
+    machine_cache_s: float | None = None
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     tools: ToolLimits = field(default_factory=ToolLimits)
+
+    def allows(self, project: str) -> bool:
+        """Whether a client may name this project (SPEC D5)."""
+        return project == self.main_project or project in self.allowed_projects
 
 
 @dataclass(frozen=True, slots=True)

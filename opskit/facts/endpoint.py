@@ -32,11 +32,14 @@ class EndpointRequest:
 def json_request(
     url: str, *, key: str | None = None, body: Any = None, limit_s: float | None = None
 ) -> EndpointRequest:
-    """Return a request with a key as agents and model servers take it; a `body` is sent by POST. Pure."""
+    """Return a request with a key as agents and model servers take it; a `body` is sent by POST. Pure.
+
+    A remembered answer would hide that nobody answers, so none is taken.
+    """
     headers: tuple[tuple[str, str], ...] = (("Authorization", f"Bearer {key}"),) if key else ()
     if body is None:
         return EndpointRequest(url=url, headers=headers, limit_s=limit_s)
-    headers += (("Content-Type", "application/json"),)
+    headers += (("Content-Type", "application/json"), ("Cache-Control", "no-cache"))
     content = json.dumps(body, ensure_ascii=False).encode()
     return EndpointRequest(url=url, method="POST", headers=headers, body=content, limit_s=limit_s)
 

@@ -21,9 +21,10 @@ class Ask:
 
     `schema` and `tools` are those of `ChatRequest`; each model gets what suits it, or what `mode` says. An
     answer under a schema is judged by its reader, here only whether there is one. `tool_rules` take the place
-    of the first message where the tools are offered as functions.
+    of the first message where the tools are offered as functions. `think` is that of `ChatRequest`.
 
-    None leaves a value to the configuration. `max_fallbacks` 0 asks one model only.
+    None leaves a value to the configuration. `max_fallbacks` 0 asks one model only. `goal` is what must not
+    come back as an answer, where parts of the prompt may.
     """
 
     messages: tuple[Message, ...]
@@ -38,6 +39,8 @@ class Ask:
     tools: tuple[ToolSpec, ...] = ()
     tool_rules: str = ""
     mode: StepMode | None = None
+    think: bool = False
+    goal: str | None = None
     on_wait: Callable[[str], None] = field(default=lambda _: None, compare=False)
 
     @classmethod
@@ -56,6 +59,8 @@ class Ask:
     @property
     def prompts(self) -> tuple[str, ...]:
         """The texts that must not come back as an answer: the last user message, and all of the prompt."""
+        if self.goal is not None:
+            return (self.goal,)
         users = [m.content for m in self.messages if m.role == "user"]
         whole = "\n".join(m.content for m in self.messages)
         return (users[-1], whole) if users and users[-1] != whole else (whole,)

@@ -276,6 +276,7 @@ class AttemptRunner:
             may_cut=not ask.strict_context,
             schema=ask.schema if ask.mode is StepMode.SCHEMA else None,
             tools=ask.tools if ask.mode is StepMode.NATIVE else (),
+            think=ask.think,
         )
         budgets = self._budgets
         first_s = budgets.first_token_s + ask.size_chars / budgets.prefill_chars_per_s

@@ -18,6 +18,8 @@ from opskit.trace.span import current_span
 
 #: The levels that Victoria tells on her status page (SPEC D1).
 LEVELS = ("agent", "enhanced", "initiative")
+#: Asks for an answer that is made now (RFC 9111): one that is remembered would hide that no model answers.
+NO_CACHE = {"Cache-Control": "no-cache"}
 _FAILED = ("failed", "error", "interrupted", "cancelled")
 #: The statuses in which a run does not go on by itself.
 RUN_ENDS = ("completed", "success", "needs_approval", *_FAILED)
@@ -41,9 +43,13 @@ class AgentReply:
         return str(self.knowledge.get("method") or "agent")
 
     @property
-    def model(self) -> str | None:
+    def metadata(self) -> Mapping[str, Any]:
         metadata = self.knowledge.get("metadata")
-        for source in (self.knowledge, metadata if isinstance(metadata, Mapping) else {}):
+        return metadata if isinstance(metadata, Mapping) else {}
+
+    @property
+    def model(self) -> str | None:
+        for source in (self.knowledge, self.metadata):
             if isinstance(source.get("model"), str):
                 return str(source["model"])
         return None
@@ -91,16 +97,25 @@ class AgentClient:
         on_state: Callable[[str], None] = lambda _state: None,
         history: Sequence[tuple[str, str]] = (),
         patience_s: float = 0.0,
+        method: str = "auto",
+        project: str | None = None,
+        use_cache: bool = False,
     ) -> AgentReply:
         """Hand over a goal and wait for its end, asynchronously where the agent can (202 and polling).
 
         `history` are goals with their answers, the oldest first. An agent that does not tell how the run goes
-        on is asked for `patience_s` more: it may be restarting. Raises CallError: TIMEOUT after `deadline_s`,
-        IN_BAND when the agent says that the run failed; ApprovalNeeded when it waits for a person.
+        on is asked for `patience_s` more: it may be restarting. Without `use_cache` an answer that the agent
+        remembers is none. Raises CallError: TIMEOUT after `deadline_s`, IN_BAND when the agent says that the
+        run failed; ApprovalNeeded when it waits for a person.
         """
+        options: dict[str, Any] = {} if method == "auto" else {"method": method}
+        if project is not None:
+            options["project_context"] = project
         try:
             async with asyncio.timeout(deadline_s):
-                reply = await self.submit(goal, session_id=session_id, history=history)
+                reply = await self.submit(
+                    goal, session_id=session_id, history=history, options=options, use_cache=use_cache
+                )
                 if reply.get("task_id") and "output" not in reply:
                     reply = await self._poll(reply, str(reply["task_id"]), on_state, patience_s)
         except TimeoutError as exc:
@@ -114,12 +129,14 @@ class AgentClient:
         session_id: str,
         history: Sequence[tuple[str, str]] = (),
         options: Mapping[str, Any] = MappingProxyType({}),
+        use_cache: bool = False,
     ) -> Mapping[str, Any]:
         """Hand over a goal and return the receipt, with its `task_id`. Raises CallError."""
         body: dict[str, Any] = {"goal": goal, "session_id": session_id, "async_mode": True, **options}
         if history:
             body["chat_history"] = [{"user": user, "assistant": answer} for user, answer in history]
-        reply = await self._http.post_json("/run", body, timeout_s=None, headers=_context_headers())
+        headers = _context_headers() | ({} if use_cache else NO_CACHE)
+        reply = await self._http.post_json("/run", body, timeout_s=None, headers=headers)
         if not isinstance(reply, Mapping):
             raise bad_payload("the agent's answer is not an object")
         return reply

@@ -50,7 +50,8 @@ class ChatRequest:
     model for all later requests of everybody (wire facts A8).
 
     `schema` is a JSON schema that the answer is to obey; not every server enforces it. `tools` are offered as
-    functions, by the model's own template.
+    functions, by the model's own template. `think` switches thinking on where the model can think and the
+    server can be told; elsewhere it is nothing.
     """
 
     messages: tuple[Message, ...]
@@ -62,6 +63,7 @@ class ChatRequest:
     may_cut: bool = True
     schema: Mapping[str, Any] | None = None
     tools: tuple[ToolSpec, ...] = ()
+    think: bool = False
 
     def dialogue(self, arguments: Callable[[str], Any] = str) -> list[dict[str, Any]]:
         """Return the messages as Ollama and OpenAI-style servers take them; `arguments` gives those of calls.

@@ -63,6 +63,8 @@ class ServerKind:
     context_per_request: bool = False
     #: A JSON schema that comes with a request is enforced while the model writes.
     enforces_schema: bool = True
+    #: It hands `chat_template_kwargs` of a request to the template of the model.
+    takes_template_arguments: bool = False
     #: Its clients may speak a protocol that no other kind has.
     own_protocol: bool = False
     #: What the environment variables begin with that it reads when it starts.
@@ -147,6 +149,7 @@ MLX_LM: Final = ServerKind(
     pages=("/health", "/v1/models"),
     naming_swaps=True,
     enforces_schema=False,  # it ignores `response_format` in silence
+    takes_template_arguments=True,
     lists_every_model=False,  # only part of what it can load (B1)
     advice={
         "context_exceeded": "shorten the prompt, or take a model with a longer context "
@@ -169,6 +172,7 @@ LLAMACPP: Final = ServerKind(
     known_by=("llama-server", "llama_server", "llama.cpp", "llamacpp"),
     services=("llama-server", "llamacpp"),
     pages=("/health", "/v1/models", "/props", "/slots"),
+    takes_template_arguments=True,
 )
 LMSTUDIO: Final = ServerKind(
     name="lmstudio",

@@ -131,10 +131,12 @@ class Ollama(Provider):
         A stream that is left before that line is read on for a moment, near its limit to the end: to cut it
         between the last token and that line can block the model for everybody (A8).
         """
-        tokens = 0
+        tokens, body = 0, _body(request)
+        if request.think and await self._can_think(request.model):
+            body["think"] = True
         async with (
             self._told_from_missing_blob(request.model),
-            self._http.post_stream("/api/chat", _body(request)) as response,
+            self._http.post_stream("/api/chat", body) as response,
             StreamReader(_chunks(lines(response)), _is_done) as chunks,
         ):
             try:
@@ -163,6 +165,14 @@ class Ollama(Provider):
                 raise
             why = f"{error.text}; Ollama lists this model, so a file of it is missing"
             raise CallError(error.cause, why, status=404, error_type="blob_missing") from error
+
+    async def _can_think(self, model: str) -> bool:
+        """Ask for it by metadata: a model that cannot refuses a request that wants it (A3)."""
+        try:
+            capabilities = (await self.show(model)).get("capabilities")
+        except CallError:
+            return False
+        return isinstance(capabilities, list) and "thinking" in capabilities
 
     async def _lists(self, model: str) -> bool:
         try:

@@ -136,6 +136,8 @@ class OpenAIStyle(Provider):
         if request.schema is not None:
             form = {"name": "answer", "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
+        if request.think and self.kind.takes_template_arguments:
+            body["chat_template_kwargs"] = {"enable_thinking": True}
         if request.tools:
             body["tools"] = [tool.as_json() for tool in request.tools]
         return body

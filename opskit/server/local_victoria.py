@@ -2,7 +2,7 @@
 
 from opskit.agent.suspension import RunSuspended
 from opskit.agent.victoria import Victoria
-from opskit.engine import Goal, Solution
+from opskit.engine import Goal, RunResult
 from opskit.llm.answer import Session
 
 
@@ -11,7 +11,7 @@ class LocalVictoria(Victoria):
 
     async def solve(
         self, goal: Goal, category: str, identifier: str, session: Session | None
-    ) -> Solution | None:
+    ) -> RunResult | None:
         try:
             return await super().solve(goal, category, identifier, session)
         except RunSuspended as stopped:

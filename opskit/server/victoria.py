@@ -5,9 +5,8 @@ import hmac
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from opskit import __version__
 from opskit.agent.loop import Observed, RunLimits, unattended
+from opskit.agent.method import METHODS, enhanced
 from opskit.agent.step import AgentStep
 from opskit.agent.victoria import Victoria
 from opskit.app import App
@@ -65,27 +65,10 @@ class RunRequest(BaseModel):
     session_id: str | None = Field(None, pattern=_ID)
     chat_history: list[Pair] = Field([], max_length=1000)
     async_mode: bool = False
-    method: Literal["auto", "simple", "react"] = "auto"
+    method: str = Field("auto", pattern=rf"^(auto|{'|'.join(METHODS)})$")
     model: str | None = Field(None, max_length=200)
     max_steps: int = Field(8, ge=1, le=50)
     rerun: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Projects:
-    """The projects that a client may name (SPEC D5); any other becomes the main one."""
-
-    main: str
-    allowed: frozenset[str]
-
-    @classmethod
-    def of(cls, environ: Mapping[str, str]) -> "Projects":
-        main = environ.get("MAIN_PROJECT") or "atra-web-ide"
-        names = environ.get("ALLOWED_PROJECTS") or "atra-web-ide,atra"
-        return cls(main, frozenset(name.strip() for name in names.split(",") if name.strip()) | {main})
-
-    def chosen(self, wanted: str | None) -> str:
-        return wanted if wanted in self.allowed else self.main
 
 
 class VictoriaServer:
@@ -93,7 +76,6 @@ class VictoriaServer:
 
     def __init__(self, app: App, runs: Callable[["VictoriaServer"], Runs]) -> None:
         self.app = app
-        self.projects = Projects.of(app.environ)
         self.runs = runs(self)
         self._status: dict[str, Any] = {}
         self._status_at = -math.inf
@@ -102,7 +84,9 @@ class VictoriaServer:
     async def work(self, run: Run, report: Callable[[str, Mapping[str, Any]], None]) -> Mapping[str, Any]:
         """Answer the goal of a run. Raises OpskitError."""
         request = RunRequest.model_validate(run.request["body"])
-        session, project = request.session_id, self.projects.chosen(request.project_context)
+        agent = self.app.config.agent
+        wanted = request.project_context or ""
+        project = wanted if agent.allows(wanted) else agent.main_project
 
         approvals = self.runs.approvals
         checkpoint, approve = approvals.use(run) if approvals is not None else (None, unattended)
@@ -113,6 +97,9 @@ class VictoriaServer:
         def on_observed(observed: Observed) -> None:
             report("observation", {"tool": observed.step.tool, "ok": observed.result.ok})
 
+        def on_note(text: str) -> None:
+            report("note", {"text": text})
+
         # Each run has an engine of its own: its steps are reported to its listeners.
         engine = Engine(self.app.config, self.app.log, {}, self.app.router, self.app.traces)
         engine.solver = Victoria(
@@ -122,19 +109,22 @@ class VictoriaServer:
             on_observed=on_observed,
             approve=approve,
             checkpoint=checkpoint,
+            on_note=on_note,
         )
+        engine.sessions = self.runs.store
         goal = Goal(
             request.goal,
             "local",
             request.model,
             method=request.method,
-            history=self._history(request),
+            history=_history(request.chat_history),
             traceparent=run.request.get("traceparent"),
+            session_id=request.session_id,
+            project=project,
+            use_cache=not run.request.get("no_cache", False),
         )
         with correlated(run.correlation_id):
-            result = await engine.run(goal, None, lambda text: report("note", {"text": text}))
-        if session is not None:
-            self.runs.store.remember(session, request.goal, result.output)
+            result = await engine.run(goal, None, on_note)
         knowledge = {
             "method": result.method,
             "agent": "victoria",
@@ -142,28 +132,13 @@ class VictoriaServer:
             "steps": list(result.steps),
             "notes": list(result.notes),
             "metadata": {
-                "model": result.model,
-                "source": result.node,
-                "attempts": [attempt.as_json() for attempt in result.attempts],
-                "delegated_to": None,
+                **result.metadata,
                 "task_id": run.task_id,
-                "session_id": session,
+                "session_id": request.session_id,
                 "seconds": round(result.seconds, 3),
             },
         }
         return {"output": result.output, "knowledge": knowledge}
-
-    def _history(self, request: RunRequest) -> tuple[Message, ...]:
-        """Return the lines before this goal: those that the client sent, else those of its session."""
-        if request.chat_history:
-            pairs = request.chat_history[-HISTORY_PAIRS:]
-            lines = [line for pair in pairs for line in (("user", pair.user), ("assistant", pair.assistant))]
-        else:
-            lines = self.runs.store.session(request.session_id) if request.session_id else []
-        messages = (
-            Message("user" if role == "user" else "assistant", content) for role, content in lines if content
-        )
-        return tuple(messages)
 
     async def status(self) -> dict[str, Any]:
         """Return the status page, which is at most `_STATUS_S` old."""
@@ -175,14 +150,13 @@ class VictoriaServer:
 
     async def _read_status(self) -> dict[str, Any]:
         snapshot = await self.app.router.catalog.snapshot()
-        environ = self.app.environ
         return {
             "status": "draining" if self.runs.draining else "online",
             "agent": "victoria",
             "version": __version__,
             "victoria_levels": {
                 "agent": True,
-                "enhanced": environ.get("USE_VICTORIA_ENHANCED", "").lower() in ("1", "true", "yes"),
+                "enhanced": enhanced(self.app.environ),
                 "initiative": False,
             },
             "nodes": {
@@ -197,6 +171,14 @@ class VictoriaServer:
             "last_error": self.runs.store.last_error(),
             "started": self.runs.started_at,
         }
+
+
+def _history(pairs: Sequence[Pair]) -> tuple[Message, ...]:
+    """Return the lines of the exchanges that a client sent."""
+    lines = [
+        (Message("user", pair.user), Message("assistant", pair.assistant)) for pair in pairs[-HISTORY_PAIRS:]
+    ]
+    return tuple(line for pair in lines for line in pair if line.content)
 
 
 def create_app(
@@ -239,10 +221,20 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
         async_mode: Annotated[bool, Query()] = False,
         x_correlation_id: Annotated[str | None, Header(pattern=_ID)] = None,
         traceparent: Annotated[str | None, Header(max_length=200)] = None,
+        cache_control: Annotated[str, Header(max_length=200)] = "",
     ) -> Any:
-        """Run a goal: at once (200 with the answer), or later (202 with where to ask)."""
+        """Run a goal: at once (200 with the answer), or later (202 with where to ask).
+
+        `Cache-Control: no-cache` asks the models, also where the same goal was answered a short time ago.
+        """
         correlation_id = x_correlation_id or new_correlation_id()
-        request = {"body": body.model_dump(), "traceparent": traceparent, "rerun": body.rerun}
+        no_cache = any(word in cache_control.lower() for word in ("no-cache", "no-store"))
+        request = {
+            "body": body.model_dump(),
+            "traceparent": traceparent,
+            "rerun": body.rerun,
+            "no_cache": no_cache,
+        }
         task_id = runs.submit(request, correlation_id)
         headers = {"X-Correlation-ID": correlation_id}
         if body.async_mode or async_mode:

@@ -1,10 +1,18 @@
 """The agent on a real small model behind the real server of llama.cpp: honest ends, real tools."""
 
+import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from opskit.agent.loop import RunLimits
+from opskit.agent.method import METHODS
+from opskit.agent.victoria import Victoria
+from opskit.app import App
+from opskit.config.schema import Config, NodeConfig, RouterConfig
+from opskit.engine import Goal, RunFailed
 from tests.parts.command import Result, opskit
 from tests.parts.real_llamacpp import RealLlamaCpp
 from tests.parts.victoria_server import VictoriaServer
@@ -83,3 +91,18 @@ def test_a_question_about_a_file_has_no_such_answer(tmp_path: Path):
     result = opskit("run", "How many lines has notes.txt?", "--local", home=tmp_path)
     assert result.status == 1
     assert "MODEL_001" in result.err
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("simple", "react")])
+async def test_every_method_ends_on_a_tiny_model(server: RealLlamaCpp, tmp_path: Path, method: str):
+    """With an answer or with why there is none, soon after its time is over, on a server with one slot."""
+    node = NodeConfig("llama", server.url, "llamacpp")
+    router = RouterConfig(max_tokens=40)
+    async with App(Config(str(tmp_path / "state"), (node,), (), router=router)) as app:
+        app.engine.solver = Victoria(app, limits=RunLimits(steps=2, wall_s=8, step_tokens=60))
+        began = time.monotonic()
+        with contextlib.suppress(RunFailed):
+            result = await app.engine.run(Goal("Name one fruit.", "local", method=method))
+            assert result.output.strip()
+            assert (result.method, result.model) == (method, "smollm2")
+    assert time.monotonic() - began < 60

@@ -64,6 +64,7 @@ async def test_the_document_of_a_run(tmp_path: Path) -> None:
         "seconds",
         "prompt_cut",
         "attempts",
+        "metadata",
     }
     assert (document["schema_version"], document["ok"], document["output"]) == (1, True, "42")
     assert {"node", "model", "outcome", "fault", "seconds", "fallback"} <= set(document["attempts"][0])
@@ -259,3 +260,98 @@ async def test_strict_context_cannot_be_asked_of_victoria(tmp_path: Path) -> Non
     assert "--strict-context" in remote.err
     assert (here.status, here.out) == (0, "42\n")
     assert "on victoria" not in here.err
+
+
+def asked(stage: Stage) -> list[dict[str, object]]:
+    return [r.body for r in stage.ollama.requests + stage.mlx.requests if r.body and r.body.get("messages")]
+
+
+async def test_the_same_goal_is_answered_from_the_cache_and_says_so(tmp_path: Path) -> None:
+    """With --cache no model is asked a second time; without it one is, and for another method too."""
+    async with staged() as stage:
+        first = await ran(stage, tmp_path, GOAL, "--local", "--json", "--cache")
+        second = await ran(stage, tmp_path, GOAL, "--local", "--json", "--stream", "--cache")
+        assert len(asked(stage)) == 1
+        plain = await ran(stage, tmp_path, GOAL, "--local", "--stream", "--cache")
+        third = await ran(stage, tmp_path, GOAL, "--local", "--json")
+        assert len(asked(stage)) == 2
+        await ran(stage, tmp_path, GOAL, "--local", "--method", "extended_thinking")
+        assert len(asked(stage)) > 2
+    cached = [document.document["metadata"]["cached"] for document in (first, second, third)]
+    assert cached == [False, True, False]
+    assert second.document["output"] == first.document["output"] == "42"
+    assert second.document["model"] == first.document["model"]
+    assert plain.out == "42\n"
+    assert "old" in plain.err
+
+
+async def test_a_goal_about_this_machine_is_looked_at_again(tmp_path: Path) -> None:
+    """What was true a minute ago is no answer."""
+    async with staged() as stage:
+        for _ in range(2):
+            result = await ran(stage, tmp_path, "What is wrong with the stack?", "--local", "--json")
+            assert result.document["metadata"]["cached"] is False
+
+
+async def test_a_session_is_kept_between_runs_here(tmp_path: Path) -> None:
+    """The next run sends the lines before it; another session does not know them."""
+    async with staged() as stage:
+        for session, goal in (("s1", GOAL), ("s1", "And 6 times 8?"), ("s2", "And 6 times 9?")):
+            await ran(stage, tmp_path, goal, "--local", "--session", session)
+        contents = [[line["content"] for line in body["messages"]] for body in asked(stage)]  # type: ignore[attr-defined]
+    assert contents == [[GOAL], [GOAL, "42", "And 6 times 8?"], ["And 6 times 9?"]]
+
+
+async def test_victoria_gets_session_project_and_method(tmp_path: Path) -> None:
+    """She keeps the conversation herself."""
+    async with staged() as stage:
+        arguments = ("--session", "s1", "--project", "atra", "--method", "consensus")
+        result = await ran(stage, tmp_path, GOAL, *arguments, "--json")
+        sent = next(r for r in stage.victoria.requests if r.path == "/run")
+    assert result.status == 0
+    assert sent.body is not None
+    assert (sent.body["session_id"], sent.body["project_context"], sent.body["method"]) == (
+        "s1",
+        "atra",
+        "consensus",
+    )
+    assert set(result.document["metadata"]) == {
+        "model", "source", "attempts", "delegated_to", "task_id", "cached", "category", "agreement",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "says"),
+    [
+        (("--project", "../etc"), {}, "atra-web-ide, atra"),
+        (("--project", "atra"), {"ALLOWED_PROJECTS": "shop, till", "MAIN_PROJECT": "shop"}, "shop, till"),
+        (("--session", "../../etc"), {}, "--session"),
+        (("--session", ""), {}, "--session"),
+        (("--method", "rm"), {}, "tree_of_thoughts"),
+    ],
+)
+async def test_what_is_not_allowed_is_refused_with_what_is(
+    tmp_path: Path, arguments: tuple[str, ...], env: dict[str, str], says: str
+) -> None:
+    """Before any model is asked."""
+    result = await asyncio.to_thread(opskit, "run", GOAL, *arguments, home=tmp_path / "home", env=env)
+    assert result.status == 2
+    assert says in result.err
+
+
+async def test_a_project_of_the_environment_is_allowed(tmp_path: Path) -> None:
+    """And it has answers of its own."""
+    env = {"ALLOWED_PROJECTS": "shop,till"}
+    async with staged() as stage:
+        for project in ("shop", "till", "shop"):
+            result = await ran(stage, tmp_path, GOAL, "--local", "--json", "--project", project, **env)
+            assert result.status == 0
+        assert len(asked(stage)) == 2
+
+
+async def test_an_answer_in_steps_is_printed_with_stream_too(tmp_path: Path) -> None:
+    """It comes at once, at the end."""
+    async with staged() as stage:
+        result = await ran(stage, tmp_path, "What is wrong with the stack?", "--local", "--stream")
+    assert result.status == 0
+    assert result.out.strip()

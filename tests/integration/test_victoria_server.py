@@ -116,6 +116,31 @@ async def _remembers(client: httpx.AsyncClient, stage: Stage) -> None:
     assert sent[0]["content"] == "q10"
 
 
+async def test_an_answer_is_remembered_unless_the_client_wants_a_new_one(client: httpx.AsyncClient):
+    """The metadata say which it is; a probe asks with no-cache, so that it never praises dead models."""
+    goal = "What is 7 times 9?"
+    metadata = []
+    for headers in ({}, {}, {"Cache-Control": "no-cache"}):
+        reply = await client.post("/run", json={"goal": goal}, headers=headers)
+        assert reply.json()["output"] == "63"
+        metadata.append(reply.json()["knowledge"]["metadata"])
+    assert [entry["cached"] for entry in metadata] == [False, True, False]
+    assert [len(entry["attempts"]) for entry in metadata] == [1, 0, 1]
+    assert metadata[0]["category"] == "fast"
+    assert metadata[0]["task_id"]
+
+
+async def test_a_probe_of_a_goal_through_victoria_is_never_answered_from_a_cache(tmp_path: Path):
+    """Whatever agent it is."""
+    async with Stage() as stage:
+        env = stage.environment()
+        await asyncio.to_thread(opskit, "probe", home=tmp_path, env=env)
+        await asyncio.to_thread(opskit, "verify", "live_chain", home=tmp_path, env=env)
+        runs = [request for request in stage.victoria.requests if request.path == "/run"]
+    assert len(runs) >= 2
+    assert {request.headers.get("cache-control") for request in runs} == {"no-cache"}
+
+
 async def test_only_known_projects_are_taken(client: httpx.AsyncClient):
     """A name that is not allowed becomes the main project, and stands in no prompt."""
     for wanted, project in (("atra", "atra"), ("../etc", "atra-web-ide"), (None, "atra-web-ide")):

@@ -85,13 +85,23 @@ class OnTerminal:
         raise AssertionError(f"no such screen came; the last ones: {self.frames[-2:]}")
 
     def read_until(self, text: str) -> None:
-        """Read until a text has been written that was not there before the last call."""
+        """Read until a text has been written behind the one of the last call, which may be there already."""
         limit = time.monotonic() + LIMIT_S
-        while text not in _ESCAPES.sub("", self.output[self._read_to :]):
+        while (end := self._end_of(text)) is None:
             assert time.monotonic() < limit, f"{text!r} did not come: {self.output[-2000:]!r}"
             more = self._read(0.2)
             assert more or self.process.poll() is None, f"it ended: {self.output[-2000:]!r}"
-        self._read_to = len(self.output)
+        self._read_to = end
+
+    def _end_of(self, text: str) -> int | None:
+        """Where a text ends in the output that was not read yet; escapes between its letters do not count."""
+        shown = [
+            match
+            for match in re.finditer(f"{_ESCAPES.pattern}|(?s:.)", self.output[self._read_to :])
+            if not _ESCAPES.fullmatch(match[0])
+        ]
+        at = "".join(match[0] for match in shown).find(text)
+        return None if at < 0 else self._read_to + shown[at + len(text) - 1].end()
 
     def press(self, keys: str) -> None:
         os.write(self._master, keys.encode())

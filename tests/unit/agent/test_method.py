@@ -2,7 +2,8 @@
 
 import pytest
 
-from opskit.agent.method import about_machine, about_stack, method_of, wants_plan
+from opskit.agent.method import about_machine, about_stack, method_of
+from opskit.llm.category import has_parts
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,46 @@ def test_only_the_stack_is_answered_by_the_doctor():
 
 def test_goals_of_several_parts_get_a_plan():
     """A plan costs two calls; one question is not worth it."""
-    assert wants_plan("Read a.txt, then count its lines")
-    assert wants_plan("Сначала прочитай a.txt, потом посчитай строки")
-    assert not wants_plan("How many lines has a.txt?")
+    assert has_parts("Read a.txt, then count its lines")
+    assert has_parts("Сначала прочитай a.txt, потом посчитай строки")
+    assert not has_parts("How many lines has a.txt?")
+
+
+@pytest.mark.parametrize(
+    ("goal", "method"),
+    [
+        ("Think carefully: which of the two is older?", "extended_thinking"),
+        ("Подумай хорошо: кто из них старше?", "extended_thinking"),
+        ("Double-check in which year the war ended", "consensus"),
+        ("В каком году кончилась война? Перепроверь.", "consensus"),
+        ("Ask several experts how to learn a language", "swarm"),
+        ("Посмотри на это с разных точек зрения", "swarm"),
+        ("Explore alternatives to a monorepo", "tree_of_thoughts"),
+        ("Рассмотри варианты отпуска", "tree_of_thoughts"),
+        ("Break it down into parts and find out why MLX is slow", "hierarchical"),
+        ("Разбей задачу на части: проверь логи", "hierarchical"),
+        ("Hard thinking is what a bicycle needs", "simple"),
+        ("Эксперты спорят о вкусах", "simple"),
+    ],
+)
+def test_a_goal_may_say_how_it_wants_to_be_worked_on(goal: str, method: str):
+    """The cost was asked for."""
+    assert method_of(goal) == method
+
+
+@pytest.mark.parametrize(
+    ("goal", "plain", "enhanced"),
+    [
+        ("Составь план переезда", "simple", "hierarchical"),
+        ("Почему небо голубое?", "simple", "extended_thinking"),
+        ("First tell me of Rome, then of Athens", "simple", "swarm"),
+        ("Read a.txt, then count its lines", "react", "hierarchical"),
+        ("Read a.txt", "react", "react"),
+        ("What is 6 times 7?", "simple", "simple"),
+        ("напиши код", "simple", "simple"),
+    ],
+)
+def test_only_the_enhanced_level_gives_a_goal_more_calls_by_itself(goal: str, plain: str, enhanced: str):
+    """A fact stays one call there too."""
+    assert method_of(goal) == plain
+    assert method_of(goal, enhanced=True) == enhanced

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.llm.category import CATEGORIES, categorise
+from opskit.llm.category import CATEGORIES, categorise, goal_category
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,30 @@ def test_a_goal_has_its_category(goal, category):
 def test_words_that_only_begin_like_technical_ones_are_everyday_words(goal):
     """A planet is no plan, luggage is no bug."""
     assert categorise(goal) == "fast"
+
+
+@pytest.mark.parametrize(
+    "goal, category",
+    [
+        ("напиши код", "coding"),
+        ("write a Python function", "coding"),
+        ("составь план на неделю", "planning"),
+        ("Draft a roadmap for the team", "planning"),
+        ("Почему небо голубое?", "reasoning"),
+        ("compare these two offers", "reasoning"),
+        ("Перезапусти victoria-agent", "execution"),
+        ("Please restart the router", "execution"),
+        ("Сначала расскажи о Риме, потом об Афинах", "complex"),
+        ("Tell me of Rome, then of Athens", "complex"),
+        ("Привет", "fast"),
+        ("What time is it?", "fast"),
+        ("Расскажи, пожалуйста, как прошли твои каникулы в горах этим летом", "general"),
+        ("I would like to hear how your holidays in the mountains have been", "general"),
+    ],
+)
+def test_a_goal_has_its_kind_of_work(goal, category):
+    """SPEC D6, finer than what the router needs."""
+    assert goal_category(goal) == category
 
 
 @given(st.text())

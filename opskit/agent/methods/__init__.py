@@ -1,0 +1,1 @@
+"""Ways to work on a goal, one class each, under the same limits."""

@@ -1,0 +1,150 @@
+"""Asks the models for every stage of one run, within its budget, and keeps what was tried."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from opskit.agent.loop import head_and_tail
+from opskit.agent.methods.budget import RunBudget
+from opskit.agent.methods.method import MethodGoal
+from opskit.agent.prompt import prompt
+from opskit.agent.step import StepError, read_object
+from opskit.agent.trajectory import Trajectory
+from opskit.app import App
+from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Session
+from opskit.llm.faults import FaultKind
+from opskit.llm.plan import Candidate, ModelRequest
+from opskit.llm.visible import without_thinking
+from opskit.providers.base import CallError, Message, ToolSpec
+
+_ANSWER_TOKENS = 2048
+_OBJECT_TOKENS = 300
+#: A text that is shortened below this says nothing any more.
+_LEAST_ROOM_CHARS = 1000
+
+
+@dataclass(slots=True)
+class ModelCaller:
+    """The models of one run. `last` is the newest answer, which tells who works on the goal.
+
+    Every method that asks takes changes to its `Ask`, and `spare`: how many calls must remain in the budget.
+    """
+
+    app: App
+    request: ModelRequest
+    session: Session
+    strict_context: bool
+    budget: RunBudget
+    trajectory: Trajectory
+    attempts: list[Attempt] = field(default_factory=list)
+    last: Answer | None = None
+    _named: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._named = self.request.model
+
+    async def __call__(
+        self,
+        messages: Sequence[Message],
+        *,
+        schema: Mapping[str, Any] | None,
+        max_tokens: int,
+        tools: Sequence[ToolSpec] = (),
+        spare: int = 0,
+        **changes: Any,
+    ) -> Answer:
+        """Ask once. Raises NoAnswer, BudgetSpentError among it."""
+        granted = self.budget.take(max_tokens, spare)
+        ask = Ask(
+            tuple(messages),
+            self.request,
+            granted,
+            temperature=0.0 if self.app.config.router.temperature is None else None,
+            length_is_fine=True,
+            strict_context=self.strict_context,
+            schema=schema,
+            tools=tuple(tools),
+            tool_rules=prompt("act_native") if tools else "",
+        )
+        ask = replace(ask, **changes)
+        try:
+            answer = await self.app.router.chat(ask, self.session)
+        except NoAnswer as refused:
+            self.attempts += refused.attempts
+            self.budget.settle(granted, refused.attempts)
+            raise
+        self.attempts += answer.attempts
+        self.budget.settle(granted, answer.attempts, answer)
+        if ask.request is self.request:
+            self.last = answer
+            # The model that knows the dialogue goes on with it: another would read all of it again.
+            self.request = replace(self.request, model=self.request.model or answer.model)
+        return answer
+
+    async def text(self, rules: str, goal: MethodGoal, *parts: tuple[str, str], **options: Any) -> str:
+        """Ask by the named rules for an answer in words, without what was thought aloud. Raises NoAnswer.
+
+        One that was cut off is none. What stands in the parts may come back, the goal may not.
+        """
+        limit = self.app.config.router.max_tokens_for(self.request.category)
+        options = {"max_tokens": limit if options.get("think") else min(limit, _ANSWER_TOKENS)} | options
+        options = {"length_is_fine": False, "goal": goal.text, "schema": None} | options
+        answer = await self._fitting(prompt(rules), goal.described(*parts), goal.history, **options)
+        return without_thinking(answer.text).strip()
+
+    async def object(
+        self, rules: str, text: str, schema: Mapping[str, Any], **options: Any
+    ) -> Mapping[str, Any]:
+        """Ask for one object; an empty one where the model gives none. Raises NoAnswer."""
+        limit = min(_OBJECT_TOKENS, self.budget.limits.step_tokens)
+        answer = await self._fitting(rules, text, (), schema=schema, max_tokens=limit, **options)
+        try:
+            return read_object(answer.text)
+        except StepError:
+            return {}
+
+    async def together(self, calls: Iterable[Callable[[], Awaitable[str]]]) -> list[str | NoAnswer]:
+        """Make several calls, as many at once as the node has free slots; a failed one is its error."""
+        free = asyncio.Semaphore(await self._free_slots())
+
+        async def reply(call: Callable[[], Awaitable[str]]) -> str | NoAnswer:
+            async with free:
+                try:
+                    return await call()
+                except NoAnswer as refused:
+                    return refused
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(reply(call)) for call in calls]
+        return [task.result() for task in tasks]
+
+    async def residents(self) -> list[Candidate]:
+        """Return the models that can be asked without loading one, the best first, or the named one."""
+        choice = await self.app.router.explain(replace(self.request, model=self._named), self.session)
+        return [candidate for candidate in choice.candidates if candidate.resident]
+
+    async def _fitting(self, rules: str, text: str, history: Sequence[Message], **options: Any) -> Answer:
+        """Ask with as much of the text as the context of the model takes."""
+        room = self.budget.limits.context_chars
+        while True:
+            messages = (Message("system", rules), *history, Message("user", head_and_tail(text, room)))
+            try:
+                return await self(messages, **options)
+            except NoAnswer as refused:
+                exceeded = any(a.fault == FaultKind.CONTEXT_EXCEEDED.value for a in refused.attempts)
+                if not exceeded or room <= _LEAST_ROOM_CHARS:
+                    raise
+                room, history = min(room, len(text)) // 2, ()
+
+    async def _free_slots(self) -> int:
+        """Return how many requests the node that answered last takes at once just now; at least one."""
+        node = next((node for node in self.app.nodes if self.last and node.name == self.last.node), None)
+        if node is None:
+            return 1
+        try:
+            provider = await node.provider()
+            slots = await provider.slots()
+        except CallError:
+            return 1
+        return provider.kind.slots if slots is None else max(1, sum(not slot.busy for slot in slots))
