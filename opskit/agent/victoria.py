@@ -138,7 +138,8 @@ class Victoria:
             result.node,
             [{"tool": step["tool"], "args": step["args"]} for step in result.steps if step["ok"]],
         )
-        key = self._key(goal, result.method) if self._cache_s(goal) else None
+        # What tools did or saw is not so the next time.
+        key = self._key(goal, result.method) if self._cache_s(goal) and not result.steps else None
         await asyncio.to_thread(self._memory().keep, self._project(goal), key, answer)
 
     async def _worked_on(self, name: str, goal: MethodGoal, ask: ModelCaller, tools: Toolbox) -> LoopResult:

@@ -344,7 +344,9 @@ async def test_a_project_of_the_environment_is_allowed(tmp_path: Path) -> None:
     env = {"ALLOWED_PROJECTS": "shop,till"}
     async with staged() as stage:
         for project in ("shop", "till", "shop"):
-            result = await ran(stage, tmp_path, GOAL, "--local", "--json", "--project", project, **env)
+            result = await ran(
+                stage, tmp_path, GOAL, "--local", "--json", "--cache", "--project", project, **env
+            )
             assert result.status == 0
         assert len(asked(stage)) == 2
 

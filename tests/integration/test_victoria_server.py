@@ -415,7 +415,7 @@ def test_probe_verify_and_watch_tell_the_queue_and_the_last_error(tmp_path: Path
         finding = opskit("probe", "--json", home=tmp_path / "b", env=env).finding("victoria", "agent")
         verified = opskit("verify", "victoria", "--tag", "queue", "--json", home=tmp_path / "c", env=env)
         watched = opskit("watch", "--count", "1", "--only", "agents", "--json", home=tmp_path / "d", env=env)
-    empty = {"queued": 0, "running": 0, "needs_approval": None, "oldest_s": None, "draining": False}
+    empty = {"queued": 0, "running": 0, "needs_approval": 0, "oldest_s": None, "draining": False}
     assert finding["evidence"]["queue"] == empty
     assert "0 runs queued, 0 running; its last error: no node can answer" in finding["detail"]
     assert verified.finding("victoria")["status"] == "pass", verified.out
