@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from opskit.agent.grounding import ungrounded
 from opskit.agent.prompt import act_prompt, prompt
+from opskit.agent.quoting import direct_answer, first_steps, summary, summary_source
 from opskit.agent.step import AgentStep, StepError, read_object, read_step, step_schema
 from opskit.agent.tools.tool import FINISH, NeedsApproval, ToolResult
 from opskit.llm.answer import Answer, NoAnswer
@@ -31,6 +32,7 @@ _MAX_SAME_CALLS = 2
 _NEAR = 0.6
 #: A dialogue that is shortened below this is none.
 _LEAST_ROOM_CHARS = 1000
+_SUMMARY_TOKENS = 160
 _CONCLUSION: dict[str, Any] = {
     "type": "object",
     "properties": {"answer": {"type": "string", "maxLength": 4000}},
@@ -161,6 +163,8 @@ class AgentLoop:
         self._goal = f"Goal: {goal}" + (f"\nPlan:{steps}" if steps else "")
         self._asked = goal
         deadline = self._clock() + self._limits.wall_s
+        if (answered := await self._answered_by_what_is_named(goal)) is not None:
+            return answered
         format_errors = 0
         while len(self._result.steps) < self._limits.steps:
             if self._clock() >= deadline:
@@ -188,6 +192,39 @@ class AgentLoop:
                 why = f"`{command}` needs the approval of a person: {needed.why} (rule {needed.rule})"
                 return self._end(RunEnding.NEEDS_APPROVAL, why=why)
         return await self._concluded()
+
+    async def _answered_by_what_is_named(self, goal: str) -> LoopResult | None:
+        """Look at what the goal names; None where what is seen does not answer it by itself."""
+        for step in first_steps(goal) if self._needs_evidence else ():
+            if step.tool not in self._schemas:
+                continue
+            try:
+                await self._act(step)
+            except NeedsApproval:
+                continue  # a step of the model may ask for it
+            result = self._result.steps[-1].result
+            if (answer := direct_answer(goal, step, result)) is not None:
+                return self._end(RunEnding.FINISHED, answer)
+            if (source := summary_source(goal, step, result)) is not None:
+                return self._end(
+                    RunEnding.FINISHED, await self._summarised(goal, str(step.args["path"]), source)
+                )
+        return None
+
+    async def _summarised(self, goal: str, path: str, source: str) -> str:
+        messages = (Message("system", prompt("summarise")), Message("user", f"{source}\n\nGoal: {goal}"))
+        written = ""
+        try:
+            asked = await self._asks(messages, schema=_CONCLUSION, max_tokens=_SUMMARY_TOKENS)
+            written = str(read_object(asked.text).get("answer") or "")
+        except (NoAnswer, StepError) as error:
+            self._result.notes.append(f"no model wrote a summary: {error}")
+        answer, is_written = summary(goal, path, source, written)
+        if not is_written:
+            self._result.notes.append(
+                "the sentences are quoted: no summary of a model says just what they say"
+            )
+        return answer
 
     async def _next_step(self) -> AgentStep:
         """Ask for a step whose tool and arguments are right. Raises StepError."""
@@ -290,7 +327,7 @@ class AgentLoop:
             return RunEnding.NO_EVIDENCE, "no tool has shown anything yet: use one before you answer"
         if (verdict := judge(answer, (self._asked,))) is not None:
             return RunEnding.BAD_ANSWER, f"the answer is {verdict.value}: answer the goal itself"
-        texts = [observed.result.text for observed in self._result.steps]
+        texts = [observed.result.text for observed in self._result.steps if observed.result.ok]
         if self._needs_evidence and (why := ungrounded(answer, self._asked, texts)):
             return RunEnding.UNGROUNDED, f"{why}: answer from the results only"
         return None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.agent.evidence import CheckStack, evidence_tools, stack_report
+from opskit.agent.fact import fact_from_small_model
 from opskit.agent.loop import AgentLoop, LoopResult, Observed, RunEnding, RunLimits, never
 from opskit.agent.method import about_machine, about_stack, method_of, wants_plan
 from opskit.agent.prompt import prompt
@@ -112,7 +113,16 @@ class Victoria:
         """
         method = method_of(goal.text) if goal.method == "auto" else goal.method
         if method == "simple":
-            return None
+            began = time.monotonic()
+            try:
+                return await fact_from_small_model(self._app, goal, category, session)
+            except NoAnswer as refused:
+                raise RunFailed(
+                    refused,
+                    attempts=refused.attempts,
+                    correlation_id=identifier,
+                    seconds=time.monotonic() - began,
+                ) from refused
         asker = _Asker(
             self._app,
             ModelRequest(model=goal.model or self._app.config.victoria_model, category=category),

@@ -9,7 +9,7 @@ from opskit.config.schema import RouterConfig
 from opskit.errors import OpskitError
 from opskit.llm.plan import ModelRequest, Skipped
 from opskit.llm.prompt_cut import PromptCut
-from opskit.providers.base import Message, ToolCall, ToolSpec, Usage
+from opskit.providers.base import Message, Token, ToolCall, ToolSpec, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,8 @@ class Ask:
 
     `strict_context` refuses an answer to a prompt that was cut. `on_wait` gets why no token came.
 
-    `schema` and `tools` are those of `ChatRequest`; an answer under them is judged by its reader, here only
-    whether there is one.
+    `schema`, `tools` and `probabilities` are those of `ChatRequest`; an answer under the first two is judged
+    by its reader, here only whether there is one.
 
     None leaves a value to the configuration. `max_fallbacks` 0 asks one model only.
     """
@@ -34,6 +34,7 @@ class Ask:
     strict_context: bool = False
     schema: Mapping[str, Any] | None = None
     tools: tuple[ToolSpec, ...] = ()
+    probabilities: bool = False
     on_wait: Callable[[str], None] = field(default=lambda _: None, compare=False)
 
     @classmethod
@@ -113,7 +114,8 @@ class Attempt:
 class Answer:
     """An accepted text, who gave it, and everything that was tried on the way.
 
-    `prompt_cut` is there when the model read only part of the prompt.
+    `prompt_cut` is there when the model read only part of the prompt; `tokens` where their probabilities were
+    asked for and the server tells them.
     """
 
     text: str
@@ -125,6 +127,7 @@ class Answer:
     finish_reason: str
     prompt_cut: PromptCut | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    tokens: tuple[Token, ...] = ()
 
 
 class NoAnswer(OpskitError):  # noqa: N818 - it reads as what it is

@@ -59,6 +59,7 @@ class AttemptState:
     load_s: float | None = None
     ended: float = 0.0
     tool_calls: list[ToolCall] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -128,7 +129,7 @@ class AttemptRunner:
                     elif isinstance(event, Token):
                         if state.first_token_s is None:
                             state.first_token_s = self._clock() - state.started
-                        shown = self._take(event.text, ask, state, hold_back)
+                        shown = self._take(event, ask, state, hold_back)
                         if shown:
                             yield shown
                         if state.verdict is not None:
@@ -181,8 +182,10 @@ class AttemptRunner:
         if state.prompt_cut is not None and ask.strict_context:
             raise _Stopped(Fault(FaultKind.CONTEXT_EXCEEDED, state.prompt_cut.text))
 
-    def _take(self, piece: str, ask: Ask, state: AttemptState, hold_back: int | None) -> str:
-        before = len(state.text)
+    def _take(self, token: Token, ask: Ask, state: AttemptState, hold_back: int | None) -> str:
+        piece, before = token.text, len(state.text)
+        if token.probability is not None:
+            state.tokens.append(token)
         state.text += piece
         grown = before // _LOOP_STEP != len(state.text) // _LOOP_STEP
         # A goal that itself asks for repetition is judged at the end.
@@ -263,6 +266,7 @@ class AttemptRunner:
             may_cut=not ask.strict_context,
             schema=ask.schema,
             tools=ask.tools,
+            probabilities=ask.probabilities,
         )
         budgets = self._budgets
         first_s = budgets.first_token_s + ask.size_chars / budgets.prefill_chars_per_s

@@ -111,6 +111,7 @@ class RequestState:
             attempt.finish_reason,
             attempt.prompt_cut,
             tuple(attempt.tool_calls),
+            tuple(attempt.tokens),
         )
 
 

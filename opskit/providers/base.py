@@ -41,6 +41,8 @@ class ChatRequest:
     refuse it instead; most refuse anyway. There is no `keep_alive`: Ollama makes it the life of the
     model for all later requests of everybody (wire facts A8).
 
+    `probabilities` asks for those of the tokens; not every server tells them.
+
     `schema` is a JSON schema that the answer must obey: kinds with `enforces_schema` make the model obey it,
     others are not sent it. `tools` are offered as functions, by the model's own template.
     """
@@ -54,6 +56,7 @@ class ChatRequest:
     may_cut: bool = True
     schema: Mapping[str, Any] | None = None
     tools: tuple[ToolSpec, ...] = ()
+    probabilities: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of the answer."""
+    """A piece of the answer; with the least probability of what is in it, where the server tells it."""
 
     text: str
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ leaving the name out.
 import asyncio
 import contextlib
 import json
+import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import replace
@@ -135,6 +136,8 @@ class OpenAIStyle(Provider):
         if request.schema is not None and self.kind.enforces_schema:
             form = {"name": "answer", "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
+        if request.probabilities:
+            body["logprobs"] = True
         if request.tools:
             body["tools"] = [tool.as_json() for tool in request.tools]
         return body
@@ -280,8 +283,15 @@ def _delta(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[E
             events.append(Reasoning(thinking))
         content = delta.get("content")
         if isinstance(content, str) and content:
-            events.append(Token(content))
+            events.append(Token(content, _probability(choice)))
     return events
+
+
+def _probability(choice: Mapping[str, Any]) -> float | None:
+    told = choice.get("logprobs")
+    entries = told.get("content") if isinstance(told, Mapping) else None
+    values = [entry.get("logprob") for entry in entries or () if isinstance(entry, Mapping)]
+    return min((math.exp(min(value, 0)) for value in values if isinstance(value, int | float)), default=None)
 
 
 def _gather_calls(
