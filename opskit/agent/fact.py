@@ -5,6 +5,7 @@ continents. The probabilities of the words that carry the fact tell the one from
 SmolLM2-135M with 22 questions: every claim that was right and sure had 0.65 and more, every wrong one less.
 """
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -18,7 +19,7 @@ from opskit.providers.base import Message, Token
 #: Weights of about two billion parameters.
 _SMALL_BYTES = 1024**3
 #: How sure of the number or the name that is asked for, and of what else it claims.
-_SURE, _RATHER_SURE = 0.65, 0.35
+_SURE, _HALF_SURE, _RATHER_SURE = 0.65, 0.5, 0.35
 _MAX_WORDS = 20
 _ASKS_FACT = re.compile(
     r"\W*(?:who|when|where|which|whose|how (?:many|much|old|far|tall|long|high|big)|in (?:which|what)|"
@@ -70,7 +71,13 @@ async def fact_from_small_model(
 
 
 def is_sure(tokens: tuple[Token, ...], goal: str) -> bool:
-    """Tell whether a model was sure of what it claims: of numbers and names that the goal does not have."""
+    """Tell whether a model was sure of what it claims: of numbers and names that the goal does not have.
+
+    Of all of its words it has to be half sure too: one that evades a question does so in many ways.
+    """
+    logs = [math.log(max(token.probability or 1.0, 1e-9)) for token in tokens]
+    if math.exp(sum(logs) / len(logs)) < _HALF_SURE:
+        return False
     new = list(_new_words(tokens, goal))
     numbers = [probability for probability, word, _ in new if word[0].isdigit()]
     names = [probability for probability, word, first in new if word[0].isupper() and not first]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from opskit.agent.grounding import ungrounded
 from opskit.agent.prompt import act_prompt, prompt
-from opskit.agent.quoting import direct_answer, first_steps, summary, summary_source
+from opskit.agent.quoting import direct_answer, first_steps, strays, summary, summary_source
 from opskit.agent.step import AgentStep, StepError, read_object, read_step, step_schema
 from opskit.agent.tools.tool import FINISH, NeedsApproval, ToolResult
 from opskit.llm.answer import Answer, NoAnswer
@@ -330,6 +330,10 @@ class AgentLoop:
         texts = [observed.result.text for observed in self._result.steps if observed.result.ok]
         if self._needs_evidence and (why := ungrounded(answer, self._asked, texts)):
             return RunEnding.UNGROUNDED, f"{why}: answer from the results only"
+        for observed in self._result.steps:
+            path, lines = str(observed.step.args.get("path")), observed.result.lines
+            if strays(self._asked, path, lines, answer):
+                return RunEnding.UNGROUNDED, f"no line of {path} with what was asked about says so"
         return None
 
     async def _concluded(self) -> LoopResult:

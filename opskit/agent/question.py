@@ -36,7 +36,7 @@ class Question:
 
 _QUOTED = re.compile(r"[\"«“`']([^\"»”`'\n]{1,120})[\"»”`']")
 _PATH = re.compile(
-    r"(?<![\w:/.@-])(?:(?:~?/)?[\w.@+-]+(?:/[\w.@+-]+)+/?|\.?[\w@+-]+(?:\.[\w-]+)*\.[A-Za-z]\w{0,5}\b)"
+    r"(?<![\w:/.@-])(?:(?:~?/)?[\w.@+-]+(?:/[\w.@+-]+)+/?|\.?[\w@+-]+(?:\.[\w-]+)*\.[A-Za-z]\w{0,5}\b(?!\.\w))"
 )
 #: Behind the word for it a file or a folder is named, whatever its name looks like.
 _NAMED = re.compile(
@@ -47,7 +47,7 @@ _WORD = re.compile(r"[\w-]+")
 #: An identifier, as no word of a sentence looks: ERROR, user_id, E1205.
 _LITERAL = re.compile(r"[A-Z][A-Z0-9_-]+|\w*[\d_]\w*", re.ASCII)
 _OF_LITERAL = re.compile(
-    r"(?:\b(?:word|string|text|слов[оа]|строк[аи]|текст)|\bcontain(?:s|ing)?|\bmention(?:s|ing)?|\bсодерж\w+)"
+    r"(?:\b(?:word|string|text|слов(?:о|а|ом)|строк(?:а|и|ой)|текст(?:а|ом)?)|\bcontain(?:s|ing)?|\bmention(?:s|ing)?|\bсодерж\w+)"
     r"\s+([\w-]+)|\btimes\s+(?:does|do|is|was)\s+([\w-]+)\s+(?:occur|appear|mentioned|found|stand)",
     re.IGNORECASE,
 )
@@ -59,11 +59,11 @@ def _words(text: str) -> re.Pattern[str]:
 
 #: Words that change nothing in any question.
 _FILLING = _words(
-    r"""a an the is are was were be been do does did has have had there it its this that in of on at to from
+    r"""a an the is are was were be been do does did has have had there any it its this that in of on at to from
     for by with please me us i and say tell show see look find check give read named called inside which what
     files? folder directory logs? set sets written stated
     в во на по с со из и к у о об а же ли это этот эта этой этом мне нам есть был[аио]? будет там всего
-    как(?:ой|ая|ое|ие|ую|ом) скажи покажи посмотри найди проверь дай прочитай прочти пожалуйста
+    как(?:ой|ая|ое|ие|ую|ом) скажи покажи смотри посмотри найди проверь дай прочитай прочти пожалуйста
     файл[аеу]? папк[аеуи] каталог[еа]? директори[июя] лог[аеу]? логах журнал[аеу]?
     указан[аоы]? записан[аоы]? задан[аоы]? стоит"""
 )
@@ -81,10 +81,10 @@ _THINGS = {
 }
 _COUNTING = _words(
     r"""contain(?:s|ing)? occurs? appears? mentioned word string text
-    слов[оа] строк[аи] текст содерж\w+ встреча\w+ упомина\w+ находится лежит"""
+    слов(?:о|а|ом|ами) строк(?:а|и|ой) текст(?:а|ом)? содерж\w+ встреча\w+ упомина\w+ находится лежит"""
 )
 _ASKS_ERROR = _words(
-    "errors? wrong fail(?:s|ed|ure)? problems? fault ошибк[аиуе] сбо[йя] проблем[аыу] упал[аои]?"
+    r"errors? wrong fail(?:s|ed|ure)? problems? fault ошибк[аиуе] сбо[йя] проблем[аыу] упал[аои]? сломал\w+"
 )
 _LAST = _words(r"newest latest last recent последн\w+")
 _ERROR = _words(

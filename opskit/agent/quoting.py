@@ -25,6 +25,7 @@ _KEY_WORD = re.compile(r"[^\W_]{3,}")
 _LATIN = dict(zip("абвгдежзийклмнопрстуфхцыэюя", "abvgdejziiklmnoprstufhcyeua", strict=True)) | {
     "ё": "e", "ч": "c", "ш": "s", "щ": "s", "ъ": "", "ь": "",
 }  # fmt: skip
+_NAME_OR_NUMBER = re.compile(r"\b(?:[A-ZА-ЯЁ]\w*|\w*\d[\w.]*\w|\d)\b")
 _VOWELS = re.compile(r"[aeiouy]|(.)(?=\1)")
 _SAME_WORD, _LEAST_PREFIX, _LONGEST_ENDING = 0.6, 4, 3
 
@@ -156,6 +157,17 @@ def _value(question: Question, path: str, lines: Sequence[tuple[int, str]], *, r
     if len(named) != 1:
         return None
     return f"{path}, {'строка' if russian else 'line'} {named[0][0]}: {named[0][1]}"
+
+
+def strays(goal: str, path: str, lines: Sequence[tuple[int, str]], answer: str) -> bool:
+    """Tell whether an answer names something that stands in no line with a word that was asked about."""
+    question = asked_about(goal, path)
+    if question is None or question.kind is not QuestionKind.VALUE:
+        return False
+    terms, known = [term.casefold() for term in question.terms], f"{goal} the a an it in".casefold().split()
+    asked = [line for _, text in lines if any(term in (line := text.casefold()) for term in terms)]
+    names = [name for word in _NAME_OR_NUMBER.findall(answer) if (name := word.casefold()) not in known]
+    return bool(asked) and not any(all(name in line for name in names) for line in asked)
 
 
 def _is_named(key: str, terms: Sequence[str]) -> bool:
