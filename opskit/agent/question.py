@@ -59,9 +59,9 @@ def _words(text: str) -> re.Pattern[str]:
 
 #: Words that change nothing in any question.
 _FILLING = _words(
-    r"""a an the is are was were be been do does did has have had there any it its this that in of on at to from
-    for by with please me us i and say tell show see look find check give read named called inside which what
-    files? folder directory logs? set sets written stated
+    r"""a an the is are was were be been do does did has have had there any it its this that in of on at to
+    from for by with please me us i and say tell show see look find check give read named called inside which
+    what files? folder directory logs? set sets written stated
     в во на по с со из и к у о об а же ли это этот эта этой этом мне нам есть был[аио]? будет там всего
     как(?:ой|ая|ое|ие|ую|ом) скажи покажи смотри посмотри найди проверь дай прочитай прочти пожалуйста
     файл[аеу]? папк[аеуи] каталог[еа]? директори[июя] лог[аеу]? логах журнал[аеу]?
