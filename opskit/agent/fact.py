@@ -45,8 +45,14 @@ async def fact_from_small_model(
     if not _ASKS_FACT.match(goal.text) or len(goal.text.split()) > _MAX_WORDS:
         return None
     request = ModelRequest(model=goal.model or app.config.victoria_model, category=category)
-    candidates = (await app.router.explain(request, session)).candidates
-    if not candidates or not 0 < (candidates[0].size_bytes or 0) < _SMALL_BYTES:
+    snapshot = await app.router.catalog.snapshot()
+    sizes = {True: list[int](), False: list[int]()}
+    for view in snapshot.nodes:
+        for model in view.models:
+            if request.model is None or model.is_called(request.model):
+                sizes[view.is_resident(model) is True].append(model.size_bytes or 0)
+    sizes_asked = sizes[True] or sizes[False]
+    if not sizes_asked or not all(0 < size < _SMALL_BYTES for size in sizes_asked):
         return None
     asked = (*goal.history, Message("user", goal.text))
     attempts: list[Attempt] = []
@@ -64,7 +70,7 @@ async def fact_from_small_model(
             return Solution(answer.text, "simple", answer.model, answer.node, tuple(attempts), ())
     raise NoAnswer(
         "MODEL_004",
-        f"{candidates[0].model} is not sure of its answer, and it is too small to be believed then",
+        f"{attempts[-1].model} is not sure of its answer, and it is too small to be believed then",
         attempts=attempts,
         remedy="ask a larger model: `opskit models list` shows which there are, --model NAME takes one",
     )
