@@ -53,12 +53,18 @@ _OF_LITERAL = re.compile(
 )
 
 
-def _words(text: str) -> re.Pattern[str]:
-    return re.compile("|".join(text.split()), re.IGNORECASE)
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """Patterns of words, compiled when they are first needed: most runs name no file."""
+
+    patterns: str
+
+    def has(self, word: str) -> bool:
+        return re.fullmatch("|".join(self.patterns.split()), word, re.IGNORECASE) is not None
 
 
 #: Words that change nothing in any question.
-_FILLING = _words(
+_FILLING = _Words(
     r"""a an the is are was were be been do does did has have had there any it its this that in of on at to
     from for by with please me us i and say tell show see look find check give read named called inside which
     what files? folder directory logs? set sets written stated
@@ -67,40 +73,40 @@ _FILLING = _words(
     файл[аеу]? папк[аеуи] каталог[еа]? директори[июя] лог[аеу]? логах журнал[аеу]?
     указан[аоы]? записан[аоы]? задан[аоы]? стоит"""
 )
-_COUNT = _words("count number how many much сколько количество число посчитай подсчитай сосчитай")
+_COUNT = _Words("count number how many much сколько количество число посчитай подсчитай сосчитай")
 _THINGS = {
-    "lines": _words("lines? rows? строк[аиу]? строчек"),
-    "files": _words("files? файл(?:ов|а|ы)?"),
-    "folders": _words(
+    "lines": _Words("lines? rows? строк[аиу]? строчек"),
+    "files": _Words("files? файл(?:ов|а|ы)?"),
+    "folders": _Words(
         "(?:sub)?folders? (?:sub)?director(?:y|ies) (?:под)?(?:папок|папки|каталогов|директорий)"
     ),
-    "entries": _words("entries items элемент(?:ов|а) объект(?:ов|а) записей"),
-    "error": _words("errors? ошиб(?:ок|ки)"),
-    "warning": _words("warnings? предупреждени[йея]"),
-    "times": _words("times раза?"),
+    "entries": _Words("entries items элемент(?:ов|а) объект(?:ов|а) записей"),
+    "error": _Words("errors? ошиб(?:ок|ки)"),
+    "warning": _Words("warnings? предупреждени[йея]"),
+    "times": _Words("times раза?"),
 }
-_COUNTING = _words(
+_COUNTING = _Words(
     r"""contain(?:s|ing)? occurs? appears? mentioned word string text
     слов(?:о|а|ом|ами) строк(?:а|и|ой) текст(?:а|ом)? содерж\w+ встреча\w+ упомина\w+ находится лежит"""
 )
-_ASKS_ERROR = _words(
+_ASKS_ERROR = _Words(
     r"errors? wrong fail(?:s|ed|ure)? problems? fault ошибк[аиуе] сбо[йя] проблем[аыу] упал[аои]? сломал\w+"
 )
-_LAST = _words(r"newest latest last recent последн\w+")
-_ERROR = _words(
-    f"{_ASKS_ERROR.pattern} {_LAST.pattern} went happened why not случилось произошло не почему прошло"
+_LAST = _Words(r"newest latest last recent последн\w+")
+_ERROR = _Words(
+    f"{_ASKS_ERROR.patterns} {_LAST.patterns} went happened why not случилось произошло не почему прошло"
 )
-_ASKS_VALUE = _words(
+_ASKS_VALUE = _Words(
     "which what who whose when where кто когда где как(?:ой|ая|ое|ие|ую|ом) чему каков[аоы]?"
 )
-_ASKS_SUMMARY = _words(
+_ASKS_SUMMARY = _Words(
     r"summar\w+ brief\w* gist about overview кратк\w+ коротк\w+ перескаж\w+ резюм\w+ суть ч[её]м сводк\w+"
 )
-_SUMMARY = _words(
-    rf"""{_ASKS_SUMMARY.pattern} short\w* sentences? words one two three few main points? essence
+_SUMMARY = _Words(
+    rf"""{_ASKS_SUMMARY.patterns} short\w* sentences? words one two three few main points? essence
     двух тр[её]х предложени\w+ словах содержание"""
 )
-_STATE = _words(
+_STATE = _Words(
     r"""why containers? states? status run(?:s|ning)? stop\w* exit\w* end(?:ed)? crash\w* die[ds]? dead down
     up wrong happened happening fail\w* work\w* not restart\w* paused? (?:un)?healthy explain doing
     контейнер\w* почему состояни\w+ статус\w* работает работал запущен\w* останов\w+ упал\w* не что случилось
@@ -119,7 +125,7 @@ def paths_named(goal: str) -> list[str]:
 
 
 def _looks_named(word: str) -> bool:
-    return not any(words.fullmatch(word) for words in (_FILLING, _COUNTING, _ERROR, _STATE, _SUMMARY))
+    return not any(words.has(word) for words in (_FILLING, _COUNTING, _ERROR, _STATE, _SUMMARY))
 
 
 def asked_about(goal: str, place: str, *, container: bool = False) -> Question | None:
@@ -130,44 +136,44 @@ def asked_about(goal: str, place: str, *, container: bool = False) -> Question |
     words = [word for word in _WORD.findall(rest) if word not in literal]
     if container:
         return Question(QuestionKind.STATE) if _covered(words, _STATE) and not quoted else None
-    last = any(_LAST.fullmatch(word) for word in words)
-    if any(_COUNT.fullmatch(word) for word in words):
+    last = any(_LAST.has(word) for word in words)
+    if any(_COUNT.has(word) for word in words):
         return _counted(words, literal)
     if literal:
         return None
     about = {part.casefold() for part in re.split(r"[/.]", place)}
-    if any(_ASKS_ERROR.fullmatch(word) for word in words):
+    if any(_ASKS_ERROR.has(word) for word in words):
         known = [word for word in words if word.casefold() not in about]
         return Question(QuestionKind.ERROR, last=last) if _covered(known, _ERROR) else None
-    if any(_ASKS_SUMMARY.fullmatch(word) for word in words):
+    if any(_ASKS_SUMMARY.has(word) for word in words):
         return Question(QuestionKind.SUMMARY) if _covered(words, _SUMMARY) else None
-    terms = tuple(word for word in words if not _FILLING.fullmatch(word) and not _ASKS_VALUE.fullmatch(word))
-    asks = any(_ASKS_VALUE.fullmatch(word) for word in words)
+    terms = tuple(word for word in words if not _FILLING.has(word) and not _ASKS_VALUE.has(word))
+    asks = any(_ASKS_VALUE.has(word) for word in words)
     return Question(QuestionKind.VALUE, terms=terms) if asks and terms else None
 
 
 def _counted(words: list[str], literal: list[str]) -> Question | None:
-    words = [word for word in words if not _COUNT.fullmatch(word)]
+    words = [word for word in words if not _COUNT.has(word)]
     literal = [*literal, *(word for word in words if _LITERAL.fullmatch(word) and not is_level(word))]
     words = [word for word in words if word not in literal]
     if len(levels := [word for word in words if word.isupper() and is_level(word)]) == 1 and not literal:
-        known = _words(f"{_THINGS['lines'].pattern} {levels[0]}")
+        known = _Words(f"{_THINGS['lines'].patterns} {levels[0]}")
         level = level_of(levels[0])
         return Question(QuestionKind.COUNT, str(level)) if _covered(words, known) else None
-    things = [name for name, pattern in _THINGS.items() if any(pattern.fullmatch(word) for word in words)]
+    things = [name for name, pattern in _THINGS.items() if any(pattern.has(word) for word in words)]
     # "How many files are in the folder": what is counted comes first, and its place may be of another kind.
     first = min(things, key=lambda name: _position(words, _THINGS[name]), default=None)
     if first is None or len(literal) > 1 or (first == "times" and not literal):
         return None
-    known = _words(f"{_THINGS[first].pattern} {_COUNTING.pattern}")
+    known = _Words(f"{_THINGS[first].patterns} {_COUNTING.patterns}")
     if not _covered(words, known) or (literal and first not in ("lines", "times")):
         return None
     return Question(QuestionKind.COUNT, first, tuple(literal))
 
 
-def _position(words: list[str], pattern: re.Pattern[str]) -> int:
-    return next(number for number, word in enumerate(words) if pattern.fullmatch(word))
+def _position(words: list[str], pattern: _Words) -> int:
+    return next(number for number, word in enumerate(words) if pattern.has(word))
 
 
-def _covered(words: list[str], known: re.Pattern[str]) -> bool:
-    return all(_FILLING.fullmatch(word) or known.fullmatch(word) for word in words)
+def _covered(words: list[str], known: _Words) -> bool:
+    return all(_FILLING.has(word) or known.has(word) for word in words)

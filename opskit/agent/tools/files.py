@@ -13,7 +13,6 @@ from pydantic import Field
 
 from opskit.agent.policy.containment import Containment
 from opskit.agent.policy.decision import Decision, Objection, Ruling
-from opskit.agent.tools.log_lines import LineCounts, count_lines
 from opskit.agent.tools.tool import NeedsApproval, ToolResult, refused
 from opskit.config.fields import parameters
 from opskit.config.schema import ToolLimits
@@ -180,12 +179,14 @@ class SearchFile(_FileTool):
         return await self._files.use(self.name, arguments.path, approved, search)
 
     def _search(self, handle: int, path: str, pattern: str) -> ToolResult:
+        from opskit.agent.tools.log_lines import count_lines
+
         status = os.fstat(handle)
         if stat.S_ISDIR(status.st_mode):
             return ToolResult(f"{path} is a folder: use list_directory", ok=False, evidence={"path": path})
         with open(handle, "rb", closefd=False) as file:
             file.seek(max(0, status.st_size - _MAX_SEARCHED_BYTES))
-            counts: LineCounts = count_lines(file.read(_MAX_SEARCHED_BYTES), pattern)
+            counts = count_lines(file.read(_MAX_SEARCHED_BYTES), pattern)
         cut = status.st_size > _MAX_SEARCHED_BYTES
         shown = [(number, line[:_LINE_CHARS]) for number, line in counts.found[-self._files.limits.entries :]]
         what = f"contain {pattern!r}" if pattern else "tell of an error"
