@@ -20,7 +20,7 @@ from opskit.providers.base import Message, Token
 _SMALL_BYTES = 1024**3
 #: How sure of the number or the name that is asked for, and of what else it claims.
 _SURE, _HALF_SURE, _RATHER_SURE = 0.65, 0.5, 0.35
-_MAX_WORDS = 20
+_MAX_WORDS, _TOKENS = 20, 200
 _ASKS_FACT = re.compile(
     r"\W*(?:who|when|where|which|whose|how (?:many|much|old|far|tall|long|high|big)|in (?:which|what)|"
     r"what(?:'s| is| are| was| were| year| day| colou?r| number)|"
@@ -57,7 +57,7 @@ async def fact_from_small_model(
     asked = (*goal.history, Message("user", goal.text))
     attempts: list[Attempt] = []
     for messages in (asked, (Message("system", prompt("fact")), *asked)):
-        ask = Ask(messages, request, strict_context=goal.strict_context, probabilities=True)
+        ask = Ask(messages, request, _TOKENS, strict_context=goal.strict_context, probabilities=True)
         try:
             answer = await app.router.chat(ask, session)
         except NoAnswer as refused:

@@ -106,6 +106,11 @@ _SUMMARY = _Words(
     rf"""{_ASKS_SUMMARY.patterns} short\w* sentences? words one two three few main points? essence
     двух тр[её]х предложени\w+ словах содержание"""
 )
+#: Without one of these a goal may want something done to the container.
+_ASKS_STATE = _Words(
+    r"""why what which is are was has does did state status explain show tell happened
+    почему что каком? состояни\w+ статус\w* ли жив работает объясни покажи скажи"""
+)
 _STATE = _Words(
     r"""why containers? states? status run(?:s|ning)? stop\w* exit\w* end(?:ed)? crash\w* die[ds]? dead down
     up wrong happened happening fail\w* work\w* not restart\w* paused? (?:un)?healthy explain doing
@@ -135,7 +140,8 @@ def asked_about(goal: str, place: str, *, container: bool = False) -> Question |
     literal = [*quoted, *(first or second for first, second in _OF_LITERAL.findall(rest))]
     words = [word for word in _WORD.findall(rest) if word not in literal]
     if container:
-        return Question(QuestionKind.STATE) if _covered(words, _STATE) and not quoted else None
+        asks = any(_ASKS_STATE.has(word) for word in words) and not quoted
+        return Question(QuestionKind.STATE) if asks and _covered(words, _STATE) else None
     last = any(_LAST.has(word) for word in words)
     if any(_COUNT.has(word) for word in words):
         return _counted(words, literal)

@@ -270,7 +270,9 @@ def _raise_in_band(chunk: Mapping[str, Any]) -> None:
             raise CallError(CallCause.IN_BAND, sentence, phase="stream", status=200)
 
 
-def _deltas(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[Mapping[str, Any]]:
+def _deltas(
+    chunk: Mapping[str, Any], key: Literal["delta", "message", "logprobs"]
+) -> list[Mapping[str, Any]]:
     choices = [choice for choice in chunk.get("choices") or () if isinstance(choice, Mapping)]
     return [delta for choice in choices if isinstance(delta := choice.get(key), Mapping)]
 
@@ -283,15 +285,19 @@ def _delta(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[E
             events.append(Reasoning(thinking))
         content = delta.get("content")
         if isinstance(content, str) and content:
-            events.append(Token(content, _probability(choice)))
+            events.append(Token(content, _probability(chunk)))
     return events
 
 
-def _probability(choice: Mapping[str, Any]) -> float | None:
-    told = choice.get("logprobs")
-    entries = told.get("content") if isinstance(told, Mapping) else None
-    values = [entry.get("logprob") for entry in entries or () if isinstance(entry, Mapping)]
-    return min((math.exp(min(value, 0)) for value in values if isinstance(value, int | float)), default=None)
+def _probability(chunk: Mapping[str, Any]) -> float | None:
+    """Return the least probability of the tokens of a chunk, where it was asked for and is told."""
+    values = [
+        entry["logprob"]
+        for logprobs in _deltas(chunk, "logprobs")
+        for entry in logprobs.get("content") or ()
+        if isinstance(entry, Mapping) and isinstance(entry.get("logprob"), int | float)
+    ]
+    return math.exp(min(0, *values)) if values else None
 
 
 def _gather_calls(

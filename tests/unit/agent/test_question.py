@@ -70,10 +70,12 @@ def test_one_word_more_is_another_question(goal: str):
     [
         ("Why has the container web-1 stopped?", True),
         ("Почему контейнер web-1 не работает?", True),
+        ("Stop the container web-1", False),
+        ("Останови контейнер web-1", False),
         ("Which image does the container web-1 use?", False),
         ("Is the container web-1 down because of its memory?", False),
     ],
 )
 def test_the_state_of_a_container(goal: str, asked: bool):
-    """Its image and its memory are no state."""
+    """Its image and its memory are no state, and an order is no question."""
     assert (asked_about(goal, "web-1", container=True) is not None) is asked
