@@ -45,14 +45,7 @@ async def fact_from_small_model(
     if not _ASKS_FACT.match(goal.text) or len(goal.text.split()) > _MAX_WORDS:
         return None
     request = ModelRequest(model=goal.model or app.config.victoria_model, category=category)
-    snapshot = await app.router.catalog.snapshot()
-    sizes = {True: list[int](), False: list[int]()}
-    for view in snapshot.nodes:
-        for model in view.models:
-            if request.model is None or model.is_called(request.model):
-                sizes[view.is_resident(model) is True].append(model.size_bytes or 0)
-    sizes_asked = sizes[True] or sizes[False]
-    if not sizes_asked or not all(0 < size < _SMALL_BYTES for size in sizes_asked):
+    if not await only_small_models(app, request.model):
         return None
     asked = (*goal.history, Message("user", goal.text))
     attempts: list[Attempt] = []
@@ -74,6 +67,17 @@ async def fact_from_small_model(
         attempts=attempts,
         remedy="ask a larger model: `opskit models list` shows which there are, --model NAME takes one",
     )
+
+
+async def only_small_models(app: App, name: str | None) -> bool:
+    """Tell whether the models that would be asked are all small: those loaded, else all there are."""
+    sizes = {True: list[int](), False: list[int]()}
+    for view in (await app.router.catalog.snapshot()).nodes:
+        for model in view.models:
+            if name is None or model.is_called(name):
+                sizes[view.is_resident(model) is True].append(model.size_bytes or 0)
+    asked = sizes[True] or sizes[False]
+    return bool(asked) and all(0 < size < _SMALL_BYTES for size in asked)
 
 
 def is_sure(tokens: tuple[Token, ...], goal: str) -> bool:

@@ -58,12 +58,13 @@ def sentences(text: str) -> list[str]:
     return [part for part in parts if part and not part.startswith(("#", "```", "---"))]
 
 
-def supported(sentence: str, source: str) -> bool:
+def supported(sentence: str, source: str, goal: str = "") -> bool:
     """Tell whether one sentence of the source says what this one says: its words, its names, its negations.
 
-    Words that stand in several sentences can be put together to what none of them says.
+    Words that stand in several sentences can be put together to what none of them says. Those of the goal
+    do not count.
     """
-    words, names = stems(sentence), _named(sentence)
+    words, names = stems(sentence) - stems(goal), _named(sentence) - _named(goal)
     return any(
         len(words & stems(other)) >= _SUPPORTED * len(words)
         and names <= _named(other)

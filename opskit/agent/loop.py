@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from opskit.agent.grounding import ungrounded
+from opskit.agent.grounding import sentences, supported, ungrounded
 from opskit.agent.prompt import act_prompt, prompt
 from opskit.agent.quoting import direct_answer, first_steps, strays, summary, summary_source
 from opskit.agent.step import AgentStep, StepError, read_object, read_step, step_schema
@@ -121,7 +121,8 @@ class LoopResult:
 
 
 class AgentLoop:
-    """One run. `needs_evidence` means that an answer without a look at anything is none.
+    """One run. `needs_evidence` means that an answer without a look at anything is none, `word_for_word` that
+    each sentence of an answer must say what one line of the results says: a small model puts words together.
 
     `approve` asks a person for a command that the policy does not allow by itself; without one the run ends
     there. `on_step` gets each step before it is made, `on_observed` what it brought.
@@ -134,6 +135,7 @@ class AgentLoop:
         limits: RunLimits,
         *,
         needs_evidence: bool,
+        word_for_word: bool = False,
         approve: Callable[[NeedsApproval], Awaitable[bool]] = never,
         on_step: Callable[[AgentStep], None] = lambda _: None,
         on_observed: Callable[[Observed], None] = lambda _: None,
@@ -145,6 +147,7 @@ class AgentLoop:
         self._approve = approve
         self._limits = limits
         self._needs_evidence = needs_evidence
+        self._word_for_word = word_for_word
         self._on_step = on_step
         self._on_observed = on_observed
         self._clock = clock
@@ -330,6 +333,9 @@ class AgentLoop:
         texts = [observed.result.text for observed in self._result.steps if observed.result.ok]
         if self._needs_evidence and (why := ungrounded(answer, self._asked, texts)):
             return RunEnding.UNGROUNDED, f"{why}: answer from the results only"
+        shown, said = "\n".join(texts), sentences(answer) if self._word_for_word else []
+        if self._needs_evidence and not all(supported(part, shown, self._asked) for part in said):
+            return RunEnding.UNGROUNDED, "no line of the results says so: copy the line that answers the goal"
         for observed in self._result.steps:
             path, lines = str(observed.step.args.get("path")), observed.result.lines
             if strays(self._asked, path, lines, answer):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.agent.evidence import CheckStack, evidence_tools, stack_report
-from opskit.agent.fact import fact_from_small_model
+from opskit.agent.fact import fact_from_small_model, only_small_models
 from opskit.agent.loop import AgentLoop, LoopResult, Observed, RunEnding, RunLimits, never
 from opskit.agent.method import about_machine, about_stack, method_of, wants_plan
 from opskit.agent.prompt import prompt
@@ -200,6 +200,7 @@ class Victoria:
             tools,
             self._limits,
             needs_evidence=about_machine(goal),
+            word_for_word=await only_small_models(self._app, asker.request.model),
             approve=self._approve,
             on_step=on_step,
             on_observed=on_observed,
