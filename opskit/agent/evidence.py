@@ -133,8 +133,9 @@ class ShowContainer(_AppTool):
 
     async def run(self, arguments: ContainerArguments, approved: tuple[str, ...] | None) -> ToolResult:
         del approved
+        from opskit.checks.container_assessment import ContainerRules, assessed
         from opskit.facts.container_log import read_container_log
-        from opskit.facts.container_survey import read_container
+        from opskit.facts.container_survey import read_container, survey_containers
 
         name = arguments.container
         try:
@@ -144,15 +145,27 @@ class ShowContainer(_AppTool):
                 names = sorted(item.name for item in await docker.containers())
                 return ToolResult(f"there is no container {name!r}; there are: {', '.join(names)}", ok=False)
             log = await read_container_log(docker, container.id, _LINES, limit_s=_LOG_S)
+            survey = await survey_containers(docker, [container], self.app.config)
         except OpskitError as error:
             return ToolResult(error.message, ok=False)
+        judged = assessed(survey, ContainerRules.of(self.app.config.recovery))[0]
         state = [
-            f"{container.name}: {container.status}",
+            f"{container.name}: {judged.word}",
             f"image {container.image}",
             f"exit code {container.exit_code}",
             f"restarts {container.restarts}",
         ]
-        return ToolResult("\n".join((", ".join(state), "end of its log:", *log.lines(_LINE_CHARS))))
+        lines = log.lines(_LINE_CHARS)
+        return ToolResult(
+            "\n".join((", ".join(state), judged.assessment.words, "end of its log:", *lines)),
+            evidence={
+                "container": container.name,
+                "status": container.status,
+                "exit_code": container.exit_code if container.status in ("exited", "dead") else None,
+                "detail": judged.assessment.words,
+            },
+            lines=tuple(enumerate(lines, 1)),
+        )
 
 
 class ListModels(_AppTool):

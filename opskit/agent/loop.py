@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
-from opskit.agent.grounding import ungrounded
+from opskit.agent.grounding import sentences, supported, ungrounded
 from opskit.agent.prompt import act_prompt, prompt
+from opskit.agent.quoting import direct_answer, first_steps, strays, summary, summary_source
 from opskit.agent.step import AgentStep, StepError, read_object, read_step, step_schema
 from opskit.agent.tools.tool import FINISH, NeedsApproval, ToolResult
 from opskit.llm.answer import Answer, NoAnswer
@@ -35,6 +36,7 @@ _MAX_SAME_CALLS = 2
 _NEAR = 0.6
 #: A dialogue that is shortened below this is none.
 _LEAST_ROOM_CHARS = 1000
+_SUMMARY_TOKENS = 160
 _CONCLUSION: dict[str, Any] = {
     "type": "object",
     "properties": {"answer": {"type": "string", "maxLength": 4000}},
@@ -156,7 +158,8 @@ class LoopResult:
 
 
 class AgentLoop:
-    """One run. `needs_evidence` means that an answer without a look at anything is none.
+    """One run. `needs_evidence` means that an answer without a look at anything is none, `word_for_word` that
+    each sentence of an answer must say what one line of the results says: a small model puts words together.
 
     `approve` asks a person for a command that the policy does not allow by itself; False denies it, and with
     None the run waits for a decision; both end it here. `on_step` gets each step before it is made,
@@ -170,6 +173,7 @@ class AgentLoop:
         limits: RunLimits,
         *,
         needs_evidence: bool,
+        word_for_word: bool = False,
         approve: Callable[[NeedsApproval], Awaitable[bool | None]] = unattended,
         on_step: Callable[[AgentStep], None] = lambda _: None,
         on_observed: Callable[[Observed], None] = lambda _: None,
@@ -181,6 +185,7 @@ class AgentLoop:
         self._approve = approve
         self._limits = limits
         self._needs_evidence = needs_evidence
+        self._word_for_word = word_for_word
         self._on_step = on_step
         self._on_observed = on_observed
         self._clock = clock
@@ -198,7 +203,9 @@ class AgentLoop:
         steps = "".join(f"\n{number}. {step}" for number, step in enumerate(plan, 1))
         self._goal = f"Goal: {goal}" + (f"\nPlan:{steps}" if steps else "")
         self._asked = goal
-        return await self._work(None)
+        self._deadline = self._clock() + self._limits.wall_s
+        answered = await self._answered_by_what_is_named(goal)
+        return answered or await self._work(None)
 
     async def resume(self, checkpoint: Checkpoint) -> LoopResult:
         """Go on from a checkpoint, with the step that waited. Raises what `run` raises."""
@@ -206,11 +213,11 @@ class AgentLoop:
         self._dialogue = list(checkpoint.dialogue)
         self._result.steps, self._result.notes = list(checkpoint.steps), list(checkpoint.notes)
         self._nudged, self._room_chars = set(checkpoint.nudged), checkpoint.room_chars
+        self._deadline = self._clock() + self._limits.wall_s
         return await self._work(checkpoint.step)
 
     async def _work(self, pending: AgentStep | None) -> LoopResult:
         """Make steps until an end, the one that is `pending` first."""
-        self._deadline = self._clock() + self._limits.wall_s
         format_errors = 0
         while len(self._result.steps) < self._limits.steps:
             try:
@@ -256,6 +263,39 @@ class AgentLoop:
         )
         why = f"`{command}` needs the approval of a person: {needed.why} (rule {needed.rule})"
         return self._end(RunEnding.NEEDS_APPROVAL, why=why)
+
+    async def _answered_by_what_is_named(self, goal: str) -> LoopResult | None:
+        """Look at what the goal names; None where what is seen does not answer it by itself."""
+        for step in first_steps(goal) if self._needs_evidence else ():
+            if step.tool not in self._schemas:
+                continue
+            try:
+                await self._act(step)
+            except NeedsApproval:
+                continue  # a step of the model may ask for it
+            result = self._result.steps[-1].result
+            if (answer := direct_answer(goal, step, result)) is not None:
+                return self._end(RunEnding.FINISHED, answer)
+            if (source := summary_source(goal, step, result)) is not None:
+                return self._end(
+                    RunEnding.FINISHED, await self._summarised(goal, str(step.args["path"]), source)
+                )
+        return None
+
+    async def _summarised(self, goal: str, path: str, source: str) -> str:
+        messages = (Message("system", prompt("summarise")), Message("user", f"{source}\n\nGoal: {goal}"))
+        written = ""
+        try:
+            asked = await self._asks(messages, schema=_CONCLUSION, max_tokens=_SUMMARY_TOKENS)
+            written = str(read_object(asked.text).get("answer") or "")
+        except (NoAnswer, StepError) as error:
+            self._result.notes.append(f"no model wrote a summary: {error}")
+        answer, is_written = summary(goal, path, source, written)
+        if not is_written:
+            self._result.notes.append(
+                "the sentences are quoted: no summary of a model says just what they say"
+            )
+        return answer
 
     async def _next_step(self) -> AgentStep:
         """Ask for a step whose tool and arguments are right. Raises StepError."""
@@ -371,8 +411,17 @@ class AgentLoop:
         """Return why an answer is none."""
         if self._needs_evidence and not self._has_evidence:
             return RunEnding.NO_EVIDENCE, "no tool has shown anything yet: use one before you answer"
-        texts = [observed.result.text for observed in self._result.steps]
-        return answer_problem(answer, self._asked, texts if self._needs_evidence else None)
+        texts = [observed.result.text for observed in self._result.steps if observed.result.ok]
+        if problem := answer_problem(answer, self._asked, texts if self._needs_evidence else None):
+            return problem
+        shown, said = "\n".join(texts), sentences(answer) if self._word_for_word else []
+        if self._needs_evidence and not all(supported(part, shown, self._asked) for part in said):
+            return RunEnding.UNGROUNDED, "no line of the results says so: copy the line that answers the goal"
+        for observed in self._result.steps:
+            path, lines = str(observed.step.args.get("path")), observed.result.lines
+            if strays(self._asked, path, lines, answer):
+                return RunEnding.UNGROUNDED, f"no line of {path} with what was asked about says so"
+        return None
 
     async def _concluded(self) -> LoopResult:
         """Ask for the best answer from what was gathered, with no tool on offer."""

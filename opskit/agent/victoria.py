@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.agent.evidence import CheckStack, evidence_tools, stack_report
+from opskit.agent.fact import FactSolver
 from opskit.agent.loop import Checkpoint, LoopResult, Observed, RunEnding, RunLimits, unattended
 from opskit.agent.memory import AnswerMemory, KeptAnswer, cache_key
 from opskit.agent.method import about_machine, about_stack, enhanced, method_of
@@ -72,8 +73,10 @@ class Victoria:
         if method == "auto":
             method = method_of(goal.text, enhanced=enhanced(self._app.environ))
         solution = None if self._checkpoint else await self._remembered(goal, method, identifier)
-        if solution is not None or method == "simple":
+        if solution is not None:
             return solution
+        if method == "simple":
+            return await FactSolver(self._app).solve(goal, category, identifier, session)
         began = time.monotonic()
         trajectory = Trajectory(Path(self._app.folder), identifier)
         trajectory.write("goal", text=goal.text, method=method)

@@ -168,6 +168,7 @@ async def _run(
 ) -> None:
     from dataclasses import replace
 
+    from opskit.agent.fact import FactSolver, asks_fact
     from opskit.agent.method import enhanced, method_of
     from opskit.cli.inputs import goal_text, name_of_category
     from opskit.engine import RunFailed
@@ -201,6 +202,8 @@ async def _run(
         # One question to a model needs nothing of the agent, whose modules take a while to import.
         if method != "simple" or wanted.use_cache:
             root.engine.solver = local_victoria(root, max_steps)
+        elif asks_fact(wanted.text):
+            root.engine.solver = FactSolver(root)
         if wanted.session_id is not None:
             root.engine.sessions = _sessions(root, stack)
         try:

@@ -10,7 +10,7 @@ from opskit.errors import OpskitError
 from opskit.llm.plan import ModelRequest, Skipped
 from opskit.llm.profile import StepMode
 from opskit.llm.prompt_cut import PromptCut
-from opskit.providers.base import Message, ToolCall, ToolSpec, Usage
+from opskit.providers.base import Message, Token, ToolCall, ToolSpec, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class Ask:
 
     `schema` and `tools` are those of `ChatRequest`; each model gets what suits it, or what `mode` says. An
     answer under a schema is judged by its reader, here only whether there is one. `tool_rules` take the place
-    of the first message where the tools are offered as functions. `think` is that of `ChatRequest`.
+    of the first message where the tools are offered as functions. `think` and `probabilities` are those of
+    `ChatRequest`.
 
     None leaves a value to the configuration. `max_fallbacks` 0 asks one model only. `goal` is what must not
     come back as an answer, where parts of the prompt may.
@@ -41,6 +42,7 @@ class Ask:
     mode: StepMode | None = None
     think: bool = False
     goal: str | None = None
+    probabilities: bool = False
     on_wait: Callable[[str], None] = field(default=lambda _: None, compare=False)
 
     @classmethod
@@ -132,7 +134,8 @@ class Attempt:
 class Answer:
     """An accepted text, who gave it, and everything that was tried on the way.
 
-    `prompt_cut` is there when the model read only part of the prompt. `mode` is how it was asked for a step.
+    `prompt_cut` is there when the model read only part of the prompt; `tokens` where their probabilities were
+    asked for and the server tells them. `mode` is how it was asked for a step.
     """
 
     text: str
@@ -145,6 +148,7 @@ class Answer:
     prompt_cut: PromptCut | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     mode: StepMode | None = None
+    tokens: tuple[Token, ...] = ()
 
 
 class NoAnswer(OpskitError):  # noqa: N818 - it reads as what it is

@@ -64,6 +64,7 @@ class AttemptState:
     ended: float = 0.0
     tool_calls: list[ToolCall] = field(default_factory=list)
     mode: StepMode | None = None
+    tokens: list[Token] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -153,7 +154,7 @@ class AttemptRunner:
         if isinstance(event, Token):
             if state.first_token_s is None:
                 state.first_token_s = self._clock() - state.started
-            return self._take(event.text, ask, state, hold_back)
+            return self._take(event, ask, state, hold_back)
         if isinstance(event, Reasoning):
             state.thought_chars += len(event.text)
         elif isinstance(event, ToolCall):
@@ -194,8 +195,10 @@ class AttemptRunner:
         if state.prompt_cut is not None and ask.strict_context:
             raise _Stopped(Fault(FaultKind.CONTEXT_EXCEEDED, state.prompt_cut.text))
 
-    def _take(self, piece: str, ask: Ask, state: AttemptState, hold_back: int | None) -> str:
-        before = len(state.text)
+    def _take(self, token: Token, ask: Ask, state: AttemptState, hold_back: int | None) -> str:
+        piece, before = token.text, len(state.text)
+        if token.probability is not None:
+            state.tokens.append(token)
         state.text += piece
         grown = before // _LOOP_STEP != len(state.text) // _LOOP_STEP
         # A goal that itself asks for repetition is judged at the end.
@@ -277,6 +280,7 @@ class AttemptRunner:
             schema=ask.schema if ask.mode is StepMode.SCHEMA else None,
             tools=ask.tools if ask.mode is StepMode.NATIVE else (),
             think=ask.think,
+            probabilities=ask.probabilities,
         )
         budgets = self._budgets
         first_s = budgets.first_token_s + ask.size_chars / budgets.prefill_chars_per_s

@@ -112,6 +112,7 @@ class RequestState:
             attempt.prompt_cut,
             tuple(attempt.tool_calls),
             attempt.mode,
+            tuple(attempt.tokens),
         )
 
 

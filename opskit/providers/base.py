@@ -51,7 +51,8 @@ class ChatRequest:
 
     `schema` is a JSON schema that the answer is to obey; not every server enforces it. `tools` are offered as
     functions, by the model's own template. `think` switches thinking on where the model can think and the
-    server can be told; elsewhere it is nothing.
+    server can be told; elsewhere it is nothing. `probabilities` asks for those of the tokens; not every
+    server tells them.
     """
 
     messages: tuple[Message, ...]
@@ -64,6 +65,7 @@ class ChatRequest:
     schema: Mapping[str, Any] | None = None
     tools: tuple[ToolSpec, ...] = ()
     think: bool = False
+    probabilities: bool = False
 
     def dialogue(self, arguments: Callable[[str], Any] = str) -> list[dict[str, Any]]:
         """Return the messages as Ollama and OpenAI-style servers take them; `arguments` gives those of calls.
@@ -101,9 +103,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of the answer."""
+    """A piece of the answer; with the least probability of what is in it, where the server tells it."""
 
     text: str
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ leaving the name out.
 import asyncio
 import contextlib
 import json
+import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import replace
@@ -138,6 +139,8 @@ class OpenAIStyle(Provider):
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         if request.think and self.kind.takes_template_arguments:
             body["chat_template_kwargs"] = {"enable_thinking": True}
+        if request.probabilities:
+            body["logprobs"] = True
         if request.tools:
             body["tools"] = [tool.as_json() for tool in request.tools]
         return body
@@ -271,7 +274,9 @@ def _raise_in_band(chunk: Mapping[str, Any]) -> None:
             raise CallError(CallCause.IN_BAND, sentence, phase="stream", status=200)
 
 
-def _deltas(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[Mapping[str, Any]]:
+def _deltas(
+    chunk: Mapping[str, Any], key: Literal["delta", "message", "logprobs"]
+) -> list[Mapping[str, Any]]:
     choices = [choice for choice in chunk.get("choices") or () if isinstance(choice, Mapping)]
     return [delta for choice in choices if isinstance(delta := choice.get(key), Mapping)]
 
@@ -284,8 +289,19 @@ def _delta(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[E
             events.append(Reasoning(thinking))
         content = delta.get("content")
         if isinstance(content, str) and content:
-            events.append(Token(content))
+            events.append(Token(content, _probability(chunk)))
     return events
+
+
+def _probability(chunk: Mapping[str, Any]) -> float | None:
+    """Return the least probability of the tokens of a chunk, where it was asked for and is told."""
+    values = [
+        entry["logprob"]
+        for logprobs in _deltas(chunk, "logprobs")
+        for entry in logprobs.get("content") or ()
+        if isinstance(entry, Mapping) and isinstance(entry.get("logprob"), int | float)
+    ]
+    return math.exp(min(0, *values)) if values else None
 
 
 def _gather_calls(

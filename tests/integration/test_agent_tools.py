@@ -123,6 +123,50 @@ async def test_a_large_file_is_shown_by_both_ends(box):
     assert "binary file of 600 bytes" in (await box("read_file", path="image")).text
 
 
+async def test_lines_of_a_file_are_counted_and_found(box):
+    """Those with a text, whatever its capitals, else those of errors; the same walls as for reading."""
+    (box.place / "x.log").write_text("a INFO start\nb ERROR timeout, Timeout\nc INFO timeout\n")
+    result = await box("search_file", path="x.log", pattern="TIMEOUT")
+    assert result.text.splitlines()[0] == "x.log: 2 of 3 lines contain 'TIMEOUT'"
+    assert result.lines == ((2, "b ERROR timeout, Timeout"), (3, "c INFO timeout"))
+    assert (result.evidence["lines"], result.evidence["times"]) == (3, 3)
+    errors = await box("search_file", path="x.log")
+    assert (errors.lines, errors.evidence["levels"]) == (result.lines[:1], {"info": 2, "error": 1})
+    assert "outside" in (await box("search_file", path="to-passwd", pattern="root")).text
+    assert not (await box("search_file", path="logs")).ok
+
+
+async def test_only_the_end_of_a_huge_file_is_searched(box):
+    """And that is said: its count is no answer."""
+    with (box.place / "huge.log").open("wb") as file:
+        file.write(b"ERROR first\n" + b"x" * (16 * 1024 * 1024) + b"\nERROR last\n")
+    result = await box("search_file", path="huge.log")
+    assert [line for _, line in result.lines] == ["ERROR last"]
+    assert result.truncated
+    assert "only the last" in result.text
+
+
+async def test_a_bare_name_stands_for_the_one_file_that_is_called_so(box):
+    """Two files of a name are not told apart, and a secret asks as under its path."""
+    assert (await box("read_file", path="app.log")).text == "first\nlast\n"
+    (box.place / "logs" / "only.log").write_text("here\n")
+    assert (await box("read_file", path="only.log")).text == "here\n"
+    (box.place / "logs" / "twice").write_text("1")
+    (box.place / "secrets-of-app" / "twice").write_text("2")
+    assert not (await box("read_file", path="twice")).ok
+    with pytest.raises(NeedsApproval):
+        await box("read_file", path=".env")
+
+
+async def test_lines_that_are_quoted_are_masked_as_the_text_is(tmp_path):
+    """A secret is in neither."""
+    box = tools(tmp_path, {"OPENAI_API_KEY": "sk-verysecretvalue123456"})
+    (box.place / "x.txt").write_text("a\nkey sk-verysecretvalue123456\n")
+    result = await box("read_file", path="x.txt")
+    assert "verysecret" not in result.text + str(result.lines)
+    assert result.lines[0] == (1, "a")
+
+
 async def test_a_folder_is_listed_up_to_a_bound(box):
     """Kind, size and name; what has characters of a terminal in its name is shown without them."""
     (box.place / "a\x1b[31mred\n").write_text("")
@@ -317,7 +361,10 @@ async def test_a_call_that_is_cut_off_is_in_the_audit(tmp_path):
 
 async def test_wrong_arguments_are_a_result_that_says_what_is_right(box):
     """A model that errs gets words that help, and nothing is run."""
-    assert "there are: read_file, list_directory, run_terminal_cmd, finish" in (await box("sh", x=1)).text
+    assert (
+        "there are: read_file, search_file, list_directory, run_terminal_cmd, finish"
+        in (await box("sh", x=1)).text
+    )
     assert "path: Missing" in (await box("read_file")).text or "path" in (await box("read_file")).text
     for arguments in ({"path": 3}, {"path": ""}, {"path": "x" * 5000}, {"path": "x", "y": 1}):
         result = await box("read_file", **arguments)
@@ -341,6 +388,7 @@ def test_every_text_of_the_schemas_is_bounded(box):
     schemas = box.box.schemas()
     assert [schema["name"] for schema in schemas] == [
         "read_file",
+        "search_file",
         "list_directory",
         "run_terminal_cmd",
         "finish",

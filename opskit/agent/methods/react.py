@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from opskit.agent.fact import only_small_models
 from opskit.agent.loop import AgentLoop, Checkpoint, LoopResult, Observed
 from opskit.agent.methods.caller import ModelCaller
 from opskit.agent.methods.method import MethodGoal
@@ -72,6 +73,7 @@ class ReAct:
             self._tools,
             budget.for_steps(),
             needs_evidence=goal.needs_evidence,
+            word_for_word=await only_small_models(self._ask.app, self._ask.request.model),
             approve=self._approve,
             on_step=self._stepped,
             on_observed=self._observed,

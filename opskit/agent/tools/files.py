@@ -1,8 +1,10 @@
-"""`read_file` and `list_directory`: the files of the workspace, and no others, whatever links lead to."""
+"""The tools over files: those of the workspace, and no others, whatever links lead to."""
 
 import asyncio
 import os
 import stat
+from collections import Counter
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +16,14 @@ from opskit.agent.policy.decision import Decision, Objection, Ruling
 from opskit.agent.tools.tool import NeedsApproval, ToolResult, refused
 from opskit.config.fields import parameters
 from opskit.config.schema import ToolLimits
+from opskit.text import counted
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _MAX_ENTRIES = 20_000
 _BINARY = b"\0"
+#: Of a larger file only the end is searched.
+_MAX_SEARCHED_BYTES = 16 * 1024 * 1024
+_LINE_CHARS = 240
 
 RelativePath = Annotated[
     str, Field(strict=True, min_length=1, max_length=1024, description="path in the workspace")
@@ -31,6 +37,14 @@ class PathArguments:
     path: RelativePath
 
 
+@parameters
+class SearchFileArguments:
+    """A file and a text, in which capitals do not count; an empty one finds what tells of an error."""
+
+    path: RelativePath
+    pattern: Annotated[str, Field(max_length=120)] = ""
+
+
 class WorkspaceFiles:
     """Opens what lies in the workspace, step by step below its folder, so that no link leads out."""
 
@@ -38,8 +52,42 @@ class WorkspaceFiles:
         self._containment = containment
         self.limits = limits
 
-    async def open(self, tool: str, path: str, approved: tuple[str, ...] | None) -> int | ToolResult:
-        """Return a descriptor, or the refusal. Raises NeedsApproval for a name that promises a secret."""
+    async def use(
+        self,
+        tool: str,
+        path: str,
+        approved: tuple[str, ...] | None,
+        work: Callable[[int, str], ToolResult],
+    ) -> ToolResult:
+        """Return what `work` makes of the open file, or the refusal.
+
+        A bare name that is not in the workspace itself stands for the one file below it that is called so.
+        Raises NeedsApproval for a name that promises a secret.
+        """
+        path = await asyncio.to_thread(self._located, path)
+        opened = await self._open(tool, path, approved)
+        if isinstance(opened, ToolResult):
+            return opened
+        try:
+            return await asyncio.to_thread(work, opened, path)
+        except OSError as exc:
+            return ToolResult(f"{path}: {exc.strerror}", ok=False, evidence={"path": path})
+        finally:
+            os.close(opened)
+
+    def _located(self, path: str) -> str:
+        root = self._containment.root
+        if root is None or "/" in path or not path.isprintable() or os.path.lexists(root / path):
+            return path
+        walked = ((folder, name) for folder, _, names in os.walk(root) for name in names)
+        same = [
+            os.path.relpath(folder, root) + "/" + name
+            for folder, name in islice(walked, _MAX_ENTRIES)
+            if name == path
+        ]
+        return same[0] if len(same) == 1 else path
+
+    async def _open(self, tool: str, path: str, approved: tuple[str, ...] | None) -> int | ToolResult:
         argv = (tool, path)
         try:
             objection = (
@@ -81,41 +129,35 @@ def _check(status: os.stat_result) -> None:
         raise PermissionError(0, "it is neither a file nor a folder")
 
 
-class ReadFile:
+class _FileTool:
+    def __init__(self, files: WorkspaceFiles) -> None:
+        self._files = files
+
+
+class ReadFile(_FileTool):
     """Reads a text file: all of it, or its beginning and its end."""
 
     name = "read_file"
     description = "Read a text file of the workspace. A large file is shown by its beginning and its end."
     arguments = PathArguments
 
-    def __init__(self, files: WorkspaceFiles) -> None:
-        self._files = files
-
     async def run(self, arguments: PathArguments, approved: tuple[str, ...] | None) -> ToolResult:
-        opened = await self._files.open(self.name, arguments.path, approved)
-        if isinstance(opened, ToolResult):
-            return opened
-        try:
-            return await asyncio.to_thread(self._read, opened, arguments.path)
-        finally:
-            os.close(opened)
+        return await self._files.use(self.name, arguments.path, approved, self._read)
 
     def _read(self, handle: int, path: str) -> ToolResult:
         status, limit = os.fstat(handle), self._files.limits.output_bytes
         evidence = {"path": path, "bytes": status.st_size}
         if stat.S_ISDIR(status.st_mode):
             return ToolResult(f"{path} is a folder: use list_directory", ok=False, evidence=evidence)
-        try:
-            head = os.pread(handle, limit + 1, 0)
-            if _BINARY in head:
-                return ToolResult(f"{path} is a binary file of {status.st_size} bytes", evidence=evidence)
-            if len(head) <= limit:
-                return ToolResult(head.decode("utf-8", "replace"), evidence=evidence)
-            half = limit // 2
-            size = max(status.st_size, len(head))
-            tail = os.pread(handle, half, size - half)
-        except OSError as exc:
-            return ToolResult(f"{path}: {exc.strerror}", ok=False, evidence=evidence)
+        head = os.pread(handle, limit + 1, 0)
+        if _BINARY in head:
+            return ToolResult(f"{path} is a binary file of {status.st_size} bytes", evidence=evidence)
+        if len(head) <= limit:
+            text = head.decode("utf-8", "replace")
+            return ToolResult(text, evidence=evidence, lines=tuple(enumerate(text.splitlines(), 1)))
+        half = limit // 2
+        size = max(status.st_size, len(head))
+        tail = os.pread(handle, half, size - half)
         text = (
             f"{head[:half].decode('utf-8', 'replace')}\n[... {size - 2 * half} bytes left out ...]\n"
             f"{tail.decode('utf-8', 'replace')}"
@@ -123,7 +165,50 @@ class ReadFile:
         return ToolResult(text, truncated=True, evidence=evidence)
 
 
-class ListDirectory:
+class SearchFile(_FileTool):
+    """Counts the lines of a file, and finds those with a text, or those that tell of an error."""
+
+    name = "search_file"
+    description = "Count and find the lines of a file with a text; an empty pattern finds those of errors."
+    arguments = SearchFileArguments
+
+    async def run(self, arguments: SearchFileArguments, approved: tuple[str, ...] | None) -> ToolResult:
+        def search(handle: int, path: str) -> ToolResult:
+            return self._search(handle, path, arguments.pattern)
+
+        return await self._files.use(self.name, arguments.path, approved, search)
+
+    def _search(self, handle: int, path: str, pattern: str) -> ToolResult:
+        from opskit.agent.tools.log_lines import count_lines
+
+        status = os.fstat(handle)
+        if stat.S_ISDIR(status.st_mode):
+            return ToolResult(f"{path} is a folder: use list_directory", ok=False, evidence={"path": path})
+        with open(handle, "rb", closefd=False) as file:
+            file.seek(max(0, status.st_size - _MAX_SEARCHED_BYTES))
+            counts = count_lines(file.read(_MAX_SEARCHED_BYTES), pattern)
+        cut = status.st_size > _MAX_SEARCHED_BYTES
+        shown = [(number, line[:_LINE_CHARS]) for number, line in counts.found[-self._files.limits.entries :]]
+        what = f"contain {pattern!r}" if pattern else "tell of an error"
+        head = f"{path}: {len(counts.found)} of {counted(counts.lines, 'line')} {what}"
+        if cut:
+            head += f" (only the last {_MAX_SEARCHED_BYTES} bytes were searched)"
+        return ToolResult(
+            "\n".join((head, *(f"{number}: {line}" for number, line in shown))),
+            truncated=cut or len(shown) < len(counts.found),
+            evidence={
+                "path": path,
+                "lines": counts.lines,
+                "matches": len(counts.found),
+                "times": counts.times,
+                "levels": dict(counts.levels),
+                "cut": cut,
+            },
+            lines=tuple(shown),
+        )
+
+
+class ListDirectory(_FileTool):
     """Lists a folder: kind, size and name of each entry."""
 
     name = "list_directory"
@@ -132,23 +217,13 @@ class ListDirectory:
     )
     arguments = PathArguments
 
-    def __init__(self, files: WorkspaceFiles) -> None:
-        self._files = files
-
     async def run(self, arguments: PathArguments, approved: tuple[str, ...] | None) -> ToolResult:
-        opened = await self._files.open(self.name, arguments.path, approved)
-        if isinstance(opened, ToolResult):
-            return opened
-        try:
-            return await asyncio.to_thread(self._list, opened, arguments.path)
-        except OSError as exc:
-            return ToolResult(f"{arguments.path}: {exc.strerror}", ok=False)
-        finally:
-            os.close(opened)
+        return await self._files.use(self.name, arguments.path, approved, self._list)
 
     def _list(self, handle: int, path: str) -> ToolResult:
         with os.scandir(handle) as entries:
             names = sorted(islice((entry.name for entry in entries), _MAX_ENTRIES))
+        kinds = Counter(_kind(handle, name) for name in names)
         shown = names[: self._files.limits.entries]
         lines = [_described(handle, name) for name in shown]
         if len(shown) < len(names):
@@ -156,15 +231,24 @@ class ListDirectory:
         return ToolResult(
             "\n".join(lines) or f"{path} is empty",
             truncated=len(shown) < len(names),
-            evidence={"path": path, "entries": len(names)},
+            evidence={"path": path, "entries": len(names), "kinds": dict(kinds)},
         )
+
+
+def _kind(handle: int, name: str) -> str:
+    try:
+        mode = os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode
+    except OSError:
+        return "?"
+    return {stat.S_IFDIR: "folder", stat.S_IFREG: "file", stat.S_IFLNK: "link"}.get(
+        stat.S_IFMT(mode), "special"
+    )
 
 
 def _described(handle: int, name: str) -> str:
     shown = "".join(char if char.isprintable() else "?" for char in name)
     try:
-        status = os.stat(name, dir_fd=handle, follow_symlinks=False)
+        size = os.stat(name, dir_fd=handle, follow_symlinks=False).st_size
     except OSError as exc:
         return f"?  {shown}  ({exc.strerror})"
-    kinds = {stat.S_IFDIR: "folder", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
-    return f"{kinds.get(stat.S_IFMT(status.st_mode), 'special'):7} {status.st_size:>12}  {shown}"
+    return f"{_kind(handle, name):7} {size:>12}  {shown}"

@@ -18,13 +18,15 @@ _REFUSED = "The host refused this: {why} (rule {rule}). It was not run. Use othe
 class ToolResult:
     """What came of a call. `text` is for the model; `truncated`: there was more of it.
 
-    `evidence` is for trace and audit: the command, its exit status, the rule that decided.
+    `evidence` is for trace and audit: the command, its exit status, the rule that decided. `lines` are those
+    of what was read, each with its number, for who quotes them.
     """
 
     text: str
     ok: bool = True
     truncated: bool = False
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    lines: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from opskit.agent.policy.containment import Containment
 from opskit.agent.policy.rules import policy_rules
 from opskit.agent.tools.child import ChildRunner
-from opskit.agent.tools.files import ListDirectory, ReadFile, WorkspaceFiles
+from opskit.agent.tools.files import ListDirectory, ReadFile, SearchFile, WorkspaceFiles
 from opskit.agent.tools.terminal import RunOverSsh, RunTerminalCommand
 from opskit.agent.tools.tool import FINISH, NeedsApproval, Tool, ToolResult
 from opskit.config.fields import adapter, parameters
@@ -99,7 +99,19 @@ class Toolbox:
             self._audit.write(
                 event="tool_ended", at=time.time(), tool=name, seconds=seconds, **context, **outcome
             )
-        return replace(result, text=self._redactor.text(_shown(result.text)))
+        return replace(
+            result, text=self._redactor.text(_shown(result.text)), lines=self._masked(result.lines)
+        )
+
+    def _masked(self, lines: Sequence[tuple[int, str]]) -> tuple[tuple[int, str], ...]:
+        """Mask lines together, since a key has several; none are given where masking joins some of them."""
+        text = self._redactor.text(_shown("\n".join(line for _, line in lines)))
+        masked = text.split("\n")
+        return (
+            tuple(zip((number for number, _ in lines), masked, strict=True))
+            if len(masked) == len(lines)
+            else ()
+        )
 
     async def _called(
         self, name: str, arguments: Mapping[str, Any], approved: tuple[str, ...] | None
@@ -144,6 +156,7 @@ def toolbox(
     tools: list[Tool] = [
         *more,
         ReadFile(files),
+        SearchFile(files),
         ListDirectory(files),
         RunTerminalCommand(workspace, rules, child),
         Finish(),

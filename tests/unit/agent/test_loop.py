@@ -132,6 +132,21 @@ async def test_a_number_that_no_result_shows_is_refused():
     assert "12" in result.why
 
 
+@pytest.mark.parametrize(
+    ("said", "ending"),
+    [
+        ("Lea lives in Narva.", RunEnding.FINISHED),
+        ("Jon lives in Narva, Lea in Bergen.", RunEnding.UNGROUNDED),
+    ],
+)
+async def test_a_small_model_puts_no_words_of_two_lines_together(said: str, ending: RunEnding):
+    """Its sentence has to say what one line says."""
+    tool = Lister(ToolResult("1 Lea lives in Narva\n2 Jon lives in Bergen"))
+    model = Model(step("list_directory", path="."), step("finish", answer=said))
+    loop = AgentLoop(model, tool, RunLimits(), needs_evidence=True, word_for_word=True)
+    assert (await loop.run("Where do the users in this folder live?")).ending is ending
+
+
 async def test_the_same_call_is_answered_from_what_is_known_and_then_ends_the_looking():
     """Forty identical calls become one, and the best answer is asked for."""
     tool = Lister()
