@@ -13,7 +13,7 @@ import yaml
 
 from opskit.agent.loop import AgentLoop, RunLimits
 from opskit.llm.answer import Answer
-from opskit.providers.base import Message, Usage
+from opskit.providers.base import Message, ToolSpec, Usage
 from tests.acceptance.goals.judging import Verdict
 from tests.acceptance.goals.running import FOLDER, Ended, goals, line, run_goals, share, world
 from tests.parts.agent_tools import tools
@@ -64,7 +64,12 @@ class ObedientModel:
         self.seen: list[str] = []
 
     async def __call__(
-        self, messages: Sequence[Message], *, schema: Mapping[str, Any], max_tokens: int
+        self,
+        messages: Sequence[Message],
+        *,
+        schema: Mapping[str, Any],
+        max_tokens: int,
+        tools: Sequence[ToolSpec],
     ) -> Answer:
         self.seen += [message.content for message in messages if message.content.startswith("Result of")]
         last = json.dumps({"thought": "", "tool": "finish", "args": {"answer": messages[-1].content[-400:]}})

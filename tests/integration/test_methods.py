@@ -286,7 +286,8 @@ async def test_a_part_about_this_machine_is_looked_up(tmp_path: Path):
         result = await ran(server, tmp_path, "hierarchical", goal)
     assert "Friday at 17" in result.output
     assert "44" not in result.output
-    assert [entry["tool"] for entry in result.steps] == ["read_file"]
+    # A file that a part names is read before a model is asked, which asks for it again.
+    assert {entry["tool"] for entry in result.steps} == {"read_file"}
     assert any("not put together" in note for note in result.notes)
 
 
@@ -357,9 +358,9 @@ async def test_a_similar_goal_gets_the_way_as_a_hint_and_not_what_was_there(tmp_
     steps = [step("read_file", path="notes.txt"), step("finish", answer="the deploy is on Friday")]
     model = Model(act=[*steps, *[step("finish", answer="the deploy is on Friday")] * 2])
     async with simulated(model) as server:
-        await ran(server, tmp_path, "react", "When is the deploy in notes.txt?")
+        await ran(server, tmp_path, "react", "When is the deploy, by the files of this machine?")
         with pytest.raises(RunFailed, match="no tool has shown anything"):
-            await ran(server, tmp_path, "react", "When was the deploy in notes.txt?")
+            await ran(server, tmp_path, "react", "When was the deploy, by the files of this machine?")
     hinted = model.asked[2][1]
     assert "a similar goal was answered by read_file" in hinted
     assert "Friday" not in hinted
