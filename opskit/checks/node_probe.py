@@ -102,6 +102,7 @@ class _Probing:
     stages: Stages = field(init=False)
     #: What is known so far; its facts, stages and outcome are added at the end.
     probe: NodeProbe = field(init=False)
+    load_options: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         config = self.config
@@ -122,6 +123,8 @@ class _Probing:
                 detail = "another probe is asking this node just now"
                 self.stages.end("first token", NodeState.BUSY, detail, status=Status.SKIP)
             weights = await self._judge_runner(chosen)
+            # With other options Ollama would load the model anew for this question.
+            chosen = replace(chosen, load_options=self.load_options)
             try:
                 got = await self._ask(provider, chosen, weights)
             except ProbeFailed as failed:
@@ -144,6 +147,8 @@ class _Probing:
         first = await read_runners(self.survey, self.config)
         if first.server is None:
             return weights
+        own = first.of(weights)
+        self.load_options = () if own is None else own.process.load_options
         began, seconds = time.monotonic(), 0.0
         assessment = assess_runner(chosen.name, weights, first, first, seconds)
         # What moves works, which is seen at once; what stands still is given the time of a batch.

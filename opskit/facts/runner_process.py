@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePath
 
+from opskit.system.host import core_counts
 from opskit.system.process import Process, find_processes, read_process
 
 #: Of `llama-server` and of an older `ollama runner` (wire facts A8).
 PROGRAMS = ("llama-server", "ollama_llama_server", "ollama")
 #: Ollama keeps weights in files of this name: a `llama-server` that a person started has others.
 _BLOB = "sha256-"
+_USUAL_BATCH = 512
 #: Those that adopt a process whose parent has ended, beside the first process of the machine.
 _ADOPTERS = ("systemd", "launchd", "init", "tini", "catatonit")
 
@@ -30,6 +32,22 @@ class RunnerProcess:
     @property
     def is_stopped(self) -> bool:
         return self.process.stopped or self.process.traced
+
+    @property
+    def load_options(self) -> tuple[tuple[str, int], ...]:
+        """Return the options of Ollama's API with which a client had it loaded, by its arguments.
+
+        Ollama writes `-t` where a client gave `num_thread`, older builds always, for all cores; `-b` is
+        `num_batch`, 512 where nobody gave it (seen on build fb307609). `num_gpu` may differ without a load.
+        """
+        threads, batch = (_value(self.process.command, option) for option in ("-t", "-b"))
+        options = {"num_thread": threads, "num_batch": batch}
+        usual = {"num_thread": set(core_counts()), "num_batch": {_USUAL_BATCH}}
+        return tuple(
+            (name, int(text))
+            for name, text in options.items()
+            if text is not None and text.isdecimal() and int(text) not in usual[name]
+        )
 
     @property
     def words(self) -> str:

@@ -95,7 +95,13 @@ async def one_token(
     more. Raises CallError when the call fails. Cancelling leaves the answer as gently as it can be left.
     `on_left` is called with the seconds since the question where it is left before its end.
     """
-    request = ChatRequest(messages, model.name, max_tokens=max_tokens, num_ctx=model.context_length)
+    request = ChatRequest(
+        messages,
+        model.name,
+        max_tokens=max_tokens,
+        num_ctx=model.context_length,
+        load_options=model.load_options,
+    )
     result = OneToken()
     began = time.monotonic()
     begun = asyncio.Event()

@@ -49,6 +49,8 @@ class ChatRequest:
     refuse it instead; most refuse anyway. There is no `keep_alive`: Ollama makes it the life of the
     model for all later requests of everybody (wire facts A8).
 
+    `load_options` are those that a model was loaded with (`Resident`): without them Ollama loads it anew.
+
     `schema` is a JSON schema that the answer is to obey; not every server enforces it. `tools` are offered as
     functions, by the model's own template. `think` switches thinking on where the model can think and the
     server can be told; elsewhere it is nothing. `probabilities` asks for those of the tokens; not every
@@ -62,6 +64,7 @@ class ChatRequest:
     seed: int | None = None
     num_ctx: int | None = None
     may_cut: bool = True
+    load_options: tuple[tuple[str, int], ...] = ()
     schema: Mapping[str, Any] | None = None
     tools: tuple[ToolSpec, ...] = ()
     think: bool = False
@@ -211,7 +214,8 @@ class Resident:
     """A model that is loaded now.
 
     `size_vram_bytes` below `size_bytes` means partly on the CPU. `expires_at` is by the clock of this
-    machine; in the past it means that a request has been in flight since (wire facts A8).
+    machine; in the past it means that a request has been in flight since (wire facts A8). `load_options` are
+    options of its load that the server does not tell, where its process shows them.
     """
 
     name: str
@@ -219,6 +223,7 @@ class Resident:
     size_vram_bytes: int | None = None
     context_length: int | None = None
     expires_at: datetime | None = None
+    load_options: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,6 +226,7 @@ def _body(request: ChatRequest) -> dict[str, Any]:
     if not request.may_cut:
         body["truncate"] = False
     options = {
+        **dict(request.load_options),
         "num_predict": request.max_tokens,
         "temperature": request.temperature,
         "seed": request.seed,

@@ -174,6 +174,13 @@ def up_s() -> float | None:
         return None
 
 
+def core_counts() -> tuple[int, ...]:
+    """Return the numbers of logical and of physical cores, where they are known."""
+    import psutil
+
+    return tuple(count for logical in (True, False) if (count := psutil.cpu_count(logical)) is not None)
+
+
 def processor_share() -> float:
     """Return the part of a core, up to 1, that a busy thread gets by the load of the last minute."""
     return min(1.0, (os.cpu_count() or 1) / max(os.getloadavg()[0], 0.1))

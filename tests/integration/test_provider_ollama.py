@@ -124,6 +124,10 @@ class TestStream:
             ({"seed": 0}, {"options": {"seed": 0}}),
             ({"may_cut": False}, {"truncate": False}),
             ({"num_ctx": 8192}, {"options": {"num_ctx": 8192}}),
+            (
+                {"num_ctx": 8192, "load_options": (("num_thread", 1),)},
+                {"options": {"num_thread": 1, "num_ctx": 8192}},
+            ),
         ],
     )
     async def test_only_what_was_asked_for_is_sent(self, node, fields, sent):
