@@ -113,7 +113,9 @@ def _of(examined: ExaminedContainer) -> Cause | None:
                 status=Status.WARN,
             )
         case ContainerState.LOOPING:
-            restarts = f"{container.restarts} restarts by Docker, last exit code {container.exit_code}"
+            # Between two ends Docker tells 0: the code of the last one is not known then.
+            code = "" if container.running else f", last exit code {container.exit_code}"
+            restarts = f"{container.restarts} restarts by Docker{code}"
             return replace(
                 base,
                 id="container-restarting",
