@@ -58,7 +58,7 @@ async def test_containers_that_are_well_give_no_cause(box: Engine, tmp_path: Pat
 
 
 async def test_a_container_that_keeps_restarting(box: Engine, tmp_path: Path):
-    """A restart loop is told with its count and exit code, where it is not read in a moment in which it runs."""
+    """A restart loop is told with its count, and with its exit code unless it just runs."""
     made = box.run("exit 3", restart_policy={"Name": "always"})
     wait_for(made, lambda seen: seen["RestartCount"] >= 3)
     found = await look(box, tmp_path, {"victoria": [made.name]})
