@@ -5,14 +5,17 @@ import os
 import re
 import shlex
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from opskit.facts.environment import OLLAMA_SETTINGS, RUNTIME_SETTINGS
-from opskit.facts.port_owner import PortOwner, read_port
 from opskit.facts.survey import Survey
 from opskit.providers.kinds import ServerKind
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 from opskit.system.services import restart_by_hand
+
+if TYPE_CHECKING:
+    from opskit.facts.port_owner import PortOwner
 
 _SECRET_OPTION = re.compile(r"--?[\w-]*(key|token|secret|password|passwd|auth)", re.IGNORECASE)
 
@@ -25,7 +28,7 @@ class Upkeep:
     log: str = ""
 
 
-def upkeep_of(owner: PortOwner | None, *, user: str, uid: int) -> Upkeep:
+def upkeep_of(owner: "PortOwner | None", *, user: str, uid: int) -> Upkeep:
     """Return how the process on a port is restarted, by whatever keeps it, and where its log is. Pure.
 
     `user` and `uid` are those of who types.
@@ -45,7 +48,7 @@ def upkeep_of(owner: PortOwner | None, *, user: str, uid: int) -> Upkeep:
     return Upkeep(restart, files)
 
 
-def upkeep_here(owner: PortOwner | None) -> Upkeep:
+def upkeep_here(owner: "PortOwner | None") -> Upkeep:
     """Return the upkeep of a process for whoever runs opskit."""
     return upkeep_of(owner, user=getpass.getuser(), uid=os.geteuid())
 
@@ -54,6 +57,8 @@ async def read_upkeep(survey: Survey, url: str) -> Upkeep:
     """Read what keeps the server at an address; empty where it is on another machine."""
     if not is_loopback(url):
         return Upkeep()
+    from opskit.facts.port_owner import read_port  # it imports the client of Docker
+
     return upkeep_here((await survey.get(read_port, "tcp", endpoint(url)[1])).loopback_owner)
 
 
@@ -63,7 +68,7 @@ def kept(kind: ServerKind, upkeep: Upkeep) -> ServerKind:
     return replace(kind, restart=upkeep.restart, log=log) if upkeep.restart else kind
 
 
-def _again(owner: PortOwner, user: str) -> str:
+def _again(owner: "PortOwner", user: str) -> str:
     """Return how a process that nothing keeps is ended, and started as it was."""
     process = owner.process
     if process is None:

@@ -56,7 +56,7 @@ def install(
     kind = _kind(job)
     if every is not None and kind.stays:
         raise UsageError(f"{job} is a server and runs always: it has no --every")
-    every = every or "5m"
+    every = "5m" if every is None else every
     minutes = minutes_of(every)
     loaded, place = context.load_config(config), SchedulePlace.here(os.environ)
     change = context.run(install_job(loaded, place, every=minutes, dry=dry_run, kind=kind))

@@ -171,13 +171,17 @@ async def _owner(survey: Survey, socket: PortSocket) -> PortOwner:
 
 def _folder_named_by(process: Process) -> Path | None:
     """Return the folder of a process whose command names a file by a path that begins there."""
-    folder, words = (
-        folder_of(process.pid),
-        (word for word in process.command if not word.startswith(("/", "-"))),
-    )
-    if folder is None or not any("/" in word and (folder / word).exists() for word in words):
-        return None
-    return folder
+    folder = folder_of(process.pid)
+    words = [word for word in process.command if "/" in word and not word.startswith(("/", "-"))]
+    return folder if folder is not None and any(_is_there(folder / word) for word in words) else None
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a path leads somewhere; a word of a command may be a whole program, and no path at all."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 async def _service(survey: Survey, group: Owner, process: Process, container: str | None) -> Service:
