@@ -62,7 +62,7 @@ COMMANDS = {
     "--version": "",
 }
 #: Those that have nothing to say on stdout where no scheduler, no Compose project and no such server is.
-SILENT = ("recover model", "recover full", "schedule run-now", "trace", "chat", "serve victoria")
+SILENT = ("recover model", "recover full", "schedule run-now", "trace", "chat", "serve victoria", "approve")
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 #: How a shell redirects, and what the environment says beside it.
 STREAMS: dict[str, tuple[str, Mapping[str, str]]] = {
