@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from opskit.errors import OpskitError
 
 _STDERR_BYTES = 2000
+_USUAL_SOCKET = "unix:///var/run/docker.sock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,14 @@ def resolve(environment: Mapping[str, str] | None = None) -> Host:
 
     Raises OpskitError(DOCKER_001) for a context, a certificate or an address that cannot be used.
     """
+    variables = dict(os.environ if environment is None else environment)
+    if (address := _plain_socket(variables)) is not None:
+        return _host(address, None)
+    # Half of what a short command imports: only contexts, certificates and other machines need it.
     from docker.context import ContextAPI
     from docker.errors import DockerException
     from docker.utils import kwargs_from_env, parse_host
 
-    variables = dict(os.environ if environment is None else environment)
     try:
         settings: dict[str, Any] = kwargs_from_env(environment=variables)
         if "base_url" not in settings:
@@ -56,6 +60,17 @@ def resolve(environment: Mapping[str, str] | None = None) -> Host:
             f"the Docker host is not usable: {exc}",
             remedy="check DOCKER_HOST and DOCKER_CONTEXT; `docker context ls` shows what there is",
         ) from exc
+
+
+def _plain_socket(variables: Mapping[str, str]) -> str | None:
+    """Return the socket of this machine where nothing but a path has to be known; None elsewhere."""
+    host = variables.get("DOCKER_HOST", "")
+    if variables.get("DOCKER_TLS_VERIFY") or variables.get("DOCKER_CERT_PATH"):
+        return None
+    if host:
+        return host if host.startswith("unix:///") else None
+    settings = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker").expanduser() / "config.json"
+    return None if variables.get("DOCKER_CONTEXT") or settings.exists() else _USUAL_SOCKET
 
 
 def start_remedy(platform: str = sys.platform) -> str:

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
+from docker.context import ContextAPI
+from docker.utils import kwargs_from_env, parse_host
 
 from opskit.errors import OpskitError
 from opskit.system.docker import Docker, daemon_clock_ns
@@ -30,6 +32,22 @@ def test_the_context_in_use_says_where_docker_is(context: str):
     found = resolve({})
     assert found.shown == context
     assert found.socket == context.removeprefix("unix://")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"DOCKER_HOST": "unix:///run/other.sock"}, {"DOCKER_HOST": ""}, {"DOCKER_CONTEXT": ""}],
+)
+def test_a_socket_of_this_machine_is_what_the_library_says(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """Where no file tells of a context, the same address comes out without the library."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    settings = kwargs_from_env(environment=environment)
+    settings = settings or ContextAPI.kwargs_from_context(environment=environment)
+    wanted = parse_host(settings.get("base_url"), False, tls=False).removeprefix("http+")
+    assert resolve(environment).shown == wanted
 
 
 def test_docker_host_goes_before_the_context(context: str):
