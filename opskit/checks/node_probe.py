@@ -123,7 +123,7 @@ class _Probing:
                 detail = "another probe is asking this node just now"
                 self.stages.end("first token", NodeState.BUSY, detail, status=Status.SKIP)
             weights = await self._judge_runner(chosen)
-            # With other options Ollama would load the model anew for this question.
+            # With other options Ollama would load the model again for this question.
             chosen = replace(chosen, load_options=self.load_options)
             try:
                 got = await self._ask(provider, chosen, weights)

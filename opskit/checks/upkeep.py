@@ -49,7 +49,7 @@ def upkeep_of(owner: "PortOwner | None", *, user: str, uid: int) -> Upkeep:
 
 
 def upkeep_here(owner: "PortOwner | None") -> Upkeep:
-    """Return the upkeep of a process for whoever runs opskit."""
+    """Return the upkeep of a process for the user who runs opskit."""
     return upkeep_of(owner, user=getpass.getuser(), uid=os.geteuid())
 
 

@@ -232,8 +232,10 @@ def show_result(result: "RunResult", *, json: bool, shown: bool = False) -> None
     _account(result.attempts)
     for note in result.notes:
         render.note(f"note: {note}")
+    # What the tools show may answer a goal without a model.
+    who = "opskit's tools" if result.model == "none" else f"{result.model} on {result.node}"
     render.note(
-        f"answered by {result.model} on {result.node} in {result.seconds:.2f} s "
+        f"answered by {who} in {result.seconds:.2f} s "
         f"(method {result.method}, correlation id {result.correlation_id})"
     )
 

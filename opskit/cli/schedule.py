@@ -2,13 +2,14 @@
 
 import os
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from opskit.cli import context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption
-from opskit.errors import UsageError
+from opskit.errors import OpskitError, UsageError
 
 if TYPE_CHECKING:
     from opskit.schedule.installation import ScheduleChange
@@ -55,7 +56,12 @@ def install(
 
     kind = _kind(job)
     if every is not None and kind.stays:
-        raise UsageError(f"{job} is a server and runs always: it has no --every")
+        raise UsageError(f"{job} is a server and runs always: it has no --every", remedy="drop --every")
+    if kind.stays and not all(map(find_spec, ("fastapi", "uvicorn"))):
+        # The scheduler would start it again and again, and it would end each time.
+        raise OpskitError(
+            "CONFIG_001", "the parts of a server are not installed", remedy="`pip install 'opskit[serve]'`"
+        )
     every = "5m" if every is None else every
     minutes = minutes_of(every)
     loaded, place = context.load_config(config), SchedulePlace.here(os.environ)

@@ -49,7 +49,7 @@ class ChatRequest:
     refuse it instead; most refuse anyway. There is no `keep_alive`: Ollama makes it the life of the
     model for all later requests of everybody (wire facts A8).
 
-    `load_options` are those that a model was loaded with (`Resident`): without them Ollama loads it anew.
+    `load_options` are those that a model was loaded with (`Resident`): without them Ollama loads it again.
 
     `schema` is a JSON schema that the answer is to obey; not every server enforces it. `tools` are offered as
     functions, by the model's own template. `think` switches thinking on where the model can think and the

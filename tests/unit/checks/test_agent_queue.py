@@ -1,4 +1,4 @@
-"""What a status page tells of a queue, whoever wrote it, and what it means."""
+"""What a status page tells of a queue by any writer and what it means."""
 
 from typing import Any
 
