@@ -286,10 +286,12 @@ class AgentLoop:
         messages = (Message("system", prompt("summarise")), Message("user", f"{source}\n\nGoal: {goal}"))
         written = ""
         try:
-            asked = await self._asks(messages, schema=_CONCLUSION, max_tokens=_SUMMARY_TOKENS)
+            async with asyncio.timeout(self._deadline - self._clock()):
+                asked = await self._asks(messages, schema=_CONCLUSION, max_tokens=_SUMMARY_TOKENS)
             written = str(read_object(asked.text).get("answer") or "")
-        except (NoAnswer, StepError) as error:
-            self._result.notes.append(f"no model wrote a summary: {error}")
+        except (NoAnswer, StepError, TimeoutError) as error:
+            why = str(error) or f"ended after {self._limits.wall_s:g} s"
+            self._result.notes.append(f"no model wrote a summary: {why}")
         answer, is_written = summary(goal, path, source, written)
         if not is_written:
             self._result.notes.append(
